@@ -1,0 +1,69 @@
+"""The AWS clients: low level, one Session, made when first asked for and kept for the life of the sandbox.
+
+Four Sessions cost half as much start-up again as one. Parameters are not validated by botocore (it costs half of a
+BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
+"""
+
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+    from mypy_boto3_cloudwatch.client import CloudWatchClient
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
+    from mypy_boto3_scheduler.client import EventBridgeSchedulerClient
+    from mypy_boto3_sesv2.client import SESV2Client
+    from mypy_boto3_sqs.client import SQSClient
+
+CONNECTIONS = 16
+
+
+@lru_cache(maxsize=1)
+def _session() -> "Session":
+    from botocore.session import get_session
+
+    return get_session()
+
+
+@overload
+def client(service: Literal["dynamodb"]) -> "DynamoDBClient": ...
+@overload
+def client(service: Literal["sqs"]) -> "SQSClient": ...
+@overload
+def client(service: Literal["s3"]) -> "S3Client": ...
+@overload
+def client(service: Literal["sesv2"]) -> "SESV2Client": ...
+@overload
+def client(service: Literal["scheduler"]) -> "EventBridgeSchedulerClient": ...
+@overload
+def client(service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
+def client(service: str) -> Any:
+    """The one client of a service; AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool."""
+    return _client(service)
+
+
+@lru_cache(maxsize=None)
+def _client(service: str) -> Any:
+    import os
+
+    from botocore.config import Config
+
+    return _session().create_client(
+        service,
+        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        config=Config(
+            parameter_validation=False,
+            max_pool_connections=CONNECTIONS,
+            retries={"mode": "standard", "max_attempts": 5},
+            connect_timeout=5,
+            read_timeout=30,
+            s3={"addressing_style": "auto"},
+        ),
+    )
+
+
+def reset() -> None:
+    """Forgets every client: for tests that change the endpoint."""
+    _client.cache_clear()
+    _session.cache_clear()

@@ -1,0 +1,313 @@
+"""The table of contents: each task's name, queue, arguments, result, limits and schedule, once.
+
+A producer imports a task from here and sends it:
+
+    from nexus.catalogue import send_welcome_email
+    send_welcome_email.delay(user_id="u-1")
+
+The work itself is in functions/<queue>/<task>.py; template.yaml has the queue, the function and the rule of the
+same names, and tests/unit/test_template.py holds the two together. All schedules are UTC.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from nexus.tasks import Arguments, NoArguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
+
+# --- media -----------------------------------------------------------------------------------------------------
+
+
+class ProcessMediaUpload(Arguments):
+    """One uploaded object. `event_order` is S3's sequencer, by which an older event is told from a newer one."""
+
+    bucket: str = Field(min_length=3, max_length=63)
+    key: str = Field(min_length=1, max_length=1024)
+    version_id: str | None = None
+    event_order: str = ""
+
+
+class MediaReport(Result):
+    """What became of an upload: `status` is ready, rejected (with its reason) or stale (a newer upload has won)."""
+
+    post_id: str
+    status: str
+    reason: str | None = None
+    renditions: int = 0
+    bytes_out: int = 0
+    seconds: float = 0.0
+
+
+process_media_upload = Task(
+    name="process_media_upload",
+    queue=Queue.MEDIA,
+    arguments=ProcessMediaUpload,
+    result=MediaReport,
+    summary="Turns an uploaded image or video into renditions, thumbnails and a compressed version.",
+    time_limit=280,
+    retry=RetryPolicy(max_retries=3, base=20, cap=300),
+)
+
+# --- emails ----------------------------------------------------------------------------------------------------
+
+
+class SendWelcomeEmail(Arguments):
+    user_id: str = Field(min_length=1, max_length=128)
+
+
+class WelcomeReport(Result):
+    """`outcome` is sent, skipped, unknown or failed, with the reason for all but sent."""
+
+    user_id: str
+    outcome: str
+    reason: str | None = None
+    message_id: str | None = None
+
+
+send_welcome_email = Task(
+    name="send_welcome_email",
+    queue=Queue.EMAILS,
+    arguments=SendWelcomeEmail,
+    result=WelcomeReport,
+    summary="A personal welcome mail to a newly registered user.",
+    time_limit=30,
+)
+
+
+class SendContentDigestEmail(Arguments):
+    """`week` is an ISO week such as 2026-W47; the week before the run when left out."""
+
+    week: str | None = Field(default=None, pattern=r"^\d{4}-W\d{2}$")
+
+
+class DigestReport(Result):
+    considered: int = 0
+    sent: int = 0
+    skipped: Mapping[str, int] = Field(default_factory=dict)
+    unknown: int = 0
+    failed: int = 0
+
+
+send_content_digest_email = Task(
+    name="send_content_digest_email",
+    queue=Queue.EMAILS,
+    arguments=SendContentDigestEmail,
+    result=DigestReport,
+    summary="To each user active in the last 7 days who wants it: the week's top posts, personal to him.",
+    time_limit=100,
+    schedule=Schedule("cron(0 9 ? * MON *)", "Monday 09:00"),
+    unique=Unique(key=("week",)),
+)
+
+# --- jobs over the data ----------------------------------------------------------------------------------------
+
+
+class SweepReport(Result):
+    """What a job over the data did, as counts, DynamoDB requests, request units and seconds of work."""
+
+    rows_read: int = 0
+    changed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    requests: int = 0
+    read_units: float = 0.0
+    write_units: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, *others: "SweepReport") -> "SweepReport":
+        """This report and the others as one: every number summed."""
+        totals = {
+            name: getattr(self, name) + sum(getattr(other, name) for other in others)
+            for name, field in type(self).model_fields.items()
+            if field.annotation in (int, float)
+        }
+        return self.model_copy(update=totals)
+
+
+class RefreshUserStatistics(Arguments):
+    user_id: str = Field(min_length=1, max_length=128)
+
+
+class UserStatistics(Result):
+    user_id: str
+    followers_count: int
+    following_count: int
+    posts_count: int
+
+
+refresh_user_statistics = Task(
+    name="refresh_user_statistics",
+    queue=Queue.USERS,
+    arguments=RefreshUserStatistics,
+    result=UserStatistics,
+    summary="Recomputes one user's counts now.",
+    time_limit=50,
+)
+
+
+class RevokeUserTokens(Arguments):
+    user_id: str = Field(min_length=1, max_length=128)
+
+
+class RevokedTokens(Result):
+    user_id: str
+    tokens: int
+    sessions: int
+
+
+revoke_user_tokens = Task(
+    name="revoke_user_tokens",
+    queue=Queue.USERS,
+    arguments=RevokeUserTokens,
+    result=RevokedTokens,
+    summary="Deletes every token and session of one user now.",
+    time_limit=50,
+)
+
+update_user_statistics = Task(
+    name="update_user_statistics",
+    queue=Queue.ANALYTICS,
+    arguments=NoArguments,
+    result=SweepReport,
+    summary="Recomputes followers_count, following_count and posts_count of every user.",
+    time_limit=840,
+    schedule=Schedule("cron(0 3 * * ? *)", "daily 03:00"),
+    unique=Unique(),
+)
+
+
+class UpdateTrendingHashtags(Arguments):
+    top: int = Field(default=10, ge=1, le=100)
+
+
+class TrendingReport(SweepReport):
+    trending: tuple[str, ...] = ()
+
+
+update_trending_hashtags = Task(
+    name="update_trending_hashtags",
+    queue=Queue.ANALYTICS,
+    arguments=UpdateTrendingHashtags,
+    result=TrendingReport,
+    summary="Counts hashtag use over 7 days; sets and clears is_trending and the trending score.",
+    time_limit=840,
+    schedule=Schedule("cron(0 * * * ? *)", "hourly"),
+    unique=Unique(),
+)
+
+
+class GenerateContentAnalytics(Arguments):
+    """`day` is a UTC day, 2026-11-22; yesterday when left out."""
+
+    day: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+
+
+class AnalyticsReport(SweepReport):
+    day: str = ""
+    report_key: str | None = None
+
+
+generate_content_analytics = Task(
+    name="generate_content_analytics",
+    queue=Queue.ANALYTICS,
+    arguments=GenerateContentAnalytics,
+    result=AnalyticsReport,
+    summary="A day's posts, comments, active users, totals and most popular posts, kept per day.",
+    time_limit=840,
+    schedule=Schedule("cron(0 4 * * ? *)", "daily 04:00"),
+    unique=Unique(key=("day",)),
+)
+
+update_post_engagement_scores = Task(
+    name="update_post_engagement_scores",
+    queue=Queue.ANALYTICS,
+    arguments=NoArguments,
+    result=SweepReport,
+    summary="Recomputes engagement_score and feed_rank of the posts whose counters moved.",
+    time_limit=840,
+    schedule=Schedule("cron(0 5 * * ? *)", "daily 05:00"),
+    unique=Unique(),
+)
+
+cleanup_expired_tokens = Task(
+    name="cleanup_expired_tokens",
+    queue=Queue.MAINTENANCE,
+    arguments=NoArguments,
+    result=SweepReport,
+    summary="Deletes expired refresh tokens, and the sessions and tokens of users inactive for 30 days.",
+    time_limit=840,
+    schedule=Schedule("cron(0 2 * * ? *)", "daily 02:00"),
+    unique=Unique(),
+)
+
+
+class CleanupOldPosts(Arguments):
+    """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back)."""
+
+    mode: str = Field(default="review", pattern="^(review|archive|restore)$")
+    post_ids: tuple[str, ...] = ()
+
+
+cleanup_old_posts = Task(
+    name="cleanup_old_posts",
+    queue=Queue.MAINTENANCE,
+    arguments=CleanupOldPosts,
+    result=SweepReport,
+    summary="Reviews posts older than a year that nobody engaged with; archives them and never loses one.",
+    time_limit=840,
+    schedule=Schedule("cron(0 1 ? * SUN *)", "Sunday 01:00"),
+    unique=Unique(),
+)
+
+# --- default ---------------------------------------------------------------------------------------------------
+
+
+class SendNotification(Arguments):
+    user_id: str = Field(min_length=1, max_length=128)
+    kind: str = Field(min_length=1, max_length=40)
+    text: str = Field(min_length=1, max_length=1000)
+    link: str | None = Field(default=None, max_length=2000)
+
+
+class NotificationSent(Result):
+    notification_id: str
+
+
+send_notification = Task(
+    name="send_notification",
+    queue=Queue.DEFAULT,
+    arguments=SendNotification,
+    result=NotificationSent,
+    summary="An in-app notification to one user.",
+    time_limit=20,
+)
+
+
+class Ping(Arguments):
+    text: str = Field(default="pong", max_length=200)
+
+
+class Pong(Result):
+    text: str
+    queue: str
+    function: str
+
+
+ping = Task(
+    name="ping",
+    queue=Queue.DEFAULT,
+    arguments=Ping,
+    result=Pong,
+    summary="Answers at once. Every queue serves it.",
+    time_limit=5,
+    retry=RetryPolicy(max_retries=0),
+)
+
+TASKS: Mapping[str, Task[Any, Any]] = {value.name: value for value in list(globals().values()) if isinstance(value, Task)}
+S3_UPLOAD_TASK = process_media_upload
+
+
+def served_by(queue: str) -> Mapping[str, Task[Any, Any]]:
+    """The allow-list of a queue's function: the tasks of that queue, and ping."""
+    return {name: task for name, task in TASKS.items() if task.queue == queue or task is ping}

@@ -1,0 +1,49 @@
+"""One error type for each decision that a caller or the worker can take."""
+
+
+class NexusError(Exception):
+    """Whatever this package raises by itself."""
+
+
+class ConfigurationError(NexusError):
+    """The environment does not say which deployment is meant, or says it wrongly."""
+
+
+class Retry(NexusError):
+    """Raised by a task: try again later, `after` seconds from now (the policy's backoff when None)."""
+
+    def __init__(self, reason: str = "retry asked for", *, after: float | None = None) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Reject(NexusError):
+    """Raised by a task: this run can never succeed. It goes to the dead-letter queue at once, with the reason."""
+
+
+class TimeLimitExceeded(NexusError):
+    """The task's time limit, or the invocation's end, is near. Raised inside the task; retried by the policy."""
+
+
+class InvalidMessage(NexusError):
+    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault."""
+
+
+class UnknownTask(NexusError):
+    """No such task in the catalogue, or not one that this queue serves."""
+
+
+class SendFailed(NexusError):
+    """SQS did not take the message. `failures` maps a run's id to SQS's reason; the others were sent."""
+
+    def __init__(self, failures: dict[str, str]) -> None:
+        super().__init__("not sent: " + "; ".join(f"{run_id}: {reason}" for run_id, reason in failures.items()))
+        self.failures = failures
+
+
+class TaskFailed(NexusError):
+    """`AsyncResult.get()` of a run that ended in FAILURE or REVOKED."""
+
+
+class StillRunning(NexusError):
+    """`AsyncResult.get(timeout=...)` of a run that has not ended in time."""
