@@ -1,0 +1,1 @@
+"""The social network's data: one module a table, over the low-level client."""

@@ -1,0 +1,34 @@
+"""Blocks: one item for each person that somebody wants to see nothing of."""
+
+from collections.abc import Mapping, Sequence
+
+from nexus.data.dynamodb import Meter, Table, Value
+
+TABLE = Table("blocks", ("user_id", "blocked_id"))
+
+
+def blocked_by(user_id: str, *, meter: Meter | None = None) -> frozenset[str]:
+    """The ids of those whom the user has blocked."""
+    pages = TABLE.query(user_id, attributes=("blocked_id",), meter=meter)
+    return frozenset(item["blocked_id"]["S"] for page in pages for item in page.items)
+
+
+def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> bool:
+    """Whether the user has blocked the other one."""
+    return TABLE.get({"user_id": user_id, "blocked_id": other_id}, attributes=("user_id",), meter=meter) is not None
+
+
+def add(user_id: str, blocked_id: str, at: int, *, meter: Meter | None = None) -> None:
+    """Blocks; a second time changes nothing but the time."""
+    TABLE.put({"user_id": user_id, "blocked_id": blocked_id, "created_at": at}, meter=meter)
+
+
+def remove(user_id: str, blocked_id: str, *, meter: Meter | None = None) -> None:
+    """Unblocks."""
+    TABLE.delete({"user_id": user_id, "blocked_id": blocked_id}, meter=meter)
+
+
+def put_many(blocks: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes blocks (user, blocked, seconds since 1970): for imports and demo data."""
+    items: list[Mapping[str, Value]] = [{"user_id": a, "blocked_id": b, "created_at": at} for a, b, at in blocks]
+    return TABLE.put_many(items, meter=meter, threads=threads)

@@ -1,0 +1,56 @@
+"""Days and hours in UTC, and the buckets by which posts and comments are found by the day they were made.
+
+An index that has the day for its partition key would put a day's whole writing on one partition, which takes 1,000
+writes a second; so a day has DAY_SHARDS buckets, and an item is in the one that its id falls into.
+"""
+
+import zlib
+from datetime import UTC, date, datetime, timedelta
+
+DAY_SECONDS = 86_400
+HOUR_SECONDS = 3_600
+DAY_SHARDS = 4
+FIRST_DAY = "2024-01-01"  # the feed formula's epoch; the service has no older posts
+
+
+def day_of(seconds: float) -> str:
+    """The UTC day of a time in seconds since 1970, as 2026-11-22."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
+
+
+def start_of(day: str) -> int:
+    """The second at which a UTC day begins."""
+    return (date.fromisoformat(day).toordinal() - _EPOCH) * DAY_SECONDS
+
+
+def add_days(day: str, days: int) -> str:
+    """The day so many days later, or earlier when below zero."""
+    return (date.fromisoformat(day) + timedelta(days=days)).isoformat()
+
+
+def days_between(first: str, last: str) -> int:
+    """How many days after `first` the day `last` is."""
+    return date.fromisoformat(last).toordinal() - date.fromisoformat(first).toordinal()
+
+
+def days_from(first: str, last: str) -> list[str]:
+    """Every day from the first to the last, both included; none when the last is before the first."""
+    return [add_days(first, number) for number in range(days_between(first, last) + 1)]
+
+
+def shard_of(key: str, shards: int) -> int:
+    """The shard that a key falls into: CRC-32, so that every program finds the same."""
+    return zlib.crc32(key.encode()) % shards
+
+
+def bucket_of(key: str, seconds: float) -> str:
+    """The bucket of an item by its id and the time it was made, as 2026-11-22#3."""
+    return f"{day_of(seconds)}#{shard_of(key, DAY_SHARDS)}"
+
+
+def buckets_of(day: str) -> list[str]:
+    """Every bucket of a day."""
+    return [f"{day}#{shard}" for shard in range(DAY_SHARDS)]
+
+
+_EPOCH = date(1970, 1, 1).toordinal()

@@ -1,0 +1,53 @@
+"""Follows: one item an edge, under the follower; the index `followers` has the same edges under the followed.
+
+The item is nothing but its key and the time, because the nightly count reads every edge there is.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from nexus.data.dynamodb import Item, Meter, Page, Table, Value
+
+TABLE = Table("follows", ("follower_id", "followed_id"))
+FOLLOWERS = "followers"
+_FOLLOWERS_KEY = ("followed_id", "follower_id")
+
+
+def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None = None) -> list[str]:
+    """The ids of those whom the user follows, at most `limit` of them."""
+    found: list[str] = []
+    for page in TABLE.query(user_id, attributes=("followed_id",), limit=limit, meter=meter):
+        found += [item["followed_id"]["S"] for item in page.items]
+        if limit is not None and len(found) >= limit:
+            return found[:limit]
+    return found
+
+
+def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
+    """Follows; False when he did already."""
+    return TABLE.put({"follower_id": follower_id, "followed_id": followed_id, "created_at": at}, new=True, meter=meter)
+
+
+def remove(follower_id: str, followed_id: str, *, meter: Meter | None = None) -> None:
+    """Unfollows."""
+    TABLE.delete({"follower_id": follower_id, "followed_id": followed_id}, meter=meter)
+
+
+def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes edges (follower, followed, seconds since 1970): for imports and demo data."""
+    items: list[Mapping[str, Value]] = [{"follower_id": a, "followed_id": b, "created_at": at} for a, b, at in edges]
+    return TABLE.put_many(items, meter=meter, threads=threads)
+
+
+def edges(*, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """Every edge of one segment of a parallel scan; a follower's edges are in one segment, in a row."""
+    yield from TABLE.scan(segment=segment, total=total, attributes=TABLE.key, start=start, meter=meter)
+
+
+def count_followed(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """Pages whose `scanned` add up to how many the user follows."""
+    yield from TABLE.count(user_id, start=start, meter=meter)
+
+
+def count_followers(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """Pages whose `scanned` add up to how many follow the user."""
+    yield from TABLE.count(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, start=start, meter=meter)

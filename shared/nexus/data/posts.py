@@ -1,0 +1,393 @@
+"""Posts: one item a post, with its counters, its scores, and what media processing made of its upload.
+
+Five indexes, each with only the posts that its readers want:
+    by-day      every post under its day's bucket: yesterday's posts, the last hour's hashtags, year-old posts
+    by-author   every post under its author, keys alone: a profile page, and how many posts he has
+    feed        public posts by feed_rank, in FEED_SHARDS shards: the feed, and the top posts of any span of time
+    moved       posts whose counters changed since they were scored, and no others
+    review      posts that fell back to nobody's interest after their yearly review, and no others
+"""
+
+import heapq
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from nexus.data import days
+from nexus.data.dynamodb import (
+    BadRow,
+    Change,
+    Item,
+    Meter,
+    Page,
+    Table,
+    Test,
+    Value,
+    from_attribute,
+    key_of,
+    read_count,
+    read_text,
+    read_texts,
+)
+
+TABLE = Table("posts", ("post_id",))
+BY_DAY, BY_AUTHOR, FEED, MOVED, REVIEW = "by-day", "by-author", "feed", "moved", "review"
+
+FEED_SHARDS = 8
+MOVED_SHARDS = 16
+REVIEW_SHARDS = 4
+OLD_AFTER_DAYS = 365
+QUIET_VIEWS = 10
+FEED_EPOCH = days.start_of(days.FIRST_DAY)
+FEED_SECONDS = 45_000
+
+type Visibility = Literal["public", "followers", "private"]
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+
+class Rendition(BaseModel):
+    """One file made of an upload: its key in the media bucket, pixels, bytes and type."""
+
+    model_config = ConfigDict(frozen=True)
+
+    key: str
+    width: int
+    height: int
+    bytes: int
+    content_type: str
+
+
+class Media(BaseModel):
+    """The post's attribute `media`. While processing, and when rejected (for `reason`), there is a status and no more.
+
+    `width` and `height` are those of the upright original in pixels, `duration` seconds, `placeholder` a blurhash,
+    `colour` the dominant colour as #rrggbb, `source` the upload's key.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    status: Literal["processing", "ready", "rejected"]
+    reason: str | None = None
+    kind: Literal["image", "animation", "video"] | None = None
+    width: int | None = None
+    height: int | None = None
+    duration: float | None = None
+    placeholder: str | None = None
+    colour: str | None = None
+    source: str | None = None
+    renditions: Mapping[str, Rendition] = Field(default_factory=dict)
+
+
+class MediaOutcome(StrEnum):
+    """What `set_media` did."""
+
+    WRITTEN = "written"
+    STALE = "stale"  # a later event has written already
+    NO_POST = "no post"
+
+
+def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | None = None) -> MediaOutcome:
+    """Sets the post's `media`, unless an event with a higher order did so before; the same order may write again.
+
+    `event_order` is S3's sequencer. Sequencers of different lengths compare as if the shorter had zeros on its right
+    (Amazon S3 User Guide, "Event message structure"), so they are stored padded.
+    """
+    order = padded_order(event_order)
+    values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
+    for not_newer in (Test("media_order", "missing"), Test("media_order", "<=", order)):
+        if TABLE.update(Change({"post_id": post_id}, set=values, when=(not_newer,)), meter=meter):
+            return MediaOutcome.WRITTEN
+    exists = TABLE.get({"post_id": post_id}, attributes=("post_id",), consistent=True, meter=meter) is not None
+    return MediaOutcome.STALE if exists else MediaOutcome.NO_POST
+
+
+def padded_order(event_order: str) -> str:
+    """A sequencer in the form in which two of them compare as text."""
+    return event_order.upper().ljust(64, "0")
+
+
+# --- posts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    """What readers did with a post."""
+
+    likes: int = 0
+    comments: int = 0
+    shares: int = 0
+    views: int = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody liked, commented or shared, and fewer than QUIET_VIEWS looked."""
+        return not (self.likes or self.comments or self.shares) and self.views < QUIET_VIEWS
+
+
+COUNTERS = ("likes_count", "comments_count", "shares_count", "views_count")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A post. `created_at` is seconds since 1970; `hashtags` are normalised, without the #."""
+
+    post_id: str
+    author_id: str
+    created_at: int
+    text: str = ""
+    visibility: Visibility = "public"
+    hashtags: tuple[str, ...] = ()
+    counters: Counters = Counters()
+    engagement_score: int = 0
+    feed_rank: float = 0.0
+    media: Media | None = None
+
+    @property
+    def day(self) -> str:
+        return days.day_of(self.created_at)
+
+
+def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -> Post | None:
+    """The post, or None. Raises BadRow when the item cannot be read."""
+    item = TABLE.get({"post_id": post_id}, consistent=consistent, meter=meter)
+    return None if item is None else read(item)
+
+
+def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
+    """Those of the posts that exist, in no order; a row that cannot be read comes as its BadRow."""
+    keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]
+    for item in TABLE.get_many(keys, meter=meter, threads=threads):
+        try:
+            yield read(item)
+        except BadRow as bad:
+            yield bad
+
+
+def put_many(posts: Sequence[Post], *, now: int, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes posts whatever stood there: for imports and demo data. Those with counters are left to be scored."""
+    return TABLE.put_many([to_values(post, now=now) for post in posts], meter=meter, threads=threads)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A public post as the feed index has it. `feed_rank` less its age's part is log10 of its engagement score."""
+
+    post_id: str
+    author_id: str
+    created_at: int
+    feed_rank: float
+
+    @property
+    def log_engagement(self) -> float:
+        """log10(max(1, engagement_score)), to the six decimals that the rank has."""
+        return self.feed_rank - age_rank(self.created_at)
+
+
+def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ranked]:
+    """Every public post made from `since` to before `until` (seconds since 1970), in no order, from the feed index.
+
+    A post's rank is at least its age's part, so all of them rank above `since`; a few older ones with much engagement
+    are read and left out. 85 bytes a post: a week of half a million posts is 5,400 read units, under a tenth of a cent.
+    Rows that lack an attribute are left out.
+    """
+    low, high = age_rank(since), MAX_RANK
+    for shard in range(FEED_SHARDS):
+        pages = TABLE.query(
+            feed_shard(shard),
+            index=FEED,
+            key=("feed", "feed_rank"),
+            between=(low, high),
+            attributes=("post_id", "author_id", "created_at", "feed_rank"),
+            meter=meter,
+        )
+        for page in pages:
+            for item in page.items:
+                try:
+                    created_at = int(item["created_at"]["N"])
+                    if since <= created_at < until:
+                        yield Ranked(
+                            item["post_id"]["S"], item["author_id"]["S"], created_at, float(item["feed_rank"]["N"])
+                        )
+                except (KeyError, ValueError):
+                    continue
+
+
+def top_public(since: int, until: int, limit: int, *, meter: Meter | None = None) -> list[Post]:
+    """The `limit` public posts of a span of time with the highest engagement score, the best first, ties by id.
+
+    Reads the feed index once (see `ranked`), and the best of it in full. As fresh as the last scoring.
+    """
+    best = heapq.nlargest(2 * limit + 100, ranked(since, until, meter=meter), key=lambda post: post.log_engagement)
+    posts = [post for post in get_many([one.post_id for one in best], meter=meter) if isinstance(post, Post)]
+    public = (post for post in posts if post.visibility == "public")
+    return heapq.nsmallest(limit, public, key=lambda post: (-post.engagement_score, post.post_id))
+
+
+def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
+    """The first page of the public feed: the highest feed_rank of all shards."""
+    found: list[Ranked] = []
+    for shard in range(FEED_SHARDS):
+        pages = TABLE.query(
+            feed_shard(shard), index=FEED, key=("feed", "feed_rank"), newest_first=True, limit=limit, meter=meter
+        )
+        for item in next(pages).items:
+            key = key_of(item, "post_id")
+            found.append(
+                Ranked(
+                    read_text(item, "post_id", key),
+                    read_text(item, "author_id", key),
+                    read_count(item, "created_at", key),
+                    float(item["feed_rank"]["N"]),
+                )
+            )
+    return heapq.nlargest(limit, found, key=lambda post: (post.feed_rank, post.post_id))
+
+
+def made_on(
+    bucket: str,
+    since: int | None = None,
+    until: int | None = None,
+    *,
+    start: Item | None = None,
+    meter: Meter | None = None,
+) -> Iterator[Page]:
+    """The posts of one day's bucket as the by-day index has them, made from `since` to before `until` when given.
+
+    Attributes: post_id, author_id, created_at, visibility, hashtags.
+    """
+    between = None if since is None or until is None else (since, until - 1)
+    yield from TABLE.query(
+        bucket, index=BY_DAY, key=("bucket", "created_at"), between=between, start=start, meter=meter
+    )
+
+
+def authors(
+    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+) -> Iterator[Page]:
+    """The author of every post, of one segment of a parallel scan of the by-author index."""
+    yield from TABLE.scan(
+        index=BY_AUTHOR, segment=segment, total=total, attributes=("author_id",), start=start, meter=meter
+    )
+
+
+def count_by(author_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """Pages whose `scanned` add up to how many posts an author has."""
+    yield from TABLE.count(author_id, index=BY_AUTHOR, key=("author_id", "created_at"), start=start, meter=meter)
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def engagement_score(counters: Counters) -> int:
+    """likes x 3 + comments x 5 + shares x 7 + views x 1."""
+    return counters.likes * 3 + counters.comments * 5 + counters.shares * 7 + counters.views
+
+
+def feed_rank(score: int, created_at: int) -> float:
+    """log10(max(1, score)) + seconds since 2024-01-01T00:00Z / 45,000, rounded half-even to six decimals.
+
+    Reddit's form: 12.5 hours weigh as much as ten times the engagement, and no post is rewritten for growing older.
+    """
+    return round(math.log10(max(1, score)) + (created_at - FEED_EPOCH) / FEED_SECONDS, 6)
+
+
+def age_rank(created_at: int) -> float:
+    """The age's part of the rank, and the whole of it for a post with no engagement."""
+    return feed_rank(0, created_at)
+
+
+MAX_RANK = 1e9  # above any rank in the next thousand years
+
+
+def feed_shard(shard: int) -> str:
+    """The partition key of one shard of the feed."""
+    return f"public#{shard}"
+
+
+def moved_shard(shard: int) -> str:
+    """The partition key of one shard of the posts to be scored."""
+    return f"moved#{shard:02}"
+
+
+def review_shard(shard: int) -> str:
+    """The partition key of one shard of the posts to be reviewed again."""
+    return f"review#{shard}"
+
+
+def read_counters(item: Item, key: str) -> Counters:
+    """The counters in an item; absent ones are 0. Raises BadRow when one is no count."""
+    likes, comments, shares, views = (read_count(item, name, key, default=0) for name in COUNTERS)
+    return Counters(likes, comments, shares, views)
+
+
+def read(item: Item) -> Post:
+    """The post in an item. Raises BadRow."""
+    key = key_of(item, "post_id")
+    visibility = read_text(item, "visibility", key)
+    if visibility not in ("public", "followers", "private"):
+        raise BadRow(key, "visibility is none of public, followers, private")
+    media = item.get("media")
+    rank = item.get("feed_rank")
+    try:
+        return Post(
+            post_id=read_text(item, "post_id", key),
+            author_id=read_text(item, "author_id", key),
+            created_at=read_count(item, "created_at", key),
+            text=read_text(item, "text", key, default=""),
+            visibility=visibility,  # type: ignore[arg-type]  # checked above
+            hashtags=read_texts(item, "hashtags", key),
+            counters=read_counters(item, key),
+            engagement_score=read_count(item, "engagement_score", key, default=0),
+            feed_rank=float(rank["N"]) if rank else 0.0,
+            media=Media.model_validate(from_attribute(media)) if media else None,
+        )
+    except (KeyError, ValueError) as error:
+        raise BadRow(key, f"feed_rank or media is malformed: {error}") from None
+
+
+def to_values(post: Post, *, now: int) -> dict[str, Value]:
+    """The post's item: its buckets and shards follow from its id, its time and what it holds."""
+    values: dict[str, Value] = {
+        "post_id": post.post_id,
+        "author_id": post.author_id,
+        "created_at": post.created_at,
+        "bucket": days.bucket_of(post.post_id, post.created_at),
+        "text": post.text,
+        "visibility": post.visibility,
+        "hashtags": list(post.hashtags),
+        "likes_count": post.counters.likes,
+        "comments_count": post.counters.comments,
+        "shares_count": post.counters.shares,
+        "views_count": post.counters.views,
+        "engagement_score": post.engagement_score,
+        "feed_rank": feed_rank(post.engagement_score, post.created_at),
+    }
+    if post.visibility == "public":
+        values["feed"] = feed_of(post.post_id)
+    if post.engagement_score != engagement_score(post.counters):
+        values["moved"] = moved_of(post.post_id)
+    if post.counters.quiet and post.created_at < now - OLD_AFTER_DAYS * days.DAY_SECONDS:
+        values["review"] = review_of(post.post_id)  # its day has been reviewed without it
+    if post.media is not None:
+        values["media"] = post.media.model_dump(mode="json", exclude_none=True)
+    return values
+
+
+def feed_of(post_id: str) -> str:
+    """The feed's shard for a post."""
+    return feed_shard(days.shard_of(post_id, FEED_SHARDS))
+
+
+def moved_of(post_id: str) -> str:
+    """The scoring's shard for a post."""
+    return moved_shard(days.shard_of(post_id, MOVED_SHARDS))
+
+
+def review_of(post_id: str) -> str:
+    """The review's shard for a post."""
+    return review_shard(days.shard_of(post_id, REVIEW_SHARDS))

@@ -1,0 +1,301 @@
+"""Users: one item a person, with the profile, the counts that the nightly job writes, and the days of activity.
+
+Activity is kept by day: `last_active_day`, and `active_days`, a number whose bit i says "active i days before that".
+It is written once a user and day, fits eleven digits, and tells for each of the last ACTIVITY_DAYS days exactly who was
+active, however often he came back since. A scan of all users costs a fiftieth of keeping an index by day.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nexus.data import days
+from nexus.data.dynamodb import (
+    BadRow,
+    Change,
+    Item,
+    Meter,
+    Page,
+    Table,
+    Test,
+    Value,
+    key_of,
+    read_count,
+    read_flag,
+    read_text,
+)
+
+TABLE = Table("users", ("user_id",))
+BY_EMAIL = "by-email"
+ACTIVITY_DAYS = 36
+NEVER_COUNTED = 0
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A person as the jobs see him.
+
+    `digest` is whether he wants the weekly digest; `suppressed` the reason for which no mail may go to him any more
+    ("bounce", "complaint", ...), None when there is none; `locale` a BCP 47 tag such as fr or en-GB.
+    `last_active_day` is the UTC day of his latest activity; `created_at` seconds since 1970.
+    """
+
+    user_id: str
+    email: str
+    name: str
+    created_at: int
+    last_active_day: str
+    locale: str = "en"
+    digest: bool = True
+    suppressed: str | None = None
+    active_days: int = 1
+    followers_count: int = 0
+    following_count: int = 0
+    posts_count: int = 0
+
+    def active_on(self, day: str) -> bool:
+        """Whether he was active on a day, exact for the ACTIVITY_DAYS days up to `last_active_day`."""
+        return was_active(self.last_active_day, self.active_days, day)
+
+    def active_since(self, day: str) -> bool:
+        """Whether he was active on that day or later."""
+        return self.last_active_day >= day
+
+
+PROFILE = ("user_id", "email", "name", "locale", "digest", "suppressed", "created_at", "last_active_day", "active_days")
+COUNTS = ("followers_count", "following_count", "posts_count")
+
+
+def get(user_id: str, *, consistent: bool = False, meter: Meter | None = None) -> User | None:
+    """The user, or None. Raises BadRow when the item cannot be read."""
+    item = TABLE.get({"user_id": user_id}, attributes=(*PROFILE, *COUNTS), consistent=consistent, meter=meter)
+    return None if item is None else read(item)
+
+
+def get_many(user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[User | BadRow]:
+    """Those of the users that exist, in no order; a row that cannot be read comes as its BadRow."""
+    keys = [{"user_id": user_id} for user_id in dict.fromkeys(user_ids)]
+    for item in TABLE.get_many(keys, attributes=(*PROFILE, *COUNTS), meter=meter, threads=threads):
+        yield _read_or_bad(item)
+
+
+def by_email(email: str, *, meter: Meter | None = None) -> list[str]:
+    """The ids of the users with this address, in any case; more than one only when the application let it be."""
+    pages = TABLE.query(normal_email(email), index=BY_EMAIL, key=("email",), attributes=("user_id",), meter=meter)
+    return [item["user_id"]["S"] for page in pages for item in page.items]
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One page of a sweep over all users: those that could be read, those that could not, and where to go on."""
+
+    users: Sequence[User]
+    bad: Sequence[BadRow]
+    next_key: Item | None
+
+
+def sweep(
+    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+) -> Iterator[Sweep]:
+    """All users of one segment of a parallel scan, a page (1 MB of items) at a time.
+
+    A million users of 500 bytes are 61,000 read units, less than a cent. `start` is a `next_key` from earlier.
+    """
+    attributes = (*PROFILE, *COUNTS)
+    for page in TABLE.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter):
+        rows = [_read_or_bad(item) for item in page.items]
+        yield Sweep(
+            users=[row for row in rows if isinstance(row, User)],
+            bad=[row for row in rows if isinstance(row, BadRow)],
+            next_key=page.next_key,
+        )
+
+
+def sweep_active(
+    since: str, *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+) -> Iterator[Sweep]:
+    """As `sweep`, the users active on the day `since` or later alone."""
+    for page in sweep(segment=segment, total=total, start=start, meter=meter):
+        yield Sweep([user for user in page.users if user.active_since(since)], page.bad, page.next_key)
+
+
+def scan(
+    attributes: Sequence[str],
+    *,
+    segment: int = 0,
+    total: int = 1,
+    start: Item | None = None,
+    meter: Meter | None = None,
+) -> Iterator[Page]:
+    """The same sweep with raw items of the named attributes alone, for jobs that need two of them of every user."""
+    yield from TABLE.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
+
+
+def create(user: User, *, meter: Meter | None = None) -> bool:
+    """Writes a new user; False when the id is taken."""
+    return TABLE.put(to_values(user), new=True, meter=meter)
+
+
+def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes users whatever stood there: for imports and demo data."""
+    return TABLE.put_many([to_values(user) for user in users], meter=meter, threads=threads)
+
+
+def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
+    """No mail to him any more, for this reason (the first one stays). False when there is no such user."""
+    if TABLE.update(
+        Change({"user_id": user_id}, set={"suppressed": reason}, when=(Test("suppressed", "missing"),)), meter=meter
+    ):
+        return True
+    return TABLE.get({"user_id": user_id}, attributes=("user_id",), meter=meter) is not None
+
+
+def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> bool:
+    """Turns the weekly digest on or off; False when there is no such user."""
+    return TABLE.update(Change({"user_id": user_id}, set={"digest": wanted}), meter=meter)
+
+
+def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bool:
+    """Notes that the user was active on `day`; one read, and a write when it is his first activity of the day.
+
+    A user who is back after a cleanup counts as signed in again. False when there is no such user.
+    """
+    for _ in range(8):
+        attributes = ("last_active_day", "active_days", "signed_out_at")
+        item = TABLE.get({"user_id": user_id}, attributes=attributes, consistent=True, meter=meter)
+        if item is None:
+            return False
+        seen = read_text(item, "last_active_day", user_id, default="")
+        bits = read_count(item, "active_days", user_id, default=1)
+        latest, merged = with_activity(seen, bits, day)
+        if (latest, merged) == (seen, bits) and "signed_out_at" not in item:
+            return True
+        unchanged = Test("last_active_day", "=", seen) if seen else Test("last_active_day", "missing")
+        same_bits = Test("active_days", "=", bits) if "active_days" in item else Test("active_days", "missing")
+        change = Change(
+            {"user_id": user_id},
+            set={"last_active_day": latest, "active_days": merged},
+            remove=("signed_out_at",),
+            when=(unchanged, same_bits),
+        )
+        if TABLE.update(change, meter=meter):
+            return True
+    raise RuntimeError(f"user {user_id}: eight concurrent writers of one user's activity")
+
+
+def mark_signed_out(user_id: str, *, at: int, last_active_day: str, meter: Meter | None = None) -> bool:
+    """Notes that the user's sessions and tokens are gone, unless he was active meanwhile; then False."""
+    unchanged = Test("last_active_day", "=", last_active_day)
+    return TABLE.update(Change({"user_id": user_id}, set={"signed_out_at": at}, when=(unchanged,)), meter=meter)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What the nightly count writes, and the second at which the counting began."""
+
+    user_id: str
+    followers_count: int
+    following_count: int
+    posts_count: int
+    counted_at: int
+
+
+def set_counts(counts: Sequence[Counts], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
+    """Writes each user's counts unless a count that began later stands there; True where written."""
+    written = TABLE.update_many(
+        [_counted(one, Test("counted_at", "<=", one.counted_at)) for one in counts], meter=meter, threads=threads
+    )
+    refused = [place for place, done in enumerate(written) if not done]
+    if refused:  # a row from before the first count may lack counted_at, and PartiQL as the emulators know it has no OR
+        never = [_counted(counts[place], Test("counted_at", "missing")) for place in refused]
+        for place, done in zip(refused, TABLE.update_many(never, meter=meter, threads=threads), strict=True):
+            written[place] = done
+    return written
+
+
+def _counted(counts: Counts, unless_newer: Test) -> Change:
+    return Change(
+        {"user_id": counts.user_id},
+        set={
+            "followers_count": counts.followers_count,
+            "following_count": counts.following_count,
+            "posts_count": counts.posts_count,
+            "counted_at": counts.counted_at,
+        },
+        when=(unless_newer,),
+    )
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def was_active(last_active_day: str, active_days: int, day: str) -> bool:
+    """Whether bit `last_active_day - day` of the activity is set."""
+    age = days.days_between(day, last_active_day)
+    return 0 <= age < ACTIVITY_DAYS and bool(active_days >> age & 1)
+
+
+def with_activity(last_active_day: str, active_days: int, day: str) -> tuple[str, int]:
+    """The two activity attributes once the user was active on `day`, which may lie before his latest day."""
+    mask = (1 << ACTIVITY_DAYS) - 1
+    if not last_active_day:
+        return day, 1
+    age = days.days_between(last_active_day, day)
+    if age > 0:
+        kept = active_days << age & mask if age < ACTIVITY_DAYS else 0
+        return day, kept | 1
+    return last_active_day, (active_days | (1 << -age)) & mask if -age < ACTIVITY_DAYS else active_days
+
+
+def normal_email(email: str) -> str:
+    """The form in which addresses are stored and looked up."""
+    return email.strip().lower()
+
+
+def read(item: Item) -> User:
+    """The user in an item. Raises BadRow."""
+    key = key_of(item, "user_id")
+    last_active_day = read_text(item, "last_active_day", key)
+    if len(last_active_day) != len("2024-01-01"):
+        raise BadRow(key, "last_active_day is not a day")
+    return User(
+        user_id=read_text(item, "user_id", key),
+        email=read_text(item, "email", key),
+        name=read_text(item, "name", key, default=""),
+        locale=read_text(item, "locale", key, default="en"),
+        digest=read_flag(item, "digest", key, default=True),
+        suppressed=read_text(item, "suppressed", key, default="") or None,
+        created_at=read_count(item, "created_at", key),
+        last_active_day=last_active_day,
+        active_days=read_count(item, "active_days", key, default=1),
+        followers_count=read_count(item, "followers_count", key, default=0),
+        following_count=read_count(item, "following_count", key, default=0),
+        posts_count=read_count(item, "posts_count", key, default=0),
+    )
+
+
+def to_values(user: User) -> Mapping[str, Value]:
+    """The user's item. `counted_at` is 0 until the first count, so that the count's condition always has a number."""
+    values: dict[str, Value] = {
+        "user_id": user.user_id,
+        "email": normal_email(user.email),
+        "name": user.name,
+        "locale": user.locale,
+        "digest": user.digest,
+        "created_at": user.created_at,
+        "last_active_day": user.last_active_day,
+        "active_days": user.active_days,
+        "followers_count": user.followers_count,
+        "following_count": user.following_count,
+        "posts_count": user.posts_count,
+        "counted_at": NEVER_COUNTED,
+    }
+    if user.suppressed:
+        values["suppressed"] = user.suppressed
+    return values
+
+
+def _read_or_bad(item: Item) -> User | BadRow:
+    try:
+        return read(item)
+    except BadRow as bad:
+        return bad
