@@ -1,0 +1,448 @@
+"""What a producer sees: sending, signatures, groups and chains, and the handle to a result."""
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from nexus import runs
+from nexus.backend import backend
+from nexus.envelope import Envelope, Segment, decode
+from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.ids import derived_id, new_id
+from nexus.runs import RunError, RunRecord, Status
+from nexus.settings import settings
+from nexus.store import Applied, Value, Write, in_pages
+from nexus.tasks import Arguments, Result, RetryPolicy, Task
+from nexus.transport import MAX_DELAY, Message
+
+CHAIN_LIMIT = 12
+"""Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
+
+GROUP_LIMIT = 10_000
+
+
+@dataclass(slots=True)
+class Sender:
+    """The run inside which tasks are sent: their parent, and where it notes their ids."""
+
+    run_id: str
+    children: list[str] = field(default_factory=list)
+
+
+current: ContextVar[Sender | None] = ContextVar("current", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature[R: Result]:
+    """A task with checked arguments, not yet sent. `result_as` names the argument that takes a chain's last result."""
+
+    task: Task[Any, R]
+    args: Mapping[str, Any]
+    result_as: str | None = None
+
+    @classmethod
+    def of(cls, task: Task[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
+        return cls(task, _arguments(task, arguments))
+
+    def delay(self) -> "AsyncResult[R]":
+        return send(self)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"task": self.task.name, "args": dict(self.args), "result_as": self.result_as}
+
+
+def _arguments(task: Task[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
+
+
+def then[R: Result](task: Task[Any, R], result_as: str, **arguments: Any) -> Signature[R]:
+    """A link of a chain or the callback of a chord that takes what came before as its argument `result_as`.
+
+    Its other arguments are checked when it runs, since they are not complete before.
+    """
+    if result_as not in task.arguments.model_fields:
+        raise InvalidMessage(f"{task.name}: {result_as}: no such argument")
+    return Signature(task, arguments, result_as)
+
+
+def send[R: Result](
+    signature: Signature[R],
+    *,
+    countdown: float | None = None,
+    eta: datetime | None = None,
+    queue: str | None = None,
+    expires: float | datetime | None = None,
+    retry: RetryPolicy | None = None,
+    task_id: str | None = None,
+    track: bool = True,
+) -> "AsyncResult[R]":
+    """Sends one task: its record first, then its message. See `Task.apply_async`."""
+    task = signature.task
+    target = _queue(task, queue)
+    now = datetime.now(UTC)
+    due = _due(now, countdown, eta)
+    envelope = _envelope(signature, task_id or (new_id() if track else derived_id("untracked", new_id())))
+    if expires is not None:
+        limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
+        envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
+    body = envelope.encode()
+    _check_id(envelope, body)
+    also: dict[str, Value] = {}
+    if retry is not None:
+        also["retry"] = runs.compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
+    if due > now:
+        # A run that waits is one that somebody asks about: the sparse index lists it.
+        since = round(due.timestamp(), 3)
+        also |= {"eta": since, "live": runs.live_key(target, envelope.id), "since": since}
+    if not track and also.keys() - {"eta", "live", "since"}:
+        raise ValueError("retry= is kept in the run's record, so it needs track=True")
+    # With task_id given the record may stand already: then it is the same run, and its message is sent once more.
+    written = track and isinstance(
+        backend().store.apply(runs.pending(envelope, target, _keep_until(due), **also)), Applied
+    )
+    message = Message(envelope.id, body, group=task.name)
+    try:
+        _dispatch(target, message, due, now)
+    except Exception:
+        if written:
+            _forget(envelope.id)
+        raise
+    _note_child(envelope.id)
+    return AsyncResult(envelope.id, task.result)
+
+
+def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "list[AsyncResult[Any]]":
+    """Sends them in batches of ten messages and 25 records a request.
+
+    What SQS refuses is tried again twice; SendFailed names the runs that were still not taken, by id, and the others
+    have been sent.
+    """
+    envelopes = [_envelope(s, new_id() if track else derived_id("untracked", new_id())) for s in signatures]
+    bodies = [envelope.encode() for envelope in envelopes]
+    keep = _keep_until(datetime.now(UTC))
+    by_queue: dict[str, list[Message]] = {}
+    writes = []
+    for signature, envelope, body in zip(signatures, envelopes, bodies, strict=True):
+        by_queue.setdefault(signature.task.queue, []).append(Message(envelope.id, body, signature.task.name))
+        writes.append(runs.pending(envelope, signature.task.queue, keep))
+    if track:
+        backend().store.apply_all(writes)
+    failures: dict[str, str] = {}
+    for queue, messages in by_queue.items():
+        failures |= backend().transport.send(queue, messages)
+    for envelope in envelopes:
+        if envelope.id not in failures:
+            _note_child(envelope.id)
+    if failures:
+        for run_id in failures if track else ():
+            _forget(run_id)
+        raise SendFailed(failures)
+    return [AsyncResult(e.id, s.task.result) for e, s in zip(envelopes, signatures, strict=True)]
+
+
+def _dispatch(queue: str, message: Message, due: datetime, now: datetime) -> None:
+    delay = (due - now).total_seconds()
+    if delay > MAX_DELAY:
+        backend().transport.send_at(queue, message, due)
+        return
+    failures = backend().transport.send(queue, [replace(message, delay=max(0, round(delay)))])
+    if failures:
+        raise SendFailed(dict(failures))
+
+
+def _forget(run_id: str) -> None:
+    """A record whose message was not sent must not read PENDING for ever."""
+    error = RunError("SendFailed", "the message was not sent")
+    ended: dict[str, Value] = {"status": "FAILURE", "error": runs.compact({"type": error.type, "message": error.message})}
+    backend().store.apply(Write(run_id, set=ended, remove=("live", "since"), when=(runs.equals("status", "PENDING"),)))
+
+
+def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
+    sender = current.get()
+    parent = also.pop("parent", None) or (sender.run_id if sender else None)
+    trace = os.environ.get("_X_AMZN_TRACE_ID")
+    return Envelope(id=run_id, task=signature.task.name, args=dict(signature.args), parent=parent, trace=trace, **also)
+
+
+def _check_id(envelope: Envelope, body: str) -> None:
+    """A task_id from outside is checked as a reader will check it."""
+    decode(body)
+
+
+def _note_child(run_id: str) -> None:
+    sender = current.get()
+    if sender is not None and len(sender.children) < 100:
+        sender.children.append(run_id)
+
+
+def _queue(task: Task[Any, Any], queue: str | None) -> str:
+    if queue is None:
+        return task.queue
+    from nexus import catalogue
+
+    if task.name not in catalogue.served_by(queue) or queue not in set(runs_queues()):
+        raise UnknownTask(f"{task.name} is not served by queue {queue!r}, but by {task.queue}")
+    return queue
+
+
+def runs_queues() -> list[str]:
+    from nexus.tasks import Queue
+
+    return [str(queue) for queue in Queue]
+
+
+def _due(now: datetime, countdown: float | None, eta: datetime | None) -> datetime:
+    if countdown is not None and eta is not None:
+        raise ValueError("countdown and eta are two ways to say one thing: give one")
+    if eta is not None:
+        return _aware("eta", eta)
+    return now + timedelta(seconds=countdown or 0)
+
+
+def _aware(name: str, value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+    return value
+
+
+def _keep_until(due: datetime) -> int:
+    return runs.keep_until(settings().run_days, max(time.time(), due.timestamp()))
+
+
+# --- groups, chains, chords ------------------------------------------------------------------------------------
+
+GROUP = "group"
+
+
+def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
+    """Sends them all at once; the handle's result is the list of their results, in order.
+
+    With a `callback` this is a chord: when all have succeeded it is sent, with the list as its `result_as` argument. A
+    member that fails makes the group FAILURE; its dead letter sent again and then well mends it.
+    """
+    if not 1 <= len(signatures) <= GROUP_LIMIT:
+        raise ValueError(f"a group of {len(signatures)}: 1 to {GROUP_LIMIT}")
+    from nexus import fanout
+
+    group_id = new_id()
+    total = len(signatures)
+    keep = _keep_until(datetime.now(UTC))
+    envelopes = [
+        _envelope(s, derived_id(group_id, 1, i), parent=group_id, segment=Segment(index=i, total=total, kind="group"))
+        for i, s in enumerate(signatures)
+    ]
+    messages: dict[str, list[Message]] = {}
+    for signature, envelope in zip(signatures, envelopes, strict=True):
+        messages.setdefault(signature.task.queue, []).append(Message(envelope.id, envelope.encode(), signature.task.name))
+    also: dict[str, Value] = {"then": runs.compact([callback.to_json()])} if callback else {}
+    fanout.open_group(group_id, total, keep, **also)
+    failures: dict[str, str] = {}
+    for queue, page in messages.items():
+        failures |= backend().transport.send(queue, page)
+    _note_child(group_id)
+    if failures:
+        raise SendFailed(failures)
+    return AsyncResult(group_id, None)
+
+
+def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "AsyncResult[Any]":
+    """A group and what comes after it; the handle is the callback's."""
+    handle = group(signatures, callback)
+    return AsyncResult(next_id(handle.id), callback.task.result)
+
+
+def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
+    """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
+
+    The handle is the last link's. A link that fails stops the chain there; its dead letter sent again goes on with it.
+    At most 12 links: longer chains through one function look like a loop to Lambda and are dropped.
+    """
+    if not 1 <= len(links) <= CHAIN_LIMIT:
+        raise ValueError(f"a chain of {len(links)} links: 1 to {CHAIN_LIMIT}")
+    run_id = first = new_id()
+    rest = [link.to_json() for link in links[1:]]
+    envelope = _envelope(links[0], first)
+    keep = _keep_until(datetime.now(UTC))
+    also: dict[str, Value] = {"then": runs.compact(rest)} if rest else {}
+    store = backend().store
+    store.apply(runs.pending(envelope, links[0].task.queue, keep, **also))
+    for link in links[1:]:
+        run_id = next_id(run_id)
+        store.apply(runs.pending(Envelope(id=run_id, task=link.task.name, args=dict(link.args)), link.task.queue, keep))
+    try:
+        _dispatch(links[0].task.queue, Message(first, envelope.encode(), links[0].task.name), *(datetime.now(UTC),) * 2)
+    except Exception:
+        _forget(first)
+        raise
+    _note_child(first)
+    return AsyncResult(run_id, links[-1].task.result)
+
+
+def next_id(run_id: str) -> str:
+    """The id of what follows a run: a chain's next link, a chord's callback. Sent twice, it is one run."""
+    return derived_id(run_id, "then")
+
+
+def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
+    """Sends what follows a run that has succeeded. `links` is its record's `then`."""
+    from nexus import catalogue
+
+    link, rest = links[0], links[1:]
+    task = catalogue.TASKS[link["task"]]
+    args = dict(link["args"])
+    if link.get("result_as"):
+        args[link["result_as"]] = result
+    envelope = _envelope(Signature(task, args), next_id(run_id), parent=run_id)
+    also: dict[str, Value] = {"then": runs.compact(rest)} if rest else {}
+    store = backend().store
+    written = store.apply(runs.pending(envelope, task.queue, _keep_until(datetime.now(UTC)), **also))
+    if rest and not isinstance(written, Applied):
+        store.apply(Write(envelope.id, set=also, when=(runs.equals("status", "PENDING"),)))
+    _dispatch(task.queue, Message(envelope.id, envelope.encode(), task.name), *(datetime.now(UTC),) * 2)
+
+
+# --- results ---------------------------------------------------------------------------------------------------
+
+
+class AsyncResult[R: Result]:
+    """The handle to a run. Every property reads the record anew, one consistent GetItem."""
+
+    def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
+        self.id = run_id
+        self._result_type = result_type
+
+    def record(self) -> RunRecord:
+        """The whole record; status UNKNOWN when there is none."""
+        item = backend().store.get([self.id]).get(self.id)
+        return RunRecord.of(item) if item else RunRecord(id=self.id, status="UNKNOWN")
+
+    @property
+    def status(self) -> Status:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED; UNKNOWN for an id that was never sent, or has expired."""
+        return self.record().status
+
+    def ready(self) -> bool:
+        return self.record().ended
+
+    def successful(self) -> bool:
+        return self.status == "SUCCESS"
+
+    @property
+    def attempts(self) -> int:
+        return self.record().attempts
+
+    @property
+    def error(self) -> RunError | None:
+        """Why it failed, or why its last attempt did."""
+        return self.record().error
+
+    @property
+    def result(self) -> R | None:
+        """The result as its model; None before SUCCESS. A group's is the list of its members' results."""
+        return self._result(self.record())
+
+    def _result(self, record: RunRecord) -> R | None:
+        from nexus import results
+
+        if record.result is None:
+            return None
+        value = results.load(record.result)
+        kind = self._result_type or _result_type(record.task)
+        return kind.model_validate(value) if kind is not None else value
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total): a fan-out's segments, or what the task says of itself; (0, 0) when it says nothing."""
+        from nexus import fanout
+
+        record = self.record()
+        if record.fanned_out:
+            return fanout.progress(record)
+        return record.progress[:2] if record.progress else (0, 0)
+
+    @property
+    def children(self) -> "list[AsyncResult[Any]]":
+        """The runs that this one sent: its segments or members, or what it sent with delay() (the first hundred)."""
+        from nexus import fanout
+
+        record = self.record()
+        ids = fanout.children(record) if record.fanned_out else record.children
+        return [AsyncResult(run_id) for run_id in ids]
+
+    def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
+        """Waits for the end and gives the result.
+
+        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and TaskFailed
+        for FAILURE and REVOKED unless `propagate` is False (then: None).
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self.record()
+            if record.ended:
+                break
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise StillRunning(f"{self.id} is {record.status} after {timeout} s")
+            time.sleep(interval if left is None else min(interval, max(left, 0.01)))
+            interval = min(interval * 1.5, 2.0)
+        if record.status != "SUCCESS" and propagate:
+            reason = f"{record.error.type}: {record.error.message}" if record.error else "no reason recorded"
+            raise TaskFailed(f"{record.task} {self.id} is {record.status}: {reason}")
+        return self._result(record)
+
+    def revoke(self, reason: str = "revoked") -> Status:
+        """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
+
+        What is running is not killed: it ends as it ends, but is not tried again.
+        """
+        from nexus import fanout
+
+        store = backend().store
+        for _ in range(10):
+            record = self.record()
+            now = round(time.time(), 3)
+            if record.status in ("PENDING", "RETRY"):
+                write = runs.revoke_before_start(self.id, record, reason, now)
+            elif record.status == "STARTED" and record.fanned_out:
+                write = runs.revoke_fan_out(self.id, reason, now)
+            elif record.status == "STARTED":
+                write = runs.ask_to_revoke(self.id)
+            else:
+                return record.status
+            if isinstance(store.apply(write), Applied):
+                if record.fanned_out:
+                    fanout.revoke_segments(record, reason)
+                elif record.status == "PENDING" and record.eta is not None:
+                    backend().transport.cancel(self.id)
+                return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
+        return self.status
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.id}>"
+
+
+def _result_type(task_name: str) -> type[Any] | None:
+    from nexus import catalogue
+
+    task = catalogue.TASKS.get(task_name)
+    return task.result if task else None
+
+
+def results_of(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:
+    """The records of many runs, 100 a request, in their order."""
+    found: dict[str, RunRecord] = {}
+    for page in in_pages([handle.id for handle in handles], 100):
+        found |= {key: RunRecord.of(item) for key, item in backend().store.get(page).items()}
+    return [found.get(h.id, RunRecord(id=h.id, status="UNKNOWN")) for h in handles]
+
+
+def load_json(text: str) -> Any:
+    return json.loads(text)
+
+
+__all__ = ["Arguments", "AsyncResult", "Signature", "chain", "chord", "group", "send", "send_many", "then"]

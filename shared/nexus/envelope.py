@@ -1,0 +1,74 @@
+"""The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from nexus.errors import InvalidMessage
+from nexus.ids import made_by_producer
+from nexus.tasks import faults
+
+MAX_BYTES = 256 * 1024
+
+_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+class Segment(BaseModel):
+    """A place in the run that waits for this one: `index` of `total`, in that run's phase.
+
+    `kind` tells a segment of a fan-out (the same task), a member of a group (any task) and the next phase of a
+    fan-out (the same task, which may fan out again).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    index: int = Field(ge=0)
+    total: int = Field(ge=1)
+    phase: int = Field(default=1, ge=1)
+    kind: Literal["fan_out", "group", "phase"] = "fan_out"
+
+
+class Envelope(BaseModel):
+    """What SQS carries, as JSON.
+
+    `id` is the run's; `parent` the run that sent or waits for it; `segment` its place in that run; `expires_at` the
+    time after which it must not start; `trace` an X-Ray trace header.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    v: Literal[1] = 1
+    id: str = Field(pattern=_UUID)
+    task: str = Field(min_length=1, max_length=100)
+    args: dict[str, Any] = Field(default_factory=dict)
+    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    parent: str | None = Field(default=None, pattern=_UUID)
+    segment: Segment | None = None
+    expires_at: AwareDatetime | None = None
+    trace: str | None = Field(default=None, max_length=512)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a PENDING record was written when it was sent: a guess by the id's version, which only saves a request.
+
+        The client gives tracked runs UUIDv7 ids; segments, rules and untracked sends have other versions.
+        """
+        return made_by_producer(self.id)
+
+    def encode(self) -> str:
+        """The JSON that is sent. Raises InvalidMessage over 256 KiB."""
+        body = self.model_dump_json(exclude_none=True)
+        if len(body.encode()) > MAX_BYTES:
+            raise InvalidMessage(f"{self.task}: args: {len(body.encode())} bytes as a message, over {MAX_BYTES}: pass a key, not the data")
+        return body
+
+
+def decode(body: str | bytes) -> Envelope:
+    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault."""
+    try:
+        return Envelope.model_validate_json(body)
+    except ValidationError as error:
+        raise InvalidMessage(f"not an envelope: {faults(error)}") from None
+    except UnicodeError as error:
+        raise InvalidMessage(f"not an envelope: {error}") from None

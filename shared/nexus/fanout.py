@@ -1,0 +1,303 @@
+"""A run that waits for others: the segments of a fan-out, the members of a group, the next phase of a job.
+
+The waiting run's record says how many (`total`). Who has ended is counted in tally items of a hundred members each, as two
+number sets, `done` and `failed`: one conditional update adds a member and refuses it a second time, so duplicates
+count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are, the run ends. So
+the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes, and 10,000 members end
+without a hot item. A failed member that is sent again and succeeds moves from `failed` to `done`, and mends the run.
+
+Every step is safe to repeat, and each member's message is acknowledged only after its steps: whoever dies in the middle, the
+redelivered message of the last member takes them up again.
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from nexus import locks, results, runs
+from nexus.backend import backend
+from nexus.client import next_id, send_next
+from nexus.envelope import Envelope, Segment
+from nexus.errors import SendFailed
+from nexus.ids import derived_id
+from nexus.implementations import implementation
+from nexus.runs import RunError, RunRecord, compact, equals
+from nexus.settings import settings
+from nexus.store import Applied, Condition, Item, Value, Write, in_pages, numbers
+from nexus.transport import Message
+
+CHUNK = 100
+LIMIT = 10_000
+FAILURES_NAMED = 20
+
+
+def _tally(parent: str, phase: int, chunk: int) -> str:
+    return f"{parent}/{phase}/tally/{chunk}"
+
+
+def _plan(parent: str, phase: int, chunk: int) -> str:
+    return f"{parent}/{phase}/plan/{chunk}"
+
+
+def _chunks(total: int) -> int:
+    return -(-total // CHUNK)
+
+
+def _member(parent: str, phase: int, index: int) -> str:
+    return derived_id(parent, phase, index)
+
+
+def children(record: RunRecord) -> list[str]:
+    """The ids of the members of the run's present phase."""
+    return [_member(record.id, record.phase, index) for index in range(record.total)]
+
+
+def progress(record: RunRecord) -> tuple[int, int]:
+    """(members that have succeeded, members) of the run's present phase; one read per 10,000 members."""
+    tallies = backend().store.get([_tally(record.id, record.phase, chunk) for chunk in range(_chunks(record.total))])
+    return sum(len(numbers(tally, "done")) for tally in tallies.values()), record.total
+
+
+# --- opening ---------------------------------------------------------------------------------------------------
+
+
+def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> None:
+    """The record and the tallies of a group, written before its members are sent."""
+    _put_all(_tallies(group_id, 1, total, keep_until))
+    now = round(time.time(), 3)
+    values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
+    waiting: dict[str, Value] = {"total": total, "phase": 1, "opened": True, "expires": keep_until}
+    backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
+
+
+def plan(
+    envelope: Envelope, token: str, segments: Sequence[dict[str, Any]], next_phase: dict[str, Any] | None, keep_until: int
+) -> None:
+    """Writes down the segments of a claimed run, before the first is sent; a planner that dies before this plans anew."""
+    pages = enumerate(in_pages(segments, CHUNK))
+    plans = [Write(_plan(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages]
+    _put_all([*plans, *_tallies(envelope.id, 1, len(segments), keep_until)])
+    values: dict[str, Value] = {"total": len(segments), "phase": 1}
+    if next_phase is not None:
+        values["next_phase"] = compact(next_phase)
+    if envelope.segment is not None:
+        values["member"] = envelope.segment.model_dump_json()
+    backend().store.apply(Write(envelope.id, values, when=_held(token)))
+
+
+def send_plan(envelope: Envelope, token: str, total: int) -> None:
+    """Sends what is written down, and lets the lease go: the run waits for its segments.
+
+    Done again after a crash it sends the same ids again. Raises SendFailed when SQS refuses messages after retries; the
+    run's own message then comes again.
+    """
+    store = backend().store
+    queue = implementation(envelope.task).task.queue
+    for chunk in range(_chunks(total)):
+        key = _plan(envelope.id, 1, chunk)
+        messages = []
+        for offset, args in enumerate(json.loads(str(store.get([key])[key]["segments"]))):
+            index = chunk * CHUNK + offset
+            segment = Segment(index=index, total=total)
+            messages.append(_message(envelope, _member(envelope.id, 1, index), args, segment))
+        failures = backend().transport.send(queue, messages)
+        if failures:
+            raise SendFailed(dict(failures))
+    opened = Write(
+        envelope.id, {"opened": True}, remove=("claim", "lease_until", "cursor", "live", "since"), when=_held(token)
+    )
+    store.apply(opened)
+
+
+def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
+    member = Envelope(id=run_id, task=parent.task, args=args, parent=parent.id, segment=segment, trace=parent.trace)
+    return Message(run_id, member.encode(), group=parent.task)
+
+
+def _held(token: str) -> tuple[Condition, ...]:
+    return equals("status", "STARTED"), equals("claim", token)
+
+
+def _tallies(parent: str, phase: int, total: int, keep_until: int) -> list[Write]:
+    sizes = (min(CHUNK, total - chunk * CHUNK) for chunk in range(_chunks(total)))
+    return [Write(_tally(parent, phase, n), {"size": size, "expires": keep_until}) for n, size in enumerate(sizes)]
+
+
+def _put_all(writes: Sequence[Write]) -> None:
+    """Writes items that mostly do not exist: inserted in batches, and what stands there already is overwritten."""
+    inserts = [Write(write.key, write.set, insert=True) for write in writes]
+    for write, outcome in zip(writes, backend().store.apply_all(inserts), strict=True):
+        if not isinstance(outcome, Applied):
+            backend().store.apply(write)
+
+
+# --- ending ----------------------------------------------------------------------------------------------------
+
+
+def settle_member(envelope: Envelope, succeeded: bool) -> None:
+    """Counts a run that has ended into the run that waits for it, and ends that when it was the last."""
+    segment, parent = envelope.segment, envelope.parent
+    if segment is None or parent is None:
+        return
+    chunk, store = segment.index // CHUNK, backend().store
+    key = _tally(parent, segment.phase, chunk)
+    index = segment.index
+    if succeeded:
+        when = (Condition("size", "exists"), Condition("done", "lacks", index))
+        outcome = store.apply(Write(key, add={"done": index}, discard={"failed": index}, when=when))
+    else:
+        when = (Condition("size", "exists"), Condition("done", "lacks", index), Condition("failed", "lacks", index))
+        outcome = store.apply(Write(key, add={"failed": index}, when=when))
+    tally = outcome.item
+    if tally is None:
+        return  # The waiting run's records have expired: nobody waits.
+    done, failed = numbers(tally, "done"), numbers(tally, "failed")
+    if len(done) + len(failed) < int(str(tally["size"])):
+        return
+    move: dict[str, Any] = {"add": {"chunks_failed": chunk}, "discard": {"chunks_done": chunk}}
+    if not failed:
+        move = {"add": {"chunks_done": chunk}, "discard": {"chunks_failed": chunk}}
+    # `opened` is not asked for: the last segment may end before its planner has let the lease go.
+    noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
+    if noted.item is None:
+        return
+    if isinstance(noted, Applied):
+        _end_if_complete(noted.item)
+    elif RunRecord.of(noted.item).phase == segment.phase + 1:
+        _send_next_phase(noted.item)
+
+
+def _end_if_complete(item: Item) -> None:
+    record = RunRecord.of(item)
+    if len(record.chunks_done | record.chunks_failed) < _chunks(record.total):
+        return
+    if record.status in ("SUCCESS", "REVOKED"):
+        if record.status == "SUCCESS":
+            _after_success(item)
+        return
+    if record.chunks_failed:
+        _fail(item, _failures(record))
+    elif "next_phase" in item and record.phase == 1:
+        _advance(item)
+    else:
+        _succeed(item)
+
+
+def _failures(record: RunRecord) -> RunError:
+    tallies = backend().store.get([_tally(record.id, record.phase, chunk) for chunk in sorted(record.chunks_failed)])
+    failed = sorted(index for tally in tallies.values() for index in numbers(tally, "failed"))
+    named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
+    return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}")
+
+
+def _fail(item: Item, error: RunError) -> None:
+    record = RunRecord.of(item)
+    values: dict[str, Value] = {"status": "FAILURE", "error": compact({"type": error.type, "message": error.message})}
+    values["ended_at"] = round(time.time(), 3)
+    backend().store.apply(Write(record.id, values, when=(equals("status", record.status), equals("phase", record.phase))))
+    _release(item)
+    if waiting := _waits_for(item):
+        settle_member(waiting, succeeded=False)
+
+
+def _succeed(item: Item) -> None:
+    record = RunRecord.of(item)
+    try:
+        text = results.dump(record.id, _reduced(item))
+    except Exception as error:  # noqa: BLE001 - whatever a task's reducer raises is that run's failure, with its reason
+        _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
+        return
+    values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": round(time.time(), 3)}
+    when = (equals("status", record.status), equals("phase", record.phase))
+    removed = ("error", "claim", "lease_until", "live", "since", "next_phase", "partial")
+    outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
+    if isinstance(outcome, Applied):
+        _after_success(outcome.item)
+
+
+def _reduced(item: Item) -> Any:
+    """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
+    record = RunRecord.of(item)
+    values = []
+    for page in in_pages(children(record), CHUNK):
+        members = backend().store.get(page)
+        values += [results.load(str(members[run_id]["result"])) for run_id in page]
+    if record.task == "group":
+        return values
+    joined = implementation(record.task)
+    parts = [joined.task.result.model_validate(value) for value in values]
+    if "partial" in item:
+        parts.insert(0, joined.task.result.model_validate_json(str(item["partial"])))
+    return joined.reduced(parts).model_dump_json()
+
+
+def _advance(item: Item) -> None:
+    """From the segments, all done, to the next phase: one run of the same task, which may fan out itself."""
+    record = RunRecord.of(item)
+    keep_until = runs.keep_until(settings().run_days)
+    _put_all(_tallies(record.id, 2, 1, keep_until))
+    values: dict[str, Value] = {"phase": 2, "total": 1, "partial": str(_reduced(item))}
+    when = (equals("status", record.status), equals("phase", 1))
+    outcome = backend().store.apply(Write(record.id, values, remove=("chunks_done", "chunks_failed"), when=when))
+    if outcome.item is not None:
+        _send_next_phase(outcome.item)
+
+
+def _send_next_phase(item: Item) -> None:
+    record = RunRecord.of(item)
+    args: dict[str, Any] = json.loads(str(item.get("next_phase", "{}")))
+    parent = Envelope(id=record.id, task=record.task)
+    segment = Segment(index=0, total=1, phase=2, kind="phase")
+    message = _message(parent, _member(record.id, 2, 0), args, segment)
+    failures = backend().transport.send(implementation(record.task).task.queue, [message])
+    if failures:
+        raise SendFailed(dict(failures))
+
+
+def _after_success(item: Item) -> None:
+    record = RunRecord.of(item)
+    _release(item)
+    after_success(record.id, item)
+    if waiting := _waits_for(item):
+        settle_member(waiting, succeeded=True)
+
+
+def after_success(run_id: str, item: Item) -> None:
+    """Sends what the record says comes next: a chain's next link, a chord's callback."""
+    if "then" in item:
+        send_next(run_id, json.loads(str(item["then"])), results.load(str(item["result"])))
+
+
+def _release(item: Item) -> None:
+    record = RunRecord.of(item)
+    if record.task != "group":
+        locks.release(implementation(record.task).task, record.args or {}, record.id)
+
+
+def _waits_for(item: Item) -> Envelope | None:
+    """Of a waiting run that is itself a member: the envelope by which its own parent counts it."""
+    if "member" not in item:
+        return None
+    record = RunRecord.of(item)
+    segment = Segment.model_validate_json(str(item["member"]))
+    return Envelope(id=record.id, task=record.task, parent=record.parent, segment=segment)
+
+
+def revoke_segments(record: RunRecord, reason: str) -> None:
+    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
+    from nexus.client import AsyncResult
+
+    now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
+    writes = [
+        runs.revoked(
+            Envelope(id=run_id, task=record.task or "group", parent=record.id), record.queue, reason, now, keep_until
+        )
+        for run_id in children(record)
+    ]
+    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
+        if not isinstance(outcome, Applied):
+            AsyncResult(write.key).revoke(reason)
+
+
+__all__ = ["next_id", "open_group", "plan", "progress", "revoke_segments", "send_plan", "settle_member"]

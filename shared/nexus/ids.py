@@ -1,0 +1,25 @@
+"""The ids of runs: UUIDv7 for what a producer sends, derived ids for what must be the same run when it comes twice."""
+
+import os
+import time
+import uuid
+
+_NAMESPACE = uuid.UUID("6f9b5a52-3c1e-5d0a-9d55-8a1f6c0e7b11")
+
+
+def new_id() -> str:
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random, so ids sort by the time they were made."""
+    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))
+
+
+def derived_id(*parts: object) -> str:
+    """A UUIDv5 of the parts: the same parts are the same run."""
+    return str(uuid.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))))
+
+
+def made_by_producer(run_id: str) -> bool:
+    """Whether the id is a UUIDv7, hence has a PENDING record already (see `Envelope.recorded`)."""
+    return len(run_id) == 36 and run_id[14] == "7"

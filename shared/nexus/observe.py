@@ -1,0 +1,64 @@
+"""What the outside sees of a run: two structured log lines, and metrics in the second of them.
+
+The end line is a log line and a CloudWatch embedded-metric document at once, so metrics cost no request and no
+second line. No line carries a task's arguments or result: they may hold addresses and tokens.
+"""
+
+import os
+import time
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+NAMESPACE = "nexus"
+
+
+@lru_cache(maxsize=1)
+def logger() -> "Logger":
+    """The one logger; POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its name and level."""
+    from aws_lambda_powertools import Logger
+
+    return Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus"), use_rfc3339=True)
+
+
+def log_reference(context: Any) -> str:
+    """Where the lines of this invocation are: log group, stream and request id, as one text for a dead letter."""
+    parts = (getattr(context, name, "") for name in ("log_group_name", "log_stream_name", "aws_request_id"))
+    return " ".join(str(part) for part in parts if part)
+
+
+def run_started(queue: str, task: str, run_id: str, attempt: int, waited: float) -> None:
+    log = logger()
+    log.append_keys(task=task, run_id=run_id, attempt=attempt, queue=queue)
+    log.info("run started", waited_ms=round(waited * 1000))
+
+
+def run_ended(queue: str, task: str, outcome: str, seconds: float, reason: str | None = None) -> None:
+    """`outcome` is the status that the attempt led to, in lower case, or handed_on, fanned_out, put_back."""
+    log = logger()
+    milliseconds = round(seconds * 1000, 3)
+    metrics: dict[str, Any] = {
+        "_aws": {
+            "Timestamp": time.time_ns() // 1_000_000,
+            "CloudWatchMetrics": [
+                {
+                    "Namespace": NAMESPACE,
+                    "Dimensions": [["queue", "task"], ["queue"]],
+                    "Metrics": [{"Name": "duration", "Unit": "Milliseconds"}, {"Name": outcome, "Unit": "Count"}],
+                }
+            ],
+        },
+        "duration": milliseconds,
+        outcome: 1,
+    }
+    if reason is None:
+        log.info("run ended", outcome=outcome, **metrics)
+    else:
+        log.warning("run ended", outcome=outcome, reason=reason, **metrics)
+    log.remove_keys(("task", "run_id", "attempt", "queue"))
+
+
+def dead_lettered(queue: str, error_type: str, reason: str, run_id: str | None, task: str | None) -> None:
+    logger().error("dead letter", queue=queue, error_type=error_type, reason=reason, run_id=run_id, task=task)

@@ -1,0 +1,57 @@
+"""A rate that holds over all sandboxes: a timetable in one item, of which each sandbox books stretches.
+
+`next_at` is the time from which nobody has booked. Booking moves it on by n/rate seconds, and the n starts in
+between are the booker's own; so a request is paid once a stretch (about a second's worth) and not once a message.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nexus.backend import backend
+from nexus.runs import equals
+from nexus.store import Applied, Write
+
+STRETCH = 1.0
+"""Seconds of the rate that are booked at once: what a sandbox that dies may waste."""
+
+
+@dataclass(slots=True)
+class RateLimiter:
+    """At most `per_second` acquisitions a second under this name, over everything that uses the same run table."""
+
+    name: str
+    per_second: float
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+    _next: float = 0.0
+    _left: int = 0
+
+    def acquire(self, patience: float | None = None) -> bool:
+        """Waits for the next start. False when it would be more than `patience` seconds away (nothing is used up)."""
+        if self._left == 0:
+            self._book()
+        now = self.clock()
+        wait = self._next - now
+        if patience is not None and wait > patience:
+            return False
+        if wait > 0:
+            self.sleep(wait)
+        self._left -= 1
+        self._next += 1 / self.per_second
+        return True
+
+    def _book(self) -> None:
+        starts = max(1, int(self.per_second * STRETCH))
+        length = starts / self.per_second
+        key, store = f"rate/{self.name}", backend().store
+        known = None
+        while True:
+            now = self.clock()
+            begin = max(now, float(str(known))) if known is not None else now
+            booked = {"next_at": round(begin + length, 6), "expires": int(begin + length) + 86_400}
+            outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))
+            if isinstance(outcome, Applied):
+                self._next, self._left = begin, starts
+                return
+            known = (outcome.item or {}).get("next_at")

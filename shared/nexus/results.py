@@ -1,0 +1,42 @@
+"""A result as its record keeps it: JSON in the item, or an object in S3 when the item would grow too large."""
+
+import json
+from typing import Any
+
+from nexus.aws import client
+from nexus.errors import NexusError
+from nexus.settings import settings
+
+INLINE_BYTES = 200 * 1024
+"""Below DynamoDB's 400 KB item with the rest of the record; a kilobyte costs a write unit, so large ones are dear."""
+
+_POINTER = "s3:"
+
+
+class ResultExpired(NexusError):
+    """The result was kept in S3 and its time there is over."""
+
+
+def dump(run_id: str, value: Any) -> str:
+    """The text for the record's `result`: the JSON itself, or a pointer to results/<id>.json in the archive bucket."""
+    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    data = text.encode()
+    if len(data) <= INLINE_BYTES:
+        return text
+    key = f"results/{run_id}.json"
+    client("s3").put_object(
+        Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json"
+    )
+    return _POINTER + key
+
+
+def load(text: str) -> Any:
+    """The value that `dump` was given, parsed. Raises ResultExpired."""
+    if not text.startswith(_POINTER):
+        return json.loads(text)
+    s3 = client("s3")
+    try:
+        answer = s3.get_object(Bucket=settings().bucket("archive"), Key=text.removeprefix(_POINTER))
+    except s3.exceptions.NoSuchKey:
+        raise ResultExpired(f"{text.removeprefix(_POINTER)} is gone: results are kept as long as run records") from None
+    return json.loads(answer["Body"].read())

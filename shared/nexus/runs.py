@@ -1,0 +1,313 @@
+"""The run record: one item per run, and the rules by which it moves from one status to the next.
+
+The rules are pure: each looks at what is known of a record and answers with the conditional write that makes the move,
+conditional on exactly what it looked at. If something else was there, DynamoDB refuses and tells what; the rule
+is asked again with that. So no interleaving of duplicates, crashes and revocations can make a move that its rule would not.
+
+    PENDING --claim--> STARTED --settle--> SUCCESS | FAILURE | RETRY | REVOKED
+       RETRY --claim--> STARTED            FAILURE --claim (a redrive)--> STARTED
+       STARTED with a dead lease --claim--> STARTED, one attempt more
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nexus.envelope import Envelope, Segment
+from nexus.store import Condition, Item, Value, Write, equals, numbers
+
+type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
+
+ENDED = ("SUCCESS", "FAILURE", "REVOKED")
+MAX_HAND_ONS = 10
+ARGUMENTS_SHOWN = 2048
+SHARDS = "0123456789abcdef"
+
+
+@dataclass(frozen=True, slots=True)
+class RunError:
+    """Why a run failed: the exception's class name and its message."""
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run as its record tells it. Times are seconds since 1970, UTC; None where they have not come."""
+
+    id: str
+    status: Status
+    task: str = ""
+    queue: str = ""
+    args: Mapping[str, Any] | None = None
+    attempts: int = 0
+    sent_at: float | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    eta: float | None = None
+    lease_until: float | None = None
+    result: str | None = None
+    error: RunError | None = None
+    log: str | None = None
+    parent: str | None = None
+    segment: int | None = None
+    children: tuple[str, ...] = ()
+    phase: int = 0
+    total: int = 0
+    chunks_done: frozenset[int] = frozenset()
+    chunks_failed: frozenset[int] = frozenset()
+    progress: tuple[int, int, str] | None = None
+    cursor: Mapping[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    @property
+    def fanned_out(self) -> bool:
+        return self.total > 0
+
+    @classmethod
+    def of(cls, item: Item) -> "RunRecord":
+        """The record in an item."""
+        progress = _json(item, "progress")
+        error = _json(item, "error")
+        return cls(
+            id=_text(item, "id"),
+            status=item.get("status", "UNKNOWN"),  # type: ignore[arg-type]
+            task=_text(item, "task"),
+            queue=_text(item, "queue"),
+            args=_json(item, "args"),
+            attempts=int(_number(item, "attempts") or 0),
+            sent_at=_number(item, "sent_at"),
+            started_at=_number(item, "started_at"),
+            ended_at=_number(item, "ended_at"),
+            eta=_number(item, "eta"),
+            lease_until=_number(item, "lease_until"),
+            result=_text(item, "result") or None,
+            error=RunError(error["type"], error["message"]) if error else None,
+            log=_text(item, "log") or None,
+            parent=_text(item, "parent") or None,
+            segment=None if "segment" not in item else int(_number(item, "segment") or 0),
+            children=tuple(_json(item, "children") or ()),
+            phase=int(_number(item, "phase") or 0),
+            total=int(_number(item, "total") or 0),
+            chunks_done=numbers(item, "chunks_done"),
+            chunks_failed=numbers(item, "chunks_failed"),
+            progress=(progress[0], progress[1], progress[2]) if progress else None,
+            cursor=_json(item, "cursor"),
+        )
+
+
+def _text(item: Item, name: str) -> str:
+    value = item.get(name, "")
+    return value if isinstance(value, str) else ""
+
+
+def _number(item: Item, name: str) -> float | None:
+    value = item.get(name)
+    return value if isinstance(value, int | float) else None
+
+
+def _json(item: Item, name: str) -> Any:
+    text = _text(item, name)
+    return json.loads(text) if text else None
+
+
+def compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim writes: who claims (`token`), until when (`lease_until`), on which queue."""
+
+    token: str
+    queue: str
+    now: float
+    lease_until: float
+    keep_until: int
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledge:
+    """Nothing to run: the run is in this status already."""
+
+    record: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """Another sandbox holds a live lease until then: leave the message for later."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """The lease ran out unsettled, and it was the last attempt."""
+
+    record: RunRecord
+
+
+type Decision = Write | Acknowledge | Busy | Died
+
+
+def pending(envelope: Envelope, queue: str, keep_until: int, **also: Value) -> Write:
+    """The record of a run that is about to be sent."""
+    values: dict[str, Value] = {"status": "PENDING", **_described(envelope, queue), "expires": keep_until, **also}
+    return Write(envelope.id, set=values, insert=True)
+
+
+def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
+    values: dict[str, Value] = {
+        "task": envelope.task,
+        "queue": queue,
+        "sent_at": round(envelope.sent_at.timestamp(), 3),
+    }
+    shown = compact(envelope.args)
+    if len(shown) <= ARGUMENTS_SHOWN:
+        values["args"] = shown
+    if envelope.parent:
+        values["parent"] = envelope.parent
+    if envelope.segment:
+        values["segment"] = envelope.segment.index
+    return values
+
+
+def live_key(queue: str, run_id: str) -> str:
+    """The partition of the sparse index `live`: sixteen a queue, so that no partition takes a queue's whole rate."""
+    return f"{queue}#{run_id[-1]}"
+
+
+def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) -> Decision:
+    """The move to STARTED, given what is known of the record (None: nothing is there)."""
+    started: dict[str, Value] = {
+        "status": "STARTED",
+        "claim": by.token,
+        "lease_until": by.lease_until,
+        "started_at": by.now,
+        "live": live_key(by.queue, envelope.id),
+        "since": by.now,
+        "expires": by.keep_until,
+    }
+    if known is None:
+        return Write(envelope.id, set={**_described(envelope, by.queue), **started, "attempts": 1}, insert=True)
+    record = RunRecord.of(known)
+    status = equals("status", record.status)
+    match record.status:
+        case "PENDING":
+            return Write(envelope.id, set={**started, "attempts": 1}, when=(status,))
+        case "RETRY":
+            when = (status, equals("attempts", record.attempts))
+            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
+        case "FAILURE" if not record.fanned_out:
+            # A dead letter that was sent again: it has its attempts anew.
+            removed = ("error", "ended_at", "log", "cursor", "hand_ons")
+            return Write(envelope.id, set={**started, "attempts": 1}, remove=removed, when=(status,))
+        case "STARTED" if not record.fanned_out and record.lease_until is not None:
+            if record.lease_until > by.now:
+                return Busy(record.lease_until)
+            if record.attempts >= max_attempts:
+                return Died(record)
+            when = (status, equals("claim", known.get("claim")))
+            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
+    return Acknowledge(record)
+
+
+_LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
+
+
+def _held(token: str) -> tuple[Condition, ...]:
+    return (equals("status", "STARTED"), equals("claim", token))
+
+
+def succeed(run_id: str, token: str, result: str, now: float, children: tuple[str, ...] = ()) -> Write:
+    """STARTED to SUCCESS, while this claim holds it."""
+    values: dict[str, Value] = {"status": "SUCCESS", "result": result, "ended_at": now}
+    if children:
+        values["children"] = compact(children)
+    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "error", "eta"), when=_held(token))
+
+
+def fail(run_id: str, token: str | None, error: RunError, now: float, log: str | None = None) -> Write:
+    """STARTED to FAILURE, while the claim `token` holds it."""
+    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": now}
+    if log:
+        values["log"] = log
+    when = _held(token) if token else (equals("status", "STARTED"),)
+    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=when)
+
+
+def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
+    """STARTED to RETRY, unless it was revoked while it ran."""
+    values: dict[str, Value] = {"status": "RETRY", "error": _error(error), "eta": eta, "since": eta}
+    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*_held(token), equals("revoke", None)))
+
+
+def put_back(run_id: str, token: str, attempt: int, **also: Value) -> Write:
+    """STARTED to RETRY without spending an attempt: handed on with a cursor, or not begun for want of time."""
+    values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
+    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*_held(token), equals("revoke", None)))
+
+
+def revoke_before_start(run_id: str, record: RunRecord, reason: str, now: float) -> Write:
+    """PENDING or RETRY to REVOKED."""
+    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
+    when = (equals("status", record.status),)
+    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=when)
+
+
+def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
+    """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be retried."""
+    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
+    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=_held(token))
+
+
+def ask_to_revoke(run_id: str) -> Write:
+    """Marks a STARTED run: it is not stopped, and not tried again."""
+    return Write(run_id, set={"revoke": True}, when=(equals("status", "STARTED"),))
+
+
+def revoke_fan_out(run_id: str, reason: str, now: float) -> Write:
+    """An open fan-out to REVOKED; its segments that have not run are revoked one by one by the caller."""
+    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
+    when = (equals("status", "STARTED"), Condition("total", "exists"))
+    return Write(run_id, set=values, remove=_LEFT_BY_CLAIM, when=when)
+
+
+def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until: int) -> Write:
+    """The record of a run that was never recorded, and must not start."""
+    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
+    return Write(envelope.id, set={**_described(envelope, queue), **values, "expires": keep_until}, insert=True)
+
+
+def never_ran(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, log: str | None) -> Write:
+    """FAILURE of a run that could not start (bad arguments, an unknown task), whether it was recorded or not."""
+    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": now, "expires": keep_until}
+    if log:
+        values["log"] = log
+    when = (equals("result", None),)
+    return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=_LEFT_BY_CLAIM, when=when)
+
+
+def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write:
+    """The latest progress of a STARTED run."""
+    return Write(run_id, set={"progress": compact([done, total, note])}, when=_held(token))
+
+
+def _error(error: RunError) -> str:
+    return compact({"type": error.type[:200], "message": error.message[:4000]})
+
+
+def keep_until(days: int, now: float | None = None) -> int:
+    """The TTL of a record written now, in epoch seconds."""
+    return int((now or time.time()) + days * 86_400)
+
+
+def segment_of(envelope: Envelope) -> Segment | None:
+    """The segment that the task itself sees: only that of a fan-out."""
+    return envelope.segment if envelope.segment and envelope.segment.kind == "fan_out" else None

@@ -1,0 +1,32 @@
+"""The soft time limit: an exception inside the task while there is still time to settle."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from nexus.errors import TimeLimitExceeded
+
+
+@contextmanager
+def time_limit(seconds: float, message: str) -> Iterator[None]:
+    """Raises TimeLimitExceeded in the block after `seconds`.
+
+    By SIGALRM, so only in the main thread, where Lambda calls its handler; elsewhere (a caller's thread in eager mode) the
+    block runs to its end.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def expire(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeLimitExceeded(message)
+
+    before = signal.signal(signal.SIGALRM, expire)
+    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,151 @@
+"""How messages travel: SQS for now, EventBridge Scheduler for later, and the dead-letter queue for never."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+from nexus.aws import client
+from nexus.settings import settings
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs.client import SQSClient
+
+MAX_DELAY = 900
+MAX_VISIBILITY = 43_200
+MESSAGES_PER_REQUEST = 10
+BYTES_PER_REQUEST = 1024 * 1024
+SEND_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """An envelope on its way: `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks."""
+
+    id: str
+    body: str
+    group: str
+    delay: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that is given up, with its reason as message attributes."""
+
+    body: str
+    attributes: Mapping[str, str]
+    group: str
+
+
+class Transport(Protocol):
+    """What the client and the worker need of the message system."""
+
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
+        """Sends; answers with the reason for each message id that was not taken."""
+
+    def send_at(self, queue: str, message: Message, when: datetime) -> None: ...
+
+    def cancel(self, run_id: str) -> None:
+        """Takes back a message that was to be sent later, where it has not been sent yet."""
+
+    def dead_letter(self, queue: str, letter: DeadLetter) -> None: ...
+
+    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None: ...
+
+
+@lru_cache(maxsize=32)
+def queue_url(name: str) -> str:
+    """The URL of a queue by its name; asked for once a process."""
+    return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
+
+
+class SqsTransport:
+    """Errors of AWS (no such queue, denial, throttling after the SDK's retries) are botocore's ClientError."""
+
+    @property
+    def _sqs(self) -> "SQSClient":
+        return client("sqs")
+
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
+        url = queue_url(settings().queue_name(queue))
+        if len(messages) == 1:
+            only = messages[0]
+            self._sqs.send_message(QueueUrl=url, MessageBody=only.body, MessageGroupId=only.group, DelaySeconds=only.delay)
+            return {}
+        failures: dict[str, str] = {}
+        for page in _pages(messages):
+            failures |= self._send_page(url, page)
+        return failures
+
+    def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:
+        waiting = {str(index): message for index, message in enumerate(page)}
+        reasons: dict[str, str] = {}
+        for _ in range(SEND_ATTEMPTS):
+            entries: list[Any] = [
+                {"Id": key, "MessageBody": m.body, "MessageGroupId": m.group, "DelaySeconds": m.delay}
+                for key, m in waiting.items()
+            ]
+            failed = self._sqs.send_message_batch(QueueUrl=url, Entries=entries).get("Failed", [])
+            reasons = {f["Id"]: f.get("Message") or f["Code"] for f in failed}
+            waiting = {key: waiting[key] for key in reasons}
+            if not waiting or all(f["SenderFault"] for f in failed):
+                break
+        return {waiting[key].id: reason for key, reason in reasons.items()}
+
+    def send_at(self, queue: str, message: Message, when: datetime) -> None:
+        where = settings()
+        arn = f"arn:aws:sqs:{client('sqs').meta.region_name}:{where.account_id}:{where.queue_name(queue)}"
+        # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
+        at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
+        client("scheduler").create_schedule(
+            Name=message.id,
+            GroupName=where.stack,
+            ClientToken=message.id,
+            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            ActionAfterCompletion="DELETE",
+            Target={
+                "Arn": arn,
+                "RoleArn": f"arn:aws:iam::{where.account_id}:role/{where.stack}-scheduler",
+                "Input": message.body,
+                "SqsParameters": {"MessageGroupId": message.group},
+            },
+        )
+
+    def cancel(self, run_id: str) -> None:
+        scheduler = client("scheduler")
+        try:
+            scheduler.delete_schedule(Name=run_id, GroupName=settings().stack)
+        except scheduler.exceptions.ResourceNotFoundException:
+            return  # It has been sent: the record's REVOKED stops it at the claim.
+
+    def dead_letter(self, queue: str, letter: DeadLetter) -> None:
+        self._sqs.send_message(
+            QueueUrl=queue_url(settings().dead_letter_queue_name(queue)),
+            MessageBody=letter.body,
+            MessageAttributes={
+                name: {"DataType": "String", "StringValue": value} for name, value in letter.attributes.items() if value
+            },
+        )
+
+    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None:
+        self._sqs.change_message_visibility(
+            QueueUrl=queue_url(settings().queue_name(queue)),
+            ReceiptHandle=receipt,
+            VisibilityTimeout=max(0, min(MAX_VISIBILITY, round(seconds))),
+        )
+
+
+def _pages(messages: Sequence[Message]) -> list[list[Message]]:
+    """At most ten messages and 1 MiB a request."""
+    pages: list[list[Message]] = []
+    room = 0
+    for message in messages:
+        size = len(message.body.encode())
+        if not pages or len(pages[-1]) == MESSAGES_PER_REQUEST or size > room:
+            pages.append([])
+            room = BYTES_PER_REQUEST
+        pages[-1].append(message)
+        room -= size
+    return pages

@@ -1,0 +1,85 @@
+"""The upload of media by a browser, straight to S3: what the web application hands out."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from nexus.aws import client
+from nexus.errors import InvalidMessage
+from nexus.settings import settings
+
+MAX_BYTES = 200 * 1024 * 1024
+"""For a video; a picture over its own limit is refused by the task, with its reason."""
+
+CONTENT_TYPES = ("image/", "video/")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedPost:
+    """`url` to POST a multipart form to: `fields` first, the file last, under the name "file"."""
+
+    url: str
+    fields: dict[str, str]
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadKey:
+    """uploads/<user_id>/<post_id>/<file name>."""
+
+    user_id: str
+    post_id: str
+    file_name: str
+
+    @classmethod
+    def parse(cls, key: str) -> "UploadKey":
+        """The parts of a key. Raises InvalidMessage when it is not of that form."""
+        parts = key.split("/", 3)
+        if len(parts) != 4 or parts[0] != "uploads" or not all(parts):
+            raise InvalidMessage(f"key: {key[:200]!r} is not uploads/<user_id>/<post_id>/<file name>")
+        return cls(parts[1], parts[2], parts[3])
+
+    def __str__(self) -> str:
+        return f"uploads/{self.user_id}/{self.post_id}/{self.file_name}"
+
+
+def presigned_post(
+    user_id: str,
+    post_id: str,
+    file_name: str,
+    *,
+    content_type: str = "image/",
+    max_bytes: int = MAX_BYTES,
+    expires_in: int = 900,
+) -> PresignedPost:
+    """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/ and nowhere else.
+
+    S3 itself holds the upload to the key's prefix, to 1..`max_bytes` bytes and to content types that start with
+    `content_type` ("image/" or "video/", or a whole type); for `expires_in` seconds. What the bytes really are is found out by
+    the task. Raises ValueError naming the argument at fault.
+    """
+    for name, value in (("user_id", user_id), ("post_id", post_id)):
+        if not _ID.fullmatch(value):
+            raise ValueError(f"{name} is {value!r}: 1 to 128 letters, digits and _.@=-, the first a letter or digit")
+    if not file_name or "/" in file_name or len(quote(file_name)) > 600 or not file_name.isprintable():
+        raise ValueError(f"file_name is {file_name!r}: a printable name without a slash, at most 600 bytes encoded")
+    if not content_type.startswith(CONTENT_TYPES):
+        raise ValueError(f"content_type is {content_type!r}: image/... or video/...")
+    if not 1 <= max_bytes <= MAX_BYTES:
+        raise ValueError(f"max_bytes is {max_bytes}: 1 to {MAX_BYTES}")
+    prefix = f"uploads/{user_id}/{post_id}/"
+    key = prefix + file_name
+    whole = not content_type.endswith("/")
+    answer = client("s3").generate_presigned_post(
+        Bucket=settings().bucket("uploads"),
+        Key=key,
+        Fields={"Content-Type": content_type} if whole else {},
+        Conditions=[
+            ["starts-with", "$key", prefix],
+            ["content-length-range", 1, max_bytes],
+            {"Content-Type": content_type} if whole else ["starts-with", "$Content-Type", content_type],
+        ],
+        ExpiresIn=expires_in,
+    )
+    return PresignedPost(answer["url"], answer["fields"], key)
