@@ -4,7 +4,7 @@ Four Sessions cost half as much start-up again as one. Parameters are not valida
 BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
 """
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def client(service: str) -> Any:
     return _client(service)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _client(service: str) -> Any:
     import os
 

@@ -12,6 +12,8 @@ from nexus.transport import SqsTransport, Transport
 
 @dataclass(frozen=True, slots=True)
 class Backend:
+    """A store and a transport."""
+
     store: Store
     transport: Transport
 

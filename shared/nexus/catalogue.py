@@ -53,6 +53,8 @@ process_media_upload = Task(
 
 
 class SendWelcomeEmail(Arguments):
+    """Whom to welcome."""
+
     user_id: str = Field(min_length=1, max_length=128)
 
 
@@ -82,6 +84,8 @@ class SendContentDigestEmail(Arguments):
 
 
 class DigestReport(Result):
+    """What became of each reader considered; `skipped` counts by reason."""
+
     considered: int = 0
     sent: int = 0
     skipped: Mapping[str, int] = Field(default_factory=dict)
@@ -126,10 +130,14 @@ class SweepReport(Result):
 
 
 class RefreshUserStatistics(Arguments):
+    """Whose counts."""
+
     user_id: str = Field(min_length=1, max_length=128)
 
 
 class UserStatistics(Result):
+    """The counts as they are now."""
+
     user_id: str
     followers_count: int
     following_count: int
@@ -147,10 +155,14 @@ refresh_user_statistics = Task(
 
 
 class RevokeUserTokens(Arguments):
+    """Whose tokens and sessions."""
+
     user_id: str = Field(min_length=1, max_length=128)
 
 
 class RevokedTokens(Result):
+    """How many were deleted."""
+
     user_id: str
     tokens: int
     sessions: int
@@ -178,10 +190,14 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
+    """How many hashtags trend."""
+
     top: int = Field(default=10, ge=1, le=100)
 
 
 class TrendingReport(SweepReport):
+    """The sweep, and the hashtags that trend now, the first first."""
+
     trending: tuple[str, ...] = ()
 
 
@@ -204,6 +220,8 @@ class GenerateContentAnalytics(Arguments):
 
 
 class AnalyticsReport(SweepReport):
+    """The sweep, its day, and the HTML report's key in the archive bucket."""
+
     day: str = ""
     report_key: str | None = None
 
@@ -264,6 +282,8 @@ cleanup_old_posts = Task(
 
 
 class SendNotification(Arguments):
+    """What to tell whom; `kind` is the application's, `link` where it leads."""
+
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)
     text: str = Field(min_length=1, max_length=1000)
@@ -271,6 +291,8 @@ class SendNotification(Arguments):
 
 
 class NotificationSent(Result):
+    """The id of the notification."""
+
     notification_id: str
 
 
@@ -285,10 +307,14 @@ send_notification = Task(
 
 
 class Ping(Arguments):
+    """What to answer."""
+
     text: str = Field(default="pong", max_length=200)
 
 
 class Pong(Result):
+    """The answer, and who gave it."""
+
     text: str
     queue: str
     function: str
@@ -304,7 +330,9 @@ ping = Task(
     retry=RetryPolicy(max_retries=0),
 )
 
-TASKS: Mapping[str, Task[Any, Any]] = {value.name: value for value in list(globals().values()) if isinstance(value, Task)}
+TASKS: Mapping[str, Task[Any, Any]] = {
+    value.name: value for value in list(globals().values()) if isinstance(value, Task)
+}
 S3_UPLOAD_TASK = process_media_upload
 
 

@@ -1,6 +1,5 @@
 """What a producer sees: sending, signatures, groups and chains, and the handle to a result."""
 
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -16,8 +15,8 @@ from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, U
 from nexus.ids import derived_id, new_id
 from nexus.runs import RunError, RunRecord, Status
 from nexus.settings import settings
-from nexus.store import Applied, Value, Write, in_pages
-from nexus.tasks import Arguments, Result, RetryPolicy, Task
+from nexus.store import Applied, Value, Write, equals, in_pages
+from nexus.tasks import Queue, Result, RetryPolicy, Task
 from nexus.transport import MAX_DELAY, Message
 
 CHAIN_LIMIT = 12
@@ -91,7 +90,7 @@ def send[R: Result](
         limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
         envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
     body = envelope.encode()
-    _check_id(envelope, body)
+    decode(body)  # A task_id from outside is checked as its reader will check it.
     also: dict[str, Value] = {}
     if retry is not None:
         also["retry"] = runs.compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
@@ -158,8 +157,11 @@ def _dispatch(queue: str, message: Message, due: datetime, now: datetime) -> Non
 def _forget(run_id: str) -> None:
     """A record whose message was not sent must not read PENDING for ever."""
     error = RunError("SendFailed", "the message was not sent")
-    ended: dict[str, Value] = {"status": "FAILURE", "error": runs.compact({"type": error.type, "message": error.message})}
-    backend().store.apply(Write(run_id, set=ended, remove=("live", "since"), when=(runs.equals("status", "PENDING"),)))
+    ended: dict[str, Value] = {
+        "status": "FAILURE",
+        "error": runs.compact({"type": error.type, "message": error.message}),
+    }
+    backend().store.apply(Write(run_id, set=ended, remove=("live", "since"), when=(equals("status", "PENDING"),)))
 
 
 def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
@@ -167,11 +169,6 @@ def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
     parent = also.pop("parent", None) or (sender.run_id if sender else None)
     trace = os.environ.get("_X_AMZN_TRACE_ID")
     return Envelope(id=run_id, task=signature.task.name, args=dict(signature.args), parent=parent, trace=trace, **also)
-
-
-def _check_id(envelope: Envelope, body: str) -> None:
-    """A task_id from outside is checked as a reader will check it."""
-    decode(body)
 
 
 def _note_child(run_id: str) -> None:
@@ -185,15 +182,9 @@ def _queue(task: Task[Any, Any], queue: str | None) -> str:
         return task.queue
     from nexus import catalogue
 
-    if task.name not in catalogue.served_by(queue) or queue not in set(runs_queues()):
+    if task.name not in catalogue.served_by(queue) or queue not in list(Queue):
         raise UnknownTask(f"{task.name} is not served by queue {queue!r}, but by {task.queue}")
     return queue
-
-
-def runs_queues() -> list[str]:
-    from nexus.tasks import Queue
-
-    return [str(queue) for queue in Queue]
 
 
 def _due(now: datetime, countdown: float | None, eta: datetime | None) -> datetime:
@@ -238,7 +229,9 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     ]
     messages: dict[str, list[Message]] = {}
     for signature, envelope in zip(signatures, envelopes, strict=True):
-        messages.setdefault(signature.task.queue, []).append(Message(envelope.id, envelope.encode(), signature.task.name))
+        messages.setdefault(signature.task.queue, []).append(
+            Message(envelope.id, envelope.encode(), signature.task.name)
+        )
     also: dict[str, Value] = {"then": runs.compact([callback.to_json()])} if callback else {}
     fanout.open_group(group_id, total, keep, **also)
     failures: dict[str, str] = {}
@@ -302,7 +295,7 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
     store = backend().store
     written = store.apply(runs.pending(envelope, task.queue, _keep_until(datetime.now(UTC)), **also))
     if rest and not isinstance(written, Applied):
-        store.apply(Write(envelope.id, set=also, when=(runs.equals("status", "PENDING"),)))
+        store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
     _dispatch(task.queue, Message(envelope.id, envelope.encode(), task.name), *(datetime.now(UTC),) * 2)
 
 
@@ -377,8 +370,8 @@ class AsyncResult[R: Result]:
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
         """Waits for the end and gives the result.
 
-        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and TaskFailed
-        for FAILURE and REVOKED unless `propagate` is False (then: None).
+        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and
+        TaskFailed for FAILURE and REVOKED unless `propagate` is False (then: None).
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -441,8 +434,4 @@ def results_of(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:
     return [found.get(h.id, RunRecord(id=h.id, status="UNKNOWN")) for h in handles]
 
 
-def load_json(text: str) -> Any:
-    return json.loads(text)
-
-
-__all__ = ["Arguments", "AsyncResult", "Signature", "chain", "chord", "group", "send", "send_many", "then"]
+__all__ = ["AsyncResult", "Signature", "chain", "chord", "group", "send", "send_many", "then"]

@@ -50,7 +50,8 @@ class Envelope(BaseModel):
 
     @property
     def recorded(self) -> bool:
-        """Whether a PENDING record was written when it was sent: a guess by the id's version, which only saves a request.
+        """Whether a PENDING record was written when it was sent: a guess by the id's version, which only saves a
+        request.
 
         The client gives tracked runs UUIDv7 ids; segments, rules and untracked sends have other versions.
         """
@@ -59,8 +60,11 @@ class Envelope(BaseModel):
     def encode(self) -> str:
         """The JSON that is sent. Raises InvalidMessage over 256 KiB."""
         body = self.model_dump_json(exclude_none=True)
-        if len(body.encode()) > MAX_BYTES:
-            raise InvalidMessage(f"{self.task}: args: {len(body.encode())} bytes as a message, over {MAX_BYTES}: pass a key, not the data")
+        size = len(body.encode())
+        if size > MAX_BYTES:
+            raise InvalidMessage(
+                f"{self.task}: args: {size} bytes as a message, over {MAX_BYTES}: pass a key, not the data"
+            )
         return body
 
 

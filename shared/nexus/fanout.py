@@ -1,13 +1,14 @@
 """A run that waits for others: the segments of a fan-out, the members of a group, the next phase of a job.
 
-The waiting run's record says how many (`total`). Who has ended is counted in tally items of a hundred members each, as two
-number sets, `done` and `failed`: one conditional update adds a member and refuses it a second time, so duplicates
-count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are, the run ends. So
-the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes, and 10,000 members end
-without a hot item. A failed member that is sent again and succeeds moves from `failed` to `done`, and mends the run.
+The waiting run's record says how many (`total`). Who has ended is counted in tally items of a hundred members each,
+as two number sets, `done` and `failed`: one conditional update adds a member and refuses it a second time, so
+duplicates count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are,
+the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes,
+and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
+`done`, and mends the run.
 
-Every step is safe to repeat, and each member's message is acknowledged only after its steps: whoever dies in the middle, the
-redelivered message of the last member takes them up again.
+Every step is safe to repeat, and each member's message is acknowledged only after its steps: whoever dies in the
+middle, the redelivered message of the last member takes them up again.
 """
 
 import json
@@ -22,9 +23,9 @@ from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.ids import derived_id
 from nexus.implementations import implementation
-from nexus.runs import RunError, RunRecord, compact, equals
+from nexus.runs import RunError, RunRecord, compact
 from nexus.settings import settings
-from nexus.store import Applied, Condition, Item, Value, Write, in_pages, numbers
+from nexus.store import Applied, Condition, Item, Value, Write, equals, in_pages, numbers
 from nexus.transport import Message
 
 CHUNK = 100
@@ -72,9 +73,14 @@ def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> Non
 
 
 def plan(
-    envelope: Envelope, token: str, segments: Sequence[dict[str, Any]], next_phase: dict[str, Any] | None, keep_until: int
+    envelope: Envelope,
+    token: str,
+    segments: Sequence[dict[str, Any]],
+    next_phase: dict[str, Any] | None,
+    keep_until: int,
 ) -> None:
-    """Writes down the segments of a claimed run, before the first is sent; a planner that dies before this plans anew."""
+    """Writes down the segments of a claimed run, before the first is sent; a planner that dies before this plans
+    anew."""
     pages = enumerate(in_pages(segments, CHUNK))
     plans = [Write(_plan(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages]
     _put_all([*plans, *_tallies(envelope.id, 1, len(segments), keep_until)])
@@ -143,12 +149,11 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     chunk, store = segment.index // CHUNK, backend().store
     key = _tally(parent, segment.phase, chunk)
     index = segment.index
+    uncounted = (Condition("size", "exists"), Condition("done", "lacks", index))
     if succeeded:
-        when = (Condition("size", "exists"), Condition("done", "lacks", index))
-        outcome = store.apply(Write(key, add={"done": index}, discard={"failed": index}, when=when))
+        outcome = store.apply(Write(key, add={"done": index}, discard={"failed": index}, when=uncounted))
     else:
-        when = (Condition("size", "exists"), Condition("done", "lacks", index), Condition("failed", "lacks", index))
-        outcome = store.apply(Write(key, add={"failed": index}, when=when))
+        outcome = store.apply(Write(key, add={"failed": index}, when=(*uncounted, Condition("failed", "lacks", index))))
     tally = outcome.item
     if tally is None:
         return  # The waiting run's records have expired: nobody waits.
@@ -195,7 +200,9 @@ def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
     values: dict[str, Value] = {"status": "FAILURE", "error": compact({"type": error.type, "message": error.message})}
     values["ended_at"] = round(time.time(), 3)
-    backend().store.apply(Write(record.id, values, when=(equals("status", record.status), equals("phase", record.phase))))
+    backend().store.apply(
+        Write(record.id, values, when=(equals("status", record.status), equals("phase", record.phase)))
+    )
     _release(item)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)

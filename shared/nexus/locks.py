@@ -7,14 +7,15 @@ from typing import Any
 
 from nexus.backend import backend
 from nexus.ids import derived_id
-from nexus.runs import compact, equals
-from nexus.store import Applied, Condition, Item, Value, Write
+from nexus.runs import compact
+from nexus.store import Applied, Condition, Item, Value, Write, equals
 from nexus.tasks import Task, Unique
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Another run is live. `wait`: this one is to wait for it; otherwise it is to end, giving `holder` as the reason."""
+    """Another run is live. `wait`: this one is to wait for it; otherwise it is to end, giving `holder` as the
+    reason."""
 
     holder: str
     wait: bool

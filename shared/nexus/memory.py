@@ -123,7 +123,7 @@ class EagerTransport(MemoryTransport):
         run_all(self)
         return {}
 
-    def send_at(self, queue: str, message: Message, when: datetime) -> None:
+    def send_at(self, queue: str, message: Message, when: datetime) -> None:  # noqa: ARG002 - nothing waits here
         self.send(queue, [message])
 
 

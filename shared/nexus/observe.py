@@ -30,12 +30,13 @@ def log_reference(context: Any) -> str:
 
 
 def run_started(queue: str, task: str, run_id: str, attempt: int, waited: float) -> None:
+    """Every line from here to `run_ended` carries the four; `waited` is seconds since the message was sent."""
     log = logger()
     log.append_keys(task=task, run_id=run_id, attempt=attempt, queue=queue)
     log.info("run started", waited_ms=round(waited * 1000))
 
 
-def run_ended(queue: str, task: str, outcome: str, seconds: float, reason: str | None = None) -> None:
+def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
     """`outcome` is the status that the attempt led to, in lower case, or handed_on, fanned_out, put_back."""
     log = logger()
     milliseconds = round(seconds * 1000, 3)
@@ -61,4 +62,5 @@ def run_ended(queue: str, task: str, outcome: str, seconds: float, reason: str |
 
 
 def dead_lettered(queue: str, error_type: str, reason: str, run_id: str | None, task: str | None) -> None:
+    """A message was given up."""
     logger().error("dead letter", queue=queue, error_type=error_type, reason=reason, run_id=run_id, task=task)

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nexus.backend import backend
-from nexus.runs import equals
-from nexus.store import Applied, Write
+from nexus.store import Applied, Write, equals
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste."""

@@ -24,9 +24,7 @@ def dump(run_id: str, value: Any) -> str:
     if len(data) <= INLINE_BYTES:
         return text
     key = f"results/{run_id}.json"
-    client("s3").put_object(
-        Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json"
-    )
+    client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")
     return _POINTER + key
 
 

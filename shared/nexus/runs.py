@@ -2,7 +2,8 @@
 
 The rules are pure: each looks at what is known of a record and answers with the conditional write that makes the move,
 conditional on exactly what it looked at. If something else was there, DynamoDB refuses and tells what; the rule
-is asked again with that. So no interleaving of duplicates, crashes and revocations can make a move that its rule would not.
+is asked again with that. So no interleaving of duplicates, crashes and revocations can make a move that its rule
+would not.
 
     PENDING --claim--> STARTED --settle--> SUCCESS | FAILURE | RETRY | REVOKED
        RETRY --claim--> STARTED            FAILURE --claim (a redrive)--> STARTED
@@ -118,6 +119,7 @@ def _json(item: Item, name: str) -> Any:
 
 
 def compact(value: Any) -> str:
+    """JSON without spaces, as records and keys carry it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -262,7 +264,8 @@ def revoke_before_start(run_id: str, record: RunRecord, reason: str, now: float)
 
 
 def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
-    """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be retried."""
+    """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be
+    retried."""
     values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
     return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=_held(token))
 
@@ -285,11 +288,10 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
     return Write(envelope.id, set={**_described(envelope, queue), **values, "expires": keep_until}, insert=True)
 
 
-def never_ran(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, log: str | None) -> Write:
+def never_ran(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, log: str) -> Write:
     """FAILURE of a run that could not start (bad arguments, an unknown task), whether it was recorded or not."""
     values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": now, "expires": keep_until}
-    if log:
-        values["log"] = log
+    values["log"] = log
     when = (equals("result", None),)
     return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=_LEFT_BY_CLAIM, when=when)
 

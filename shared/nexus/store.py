@@ -1,8 +1,8 @@
 """Conditional single-item writes: all that the runtime asks of DynamoDB, in a form that batches.
 
 A `Write` names an item, what to set, and what must hold for the write to happen. Applied alone it is one UpdateItem;
-several at once are one BatchExecuteStatement per 25, each with an outcome of its own: a batch of ten messages is claimed
-in one request and settled in one.
+several at once are one BatchExecuteStatement per 25, each with an outcome of its own: a batch of ten messages is
+claimed in one request and settled in one.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,13 +104,12 @@ class DynamoStore:
         waiting: list[Mapping[str, Any]] = [{"id": {"S": key}} for key in unique]
         while waiting:
             page, waiting = waiting[:ITEMS_PER_READ], waiting[ITEMS_PER_READ:]
-            read = self._dynamodb.batch_get_item(
-                RequestItems={self._table: {"Keys": page, "ConsistentRead": True}}
-            )
+            read = self._dynamodb.batch_get_item(RequestItems={self._table: {"Keys": page, "ConsistentRead": True}})
             for attributes in read["Responses"].get(self._table, []):
                 item = from_attributes(attributes)
                 found[str(item["id"])] = item
-            waiting = [*read.get("UnprocessedKeys", {}).get(self._table, {}).get("Keys", []), *waiting]
+            unprocessed = read.get("UnprocessedKeys", {})
+            waiting = [*(unprocessed[self._table]["Keys"] if self._table in unprocessed else []), *waiting]
         return found
 
     def apply(self, write: Write) -> Outcome:
@@ -216,8 +215,15 @@ def _statement(table: str, write: Write) -> dict[str, Any]:
     parameters = [to_attribute(value) for value in write.set.values()]
     if write.insert:
         members = ", ".join(f"'{name}': ?" for name in ("id", *write.set))
-        return {"Statement": f"INSERT INTO \"{table}\" VALUE {{{members}}}", "Parameters": [{"S": write.key}, *parameters]}
-    text = [f'UPDATE "{table}"', *(f'SET "{name}" = ?' for name in write.set), *(f'REMOVE "{name}"' for name in write.remove)]
+        return {
+            "Statement": f'INSERT INTO "{table}" VALUE {{{members}}}',
+            "Parameters": [{"S": write.key}, *parameters],
+        }
+    text = [
+        f'UPDATE "{table}"',
+        *(f'SET "{name}" = ?' for name in write.set),
+        *(f'REMOVE "{name}"' for name in write.remove),
+    ]
     tests = ['"id" = ?']
     parameters.append({"S": write.key})
     for condition in write.when:

@@ -145,8 +145,8 @@ class Task[A: Arguments, R: Result]:
         """Sends the task, as Celery's apply_async does.
 
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
-        `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID) makes
-        sending twice one run; `track=False` saves the PENDING record (status is UNKNOWN until it starts); `queue`
+        `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
+        makes sending twice one run; `track=False` saves the PENDING record (status is UNKNOWN until it starts); `queue`
         is checked against the catalogue. Raises InvalidMessage, UnknownTask, SendFailed.
         """
         from nexus.client import send

@@ -1,9 +1,9 @@
 """For an application's own tests: what was sent, and running it, with no AWS and no emulator.
 
-    with memory_backend() as tasks:
-        register(user)
-        assert tasks.calls == [("send_welcome_email", {"user_id": user.id})]
-        tasks.run()
+with memory_backend() as tasks:
+    register(user)
+    assert tasks.calls == [("send_welcome_email", {"user_id": user.id})]
+    tasks.run()
 """
 
 import json
@@ -55,8 +55,8 @@ def memory_backend() -> Iterator[SentTasks]:
 def run_task(function: Callable[..., Any], args: Any = None, *, seconds: float = 900.0, **overrides: Any) -> Any:
     """Calls a task's function as the worker would, without messages, and gives its result.
 
-    Segments of a fan-out run one after another, hand-ons and a second phase too, and their results are reduced. Whatever the
-    task raises comes out. `args` is an argument model or a mapping; `overrides` replace fields of the Run.
+    Segments of a fan-out run one after another, hand-ons and a second phase too, and their results are reduced.
+    Whatever the task raises comes out. `args` is an argument model or a mapping; `overrides` replace fields of the Run.
     """
     task = task_of(function)
     arguments = task.check(args if isinstance(args, Mapping) else {}) if not hasattr(args, "model_dump") else args
@@ -84,7 +84,8 @@ def _run(name: str, args: Any, seconds: float, segment: Segment | None, override
             case FannedOut(segments, then):
                 total = len(segments)
                 parts = [
-                    _run(name, part, seconds, Segment(index=i, total=total), overrides) for i, part in enumerate(segments)
+                    _run(name, part, seconds, Segment(index=i, total=total), overrides)
+                    for i, part in enumerate(segments)
                 ]
                 result = joined.reduced(parts)
                 if then is None:

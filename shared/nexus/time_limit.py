@@ -13,8 +13,8 @@ from nexus.errors import TimeLimitExceeded
 def time_limit(seconds: float, message: str) -> Iterator[None]:
     """Raises TimeLimitExceeded in the block after `seconds`.
 
-    By SIGALRM, so only in the main thread, where Lambda calls its handler; elsewhere (a caller's thread in eager mode) the
-    block runs to its end.
+    By SIGALRM, so only in the main thread, where Lambda calls its handler; elsewhere (a caller's thread in eager
+    mode) the block runs to its end.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

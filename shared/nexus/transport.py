@@ -71,7 +71,9 @@ class SqsTransport:
         url = queue_url(settings().queue_name(queue))
         if len(messages) == 1:
             only = messages[0]
-            self._sqs.send_message(QueueUrl=url, MessageBody=only.body, MessageGroupId=only.group, DelaySeconds=only.delay)
+            self._sqs.send_message(
+                QueueUrl=url, MessageBody=only.body, MessageGroupId=only.group, DelaySeconds=only.delay
+            )
             return {}
         failures: dict[str, str] = {}
         for page in _pages(messages):

@@ -56,8 +56,8 @@ def presigned_post(
     """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/ and nowhere else.
 
     S3 itself holds the upload to the key's prefix, to 1..`max_bytes` bytes and to content types that start with
-    `content_type` ("image/" or "video/", or a whole type); for `expires_in` seconds. What the bytes really are is found out by
-    the task. Raises ValueError naming the argument at fault.
+    `content_type` ("image/" or "video/", or a whole type); for `expires_in` seconds. What the bytes really are is
+    found out by the task. Raises ValueError naming the argument at fault.
     """
     for name, value in (("user_id", user_id), ("post_id", post_id)):
         if not _ID.fullmatch(value):

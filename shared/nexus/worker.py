@@ -2,9 +2,9 @@
 
     message -> envelope -> claim -> run -> settle
 
-A batch is claimed in one request and settled in one. One bad message never fails its batch: each ends settled, put back for
-later (its id among batchItemFailures), or in the dead-letter queue with its reason. An error outside any message
-(DynamoDB out of reach, say) fails the invocation, and SQS delivers the batch again.
+A batch is claimed in one request and settled in one. One bad message never fails its batch: each ends settled, put
+back for later (its id among batchItemFailures), or in the dead-letter queue with its reason. An error outside any
+message (DynamoDB out of reach, say) fails the invocation, and SQS delivers the batch again.
 """
 
 import os
@@ -19,7 +19,7 @@ from nexus import catalogue, fanout, locks, observe, results, runs
 from nexus.backend import backend
 from nexus.client import Sender, current
 from nexus.envelope import Envelope, Segment, decode
-from nexus.errors import InvalidMessage, Reject, Retry, TimeLimitExceeded, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.implementations import Implementation, implementation, implements, task_of
 from nexus.rate_limit import RateLimiter
@@ -107,8 +107,8 @@ class Run:
         """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.
 
         The run waits, its progress is done/total, and the last segment ends it with the reduced results. With `then`
-        the run goes on with one more run of the same task and those arguments after all segments have succeeded; that may
-        fan out again. 1 to 10,000 segments.
+        the run goes on with one more run of the same task and those arguments after all segments have succeeded;
+        that may fan out again. 1 to 10,000 segments.
         """
         if not 1 <= len(segments) <= fanout.LIMIT:
             raise Reject(f"a fan-out of {len(segments)} segments: 1 to {fanout.LIMIT}")
@@ -171,9 +171,10 @@ class Worker:
         self._tasks = tasks
         self._context = context
         self._log = observe.log_reference(context)
-        # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not outlive its sandbox.
+        # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not outlive its
+        # sandbox.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
-        self._ends = time.monotonic() + context.get_remaining_time_in_millis() / 1000
+        self._ends: float = time.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Delivery, Write]] = []
         self._oldest = 0.0
 
@@ -205,8 +206,8 @@ class Worker:
     def uploads(self, records: Sequence[Mapping[str, Any]]) -> None:
         """S3's own event, given to the function without a queue between.
 
-        Raises Retry when any upload is to be tried again: the function's on-failure destination is the queue, which then
-        gives it the queue's retries.
+        Raises Retry when any upload is to be tried again: the function's on-failure destination is the queue, which
+        then gives it the queue's retries.
         """
         deliveries = [Delivery(envelope, "s3") for envelope in s3_envelopes(records)]
         self.deliver(deliveries)
@@ -229,7 +230,9 @@ class Worker:
         self.deliver([delivery])
         if delivery.delay is not None:
             # Nobody delivers a direct invocation again: what it left goes on through the queue.
-            message = Message(envelope.id, envelope.encode(), envelope.task, delay=min(MAX_DELAY, round(delivery.delay)))
+            message = Message(
+                envelope.id, envelope.encode(), envelope.task, delay=min(MAX_DELAY, round(delivery.delay))
+            )
             backend().transport.send(self._queue, [message])
         record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
         answer: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
@@ -275,9 +278,7 @@ class Worker:
         envelope = delivery.envelope
         self._dead_letter(envelope.encode(), error, envelope, 0)
         reason = RunError(type(error).__name__, str(error))
-        backend().store.apply(
-            runs.never_ran(envelope, self._queue, reason, _now(), self._keep_until(), self._log)
-        )
+        backend().store.apply(runs.never_ran(envelope, self._queue, reason, _now(), self._keep_until(), log=self._log))
         fanout.settle_member(envelope, succeeded=False)
 
     # --- claim ---
@@ -293,7 +294,9 @@ class Worker:
                 delivery.delay = 1.0
         deliveries = [delivery for delivery in deliveries if unique[delivery.envelope.id] is delivery]
         for delivery in deliveries:
-            guess: Item | None = {"id": delivery.envelope.id, "status": "PENDING"} if delivery.envelope.recorded else None
+            guess: Item | None = (
+                {"id": delivery.envelope.id, "status": "PENDING"} if delivery.envelope.recorded else None
+            )
             decision = runs.claim(delivery.envelope, guess, by, self._attempts(delivery, {}))
             assert isinstance(decision, Write)
             first.append(decision)
@@ -425,7 +428,7 @@ class Worker:
             outcome, reason = self._failed(delivery, error)
         finally:
             current.reset(entered)
-        observe.run_ended(self._queue, task.name, outcome, time.monotonic() - started, reason)
+        observe.run_ended(outcome, time.monotonic() - started, reason)
 
     @property
     def _left(self) -> float:
@@ -447,7 +450,9 @@ class Worker:
             case FannedOut(segments, then):
                 self._settle()
                 arguments = [_plain(args) for args in segments]
-                fanout.plan(envelope, self._token, arguments, None if then is None else _plain(then), self._keep_until())
+                fanout.plan(
+                    envelope, self._token, arguments, None if then is None else _plain(then), self._keep_until()
+                )
                 fanout.send_plan(envelope, self._token, len(arguments))
                 return "fanned_out"
             case HandedOn(cursor):
@@ -540,7 +545,9 @@ class Worker:
             "Log": _clean(self._log),
             "FailedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }
-        backend().transport.dead_letter(self._queue, DeadLetter(_clean_body(body), attributes, envelope.task if envelope else ""))
+        backend().transport.dead_letter(
+            self._queue, DeadLetter(_clean_body(body), attributes, envelope.task if envelope else "")
+        )
         observe.dead_lettered(
             self._queue, kind, message, envelope.id if envelope else None, envelope.task if envelope else None
         )
@@ -572,7 +579,7 @@ def _clean(text: str) -> str:
 
 
 def _clean_body(body: str) -> str:
-    return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c else "\ufffd" for c in body) or "(empty)"
+    return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or c >= "\ue000" else "\ufffd" for c in body) or "(empty)"
 
 
 _limiters: dict[str, RateLimiter] = {}
@@ -670,6 +677,4 @@ def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     return handle
 
 
-__all__ = [
-    "Continuation", "FannedOut", "HandedOn", "Reject", "Retry", "Run", "TimeLimitExceeded", "handler", "handler_for", "implements",
-]  # fmt: skip
+__all__ = ["Continuation", "FannedOut", "HandedOn", "Reject", "Retry", "Run", "handler", "handler_for", "implements"]
