@@ -566,7 +566,7 @@ def to_item(values: Mapping[str, Value]) -> dict[str, Any]:
     return {name: to_attribute(value) for name, value in values.items()}
 
 
-def from_attribute(attribute: Attribute) -> Any:  # noqa: ANN401 - whatever was stored
+def from_attribute(attribute: Attribute) -> Any:
     """The plain value of an attribute; sets come as frozensets, numbers as int where they are whole."""
     for kind, value in attribute.items():
         match kind:
@@ -691,7 +691,7 @@ def _condition(tests: Iterable[Test], name: Callable[[str], str], value: Callabl
 # --- the client ------------------------------------------------------------------------------------------------------
 
 
-def _plain_client() -> Any:  # noqa: ANN401 - operations are called by name
+def _plain_client() -> Any:
     """The DynamoDB client with plain JSON for answers: botocore's walk over their shape costs ten times the decoding.
 
     It is the same client (its connections, retries, signing and event hooks) with another parser. Binary attributes
@@ -701,7 +701,7 @@ def _plain_client() -> Any:  # noqa: ANN401 - operations are called by name
 
 
 @lru_cache(maxsize=1)
-def _with_plain_parser(original: Any) -> Any:  # noqa: ANN401 - the client's class is made at run time
+def _with_plain_parser(original: Any) -> Any:
     from botocore.parsers import JSONParser
 
     class PlainParser(JSONParser):
@@ -722,7 +722,7 @@ def _with_plain_parser(original: Any) -> Any:  # noqa: ANN401 - the client's cla
     return plain
 
 
-def _shallow(thing: Any) -> Any:  # noqa: ANN401
+def _shallow(thing: Any) -> Any:
     copy = object.__new__(type(thing))
     copy.__dict__.update(thing.__dict__)
     return copy

@@ -1,0 +1,108 @@
+"""What the jobs keep about days: each day's figures, and the last day that a job has done for good."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nexus.data.dynamodb import Change, Meter, Table, Test, from_item
+
+TABLE = Table("analytics", ("kind", "period"))
+_CONTENT, _WATERMARK = "content", "watermark"
+
+
+@dataclass(frozen=True, slots=True)
+class PopularPost:
+    """One of a day's most popular public posts, as scored when the day was counted."""
+
+    post_id: str
+    author_id: str
+    engagement_score: int
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDay:
+    """One UTC day of the network. Totals are as of the moment of counting, the rest of the day itself.
+
+    `active_users` were active on the day, `new_users` registered, `authors` posted; `posts` by visibility.
+    """
+
+    day: str
+    counted_at: int
+    posts: Mapping[str, int] = field(default_factory=dict)
+    comments: int = 0
+    active_users: int = 0
+    new_users: int = 0
+    authors: int = 0
+    total_users: int = 0
+    total_posts: int = 0
+    total_follows: int = 0
+    popular: tuple[PopularPost, ...] = ()
+
+    @property
+    def total_of_posts(self) -> int:
+        """The day's posts of every visibility."""
+        return sum(self.posts.values())
+
+
+def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
+    """Writes the day's figures unless a later count of it stands there; the same count writes the same again."""
+    change = Change(
+        {"kind": _CONTENT, "period": content.day},
+        set={
+            "counted_at": content.counted_at,
+            "posts": content.posts,
+            "comments": content.comments,
+            "active_users": content.active_users,
+            "new_users": content.new_users,
+            "authors": content.authors,
+            "total_users": content.total_users,
+            "total_posts": content.total_posts,
+            "total_follows": content.total_follows,
+            "popular": [
+                {"post_id": p.post_id, "author_id": p.author_id, "engagement_score": p.engagement_score, "text": p.text}
+                for p in content.popular
+            ],
+        },
+    )
+    return any(
+        TABLE.update(Change(change.key, change.set, when=(not_newer,)), create=True, meter=meter)
+        for not_newer in (Test("counted_at", "missing"), Test("counted_at", "<=", content.counted_at))
+    )
+
+
+def content_days(first: str, last: str, *, meter: Meter | None = None) -> list[ContentDay]:
+    """The days from `first` to `last`, both included, that have been counted, in order."""
+    return [
+        _read_day(from_item(item))
+        for page in TABLE.query(_CONTENT, between=(first, last), meter=meter)
+        for item in page.items
+    ]
+
+
+def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
+    """One day's figures, or None when it has not been counted."""
+    item = TABLE.get({"kind": _CONTENT, "period": day}, meter=meter)
+    return None if item is None else _read_day(from_item(item))
+
+
+def watermark(job: str, *, meter: Meter | None = None) -> str | None:
+    """The last day that a job has done for good, or None."""
+    item = TABLE.get({"kind": _WATERMARK, "period": job}, consistent=True, meter=meter)
+    return item["day"]["S"] if item else None
+
+
+def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
+    """Moves a job's watermark forward; False when it is there or further."""
+    return any(
+        TABLE.update(
+            Change({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,)), create=True, meter=meter
+        )
+        for behind in (Test("day", "missing"), Test("day", "<", day))
+    )
+
+
+def _read_day(values: Mapping[str, object]) -> ContentDay:
+    popular = values.pop("popular", [])  # type: ignore[attr-defined]
+    del values["kind"]  # type: ignore[attr-defined]
+    day = values.pop("period")  # type: ignore[attr-defined]
+    return ContentDay(day=day, popular=tuple(PopularPost(**post) for post in popular), **values)  # type: ignore[arg-type]

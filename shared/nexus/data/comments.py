@@ -1,0 +1,80 @@
+"""Comments: one item a comment, under its post. The index `by-day` finds a day's comments without reading any other."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nexus.data import days
+from nexus.data.dynamodb import BadRow, Item, Meter, Page, Table, Value, key_of, read_count, read_text
+
+TABLE = Table("comments", ("post_id", "comment_id"))
+BY_DAY = "by-day"
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment. `created_at` is seconds since 1970; `deleted` keeps its place in a thread, and no longer counts."""
+
+    post_id: str
+    comment_id: str
+    author_id: str
+    created_at: int
+    text: str = ""
+    deleted: bool = False
+
+
+def of_post(post_id: str, *, meter: Meter | None = None) -> Iterator[Comment | BadRow]:
+    """The comments of a post, the oldest first (their ids sort by time)."""
+    for item in items_of_post(post_id, meter=meter):
+        try:
+            yield read(item)
+        except BadRow as bad:
+            yield bad
+
+
+def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Item]:
+    """The comments of a post as they are stored, read consistently: for the archive."""
+    return [item for page in TABLE.query(post_id, consistent=True, meter=meter) for item in page.items]
+
+
+def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes comments whatever stood there: for imports, restores and demo data."""
+    return TABLE.put_many([to_values(comment) for comment in comments], meter=meter, threads=threads)
+
+
+def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) -> int:
+    """Removes comments by (post, comment)."""
+    return TABLE.delete_many([{"post_id": post, "comment_id": comment} for post, comment in keys], meter=meter)
+
+
+def made_on(bucket: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of one bucket's comments and the time of each: post_id, comment_id, created_at."""
+    yield from TABLE.query(bucket, index=BY_DAY, key=("bucket", "created_at"), start=start, meter=meter)
+
+
+def read(item: Item) -> Comment:
+    """The comment in an item. Raises BadRow."""
+    key = key_of(item, "post_id", "comment_id")
+    return Comment(
+        post_id=read_text(item, "post_id", key),
+        comment_id=read_text(item, "comment_id", key),
+        author_id=read_text(item, "author_id", key),
+        created_at=read_count(item, "created_at", key),
+        text=read_text(item, "text", key, default=""),
+        deleted="deleted_at" in item,
+    )
+
+
+def to_values(comment: Comment) -> Mapping[str, Value]:
+    """The comment's item."""
+    values: dict[str, Value] = {
+        "post_id": comment.post_id,
+        "comment_id": comment.comment_id,
+        "author_id": comment.author_id,
+        "created_at": comment.created_at,
+        "bucket": days.bucket_of(comment.comment_id, comment.created_at),
+        "text": comment.text,
+    }
+    if comment.deleted:
+        values["deleted_at"] = comment.created_at
+        del values["bucket"]
+    return values

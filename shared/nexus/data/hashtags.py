@@ -1,0 +1,96 @@
+"""Hashtags: one item for each tag that trends or has trended; the index `trending` has those that do now.
+
+The rule of what makes two tags the same is here too, since the application and the hourly count must share it.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nexus.data.dynamodb import Change, Meter, Table, Test, Value, read_count, read_text
+
+TABLE = Table("hashtags", ("tag",))
+TRENDING = "trending"
+MAX_LENGTH = 100
+_NOW = "now"
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """A trending tag: how often it was used in the last seven days, and its score (see update_trending_hashtags)."""
+
+    tag: str
+    uses: int
+    score: int
+
+
+def normalise(text: str) -> str:
+    """The tag that a text stands for: without #, in NFKC, case-folded. "#Café", "CAFE\\u0301" are one tag.
+
+    Raises ValueError when nothing is left, when it is longer than MAX_LENGTH characters, or when it holds anything but
+    letters, digits, marks and underscores.
+    """
+    if len(text) > 4 * MAX_LENGTH:
+        raise ValueError(f"a hashtag of {len(text)} characters")
+    tag = text.strip().lstrip("#\uff03")
+    for _ in range(
+        3
+    ):  # folding can undo NFKC and the other way round
+        tag = unicodedata.normalize("NFKC", tag).casefold()
+    tag = unicodedata.normalize("NFKC", tag)
+    if not tag:
+        raise ValueError("an empty hashtag")
+    if len(tag) > MAX_LENGTH:
+        raise ValueError(f"a hashtag of {len(tag)} characters")
+    if not all(character == "_" or unicodedata.category(character)[0] in "LNM" for character in tag):
+        raise ValueError("a hashtag with a character that is no letter, digit, mark or underscore")
+    return tag
+
+
+def trending(*, meter: Meter | None = None) -> list[Trend]:
+    """The tags that trend now, the highest score first, ties by name."""
+    pages = TABLE.query(_NOW, index=TRENDING, key=("trending", "trending_score"), newest_first=True, meter=meter)
+    trends = [
+        Trend(
+            tag=read_text(item, "tag", "?"),
+            uses=read_count(item, "uses", "?", default=0),
+            score=read_count(item, "trending_score", "?"),
+        )
+        for page in pages
+        for item in page.items
+    ]
+    return sorted(trends, key=lambda trend: (-trend.score, trend.tag))
+
+
+def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
+    """Marks a tag as trending, as counted at that second; False when a later count has written it."""
+    values: dict[str, Value] = {
+        "is_trending": True,
+        "trending": _NOW,
+        "trending_score": trend.score,
+        "uses": trend.uses,
+        "counted_at": at,
+    }
+    return _write(Change({"tag": trend.tag}, set=values), at, meter)
+
+
+def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
+    """Marks a tag as trending no more, as counted at that second; False when a later count has written it."""
+    change = Change(
+        {"tag": tag}, set={"is_trending": False, "trending_score": 0, "counted_at": at}, remove=("trending",)
+    )
+    return _write(change, at, meter)
+
+
+def is_trending(tags: Sequence[str], *, meter: Meter | None = None) -> dict[str, bool]:
+    """For each of the tags whether it trends; a tag that never did has no item."""
+    keys = [{"tag": tag} for tag in dict.fromkeys(tags)]
+    found = {item["tag"]["S"]: item["is_trending"]["BOOL"] for item in TABLE.get_many(keys, meter=meter)}
+    return {tag: found.get(tag, False) for tag in tags}
+
+
+def _write(change: Change, at: int, meter: Meter | None) -> bool:
+    return any(
+        TABLE.update(Change(change.key, change.set, change.remove, when=(not_newer,)), create=True, meter=meter)
+        for not_newer in (Test("counted_at", "<=", at), Test("counted_at", "missing"))
+    )

@@ -1,0 +1,57 @@
+"""In-app notifications: one item each, under its user, the newest last; TTL removes them after KEEP_DAYS."""
+
+from dataclasses import dataclass
+
+from nexus.data.days import DAY_SECONDS
+from nexus.data.dynamodb import Meter, Table, Value, key_of, read_count, read_text
+
+TABLE = Table("notifications", ("user_id", "notification_id"))
+KEEP_DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What a user is told in the application. `kind` is like, comment, follow, ...; `created_at` seconds since 1970."""
+
+    user_id: str
+    notification_id: str
+    kind: str
+    text: str
+    created_at: int
+    link: str | None = None
+    actor_id: str | None = None
+
+
+def add(notification: Notification, *, meter: Meter | None = None) -> bool:
+    """Writes it; False when one of the same id is there already."""
+    values: dict[str, Value] = {
+        "user_id": notification.user_id,
+        "notification_id": notification.notification_id,
+        "kind": notification.kind,
+        "text": notification.text,
+        "created_at": notification.created_at,
+        "expires_at": notification.created_at + KEEP_DAYS * DAY_SECONDS,
+    }
+    optional = {"link": notification.link, "actor_id": notification.actor_id}
+    values |= {name: value for name, value in optional.items() if value is not None}
+    return TABLE.put(values, new=True, meter=meter)
+
+
+def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list[Notification]:
+    """The user's latest notifications, the newest first."""
+    page = next(TABLE.query(user_id, newest_first=True, limit=limit, meter=meter))
+    found = []
+    for item in page.items:
+        key = key_of(item, *TABLE.key)
+        found.append(
+            Notification(
+                user_id=read_text(item, "user_id", key),
+                notification_id=read_text(item, "notification_id", key),
+                kind=read_text(item, "kind", key),
+                text=read_text(item, "text", key),
+                created_at=read_count(item, "created_at", key),
+                link=read_text(item, "link", key, default="") or None,
+                actor_id=read_text(item, "actor_id", key, default="") or None,
+            )
+        )
+    return found

@@ -1,0 +1,154 @@
+"""Sessions and refresh tokens: a table each, both under their user, both with a TTL that removes what has expired.
+
+DynamoDB's TTL is free and late, by up to days; so whoever reads a token compares `expires_at` himself (`is_valid`),
+and a late removal is never a security matter.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nexus.data.dynamodb import Item, Meter, Page, Table, Test, Value, key_of, read_count, read_text
+
+SESSIONS = Table("sessions", ("user_id", "session_id"))
+TOKENS = Table("tokens", ("user_id", "token_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A signed-in device. `last_seen_at` moves at most once a day; all times are seconds since 1970."""
+
+    user_id: str
+    session_id: str
+    created_at: int
+    last_seen_at: int
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A refresh token, by its JWT id and never by its text. Rotation replaces it with a new one."""
+
+    user_id: str
+    token_id: str
+    issued_at: int
+    expires_at: int
+    session_id: str = ""
+
+    def is_valid(self, now: float) -> bool:
+        """Whether it may still be used: TTL may not have come by yet."""
+        return self.expires_at > now
+
+
+def put_sessions(sessions: Sequence[Session], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes sessions."""
+    return SESSIONS.put_many([_session_values(session) for session in sessions], meter=meter, threads=threads)
+
+
+def put_tokens(tokens: Sequence[Token], *, meter: Meter | None = None, threads: int = 1) -> int:
+    """Writes tokens."""
+    return TOKENS.put_many([_token_values(token) for token in tokens], meter=meter, threads=threads)
+
+
+def token(user_id: str, token_id: str, now: float, *, meter: Meter | None = None) -> Token | None:
+    """The token if it may be used now; None when it is unknown, revoked or expired."""
+    item = TOKENS.get({"user_id": user_id, "token_id": token_id}, consistent=True, meter=meter)
+    if item is None:
+        return None
+    found = read_token(item)
+    return found if found.is_valid(now) else None
+
+
+def sessions_of(user_id: str, *, meter: Meter | None = None) -> list[str]:
+    """The ids of a user's sessions."""
+    pages = SESSIONS.query(user_id, attributes=("session_id",), consistent=True, meter=meter)
+    return [item["session_id"]["S"] for page in pages for item in page.items]
+
+
+def tokens_of(user_id: str, *, meter: Meter | None = None) -> list[str]:
+    """The ids of a user's tokens."""
+    pages = TOKENS.query(user_id, attributes=("token_id",), consistent=True, meter=meter)
+    return [item["token_id"]["S"] for page in pages for item in page.items]
+
+
+def end_sessions(keys: Sequence[tuple[str, str]], *, seen_before: int, meter: Meter | None = None) -> list[bool]:
+    """Removes those of the sessions (user, session) last seen before that second; True where removed."""
+    return SESSIONS.delete_each(
+        [{"user_id": user, "session_id": session} for user, session in keys],
+        when=(Test("last_seen_at", "<", seen_before),),
+        meter=meter,
+    )
+
+
+def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter: Meter | None = None) -> list[bool]:
+    """Removes those of the tokens (user, token) issued before that second; True where removed."""
+    return TOKENS.delete_each(
+        [{"user_id": user, "token_id": token_id} for user, token_id in keys],
+        when=(Test("issued_at", "<", issued_before),),
+        meter=meter,
+    )
+
+
+def delete_expired_tokens(keys: Sequence[tuple[str, str]], *, now: int, meter: Meter | None = None) -> list[bool]:
+    """Removes those of the tokens (user, token) that have expired; True where removed."""
+    return TOKENS.delete_each(
+        [{"user_id": user, "token_id": token_id} for user, token_id in keys],
+        when=(Test("expires_at", "<=", now),),
+        meter=meter,
+    )
+
+
+def delete_expired_sessions(keys: Sequence[tuple[str, str]], *, now: int, meter: Meter | None = None) -> list[bool]:
+    """Removes those of the sessions (user, session) that have expired; True where removed."""
+    return SESSIONS.delete_each(
+        [{"user_id": user, "session_id": session} for user, session in keys],
+        when=(Test("expires_at", "<=", now),),
+        meter=meter,
+    )
+
+
+def scan_tokens(
+    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+) -> Iterator[Page]:
+    """Every token's key and expiry, of one segment of a parallel scan."""
+    attributes = (*TOKENS.key, "expires_at")
+    yield from TOKENS.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
+
+
+def scan_sessions(
+    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+) -> Iterator[Page]:
+    """Every session's key and expiry, of one segment of a parallel scan."""
+    attributes = (*SESSIONS.key, "expires_at")
+    yield from SESSIONS.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
+
+
+def read_token(item: Item) -> Token:
+    """The token in an item. Raises BadRow."""
+    key = key_of(item, *TOKENS.key)
+    return Token(
+        user_id=read_text(item, "user_id", key),
+        token_id=read_text(item, "token_id", key),
+        issued_at=read_count(item, "issued_at", key),
+        expires_at=read_count(item, "expires_at", key),
+        session_id=read_text(item, "session_id", key, default=""),
+    )
+
+
+def _session_values(session: Session) -> Mapping[str, Value]:
+    return {
+        "user_id": session.user_id,
+        "session_id": session.session_id,
+        "created_at": session.created_at,
+        "last_seen_at": session.last_seen_at,
+        "expires_at": session.expires_at,
+    }
+
+
+def _token_values(token: Token) -> Mapping[str, Value]:
+    return {
+        "user_id": token.user_id,
+        "token_id": token.token_id,
+        "issued_at": token.issued_at,
+        "expires_at": token.expires_at,
+        "session_id": token.session_id,
+    }
