@@ -1,0 +1,72 @@
+"""template.yaml as the tests read it: its resources, with names resolved for a stack called nexus-test."""
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+PATH = Path(__file__).parents[2] / "template.yaml"
+STACK, ACCOUNT, REGION = "nexus-test", "123456789012", "eu-west-1"
+
+_PSEUDO = {
+    "AWS::StackName": STACK,
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::URLSuffix": "amazonaws.com",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's short forms (!Sub, !Ref, !GetAtt, ...), kept as {"Fn::Sub": ...}."""
+
+
+def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
+    value: Any
+    if isinstance(node, yaml.ScalarNode):
+        value = loader.construct_scalar(node)
+    elif isinstance(node, yaml.SequenceNode):
+        value = loader.construct_sequence(node, deep=True)
+    else:
+        value = loader.construct_mapping(node, deep=True)
+    return {"Ref" if suffix == "Ref" else f"Fn::{suffix}": value}
+
+
+_Loader.add_multi_constructor("!", _short_form)
+
+
+@lru_cache(maxsize=1)
+def template() -> Mapping[str, Any]:
+    """The parsed file, intrinsic functions unresolved."""
+    loaded: Mapping[str, Any] = yaml.load(PATH.read_text(), _Loader)
+    return loaded
+
+
+def resources(kind: str) -> dict[str, Mapping[str, Any]]:
+    """The resources of a type, by logical id."""
+    found = template()["Resources"].items()
+    return {name: body for name, body in found if body["Type"] == kind}
+
+
+def resolved(value: Any, parameters: Mapping[str, Any] | None = None) -> Any:
+    """A value with Ref and Sub of pseudo parameters, and of parameters (their defaults), put in.
+
+    What refers to another resource is left as it is; conditions count as false.
+    """
+    defaults = {name: body.get("Default", "") for name, body in template()["Parameters"].items()}
+    known = {**defaults, **_PSEUDO, **(parameters or {})}
+    match value:
+        case {"Ref": name} if name in known:
+            return known[name]
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([\w:]+)\}", lambda found: str(known.get(found[1], found[0])), text)
+        case {"Fn::If": [_, _, otherwise]}:
+            return resolved(otherwise, parameters)
+        case dict():
+            return {key: resolved(inner, parameters) for key, inner in value.items()}
+        case list():
+            return [resolved(inner, parameters) for inner in value]
+    return value

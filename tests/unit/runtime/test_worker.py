@@ -1,0 +1,153 @@
+"""The worker's promises, told one by one, on the in-memory backend: the same rules, no AWS."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from nexus import catalogue, implementations
+from nexus.client import AsyncResult
+from nexus.errors import Reject, Retry
+from nexus.implementations import Implementation
+from nexus.testing import SentTasks, memory_backend
+from nexus.worker import Run
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+@pytest.fixture
+def tasks() -> Iterator[SentTasks]:
+    with memory_backend() as sent:
+        yield sent
+
+
+class Work:
+    """The work of send_notification, as a test wants it to go: an exception to raise for each attempt, then success."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults = list(faults)
+        self.attempts: list[int] = []
+
+    def __call__(self, args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        self.attempts.append(run.attempt)
+        if self.faults:
+            raise self.faults.pop(0)
+        return catalogue.NotificationSent(notification_id=f"n-{args.user_id}")
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    work = Work()
+    joined = Implementation(catalogue.send_notification, work)
+    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    return work
+
+
+def notify() -> AsyncResult[catalogue.NotificationSent]:
+    return catalogue.send_notification.delay(user_id="u-1", kind="like", text="A likes your post")
+
+
+def test_what_is_sent_waits_then_runs_once_and_has_its_result(tasks: SentTasks, work: Work) -> None:
+    handle = notify()
+    assert handle.status == "PENDING"
+    assert tasks.calls == [("send_notification", {"user_id": "u-1", "kind": "like", "text": "A likes your post"})]
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+    assert handle.result == catalogue.NotificationSent(notification_id="n-u-1")
+    assert work.attempts == [1]
+
+
+def test_an_id_never_sent_is_unknown_and_not_pending(tasks: SentTasks) -> None:
+    assert AsyncResult("00000000-0000-7000-8000-000000000000").status == "UNKNOWN"
+
+
+def test_a_message_delivered_twice_runs_once(tasks: SentTasks, work: Work) -> None:
+    notify()
+    tasks.transport.sent *= 2
+
+    tasks.run()
+
+    assert work.attempts == [1]
+
+
+def test_a_failing_attempt_is_retried_until_the_policy_gives_up_and_then_is_a_dead_letter_with_its_reason(
+    tasks: SentTasks, work: Work
+) -> None:
+    work.faults = [OSError(f"no {n}") for n in range(1, 10)]
+    handle = notify()
+
+    tasks.run()
+
+    assert work.attempts == [1, 2, 3, 4]
+    assert handle.status == "FAILURE"
+    assert handle.error is not None
+    assert (handle.error.type, handle.error.message) == ("OSError", "no 4")
+    ((queue, letter),) = tasks.dead_letters
+    assert queue == "default"
+    assert letter.attributes["ErrorType"] == "OSError"
+    assert letter.attributes["Attempts"] == "4"
+    assert json.loads(letter.body)["args"]["user_id"] == "u-1"
+
+
+def test_a_rejected_run_is_never_retried(tasks: SentTasks, work: Work) -> None:
+    work.faults = [Reject("no such user")]
+    handle = notify()
+
+    tasks.run()
+
+    assert work.attempts == [1]
+    assert handle.status == "FAILURE"
+    assert len(tasks.dead_letters) == 1
+
+
+def test_a_dead_letter_sent_again_runs_with_its_attempts_anew(tasks: SentTasks, work: Work) -> None:
+    work.faults = [Reject("the mail server is gone")]
+    handle = notify()
+    message = tasks.transport.sent[0]
+    tasks.run()
+    assert handle.status == "FAILURE"
+
+    tasks.transport.sent.append(message)
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+    assert handle.error is None
+
+
+def test_a_task_may_ask_to_be_retried(tasks: SentTasks, work: Work) -> None:
+    work.faults = [Retry("not yet", after=5)]
+    handle = notify()
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+    assert work.attempts == [1, 2]
+
+
+def test_a_revoked_task_is_acknowledged_without_running(tasks: SentTasks, work: Work) -> None:
+    handle = notify()
+
+    assert handle.revoke("changed my mind") == "REVOKED"
+    tasks.run()
+
+    assert work.attempts == []
+    assert handle.status == "REVOKED"
+
+
+def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
+    handle = catalogue.send_notification.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=-1)
+
+    tasks.run()
+
+    assert work.attempts == []
+    assert handle.status == "REVOKED"
+
+
+def test_every_queue_answers_ping(tasks: SentTasks) -> None:
+    handle = catalogue.ping.apply_async({"text": "hello"}, queue="media")
+
+    tasks.run()
+
+    assert handle.get(timeout=1) == catalogue.Pong(text="hello", queue="media", function="nexus-test-media")
