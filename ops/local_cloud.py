@@ -1,0 +1,245 @@
+"""Starts and stops the local cloud (ministack), so that `sam deploy` and every AWS tool have something to talk to.
+
+    python -m ops.local_cloud start|stop|status|env
+
+One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud; it keeps its
+state in memory, so a stop forgets it and the next `make up` deploys anew. Whether it runs is told by a lock that the
+process itself holds, and not by its process id, which may have become somebody else's.
+"""
+
+import argparse
+import fcntl
+import json
+import os
+import platform
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / ".local" / "cloud"
+LOG: Final = FOLDER / "cloud.log"
+INTERPRETER: Final = ROOT / ".venv-cloud" / "bin" / "python"
+
+HOST: Final = "127.0.0.1"
+USUAL_PORT: Final = 4566
+STACK: Final = "nexus-local"
+REGION: Final = "eu-west-1"
+ACCOUNT_ID: Final = "000000000000"
+SECONDS_TO_START: Final = 60
+SECONDS_TO_STOP: Final = 10
+
+
+class CloudError(Exception):
+    """The local cloud cannot be started, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A local cloud that runs: its process id and the port it listens on."""
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def exports(self) -> dict[str, str]:
+        """The variables that point any AWS tool, and nexus itself, at this cloud, with an administrator's rights."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            # The emulator takes this key for the account's root, whom no policy binds.
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "NEXUS_STACK": STACK,
+            "NEXUS_ACCOUNT_ID": ACCOUNT_ID,
+        }
+
+
+def running() -> Cloud | None:
+    """The cloud that this checkout has started and that is still there, or None."""
+    try:
+        with _lock_file().open("r+") as lock:
+            if _lock(lock.fileno()):
+                return None
+            return Cloud(**json.loads(lock.read()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def start(port: int | None = None) -> Cloud:
+    """Starts the cloud and waits until it answers; gives back the one that runs already, if any.
+
+    Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port when that last one is taken.
+    Raises CloudError when it is not installed or does not come up.
+    """
+    if cloud := running():
+        return cloud
+    if not INTERPRETER.exists():
+        raise CloudError("the local cloud is not installed: run `make setup`")
+    asked = port or int(os.environ.get("NEXUS_CLOUD_PORT", "0")) or None
+    chosen = asked or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
+    if not _is_free(chosen):
+        raise CloudError(f"port {chosen} is taken: give another one in NEXUS_CLOUD_PORT")
+
+    scratch = FOLDER / "tmp"
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    with _lock_file().open("w+") as lock, LOG.open("wb") as log:
+        if not _lock(lock.fileno()):
+            raise CloudError("another start is under way")
+        process = subprocess.Popen(
+            [INTERPRETER, "-m", "ministack"],
+            env=_environment(chosen, scratch),
+            cwd=FOLDER,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            pass_fds=(lock.fileno(),),
+        )
+        cloud = Cloud(process.pid, chosen)
+        json.dump(asdict(cloud), lock)
+    deadline = time.monotonic() + SECONDS_TO_START
+    while not _answers(cloud):
+        if process.poll() is not None:
+            raise CloudError(f"it ended with exit code {process.returncode}: {LOG.relative_to(ROOT)} says why")
+        if time.monotonic() > deadline:
+            stop()
+            raise CloudError(f"it did not answer within {SECONDS_TO_START} s: {LOG.relative_to(ROOT)} says why")
+        time.sleep(0.1)
+    return cloud
+
+
+def stop() -> bool:
+    """Ends the cloud and the functions that run in it. False when there was none."""
+    cloud = running()
+    if cloud is None:
+        return False
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(cloud.pid, number)
+        deadline = time.monotonic() + SECONDS_TO_STOP
+        while running() is not None and time.monotonic() < deadline:
+            with suppress(ChildProcessError):
+                os.waitpid(cloud.pid, os.WNOHANG)
+            time.sleep(0.05)
+        if running() is None:
+            break
+    shutil.rmtree(FOLDER / "tmp", ignore_errors=True)
+    return True
+
+
+def architecture() -> str:
+    """This machine's, in Lambda's words: arm64 or x86_64."""
+    return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
+
+
+def _environment(port: int, scratch: Path) -> dict[str, str]:
+    """The cloud's variables, from nothing: the functions inherit them, and must see no more than Lambda would show."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    return kept | {
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": HOST,
+        "AUTH": "true",
+        "MINISTACK_REGION": REGION,
+        "MINISTACK_ACCOUNT_ID": ACCOUNT_ID,
+        # BIND_HOST does not cover these two, which would listen on every interface.
+        "IOT_MTLS_ENABLED": "0",
+        "SFTP_ENABLED": "0",
+        "LAMBDA_EXECUTOR": "local",
+        "PERSIST_STATE": "0",
+        "STATE_DIR": str(FOLDER / "state"),
+        "S3_DATA_DIR": str(FOLDER / "s3"),
+        "TMPDIR": str(scratch),
+        "PYTHONUTF8": "1",
+        "LOG_LEVEL": "INFO",
+    }
+
+
+def _lock_file() -> Path:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return FOLDER / "cloud.json"
+
+
+def _lock(descriptor: int) -> bool:
+    """Takes the lock; False when a running cloud holds it. It goes with the last process that has the file open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _answers(cloud: Cloud) -> bool:
+    try:
+        with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:  # noqa: S310 - our own address
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def shell_lines(variables: Mapping[str, str]) -> str:
+    """`export NAME=value` lines for `eval "$(...)"`."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ops.local_cloud", description="The local cloud")
+    parser.add_argument("command", choices=["start", "stop", "status", "env"])
+    command = parser.parse_args(arguments).command
+    if command == "start":
+        try:
+            cloud: Cloud | None = start()
+        except CloudError as error:
+            print(f"The local cloud does not start: {error}", file=sys.stderr)
+            return 1
+    elif command == "stop":
+        print("The local cloud has stopped" if stop() else "No local cloud was running")
+        return 0
+    else:
+        cloud = running()
+    if cloud is None:
+        print("The local cloud is not running: `make up` starts it", file=sys.stderr)
+        return 1
+    if command == "env":
+        print(shell_lines(cloud.exports()))
+    else:
+        print(f"The local cloud runs at {cloud.endpoint} (process {cloud.pid})")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
