@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from nexus.errors import ConfigurationError
-from nexus.tasks import Task
+from nexus.tasks import Arguments, Result, Task
 
 if TYPE_CHECKING:
     from nexus.worker import Continuation, Run
@@ -34,8 +34,8 @@ class Implementation:
 _joined: dict[str, Implementation] = {}
 
 
-def implements[A, R](
-    task: Task[Any, Any], *, reduce: Callable[[Sequence[R]], R] | None = None
+def implements[A: Arguments, R: Result](
+    task: Task[A, R], *, reduce: Callable[[Sequence[R]], R] | None = None
 ) -> "Callable[[Callable[[A, Run], R | Continuation]], Callable[[A, Run], R | Continuation]]":
     """Marks a function as the work of a task. It takes (arguments model, run) and returns the result model.
 

@@ -106,6 +106,12 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
     return MediaOutcome.STALE if exists else MediaOutcome.NO_POST
 
 
+def media_order(post_id: str) -> str:
+    """The order of the event that wrote `media` last, empty when none has: the order of work that no event asked for."""
+    item = TABLE.get({"post_id": post_id}, attributes=("media_order",), consistent=True)
+    return read_text(item, "media_order", post_id, "") if item else ""
+
+
 def padded_order(event_order: str) -> str:
     """A sequencer in the form in which two of them compare as text."""
     return event_order.upper().ljust(64, "0")
