@@ -94,6 +94,8 @@ class Meter:
             self.throttled += 1
 
 
+_METERED = {"ReturnConsumedCapacity": "TOTAL"}
+_UNMETERED = frozenset({"describe_table"})
 _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 
 
@@ -113,7 +115,7 @@ class Test:
     __test__ = False  # not one of pytest's
 
     attribute: str
-    operator: Literal["=", "<", "<=", "missing", "exists"]
+    operator: Literal["=", "<", "<=", ">", "missing", "exists"]
     value: Value = None
 
 
@@ -279,15 +281,19 @@ class Table:
             parameters["Limit"] = limit
         yield from _pages("scan", parameters, start, meter)
 
-    def put(self, values: Mapping[str, Value], *, new: bool = False, meter: Meter | None = None) -> bool:
-        """Writes the item; with `new`, only if there is none at its key. False when there was."""
-        parameters: dict[str, Any] = {"TableName": self.name, "Item": to_item(values)}
+    def put_request(self, values: Mapping[str, Value], *, new: bool = False) -> dict[str, Any]:
+        """The item as PutItem's parameters, which are also those of a Put in TransactWriteItems."""
+        request: dict[str, Any] = {"TableName": self.name, "Item": to_item(values)}
         if new:
-            parameters |= {
+            request |= {
                 "ConditionExpression": "attribute_not_exists(#p)",
                 "ExpressionAttributeNames": {"#p": self.key[0]},
             }
-        return _conditional("put_item", meter, parameters)
+        return request
+
+    def put(self, values: Mapping[str, Value], *, new: bool = False, meter: Meter | None = None) -> bool:
+        """Writes the item; with `new`, only if there is none at its key. False when there was."""
+        return _conditional("put_item", meter, self.put_request(values, new=new))
 
     def update(self, change: Change, *, create: bool = False, meter: Meter | None = None) -> bool:
         """Makes the change. False when a test did not hold, or (unless `create`) when there is no such item."""
@@ -295,57 +301,29 @@ class Table:
 
     def update_request(self, change: Change, *, create: bool = False) -> dict[str, Any]:
         """The change as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
-        names: dict[str, str] = {}
-        values: dict[str, Any] = {}
-
-        def name(attribute: str) -> str:
-            return names.setdefault(f"#{attribute}", attribute) and f"#{attribute}"
-
-        def value(given: Value) -> str:
-            placeholder = f":v{len(values)}"
-            values[placeholder] = to_attribute(given)
-            return placeholder
-
+        terms = _Expressions()
         clauses = []
         if change.set:
-            clauses.append("SET " + ", ".join(f"{name(a)} = {value(v)}" for a, v in change.set.items()))
+            clauses.append("SET " + ", ".join(f"{terms.name(a)} = {terms.value(v)}" for a, v in change.set.items()))
         if change.remove:
-            clauses.append("REMOVE " + ", ".join(name(a) for a in change.remove))
+            clauses.append("REMOVE " + ", ".join(terms.name(a) for a in change.remove))
         if change.add:
-            clauses.append("ADD " + ", ".join(f"{name(a)} {value(v)}" for a, v in change.add.items()))
+            clauses.append("ADD " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in change.add.items()))
         when = change.when if create else (Test(self.key[0], "exists"), *change.when)
-        request: dict[str, Any] = {
+        return {
             "TableName": self.name,
             "Key": to_item(change.key),
             "UpdateExpression": " ".join(clauses),
+            **terms.condition(when),
         }
-        if when:
-            request["ConditionExpression"] = _condition(when, name, value)
-        request["ExpressionAttributeNames"] = names
-        if values:
-            request["ExpressionAttributeValues"] = values
-        return request
 
     def delete(self, key: Mapping[str, str], *, when: tuple[Test, ...] = (), meter: Meter | None = None) -> bool:
         """Removes the item; False when a test did not hold. Without tests an absent item is as good as removed."""
-        parameters: dict[str, Any] = {"TableName": self.name, "Key": to_item(key)}
-        if when:
-            names: dict[str, str] = {}
-            values: dict[str, Any] = {}
+        return _conditional("delete_item", meter, self.delete_request(key, when=when))
 
-            def name(attribute: str) -> str:
-                return names.setdefault(f"#{attribute}", attribute) and f"#{attribute}"
-
-            def value(given: Value) -> str:
-                placeholder = f":v{len(values)}"
-                values[placeholder] = to_attribute(given)
-                return placeholder
-
-            parameters["ConditionExpression"] = _condition(when, name, value)
-            parameters["ExpressionAttributeNames"] = names
-            if values:
-                parameters["ExpressionAttributeValues"] = values
-        return _conditional("delete_item", meter, parameters)
+    def delete_request(self, key: Mapping[str, str], *, when: tuple[Test, ...] = ()) -> dict[str, Any]:
+        """The removal as DeleteItem's parameters, which are also those of a Delete in TransactWriteItems."""
+        return {"TableName": self.name, "Key": to_item(key), **_Expressions().condition(when)}
 
     def put_many(self, items: Iterable[Mapping[str, Value]], *, meter: Meter | None = None, threads: int = 1) -> int:
         """Writes the items (no two of one key), replacing what is there; a request for each 25. Returns how many."""
@@ -421,7 +399,7 @@ class Table:
         return {"Statement": text, "Parameters": parameters}
 
 
-_PARTIQL_COMPARED = ("=", "<", "<=")
+_PARTIQL_COMPARED = ("=", "<", "<=", ">")
 
 
 @lru_cache(maxsize=64)
@@ -475,7 +453,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     method = getattr(_plain_client(), operation)
     for wait in _waits(meter):
         try:
-            answer: dict[str, Any] = method(**parameters, ReturnConsumedCapacity="TOTAL")
+            answer: dict[str, Any] = method(**parameters, **({} if operation in _UNMETERED else _METERED))
         except ClientError as error:
             if error.response["Error"]["Code"] not in THROTTLES:
                 raise
@@ -675,17 +653,40 @@ def _projected(attributes: Sequence[str]) -> dict[str, Any]:
     return {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
 
 
-def _condition(tests: Iterable[Test], name: Callable[[str], str], value: Callable[[Value], str]) -> str:
-    terms = []
-    for test in tests:
-        match test.operator:
-            case "missing":
-                terms.append(f"attribute_not_exists({name(test.attribute)})")
-            case "exists":
-                terms.append(f"attribute_exists({name(test.attribute)})")
-            case operator:
-                terms.append(f"{name(test.attribute)} {operator} {value(test.value)}")
-    return " AND ".join(terms)
+class _Expressions:
+    """The placeholders of one request. Every name is aliased, as in a projection."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def name(self, attribute: str) -> str:
+        alias = f"#{attribute}"
+        self._names[alias] = attribute
+        return alias
+
+    def value(self, given: Value) -> str:
+        placeholder = f":v{len(self._values)}"
+        self._values[placeholder] = to_attribute(given)
+        return placeholder
+
+    def condition(self, tests: Iterable[Test]) -> dict[str, Any]:
+        """The condition, and all names and values seen so far, as the request's parameters."""
+        terms = []
+        for test in tests:
+            match test.operator:
+                case "missing":
+                    terms.append(f"attribute_not_exists({self.name(test.attribute)})")
+                case "exists":
+                    terms.append(f"attribute_exists({self.name(test.attribute)})")
+                case operator:
+                    terms.append(f"{self.name(test.attribute)} {operator} {self.value(test.value)}")
+        parameters: dict[str, Any] = {"ConditionExpression": " AND ".join(terms)} if terms else {}
+        if self._names:
+            parameters["ExpressionAttributeNames"] = self._names
+        if self._values:
+            parameters["ExpressionAttributeValues"] = self._values
+        return parameters
 
 
 # --- the client ------------------------------------------------------------------------------------------------------

@@ -33,9 +33,7 @@ def normalise(text: str) -> str:
     if len(text) > 4 * MAX_LENGTH:
         raise ValueError(f"a hashtag of {len(text)} characters")
     tag = text.strip().lstrip("#\uff03")
-    for _ in range(
-        3
-    ):  # folding can undo NFKC and the other way round
+    for _ in range(3):  # folding can undo NFKC and the other way round
         tag = unicodedata.normalize("NFKC", tag).casefold()
     tag = unicodedata.normalize("NFKC", tag)
     if not tag:

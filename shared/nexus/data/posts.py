@@ -107,7 +107,7 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
 
 
 def media_order(post_id: str) -> str:
-    """The order of the event that wrote `media` last, empty when none has: the order of work that no event asked for."""
+    """The order of the event that wrote `media` last, empty when none has: what work without an event goes by."""
     item = TABLE.get({"post_id": post_id}, attributes=("media_order",), consistent=True)
     return read_text(item, "media_order", post_id, "") if item else ""
 

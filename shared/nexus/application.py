@@ -1,0 +1,235 @@
+"""What the web application calls whenever somebody does something, so that the jobs find what they rely on.
+
+Each function writes all the attributes of its event, together: the day of activity at a login, the day's bucket and the
+feed's shard of a post, the mark of a post whose counters moved. docs/web-application.md lists the duties. Times are
+seconds since 1970 and default to now; ids are the application's own or made here.
+"""
+
+import re
+import time
+from collections.abc import Sequence
+
+from nexus.data import blocks, comments, follows, hashtags, posts, sessions, users
+from nexus.data.comments import Comment
+from nexus.data.days import DAY_SECONDS, day_of
+from nexus.data.dynamodb import Change, Test, Value, transact
+from nexus.data.ids import new_key
+from nexus.data.posts import Counters, Post, Visibility
+from nexus.data.sessions import Session, Token
+from nexus.data.users import User
+
+SESSION_DAYS = 90
+MAX_HASHTAGS = 30
+_HASHTAG = re.compile(r"(?<!\w)[#\uff03](\w{1,100})")
+
+# --- people ----------------------------------------------------------------------------------------------------------
+
+
+def register(
+    email: str,
+    name: str,
+    *,
+    locale: str = "en",
+    digest: bool = True,
+    user_id: str | None = None,
+    at: float | None = None,
+) -> User:
+    """A new user, active today. Raises ValueError when the id is taken."""
+    now = int(time.time() if at is None else at)
+    user = User(
+        user_id=user_id or new_key(now),
+        email=users.normal_email(email),
+        name=name,
+        created_at=now,
+        last_active_day=day_of(now),
+        locale=locale,
+        digest=digest,
+    )
+    if not users.create(user):
+        raise ValueError(f"user {user.user_id} exists")
+    return user
+
+
+def record_login(user_id: str, token_id: str, *, session_id: str | None = None, at: float | None = None) -> Session:
+    """A login: the day of activity first, so that no cleanup takes him for dormant, then session and refresh token.
+
+    Raises LookupError when there is no such user.
+    """
+    now = int(time.time() if at is None else at)
+    if not users.record_activity(user_id, day_of(now)):
+        raise LookupError(f"no user {user_id}")
+    until = now + SESSION_DAYS * DAY_SECONDS
+    session = Session(user_id, session_id or new_key(now), created_at=now, last_seen_at=now, expires_at=until)
+    sessions.put_sessions([session])
+    sessions.put_tokens([Token(user_id, token_id, issued_at=now, expires_at=until, session_id=session.session_id)])
+    return session
+
+
+def record_activity(user_id: str, session_id: str, *, at: float | None = None) -> None:
+    """A request of somebody signed in. Call it on his first request of a UTC day; more often does no harm but cost."""
+    now = int(time.time() if at is None else at)
+    users.record_activity(user_id, day_of(now))
+    key = {"user_id": user_id, "session_id": session_id}
+    sessions.SESSIONS.update(Change(key, set={"last_seen_at": now}, when=(Test("last_seen_at", "<", now),)))
+
+
+def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
+    """A refresh: the old token becomes the new one in one transaction; False when the old one may not be used."""
+    now = int(time.time() if at is None else at)
+    old = sessions.token(user_id, old_token_id, now)
+    if old is None:
+        return False
+    record_activity(user_id, old.session_id, at=now)
+    until = now + SESSION_DAYS * DAY_SECONDS
+    values: dict[str, Value] = {
+        "user_id": user_id,
+        "token_id": new_token_id,
+        "issued_at": now,
+        "expires_at": until,
+        "session_id": old.session_id,
+    }
+    there = Test("expires_at", "=", old.expires_at)
+    return transact(
+        [
+            {"Delete": sessions.TOKENS.delete_request({"user_id": user_id, "token_id": old_token_id}, when=(there,))},
+            {"Put": sessions.TOKENS.put_request(values, new=True)},
+        ]
+    )
+
+
+def follow(follower_id: str, followed_id: str, *, at: float | None = None) -> bool:
+    """False when he follows already, or would follow himself. Counts are the nightly job's."""
+    if follower_id == followed_id:
+        return False
+    return follows.add(follower_id, followed_id, int(time.time() if at is None else at))
+
+
+def unfollow(follower_id: str, followed_id: str) -> None:
+    """Ends a follow; nothing when there was none."""
+    follows.remove(follower_id, followed_id)
+
+
+def block(user_id: str, blocked_id: str, *, at: float | None = None) -> None:
+    """The user sees nothing of the other one any more, and neither follows the other."""
+    blocks.add(user_id, blocked_id, int(time.time() if at is None else at))
+    follows.remove(user_id, blocked_id)
+    follows.remove(blocked_id, user_id)
+
+
+def unblock(user_id: str, blocked_id: str) -> None:
+    """Ends a block; nothing when there was none."""
+    blocks.remove(user_id, blocked_id)
+
+
+# --- posts -----------------------------------------------------------------------------------------------------------
+
+
+def new_post(
+    author_id: str,
+    text: str,
+    *,
+    visibility: Visibility = "public",
+    tags: Sequence[str] | None = None,
+    post_id: str | None = None,
+    at: float | None = None,
+) -> Post:
+    """A new post; its hashtags are those in the text unless given. Raises ValueError when the id is taken.
+
+    Write it before asking for an upload (`nexus.uploads.presigned_post`): media processing looks for the post.
+    """
+    now = int(time.time() if at is None else at)
+    post = Post(
+        post_id=post_id or new_key(now),
+        author_id=author_id,
+        created_at=now,
+        text=text,
+        visibility=visibility,
+        hashtags=hashtags_in(text) if tags is None else _normalised(tags),
+    )
+    if not posts.TABLE.put(posts.to_values(post, now=int(time.time())), new=True):
+        raise ValueError(f"post {post.post_id} exists")
+    return post
+
+
+def hashtags_in(text: str) -> tuple[str, ...]:
+    """The hashtags of a text, normalised, each once, in order; at most MAX_HASHTAGS."""
+    return _normalised(_HASHTAG.findall(text))
+
+
+def _normalised(tags: Sequence[str]) -> tuple[str, ...]:
+    found: dict[str, None] = {}
+    for tag in tags:
+        try:
+            found[hashtags.normalise(tag)] = None
+        except ValueError:
+            continue
+    return tuple(found)[:MAX_HASHTAGS]
+
+
+def set_visibility(post_id: str, visibility: Visibility) -> bool:
+    """Who may see a post; the feed index holds public ones alone. False when there is no such post."""
+    if visibility == "public":
+        change = Change({"post_id": post_id}, set={"visibility": visibility, "feed": posts.feed_of(post_id)})
+    else:
+        change = Change({"post_id": post_id}, set={"visibility": visibility}, remove=("feed",))
+    return posts.TABLE.update(change)
+
+
+def count(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> bool:
+    """Adds to a post's counters (below zero takes away) and marks it for scoring, in one write.
+
+    False when there is no such post (any more) or a counter would fall below zero; then nothing was changed. Call it
+    once for each like that is new: the application keeps who liked what, and can put both in one transaction with
+    `count_request`.
+    """
+    return posts.TABLE.update(_counted(post_id, Counters(likes=likes, shares=shares, views=views)))
+
+
+def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> dict[str, object]:
+    """The same as an action of TransactWriteItems."""
+    change = _counted(post_id, Counters(likes=likes, shares=shares, views=views))
+    return {"Update": posts.TABLE.update_request(change)}
+
+
+def _counted(post_id: str, by: Counters) -> Change:
+    amounts = dict(zip(posts.COUNTERS, (by.likes, by.comments, by.shares, by.views), strict=True))
+    added = {name: amount for name, amount in amounts.items() if amount}
+    enough = tuple(Test(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
+    return Change(
+        {"post_id": post_id},
+        set={"moved": posts.moved_of(post_id)},
+        add=added,
+        when=(Test("archived_as", "missing"), *enough),
+    )
+
+
+def comment(
+    post_id: str, author_id: str, text: str, *, comment_id: str | None = None, at: float | None = None
+) -> Comment | None:
+    """A new comment, counted in the same transaction; None when there is no such post, or the comment exists."""
+    now = int(time.time() if at is None else at)
+    made = Comment(post_id, comment_id or new_key(now), author_id, now, text)
+    written = transact(
+        [
+            {"Put": comments.TABLE.put_request(comments.to_values(made), new=True)},
+            {"Update": posts.TABLE.update_request(_counted(post_id, Counters(comments=1)))},
+        ]
+    )
+    return made if written else None
+
+
+def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
+    """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
+    now = int(time.time() if at is None else at)
+    gone = Change(
+        {"post_id": post_id, "comment_id": comment_id},
+        set={"deleted_at": now, "text": ""},
+        remove=("bucket",),
+        when=(Test("deleted_at", "missing"),),
+    )
+    return transact(
+        [
+            {"Update": comments.TABLE.update_request(gone)},
+            {"Update": posts.TABLE.update_request(_counted(post_id, Counters(comments=-1)))},
+        ]
+    )

@@ -1,0 +1,64 @@
+"""Objects in the deployment's buckets, by the bucket's purpose: whole, in ranges, and listed by prefix."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from nexus.aws import client
+from nexus.settings import settings
+
+type Bucket = Literal["uploads", "media", "archive"]
+
+
+def put(bucket: Bucket, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+    """Writes the object, replacing what was there."""
+    client("s3").put_object(Bucket=settings().bucket(bucket), Key=key, Body=body, ContentType=content_type)
+
+
+def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = None) -> bytes:
+    """The object's bytes, or those from `first` to before `end`. Raises LookupError when there is no such object."""
+    s3 = client("s3")
+    try:
+        if first is None or end is None:
+            answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
+        else:
+            answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
+    except s3.exceptions.NoSuchKey:
+        raise LookupError(f"{bucket}: no object {key}") from None
+    return answer["Body"].read()
+
+
+def keys(bucket: Bucket, prefix: str) -> Iterator[str]:
+    """The keys that begin with `prefix`, in order."""
+    pages = client("s3").get_paginator("list_objects_v2").paginate(Bucket=settings().bucket(bucket), Prefix=prefix)
+    for page in pages:
+        for listed in page.get("Contents", ()):
+            yield listed["Key"]
+
+
+def copy(source: Bucket, target: Bucket, key: str) -> bool:
+    """Copies an object under the same key, and whether the copy has the same bytes (size and ETag). False if absent."""
+    s3 = client("s3")
+    there = _head(source, key)
+    if there is None:
+        return False
+    s3.copy_object(
+        Bucket=settings().bucket(target), Key=key, CopySource={"Bucket": settings().bucket(source), "Key": key}
+    )
+    return _head(target, key) == there
+
+
+def delete(bucket: Bucket, key: str) -> None:
+    """Removes the object; nothing when there is none."""
+    client("s3").delete_object(Bucket=settings().bucket(bucket), Key=key)
+
+
+def _head(bucket: Bucket, key: str) -> tuple[int, str] | None:
+    from botocore.exceptions import ClientError
+
+    try:
+        answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
+            return None
+        raise
+    return answer["ContentLength"], answer["ETag"]
