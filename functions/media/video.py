@@ -1,0 +1,281 @@
+"""Why this file exists: a clip becomes an MP4, a poster and a preview, and no clip can take the task along.
+
+    video.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
+
+gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good) and `Unfinished` (try again).
+
+The bytes are somebody else's, and a decoder is a million lines of C. So nothing of the clip is decoded here: video_worker.py
+does that in a process of its own, which gets no credentials, may open no file or socket once it has its input and outputs,
+has a ceiling on memory, processor time and file size, and is killed with its whole group at the deadline. It writes into a
+folder that is thrown away unless it ends well, so there are no partial renditions. PyAV (131 MB of libraries) is imported
+there and only there: a cold start for a picture pays nothing for video.
+
+The source is a file, which the caller has downloaded with a limit on its bytes. Reading it over presigned range requests
+would save that copy, and would give the process that is least trusted a network.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any, Final, Literal, cast
+
+from rejected import Rejected
+from video_rules import Container, container_of
+
+OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
+POSTER: Final = "poster.png"
+
+# What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
+_CRASHES: Final = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGILL,
+    signal.SIGFPE,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
+_REVISION: Final = b"nexus-video 1"
+"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
+_MESSAGE_LIMIT: Final = 1 << 20
+_LOG_TAIL: Final = 2000
+
+
+class Unfinished(Exception):  # noqa: N818 - an outcome, as Rejected is
+    """The clip could not be finished this time, through no known fault of its own: try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a clip may cost. Over any of them it is rejected, with the limit in the reason."""
+
+    bytes: int = 256 << 20
+    """Size of the source. The function's /tmp must hold this and the renditions (about 0.6 MB a second) at once."""
+    seconds: float = 300.0
+    """Play time, as measured: what the container declares can only make the refusal earlier."""
+    pixels: int = 4096 * 2304
+    """Width x height of one frame: 4K, with room for cinema's."""
+    least_side: int = 16
+    """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
+    frame_rate: float = 240.0
+    """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
+    decoded_pixels: int = 40_000_000_000
+    """Pixels of all frames together, which is what the work is proportional to: 160 s of 4K or 640 s of 1080p, at 30
+    frames a second. A clip under the limit of seconds can still be more than one Lambda can do."""
+    streams: int = 16
+    """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
+    memory: int = 1 << 30
+    """Bytes of private memory that the worker may take (RLIMIT_DATA)."""
+    output_bytes: int = 512 << 20
+    """Bytes of any one file that the worker may write (RLIMIT_FSIZE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A finished file. Width and height in pixels, as displayed."""
+
+    path: Path
+    width: int
+    height: int
+    bytes: int
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """What a clip became.
+
+    Attributes:
+        width, height: pixels of the source as displayed, rotation and pixel shape applied.
+        duration: seconds, measured.
+        frame_rate: frames a second of the source, on average.
+        renditions: `video` (H.264/AAC MP4) and `preview` (animated WebP without sound, up to 3 s).
+        poster: a PNG of the frame that stands for the clip, upright, sRGB, at most 2048 on its long side; pictures.py makes
+            the `poster_*` renditions of it.
+        remuxed: the source suited as it was, and was copied and not encoded again.
+        content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, nothing else.
+    """
+
+    width: int
+    height: int
+    duration: float
+    frame_rate: float
+    renditions: Mapping[str, Rendition]
+    poster: Path
+    remuxed: bool
+    content_hash: str
+    kind: Literal["video"] = "video"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the worker is told, as one JSON argument. Paths are absolute, `seconds` is processor time."""
+
+    source: str
+    folder: str
+    container: Container
+    seconds: float
+    limits: Limits
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        fields = json.loads(text)
+        return cls(**{**fields, "limits": Limits(**fields["limits"])})
+
+
+def render(
+    source: Path,
+    folder: Path,
+    *,
+    seconds: float,
+    limits: Limits | None = None,
+    on_progress: Callable[[float], None] | None = None,
+) -> Video:
+    """Makes the renditions of the clip in `source` as files in `folder` (which must exist).
+
+    Args:
+        seconds: wall time from now after which the work is stopped.
+        on_progress: called with a rising fraction from 0 to 1, about twice a second at most. What it raises stops the work.
+
+    Raises:
+        Rejected: the clip is at fault: codes "empty", "unsupported", "too_many_bytes", "too_long", "too_much_work",
+            "too_many_pixels", "too_small", "frame_rate_too_high", "too_many_streams", "no_video", "no_frames", "truncated",
+            "broken", "output_too_large", "too_much_memory", "decoder_crashed" (a crash is a function of the bytes: it
+            would happen again).
+        Unfinished: the deadline came first, or the worker was killed or failed without a word about the clip.
+
+    Whatever is raised, `folder` is left as it was.
+    """
+    limits = limits or Limits()
+    deadline = time.monotonic() + seconds
+    container = _admit(source, limits)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial, tempfile.TemporaryFile() as log:
+        cpu_seconds = max(1.0, seconds) * (os.process_cpu_count() or 1)
+        job = Job(str(source.resolve()), str(Path(partial).resolve()), container, cpu_seconds, limits)
+        answer = None
+        with _worker(job, log) as worker:
+            for message in _messages(worker, deadline):
+                if "progress" not in message:
+                    answer = message
+                elif on_progress:
+                    on_progress(float(message["progress"]))
+            worker.wait(timeout=max(0.1, deadline - time.monotonic()))
+        made = _settle(worker.returncode, answer, log, seconds)
+        return _publish(made, source, Path(partial), folder)
+
+
+def _admit(source: Path, limits: Limits) -> Container:
+    size = source.stat().st_size
+    if size == 0:
+        raise Rejected("empty", "the file is empty")
+    if size > limits.bytes:
+        raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {limits.bytes}")
+    with source.open("rb") as file:
+        container = container_of(file.read(64))
+    if container is None:
+        raise Rejected("unsupported", "not an MP4, MOV, WebM, AVI or WMV file")
+    return container
+
+
+@contextlib.contextmanager
+def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts the worker in a process group of its own, and leaves none of it alive."""
+    here = str(Path(__file__).resolve().parent)
+    # A fresh environment, so that the credentials of the function are not where the decoder is. -P and the explicit path
+    # let it import what this process can, and nothing from the current folder.
+    environment = {
+        "PYTHONPATH": os.pathsep.join([here, *(entry for entry in sys.path if entry and os.path.isabs(entry))]),
+        "MALLOC_ARENA_MAX": "2",
+        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+    }
+    worker = subprocess.Popen(
+        [sys.executable, "-s", "-P", "-m", "video_worker", job.to_json()],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        cwd=job.folder,
+        env=environment,
+        start_new_session=True,
+    )
+    try:
+        yield worker
+    except subprocess.TimeoutExpired:
+        pass  # it has answered but not ended: what it answered counts, and it is killed here
+    finally:
+        if worker.poll() is None:
+            os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
+        if worker.stdout:
+            worker.stdout.close()
+
+
+def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[str, Any]]:
+    """What the worker says, a JSON object a line, until it closes its end or the deadline is over."""
+    assert worker.stdout is not None
+    pipe = worker.stdout.fileno()
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            chunk = os.read(pipe, 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MESSAGE_LIMIT:
+                return
+            yield from map(json.loads, lines)
+
+
+def _settle(status: int, answer: dict[str, Any] | None, log: IO[bytes], seconds: float) -> dict[str, Any]:
+    """What the worker made, or the exception that says why it made nothing."""
+    if answer and "rejected" in answer:
+        raise Rejected(**answer["rejected"])
+    if answer and status == 0:
+        return cast("dict[str, Any]", answer["made"])
+    if -status in _CRASHES:
+        raise Rejected("decoder_crashed", f"the clip crashes the decoder ({signal.Signals(-status).name})")
+    if -status in (signal.SIGKILL, signal.SIGXCPU):
+        raise Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
+    raise Unfinished(f"the worker ended with {status}: {log.read().decode(errors='replace').strip()}")
+
+
+def _publish(made: dict[str, Any], source: Path, partial: Path, folder: Path) -> Video:
+    """Moves the finished files into the caller's folder: all of them, and only when all are there."""
+    files = {OUTPUTS[name][0]: size for name, size in made["renditions"].items()}
+    for file in (POSTER, *files):
+        if not (partial / file).stat().st_size:
+            raise Unfinished(f"the worker left {file} empty")
+    with source.open("rb") as content:
+        digest = hashlib.file_digest(content, lambda: hashlib.sha256(_REVISION))
+    for file in (POSTER, *files):
+        (partial / file).replace(folder / file)
+
+    def rendition(name: str) -> Rendition:
+        file, content_type = OUTPUTS[name]
+        width, height = files[file]
+        return Rendition(folder / file, width, height, (folder / file).stat().st_size, content_type)
+
+    return Video(
+        width=made["width"],
+        height=made["height"],
+        duration=made["duration"],
+        frame_rate=made["frame_rate"],
+        renditions={name: rendition(name) for name in made["renditions"]},
+        poster=folder / POSTER,
+        remuxed=made["remuxed"],
+        content_hash=digest.hexdigest()[:32],
+    )

@@ -1,0 +1,107 @@
+"""Why this file exists: what is decided about a clip by arithmetic alone, with no decoder and no process in sight."""
+
+import math
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from itertools import pairwise
+from operator import sub
+from struct import unpack
+from typing import Final, Literal
+
+Container = Literal["mov", "matroska", "avi", "asf"]
+"""The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
+
+_PICTURE_BRANDS: Final = {
+    b"heic",
+    b"heix",
+    b"heim",
+    b"heis",
+    b"hevc",
+    b"hevx",
+    b"mif1",
+    b"msf1",
+    b"avif",
+    b"avis",
+    b"jxl ",
+}
+_QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
+_ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+
+BLACK: Final = 0.06
+"""Mean brightness, 0 to 1, under which a frame is black to the eye."""
+
+
+def container_of(head: bytes) -> Container | None:
+    """Tells the container from the first 64 bytes or more of a file, or None if it is none that is accepted.
+
+    Never by name or content type, and never by FFmpeg's own probing, which knows 300 formats, some of which (HLS, concat,
+    SDP) open other files and URLs.
+    """
+    if head[4:8] == b"ftyp":
+        return None if head[8:12] in _PICTURE_BRANDS else "mov"
+    if head[4:8] in _QUICKTIME_ATOMS:
+        return "mov"
+    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[4:64]:
+        return "matroska"
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return "avi"
+    if head.startswith(_ASF_HEADER):
+        return "asf"
+    return None
+
+
+def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:
+    """The largest even size within the box and within the source that keeps its shape: never enlarged, at least 2 x 2."""
+    scale = min(1.0, long_side / max(width, height), short_side / min(width, height))
+    return max(2, int(width * scale + 1e-6) // 2 * 2), max(2, int(height * scale + 1e-6) // 2 * 2)
+
+
+def turn_of(matrix: bytes | None) -> tuple[tuple[tuple[str, str], ...], bool]:
+    """The filters that set a frame upright, and whether they swap width and height.
+
+    `matrix` is a display matrix as in ISO/IEC 14496-12 (8.5.3): nine 32-bit integers, of which a, b, c, d at 0, 1, 3, 4 map
+    a stored pixel to x' = ax + cy, y' = bx + dy. What is not a quarter turn or a mirror image is taken as the nearest.
+    """
+    if not matrix:
+        return (), False
+    a, b, _, c, d = unpack("=5i", matrix[:20])
+    if abs(b) > abs(a):
+        direction = {(True, False): "clock", (False, True): "cclock", (True, True): "cclock_flip"}
+        return (("transpose", f"dir={direction.get((b > 0, c > 0), 'clock_flip')}"),), True
+    return tuple((name, "") for name, value in (("hflip", a), ("vflip", d)) if value < 0), False
+
+
+def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[float, float]:
+    """The size of a frame when its pixels are made square, by shrinking one side: enlarging would invent pixels."""
+    if not aspect or not Fraction(1, 8) <= aspect <= 8:
+        return width, height
+    return (width, height / float(aspect)) if aspect > 1 else (width * float(aspect), height)
+
+
+def score(rows: Sequence[bytes]) -> float:
+    """How well a frame stands for its clip: 0 for black, white or flat, and the more the sharper and better lit.
+
+    Sharpness is the mean square of the second differences along rows and columns, the energy of the modified Laplacian
+    (Nayar and Nakagawa, IEEE PAMI 1994), which blur and fades both lower. `rows` are the luma plane's, 16 (black) to 235
+    (white), of a frame scaled to about 320 pixels.
+    """
+    light = brightness(rows)
+    exposure = max(0.0, min(1.0, (light - BLACK) / 0.14, (1 - BLACK - light) / 0.14))
+    if not exposure or len(rows) < 3 or len(rows[0]) < 3:
+        return 0.0
+    # Slices, map and sumprod run at the speed of C: 3 ms for 320 x 180.
+    down = [list(map(sub, below, row)) for row, below in pairwise(rows)]
+    across = [list(map(sub, row[1:], row)) for row in rows]
+    energy = sum(_square(map(sub, second, first)) for first, second in pairwise(down))
+    energy += sum(_square(map(sub, slope[1:], slope)) for slope in across)
+    return exposure * energy / (len(rows) * len(rows[0]))
+
+
+def _square(values: Iterable[int]) -> int:
+    numbers = list(values)
+    return math.sumprod(numbers, numbers)
+
+
+def brightness(rows: Sequence[bytes]) -> float:
+    """Mean brightness of a luma plane's rows, 0 (black) to 1 (white)."""
+    return (sum(map(sum, rows)) / max(1, sum(map(len, rows))) - 16) / 219

@@ -1,0 +1,223 @@
+"""Why this file exists: a clip is refused by what its header shows, before any of it is decoded for its own sake.
+
+Runs in the worker's process only: this is the first code that gives the clip to a library of C.
+"""
+
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from io import FileIO
+from typing import Final
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.rational import AVRational
+from av.stream import Discard, Disposition
+from av.video.stream import VideoStream
+
+from rejected import Rejected
+from video import Job, Limits
+from video_rules import Container, fit, square_pixels, turn_of
+
+# Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
+VIDEO_CODECS: Final = frozenset(
+    "h264 hevc vp8 vp9 av1 libdav1d mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4 wmv1 wmv2 wmv3 vc1 mjpeg h263 prores".split()
+)
+AUDIO_CODECS: Final = frozenset(
+    "aac mp2 mp2float mp3 mp3float ac3 eac3 opus libopus vorbis flac alac wmav1 wmav2 wmapro amrnb amrwb "
+    "pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_u8 pcm_f32le pcm_alaw pcm_mulaw".split()
+)
+
+LONG_SIDE: Final = 1280
+SHORT_SIDE: Final = 720
+"""The box of the `video` rendition (720p), lying or standing as the clip does."""
+MAX_FRAME_RATE: Final = 60
+"""Frames a second of the rendition; more are left out."""
+COPIED_BIT_RATE: Final = 5_000_000
+"""Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
+
+
+class Reader:
+    """What PyAV needs of an open file to read it from its start. It has no close(), since the file outlives the reading."""
+
+    def __init__(self, file: FileIO) -> None:
+        file.seek(0)
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """An admitted source. Sizes in pixels, times in seconds.
+
+    Attributes:
+        width, height: of the source as displayed.
+        stored: size of the rendition's frames before they are turned upright.
+        target: the same after `turn`, the filters (name, arguments) that do it. `swapped`: they swap width and height.
+        rate: frames a second by the header, 0 if it does not say.
+        declared: how long the header says that it lasts, which proves nothing.
+        origin: time of the first packet.
+        suits: the streams can be the rendition's as they are.
+    """
+
+    container: InputContainer
+    video: VideoStream
+    audio: AudioStream | None
+    width: int
+    height: int
+    stored: tuple[int, int]
+    target: tuple[int, int]
+    turn: tuple[tuple[str, str], ...]
+    swapped: bool
+    rate: Fraction
+    declared: float | None
+    origin: float
+    suits: bool
+
+
+def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
+    """Opens the source and holds its header against the limits. Raises Rejected."""
+    container = _open(source, container_format, limits)
+    if len(container.streams) > limits.streams:
+        raise Rejected("too_many_streams", f"more than {limits.streams} streams")
+    video = _picture_of(container)
+    audio = _sound_of(container)
+    for stream in container.streams:
+        if stream is not video and stream is not audio:
+            stream.discard = Discard.all
+
+    check_size(video.width, video.height, limits)
+    rate = _fraction(video.average_rate) or Fraction(0)
+    if rate > limits.frame_rate:
+        raise Rejected("frame_rate_too_high", f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}")
+    declared = _declared(container, video, audio)
+    check_length(declared or 0, limits)
+    check_work((declared or 0) * float(rate) * video.width * video.height, limits)
+    _check_index(video, audio, source)
+
+    pixel = _fraction(video.sample_aspect_ratio) or _fraction(video.codec_context.sample_aspect_ratio) or Fraction(1)
+    shape = square_pixels(video.width, video.height, pixel)
+    stored = fit(*shape, LONG_SIDE, SHORT_SIDE)
+    turn, swapped = turn_of(video.codec_context.coded_side_data.get("display_matrix"))
+    as_it_is = not turn and stored == (video.width, video.height)
+    return Clip(
+        container=container,
+        video=video,
+        audio=audio,
+        width=round(shape[1] if swapped else shape[0]),
+        height=round(shape[0] if swapped else shape[1]),
+        stored=stored,
+        target=(stored[1], stored[0]) if swapped else stored,
+        turn=turn,
+        swapped=swapped,
+        rate=rate,
+        declared=declared,
+        origin=(container.start_time or 0) / 1_000_000,
+        suits=as_it_is and container_format == "mov" and _copies(container, video, audio, rate, declared),
+    )
+
+
+def check_size(width: int, height: int, limits: Limits) -> None:
+    """Refuses a frame that is too large, or too small to be seen."""
+    if width * height > limits.pixels:
+        raise Rejected(
+            "too_many_pixels", f"{width}x{height} is over the limit of {limits.pixels / 1e6:.1f} megapixels a frame"
+        )
+    if min(width, height) < limits.least_side:
+        raise Rejected("too_small", f"{width}x{height} is under the limit of {limits.least_side} pixels a side")
+
+
+def check_length(seconds: float, limits: Limits) -> None:
+    """Refuses a clip that lasts too long."""
+    if seconds > limits.seconds:
+        raise Rejected("too_long", f"it lasts {seconds:.0f} seconds or more, over the limit of {limits.seconds:.0f}")
+
+
+def check_work(pixels: float, limits: Limits) -> None:
+    """Refuses a clip whose frames have too many pixels in all."""
+    if pixels > limits.decoded_pixels:
+        raise Rejected(
+            "too_much_work",
+            f"{pixels / 1e9:.0f} gigapixels in all its frames, over the limit of {limits.decoded_pixels / 1e9:.0f}: "
+            "shorten it, or upload it smaller",
+        )
+
+
+def _open(source: FileIO, container_format: Container, limits: Limits) -> InputContainer:
+    def refuse(url: str, _flags: int, _options: dict[str, str]) -> None:
+        raise Rejected("broken", f"it asks for another file, {url!r}")
+
+    options = {
+        "max_streams": str(limits.streams),
+        "protocol_whitelist": "none",
+        "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS)),
+        "max_pixels": str(limits.pixels),
+        "probesize": str(4 << 20),
+        # The decoders that look at the first frames are closed again: threads would only cost memory.
+        "threads": "1",
+    }
+    try:
+        return av.open(
+            Reader(source), "r", format=container_format, options=options, io_open=refuse, buffer_size=1 << 18
+        )
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        raise Rejected("broken", f"cannot be read as {container_format}: {error.strerror}") from error
+
+
+def _picture_of(container: InputContainer) -> VideoStream:
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    moving = [stream for stream in container.streams.video if not stream.disposition & stills]
+    if not moving:
+        raise Rejected("no_video", "there is no video in it")
+    if moving[0].codec_context.name not in VIDEO_CODECS:
+        raise Rejected("unsupported", f"video encoded as {moving[0].codec_context.name}")
+    return moving[0]
+
+
+def _sound_of(container: InputContainer) -> AudioStream | None:
+    sounds = container.streams.audio
+    if not sounds:
+        return None
+    if sounds[0].codec_context.name not in AUDIO_CODECS:
+        raise Rejected("unsupported", f"sound encoded as {sounds[0].codec_context.name}")
+    return sounds[0]
+
+
+def _declared(container: InputContainer, video: VideoStream, audio: AudioStream | None) -> float | None:
+    """The shorter of what the container says and what the streams that are used say: other streams may go on."""
+    used = [stream for stream in (video, audio) if stream is not None and stream.duration]
+    spans = [float((stream.duration or 0) * stream.time_base) for stream in used]
+    whole = [container.duration / 1_000_000] if container.duration else []
+    return min([max(spans), *whole] if spans else whole, default=None)
+
+
+def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) -> None:
+    """Finds out, where the container has an index, that the end of the file is missing."""
+    size = os.fstat(source.fileno()).st_size
+    for stream in (video, audio):
+        if stream is not None and len(stream.index_entries):
+            last = stream.index_entries[-1]
+            if last.pos + last.size > size:
+                raise Rejected("truncated", f"the file ends at byte {size}, and its index goes on")
+
+
+def _copies(
+    container: InputContainer, video: VideoStream, audio: AudioStream | None, rate: Fraction, declared: float | None
+) -> bool:
+    """Whether every player takes these streams in an MP4, and a telephone's connection carries them."""
+    picture = video.codec_context
+    return (
+        picture.name == "h264"
+        and picture.pix_fmt == "yuv420p"
+        and (picture.extradata or b"").startswith(b"\x01")  # not Annex B
+        and 0 < rate <= MAX_FRAME_RATE + 1
+        and declared is not None
+        and 8 * (container.size or 0) <= COPIED_BIT_RATE * max(1.0, declared)
+        and (audio is None or (audio.codec_context.name == "aac" and audio.codec_context.channels <= 2))
+    )
+
+
+def _fraction(value: AVRational | None) -> Fraction | None:
+    return Fraction(value.numerator, value.denominator) if value and value.denominator else None
