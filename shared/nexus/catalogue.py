@@ -177,10 +177,32 @@ revoke_user_tokens = Task(
     time_limit=50,
 )
 
+
+class ScanPart(Arguments):
+    """One segment of a job's parallel scan over `table`, made by the job itself for its own run."""
+
+    table: str
+    segment: int = Field(ge=0)
+    total: int = Field(ge=1)
+
+
+class UpdateUserStatistics(Arguments):
+    """Nothing to give. The job fills these in for its own segments: `work` is where they leave their sums for each
+    other, `parts` the scans in it, `ranges` the number of user ranges they are merged by, `started_at` (seconds) when
+    counting began, `part` or `range` what this segment does."""
+
+    work: str | None = None
+    started_at: int = 0
+    ranges: int = Field(default=1, ge=1)
+    parts: Mapping[str, int] = Field(default_factory=dict)
+    part: ScanPart | None = None
+    range: int | None = None
+
+
 update_user_statistics = Task(
     name="update_user_statistics",
     queue=Queue.ANALYTICS,
-    arguments=NoArguments,
+    arguments=UpdateUserStatistics,
     result=SweepReport,
     summary="Recomputes followers_count, following_count and posts_count of every user.",
     time_limit=840,

@@ -1,7 +1,7 @@
-"""What the jobs over the data share: counting what they do, skipping bad rows, and planning segments by a table's size."""
+"""What the jobs over the data share: counting what they do, skipping bad rows, planning segments."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Tally:
             self._logged += 1
             self.run.logger.warning("bad row skipped", key=row.key[:200], reason=row.reason[:200])
 
-    def written(self, outcomes: "list[bool]") -> None:
+    def written(self, outcomes: Sequence[bool]) -> None:
         """Counts conditional writes: changed where they were made, skipped where somebody was faster."""
         made = sum(outcomes)
         self.changed += made

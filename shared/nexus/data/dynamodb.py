@@ -145,6 +145,16 @@ class Table:
     def name(self) -> str:
         return settings().table(self.entity)
 
+    def size(self, index: str | None = None, *, meter: Meter | None = None) -> tuple[int, int]:
+        """(items, bytes) of the table, or of one of its indexes. DynamoDB brings them up to date every six hours."""
+        described = call("describe_table", meter, TableName=self.name)["Table"]
+        if index is None:
+            return described.get("ItemCount", 0), described.get("TableSizeBytes", 0)
+        for one in described.get("GlobalSecondaryIndexes", ()):
+            if one["IndexName"] == index:
+                return one.get("ItemCount", 0), one.get("IndexSizeBytes", 0)
+        raise LookupError(f"{self.name}: no index {index}")
+
     def get(
         self,
         key: Mapping[str, str],

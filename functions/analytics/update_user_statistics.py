@@ -1,0 +1,149 @@
+"""update_user_statistics: recomputes followers_count, following_count and posts_count of every user.
+
+A user's followers are spread over the whole follows table, so the counts are made in two phases, as in MapReduce:
+
+1. Scans of three sources (follows for the edges, the posts' by-author index, users for what is stored now), cut into
+   segments by size. Each segment counts what it reads by user and leaves its sums in S3, sorted into ranges of users.
+2. One segment for each range adds up what all scans left for its users, compares it with what is stored, and writes the
+   users whose counts differ, unless a count that began later (refresh_user_statistics) stands there.
+
+A segment's sums are in objects with names of their own, and its last act is to write the list of them. So one that
+dies, is handed on or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read
+once; of the users nothing is written but what changed.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import batched
+
+import user_sums
+from nexus import catalogue
+from nexus.catalogue import ScanPart, SweepReport, UpdateUserStatistics
+from nexus.data import follows, posts, users
+from nexus.data.dynamodb import BadRow, Item, Meter, Page, read_count
+from nexus.data.users import Counts
+from nexus.sweep import Tally, segments
+from nexus.worker import Continuation, Run, handler_for, implements
+from user_sums import Sums
+
+SCANS = {"follows": (follows.TABLE, None), "posts": (posts.TABLE, posts.BY_AUTHOR), "users": (users.TABLE, None)}
+USERS_PER_RANGE = 250_000
+USERS_HELD = 500_000
+"""Users that a segment sums up in memory before it writes the sums down: about 100 MB."""
+
+WRITES_AT_ONCE = 500
+THREADS = 4
+
+
+@implements(catalogue.update_user_statistics)
+def update_user_statistics(args: UpdateUserStatistics, run: Run) -> SweepReport | Continuation:
+    """Plans the scans, counts one segment, plans the ranges, merges one range: by what `args` says."""
+    if args.part is not None:
+        return count(args, args.part, run)
+    if args.range is not None:
+        return merge(args, args.range, run)
+    if args.work is not None:
+        return run.fan_out([args.model_copy(update={"range": number}) for number in range(args.ranges)])
+    plan = UpdateUserStatistics(
+        work=f"work/{run.id}",
+        started_at=int(time.time()),
+        ranges=users.TABLE.size()[0] // USERS_PER_RANGE + 1,
+        parts={name: segments(table, index) for name, (table, index) in SCANS.items()},
+    )
+    scans = [ScanPart(table=name, segment=n, total=total) for name, total in plan.parts.items() for n in range(total)]
+    return run.fan_out([plan.model_copy(update={"part": part}) for part in scans], then=plan)
+
+
+# --- phase 1: count --------------------------------------------------------------------------------------------------
+
+
+def count(args: UpdateUserStatistics, part: ScanPart, run: Run) -> SweepReport | Continuation:
+    """Sums up one segment of one scan, by user."""
+    tally, cursor = Tally.resumed(run), run.cursor or {}
+    folder = f"{args.work}/{part.table}-{part.segment}"
+    written: list[str] = list(cursor.get("written", ()))
+    sums: Sums = {}
+    for page in _pages(part, cursor.get("start"), tally.meter):
+        tally.rows_read += page.scanned
+        _add(part.table, page.items, sums, tally)
+        hand_on = run.short_of_time and page.next_key is not None
+        if hand_on or sum(map(len, sums.values())) > USERS_HELD:
+            written.append(user_sums.write(folder, sums, args.ranges))
+            sums = {}
+        if hand_on:
+            return run.hand_on(tally.cursor(start=page.next_key, written=written))
+    written.append(user_sums.write(folder, sums, args.ranges))
+    user_sums.complete(folder, written)
+    return tally.report()
+
+
+def _pages(part: ScanPart, start: Item | None, meter: Meter) -> Iterator[Page]:
+    match part.table:
+        case "follows":
+            return follows.edges(segment=part.segment, total=part.total, start=start, meter=meter)
+        case "posts":
+            return posts.authors(segment=part.segment, total=part.total, start=start, meter=meter)
+        case _:
+            attributes = ("user_id", *users.COUNTS)
+            return users.scan(attributes, segment=part.segment, total=part.total, start=start, meter=meter)
+
+
+def _add(table: str, items: Sequence[Item], sums: Sums, tally: Tally) -> None:
+    """Adds a page to the sums. Keys are strings by the table's definition, so an edge cannot be a bad row."""
+    match table:
+        case "follows":
+            _counter(sums, "followers").update([item["followed_id"]["S"] for item in items])
+            _counter(sums, "following").update([item["follower_id"]["S"] for item in items])
+        case "posts":
+            _counter(sums, "posts").update([item["author_id"]["S"] for item in items])
+        case _:
+            stored = sums.setdefault("stored", {})
+            for item in items:
+                stored[item["user_id"]["S"]] = _stored(item, tally)
+
+
+def _counter(sums: Sums, kind: str) -> Counter[str]:
+    counter = sums.setdefault(kind, Counter())
+    assert isinstance(counter, Counter)
+    return counter
+
+
+def _stored(item: Item, tally: Tally) -> list[int] | None:
+    """The three counts as they stand, None when one of them is no count: then all are written anew."""
+    key = item["user_id"]["S"]
+    try:
+        return [read_count(item, name, key, default=0) for name in users.COUNTS]
+    except BadRow as bad:
+        tally.bad(bad)
+        return None
+
+
+# --- phase 2: merge --------------------------------------------------------------------------------------------------
+
+
+def merge(args: UpdateUserStatistics, number: int, run: Run) -> SweepReport:
+    """Adds up one range of users and writes what differs. Short enough (USERS_PER_RANGE) never to be handed on."""
+    tally = Tally.resumed(run)
+    folders = [f"{args.work}/{name}-{n}" for name, total in args.parts.items() for n in range(total)]
+    sums = user_sums.merged(folders, number)
+    changed = list(_differences(sums, args.started_at))
+    done = 0
+    for some in batched(changed, WRITES_AT_ONCE, strict=False):
+        tally.written(users.set_counts(some, meter=tally.meter, threads=THREADS))
+        done += len(some)
+        run.progress(done, len(changed), "users written")
+    return tally.report()
+
+
+def _differences(sums: Sums, counted_at: int) -> Iterator[Counts]:
+    """The users whose stored counts are not what was counted; edges of users who are no more are left out."""
+    followers, following, posted = (sums.get(kind, {}) for kind in ("followers", "following", "posts"))
+    for user_id, stored in sums.get("stored", {}).items():
+        counted = [followers.get(user_id, 0), following.get(user_id, 0), posted.get(user_id, 0)]
+        if stored != counted:
+            followers_count, following_count, posts_count = counted
+            yield Counts(user_id, followers_count, following_count, posts_count, counted_at)
+
+
+handler = handler_for(update_user_statistics)

@@ -1,0 +1,76 @@
+"""Sums by user, left in S3 by the segments of one scan and merged by range of users: the shuffle of a MapReduce.
+
+An object has a header of ranges + 1 offsets (8 bytes each, big-endian) and then one JSON text for each range, so
+whoever merges a range reads that range alone. A folder's `complete.json` lists its objects; what it does not list does
+not exist.
+"""
+
+import json
+import struct
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from nexus.data import objects
+
+type Sums = dict[str, dict[str, Any]]
+"""By kind (followers, following, posts, stored) and user."""
+
+_OFFSET = struct.Struct(">Q")
+
+
+def range_of(user_id: str, ranges: int) -> int:
+    """The range that a user falls into."""
+    return zlib.crc32(user_id.encode()) % ranges
+
+
+def write(folder: str, sums: Mapping[str, Mapping[str, Any]], ranges: int) -> str:
+    """Writes sums under a name that nothing else has, and answers with it."""
+    key = f"{folder}/{uuid.uuid4().hex}"
+    objects.put("archive", key, encode(sums, ranges))
+    return key
+
+
+def complete(folder: str, keys: Sequence[str]) -> None:
+    """Declares these objects to be the whole of the folder; a repeat with others replaces the list."""
+    objects.put("archive", f"{folder}/complete.json", json.dumps(list(keys)).encode(), "application/json")
+
+
+def merged(folders: Iterable[str], number: int) -> Sums:
+    """The sums of one range over all objects of the folders. Raises LookupError when a folder is not complete."""
+    total: Sums = {}
+    for folder in folders:
+        for key in json.loads(objects.get("archive", f"{folder}/complete.json")):
+            header = objects.get("archive", key, number * _OFFSET.size, (number + 2) * _OFFSET.size)
+            first, end = (_OFFSET.unpack_from(header, place)[0] for place in (0, _OFFSET.size))
+            if first < end:
+                add(total, json.loads(objects.get("archive", key, first, end)))
+    return total
+
+
+def encode(sums: Mapping[str, Mapping[str, Any]], ranges: int) -> bytes:
+    """An object's bytes; a range without users takes none."""
+    split: list[dict[str, dict[str, Any]]] = [{} for _ in range(ranges)]
+    for kind, values in sums.items():
+        for user_id, value in values.items():
+            split[range_of(user_id, ranges)].setdefault(kind, {})[user_id] = value
+    texts = [json.dumps(part, separators=(",", ":")).encode() if part else b"" for part in split]
+    offset = (ranges + 1) * _OFFSET.size
+    header = [_OFFSET.pack(offset)]
+    for text in texts:
+        offset += len(text)
+        header.append(_OFFSET.pack(offset))
+    return b"".join([*header, *texts])
+
+
+def add(total: Sums, part: Mapping[str, Mapping[str, Any]]) -> None:
+    """Adds a part to the total: numbers are summed, what is stored is taken as it is."""
+    for kind, values in part.items():
+        into = total.setdefault(kind, {})
+        if kind == "stored" or not into:
+            into.update(values)
+        else:
+            get = into.get
+            for user_id, number in values.items():
+                into[user_id] = get(user_id, 0) + number
