@@ -7,62 +7,148 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 DEV := .venv/bin
-CLOUD := .venv-cloud/bin
-SAM := .venv-sam/bin/sam
+CLOUD := PYTHONPATH=shared $(DEV)/python -m ops.local_cloud
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-# quiet(name, command): one line that says what is done; the command's own words go to a log, shown when it fails.
+# SAM builds with the python3.13 that it finds first: its own. samconfig.toml says x86_64 for the local environment.
+ENV ?= local
+SAM_CONFIG := $(CURDIR)/samconfig.toml
+ifneq (,$(filter arm64 aarch64,$(shell uname -m)))
+SAM_CONFIG := $(CURDIR)/.local/samconfig.toml
+.local/samconfig.toml: samconfig.toml
+	@mkdir -p .local && sed 's/Architecture=x86_64/Architecture=arm64/' $< > $@
+endif
+SAM := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
+
+# quiet(name, command): the command's own words go to a log, the end of which is shown when it fails.
 define quiet
 	mkdir -p .local/log
 	if ! ( $(2) ) > .local/log/$(1).log 2>&1; then
-		echo "  failed: the end of .local/log/$(1).log says" >&2; tail -n 25 .local/log/$(1).log >&2; exit 1
+		echo "  This failed. The end of .local/log/$(1).log:" >&2; tail -n 25 .local/log/$(1).log >&2; exit 1
 	fi
 endef
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | sort -u | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# ---- What the commands stand on ---------------------------------------------------------------------------------
+# ---- See it run --------------------------------------------------------------------------------------------------
+
+.PHONY: run
+run: up ## Start the local cloud, deploy, upload the sample media and show what became of them
+	@eval "$$($(CLOUD) env)"
+	PYTHONPATH=shared $(DEV)/python -m ops.demo
+
+.PHONY: up
+up: setup ## Start the local cloud and deploy to it what has changed
+	@$(CLOUD) start
+	$(MAKE) -s .local/cloud/deployed
+
+.PHONY: stop
+stop: ## End the local cloud; its data go with it
+	@test ! -x $(DEV)/python || $(CLOUD) stop
+
+.PHONY: invoke
+invoke: .venv-sam/ready .aws-sam/build/finished ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
+	@task='$(TASK)'; event='$(or $(EVENT),events/$(TASK).json)'
+	test -n "$$task" || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
+	test -f "$$event" || { echo "There is no $$event: give another one with EVENT=" >&2; exit 2; }
+	docker info > /dev/null 2>&1 || { echo "sam local invoke runs functions in Docker, and no Docker daemon answers here. \`make up\` and \`nexus send\` do without." >&2; exit 1; }
+	file="$$(echo functions/*/"$$task".py)"; queue=default
+	if test -f "$$file"; then queue="$$(basename "$$(dirname "$$file")")"; fi
+	$(SAM) local invoke "$${queue^}Function" --event "$$event" --config-env local --config-file "$(SAM_CONFIG)" $(SAM_LOCAL_OPTIONS)
+
+# ---- What the commands stand on ------------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: ## Make the three virtual environments (the project, the local cloud, the SAM CLI)
-	@$(MAKE) -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
+setup: ## Make the three virtual environments: the project, the local cloud, the SAM CLI
+	@$(MAKE) -s -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
 
 .local/python: .python-version
 	@mkdir -p .local
 	for python in python3.13 "$$HOME"/.pyenv/versions/3.13*/bin/python3.13 "$$(uv python find 3.13 2>/dev/null || true)" python3; do
-		if "$$python" -c 'import sys, venv; assert sys.version_info[:2] == (3, 13)' 2>/dev/null; then
+		if "$$python" -c 'import sys, venv; assert sys.version_info[:2] == (3, 13)' 2> /dev/null; then
 			"$$python" -c 'import sys; print(sys.executable)' > $@; exit 0
 		fi
 	done
-	echo "Python 3.13 is missing: install it (pyenv install 3.13, uv python install 3.13) so that python3.13 is on the PATH" >&2; exit 1
+	echo "Python 3.13 is missing: install it (pyenv install 3.13, or uv python install 3.13)" >&2; exit 1
 
 define venv
-	@echo "Installing $(1) ($(2))"
-	$(call quiet,$(notdir $(patsubst %/,%,$(dir $@))),rm -rf $(@D); "$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
+	@echo "Installing $(1) into $(@D)"
+	$(call quiet,$(@D),rm -rf $(@D); "$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
 	touch $@
 endef
 
-.venv/ready: requirements/dev.txt .local/python
-	$(call venv,the project's packages and tools,.venv)
+.venv/ready: requirements/dev.txt | .local/python
+	$(call venv,the project's packages and tools)
 
-.venv-cloud/ready: requirements/cloud.txt .local/python
-	$(call venv,the local cloud,.venv-cloud)
+.venv-cloud/ready: requirements/cloud.txt | .local/python
+	$(call venv,the local cloud)
 
-.venv-sam/ready: requirements/sam.txt .local/python
-	$(call venv,the SAM CLI,.venv-sam)
+.venv-sam/ready: requirements/sam.txt | .local/python
+	$(call venv,the SAM CLI)
 
-# ---- Checks -----------------------------------------------------------------------------------------------------
+# Chromium takes the web monitor's picture in its test.
+.local/chromium: | .local/python
+	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need Chromium: install it (chromium) and run this again" >&2; exit 1; }
+		echo "Installing Chromium"
+		$(call quiet,chromium,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends chromium)
+	fi
+	touch $@
+
+# ---- Build and deploy ----------------------------------------------------------------------------------------------
+
+SOURCES := $(shell find functions shared -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
+
+.PHONY: build
+build: .aws-sam/build/finished ## Build the functions and the layer for this machine, compiled and cut to what is used
+
+.aws-sam/build/finished: template.yaml ops/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
+	@echo "Building the functions and the layer"
+	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m ops.build)
+	touch $@
+
+# Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
+# keys) it refuses here too, and here there is nothing to lose: the second try is on an empty cloud.
+.local/cloud/deployed: .aws-sam/build/finished
+	@echo "Deploying to the local cloud"
+	eval "$$($(CLOUD) env)"
+	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
+	mkdir -p .local/log
+	if ! deploy > .local/log/deploy.log 2>&1; then
+		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
+		$(CLOUD) stop; $(CLOUD) start
+		eval "$$($(CLOUD) env)"
+		$(call quiet,deploy,deploy)
+	fi
+	touch $@
+
+.PHONY: deploy
+deploy: .venv/ready .venv-sam/ready ## Build and deploy to AWS with your own credentials: ENV=dev|prod
+	@case '$(ENV)' in dev|prod) ;; *) echo "Where to? make deploy ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
+	echo "Building for $(ENV)"
+	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV) --build-dir .aws-sam/$(ENV) && PYTHONPATH=shared $(DEV)/python -m ops.build .aws-sam/$(ENV))
+	$(SAM) deploy --config-env $(ENV) --template-file .aws-sam/$(ENV)/template.yaml
+
+# ---- Checks ----------------------------------------------------------------------------------------------------------
+
+PYTEST := $(DEV)/pytest -q -p no:cacheprovider
+
+.PHONY: test
+test: setup ## Lint, types, unit, integration and end-to-end tests, from nothing
+	@for check in lint types unit integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
-lint: .venv/ready ## Ruff, the formatter's check and the imports' direction
+lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
 	@echo "Linting"
+	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --quiet --check .
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
+	AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate --lint > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
 
 .PHONY: types
 types: .venv/ready ## mypy --strict
@@ -70,15 +156,34 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready ## Unit tests: in process, no sockets
+unit: .venv/ready .local/chromium ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(DEV)/pytest -q -n 2 tests/unit
+	$(PYTEST) -n 2 tests/unit
 
-# ---- Upkeep -----------------------------------------------------------------------------------------------------
+.PHONY: integration
+integration: up .local/chromium ## Tests of parts together, against the local cloud
+	@echo "Running the integration tests"
+	eval "$$($(CLOUD) env)"
+	$(PYTEST) tests/integration
+
+.PHONY: e2e
+e2e: up .local/chromium ## Tests of the deployed stack, from the outside
+	@echo "Running the end-to-end tests"
+	eval "$$($(CLOUD) env)"
+	$(PYTEST) tests/e2e
+
+bench-%: .venv/ready ## (bench-media, bench-jobs, ...: the measurements in bench/)
+	@PYTHONPATH=shared $(DEV)/python -m bench.$*
+
+# ---- Upkeep ----------------------------------------------------------------------------------------------------------
+
+.PHONY: format
+format: .venv/ready ## Let ruff format the code and fix what it can
+	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: .local/python ## Pin requirements/*.in anew, with hashes (UPGRADE=1 for the newest versions)
-	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q 'pip-tools==7.6.2' 2>/dev/null; }
+compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 takes the newest versions
+	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
 	compile() {
@@ -92,6 +197,6 @@ compile: .local/python ## Pin requirements/*.in anew, with hashes (UPGRADE=1 for
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
 
 .PHONY: clean
-clean: ## Remove what was built (virtual environments and sample media stay)
+clean: stop ## Remove what was built; the virtual environments and the sample media stay
 	@rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -99,6 +99,7 @@ def start(port: int | None = None) -> Cloud:
     scratch = FOLDER / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
+    (FOLDER / "deployed").unlink(missing_ok=True)  # make's note of what was deployed: a new cloud is empty
     with _lock_file().open("w+") as lock, LOG.open("wb") as log:
         if not _lock(lock.fileno()):
             raise CloudError("another start is under way")
