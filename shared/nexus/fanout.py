@@ -68,7 +68,7 @@ def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> Non
     _put_all(_tallies(group_id, 1, total, keep_until))
     now = round(time.time(), 3)
     values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
-    waiting: dict[str, Value] = {"total": total, "phase": 1, "opened": True, "expires": keep_until}
+    waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
     backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
 
 
@@ -110,10 +110,10 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
         failures = backend().transport.send(queue, messages)
         if failures:
             raise SendFailed(dict(failures))
-    opened = Write(
-        envelope.id, {"opened": True}, remove=("claim", "lease_until", "cursor", "live", "since"), when=_held(token)
+    sent = Write(
+        envelope.id, {"waits": True}, remove=("claim", "lease_until", "cursor", "live", "since"), when=_held(token)
     )
-    store.apply(opened)
+    store.apply(sent)
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
@@ -163,7 +163,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     move: dict[str, Any] = {"add": {"chunks_failed": chunk}, "discard": {"chunks_done": chunk}}
     if not failed:
         move = {"add": {"chunks_done": chunk}, "discard": {"chunks_failed": chunk}}
-    # `opened` is not asked for: the last segment may end before its planner has let the lease go.
+    # `waits` is not asked for: the last segment may end before its planner has let the lease go.
     noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
     if noted.item is None:
         return
@@ -244,9 +244,11 @@ def _advance(item: Item) -> None:
     record = RunRecord.of(item)
     keep_until = runs.keep_until(settings().run_days)
     _put_all(_tallies(record.id, 2, 1, keep_until))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "partial": str(_reduced(item))}
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
+    # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
+    removed = ("chunks_done", "chunks_failed", "claim", "lease_until", "live", "since")
     when = (equals("status", record.status), equals("phase", 1))
-    outcome = backend().store.apply(Write(record.id, values, remove=("chunks_done", "chunks_failed"), when=when))
+    outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if outcome.item is not None:
         _send_next_phase(outcome.item)
 

@@ -58,6 +58,9 @@ class RunRecord:
     children: tuple[str, ...] = ()
     phase: int = 0
     total: int = 0
+    waits: bool = False
+    """A fan-out whose segments have all been sent, or a group: it has no lease, and its members end it."""
+
     chunks_done: frozenset[int] = frozenset()
     chunks_failed: frozenset[int] = frozenset()
     progress: tuple[int, int, str] | None = None
@@ -96,6 +99,7 @@ class RunRecord:
             children=tuple(_json(item, "children") or ()),
             phase=int(_number(item, "phase") or 0),
             total=int(_number(item, "total") or 0),
+            waits=bool(item.get("waits", False)),
             chunks_done=numbers(item, "chunks_done"),
             chunks_failed=numbers(item, "chunks_failed"),
             progress=(progress[0], progress[1], progress[2]) if progress else None,
@@ -206,11 +210,11 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
         case "RETRY":
             when = (status, equals("attempts", record.attempts))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
-        case "FAILURE" if not record.fanned_out:
+        case "FAILURE" if not record.waits:
             # A dead letter that was sent again: it has its attempts anew.
             removed = ("error", "ended_at", "log", "cursor", "hand_ons")
             return Write(envelope.id, set={**started, "attempts": 1}, remove=removed, when=(status,))
-        case "STARTED" if not record.fanned_out and record.lease_until is not None:
+        case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
                 return Busy(record.lease_until)
             if record.attempts >= max_attempts:

@@ -417,7 +417,7 @@ class Worker:
         sender = Sender(envelope.id)
         entered = current.set(sender)
         try:
-            if record.total and record.phase == 1:
+            if record.total:
                 # It was planned by a sandbox that died before all was sent.
                 fanout.send_plan(envelope, self._token, record.total)
                 outcome, reason = "fanned_out", None

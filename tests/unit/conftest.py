@@ -8,7 +8,7 @@ import pytest
 from moto import mock_aws
 from pytest_socket import disable_socket
 
-from nexus import aws, backend, settings, store, transport
+from nexus import aws, backend, observe, settings, store, transport
 from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources
 
 
@@ -29,6 +29,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
+        "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }.items():
         monkeypatch.setenv(name, value)
     _forget()
@@ -39,6 +40,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def _forget() -> None:
     aws.reset()
     backend.reset()
+    observe.logger.cache_clear()
     settings.settings.cache_clear()
     transport.queue_url.cache_clear()
 

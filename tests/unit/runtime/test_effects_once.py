@@ -1,0 +1,272 @@
+"""Every interleaving of duplicates, crashes, dead leases, revocations and redrives, walked by a state machine.
+
+The world is one task's queue as SQS behaves (a message stays until it is acknowledged, and may come twice), the run table, and
+sandboxes that may die before any request to the table or to SQS. What must always hold:
+
+- a run that is SUCCESS never runs again;
+- no message is lost: a run that has not ended has a message in the queue;
+- a run that failed is in the dead-letter queue;
+- the effect happens once, or once more for each sandbox that died after it and before it was settled.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from nexus import backend, catalogue, implementations
+from nexus.backend import Backend
+from nexus.client import AsyncResult
+from nexus.errors import Reject
+from nexus.implementations import Implementation
+from nexus.memory import Context, MemoryStore
+from nexus.runs import RunRecord
+from nexus.store import DynamoStore, Item, Outcome, Store, Write
+from nexus.transport import DeadLetter, Message
+from nexus.worker import Run, Worker
+
+
+class SandboxDied(BaseException):
+    """No `except Exception` sees it: the process is gone."""
+
+
+@dataclass
+class Fuse:
+    """Dies at the n-th request; None: never."""
+
+    left: int | None = None
+    effects_open: bool = False
+
+    def burn(self) -> None:
+        if self.left is not None:
+            if self.left == 0:
+                raise SandboxDied
+            self.left -= 1
+
+
+@dataclass
+class MortalStore:
+    """A store whose caller may die before any request, or (on an odd fuse) right after it."""
+
+    inner: Store
+    fuse: Fuse
+
+    def get(self, keys: Sequence[str]) -> Mapping[str, Item]:
+        self.fuse.burn()
+        return self.inner.get(keys)
+
+    def apply(self, write: Write) -> Outcome:
+        self.fuse.burn()
+        outcome = self.inner.apply(write)
+        self.fuse.burn()
+        return outcome
+
+    def apply_all(self, writes: Sequence[Write]) -> list[Outcome]:
+        self.fuse.burn()
+        outcomes = self.inner.apply_all(writes)
+        self.fuse.burn()
+        return outcomes
+
+
+@dataclass
+class Queue:
+    """SQS with one queue. A message is here until it is acknowledged."""
+
+    fuse: Fuse
+    messages: dict[str, Message] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
+    count: int = 0
+
+    def put(self, message: Message) -> None:
+        self.count += 1
+        self.messages[f"m{self.count}"] = message
+
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
+        self.fuse.burn()
+        for message in messages:
+            self.put(message)
+        return {}
+
+    def send_at(self, queue: str, message: Message, when: Any) -> None:
+        self.put(message)
+
+    def cancel(self, run_id: str) -> None: ...
+
+    def dead_letter(self, queue: str, letter: DeadLetter) -> None:
+        self.fuse.burn()
+        self.dead.append(letter)
+
+    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None:
+        self.fuse.burn()
+
+
+class Effects(RuleBasedStateMachine):
+    """See the module's text."""
+
+    runs = Bundle("runs")
+    make_store: Any = MemoryStore
+
+    @initialize()
+    def begin(self) -> None:
+        self.fuse = Fuse()
+        self.store = MortalStore(self.make_store(), self.fuse)
+        self.queue = Queue(self.fuse)
+        self.ids: list[str] = []
+        self.effects: Counter[str] = Counter()
+        self.allowed: Counter[str] = Counter()
+        self.outcome = "well"
+        self.overtaken: dict[str, Any] | None = None
+        self.entered = backend.use(Backend(self.store, self.queue))
+        self.entered.__enter__()
+        self.before = dict(implementations._joined)
+        work = Implementation(catalogue.send_notification, self.work)
+        implementations._joined["send_notification"] = work
+
+    def teardown(self) -> None:
+        if hasattr(self, "entered"):
+            self.entered.__exit__(None, None, None)
+            implementations._joined.clear()
+            implementations._joined.update(self.before)
+
+    def work(self, args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        status = self.status(run.id)
+        assert status == "STARTED", f"it runs while its record says {status}"
+        if self.outcome == "rejected":
+            raise Reject("bad")
+        if self.outcome == "fails":
+            raise OSError("for now")
+        if self.overtaken is not None:
+            # It outlives its lease: meanwhile another sandbox is given the message, and may run it too.
+            record, self.overtaken = self.overtaken, None
+            self.store.inner.apply(Write(run.id, set={"lease_until": 1.0}))
+            done = self.effects[run.id]
+            Worker("default", catalogue.served_by("default"), Context()).messages([record])
+            self.allowed[run.id] += self.effects[run.id] - done
+        self.effects[run.id] += 1
+        return catalogue.NotificationSent(notification_id=run.id)
+
+    def record(self, run_id: str) -> RunRecord:
+        item = self.store.inner.get([run_id]).get(run_id)
+        return RunRecord.of(item) if item else RunRecord(id=run_id, status="UNKNOWN")
+
+    def status(self, run_id: str) -> str:
+        return self.record(run_id).status
+
+    # --- what may happen ---
+
+    @rule(target=runs, tracked=st.booleans())
+    def send(self, tracked: bool) -> str:
+        arguments = {"user_id": "u", "kind": "k", "text": "t"}
+        handle = catalogue.send_notification.apply_async(arguments, track=tracked)
+        self.ids.append(handle.id)
+        return handle.id
+
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["well", "well", "fails", "rejected"]),
+        dies=st.none() | st.integers(0, 9),
+        overtaken=st.booleans(),
+    )
+    def deliver(self, data: st.DataObject, outcome: str, dies: int | None, overtaken: bool) -> None:
+        """SQS gives some messages, one of them perhaps twice, to a sandbox, which may die at its n-th request."""
+        if not self.queue.messages:
+            return
+        keys = data.draw(st.lists(st.sampled_from(sorted(self.queue.messages)), min_size=1, max_size=4))
+        records = [
+            {"messageId": f"{key}.{n}", "receiptHandle": key, "body": self.queue.messages[key].body}
+            for n, key in enumerate(keys)
+        ]
+        self.outcome, self.fuse.left = outcome, dies
+        self.overtaken = records[0] if overtaken and dies is None and len(keys) == 1 else None
+        before = self.effects.copy()
+        try:
+            answer = Worker("default", catalogue.served_by("default"), Context()).messages(records)
+        except SandboxDied:
+            # Whatever it did and did not settle may be done once more.
+            for run_id, times in (self.effects - before).items():
+                if self.status(run_id) != "SUCCESS":
+                    self.allowed[run_id] += times
+            return
+        finally:
+            self.fuse.left = None
+        again = {failure["itemIdentifier"].split(".")[0] for failure in answer["batchItemFailures"]}
+        for key in set(keys) - again:
+            del self.queue.messages[key]
+
+    @rule(data=st.data())
+    def lease_runs_out(self, data: st.DataObject) -> None:
+        """Time passes for a run whose sandbox is gone (none is alive between two rules)."""
+        started = [run_id for run_id in self.ids if self.status(run_id) == "STARTED"]
+        if started:
+            run_id = data.draw(st.sampled_from(started))
+            self.store.inner.apply(Write(run_id, set={"lease_until": 1.0}))
+
+    @rule(data=st.data())
+    def sqs_gives_it_twice(self, data: st.DataObject) -> None:
+        if self.queue.messages:
+            self.queue.put(self.queue.messages[data.draw(st.sampled_from(sorted(self.queue.messages)))])
+
+    @rule(run_id=runs)
+    def revoke(self, run_id: str) -> None:
+        AsyncResult(run_id).revoke()
+
+    @rule(data=st.data())
+    def redrive(self, data: st.DataObject) -> None:
+        """An operator sends a dead letter again, as StartMessageMoveTask does: the same body."""
+        if self.queue.dead:
+            letter = self.queue.dead.pop(data.draw(st.integers(0, len(self.queue.dead) - 1)))
+            self.queue.put(Message(json.loads(letter.body)["id"], letter.body, "g"))
+
+    # --- what must hold ---
+
+    @invariant()
+    def nothing_is_lost(self) -> None:
+        waiting = {message.id for message in self.queue.messages.values()}
+        for run_id in getattr(self, "ids", ()):
+            if self.status(run_id) not in ("SUCCESS", "FAILURE", "REVOKED"):
+                assert run_id in waiting, f"{run_id} is {self.status(run_id)}, and no message will end it"
+
+    @invariant()
+    def a_failure_is_a_dead_letter_or_comes_again(self) -> None:
+        if not hasattr(self, "ids"):
+            return
+        dead = {letter.attributes["RunId"] for letter in self.queue.dead}
+        waiting = {message.id for message in self.queue.messages.values()}
+        for run_id in self.ids:
+            if self.status(run_id) == "FAILURE":
+                assert run_id in dead | waiting
+
+    @invariant()
+    def effects_happen_once(self) -> None:
+        for run_id, times in getattr(self, "effects", Counter()).items():
+            assert times <= 1 + self.allowed[run_id], f"{run_id}: {times} effects, {self.allowed[run_id]} deaths"
+
+
+@contextmanager
+def _store(make: Any) -> Iterator[None]:
+    Effects.make_store = staticmethod(make)
+    yield
+
+
+@pytest.mark.usefixtures("environment")
+def test_in_memory() -> None:
+    with _store(MemoryStore):
+        run_state_machine_as_test(Effects, settings=settings(max_examples=150, stateful_step_count=40, deadline=None))
+
+
+@pytest.mark.usefixtures("cloud")
+def test_against_dynamodb_conditions_as_moto_has_them() -> None:
+    with _store(DynamoStore):
+        run_state_machine_as_test(
+            Effects,
+            settings=settings(
+                max_examples=12, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+            ),
+        )

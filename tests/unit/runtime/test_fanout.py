@@ -1,0 +1,203 @@
+"""A fan-out ends exactly once with the sum of its segments, whatever is delivered twice and whoever dies."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus import backend, catalogue, implementations
+from nexus.backend import Backend
+from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics
+from nexus.client import AsyncResult
+from nexus.errors import Reject
+from nexus.implementations import Implementation
+from nexus.memory import Context, MemoryStore
+from nexus.store import Write
+from nexus.testing import SentTasks, memory_backend
+from nexus.worker import Continuation, Run, Worker
+from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+TASK = catalogue.generate_content_analytics
+SECOND_PHASE = GenerateContentAnalytics(day="2026-01-02")
+
+
+class Job:
+    """generate_content_analytics as a job of `segments` segments, each counting its index + 1, and perhaps a second phase."""
+
+    def __init__(self, segments: int = 3, *, second_phase: bool = False, faulty: frozenset[int] = frozenset()) -> None:
+        self.segments = segments
+        self.second_phase = second_phase
+        self.faulty = faulty
+
+    def __call__(self, args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
+        if run.segment is not None:
+            if run.segment.index in self.faulty:
+                raise Reject(f"segment {run.segment.index} cannot be done")
+            return AnalyticsReport(rows_read=run.segment.index + 1)
+        if args == SECOND_PHASE:
+            return AnalyticsReport(changed=1)
+        return run.fan_out([args] * self.segments, then=SECOND_PHASE if self.second_phase else None)
+
+
+@pytest.fixture
+def tasks() -> Iterator[SentTasks]:
+    with memory_backend() as sent:
+        yield sent
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Job:
+    job = Job()
+    monkeypatch.setitem(implementations._joined, TASK.name, Implementation(TASK, job))
+    return job
+
+
+def total(segments: int) -> int:
+    return segments * (segments + 1) // 2
+
+
+def test_the_parent_waits_shows_its_progress_and_ends_with_the_reduced_result(tasks: SentTasks, job: Job) -> None:
+    handle = TASK.delay()
+    from nexus.memory import run_next
+
+    run_next(tasks.transport)
+    assert handle.status == "STARTED"
+    assert handle.progress == (0, 3)
+    run_next(tasks.transport)
+    assert handle.progress == (1, 3)
+    assert [child.status for child in handle.children] == ["SUCCESS", "UNKNOWN", "UNKNOWN"]
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+    assert handle.result is not None
+    assert handle.result.rows_read == total(3)
+
+
+def test_ten_thousand_segments_end_exactly_and_no_item_grows_large(tasks: SentTasks, job: Job) -> None:
+    job.segments = 10_000
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.result is not None
+    assert handle.result.rows_read == total(10_000)
+    largest = max(len(json.dumps(item, default=sorted)) for item in tasks.store.items.values())
+    assert largest < 4096
+
+
+def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentTasks, job: Job) -> None:
+    job.second_phase = True
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.result is not None
+    assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+
+
+def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_again(
+    tasks: SentTasks, job: Job
+) -> None:
+    job.faulty = frozenset({1})
+    handle = TASK.delay()
+    tasks.run()
+    assert handle.status == "FAILURE"
+    assert handle.error is not None
+    assert handle.error.message == "1 of 3 failed: 1"
+
+    job.faulty = frozenset()
+    ((_, letter),) = tasks.dead_letters
+    from nexus.transport import Message
+
+    tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+    assert handle.result is not None
+    assert handle.result.rows_read == total(3)
+
+
+def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -> None:
+    from nexus.memory import run_next
+
+    handle = TASK.delay()
+    run_next(tasks.transport)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert {child.status for child in handle.children} == {"REVOKED"}
+    assert handle.status == "REVOKED"
+
+
+@pytest.mark.parametrize("second_phase", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(second_phase: bool, data: st.DataObject) -> None:
+    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    segments = data.draw(st.sampled_from([1, 2, 5, 101]))
+    fuse = Fuse()
+    inner = MemoryStore()
+    queue = Queue(fuse)
+    job = Job(segments, second_phase=second_phase)
+    before = dict(implementations._joined)
+    implementations._joined[TASK.name] = Implementation(TASK, job)
+    try:
+        with backend.use(Backend(MortalStore(inner, fuse), queue)):
+            handle = TASK.delay()
+            for _ in range(data.draw(st.integers(5, 25))):
+                pick, dies = data.draw(st.integers(0, 200)), data.draw(st.none() | st.integers(0, 14))
+                _deliver(queue, fuse, inner, pick, dies, twice=data.draw(st.booleans()))
+            for _ in range(3000):
+                if not queue.messages:
+                    break
+                _deliver(queue, fuse, inner, 0, None, twice=False)
+            assert not queue.messages
+            assert not queue.dead
+            assert handle.status == "SUCCESS"
+            assert handle.result is not None
+            assert handle.result.rows_read == total(segments)
+            assert handle.result.changed == (1 if second_phase else 0)
+    finally:
+        implementations._joined.clear()
+        implementations._joined.update(before)
+
+
+def _deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
+    if not queue.messages:
+        return
+    key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
+    record = {"messageId": key, "receiptHandle": key, "body": queue.messages[key].body}
+    fuse.left = dies
+    try:
+        answer = Worker("analytics", catalogue.served_by("analytics"), Context()).messages([record])
+    except SandboxDied:
+        fuse.left = None
+        # Its lease runs out, and an attempt is given back: this test is about sums, not about giving up.
+        for run_id, item in list(store.items.items()):
+            if item.get("status") == "STARTED" and "lease_until" in item:
+                store.apply(Write(run_id, set={"lease_until": 1.0, "attempts": 0}))
+        return
+    finally:
+        fuse.left = None
+    if not answer["batchItemFailures"] and not twice:
+        del queue.messages[key]
+
+
+def test_what_cannot_be_reduced_is_refused_when_it_fans_out(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fan_out(args: Any, run: Run) -> Continuation:
+        return run.fan_out([catalogue.Ping()])
+
+    task = catalogue.send_notification
+    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, fan_out))
+    handle: AsyncResult[Any] = task.delay(user_id="u", kind="k", text="t")
+
+    tasks.run()
+
+    assert handle.status == "FAILURE"
