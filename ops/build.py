@@ -121,12 +121,11 @@ def cut_botocore(data: Path, kept: frozenset[str]) -> None:
 
 
 def _undocumented(model: Any) -> Any:
-    """A model without its documentation strings; a member of that name is an object and stays."""
+    """A model with empty documentation strings (botocore's S3 handlers append to one, so the key must stay)."""
     if isinstance(model, dict):
         return {
-            name: _undocumented(value)
+            name: "" if name == "documentation" and isinstance(value, str) else _undocumented(value)
             for name, value in model.items()
-            if not (name == "documentation" and isinstance(value, str))
         }
     return [_undocumented(value) for value in model] if isinstance(model, list) else model
 

@@ -1,0 +1,287 @@
+"""What `make run` shows: the sample media uploaded with plain S3 puts, and what the deployed stack made of them.
+
+Each sample becomes a post of the user "demo". The upload's event invokes the media function; the post's `media` tells
+when it is done. Renditions and one contact sheet are saved for looking at. Running it again uploads everything again.
+"""
+
+import mimetypes
+import os
+import shutil
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from nexus.aws import client
+from nexus.data import posts
+from nexus.data.dynamodb import BadRow
+from nexus.data.posts import Media, Post, Rendition
+from nexus.errors import ConfigurationError
+from nexus.settings import settings
+from samples.make import SAMPLES, make
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+FOLDER: Final = ROOT / ".local" / "demo"
+USER: Final = "demo"
+SECONDS_TO_PROCESS: Final = 120
+# An event starts a function at once. On AWS all would run side by side; here they share this machine's cores.
+AT_ONCE: Final = max(2, os.cpu_count() or 2)
+# A post is told a moment before its run is settled. An upload in that moment would find no idle function and start one.
+PAUSE: Final = 0.3
+
+TILE: Final = (340, 340)
+PICTURE: Final = (320, 240)
+MARGIN: Final = 10
+COLUMNS: Final = 5
+INK, DIM, PAPER, BACK, RED = "#f2f2f2", "#a0a8b4", "#232a33", "#171c22", "#e0796f"
+
+
+class DemoError(Exception):
+    """Something that the demonstration needs is missing, and what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A sample on its way: the file, its post and key, and what came of it after `seconds`."""
+
+    path: Path
+    post_id: str
+    key: str
+    sent_at: float = 0.0
+    seconds: float = 0.0
+    media: Media | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def bytes(self) -> int:
+        return self.path.stat().st_size
+
+
+def main() -> int:
+    """The demonstration, from the samples to the contact sheet; its exit code."""
+    console = Console(highlight=False)
+    try:
+        done = process(console)
+        console.print(*tables(done))
+        save(done)
+    except DemoError as error:
+        Console(stderr=True, highlight=False).print(f"[red]{error}[/]", soft_wrap=True)
+        return 1
+    except ConfigurationError:
+        Console(stderr=True).print('[red]No deployment is named: run `make run`, or eval "$(nexus env)" first[/]')
+        return 1
+    except (BotoCoreError, ClientError) as error:
+        Console(stderr=True, highlight=False).print(
+            f"[red]The stack does not answer as it should: {error}[/]", soft_wrap=True
+        )
+        return 1
+    ready = [upload for upload in done if upload.media and upload.media.status == "ready"]
+    console.print(
+        f"{len(ready)} uploads became {sum(len(u.media.renditions) for u in ready if u.media)} renditions, "
+        f"{len(done) - len(ready)} were refused. They are in {FOLDER.relative_to(ROOT)}/, "
+        f"all on one page in {(FOLDER / 'contact-sheet.png').relative_to(ROOT)}",
+        soft_wrap=True,
+    )
+    return 0
+
+
+# --- upload and wait ---------------------------------------------------------------------------------------------
+
+
+def process(console: Console) -> list[Upload]:
+    """Uploads every sample and waits until each is ready or rejected. Raises DemoError when one is neither in time."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<44}"),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        shown = progress.add_task("Making the sample media", total=len(SAMPLES))
+        waiting = deque(_upload(path) for path in make())
+        posts.put_many([Post(upload.post_id, USER, int(time.time())) for upload in waiting], now=int(time.time()))
+        order = [upload.post_id for upload in waiting]
+        under_way: dict[str, Upload] = {}
+        done: dict[str, Upload] = {}
+        while waiting or under_way:
+            while waiting and len(under_way) < AT_ONCE:
+                upload = _send(waiting.popleft())
+                under_way[upload.post_id] = upload
+            time.sleep(0.05)
+            for upload in list(_settled(under_way)):
+                done[upload.post_id] = upload
+                del under_way[upload.post_id]
+            names = ", ".join(upload.name for upload in under_way.values())
+            progress.update(shown, completed=len(done), description=names[:44] or "Done")
+            if len(under_way) < AT_ONCE:
+                time.sleep(PAUSE)
+    return [done[post_id] for post_id in order]
+
+
+def _upload(path: Path) -> Upload:
+    post_id = f"demo-{path.stem}"
+    return Upload(path, post_id, f"uploads/{USER}/{post_id}/{path.name}")
+
+
+def _send(upload: Upload) -> Upload:
+    with upload.path.open("rb") as body:
+        client("s3").put_object(
+            Bucket=settings().bucket("uploads"),
+            Key=upload.key,
+            Body=body,
+            ContentType=mimetypes.guess_type(upload.name)[0] or "application/octet-stream",
+        )
+    return replace(upload, sent_at=time.monotonic())
+
+
+def _settled(under_way: dict[str, Upload]) -> Iterator[Upload]:
+    now = time.monotonic()
+    for post in list(posts.get_many(list(under_way))):
+        if isinstance(post, BadRow):
+            raise DemoError(f"A post cannot be read: {post}")
+        if post.media and post.media.status != "processing":
+            upload = under_way[post.post_id]
+            yield replace(upload, media=post.media, seconds=now - upload.sent_at)
+    for upload in under_way.values():
+        if now - upload.sent_at > SECONDS_TO_PROCESS:
+            raise DemoError(
+                f"{upload.name} was not processed within {SECONDS_TO_PROCESS} s: `nexus inspect active` shows its run, "
+                "or `nexus dlq list media` why it was given up; .local/cloud/cloud.log is what the function said"
+            )
+
+
+# --- show --------------------------------------------------------------------------------------------------------
+
+
+def tables(done: Sequence[Upload]) -> Iterator[Table]:
+    """The uploads that were taken, each with a line for each of its renditions; and those refused, with the reason."""
+    taken = _table("What the uploads became")
+    for title in ("size", "bytes", "format", "seconds"):
+        taken.add_column(title, justify="left" if title == "format" else "right", no_wrap=True)
+    refused = _table("What was refused")
+    refused.add_column("seconds", justify="right", no_wrap=True)
+    refused.add_column("why")
+    for upload in done:
+        seconds, media = f"{upload.seconds:.2f}", upload.media
+        if media is None or media.status == "rejected":
+            refused.add_row(upload.name, seconds, Text(media.reason or "" if media else ""))
+            continue
+        size = f"{media.width} x {media.height}"
+        taken.add_row(upload.name, size, f"{upload.bytes:,}", media.kind, seconds, style="bold", end_section=False)
+        for name, made in media.renditions.items():
+            taken.add_row(f"  {name}", f"{made.width} x {made.height}", f"{made.bytes:,}", made.content_type, "")
+        taken.add_section()
+    yield taken
+    if refused.row_count:
+        yield refused
+
+
+def _table(title: str) -> Table:
+    made = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    made.add_column("upload", no_wrap=True)
+    return made
+
+
+# --- save --------------------------------------------------------------------------------------------------------
+
+
+def save(done: Sequence[Upload]) -> None:
+    """Writes every rendition to FOLDER/<upload>/ and all uploads' pictures onto FOLDER/contact-sheet.png."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    FOLDER.mkdir(parents=True)
+    for upload in done:
+        for name, rendition in (upload.media.renditions if upload.media else {}).items():
+            answer = client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition.key)
+            path = _saved(upload, name, rendition)
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(answer["Body"].read())
+    contact_sheet(done).save(FOLDER / "contact-sheet.png")
+
+
+def _saved(upload: Upload, name: str, rendition: Rendition) -> Path:
+    return FOLDER / upload.path.stem / (name + Path(rendition.key).suffix)
+
+
+def contact_sheet(done: Sequence[Upload]) -> Image.Image:
+    """A tile for each upload: its picture as a reader would see it, and the numbers; the reason where there is none."""
+    rows = -(-len(done) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * TILE[0] + MARGIN, rows * TILE[1] + MARGIN), BACK)
+    for place, upload in enumerate(done):
+        across, down = place % COLUMNS, place // COLUMNS
+        sheet.paste(_tile(upload), (across * TILE[0] + MARGIN, down * TILE[1] + MARGIN))
+    return sheet
+
+
+def _tile(upload: Upload) -> Image.Image:
+    tile = Image.new("RGB", (TILE[0] - MARGIN, TILE[1] - MARGIN), PAPER)
+    draw = ImageDraw.Draw(tile)
+    bold, plain = ImageFont.load_default(17), ImageFont.load_default(14)
+    top = PICTURE[1] + 14
+    draw.text((MARGIN, top), upload.name, INK, bold)
+    media = upload.media
+    if media is None or media.status == "rejected":
+        draw.line((MARGIN, MARGIN, PICTURE[0], PICTURE[1]), BACK, 3)
+        draw.text((MARGIN, top + 24), "rejected", RED, plain)
+        draw.text((MARGIN, top + 42), _shortened(media.reason or "" if media else "", plain), DIM, plain)
+        return tile
+    if (path := _picture_of(upload, media)) is not None:
+        with Image.open(BytesIO(path.read_bytes())) as opened:
+            picture = ImageOps.contain(opened.convert("RGBA"), PICTURE)
+        corner = ((tile.width - picture.width) // 2, MARGIN + (PICTURE[1] - picture.height) // 2)
+        tile.paste(picture, corner, picture)
+    total = sum(rendition.bytes for rendition in media.renditions.values())
+    draw.text(
+        (MARGIN, top + 24), f"{media.kind}, {media.width} x {media.height}, {upload.bytes / 1024:,.0f} KiB", DIM, plain
+    )
+    draw.text(
+        (MARGIN, top + 42),
+        f"{len(media.renditions)} renditions, {total / 1024:,.0f} KiB, {upload.seconds:.1f} s",
+        DIM,
+        plain,
+    )
+    return tile
+
+
+def _picture_of(upload: Upload, media: Media) -> Path | None:
+    """The smallest still picture that fills the tile, else the largest there is."""
+    stills = {
+        name: rendition
+        for name, rendition in media.renditions.items()
+        if rendition.content_type.startswith("image/") and name != "thumbnail"
+    }
+    if not stills:
+        return None
+    name, rendition = min(
+        stills.items(), key=lambda entry: (entry[1].width < PICTURE[0], abs(entry[1].width - PICTURE[0]))
+    )
+    return _saved(upload, name, rendition)
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    room = TILE[0] - 3 * MARGIN
+    if font.getlength(text) <= room:
+        return text
+    while text and font.getlength(text + "...") > room:
+        text = text[:-1]
+    return text + "..."
+
+
+if __name__ == "__main__":
+    sys.exit(main())
