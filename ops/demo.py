@@ -8,6 +8,7 @@ import mimetypes
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -237,9 +238,9 @@ def _tile(upload: Upload) -> Image.Image:
     draw.text((MARGIN, top), upload.name, INK, bold)
     media = upload.media
     if media is None or media.status == "rejected":
-        draw.line((MARGIN, MARGIN, PICTURE[0], PICTURE[1]), BACK, 3)
+        reason = textwrap.fill(media.reason or "" if media else "", 30)
+        draw.multiline_text((tile.width / 2, PICTURE[1] / 2), reason, DIM, bold, anchor="mm", align="center", spacing=7)
         draw.text((MARGIN, top + 24), "rejected", RED, plain)
-        draw.text((MARGIN, top + 42), _shortened(media.reason or "" if media else "", plain), DIM, plain)
         return tile
     if (path := _picture_of(upload, media)) is not None:
         with Image.open(BytesIO(path.read_bytes())) as opened:
@@ -272,15 +273,6 @@ def _picture_of(upload: Upload, media: Media) -> Path | None:
         stills.items(), key=lambda entry: (entry[1].width < PICTURE[0], abs(entry[1].width - PICTURE[0]))
     )
     return _saved(upload, name, rendition)
-
-
-def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    room = TILE[0] - 3 * MARGIN
-    if font.getlength(text) <= room:
-        return text
-    while text and font.getlength(text + "...") > room:
-        text = text[:-1]
-    return text + "..."
 
 
 if __name__ == "__main__":
