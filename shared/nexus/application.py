@@ -192,7 +192,7 @@ def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int =
 
 
 def _counted(post_id: str, by: Counters) -> Change:
-    amounts = dict(zip(posts.COUNTERS, (by.likes, by.comments, by.shares, by.views), strict=True))
+    amounts = dict(zip(posts.COUNTERS, by.values, strict=True))
     added = {name: amount for name, amount in amounts.items() if amount}
     enough = tuple(Test(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
     return Change(

@@ -259,10 +259,17 @@ generate_content_analytics = Task(
     unique=Unique(key=("day",)),
 )
 
+
+class UpdatePostEngagementScores(Arguments):
+    """Nothing to give. `shard` is filled in by the job for its own segments."""
+
+    shard: int | None = Field(default=None, ge=0)
+
+
 update_post_engagement_scores = Task(
     name="update_post_engagement_scores",
     queue=Queue.ANALYTICS,
-    arguments=NoArguments,
+    arguments=UpdatePostEngagementScores,
     result=SweepReport,
     summary="Recomputes engagement_score and feed_rank of the posts whose counters moved.",
     time_limit=840,

@@ -32,6 +32,7 @@ from nexus.data.dynamodb import (
     read_count,
     read_text,
     read_texts,
+    to_attribute,
 )
 
 TABLE = Table("posts", ("post_id",))
@@ -130,6 +131,11 @@ class Counters:
     views: int = 0
 
     @property
+    def values(self) -> tuple[int, int, int, int]:
+        """In the order of COUNTERS."""
+        return self.likes, self.comments, self.shares, self.views
+
+    @property
     def quiet(self) -> bool:
         """Nobody liked, commented or shared, and fewer than QUIET_VIEWS looked."""
         return not (self.likes or self.comments or self.shares) and self.views < QUIET_VIEWS
@@ -197,11 +203,11 @@ class Ranked:
 def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ranked]:
     """Every public post made from `since` to before `until` (seconds since 1970), in no order, from the feed index.
 
-    A post's rank is at least its age's part, so all of them rank above `since`; a few older ones with much engagement
-    are read and left out. 85 bytes a post: a week of half a million posts is 5,400 read units, under a tenth of a cent.
-    Rows that lack an attribute are left out.
+    A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so they lie between two ranks; older posts with
+    much engagement are read too, and left out. 85 bytes a post: a week of half a million posts is 5,400 read units,
+    under a tenth of a cent. Rows that lack an attribute are left out.
     """
-    low, high = age_rank(since), MAX_RANK
+    low, high = age_rank(since), age_rank(until) + MAX_LOG_ENGAGEMENT
     for shard in range(FEED_SHARDS):
         pages = TABLE.query(
             feed_shard(shard),
@@ -272,6 +278,57 @@ def made_on(
     )
 
 
+def moved(shard: int, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """The ids of the posts of one shard whose counters moved since they were scored."""
+    yield from TABLE.query(
+        moved_shard(shard), index=MOVED, key=("moved", "post_id"), attributes=("post_id",), start=start, meter=meter
+    )
+
+
+SCORED = ("post_id", "created_at", "visibility", *COUNTERS, "engagement_score", "feed_rank", "feed", "review")
+
+
+def for_scoring(
+    post_ids: Sequence[str], *, consistent: bool = False, meter: Meter | None = None, threads: int = 1
+) -> Iterator[Item]:
+    """What a score is made of, as items: those of the posts that exist."""
+    keys = [{"post_id": post_id} for post_id in post_ids]
+    yield from TABLE.get_many(keys, attributes=SCORED, consistent=consistent, meter=meter, threads=threads)
+
+
+def scored(item: Item, now: int) -> Change:
+    """The write that scores a post from what was read of it, if its counters still stand as they were read.
+
+    It takes the post out of the `moved` index; a like since then refuses it, and the post stays there. A post that is
+    old and quiet (again) is put up for review. The feed's key is mended where it is not what visibility says.
+    Raises BadRow.
+    """
+    key = key_of(item, "post_id")
+    counters, created_at = read_counters(item, key), read_count(item, "created_at", key)
+    public = read_text(item, "visibility", key) == "public"
+    score = engagement_score(counters)
+    rank = feed_rank(score, created_at)
+    values: dict[str, Value] = {}
+    remove = ["moved"]
+    when = [
+        Test(name, "=", value) if name in item else Test(name, "missing")
+        for name, value in zip(COUNTERS, counters.values, strict=True)
+    ]
+    if item.get("engagement_score") != to_attribute(score):
+        values["engagement_score"] = score
+    if "feed_rank" not in item or float(item["feed_rank"].get("N", "nan")) != rank:
+        values["feed_rank"] = rank
+    if public != ("feed" in item):
+        when.append(Test("visibility", "=", read_text(item, "visibility", key)))
+        if public:
+            values["feed"] = feed_of(key)
+        else:
+            remove.append("feed")
+    if counters.quiet and created_at < now - OLD_AFTER_DAYS * days.DAY_SECONDS and "review" not in item:
+        values["review"] = review_of(key)
+    return Change({"post_id": key}, set=values, remove=tuple(remove), when=tuple(when))
+
+
 def authors(
     *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
 ) -> Iterator[Page]:
@@ -307,7 +364,7 @@ def age_rank(created_at: int) -> float:
     return feed_rank(0, created_at)
 
 
-MAX_RANK = 1e9  # above any rank in the next thousand years
+MAX_LOG_ENGAGEMENT = 12.0  # a million million
 
 
 def feed_shard(shard: int) -> str:

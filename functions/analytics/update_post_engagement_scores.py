@@ -1,0 +1,62 @@
+"""update_post_engagement_scores: engagement_score and feed_rank of the posts whose counters moved.
+
+engagement_score = likes x 3 + comments x 5 + shares x 7 + views x 1
+feed_rank = log10(max(1, engagement_score)) + seconds since 2024-01-01T00:00Z / 45,000, rounded to six decimals
+
+Both formulas are `nexus.data.posts`'. Age is inside the rank, so a post changes its place in the feed only when its
+counters move; whoever moves them puts the post into the sparse index `moved` (nexus.application.count), and that index
+is all this job reads. Each post is written on condition that its counters are still those that were read, and leaves
+the index by the same write: a like in between is not lost, the post just stays for the next pass.
+"""
+
+import time
+
+from nexus import catalogue
+from nexus.catalogue import SweepReport, UpdatePostEngagementScores
+from nexus.data import posts
+from nexus.data.dynamodb import BadRow, Change
+from nexus.sweep import Tally
+from nexus.worker import Continuation, Run, handler_for, implements
+
+THREADS = 4
+
+
+@implements(catalogue.update_post_engagement_scores)
+def update_post_engagement_scores(args: UpdatePostEngagementScores, run: Run) -> SweepReport | Continuation:
+    """One segment for each shard of the index."""
+    if args.shard is None:
+        shards = range(posts.MOVED_SHARDS)
+        return run.fan_out([args.model_copy(update={"shard": shard}) for shard in shards])
+    return score(args.shard, run)
+
+
+def score(shard: int, run: Run) -> SweepReport | Continuation:
+    """Scores one shard, page by page. A row that cannot be read stays in the index, and in the report, until mended."""
+    tally = Tally.resumed(run)
+    for page in posts.moved(shard, start=(run.cursor or {}).get("start"), meter=tally.meter):
+        post_ids = [item["post_id"]["S"] for item in page.items]
+        tally.rows_read += len(post_ids)
+        refused = _score_page(post_ids, tally, consistent=False)
+        if refused:  # moved while we looked, or read from a replica that was behind: once more, from the source
+            refused = _score_page(refused, tally, consistent=True)
+            tally.skipped += len(refused)
+        if run.short_of_time and page.next_key is not None:
+            return run.hand_on(tally.cursor(start=page.next_key))
+    return tally.report()
+
+
+def _score_page(post_ids: list[str], tally: Tally, *, consistent: bool) -> list[str]:
+    """Writes the scores; answers with the posts whose counters moved meanwhile."""
+    changes: list[Change] = []
+    now = int(time.time())
+    for item in posts.for_scoring(post_ids, consistent=consistent, meter=tally.meter, threads=THREADS):
+        try:
+            changes.append(posts.scored(item, now))
+        except BadRow as bad:
+            tally.bad(bad)
+    made = posts.TABLE.update_many(changes, meter=tally.meter, threads=THREADS)
+    tally.changed += sum(made)
+    return [change.key["post_id"] for change, done in zip(changes, made, strict=True) if not done]
+
+
+handler = handler_for(update_post_engagement_scores)

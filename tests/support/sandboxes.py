@@ -1,0 +1,190 @@
+"""Runs a job as the queue would, with what goes wrong there.
+
+Sandboxes die between any two requests to AWS, messages come twice, invocations are short of time, pages have a few
+items, requests are throttled.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from botocore.awsrequest import AWSResponse
+
+from nexus import aws
+from nexus.data import dynamodb
+from nexus.envelope import Segment
+from nexus.implementations import implementation, task_of
+from nexus.worker import FannedOut, HandedOn, Run
+
+
+class SandboxDied(BaseException):
+    """Out of memory, out of time, pulled from under the task: nothing catches it."""
+
+
+@contextmanager
+def requests(before: Callable[[str], None]) -> Iterator[None]:
+    """Calls `before` with the operation's name ahead of each request to DynamoDB or S3; it may raise."""
+
+    def hook(model: Any, **_: Any) -> None:
+        before(model.name)
+
+    clients = [aws.client("dynamodb"), aws.client("s3")]
+    for client in clients:
+        client.meta.events.register_first("before-call", hook)
+    try:
+        yield
+    finally:
+        for client in clients:
+            client.meta.events.unregister("before-call", hook)
+
+
+@contextmanager
+def small_pages(limit: int) -> Iterator[None]:
+    """Every Query and Scan of DynamoDB answers with at most so many items."""
+
+    def hook(params: dict[str, Any], **_: Any) -> None:
+        params["Limit"] = min(limit, params.get("Limit", limit))
+
+    events = aws.client("dynamodb").meta.events
+    names = ("provide-client-params.dynamodb.Query", "provide-client-params.dynamodb.Scan")
+    for name in names:
+        events.register_first(name, hook)
+    try:
+        yield
+    finally:
+        for name in names:
+            events.unregister(name, hook)
+
+
+class Queue:
+    """Delivers a job's messages until all have succeeded.
+
+    `dies` says before each request whether the sandbox dies there; `twice` whether a message that succeeded is
+    delivered again with nobody the wiser; `short` whether an invocation is short of time from its first page on.
+    """
+
+    def __init__(
+        self,
+        dies: Callable[[], bool] = lambda: False,
+        twice: Callable[[], bool] = lambda: False,
+        short: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.dies, self.twice, self.short = dies, twice, short
+        self.deaths = 0
+        self.hand_ons = 0
+        self.runs = 0
+
+    @classmethod
+    def unreliable(cls, seed: int, one_in: int = 12) -> "Queue":
+        """Where everything goes wrong now and then, by chance and repeatably."""
+        chance = random.Random(seed)
+        queue = cls(twice=lambda: chance.random() < 0.2, short=lambda: chance.random() < 0.3)
+        queue.dies = lambda: queue.deaths < 60 and chance.randrange(one_in) == 0
+        return queue
+
+    def run(self, function: Callable[..., Any], args: Mapping[str, Any] | None = None) -> Any:
+        """The job's result."""
+        task = task_of(function)
+        return self._deliver(task.name, task.check(args or {}), None, "00000000-0000-7000-8000-000000000001")
+
+    def _deliver(self, name: str, args: Any, segment: Segment | None, run_id: str) -> Any:
+        joined, cursor = implementation(name), None
+        again = False
+        while True:
+            answer = self._invoke(joined.function, args, segment=segment, cursor=cursor, run_id=run_id, name=name)
+            match answer:
+                case None:
+                    continue
+                case HandedOn(cursor):
+                    self.hand_ons += 1
+                    assert self.hand_ons < 5000, "handed on without getting anywhere"
+                    continue
+                case FannedOut(segments, then):
+                    total = len(segments)
+                    parts = [
+                        self._deliver(name, part, Segment(index=i, total=total), f"{run_id[:-4]}{i:04}")
+                        for i, part in enumerate(segments)
+                    ]
+                    result = joined.reduced(parts)
+                    if then is None:
+                        return result
+                    return joined.reduced(
+                        [result, self._deliver(name, then, None, f"{run_id[:-12]}00000000p2{run_id[-2:]}")]
+                    )
+            if not again and self.twice():
+                again, cursor = True, None
+                continue
+            return answer
+
+    def _invoke(
+        self, function: Callable[..., Any], args: Any, *, segment: Segment | None, cursor: Any, run_id: str, name: str
+    ) -> Any:
+        def before(operation: str) -> None:
+            if self.dies():
+                raise SandboxDied(operation)
+
+        self.runs += 1
+        limit = 0.0 if self.short() else 900.0
+        run = Run(
+            id=run_id,
+            task=name,
+            attempt=1,
+            deadline=time.monotonic() + limit,
+            limit=900.0,
+            token="t",
+            segment=segment,
+            cursor=cursor,
+        )
+        object.__setattr__(
+            run, "_told", time.monotonic() + 3600
+        )  # progress goes to the run's record, not looked at here
+        try:
+            with requests(before):
+                return function(args, run)
+        except SandboxDied:
+            self.deaths += 1
+            return None
+
+
+@contextmanager
+def throttled(one_in: int, seed: int) -> Iterator[dict[str, int]]:
+    """One request in so many is refused by DynamoDB with ProvisionedThroughputExceeded; counts them."""
+    chance, refused = random.Random(seed), {"requests": 0}
+
+    def hook(request: Any, **_: Any) -> Any:
+        if chance.randrange(one_in):
+            return None
+        refused["requests"] += 1
+        return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, _Body(_SLOW_DOWN))  # type: ignore[arg-type]
+
+    events = aws.client("dynamodb").meta.events
+    events.register_first("before-send.dynamodb", hook)
+    try:
+        yield refused
+    finally:
+        events.unregister("before-send.dynamodb", hook)
+
+
+_SLOW_DOWN = json.dumps(
+    {
+        "__type": "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException",
+        "message": "The level of configured provisioned throughput for the table was exceeded",
+    }
+).encode()
+
+
+class _Body:
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+def no_sleep(monkeypatch: Any) -> None:
+    """Retries at once, botocore's too."""
+    monkeypatch.setattr(dynamodb, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)

@@ -1,0 +1,152 @@
+"""update_user_statistics against a brute-force count, on good days and on the worst."""
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import update_user_statistics as job
+from nexus.data import follows, posts, users
+from nexus.data.users import Counts
+from nexus.testing import run_task
+from ops.seed import Network, generate, write
+from tests.support.sandboxes import Queue, small_pages, throttled
+from tests.unit.jobs.conftest import jobs
+
+NOW = 1_800_000_000
+seeds = st.integers(0, 10_000)
+
+
+def expected(network: Network) -> dict[str, tuple[int, int, int]]:
+    """Every user's (followers, following, posts), counted one by one."""
+    followers = Counter(followed for _, followed, _ in network.follows)
+    following = Counter(follower for follower, _, _ in network.follows)
+    posted = Counter(post.author_id for post in network.posts)
+    return {
+        user.user_id: (followers[user.user_id], following[user.user_id], posted[user.user_id]) for user in network.users
+    }
+
+
+def stored() -> dict[str, tuple[int, int, int]]:
+    return {
+        user.user_id: (user.followers_count, user.following_count, user.posts_count)
+        for page in users.sweep()
+        for user in page.users
+    }
+
+
+@jobs
+@given(seeds, st.integers(1, 25))
+def test_every_count_is_what_counting_one_by_one_gives(empty: Callable[[], None], seed: int, people: int) -> None:
+    empty()
+    network = generate(people, seed, NOW)
+    write(network, NOW)
+    report = run_task(job.update_user_statistics)
+    assert stored() == expected(network)
+    wrong = sum(
+        (user.followers_count, user.following_count, user.posts_count) != expected(network)[user.user_id]
+        for user in network.users
+    )
+    assert report.changed == wrong, "writes those who differ and no other"
+    assert report.rows_read == len(network.users) + len(network.follows) + len(network.posts)
+    assert (report.skipped, report.failed) == (0, 0)
+
+
+@settings(jobs, max_examples=5)
+@given(seeds)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
+    empty()
+    network = generate(7, seed, NOW)
+    write(network, NOW)
+    queue = Queue.unreliable(seed)
+    with small_pages(7):
+        queue.run(job.update_user_statistics)
+    assert stored() == expected(network)
+
+
+def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
+    network = generate(4, 7, NOW)
+    died = 0
+    for fatal in range(200):
+        empty()
+        write(network, NOW)
+        left = [fatal]
+
+        def dies(left: list[int] = left) -> bool:
+            left[0] -= 1
+            return left[0] == -1
+
+        queue = Queue(dies=dies)
+        queue.run(job.update_user_statistics)
+        assert stored() == expected(network)
+        died += queue.deaths
+        if not queue.deaths:
+            break
+    else:
+        pytest.fail("200 requests for four users")
+    assert died > 15
+
+
+def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+    network = generate(20, 3, NOW)
+    write(network, NOW)
+    with throttled(one_in=3, seed=1) as refused:
+        run_task(job.update_user_statistics)
+    assert refused["requests"] > 5
+    assert stored() == expected(network)
+
+
+def test_a_user_whom_nobody_follows_any_more_is_reset_to_zero(empty: Callable[[], None]) -> None:
+    alone = generate(1, 5, NOW)
+    alone.users[0] = users.User("u", "u@example.com", "U", NOW, "2026-01-01", followers_count=1_000_000, posts_count=7)
+    users.put_many(alone.users[:1])
+    run_task(job.update_user_statistics)
+    assert stored() == {"u": (0, 0, 0)}
+
+
+def test_a_later_refresh_of_one_user_is_not_overwritten(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a user refreshed after the nightly count began, when the count writes, then the refreshed numbers stay."""
+    network = generate(6, 11, NOW)
+    write(network, NOW)
+    star = network.users[0].user_id
+    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    users.set_counts([Counts(star, 99, 98, 97, counted_at=NOW + 60)])
+    report = run_task(job.update_user_statistics)
+    assert stored()[star] == (99, 98, 97)
+    assert {user: counts for user, counts in stored().items() if user != star} == {
+        user: counts for user, counts in expected(network).items() if user != star
+    }
+    assert report.skipped == 1
+
+
+def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(empty: Callable[[], None]) -> None:
+    network = generate(5, 2, NOW)
+    write(network, NOW)
+    broken, negative = network.users[0].user_id, network.users[1].user_id
+    users.TABLE.update(users.Change({"user_id": broken}, set={"followers_count": "many"}))
+    users.TABLE.update(users.Change({"user_id": negative}, set={"posts_count": -3}))
+    posts.TABLE.put({"post_id": "orphan", "text": "no author, no date"})
+    follows.put_many([("ghost", "phantom", NOW)])
+    report = run_task(job.update_user_statistics)
+    assert report.failed == 2
+    assert stored() == expected(network), "a stored count that is no number is written anew; strangers are nobody's"
+
+
+def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[], None]) -> None:
+    users.put_many([users.User("old", "o@example.com", "O", NOW, "2026-01-01", followers_count=5)])
+    users.TABLE.update(users.Change({"user_id": "old"}, remove=("counted_at",)))
+    run_task(job.update_user_statistics)
+    assert stored() == {"old": (0, 0, 0)}
+
+
+def test_what_it_asks_of_dynamodb_grows_with_pages_and_changes_alone(empty: Callable[[], None]) -> None:
+    network = generate(60, 1, NOW)
+    write(network, NOW)
+    run_task(job.update_user_statistics)
+    again = run_task(job.update_user_statistics)
+    assert again.changed == 0
+    assert again.requests < 60, "a second run scans, and writes nothing"
