@@ -1,0 +1,170 @@
+"""template.yaml and the catalogue say the same: queues, functions, rules, schedules, allow-lists, limits, outputs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus import catalogue
+from nexus.settings import Settings
+from nexus.tasks import Queue, Task
+from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources, template
+
+ROOT = Path(__file__).parents[2]
+NAMES = Settings(stack=STACK, account_id=ACCOUNT)
+FOURTEEN_DAYS = 14 * 86_400
+
+
+def named(kind: str, key: str) -> dict[str, dict[str, Any]]:
+    """The resources of a kind by their physical name."""
+    found = (resolved(body["Properties"]) for body in resources(kind).values())
+    return {properties[key]: properties for properties in found}
+
+
+def logical(kind: str, key: str, name: str) -> str:
+    """The logical id of the resource of that physical name."""
+    (found,) = [i for i, body in resources(kind).items() if resolved(body["Properties"])[key] == name]
+    return found
+
+
+@pytest.fixture(scope="module")
+def queues() -> dict[str, dict[str, Any]]:
+    return named("AWS::SQS::Queue", "QueueName")
+
+
+@pytest.fixture(scope="module")
+def functions() -> dict[str, dict[str, Any]]:
+    found = (resolved(body["Properties"]) for body in resources("AWS::Serverless::Function").values())
+    return {function["Environment"]["Variables"]["NEXUS_QUEUE"]: function for function in found}
+
+
+def messages(function: dict[str, Any]) -> dict[str, Any]:
+    """The function's SQS event source."""
+    (source,) = [event["Properties"] for event in function["Events"].values() if event["Type"] == "SQS"]
+    found: dict[str, Any] = source
+    return found
+
+
+def test_there_is_a_queue_a_dead_letter_queue_and_a_function_for_each_priority_and_no_other(
+    queues: dict[str, Any], functions: dict[str, Any]
+) -> None:
+    wanted = {NAMES.queue_name(q) for q in Queue} | {NAMES.dead_letter_queue_name(q) for q in Queue}
+    assert set(queues) == wanted
+    assert set(functions) == set(Queue)
+
+
+@pytest.mark.parametrize("queue", Queue)
+def test_a_queue_is_wired_to_its_function(queue: Queue, queues: dict[str, Any], functions: dict[str, Any]) -> None:
+    function, properties = functions[queue], queues[NAMES.queue_name(queue)]
+    source = messages(function)
+    own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(queue))
+    dead = logical("AWS::SQS::Queue", "QueueName", NAMES.dead_letter_queue_name(queue))
+
+    assert source["Queue"] == {"Fn::GetAtt": f"{own}.Arn"}
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] == queue.priority
+    assert properties["VisibilityTimeout"] >= 6 * function["Timeout"]
+    assert properties["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": f"{dead}.Arn"}
+    assert queues[NAMES.dead_letter_queue_name(queue)]["MessageRetentionPeriod"] == FOURTEEN_DAYS
+    assert function["FunctionName"] == NAMES.function_name(queue)
+    assert function["CodeUri"].rstrip("/") == f"functions/{queue}"
+    assert "ReservedConcurrentExecutions" not in function, "it throttles messages into the dead-letter queue"
+
+
+def test_each_function_has_a_role_of_its_own(functions: dict[str, Any]) -> None:
+    roles = [json.dumps(function["Role"]) for function in functions.values()]
+    assert len(set(roles)) == len(functions)
+
+
+def test_no_statement_allows_every_action_and_only_tracing_every_resource() -> None:
+    policies = [
+        policy["PolicyDocument"]
+        for body in resources("AWS::IAM::Role").values()
+        for policy in body["Properties"].get("Policies", [])
+    ] + [body["Properties"]["PolicyDocument"] for body in resources("AWS::IAM::ManagedPolicy").values()]
+    for policy in policies:
+        for statement in policy["Statement"]:
+            actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+            assert not [action for action in actions if "*" in action], statement
+            if statement["Resource"] == "*":
+                # These services know no resource to name.
+                assert all(a.startswith("xray:") or a == "ses:GetAccount" for a in actions), statement
+
+
+@pytest.mark.parametrize("queue", Queue)
+def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: Queue) -> None:
+    """A task's file ends in a handler; other modules of the folder do not."""
+    files = {
+        path.stem
+        for path in (ROOT / "functions" / queue).glob("*.py")
+        if path.read_text().rstrip().splitlines()[-1].startswith("handler = ")
+    }
+    assert files == set(catalogue.served_by(queue)) - {"ping"}
+
+
+@pytest.mark.parametrize("task", catalogue.TASKS.values(), ids=lambda task: task.name)
+def test_a_task_fits_into_its_function(task: Task[Any, Any], functions: dict[str, Any]) -> None:
+    assert task.time_limit < functions[task.queue]["Timeout"]
+
+
+SCHEDULED = [task for task in catalogue.TASKS.values() if task.schedule]
+
+
+def test_exactly_the_scheduled_tasks_have_a_rule() -> None:
+    rules = named("AWS::Events::Rule", "Name")
+    scheduled = {name for name, rule in rules.items() if "ScheduleExpression" in rule}
+    assert scheduled == {f"{STACK}-{task.name}" for task in SCHEDULED}
+
+
+@pytest.mark.parametrize("task", SCHEDULED, ids=lambda task: task.name)
+def test_a_rule_sends_the_envelope_of_its_task_to_the_tasks_queue(task: Task[Any, Any]) -> None:
+    rule = named("AWS::Events::Rule", "Name")[f"{STACK}-{task.name}"]
+    assert task.schedule is not None
+    assert rule["ScheduleExpression"] == task.schedule.expression
+
+    (target,) = rule["Targets"]
+    own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(task.queue))
+    assert target["Arn"] == {"Fn::GetAtt": f"{own}.Arn"}
+    paths = target["InputTransformer"]["InputPathsMap"]
+    text = target["InputTransformer"]["InputTemplate"]
+    event = {"id": "53dc4d37-cffa-4f76-80c9-8b7d4a4d2eaa", "time": "2026-11-22T02:00:00Z"}
+    for name, path in paths.items():
+        text = text.replace(f"<{name}>", json.dumps(event[path.removeprefix("$.")])).replace('""', '"')
+    from nexus.envelope import decode
+
+    envelope = decode(text)
+    assert (envelope.id, envelope.task, envelope.args) == (event["id"], task.name, {})
+    task.check(envelope.args)
+
+
+def test_every_name_that_others_rely_on_is_an_output() -> None:
+    wanted = {"UploadBucketName", "MediaBucketName", "ArchiveBucketName"}
+    for queue in Queue:
+        prefix = queue.capitalize()
+        wanted |= {f"{prefix}QueueUrl", f"{prefix}DeadLetterQueueUrl", f"{prefix}FunctionName"}
+    for table in named("AWS::DynamoDB::Table", "TableName"):
+        entity = table.removeprefix(f"{STACK}-")
+        wanted.add("".join(part.capitalize() for part in entity.split("-")) + "TableName")
+    assert wanted <= set(template()["Outputs"])
+
+
+@pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
+def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
+    properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
+    assert set(properties["PublicAccessBlockConfiguration"].values()) == {True}
+    assert properties["BucketEncryption"]
+    assert properties["LifecycleConfiguration"]["Rules"]
+
+
+def test_an_upload_invokes_the_media_function_and_what_fails_goes_on_in_its_queue(functions: dict[str, Any]) -> None:
+    failed = functions["media"]["EventInvokeConfig"]
+    own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name("media"))
+    assert failed["DestinationConfig"]["OnFailure"] == {"Type": "SQS", "Destination": {"Fn::GetAtt": f"{own}.Arn"}}
+    uploads = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket("uploads")]
+    (notification,) = uploads["NotificationConfiguration"]["LambdaConfigurations"]
+    assert notification["Event"] == "s3:ObjectCreated:*"
+    assert {"Name": "prefix", "Value": "uploads/"} in notification["Filter"]["S3Key"]["Rules"]
+    function = notification["Function"]
+    expected = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAMES.function_name('media')}"
+    assert function in (expected, {"Fn::GetAtt": "MediaFunction.Arn"})
