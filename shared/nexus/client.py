@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from nexus import runs
 from nexus.backend import backend
-from nexus.envelope import Envelope, Segment, decode
+from nexus.envelope import Envelope, Segment
 from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.runs import RunError, RunRecord, Status
@@ -90,7 +90,6 @@ def send[R: Result](
         limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
         envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
     body = envelope.encode()
-    decode(body)  # A task_id from outside is checked as its reader will check it.
     also: dict[str, Value] = {}
     if retry is not None:
         also["retry"] = runs.compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
@@ -168,7 +167,8 @@ def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
     sender = current.get()
     parent = also.pop("parent", None) or (sender.run_id if sender else None)
     trace = os.environ.get("_X_AMZN_TRACE_ID")
-    return Envelope(id=run_id, task=signature.task.name, args=dict(signature.args), parent=parent, trace=trace, **also)
+    args = dict(signature.args)
+    return Envelope.of(id=run_id, task=signature.task.name, args=args, parent=parent, trace=trace, **also)
 
 
 def _note_child(run_id: str) -> None:

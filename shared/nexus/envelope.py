@@ -1,7 +1,7 @@
 """The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
 
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
@@ -47,6 +47,14 @@ class Envelope(BaseModel):
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None
     trace: str | None = Field(default=None, max_length=512)
+
+    @classmethod
+    def of(cls, **fields: Any) -> Self:
+        """The envelope of these fields. Raises InvalidMessage, naming the field and its fault."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise InvalidMessage(f"not an envelope: {faults(error)}") from None
 
     @property
     def recorded(self) -> bool:

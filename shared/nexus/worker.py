@@ -223,7 +223,7 @@ class Worker:
         if "v" in event or "id" in event:
             envelope = decode(_dumps(event))
         else:
-            envelope = Envelope(id=new_id(), task=str(event.get("task", "")), args=dict(event.get("args") or {}))
+            envelope = Envelope.of(id=new_id(), task=event.get("task"), args=event.get("args") or {})
         delivery = Delivery(envelope, "direct")
         delivery.task = self._task(envelope)
         delivery.args = delivery.task.check(envelope.args)
@@ -647,6 +647,8 @@ def serve(queue: str, tasks: Mapping[str, Task[Any, Any]], event: Any, context: 
         raise InvalidMessage(f"an event is a JSON object, not {type(event).__name__}")
     worker = Worker(queue, tasks, context)
     if "Records" in event:
+        if not isinstance(event["Records"], list):
+            raise InvalidMessage(f"Records: a list, not {type(event['Records']).__name__}")
         records = [record for record in event["Records"] if isinstance(record, Mapping)]
         if records and records[0].get("eventSource") == "aws:sqs":
             return worker.messages(records)

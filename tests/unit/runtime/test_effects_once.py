@@ -1,7 +1,7 @@
 """Every interleaving of duplicates, crashes, dead leases, revocations and redrives, walked by a state machine.
 
-The world is one task's queue as SQS behaves (a message stays until it is acknowledged, and may come twice), the run table, and
-sandboxes that may die before any request to the table or to SQS. What must always hold:
+The world is one task's queue as SQS behaves (a message stays until it is acknowledged, and may come twice), the run
+table, and sandboxes that may die before any request to the table or to SQS. What must always hold:
 
 - a run that is SUCCESS never runs again;
 - no message is lost: a run that has not ended has a message in the queue;

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from nexus import backend, catalogue, implementations
 from nexus.backend import Backend
 from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics
-from nexus.client import AsyncResult
 from nexus.errors import Reject
 from nexus.implementations import Implementation
 from nexus.memory import Context, MemoryStore
@@ -20,6 +19,9 @@ from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Continuation, Run, Worker
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
+if TYPE_CHECKING:
+    from nexus.client import AsyncResult
+
 pytestmark = pytest.mark.usefixtures("environment")
 
 TASK = catalogue.generate_content_analytics
@@ -27,7 +29,8 @@ SECOND_PHASE = GenerateContentAnalytics(day="2026-01-02")
 
 
 class Job:
-    """generate_content_analytics as a job of `segments` segments, each counting its index + 1, and perhaps a second phase."""
+    """generate_content_analytics as a job of `segments` segments, each counting its index + 1, and perhaps a second
+    phase."""
 
     def __init__(self, segments: int = 3, *, second_phase: bool = False, faulty: frozenset[int] = frozenset()) -> None:
         self.segments = segments

@@ -1,0 +1,379 @@
+"""What a producer may rely on: sending in every form, groups and chains, unique tasks, revocation, eager mode."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import catalogue, client, implementations, runs
+from nexus.client import AsyncResult, chain, chord, group, send_many, then
+from nexus.errors import InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.implementations import Implementation
+from nexus.memory import run_next
+from nexus.settings import settings
+from nexus.store import Write
+from nexus.tasks import RetryPolicy
+from nexus.testing import SentTasks, memory_backend
+from nexus.worker import Run
+
+NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
+
+
+@pytest.fixture
+def tasks(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
+    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        if args.kind == "bad":
+            raise Reject("as asked")
+        return catalogue.NotificationSent(notification_id=args.text)
+
+    joined = Implementation(catalogue.send_notification, work)
+    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    with memory_backend() as sent:
+        yield sent
+
+
+# --- sending ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"kind": "k", "text": "t"}, "user_id: Field required"),
+        ({**NOTE, "text": ""}, "text: "),
+        ({**NOTE, "colour": "red"}, "colour: "),
+        ({**NOTE, "user_id": 7}, "user_id: "),
+    ],
+)
+def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
+    tasks: SentTasks, arguments: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(InvalidMessage, match="send_notification") as refused:
+        catalogue.send_notification.delay(**arguments)
+    assert named in str(refused.value)
+    assert tasks.calls == []
+    assert tasks.store.items == {}
+
+
+def test_a_message_over_256_kib_is_refused_and_leaves_no_record(tasks: SentTasks) -> None:
+    with pytest.raises(InvalidMessage, match="pass a key, not the data"):
+        client.send(client.Signature(catalogue.ping, {"text": "x" * 300_000}))
+    assert tasks.store.items == {}
+
+
+def test_a_task_id_makes_sending_twice_one_run(tasks: SentTasks) -> None:
+    run_id = "0189d6b0-0000-7000-8000-000000000001"
+    catalogue.send_notification.apply_async(NOTE, task_id=run_id)
+    handle = catalogue.send_notification.apply_async(NOTE, task_id=run_id)
+
+    tasks.run()
+
+    assert handle.id == run_id
+    assert handle.attempts == 1
+
+
+def test_a_task_id_that_no_reader_would_take_is_refused(tasks: SentTasks) -> None:
+    with pytest.raises(InvalidMessage, match="id: "):
+        catalogue.send_notification.apply_async(NOTE, task_id="mine")
+    assert tasks.calls == []
+
+
+@pytest.mark.parametrize("queue", ["emails", "nowhere"])
+def test_a_queue_that_does_not_serve_the_task_is_refused(tasks: SentTasks, queue: str) -> None:
+    with pytest.raises(UnknownTask, match=queue):
+        catalogue.send_notification.apply_async(NOTE, queue=queue)
+
+
+def test_an_untracked_task_writes_nothing_until_it_runs(tasks: SentTasks) -> None:
+    handle = catalogue.send_notification.apply_async(NOTE, track=False)
+    assert handle.status == "UNKNOWN"
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+
+
+def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks) -> None:
+    handle = catalogue.send_notification.apply_async(NOTE, countdown=90)
+
+    (sent,) = tasks.transport.sent
+    assert sent.message.delay == 90
+    record = handle.record()
+    assert record.eta is not None
+    assert record.eta - time.time() == pytest.approx(90, abs=5)
+    assert tasks.store.items[handle.id]["live"] == runs.live_key("default", handle.id)
+
+
+def test_an_eta_without_a_time_zone_is_refused(tasks: SentTasks) -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        catalogue.send_notification.apply_async(NOTE, eta=datetime(2030, 1, 1))  # noqa: DTZ001
+
+
+def test_a_retry_policy_of_one_send_holds_for_that_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = []
+
+    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+        attempts.append(run.attempt)
+        raise OSError("again")
+
+    joined = Implementation(catalogue.send_notification, work)
+    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    catalogue.send_notification.apply_async(NOTE, retry=RetryPolicy(max_retries=1))
+
+    tasks.run()
+
+    assert attempts == [1, 2]
+
+
+def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
+    handle = catalogue.send_notification.delay(**NOTE)
+
+    sqs = boto3.client("sqs")
+    url = sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"]
+    (message,) = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])["Messages"]
+    envelope = json.loads(message["Body"])
+    assert (envelope["id"], envelope["task"], envelope["args"]) == (handle.id, "send_notification", NOTE)
+    assert message["Attributes"]["MessageGroupId"] == "send_notification"
+    assert handle.status == "PENDING"
+
+
+def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revocation_deletes_it(cloud: None) -> None:
+    scheduler = boto3.client("scheduler")
+    scheduler.create_schedule_group(Name=settings().stack)
+    eta = datetime.now(UTC) + timedelta(hours=3)
+
+    handle = catalogue.send_notification.apply_async(NOTE, eta=eta)
+
+    schedule = scheduler.get_schedule(Name=handle.id, GroupName=settings().stack)
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    assert schedule["ScheduleExpression"].startswith(f"at({eta:%Y-%m-%dT%H:%M:}")
+    assert json.loads(schedule["Target"]["Input"])["id"] == handle.id
+    assert handle.revoke() == "REVOKED"
+    assert scheduler.list_schedules(GroupName=settings().stack)["Schedules"] == []
+
+
+def test_many_are_sent_in_batches(cloud: None) -> None:
+    handles = send_many([catalogue.send_notification.s(**NOTE) for _ in range(23)])
+
+    sqs = boto3.client("sqs")
+    url = sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"]
+    attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
+    assert attributes["ApproximateNumberOfMessages"] == "23"
+    assert {record.status for record in client.results_of(handles)} == {"PENDING"}
+
+
+def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_the_second(queue: str, messages: Any) -> dict[str, str]:
+        return {messages[1].id: "InternalError"}
+
+    monkeypatch.setattr(type(tasks.transport), "send", lambda self, queue, messages: refuse_the_second(queue, messages))
+    with pytest.raises(SendFailed) as refused:
+        send_many([catalogue.send_notification.s(**NOTE) for _ in range(3)])
+
+    ((run_id, reason),) = refused.value.failures.items()
+    assert reason == "InternalError"
+    assert AsyncResult(run_id).status == "FAILURE"
+
+
+# --- results ---
+
+
+def test_get_waits_returns_and_raises_as_celerys_does(tasks: SentTasks) -> None:
+    good = catalogue.send_notification.delay(**NOTE)
+    bad = catalogue.send_notification.delay(**{**NOTE, "kind": "bad"})
+    with pytest.raises(StillRunning):
+        good.get(timeout=0.01)
+
+    tasks.run()
+
+    assert good.get() == catalogue.NotificationSent(notification_id="hello")
+    with pytest.raises(TaskFailed, match="Reject: as asked"):
+        bad.get()
+    assert bad.get(propagate=False) is None
+
+
+def test_a_result_over_the_items_limit_goes_to_s3_by_itself(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nexus import results
+
+    text = results.dump("0189d6b0-0000-7000-8000-000000000001", {"text": "x" * 300_000})
+
+    assert len(text) < 100
+    assert results.load(text) == {"text": "x" * 300_000}
+
+
+# --- groups, chains, chords ---
+
+
+def test_a_groups_result_is_its_members_results_in_order(tasks: SentTasks) -> None:
+    handle = group([catalogue.send_notification.s(**{**NOTE, "text": str(n)}) for n in range(5)])
+    assert handle.progress == (0, 5)
+
+    tasks.run()
+
+    assert handle.result == [{"notification_id": str(n)} for n in range(5)]
+
+
+def test_a_group_with_a_failed_member_fails(tasks: SentTasks) -> None:
+    handle = group([catalogue.send_notification.s(**{**NOTE, "kind": kind}) for kind in ("good", "bad")])
+
+    tasks.run()
+
+    assert handle.status == "FAILURE"
+
+
+def test_a_chain_hands_each_result_to_the_next_and_its_handle_is_the_last(tasks: SentTasks) -> None:
+    handle = chain(
+        catalogue.ping.s(text="1"),
+        catalogue.send_notification.s(**NOTE),
+        catalogue.ping.s(text="3"),
+    )
+    assert handle.status == "PENDING"
+
+    tasks.run()
+
+    assert handle.result == catalogue.Pong(text="3", queue="default", function="nexus-test-default")
+
+
+def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
+    handle = chain(catalogue.send_notification.s(**{**NOTE, "kind": "bad"}), catalogue.ping.s(text="never"))
+
+    tasks.run()
+
+    assert handle.status == "PENDING"
+
+
+def test_a_chain_too_long_for_lambdas_loop_detection_is_refused(tasks: SentTasks) -> None:
+    with pytest.raises(ValueError, match="1 to 12"):
+        chain(*[catalogue.ping.s()] * 13)
+
+
+def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def tell(args: catalogue.Ping, run: Run) -> catalogue.Pong:
+        seen.append(args.text)
+        return catalogue.Pong(text="told", queue="", function="")
+
+    def note(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        return catalogue.NotificationSent(notification_id=args.text)
+
+    monkeypatch.setitem(implementations._joined, "send_notification", Implementation(catalogue.send_notification, note))
+    handle = chord(
+        [catalogue.send_notification.s(**{**NOTE, "text": str(n)}) for n in range(3)],
+        catalogue.ping.s(text="all done"),
+    )
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+
+
+def test_a_link_that_takes_the_result_names_an_argument_that_exists() -> None:
+    with pytest.raises(InvalidMessage, match="no such argument"):
+        then(catalogue.ping, "colour")
+
+
+# --- unique tasks ---
+
+
+def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = catalogue.update_user_statistics
+
+    def job(args: Any, run: Run) -> Any:
+        return catalogue.SweepReport() if run.segment else run.fan_out([args])
+
+    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, job))
+    first, second = task.delay(), task.delay()
+    run_next(tasks.transport)  # the first fans out, and is live until its segment has ended
+    run_next(tasks.transport)
+
+    assert second.status == "REVOKED"
+    assert second.error is not None
+    assert first.id in second.error.message
+    tasks.run()
+    assert first.status == "SUCCESS"
+
+    third = task.delay()
+    tasks.run()
+    assert third.status == "SUCCESS"
+
+
+def test_coalescing_lets_one_more_wait(tasks: SentTasks) -> None:
+    from dataclasses import replace
+
+    from nexus import locks
+    from nexus.locks import Held
+    from nexus.tasks import Unique
+
+    task = replace(catalogue.update_user_statistics, unique=Unique(on_conflict="coalesce"))
+
+    assert locks.acquire(task, {}, "first") is None
+    assert locks.acquire(task, {}, "second") == Held("first", wait=True)
+    assert locks.acquire(task, {}, "third") == Held("second", wait=False)
+    assert locks.acquire(task, {}, "second") == Held("first", wait=True)
+    locks.release(task, {}, "first")
+    assert locks.acquire(task, {}, "second") is None
+    assert locks.acquire(task, {}, "third") == Held("second", wait=True)
+
+
+def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
+    from nexus import locks
+
+    task = catalogue.update_user_statistics
+    assert locks.acquire(task, {}, "gone") is None
+    (key,) = [key for key in tasks.store.items if key.startswith("unique/")]
+    tasks.store.apply(Write(key, set={"lease_until": 1.0}))
+
+    assert locks.acquire(task, {}, "next") is None
+
+
+# --- eager mode, the client alone ---
+
+
+def test_eager_mode_runs_the_task_in_the_callers_process(tmp_path: Path) -> None:
+    folder = tmp_path / "functions" / "default"
+    folder.mkdir(parents=True)
+    (folder / "send_notification.py").write_text(
+        "from nexus import catalogue\n"
+        "from nexus.worker import implements\n"
+        "@implements(catalogue.send_notification)\n"
+        "def work(args, run):\n"
+        "    return catalogue.NotificationSent(notification_id=args.text)\n"
+    )
+    program = (
+        "from nexus.catalogue import send_notification\n"
+        "handle = send_notification.delay(user_id='u', kind='k', text='eagerly')\n"
+        "print(handle.status, handle.result.notification_id)"
+    )
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))},
+        "PYTHONPATH": str(Path(client.__file__).parents[1]),
+        "NEXUS_EAGER": "1",
+        "NEXUS_STACK": "any",
+        "NEXUS_FUNCTIONS": str(tmp_path / "functions"),
+        "POWERTOOLS_LOG_LEVEL": "CRITICAL",
+    }
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "SUCCESS eagerly\n"
+
+
+def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
+    program = (
+        "import sys; import nexus.client, nexus.catalogue, nexus.uploads;"
+        "print(sorted({name.split('.')[0] for name in sys.modules} & "
+        "{'aws_lambda_powertools', 'PIL', 'av', 'jinja2', 'typer', 'rich'}))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

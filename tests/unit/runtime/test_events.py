@@ -1,0 +1,209 @@
+"""The forms in which an event reaches a function, and that none of them, however broken, loses or fails another."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nexus import catalogue, implementations
+from nexus.errors import InvalidMessage, Retry, UnknownTask
+from nexus.implementations import Implementation
+from nexus.memory import Context
+from nexus.testing import SentTasks, memory_backend
+from nexus.worker import Run, handler, handler_for, s3_envelopes, serve
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
+    monkeypatch.setenv("NEXUS_QUEUE", "media")
+    with memory_backend() as sent:
+        yield sent
+
+
+@pytest.fixture
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[catalogue.ProcessMediaUpload]:
+    """The uploads that the media task was called for; a key with "later" in it asks for a retry."""
+    seen: list[catalogue.ProcessMediaUpload] = []
+
+    def work(args: catalogue.ProcessMediaUpload, run: Run) -> catalogue.MediaReport:
+        seen.append(args)
+        if "later" in args.key:
+            raise Retry("not yet")
+        return catalogue.MediaReport(post_id="p", status="ready")
+
+    task = catalogue.process_media_upload
+    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, work))
+    return seen
+
+
+def s3_record(key: str, **thing: Any) -> dict[str, Any]:
+    body = {"key": key, "size": 1, "eTag": "e", "sequencer": "0A", **thing}
+    return {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "nexus-test-uploads-123456789012"}, "object": body},
+    }
+
+
+def sqs_record(body: str, number: int = 1) -> dict[str, Any]:
+    return {
+        "messageId": f"m{number}",
+        "receiptHandle": f"r{number}",
+        "body": body,
+        "attributes": {"ApproximateReceiveCount": "1"},
+        "eventSource": "aws:sqs",
+    }
+
+
+# --- S3 ---
+
+
+def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
+    (envelope,) = s3_envelopes([s3_record("uploads/u/p/caf%C3%A9+au+lait.jpg", versionId="v7", sequencer="0055AED6")])
+    assert envelope.args == {
+        "bucket": "nexus-test-uploads-123456789012",
+        "key": "uploads/u/p/café au lait.jpg",
+        "event_order": "0055AED6",
+        "version_id": "v7",
+    }
+
+
+def test_the_same_event_twice_is_one_run_and_a_new_version_another() -> None:
+    first, again = s3_envelopes([s3_record("k")]) + s3_envelopes([s3_record("k")])
+    (newer,) = s3_envelopes([s3_record("k", sequencer="0B")])
+    assert first.id == again.id != newer.id
+
+
+def test_every_record_of_an_event_is_run(tasks: SentTasks, processed: list[Any]) -> None:
+    handler({"Records": [s3_record("uploads/u/p/a.jpg"), s3_record("uploads/u/p/b.jpg")]}, Context())
+    assert [args.key for args in processed] == ["uploads/u/p/a.jpg", "uploads/u/p/b.jpg"]
+
+
+def test_s3s_test_event_and_removals_are_ignored(tasks: SentTasks, processed: list[Any]) -> None:
+    assert handler({"Service": "Amazon S3", "Event": "s3:TestEvent", "Bucket": "b"}, Context()) is None
+    handler({"Records": [{**s3_record("k"), "eventName": "ObjectRemoved:Delete"}]}, Context())
+    assert handler({"Records": [sqs_record('{"Service":"Amazon S3","Event":"s3:TestEvent"}')]}, Context()) == {
+        "batchItemFailures": []
+    }
+    assert processed == []
+    assert tasks.dead_letters == []
+
+
+def test_an_upload_to_be_tried_again_fails_the_invocation_so_that_its_destination_queue_gets_it(
+    tasks: SentTasks, processed: list[Any]
+) -> None:
+    event = {"Records": [s3_record("uploads/u/p/later.jpg"), s3_record("uploads/u/p/a.jpg")]}
+    with pytest.raises(Retry, match=r"later\.jpg"):
+        handler(event, Context())
+
+    # Lambda's on-failure destination wraps the event; the queue's delivery goes on with the second attempt.
+    message = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": event}
+    answer = handler({"Records": [sqs_record(json.dumps(message))]}, Context())
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert [args.key for args in processed] == [f"uploads/u/p/{name}.jpg" for name in ("later", "a", "later")]
+
+
+# --- direct ---
+
+
+def test_a_direct_invocation_answers_with_the_settled_run(tasks: SentTasks) -> None:
+    answer = handler({"task": "ping", "args": {"text": "hi"}}, Context())
+    assert answer["status"] == "SUCCESS"
+    assert answer["result"] == {"text": "hi", "queue": "media", "function": "nexus-test-media"}
+
+
+def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: SentTasks, processed: list[Any]) -> None:
+    answer = handler({"task": "process_media_upload", "args": {"bucket": "bbb", "key": "later"}}, Context())
+    assert answer["status"] == "FAILURE"
+    assert answer["error"] == {"type": "Retry", "message": "not yet"}
+    assert tasks.dead_letters == []
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"task": "send_welcome_email", "args": {}}, UnknownTask),
+        ({"task": "no_such"}, UnknownTask),
+        ({"task": "ping", "args": {"text": 3}}, InvalidMessage),
+        ([1], InvalidMessage),
+    ],
+)
+def test_a_direct_invocation_that_cannot_run_is_told_so(tasks: SentTasks, event: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        handler(event, Context())
+
+
+def test_a_tasks_own_handler_serves_it_alone(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        return catalogue.NotificationSent(notification_id="n")
+
+    task = catalogue.send_notification
+    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, work))
+    own = handler_for(work)
+    assert own({"args": {"user_id": "u", "kind": "k", "text": "t"}}, Context())["status"] == "SUCCESS"
+    with pytest.raises(UnknownTask):
+        own({"task": "ping", "args": {}}, Context())
+
+
+# --- anything ---
+
+ENVELOPE = st.fixed_dictionaries(
+    {},
+    optional={
+        "v": st.sampled_from([1, 2, "1", None]),
+        "id": st.uuids().map(str) | st.text(max_size=5),
+        "task": st.sampled_from(["ping", "process_media_upload", "send_welcome_email", "nope", "", 4]),
+        "args": st.dictionaries(st.sampled_from(["text", "bucket", "key"]), st.text(max_size=8) | st.integers())
+        | st.none(),
+        "sent_at": st.sampled_from(["2026-11-22T02:00:00Z", "yesterday", 7]),
+        "parent": st.uuids().map(str) | st.none(),
+        "segment": st.none() | st.just({"index": 0, "total": 1}) | st.just({"index": -1}) | st.text(max_size=3),
+        "expires_at": st.sampled_from(["2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z", None, 3]),
+    },
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+BODY = (
+    st.text(max_size=60)
+    | st.binary(max_size=40).map(lambda data: data.decode("utf-8", "surrogateescape"))
+    | JSON.map(json.dumps)
+    | ENVELOPE.map(json.dumps)
+    | st.lists(JSON, max_size=3).map(lambda records: json.dumps({"Records": records}))
+    | JSON.map(lambda value: json.dumps({"requestContext": {}, "requestPayload": value}))
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bodies=st.lists(BODY, min_size=1, max_size=6))
+def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
+    processed: list[Any], bodies: list[str]
+) -> None:
+    with memory_backend() as tasks:
+        records = [sqs_record(body, n) for n, body in enumerate(bodies)]
+        answer = serve("media", catalogue.served_by("media"), {"Records": records}, Context())
+
+        again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+        assert again <= {record["messageId"] for record in records}
+        for _, letter in tasks.dead_letters:
+            assert letter.attributes["ErrorType"] in ("InvalidMessage", "UnknownTask")
+            assert letter.attributes["ErrorMessage"]
+            letter.body.encode()
+        for item in tasks.store.items.values():
+            assert item.get("status", "-") in ("-", "SUCCESS", "FAILURE", "REVOKED", "RETRY")
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(event=JSON | st.dictionaries(st.sampled_from(["Records", "task", "args", "id", "v", "Event"]), JSON, max_size=4))
+def test_any_event_is_answered_or_refused_in_words(processed: list[Any], event: Any) -> None:
+    with memory_backend(), contextlib.suppress(InvalidMessage, UnknownTask):  # and nothing else comes out
+        serve("media", catalogue.served_by("media"), event, Context())
