@@ -2,16 +2,16 @@
 
     video.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
 
-gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good) and `Unfinished` (try again).
+gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good), `Unfinished` (try again).
 
-The bytes are somebody else's, and a decoder is a million lines of C. So nothing of the clip is decoded here: video_worker.py
-does that in a process of its own, which gets no credentials, may open no file or socket once it has its input and outputs,
-has a ceiling on memory, processor time and file size, and is killed with its whole group at the deadline. It writes into a
-folder that is thrown away unless it ends well, so there are no partial renditions. PyAV (131 MB of libraries) is imported
-there and only there: a cold start for a picture pays nothing for video.
+The bytes are somebody else's, and a decoder is a million lines of C. So nothing of the clip is decoded here:
+video_worker.py does that in a process of its own, which gets no credentials, may open no file or socket once it has
+its input and outputs, has a ceiling on memory, processor time and file size, and is killed with its whole group at the
+deadline. It writes into a folder that is thrown away unless it ends well, so there are no partial renditions. PyAV
+(131 MB of libraries) is imported there and only there: a cold start for a picture pays nothing for video.
 
-The source is a file, which the caller has downloaded with a limit on its bytes. Reading it over presigned range requests
-would save that copy, and would give the process that is least trusted a network.
+The source is a file, which the caller has downloaded with a limit on its bytes. Reading it over presigned range
+requests would save that copy, and would give the process that is least trusted a network.
 """
 
 import contextlib
@@ -34,6 +34,8 @@ from video_rules import Container, container_of
 
 OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
 POSTER: Final = "poster.png"
+WORKER = "video_worker"
+"""The module that runs as the worker."""
 
 # What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
 _CRASHES: Final = {
@@ -51,7 +53,7 @@ _MESSAGE_LIMIT: Final = 1 << 20
 _LOG_TAIL: Final = 2000
 
 
-class Unfinished(Exception):  # noqa: N818 - an outcome, as Rejected is
+class Unfinished(Exception):
     """The clip could not be finished this time, through no known fault of its own: try again later."""
 
 
@@ -100,10 +102,11 @@ class Video:
         duration: seconds, measured.
         frame_rate: frames a second of the source, on average.
         renditions: `video` (H.264/AAC MP4) and `preview` (animated WebP without sound, up to 3 s).
-        poster: a PNG of the frame that stands for the clip, upright, sRGB, at most 2048 on its long side; pictures.py makes
-            the `poster_*` renditions of it.
+        poster: a PNG of the frame that stands for the clip, as upright and as large as `video`, for pictures.py to make
+            the `poster_*` renditions of.
         remuxed: the source suited as it was, and was copied and not encoded again.
-        content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, nothing else.
+        content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, and on
+            nothing else.
     """
 
     width: int
@@ -148,13 +151,13 @@ def render(
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_progress: called with a rising fraction from 0 to 1, about twice a second at most. What it raises stops the work.
+        on_progress: called with a rising fraction from 0 to 1, twice a second at most. What it raises stops the work.
 
     Raises:
         Rejected: the clip is at fault: codes "empty", "unsupported", "too_many_bytes", "too_long", "too_much_work",
-            "too_many_pixels", "too_small", "frame_rate_too_high", "too_many_streams", "no_video", "no_frames", "truncated",
-            "broken", "output_too_large", "too_much_memory", "decoder_crashed" (a crash is a function of the bytes: it
-            would happen again).
+            "too_many_pixels", "too_small", "frame_rate_too_high", "too_many_streams", "no_video", "no_frames",
+            "truncated", "broken", "output_too_large", "too_much_memory", "decoder_crashed" (which the same bytes would
+            do again).
         Unfinished: the deadline came first, or the worker was killed or failed without a word about the clip.
 
     Whatever is raised, `folder` is left as it was.
@@ -194,15 +197,15 @@ def _admit(source: Path, limits: Limits) -> Container:
 def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Starts the worker in a process group of its own, and leaves none of it alive."""
     here = str(Path(__file__).resolve().parent)
-    # A fresh environment, so that the credentials of the function are not where the decoder is. -P and the explicit path
-    # let it import what this process can, and nothing from the current folder.
+    # A fresh environment, so that the function's credentials are not where the decoder is. -P and the explicit path let
+    # it import what this process can, and nothing from the current folder.
     environment = {
-        "PYTHONPATH": os.pathsep.join([here, *(entry for entry in sys.path if entry and os.path.isabs(entry))]),
+        "PYTHONPATH": os.pathsep.join([here, *(entry for entry in sys.path if Path(entry).is_absolute())]),
         "MALLOC_ARENA_MAX": "2",
         **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
     }
     worker = subprocess.Popen(
-        [sys.executable, "-s", "-P", "-m", "video_worker", job.to_json()],
+        [sys.executable, "-s", "-P", "-m", WORKER, job.to_json()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,

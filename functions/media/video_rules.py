@@ -34,8 +34,8 @@ BLACK: Final = 0.06
 def container_of(head: bytes) -> Container | None:
     """Tells the container from the first 64 bytes or more of a file, or None if it is none that is accepted.
 
-    Never by name or content type, and never by FFmpeg's own probing, which knows 300 formats, some of which (HLS, concat,
-    SDP) open other files and URLs.
+    Never by name or content type, and never by FFmpeg's own probing, which knows 300 formats, some of which (HLS,
+    concat, SDP) open other files and URLs.
     """
     if head[4:8] == b"ftyp":
         return None if head[8:12] in _PICTURE_BRANDS else "mov"
@@ -51,7 +51,7 @@ def container_of(head: bytes) -> Container | None:
 
 
 def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:
-    """The largest even size within the box and within the source that keeps its shape: never enlarged, at least 2 x 2."""
+    """The largest even size within the box and the source that keeps its shape: never enlarged, at least 2 x 2."""
     scale = min(1.0, long_side / max(width, height), short_side / min(width, height))
     return max(2, int(width * scale + 1e-6) // 2 * 2), max(2, int(height * scale + 1e-6) // 2 * 2)
 
@@ -59,8 +59,8 @@ def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[i
 def turn_of(matrix: bytes | None) -> tuple[tuple[tuple[str, str], ...], bool]:
     """The filters that set a frame upright, and whether they swap width and height.
 
-    `matrix` is a display matrix as in ISO/IEC 14496-12 (8.5.3): nine 32-bit integers, of which a, b, c, d at 0, 1, 3, 4 map
-    a stored pixel to x' = ax + cy, y' = bx + dy. What is not a quarter turn or a mirror image is taken as the nearest.
+    `matrix` is a display matrix as in ISO/IEC 14496-12 (8.5.3): nine 32-bit integers, of which a, b, c, d at 0, 1, 3, 4
+    map a stored pixel to x' = ax + cy, y' = bx + dy. What is no quarter turn or mirror image is taken as the nearest.
     """
     if not matrix:
         return (), False
@@ -82,8 +82,8 @@ def score(rows: Sequence[bytes]) -> float:
     """How well a frame stands for its clip: 0 for black, white or flat, and the more the sharper and better lit.
 
     Sharpness is the mean square of the second differences along rows and columns, the energy of the modified Laplacian
-    (Nayar and Nakagawa, IEEE PAMI 1994), which blur and fades both lower. `rows` are the luma plane's, 16 (black) to 235
-    (white), of a frame scaled to about 320 pixels.
+    (Nayar and Nakagawa, IEEE PAMI 1994), which blur and fades both lower. `rows` are the luma plane's, 16 (black) to
+    235 (white), of a frame scaled to about 320 pixels.
     """
     light = brightness(rows)
     exposure = max(0.0, min(1.0, (light - BLACK) / 0.14, (1 - BLACK - light) / 0.14))
@@ -99,7 +99,7 @@ def score(rows: Sequence[bytes]) -> float:
 
 def _square(values: Iterable[int]) -> int:
     numbers = list(values)
-    return math.sumprod(numbers, numbers)
+    return int(math.sumprod(numbers, numbers))
 
 
 def brightness(rows: Sequence[bytes]) -> float:

@@ -17,16 +17,59 @@ from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
 from rejected import Rejected
-from video import Job, Limits
+from video import Limits
 from video_rules import Container, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
-    "h264 hevc vp8 vp9 av1 libdav1d mpeg4 msmpeg4v1 msmpeg4v2 msmpeg4 wmv1 wmv2 wmv3 vc1 mjpeg h263 prores".split()
+    {
+        "h264",
+        "hevc",
+        "vp8",
+        "vp9",
+        "av1",
+        "libdav1d",
+        "mpeg4",
+        "msmpeg4v1",
+        "msmpeg4v2",
+        "msmpeg4",
+        "wmv1",
+        "wmv2",
+        "wmv3",
+        "vc1",
+        "mjpeg",
+        "h263",
+        "prores",
+    }
 )
 AUDIO_CODECS: Final = frozenset(
-    "aac mp2 mp2float mp3 mp3float ac3 eac3 opus libopus vorbis flac alac wmav1 wmav2 wmapro amrnb amrwb "
-    "pcm_s16le pcm_s16be pcm_s24le pcm_s24be pcm_u8 pcm_f32le pcm_alaw pcm_mulaw".split()
+    {
+        "aac",
+        "mp2",
+        "mp2float",
+        "mp3",
+        "mp3float",
+        "ac3",
+        "eac3",
+        "opus",
+        "libopus",
+        "vorbis",
+        "flac",
+        "alac",
+        "wmav1",
+        "wmav2",
+        "wmapro",
+        "amrnb",
+        "amrwb",
+        "pcm_s16le",
+        "pcm_s16be",
+        "pcm_s24le",
+        "pcm_s24be",
+        "pcm_u8",
+        "pcm_f32le",
+        "pcm_alaw",
+        "pcm_mulaw",
+    }
 )
 
 LONG_SIDE: Final = 1280
@@ -39,7 +82,7 @@ COPIED_BIT_RATE: Final = 5_000_000
 
 
 class Reader:
-    """What PyAV needs of an open file to read it from its start. It has no close(), since the file outlives the reading."""
+    """What PyAV needs of an open file to read it from its start. No close(): the file outlives the reading."""
 
     def __init__(self, file: FileIO) -> None:
         file.seek(0)

@@ -1,9 +1,9 @@
-"""Why this file exists: the half of video.py that touches the clip's bytes, in a process that may crash, hang or be killed.
+"""Why this file exists: the half of video.py that touches the clip's bytes, in a process that may crash, hang or die.
 
-video.render() starts it as `python -m video_worker JOB`. It opens the source and its outputs, gives up the right to open
-anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded again,
-and the frames that go by are offered to the poster and the preview. What it has to say goes to its standard output, a JSON
-object a line: {"progress": 0.4}, then {"made": {...}} or {"rejected": {"code", "reason"}}.
+video.render() starts it as `python -m video_worker JOB`. It opens the source and its outputs, gives up the right to
+open anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded
+again, and the frames that go by are offered to the poster and the preview. What it has to say goes to its standard
+output, a JSON object a line: {"progress": 0.4}, then {"made": {...}} or {"rejected": {"code", "reason"}}.
 """
 
 import errno
@@ -23,7 +23,7 @@ from typing import Any, Final, cast
 
 import av
 
-# PyAV imports these when it first meets such a stream, which is after this process has lost the right to open their files.
+# PyAV imports these when it first meets such a stream: by then this process has lost the right to open their files.
 import av.sidedata.sidedata
 import av.subtitles.codeccontext
 import av.subtitles.stream
@@ -34,7 +34,6 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.stream import Stream
-from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -56,15 +55,14 @@ ENCODER: Final = {
     "threads": "4",
 }
 TICK: Final = Fraction(1, CLOCK)
+MILLISECOND: Final = Fraction(1, 1000)
 KEY_FRAME_SECONDS: Final = 5
 AUDIO_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
 AUDIO_BITS_PER_CHANNEL: Final = 64_000
 
 PREVIEW_SIDE: Final = 320
 PREVIEW_RATE: Final = 10
-PREVIEW_FRAMES: Final = 3 * PREVIEW_RATE
-POSTER_SIDE: Final = 2048
-"""The long side of a picture's largest rendition."""
+PREVIEW_SECONDS: Final = 3
 DECODER_THREADS: Final = 2
 """At most: each holds a frame more, and one of 4K in 10 bits has 25 MB. A Lambda of 2 GB has less than two cores."""
 POSTER_CANDIDATES: Final = 8
@@ -74,6 +72,7 @@ POSTER_CANDIDATES: Final = 8
 _BT709, _UNSPECIFIED, _BT601, _BT2020 = 1, 2, 5, 9
 _HDR_TRANSFERS: Final = (16, 18)
 _TV_RANGE: Final = 1
+_FULL_RANGE: Final = 2
 
 type Luma = list[bytes]
 # Evaluated late: at run time PyAV's class takes no parameter.
@@ -120,8 +119,8 @@ class Writer:
         return len(data)
 
 
-class CopyFailed(Exception):  # noqa: N818 - says what to do now: encode
-    """The muxer refuses the source's own packets."""
+class CopyFailed(Exception):
+    """The muxer refuses the source's own packets: they must be encoded again."""
 
 
 class Report:
@@ -146,8 +145,8 @@ def confine(job: Job) -> None:
     """Leaves this process nothing to reach for.
 
     RLIMIT_NOFILE of 0 is the sandbox: what is open stays usable, and no call can make another descriptor, for a file, a
-    socket or a pipe, whatever code runs by then. It needs no privilege, namespace or system call filter, which Lambda does
-    not give. The other limits bound memory, processor time and disk.
+    socket or a pipe, whatever code runs by then. It needs no privilege, namespace or system call filter, which Lambda
+    does not give. The other limits bound memory, processor time and disk.
     """
     seconds = math.ceil(job.seconds)
     for limit, soft, hard in (
@@ -161,10 +160,10 @@ def confine(job: Job) -> None:
 
 
 class Upright:
-    """Sets frames upright, in one size, pixel format and range of colours, whatever they come in, even halfway."""
+    """Makes the rendition's frames (upright, its size, yuv420p) of the clip's, even when these change halfway."""
 
-    def __init__(self, stored: tuple[int, int], turn: tuple[tuple[str, str], ...], pixel_format: str) -> None:
-        self._stored, self._turn, self._pixel_format = stored, turn, pixel_format
+    def __init__(self, stored: tuple[int, int], turn: tuple[tuple[str, str], ...]) -> None:
+        self._stored, self._turn = stored, turn
         self._graph: Graph | None = None
         self._made_for: tuple[object, ...] = ()
 
@@ -188,9 +187,6 @@ class Upright:
         graph = Graph()
         width, height = self._stored
         size = {"w": str(width), "h": str(height), "flags": "bicubic"}
-        out_range = "tv"
-        if self._pixel_format.startswith("rgb"):
-            out_range, size["in_color_matrix"] = "pc", str(_matrix_of(frame))
         nodes = [
             graph.add(
                 "buffer",
@@ -207,11 +203,11 @@ class Upright:
         if frame.color_trc in _HDR_TRANSFERS or frame.color_primaries == _BT2020:
             # Mapped to the colours of an ordinary screen after the scaling: it costs 50 ms on a frame of 1080p.
             colours = {"out_color_matrix": "bt709", "out_transfer": "bt709", "out_primaries": "bt709"}
-            nodes += [graph.add("scale", **size), graph.add("scale", out_range=out_range, **colours)]
+            nodes += [graph.add("scale", **size), graph.add("scale", out_range="tv", **colours)]
         else:
-            nodes.append(graph.add("scale", out_range=out_range, **size))
+            nodes.append(graph.add("scale", out_range="tv", **size))
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
-        nodes += [graph.add("format", self._pixel_format), graph.add("buffersink")]
+        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()
         return graph
 
@@ -236,46 +232,45 @@ def _luma(frame: VideoFrame) -> Luma:
 
 
 class Preview:
-    """The first three seconds that are not black, kept small and still in memory (30 frames, 3 MB) until they are written."""
+    """The first three seconds that are not black, kept in memory (30 small frames, 3 MB) until they are written."""
 
     def __init__(self, target: tuple[int, int]) -> None:
         self.size = fit(*target, PREVIEW_SIDE, PREVIEW_SIDE)
-        self._frames: list[VideoFrame] = []
-        self._due = -math.inf
+        self.full = False
+        self._frames: list[tuple[int, VideoFrame]] = []
+        self._start = self._due = -math.inf
         self._dark = True
 
     def due(self, seconds: float) -> bool:
+        self.full = self.full or (not self._dark and seconds >= self._start + PREVIEW_SECONDS)
         return seconds >= self._due and not self.full
-
-    @property
-    def full(self) -> bool:
-        return len(self._frames) >= PREVIEW_FRAMES
 
     def offer(self, small: VideoFrame, luma: Luma, seconds: float) -> None:
         if self._dark:
             self._frames.clear()
+            self._start = seconds
             self._dark = brightness(luma) < BLACK
-        self._frames.append(small)
-        self._due = seconds + 1 / PREVIEW_RATE - 1 / CLOCK
+        # Set only when written: a frame that needed no scaling is the very one that goes to the encoder.
+        self._frames.append((round((seconds - self._start) * 1000), small))
+        # The next place on the grid, so that a rate which ten does not divide is not sampled ever later.
+        self._due = self._start + math.floor((seconds - self._start) * PREVIEW_RATE + 1 + 1e-6) / PREVIEW_RATE - 1e-6
 
     def write(self, file: FileIO) -> None:
         with av.open(Writer(file), "w", format="webp", options={"loop": "0"}) as out:
-            stream = out.add_stream(
-                "libwebp_anim", PREVIEW_RATE, {"quality": "50", "compression_level": "2"}, time_base=Fraction(1, 1000)
-            )
+            options = {"quality": "50", "compression_level": "2"}
+            stream = out.add_stream("libwebp_anim", PREVIEW_RATE, options, time_base=MILLISECOND)
             stream.width, stream.height = self.size
             stream.pix_fmt = "yuv420p"
-            for number, frame in enumerate(self._frames):
-                frame.pts, frame.time_base = number * 1000 // PREVIEW_RATE, Fraction(1, 1000)
+            for milliseconds, frame in self._frames:
+                frame.pts, frame.time_base = milliseconds, MILLISECOND
                 out.mux(stream.encode(frame))
             out.mux(stream.encode(None))
 
 
 class Poster:
-    """The best of some frames. They lie ever further apart, so that their number depends little on the clip's length."""
+    """The best of some frames of the rendition, which lie ever further apart: a long clip has few more than a short."""
 
-    def __init__(self, clip: Clip) -> None:
-        self._clip = clip
+    def __init__(self) -> None:
         self._best: VideoFrame | None = None
         self._score = -1.0
         self._due = -math.inf
@@ -290,27 +285,28 @@ class Poster:
         return self._score > 0 and self.candidates >= POSTER_CANDIDATES
 
     def offer(self, frame: VideoFrame, luma: Luma, seconds: float) -> None:
-        """`frame` as decoded, of which one is kept."""
         self.candidates += 1
         self._due = seconds + max(0.5, 0.15 * seconds)
         points = score(luma)
         if points > self._score:
             self._best, self._score = frame, points
 
-    def write(self, file: FileIO) -> tuple[int, int]:
+    def write(self, file: FileIO) -> None:
+        """As a PNG, which pictures.py takes. Raises Rejected where there has been no frame at all."""
         if self._best is None:
             raise Rejected("no_frames", "not one frame of it can be decoded")
-        clip = self._clip
-        width, height = (clip.height, clip.width) if clip.swapped else (clip.width, clip.height)
-        upright = Upright(fit(width, height, POSTER_SIDE, POSTER_SIDE), clip.turn, "rgb24")
-        *_, frame = (*upright.push(self._best), *upright.flush())
-        encoder = cast("VideoCodecContext", av.CodecContext.create("png", "w"))
+        frame = self._best.reformat(
+            format="rgb24",
+            src_colorspace=_matrix_of(self._best),
+            src_color_range=_TV_RANGE,
+            dst_color_range=_FULL_RANGE,
+        )
+        encoder = av.VideoCodecContext.create("png", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
         encoder.time_base = TICK
         encoder.options = {"compression_level": "1", "pred": "sub"}
         for packet in (*encoder.encode(frame), *encoder.encode(None)):
             file.write(bytes(packet))
-        return frame.width, frame.height
 
 
 class Sound:
@@ -387,14 +383,11 @@ class Film:
         self._sound: Sound | None = None
         self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
         if copy:
-            for source in filter(None, (clip.video, clip.audio)):
-                stream = self._out.add_stream_from_template(source, opaque=True)
-                self._copies[source.index] = stream, None
-            # H.264 carries notes of its own beside the pictures (SEI), where drones and some cameras write their position.
-            self._copies[clip.video.index] = (
-                self._copies[clip.video.index][0],
-                BitStreamFilterContext("filter_units=remove_types=6", clip.video),
-            )
+            # H.264 carries notes beside the pictures (SEI), where drones and some cameras write their position.
+            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video)
+            self._copies[clip.video.index] = self._out.add_stream_from_template(clip.video, opaque=True), without_notes
+            if clip.audio is not None:
+                self._copies[clip.audio.index] = self._out.add_stream_from_template(clip.audio, opaque=True), None
         else:
             self._picture = self._add_picture()
             if clip.audio is not None:
@@ -474,8 +467,8 @@ class Pass:
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
         self._clip, self._files, self._limits, self._report, self._copy = clip, files, limits, report, copy
         self._film = Film(clip, files, copy=copy)
-        self._upright = Upright(clip.stored, clip.turn, "yuv420p")
-        self._poster = Poster(clip)
+        self._upright = Upright(clip.stored, clip.turn)
+        self._poster = Poster()
         self._preview = Preview(clip.target)
         self._frames = 0
         self._pixels = 0
@@ -483,11 +476,14 @@ class Pass:
         self._packets = 0
         self._errors = 0
         self._first = math.inf
+        self._last = -math.inf
         self._end = 0.0
         decoder = clip.video.codec_context
         decoder.thread_type = "AUTO"
         decoder.thread_count = min(os.process_cpu_count() or 1, DECODER_THREADS)
         decoder.options = {"max_pixels": str(limits.pixels)}
+        if decoder.name == "libdav1d":
+            decoder.options |= {"max_frame_delay": "1"}  # its own threads, each with frames of their own
 
     def run(self) -> dict[str, Any]:
         """Returns what video.render() is told."""
@@ -501,18 +497,17 @@ class Pass:
         for frame in self._upright.flush():
             self._film.encode(frame)
         self._check_end()
-        poster = self._poster.write(self._files.png)
+        self._poster.write(self._files.png)
         self._film.finish()
         self._preview.write(self._files.webp)
-        span = self._end - self._first
+        span = self._last - self._first
         return {
             "width": clip.width,
             "height": clip.height,
             "duration": round(self._end, 3),
-            "frame_rate": round(self._frames / span, 3) if span > 0 else float(clip.rate),
+            "frame_rate": round((self._frames - 1) / span, 3) if span > 0 else float(clip.rate),
             "remuxed": self._copy,
             "renditions": {"video": clip.target, "preview": self._preview.size},
-            "poster": poster,
         }
 
     def _take(self, packet: AnyPacket) -> None:
@@ -552,10 +547,10 @@ class Pass:
 
     def _see(self, frame: VideoFrame) -> None:
         clip = self._clip
-        seconds = self._end if frame.time is None else frame.time - clip.origin
+        seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
         if self._copy:
-            self._offer(frame, frame, seconds)
+            self._offer(frame, seconds)
             if self._preview.full and self._poster.good:
                 clip.video.codec_context.skip_frame = "NONKEY"
             return
@@ -567,7 +562,7 @@ class Pass:
         if ticks >= 0 and self._film.wants(ticks):
             frame.pts, frame.time_base = ticks, TICK
             for upright in self._upright.push(frame):
-                self._offer(upright, frame, seconds)
+                self._offer(upright, seconds)
                 self._film.encode(upright)
 
     def _hear(self, frame: AudioFrame) -> None:
@@ -583,14 +578,15 @@ class Pass:
     def _count(self, seconds: float, pixels: int) -> None:
         self._frames += 1
         self._pixels += pixels
-        self._first = min(self._first, seconds)
+        self._first, self._last = min(self._first, seconds), max(self._last, seconds)
         check_work(self._pixels, self._limits)
         if self._frames > self._limits.frame_rate * (max(self._end, seconds) + 1):
             raise Rejected(
-                "frame_rate_too_high", f"{self._frames} frames in {self._end:.1f} seconds, over {self._limits.frame_rate:.0f} a second"
+                "frame_rate_too_high",
+                f"{self._frames} frames in {self._end:.1f} seconds, over {self._limits.frame_rate:.0f} a second",
             )
 
-    def _offer(self, upright: VideoFrame, original: VideoFrame, seconds: float) -> None:
+    def _offer(self, upright: VideoFrame, seconds: float) -> None:
         for_poster, for_preview = self._poster.due(seconds), self._preview.due(seconds)
         if not (for_poster or for_preview):
             return
@@ -607,7 +603,7 @@ class Pass:
         )
         luma = _luma(small)
         if for_poster:
-            self._poster.offer(original, luma, seconds)
+            self._poster.offer(upright, luma, seconds)
         if for_preview:
             self._preview.offer(small, luma, seconds)
 
@@ -649,7 +645,7 @@ def work(files: Files, job: Job, report: Report) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Does the job of the first argument, and says how it ended. Anything unforeseen ends in a traceback and status 1."""
+    """Does the job of the first argument, and says how it ended. Anything unforeseen ends in a traceback."""
     job = Job.from_json(sys.argv[1])
     report = Report()
     files = Files.open(job)

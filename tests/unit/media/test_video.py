@@ -1,0 +1,342 @@
+"""Why this file exists: a clip of each kind becomes what a feed can show, and a player sees what the camera saw."""
+
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from io import BytesIO
+from pathlib import Path
+
+import av
+import pytest
+from PIL import Image
+
+import video
+from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, make_clip, plain, quarters, texture
+from video import Video
+
+ONE = 1 << 16
+TURNS = {
+    "upright": (ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30),
+    "clock": (0, ONE, 0, -ONE, 0, 0, 0, 0, 1 << 30),
+    "half": (-ONE, 0, 0, 0, -ONE, 0, 0, 0, 1 << 30),
+    "counter": (0, -ONE, 0, ONE, 0, 0, 0, 0, 1 << 30),
+    "mirror": (-ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30),
+}
+POSITION = "+48.8577+002.295/"
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def render(clip: Path, out: Path, **options) -> Video:
+    return video.render(clip, out, seconds=60, **options)
+
+
+def mp4_of(made: Video) -> bytes:
+    return made.renditions["video"].path.read_bytes()
+
+
+def frames_of(path: Path) -> list[av.VideoFrame]:
+    with av.open(str(path)) as container:
+        return list(container.decode(video=0))
+
+
+def poster_of(made: Video) -> Image.Image:
+    return Image.open(made.poster).convert("RGB")
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
+def test_each_kind_becomes_an_mp4_a_poster_and_a_preview(kind, tmp_path, out):
+    clip = make_clip(tmp_path / f"clip{kind.suffix}", kind)
+
+    made = render(clip, out)
+
+    assert made.kind == "video"
+    assert (made.width, made.height) == (64, 48)
+    assert made.duration == pytest.approx(1.0, abs=0.1)
+    assert made.frame_rate == pytest.approx(24, abs=0.1)
+    assert sorted(path.name for path in out.iterdir()) == ["poster.png", "preview.webp", "video.mp4"]
+    for rendition in made.renditions.values():
+        assert rendition.bytes == rendition.path.stat().st_size > 0
+
+    with av.open(str(made.renditions["video"].path)) as container:
+        picture, sound = container.streams.video[0], container.streams.audio[0]
+        assert len(container.streams) == 2
+        assert (picture.codec_context.name, picture.codec_context.pix_fmt) == ("h264", "yuv420p")
+        assert (picture.width, picture.height) == (64, 48)
+        assert sound.codec_context.name == "aac"
+        assert container.duration == pytest.approx(1_000_000, abs=100_000)
+        assert sum(1 for _ in container.decode(picture)) == 24
+    assert made.renditions["video"].content_type == "video/mp4"
+    assert mp4_of(made).index(b"moov") < mp4_of(made).index(b"mdat"), "the index comes first: it plays while it loads"
+
+    with Image.open(made.renditions["preview"].path) as preview:
+        assert preview.format == "WEBP"
+        assert preview.n_frames == 10
+        assert preview.info["loop"] == 0
+    assert poster_of(made).size == (64, 48)
+
+
+def test_a_large_clip_is_shrunk_to_720p_and_a_long_preview_ends_after_three_seconds(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.mov", MOV, size=(1600, 1200), frames=16, rate=4)
+
+    made = render(clip, out)
+
+    assert (made.width, made.height) == (1600, 1200)
+    assert not made.remuxed
+    rendition, preview = made.renditions["video"], made.renditions["preview"]
+    assert (rendition.width, rendition.height) == (960, 720)
+    assert (preview.width, preview.height) == (320, 240)
+    assert poster_of(made).size == (960, 720)
+    with Image.open(preview.path) as animation:
+        assert animation.n_frames * 100 <= 3000
+
+
+def test_a_small_clip_is_never_enlarged_and_odd_sizes_become_even(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.webm", WEBM, size=(51, 37), frames=6)
+
+    made = render(clip, out)
+
+    assert (made.width, made.height) == (51, 37)
+    assert (made.renditions["video"].width, made.renditions["video"].height) == (50, 36)
+
+
+@pytest.mark.parametrize(
+    ("turn", "corners"),
+    [
+        # top left, top right, bottom left, bottom right of what a player shows
+        ("upright", "red green blue white"),
+        ("clock", "blue red white green"),
+        ("half", "white blue green red"),
+        ("counter", "green white red blue"),
+        ("mirror", "green red white blue"),
+    ],
+)
+def test_rotation_is_applied_and_not_left_to_the_player(turn, corners, tmp_path, out):
+    clip = make_clip(tmp_path / "clip.mov", MOV, size=(96, 64), frames=6, paint=quarters, matrix=TURNS[turn])
+
+    made = render(clip, out)
+
+    stands = turn in {"clock", "counter"}
+    assert (made.width, made.height) == ((64, 96) if stands else (96, 64))
+    frame = frames_of(made.renditions["video"].path)[0]
+    assert frame.rotation == 0
+    assert (frame.width, frame.height) == (made.width, made.height)
+    colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
+    with Image.open(made.renditions["preview"].path) as preview:
+        for shown in (frame.to_image(), poster_of(made), preview.convert("RGB")):
+            width, height = shown.size
+            places = [(width // 4, height // 4), (3 * width // 4, height // 4)]
+            places += [(x, 3 * height // 4) for x, _ in places]
+            for place, name in zip(places, corners.split(), strict=True):
+                assert shown.getpixel(place) == pytest.approx(colours[name], abs=24), name
+
+
+def test_pixels_that_are_not_square_are_made_so(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.mp4", size=(64, 48), frames=6, pixel_aspect=Fraction(4, 3))
+
+    made = render(clip, out)
+
+    assert (made.width, made.height) == (64, 36)
+    assert not made.remuxed
+
+
+def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.mp4", metadata={"title": "secret"})
+
+    made = render(clip, out)
+
+    assert made.remuxed
+    before = [bytes(frame.planes[0]) for frame in frames_of(clip)]
+    assert [bytes(frame.planes[0]) for frame in frames_of(made.renditions["video"].path)] == before
+
+
+@pytest.mark.parametrize("kind", [MP4, AVI], ids=["copied", "encoded"])
+def test_metadata_is_gone(kind, tmp_path, out):
+    tags = {"location": POSITION, "comment": "secret", "title": "secret", "IGPS": POSITION}
+    clip = make_clip(tmp_path / "clip", kind, metadata=tags, options={"x264-params": "opts=1"} if kind is MP4 else None)
+    assert b"secret" in clip.read_bytes()
+
+    made = render(clip, out)
+
+    assert made.remuxed == (kind is MP4)
+    for path in (made.poster, *(rendition.path for rendition in made.renditions.values())):
+        content = path.read_bytes()
+        assert b"secret" not in content
+        assert POSITION.encode() not in content
+    if made.remuxed:
+        # libx264 signs its streams in such a note; a drone writes its position there.
+        assert b"x264 - core" in clip.read_bytes()
+        assert b"x264 - core" not in mp4_of(made)
+
+
+def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path, out):
+    noise = Image.effect_noise((192, 128), 200).convert("RGB").tobytes()
+    rotated = lambda number, width, height: noise[number * 999 :] + noise[: number * 999]  # noqa: E731
+    clip = make_clip(tmp_path / "clip.mp4", size=(192, 128), frames=30, paint=rotated, options={"qp": "1"})
+    assert clip.stat().st_size * 8 > 5_000_000 * 1.25
+
+    made = render(clip, out)
+
+    assert not made.remuxed
+    assert made.renditions["video"].bytes < clip.stat().st_size / 2
+
+
+def test_a_clip_without_sound_stays_without(tmp_path, out):
+    made = render(make_clip(tmp_path / "clip.webm", WEBM, sound=None), out)
+
+    with av.open(str(made.renditions["video"].path)) as container:
+        assert not container.streams.audio
+
+
+def test_picture_and_sound_stay_together(tmp_path, out):
+    """Half a second of black and silence, then white and a tone: both must begin at the same time."""
+    white, black = plain((255, 255, 255)), plain((0, 0, 0))
+    clip = make_clip(
+        tmp_path / "clip.avi",
+        AVI,
+        paint=lambda number, width, height: (white if number >= 12 else black)(number, width, height),
+        sound=lambda seconds: math.sin(seconds * 440 * math.tau) / 2 if seconds >= 0.5 else 0.0,
+    )
+
+    made = render(clip, out)
+
+    with av.open(str(made.renditions["video"].path)) as container:
+        lit = min(frame.time for frame in container.decode(video=0) if max(bytes(frame.planes[0])) > 128)
+    with av.open(str(made.renditions["video"].path)) as container:
+        loud = min(
+            frame.time
+            for frame in container.decode(audio=0)
+            if max(memoryview(bytes(frame.planes[0])).cast("f")) > 0.2
+        )
+    assert lit == pytest.approx(0.5, abs=0.05)
+    assert loud == pytest.approx(lit, abs=0.06)
+
+
+def test_uneven_times_between_frames_are_kept(tmp_path, out):
+    times = [0, 1, 2, 3, 10, 11, 20, 23]
+    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=8, times=times, sound=None)
+
+    made = render(clip, out)
+
+    shown = [round(frame.time * 24) for frame in frames_of(made.renditions["video"].path)]
+    assert shown == times
+
+
+def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.mp4", frames=60, rate=120, sound=None)
+
+    made = render(clip, out)
+
+    assert made.frame_rate == pytest.approx(120)
+    assert len(frames_of(made.renditions["video"].path)) == 30
+
+
+def test_the_poster_is_neither_black_nor_blurred(tmp_path, out):
+    def paint(number: int, width: int, height: int) -> bytes:
+        if number < 20:
+            return plain((0, 0, 0))(number, width, height)
+        sharp = Image.frombytes("RGB", (width, height), texture(0, width, height))
+        if 40 <= number < 50:
+            return sharp.tobytes()
+        return sharp.resize((width // 16, height // 16)).resize((width, height)).tobytes()
+
+    clip = make_clip(tmp_path / "clip.webm", WEBM, size=(128, 96), frames=80, rate=16, paint=paint, sound=None)
+
+    made = render(clip, out)
+
+    sharp = Image.frombytes("RGB", (128, 96), texture(0, 128, 96)).convert("L")
+    poster = poster_of(made).convert("L")
+    difference = sum(abs(a - b) for a, b in zip(sharp.tobytes(), poster.tobytes(), strict=True)) / (128 * 96)
+    assert difference < 16
+    with Image.open(made.renditions["preview"].path) as preview:
+        preview.seek(1)
+        assert max(band[1] for band in preview.convert("RGB").getextrema()) > 64, "nor does the preview begin in the dark"
+
+
+def test_a_clip_that_is_black_throughout_still_has_a_poster(tmp_path, out):
+    made = render(make_clip(tmp_path / "clip.mp4", paint=plain((0, 0, 0))), out)
+
+    assert poster_of(made).size == (64, 48)
+
+
+def test_hdr_is_mapped_to_an_ordinary_screen(tmp_path, out):
+    """A grey of 61% in HLG is 0.45 of paper white (BT.2100, BT.2408), which BT.1886 codes as 172 of 255."""
+    clip = tmp_path / "hlg.mov"
+    with av.open(str(clip), "w", format="mov") as container:
+        stream = container.add_stream("libx265", 24, {"preset": "ultrafast", "x265-params": "log-level=none"})
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 18, 1
+        frame = av.VideoFrame(64, 64, "yuv420p10le")
+        for plane, value in zip(frame.planes, (600, 512, 512), strict=True):
+            plane.update(value.to_bytes(2, "little") * (plane.buffer_size // 2))
+        frame.pts, frame.time_base = 0, Fraction(1, 24)
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+    made = render(clip, out)
+
+    frame = frames_of(made.renditions["video"].path)[0]
+    assert bytes(frame.planes[0])[0] == pytest.approx(172, abs=3)
+    assert frame.color_trc == 1
+    assert poster_of(made).getpixel((32, 32)) == pytest.approx((181, 181, 181), abs=4)
+
+
+def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path, out):
+    clip = make_clip(tmp_path / "clip.webm", WEBM)
+    again = tmp_path / "again"
+    again.mkdir()
+
+    first, second = render(clip, out), render(clip, again)
+
+    assert first.content_hash == second.content_hash
+    for path in out.iterdir():
+        assert path.read_bytes() == (again / path.name).read_bytes(), path.name
+
+
+def test_progress_rises_and_is_told_while_the_work_goes_on(tmp_path, out):
+    heard: list[float] = []
+    clip = make_clip(tmp_path / "clip.webm", WEBM, size=(640, 480), frames=120, sound=None)
+
+    render(clip, out, on_progress=heard.append)
+
+    assert heard == sorted(heard)
+    assert len(heard) >= 2
+    assert all(0 < fraction <= 1 for fraction in heard)
+
+
+def test_what_on_progress_raises_stops_the_work(tmp_path, out):
+    class Revoked(Exception):
+        pass
+
+    def revoke(fraction: float) -> None:
+        raise Revoked
+
+    with pytest.raises(Revoked):
+        render(make_clip(tmp_path / "clip.webm", WEBM), out, on_progress=revoke)
+    assert not list(out.iterdir())
+
+
+def test_the_poster_is_a_picture_that_the_picture_pipeline_takes(tmp_path, out):
+    import pictures
+
+    made = render(make_clip(tmp_path / "clip.webm", WEBM, size=(200, 160), frames=6), out)
+
+    rendered = pictures.render(made.poster.read_bytes())
+
+    assert (rendered.width, rendered.height) == (200, 160)
+    thumbnail = next(rendition for rendition in rendered.renditions if rendition.name == "thumbnail")
+    assert Image.open(BytesIO(thumbnail.data)).size == (150, 150)
+
+
+def test_a_cold_start_for_pictures_pays_nothing_for_video():
+    code = "import video, sys; raise SystemExit('av' in sys.modules)"
+    folder = str(Path(video.__file__).parent)
+
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": folder}, check=False).returncode == 0
