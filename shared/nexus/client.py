@@ -13,7 +13,7 @@ from nexus.backend import backend
 from nexus.envelope import Envelope, Segment
 from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
-from nexus.runs import RunError, RunRecord, Status
+from nexus.runs import RunError, RunRecord
 from nexus.settings import settings
 from nexus.store import Applied, Value, Write, equals, in_pages
 from nexus.tasks import Queue, Result, RetryPolicy, Task
@@ -315,7 +315,7 @@ class AsyncResult[R: Result]:
         return RunRecord.of(item) if item else RunRecord(id=self.id, status="UNKNOWN")
 
     @property
-    def status(self) -> Status:
+    def status(self) -> str:
         """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED; UNKNOWN for an id that was never sent, or has expired."""
         return self.record().status
 
@@ -388,7 +388,7 @@ class AsyncResult[R: Result]:
             raise TaskFailed(f"{record.task} {self.id} is {record.status}: {reason}")
         return self._result(record)
 
-    def revoke(self, reason: str = "revoked") -> Status:
+    def revoke(self, reason: str = "revoked") -> str:
         """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
 
         What is running is not killed: it ends as it ends, but is not tried again.

@@ -31,7 +31,7 @@ def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]
     elif isinstance(node, yaml.SequenceNode):
         value = loader.construct_sequence(node, deep=True)
     else:
-        value = loader.construct_mapping(node, deep=True)
+        raise yaml.YAMLError(f"!{suffix} stands before a mapping: {node.start_mark}")
     return {"Ref" if suffix == "Ref" else f"Fn::{suffix}": value}
 
 
