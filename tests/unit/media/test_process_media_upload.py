@@ -1,0 +1,212 @@
+"""process_media_upload on S3 and DynamoDB: what is stored, what the post learns, and what is refused."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from PIL import Image
+
+import process_media_upload as module
+from nexus import application, catalogue
+from nexus.catalogue import MediaReport, ProcessMediaUpload
+from nexus.errors import Reject, Retry
+from nexus.memory import Context
+from nexus.settings import settings
+from nexus.testing import run_task
+from nexus.uploads import presigned_post
+from nexus.worker import handler
+from process_media_upload import process_media_upload
+from tests.support.clips import make_clip
+
+pytestmark = pytest.mark.usefixtures("cloud")
+
+KEY = "uploads/u-1/p-1/holiday photo.jpg"
+
+
+@pytest.fixture(autouse=True)
+def post(cloud: None) -> None:
+    module.limits.cache_clear()
+    application.new_post("u-1", "look at this", post_id="p-1")
+
+
+def picture(width: int = 900, height: int = 600, kind: str = "JPEG") -> bytes:
+    file = io.BytesIO()
+    Image.linear_gradient("L").resize((width, height)).convert("RGB").save(file, kind)
+    return file.getvalue()
+
+
+def upload(body: bytes, key: str = KEY, order: str = "0A") -> ProcessMediaUpload:
+    bucket = settings().bucket("uploads")
+    answer = boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=body)
+    return ProcessMediaUpload(bucket=bucket, key=key, version_id=answer.get("VersionId"), event_order=order)
+
+
+def process(args: ProcessMediaUpload, **run: Any) -> MediaReport:
+    report: MediaReport = run_task(process_media_upload, args, **run)
+    return report
+
+
+def media() -> dict[str, Any]:
+    from nexus.data.dynamodb import from_item
+
+    item = boto3.client("dynamodb").get_item(TableName=settings().table("posts"), Key={"post_id": {"S": "p-1"}})["Item"]
+    found: dict[str, Any] = from_item(item)["media"]
+    return found
+
+
+def keys(bucket: str, prefix: str = "") -> list[str]:
+    answer = boto3.client("s3").list_objects_v2(Bucket=settings().bucket(bucket), Prefix=prefix)
+    return sorted(thing["Key"] for thing in answer.get("Contents", []))
+
+
+def test_a_picture_becomes_renditions_under_immutable_keys_and_the_post_knows_them() -> None:
+    report = process(upload(picture()))
+
+    assert report.status == "ready"
+    known = media()
+    assert (known["status"], known["kind"], known["width"], known["height"]) == ("ready", "image", 900, 600)
+    assert set(known["renditions"]) == {"thumbnail", "w320", "w640", "w1080", "full", "w1080_jpeg"}
+    assert sorted(r["key"] for r in known["renditions"].values()) == keys("media")
+    for rendition in known["renditions"].values():
+        stored = boto3.client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition["key"])
+        body = stored["Body"].read()
+        assert Image.open(io.BytesIO(body)).size == (rendition["width"], rendition["height"])
+        assert (stored["ContentType"], len(body)) == (rendition["content_type"], rendition["bytes"])
+        assert "immutable" in stored["CacheControl"]
+
+
+def test_the_same_upload_again_writes_the_same_keys() -> None:
+    process(upload(picture()))
+    first = media()
+    process(upload(picture(), order="0B"))
+    assert media() == first
+
+
+def test_an_older_event_cannot_undo_a_newer_one() -> None:
+    process(upload(picture(900, 600), order="0B"))
+
+    report = process(upload(picture(300, 300), order="0A"))
+
+    assert report.status == "stale"
+    assert media()["width"] == 900
+
+
+def test_on_demand_it_replaces_what_is_there() -> None:
+    process(upload(picture(900, 600), order="0B"))
+    report = process(upload(picture(300, 300), order=""))
+    assert report.status == "ready"
+    assert media()["width"] == 300
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [(b"", "empty"), (b"<html><script>alert(1)</script></html>", "unsupported"), (picture()[:400], "truncated")],
+)
+def test_a_refused_upload_is_told_to_the_post_and_moved_to_quarantine(body: bytes, code: str) -> None:
+    report = process(upload(body))
+
+    assert report.status == "rejected"
+    assert code in str(report.reason)
+    assert media()["status"] == "rejected"
+    assert media()["reason"]
+    assert keys("uploads") == [f"quarantine/{KEY}"]
+    assert keys("media") == []
+
+
+def test_a_refusal_done_again_after_a_crash_ends_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = upload(b"no picture")
+    process(args)
+    report = process(args)
+    assert report.status == "rejected"
+    assert keys("uploads") == [f"quarantine/{KEY}"]
+
+
+def test_an_upload_over_the_byte_limit_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTURE_MAX_BYTES", "1000")
+    report = process(upload(picture()))
+    assert report.reason is not None
+    assert "over the limit of 1000" in report.reason
+
+
+def test_an_upload_removed_before_it_was_read_is_rejected_with_that_reason() -> None:
+    args = upload(picture())
+    boto3.client("s3").delete_object(Bucket=args.bucket, Key=args.key, **module._version(args))
+    assert "removed" in str(process(args).reason)
+
+
+def test_an_upload_to_a_post_that_is_not_there_yet_is_tried_again() -> None:
+    with pytest.raises(Retry, match="no post"):
+        process(upload(picture(), key="uploads/u-1/p-2/a.jpg"))
+
+
+@pytest.mark.parametrize("key", ["uploads/a.jpg", "uploads//p/a.jpg", "elsewhere/u/p/a.jpg"])
+def test_a_key_of_another_form_is_refused_for_good(key: str) -> None:
+    with pytest.raises(Reject, match="key: "):
+        process(ProcessMediaUpload(bucket=settings().bucket("uploads"), key=key))
+
+
+def test_only_the_upload_bucket_is_read() -> None:
+    with pytest.raises(Reject, match="not the upload bucket"):
+        process(ProcessMediaUpload(bucket="another", key=KEY))
+
+
+def test_a_clip_becomes_a_video_with_its_posters(tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+
+    report = process(upload(clip.read_bytes(), key="uploads/u-1/p-1/clip.mp4"))
+
+    assert report.status == "ready", report.reason
+    assert {"video", "preview", "poster_thumbnail", "poster_w320"} <= set(media()["renditions"])
+    assert media()["kind"] == "video"
+    assert media()["duration"] > 0
+
+
+def test_from_s3s_event_to_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_QUEUE", "media")
+    args = upload(picture())
+    thing = {"key": "uploads/u-1/p-1/holiday+photo.jpg", "sequencer": "0A", "versionId": args.version_id}
+    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": args.bucket}, "object": thing}}
+
+    handler({"Records": [record]}, Context(seconds=60))
+
+    assert media()["status"] == "ready"
+
+
+def test_the_presigned_post_holds_the_upload_to_its_place_size_and_type() -> None:
+    import base64
+
+    post = presigned_post("u-1", "p-1", "a b.jpg", max_bytes=5_000_000)
+
+    policy = json.loads(base64.b64decode(post.fields["policy"]))
+    assert post.key == "uploads/u-1/p-1/a b.jpg"
+    assert ["content-length-range", 1, 5_000_000] in policy["conditions"]
+    assert ["starts-with", "$key", "uploads/u-1/p-1/"] in policy["conditions"]
+    assert ["starts-with", "$Content-Type", "image/"] in policy["conditions"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"user_id": "../x"}, "user_id"),
+        ({"post_id": ""}, "post_id"),
+        ({"file_name": "a/b.jpg"}, "file_name"),
+        ({"file_name": "a\nb.jpg"}, "file_name"),
+        ({"content_type": "text/html"}, "content_type"),
+        ({"max_bytes": 0}, "max_bytes"),
+    ],
+)
+def test_a_presigned_post_refuses_what_it_cannot_hold(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        presigned_post(**{"user_id": "u", "post_id": "p", "file_name": "f.jpg", **arguments})
+
+
+def test_limits_are_parameters_and_a_bad_one_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nexus.errors import ConfigurationError
+
+    monkeypatch.setenv("VIDEO_MAX_SECONDS", "long")
+    with pytest.raises(ConfigurationError, match="VIDEO_MAX_SECONDS is 'long'"):
+        module.limits()
+    assert catalogue.process_media_upload.time_limit < 300
