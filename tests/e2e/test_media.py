@@ -1,0 +1,164 @@
+"""The main job, end to end: an S3 put becomes renditions, the post learns of them, and nothing that fails is lost."""
+
+import io
+import urllib.request
+import uuid
+from typing import Any
+
+import boto3
+import pytest
+from PIL import Image
+
+from nexus import catalogue
+from nexus.client import AsyncResult
+from nexus.data.dynamodb import from_item
+from nexus.settings import settings
+from nexus.store import DynamoStore, Write
+from nexus.uploads import presigned_post
+from nexus.worker import s3_envelopes
+from tests.e2e.conftest import dead_letters, eventually
+
+
+def picture(width: int = 1200, height: int = 800) -> bytes:
+    file = io.BytesIO()
+    Image.effect_mandelbrot((width, height), (-2, -1.5, 1, 1.5), 40).convert("RGB").save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def put(key: str, body: bytes) -> None:
+    boto3.client("s3").put_object(Bucket=settings().bucket("uploads"), Key=key, Body=body)
+
+
+def media_of(post_id: str) -> dict[str, Any] | None:
+    """The post's media, once it is settled."""
+    table = settings().table("posts")
+    item = boto3.client("dynamodb").get_item(TableName=table, Key={"post_id": {"S": post_id}})["Item"]
+    media: dict[str, Any] = from_item(item).get("media", {})
+    return media if media.get("status") in ("ready", "rejected") else None
+
+
+def runs_of(key: str) -> list[dict[str, Any]]:
+    """The run records of an upload, by its key in their arguments."""
+    pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=settings().table("task-runs"))
+    items = [from_item(item) for page in pages for item in page["Items"]]
+    return [item for item in items if f'"{key}"' in str(item.get("args", ""))]
+
+
+def test_an_upload_becomes_renditions_the_post_knows_them_and_the_run_is_on_record(post: str) -> None:
+    key = f"uploads/u-e2e/{post}/Grüße + mehr.jpg"
+
+    put(key, picture())
+
+    media = eventually(lambda: media_of(post))
+    assert media["status"] == "ready", media
+    for name, rendition in media["renditions"].items():
+        body = boto3.client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition["key"])["Body"].read()
+        assert Image.open(io.BytesIO(body)).size == (rendition["width"], rendition["height"]), name
+    (run,) = eventually(lambda: [run for run in runs_of(key) if run["status"] == "SUCCESS"])
+    assert run["task"] == "process_media_upload"
+    assert run["attempts"] == 1
+
+
+def test_what_is_no_picture_is_rejected_with_its_reason_and_quarantined(post: str) -> None:
+    key = f"uploads/u-e2e/{post}/page.jpg"
+
+    put(key, b"<!doctype html><title>hello</title>")
+
+    media = eventually(lambda: media_of(post))
+    assert media["status"] == "rejected"
+    assert "HTML" in media["reason"]
+    s3, bucket = boto3.client("s3"), settings().bucket("uploads")
+    moved = eventually(lambda: s3.list_objects_v2(Bucket=bucket, Prefix=f"quarantine/{key}").get("Contents"))
+    assert len(moved) == 1
+
+
+def test_a_browsers_form_uploads_and_a_larger_file_than_agreed_is_refused_by_s3(post: str) -> None:
+    body = picture(600, 400)
+    form = presigned_post("u-e2e", post, "from the browser.jpg", max_bytes=len(body))
+
+    status = submit(form.url, form.fields, body)
+
+    assert status in (200, 201, 204)
+    assert eventually(lambda: media_of(post))["status"] == "ready"
+
+
+def submit(url: str, fields: dict[str, str], body: bytes) -> int:
+    boundary = uuid.uuid4().hex
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in {**fields, "Content-Type": "image/jpeg"}.items()
+    ]
+    parts.append(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
+        "Content-Type: image/jpeg\r\n\r\n"
+    )
+    data = "".join(parts).encode() + body + f"\r\n--{boundary}--\r\n".encode()
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    request = urllib.request.Request(url, data, headers)
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return int(answer.status)
+
+
+def test_on_demand_through_the_queue(post: str) -> None:
+    key = f"uploads/u-e2e/{post}/again.jpg"
+    put(key, picture(500, 300))
+    eventually(lambda: media_of(post))
+
+    handle = catalogue.process_media_upload.delay(bucket=settings().bucket("uploads"), key=key)
+
+    assert handle.get(timeout=60) is not None
+    assert handle.result is not None
+    assert handle.result.status == "ready"
+
+
+def test_a_function_that_fails_ends_in_the_queue_and_then_in_its_dead_letters_with_its_reason(
+    outputs: dict[str, str],
+) -> None:
+    """No such post: the direct invocation fails, its destination is the queue, and the queue's retries end in the
+    dead letters."""
+    key = f"uploads/u-e2e/p-{uuid.uuid4().hex[:12]}/nowhere.jpg"
+    put(key, picture(100, 100))
+
+    run = eventually(lambda: next((run for run in runs_of(key) if int(run["attempts"]) >= 2), None))
+    # Its policy would go on for minutes; this run is to have no further retries.
+    DynamoStore().apply(Write(run["id"], set={"retry": "[1,0,0,[]]"}))
+    handle: AsyncResult[Any] = AsyncResult(run["id"])
+    eventually(lambda: handle.status == "FAILURE", within=120)
+
+    (letter,) = eventually(lambda: dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"]))
+    attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
+    assert attributes["ErrorType"] == "Retry"
+    assert "there is no post" in attributes["ErrorMessage"]
+    assert attributes["Task"] == "process_media_upload"
+    assert int(attributes["Attempts"]) >= 2
+
+
+def test_an_upload_under_a_key_of_another_form_is_a_dead_letter_at_once(outputs: dict[str, str]) -> None:
+    key = f"uploads/{uuid.uuid4().hex}.jpg"
+    put(key, picture(64, 64))
+
+    run = eventually(lambda: next((run for run in runs_of(key) if run["status"] == "FAILURE"), None))
+    (letter,) = eventually(lambda: dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"]))
+    assert letter["MessageAttributes"]["ErrorType"]["StringValue"] == "Reject"
+
+
+@pytest.mark.parametrize("action", ["scan", "delete_item"])
+def test_the_functions_role_allows_what_it_needs_and_no_more(action: str, stack: Any) -> None:
+    """IAM is enforced: with the media function's own credentials the posts can be updated, and not scanned or
+    deleted."""
+    sts = boto3.client("sts")
+    assert s3_envelopes([]) == []
+    arn = f"arn:aws:iam::{stack.account_id}:role/"
+    roles = [r["RoleName"] for r in boto3.client("iam").list_roles()["Roles"] if "MediaRole" in r["RoleName"]]
+    granted = sts.assume_role(RoleArn=arn + roles[0], RoleSessionName="test")["Credentials"]
+    dynamodb = boto3.client(
+        "dynamodb",
+        aws_access_key_id=granted["AccessKeyId"],
+        aws_secret_access_key=granted["SecretAccessKey"],
+        aws_session_token=granted["SessionToken"],
+    )
+    request: dict[str, Any] = {"TableName": stack.table("posts")}
+    if action == "delete_item":
+        request["Key"] = {"post_id": {"S": "p"}}
+    with pytest.raises(dynamodb.exceptions.ClientError, match="AccessDenied"):
+        getattr(dynamodb, action)(**request)

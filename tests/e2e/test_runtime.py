@@ -1,0 +1,159 @@
+"""The runtime on real SQS and DynamoDB semantics: batched claims, dead letters, revocation, schedules, fan-out."""
+
+import json
+import uuid
+from typing import Any
+
+import boto3
+
+from nexus import catalogue, transport
+from nexus.client import AsyncResult, chain, group, results_of, send_many
+from nexus.ids import new_id
+from nexus.settings import settings
+from nexus.store import Applied, Condition, DynamoStore, Refused, Write, equals
+from tests.e2e.conftest import dead_letters, eventually
+
+
+def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:
+    store, absent, standing = DynamoStore(), new_id(), new_id()
+    store.apply(Write(standing, set={"status": "SUCCESS", "attempts": 2}, insert=True))
+
+    updated, refused, missing, inserted, duplicate = store.apply_all(
+        [
+            Write(
+                standing,
+                set={"seen": 1.5},
+                remove=("attempts",),
+                when=(equals("status", "SUCCESS"), equals("no", None)),
+            ),
+            Write(standing + "x", set={"seen": 1}, when=(equals("status", "PENDING"),)),
+            Write(absent, set={"seen": 1}, when=(equals("status", "PENDING"),)),
+            Write(absent + "y", set={"status": "STARTED"}, insert=True),
+            Write(absent + "z", set={"status": "STARTED"}, insert=True),
+        ]
+    )
+    assert updated == Applied({"id": standing, "status": "SUCCESS", "seen": 1.5})
+    assert refused == missing == Refused(None)
+    assert isinstance(inserted, Applied)
+    assert isinstance(duplicate, Applied)
+
+    again = [
+        Write(absent + "y", set={"status": "PENDING"}, insert=True),
+        Write(standing, set={"a": 1}, when=(equals("status", "X"),)),
+    ]
+    taken, other = store.apply_all(again)
+    assert isinstance(taken, Refused)
+    assert isinstance(other, Refused)
+    assert other.item is not None
+    assert other.item["status"] == "SUCCESS"
+
+
+def test_number_sets_count_a_member_once() -> None:
+    store, key = DynamoStore(), new_id()
+    store.apply(Write(key, set={"size": 2}, insert=True))
+    lacks = (Condition("size", "exists"), Condition("done", "lacks", 7))
+
+    first = store.apply(Write(key, add={"done": 7}, when=lacks))
+    second = store.apply(Write(key, add={"done": 7}, when=lacks))
+
+    assert isinstance(first, Applied)
+    assert isinstance(second, Refused)
+    assert first.item["done"] == frozenset({7})
+
+
+def test_every_queues_function_answers_ping_through_its_queue() -> None:
+    from nexus.tasks import Queue
+
+    handles = {queue: catalogue.ping.apply_async({"text": "hi"}, queue=queue) for queue in Queue}
+    for queue, handle in handles.items():
+        pong = handle.get(timeout=90)
+        assert pong is not None
+        assert (pong.text, pong.queue) == ("hi", queue)
+
+
+def test_a_batch_is_run_and_each_message_settled() -> None:
+    handles = send_many([catalogue.ping.s(text=str(n)) for n in range(30)])
+
+    eventually(lambda: all(record.status == "SUCCESS" for record in results_of(handles)))
+    assert {handle.record().attempts for handle in handles} == {1}
+
+
+def test_a_message_that_is_no_envelope_is_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
+    mark = uuid.uuid4().hex
+    sqs = boto3.client("sqs")
+    sqs.send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=f"not json {mark}", MessageGroupId="g")
+
+    def letter() -> Any:
+        answer = sqs.receive_message(
+            QueueUrl=outputs["DefaultDeadLetterQueueUrl"],
+            MaxNumberOfMessages=10,
+            MessageAttributeNames=["All"],
+            VisibilityTimeout=1,
+            WaitTimeSeconds=1,
+        )
+        return next((m for m in answer.get("Messages", []) if mark in m["Body"]), None)
+
+    found = eventually(letter)
+    assert found["MessageAttributes"]["ErrorType"]["StringValue"] == "InvalidMessage"
+    sqs.delete_message(QueueUrl=outputs["DefaultDeadLetterQueueUrl"], ReceiptHandle=found["ReceiptHandle"])
+
+
+def test_bad_arguments_are_a_dead_letter_that_names_the_field(outputs: dict[str, str]) -> None:
+    run_id = new_id()
+    body = json.dumps({"v": 1, "id": run_id, "task": "ping", "args": {"text": 7}, "sent_at": "2026-01-01T00:00:00Z"})
+    boto3.client("sqs").send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=body, MessageGroupId="g")
+
+    handle: AsyncResult[Any] = AsyncResult(run_id)
+    eventually(lambda: handle.status == "FAILURE")
+    (letter,) = eventually(lambda: dead_letters(outputs["DefaultDeadLetterQueueUrl"], run_id))
+    assert "text: " in letter["MessageAttributes"]["ErrorMessage"]["StringValue"]
+
+
+def test_a_delayed_task_can_be_revoked_and_never_runs() -> None:
+    handle = catalogue.ping.apply_async({"text": "late"}, countdown=3)
+    assert handle.revoke() == "REVOKED"
+    other = catalogue.ping.apply_async({"text": "later"}, countdown=4)
+    other.get(timeout=60)
+    assert handle.status == "REVOKED"
+
+
+def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: dict[str, str]) -> None:
+    event_id = str(uuid.uuid4())
+    body = json.dumps({"v": 1, "id": event_id, "task": "ping", "args": {}, "sent_at": "2026-01-01T00:00:00Z"})
+    for _ in range(2):
+        boto3.client("sqs").send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=body, MessageGroupId="ping")
+
+    handle: AsyncResult[Any] = AsyncResult(event_id)
+    assert handle.get(timeout=60) is not None
+    assert handle.attempts == 1
+
+
+def test_a_group_and_a_chain_over_real_queues() -> None:
+    together = group([catalogue.ping.s(text=str(n)) for n in range(12)])
+    last = chain(catalogue.ping.s(text="first"), catalogue.ping.s(text="second"))
+
+    assert [pong["text"] for pong in together.get(timeout=90)] == [str(n) for n in range(12)]
+    pong = last.get(timeout=90)
+    assert pong is not None
+    assert pong.text == "second"
+
+
+def test_a_direct_invocation_answers_with_the_settled_run(outputs: dict[str, str]) -> None:
+    payload = json.dumps({"task": "ping", "args": {"text": "straight"}})
+    answer = boto3.client("lambda").invoke(FunctionName=outputs["UsersFunctionName"], Payload=payload)
+    run = json.load(answer["Payload"])
+    assert run["status"] == "SUCCESS"
+    assert run["result"]["text"] == "straight"
+
+
+def test_an_eta_beyond_fifteen_minutes_is_a_one_off_schedule() -> None:
+    handle = catalogue.ping.apply_async({"text": "tomorrow"}, countdown=86_400)
+
+    schedule = boto3.client("scheduler").get_schedule(Name=handle.id, GroupName=settings().stack)
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    assert json.loads(schedule["Target"]["Input"])["id"] == handle.id
+    assert handle.revoke() == "REVOKED"
+
+
+def test_queue_urls_are_found_by_name() -> None:
+    assert transport.queue_url(settings().queue_name("media")).endswith("/nexus-local-media")
