@@ -10,11 +10,11 @@ same names, and tests/unit/test_template.py holds the two together. All schedule
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
-from nexus.tasks import Arguments, NoArguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
+from nexus.tasks import Arguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
 
 # --- media -----------------------------------------------------------------------------------------------------
 
@@ -212,9 +212,14 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
-    """How many hashtags trend."""
+    """`top` tags trend. `at` is the moment that counts as now (seconds since 1970), now when left out.
+
+    `hours` is filled in by the job for its own segments, when many hours have not been counted yet.
+    """
 
     top: int = Field(default=10, ge=1, le=100)
+    at: int | None = Field(default=None, ge=0)
+    hours: tuple[int, ...] = ()
 
 
 class TrendingReport(SweepReport):
@@ -236,9 +241,18 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` is a UTC day, 2026-11-22; yesterday when left out."""
+    """`day` is a UTC day, 2026-11-22; yesterday when left out.
+
+    The job fills in the rest for its own segments: `work` names the partial sums, `parts` is how many there are,
+    `counted_at` (seconds) when counting began, `users` the segment of the users or `bucket` the day's bucket to count.
+    """
 
     day: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    work: str | None = None
+    parts: int = Field(default=0, ge=0)
+    counted_at: int = 0
+    users: ScanPart | None = None
+    bucket: str | None = None
 
 
 class AnalyticsReport(SweepReport):
@@ -277,10 +291,20 @@ update_post_engagement_scores = Task(
     unique=Unique(),
 )
 
+
+class CleanupExpiredTokens(Arguments):
+    """`sweep` reads every token and session for expired ones; without it TTL is trusted, unless a sample shows that it
+    is behind. `part` and `now` (seconds) are filled in by the job for its own segments."""
+
+    sweep: bool = False
+    now: int = 0
+    part: ScanPart | None = None
+
+
 cleanup_expired_tokens = Task(
     name="cleanup_expired_tokens",
     queue=Queue.MAINTENANCE,
-    arguments=NoArguments,
+    arguments=CleanupExpiredTokens,
     result=SweepReport,
     summary="Deletes expired refresh tokens, and the sessions and tokens of users inactive for 30 days.",
     time_limit=840,
@@ -290,17 +314,39 @@ cleanup_expired_tokens = Task(
 
 
 class CleanupOldPosts(Arguments):
-    """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back)."""
+    """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back).
 
-    mode: str = Field(default="review", pattern="^(review|archive|restore)$")
-    post_ids: tuple[str, ...] = ()
+    `since` is the first UTC day to look at; where the last archiving stopped when left out. The job fills in the rest
+    for its own segments: `today`, and the `days` or the `shard` of the review index to go through.
+    """
+
+    mode: Literal["review", "archive", "restore"] = "review"
+    post_ids: tuple[str, ...] = Field(default=(), max_length=1000)
+    since: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    today: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    days: tuple[str, ...] = ()
+    shard: int | None = Field(default=None, ge=0)
+    finish: bool = False
+
+
+class OldPostsReport(SweepReport):
+    """The sweep: `eligible` posts were old and quiet, `archived` and `restored` say what became of them.
+
+    `examples` are up to twenty eligible posts; `objects` up to twenty archive objects that were written.
+    """
+
+    eligible: int = 0
+    archived: int = 0
+    restored: int = 0
+    examples: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
 
 
 cleanup_old_posts = Task(
     name="cleanup_old_posts",
     queue=Queue.MAINTENANCE,
     arguments=CleanupOldPosts,
-    result=SweepReport,
+    result=OldPostsReport,
     summary="Reviews posts older than a year that nobody engaged with; archives them and never loses one.",
     time_limit=840,
     schedule=Schedule("cron(0 1 ? * SUN *)", "Sunday 01:00"),

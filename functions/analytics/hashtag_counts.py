@@ -1,0 +1,133 @@
+"""How often each hashtag was used in an hour or a day: counted from posts once, and kept in S3.
+
+hashtags/hour/<2026-11-22T07>.json   {tag: votes}                    one vote a user, tag and hour
+hashtags/day/<2026-11-22>.json       {tag: [votes, moment]}          moment: the sum of votes x the hour's number
+
+An hour is kept when it is over and GRACE has passed, so that the index by day has caught up with what was written at
+its end; until then it is counted anew by every run. Hours are numbered from 1970. Kept counts expire after 14 days.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from nexus.data import hashtags, objects, posts
+from nexus.data.days import HOUR_SECONDS, buckets_of
+from nexus.data.dynamodb import BadRow, Item, Meter, key_of, read_texts
+
+WINDOW = 168
+"""Hours that count: seven days, the present one included."""
+
+GRACE = 900
+TOGETHER = 6
+"""Hours that are read at once: two million posts at a hundred million users."""
+
+HOURS, DAYS = "hashtags/hour/", "hashtags/day/"
+
+
+def name_of(hour: int) -> str:
+    """An hour's name, as 2026-11-22T07."""
+    return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H")
+
+
+def hours_of(day: str) -> range:
+    """The 24 hours of a UTC day."""
+    first = int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) // HOUR_SECONDS
+    return range(first, first + 24)
+
+
+def is_final(hour: int, now: float) -> bool:
+    """Whether an hour's count will change no more."""
+    return now >= (hour + 1) * HOUR_SECONDS + GRACE
+
+
+def stretches(hours: Iterable[int]) -> list[tuple[int, ...]]:
+    """The hours, in order, in stretches that one query a bucket can read: in a row, of one day, at most TOGETHER."""
+    found: list[tuple[int, ...]] = []
+    for hour in sorted(hours):
+        last = found[-1] if found else ()
+        if last and hour == last[-1] + 1 and len(last) < TOGETHER and name_of(hour)[:10] == name_of(last[-1])[:10]:
+            found[-1] = (*last, hour)
+        else:
+            found.append((hour,))
+    return found
+
+
+def count(hours: Sequence[int], bad: Callable[[BadRow], None], meter: Meter) -> tuple[dict[int, Counter[str]], int]:
+    """The votes of each hour of a stretch, and how many posts were read.
+
+    Public posts alone vote; an unusable tag or row is told to `bad`.
+    """
+    voted: set[tuple[int, str, str]] = set()
+    read = 0
+    since, until = hours[0] * HOUR_SECONDS, (hours[-1] + 1) * HOUR_SECONDS
+    for bucket in buckets_of(name_of(hours[0])[:10]):
+        for page in posts.made_on(bucket, since, until, meter=meter):
+            read += len(page.items)
+            for item in page.items:
+                hour = int(item["created_at"]["N"]) // HOUR_SECONDS
+                voted.update((hour, author, tag) for author, tag in _votes(item, bad))
+    votes: dict[int, Counter[str]] = {hour: Counter() for hour in hours}
+    for hour, _, tag in voted:
+        votes[hour][tag] += 1
+    return votes, read
+
+
+def _votes(item: Item, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]]:
+    key = key_of(item, "post_id")
+    try:
+        if item.get("visibility", {}).get("S") != "public":
+            return
+        tags = read_texts(item, "hashtags", key)
+    except BadRow as row:
+        bad(row)
+        return
+    author = item["author_id"]["S"] if "author_id" in item else key
+    for text in tags:
+        try:
+            yield author, hashtags.normalise(text)
+        except ValueError as fault:
+            bad(BadRow(key, str(fault)))
+
+
+def keep_hour(hour: int, votes: Mapping[str, int]) -> None:
+    """Keeps an hour's votes; the same hour replaces itself."""
+    _write(f"{HOURS}{name_of(hour)}.json", votes)
+
+
+def kept() -> tuple[set[str], set[str]]:
+    """The names of the hours and of the days that are kept."""
+    hours, days = (
+        {key.removeprefix(prefix).removesuffix(".json") for key in objects.keys("archive", prefix)}
+        for prefix in (HOURS, DAYS)
+    )
+    return hours, days
+
+
+def read_hour(hour: int) -> dict[str, int]:
+    """A kept hour's votes."""
+    votes: dict[str, int] = json.loads(objects.get("archive", f"{HOURS}{name_of(hour)}.json"))
+    return votes
+
+
+def read_day(day: str) -> dict[str, tuple[int, int]]:
+    """A kept day's votes and moments."""
+    sums = json.loads(objects.get("archive", f"{DAYS}{day}.json"))
+    return {tag: (votes, moment) for tag, (votes, moment) in sums.items()}
+
+
+def keep_day(day: str) -> dict[str, tuple[int, int]]:
+    """Adds up a day's kept hours, and keeps the sum."""
+    total: dict[str, tuple[int, int]] = {}
+    for hour in hours_of(day):
+        for tag, votes in read_hour(hour).items():
+            before = total.get(tag, (0, 0))
+            total[tag] = (before[0] + votes, before[1] + votes * hour)
+    _write(f"{DAYS}{day}.json", total)
+    return total
+
+
+def _write(key: str, value: object) -> None:
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    objects.put("archive", key, text.encode(), "application/json")

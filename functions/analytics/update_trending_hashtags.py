@@ -1,0 +1,124 @@
+"""update_trending_hashtags: which hashtags trend, from their use in the last seven days.
+
+A vote is one user's use of a tag in one hour, however many posts he makes of it, so no single account makes a trend.
+Tags are compared normalised (NFKC, case-folded); public posts alone vote.
+
+uses  = votes in the 168 hours up to and with the present one
+score = the sum over those hours of votes x (168 - age), age in whole hours from 0
+
+So a fresh vote weighs 168, one of yesterday 144, and one leaves the window with weight 0: a burst rises at once and
+fades, and nothing jumps at the window's edge. Whole numbers throughout. The `top` tags by score trend, ties by name.
+
+An hour is read from its posts once it is over, and kept (hashtag_counts); a full day of them is kept as one. A run
+reads the posts of the last hour or two, six days' sums and up to 47 hours' sums, and writes the tags that trend, and
+those that did and do no more.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import hashtag_counts
+from hashtag_counts import WINDOW
+from nexus import catalogue
+from nexus.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
+from nexus.data import hashtags
+from nexus.data.days import HOUR_SECONDS
+from nexus.data.hashtags import Trend
+from nexus.sweep import Tally
+from nexus.worker import Continuation, Run, handler_for, implements
+
+STRETCHES_ALONE = 2
+"""Stretches of uncounted hours that one invocation makes up for by itself; more are shared out."""
+
+
+def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
+    """Segments that count hours, then the run that ranks."""
+    return TrendingReport(**SweepReport().add(*parts).model_dump(), trending=parts[-1].trending)
+
+
+@implements(catalogue.update_trending_hashtags, reduce=merge)
+def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
+    """Counts the hours that nobody has counted, then ranks."""
+    tally = Tally.resumed(run)
+    at = int(time.time() if args.at is None else args.at)
+    present = at // HOUR_SECONDS
+    if run.segment is not None:
+        return count_hours(args.hours, run, tally)
+    hours, days = hashtag_counts.kept()
+    window = range(present - WINDOW + 1, present + 1)
+    final = [hour for hour in window if hashtag_counts.is_final(hour, at)]
+    missing = [hour for hour in final if hashtag_counts.name_of(hour) not in hours]
+    shares = hashtag_counts.stretches(missing)
+    if len(shares) > STRETCHES_ALONE:
+        fixed = args.model_copy(update={"at": at})
+        return run.fan_out([fixed.model_copy(update={"hours": share}) for share in shares], then=fixed)
+    answer = count_hours(missing, run, tally)
+    if not isinstance(answer, TrendingReport):
+        return answer
+    trends = rank(_counted(window, final, days, tally), present, args.top)
+    write(trends, at, tally)
+    return TrendingReport(**tally.numbers(), trending=tuple(trend.tag for trend in trends))
+
+
+def count_hours(hours: Sequence[int], run: Run, tally: Tally) -> TrendingReport | Continuation:
+    """Counts hours that are over and keeps them; what is kept stays, so a hand-on goes on with the rest."""
+    done = set((run.cursor or {}).get("done", ()))
+    left = hashtag_counts.stretches(set(hours) - done)
+    for stretch in left:
+        votes = _count(stretch, tally)
+        for hour in stretch:
+            hashtag_counts.keep_hour(hour, votes[hour])
+        done |= set(stretch)
+        if run.short_of_time and stretch != left[-1]:
+            return run.hand_on(tally.cursor(done=sorted(done)))
+    return TrendingReport(**tally.numbers())
+
+
+def _count(stretch: Sequence[int], tally: Tally) -> dict[int, Counter[str]]:
+    votes, read = hashtag_counts.count(stretch, tally.bad, tally.meter)
+    tally.rows_read += read
+    return votes
+
+
+def _counted(window: range, final: Sequence[int], days: set[str], tally: Tally) -> Iterator[tuple[int, str, int, int]]:
+    """(hour or first hour, tag, votes, moment) of every hour of the window; whole days in one where they are kept."""
+    over = set(final)
+    for day in dict.fromkeys(hashtag_counts.name_of(hour)[:10] for hour in window):
+        hours = hashtag_counts.hours_of(day)
+        if hours[0] in window and over.issuperset(hours):
+            sums = hashtag_counts.read_day(day) if day in days else hashtag_counts.keep_day(day)
+            for tag, (votes, moment) in sums.items():
+                yield hours[0], tag, votes, moment
+            continue
+        for hour in hours:
+            if hour not in window:
+                continue
+            hourly = hashtag_counts.read_hour(hour) if hour in over else _count([hour], tally)[hour]
+            for tag, votes in hourly.items():
+                yield hour, tag, votes, votes * hour
+
+
+def rank(counted: Iterator[tuple[int, str, int, int]], present: int, top: int) -> list[Trend]:
+    """The `top` tags by score. The sum of votes x (168 - (present - hour)) is (168 - present) x votes + moment."""
+    uses: Counter[str] = Counter()
+    scores: Counter[str] = Counter()
+    for _, tag, votes, moment in counted:
+        uses[tag] += votes
+        scores[tag] += (WINDOW - present) * votes + moment
+    best = sorted(scores, key=lambda tag: (-scores[tag], tag))[:top]
+    return [Trend(tag, uses[tag], scores[tag]) for tag in best]
+
+
+def write(trends: Sequence[Trend], at: int, tally: Tally) -> None:
+    """Sets those that trend and clears those that do no more; a count that is later than ours stays."""
+    before = {trend.tag: trend for trend in hashtags.trending(meter=tally.meter)}
+    now = {trend.tag for trend in trends}
+    outcomes = [
+        hashtags.set_trending(trend, at, meter=tally.meter) for trend in trends if before.get(trend.tag) != trend
+    ]
+    outcomes += [hashtags.clear_trending(tag, at, meter=tally.meter) for tag in sorted(before.keys() - now)]
+    tally.written(outcomes)
+
+
+handler = handler_for(update_trending_hashtags)

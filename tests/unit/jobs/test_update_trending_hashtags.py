@@ -1,0 +1,166 @@
+"""update_trending_hashtags against a count over all posts of seven days, hour after hour."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import hashtag_counts
+import update_trending_hashtags as job
+from nexus.data import hashtags, posts
+from nexus.data.dynamodb import Change, from_item
+from nexus.data.posts import Post
+from nexus.testing import run_task
+from ops.seed import BURST_TAG, generate, write
+from tests.support.sandboxes import Queue, small_pages, throttled
+from tests.unit.jobs.conftest import jobs
+
+NOW = 1_800_000_000 + 1_000  # 16 minutes past an hour
+HOUR = 3600
+seeds = st.integers(0, 10_000)
+
+
+def expected(made: Iterable[Post], now: int, top: int = 10) -> list[tuple[str, int, int]]:
+    """(tag, uses, score), the best first, from every post at once."""
+    present = now // HOUR
+    votes = {
+        (post.author_id, hashtags.normalise(tag), post.created_at // HOUR)
+        for post in made
+        if post.visibility == "public" and present - 168 < post.created_at // HOUR <= present
+        for tag in post.hashtags
+    }
+    uses = Counter(tag for _, tag, _ in votes)
+    scores: Counter[str] = Counter()
+    for _, tag, hour in votes:
+        scores[tag] += 168 - (present - hour)
+    return [(tag, uses[tag], scores[tag]) for tag in sorted(scores, key=lambda tag: (-scores[tag], tag))[:top]]
+
+
+def stored() -> list[tuple[str, int, int]]:
+    return [(trend.tag, trend.uses, trend.score) for trend in hashtags.trending()]
+
+
+@settings(jobs, max_examples=8)
+@given(seeds, st.integers(2, 25))
+def test_the_trending_tags_are_those_of_a_count_over_everything(
+    empty: Callable[[], None], seed: int, people: int
+) -> None:
+    empty()
+    network = generate(people, seed, NOW)
+    write(network, NOW)
+    report = run_task(job.update_trending_hashtags, {"at": NOW})
+    assert stored() == expected(network.posts, NOW)
+    assert list(report.trending) == [tag for tag, _, _ in stored()]
+
+
+def test_hour_after_hour_it_agrees_and_reads_the_last_hours_alone(empty: Callable[[], None]) -> None:
+    network = generate(60, 1, NOW)
+    for hours in (30, 29, 28, 27, 3, 2, 1, 0):
+        now = NOW - hours * HOUR
+        known = [post for post in network.posts if post.created_at <= now]
+        posts.put_many(known, now=now)
+        report = run_task(job.update_trending_hashtags, {"at": now})
+        assert stored() == expected(known, now)
+        if hours not in (30, 3):
+            recent = [post for post in known if post.created_at >= (now // HOUR - 2) * HOUR]
+            assert report.rows_read <= len(recent), "older hours come from their sums"
+    assert BURST_TAG in [tag for tag, _, _ in stored()]
+
+
+@settings(jobs, max_examples=4)
+@given(seeds)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
+    empty()
+    network = generate(12, seed, NOW)
+    write(network, NOW)
+    with small_pages(3):
+        Queue.unreliable(seed, one_in=25).run(job.update_trending_hashtags, {"at": NOW})
+    assert stored() == expected(network.posts, NOW)
+
+
+def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+    network = generate(20, 3, NOW)
+    write(network, NOW)
+    with throttled(one_in=4, seed=3) as refused:
+        run_task(job.update_trending_hashtags, {"at": NOW})
+    assert refused["requests"] > 5
+    assert stored() == expected(network.posts, NOW)
+
+
+def test_one_account_makes_no_trend(empty: Callable[[], None]) -> None:
+    spam = [Post(f"s{n}", "spammer", NOW - 60, hashtags=("buy",)) for n in range(50)]
+    real = [Post(f"r{n}", f"reader{n}", NOW - 60, hashtags=("book",)) for n in range(2)]
+    posts.put_many([*spam, *real], now=NOW)
+    run_task(job.update_trending_hashtags, {"at": NOW, "top": 1})
+    assert stored() == [("book", 2, 2 * 168)]
+
+
+def test_ways_to_write_a_tag_are_one_tag_and_private_posts_have_no_vote(empty: Callable[[], None]) -> None:
+    ways = ["#Café", "cafe\u0301", "CAFÉ", "ｃａｆé"]
+    made = [Post(f"p{n}", f"u{n}", NOW - 60, hashtags=(way,)) for n, way in enumerate(ways)]
+    secret = Post("x", "y", NOW - 60, visibility="private", hashtags=("café",))
+    posts.put_many([*made, secret], now=NOW)
+    run_task(job.update_trending_hashtags, {"at": NOW})
+    assert stored() == [("café", 4, 4 * 168)]
+
+
+def test_a_tag_that_falls_out_is_cleared(empty: Callable[[], None]) -> None:
+    posts.put_many([Post("p", "a", NOW - 100 * HOUR, hashtags=("old",))], now=NOW)
+    run_task(job.update_trending_hashtags, {"at": NOW})
+    assert hashtags.is_trending(["old"]) == {"old": True}
+    report = run_task(job.update_trending_hashtags, {"at": NOW + 100 * HOUR})
+    assert hashtags.is_trending(["old"]) == {"old": False}
+    assert (stored(), report.trending) == ([], ())
+    item = hashtags.TABLE.get({"tag": "old"})
+    assert item is not None
+    assert from_item(item)["trending_score"] == 0
+
+
+def test_a_run_that_was_overtaken_by_a_later_one_changes_nothing(empty: Callable[[], None]) -> None:
+    posts.put_many([Post("p", "a", NOW - HOUR, hashtags=("tea",))], now=NOW)
+    run_task(job.update_trending_hashtags, {"at": NOW})
+    late = run_task(job.update_trending_hashtags, {"at": NOW - HOUR})
+    assert late.skipped == 1
+    assert stored() == [("tea", 1, 167)]
+
+
+def test_a_post_written_late_in_its_hour_counts_though_a_run_came_before_it(empty: Callable[[], None]) -> None:
+    """Given a run five minutes past the hour, when a post of that hour's end appears after it, the next run has it."""
+    hour = NOW // HOUR * HOUR
+    run_task(job.update_trending_hashtags, {"at": hour + 300})
+    posts.put_many([Post("late", "a", hour - 1, hashtags=("late",))], now=NOW)
+    run_task(job.update_trending_hashtags, {"at": hour + HOUR + 300})
+    assert stored() == [("late", 1, 166)]
+
+
+def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
+    posts.put_many(
+        [
+            Post("long", "a", NOW - 60, hashtags=("x" * 10_000, "fine")),
+            Post("odd", "b", NOW - 60, hashtags=("fine", "two words", "")),
+            Post("wrong", "c", NOW - 60),
+        ],
+        now=NOW,
+    )
+    posts.TABLE.update(Change({"post_id": "wrong"}, set={"hashtags": 7}))
+    report = run_task(job.update_trending_hashtags, {"at": NOW})
+    assert stored() == [("fine", 2, 2 * 168)]
+    assert report.failed == 4
+
+
+@given(st.text(max_size=30))
+def test_normalising_twice_is_normalising_once(text: str) -> None:
+    try:
+        tag = hashtags.normalise(text)
+    except ValueError:
+        return
+    assert hashtags.normalise(tag) == tag
+    assert hashtags.normalise(f"#{tag.upper()}") in {tag, hashtags.normalise(tag.upper())}
+
+
+@pytest.mark.parametrize("hour", [0, 438_291, 500_000])
+def test_an_hour_belongs_to_its_day(hour: int) -> None:
+    day = hashtag_counts.name_of(hour)[:10]
+    assert hour in hashtag_counts.hours_of(day)
