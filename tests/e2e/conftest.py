@@ -62,7 +62,8 @@ def dead_letters(url: str, run_id: str) -> list[Any]:
     )
     found = []
     for message in answer.get("Messages", []):
-        if message.get("MessageAttributes", {}).get("RunId", {}).get("StringValue") == run_id:
+        run = message["MessageAttributes"].get("RunId") if "MessageAttributes" in message else None
+        if run is not None and run.get("StringValue") == run_id:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             found.append(message)
     return found
