@@ -41,6 +41,10 @@ SECONDS_TO_START: Final = 60
 SECONDS_TO_STOP: Final = 10
 
 
+_started: dict[int, subprocess.Popen[bytes]] = {}
+"""The clouds that this very process has started: its children, to be waited for when they end."""
+
+
 class CloudError(Exception):
     """The local cloud cannot be started, and why."""
 
@@ -113,6 +117,7 @@ def start(port: int | None = None) -> Cloud:
             start_new_session=True,
             pass_fds=(lock.fileno(),),
         )
+        _started[process.pid] = process
         cloud = Cloud(process.pid, chosen)
         json.dump(asdict(cloud), lock)
     deadline = time.monotonic() + SECONDS_TO_START
@@ -136,11 +141,11 @@ def stop() -> bool:
             os.killpg(cloud.pid, number)
         deadline = time.monotonic() + SECONDS_TO_STOP
         while running() is not None and time.monotonic() < deadline:
-            with suppress(ChildProcessError):
-                os.waitpid(cloud.pid, os.WNOHANG)
             time.sleep(0.05)
         if running() is None:
             break
+    if child := _started.pop(cloud.pid, None):
+        child.wait()
     shutil.rmtree(FOLDER / "tmp", ignore_errors=True)
     return True
 

@@ -1,0 +1,75 @@
+"""What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from its .pyc files alone."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ops import build
+
+MEGABYTE = 1_000_000
+LAMBDA_LIMIT = 250 * MEGABYTE
+UNCHECKED_HASH = 0b01
+
+QUEUES = ("Media", "Emails", "Users", "Analytics", "Maintenance", "Default")
+LAYER = build.BUILT / "NexusLayer"
+PACKAGES = [LAYER, *(build.BUILT / f"{queue}Function" for queue in QUEUES)]
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_every_module_is_compiled_and_never_checked_against_its_source(package: Path) -> None:
+    sources = [path for path in package.rglob("*.py") if "__pycache__" not in path.parts]
+    assert sources
+    for source in sources:
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+        assert compiled.exists(), f"{source} has no .pyc"
+        header = compiled.read_bytes()[:8]
+        assert header[:4] == importlib.util.MAGIC_NUMBER
+        assert int.from_bytes(header[4:8], "little") == UNCHECKED_HASH, f"{compiled} would be checked, and found stale"
+
+
+def test_the_layer_carries_the_data_of_the_services_in_use_and_no_others() -> None:
+    data = LAYER / "python" / "botocore" / "data"
+    assert {folder.name for folder in data.iterdir() if folder.is_dir()} == build.services()
+    assert build.size(data) < 3 * MEGABYTE
+
+
+def test_packages_are_as_small_as_they_were() -> None:
+    sizes = {package.name: build.size(package) / MEGABYTE for package in PACKAGES}
+    assert sizes["NexusLayer"] < 30
+    assert sizes["MediaFunction"] < 175
+    assert sizes["EmailsFunction"] < 4
+    assert all(sizes[f"{queue}Function"] < 1 for queue in ("Users", "Analytics", "Maintenance", "Default"))
+    assert build.size(LAYER) + build.size(build.BUILT / "MediaFunction") < LAMBDA_LIMIT
+
+
+def test_nothing_that_only_a_developer_needs_is_deployed() -> None:
+    for package in PACKAGES:
+        assert not list(package.rglob("*.dist-info"))
+        assert not list(package.rglob("requirements.txt"))
+
+
+def test_a_function_starts_on_the_layer_alone_and_makes_every_client() -> None:
+    """Given a bare interpreter with nothing but the layer, as in Lambda, the worker loads, and from .pyc files."""
+    script = """
+import json, os, sys
+sys.dont_write_bytecode = True
+sys.path.insert(0, sys.argv[1])
+os.environ |= {"AWS_REGION": "eu-west-1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+from importlib.machinery import SourceFileLoader
+compiled = []
+SourceFileLoader.source_to_code = lambda self, data, path, **_: compiled.append(path) or compile(data, path, "exec")
+import nexus.worker
+from nexus.aws import client
+for service in sys.argv[2].split(): client(service)
+outside = [name for name, module in list(sys.modules.items())
+           if "site-packages" in (getattr(module, "__file__", None) or "")]
+print(json.dumps({"compiled": compiled, "outside": outside}))
+"""
+    services = " ".join(sorted(build.services()))
+    command = [sys.executable, "-I", "-S", "-c", script, str(LAYER / "python"), services]
+    answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
+    assert answer == {"compiled": [], "outside": []}
