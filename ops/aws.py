@@ -1,0 +1,73 @@
+"""The operator's AWS clients: those of the services that functions never call. The others are `nexus.aws.client`'s."""
+
+import threading
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+if TYPE_CHECKING:
+    from botocore.session import Session
+    from mypy_boto3_cloudformation.client import CloudFormationClient
+    from mypy_boto3_events.client import EventBridgeClient
+    from mypy_boto3_iam.client import IAMClient
+    from mypy_boto3_lambda.client import LambdaClient
+    from mypy_boto3_logs.client import CloudWatchLogsClient
+
+_lock = threading.Lock()
+
+
+@overload
+def client(service: Literal["cloudformation"]) -> "CloudFormationClient": ...
+@overload
+def client(service: Literal["events"]) -> "EventBridgeClient": ...
+@overload
+def client(service: Literal["iam"]) -> "IAMClient": ...
+@overload
+def client(service: Literal["lambda"]) -> "LambdaClient": ...
+@overload
+def client(service: Literal["logs"]) -> "CloudWatchLogsClient": ...
+def client(service: str) -> Any:
+    """The one client of a service, made when first asked for, by any thread."""
+    with _lock:
+        return _client(service)
+
+
+@lru_cache(maxsize=1)
+def _session() -> "Session":
+    from botocore.session import get_session
+
+    return get_session()
+
+
+@cache
+def _client(service: str) -> Any:
+    import os
+
+    from botocore.config import Config
+
+    return _session().create_client(
+        service,
+        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        config=Config(
+            max_pool_connections=32,
+            # Somebody waits at a terminal: a wrong endpoint is to be told within seconds.
+            retries={"mode": "standard", "max_attempts": 3},
+            connect_timeout=3,
+            read_timeout=60,
+        ),
+    )
+
+
+def reset() -> None:
+    """Forgets every client: for tests that change the endpoint."""
+    _client.cache_clear()
+    _session.cache_clear()
+
+
+def in_parallel[T, R](function: "Any", values: "list[T]", threads: int = 16) -> "list[R]":
+    """`function` of each value, in order, at once in threads: requests wait for the network and not for each other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    if len(values) < 2:
+        return [function(value) for value in values]
+    with ThreadPoolExecutor(min(threads, len(values))) as pool:
+        return list(pool.map(function, values))

@@ -1,0 +1,41 @@
+"""The `nexus` command: one entry, exit codes as ops.problems.ExitCode says, never a traceback for what a person did."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line and gives its exit code.
+
+    Heavy modules are imported by the command that needs them, so that --help and completion come at once.
+    """
+    from ops.cli import common, output
+    from ops.cli.commands import app
+    from ops.problems import ExitCode, explained
+
+    common.forget()
+    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = app(list(arguments) if arguments is not None else None, prog_name="nexus", standalone_mode=False)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone (`nexus events | head`): that is how a stream is ended.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.DONE
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "show"):
+            error.show()
+            return int(error.exit_code)
+        if type(error).__name__ == "Abort":
+            return ExitCode.INTERRUPTED
+        if isinstance(error, SystemExit):
+            return int(error.code or 0)
+        problem = explained(error)
+        if problem is None or os.environ.get("NEXUS_DEBUG"):
+            raise
+        output.report(problem, as_json=as_json)
+        return int(problem.code)
+    return int(code or ExitCode.DONE)

@@ -1,0 +1,33 @@
+"""The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
+
+from ops.cli import common
+from ops.cli.commands import dlq, inspecting, local, queues, schedules, stack, tasks, watching
+
+
+class _Groups(common.Group):
+    headings = (
+        ("The stack", ("status", "validate", "test", "up", "down", "env")),
+        ("Tasks", ("send", "result", "revoke", "logs", "inspect")),
+        ("Watching", ("monitor", "events")),
+        ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
+        ("Schedules", ("schedule",)),
+        ("Data", ("seed", "mail", "report")),
+    )
+
+
+app = common.app(
+    "Operates nexus-tasks: the local cloud, or a stack in AWS.\n\n"
+    "Every command takes --json, --stack, --profile and --region, before or behind its name. Without a stack it means "
+    "NEXUS_STACK, else the local cloud of this checkout.\n\n"
+    "Exit codes: 0 done, 1 something is wrong there, 2 usage, 3 cannot reach the stack, 4 not allowed, "
+    "5 not confirmed, 6 still running.",
+    _Groups,
+    completion=True,
+)
+app.callback()(common.with_common_options(lambda: None))
+
+for module in (stack, local, tasks, watching, queues):
+    module.add_to(app)
+app.add_typer(inspecting.app, name="inspect")
+app.add_typer(dlq.app, name="dlq")
+app.add_typer(schedules.app, name="schedule")

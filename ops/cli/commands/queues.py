@@ -1,0 +1,118 @@
+"""Commands about one queue: pause, resume, restart, concurrency, purge."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, Problem, usage
+
+if TYPE_CHECKING:
+    from ops.control import Switched
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "pause")(pause)
+    command(app, "resume")(resume)
+    command(app, "restart")(restart)
+    command(app, "concurrency")(concurrency)
+    command(app, "purge")(purge)
+
+
+def pause(queue: common.Queue, yes: common.Yes = False) -> int:
+    """Stop a queue's function from taking messages. They wait; what runs now ends."""
+    from ops import control
+
+    common.the_queue(queue)
+    deployment = common.connect()
+    common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
+    return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` lets it go on.")
+
+
+def resume(queue: common.Queue, yes: common.Yes = False) -> int:
+    """Let a paused queue go on."""
+    from ops import control
+
+    common.the_queue(queue)
+    deployment = common.connect()
+    common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
+    return _switched(control.resume(queue), f"{queue} goes on.")
+
+
+def _switched(switched: "Switched", told: str) -> int:
+    if options.json:
+        output.emit(switched)
+    else:
+        output.line(told if switched.before != switched.state else f"{switched.queue} was {switched.state} already.")
+    return ExitCode.DONE
+
+
+def restart(queue: common.Queue, yes: common.Yes = False) -> int:
+    """Give a queue's function fresh sandboxes: the next message starts cold."""
+    from ops import control
+
+    common.the_queue(queue)
+    deployment = common.connect()
+    common.confirm(deployment, f"Restart {queue} of {deployment.stack}?", yes=yes, lasting=False)
+    note = control.restart(queue)
+    if options.json:
+        output.emit({"queue": queue, "note": note})
+    else:
+        output.line(f"{queue} runs in fresh sandboxes from now on ({note}).")
+    return ExitCode.DONE
+
+
+def concurrency(
+    queue: common.Queue,
+    maximum: Annotated[int | None, typer.Argument(help="2 to 1000; shows the present one when left out.")] = None,
+    yes: common.Yes = False,
+) -> int:
+    """Show or set how many sandboxes work on a queue at once, until the next deployment sets it back."""
+    from ops import control
+
+    common.the_queue(queue)
+    if maximum is not None and not 2 <= maximum <= 1000:
+        why = "SQS's event sources take 2 to 1000."
+        raise usage(f"{maximum} is no concurrency", why, f"To stop a queue: `nexus pause {queue}`.")
+    deployment = common.connect()
+    if maximum is not None:
+        common.confirm(deployment, f"Set {queue} of {deployment.stack} to {maximum}?", yes=yes, lasting=False)
+    found = control.concurrency(queue, maximum)
+    if options.json:
+        output.emit(found)
+    else:
+        shown = "no limit" if found.concurrency is None else found.concurrency
+        output.line(f"{queue}: {shown} at once")
+        if maximum is not None:
+            output.note("For good: MaximumConcurrency in template.yaml. The next deployment sets this back.")
+    return ExitCode.DONE
+
+
+def purge(queue: common.Queue, yes: common.Yes = False) -> int:
+    """Remove every message that waits in a queue. Their runs are marked REVOKED."""
+    from nexus.settings import settings
+    from ops import control, health
+
+    common.the_queue(queue)
+    deployment = common.connect()
+    counts = health.queue_counts(settings().queue_name(queue))
+    if counts is None:
+        raise Problem(f"{deployment.stack} has no queue {queue}", do="Deploy again: the stack lacks a part of itself.")
+    if not counts.waiting:
+        purged = control.Purged()
+        kept = f" ({counts.in_flight} in flight, {counts.delayed} delayed)" if counts.total else ""
+        if not options.json:
+            output.line(f"Nothing waits in {queue}{kept}.")
+    else:
+        beside = f" {counts.in_flight} in flight and {counts.delayed} delayed stay." if counts.total > counts.waiting else ""
+        question = f"Remove the {counts.waiting} messages that wait in {queue} of {deployment.stack}?{beside}"
+        common.confirm(deployment, question, yes=yes)
+        purged = control.purge(queue)
+        if not options.json:
+            jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
+            output.line(f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}.")
+    if options.json:
+        output.emit({"queue": queue, "counted": counts, "purged": purged})
+    return ExitCode.DONE

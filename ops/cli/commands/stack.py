@@ -1,0 +1,136 @@
+"""Commands about the stack as a whole: status, validate, test, report."""
+
+from typing import Annotated
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "status")(status)
+    command(app, "validate")(validate)
+    command(app, "test")(test)
+    command(app, "report")(report)
+
+
+def status() -> int:
+    """The stack, its queues, functions, schedules and alarms; exit code 1 when something is wrong."""
+    from ops import health
+
+    deployment = common.connect()
+    found = health.look(deployment)
+    if options.json:
+        output.emit({"well": found.well, **output.plain(found)})
+        return ExitCode.DONE if found.well else ExitCode.WRONG
+    where = deployment.endpoint or f"account {deployment.account_id}"
+    output.line(f"{deployment.stack}  {deployment.status}  {deployment.stage}  {deployment.region}  {where}")
+    output.line()
+    output.table(
+        ("queue", "priority", "waiting", "in flight", "delayed", "oldest", "dead", "source", "at once", "function"),
+        [
+            (
+                queue.name,
+                queue.priority,
+                queue.waiting,
+                queue.in_flight,
+                queue.delayed,
+                output.age(queue.oldest),
+                queue.dead,
+                {"Enabled": "on", "Disabled": "off"}.get(queue.source, queue.source),
+                "no limit" if queue.concurrency is None else queue.concurrency,
+                queue.function,
+            )
+            for queue in found.queues
+        ],
+        right=("priority", "waiting", "in flight", "delayed", "oldest", "dead", "at once"),
+    )
+    on = sum(rule.on for rule in found.rules)
+    ringing = sum(alarm.state == "ALARM" for alarm in found.alarms)
+    output.line()
+    output.line(f"Schedules: {on} of {len(found.rules)} on.  Alarms: {ringing} of {len(found.alarms)} ring.")
+    print_findings(found.findings)
+    return ExitCode.DONE if found.well else ExitCode.WRONG
+
+
+def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wrong.") -> None:
+    """One line for each: what, and what to do."""
+    from ops.health import Finding
+
+    for finding in findings:
+        assert isinstance(finding, Finding)
+        style = "red" if finding.severity == "failed" else "yellow"
+        mark = "wrong" if finding.severity == "failed" else "note"
+        output.line(f"{mark}: {finding.where}: {finding.what}. {finding.do}", style)
+    if not findings:
+        output.line(nothing, "green")
+
+
+def validate(
+    drift: Annotated[bool, typer.Option(help="Ask CloudFormation what was changed by hand (a minute in AWS).")] = True,
+) -> int:
+    """The deployed stack against the template and the catalogue, with a remedy for each fault."""
+    from ops import validation
+
+    deployment = common.connect()
+    found = validation.validate(deployment, drift=drift)
+    if options.json:
+        output.emit({"passed": not any(c.findings for c in found), "checks": found})
+    else:
+        for check in found:
+            worst = "failed" if any(f.severity == "failed" for f in check.findings) else "warning"
+            word = worst if check.findings else "ok"
+            output.line(f"{word:<8}{check.name}", output.STYLES[word])
+            for finding in check.findings:
+                output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+    return ExitCode.WRONG if any(f.severity == "failed" for check in found for f in check.findings) else ExitCode.DONE
+
+
+def test(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Only these.", metavar="[TASK]...", autocompletion=common.complete_task)
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
+    yes: common.Yes = False,
+) -> int:
+    """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
+    from ops import trial
+
+    deployment = common.connect()
+    wanted = [common.the_task(name).name for name in tasks] if tasks else list(trial.names())
+    limit = common.seconds(timeout)
+    common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
+    outcomes = []
+    if not options.json:
+        output.line(f"{'task':<32}{'status':<10}{'took':>8}  what came of it")
+    for outcome in trial.run(wanted, timeout=limit):
+        outcomes.append(outcome)
+        if not options.json:
+            style = output.STYLES.get(outcome.status)
+            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>7.1f}s  {outcome.told}", style)
+    passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
+    if options.json:
+        output.emit({"passed": passed, "runs": outcomes})
+    return ExitCode.DONE if passed else ExitCode.WRONG
+
+
+def report(
+    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
+    save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+) -> int:
+    """Fetch the HTML report of a day's content analytics, and open it."""
+    from ops import reports
+
+    common.connect()
+    found = reports.fetch(day, save)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.line(str(found.path))
+    if browse and output.fancy():
+        typer.launch(found.path)
+    return ExitCode.DONE

@@ -1,0 +1,354 @@
+"""Commands about one task or run: send, result, revoke, logs."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, Problem, usage
+
+if TYPE_CHECKING:
+    from nexus.client import AsyncResult
+    from nexus.runs import RunRecord
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "send")(send)
+    command(app, "result")(result)
+    command(app, "revoke")(revoke)
+    command(app, "logs")(logs)
+
+
+Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. For ever when left out.")]
+
+
+def send(
+    task: Annotated[str, typer.Argument(help="Its name in the catalogue.", autocompletion=common.complete_task)],
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="name=value; a value in [], {} or quotes is JSON.", autocompletion=common.complete_argument
+        ),
+    ] = None,
+    args: Annotated[str | None, typer.Option(help="All arguments as JSON; - reads stdin.", metavar="JSON")] = None,
+    countdown: Annotated[str | None, typer.Option(help="Not before this long from now: 90s, 2h.")] = None,
+    eta: Annotated[str | None, typer.Option(help="Not before this time: 2026-11-23T09:00, UTC.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Not at all if it has not started by then: 10m.")] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Another queue that serves it.", autocompletion=common.complete_queue)
+    ] = None,
+    task_id: Annotated[str | None, typer.Option("--id", help="The run's id: sent twice, it is one run.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
+    timeout: Timeout = None,
+) -> int:
+    """Send a task, as .delay() does."""
+    wanted = common.the_task(task)
+    given = _arguments(wanted, arguments or [], args)
+    wanted.check(given)
+    timing: dict[str, Any] = {
+        "countdown": None if countdown is None else common.seconds(countdown),
+        "eta": None if eta is None else common.moment(eta),
+        "expires": None if expires is None else common.seconds(expires),
+    }
+    if countdown is not None and eta is not None:
+        raise usage("--countdown and --eta are two ways to say one thing", do="Give one.")
+    if queue is not None:
+        common.the_queue(queue)
+    if task_id is not None:
+        common.the_run_id(task_id)
+    common.connect()
+    handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
+    if wait:
+        return _follow(handle, timeout)
+    if options.json:
+        output.emit({"id": handle.id, "task": wanted.name, "queue": queue or str(wanted.queue)})
+    else:
+        output.line(handle.id)
+        if output.fancy():
+            output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
+    return ExitCode.DONE
+
+
+def _arguments(task: Any, pairs: list[str], whole: str | None) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    if whole is not None:
+        text = sys.stdin.read() if whole == "-" else whole
+        try:
+            loaded = json.loads(text)
+        except ValueError as error:
+            raise usage("--args is not JSON", str(error)) from None
+        if not isinstance(loaded, dict):
+            raise usage("--args is a JSON object", 'Such as {"user_id": "u-1"}.')
+        given = loaded
+    return {**given, **arguments_of(task, pairs)}
+
+
+def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
+    """name=value pairs as a task's arguments. What looks like JSON is read as JSON; the model does the rest."""
+    known = list(task.arguments.model_fields)
+    given: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise usage(f"{pair!r} is no argument", "Arguments are name=value.", _takes(task))
+        if name not in known:
+            do = common.closest(name, known) if known else _takes(task)
+            raise usage(f"{task.name} has no argument {name!r}", do=do)
+        if value[:1] in ("[", "{", '"') or value == "null":
+            try:
+                given[name] = json.loads(value)
+            except ValueError as error:
+                raise usage(f"{name}= looks like JSON and is none", str(error)) from None
+        else:
+            given[name] = value
+    return given
+
+
+def _takes(task: Any) -> str:
+    fields = task.arguments.model_fields
+    if not fields:
+        return f"{task.name} takes no arguments."
+    shown = (name if field.is_required() else f"[{name}]" for name, field in fields.items())
+    return f"{task.name} takes {', '.join(shown)}."
+
+
+def result(
+    run_id: Annotated[str, typer.Argument(help="The run's id.", metavar="ID")],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Wait for its end, with a bar for its progress.")
+    ] = False,
+    timeout: Timeout = None,
+) -> int:
+    """Show a run: its status, attempts, result or error. Exit code 1 when it failed, was revoked or is unknown."""
+    from nexus.client import AsyncResult
+
+    common.the_run_id(run_id)
+    if timeout is not None:
+        common.seconds(timeout)
+    common.connect()
+    handle: AsyncResult[Any] = AsyncResult(run_id)
+    return _follow(handle, timeout) if follow else _show(handle, handle.record())
+
+
+def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
+    """Waits for a run's end; polls five times a second at first and every two seconds later."""
+    limit = None if timeout is None else time.monotonic() + common.seconds(timeout)
+    pause = 0.2
+    bar = _Bar()
+    try:
+        while True:
+            record = handle.record()
+            bar.show(handle, record)
+            if record.ended or record.status == "UNKNOWN":
+                break
+            if limit is not None and time.monotonic() >= limit:
+                bar.close()
+                _show(handle, record)
+                raise Problem(
+                    f"{handle.id} is still {record.status} after {timeout}",
+                    do=f"`nexus result {handle.id} --follow` goes on waiting.",
+                    code=ExitCode.STILL_RUNNING,
+                )
+            left = pause if limit is None else min(pause, max(0.0, limit - time.monotonic()))
+            time.sleep(left)
+            pause = min(pause * 1.3, 2.0)
+    finally:
+        bar.close()
+    return _show(handle, record)
+
+
+class _Bar:
+    """A progress bar on stderr, of a run that has progress to show, on a terminal."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._task: Any = None
+        self._fancy = output.fancy(sys.stderr) and not options.json
+
+    def show(self, handle: "AsyncResult[Any]", record: "RunRecord") -> None:
+        if not self._fancy:
+            return
+        done, total = handle.progress if not record.ended else (0, 0)
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                SpinnerColumn,
+                TextColumn,
+                TimeElapsedColumn,
+            )
+
+            self._bar = Progress(
+                SpinnerColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeElapsedColumn(),
+                console=Console(stderr=True),
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=None)
+        note = record.progress[2] if record.progress else ""
+        description = f"{record.task or handle.id} {record.status}" + (f" {note}" if note else "")
+        self._bar.update(self._task, description=description, completed=done, total=total or None)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+        self._fancy = False
+
+
+def _show(handle: "AsyncResult[Any]", record: "RunRecord") -> int:
+    """Prints a record; the exit code that its status means."""
+    bad = record.status in ("FAILURE", "REVOKED", "UNKNOWN")
+    told = run_as_plain(handle, record)
+    if options.json:
+        output.emit(told)
+        return ExitCode.WRONG if bad else ExitCode.DONE
+    if record.status == "UNKNOWN":
+        raise Problem(f"{record.id} is unknown", "No run has this id: never sent, or its record has expired.")
+    output.pairs(
+        {
+            "id": record.id,
+            "task": record.task,
+            "queue": record.queue,
+            "status": record.status,
+            "arguments": _compact(record.args),
+            "sent": output.time_of(record.sent_at),
+            "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
+            "started": output.time_of(record.started_at),
+            "ended": output.time_of(record.ended_at),
+            "took": told["took"] and f"{told['took']} s",
+            "attempts": record.attempts or None,
+            "parent": record.parent,
+            "segment": record.segment,
+            "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
+            "error": f"{record.error.type}: {record.error.message}" if record.error else None,
+            "log": record.log,
+        }
+    )
+    if told["result"] is not None:
+        output.line(json.dumps(told["result"], indent=2, ensure_ascii=False))
+    if record.status == "FAILURE" and output.fancy():
+        output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
+    return ExitCode.WRONG if bad else ExitCode.DONE
+
+
+def run_as_plain(handle: "AsyncResult[Any]", record: "RunRecord") -> dict[str, Any]:
+    """A run as --json shows it."""
+    from nexus import fanout, results
+
+    progress: tuple[int, int] | None = None
+    if record.fanned_out:
+        progress = fanout.progress(record)
+    elif record.progress:
+        progress = record.progress[:2]
+    took = None
+    if record.ended_at and record.started_at:
+        took = round(record.ended_at - record.started_at, 3)
+    return {
+        "id": record.id,
+        "task": record.task or None,
+        "queue": record.queue or None,
+        "status": record.status,
+        "args": record.args,
+        "sent_at": record.sent_at,
+        "started_at": record.started_at,
+        "ended_at": record.ended_at,
+        "eta": record.eta,
+        "took": took,
+        "attempts": record.attempts,
+        "parent": record.parent,
+        "segment": record.segment,
+        "progress": progress,
+        "result": results.load(record.result) if record.result is not None else None,
+        "error": {"type": record.error.type, "message": record.error.message} if record.error else None,
+        "log": record.log,
+    }
+
+
+def _compact(value: Mapping[str, Any] | None) -> str | None:
+    return (
+        None if not value else " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
+    )
+
+
+def revoke(
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.", metavar="ID...")],
+    reason: Annotated[str, typer.Option(help="What the runs' records shall say.")] = "revoked by an operator",
+    yes: common.Yes = False,
+) -> int:
+    """Stop runs from starting, and fan-outs from going on. What runs now is not killed, and not tried again."""
+    from nexus.client import AsyncResult
+
+    for run_id in run_ids:
+        common.the_run_id(run_id)
+    deployment = common.connect()
+    word = "this run" if len(run_ids) == 1 else f"these {len(run_ids)} runs"
+    common.confirm(deployment, f"Revoke {word} in {deployment.stack}?", yes=yes)
+    told = []
+    for run_id in run_ids:
+        handle: AsyncResult[Any] = AsyncResult(run_id)
+        before = handle.status
+        after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
+        told.append({"id": run_id, "before": before, "status": after, "means": _means(before, after)})
+    if options.json:
+        output.emit(told)
+    else:
+        output.table(("id", "was", "is", ""), [(t["id"], t["before"], t["status"], t["means"]) for t in told])
+    done = all(t["status"] == "REVOKED" or (t["before"] == t["status"] == "STARTED") for t in told)
+    return ExitCode.DONE if done else ExitCode.WRONG
+
+
+def _means(before: str, after: str) -> str:
+    if after == "UNKNOWN":
+        return "no run has this id, or its record has expired"
+    if after == "STARTED":
+        return "it runs to its end, and is not tried again"
+    if before in ("SUCCESS", "FAILURE", "REVOKED"):
+        return "it had ended already"
+    return "it does not run"
+
+
+def logs(
+    run_id: Annotated[str | None, typer.Argument(help="A run's id.", metavar="[ID]")] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="How far back to look: 2h; an hour for --queue.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended, or Ctrl-C.")] = False,
+) -> int:
+    """Show what a run wrote to its log, by its id; or what a queue's function wrote."""
+    from ops import logs as reading
+
+    if (run_id is None) == (queue is None):
+        raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
+    back = None if since is None else common.seconds(since)
+    if run_id is not None:
+        common.the_run_id(run_id)
+        common.connect()
+        lines = reading.of_run(run_id, back, follow=follow)
+    else:
+        common.the_queue(str(queue))
+        common.connect()
+        lines = reading.of_queue(str(queue), back or 3600, follow=follow)
+    count = 0
+    for line in lines:
+        count += 1
+        if options.json:
+            output.emit_line(line)
+        else:
+            output.line(line.text, {"ERROR": "red", "WARNING": "yellow"}.get(line.level))
+    if not count:
+        output.note("Nothing was written there in that time." if run_id is None else "No line names this run.")
+    return ExitCode.DONE if count or run_id is None else ExitCode.WRONG

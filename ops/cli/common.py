@@ -1,0 +1,256 @@
+"""What every command has: --json, --stack, --profile, --region, names with completion, questions before damage."""
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from ops.problems import ExitCode, Problem, usage
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from nexus.tasks import Task
+    from ops.deployment import Deployment
+
+QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
+"""The queues by priority, as nexus.tasks has them (a test compares): help and completion do not wait for the catalogue."""
+
+
+@dataclass(slots=True)
+class Options:
+    """The options that every command has, as typed, before or behind the command's name."""
+
+    json: bool = False
+    stack: str | None = None
+    profile: str | None = None
+    region: str | None = None
+
+
+options = Options()
+
+_COMMON = (
+    ("json", Annotated[bool, typer.Option("--json", help="JSON instead of text.")], False),
+    (
+        "stack",
+        Annotated[str | None, typer.Option(help="The CloudFormation stack. [NEXUS_STACK]", metavar="NAME")],
+        None,
+    ),
+    ("profile", Annotated[str | None, typer.Option(help="A profile of ~/.aws/config.", metavar="NAME")], None),
+    ("region", Annotated[str | None, typer.Option(help="The stack's AWS region.", metavar="NAME")], None),
+)
+
+
+def keep(json: bool = False, stack: str | None = None, profile: str | None = None, region: str | None = None) -> None:
+    """Notes common options; what is said last counts."""
+    options.json = json or options.json
+    options.stack = stack or options.stack
+    options.profile = profile or options.profile
+    options.region = region or options.region
+
+
+def forget() -> None:
+    """Before a command line is read: nothing is said yet."""
+    options.json, options.stack, options.profile, options.region = False, None, None, None
+
+
+def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function with the common options behind its own parameters; they go to `options`."""
+
+    @functools.wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        keep(**{name: kwargs.pop(name) for name, _, _ in _COMMON if name in kwargs})
+        return function(*args, **kwargs)
+
+    signature = inspect.signature(function, eval_str=True)
+    added = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in _COMMON]
+    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
+    run.__signature__ = signature.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in [*parameters, *added]}
+    return run
+
+
+class Group(TyperGroup):
+    """A command's list of commands as plain text, under headings: it must be there at once, and rich takes a while."""
+
+    headings: Sequence[tuple[str, Sequence[str]]] = ()
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        width = max(map(len, commands))
+        for heading, names in self.headings or [("Commands", list(commands))]:
+            rows = [
+                (name.ljust(width), command.get_short_help_str(100))
+                for name in names
+                if (command := commands.get(name)) is not None
+            ]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def app(help_text: str, group: type[Group] = Group, *, completion: bool = False) -> typer.Typer:
+    """A list of commands. Its help is plain text; nothing of typer's own error screens."""
+    return typer.Typer(
+        cls=group,
+        help=help_text,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=completion,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+    )
+
+
+def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds a function to a list of commands, with the common options."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        to.command(name)(with_common_options(function))
+        return function
+
+    return register
+
+
+# --- names ---
+
+
+def complete_queue(incomplete: str) -> list[str]:
+    """Queues that begin so."""
+    return [name for name in QUEUES if name.startswith(incomplete)]
+
+
+def complete_task(incomplete: str) -> list[tuple[str, str]]:
+    """Tasks that begin so, with their summaries."""
+    from nexus import catalogue
+
+    return [(name, task.summary) for name, task in catalogue.TASKS.items() if name.startswith(incomplete)]
+
+
+def complete_schedule(incomplete: str) -> list[tuple[str, str]]:
+    """Scheduled tasks that begin so."""
+    from nexus import catalogue
+
+    return [(n, t.schedule.meaning) for n, t in catalogue.TASKS.items() if t.schedule and n.startswith(incomplete)]
+
+
+def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """`name=` for each argument of the task that the command line names."""
+    from nexus import catalogue
+
+    task = catalogue.TASKS.get(str(ctx.params.get("task")))
+    if task is None or "=" in incomplete:
+        return []
+    return [
+        (f"{name}=", "" if field.is_required() else f"default {field.default!r}")
+        for name, field in task.arguments.model_fields.items()
+        if name.startswith(incomplete)
+    ]
+
+
+Queue = Annotated[str, typer.Argument(help="|".join(QUEUES), metavar="QUEUE", autocompletion=complete_queue)]
+OptionalQueue = Annotated[
+    str | None, typer.Argument(help="|".join(QUEUES), metavar="[QUEUE]", autocompletion=complete_queue)
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod, only with --stack NAME typed.")]
+
+
+def closest(name: str, names: Sequence[str]) -> str:
+    """ "Did you mean ...?", or the whole list."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, names, 1, 0.6)
+    return f"Did you mean {found[0]}?" if found else f"There are: {', '.join(names)}."
+
+
+def the_queue(name: str) -> str:
+    """The name, if it is a queue's. Raises Problem."""
+    if name not in QUEUES:
+        raise usage(f"There is no queue {name!r}", do=closest(name, QUEUES))
+    return name
+
+
+def the_queues(name: str | None) -> list[str]:
+    """That queue, or all of them."""
+    return list(QUEUES) if name is None else [the_queue(name)]
+
+
+def the_task(name: str) -> "Task[Any, Any]":
+    """The task of that name. Raises Problem."""
+    from nexus import catalogue
+
+    if name not in catalogue.TASKS:
+        raise usage(f"There is no task {name!r}", do=closest(name, list(catalogue.TASKS)))
+    return catalogue.TASKS[name]
+
+
+def the_run_id(text: str) -> str:
+    """The id, if it is one. Raises Problem."""
+    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text):
+        raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
+    return text
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds(text: str) -> float:
+    """A span of time: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    if not parts or "".join(n + unit for n, unit in parts) != text:
+        raise usage(f"{text!r} is no span of time", "Such as 90s, 15m, 2h, 1h30m or 3d.")
+    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+
+
+def moment(text: str) -> "datetime":
+    """A time: 2026-11-23T09:00, with Z or +01:00; UTC when it has no zone. Raises Problem."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+# --- the stack, and questions ---
+
+
+def connect() -> "Deployment":
+    """The deployment that this command line means. Raises Problem."""
+    from ops import deployment
+
+    return deployment.connect(deployment.Choice(options.stack, options.profile, options.region))
+
+
+def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = True) -> None:
+    """Asks before damage; raises Problem when the answer is not yes.
+
+    In prod the stack's name is typed instead of a y, there or with --stack beside --yes. What can be taken back
+    (`lasting=False`) is asked about in prod alone.
+    """
+    if not lasting and not where.is_prod:
+        return
+    if yes and (not where.is_prod or where.named):
+        return
+    declined = Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
+    if not sys.stdin.isatty():
+        declined.why = f"{question} Nobody is there to answer."
+        declined.do = f"Give --yes --stack {where.stack}." if where.is_prod else "Give --yes."
+        raise declined
+    if where.is_prod:
+        print(f"{question}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
+        if sys.stdin.readline().strip() != where.stack:
+            raise declined
+        return
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise declined

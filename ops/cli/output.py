@@ -1,0 +1,171 @@
+"""What commands print: tables and lines for people, the same as plain text in a pipe, JSON for programs."""
+
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from ops.problems import Problem
+
+STYLES = {
+    "SUCCESS": "green",
+    "ok": "green",
+    "on": "green",
+    "FAILURE": "red",
+    "failed": "red",
+    "off": "yellow",
+    "REVOKED": "yellow",
+    "RETRY": "yellow",
+    "STARTED": "cyan",
+    "PENDING": "blue",
+    "UNKNOWN": "magenta",
+    "warning": "yellow",
+    "ALARM": "red",
+}
+
+
+def fancy(stream: Any = None) -> bool:
+    """Whether colours, boxes and bars may be used: a terminal that NO_COLOR does not forbid them."""
+    stream = stream or sys.stdout
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def line(text: str = "", style: str | None = None) -> None:
+    """A line on stdout; `style` shows on a terminal alone."""
+    if style and fancy():
+        _console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+    else:
+        print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """A line on stderr, for what is not the answer: progress, hints."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
+    """A table; in a pipe, columns of plain text two spaces apart, never cut. `right` names the columns of numbers."""
+    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    if fancy():
+        _console().print(rich_table(columns, shown, right=right))
+        return
+    widths = [max([len(name), *(len(row[n]) for row in shown)]) for n, name in enumerate(columns)]
+    for row in [list(columns), *shown]:
+        cells = (
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, columns, strict=True)
+        )
+        print("  ".join(cells).rstrip())
+    sys.stdout.flush()
+
+
+def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Any:
+    """The table as rich draws it."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
+    for name in columns:
+        drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+    return drawn
+
+
+def pairs(values: Mapping[str, Any]) -> None:
+    """Names and values under each other; what is None or empty is left out."""
+    told = {name: value for name, value in values.items() if value not in (None, "")}
+    width = max((len(name) for name in told), default=0)
+    for name, value in told.items():
+        text = str(value)
+        if fancy():
+            from rich.text import Text
+
+            console = _console()
+            console.print(Text(name.ljust(width) + "  ", style="bold"), end="")
+            console.print(text, style=STYLES.get(text, ""), markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(f"{name.ljust(width)}  {text}")
+    sys.stdout.flush()
+
+
+def emit(value: Any) -> None:
+    """The answer as one JSON document."""
+    print(json.dumps(plain(value), indent=2, ensure_ascii=False), flush=True)
+
+
+def emit_line(value: Any) -> None:
+    """One JSON document a line, for answers that stream."""
+    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+
+
+def plain(value: Any) -> Any:
+    """A value in JSON's own types: dataclasses become objects, times RFC 3339."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(inner) for inner in (sorted(value) if isinstance(value, set | frozenset) else value)]
+    return value
+
+
+def report(problem: Problem, *, as_json: bool) -> None:
+    """A Problem, on stderr."""
+    if as_json:
+        error = {"what": problem.what, "why": problem.why, "do": problem.do, "exit_code": int(problem.code)}
+        print(json.dumps({"error": error}, ensure_ascii=False), file=sys.stderr)
+        return
+    first = f"nexus: {problem.what}"
+    if fancy(sys.stderr):
+        first = f"\033[31m{first}\033[0m"
+    print(first, file=sys.stderr)
+    for text in (problem.why, problem.do):
+        if text:
+            print(f"  {text}", file=sys.stderr)
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+def age(seconds: float | None) -> str:
+    """A span of time in its two largest units: 45s, 3m 20s, 2h 5m, 4d 1h."""
+    if seconds is None:
+        return "-"
+    left = max(0, round(seconds))
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size}{unit}")
+            left %= size
+        elif parts:
+            break
+        if len(parts) == 2:
+            break
+    return " ".join(parts)
+
+
+def time_of(seconds: float | datetime | None) -> str:
+    """A time as people read it, in UTC: 2026-11-22 15:30:20."""
+    if seconds is None:
+        return ""
+    moment = seconds if isinstance(seconds, datetime) else datetime.fromtimestamp(seconds, UTC)
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def cut(text: str, width: int) -> str:
+    """At most `width` characters of one line; in a pipe nothing is cut."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width or not fancy() else flat[: width - 1] + "…"

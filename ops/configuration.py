@@ -1,0 +1,66 @@
+"""The settings in force of each queue, its event source and its function, in seconds and megabytes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nexus import catalogue
+from nexus.aws import client as runtime_client
+from nexus.settings import settings
+from nexus.transport import queue_url
+from ops.aws import client, in_parallel
+from ops.health import event_source
+
+
+@dataclass(frozen=True, slots=True)
+class QueueConfiguration:
+    """What Celery called concurrency, prefetch, visibility timeout, time limits. `time_limit` is that of the longest
+    task; `environment` the function's variables."""
+
+    queue: str
+    concurrency: int | None
+    batch_size: int | None
+    partial_failures: bool
+    timeout: int
+    memory: int
+    visibility_timeout: int
+    retention: int
+    max_receives: int | None
+    dead_letters_to: str | None
+    time_limit: float
+    architecture: str
+    layers: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def of_queues(queues: Sequence[str]) -> list[QueueConfiguration]:
+    """Errors of AWS are botocore's."""
+    runtime_client("sqs"), client("lambda")
+    return in_parallel(_of_queue, list(queues))
+
+
+def _of_queue(queue: str) -> QueueConfiguration:
+    attributes = runtime_client("sqs").get_queue_attributes(
+        QueueUrl=queue_url(settings().queue_name(queue)), AttributeNames=["All"]
+    )["Attributes"]
+    function: Any = client("lambda").get_function_configuration(FunctionName=settings().function_name(queue))
+    source = event_source(queue) or {}
+    redrive = json.loads(attributes.get("RedrivePolicy", "{}"))
+    receives = redrive.get("maxReceiveCount")
+    return QueueConfiguration(
+        queue=queue,
+        concurrency=source.get("ScalingConfig", {}).get("MaximumConcurrency"),
+        batch_size=source.get("BatchSize"),
+        partial_failures="ReportBatchItemFailures" in source.get("FunctionResponseTypes", []),
+        timeout=int(function["Timeout"]),
+        memory=int(function["MemorySize"]),
+        visibility_timeout=int(attributes["VisibilityTimeout"]),
+        retention=int(attributes["MessageRetentionPeriod"]),
+        max_receives=None if receives is None else int(receives),
+        dead_letters_to=redrive.get("deadLetterTargetArn"),
+        time_limit=max(task.time_limit for task in catalogue.served_by(queue).values()),
+        architecture=",".join(function.get("Architectures", [])),
+        layers=tuple(layer["Arn"] for layer in function.get("Layers", [])),
+        environment=dict(function.get("Environment", {}).get("Variables", {})),
+    )

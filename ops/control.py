@@ -1,0 +1,208 @@
+"""Switches of the deployment: pause and resume a queue, fresh sandboxes, concurrency, purging.
+
+What is switched here is drift from the template: the next deployment that changes the same resource sets it back.
+"""
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus import catalogue, runs
+from nexus.aws import client as runtime_client
+from nexus.backend import backend
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope, decode
+from nexus.errors import InvalidMessage
+from nexus.settings import settings
+from nexus.store import Applied, Write, equals
+from nexus.transport import queue_url
+from ops.aws import client
+from ops.health import event_source
+from ops.problems import Problem
+
+UPLOADS_GO_TO = str(catalogue.S3_UPLOAD_TASK.queue)
+"""The queue whose function S3 invokes too, past the queue."""
+
+PATIENCE = 120.0
+"""Seconds that a switch of AWS may take."""
+
+PURGE_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A queue's event source after a switch."""
+
+    queue: str
+    before: str
+    state: str
+    concurrency: int | None
+
+
+def pause(queue: str) -> Switched:
+    """Stops the queue's function from taking messages; what it runs now ends. Messages wait, up to the queue's four days.
+
+    Uploads reach the media function past its queue: they are held by a reserved concurrency of 0, for which S3's events
+    wait an hour and then go on to the queue.
+    """
+    switched = _switch(queue, enabled=False)
+    if queue == UPLOADS_GO_TO:
+        client("lambda").put_function_concurrency(
+            FunctionName=settings().function_name(queue), ReservedConcurrentExecutions=0
+        )
+    return switched
+
+
+def resume(queue: str) -> Switched:
+    """Undoes `pause`, and a reserved concurrency of 0 however it came about."""
+    lambda_, function = client("lambda"), settings().function_name(queue)
+    if lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
+        lambda_.delete_function_concurrency(FunctionName=function)
+    return _switch(queue, enabled=True)
+
+
+def _switch(queue: str, *, enabled: bool) -> Switched:
+    source = _source(queue)
+    before = str(source["State"])
+    if before != ("Enabled" if enabled else "Disabled"):
+        client("lambda").update_event_source_mapping(UUID=source["UUID"], Enabled=enabled)
+    after = _settled(queue, lambda s: s["State"] == ("Enabled" if enabled else "Disabled"))
+    return Switched(queue, before, str(after["State"]), after.get("ScalingConfig", {}).get("MaximumConcurrency"))
+
+
+def concurrency(queue: str, maximum: int | None = None) -> Switched:
+    """At most so many sandboxes at once for the queue (2 to 1000, as SQS's event sources have it); None only asks."""
+    source = _source(queue)
+    if maximum is not None:
+        client("lambda").update_event_source_mapping(
+            UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum}
+        )
+        wanted = {"MaximumConcurrency": maximum}
+        source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and s["State"] in ("Enabled", "Disabled"))
+    state = str(source["State"])
+    return Switched(queue, state, state, source.get("ScalingConfig", {}).get("MaximumConcurrency"))
+
+
+def restart(queue: str) -> str:
+    """Fresh sandboxes: any change of a function's configuration makes Lambda leave the old ones. Answers with the note
+    that was left as the function's description."""
+    lambda_, function = client("lambda"), settings().function_name(queue)
+    note = f"restarted {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    lambda_.update_function_configuration(FunctionName=function, Description=note)
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        configuration = lambda_.get_function_configuration(FunctionName=function)
+        match configuration.get("LastUpdateStatus", "Successful"):
+            case "Successful":
+                return note
+            case "Failed":
+                raise Problem(f"{function} was not restarted", configuration.get("LastUpdateStatusReason", ""))
+        if time.monotonic() > deadline:
+            raise Problem(f"{function} is still being restarted", do="`nexus status` shows when it is Active.")
+        time.sleep(0.5)
+
+
+def _source(queue: str) -> Any:
+    source = event_source(queue)
+    if source is None:
+        raise Problem(f"{queue} has no event source", do="Deploy again: the stack lacks a part of itself.")
+    return source
+
+
+def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        source = _source(queue)
+        if reached(source):
+            return source
+        if time.monotonic() > deadline:
+            raise Problem(f"{queue}'s event source is still {source['State']}", do="`nexus status` shows when it is done.")
+        time.sleep(0.5)
+
+
+# --- purge ---
+
+
+@dataclass(slots=True)
+class Purged:
+    """What a purge removed: `runs` whose records now say REVOKED, `jobs` that lost segments and were revoked whole."""
+
+    messages: int = 0
+    runs: int = 0
+    jobs: int = 0
+
+
+def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged:
+    """Takes every message that waits, marks its run REVOKED, and then deletes it.
+
+    SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight are not touched, as PurgeQueue leaves
+    none untouched either way: those run to their end. Delayed ones are marked when their time comes, by the purge that
+    still runs, or else stay.
+    """
+    purged, parents = Purged(), set[str]()
+    runtime_client("sqs"), runtime_client("dynamodb")
+    url = queue_url(settings().queue_name(queue))
+
+    def drain(_: int) -> None:
+        empty = 0
+        while empty < 2:
+            messages = runtime_client("sqs").receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=120, WaitTimeSeconds=min(empty, 1)
+            ).get("Messages", [])
+            empty = 0 if messages else empty + 1
+            if not messages:
+                continue
+            envelopes = [envelope for message in messages if (envelope := _envelope(message["Body"]))]
+            purged.runs += _revoke(envelopes, queue)
+            parents.update(e.parent for e in envelopes if e.parent and e.segment)
+            runtime_client("sqs").delete_message_batch(
+                QueueUrl=url,
+                Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
+            )
+            purged.messages += len(messages)
+            told(purged)
+
+    with ThreadPoolExecutor(PURGE_THREADS) as pool:
+        for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
+            done.result()
+    for parent in sorted(parents):
+        handle: AsyncResult[Any] = AsyncResult(parent)
+        if handle.revoke("segments of it were purged") == "REVOKED":
+            purged.jobs += 1
+    return purged
+
+
+def _envelope(body: str) -> Envelope | None:
+    try:
+        return decode(body)
+    except InvalidMessage:
+        return None  # An S3 event, or nothing that could have run.
+
+
+def _revoke(envelopes: list[Envelope], queue: str) -> int:
+    """Marks the runs of messages that are about to be deleted, in one request for the usual case."""
+    reason, now = "purged from its queue", round(time.time(), 3)
+    keep_until = runs.keep_until(settings().run_days)
+    writes: list[Write] = []
+    unique = {envelope.id: envelope for envelope in envelopes}
+    for envelope in unique.values():
+        write = runs.revoked(envelope, queue, reason, now, keep_until)
+        if envelope.recorded:
+            # Its record stands already, most likely as PENDING.
+            set_ = {name: write.set[name] for name in ("status", "ended_at", "error")}
+            write = Write(
+                envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),)
+            )
+        writes.append(write)
+    revoked = 0
+    for write, outcome in zip(writes, backend().store.apply_all(writes) if writes else [], strict=True):
+        if isinstance(outcome, Applied):
+            revoked += 1
+        else:
+            handle: AsyncResult[Any] = AsyncResult(write.key)
+            if handle.status in ("PENDING", "RETRY"):
+                revoked += handle.revoke(reason) == "REVOKED"
+    return revoked

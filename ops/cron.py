@@ -1,0 +1,198 @@
+"""When an EventBridge rule fires next: `cron(...)` and `rate(...)`, as the EventBridge user guide defines them, in UTC.
+
+    cron(minutes hours day-of-month month day-of-week year)
+
+Each field takes * , - /, names (JAN, MON), and ? in one of the two day fields; day-of-month also L and 15W,
+day-of-week (1 is SUN) also L, 6L (the last Friday) and 6#3 (the third Friday).
+"""
+
+import calendar
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+_MONTHS: Final = {name: n for n, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
+_DAYS: Final = {name: n for n, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), 1)}
+_UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
+YEARS: Final = range(1970, 2200)
+
+
+class BadSchedule(ValueError):
+    """The expression is not one that EventBridge takes; says which field and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`rate(6 hours)`: fires that often, counted from when the rule was made or last changed."""
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """A parsed cron expression. The two day fields are kept as text: their meaning depends on the month."""
+
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    day_of_month: str
+    months: frozenset[int]
+    day_of_week: str
+    years: frozenset[int]
+
+    def after(self, moment: datetime) -> Iterator[datetime]:
+        """The times that follow `moment` (aware), the first first; ends with the last year of the expression."""
+        start = moment.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
+        for year in sorted(year for year in self.years if year >= start.year):
+            for month in sorted(self.months):
+                if (year, month) >= (start.year, start.month):
+                    yield from self._in_month(year, month, start)
+
+    def before(self, moment: datetime) -> datetime | None:
+        """The last time at or before `moment`, looked for in the 400 days before it."""
+        for days in (1, 8, 40, 400):
+            if found := self._last_until(moment - timedelta(days=days), moment):
+                return found
+        return None
+
+    def _last_until(self, start: datetime, end: datetime) -> datetime | None:
+        last = None
+        for time in self.after(start):
+            if time > end:
+                break
+            last = time
+        return last
+
+    def _in_month(self, year: int, month: int, start: datetime) -> Iterator[datetime]:
+        for day in sorted(self._days(year, month)):
+            if date(year, month, day) < start.date():
+                continue
+            for hour in sorted(self.hours):
+                for minute in sorted(self.minutes):
+                    time = datetime(year, month, day, hour, minute, tzinfo=UTC)
+                    if time >= start:
+                        yield time
+
+    def _days(self, year: int, month: int) -> set[int]:
+        if self.day_of_month != "?":
+            return _days_of_month(self.day_of_month, year, month)
+        return _days_of_week(self.day_of_week, year, month)
+
+
+def parse(expression: str) -> Cron | Rate:
+    """The schedule in an expression. Raises BadSchedule."""
+    text = expression.strip()
+    if found := re.fullmatch(r"rate\(\s*(\d+)\s+(minute|hour|day)(s?)\s*\)", text):
+        return _rate(int(found[1]), found[2], plural=bool(found[3]))
+    if not (found := re.fullmatch(r"cron\((.*)\)", text)):
+        raise BadSchedule(f"{expression!r} is neither cron(minutes hours day month weekday year) nor rate(5 minutes)")
+    fields = found[1].upper().split()
+    if len(fields) != 6:
+        raise BadSchedule(f"{expression!r} has {len(fields)} fields: minutes hours day month weekday year are six")
+    minutes, hours, day_of_month, months, day_of_week, years = fields
+    if (day_of_month == "?") == (day_of_week == "?"):
+        raise BadSchedule(f"{expression!r}: exactly one of day-of-month and day-of-week is ?")
+    cron = Cron(
+        minutes=_values("minutes", minutes, range(60)),
+        hours=_values("hours", hours, range(24)),
+        day_of_month=day_of_month,
+        months=_values("month", months, range(1, 13), _MONTHS),
+        day_of_week=day_of_week,
+        years=_values("year", years, YEARS),
+    )
+    # Reading the day fields once for a month of 31 days finds their faults now and not at the first firing.
+    _days_of_month(day_of_month, 2024, 1)
+    _days_of_week(day_of_week, 2024, 1)
+    return cron
+
+
+def next_times(expression: str, count: int, after: datetime) -> list[datetime]:
+    """The next `count` times; of a rate, counted from `after`. Fewer, or none, when the years run out."""
+    schedule = parse(expression)
+    if isinstance(schedule, Rate):
+        return [after + timedelta(seconds=schedule.seconds * n) for n in range(1, count + 1)]
+    times = schedule.after(after)
+    return [time for time, _ in zip(times, range(count), strict=False)]
+
+
+def _rate(value: int, unit: str, *, plural: bool) -> Rate:
+    if value < 1:
+        raise BadSchedule("rate: the value is 1 or more")
+    if (value == 1) == plural:
+        raise BadSchedule(f"rate: {value} {unit}{'' if value == 1 else 's'}, as EventBridge wants it")
+    return Rate(value * _UNITS[unit])
+
+
+def _values(field: str, text: str, allowed: range, names: dict[str, int] | None = None) -> frozenset[int]:
+    """The numbers that a field of values, ranges and steps stands for."""
+    found: set[int] = set()
+    for part in text.split(","):
+        body, _, step_text = part.partition("/")
+        step = _number(field, step_text, range(1, allowed.stop), {}) if "/" in part else 1
+        if body == "*":
+            first, last = allowed[0], allowed[-1]
+        elif "-" in body:
+            first, last = (_number(field, end, allowed, names or {}) for end in body.split("-", 1))
+        else:
+            first = _number(field, body, allowed, names or {})
+            last = allowed[-1] if "/" in part else first
+        if first > last:
+            # FRI-MON goes over the week's end, NOV-FEB over the year's.
+            found |= set(range(first, allowed.stop, step)) | set(range(allowed.start, last + 1, step))
+        found |= set(range(first, last + 1, step))
+    return frozenset(found)
+
+
+def _number(field: str, text: str, allowed: range, names: dict[str, int]) -> int:
+    if text in names:
+        return names[text]
+    if not text.isdecimal() or int(text) not in allowed:
+        raise BadSchedule(f"{field}: {text!r} is not in {allowed[0]}-{allowed[-1]}")
+    return int(text)
+
+
+def _days_of_month(text: str, year: int, month: int) -> set[int]:
+    last = calendar.monthrange(year, month)[1]
+    if text == "?":
+        return set()
+    if text == "L":
+        return {last}
+    if text == "LW":
+        return {_nearest_weekday(year, month, last, last)}
+    if found := re.fullmatch(r"(\d+)W", text):
+        day = _number("day-of-month", found[1], range(1, 32), {})
+        return {_nearest_weekday(year, month, day, last)} if day <= last else set()
+    return {day for day in _values("day-of-month", text, range(1, 32)) if day <= last}
+
+
+def _nearest_weekday(year: int, month: int, day: int, last: int) -> int:
+    """The weekday nearest to a day, without leaving the month."""
+    match date(year, month, day).isoweekday():
+        case 6:
+            return day - 1 if day > 1 else day + 2
+        case 7:
+            return day + 1 if day < last else day - 2
+    return day
+
+
+def _days_of_week(text: str, year: int, month: int) -> set[int]:
+    last = calendar.monthrange(year, month)[1]
+    if text == "?":
+        return set()
+    if text == "L":
+        text = "7"
+    if found := re.fullmatch(r"(\w+?)L", text):
+        wanted = _number("day-of-week", found[1], range(1, 8), _DAYS)
+        return {max(day for day in range(1, last + 1) if _weekday(year, month, day) == wanted)}
+    if found := re.fullmatch(r"(\w+)#(\d)", text):
+        wanted, nth = _number("day-of-week", found[1], range(1, 8), _DAYS), _number("#", found[2], range(1, 6), {})
+        days = [day for day in range(1, last + 1) if _weekday(year, month, day) == wanted]
+        return set(days[nth - 1 : nth])
+    wanted_days = _values("day-of-week", text, range(1, 8), _DAYS)
+    return {day for day in range(1, last + 1) if _weekday(year, month, day) in wanted_days}
+
+
+def _weekday(year: int, month: int, day: int) -> int:
+    """1 is Sunday, 7 Saturday."""
+    return date(year, month, day).isoweekday() % 7 + 1

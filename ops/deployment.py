@@ -1,0 +1,132 @@
+"""Which deployment a command means, and what CloudFormation tells of it."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from ops.aws import client
+from ops.problems import ExitCode, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the command line says: None is what was not said."""
+
+    stack: str | None = None
+    profile: str | None = None
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A stack as CloudFormation describes it. `named` tells whether its name was typed on this command line."""
+
+    stack: str
+    status: str
+    region: str
+    account_id: str
+    parameters: Mapping[str, str]
+    outputs: Mapping[str, str]
+    changed_at: datetime | None
+    status_reason: str = ""
+    endpoint: str | None = None
+    named: bool = False
+
+    @property
+    def stage(self) -> str:
+        return self.parameters.get("Stage", "")
+
+    @property
+    def is_prod(self) -> bool:
+        return self.stage == "prod"
+
+
+def choose(choice: Choice) -> str:
+    """Points this process at the deployment that is meant, and gives its stack's name.
+
+    --stack, else NEXUS_STACK, else the local cloud of this checkout when it runs. A profile given on the command line
+    goes before keys and a local endpoint left in the environment. Raises Problem.
+    """
+    from ops import local_cloud
+
+    stack = choice.stack or os.environ.get("NEXUS_STACK")
+    if choice.profile:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            os.environ.pop(name, None)
+        if "//127.0.0.1:" in os.environ.get("AWS_ENDPOINT_URL", ""):
+            del os.environ["AWS_ENDPOINT_URL"]
+        os.environ["AWS_PROFILE"] = choice.profile
+    elif stack in (None, local_cloud.STACK) and "AWS_ENDPOINT_URL" not in os.environ:
+        cloud = local_cloud.running()
+        if cloud is not None:
+            os.environ.update(cloud.exports())
+            stack = stack or local_cloud.STACK
+        elif stack == local_cloud.STACK and "AWS_PROFILE" not in os.environ:
+            raise Problem("The local cloud does not run", do="Start it with `nexus up`.", code=ExitCode.UNREACHABLE)
+    if not stack:
+        raise Problem(
+            "Which stack?",
+            "None is named, and no local cloud runs here.",
+            "Start one with `nexus up`, or name a deployed one: --stack nexus-prod, or export NEXUS_STACK.",
+            ExitCode.UNREACHABLE,
+        )
+    if choice.region:
+        os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = choice.region
+    os.environ["NEXUS_STACK"] = stack
+    return stack
+
+
+def connect(choice: Choice) -> Deployment:
+    """The deployment that is meant. One request, which also proves the credentials. Raises Problem, botocore's errors."""
+    from botocore.exceptions import ClientError
+
+    from nexus import settings
+
+    stack = choose(choice)
+    cloudformation = client("cloudformation")
+    region = cloudformation.meta.region_name
+    try:
+        described = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        raise Problem(
+            f"There is no stack {stack} in {region}",
+            f"The stacks there: {', '.join(_stacks()) or 'none'}.",
+            "`make deploy ENV=dev` makes one; `make up` makes the local one. Is it another --region or --profile?",
+            ExitCode.UNREACHABLE,
+        ) from None
+    deployment = Deployment(
+        stack=stack,
+        status=described["StackStatus"],
+        status_reason=described.get("StackStatusReason", ""),
+        region=region,
+        account_id=described.get("StackId", "::::").split(":")[4],
+        parameters={p.get("ParameterKey", ""): p.get("ParameterValue", "") for p in described.get("Parameters", [])},
+        outputs={o.get("OutputKey", ""): o.get("OutputValue", "") for o in described.get("Outputs", [])},
+        changed_at=described.get("LastUpdatedTime") or described.get("CreationTime"),
+        endpoint=os.environ.get("AWS_ENDPOINT_URL"),
+        named=choice.stack is not None,
+    )
+    os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id
+    if days := deployment.parameters.get("RunRetentionDays"):
+        os.environ["NEXUS_RUN_DAYS"] = days
+    settings.settings.cache_clear()
+    return deployment
+
+
+def _stacks() -> list[str]:
+    """Names of the stacks in this account and region that look like deployments of this project."""
+    from botocore.exceptions import ClientError
+
+    try:
+        stacks = client("cloudformation").describe_stacks()["Stacks"]
+    except ClientError:
+        return []
+    return [s["StackName"] for s in stacks if any(o.get("OutputKey") == "MediaQueueUrl" for o in s.get("Outputs", []))]
+
+
+def local_endpoint() -> bool:
+    """Whether this process talks to a cloud on this machine."""
+    return "//127.0.0.1:" in os.environ.get("AWS_ENDPOINT_URL", "")

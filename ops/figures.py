@@ -1,0 +1,52 @@
+"""Counts and durations of attempts, by task, from the log lines of their ends."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ops import logs
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFigures:
+    """A task's attempts that ended: how, and how long they took, in seconds."""
+
+    task: str
+    queue: str
+    success: int
+    failure: int
+    retry: int
+    other: int
+    median: float
+    p95: float
+    longest: float
+
+    @property
+    def total(self) -> int:
+        return self.success + self.failure + self.retry + self.other
+
+
+def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
+    """Of the last `back` seconds; the busiest task first."""
+    events = defaultdict[tuple[str, str], list[logs.Event]](list)
+    for event in logs.events(queues, time.time() - back):
+        events[event.task, event.queue].append(event)
+    found = [of_events(task, queue, ended) for (task, queue), ended in events.items()]
+    return sorted(found, key=lambda row: -row.total)
+
+
+def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigures:
+    """The figures of one task's events, of which there is one at least."""
+    outcomes = [event.outcome for event in events]
+    counted = {name: outcomes.count(name) for name in ("success", "failure", "retry")}
+    durations = sorted(event.seconds for event in events)
+    return TaskFigures(
+        task=task,
+        queue=queue,
+        **counted,
+        other=len(outcomes) - sum(counted.values()),
+        median=durations[len(durations) // 2],
+        p95=durations[min(len(durations) - 1, len(durations) * 95 // 100)],
+        longest=durations[-1],
+    )

@@ -1,0 +1,326 @@
+"""How the deployment is: queues, functions, event sources, rules, alarms, and what is wrong with them.
+
+All requests go out at once. Times in seconds; what AWS does not tell is None.
+"""
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from nexus.settings import settings
+from nexus.tasks import PRIORITIES
+from nexus.tasks import Queue as QueueName
+from ops.aws import client
+from ops.deployment import Deployment
+
+THREADS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is wrong, and what to do about it."""
+
+    severity: Literal["failed", "warning"]
+    where: str
+    what: str
+    do: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A queue with its function and event source.
+
+    `oldest` is CloudWatch's age of the oldest message, some minutes late; None when it has none. `source` is the event
+    source's state: Enabled, Disabled, a state between them, or missing.
+    """
+
+    name: str
+    priority: int
+    waiting: int
+    in_flight: int
+    delayed: int
+    oldest: float | None
+    dead: int
+    source: str
+    concurrency: int | None
+    function: str
+    reserved: int | None
+    present: bool = True
+
+    @property
+    def paused(self) -> bool:
+        return self.source in ("Disabled", "Disabling")
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """A rule of EventBridge."""
+
+    task: str
+    expression: str
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmState:
+    """An alarm of CloudWatch; `state` is OK, ALARM or INSUFFICIENT_DATA."""
+
+    name: str
+    state: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The whole of it, with what is wrong, the worst first."""
+
+    deployment: Deployment
+    queues: tuple[QueueState, ...]
+    rules: tuple[RuleState, ...]
+    alarms: tuple[AlarmState, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def well(self) -> bool:
+        return not self.findings
+
+
+def look(deployment: Deployment) -> Health:
+    """Asks everything at once. Errors of AWS are botocore's."""
+    from nexus.aws import client as runtime_client
+
+    # Clients are made here: botocore's sessions are not made for threads, the clients are.
+    for service in ("sqs", "cloudwatch"):
+        runtime_client(service)  # type: ignore[call-overload]
+    for service in ("lambda", "events"):
+        client(service)  # type: ignore[call-overload]
+    names = sorted(QueueName, key=lambda queue: -PRIORITIES[queue])
+    with ThreadPoolExecutor(THREADS) as pool:
+        counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
+        dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
+        sources = {q: pool.submit(event_source, q) for q in names}
+        functions = {q: pool.submit(_function, q) for q in names}
+        oldest = pool.submit(_oldest, names)
+        rules = pool.submit(rule_states)
+        alarms = pool.submit(_alarms)
+    queues = tuple(_queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest.result().get(q)) for q in names)
+    findings = [
+        *_of_stack(deployment),
+        *(finding for queue in queues for finding in _of_queue(queue)),
+        *_of_rules(rules.result(), deployment),
+        *_of_alarms(alarms.result(), queues),
+    ]
+    findings.sort(key=lambda finding: finding.severity != "failed")
+    return Health(deployment, queues, tuple(rules.result()), tuple(alarms.result()), tuple(findings))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """SQS's counts of a queue's messages, which it calls approximate."""
+
+    waiting: int
+    in_flight: int
+    delayed: int
+
+    @property
+    def total(self) -> int:
+        return self.waiting + self.in_flight + self.delayed
+
+
+_COUNTS: tuple[Any, ...] = (
+    "ApproximateNumberOfMessages",
+    "ApproximateNumberOfMessagesNotVisible",
+    "ApproximateNumberOfMessagesDelayed",
+)
+
+
+def queue_counts(name: str) -> Counts | None:
+    """None when there is no such queue."""
+    from nexus.aws import client as runtime_client
+    from nexus.transport import queue_url
+
+    sqs = runtime_client("sqs")
+    try:
+        found = sqs.get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=list(_COUNTS))["Attributes"]
+    except sqs.exceptions.QueueDoesNotExist:
+        return None
+    waiting, in_flight, delayed = (int(found.get(attribute, 0)) for attribute in _COUNTS)
+    return Counts(waiting, in_flight, delayed)
+
+
+def event_source(queue: str) -> Mapping[str, Any] | None:
+    """The event source mapping from a queue to its function; None when there is none."""
+    lambda_ = client("lambda")
+    try:
+        mappings = lambda_.list_event_source_mappings(FunctionName=settings().function_name(queue))
+    except lambda_.exceptions.ResourceNotFoundException:
+        return None
+    wanted = f":{settings().queue_name(queue)}"
+    found = [m for m in mappings["EventSourceMappings"] if m.get("EventSourceArn", "").endswith(wanted)]
+    return found[0] if found else None
+
+
+def _function(queue: str) -> tuple[str, int | None]:
+    """A function's state (Active, Pending, Failed: why, missing), and its reserved concurrency."""
+    lambda_ = client("lambda")
+    try:
+        answer = lambda_.get_function(FunctionName=settings().function_name(queue))
+    except lambda_.exceptions.ResourceNotFoundException:
+        return "missing", None
+    configuration = answer["Configuration"]
+    state = str(configuration.get("State", "Active"))
+    if configuration.get("LastUpdateStatus") == "Failed":
+        state = f"Failed: {configuration.get('LastUpdateStatusReason', 'its last update')}"
+    elif state not in ("Active", "Inactive"):
+        state = f"{state}: {configuration.get('StateReason', '')}".rstrip(": ")
+    return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions")
+
+
+def _oldest(queues: list[QueueName]) -> dict[QueueName, float]:
+    """The age of each queue's oldest message, as CloudWatch last told it within a quarter of an hour."""
+    from nexus.aws import client as runtime_client
+
+    now = datetime.now(UTC)
+    queries: list[Any] = [
+        {
+            "Id": f"q{n}",
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": "AWS/SQS",
+                    "MetricName": "ApproximateAgeOfOldestMessage",
+                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
+                },
+                "Period": 60,
+                "Stat": "Maximum",
+            },
+        }
+        for n, queue in enumerate(queues)
+    ]
+    answer = runtime_client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=now - timedelta(minutes=15), EndTime=now, ScanBy="TimestampDescending"
+    )
+    values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"] if result.get("Values")}
+    return {queue: values[f"q{n}"][0] for n, queue in enumerate(queues) if f"q{n}" in values}
+
+
+def rule_states() -> list[RuleState]:
+    """The stack's rules, by task."""
+    prefix = f"{settings().stack}-"
+    pages = client("events").get_paginator("list_rules").paginate(NamePrefix=prefix)
+    return sorted(
+        (
+            RuleState(r["Name"].removeprefix(prefix), r.get("ScheduleExpression", ""), r.get("State") == "ENABLED")
+            for page in pages
+            for r in page["Rules"]
+        ),
+        key=lambda rule: rule.task,
+    )
+
+
+def _alarms() -> list[AlarmState]:
+    from nexus.aws import client as runtime_client
+
+    pages = (
+        runtime_client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
+    )
+    return [
+        AlarmState(a["AlarmName"], a.get("StateValue", "INSUFFICIENT_DATA"), a.get("AlarmDescription", ""))
+        for page in pages
+        for a in page["MetricAlarms"]
+    ]
+
+
+def _queue_state(
+    queue: QueueName,
+    counts: "Future[Counts | None]",
+    dead: "Future[Counts | None]",
+    source: "Future[Mapping[str, Any] | None]",
+    function: "Future[tuple[str, int | None]]",
+    oldest: float | None,
+) -> QueueState:
+    there, dead_there, mapping = counts.result(), dead.result(), source.result()
+    state, reserved = function.result()
+    return QueueState(
+        name=str(queue),
+        priority=PRIORITIES[queue],
+        waiting=there.waiting if there else 0,
+        in_flight=there.in_flight if there else 0,
+        delayed=there.delayed if there else 0,
+        oldest=oldest if there and there.waiting else None,
+        dead=dead_there.total if dead_there else 0,
+        source=str(mapping.get("State", "missing")) if mapping else "missing",
+        concurrency=(mapping or {}).get("ScalingConfig", {}).get("MaximumConcurrency"),
+        function=state,
+        reserved=reserved,
+        present=there is not None and dead_there is not None,
+    )
+
+
+# --- what is wrong ---
+
+
+def _of_stack(deployment: Deployment) -> list[Finding]:
+    status, stack = deployment.status, deployment.stack
+    reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
+    if status.endswith("_IN_PROGRESS"):
+        return [Finding("warning", stack, f"the stack is {status}", "Wait until the deployment has ended.")]
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
+        return []
+    if status == "UPDATE_ROLLBACK_COMPLETE":
+        do = "The version before is running. Mend the template and deploy again."
+        return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
+    return [Finding("failed", stack, f"the stack is {status}{reason}", "Look at its events, then deploy again.")]
+
+
+def _of_queue(queue: QueueState) -> list[Finding]:
+    name = queue.name
+    deploy = "Deploy again: the stack lacks a part of itself."
+    findings = []
+    if not queue.present:
+        findings.append(Finding("failed", name, "the queue or its dead-letter queue is missing", deploy))
+    if queue.function == "missing":
+        findings.append(Finding("failed", name, "the function is missing", deploy))
+    elif queue.function not in ("Active", "Inactive"):
+        findings.append(Finding("failed", name, f"the function is {queue.function}", f"`nexus logs --queue {name}`."))
+    if queue.source == "missing":
+        findings.append(Finding("failed", name, "no event source feeds the function", deploy))
+    elif queue.paused:
+        waiting = f", {queue.waiting} waiting" if queue.waiting else ""
+        findings.append(Finding("warning", name, f"the queue is paused{waiting}", f"`nexus resume {name}`"))
+    elif queue.reserved == 0:
+        what = "the function's reserved concurrency is 0: nothing runs"
+        findings.append(Finding("failed", name, what, f"`nexus resume {name}`"))
+    if queue.dead:
+        what = f"{queue.dead} dead letter{'s' if queue.dead != 1 else ''}"
+        findings.append(
+            Finding("failed", name, what, f"`nexus dlq list {name}`, then `nexus dlq retry --queue {name}`")
+        )
+    return findings
+
+
+def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
+    from nexus import catalogue
+
+    there = {rule.task for rule in rules}
+    missing = [name for name, task in catalogue.TASKS.items() if task.schedule and name not in there]
+    findings = [
+        Finding("failed", name, "its schedule's rule is missing", f"Deploy {deployment.stack} again.")
+        for name in missing
+    ]
+    return findings + [
+        Finding("warning", rule.task, "its schedule is off", f"`nexus schedule enable {rule.task}`")
+        for rule in rules
+        if not rule.on
+    ]
+
+
+def _of_alarms(alarms: list[AlarmState], queues: tuple[QueueState, ...]) -> list[Finding]:
+    """Alarms that ring, but for those of dead letters that are named already."""
+    told = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
+    return [
+        Finding("failed", alarm.name, "the alarm rings", alarm.description)
+        for alarm in alarms
+        if alarm.state == "ALARM" and alarm.name not in told
+    ]

@@ -1,0 +1,158 @@
+"""The runs that have not ended: what runs, what waits for its next attempt, what is sent for later.
+
+Read from the sparse index `live` of the run table (sixteen partitions a queue) and, for what is due later than SQS can
+hold, from EventBridge Scheduler. Times are seconds since 1970.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from nexus.aws import client
+from nexus.client import AsyncResult, results_of
+from nexus.runs import SHARDS, RunRecord
+from nexus.settings import settings
+from nexus.store import from_attributes
+from ops.aws import in_parallel
+
+type State = Literal["STARTED", "RETRY", "PENDING"]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A run of the index. `since` is when it started, or when it is due; `lease_until` when its sandbox must have
+    settled it."""
+
+    id: str
+    task: str
+    queue: str
+    status: str
+    since: float
+    attempts: int = 0
+    lease_until: float | None = None
+    parent: str | None = None
+    segment: int | None = None
+    args: Any = None
+    progress: tuple[int, int, str] | None = None
+    scheduled_by: str = "SQS"
+
+    @property
+    def lost(self) -> bool:
+        """Whether its sandbox died: its lease is over and nobody settled it. Its message comes again by itself."""
+        return self.lease_until is not None and self.lease_until < time.time()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The runs that were asked for, by `since`; `more` when there are more than the limit let through."""
+
+    runs: tuple[LiveRun, ...]
+    more: bool
+
+
+def runs(queues: Sequence[str], status: State | None = None, *, limit: int = 100, details: bool = True) -> Found:
+    """Up to `limit` live runs of the queues, the oldest first; with `details`, arguments and progress from the records."""
+    client("dynamodb")
+    shards = [f"{queue}#{shard}" for queue in queues for shard in SHARDS]
+    pages = in_parallel(lambda key: _shard(key, status, limit), shards, threads=32)
+    found = sorted((run for page, _ in pages for run in page), key=lambda run: run.since)
+    more = len(found) > limit or any(cut for _, cut in pages)
+    found = found[:limit]
+    if details and found:
+        records = {record.id: record for record in results_of([AsyncResult(run.id) for run in found])}
+        found = [_with_record(run, records[run.id]) for run in found]
+    return Found(tuple(found), more)
+
+
+def _shard(key: str, status: str | None, limit: int) -> tuple[list[LiveRun], bool]:
+    dynamodb = client("dynamodb")
+    request: dict[str, Any] = {
+        "TableName": settings().table("task-runs"),
+        "IndexName": "live",
+        "KeyConditionExpression": "live = :key",
+        "ExpressionAttributeValues": {":key": {"S": key}},
+    }
+    if status:
+        request |= {"FilterExpression": "#status = :status", "ExpressionAttributeNames": {"#status": "status"}}
+        request["ExpressionAttributeValues"][":status"] = {"S": status}
+    found: list[LiveRun] = []
+    while True:
+        answer = dynamodb.query(**request)
+        found += [_run(from_attributes(item), key.partition("#")[0]) for item in answer["Items"]]
+        if len(found) > limit:
+            return found[:limit], True
+        if "LastEvaluatedKey" not in answer:
+            return found, False
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _run(item: Any, queue: str) -> LiveRun:
+    record = RunRecord.of(item)
+    return LiveRun(
+        id=record.id,
+        task=record.task,
+        queue=queue,
+        status=record.status,
+        since=float(item.get("since", 0)),
+        attempts=record.attempts,
+        lease_until=record.lease_until,
+    )
+
+
+def _with_record(run: LiveRun, record: RunRecord) -> LiveRun:
+    return replace(run, parent=record.parent, segment=record.segment, args=record.args, progress=record.progress)
+
+
+def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:
+    """What is sent for later: delayed messages and one-off schedules, the next first."""
+    found = runs(queues, "PENDING", limit=limit)
+    known = {run.id: run for run in found.runs}
+    later = []
+    for name in _schedules():
+        if name in known:
+            known[name] = replace(known[name], scheduled_by="Scheduler")
+        else:
+            later.append(name)
+    # Of a run that was sent without a record only its schedule tells.
+    later_runs = [run for run in in_parallel(_scheduled, later[:limit]) if run is not None and run.queue in queues]
+    merged = sorted([*known.values(), *later_runs], key=lambda run: run.since)
+    return Found(tuple(merged[:limit]), found.more or len(merged) > limit or len(later) > limit)
+
+
+def _schedules() -> Iterable[str]:
+    scheduler = client("scheduler")
+    try:
+        for page in scheduler.get_paginator("list_schedules").paginate(GroupName=settings().stack):
+            for schedule in page["Schedules"]:
+                yield schedule["Name"]
+    except scheduler.exceptions.ResourceNotFoundException:
+        return
+
+
+def _scheduled(name: str) -> LiveRun | None:
+    from datetime import UTC, datetime
+
+    from nexus.envelope import decode
+    from nexus.errors import InvalidMessage
+
+    scheduler = client("scheduler")
+    try:
+        schedule = scheduler.get_schedule(Name=name, GroupName=settings().stack)
+    except scheduler.exceptions.ResourceNotFoundException:
+        return None  # Sent in between.
+    try:
+        envelope = decode(schedule["Target"].get("Input", ""))
+        due = datetime.strptime(schedule["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)
+    except (InvalidMessage, ValueError):
+        return None
+    queue = schedule["Target"]["Arn"].rpartition(f":{settings().stack}-")[2]
+    return LiveRun(
+        envelope.id, envelope.task, queue, "PENDING", due.timestamp(), args=envelope.args, scheduled_by="Scheduler"
+    )
+
+
+def parents(found: Iterable[LiveRun]) -> list[RunRecord]:
+    """The fan-outs and groups that wait for these runs."""
+    ids = sorted({run.parent for run in found if run.parent})
+    return [record for record in results_of([AsyncResult(run_id) for run_id in ids]) if record.fanned_out]

@@ -1,0 +1,209 @@
+"""What the functions wrote: the lines of one run, and the ends of runs as a stream.
+
+CloudWatch Logs is asked with FilterLogEvents: plain phrases narrow it there, and what they let through is checked here.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus.settings import settings
+from ops.aws import client, in_parallel
+
+POLL = 1.0
+"""Seconds between two looks of a stream."""
+
+OVERLAP = 30.0
+"""Seconds that a look goes back behind the last: CloudWatch Logs takes lines in late."""
+
+SETTLED = {"success": "SUCCESS", "failure": "FAILURE", "retry": "RETRY", "revoked": "REVOKED"}
+OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "handed_on")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A log line. `fields` are those of a structured one, `message` its text."""
+
+    id: str
+    at: float
+    group: str
+    message: str
+    level: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The line for people: time, level, message, then the fields that are not on every line."""
+        moment = datetime.fromtimestamp(self.at, UTC)
+        rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
+        return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+
+
+_EVERYWHERE = {
+    "_aws", "level", "location", "message", "timestamp", "service", "run_id", "xray_trace_id", "function_name",
+    "function_arn", "function_memory_size", "function_request_id", "cold_start", "sampling_rate",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or handed_on."""
+
+    at: float
+    queue: str
+    task: str
+    run_id: str
+    outcome: str
+    attempt: int
+    seconds: float
+    reason: str | None = None
+
+
+def group(queue: str) -> str:
+    """The log group of a queue's function."""
+    return f"/aws/lambda/{settings().function_name(queue)}"
+
+
+def read(queue: str, phrases: Sequence[str], start: float, end: float | None = None) -> Iterator[Line]:
+    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order."""
+    logs = client("logs")
+    request: dict[str, Any] = {"logGroupName": group(queue), "startTime": int(start * 1000)}
+    if end is not None:
+        request["endTime"] = int(end * 1000)
+    if phrases:
+        request["filterPattern"] = " ".join(f'"{phrase}"' for phrase in phrases)
+    seen: set[str] = set()
+    while True:
+        try:
+            answer = logs.filter_log_events(**request)
+        except logs.exceptions.ResourceNotFoundException:
+            return  # The function has not run yet, and its group was not made.
+        events = answer.get("events", [])
+        for event in events:
+            line = _line(event, queue)
+            if line.id not in seen and all(phrase in event["message"] for phrase in phrases):
+                seen.add(line.id)
+                yield line
+        if token := answer.get("nextToken"):
+            request["nextToken"] = token
+        elif len(events) >= 10_000 and events[-1]["timestamp"] > request["startTime"]:
+            # A full answer without a token: go on from its end.
+            request["startTime"] = events[-1]["timestamp"]
+        else:
+            return
+
+
+def _line(event: Any, queue: str) -> Line:
+    text, at = event["message"].rstrip("\n"), event["timestamp"] / 1000
+    line_id = event.get("eventId") or f"{event.get('logStreamName')}/{event['timestamp']}/{text}"
+    if text.startswith("{"):
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            fields = None
+        if isinstance(fields, dict):
+            message = str(fields.get("message", ""))
+            return Line(line_id, at, queue, message, str(fields.get("level", "")), fields)
+    return Line(line_id, at, queue, text)
+
+
+def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
+    """The lines that name a run, in order; with `follow`, until it has ended."""
+    from nexus.client import AsyncResult
+
+    handle: AsyncResult[Any] = AsyncResult(run_id)
+    record = handle.record()
+    queues = [record.queue] if record.queue else list(_queues())
+    start = (
+        time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
+    )
+    end = None if record.ended_at is None or record.status == "FAILURE" else record.ended_at + 60
+    seen: set[str] = set()
+    while True:
+        ended = not follow or handle.ready()
+        pages = in_parallel(lambda queue: list(read(queue, [run_id], start, end)), queues)
+        lines = sorted((line for page in pages for line in page if line.id not in seen), key=lambda line: line.at)
+        seen |= {line.id for line in lines}
+        yield from lines
+        if ended:
+            return
+        time.sleep(POLL)
+
+
+def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
+    """All that a queue's function wrote in the last `back` seconds; with `follow`, and goes on to write."""
+    start, seen = time.time() - back, set[str]()
+    while True:
+        began = time.time()
+        for line in read(queue, [], start):
+            if line.id not in seen:
+                seen.add(line.id)
+                yield line
+        if not follow:
+            return
+        start = max(start, began - OVERLAP)
+        time.sleep(POLL)
+
+
+def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
+    """The attempts that ended from `start` on, in order."""
+    client("logs")
+    phrases = ["run ended"] if task is None else ["run ended", task]
+    pages = in_parallel(lambda queue: [*read(queue, phrases, start, end), *_revoked(queue, start, end)], list(queues))
+    found = [event for page in pages for line in page if (event := event_of(line)) and task in (None, event.task)]
+    # A run that is revoked at the end of its attempt writes both lines.
+    ended = {(event.run_id, event.outcome) for event in found if event.attempt}
+    found = [e for e in found if e.attempt or (e.run_id, e.outcome) not in ended]
+    return sorted(found, key=lambda event: event.at)
+
+
+def _revoked(queue: str, start: float, end: float | None) -> Iterator[Line]:
+    return read(queue, ["run revoked"], start, end)
+
+
+def event_of(line: Line) -> Event | None:
+    """The event that a line tells of, if it does."""
+    fields = line.fields
+    if line.message == "run revoked":
+        outcome = "revoked"
+    elif line.message == "run ended":
+        outcome = str(fields.get("outcome", ""))
+    else:
+        return None
+    return Event(
+        at=line.at,
+        queue=line.group,
+        task=str(fields.get("task", "")),
+        run_id=str(fields.get("run_id", "")),
+        outcome=outcome,
+        attempt=int(fields.get("attempt", 0)),
+        seconds=float(fields.get("duration", 0.0)) / 1000,
+        reason=fields.get("reason"),
+    )
+
+
+def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
+    """The attempts that ended from `start` on, and as they end; each once."""
+    seen: dict[tuple[str, int, str, float], None] = {}
+    while True:
+        began = time.time()
+        for event in events(queues, start, task):
+            key = (event.run_id, event.attempt, event.outcome, event.at)
+            if key not in seen:
+                seen[key] = None
+                yield event
+        if not follow:
+            return
+        start = max(start, began - OVERLAP)
+        for key in [key for key in seen if key[3] < start - OVERLAP]:
+            del seen[key]
+        time.sleep(POLL)
+
+
+def _queues() -> tuple[str, ...]:
+    from nexus.tasks import PRIORITIES
+
+    return tuple(map(str, PRIORITIES))

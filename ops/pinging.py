@@ -1,0 +1,60 @@
+"""A ping through the real queue of each function: sent, received, claimed, answered, read."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nexus import catalogue
+from nexus.client import AsyncResult, results_of
+from nexus.runs import RunRecord
+
+POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """An answer, or its absence. In seconds: `round_trip` from the send until the result was read, `waited` until the
+    function had it, `ran` in the function."""
+
+    queue: str
+    id: str
+    status: str
+    round_trip: float | None = None
+    waited: float | None = None
+    ran: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        return self.status == "SUCCESS"
+
+
+def ping(queues: Sequence[str], timeout: float) -> list[Pong]:
+    """Pings all at once; those that do not answer in time are revoked."""
+    handles: dict[str, AsyncResult[Any]] = {}
+    sent: dict[str, float] = {}
+    for queue in queues:
+        sent[queue] = time.monotonic()
+        handles[queue] = catalogue.ping.apply_async(queue=queue, expires=max(60.0, timeout))
+    found: dict[str, Pong] = {}
+    deadline = time.monotonic() + timeout
+    while len(found) < len(queues) and time.monotonic() < deadline:
+        waiting = [queue for queue in queues if queue not in found]
+        for queue, record in zip(waiting, results_of([handles[queue] for queue in waiting]), strict=True):
+            if record.ended:
+                found[queue] = _pong(queue, record, time.monotonic() - sent[queue])
+        time.sleep(POLL)
+    for queue in queues:
+        if queue not in found:
+            found[queue] = Pong(queue, handles[queue].id, "no answer")
+            handles[queue].revoke("nobody waits for this ping any more")
+    return [found[queue] for queue in queues]
+
+
+def _pong(queue: str, record: RunRecord, round_trip: float) -> Pong:
+    waited = ran = None
+    if record.started_at and record.sent_at:
+        waited = max(0.0, record.started_at - record.sent_at)
+    if record.started_at and record.ended_at:
+        ran = record.ended_at - record.started_at
+    return Pong(queue, record.id, record.status, round_trip, waited, ran)

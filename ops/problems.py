@@ -1,0 +1,121 @@
+"""What a person is told when something does not work: what, why, what to do, and the command's exit code."""
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of every `nexus` command."""
+
+    DONE = 0
+    WRONG = 1
+    """What was asked about is not well: the stack has a problem, a run failed or is unknown, a check did not pass."""
+    USAGE = 2
+    """The command, a name or an argument is wrong; nothing was changed."""
+    UNREACHABLE = 3
+    """No stack, no credentials, no connection."""
+    DENIED = 4
+    """The credentials lack a permission."""
+    NOT_CONFIRMED = 5
+    """A question was answered with no, or could not be asked; nothing was changed."""
+    STILL_RUNNING = 6
+    """The time that --timeout gives ran out first."""
+    INTERRUPTED = 130
+
+
+class Problem(Exception):
+    """Ends a command. `what` happened, `why`, and what to `do` about it."""
+
+    def __init__(self, what: str, why: str = "", do: str = "", code: ExitCode = ExitCode.WRONG) -> None:
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.do = do
+        self.code = code
+
+
+def usage(what: str, why: str = "", do: str = "") -> Problem:
+    """A Problem of what was typed."""
+    return Problem(what, why, do, ExitCode.USAGE)
+
+
+def explained(error: BaseException) -> Problem | None:
+    """The Problem behind an exception of AWS or of the runtime that a person can cause; None for a fault of ours."""
+    import sys
+
+    if isinstance(error, Problem):
+        return error
+    if "botocore.exceptions" in sys.modules:
+        problem = _of_botocore(error)
+        if problem is not None:
+            return problem
+    if "nexus.errors" in sys.modules:
+        return _of_nexus(error)
+    return None
+
+
+_LOCAL = "For the local cloud: `nexus up`. For an account: `--profile NAME`, or export AWS_PROFILE."
+
+
+def _of_botocore(error: BaseException) -> Problem | None:
+    from botocore import exceptions as aws
+
+    match error:
+        case aws.NoCredentialsError() | aws.PartialCredentialsError() | aws.CredentialRetrievalError():
+            return Problem("No AWS credentials were found", str(error), _LOCAL, ExitCode.UNREACHABLE)
+        case aws.TokenRetrievalError() | aws.SSOError():
+            return Problem("The sign-in has expired", str(error), "Run `aws sso login`.", ExitCode.UNREACHABLE)
+        case aws.ProfileNotFound():
+            return Problem(str(error), "", "`aws configure list-profiles` lists those there are.", ExitCode.UNREACHABLE)
+        case aws.NoRegionError():
+            return Problem("No region is set", "", "Give --region, or export AWS_REGION.", ExitCode.UNREACHABLE)
+        case aws.EndpointConnectionError() | aws.ConnectionClosedError() | aws.HTTPClientError():
+            do = "Is the local cloud running (`nexus up`)? Is AWS_ENDPOINT_URL meant to be set?"
+            return Problem("AWS does not answer", str(error), do, ExitCode.UNREACHABLE)
+        case aws.ClientError():
+            return _of_client_error(error)
+        case aws.BotoCoreError():
+            return Problem("The request to AWS failed", str(error), code=ExitCode.UNREACHABLE)
+    return None
+
+
+_REFUSED = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidClientTokenId",
+    "UnrecognizedClientException",
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "AuthFailure",
+}
+_DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError"}
+
+
+def _of_client_error(error: BaseException) -> Problem:
+    response = getattr(error, "response", {})
+    code = response.get("Error", {}).get("Code", "")
+    message = response.get("Error", {}).get("Message", str(error))
+    operation = getattr(error, "operation_name", "a request")
+    if code in _REFUSED:
+        return Problem("AWS refuses the credentials", message, _LOCAL, ExitCode.UNREACHABLE)
+    if code in _DENIED or code.endswith("AccessDenied"):
+        do = "docs/operations.md lists what each command needs."
+        return Problem(f"You may not do this: {operation} was denied", message, do, ExitCode.DENIED)
+    if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
+        do = "`nexus validate` says what is missing from the stack."
+        return Problem(f"The stack lacks something: {operation} found nothing", message, do)
+    if "hrottl" in code or code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
+        return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
+    return Problem(f"{operation} failed: {code}", message)
+
+
+def _of_nexus(error: BaseException) -> Problem | None:
+    from nexus import errors
+
+    match error:
+        case errors.InvalidMessage() | errors.UnknownTask():
+            return usage(str(error))
+        case errors.ConfigurationError():
+            return Problem(str(error), code=ExitCode.UNREACHABLE)
+        case errors.NexusError():
+            return Problem(str(error))
+    return None
