@@ -23,7 +23,7 @@ class PopularPost:
 class ContentDay:
     """One UTC day of the network. Totals are as of the moment of counting, the rest of the day itself.
 
-    `active_users` were active on the day, `new_users` registered, `authors` posted; `posts` by visibility.
+    `active_users` were active on the day, `new_users` registered; `posts` by visibility.
     """
 
     day: str
@@ -32,7 +32,6 @@ class ContentDay:
     comments: int = 0
     active_users: int = 0
     new_users: int = 0
-    authors: int = 0
     total_users: int = 0
     total_posts: int = 0
     total_follows: int = 0
@@ -54,7 +53,6 @@ def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
             "comments": content.comments,
             "active_users": content.active_users,
             "new_users": content.new_users,
-            "authors": content.authors,
             "total_users": content.total_users,
             "total_posts": content.total_posts,
             "total_follows": content.total_follows,

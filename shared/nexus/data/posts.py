@@ -382,6 +382,15 @@ def review_shard(shard: int) -> str:
     return f"review#{shard}"
 
 
+def read_visibility(item: Item, key: str) -> Visibility:
+    """Who may see the post. Raises BadRow."""
+    match read_text(item, "visibility", key):
+        case ("public" | "followers" | "private") as visibility:
+            return visibility
+        case _:
+            raise BadRow(key, "visibility is none of public, followers, private")
+
+
 def read_counters(item: Item, key: str) -> Counters:
     """The counters in an item; absent ones are 0. Raises BadRow when one is no count."""
     likes, comments, shares, views = (read_count(item, name, key, default=0) for name in COUNTERS)
@@ -391,9 +400,6 @@ def read_counters(item: Item, key: str) -> Counters:
 def read(item: Item) -> Post:
     """The post in an item. Raises BadRow."""
     key = key_of(item, "post_id")
-    visibility = read_text(item, "visibility", key)
-    if visibility not in ("public", "followers", "private"):
-        raise BadRow(key, "visibility is none of public, followers, private")
     media = item.get("media")
     rank = item.get("feed_rank")
     try:
@@ -402,7 +408,7 @@ def read(item: Item) -> Post:
             author_id=read_text(item, "author_id", key),
             created_at=read_count(item, "created_at", key),
             text=read_text(item, "text", key, default=""),
-            visibility=visibility,  # type: ignore[arg-type]  # checked above
+            visibility=read_visibility(item, key),
             hashtags=read_texts(item, "hashtags", key),
             counters=read_counters(item, key),
             engagement_score=read_count(item, "engagement_score", key, default=0),

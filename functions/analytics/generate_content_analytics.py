@@ -1,0 +1,201 @@
+"""generate_content_analytics: one UTC day's posts, comments, active users, totals and most popular posts.
+
+The day's posts and comments are counted from their buckets in the indexes by day, the users by one scan. Each segment
+leaves its sums as an item of the run; a last step adds them up, keeps the day's figures (analytics table) and writes a
+self-contained HTML report with charts to the archive bucket. Popular are the public posts with the highest engagement
+score by their counters as they stand, since the night's scoring comes later.
+
+Who was active on a day is exact even though people come back: each user keeps a bit for each of his last 36 days. A day
+may be counted again, when late rows have come in: the later count replaces the earlier one whole.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import day_report
+import day_sums
+from day_sums import DaySums
+from nexus import catalogue
+from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart, SweepReport
+from nexus.data import analytics, comments, objects, posts, users
+from nexus.data.analytics import ContentDay, PopularPost
+from nexus.data.days import DAY_SECONDS, add_days, buckets_of, day_of, start_of
+from nexus.data.dynamodb import BadRow, Item, key_of, read_count, read_text
+from nexus.data.posts import Post
+from nexus.sweep import Tally, segments
+from nexus.worker import Continuation, Run, handler_for, implements
+
+THREADS = 4
+DAYS_SHOWN = 30
+TEXT_SHOWN = 140
+
+
+def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
+    """The sums of all segments, and the last one's report."""
+    total = SweepReport().add(*parts)
+    return AnalyticsReport(**total.model_dump(), day=parts[-1].day, report_key=parts[-1].report_key)
+
+
+@implements(catalogue.generate_content_analytics, reduce=merge)
+def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
+    """Plans, then counts one segment, then publishes the day: by what `args` says."""
+    if args.users is not None or args.bucket is not None:
+        return count(args, run)
+    if args.work is not None:
+        return publish(args, run)
+    total = segments(users.TABLE)
+    now = int(time.time())
+    day = args.day or add_days(day_of(now), -1)
+    buckets = buckets_of(day)
+    plan = GenerateContentAnalytics(day=day, work=run.id, parts=len(buckets) + total, counted_at=now)
+    scans = [ScanPart(table="users", segment=number, total=total) for number in range(total)]
+    shares = [plan.model_copy(update={"bucket": bucket}) for bucket in buckets]
+    shares += [plan.model_copy(update={"users": scan}) for scan in scans]
+    return run.fan_out(shares, then=plan)
+
+
+# --- counting --------------------------------------------------------------------------------------------------------
+
+
+def count(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
+    """Counts one bucket of the day, or one segment of the users, and leaves the sums."""
+    assert args.day is not None
+    assert args.work is not None
+    tally = Tally.resumed(run)
+    answer = _count_bucket(args.bucket, run, tally) if args.bucket else _count_users(args, run, tally)
+    if not isinstance(answer, DaySums):
+        return answer
+    name = args.bucket if args.users is None else f"users#{args.users.segment}"
+    day_sums.keep(args.work, str(name), answer, meter=tally.meter)
+    return AnalyticsReport(**tally.numbers(), day=args.day)
+
+
+def _count_bucket(bucket: str, run: Run, tally: Tally) -> DaySums | Continuation:
+    cursor = run.cursor or {}
+    sums = DaySums.of(cursor.get("sums", {}))
+    if cursor.get("doing") != "comments":
+        for page in posts.made_on(bucket, start=cursor.get("start"), meter=tally.meter):
+            tally.rows_read += len(page.items)
+            sums.posts.update(_visibilities(page.items, tally))
+            sums.offer(_scores(page.items, tally))
+            if run.short_of_time and page.next_key is not None:
+                return run.hand_on(tally.cursor(doing="posts", start=page.next_key, sums=sums.values()))
+    start = cursor.get("start") if cursor.get("doing") == "comments" else None
+    for page in comments.made_on(bucket, start=start, meter=tally.meter):
+        tally.rows_read += len(page.items)
+        sums.numbers["comments"] += len(page.items)
+        if run.short_of_time and page.next_key is not None:
+            return run.hand_on(tally.cursor(doing="comments", start=page.next_key, sums=sums.values()))
+    return sums
+
+
+def _visibilities(items: Sequence[Item], tally: Tally) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for item in items:
+        try:
+            found[posts.read_visibility(item, key_of(item, "post_id"))] += 1
+        except BadRow as bad:
+            tally.bad(bad)
+    return found
+
+
+def _scores(items: Sequence[Item], tally: Tally) -> Iterator[tuple[int, str]]:
+    """(engagement score, id) of the public ones, by their counters as they stand."""
+    public = [item["post_id"]["S"] for item in items if item.get("visibility") == {"S": "public"}]
+    for item in posts.for_scoring(public, meter=tally.meter, threads=THREADS):
+        key = key_of(item, "post_id")
+        try:
+            yield posts.engagement_score(posts.read_counters(item, key)), key
+        except BadRow as bad:
+            tally.bad(bad)
+
+
+USER_ATTRIBUTES = ("user_id", "created_at", "last_active_day", "active_days", "posts_count", "following_count")
+
+
+def _count_users(args: GenerateContentAnalytics, run: Run, tally: Tally) -> DaySums | Continuation:
+    assert args.users is not None
+    assert args.day is not None
+    cursor = run.cursor or {}
+    sums = DaySums.of(cursor.get("sums", {}))
+    part = args.users
+    scan = users.scan(
+        USER_ATTRIBUTES, segment=part.segment, total=part.total, start=cursor.get("start"), meter=tally.meter
+    )
+    for page in scan:
+        tally.rows_read += page.scanned
+        for item in page.items:
+            try:
+                _add_user(sums.numbers, item, args.day)
+            except BadRow as bad:
+                tally.bad(bad)
+        if run.short_of_time and page.next_key is not None:
+            return run.hand_on(tally.cursor(start=page.next_key, sums=sums.values()))
+    return sums
+
+
+def _add_user(numbers: Counter[str], item: Item, day: str) -> None:
+    """Adds one user; one who registered after the day was no user then, but his posts and follows are totals of now."""
+    key = key_of(item, "user_id")
+    created_at = read_count(item, "created_at", key)
+    last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)
+    posted, following = (
+        read_count(item, "posts_count", key, default=0),
+        read_count(item, "following_count", key, default=0),
+    )
+    try:
+        active = last >= day and users.was_active(last, bits, day)
+    except ValueError:
+        raise BadRow(key, "last_active_day is not a day") from None
+    start = start_of(day)
+    numbers["total_posts"] += posted
+    numbers["total_follows"] += following
+    numbers["total_users"] += created_at < start + DAY_SECONDS
+    numbers["new_users"] += start <= created_at < start + DAY_SECONDS
+    numbers["active_users"] += active
+
+
+# --- publishing ------------------------------------------------------------------------------------------------------
+
+
+def publish(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport:
+    """Adds up the segments' sums, keeps the day and writes its report."""
+    assert args.day is not None
+    assert args.work is not None
+    tally = Tally.resumed(run)
+    content = _content_day(args.day, args.counted_at, day_sums.total(args.work, args.parts, meter=tally.meter), tally)
+    tally.written([analytics.put_day(content, meter=tally.meter)])
+    history = analytics.content_days(add_days(args.day, 1 - DAYS_SHOWN), args.day, meter=tally.meter)
+    key = report_key(args.day)
+    objects.put("archive", key, day_report.render(history).encode(), "text/html; charset=utf-8")
+    return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
+
+
+def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> ContentDay:
+    read = posts.get_many([post_id for _, post_id in sums.popular], meter=tally.meter)
+    popular = {post.post_id: post for post in read if isinstance(post, Post)}
+    return ContentDay(
+        day=day,
+        counted_at=counted_at,
+        posts=dict(sums.posts),
+        comments=sums.numbers["comments"],
+        active_users=sums.numbers["active_users"],
+        new_users=sums.numbers["new_users"],
+        total_users=sums.numbers["total_users"],
+        total_posts=sums.numbers["total_posts"],
+        total_follows=sums.numbers["total_follows"],
+        popular=tuple(
+            PopularPost(post_id, popular[post_id].author_id, score, popular[post_id].text[:TEXT_SHOWN])
+            for score, post_id in sums.popular
+            if post_id in popular
+        ),
+    )
+
+
+def report_key(day: str) -> str:
+    """Where a day's report is in the archive bucket."""
+    return f"reports/content/{day}.html"
+
+
+handler = handler_for(generate_content_analytics)

@@ -1,0 +1,183 @@
+"""generate_content_analytics against counting every row, and the report that a person opens."""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from datetime import date
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import day_report
+import generate_content_analytics as job
+from nexus import application
+from nexus.data import analytics, comments, objects, posts, users
+from nexus.data.analytics import ContentDay, PopularPost
+from nexus.data.comments import Comment
+from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
+from nexus.data.dynamodb import Change
+from nexus.data.posts import Post
+from nexus.testing import run_task
+from ops.seed import Network, generate, write
+from tests.support.sandboxes import Queue, small_pages, throttled
+from tests.unit.jobs.conftest import jobs
+
+NOW = 1_800_000_000
+DAY = add_days(day_of(NOW), -1)
+seeds = st.integers(0, 10_000)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job.time, "time", lambda: NOW)
+
+
+def active(user: users.User, day: str) -> bool:
+    """By the meaning of the bits, worked out with dates and text."""
+    age = (date.fromisoformat(user.last_active_day) - date.fromisoformat(day)).days
+    return 0 <= age < 36 and f"{user.active_days:036b}"[::-1][age] == "1"
+
+
+def expected(network: Network, day: str) -> ContentDay:
+    made = [post for post in network.posts if day_of(post.created_at) == day]
+    scores = {
+        p.post_id: 3 * p.counters.likes + 5 * p.counters.comments + 7 * p.counters.shares + p.counters.views
+        for p in made
+    }
+    best = sorted((p for p in made if p.visibility == "public"), key=lambda p: (-scores[p.post_id], p.post_id))[:10]
+    end = start_of(day) + DAY_SECONDS
+    return ContentDay(
+        day=day,
+        counted_at=NOW,
+        posts=dict(Counter(post.visibility for post in made)),
+        comments=sum(day_of(comment.created_at) == day for comment in network.comments),
+        active_users=sum(active(user, day) for user in network.users),
+        new_users=sum(day_of(user.created_at) == day for user in network.users),
+        total_users=sum(user.created_at < end for user in network.users),
+        total_posts=sum(user.posts_count for user in network.users),
+        total_follows=sum(user.following_count for user in network.users),
+        popular=tuple(PopularPost(p.post_id, p.author_id, scores[p.post_id], p.text[:140]) for p in best),
+    )
+
+
+@jobs
+@given(seeds, st.integers(1, 25), st.integers(1, 20))
+def test_a_days_figures_are_those_of_counting_every_row(
+    empty: Callable[[], None], seed: int, people: int, ago: int
+) -> None:
+    empty()
+    network = generate(people, seed, NOW)
+    write(network, NOW)
+    day = add_days(day_of(NOW), -ago)
+    report = run_task(job.generate_content_analytics, {"day": day})
+    assert analytics.content_day(day) == expected(network, day)
+    assert (report.day, report.failed) == (day, 0)
+
+
+@settings(jobs, max_examples=5)
+@given(seeds)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
+    empty()
+    network = generate(12, seed, NOW)
+    write(network, NOW)
+    with small_pages(3):
+        report = Queue.unreliable(seed).run(job.generate_content_analytics)
+    assert analytics.content_day(DAY) == expected(network, DAY)
+    assert objects.get("archive", report.report_key).startswith(b"<!doctype html>")
+
+
+def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+    network = generate(25, 3, NOW)
+    write(network, NOW)
+    with throttled(one_in=3, seed=4) as refused:
+        run_task(job.generate_content_analytics)
+    assert refused["requests"] > 3
+    assert analytics.content_day(DAY) == expected(network, DAY)
+
+
+def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Callable[[], None]) -> None:
+    user = application.register("a@example.com", "A", user_id="a", at=NOW - 10 * DAY_SECONDS)
+    application.record_login(user.user_id, "t1", at=start_of(DAY) + 60)
+    application.record_login(user.user_id, "t2", at=NOW)
+    application.register("b@example.com", "B", user_id="b", at=NOW)
+    run_task(job.generate_content_analytics)
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.active_users, content.total_users) == (1, 1)
+
+
+def test_late_rows_count_when_the_day_is_counted_again(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = start_of(DAY) + 43_200
+    posts.put_many([Post("p", "a", noon)], now=NOW)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    posts.put_many([Post("late", "a", noon, visibility="private")], now=NOW)
+    comments.put_many([Comment("p", "c", "b", noon)])
+    monkeypatch.setattr(job.time, "time", lambda: NOW + 60)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.posts, content.comments) == ({"public": 1, "private": 1}, 1)
+    monkeypatch.setattr(job.time, "time", lambda: NOW - 60)
+    overtaken = run_task(job.generate_content_analytics, {"day": DAY})
+    assert overtaken.skipped == 1, "a count that began earlier does not replace a later one"
+
+
+def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
+    network = generate(10, 5, NOW)
+    write(network, NOW)
+    users.TABLE.update(Change({"user_id": network.users[0].user_id}, set={"last_active_day": "yesterday"}))
+    users.TABLE.update(Change({"user_id": network.users[1].user_id}, remove=("created_at",)))
+    noon = start_of(DAY) + 43_200
+    posts.TABLE.put({"post_id": "x", "bucket": f"{DAY}#0", "created_at": noon, "author_id": "a"})
+    good = Network(users=network.users[2:], posts=network.posts, comments=network.comments)
+    report = run_task(job.generate_content_analytics)
+    assert report.failed == 3
+    assert analytics.content_day(DAY) == expected(good, DAY)
+
+
+def history(days: int) -> list[ContentDay]:
+    popular = (PopularPost("p<1>", "a&b", 1234, 'She said "<script>alert(1)</script>" & left'),)
+    return [
+        ContentDay(
+            add_days(DAY, n - days + 1), NOW, {"public": 100 + n * 7 % 40}, 50, 900 + n, 3, 10_000, 5, 7, popular
+        )
+        for n in range(days)
+    ]
+
+
+class _Balanced(HTMLParser):
+    """Every tag that opens closes, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: Counter[str] = Counter()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags[tag] += 1
+        if tag not in {"meta", "br"} and not (self.get_starttag_text() or "").endswith("/>"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.mark.parametrize("days", [1, 2, 30])
+def test_the_report_stands_alone_and_takes_no_text_for_markup(days: int) -> None:
+    page = day_report.render(history(days))
+    parser = _Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    assert parser.tags["svg"] == 4
+    assert parser.tags["rect"] == 4 * days
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    assert not re.search(r"(src|href)=|url\(|@import", page), "nothing from elsewhere"
+
+
+def test_a_network_of_nobody_has_a_report_too() -> None:
+    assert "No public posts" in day_report.render([ContentDay(DAY, NOW)])
