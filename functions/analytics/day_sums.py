@@ -32,7 +32,7 @@ class DaySums:
 
     def values(self) -> dict[str, Value]:
         """As plain values, for an item or a cursor."""
-        popular = [[score, post_id] for score, post_id in self.popular]
+        popular: list[Value] = [[score, post_id] for score, post_id in self.popular]
         return {"posts": dict(self.posts), "numbers": dict(self.numbers), "popular": popular}
 
     def offer(self, posts: Iterable[tuple[int, str]]) -> None:
