@@ -27,10 +27,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal, cast
+from typing import IO, Any, Final, Literal
 
 from rejected import Rejected
-from video_rules import Container, container_of
+from video_rules import Container, container_of, promised_bytes
 
 OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
 POSTER: Final = "poster.png"
@@ -139,6 +139,29 @@ class Job:
         return cls(**{**fields, "limits": Limits(**fields["limits"])})
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the worker says of the files that it has finished. `renditions`: name to width and height."""
+
+    width: int
+    height: int
+    duration: float
+    frame_rate: float
+    remuxed: bool
+    renditions: dict[str, tuple[int, int]]
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "_Made":
+        """Raises ValueError or TypeError."""
+        made = cls(**fields)
+        sizes = {name: (int(width), int(height)) for name, (width, height) in dict(made.renditions).items()}
+        if set(sizes) != set(OUTPUTS):
+            raise ValueError(f"renditions {sorted(sizes)}")
+        return cls(
+            int(made.width), int(made.height), float(made.duration), float(made.frame_rate), bool(made.remuxed), sizes
+        )
+
+
 def render(
     source: Path,
     folder: Path,
@@ -168,16 +191,19 @@ def render(
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial, tempfile.TemporaryFile() as log:
         cpu_seconds = max(1.0, seconds) * (os.process_cpu_count() or 1)
         job = Job(str(source.resolve()), str(Path(partial).resolve()), container, cpu_seconds, limits)
-        answer = None
+        answer: _Made | Rejected | None = None
         with _worker(job, log) as worker:
             for message in _messages(worker, deadline):
-                if "progress" not in message:
+                if not isinstance(message, float):
                     answer = message
                 elif on_progress:
-                    on_progress(float(message["progress"]))
+                    on_progress(message)
             worker.wait(timeout=max(0.1, deadline - time.monotonic()))
-        made = _settle(worker.returncode, answer, log, seconds)
-        return _publish(made, source, Path(partial), folder)
+        if isinstance(answer, Rejected):
+            raise answer
+        if answer and worker.returncode == 0:
+            return _publish(answer, source, Path(partial), folder)
+        raise _failure(worker.returncode, log, seconds)
 
 
 def _admit(source: Path, limits: Limits) -> Container:
@@ -187,9 +213,12 @@ def _admit(source: Path, limits: Limits) -> Container:
     if size > limits.bytes:
         raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {limits.bytes}")
     with source.open("rb") as file:
-        container = container_of(file.read(64))
+        head = file.read(4096)
+    container = container_of(head)
     if container is None:
         raise Rejected("unsupported", "not an MP4, MOV, WebM, AVI or WMV file")
+    if promised_bytes(head) > size:
+        raise Rejected("truncated", f"it has {size} of the {promised_bytes(head)} bytes that it says it has")
     return container
 
 
@@ -225,8 +254,8 @@ def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
             worker.stdout.close()
 
 
-def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[dict[str, Any]]:
-    """What the worker says, a JSON object a line, until it closes its end or the deadline is over."""
+def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[float | _Made | Rejected]:
+    """What the worker says, a line at a time, until it closes its end or the deadline is over."""
     assert worker.stdout is not None
     pipe = worker.stdout.fileno()
     rest = b""
@@ -238,47 +267,57 @@ def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[dict
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _MESSAGE_LIMIT:
-                return
-            yield from map(json.loads, lines)
+                raise Unfinished("the worker does not stop talking")
+            yield from map(_understood, lines)
 
 
-def _settle(status: int, answer: dict[str, Any] | None, log: IO[bytes], seconds: float) -> dict[str, Any]:
-    """What the worker made, or the exception that says why it made nothing."""
-    if answer and "rejected" in answer:
-        raise Rejected(**answer["rejected"])
-    if answer and status == 0:
-        return cast("dict[str, Any]", answer["made"])
+def _understood(line: bytes) -> float | _Made | Rejected:
+    """One message. What the decoder's process says is believed as little as the clip itself."""
+    try:
+        match json.loads(line):
+            case {"progress": int() | float() as fraction}:
+                return float(fraction)
+            case {"rejected": {"code": str() as code, "reason": str() as reason}}:
+                return Rejected(code, reason)
+            case {"made": dict() as fields}:
+                return _Made.from_fields(fields)
+    except (ValueError, TypeError) as error:
+        raise Unfinished(f"the worker talks nonsense: {error}") from error
+    raise Unfinished(f"the worker talks nonsense: {line[:80]!r}")
+
+
+def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
+    """Why a worker that made nothing and refused nothing has ended."""
     if -status in _CRASHES:
-        raise Rejected("decoder_crashed", f"the clip crashes the decoder ({signal.Signals(-status).name})")
+        return Rejected("decoder_crashed", f"the clip crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
-        raise Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
+        return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
-    raise Unfinished(f"the worker ended with {status}: {log.read().decode(errors='replace').strip()}")
+    return Unfinished(f"the worker ended with {status}: {log.read().decode(errors='replace').strip()}")
 
 
-def _publish(made: dict[str, Any], source: Path, partial: Path, folder: Path) -> Video:
+def _publish(made: _Made, source: Path, partial: Path, folder: Path) -> Video:
     """Moves the finished files into the caller's folder: all of them, and only when all are there."""
-    files = {OUTPUTS[name][0]: size for name, size in made["renditions"].items()}
-    for file in (POSTER, *files):
-        if not (partial / file).stat().st_size:
-            raise Unfinished(f"the worker left {file} empty")
+    files = {name: folder / file for name, (file, _) in OUTPUTS.items()}
+    sizes = {}
+    for path in (folder / POSTER, *files.values()):
+        written = partial / path.name
+        sizes[path] = written.stat().st_size if written.is_file() and not written.is_symlink() else 0
+        if not sizes[path]:
+            raise Unfinished(f"the worker left no {path.name}")
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: hashlib.sha256(_REVISION))
-    for file in (POSTER, *files):
-        (partial / file).replace(folder / file)
-
-    def rendition(name: str) -> Rendition:
-        file, content_type = OUTPUTS[name]
-        width, height = files[file]
-        return Rendition(folder / file, width, height, (folder / file).stat().st_size, content_type)
-
+    for path in sizes:
+        (partial / path.name).replace(path)
     return Video(
-        width=made["width"],
-        height=made["height"],
-        duration=made["duration"],
-        frame_rate=made["frame_rate"],
-        renditions={name: rendition(name) for name in made["renditions"]},
+        width=made.width,
+        height=made.height,
+        duration=made.duration,
+        frame_rate=made.frame_rate,
+        renditions={
+            name: Rendition(path, *made.renditions[name], sizes[path], OUTPUTS[name][1]) for name, path in files.items()
+        },
         poster=folder / POSTER,
-        remuxed=made["remuxed"],
+        remuxed=made.remuxed,
         content_hash=digest.hexdigest()[:32],
     )

@@ -26,6 +26,7 @@ _PICTURE_BRANDS: Final = {
 }
 _QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
 _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 BLACK: Final = 0.06
 """Mean brightness, 0 to 1, under which a frame is black to the eye."""
@@ -48,6 +49,21 @@ def container_of(head: bytes) -> Container | None:
     if head.startswith(_ASF_HEADER):
         return "asf"
     return None
+
+
+def promised_bytes(head: bytes) -> int:
+    """How long at least the file is by its first 4 KiB, 0 where they do not say. A file that is shorter is truncated.
+
+    AVI: the size of the first RIFF chunk. WMV: the File Properties Object (ASF specification, 3.2), unless it says that
+    it was broadcast. MP4 and WebM say it further back: their demuxers find it out.
+    """
+    if head[:4] == b"RIFF":
+        size = int.from_bytes(head[4:8], "little")
+        return size + 8 if size < 0xFFFFFFFF else 0
+    place = head.find(_ASF_PROPERTIES)
+    if head.startswith(_ASF_HEADER) and place >= 0 and not int.from_bytes(head[place + 88 : place + 92], "little") & 1:
+        return int.from_bytes(head[place + 40 : place + 48], "little")
+    return 0
 
 
 def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:

@@ -162,6 +162,8 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
 
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Refuses a frame that is too large, or too small to be seen."""
+    if not width * height:
+        raise Rejected("too_many_pixels", "the size of its frames cannot be found out, or is far over the limit")
     if width * height > limits.pixels:
         raise Rejected(
             "too_many_pixels", f"{width}x{height} is over the limit of {limits.pixels / 1e6:.1f} megapixels a frame"
@@ -194,7 +196,8 @@ def _open(source: FileIO, container_format: Container, limits: Limits) -> InputC
         "max_streams": str(limits.streams),
         "protocol_whitelist": "none",
         "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS)),
-        "max_pixels": str(limits.pixels),
+        # Sizes some way over the limit are still told, for the reason; what is beyond that is 0 x 0.
+        "max_pixels": str(8 * limits.pixels),
         "probesize": str(4 << 20),
         # The decoders that look at the first frames are closed again: threads would only cost memory.
         "threads": "1",
@@ -203,9 +206,10 @@ def _open(source: FileIO, container_format: Container, limits: Limits) -> InputC
         return av.open(
             Reader(source), "r", format=container_format, options=options, io_open=refuse, buffer_size=1 << 18
         )
-    except MemoryError:
-        raise
-    except av.FFmpegError as error:
+    except MemoryError as error:
+        # How libavformat says that there are too many; an index of gigabytes ends here too.
+        raise Rejected("too_many_streams", f"more than {limits.streams} streams, or an index without end") from error
+    except (av.FFmpegError, OSError) as error:  # the latter from a seek to before the file's start
         raise Rejected("broken", f"cannot be read as {container_format}: {error.strerror}") from error
 
 
@@ -214,18 +218,23 @@ def _picture_of(container: InputContainer) -> VideoStream:
     moving = [stream for stream in container.streams.video if not stream.disposition & stills]
     if not moving:
         raise Rejected("no_video", "there is no video in it")
-    if moving[0].codec_context.name not in VIDEO_CODECS:
-        raise Rejected("unsupported", f"video encoded as {moving[0].codec_context.name}")
+    if _codec_of(moving[0]) not in VIDEO_CODECS:
+        raise Rejected("unsupported", f"video encoded as {_codec_of(moving[0])}")
     return moving[0]
 
 
 def _sound_of(container: InputContainer) -> AudioStream | None:
+    """The first that can be decoded: telephones write a spatial one beside it that nothing else reads."""
     sounds = container.streams.audio
-    if not sounds:
-        return None
-    if sounds[0].codec_context.name not in AUDIO_CODECS:
-        raise Rejected("unsupported", f"sound encoded as {sounds[0].codec_context.name}")
-    return sounds[0]
+    known = [stream for stream in sounds if _codec_of(stream) in AUDIO_CODECS]
+    if sounds and not known:
+        raise Rejected("unsupported", f"sound encoded as {_codec_of(sounds[0])}")
+    return known[0] if known else None
+
+
+def _codec_of(stream: VideoStream | AudioStream) -> str:
+    context: av.CodecContext | None = stream.codec_context  # PyAV's types do not tell that there may be none
+    return context.name if context else "something unknown"
 
 
 def _declared(container: InputContainer, video: VideoStream, audio: AudioStream | None) -> float | None:

@@ -541,7 +541,7 @@ class Pass:
             raise
         except EOFError:
             return []
-        except av.FFmpegError:
+        except (av.FFmpegError, ValueError):
             self._errors += 1
             return []
 
@@ -629,7 +629,7 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
         yield from clip.container.demux(*filter(None, (clip.video, clip.audio)))
     except MemoryError:
         raise
-    except av.FFmpegError as error:
+    except (av.FFmpegError, OSError) as error:
         raise Rejected("truncated", f"it cannot be read to its end: {error.strerror}") from error
 
 
@@ -654,7 +654,7 @@ def main() -> None:
         report.say({"made": work(files, job, report)})
     except Rejected as refusal:
         report.say({"rejected": {"code": refusal.code, "reason": refusal.reason}})
-    except MemoryError:
+    except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
         limit = job.limits.memory >> 20
         report.say({"rejected": {"code": "too_much_memory", "reason": f"it needs more than {limit} MiB to decode"}})
     except OSError as error:

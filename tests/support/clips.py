@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 from av.audio.frame import AudioFrame
@@ -84,24 +85,29 @@ def make_clip(
     matrix; `sound` gives a sample from -1 to 1, or None for a silent clip without an audio stream."""
     with av.open(str(path), "w", format=kind.muxer, options=dict(muxer_options or {})) as out:
         out.metadata.update(metadata or {})
-        picture = out.add_stream(kind.video, rate, {**_FAST.get(kind.video, {}), **(options or {})})
+        encoding = {**_FAST.get(kind.video, {}), **(options or {})}
+        picture = cast("av.VideoStream", out.add_stream(kind.video, rate, encoding))
         picture.width, picture.height = size
         picture.pix_fmt = "yuv420p"
         if pixel_aspect:
             picture.codec_context.sample_aspect_ratio = pixel_aspect
         if matrix:
             picture.set_display_matrix(matrix)
-        voices = [out.add_stream(kind.audio, 48_000) for _ in range((sound is not None) + more_sounds)]
+        voices = [
+            cast("av.AudioStream", out.add_stream(kind.audio, 48_000)) for _ in range((sound is not None) + more_sounds)
+        ]
         for voice in voices:
             voice.codec_context.bit_rate = 64_000
         for number, time in zip(range(frames), times or range(frames), strict=False):
             image = Image.frombytes("RGB", size, paint(number, *size))
-            frame = VideoFrame.from_image(image).reformat(format="yuv420p")
+            frame = cast("VideoFrame", VideoFrame.from_image(image)).reformat(format="yuv420p")  # type: ignore[no-untyped-call]
             frame.pts, frame.time_base = time, Fraction(1, rate)
             out.mux(picture.encode(frame))
         out.mux(picture.encode(None))
         for voice in voices:
-            resampler = av.AudioResampler(format=voice.format, layout=voice.layout, rate=48_000, frame_size=voice.frame_size)
+            resampler = av.AudioResampler(
+                format=voice.format, layout=voice.layout, rate=48_000, frame_size=voice.frame_size
+            )
             for heard in (*resampler.resample(_sound(frames / rate, sound)), *resampler.resample(None)):
                 out.mux(voice.encode(heard))
             out.mux(voice.encode(None))

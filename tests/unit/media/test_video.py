@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import video
-from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, make_clip, plain, quarters, texture
+from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
 from video import Video
 
 ONE = 1 << 16
@@ -33,8 +34,8 @@ def out(tmp_path: Path) -> Path:
     return folder
 
 
-def render(clip: Path, out: Path, **options) -> Video:
-    return video.render(clip, out, seconds=60, **options)
+def render(clip: Path, out: Path, on_progress: Callable[[float], None] | None = None) -> Video:
+    return video.render(clip, out, seconds=60, on_progress=on_progress)
 
 
 def mp4_of(made: Video) -> bytes:
@@ -46,12 +47,16 @@ def frames_of(path: Path) -> list[av.VideoFrame]:
         return list(container.decode(video=0))
 
 
+def frame_count(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1))
+
+
 def poster_of(made: Video) -> Image.Image:
     return Image.open(made.poster).convert("RGB")
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
-def test_each_kind_becomes_an_mp4_a_poster_and_a_preview(kind, tmp_path, out):
+def test_each_kind_becomes_an_mp4_a_poster_and_a_preview(kind: Kind, tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / f"clip{kind.suffix}", kind)
 
     made = render(clip, out)
@@ -77,12 +82,12 @@ def test_each_kind_becomes_an_mp4_a_poster_and_a_preview(kind, tmp_path, out):
 
     with Image.open(made.renditions["preview"].path) as preview:
         assert preview.format == "WEBP"
-        assert preview.n_frames == 10
+        assert frame_count(preview) == 10
         assert preview.info["loop"] == 0
     assert poster_of(made).size == (64, 48)
 
 
-def test_a_large_clip_is_shrunk_to_720p_and_a_long_preview_ends_after_three_seconds(tmp_path, out):
+def test_a_large_clip_is_shrunk_to_720p_and_a_long_preview_ends_after_three_seconds(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mov", MOV, size=(1600, 1200), frames=16, rate=4)
 
     made = render(clip, out)
@@ -94,10 +99,10 @@ def test_a_large_clip_is_shrunk_to_720p_and_a_long_preview_ends_after_three_seco
     assert (preview.width, preview.height) == (320, 240)
     assert poster_of(made).size == (960, 720)
     with Image.open(preview.path) as animation:
-        assert animation.n_frames * 100 <= 3000
+        assert frame_count(animation) * 100 <= 3000
 
 
-def test_a_small_clip_is_never_enlarged_and_odd_sizes_become_even(tmp_path, out):
+def test_a_small_clip_is_never_enlarged_and_odd_sizes_become_even(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.webm", WEBM, size=(51, 37), frames=6)
 
     made = render(clip, out)
@@ -117,7 +122,7 @@ def test_a_small_clip_is_never_enlarged_and_odd_sizes_become_even(tmp_path, out)
         ("mirror", "green red white blue"),
     ],
 )
-def test_rotation_is_applied_and_not_left_to_the_player(turn, corners, tmp_path, out):
+def test_rotation_is_applied_and_not_left_to_the_player(turn: str, corners: str, tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mov", MOV, size=(96, 64), frames=6, paint=quarters, matrix=TURNS[turn])
 
     made = render(clip, out)
@@ -129,7 +134,8 @@ def test_rotation_is_applied_and_not_left_to_the_player(turn, corners, tmp_path,
     assert (frame.width, frame.height) == (made.width, made.height)
     colours = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "white": (255, 255, 255)}
     with Image.open(made.renditions["preview"].path) as preview:
-        for shown in (frame.to_image(), poster_of(made), preview.convert("RGB")):
+        video_frame = frame.to_image()  # type: ignore[no-untyped-call]
+        for shown in (video_frame, poster_of(made), preview.convert("RGB")):
             width, height = shown.size
             places = [(width // 4, height // 4), (3 * width // 4, height // 4)]
             places += [(x, 3 * height // 4) for x, _ in places]
@@ -137,7 +143,7 @@ def test_rotation_is_applied_and_not_left_to_the_player(turn, corners, tmp_path,
                 assert shown.getpixel(place) == pytest.approx(colours[name], abs=24), name
 
 
-def test_pixels_that_are_not_square_are_made_so(tmp_path, out):
+def test_pixels_that_are_not_square_are_made_so(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", size=(64, 48), frames=6, pixel_aspect=Fraction(4, 3))
 
     made = render(clip, out)
@@ -146,7 +152,7 @@ def test_pixels_that_are_not_square_are_made_so(tmp_path, out):
     assert not made.remuxed
 
 
-def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path, out):
+def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", metadata={"title": "secret"})
 
     made = render(clip, out)
@@ -157,7 +163,7 @@ def test_a_clip_that_suits_is_copied_picture_for_picture(tmp_path, out):
 
 
 @pytest.mark.parametrize("kind", [MP4, AVI], ids=["copied", "encoded"])
-def test_metadata_is_gone(kind, tmp_path, out):
+def test_metadata_is_gone(kind: Kind, tmp_path: Path, out: Path) -> None:
     tags = {"location": POSITION, "comment": "secret", "title": "secret", "IGPS": POSITION}
     clip = make_clip(tmp_path / "clip", kind, metadata=tags, options={"x264-params": "opts=1"} if kind is MP4 else None)
     assert b"secret" in clip.read_bytes()
@@ -175,10 +181,13 @@ def test_metadata_is_gone(kind, tmp_path, out):
         assert b"x264 - core" not in mp4_of(made)
 
 
-def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path, out):
+def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tmp_path: Path, out: Path) -> None:
     noise = Image.effect_noise((192, 128), 200).convert("RGB").tobytes()
-    rotated = lambda number, width, height: noise[number * 999 :] + noise[: number * 999]  # noqa: E731
-    clip = make_clip(tmp_path / "clip.mp4", size=(192, 128), frames=30, paint=rotated, options={"qp": "1"})
+
+    def paint(number: int, width: int, height: int) -> bytes:
+        return noise[number * 999 :] + noise[: number * 999]
+
+    clip = make_clip(tmp_path / "clip.mp4", size=(192, 128), frames=30, paint=paint, options={"qp": "1"})
     assert clip.stat().st_size * 8 > 5_000_000 * 1.25
 
     made = render(clip, out)
@@ -187,14 +196,14 @@ def test_a_clip_of_too_many_bits_a_second_is_encoded_although_its_codecs_suit(tm
     assert made.renditions["video"].bytes < clip.stat().st_size / 2
 
 
-def test_a_clip_without_sound_stays_without(tmp_path, out):
+def test_a_clip_without_sound_stays_without(tmp_path: Path, out: Path) -> None:
     made = render(make_clip(tmp_path / "clip.webm", WEBM, sound=None), out)
 
     with av.open(str(made.renditions["video"].path)) as container:
         assert not container.streams.audio
 
 
-def test_picture_and_sound_stay_together(tmp_path, out):
+def test_picture_and_sound_stay_together(tmp_path: Path, out: Path) -> None:
     """Half a second of black and silence, then white and a tone: both must begin at the same time."""
     white, black = plain((255, 255, 255)), plain((0, 0, 0))
     clip = make_clip(
@@ -210,7 +219,7 @@ def test_picture_and_sound_stay_together(tmp_path, out):
         lit = min(frame.time for frame in container.decode(video=0) if max(bytes(frame.planes[0])) > 128)
     with av.open(str(made.renditions["video"].path)) as container:
         loud = min(
-            frame.time
+            (frame.time or 0.0)
             for frame in container.decode(audio=0)
             if max(memoryview(bytes(frame.planes[0])).cast("f")) > 0.2
         )
@@ -218,7 +227,7 @@ def test_picture_and_sound_stay_together(tmp_path, out):
     assert loud == pytest.approx(lit, abs=0.06)
 
 
-def test_uneven_times_between_frames_are_kept(tmp_path, out):
+def test_uneven_times_between_frames_are_kept(tmp_path: Path, out: Path) -> None:
     times = [0, 1, 2, 3, 10, 11, 20, 23]
     clip = make_clip(tmp_path / "clip.webm", WEBM, frames=8, times=times, sound=None)
 
@@ -228,7 +237,7 @@ def test_uneven_times_between_frames_are_kept(tmp_path, out):
     assert shown == times
 
 
-def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path, out):
+def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=60, rate=120, sound=None)
 
     made = render(clip, out)
@@ -237,7 +246,7 @@ def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path, out):
     assert len(frames_of(made.renditions["video"].path)) == 30
 
 
-def test_the_poster_is_neither_black_nor_blurred(tmp_path, out):
+def test_the_poster_is_neither_black_nor_blurred(tmp_path: Path, out: Path) -> None:
     def paint(number: int, width: int, height: int) -> bytes:
         if number < 20:
             return plain((0, 0, 0))(number, width, height)
@@ -256,16 +265,16 @@ def test_the_poster_is_neither_black_nor_blurred(tmp_path, out):
     assert difference < 16
     with Image.open(made.renditions["preview"].path) as preview:
         preview.seek(1)
-        assert max(band[1] for band in preview.convert("RGB").getextrema()) > 64, "nor does the preview begin in the dark"
+        assert max(preview.convert("L").tobytes()) > 64, "nor does the preview begin in the dark"
 
 
-def test_a_clip_that_is_black_throughout_still_has_a_poster(tmp_path, out):
+def test_a_clip_that_is_black_throughout_still_has_a_poster(tmp_path: Path, out: Path) -> None:
     made = render(make_clip(tmp_path / "clip.mp4", paint=plain((0, 0, 0))), out)
 
     assert poster_of(made).size == (64, 48)
 
 
-def test_hdr_is_mapped_to_an_ordinary_screen(tmp_path, out):
+def test_hdr_is_mapped_to_an_ordinary_screen(tmp_path: Path, out: Path) -> None:
     """A grey of 61% in HLG is 0.45 of paper white (BT.2100, BT.2408), which BT.1886 codes as 172 of 255."""
     clip = tmp_path / "hlg.mov"
     with av.open(str(clip), "w", format="mov") as container:
@@ -288,7 +297,7 @@ def test_hdr_is_mapped_to_an_ordinary_screen(tmp_path, out):
     assert poster_of(made).getpixel((32, 32)) == pytest.approx((181, 181, 181), abs=4)
 
 
-def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path, out):
+def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.webm", WEBM)
     again = tmp_path / "again"
     again.mkdir()
@@ -300,7 +309,7 @@ def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path, out
         assert path.read_bytes() == (again / path.name).read_bytes(), path.name
 
 
-def test_progress_rises_and_is_told_while_the_work_goes_on(tmp_path, out):
+def test_progress_rises_and_is_told_while_the_work_goes_on(tmp_path: Path, out: Path) -> None:
     heard: list[float] = []
     clip = make_clip(tmp_path / "clip.webm", WEBM, size=(640, 480), frames=120, sound=None)
 
@@ -311,7 +320,7 @@ def test_progress_rises_and_is_told_while_the_work_goes_on(tmp_path, out):
     assert all(0 < fraction <= 1 for fraction in heard)
 
 
-def test_what_on_progress_raises_stops_the_work(tmp_path, out):
+def test_what_on_progress_raises_stops_the_work(tmp_path: Path, out: Path) -> None:
     class Revoked(Exception):
         pass
 
@@ -323,7 +332,7 @@ def test_what_on_progress_raises_stops_the_work(tmp_path, out):
     assert not list(out.iterdir())
 
 
-def test_the_poster_is_a_picture_that_the_picture_pipeline_takes(tmp_path, out):
+def test_the_poster_is_a_picture_that_the_picture_pipeline_takes(tmp_path: Path, out: Path) -> None:
     import pictures
 
     made = render(make_clip(tmp_path / "clip.webm", WEBM, size=(200, 160), frames=6), out)
@@ -335,7 +344,7 @@ def test_the_poster_is_a_picture_that_the_picture_pipeline_takes(tmp_path, out):
     assert Image.open(BytesIO(thumbnail.data)).size == (150, 150)
 
 
-def test_a_cold_start_for_pictures_pays_nothing_for_video():
+def test_a_cold_start_for_pictures_pays_nothing_for_video() -> None:
     code = "import video, sys; raise SystemExit('av' in sys.modules)"
     folder = str(Path(video.__file__).parent)
 

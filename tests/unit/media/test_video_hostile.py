@@ -1,0 +1,430 @@
+"""Why this file exists: no clip takes more than its share, reaches beyond its own bytes or leaves a trace."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import video
+from rejected import Rejected
+from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
+from video import Job, Limits, Unfinished
+from video_worker import CLOCK, Upright
+
+FUNCTION = str(Path(video.__file__).parent)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def refusal(clip: Path, out: Path, limits: Limits | None = None, *, seconds: float = 60) -> Rejected:
+    """Renders a clip that must be refused, and that must leave nothing behind."""
+    with pytest.raises(Rejected) as refused:
+        video.render(clip, out, seconds=seconds, limits=limits)
+    assert not list(out.iterdir())
+    return refused.value
+
+
+# What is refused by its content, before any decoder sees it.
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile /etc/passwd\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        b"<!doctype html><video src=http://169.254.169.254/>",
+        b"\x89PNG\r\n\x1a\n",
+    ],
+    ids=["hls", "concat", "sdp", "html", "png"],
+)
+def test_a_playlist_named_mp4_is_refused(content: bytes, tmp_path: Path, out: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(content)
+
+    assert refusal(clip, out).code == "unsupported"
+
+
+def test_a_playlist_behind_the_first_bytes_of_an_mp4_opens_nothing(tmp_path: Path, out: Path) -> None:
+    """The demuxer is given and never guessed, so that what follows cannot choose another."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isom" + b"\n#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n" * 20)
+
+    assert refusal(clip, out).code == "broken"
+
+
+def test_an_empty_file_and_one_over_the_limit_of_bytes_are_refused(tmp_path: Path, out: Path) -> None:
+    empty, large = tmp_path / "empty.mp4", make_clip(tmp_path / "large.mp4")
+    empty.touch()
+
+    assert refusal(empty, out).code == "empty"
+    refused = refusal(large, out, Limits(bytes=1000))
+    assert refused.code == "too_many_bytes"
+    assert "1000" in refused.reason
+
+
+# What is refused by its header.
+
+
+def test_sound_without_pictures_is_refused(tmp_path: Path, out: Path) -> None:
+    assert refusal(sound_only(tmp_path / "clip.mp4"), out).code == "no_video"
+
+
+def test_a_clip_declared_too_long_is_refused_with_both_lengths(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=3, times=[0, 24, 24 * 400])
+
+    refused = refusal(clip, out)
+
+    assert refused.code == "too_long"
+    assert "400" in refused.reason
+    assert "300" in refused.reason
+
+
+def test_too_many_pixels_in_a_frame_are_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.avi", AVI, size=(320, 240), frames=2)
+
+    refused = refusal(clip, out, Limits(pixels=320 * 239))
+
+    assert refused.code == "too_many_pixels"
+    assert "320x240" in refused.reason
+    assert refusal(clip, out, Limits(pixels=320)).code == "too_many_pixels"
+
+
+def test_too_many_pixels_in_all_frames_are_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=48)
+
+    assert refusal(clip, out, Limits(decoded_pixels=64 * 48 * 40)).code == "too_much_work"
+
+
+def test_a_clip_too_small_to_be_seen_is_refused(tmp_path: Path, out: Path) -> None:
+    assert refusal(make_clip(tmp_path / "clip.avi", AVI, size=(64, 8)), out).code == "too_small"
+
+
+def test_many_streams_are_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, rate=2, more_sounds=20)
+
+    assert refusal(clip, out).code == "too_many_streams"
+
+
+def test_thousands_of_streams_are_refused_at_once(tmp_path: Path, out: Path) -> None:
+    """An MP4 whose index is one track repeated 5,000 times."""
+    content = make_clip(tmp_path / "clip.mp4", frames=2, sound=None).read_bytes()
+    start = content.index(b"trak") - 4
+    track = content[start : start + int.from_bytes(content[start : start + 4])]
+    moov = content.index(b"moov") - 4
+    size = int.from_bytes(content[moov : moov + 4]) + 5000 * len(track)
+    bomb = tmp_path / "bomb.mp4"
+    bomb.write_bytes(content[:moov] + size.to_bytes(4) + content[moov + 4 : start] + 5000 * track + content[start:])
+    began = time.monotonic()
+
+    assert refusal(bomb, out).code == "too_many_streams"
+    assert time.monotonic() - began < 5
+
+
+# What only shows while it is read.
+
+
+def test_a_length_that_the_header_keeps_quiet_about_is_measured(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(
+        tmp_path / "clip.webm", WEBM, frames=3, times=[0, 24, 24 * 400], sound=None, muxer_options={"live": "1"}
+    )
+    with av.open(str(clip)) as container:
+        assert container.duration is None
+
+    assert refusal(clip, out).code == "too_long"
+
+
+def test_a_length_that_is_a_lie_is_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.webm", WEBM, sound=None)
+    content = clip.read_bytes()
+    # The Duration element (ID 0x4489) is a double of milliseconds: from 1000 to 200000.
+    place = content.index(b"\x44\x89\x88") + 3
+    clip.write_bytes(content[:place] + bytes.fromhex("41086a0000000000") + content[place + 8 :])
+
+    assert refusal(clip, out).code == "truncated"
+
+
+@pytest.mark.parametrize("kind", [MP4, WEBM], ids=["mp4", "webm"])
+def test_a_bomb_of_frames_is_refused(kind: Kind, tmp_path: Path, out: Path) -> None:
+    """A thousand frames in a second and a third, a few bytes each."""
+    clip = make_clip(tmp_path / "clip", kind, size=(16, 16), frames=1000, rate=750, sound=None)
+
+    assert refusal(clip, out).code == "frame_rate_too_high"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
+@pytest.mark.parametrize("part", [0.3, 0.6])
+def test_a_truncated_clip_is_refused(kind: Kind, part: float, tmp_path: Path, out: Path) -> None:
+    faststart = {"movflags": "+faststart"} if kind.muxer in {"mp4", "mov"} else None
+    clip = make_clip(tmp_path / "clip", kind, frames=48, muxer_options=faststart)
+    content = clip.read_bytes()
+    clip.write_bytes(content[: int(part * len(content))])
+
+    assert refusal(clip, out).code in {"truncated", "broken", "no_frames"}
+
+
+def test_an_mp4_without_its_index_at_the_end_is_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4")
+    content = clip.read_bytes()
+    clip.write_bytes(content[: content.index(b"moov") - 4])
+
+    assert refusal(clip, out).code == "broken"
+
+
+def test_a_clip_with_no_frame_is_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.avi", AVI, sound=None)
+    content = bytearray(clip.read_bytes())
+    start, end = content.index(b"movi") + 4, content.index(b"idx1")
+    content[start:end] = bytes(end - start)
+    clip.write_bytes(content)
+
+    assert refusal(clip, out).code in {"no_frames", "broken", "truncated"}
+
+
+def test_frames_of_noise_instead_of_video_are_refused(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.webm", WEBM, sound=None)
+    content = bytearray(clip.read_bytes())
+    start = content.index(b"\x1f\x43\xb6\x75") + 40  # inside the first Cluster
+    content[start:] = bytes(value ^ 0x5A for value in content[start:])
+    clip.write_bytes(content)
+
+    assert refusal(clip, out).code in {"no_frames", "broken", "truncated"}
+
+
+def test_memory_has_a_ceiling(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.avi", AVI, size=(1600, 1200), frames=3, rate=3, sound=None)
+
+    assert refusal(clip, out, Limits(memory=64 << 20)).code in {"too_much_memory", "decoder_crashed"}
+
+
+def test_an_output_has_a_ceiling(tmp_path: Path, out: Path) -> None:
+    assert refusal(make_clip(tmp_path / "clip.webm", WEBM), out, Limits(output_bytes=2000)).code == "output_too_large"
+
+
+def test_frames_that_change_their_size_halfway_come_out_in_one(tmp_path: Path) -> None:
+    upright = Upright((64, 48), ())
+
+    sizes = []
+    for number, size in enumerate([(64, 48), (128, 96), (32, 200), (64, 48)]):
+        frame = av.VideoFrame(*size, "yuv420p")
+        frame.pts, frame.time_base = number, Fraction(1, CLOCK)
+        sizes += [(made.width, made.height, made.pts) for made in upright.push(frame)]
+    sizes += [(made.width, made.height, made.pts) for made in upright.flush()]
+
+    assert sizes == [(64, 48, 0), (64, 48, 1), (64, 48, 2), (64, 48, 3)]
+
+
+@pytest.fixture(scope="module")
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("seeds")
+    return [make_clip(folder / f"seed{kind.suffix}", kind, size=(32, 32), frames=8).read_bytes() for kind in KINDS]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    seed=st.integers(0, len(KINDS) - 1),
+    damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=30),
+)
+def test_a_damaged_clip_is_rendered_or_refused_and_never_fails_otherwise(
+    seed: int, damage: list[tuple[float, int]], seeds: list[bytes], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    content = bytearray(seeds[seed])
+    for place, value in damage:
+        content[int(place * len(content))] = value
+    folder = tmp_path_factory.mktemp("damaged")
+    clip, out = folder / "clip", folder / "out"
+    clip.write_bytes(content)
+    out.mkdir()
+
+    try:
+        made = video.render(clip, out, seconds=60)
+    except Rejected:
+        assert not list(out.iterdir())
+    else:
+        assert made.renditions["video"].bytes > 0
+
+
+# The process that it happens in.
+
+
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
+    """Puts a worker that behaves badly in the real one's place, and gives a clip for it."""
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "bad_worker.py").write_text(f"import os, sys, time, json\njob = json.loads(sys.argv[1])\n{body}\n")
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setattr(video, "WORKER", "bad_worker")
+    return make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
+
+
+def test_a_decoder_that_crashes_is_the_clips_fault_and_not_the_tasks(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = worker(tmp_path, monkeypatch, "import ctypes\nctypes.string_at(0)")
+
+    refused = refusal(clip, out)
+
+    assert refused.code == "decoder_crashed"
+    assert "SIGSEGV" in refused.reason
+
+
+def test_a_decoder_that_hangs_is_killed_at_the_deadline_and_leaves_nothing(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = tmp_path / "pids"
+    body = f"""
+open("video.mp4", "wb").write(b"half")
+child = os.fork()
+open({str(marker)!r}, "a").write(f"{{os.getpid()}}\\n")
+time.sleep(600)
+"""
+    clip = worker(tmp_path, monkeypatch, body)
+    began = time.monotonic()
+
+    with pytest.raises(Unfinished, match="over 1 seconds"):
+        video.render(clip, out, seconds=1)
+
+    assert time.monotonic() - began < 3
+    assert not list(out.iterdir())
+    for pid in map(int, marker.read_text().split()):
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or state.read_text().rsplit(") ", 1)[1].startswith("Z"), "its children die with it"
+
+
+def test_a_long_clip_is_stopped_at_the_deadline_while_it_encodes(tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.webm", WEBM, size=(320, 240), frames=96, sound=None)
+    repeated: list[float] = []
+
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=0.3, on_progress=repeated.append)
+    assert not list(out.iterdir())
+
+
+def test_a_worker_killed_by_the_system_is_tried_again(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = worker(tmp_path, monkeypatch, "os.kill(os.getpid(), 9)")
+
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=20)
+    assert not list(out.iterdir())
+
+
+def test_a_worker_that_fails_is_tried_again_and_says_why(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = worker(tmp_path, monkeypatch, "raise RuntimeError('no such codec')")
+
+    with pytest.raises(Unfinished, match="no such codec"):
+        video.render(clip, out, seconds=20)
+
+
+@pytest.mark.parametrize(
+    "said", ["not json", "[1, 2]", '{"made": {}}', '{"rejected": {"codes": 1}}', '{"progress": "x"}', "x" * 3_000_000]
+)
+def test_a_worker_that_talks_nonsense_is_not_believed(
+    said: str, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = tmp_path / "words"
+    words.write_text(said + "\n")
+    clip = worker(tmp_path, monkeypatch, f"sys.stdout.write(open({str(words)!r}).read())")
+
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=20)
+    assert not list(out.iterdir())
+
+
+def test_a_worker_that_promises_files_which_it_did_not_write_is_not_believed(
+    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {"video": [2, 2], "preview": [2, 2]}
+    made = {"width": 1, "height": 1, "duration": 1.0, "frame_rate": 1.0, "remuxed": False, "renditions": sizes}
+    clip = worker(tmp_path, monkeypatch, f"print({json.dumps(json.dumps({'made': made}))})")
+
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=20)
+    assert not list(out.iterdir())
+
+
+def test_the_worker_has_no_credentials(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    seen = tmp_path / "environment"
+    clip = worker(tmp_path, monkeypatch, f"open({str(seen)!r}, 'w').write(repr(dict(os.environ)))")
+
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=20)
+
+    environment = seen.read_text()
+    assert "AWS" not in environment
+    assert "secret" not in environment
+
+
+def test_once_confined_the_worker_can_open_nothing(tmp_path: Path) -> None:
+    """Not a file, a socket, a pipe or a program; and it goes on reading what it has."""
+    clip = make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
+    job = Job(str(clip), str(tmp_path), "mov", 30, Limits())
+    code = f"""
+import errno, os, socket, subprocess, resource
+import video_worker
+job = video_worker.Job.from_json({job.to_json()!r})
+files = video_worker.Files.open(job)
+video_worker.confine(job)
+attempts = {{
+    "file": lambda: open("/etc/hostname"),
+    "folder": lambda: os.listdir("/"),
+    "socket": lambda: socket.socket(),
+    "pipe": lambda: os.pipe(),
+    "program": lambda: subprocess.run(["/bin/true"]),
+    "copy": lambda: os.dup(1),
+    "memory file": lambda: os.memfd_create("x"),
+    "other file by libavformat": lambda: video_worker.av.open({str(clip)!r}),
+}}
+for name, attempt in attempts.items():
+    try:
+        attempt()
+    except OSError as error:
+        assert error.errno in (errno.EMFILE, errno.EBADF, errno.EINVAL), error
+    else:
+        print(name)
+for limit in ("NOFILE", "CORE"):
+    assert resource.getrlimit(getattr(resource, "RLIMIT_" + limit)) == (0, 0)
+assert files.source.read(8)[4:] == b"ftyp"
+print("confined")
+"""
+    environment = {**os.environ, "PYTHONPATH": FUNCTION}
+
+    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+
+    assert answer.stdout == "confined\n", answer.stderr
+
+
+def test_each_limit_of_the_worker_is_set(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = """
+import resource, video_worker
+video_worker.confine(video_worker.Job.from_json(sys.argv[1]))
+names = ("DATA", "CPU", "FSIZE", "NOFILE")
+limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
+print(json.dumps({"rejected": {"code": "seen", "reason": json.dumps(limits)}}), flush=True)
+"""
+    clip = worker(tmp_path, monkeypatch, body)
+
+    refused = refusal(clip, out, Limits(memory=700 << 20, output_bytes=5 << 20), seconds=20)
+
+    limits = json.loads(refused.reason)
+    assert limits["DATA"] == [700 << 20, 700 << 20]
+    assert limits["FSIZE"] == [5 << 20, 5 << 20]
+    assert 20 <= limits["CPU"][0] <= 20 * (os.process_cpu_count() or 1)
+    assert limits["NOFILE"] == [0, 0]
