@@ -77,7 +77,7 @@ setup: ## Make the three virtual environments: the project, the local cloud, the
 
 define venv
 	@echo "Installing $(1) into $(@D)"
-	$(call quiet,$(@D),rm -rf $(@D); "$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
+	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
 	touch $@
 endef
 
