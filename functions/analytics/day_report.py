@@ -12,6 +12,8 @@ from nexus.data.analytics import ContentDay
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 180, 48, 22
 
+_VISIBLE_TO = {"public": "public", "followers": "for followers", "private": "private"}
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6575; --line: #d9dee6; --paper: #f6f7f9; --card: #fff;
   --mark: #2f6fde; --today: #d9480f; }
@@ -22,10 +24,10 @@ body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 sy
 main { max-width: 1400px; margin: 0 auto; padding: 24px 16px 48px; }
 h1 { font-size: 1.6rem; margin: 0 0 4px; } h2 { font-size: 1rem; margin: 0 0 8px; }
 p.note { color: var(--soft); margin: 0 0 24px; }
-.tiles, .charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); }
+.tiles, .charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(175px, 1fr)); }
 .charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); margin-top: 12px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; min-width: 0; }
-.card b { display: block; font-size: 1.5rem; font-variant-numeric: tabular-nums; }
+.card b { display: block; font-size: 1.4rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
 .card span { color: var(--soft); font-size: .85rem; }
 svg { width: 100%; height: auto; display: block; }
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg line { stroke: var(--line); }
@@ -57,7 +59,7 @@ def render(history: Sequence[ContentDay]) -> str:
         ("follows", today.total_follows, "in all"),
     )
     when = date.fromisoformat(today.day).strftime("%A %-d %B %Y")
-    by_visibility = ", ".join(f"{count:,} {escape(name)}" for name, count in sorted(today.posts.items()))
+    by_visibility = ", ".join(f"{count:,} {_VISIBLE_TO.get(name, name)}" for name, count in sorted(today.posts.items()))
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -147,11 +149,11 @@ def _popular(day: ContentDay) -> str:
         return "<p>No public posts.</p>"
     rows = "".join(
         f'<tr><td class="number">{place}</td><td class="text">{escape(post.text) or "(no text)"}<br>'
-        f"<code>{escape(post.post_id)}</code></td><td><code>{escape(post.author_id)}</code></td>"
+        f"<code>{escape(post.post_id)} by {escape(post.author_id)}</code></td>"
         f'<td class="number">{post.engagement_score:,}</td></tr>'
         for place, post in enumerate(day.popular, 1)
     )
     return (
-        "<table><caption>Most popular public posts of the day</caption><thead><tr><th></th><th>Post</th><th>Author</th>"
-        f"<th>Engagement</th></tr></thead><tbody>{rows}</tbody></table>"
+        "<table><caption>Most popular public posts of the day</caption>"
+        f"<thead><tr><th></th><th>Post</th><th>Engagement</th></tr></thead><tbody>{rows}</tbody></table>"
     )
