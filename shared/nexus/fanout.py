@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nexus import locks, results, runs
+from nexus import catalogue, locks, results, runs
 from nexus.backend import backend
 from nexus.client import next_id, send_next
 from nexus.envelope import Envelope, Segment
@@ -203,7 +203,7 @@ def _fail(item: Item, error: RunError) -> None:
     backend().store.apply(
         Write(record.id, values, when=(equals("status", record.status), equals("phase", record.phase)))
     )
-    _release(item)
+    _release(record)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)
 
@@ -266,7 +266,7 @@ def _send_next_phase(item: Item) -> None:
 
 def _after_success(item: Item) -> None:
     record = RunRecord.of(item)
-    _release(item)
+    _release(record)
     after_success(record.id, item)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=True)
@@ -278,10 +278,9 @@ def after_success(run_id: str, item: Item) -> None:
         send_next(run_id, json.loads(str(item["then"])), results.load(str(item["result"])))
 
 
-def _release(item: Item) -> None:
-    record = RunRecord.of(item)
-    if record.task != "group":
-        locks.release(implementation(record.task).task, record.args or {}, record.id)
+def _release(record: RunRecord) -> None:
+    if record.task in catalogue.TASKS:  # a group is none, and not unique
+        locks.release(catalogue.TASKS[record.task], record.args or {}, record.id)
 
 
 def _waits_for(item: Item) -> Envelope | None:
@@ -297,6 +296,7 @@ def revoke_segments(record: RunRecord, reason: str) -> None:
     """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
     from nexus.client import AsyncResult
 
+    _release(record)
     now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
     writes = [
         runs.revoked(

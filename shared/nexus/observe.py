@@ -5,6 +5,7 @@ second line. No line carries a task's arguments or result: they may hold address
 """
 
 import os
+import re
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
 NAMESPACE = "nexus"
+
+# An error's message may quote the argument at fault; a log line must not carry an address or a token.
+_ADDRESS = re.compile(r"[^\s@'\"<>]+@[^\s@'\"<>]+")
+_TOKEN = re.compile(r"eyJ[\w-]+(\.[\w-]*)*|[\w+-]{40,}={0,2}")
 
 
 @lru_cache(maxsize=1)
@@ -27,6 +32,11 @@ def log_reference(context: Any) -> str:
     """Where the lines of this invocation are: log group, stream and request id, as one text for a dead letter."""
     parts = (getattr(context, name, "") for name in ("log_group_name", "log_stream_name", "aws_request_id"))
     return " ".join(str(part) for part in parts if part)
+
+
+def redacted(text: str) -> str:
+    """The text with e-mail addresses and what looks like a token taken out."""
+    return _TOKEN.sub("<token>", _ADDRESS.sub("<address>", text))
 
 
 def run_started(queue: str, task: str, run_id: str, attempt: int, waited: float) -> None:
@@ -57,10 +67,10 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
     if reason is None:
         log.info("run ended", outcome=outcome, **metrics)
     else:
-        log.warning("run ended", outcome=outcome, reason=reason, **metrics)
+        log.warning("run ended", outcome=outcome, reason=redacted(reason), **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
 
 
 def dead_lettered(queue: str, error_type: str, reason: str, run_id: str | None, task: str | None) -> None:
     """A message was given up."""
-    logger().error("dead letter", queue=queue, error_type=error_type, reason=reason, run_id=run_id, task=task)
+    logger().error("dead letter", queue=queue, error_type=error_type, reason=redacted(reason), run_id=run_id, task=task)

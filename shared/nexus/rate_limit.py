@@ -12,7 +12,10 @@ from nexus.backend import backend
 from nexus.store import Applied, Write, equals
 
 STRETCH = 1.0
-"""Seconds of the rate that are booked at once: what a sandbox that dies may waste."""
+"""Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
+
+So the rate may be exceeded by what is made up for within one second, and not by what an idle sandbox has saved.
+"""
 
 
 @dataclass(slots=True)
@@ -27,11 +30,14 @@ class RateLimiter:
     _left: int = 0
 
     def acquire(self, patience: float | None = None) -> bool:
-        """Waits for the next start. False when it would be more than `patience` seconds away (nothing is used up)."""
+        """Waits for the next start. False when it is more than `patience` seconds away: see `wait`; it stays booked."""
+        late = int((self.clock() - STRETCH - self._next) * self.per_second)
+        if late > 0:
+            self._left = max(0, self._left - late)
+            self._next += late / self.per_second
         if self._left == 0:
             self._book()
-        now = self.clock()
-        wait = self._next - now
+        wait = self.wait
         if patience is not None and wait > patience:
             return False
         if wait > 0:
@@ -39,6 +45,11 @@ class RateLimiter:
         self._left -= 1
         self._next += 1 / self.per_second
         return True
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next start that is booked here."""
+        return max(0.0, self._next - self.clock())
 
     def _book(self) -> None:
         starts = max(1, int(self.per_second * STRETCH))

@@ -39,7 +39,9 @@ MARGIN = 2.0
 SETTLE_AFTER = 0.5
 """Seconds that an outcome waits for others before it is written: what a crash may cause to be done twice."""
 
-WAIT_FOR_UNIQUE = 30.0
+WAIT_FOR_UNIQUE = 600.0
+"""Each wait is a receive of the message, and SQS gives it up after twenty."""
+
 LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
 
@@ -396,9 +398,11 @@ class Worker:
             if held is not None:
                 self._revoke(delivery, f"{held.holder} is live, and {task.name} is unique")
                 return
-        if task.rate_limit and not _limiter(task).acquire(patience=min(PATIENCE_FOR_RATE, self._left / 2)):
-            self._put_back(delivery, PATIENCE_FOR_RATE)
-            return
+        if task.rate_limit:
+            limiter = _limiter(task)
+            if not limiter.acquire(patience=min(PATIENCE_FOR_RATE, self._left / 2)):
+                self._put_back(delivery, limiter.wait)
+                return
         limit = min(task.time_limit, self._left - MARGIN)
         run = Run(
             id=envelope.id,

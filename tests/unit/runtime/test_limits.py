@@ -1,0 +1,238 @@
+"""Time, rates and words: the soft limit, handing on, the global rate, and what a log line says and keeps to itself."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nexus import catalogue, implementations, observe, worker
+from nexus.implementations import Implementation
+from nexus.memory import Context
+from nexus.rate_limit import RateLimiter
+from nexus.tasks import RateLimit, RetryPolicy
+from nexus.testing import SentTasks, memory_backend
+from nexus.worker import Continuation, Run, Worker
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
+SENT = catalogue.NotificationSent(notification_id="n")
+
+
+@pytest.fixture
+def tasks() -> Iterator[SentTasks]:
+    with memory_backend() as sent:
+        yield sent
+
+
+def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
+    joined = Implementation(catalogue.send_notification, work)
+    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+
+
+def deliver(tasks: SentTasks, *, seconds: float = 900.0) -> dict[str, Any]:
+    """One invocation with everything that waits, `seconds` before its end."""
+    records = [
+        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": sent.message.body}
+        for n, sent in enumerate(tasks.transport.sent)
+    ]
+    return Worker("default", catalogue.served_by("default"), Context(seconds)).messages(records)
+
+
+def test_a_task_that_overruns_is_stopped_in_time_to_be_settled(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+        time.sleep(30)
+        return SENT
+
+    does(monkeypatch, work)
+    handle = catalogue.send_notification.delay(**NOTE)
+
+    deliver(tasks, seconds=worker.MARGIN + 0.1)
+
+    assert handle.status == "RETRY"
+    assert handle.error is not None
+    assert handle.error.type == "TimeLimitExceeded"
+
+
+def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attempt(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT)
+    handle = catalogue.send_notification.delay(**NOTE)
+
+    answer = deliver(tasks, seconds=worker.MARGIN / 2)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert (handle.status, handle.attempts) == ("RETRY", 0)
+    deliver(tasks)
+    assert (handle.status, handle.attempts) == ("SUCCESS", 1)
+
+
+def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent | Continuation:
+        seen.append((run.attempt, run.cursor))
+        at = int(run.cursor["at"]) if run.cursor else 0
+        if args.kind == "endless" or at < 3:
+            return run.hand_on({"at": at + 1})
+        return SENT
+
+    does(monkeypatch, work)
+    handle = catalogue.send_notification.delay(**NOTE)
+    endless = catalogue.send_notification.delay(**{**NOTE, "kind": "endless"})
+
+    tasks.run()
+
+    assert (1, {"at": 3}) in seen
+    assert handle.status == "SUCCESS"
+    assert endless.status == "FAILURE"
+    assert endless.error is not None
+    assert "handed on 10 times" in endless.error.message
+
+
+def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+
+    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+        run.progress(7, 100, "encoding")
+        told.append(handle.progress)
+        return SENT
+
+    does(monkeypatch, work)
+    handle = catalogue.send_notification.delay(**NOTE)
+    tasks.run()
+    assert told == [(7, 100)]
+
+
+def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_message(tasks: SentTasks) -> None:
+    clocks = [1000.0, 1000.3, 1000.6]
+
+    def sandbox(number: int) -> RateLimiter:
+        def sleep(seconds: float) -> None:
+            clocks[number] += seconds
+
+        return RateLimiter("mail", 10, clock=lambda: clocks[number], sleep=sleep)
+
+    sandboxes = [sandbox(number) for number in range(3)]
+    writes = 0
+    apply = tasks.store.apply
+
+    def counted(write: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        return apply(write)
+
+    tasks.store.apply = counted  # type: ignore[method-assign]
+    starts = []
+    for _ in range(300):
+        number = min(range(3), key=lambda n: clocks[n])  # whoever is earliest is next; each start's work takes 0.15 s
+        assert sandboxes[number].acquire()
+        starts.append(clocks[number])
+        clocks[number] += 0.15
+
+    for start in starts:
+        assert sum(start <= other < start + 1 for other in starts) <= 20
+    assert len(starts) / (max(starts) - min(starts)) <= 10.5
+    assert writes <= 2 * len(starts) / 5
+
+
+def test_an_idle_sandbox_saves_no_starts(tasks: SentTasks) -> None:
+    now = [1000.0]
+    limiter = RateLimiter("mail", 10, clock=lambda: now[0], sleep=lambda seconds: None)
+    assert limiter.acquire()
+    now[0] += 60
+    assert sum(limiter.acquire(patience=0) for _ in range(100)) <= 11
+
+
+def test_a_rate_that_is_booked_out_says_how_long_instead_of_waiting(tasks: SentTasks) -> None:
+    now = [1000.0]
+    first, second = (RateLimiter("slow", 0.1, clock=lambda: now[0], sleep=lambda s: None) for _ in range(2))
+    assert first.acquire()
+    assert second.acquire(patience=1) is False
+    assert second.wait == pytest.approx(10)
+    now[0] += 10
+    assert second.acquire(patience=1)
+
+
+def test_a_rate_limited_task_beyond_patience_is_put_back_unspent(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = replace(catalogue.send_notification, rate_limit=RateLimit(per_second=0.01))
+    monkeypatch.setattr(worker, "_limiters", {})
+    does(monkeypatch, lambda args, run: SENT)
+    handles = [catalogue.send_notification.delay(**NOTE) for _ in range(2)]
+    records = [
+        {"messageId": f"m{n}", "receiptHandle": "r", "body": sent.message.body}
+        for n, sent in enumerate(tasks.transport.sent)
+    ]
+
+    answer = Worker("default", {"send_notification": limited}, Context()).messages(records)
+
+    assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
+    assert [(h.status, h.attempts) for h in handles] == [("SUCCESS", 1), ("RETRY", 0)]
+
+
+# --- what is logged ---
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "INFO")
+    # A logger keeps the standard output that it was made with, by its service's name.
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"nexus-{uuid.uuid4()}")
+    observe.logger.cache_clear()
+
+    def read() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+    return read
+
+
+def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT)
+    handle = catalogue.send_notification.delay(**NOTE)
+
+    tasks.run()
+
+    started, ended = lines()
+    wanted = {"task": "send_notification", "run_id": handle.id, "attempt": 1, "queue": "default"}
+    assert wanted.items() <= started.items()
+    assert wanted.items() <= ended.items()
+    assert (started["message"], ended["message"], ended["outcome"]) == ("run started", "run ended", "success")
+    (directive,) = ended["_aws"]["CloudWatchMetrics"]
+    assert directive["Dimensions"] == [["queue", "task"], ["queue"]]
+    for metric in directive["Metrics"]:
+        assert isinstance(ended[metric["Name"]], int | float)
+
+
+def test_no_line_carries_an_address_or_a_token(tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+
+    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        raise OSError(f"cannot reach ada@example.org with {token}")
+
+    does(monkeypatch, work)
+    catalogue.send_notification.apply_async({**NOTE, "text": "for bob@example.org"}, retry=RetryPolicy(max_retries=0))
+    body = json.dumps({"v": 1, "id": "x", "task": "ping", "args": {"text": "eve@example.org"}})
+    tasks.transport.sent.append(
+        replace(tasks.transport.sent[0], message=replace(tasks.transport.sent[0].message, body=body))
+    )
+
+    tasks.run()
+
+    text = json.dumps(lines())
+    assert "cannot reach <address> with <token>" in text
+    for secret in ("ada@example.org", "bob@example.org", "eve@example.org", token):
+        assert secret not in text
+    assert len(tasks.dead_letters) == 2
