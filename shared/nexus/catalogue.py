@@ -301,11 +301,19 @@ class CleanupExpiredTokens(Arguments):
     part: ScanPart | None = None
 
 
+class TokensReport(SweepReport):
+    """The sweep: tokens and sessions deleted, and the inactive users whose last ones went."""
+
+    tokens: int = 0
+    sessions: int = 0
+    signed_out: int = 0
+
+
 cleanup_expired_tokens = Task(
     name="cleanup_expired_tokens",
     queue=Queue.MAINTENANCE,
     arguments=CleanupExpiredTokens,
-    result=SweepReport,
+    result=TokensReport,
     summary="Deletes expired refresh tokens, and the sessions and tokens of users inactive for 30 days.",
     time_limit=840,
     schedule=Schedule("cron(0 2 * * ? *)", "daily 02:00"),

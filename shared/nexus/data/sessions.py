@@ -88,38 +88,19 @@ def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter:
     )
 
 
-def delete_expired_tokens(keys: Sequence[tuple[str, str]], *, now: int, meter: Meter | None = None) -> list[bool]:
-    """Removes those of the tokens (user, token) that have expired; True where removed."""
-    return TOKENS.delete_each(
-        [{"user_id": user, "token_id": token_id} for user, token_id in keys],
-        when=(Test("expires_at", "<=", now),),
-        meter=meter,
-    )
+def delete_expired(
+    table: Table, keys: Sequence[Mapping[str, str]], *, now: int, meter: Meter | None = None
+) -> list[bool]:
+    """Removes those of the sessions or tokens that have expired; True where removed."""
+    return table.delete_each(keys, when=(Test("expires_at", "<=", now),), meter=meter)
 
 
-def delete_expired_sessions(keys: Sequence[tuple[str, str]], *, now: int, meter: Meter | None = None) -> list[bool]:
-    """Removes those of the sessions (user, session) that have expired; True where removed."""
-    return SESSIONS.delete_each(
-        [{"user_id": user, "session_id": session} for user, session in keys],
-        when=(Test("expires_at", "<=", now),),
-        meter=meter,
-    )
-
-
-def scan_tokens(
-    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+def expiries(
+    table: Table, *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
 ) -> Iterator[Page]:
-    """Every token's key and expiry, of one segment of a parallel scan."""
-    attributes = (*TOKENS.key, "expires_at")
-    yield from TOKENS.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
-
-
-def scan_sessions(
-    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
-) -> Iterator[Page]:
-    """Every session's key and expiry, of one segment of a parallel scan."""
-    attributes = (*SESSIONS.key, "expires_at")
-    yield from SESSIONS.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
+    """The key and `expires_at` of every session or every token, of one segment of a parallel scan."""
+    attributes = (*table.key, "expires_at")
+    yield from table.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
 
 
 def read_token(item: Item) -> Token:

@@ -182,10 +182,16 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
     raise RuntimeError(f"user {user_id}: eight concurrent writers of one user's activity")
 
 
-def mark_signed_out(user_id: str, *, at: int, last_active_day: str, meter: Meter | None = None) -> bool:
-    """Notes that the user's sessions and tokens are gone, unless he was active meanwhile; then False."""
-    unchanged = Test("last_active_day", "=", last_active_day)
-    return TABLE.update(Change({"user_id": user_id}, set={"signed_out_at": at}, when=(unchanged,)), meter=meter)
+def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:
+    """Notes of each user, seen as (id, last_active_day), that his sessions and tokens are gone.
+
+    False where he was active meanwhile, and where he is no more.
+    """
+    changes = [
+        Change({"user_id": user_id}, set={"signed_out_at": at}, when=(Test("last_active_day", "=", last_active_day),))
+        for user_id, last_active_day in seen
+    ]
+    return TABLE.update_many(changes, meter=meter)
 
 
 @dataclass(frozen=True, slots=True)

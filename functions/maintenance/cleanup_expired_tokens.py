@@ -1,0 +1,173 @@
+"""cleanup_expired_tokens: expired refresh tokens, and the sessions and tokens of users inactive for 30 days or more.
+
+Inactive is who was not seen on any of the last 30 UTC days. One scan of the users finds them, each once: when his
+sessions and tokens are gone he is marked as signed out, until his next login takes the mark away. Every deletion has a
+condition of its own (last seen, or issued, before those 30 days), so whoever logs in meanwhile keeps what he got.
+
+Expired rows are DynamoDB's own to remove (TTL: free, and late by up to days; readers compare expires_at themselves).
+The job looks at the first page of each segment of tokens and sessions and deletes what has expired there; if that shows
+rows that TTL should have removed long ago, or when asked to (`sweep`), it goes through all of the segment.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+
+from nexus import catalogue
+from nexus.catalogue import CleanupExpiredTokens, ScanPart, TokensReport
+from nexus.data import sessions, users
+from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
+from nexus.data.dynamodb import BadRow, Item, Table, in_threads, key_of, read_count, read_text
+from nexus.sweep import Tally, segments
+from nexus.worker import Continuation, Run, handler_for, implements
+
+INACTIVE_DAYS = 30
+TTL_LAG = 2 * DAY_SECONDS
+"""TTL deletes "within a few days" (Amazon DynamoDB Developer Guide, "Using time to live")."""
+
+THREADS = 8
+TABLES: dict[str, Table] = {"tokens": sessions.TOKENS, "sessions": sessions.SESSIONS}
+
+
+@implements(catalogue.cleanup_expired_tokens)
+def cleanup_expired_tokens(args: CleanupExpiredTokens, run: Run) -> TokensReport | Continuation:
+    """Plans the scans, then does one segment of one."""
+    if args.part is None:
+        plan = args.model_copy(update={"now": args.now or int(time.time())})
+        scans = [
+            ScanPart(table=table.entity, segment=number, total=total)
+            for table in (users.TABLE, *TABLES.values())
+            for total in [segments(table)]
+            for number in range(total)
+        ]
+        return run.fan_out([plan.model_copy(update={"part": scan}) for scan in scans])
+    if args.part.table == users.TABLE.entity:
+        return sign_out_inactive(args.part, args.now, run)
+    return delete_expired(args.part, args.now, args.sweep, run)
+
+
+# --- inactive users --------------------------------------------------------------------------------------------------
+
+
+def inactive_before(now: float) -> str:
+    """The first of the last 30 days: who was last active before it is inactive."""
+    return add_days(day_of(now), -INACTIVE_DAYS)
+
+
+def sign_out_inactive(part: ScanPart, now: int, run: Run) -> TokensReport | Continuation:
+    """Ends the sessions and tokens of the inactive users of one segment."""
+    tally, cursor = Tally.resumed(run), run.cursor or {}
+    done = _Deleted(cursor.get("deleted"))
+    first_day = inactive_before(now)
+    pages = users.scan(
+        ("user_id", "last_active_day", "signed_out_at"),
+        segment=part.segment,
+        total=part.total,
+        start=cursor.get("start"),
+        meter=tally.meter,
+    )
+    for page in pages:
+        tally.rows_read += page.scanned
+        _sign_out(list(_inactive(page.items, first_day, tally)), first_day, now, tally, done)
+        if run.short_of_time and page.next_key is not None:
+            return run.hand_on(tally.cursor(start=page.next_key, deleted=done.numbers))
+    return TokensReport(**tally.numbers(), **done.numbers)
+
+
+class _Deleted:
+    """How many tokens, sessions and users' last ones went, earlier invocations of the run included."""
+
+    def __init__(self, numbers: dict[str, int] | None) -> None:
+        self.numbers = {"tokens": 0, "sessions": 0, "signed_out": 0} | (numbers or {})
+
+    def add(self, kind: str, number: int) -> None:
+        self.numbers[kind] += number
+
+
+def _inactive(items: Iterable[Item], first_day: str, tally: Tally) -> Iterable[tuple[str, str]]:
+    """(id, last_active_day) of those inactive and not signed out yet."""
+    for item in items:
+        if "signed_out_at" in item:
+            continue
+        key = key_of(item, "user_id")
+        try:
+            last = read_text(item, "last_active_day", key)
+            start_of(last)
+        except BadRow as bad:
+            tally.bad(bad)
+        except ValueError:
+            tally.bad(BadRow(key, "last_active_day is not a day"))
+        else:
+            if last < first_day:
+                yield key, last
+
+
+def _sign_out(inactive: Sequence[tuple[str, str]], first_day: str, now: int, tally: Tally, done: _Deleted) -> None:
+    """Deletes, then marks: whoever dies in between finds the user unmarked again."""
+    before = start_of(first_day)
+    ids = [user_id for user_id, _ in inactive]
+    held = in_threads(lambda user_id: _held(user_id, tally), ids, THREADS)
+    session_keys, token_keys = [], []
+    for user_id, (his_sessions, his_tokens) in zip(ids, held, strict=True):
+        session_keys += [(user_id, session_id) for session_id in his_sessions]
+        token_keys += [(user_id, token_id) for token_id in his_tokens]
+    ended = sessions.end_sessions(session_keys, seen_before=before, meter=tally.meter)
+    revoked = sessions.revoke_tokens(token_keys, issued_before=before, meter=tally.meter)
+    tally.written([*ended, *revoked])
+    done.add("sessions", sum(ended))
+    done.add("tokens", sum(revoked))
+    keys, outcomes = [*session_keys, *token_keys], [*ended, *revoked]
+    kept = {user_id for (user_id, _), gone in zip(keys, outcomes, strict=True) if not gone}
+    marked = users.mark_signed_out([one for one in inactive if one[0] not in kept], at=now, meter=tally.meter)
+    done.add("signed_out", sum(marked))
+
+
+def _held(user_id: str, tally: Tally) -> tuple[list[str], list[str]]:
+    return sessions.sessions_of(user_id, meter=tally.meter), sessions.tokens_of(user_id, meter=tally.meter)
+
+
+# --- expired rows ----------------------------------------------------------------------------------------------------
+
+
+def delete_expired(part: ScanPart, now: int, sweep: bool, run: Run) -> TokensReport | Continuation:
+    """Deletes what has expired in the first page of a segment; in all of it when TTL is behind."""
+    tally, cursor = Tally.resumed(run), run.cursor or {}
+    table = TABLES[part.table]
+    done = _Deleted(cursor.get("deleted"))
+    behind = sweep or bool(cursor)
+    pages = sessions.expiries(
+        table, segment=part.segment, total=part.total, start=cursor.get("start"), meter=tally.meter
+    )
+    for page in pages:
+        tally.rows_read += page.scanned
+        expired, overdue = _expired(table, page.items, now, tally)
+        deleted = sessions.delete_expired(table, expired, now=now, meter=tally.meter)
+        tally.written(deleted)
+        done.add(part.table, sum(deleted))
+        if overdue and not behind:
+            run.logger.warning("TTL is behind: sweeping", table=part.table, overdue=overdue)
+        behind = behind or overdue > 0
+        if not behind:
+            break
+        if run.short_of_time and page.next_key is not None:
+            return run.hand_on(tally.cursor(start=page.next_key, deleted=done.numbers))
+    return TokensReport(**tally.numbers(), **done.numbers)
+
+
+def _expired(table: Table, items: Iterable[Item], now: int, tally: Tally) -> tuple[list[dict[str, str]], int]:
+    """The keys of what has expired, and how many of them TTL should have removed by now."""
+    keys: list[dict[str, str]] = []
+    overdue = 0
+    for item in items:
+        key = key_of(item, *table.key)
+        try:
+            expires_at = read_count(item, "expires_at", key)
+        except BadRow as bad:
+            tally.bad(bad)
+            continue
+        if expires_at <= now:
+            keys.append({name: item[name]["S"] for name in table.key})
+            overdue += expires_at <= now - TTL_LAG
+    return keys, overdue
+
+
+handler = handler_for(cleanup_expired_tokens)
