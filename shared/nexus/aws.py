@@ -49,16 +49,19 @@ def _client(service: str) -> Any:
 
     from botocore.config import Config
 
+    # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
+    # the one, and the other answers with a redirect, which no browser's upload follows.
     return _session().create_client(
         service,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         config=Config(
+            signature_version="s3v4" if service == "s3" else None,
             parameter_validation=False,
             max_pool_connections=CONNECTIONS,
             retries={"mode": "standard", "max_attempts": 5},
             connect_timeout=5,
             read_timeout=30,
-            s3={"addressing_style": "auto"},
+            s3={"addressing_style": "auto" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
         ),
     )
 
