@@ -51,14 +51,9 @@ stop: ## End the local cloud; its data go with it
 	@test ! -x $(DEV)/python || $(CLOUD) stop
 
 .PHONY: invoke
-invoke: .venv-sam/ready .aws-sam/build/finished ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
-	@task='$(TASK)'; event='$(or $(EVENT),events/$(TASK).json)'
-	test -n "$$task" || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
-	test -f "$$event" || { echo "There is no $$event: give another one with EVENT=" >&2; exit 2; }
-	docker info > /dev/null 2>&1 || { echo "sam local invoke runs functions in Docker, and no Docker daemon answers here. \`make up\` and \`nexus send\` do without." >&2; exit 1; }
-	file="$$(echo functions/*/"$$task".py)"; queue=default
-	if test -f "$$file"; then queue="$$(basename "$$(dirname "$$file")")"; fi
-	$(SAM) local invoke "$${queue^}Function" --event "$$event" --config-env local --config-file "$(SAM_CONFIG)" $(SAM_LOCAL_OPTIONS)
+invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
+	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
+	PYTHONPATH=shared $(DEV)/python -m ops.invoke '$(TASK)' $(EVENT)
 
 # ---- What the commands stand on ------------------------------------------------------------------------------------
 

@@ -1,0 +1,142 @@
+"""Runs one task in a Lambda container with `sam local invoke`, against the local cloud: `make invoke TASK=name`.
+
+The container is AWS's own image of the runtime, which the local cloud does not use. It cannot reach the loopback
+interface that the local cloud listens on, so a relay listens for it on Docker's bridge while it runs.
+"""
+
+import argparse
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from nexus.catalogue import TASKS
+from ops.build import BUILT
+from ops.local_cloud import ROOT, Cloud, architecture, running
+
+SAM: Final = ROOT / ".venv-sam" / "bin" / "sam"
+IMAGE: Final = f"public.ecr.aws/lambda/python:3.13-{architecture()}"
+CHUNK: Final = 1 << 16
+
+
+class InvokeError(Exception):
+    """What is missing for an invocation in a container."""
+
+
+def invoke(task: str, event: Path | None = None) -> int:
+    """Runs a task's function on an event and shows what it answers; SAM's exit code. Raises InvokeError."""
+    if task not in TASKS:
+        raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(TASKS))}")
+    event = event or ROOT / "events" / f"{task}.json"
+    if not event.is_file():
+        raise InvokeError(f"There is no {event}: name another one with EVENT=")
+    if _docker("info") is None:
+        raise InvokeError(
+            "This runs functions in Docker, and no Docker daemon answers here. `make up` does without Docker"
+        )
+    cloud = running()
+    if cloud is None:
+        raise InvokeError("The local cloud is not running: `make up` starts it")
+    here = ["--skip-pull-image"] if _docker("image", "inspect", IMAGE) is not None else []
+    with _relay(cloud.port, _bridge()) as endpoint:
+        command: list[str | Path] = [
+            *(SAM, "local", "invoke", f"{TASKS[task].queue.value.title()}Function"),
+            *("--template-file", _template(), "--event", event, "--env-vars", _variables(cloud, endpoint)),
+            *("--region", cloud.exports()["AWS_REGION"], *here),
+            *("--parameter-overrides", f"Stage=local Architecture={architecture()}"),
+        ]
+        environment = os.environ | cloud.exports() | {"SAM_CLI_TELEMETRY": "0"}
+        del environment["AWS_ENDPOINT_URL"]  # the container has its own; SAM itself needs none
+        return subprocess.run(command, env=environment, check=False).returncode
+
+
+def _docker(*arguments: str) -> str | None:
+    """What docker answers, or None when it is missing or refuses."""
+    try:
+        return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=30).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _bridge() -> str:
+    """This machine's address on Docker's default network."""
+    networks = json.loads(_docker("network", "inspect", "bridge") or "[]")
+    for network in networks:
+        for block in network["IPAM"]["Config"]:
+            if ipaddress.ip_network(block["Subnet"]).version == 4:
+                return block.get("Gateway") or str(next(ipaddress.ip_network(block["Subnet"]).hosts()))
+    raise InvokeError("Docker has no bridge network")
+
+
+def _template() -> Path:
+    """The built template, with the one variable declared that a deployed function must not have: SAM sets no others."""
+    text = (BUILT / "template.yaml").read_text()
+    name = "NEXUS_STACK:"
+    before, found, after = text.partition(name)
+    indent = before[before.rfind("\n") + 1 :]
+    if not found or indent.strip():
+        raise InvokeError("The built template is not as expected: `make build`")
+    path = BUILT / "invoke.yaml"
+    path.write_text(f'{before}AWS_ENDPOINT_URL: ""\n{indent}{name}{after}')
+    return path
+
+
+def _variables(cloud: Cloud, endpoint: str) -> Path:
+    """SAM does not know the stack's name and account, and makes them up; this file says them."""
+    values = {name: value for name, value in cloud.exports().items() if name.startswith("NEXUS_")}
+    path = BUILT / "invoke-variables.json"
+    path.write_text(json.dumps({"Parameters": values | {"AWS_ENDPOINT_URL": endpoint}}))
+    return path
+
+
+@contextmanager
+def _relay(port: int, address: str) -> Iterator[str]:
+    """Passes connections to `address` on to a port of the loopback interface; the URL to use instead of it."""
+    with socket.create_server((address, 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    caller, _ = server.accept()
+                except OSError:  # the server is closed
+                    return
+                callee = socket.create_connection(("127.0.0.1", port))
+                for source, target in ((caller, callee), (callee, caller)):
+                    threading.Thread(target=_pass_on, args=(source, target), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"http://{address}:{server.getsockname()[1]}"
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while data := source.recv(CHUNK):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:
+        source.close()
+        target.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ops.invoke", description="Run one task in a Lambda container")
+    parser.add_argument("task")
+    parser.add_argument("event", nargs="?", type=Path, help="a file; events/<task>.json when left out")
+    given = parser.parse_args(arguments)
+    try:
+        return invoke(given.task, given.event)
+    except InvokeError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
