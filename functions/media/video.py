@@ -245,7 +245,7 @@ def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield worker
     except subprocess.TimeoutExpired:
-        pass  # it has answered but not ended: what it answered counts, and it is killed here
+        pass  # out of time, or it has answered and does not end: it is killed either way
     finally:
         if worker.poll() is None:
             os.killpg(worker.pid, signal.SIGKILL)

@@ -1,0 +1,182 @@
+"""Why this file exists: a clip should cost what the ffmpeg command line takes for the same three outputs, and no more.
+
+    python -m bench.media.video [rounds]
+
+Makes its clips, renders each with functions/media/video.py and with one ffmpeg command that does the same from one
+decoding (an MP4 of the same encoder settings, a poster by the `thumbnail` filter, a preview), in turns, and prints wall
+time, processor time and peak memory of the whole process, with the median of the ratios pair by pair. `video alone` is
+ffmpeg without poster and preview: a floor. Only the ratios travel to another machine.
+"""
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.metadata import version
+from pathlib import Path
+
+FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "media"
+RENDER = """
+import sys, pathlib, video
+video.render(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), seconds=600)
+"""
+ENCODING = [
+    *("-c:v", "libx264", "-preset", "veryfast", "-crf", "26", "-maxrate", "4000k", "-bufsize", "8000k"),
+    *("-profile:v", "high", "-threads:v", "4", "-g", "150", "-c:a", "aac", "-b:a", "128k"),
+    *("-map_metadata", "-1", "-movflags", "+faststart"),
+]
+
+
+@dataclass(frozen=True)
+class Source:
+    """A clip to make: seconds of FFmpeg's moving test picture, with a tone."""
+
+    name: str
+    width: int
+    height: int
+    seconds: int
+    codec: str = "libx264"
+    pixels: str = "yuv420p"
+    options: tuple[tuple[str, str], ...] = (("preset", "veryfast"), ("crf", "20"))
+
+
+SOURCES = (
+    Source("1080p30 H.264, 10 s", 1920, 1080, 10),
+    Source("4K30 H.264, 3 s", 3840, 2160, 3),
+    Source("4K30 HEVC 10 bit, 3 s", 3840, 2160, 3, "libx265", "yuv420p10le", (("preset", "ultrafast"),)),
+    Source("720p30 that suits, 10 s", 1280, 720, 10, options=(("preset", "veryfast"), ("crf", "30"))),
+)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a whole process and its children: seconds, seconds, MB (the largest single process)."""
+
+    wall: float
+    cpu: float
+    peak: float
+
+
+def make(source: Source, path: Path) -> None:
+    import av
+
+    with (
+        av.open(f"testsrc2=size={source.width}x{source.height}:rate=30", format="lavfi") as pictures,
+        av.open(f"sine=frequency=440:sample_rate=48000:duration={source.seconds}", format="lavfi") as tone,
+        av.open(str(path), "w", format="mov") as out,
+    ):
+        options = dict(source.options) | ({"x265-params": "log-level=none"} if source.codec == "libx265" else {})
+        picture = out.add_stream(source.codec, 30, options)
+        picture.width, picture.height, picture.pix_fmt = source.width, source.height, source.pixels
+        sound = out.add_stream("aac", 48_000)
+        for number, frame in zip(range(30 * source.seconds), pictures.decode(video=0), strict=False):
+            scaled = frame.reformat(format=source.pixels)
+            scaled.pts, scaled.time_base, scaled.pict_type = number, Fraction(1, 30), 0
+            out.mux(picture.encode(scaled))
+        out.mux(picture.encode(None))
+        resampler = av.AudioResampler(format=sound.format, layout=sound.layout, rate=48_000, frame_size=1024)
+        for heard in tone.decode(audio=0):
+            for part in resampler.resample(heard):
+                out.mux(sound.encode(part))
+        out.mux(sound.encode(None))
+
+
+def ours(clip: Path, out: Path) -> list[str]:
+    return [sys.executable, "-c", RENDER, str(clip), str(out)]
+
+
+def ffmpeg(clip: Path, out: Path) -> list[str]:
+    """Three outputs of one decoding. The taps hang on the small frames, which is the cheapest way to write it."""
+    graph = (
+        "[0:v]scale=1280:720,format=yuv420p,split=3[v][p][s];"
+        "[p]trim=duration=3,fps=10,scale=320:180[w];[s]fps=2,thumbnail=16[t]"
+    )
+    return [
+        *("ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(clip), "-filter_complex", graph),
+        *("-map", "[v]", "-map", "0:a", *ENCODING, str(out / "video.mp4")),
+        *("-map", "[w]", "-c:v", "libwebp_anim", "-quality", "50", "-compression_level", "2", "-loop", "0"),
+        *(str(out / "preview.webp"), "-map", "[t]", "-frames:v", "1", str(out / "poster.png")),
+    ]
+
+
+def ffmpeg_alone(clip: Path, out: Path) -> list[str]:
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", "-i", str(clip), "-vf", "scale=1280:720,format=yuv420p"]
+    return [*command, *ENCODING, str(out / "video.mp4")]
+
+
+def ffmpeg_copy(clip: Path, out: Path) -> list[str]:
+    """For a clip that suits: copied, and decoded for the preview's three seconds and the poster only."""
+    graph = "[0:v]split=2[p][s];[p]fps=10,scale=320:180[w];[s]fps=2,thumbnail=6[t]"
+    source = ["-i", str(clip), "-t", "3", "-i", str(clip)]
+    return [
+        *("ffmpeg", "-nostdin", "-v", "error", "-y", *source, "-filter_complex", graph.replace("[0:v]", "[1:v]")),
+        *("-map", "0:v", "-map", "0:a", "-c", "copy", "-map_metadata", "-1", "-movflags", "+faststart"),
+        *(str(out / "video.mp4"), "-map", "[w]", "-c:v", "libwebp_anim", "-quality", "50", "-compression_level", "2"),
+        *("-loop", "0", str(out / "preview.webp"), "-map", "[t]", "-frames:v", "1", str(out / "poster.png")),
+    ]
+
+
+def run(command: list[str]) -> Cost:
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(FUNCTION)}, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"ended with {process.returncode}: {' '.join(command)[:300]}")
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+
+
+def main() -> None:
+    if not shutil.which("ffmpeg"):
+        raise SystemExit("ffmpeg is not installed: apt-get install ffmpeg. It is needed for this comparison only.")
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    print(subprocess.run(["ffmpeg", "-version"], capture_output=True, text=True, check=True).stdout.splitlines()[0])
+    print(f"PyAV {version('av')}, {os.process_cpu_count()} processors, medians of {rounds} rounds\n")
+    print(f"{'clip':26}{'way':20}{'wall s':>8}{'CPU s':>8}{'MB':>6}   ours / it: wall, CPU (range), memory")
+    with tempfile.TemporaryDirectory() as folder:
+        clip, out = Path(folder, "clip.mov"), Path(folder, "out")
+        out.mkdir()
+        for source in SOURCES:
+            # In a process of its own: a child is never reported with less peak memory than the process that started it.
+            subprocess.run([sys.executable, __file__, "make", source.name, str(clip)], check=True)
+            suits = "suits" in source.name
+            ways = {"ours": ours, "ffmpeg, the same": ffmpeg_copy if suits else ffmpeg}
+            if not suits:
+                ways["ffmpeg, video alone"] = ffmpeg_alone
+            costs = {name: [] for name in ways}
+            for number in range(rounds + 1):
+                for name, command in ways.items():
+                    cost = run(command(clip, out))
+                    if number:  # the first round warms up
+                        costs[name].append(cost)
+            for name, measured in costs.items():
+                report(source.name if name == "ours" else "", name, measured, costs["ours"])
+
+
+def report(clip: str, name: str, measured: list[Cost], reference: list[Cost]) -> None:
+    def median(figure: str) -> float:
+        return statistics.median(getattr(cost, figure) for cost in measured)
+
+    def ratios(figure: str) -> list[float]:
+        return [getattr(a, figure) / getattr(b, figure) for a, b in zip(reference, measured, strict=True)]
+
+    line = f"{clip:26}{name:20}{median('wall'):8.2f}{median('cpu'):8.2f}{median('peak'):6.0f}"
+    if measured is not reference:
+        cpu = ratios("cpu")
+        line += (
+            f"   {statistics.median(ratios('wall')):.2f}, {statistics.median(cpu):.2f} ({min(cpu):.2f}-{max(cpu):.2f})"
+        )
+        line += f", {statistics.median(ratios('peak')):.2f}"
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["make"]:
+        make(next(source for source in SOURCES if source.name == sys.argv[2]), Path(sys.argv[3]))
+    else:
+        main()
