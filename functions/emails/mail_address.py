@@ -1,0 +1,53 @@
+"""Decides whether an address may be given to SES, before anything is spent on the mail.
+
+SES takes 7-bit addresses only, so an internationalised domain goes out in its ASCII form (IDNA 2008, UTS 46) and an
+internationalised local part cannot be mailed. Everything that could end a header line is refused here, once.
+"""
+
+import re
+import unicodedata
+
+import idna
+
+# RFC 5322 dot-atom. Quoted local parts ("a b"@example.com) are legal and, in practice, typing errors or attacks.
+_LOCAL_PART = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*", re.ASCII)
+_LOCAL_LIMIT = 64  # RFC 5321, 4.5.3.1.1
+_TOTAL_LIMIT = 254  # RFC 5321, 4.5.3.1.3, less the angle brackets
+
+
+class BadAddress(ValueError):
+    """An address that cannot be mailed; the message is the reason, without the address itself."""
+
+
+def checked_address(raw: str) -> str:
+    """The address in the form that SES takes: `local@ascii.domain`, the domain in lower case.
+
+    Raises BadAddress with the reason.
+    """
+    if not raw or not raw.strip(" "):
+        raise BadAddress("empty")
+    address = raw.strip(" ")
+    if any(unicodedata.category(character)[0] in "CZ" for character in address):
+        raise BadAddress("contains a space or control character")
+    local, at, domain = address.rpartition("@")
+    if not at or not local or not domain:
+        raise BadAddress("is not of the form name@domain")
+    if not local.isascii():
+        raise BadAddress("has a non-ASCII part before the @, which SES does not deliver")
+    if len(local) > _LOCAL_LIMIT or not _LOCAL_PART.fullmatch(local):
+        raise BadAddress("has a malformed part before the @")
+    checked = f"{local}@{_ascii_domain(domain)}"
+    if len(checked) > _TOTAL_LIMIT:
+        raise BadAddress(f"is longer than {_TOTAL_LIMIT} characters")
+    return checked
+
+
+def _ascii_domain(domain: str) -> str:
+    try:
+        ascii_domain = idna.encode(domain, uts46=True, std3_rules=True, strict=True).decode("ascii")
+    except idna.IDNAError:
+        raise BadAddress("has a malformed domain") from None
+    labels = ascii_domain.split(".")
+    if len(labels) < 2 or labels[-1].isdecimal():
+        raise BadAddress("has no domain that mail can reach")
+    return ascii_domain

@@ -1,0 +1,73 @@
+"""What the deployment says about its mail: sender, addresses of the web application, postal address.
+
+template.yaml sets these variables from parameters and refuses to deploy to prod without them.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import quote, urlencode, urlsplit
+
+from mail_address import BadAddress, checked_address
+from nexus.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class MailSettings:
+    """`sender` is a bare address verified in SES, `base_url` the web application's, `media_url` what rendition keys
+    are appended to; both without a slash at the end. `postal_address` is what CAN-SPAM (15 U.S.C. 7704(a)(5)) and
+    its like want in every mailing.
+    """
+
+    sender: str
+    sender_name: str
+    base_url: str
+    media_url: str
+    postal_address: str
+
+    def page(self, *path: str) -> str:
+        """The address of one of the web application's pages."""
+        return "/".join((self.base_url, *(quote(part, safe="") for part in path)))
+
+    def picture(self, key: str) -> str:
+        return f"{self.media_url}/{quote(key)}"
+
+    def unsubscribe(self, token: str) -> str:
+        """Where a GET asks for confirmation and a POST unsubscribes at once (RFC 8058)."""
+        return f"{self.page('mail', 'unsubscribe')}?{urlencode({'token': token})}"
+
+
+def from_environment(environment: Mapping[str, str]) -> MailSettings:
+    """Reads NEXUS_MAIL_SENDER, _SENDER_NAME, _BASE_URL, _MEDIA_URL and _POSTAL_ADDRESS.
+
+    Raises ConfigurationError naming the variable that is missing or malformed.
+    """
+    try:
+        sender = checked_address(environment.get("NEXUS_MAIL_SENDER", ""))
+    except BadAddress as error:
+        raise ConfigurationError(f"NEXUS_MAIL_SENDER {error}") from None
+    base_url = _address(environment, "NEXUS_MAIL_BASE_URL")
+    return MailSettings(
+        sender=sender,
+        sender_name=environment.get("NEXUS_MAIL_SENDER_NAME") or "Nexus",
+        base_url=base_url,
+        media_url=_address(environment, "NEXUS_MAIL_MEDIA_URL")
+        if environment.get("NEXUS_MAIL_MEDIA_URL")
+        else base_url,
+        postal_address=environment.get("NEXUS_MAIL_POSTAL_ADDRESS", ""),
+    )
+
+
+@lru_cache(maxsize=1)
+def mail_settings() -> MailSettings:
+    """This function's own settings; read once, when first asked for."""
+    return from_environment(os.environ)
+
+
+def _address(environment: Mapping[str, str], variable: str) -> str:
+    value = environment.get(variable, "").rstrip("/")
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        raise ConfigurationError(f"{variable} is {value!r}: an http(s) address without query or fragment")
+    return value
