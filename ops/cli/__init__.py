@@ -1,8 +1,10 @@
 """The `nexus` command: one entry, exit codes as ops.problems.ExitCode says, never a traceback for what a person did."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -15,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ops.problems import ExitCode, explained
 
     common.forget()
+    # Whatever is held while it is looked at is given back before the end, as after Ctrl-C.
+    with suppress(ValueError):  # not the main thread: a test
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(list(arguments) if arguments is not None else None, prog_name="nexus", standalone_mode=False)

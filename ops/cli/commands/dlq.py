@@ -1,3 +1,329 @@
-from ops.cli import common
+"""`nexus dlq ...`: dead letters, read, sent again, edited and dropped."""
 
-app = common.app("x")
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.cli.commands.tasks import arguments_of
+from ops.problems import ExitCode, Problem, usage
+
+if TYPE_CHECKING:
+    from ops.dead_letters import Filter, Letter, Outcome
+
+app = common.app("Dead letters: what was given up, and why; send it again, edited or not, or drop it.")
+
+Ids = Annotated[list[str] | None, typer.Argument(help="Ids of runs, or their first part.", metavar="[ID]...")]
+QueueOption = Annotated[
+    str | None, typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue)
+]
+TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task's.", autocompletion=common.complete_task)]
+ErrorOption = Annotated[str | None, typer.Option("--error", help="Only with this in the error's type or message.")]
+Older = Annotated[str | None, typer.Option("--older-than", help="Only those given up longer ago: 2h, 3d.")]
+Younger = Annotated[str | None, typer.Option("--younger-than", help="Only those given up since: 30m.")]
+All = Annotated[bool, typer.Option("--all", help="Every one, without a filter.")]
+
+
+def _filter(
+    ids: list[str] | None, task: str | None, error: str | None, older: str | None, younger: str | None
+) -> "Filter":
+    from ops.dead_letters import Filter
+
+    for text in ids or ():
+        if len(text) < 8 or not set(text.lower()) <= set("0123456789abcdef-"):
+            raise usage(f"{text!r} is no id", "An id is a UUID, or its first eight characters and more.")
+    return Filter(
+        ids=frozenset(ids or ()),
+        # A letter may be of a task that is no more, so any name is looked for.
+        task=task,
+        error=error,
+        older_than=None if older is None else common.seconds(older),
+        younger_than=None if younger is None else common.seconds(younger),
+    )
+
+
+@command(app, "list")
+def list_(
+    queue: common.OptionalQueue = None,
+    task: TaskOption = None,
+    error: ErrorOption = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most so many; the counts are whole.")] = 50,
+) -> int:
+    """What was given up and why; --json gives a letter a line, whole."""
+    from ops import dead_letters
+
+    queues = common.the_queues(queue)
+    wanted = _filter(None, task, error, older_than, younger_than)
+    common.connect()
+    counts = dead_letters.counts(queues)
+    rows: list[tuple[object, ...]] = []
+    now, left = time.time(), limit
+    for name in (name for name, count in counts.items() if count):
+        for letter in dead_letters.look(name, wanted, left):
+            left -= 1
+            if options.json:
+                output.emit_line(dead_letters.as_plain(letter))
+            else:
+                what = output.cut(f"{letter.error}: {letter.message}", 70)
+                rows.append((letter.id, letter.queue, letter.task, output.age(now - letter.failed_at), letter.attempts, what))
+        if left <= 0:
+            break
+    if options.json:
+        return ExitCode.DONE
+    if rows:
+        output.table(("id", "queue", "task", "ago", "attempts", "error"), rows, right=("ago", "attempts"))
+    total = sum(counts.values())
+    where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    if not total:
+        output.line("No dead letters." if queue is None else f"{queue} has no dead letters.")
+    elif not rows:
+        hint = "" if not wanted.everything else " Somebody else is looking at them: try again in a minute."
+        output.line(f"None of the {total} dead letters is such a one ({where}).{hint}")
+    else:
+        more = f" The first {limit} are shown: --limit shows more." if left <= 0 and total > len(rows) else ""
+        output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
+    return ExitCode.DONE
+
+
+@command(app, "show")
+def show(
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    queue: QueueOption = None,
+) -> int:
+    """One dead letter, whole: its error, its log, its message."""
+    from ops import dead_letters
+
+    queues = common.the_queues(queue)
+    wanted = _filter([letter_id], None, None, None, None)
+    common.connect()
+    letter = _find(queues, wanted, letter_id)
+    if options.json:
+        output.emit(dead_letters.as_plain(letter))
+        return ExitCode.DONE
+    output.pairs(
+        {
+            "id": letter.id,
+            "queue": letter.queue,
+            "task": letter.task,
+            "error": letter.error,
+            "message": letter.message,
+            "attempts": letter.attempts or None,
+            "sent": output.time_of(letter.sent_at),
+            "given up": output.time_of(letter.failed_at),
+            "log": letter.log,
+        }
+    )
+    plain = dead_letters.as_plain(letter)["body"]
+    output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    return ExitCode.DONE
+
+
+def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
+    """The one letter of an id or its first part. Raises Problem when there is none, or more than one."""
+    from ops import dead_letters
+
+    found: list[Letter] = []
+    for name, count in dead_letters.counts(queues).items():
+        if count:
+            # Of a whole id there is one; a part of it may fit several, and all are looked for.
+            found += dead_letters.look(name, wanted, 1 if len(letter_id) == 36 else None)
+        if found and len(letter_id) == 36:
+            break
+    if not found:
+        do = f"`nexus result {letter_id}` tells how the run is, `nexus dlq list` what there is."
+        raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
+    if len({letter.id for letter in found}) > 1:
+        raise usage(f"{letter_id} fits {len(found)} dead letters", do="Give more of the id.")
+    return found[0]
+
+
+@command(app, "retry")
+def retry(
+    ids: Ids = None,
+    queue: QueueOption = None,
+    task: TaskOption = None,
+    error: ErrorOption = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    every: All = False,
+    yes: common.Yes = False,
+) -> int:
+    """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs begin anew."""
+    from ops import dead_letters
+
+    queues, wanted = _meant(ids, queue, task, error, older_than, younger_than, every=every)
+    deployment = common.connect()
+    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    if not wanted.ids and present:
+        question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
+        common.confirm(deployment, question, yes=yes)
+    outcomes: dict[str, Outcome] = {}
+    for name, count in present.items():
+        if wanted.everything:
+            moved = dead_letters.move_all(name, lambda done, of: _progress("moved", done, of))
+            if moved is not None:
+                outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)
+                continue
+        outcomes[name] = dead_letters.retry(name, wanted, lambda o, n=count: _progress("sent again", o.done, n))
+    return _told("sent again", outcomes, wanted)
+
+
+@command(app, "drop")
+def drop(
+    ids: Ids = None,
+    queue: QueueOption = None,
+    task: TaskOption = None,
+    error: ErrorOption = None,
+    older_than: Older = None,
+    younger_than: Younger = None,
+    every: All = False,
+    yes: common.Yes = False,
+) -> int:
+    """Delete dead letters for good: by id, by filter, a queue's, or --all. `nexus dlq list --json` keeps a copy."""
+    from ops import dead_letters
+
+    queues, wanted = _meant(ids, queue, task, error, older_than, younger_than, every=every)
+    deployment = common.connect()
+    present = {name: count for name, count in dead_letters.counts(queues).items() if count}
+    if present:
+        which = "this one" if len(wanted.ids) == 1 else _which(wanted, sum(present.values()))
+        where = "" if wanted.ids else f" of {', '.join(present)}"
+        common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good?", yes=yes)
+    outcomes = {
+        name: dead_letters.drop(name, wanted, lambda o, n=count: _progress("dropped", o.done, n))
+        for name, count in present.items()
+    }
+    return _told("dropped", outcomes, wanted)
+
+
+def _meant(
+    ids: list[str] | None,
+    queue: str | None,
+    task: str | None,
+    error: str | None,
+    older: str | None,
+    younger: str | None,
+    *,
+    every: bool,
+) -> "tuple[list[str], Filter]":
+    # `nexus dlq retry media` is what the hand types, so a queue's name is taken where an id may stand.
+    if ids and len(ids) == 1 and ids[0] in common.QUEUES and queue is None:
+        queue, ids = ids[0], None
+    queues = common.the_queues(queue)
+    wanted = _filter(ids, task, error, older, younger)
+    if wanted.everything and queue is None and not every:
+        raise usage("Which dead letters?", do="Give ids, a queue, --task, --error, --older-than, or --all.")
+    return queues, wanted
+
+
+def _which(wanted: "Filter", count: int) -> str:
+    if wanted.everything:
+        return f"all {count} dead letters" if count != 1 else "the one dead letter"
+    if wanted.ids:
+        return f"these {len(wanted.ids)}"
+    parts = []
+    if wanted.task:
+        parts.append(f"of {wanted.task}")
+    if wanted.error:
+        parts.append(f"with {wanted.error!r}")
+    if wanted.older_than is not None:
+        parts.append(f"older than {output.age(wanted.older_than)}")
+    if wanted.younger_than is not None:
+        parts.append(f"younger than {output.age(wanted.younger_than)}")
+    return f"the dead letters {' and '.join(parts)} (of {count} in all)"
+
+
+def _progress(word: str, done: int, of: int | None) -> None:
+    if output.fancy(sys.stderr) and not options.json:
+        print(f"\r{done} of {of or '?'} {word} ", end="", file=sys.stderr, flush=True)
+
+
+def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int:
+    if output.fancy(sys.stderr) and not options.json and outcomes:
+        print("\r\033[K", end="", file=sys.stderr)
+    done = sum(outcome.done for outcome in outcomes.values())
+    failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
+    if options.json:
+        output.emit({"done": done, "failed": failed, "queues": outcomes})
+    else:
+        by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
+        output.line(f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else "."))
+        for letter_id, why in failed.items():
+            output.line(f"{letter_id}: {why}", "red")
+    missing = len(wanted.ids) > done + len(failed)
+    if missing and not options.json:
+        output.note("Some ids were not among the dead letters: `nexus dlq list` shows those there are.")
+    return ExitCode.WRONG if failed or missing else ExitCode.DONE
+
+
+@command(app, "edit")
+def edit(
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(help="name=value to change; your editor opens when there is none.")
+    ] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", help="An argument to leave out.", metavar="NAME")] = None,
+    queue: QueueOption = None,
+    yes: common.Yes = False,
+) -> int:
+    """Change a dead letter's arguments, which are checked, and send it again under its id."""
+    from nexus import catalogue
+    from ops import dead_letters
+
+    queues = common.the_queues(queue)
+    wanted = _filter([letter_id], None, None, None, None)
+    deployment = common.connect()
+    letter = _find(queues, wanted, letter_id)
+    task = catalogue.TASKS.get(letter.task)
+    if letter.args is None or task is None:
+        why = "It carries no envelope." if letter.args is None else f"{letter.task!r} is no task of this catalogue."
+        raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
+    if arguments or unset:
+        args = {**letter.args, **arguments_of(task, arguments or [])}
+        for name in unset or ():
+            args.pop(name, None)
+    else:
+        args = _in_editor(letter.args)
+    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
+    if not options.json:
+        output.line(f"was  {json.dumps(letter.args, ensure_ascii=False)}", "red")
+        output.line(f"is   {json.dumps(checked, ensure_ascii=False)}", "green")
+    common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
+    if dead_letters.edit(letter.queue, letter.id, task, args) is None:
+        raise Problem(f"{letter.id} is not a dead letter any more", "Somebody was faster.")
+    if options.json:
+        output.emit({"id": letter.id, "task": letter.task, "was": letter.args, "args": checked})
+    else:
+        output.line(f"{letter.id} sent again.")
+    return ExitCode.DONE
+
+
+def _in_editor(args: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments as the person's editor leaves them."""
+    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
+    if not editor or not sys.stdin.isatty():
+        raise usage("What shall change?", do="Give name=value, or --unset NAME, or set EDITOR.")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "arguments.json"
+        path.write_text(json.dumps(args, indent=2, ensure_ascii=False) + "\n")
+        if subprocess.run([*shlex.split(editor), str(path)], check=False).returncode:
+            raise Problem("Nothing was changed", "The editor ended with an error.", code=ExitCode.NOT_CONFIRMED)
+        try:
+            edited = json.loads(path.read_text())
+        except ValueError as error:
+            raise usage("What the editor left is not JSON", str(error)) from None
+    if not isinstance(edited, dict):
+        raise usage("Arguments are a JSON object")
+    return edited

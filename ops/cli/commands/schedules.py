@@ -1,3 +1,137 @@
-from ops.cli import common
+"""`nexus schedule ...`: what beat's administration had."""
 
-app = common.app("x")
+import time
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, usage
+
+app = common.app("The periodic tasks: list, switch, run now, and change when.")
+
+Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", autocompletion=common.complete_schedule)]
+
+
+def _scheduled(name: str) -> Any:
+    from nexus import catalogue
+
+    names = [task.name for task in catalogue.TASKS.values() if task.schedule]
+    if name not in names:
+        what = f"{name} has no schedule" if name in catalogue.TASKS else f"There is no scheduled task {name!r}"
+        raise usage(what, do=common.closest(name, names))
+    return catalogue.TASKS[name]
+
+
+@command(app, "list")
+def list_(
+    days: Annotated[float, typer.Option(min=0, help="How many days of logs to look through for past runs.")] = 7.0,
+) -> int:
+    """Each periodic task: when it runs next, how often it ran, when last and how that ended. Times are UTC."""
+    from ops import schedules
+
+    common.connect()
+    found = schedules.listed(days)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    now = time.time()
+    output.table(
+        ("name", "state", "schedule", "next", "in", f"runs ({days:g}d)", "last", "outcome"),
+        [
+            (
+                row.task,
+                ("on" if row.on else "off") if row.present else "missing",
+                row.expression,
+                output.time_of(row.next_at)[:16] or "-",
+                output.age(row.next_at.timestamp() - now) if row.next_at else "-",
+                "-" if row.runs is None else row.runs,
+                output.time_of(row.last_at)[:16] or "-",
+                row.last_status or "-",
+            )
+            for row in found
+        ],
+        right=("in", f"runs ({days:g}d)"),
+    )
+    return ExitCode.DONE
+
+
+@command(app, "enable")
+def enable(name: Name, yes: common.Yes = False) -> int:
+    """Turn a schedule on."""
+    return _switch(name, on=True, yes=yes)
+
+
+@command(app, "disable")
+def disable(name: Name, yes: common.Yes = False) -> int:
+    """Turn a schedule off, until it is enabled."""
+    return _switch(name, on=False, yes=yes)
+
+
+def _switch(name: str, *, on: bool, yes: bool) -> int:
+    from ops import schedules
+
+    task = _scheduled(name)
+    deployment = common.connect()
+    word = "on" if on else "off"
+    common.confirm(deployment, f"Turn {word} {task.name} in {deployment.stack}?", yes=yes, lasting=False)
+    schedules.switch(task.name, on=on)
+    if options.json:
+        output.emit({"task": task.name, "on": on})
+    else:
+        output.line(f"{task.name} is {word}.")
+    return ExitCode.DONE
+
+
+@command(app, "run")
+def run(name: Name, yes: common.Yes = False) -> int:
+    """Run a periodic task now, as its rule would."""
+    task = _scheduled(name)
+    deployment = common.connect()
+    common.confirm(deployment, f"Run {task.name} in {deployment.stack} now?", yes=yes, lasting=False)
+    handle = task.delay()
+    if options.json:
+        output.emit({"id": handle.id, "task": task.name})
+    else:
+        output.line(handle.id)
+        if output.fancy():
+            output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
+    return ExitCode.DONE
+
+
+@command(app, "set")
+def set_(
+    name: Name,
+    expression: Annotated[str, typer.Argument(help="'cron(0 3 * * ? *)' or 'rate(6 hours)', in UTC.")],
+    yes: common.Yes = False,
+) -> int:
+    """Change when a periodic task runs, after a look at the next five times."""
+    from ops import cron, schedules
+
+    task = _scheduled(name)
+    try:
+        times = cron.next_times(expression, 5, datetime.now(UTC))
+    except cron.BadSchedule as error:
+        do = "Fields: minutes hours day-of-month month day-of-week year, as in cron(0 3 * * ? *)."
+        raise usage("EventBridge would not take this", str(error), do) from None
+    if not times:
+        raise usage(f"{expression} never runs again")
+    deployment = common.connect()
+    before = schedules.expression(task.name)
+    if not options.json:
+        output.line(f"{task.name}: {before} becomes {expression}")
+        about = " (about: a rate counts from its change)" if expression.startswith("rate") else ""
+        output.line(f"The next five times, UTC{about}:")
+        for moment in times:
+            output.line(f"  {moment:%a %Y-%m-%d %H:%M}")
+    common.confirm(deployment, f"Change it in {deployment.stack}?", yes=yes)
+    schedules.change(task.name, expression)
+    if options.json:
+        output.emit({"task": task.name, "before": before, "expression": expression, "next": times})
+    else:
+        output.line("Changed.")
+        parameter = schedules.parameter(task.name)
+        output.note(f"For good: {parameter} in samconfig.toml. A deployment that changes the rule sets this back.")
+    return ExitCode.DONE

@@ -1,1 +1,86 @@
-def add_to(app: object) -> None: ...
+"""Commands that watch: events, monitor."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, usage
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "events")(events)
+    command(app, "monitor")(monitor)
+
+
+def events(
+    task: Annotated[
+        str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on.")
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)
+    ] = None,
+    since: Annotated[str, typer.Option(help="Begin so far back: 10m, 1h.")] = "1m",
+    follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C; else end with what there is.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+) -> int:
+    """A stream of attempts as they end: time, outcome, task, id, duration, reason."""
+    from ops import logs
+
+    wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
+    if wanted and (unknown := wanted - set(logs.OUTCOMES)):
+        raise usage(f"{sorted(unknown)[0]!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
+    queues = common.the_queues(queue)
+    if task is not None:
+        found = common.the_task(task)
+        queues = queues if found.name == "ping" else [q for q in queues if q == found.queue]
+    start = time.time() - common.seconds(since)
+    common.connect()
+    count = 0
+    for event in logs.stream(queues, start, task, follow=follow):
+        if wanted and event.outcome not in wanted:
+            continue
+        count += 1
+        if options.json:
+            output.emit_line(event)
+        else:
+            style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""))
+            reason = f"  {event.reason}" if event.reason else ""
+            attempt = f" (attempt {event.attempt})" if event.attempt > 1 else ""
+            output.line(
+                f"{output.time_of(event.at)[11:]}  {event.outcome:<10}  {event.task:<30}  {event.run_id}"
+                f"  {event.seconds:8.3f}s{attempt}{reason}",
+                style if event.outcome != "success" else None,
+            )
+        if limit is not None and count >= limit:
+            break
+    if not count and not follow:
+        output.note(f"Nothing has ended in the last {since}.")
+    return ExitCode.DONE
+
+
+def monitor(
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="One look, and end.")] = False,
+) -> int:
+    """A live view: queues, what runs, rates, failures. Ctrl-C ends it."""
+    from ops import monitoring
+
+    if options.json:
+        common.connect()
+        output.emit(monitoring.Monitor().look())
+        return ExitCode.DONE
+    if not once and not output.fancy():
+        raise usage("monitor draws on a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
+    deployment = common.connect()
+    if once:
+        monitoring.show_once(deployment)
+    else:
+        monitoring.run(deployment, every)
+    return ExitCode.DONE

@@ -1,0 +1,409 @@
+"""Dead letters: read without disturbing them, sent again, edited, dropped.
+
+A dead-letter queue is read by receiving: a message is hidden while it is looked at, and shown again as soon as the look
+is over. Nothing is deleted before what replaces it has been taken by SQS, so whoever dies in the middle leaves a message
+too many, never one too few; the run's record makes the second one harmless.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus.aws import client
+from nexus.backend import backend
+from nexus.envelope import Envelope, decode
+from nexus.errors import InvalidMessage
+from nexus.runs import compact
+from nexus.settings import settings
+from nexus.store import Write, equals
+from nexus.tasks import Task
+from nexus.transport import queue_url
+from ops.health import queue_counts
+
+THREADS = 8
+HIDDEN_FOR = 30
+LETTERS_A_SECOND = 200
+"""A letter is hidden while it is looked at: half a minute, and as long as so slow a look takes over its whole queue.
+Whoever is killed in the middle leaves them hidden until then."""
+
+SCAN_LIMIT = 100_000
+"""Letters that one look receives at most: SQS lets 120,000 of a queue be in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter. What its sender did not say, as SQS's own redrive does not, is empty or 0.
+
+    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at` when SQS
+    first had it, in seconds since 1970. `receipt` is what this look holds it by.
+    """
+
+    id: str
+    queue: str
+    task: str
+    error: str
+    message: str
+    attempts: int
+    log: str
+    failed_at: float
+    sent_at: float
+    body: str = field(repr=False)
+    message_id: str = ""
+    receipt: str = field(default="", repr=False)
+
+    @property
+    def envelope(self) -> Envelope | None:
+        """The envelope in the body; None when there is none."""
+        try:
+            return decode(self.body)
+        except InvalidMessage:
+            return None
+
+    @property
+    def args(self) -> Mapping[str, Any] | None:
+        envelope = self.envelope
+        return envelope.args if envelope else None
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up."""
+
+    ids: frozenset[str] = frozenset()
+    task: str | None = None
+    error: str | None = None
+    older_than: float | None = None
+    younger_than: float | None = None
+
+    def holds(self, letter: Letter, now: float) -> bool:
+        """`error` is looked for in the error's type and message, in any case; an id may be cut to its first part."""
+        age = now - letter.failed_at
+        return (
+            (not self.ids or any(letter.id.startswith(i) or letter.message_id.startswith(i) for i in self.ids))
+            and self.task in (None, letter.task)
+            and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
+            and (self.older_than is None or age >= self.older_than)
+            and (self.younger_than is None or age <= self.younger_than)
+        )
+
+    @property
+    def everything(self) -> bool:
+        return self == Filter()
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the letters that an action was for."""
+
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    looked_at: int = 0
+    by_task: dict[str, int] = field(default_factory=dict)
+
+    def count(self, letter: Letter) -> None:
+        self.done += 1
+        name = letter.task or "(unreadable)"
+        self.by_task[name] = self.by_task.get(name, 0) + 1
+
+
+def counts(queues: Sequence[str]) -> dict[str, int]:
+    """How many dead letters each queue has, exactly as far as SQS counts."""
+    found = {}
+    for queue in queues:
+        there = queue_counts(settings().dead_letter_queue_name(queue))
+        found[queue] = there.total if there else 0
+    return found
+
+
+def look(queue: str, wanted: Filter, limit: int | None = None) -> Iterator[Letter]:
+    """Letters that the filter holds for, as they come; all are shown again when the look ends, however it ends."""
+    with _Look(queue, enough=limit) as looking:
+        yield from looking.letters(wanted)
+
+
+class _Look:
+    """One pass over a dead-letter queue in several threads: receives, and gives back what is not settled."""
+
+    def __init__(self, queue: str, enough: int | None = None) -> None:
+        self.queue = queue
+        self.url = queue_url(settings().dead_letter_queue_name(queue))
+        self._enough = enough
+        self._held: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        there = queue_counts(settings().dead_letter_queue_name(queue))
+        self._hidden_for = min(43_200, HIDDEN_FOR + (there.total if there else 0) // LETTERS_A_SECOND)
+
+    def __enter__(self) -> "_Look":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._show_again()
+
+    @property
+    def looked_at(self) -> int:
+        return len(self._held)
+
+    def letters(self, wanted: Filter) -> Iterator[Letter]:
+        """Each letter once, page by page."""
+        now, given = time.time(), 0
+        for page in self.pages():
+            for letter in page:
+                if wanted.holds(letter, now):
+                    yield letter
+                    given += 1
+                    if self._enough is not None and given >= self._enough:
+                        return
+
+    def pages(self) -> Iterator[list[Letter]]:
+        """Receives until the queue gives nothing more, eight requests at a time."""
+        empty = 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            while empty < 2 and not self._stop.is_set() and len(self._held) < SCAN_LIMIT:
+                # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
+                rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
+                pages = [done.result() for done in rounds]
+                letters = [letter for page in pages for letter in page]
+                empty = 0 if letters else empty + 1
+                if letters:
+                    yield letters
+
+    def _receive(self, wait: int) -> list[Letter]:
+        answer = client("sqs").receive_message(
+            QueueUrl=self.url,
+            MaxNumberOfMessages=10,
+            VisibilityTimeout=self._hidden_for,
+            WaitTimeSeconds=wait,
+            MessageAttributeNames=["All"],
+            MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
+        )
+        found = []
+        with self._lock:
+            for message in answer.get("Messages", []):
+                # Standard queues give a message twice now and then: the newer receipt is the one that counts.
+                twice = message["MessageId"] in self._held
+                self._held[message["MessageId"]] = message["ReceiptHandle"]
+                if not twice:
+                    found.append(_letter(self.queue, message))
+        return found
+
+    def delete(self, letters: Sequence[Letter]) -> dict[str, str]:
+        """Deletes up to ten; answers with the reason for each id that SQS refused."""
+        entries: list[Any] = [
+            {"Id": str(n), "ReceiptHandle": self._held[letter.message_id]} for n, letter in enumerate(letters)
+        ]
+        answer = client("sqs").delete_message_batch(QueueUrl=self.url, Entries=entries)
+        with self._lock:
+            for done in answer.get("Successful", []):
+                self._held.pop(letters[int(done["Id"])].message_id, None)
+        return {letters[int(f["Id"])].id: f.get("Message") or f["Code"] for f in answer.get("Failed", [])}
+
+    def _show_again(self) -> None:
+        receipts = list(self._held.values())
+        pages = [receipts[n : n + 10] for n in range(0, len(receipts), 10)]
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(self._show_page, pages))
+
+    def _show_page(self, receipts: list[str]) -> None:
+        entries: list[Any] = [
+            {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": 0} for n, receipt in enumerate(receipts)
+        ]
+        client("sqs").change_message_visibility_batch(QueueUrl=self.url, Entries=entries)
+
+
+def _letter(queue: str, message: Any) -> Letter:
+    attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
+    sent_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
+    try:
+        envelope = decode(message["Body"])
+    except InvalidMessage:
+        envelope = None
+    attempts = attributes.get("Attempts", "")
+    return Letter(
+        id=attributes.get("RunId") or (envelope.id if envelope else "") or message["MessageId"],
+        queue=queue,
+        task=attributes.get("Task") or (envelope.task if envelope else ""),
+        error=attributes.get("ErrorType") or "Redriven",
+        message=attributes.get("ErrorMessage") or "moved by SQS after too many receives: no attempt was settled",
+        attempts=int(attempts) if attempts.isdecimal() else 0,
+        log=attributes.get("Log", ""),
+        failed_at=_seconds(attributes.get("FailedAt", "")) or sent_at,
+        sent_at=sent_at,
+        body=message["Body"],
+        message_id=message["MessageId"],
+        receipt=message["ReceiptHandle"],
+    )
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
+    except ValueError:
+        return None
+
+
+# --- what is done with them ---
+
+
+def retry(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+    """Sends the letters to their queue again, with their ids: a failed run has its attempts anew."""
+
+    def send(letters: Sequence[Letter]) -> dict[str, str]:
+        return _send(queue, [(letter, letter.body) for letter in letters])
+
+    return _each(queue, wanted, send, told)
+
+
+def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+    """Deletes the letters. Their runs stay FAILURE, until their records expire."""
+    return _each(queue, wanted, lambda _: {}, told)
+
+
+def _each(
+    queue: str,
+    wanted: Filter,
+    before: Callable[[Sequence[Letter]], dict[str, str]],
+    told: Callable[[Outcome], None],
+) -> Outcome:
+    """Ten by ten and in several threads: `before`, then the deletion of those that it did not refuse.
+
+    What is sent again may fail again at once and be back while this goes on: each letter is taken once.
+    """
+    outcome, lock, now = Outcome(), threading.Lock(), time.time()
+    met = set[tuple[str, str]]()
+
+    def work(letters: Sequence[Letter]) -> None:
+        refused = before(letters)
+        taken = [letter for letter in letters if letter.id not in refused]
+        kept = looking.delete(taken) if taken else {}
+        with lock:
+            outcome.failed |= refused | {i: f"sent, and not deleted: {reason}" for i, reason in kept.items()}
+            for letter in taken:
+                if letter.id not in kept:
+                    outcome.count(letter)
+            told(outcome)
+
+    with _Look(queue) as looking, ThreadPoolExecutor(THREADS) as pool:
+        for page in looking.pages():
+            outcome.looked_at += len(page)
+            meant = []
+            for letter in page:
+                known = (letter.id, "") if letter.id != letter.message_id else ("", letter.body)
+                if wanted.holds(letter, now) and known not in met:
+                    met.add(known)
+                    meant.append(letter)
+            list(pool.map(work, [meant[n : n + 10] for n in range(0, len(meant), 10)]))
+            if wanted.ids and outcome.done >= len(wanted.ids):
+                break
+    return outcome
+
+
+def _send(queue: str, letters: Sequence[tuple[Letter, str]]) -> dict[str, str]:
+    """Sends bodies to a queue; answers with SQS's reason for each letter that was not taken."""
+    entries: list[Any] = [
+        {"Id": str(n), "MessageBody": body, "MessageGroupId": letter.task or "unreadable"}
+        for n, (letter, body) in enumerate(letters)
+    ]
+    pages, size = [[]], 0  # type: list[list[Any]], int
+    for entry in entries:
+        length = len(entry["MessageBody"].encode())
+        if size + length > 1024 * 1024 and pages[-1]:
+            pages.append([])
+            size = 0
+        pages[-1].append(entry)
+        size += length
+    refused = {}
+    for page in pages:
+        answer = client("sqs").send_message_batch(QueueUrl=queue_url(settings().queue_name(queue)), Entries=page)
+        for failed in answer.get("Failed", []):
+            refused[letters[int(failed["Id"])][0].id] = failed.get("Message") or failed["Code"]
+    return refused
+
+
+def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
+    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it is mended.
+
+    None when the letter is not there any more. Raises InvalidMessage when the arguments do not fit; SendFailed.
+    """
+    from nexus.errors import SendFailed
+
+    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
+    with _Look(queue) as looking:
+        for letter in looking.letters(Filter(ids=frozenset({letter_id}))):
+            envelope = letter.envelope
+            if envelope is None:
+                raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
+            body = envelope.model_copy(update={"args": checked}).encode()
+            shown = compact(checked)
+            backend().store.apply(Write(letter.id, {"args": shown}, when=(equals("status", "FAILURE"),)))
+            refused = _send(queue, [(letter, body)])
+            if refused:
+                raise SendFailed(refused)
+            looking.delete([letter])
+            return letter
+    return None
+
+
+def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:
+    """Lets SQS move every letter back by itself (StartMessageMoveTask); answers with how many, None where SQS cannot.
+
+    `told` is called with (moved, to be moved) about once a second.
+    """
+    from botocore.exceptions import ClientError
+
+    sqs = client("sqs")
+    arn = f"arn:aws:sqs:{sqs.meta.region_name}:{settings().account_id}:{settings().dead_letter_queue_name(queue)}"
+    to = f"arn:aws:sqs:{sqs.meta.region_name}:{settings().account_id}:{settings().queue_name(queue)}"
+    try:
+        # The letters were sent there and not redriven by SQS, so it does not know where they came from.
+        sqs.start_message_move_task(SourceArn=arn, DestinationArn=to)
+    except ClientError as error:
+        # An emulator that lacks the action says one of these; a message move that runs already is told.
+        if error.response.get("Error", {}).get("Code", "") in _UNKNOWN_ACTION:
+            return None
+        raise
+    while True:
+        latest = sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1)["Results"][0]
+        moved = latest.get("ApproximateNumberOfMessagesMoved", 0)
+        told(moved, latest.get("ApproximateNumberOfMessagesToMove"))
+        if latest.get("Status") not in ("RUNNING", "CANCELLING"):
+            return moved
+        time.sleep(1.0)
+
+
+_UNKNOWN_ACTION = {
+    "InvalidAction",
+    "AWS.SimpleQueueService.UnsupportedOperation",
+    "UnsupportedOperation",
+    "UnknownOperationException",
+    "NotImplemented",
+}
+
+
+def as_plain(letter: Letter) -> dict[str, Any]:
+    """A letter as --json shows it: its envelope parsed, or its body as text."""
+    body: Any = letter.body
+    try:
+        body = json.loads(letter.body)
+    except ValueError:
+        pass
+    return {
+        "id": letter.id,
+        "message_id": letter.message_id,
+        "queue": letter.queue,
+        "task": letter.task or None,
+        "error": letter.error,
+        "message": letter.message,
+        "attempts": letter.attempts,
+        "failed_at": datetime.fromtimestamp(letter.failed_at, UTC),
+        "sent_at": datetime.fromtimestamp(letter.sent_at, UTC),
+        "log": letter.log or None,
+        "args": letter.args,
+        "body": body,
+    }

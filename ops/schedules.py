@@ -1,0 +1,128 @@
+"""The periodic tasks: their rules, when they fire next, what came of the last firings.
+
+A rule's firing is a run whose id is EventBridge's own event id, a UUID of version 4; no other run has one. So the runs
+of a schedule are those "run started" lines in the function's log.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus import catalogue
+from nexus.client import AsyncResult, results_of
+from nexus.settings import settings
+from ops import cron, logs
+from ops.aws import client, in_parallel
+from ops.health import RuleState, rule_states
+from ops.problems import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A periodic task. `expression` is the rule's own; `runs` how often it fired within the days looked at; `last_at`
+    (seconds since 1970) and `last_status` of the last of these."""
+
+    task: str
+    queue: str
+    on: bool
+    present: bool
+    expression: str
+    meaning: str
+    next_at: datetime | None
+    runs: int | None = None
+    last_at: float | None = None
+    last_id: str | None = None
+    last_status: str | None = None
+
+
+def listed(days: float) -> list[Scheduled]:
+    """Every periodic task of the catalogue, the next to fire first; the logs of `days` are looked through (0: none)."""
+    client("logs")
+    rules = {rule.task: rule for rule in rule_states()}
+    tasks = [task for task in catalogue.TASKS.values() if task.schedule]
+    histories = in_parallel(lambda task: _history(task, days), tasks) if days else [[] for _ in tasks]
+    last = {history[-1][0]: None for history in histories if history}
+    status = {r.id: r.status for r in results_of([AsyncResult(run_id) for run_id in last])} if last else {}
+    found = [
+        _scheduled(task, rules.get(task.name), history if days else None, status)
+        for task, history in zip(tasks, histories, strict=True)
+    ]
+    never = datetime.max.replace(tzinfo=UTC)
+    return sorted(found, key=lambda row: row.next_at or never)
+
+
+def _scheduled(
+    task: Any, rule: RuleState | None, history: Sequence[tuple[str, float]] | None, status: dict[str, str]
+) -> Scheduled:
+    next_at = None
+    if rule is not None and rule.on:
+        times = cron.next_times(rule.expression, 1, datetime.now(UTC))
+        next_at = times[0] if times and not rule.expression.startswith("rate") else None
+    run_id, at = history[-1] if history else (None, None)
+    return Scheduled(
+        task=task.name,
+        queue=str(task.queue),
+        on=rule is not None and rule.on,
+        present=rule is not None,
+        expression=rule.expression if rule else task.schedule.expression,
+        meaning=task.schedule.meaning,
+        next_at=next_at,
+        runs=None if history is None else len(history),
+        last_at=at,
+        last_id=run_id,
+        last_status=status.get(run_id) if run_id else None,
+    )
+
+
+def _history(task: Any, days: float) -> list[tuple[str, float]]:
+    """(run id, time) of each firing of a task's rule, the oldest first."""
+    fired: dict[str, float] = {}
+    for line in logs.read(str(task.queue), ["run started", task.name], time.time() - days * 86_400):
+        run_id = str(line.fields.get("run_id", ""))
+        if line.fields.get("task") == task.name and run_id[14:15] == "4":
+            fired.setdefault(run_id, line.at)
+    return sorted(fired.items(), key=lambda pair: pair[1])
+
+
+def _rule(task: str) -> str:
+    return f"{settings().stack}-{task}"
+
+
+def switch(task: str, *, on: bool) -> None:
+    """Turns a rule on or off."""
+    events = client("events")
+    try:
+        (events.enable_rule if on else events.disable_rule)(Name=_rule(task))
+    except events.exceptions.ResourceNotFoundException:
+        raise _missing(task) from None
+
+
+def expression(task: str) -> str:
+    """The rule's expression as it is."""
+    events = client("events")
+    try:
+        return str(events.describe_rule(Name=_rule(task)).get("ScheduleExpression", ""))
+    except events.exceptions.ResourceNotFoundException:
+        raise _missing(task) from None
+
+
+def change(task: str, to: str) -> None:
+    """Gives a rule another expression. Its state, its description and its target stay."""
+    events = client("events")
+    try:
+        rule = events.describe_rule(Name=_rule(task))
+    except events.exceptions.ResourceNotFoundException:
+        raise _missing(task) from None
+    kept: dict[str, Any] = {name: rule[name] for name in ("State", "Description", "RoleArn") if rule.get(name)}  # type: ignore[literal-required]
+    events.put_rule(Name=_rule(task), ScheduleExpression=to, **kept)
+
+
+def parameter(task: str) -> str:
+    """The template's parameter that holds a task's schedule."""
+    return "".join(part.capitalize() for part in task.split("_")) + "Schedule"
+
+
+def _missing(task: str) -> Problem:
+    return Problem(f"{task} has no rule in {settings().stack}", do="Deploy again: the stack lacks a part of itself.")
