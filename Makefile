@@ -126,7 +126,7 @@ deploy: .venv/ready .venv-sam/ready ## Build and deploy to AWS with your own cre
 	@case '$(ENV)' in dev|prod) ;; *) echo "Where to? make deploy ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
 	echo "Building for $(ENV)"
 	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV) --build-dir .aws-sam/$(ENV) && PYTHONPATH=shared $(DEV)/python -m ops.build .aws-sam/$(ENV))
-	$(SAM) deploy --config-env $(ENV) --template-file .aws-sam/$(ENV)/template.yaml
+	$(SAM) deploy --config-env $(ENV) --config-file "$(CURDIR)/samconfig.toml" --template-file .aws-sam/$(ENV)/template.yaml
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
