@@ -247,7 +247,8 @@ def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     except subprocess.TimeoutExpired:
         pass  # out of time, or it has answered and does not end: it is killed either way
     finally:
-        if worker.poll() is None:
+        # Even when it has ended: what it may have forked is in its group still.
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(worker.pid, signal.SIGKILL)
         worker.wait()
         if worker.stdout:
