@@ -89,7 +89,7 @@ def send[R: Result](
     if expires is not None:
         limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
         envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
-    body = envelope.encode()
+    message = Message.of(envelope)
     also: dict[str, Value] = {}
     if retry is not None:
         also["retry"] = runs.compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
@@ -103,7 +103,6 @@ def send[R: Result](
     written = track and isinstance(
         backend().store.apply(runs.pending(envelope, target, _keep_until(due), **also)), Applied
     )
-    message = Message(envelope.id, body, group=task.name)
     try:
         _dispatch(target, message, due, now)
     except Exception:
@@ -121,18 +120,18 @@ def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "l
     have been sent.
     """
     envelopes = [_envelope(s, new_id() if track else derived_id("untracked", new_id())) for s in signatures]
-    bodies = [envelope.encode() for envelope in envelopes]
+    messages = [Message.of(envelope) for envelope in envelopes]
     keep = _keep_until(datetime.now(UTC))
     by_queue: dict[str, list[Message]] = {}
     writes = []
-    for signature, envelope, body in zip(signatures, envelopes, bodies, strict=True):
-        by_queue.setdefault(signature.task.queue, []).append(Message(envelope.id, body, signature.task.name))
+    for signature, envelope, message in zip(signatures, envelopes, messages, strict=True):
+        by_queue.setdefault(signature.task.queue, []).append(message)
         writes.append(runs.pending(envelope, signature.task.queue, keep))
     if track:
         backend().store.apply_all(writes)
     failures: dict[str, str] = {}
-    for queue, messages in by_queue.items():
-        failures |= backend().transport.send(queue, messages)
+    for queue, page in by_queue.items():
+        failures |= backend().transport.send(queue, page)
     for envelope in envelopes:
         if envelope.id not in failures:
             _note_child(envelope.id)
@@ -229,9 +228,7 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     ]
     messages: dict[str, list[Message]] = {}
     for signature, envelope in zip(signatures, envelopes, strict=True):
-        messages.setdefault(signature.task.queue, []).append(
-            Message(envelope.id, envelope.encode(), signature.task.name)
-        )
+        messages.setdefault(signature.task.queue, []).append(Message.of(envelope))
     also: dict[str, Value] = {"then": runs.compact([callback.to_json()])} if callback else {}
     fanout.open_group(group_id, total, keep, **also)
     failures: dict[str, str] = {}
@@ -268,7 +265,7 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
         run_id = next_id(run_id)
         store.apply(runs.pending(Envelope(id=run_id, task=link.task.name, args=dict(link.args)), link.task.queue, keep))
     try:
-        _dispatch(links[0].task.queue, Message(first, envelope.encode(), links[0].task.name), *(datetime.now(UTC),) * 2)
+        _dispatch(links[0].task.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
     except Exception:
         _forget(first)
         raise
@@ -296,7 +293,7 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
     written = store.apply(runs.pending(envelope, task.queue, _keep_until(datetime.now(UTC)), **also))
     if rest and not isinstance(written, Applied):
         store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
-    _dispatch(task.queue, Message(envelope.id, envelope.encode(), task.name), *(datetime.now(UTC),) * 2)
+    _dispatch(task.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
 
 
 # --- results ---------------------------------------------------------------------------------------------------

@@ -118,7 +118,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
     member = Envelope(id=run_id, task=parent.task, args=args, parent=parent.id, segment=segment, trace=parent.trace)
-    return Message(run_id, member.encode(), group=parent.task)
+    return Message.of(member)
 
 
 def _held(token: str) -> tuple[Condition, ...]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
+    from nexus.envelope import Envelope
+
 NAMESPACE = "nexus"
 
 # An error's message may quote the argument at fault; a log line must not carry an address or a token.
@@ -39,11 +41,16 @@ def redacted(text: str) -> str:
     return _TOKEN.sub("<token>", _ADDRESS.sub("<address>", text))
 
 
-def run_started(queue: str, task: str, run_id: str, attempt: int, waited: float) -> None:
-    """Every line from here to `run_ended` carries the four; `waited` is seconds since the message was sent."""
+def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
+    """Every line from here to `run_ended` carries task, id, attempt and queue; `waited`: seconds since it was sent.
+
+    `sent_trace` is the sender's X-Ray trace, beside this invocation's own, which the logger adds.
+    """
     log = logger()
-    log.append_keys(task=task, run_id=run_id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000))
+    log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
+    log.info(
+        "run started", waited_ms=round(waited * 1000), **({"sent_trace": envelope.trace} if envelope.trace else {})
+    )
 
 
 def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from nexus.aws import client
+from nexus.envelope import Envelope
 from nexus.settings import settings
 
 if TYPE_CHECKING:
@@ -21,12 +22,29 @@ SEND_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An envelope on its way: `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks."""
+    """An envelope on its way.
+
+    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks; `trace` an X-Ray trace
+    header, which SQS hands to the function; `delay` in seconds, at most MAX_DELAY.
+    """
 
     id: str
     body: str
     group: str
     delay: int = 0
+    trace: str | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope, delay: int = 0) -> Self:
+        """The envelope's message. Raises InvalidMessage when it is too large."""
+        return cls(envelope.id, envelope.encode(), envelope.task, delay, envelope.trace)
+
+    def entry(self) -> dict[str, Any]:
+        """As SendMessage and SendMessageBatch take it."""
+        entry: dict[str, Any] = {"MessageBody": self.body, "MessageGroupId": self.group, "DelaySeconds": self.delay}
+        if self.trace:
+            entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": self.trace}}
+        return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +88,7 @@ class SqsTransport:
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
         url = queue_url(settings().queue_name(queue))
         if len(messages) == 1:
-            only = messages[0]
-            self._sqs.send_message(
-                QueueUrl=url, MessageBody=only.body, MessageGroupId=only.group, DelaySeconds=only.delay
-            )
+            self._sqs.send_message(QueueUrl=url, **messages[0].entry())
             return {}
         failures: dict[str, str] = {}
         for page in _pages(messages):
@@ -84,10 +99,7 @@ class SqsTransport:
         waiting = {str(index): message for index, message in enumerate(page)}
         reasons: dict[str, str] = {}
         for _ in range(SEND_ATTEMPTS):
-            entries: list[Any] = [
-                {"Id": key, "MessageBody": m.body, "MessageGroupId": m.group, "DelaySeconds": m.delay}
-                for key, m in waiting.items()
-            ]
+            entries: list[Any] = [{"Id": key, **message.entry()} for key, message in waiting.items()]
             failed = self._sqs.send_message_batch(QueueUrl=url, Entries=entries).get("Failed", [])
             reasons = {f["Id"]: f.get("Message") or f["Code"] for f in failed}
             waiting = {key: waiting[key] for key in reasons}

@@ -232,9 +232,7 @@ class Worker:
         self.deliver([delivery])
         if delivery.delay is not None:
             # Nobody delivers a direct invocation again: what it left goes on through the queue.
-            message = Message(
-                envelope.id, envelope.encode(), envelope.task, delay=min(MAX_DELAY, round(delivery.delay))
-            )
+            message = Message.of(envelope, delay=min(MAX_DELAY, round(delivery.delay)))
             backend().transport.send(self._queue, [message])
         record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
         answer: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
@@ -417,7 +415,7 @@ class Worker:
         )
         started = time.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
-        observe.run_started(self._queue, task.name, envelope.id, record.attempts, waited)
+        observe.run_started(self._queue, envelope, record.attempts, waited)
         sender = Sender(envelope.id)
         entered = current.set(sender)
         try:
