@@ -76,8 +76,9 @@ define venv
 	touch $@
 endef
 
-.venv/ready: requirements/dev.txt | .local/python
+.venv/ready: requirements/dev.txt ops/install.py | .local/python
 	$(call venv,the project's packages and tools)
+	$(DEV)/python ops/install.py
 
 .venv-cloud/ready: requirements/cloud.txt | .local/python
 	$(call venv,the local cloud)

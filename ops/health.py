@@ -107,7 +107,7 @@ def look(deployment: Deployment) -> Health:
         alarms = pool.submit(_alarms)
     queues = tuple(_queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest.result().get(q)) for q in names)
     findings = [
-        *_of_stack(deployment),
+        *of_stack(deployment),
         *(finding for queue in queues for finding in _of_queue(queue)),
         *_of_rules(rules.result(), deployment),
         *_of_alarms(alarms.result(), queues),
@@ -261,7 +261,7 @@ def _queue_state(
 # --- what is wrong ---
 
 
-def _of_stack(deployment: Deployment) -> list[Finding]:
+def of_stack(deployment: Deployment) -> list[Finding]:
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
     if status.endswith("_IN_PROGRESS"):

@@ -1,0 +1,33 @@
+"""Puts the `nexus` command into the virtual environment that runs this: `python ops/install.py`, by `make setup`.
+
+A path file lets the environment import `ops` and `nexus` from the checkout, and a script of three lines is the command.
+It is what an editable installation does, less the build and the import hook that every start would pay for.
+"""
+
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+
+SCRIPT: Final = """\
+#!{python}
+import sys
+from ops.cli import main
+sys.exit(main())
+"""
+
+
+def install() -> Path:
+    """Writes both files; the command's path. Doing it again changes nothing."""
+    packages = Path(sysconfig.get_path("purelib"))
+    (packages / "nexus-tasks.pth").write_text(f"{ROOT}\n{ROOT / 'shared'}\n")
+    script = Path(sysconfig.get_path("scripts")) / "nexus"
+    script.write_text(SCRIPT.format(python=sys.executable))
+    script.chmod(0o755)
+    return script
+
+
+if __name__ == "__main__":
+    install()

@@ -1,0 +1,356 @@
+"""The deployed stack against template.yaml and the catalogue: what differs, what is missing, and the remedy.
+
+Each check is a function that yields findings; all run at once. "failed" is what keeps tasks from running or loses work,
+"warning" what an operator should know.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from nexus import catalogue
+from nexus.aws import client as runtime_client
+from nexus.settings import settings
+from nexus.tasks import PRIORITIES
+from ops import configuration, health
+from ops.aws import client
+from ops.deployment import Deployment
+from ops.health import Finding
+from ops.local_cloud import ROOT
+
+QUEUES = tuple(map(str, PRIORITIES))
+DRIFT_PATIENCE = 180.0
+DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check by name, and what it found; nothing is good."""
+
+    name: str
+    findings: tuple[Finding, ...]
+
+
+type Finder = Callable[[Deployment], Iterator[Finding]]
+
+
+def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
+    """Every check. One that may not be made for want of a permission says so as a warning."""
+    for service in ("sqs", "dynamodb", "s3", "sesv2"):
+        runtime_client(service)  # type: ignore[call-overload]
+    for service in ("cloudformation", "lambda", "events", "iam", "logs"):
+        client(service)  # type: ignore[call-overload]
+    checks: list[tuple[str, Finder]] = [
+        ("the stack's state", _state),
+        ("the template that is deployed is this one", _template),
+        ("queues and functions fit together", _queues),
+        ("event sources are on and report partial failures", _sources),
+        ("schedules send the right task to the right queue", _schedules),
+        ("roles have the rights that the runtime needs", _permissions),
+        ("uploads reach the media function", _uploads),
+        ("run records expire", _expiry),
+        ("mail may be sent", _sender),
+    ]
+    if drift:
+        checks.append(("nothing was changed by hand", _drift))
+    with ThreadPoolExecutor(len(checks)) as pool:
+        running = [(name, pool.submit(_checked, name, finder, deployment)) for name, finder in checks]
+        return [Check(name, done.result()) for name, done in running]
+
+
+def _checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
+    from botocore.exceptions import ClientError
+
+    from ops.problems import explained
+
+    try:
+        return tuple(finder(deployment))
+    except ClientError as error:
+        problem = explained(error)
+        assert problem is not None
+        severity = "warning" if int(problem.code) == 4 else "failed"
+        return (Finding(severity, name, f"could not be checked: {problem.what} ({problem.why})", problem.do or DEPLOY),)  # type: ignore[arg-type]
+
+
+def _state(deployment: Deployment) -> Iterator[Finding]:
+    yield from health.of_stack(deployment)
+
+
+# --- the template ---
+
+
+def _template(deployment: Deployment) -> Iterator[Finding]:
+    deployed = client("cloudformation").get_template(StackName=deployment.stack, TemplateStage="Original")
+    body: Any = deployed["TemplateBody"]
+    there = body if isinstance(body, Mapping) else load_template(body)
+    here = load_template((ROOT / "template.yaml").read_text())
+    differing = list(differences(here, there))
+    if differing:
+        shown = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
+        yield Finding("warning", deployment.stack, f"template.yaml here differs in {shown}", DEPLOY)
+
+
+def load_template(text: str) -> Mapping[str, Any]:
+    """A template as plain values; CloudFormation's short forms (!Sub x) as their long ones."""
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):  # type: ignore[misc]
+        """YAML with short forms."""
+
+    def long_form(loader: Any, suffix: str, node: Any) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            value: Any = loader.construct_scalar(node)
+        elif isinstance(node, yaml.SequenceNode):
+            value = loader.construct_sequence(node, deep=True)
+        else:
+            value = loader.construct_mapping(node, deep=True)
+        return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
+
+    Loader.add_multi_constructor("!", long_form)
+    loaded: Mapping[str, Any] = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader with constructors of plain values
+    return loaded
+
+
+_PACKAGED = {"CodeUri", "ContentUri", "Metadata"}
+"""What `sam build` and `sam deploy` write anew."""
+
+
+def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
+    """The names of the template's parts that differ, but for where the code lies."""
+    for section in ("Parameters", "Conditions", "Rules", "Globals", "Outputs"):
+        if _plain(here.get(section)) != _plain(there.get(section)):
+            yield section
+    ours, theirs = here.get("Resources", {}), there.get("Resources", {})
+    for name in sorted({*ours, *theirs}):
+        if name not in theirs:
+            yield f"{name} (not deployed)"
+        elif name not in ours:
+            yield f"{name} (only deployed)"
+        elif _plain(ours[name]) != _plain(theirs[name]):
+            yield name
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case {"Fn::GetAtt": str(path)}:
+            return {"Fn::GetAtt": path.split(".", 1)}
+        case {"Fn::GetAtt": [*parts]}:
+            return {"Fn::GetAtt": list(parts)}
+        case Mapping():
+            return {str(key): _plain(inner) for key, inner in value.items() if key not in _PACKAGED}
+        case list():
+            return [_plain(inner) for inner in value]
+        case bool():
+            return value
+        case int() | float():
+            return str(value)
+    return value
+
+
+def _drift(deployment: Deployment) -> Iterator[Finding]:
+    cloudformation = client("cloudformation")
+    asked = cloudformation.detect_stack_drift(StackName=deployment.stack)["StackDriftDetectionId"]
+    deadline = time.monotonic() + DRIFT_PATIENCE
+    while True:
+        status = cloudformation.describe_stack_drift_detection_status(StackDriftDetectionId=asked)
+        if status["DetectionStatus"] != "DETECTION_IN_PROGRESS":
+            break
+        if time.monotonic() > deadline:
+            yield Finding("warning", deployment.stack, "drift detection takes too long", "Try again, or --no-drift.")
+            return
+        time.sleep(1.0)
+    pages = cloudformation.describe_stack_resource_drifts(
+        StackName=deployment.stack, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"]
+    )
+    for drift in pages["StackResourceDrifts"]:
+        name = drift["LogicalResourceId"]
+        if drift["StackResourceDriftStatus"] == "DELETED":
+            yield Finding("failed", name, "it was deleted by hand", DEPLOY)
+            continue
+        changed = [
+            f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
+            for d in drift.get("PropertyDifferences", [])
+        ]
+        do = "Put it into template.yaml or samconfig.toml, or deploy again to undo it."
+        yield Finding("warning", name, f"it was changed by hand: {'; '.join(changed)}", do)
+
+
+# --- queues, functions, event sources ---
+
+
+def _queues(deployment: Deployment) -> Iterator[Finding]:
+    for queue in configuration.of_queues(list(QUEUES)):
+        name = queue.queue
+        if queue.visibility_timeout < 6 * queue.timeout:
+            what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
+            yield Finding("warning", name, what, "Messages may come again while they run: VisibilityTimeout in template.yaml.")
+        if queue.time_limit > queue.timeout:
+            what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
+            yield Finding("failed", name, what, "Raise Timeout in template.yaml, or lower time_limit in the catalogue.")
+        dead = settings().dead_letter_queue_name(name)
+        if not (queue.dead_letters_to or "").endswith(f":{dead}"):
+            yield Finding("failed", name, f"it does not redrive to {dead}", DEPLOY)
+        for variable, wanted in (("NEXUS_QUEUE", name), ("NEXUS_STACK", deployment.stack)):
+            if queue.environment.get(variable) != wanted:
+                got = queue.environment.get(variable)
+                yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", DEPLOY)
+
+
+def _sources(_: Deployment) -> Iterator[Finding]:
+    for queue in QUEUES:
+        source = health.event_source(queue)
+        if source is None:
+            yield Finding("failed", queue, "no event source feeds the function", DEPLOY)
+            continue
+        if source.get("State") not in ("Enabled", "Enabling", "Updating", "Creating"):
+            yield Finding("failed", queue, f"the event source is {source.get('State')}", f"`nexus resume {queue}`")
+        if "ReportBatchItemFailures" not in source.get("FunctionResponseTypes", []):
+            yield Finding("failed", queue, "the event source does not take partial failures", DEPLOY)
+        if source.get("FilterCriteria", {}).get("Filters"):
+            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", DEPLOY)
+
+
+# --- schedules ---
+
+
+def _schedules(deployment: Deployment) -> Iterator[Finding]:
+    from ops import cron
+    from ops.schedules import parameter
+
+    rules = {rule.task: rule for rule in health.rule_states()}
+    for name, task in catalogue.TASKS.items():
+        if task.schedule is None:
+            continue
+        rule = rules.pop(name, None)
+        if rule is None:
+            yield Finding("failed", name, "its rule is missing", DEPLOY)
+            continue
+        if not rule.on:
+            yield Finding("warning", name, "its schedule is off", f"`nexus schedule enable {name}`")
+        wanted = deployment.parameters.get(parameter(name))
+        if wanted is not None and wanted != rule.expression:
+            what = f"it runs by {rule.expression}, deployed was {wanted}"
+            yield Finding("warning", name, what, f"Put it into samconfig.toml as {parameter(name)}.")
+        try:
+            cron.parse(rule.expression)
+        except cron.BadSchedule as error:
+            yield Finding("failed", name, str(error), f"`nexus schedule set {name} 'cron(...)'`")
+        yield from _targets(name, str(task.queue))
+    for name in rules:
+        yield Finding("failed", name, "a rule sends a task that the catalogue does not have", DEPLOY)
+
+
+def _targets(task: str, queue: str) -> Iterator[Finding]:
+    targets = client("events").list_targets_by_rule(Rule=f"{settings().stack}-{task}")["Targets"]
+    wanted = settings().queue_name(queue)
+    to = [target for target in targets if target["Arn"].endswith(f":{wanted}")]
+    if not to:
+        yield Finding("failed", task, f"its rule does not send to {wanted}", DEPLOY)
+    elif f'"task":"{task}"' not in to[0].get("InputTransformer", {}).get("InputTemplate", "").replace(" ", ""):
+        yield Finding("failed", task, "its rule does not send this task", DEPLOY)
+
+
+# --- rights ---
+
+
+def _permissions(deployment: Deployment) -> Iterator[Finding]:
+    """What the runtime itself needs of each function's role, by IAM's own simulator."""
+    with ThreadPoolExecutor(len(QUEUES)) as pool:
+        for findings in pool.map(lambda queue: list(_rights(deployment, queue)), QUEUES):
+            yield from findings
+    yield from _rules_may_send(deployment)
+
+
+def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
+    function = client("lambda").get_function_configuration(FunctionName=settings().function_name(queue))
+    where = f"{deployment.region}:{deployment.account_id}"
+    own, dead = settings().queue_name(queue), settings().dead_letter_queue_name(queue)
+    runs = f"arn:aws:dynamodb:{where}:table/{settings().table('task-runs')}"
+    receive = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
+    needed = (
+        (receive, f"arn:aws:sqs:{where}:{own}"),
+        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{dead}"),
+        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{own}"),
+        (["dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"], runs),
+        (["logs:PutLogEvents"], f"arn:aws:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
+    )
+    for actions, resource in needed:
+        answer = client("iam").simulate_principal_policy(
+            PolicySourceArn=function["Role"], ActionNames=actions, ResourceArns=[resource]
+        )
+        denied = [r["EvalActionName"] for r in answer["EvaluationResults"] if r["EvalDecision"] != "allowed"]
+        if denied:
+            yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", DEPLOY)
+
+
+def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
+    """A rule without the queue's permission fires into nothing, and nobody is told."""
+    from nexus.transport import queue_url
+
+    scheduled: dict[str, list[str]] = {}
+    for name, task in catalogue.TASKS.items():
+        if task.schedule:
+            scheduled.setdefault(str(task.queue), []).append(name)
+    for queue, tasks in scheduled.items():
+        answer = runtime_client("sqs").get_queue_attributes(
+            QueueUrl=queue_url(settings().queue_name(queue)), AttributeNames=["Policy"]
+        )
+        policy = answer.get("Attributes", {}).get("Policy", "{}")
+        allowed = json.dumps([s for s in json.loads(policy).get("Statement", []) if s.get("Effect") == "Allow"])
+        for task in tasks:
+            if f"rule/{deployment.stack}-{task}" not in allowed:
+                yield Finding("failed", task, f"the policy of queue {queue} does not let its rule send", DEPLOY)
+
+
+# --- what else the tasks stand on ---
+
+
+def _uploads(deployment: Deployment) -> Iterator[Finding]:
+    bucket, function = settings().bucket("uploads"), settings().function_name("media")
+    configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
+    targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
+    if not any(arn.endswith(f":{function}") for arn in targets):
+        yield Finding("failed", bucket, f"its uploads do not invoke {function}", DEPLOY)
+    lambda_ = client("lambda")
+    try:
+        policy = lambda_.get_policy(FunctionName=function)["Policy"]
+    except lambda_.exceptions.ResourceNotFoundException:
+        policy = ""
+    if "s3.amazonaws.com" not in policy:
+        yield Finding("failed", function, "S3 may not invoke it", DEPLOY)
+    reserved = lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
+    if reserved == 0:
+        yield Finding("failed", function, "its reserved concurrency is 0: uploads wait", "`nexus resume media`")
+
+
+def _expiry(_: Deployment) -> Iterator[Finding]:
+    table = settings().table("task-runs")
+    described = runtime_client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"]
+    if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING") or described.get("AttributeName") != "expires":
+        yield Finding("failed", table, "run records are kept for ever: TTL on `expires` is off", DEPLOY)
+
+
+def _sender(deployment: Deployment) -> Iterator[Finding]:
+    ses, address = runtime_client("sesv2"), deployment.parameters.get("SenderAddress", "")
+    verified = False
+    for identity in (address, address.rpartition("@")[2]):
+        try:
+            verified = verified or bool(ses.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"))
+        except ses.exceptions.NotFoundException:
+            continue
+    # The emulator sends from anybody.
+    severity = "warning" if deployment.stage == "local" else "failed"
+    if not verified:
+        do = f"`aws sesv2 create-email-identity --email-identity {address}`, then follow the mail that comes."
+        yield Finding(severity, "emails", f"SES has not verified the sender {address}", do)  # type: ignore[arg-type]
+    account = ses.get_account()
+    if not account.get("ProductionAccessEnabled", True) and deployment.is_prod:
+        do = "`aws sesv2 put-account-details --production-access-enabled ...` asks AWS to end the sandbox."
+        yield Finding("failed", "emails", "SES is in the sandbox: mail reaches verified addresses alone", do)
+    if not account.get("SendingEnabled", True):
+        yield Finding("failed", "emails", "SES has stopped sending for this account", "Its console says why.")
