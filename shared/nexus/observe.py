@@ -48,9 +48,7 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info(
-        "run started", waited_ms=round(waited * 1000), **({"sent_trace": envelope.trace} if envelope.trace else {})
-    )
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
 
 
 def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
