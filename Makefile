@@ -86,6 +86,17 @@ endef
 .venv-sam/ready: requirements/sam.txt | .local/python
 	$(call venv,the SAM CLI)
 
+.venv-bench/ready: requirements/bench.txt | .local/python
+	$(call venv,the peers of the measurements)
+
+.local/redis: | .local/python
+	@if ! command -v redis-server > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "bench-runtime needs Redis: install it (redis-server) and run this again" >&2; exit 1; }
+		echo "Installing Redis"
+		$(call quiet,redis,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends redis-server)
+	fi
+	touch $@
+
 # Chromium takes the web monitor's picture in its test.
 .local/chromium: | .local/python
 	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
@@ -168,6 +179,8 @@ e2e: up .local/chromium ## Tests of the deployed stack, from the outside
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
 
+bench-runtime: .venv-bench/ready .local/redis
+bench-coldstart: .aws-sam/build/finished
 bench-%: .venv/ready ## (bench-media, bench-jobs, ...: the measurements in bench/)
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 
@@ -187,7 +200,7 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud sam; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile media.in ../functions/media/requirements.txt -c dev.txt
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt

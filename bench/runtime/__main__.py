@@ -1,0 +1,226 @@
+"""What a no-op message costs the machine that works it off: our worker beside Celery's, in the same run.
+
+    make bench-runtime                                    (or: python -m bench.runtime [--rounds 5] [--messages 1000])
+
+CPU microseconds (user and system) and requests to AWS a message. Ours: the queue's handler from event to response,
+claim, start and end line, metrics and settling included, by the real client over loopback HTTP to a stand-in in another
+process. Celery's: worker and pool process (prefork, concurrency 1) on a Redis of its own, over loopback TCP. What is
+not the worker's (Redis, DynamoDB) is not counted on either side. Each round runs every row once, in a new order;
+what is printed is the median of the rounds, and of the ratios within a round.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".venv-bench" / "bin"
+TICK = os.sysconf("SC_CLK_TCK")
+
+OURS = (
+    "batches of 10",
+    "one a batch",
+    "batches of 10, AWS answered in process",
+    "one a batch, AWS answered in process",
+)
+CELERY = {
+    "celery, no results": {"RESULTS": "0", "LATE": "0"},
+    "celery, results": {"RESULTS": "1", "LATE": "0"},
+    "celery, results, acks late": {"RESULTS": "1", "LATE": "1"},
+    "celery, results, acks late, task lines": {"RESULTS": "1", "LATE": "1", "LEVEL": "INFO"},
+}
+PEER = "celery, results, acks late"
+"""The peer that keeps what ours keeps: a result, and a message that survives its worker. It writes no line a task."""
+
+PRODUCERS = ("celery, no results", "celery, results")
+
+
+@dataclass
+class Rows:
+    """CPU microseconds a message of each row, a value a round; requests a message where they are AWS's."""
+
+    microseconds: dict[str, list[float]] = field(default_factory=dict)
+    requests: dict[str, float] = field(default_factory=dict)
+
+    def add(self, row: str, microseconds: float, requests: float | None = None) -> None:
+        self.microseconds.setdefault(row, []).append(microseconds)
+        if requests is not None:
+            self.requests[row] = requests
+
+    def ratio(self, row: str, peer: str) -> float:
+        """The median, over the rounds, of what this row costs in units of another."""
+        pairs = zip(self.microseconds[row], self.microseconds[peer], strict=True)
+        return median(mine / theirs for mine, theirs in pairs)
+
+
+# --- ours ---
+
+
+def ours(rows: Rows, row: str, messages: int) -> None:
+    """One run of our side: the worker's row, and the producer's beside it."""
+    batch = "10" if row.startswith("batches") else "1"
+    if "in process" in row:
+        figures = _nexus("0", messages, batch)
+    else:
+        with _process([sys.executable, "-m", "bench.runtime.stand_in"]) as server:
+            assert server.stdout
+            figures = _nexus(server.stdout.readline().strip(), messages, batch)
+        if batch == "10":
+            rows.add("send one", **figures["send"])
+            rows.add("send_many, tens", **figures["send_many"])
+    rows.add(row, **figures["work"])
+
+
+def _nexus(port: str, messages: int, batch: str) -> dict[str, dict[str, float]]:
+    command = [sys.executable, "-m", "bench.runtime.nexus_side", port, str(messages), batch]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    figures: dict[str, dict[str, float]] = json.loads(done.stderr.splitlines()[-1])
+    return figures
+
+
+# --- Celery's ---
+
+
+def celery(rows: Rows, row: str, messages: int) -> None:
+    """One run of Celery: the producer fills the queue, the worker empties it."""
+    with _redis() as port:
+        environment = {**os.environ, **CELERY[row], "BROKER": f"redis://127.0.0.1:{port}/0"}
+        produced = _produce(environment, messages)
+        if row in PRODUCERS:
+            rows.add(f"{row}: send", produced)
+        level = CELERY[row].get("LEVEL", "WARNING")
+        command = [str(PEERS / "celery"), "-A", "bench.runtime.celery_side", "--quiet", "worker", "--loglevel", level]
+        command += ["--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+        with _process(command, environment) as worker:
+            _until(lambda: _waiting(port) == 0, "the worker's warm-up")
+            time.sleep(0.5)
+            before = _cpu_of_tree(worker.pid)
+            _produce(environment, messages)
+            _until(lambda: _waiting(port) == 0, "the worker")
+            time.sleep(0.5)
+            seconds = _cpu_of_tree(worker.pid) - before
+    rows.add(row, seconds / (messages + 50) * 1e6)
+
+
+def _produce(environment: Mapping[str, str], messages: int) -> float:
+    command = [str(PEERS / "python"), "-m", "bench.runtime.celery_side", str(messages)]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return float(json.loads(done.stdout)["microseconds"])
+
+
+@contextmanager
+def _redis() -> Iterator[int]:
+    program = shutil.which("redis-server")
+    if program is None:
+        raise SystemExit("redis-server is missing: apt-get install redis-server")
+    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        free.close()
+        command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        with _process(command):
+            _until(lambda: _ask(port, "PING") == "+PONG", "redis-server")
+            yield port
+
+
+def _waiting(port: int) -> int:
+    """Messages in Celery's queue and those that a worker has taken and not acknowledged."""
+    return int(_ask(port, "LLEN celery")[1:]) + int(_ask(port, "HLEN unacked")[1:])
+
+
+def _ask(port: int, command: str) -> str:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+            connection.sendall(f"{command}\r\n".encode())
+            return connection.recv(100).decode().strip()
+    except ConnectionRefusedError:
+        return ""
+
+
+def _until(done: Callable[[], bool], what: str, patience: float = 120.0) -> None:
+    ends = time.monotonic() + patience
+    while not done():
+        if time.monotonic() > ends:
+            raise SystemExit(f"{what} did not come to its end in {patience:.0f} s")
+        time.sleep(0.05)
+
+
+def _cpu_of_tree(root: int) -> float:
+    """CPU seconds of a process and all below it, from /proc."""
+    parents: dict[int, int] = {}
+    seconds: dict[int, float] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has just ended
+        pid = int(stat.parent.name)
+        parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICK
+
+    def below(pid: int) -> bool:
+        while pid not in (root, 0):
+            pid = parents.get(pid, 0)
+        return pid == root
+
+    return sum(value for pid, value in seconds.items() if below(pid))
+
+
+@contextmanager
+def _process(command: list[str], environment: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE if environment is None else subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="CPU and AWS requests a no-op message: our worker beside Celery's.")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--messages", type=int, default=1000, help="a round and row (default: 1000)")
+    options = parser.parse_args()
+    rows = Rows()
+    order = [*OURS, *CELERY]
+    for number in range(options.rounds):
+        random.Random(number).shuffle(order)
+        for row in order:
+            (ours if row in OURS else celery)(rows, row, options.messages)
+    print(f"CPU microseconds a no-op message, median of {options.rounds} rounds; ratios to the peer, of each round")
+    for title, names, peer in (
+        ("worker", [*OURS, *CELERY], PEER),
+        ("producer", ["send_many, tens", "send one", *(f"{p}: send" for p in PRODUCERS)], f"{PRODUCERS[1]}: send"),
+    ):
+        print(f"\n{title:<48} {'us':>7} {'ratio':>6} {'AWS requests':>13}")
+        for name in names:
+            asked = f"{rows.requests[name]:>13.1f}" if name in rows.requests else ""
+            print(f"{name:<48} {median(rows.microseconds[name]):>7.0f} {rows.ratio(name, peer):>6.2f} {asked}")
+    print()
+    for row, reach in (("batches of 10", 0.5), ("one a batch", 1.0)):
+        ratio = rows.ratio(row, PEER)
+        print(f"{row}: {ratio:.2f} x Celery, to reach {reach}: {'reached' if ratio <= reach else 'MISSED'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""The measured process of ours: sends no-op messages and works them off as the queue's Lambda function would.
+
+    python -m bench.runtime.nexus_side PORT MESSAGES BATCH
+
+PORT is the stand-in's, or 0 for one inside this process. Log lines go to standard output, the figures to standard
+error as one line of JSON. A batch goes through the function's own handler, from the event's JSON to the response's,
+as Lambda's runtime calls it.
+"""
+
+import gc
+import json
+import logging
+import os
+import sys
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import batched
+from typing import Any
+from urllib.request import urlopen
+
+from bench.runtime.stand_in import Attached, StandIn
+from nexus import client
+from nexus.aws import client as aws_client
+from nexus.tasks import Arguments, Queue, Result, Task
+from nexus.transport import queue_url
+from nexus.worker import Run, handler_for, implements
+
+WARM_UP = 50
+
+
+class Noop(Arguments):
+    """One argument, as most tasks have."""
+
+    user_id: str
+
+
+class Done(Result):
+    """One field, as most results have."""
+
+    done: bool = True
+
+
+noop = Task(name="noop", queue=Queue.DEFAULT, arguments=Noop, result=Done, summary="Does nothing.")
+
+
+@implements(noop)
+def do_nothing(_args: Noop, _run: Run) -> Done:
+    return Done()
+
+
+handler = handler_for(do_nothing)
+
+
+@dataclass(frozen=True)
+class Context:
+    """Lambda's, as far as the worker reads it."""
+
+    aws_request_id: str = "8f1c2f1e-5c1a-4e0b-9a55-000000000000"
+    log_group_name: str = "/aws/lambda/nexus-bench-default"
+    log_stream_name: str = "2026/11/22/[$LATEST]0123456789abcdef"
+
+    @staticmethod
+    def get_remaining_time_in_millis() -> int:
+        return 300_000
+
+
+def event_of(bodies: Sequence[str]) -> str:
+    """A batch as the event source mapping gives it, in JSON."""
+    attributes = {
+        "ApproximateReceiveCount": "1",
+        "SentTimestamp": "1795348800000",
+        "SenderId": "AIDAIENQZJOLO23YVJ4VO",
+        "ApproximateFirstReceiveTimestamp": "1795348800001",
+    }
+    records = [
+        {
+            "messageId": str(uuid.uuid4()),
+            "receiptHandle": "AQEB" + "x" * 300,
+            "body": body,
+            "attributes": attributes,
+            "messageAttributes": {},
+            "md5OfBody": "7b270e59b47ff90a553787216d55d91d",
+            "eventSource": "aws:sqs",
+            "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:nexus-bench-default",
+            "awsRegion": "eu-west-1",
+        }
+        for body in bodies
+    ]
+    return json.dumps({"Records": records})
+
+
+def received(count: int) -> list[str]:
+    """The bodies of so many messages, taken back from the queue."""
+    bodies: list[str] = []
+    while len(bodies) < count:
+        answer = aws_client("sqs").receive_message(QueueUrl=queue_url("nexus-bench-default"), MaxNumberOfMessages=10)
+        bodies += [message["Body"] for message in answer["Messages"]]
+    return bodies
+
+
+def work_off(events: Sequence[str]) -> None:
+    for event in events:
+        answer = json.dumps(handler(json.loads(event), Context()))
+        assert answer == '{"batchItemFailures": []}', answer
+
+
+def send_many(count: int) -> None:
+    for page in batched(range(count), 10, strict=False):
+        client.send_many([noop.s(user_id=f"user-{n}") for n in page])
+
+
+def send_single(count: int) -> None:
+    for n in range(count):
+        noop.delay(user_id=f"user-{n}")
+
+
+def main(port: int, messages: int, batch: int) -> None:
+    os.environ |= {
+        "NEXUS_STACK": "nexus-bench",
+        "NEXUS_ACCOUNT_ID": "123456789012",
+        "AWS_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
+        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "POWERTOOLS_SERVICE_NAME": "nexus-bench",
+    }
+    inside = Attached(StandIn())
+    if port:
+        os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"
+    else:
+        inside.attach(aws_client("dynamodb"))
+        inside.attach(aws_client("sqs"))
+
+    def requests() -> int:
+        if not port:
+            return sum(inside.stand_in.requests.values())
+        with urlopen(f"http://127.0.0.1:{port}/") as answer:
+            return sum(json.load(answer).values())
+
+    def cost(action: Callable[[], None], count: int) -> dict[str, float]:
+        gc.collect()
+        asked, own, began = requests(), inside.seconds, time.process_time()
+        action()
+        seconds = time.process_time() - began - (inside.seconds - own)
+        return {"microseconds": seconds / count * 1e6, "requests": (requests() - asked) / count}
+
+    figures: dict[str, Any] = {}
+    for name, send in (("send_many", send_many), ("send", send_single)):
+        send(WARM_UP)
+        figures[name] = cost(lambda send=send: send(messages // 2), messages // 2)  # type: ignore[misc]
+    events = [event_of(page) for page in batched(received(2 * (WARM_UP + messages // 2)), batch, strict=False)]
+    warm = WARM_UP // batch * 2
+    work_off(events[:warm])
+    figures["work"] = cost(lambda: work_off(events[warm:]), messages)
+    logging.shutdown()
+    print(json.dumps(figures), file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))
