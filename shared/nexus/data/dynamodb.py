@@ -1,8 +1,9 @@
 """What every repository stands on: requests to one DynamoDB table, paged, retried when throttled, and metered.
 
-Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}) until a repository reads the attributes that it needs: building
-Python objects of every attribute is nine tenths of what a scan costs. `read_text` and its siblings raise BadRow for
-what is missing or of the wrong type, so that a sweep can count the row, log its key and go on.
+Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}, see nexus.plain_answers) until a repository reads the
+attributes that it needs: building Python objects of every attribute is nine tenths of what a scan costs. `read_text`
+and its siblings raise BadRow for what is missing or of the wrong type, so that a sweep can count the row, log its key
+and go on.
 """
 
 import random
@@ -17,11 +18,6 @@ from typing import Any, Literal
 from nexus.aws import CONNECTIONS, client
 from nexus.errors import NexusError
 from nexus.settings import settings
-
-try:
-    from orjson import loads
-except ImportError:  # a web application has boto3 and pydantic alone
-    from json import loads  # type: ignore[assignment]
 
 type Attribute = Mapping[str, Any]
 type Item = Mapping[str, Attribute]
@@ -305,6 +301,10 @@ class Table:
         """Writes the item; with `new`, only if there is none at its key. False when there was."""
         return _conditional("put_item", meter, self.put_request(values, new=new))
 
+    def put_item(self, item: Item, *, new: bool = False, meter: Meter | None = None) -> bool:
+        """As `put`, an item in DynamoDB's JSON: one that was read is written back as it was."""
+        return _conditional("put_item", meter, self.put_request({}, new=new) | {"Item": item})
+
     def update(self, change: Change, *, create: bool = False, meter: Meter | None = None) -> bool:
         """Makes the change. False when a test did not hold, or (unless `create`) when there is no such item."""
         return _conditional("update_item", meter, self.update_request(change, create=create))
@@ -338,6 +338,10 @@ class Table:
     def put_many(self, items: Iterable[Mapping[str, Value]], *, meter: Meter | None = None, threads: int = 1) -> int:
         """Writes the items (no two of one key), replacing what is there; a request for each 25. Returns how many."""
         return self._write_many([{"PutRequest": {"Item": to_item(item)}} for item in items], meter, threads)
+
+    def put_items(self, items: Iterable[Item], *, meter: Meter | None = None, threads: int = 1) -> int:
+        """As `put_many`, items in DynamoDB's JSON."""
+        return self._write_many([{"PutRequest": {"Item": item}} for item in items], meter, threads)
 
     def delete_many(self, keys: Iterable[Mapping[str, str]], *, meter: Meter | None = None, threads: int = 1) -> int:
         """Removes the items at `keys` (no two alike) whatever they hold; a request for each 25. Returns how many."""
@@ -460,7 +464,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     """One request, tried again while DynamoDB throttles it."""
     from botocore.exceptions import ClientError
 
-    method = getattr(_plain_client(), operation)
+    method = getattr(client("dynamodb"), operation)
     for wait in _waits(meter):
         try:
             answer: dict[str, Any] = method(**parameters, **({} if operation in _UNMETERED else _METERED))
@@ -697,43 +701,3 @@ class _Expressions:
         if self._values:
             parameters["ExpressionAttributeValues"] = self._values
         return parameters
-
-
-# --- the client ------------------------------------------------------------------------------------------------------
-
-
-def _plain_client() -> Any:
-    """The DynamoDB client with plain JSON for answers: botocore's walk over their shape costs ten times the decoding.
-
-    It is the same client (its connections, retries, signing and event hooks) with another parser. Binary attributes
-    stay base64 text, and there are none.
-    """
-    return _with_plain_parser(client("dynamodb"))
-
-
-@lru_cache(maxsize=1)
-def _with_plain_parser(original: Any) -> Any:
-    from botocore.parsers import JSONParser
-
-    class PlainParser(JSONParser):
-        def _do_parse(self, response: Mapping[str, Any], shape: object) -> dict[str, Any]:  # noqa: ARG002
-            answer: dict[str, Any] = loads(response["body"]) if response["body"] else {}
-            return answer
-
-    class PlainParsers:
-        def create_parser(self, protocol: str) -> PlainParser:
-            if protocol != "json":
-                raise RuntimeError(f"botocore speaks {protocol} to DynamoDB, and this parser JSON")
-            return parser
-
-    parser = PlainParser()
-    plain = _shallow(original)
-    plain._endpoint = _shallow(original._endpoint)  # noqa: SLF001 - botocore has no public way to another parser
-    plain._endpoint._response_parser_factory = PlainParsers()  # noqa: SLF001
-    return plain
-
-
-def _shallow(thing: Any) -> Any:
-    copy = object.__new__(type(thing))
-    copy.__dict__.update(thing.__dict__)
-    return copy

@@ -285,7 +285,8 @@ def moved(shard: int, *, start: Item | None = None, meter: Meter | None = None) 
     )
 
 
-SCORED = ("post_id", "created_at", "visibility", *COUNTERS, "engagement_score", "feed_rank", "feed", "review")
+_FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", *COUNTERS)
+SCORED = (*_FOR_SCORE, "engagement_score", "feed_rank", "feed", "review")
 
 
 def for_scoring(
@@ -324,9 +325,39 @@ def scored(item: Item, now: int) -> Change:
             values["feed"] = feed_of(key)
         else:
             remove.append("feed")
-    if counters.quiet and created_at < now - OLD_AFTER_DAYS * days.DAY_SECONDS and "review" not in item:
+    if "review" not in item and is_eligible(item, days.day_of(now)):
         values["review"] = review_of(key)
     return Change({"post_id": key}, set=values, remove=tuple(remove), when=tuple(when))
+
+
+REVIEWED = ("post_id", "created_at", "restored_at", "archived_as", *COUNTERS)
+
+
+def for_review(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Item]:
+    """What a review goes by, as items: those of the posts that exist."""
+    keys = [{"post_id": post_id} for post_id in post_ids]
+    yield from TABLE.get_many(keys, attributes=REVIEWED, meter=meter, threads=threads)
+
+
+def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Item]:
+    """The whole items as they are stored, read consistently: for the archive."""
+    keys = [{"post_id": post_id} for post_id in post_ids]
+    yield from TABLE.get_many(keys, consistent=True, meter=meter, threads=threads)
+
+
+def put_up_for_review(shard: int, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+    """The ids of one shard's posts that are to be reviewed out of turn."""
+    yield from TABLE.query(
+        review_shard(shard), index=REVIEW, key=("review", "post_id"), attributes=("post_id",), start=start, meter=meter
+    )
+
+
+def as_read(item: Item) -> tuple[Test, ...]:
+    """Tests that a post is still what was read: its counters, text, visibility and media, and nobody archives it."""
+    names = (*COUNTERS, "text", "visibility", "media_order", "archived_as")
+    return tuple(
+        Test(name, "=", from_attribute(item[name])) if name in item else Test(name, "missing") for name in names
+    )
 
 
 def authors(
@@ -380,6 +411,18 @@ def moved_shard(shard: int) -> str:
 def review_shard(shard: int) -> str:
     """The partition key of one shard of the posts to be reviewed again."""
     return f"review#{shard}"
+
+
+def old_day(today: str) -> str:
+    """The last day whose posts are older than a year, every one of them."""
+    return days.add_days(today, -OLD_AFTER_DAYS - 1)
+
+
+def is_eligible(item: Item, today: str) -> bool:
+    """Whether a post is older than a year, by when it was made or brought back, and quiet. Raises BadRow."""
+    key = key_of(item, "post_id")
+    since = max(read_count(item, "created_at", key), read_count(item, "restored_at", key, default=0))
+    return read_counters(item, key).quiet and days.day_of(since) <= old_day(today)
 
 
 def read_visibility(item: Item, key: str) -> Visibility:
@@ -440,7 +483,7 @@ def to_values(post: Post, *, now: int) -> dict[str, Value]:
         values["feed"] = feed_of(post.post_id)
     if post.engagement_score != engagement_score(post.counters):
         values["moved"] = moved_of(post.post_id)
-    if post.counters.quiet and post.created_at < now - OLD_AFTER_DAYS * days.DAY_SECONDS:
+    if post.counters.quiet and post.day <= old_day(days.day_of(now)):
         values["review"] = review_of(post.post_id)  # its day has been reviewed without it
     if post.media is not None:
         values["media"] = post.media.model_dump(mode="json", exclude_none=True)

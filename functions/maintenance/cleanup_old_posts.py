@@ -1,0 +1,264 @@
+"""cleanup_old_posts: posts older than a year with no likes, comments or shares and fewer than 10 views.
+
+Modes: `review` (the default) counts and names them; `archive` moves them to the archive bucket; `restore` brings posts
+back. A post is looked at once, when its day has become a year old, through the index by day: what nobody engaged with
+by then. One that falls quiet later (its only like is taken back) is put into the sparse index `review` by the scoring,
+and looked at from there. So a run costs the days since the last archiving, whatever the past holds.
+
+Archiving a page of posts, in this order, so that dying anywhere loses nothing:
+
+1. the posts are read in full and consistently, and their comments; one with a comment that still stands is kept;
+2. an object with all of it is written, read back and compared (nexus.data.archive);
+3. their renditions are copied to the archive bucket, and compared;
+4. a post is removed on condition that it is still what was archived; one with comments or renditions is first marked
+   `archived_as` on that condition (the application then takes no more likes for it), then those are removed, then it.
+
+A marked post that a dead sandbox left behind is taken up where it was left. The watermark moves when all days are done.
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import batched
+
+from nexus import catalogue
+from nexus.catalogue import CleanupOldPosts, OldPostsReport
+from nexus.data import analytics, archive, comments, objects, posts
+from nexus.data.archive import ArchivedPost
+from nexus.data.days import FIRST_DAY, add_days, buckets_of, day_of, days_from
+from nexus.data.dynamodb import BadRow, Change, Item, Page, Test, in_threads, key_of, read_count
+from nexus.sweep import Tally
+from nexus.worker import Continuation, Run, handler_for, implements
+
+JOB = "cleanup_old_posts"
+MOST_SEGMENTS = 100
+EXAMPLES = 20
+THREADS = 8
+
+
+def merge(parts: Sequence[OldPostsReport]) -> OldPostsReport:
+    """Numbers summed, examples of all of them up to twenty."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = OldPostsReport.model_validate(total.add(part).model_dump())
+    examples = [post_id for part in parts for post_id in part.examples]
+    written = [key for part in parts for key in part.objects]
+    return total.model_copy(update={"examples": tuple(examples[:EXAMPLES]), "objects": tuple(written[:EXAMPLES])})
+
+
+@implements(catalogue.cleanup_old_posts, reduce=merge)
+def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuation:
+    """Plans, then goes through some days or one shard, then moves the watermark: by what `args` says."""
+    if args.days or args.shard is not None:
+        return look_through(args, run)
+    if args.mode == "restore":
+        return restore(args.post_ids, run)
+    today = args.today or day_of(time.time())
+    last = posts.old_day(today)
+    done = analytics.watermark(JOB)
+    first = args.since or (add_days(done, 1) if done else FIRST_DAY)
+    if args.finish:
+        if first <= (add_days(done, 1) if done else FIRST_DAY):  # a later start would leave days out
+            analytics.raise_watermark(JOB, last)
+        return OldPostsReport()
+    plan = args.model_copy(update={"today": today, "since": first})
+    old = days_from(first, last)
+    size = max(1, -(-len(old) // MOST_SEGMENTS))
+    shares = [plan.model_copy(update={"days": some}) for some in batched(old, size, strict=False)]
+    shares += [plan.model_copy(update={"shard": shard}) for shard in range(posts.REVIEW_SHARDS)]
+    then = plan.model_copy(update={"finish": True}) if args.mode == "archive" else None
+    return run.fan_out(shares, then=then)
+
+
+# --- looking through -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Found:
+    """What has been found and done, in a form that a cursor carries."""
+
+    eligible: int = 0
+    archived: int = 0
+    examples: list[str] = field(default_factory=list)
+    objects: list[str] = field(default_factory=list)
+
+    def values(self) -> dict[str, int | list[str]]:
+        return {
+            "eligible": self.eligible,
+            "archived": self.archived,
+            "examples": self.examples[:EXAMPLES],
+            "objects": self.objects[:EXAMPLES],
+        }
+
+
+def look_through(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuation:
+    """One segment: the buckets of some days, or one shard of the review index."""
+    assert args.today is not None
+    tally, cursor = Tally.resumed(run), run.cursor or {}
+    found = Found(**cursor.get("found", {}))
+    sources = [f"{number}" for number in [args.shard] if number is not None]
+    sources += [bucket for day in args.days for bucket in buckets_of(day)]
+    for place in range(cursor.get("place", 0), len(sources)):
+        start = cursor.get("start") if place == cursor.get("place") else None
+        for page in _pages(args, sources[place], start, tally):
+            _review(page, args, tally, found)
+            if run.short_of_time and page.next_key is not None:
+                return run.hand_on(tally.cursor(place=place, start=page.next_key, found=found.values()))
+        if run.short_of_time and place + 1 < len(sources):
+            return run.hand_on(tally.cursor(place=place + 1, start=None, found=found.values()))
+    return OldPostsReport(**tally.numbers(), **found.values())
+
+
+def _pages(args: CleanupOldPosts, source: str, start: Item | None, tally: Tally) -> Iterator[Page]:
+    if args.shard is not None:
+        return posts.put_up_for_review(args.shard, start=start, meter=tally.meter)
+    return posts.made_on(source, start=start, meter=tally.meter)
+
+
+def _review(page: Page, args: CleanupOldPosts, tally: Tally, found: Found) -> None:
+    """Finds the eligible posts of a page, and in mode `archive` moves them."""
+    assert args.today is not None
+    eligible: list[str] = []
+    left_behind: list[Item] = []
+    tally.rows_read += len(page.items)
+    post_ids = [item["post_id"]["S"] for item in page.items]
+    for item in posts.for_review(post_ids, meter=tally.meter, threads=THREADS):
+        key = key_of(item, "post_id")
+        try:
+            if args.shard is not None and _in_days(item, args):
+                continue  # found through its day
+            if "archived_as" in item:
+                left_behind.append(item)
+            elif posts.is_eligible(item, args.today):
+                eligible.append(key)
+            elif args.shard is not None and args.mode == "archive":
+                posts.TABLE.update(Change({"post_id": key}, remove=("review",)), meter=tally.meter)
+        except BadRow as bad:
+            tally.bad(bad)
+    found.eligible += len(eligible) + len(left_behind)
+    found.examples = [*found.examples, *sorted(eligible)][:EXAMPLES]
+    if args.mode == "archive":
+        archived = finish_removal(left_behind, tally)
+        if eligible:
+            archived += move(sorted(eligible), args.today, tally, found)
+        found.archived += archived
+        tally.changed += archived
+        tally.skipped += len(eligible) + len(left_behind) - archived
+
+
+def _in_days(item: Item, args: CleanupOldPosts) -> bool:
+    assert args.today is not None
+    assert args.since is not None
+    day = day_of(read_count(item, "created_at", key_of(item, "post_id")))
+    return args.since <= day <= posts.old_day(args.today)
+
+
+# --- archiving -------------------------------------------------------------------------------------------------------
+
+
+def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int:
+    """Archives these posts and removes them; answers with how many are gone. Raises ArchiveError."""
+    items = [item for item in posts.in_full(post_ids, meter=tally.meter, threads=THREADS) if _still(item, today)]
+    said = in_threads(lambda item: comments.items_of_post(item["post_id"]["S"], meter=tally.meter), items, THREADS)
+    silent = [
+        ArchivedPost(item, tuple(its_comments))
+        for item, its_comments in zip(items, said, strict=True)
+        if all("deleted_at" in comment for comment in its_comments)
+    ]
+    if not silent:
+        return 0
+    day = day_of(min(int(one.post["created_at"]["N"]) for one in silent))
+    key = archive.write(day, silent, meter=tally.meter)
+    found.objects.append(key)
+    bare = [one for one in silent if not one.comments and "media" not in one.post]
+    removals = [Change({"post_id": one.post_id}, when=posts.as_read(one.post)) for one in bare]
+    removed = posts.TABLE.update_many(removals, meter=tally.meter)
+    kept = [one.post_id for one, gone in zip(bare, removed, strict=True) if not gone]
+    kept += [one.post_id for one in silent if one not in bare and not _move_with_all(one, key, tally)]
+    archive.forget(kept, meter=tally.meter)
+    return len(silent) - len(kept)
+
+
+def _still(item: Item, today: str) -> bool:
+    """Whether a post is eligible by what was read consistently, which may be newer than the first read."""
+    try:
+        return "archived_as" not in item and posts.is_eligible(item, today)
+    except BadRow:
+        return False
+
+
+def _move_with_all(one: ArchivedPost, key: str, tally: Tally) -> bool:
+    """Moves a post that has comments or renditions; False when it was kept."""
+    if not _copy(_renditions("media", one.post_id), "media", "archive"):
+        tally.run.logger.warning("a rendition could not be copied: post kept", post_id=one.post_id)
+        return False
+    mark = Change({"post_id": one.post_id}, set={"archived_as": key}, remove=("feed",), when=posts.as_read(one.post))
+    if not posts.TABLE.update(mark, meter=tally.meter):
+        return False
+    return _remove_marked(one, key, tally)
+
+
+def finish_removal(marked: Iterable[Item], tally: Tally) -> int:
+    """Takes up posts whose removal was begun by a sandbox that died; answers with how many are gone."""
+    gone = 0
+    for item in marked:
+        key, post_id = item["archived_as"]["S"], item["post_id"]["S"]
+        gone += _remove_marked(archive.read(key)[post_id], key, tally)
+    return gone
+
+
+def _remove_marked(one: ArchivedPost, key: str, tally: Tally) -> bool:
+    """Removes what belongs to a marked post, and then the post: all of it is in the archive."""
+    comments.delete_many([(one.post_id, comment["comment_id"]["S"]) for comment in one.comments], meter=tally.meter)
+    for rendition in list(_renditions("media", one.post_id)):
+        objects.delete("media", rendition)
+    when = (Test("archived_as", "=", key),)
+    return posts.TABLE.delete({"post_id": one.post_id}, when=when, meter=tally.meter)
+
+
+def _renditions(bucket: objects.Bucket, post_id: str) -> Iterator[str]:
+    return objects.keys(bucket, f"media/{post_id}/")
+
+
+def _copy(keys: Iterable[str], source: objects.Bucket, target: objects.Bucket) -> bool:
+    return all(objects.copy(source, target, key) for key in list(keys))
+
+
+# --- restoring -------------------------------------------------------------------------------------------------------
+
+
+def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
+    """Brings posts back with their comments and renditions; what is in the table stays as it is.
+
+    A restored post is as good as new to the review: it is left alone for another year.
+    """
+    tally = Tally.resumed(run)
+    restored: list[str] = []
+    held = archive.find(post_ids, meter=tally.meter)
+    now = int(time.time())
+    for key in sorted(set(held.values())):
+        inside = archive.read(key)
+        wanted = sorted(post_id for post_id, where in held.items() if where == key)
+        restored += [post_id for post_id in wanted if _bring_back(inside[post_id], now, tally)]
+        run.progress(len(restored), len(post_ids), "posts restored")
+    archive.forget(held, meter=tally.meter)
+    tally.rows_read += len(post_ids)
+    tally.changed += len(restored)
+    tally.skipped += len(set(post_ids)) - len(restored)
+    return OldPostsReport(**tally.numbers(), restored=len(restored), examples=tuple(restored[:EXAMPLES]))
+
+
+def _bring_back(one: ArchivedPost, now: int, tally: Tally) -> bool:
+    """Comments and renditions first, the post last, which makes them visible. False when the post was never gone."""
+    standing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
+    if standing is not None and "archived_as" not in standing:
+        return "restored_at" in standing
+    comments.TABLE.put_items(one.comments, meter=tally.meter)
+    if not _copy(_renditions("archive", one.post_id), "archive", "media"):
+        raise archive.ArchiveError(f"a rendition of {one.post_id} could not be copied back")
+    item = {name: value for name, value in one.post.items() if name not in ("review", "archived_as")}
+    posts.TABLE.put_item({**item, "restored_at": {"N": str(now)}}, meter=tally.meter)
+    return True
+
+
+handler = handler_for(cleanup_old_posts)

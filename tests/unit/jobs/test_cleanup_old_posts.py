@@ -1,0 +1,270 @@
+"""cleanup_old_posts: what is eligible, that the archive holds all of it before anything goes, and the way back."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import cleanup_old_posts as job
+from nexus import application
+from nexus.data import analytics, archive, comments, objects, posts
+from nexus.data.comments import Comment
+from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
+from nexus.data.dynamodb import Change
+from nexus.data.posts import Counters, Media, Post, Rendition
+from nexus.testing import run_task
+from ops.seed import Network, generate, write
+from tests.support.sandboxes import Queue, requests, small_pages, throttled
+from tests.unit.jobs.conftest import jobs
+
+NOW = 1_800_000_000
+TODAY = day_of(NOW)
+YEAR_AGO = start_of(TODAY) - 365 * DAY_SECONDS
+SINCE = {"since": day_of(YEAR_AGO - 20 * DAY_SECONDS)}
+seeds = st.integers(0, 10_000)
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    monkeypatch.setattr(job, "FIRST_DAY", SINCE["since"])
+
+
+def eligible(network: Network) -> set[str]:
+    """By the rule, one by one; a deleted comment no longer counts."""
+    return {
+        post.post_id
+        for post in network.posts
+        if post.created_at < YEAR_AGO
+        and (post.counters.likes, post.counters.comments, post.counters.shares) == (0, 0, 0)
+        and post.counters.views < 10
+    }
+
+
+def table(source: Any) -> dict[tuple[str, ...], Any]:
+    rows = (item for page in source.scan() for item in page.items)
+    return {tuple(item[name]["S"] for name in source.key): item for item in rows}
+
+
+def everything() -> tuple[Any, Any, set[str]]:
+    return table(posts.TABLE), table(comments.TABLE), set(objects.keys("media", ""))
+
+
+def without_trace(rows: dict[tuple[str, ...], Any]) -> dict[tuple[str, ...], Any]:
+    hidden = ("restored_at", "review")
+    return {key: {n: v for n, v in item.items() if n not in hidden} for key, item in rows.items()}
+
+
+def fill(seed: int, people: int) -> Network:
+    """A network in which some of the old posts have renditions and deleted comments, all within twenty days."""
+    network = generate(people, seed, NOW)
+    old = [place for place, post in enumerate(network.posts) if post.created_at < YEAR_AGO]
+    for count, place in enumerate(old):
+        post = network.posts[place]
+        post = replace(post, created_at=YEAR_AGO - (YEAR_AGO - post.created_at) // 20 - 1)
+        if count % 3 == 0:
+            key = f"media/{post.post_id}/abc/w320.webp"
+            rendition = Rendition(key=key, width=320, height=200, bytes=7, content_type="image/webp")
+            media = Media(status="ready", kind="image", width=320, height=200, renditions={"w320": rendition})
+            post = replace(post, media=media)
+            objects.put("media", key, f"picture {count}".encode())
+        if count % 4 == 0:
+            network.comments.append(Comment(post.post_id, "gone", "x", post.created_at + 1, deleted=True))
+        network.posts[place] = post
+    write(network, NOW)
+    return network
+
+
+@settings(jobs, max_examples=6)
+@given(seeds, st.integers(3, 25))
+def test_a_review_counts_and_touches_nothing(empty: Callable[[], None], seed: int, people: int) -> None:
+    empty()
+    network = fill(seed, people)
+    before = everything()
+    report = run_task(job.cleanup_old_posts)
+    assert report.eligible == len(eligible(network))
+    assert set(report.examples) <= eligible(network)
+    assert (report.changed, report.archived) == (0, 0)
+    assert everything() == before
+
+
+@settings(jobs, max_examples=6)
+@given(seeds, st.integers(5, 25))
+def test_archiving_takes_the_eligible_alone_and_restoring_brings_all_of_it_back(
+    empty: Callable[[], None], seed: int, people: int
+) -> None:
+    empty()
+    network = fill(seed, people)
+    before = everything()
+    report = run_task(job.cleanup_old_posts, {"mode": "archive"})
+    gone = eligible(network)
+    assert report.archived == len(gone)
+    left_posts, left_comments, left_files = everything()
+    assert {key[0] for key in left_posts} == {post.post_id for post in network.posts} - gone
+    assert not {key[0] for key in left_comments} & gone
+    assert not {file.split("/")[1] for file in left_files} & gone
+    back = run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": sorted(gone)})
+    assert back.restored == len(gone)
+    after = everything()
+    assert without_trace(after[0]) == without_trace(before[0])
+    assert after[1:] == before[1:]
+    again = run_task(job.cleanup_old_posts, {"mode": "archive", **SINCE})
+    assert again.archived == 0, "who has been brought back stays for a year"
+
+
+@settings(jobs, max_examples=6)
+@given(seeds)
+def test_sandboxes_that_die_lose_nothing(empty: Callable[[], None], seed: int) -> None:
+    empty()
+    network = fill(seed, 10)
+    before = everything()
+    queue = Queue.unreliable(seed, one_in=9)
+    with small_pages(2):
+        queue.run(job.cleanup_old_posts, {"mode": "archive"})
+    gone = eligible(network)
+    assert {key[0] for key in table(posts.TABLE)} == {post.post_id for post in network.posts} - gone
+    held = archive.find(gone)
+    assert set(held) == gone
+    Queue.unreliable(seed + 1, one_in=9).run(job.cleanup_old_posts, {"mode": "restore", "post_ids": sorted(gone)})
+    after = everything()
+    assert without_trace(after[0]) == without_trace(before[0])
+    assert after[1:] == before[1:]
+
+
+def old_post(**also: Any) -> Post:
+    return Post("p", "a", YEAR_AGO - 10 * DAY_SECONDS, "hello", **also)
+
+
+def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
+    """One post with a rendition and a deleted comment, the longest way through."""
+    for fatal in range(100):
+        empty()
+        rendition = Rendition(key="media/p/h/w320.webp", width=1, height=1, bytes=1, content_type="image/webp")
+        media = Media(status="ready", renditions={"w320": rendition})
+        posts.put_many([old_post(media=media)], now=NOW)
+        posts.TABLE.update(Change({"post_id": "p"}, remove=("review",)))
+        comments.put_many([Comment("p", "c", "x", NOW, deleted=True)])
+        objects.put("media", rendition.key, b"picture")
+        before = everything()
+        left = [fatal]
+
+        def dies(left: list[int] = left) -> bool:
+            left[0] -= 1
+            return left[0] == -1
+
+        queue = Queue(dies=dies)
+        queue.run(job.cleanup_old_posts, {"mode": "archive", "since": posts.old_day(TODAY)[:8] + "01"})
+        assert everything() == ({}, {}, set()), fatal
+        run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": ["p"]})
+        after = everything()
+        assert (without_trace(after[0]), *after[1:]) == (without_trace(before[0]), *before[1:])
+        if not queue.deaths:
+            assert fatal > 15
+            return
+    pytest.fail("a hundred requests for one post")
+
+
+@pytest.fixture
+def _one_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "FIRST_DAY", day_of(YEAR_AGO - 10 * DAY_SECONDS))
+
+
+@pytest.mark.usefixtures("_one_day")
+@pytest.mark.parametrize("moment", range(0, 60, 3))
+def test_a_like_at_any_moment_saves_the_post_or_comes_too_late(empty: Callable[[], None], moment: int) -> None:
+    posts.put_many([old_post()], now=NOW)
+    posts.TABLE.update(Change({"post_id": "p"}, remove=("review",)))
+    seen, liked = [0], [False]
+
+    def like(_: str) -> None:
+        seen[0] += 1
+        if seen[0] == moment + 1:
+            liked[0] = application.count("p", likes=1)
+
+    with requests(like):
+        run_task(job.cleanup_old_posts, {"mode": "archive"})
+    post = posts.get("p")
+    assert (post is not None) == liked[0], "a like that was taken is never lost with its post"
+    if post is not None:
+        assert post.counters.likes == 1
+
+
+@pytest.mark.usefixtures("_one_day")
+def test_nothing_is_removed_when_the_archive_reads_back_as_something_else(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    posts.put_many([old_post()], now=NOW)
+    before = table(posts.TABLE)
+    put = objects.put
+    monkeypatch.setattr(archive, "read", lambda key: {})
+    monkeypatch.setattr(objects, "put", put)
+    with pytest.raises(archive.ArchiveError):
+        run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert table(posts.TABLE) == before
+    assert analytics.watermark(job.JOB) is None
+
+
+@pytest.mark.usefixtures("_one_day")
+def test_a_post_with_a_comment_that_stands_is_kept_whatever_its_counter_says(empty: Callable[[], None]) -> None:
+    posts.put_many([old_post()], now=NOW)
+    comments.put_many([Comment("p", "c", "x", NOW)])
+    report = run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert (report.archived, report.skipped) == (0, 1)
+    assert posts.get("p") is not None
+
+
+def test_the_next_run_goes_on_after_the_last_day_done(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = posts.old_day(TODAY)
+    run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert analytics.watermark(job.JOB) == last
+    week_later = NOW + 7 * DAY_SECONDS
+    posts.put_many([Post("new", "a", start_of(last) + DAY_SECONDS + 5)], now=NOW)
+    monkeypatch.setattr(job.time, "time", lambda: week_later)
+    report = run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert report.archived == 1
+    assert report.requests <= 7 * 4 + posts.REVIEW_SHARDS + 10, "a week of buckets, not two years of them"
+    assert analytics.watermark(job.JOB) == add_days(last, 7)
+
+
+def test_a_run_that_starts_late_leaves_the_watermark_alone(empty: Callable[[], None]) -> None:
+    run_task(job.cleanup_old_posts, {"mode": "archive", "since": add_days(posts.old_day(TODAY), -3)})
+    assert analytics.watermark(job.JOB) is None
+
+
+def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empty: Callable[[], None]) -> None:
+    analytics.raise_watermark(job.JOB, posts.old_day(TODAY))
+    posts.put_many([old_post(), Post("liked", "a", YEAR_AGO - DAY_SECONDS * 10, counters=Counters(likes=1))], now=NOW)
+    posts.TABLE.update(Change({"post_id": "liked"}, set={"review": "review#0"}))
+    report = run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert report.archived == 1
+    item = posts.TABLE.get({"post_id": "liked"})
+    assert item is not None
+    assert "review" not in item
+
+
+@pytest.mark.usefixtures("_one_day")
+def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
+    posts.put_many([old_post(), Post("bad", "a", YEAR_AGO - 10 * DAY_SECONDS)], now=NOW)
+    posts.TABLE.update(Change({"post_id": "bad"}, set={"views_count": -1}))
+    report = run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert (report.archived, report.failed) == (1, 1)
+    assert set(table(posts.TABLE)) == {("bad",)}
+
+
+def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
+    network = fill(3, 20)
+    with throttled(one_in=4, seed=6) as refused:
+        run_task(job.cleanup_old_posts, {"mode": "archive"})
+    assert refused["requests"] > 5
+    assert {key[0] for key in table(posts.TABLE)} == {post.post_id for post in network.posts} - eligible(network)
+
+
+def test_asking_for_posts_that_are_not_archived_restores_nothing(empty: Callable[[], None]) -> None:
+    posts.put_many([Post("here", "a", NOW)], now=NOW)
+    report = run_task(job.cleanup_old_posts, {"mode": "restore", "post_ids": ["here", "never"]})
+    assert (report.restored, report.skipped) == (0, 2)
