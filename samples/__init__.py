@@ -1,0 +1,1 @@
+"""The sample media of `make run`, and builders of odd files that tests and benchmarks share."""
