@@ -1,6 +1,7 @@
 """The operator's AWS clients: those of the services that functions never call. The others are `nexus.aws.client`'s."""
 
 import threading
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -63,7 +64,7 @@ def reset() -> None:
     _session.cache_clear()
 
 
-def in_parallel[T, R](function: "Any", values: "list[T]", threads: int = 16) -> "list[R]":
+def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:
     """`function` of each value, in order, at once in threads: requests wait for the network and not for each other."""
     from concurrent.futures import ThreadPoolExecutor
 

@@ -43,7 +43,7 @@ class Switched:
 
 
 def pause(queue: str) -> Switched:
-    """Stops the queue's function from taking messages; what it runs now ends. Messages wait, up to the queue's four days.
+    """Stops the queue's function from taking messages; what it runs now ends. Messages wait up to four days.
 
     Uploads reach the media function past its queue: they are held by a reserved concurrency of 0, for which S3's events
     wait an hour and then go on to the queue.
@@ -77,9 +77,7 @@ def concurrency(queue: str, maximum: int | None = None) -> Switched:
     """At most so many sandboxes at once for the queue (2 to 1000, as SQS's event sources have it); None only asks."""
     source = _source(queue)
     if maximum is not None:
-        client("lambda").update_event_source_mapping(
-            UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum}
-        )
+        client("lambda").update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum})
         wanted = {"MaximumConcurrency": maximum}
         source = _settled(queue, lambda s: s.get("ScalingConfig") == wanted and s["State"] in ("Enabled", "Disabled"))
     state = str(source["State"])
@@ -119,7 +117,9 @@ def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:
         if reached(source):
             return source
         if time.monotonic() > deadline:
-            raise Problem(f"{queue}'s event source is still {source['State']}", do="`nexus status` shows when it is done.")
+            raise Problem(
+                f"{queue}'s event source is still {source['State']}", do="`nexus status` shows when it is done."
+            )
         time.sleep(0.5)
 
 
@@ -138,9 +138,8 @@ class Purged:
 def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged:
     """Takes every message that waits, marks its run REVOKED, and then deletes it.
 
-    SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight are not touched, as PurgeQueue leaves
-    none untouched either way: those run to their end. Delayed ones are marked when their time comes, by the purge that
-    still runs, or else stay.
+    SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight and delayed ones stay; a fan-out
+    or a group that lost a member here is revoked whole, since it could never succeed.
     """
     purged, parents = Purged(), set[str]()
     runtime_client("sqs"), runtime_client("dynamodb")
@@ -149,9 +148,13 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
     def drain(_: int) -> None:
         empty = 0
         while empty < 2:
-            messages = runtime_client("sqs").receive_message(
-                QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=120, WaitTimeSeconds=min(empty, 1)
-            ).get("Messages", [])
+            messages = (
+                runtime_client("sqs")
+                .receive_message(
+                    QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=120, WaitTimeSeconds=min(empty, 1)
+                )
+                .get("Messages", [])
+            )
             empty = 0 if messages else empty + 1
             if not messages:
                 continue
@@ -193,9 +196,7 @@ def _revoke(envelopes: list[Envelope], queue: str) -> int:
         if envelope.recorded:
             # Its record stands already, most likely as PENDING.
             set_ = {name: write.set[name] for name in ("status", "ended_at", "error")}
-            write = Write(
-                envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),)
-            )
+            write = Write(envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),))
         writes.append(write)
     revoked = 0
     for write, outcome in zip(writes, backend().store.apply_all(writes) if writes else [], strict=True):

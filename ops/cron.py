@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-_MONTHS: Final = {name: n for n, name in enumerate("JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split(), 1)}
-_DAYS: Final = {name: n for n, name in enumerate("SUN MON TUE WED THU FRI SAT".split(), 1)}
+_MONTHS: Final = {
+    name: n
+    for n, name in enumerate(["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"], 1)
+}
+_DAYS: Final = {name: n for n, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"], 1)}
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
 YEARS: Final = range(1970, 2200)
 

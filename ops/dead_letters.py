@@ -1,8 +1,8 @@
 """Dead letters: read without disturbing them, sent again, edited, dropped.
 
-A dead-letter queue is read by receiving: a message is hidden while it is looked at, and shown again as soon as the look
-is over. Nothing is deleted before what replaces it has been taken by SQS, so whoever dies in the middle leaves a message
-too many, never one too few; the run's record makes the second one harmless.
+A dead-letter queue is read by receiving: a message is hidden while it is looked at, and shown again as soon as the
+look is over. Nothing is deleted before what replaces it has been taken by SQS, so whoever dies in the middle leaves a
+message too many, never one too few; the run's record makes the second one harmless.
 """
 
 import json
@@ -10,9 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from nexus.aws import client
 from nexus.backend import backend
@@ -39,8 +40,8 @@ SCAN_LIMIT = 100_000
 class Letter:
     """A dead letter. What its sender did not say, as SQS's own redrive does not, is empty or 0.
 
-    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at` when SQS
-    first had it, in seconds since 1970. `receipt` is what this look holds it by.
+    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at`
+    when SQS first had it, in seconds since 1970. `receipt` is what this look holds it by.
     """
 
     id: str
@@ -139,7 +140,7 @@ class _Look:
         there = queue_counts(settings().dead_letter_queue_name(queue))
         self._hidden_for = min(43_200, HIDDEN_FOR + (there.total if there else 0) // LETTERS_A_SECOND)
 
-    def __enter__(self) -> "_Look":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -389,10 +390,8 @@ _UNKNOWN_ACTION = {
 def as_plain(letter: Letter) -> dict[str, Any]:
     """A letter as --json shows it: its envelope parsed, or its body as text."""
     body: Any = letter.body
-    try:
+    with suppress(ValueError):
         body = json.loads(letter.body)
-    except ValueError:
-        pass
     return {
         "id": letter.id,
         "message_id": letter.message_id,

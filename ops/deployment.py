@@ -78,7 +78,7 @@ def choose(choice: Choice) -> str:
 
 
 def connect(choice: Choice) -> Deployment:
-    """The deployment that is meant. One request, which also proves the credentials. Raises Problem, botocore's errors."""
+    """The deployment that is meant: one request, which also proves the credentials. Raises Problem and botocore's."""
     from botocore.exceptions import ClientError
 
     from nexus import settings

@@ -18,11 +18,14 @@ from ops.deployment import Deployment
 THREADS = 32
 
 
+type Severity = Literal["failed", "warning"]
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Something that is wrong, and what to do about it."""
 
-    severity: Literal["failed", "warning"]
+    severity: Severity
     where: str
     what: str
     do: str
@@ -105,7 +108,9 @@ def look(deployment: Deployment) -> Health:
         oldest = pool.submit(_oldest, names)
         rules = pool.submit(rule_states)
         alarms = pool.submit(_alarms)
-    queues = tuple(_queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest.result().get(q)) for q in names)
+    queues = tuple(
+        _queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest=oldest.result().get(q)) for q in names
+    )
     findings = [
         *of_stack(deployment),
         *(finding for queue in queues for finding in _of_queue(queue)),
@@ -238,6 +243,7 @@ def _queue_state(
     dead: "Future[Counts | None]",
     source: "Future[Mapping[str, Any] | None]",
     function: "Future[tuple[str, int | None]]",
+    *,
     oldest: float | None,
 ) -> QueueState:
     there, dead_there, mapping = counts.result(), dead.result(), source.result()
@@ -262,6 +268,7 @@ def _queue_state(
 
 
 def of_stack(deployment: Deployment) -> list[Finding]:
+    """What CloudFormation's state of the stack means."""
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
     if status.endswith("_IN_PROGRESS"):

@@ -29,7 +29,7 @@ _BLOCKS = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class QueueLine:
-    """A queue as the view shows it; rates are attempts a minute over the window, `history` those of each ten seconds."""
+    """A queue as the view shows it: attempts a minute over the window, and in `history` those of each ten seconds."""
 
     name: str
     priority: int
@@ -87,7 +87,7 @@ class Monitor:
         return View(
             at=now,
             queues=tuple(
-                self._queue(name, counts[n], dead[n], sources[n], running.runs, now) for n, name in enumerate(names)
+                self._queue(name, (counts[n], dead[n]), sources[n], running.runs, now) for n, name in enumerate(names)
             ),
             running=running.runs,
             jobs=tuple((job.id, job.task, *fanout.progress(job)) for job in waiting),
@@ -108,9 +108,15 @@ class Monitor:
             self._seen.discard((old.run_id, old.attempt, old.outcome))
 
     def _queue(
-        self, name: str, counts: Counts | None, dead: Counts | None, source: Any, running: tuple[live.LiveRun, ...], now: float
+        self,
+        name: str,
+        counted: tuple[Counts | None, Counts | None],
+        source: Any,
+        running: tuple[live.LiveRun, ...],
+        now: float,
     ) -> QueueLine:
-        counts = counts or Counts(0, 0, 0)
+        none = Counts(0, 0, 0)
+        counts, dead = counted[0] or none, counted[1] or none
         ended = [event for event in self._events if event.queue == name]
         history = [0] * SPARK
         for event in ended:
@@ -122,7 +128,7 @@ class Monitor:
             waiting=counts.waiting,
             in_flight=counts.in_flight,
             delayed=counts.delayed,
-            dead=dead.total if dead else 0,
+            dead=dead.total,
             running=sum(run.queue == name for run in running),
             per_minute=len(ended) * 60 / WINDOW,
             failed_per_minute=sum(event.outcome == "failure" for event in ended) * 60 / WINDOW,

@@ -5,7 +5,7 @@ of a schedule are those "run started" lines in the function's log.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,7 @@ def listed(days: float) -> list[Scheduled]:
     client("logs")
     rules = {rule.task: rule for rule in rule_states()}
     tasks = [task for task in catalogue.TASKS.values() if task.schedule]
+    histories: list[list[tuple[str, float]]]
     histories = in_parallel(lambda task: _history(task, days), tasks) if days else [[] for _ in tasks]
     last = {history[-1][0]: None for history in histories if history}
     status = {r.id: r.status for r in results_of([AsyncResult(run_id) for run_id in last])} if last else {}
@@ -54,7 +55,7 @@ def listed(days: float) -> list[Scheduled]:
 
 
 def _scheduled(
-    task: Any, rule: RuleState | None, history: Sequence[tuple[str, float]] | None, status: dict[str, str]
+    task: Any, rule: RuleState | None, history: Sequence[tuple[str, float]] | None, status: Mapping[str, str]
 ) -> Scheduled:
     next_at = None
     if rule is not None and rule.on:
@@ -115,7 +116,7 @@ def change(task: str, to: str) -> None:
         rule = events.describe_rule(Name=_rule(task))
     except events.exceptions.ResourceNotFoundException:
         raise _missing(task) from None
-    kept: dict[str, Any] = {name: rule[name] for name in ("State", "Description", "RoleArn") if rule.get(name)}  # type: ignore[literal-required]
+    kept: dict[str, Any] = {name: rule[name] for name in ("State", "Description", "RoleArn") if rule.get(name)}
     events.put_rule(Name=_rule(task), ScheduleExpression=to, **kept)
 
 

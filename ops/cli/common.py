@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ops.deployment import Deployment
 
 QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
-"""The queues by priority, as nexus.tasks has them (a test compares): help and completion do not wait for the catalogue."""
+"""The queues by priority, as nexus.tasks has them (a test compares): help does not wait for the catalogue."""
 
 
 @dataclass(slots=True)

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli import common, output
-from ops.cli.common import command, options
 from ops.cli.commands.tasks import arguments_of
+from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
@@ -25,9 +25,12 @@ app = common.app("Dead letters: what was given up, and why; send it again, edite
 
 Ids = Annotated[list[str] | None, typer.Argument(help="Ids of runs, or their first part.", metavar="[ID]...")]
 QueueOption = Annotated[
-    str | None, typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue)
+    str | None,
+    typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
 ]
-TaskOption = Annotated[str | None, typer.Option("--task", help="Only this task's.", autocompletion=common.complete_task)]
+TaskOption = Annotated[
+    str | None, typer.Option("--task", help="Only this task's.", autocompletion=common.complete_task)
+]
 ErrorOption = Annotated[str | None, typer.Option("--error", help="Only with this in the error's type or message.")]
 Older = Annotated[str | None, typer.Option("--older-than", help="Only those given up longer ago: 2h, 3d.")]
 Younger = Annotated[str | None, typer.Option("--younger-than", help="Only those given up since: 30m.")]
@@ -54,6 +57,7 @@ def _filter(
 
 @command(app, "list")
 def list_(
+    *,
     queue: common.OptionalQueue = None,
     task: TaskOption = None,
     error: ErrorOption = None,
@@ -77,7 +81,9 @@ def list_(
                 output.emit_line(dead_letters.as_plain(letter))
             else:
                 what = output.cut(f"{letter.error}: {letter.message}", 70)
-                rows.append((letter.id, letter.queue, letter.task, output.age(now - letter.failed_at), letter.attempts, what))
+                rows.append(
+                    (letter.id, letter.queue, letter.task, output.age(now - letter.failed_at), letter.attempts, what)
+                )
         if left <= 0:
             break
     if options.json:
@@ -151,6 +157,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
 
 @command(app, "retry")
 def retry(
+    *,
     ids: Ids = None,
     queue: QueueOption = None,
     task: TaskOption = None,
@@ -163,7 +170,7 @@ def retry(
     """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs begin anew."""
     from ops import dead_letters
 
-    queues, wanted = _meant(ids, queue, task, error, older_than, younger_than, every=every)
+    queues, wanted = _meant(ids, queue, task, error, (older_than, younger_than), every=every)
     deployment = common.connect()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if not wanted.ids and present:
@@ -176,12 +183,13 @@ def retry(
             if moved is not None:
                 outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)
                 continue
-        outcomes[name] = dead_letters.retry(name, wanted, lambda o, n=count: _progress("sent again", o.done, n))
+        outcomes[name] = dead_letters.retry(name, wanted, _shows("sent again", count))
     return _told("sent again", outcomes, wanted)
 
 
 @command(app, "drop")
 def drop(
+    *,
     ids: Ids = None,
     queue: QueueOption = None,
     task: TaskOption = None,
@@ -194,17 +202,14 @@ def drop(
     """Delete dead letters for good: by id, by filter, a queue's, or --all. `nexus dlq list --json` keeps a copy."""
     from ops import dead_letters
 
-    queues, wanted = _meant(ids, queue, task, error, older_than, younger_than, every=every)
+    queues, wanted = _meant(ids, queue, task, error, (older_than, younger_than), every=every)
     deployment = common.connect()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if present:
         which = "this one" if len(wanted.ids) == 1 else _which(wanted, sum(present.values()))
         where = "" if wanted.ids else f" of {', '.join(present)}"
         common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good?", yes=yes)
-    outcomes = {
-        name: dead_letters.drop(name, wanted, lambda o, n=count: _progress("dropped", o.done, n))
-        for name, count in present.items()
-    }
+    outcomes = {name: dead_letters.drop(name, wanted, _shows("dropped", count)) for name, count in present.items()}
     return _told("dropped", outcomes, wanted)
 
 
@@ -213,8 +218,7 @@ def _meant(
     queue: str | None,
     task: str | None,
     error: str | None,
-    older: str | None,
-    younger: str | None,
+    ages: tuple[str | None, str | None],
     *,
     every: bool,
 ) -> "tuple[list[str], Filter]":
@@ -222,7 +226,7 @@ def _meant(
     if ids and len(ids) == 1 and ids[0] in common.QUEUES and queue is None:
         queue, ids = ids[0], None
     queues = common.the_queues(queue)
-    wanted = _filter(ids, task, error, older, younger)
+    wanted = _filter(ids, task, error, *ages)
     if wanted.everything and queue is None and not every:
         raise usage("Which dead letters?", do="Give ids, a queue, --task, --error, --older-than, or --all.")
     return queues, wanted
@@ -250,6 +254,10 @@ def _progress(word: str, done: int, of: int | None) -> None:
         print(f"\r{done} of {of or '?'} {word} ", end="", file=sys.stderr, flush=True)
 
 
+def _shows(word: str, of: int) -> "Callable[[Outcome], None]":
+    return lambda outcome: _progress(word, outcome.done, of)
+
+
 def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int:
     if output.fancy(sys.stderr) and not options.json and outcomes:
         print("\r\033[K", end="", file=sys.stderr)
@@ -274,7 +282,9 @@ def edit(
     arguments: Annotated[
         list[str] | None, typer.Argument(help="name=value to change; your editor opens when there is none.")
     ] = None,
-    unset: Annotated[list[str] | None, typer.Option("--unset", help="An argument to leave out.", metavar="NAME")] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option("--unset", help="An argument to leave out.", metavar="NAME")
+    ] = None,
     queue: QueueOption = None,
     yes: common.Yes = False,
 ) -> int:

@@ -108,7 +108,9 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     queues = common.the_queues(queue)
     common.connect()
     found = live.runs(queues, "RETRY", limit=limit)
-    counts = dict(zip(queues, in_parallel(lambda q: health.queue_counts(settings().queue_name(q)), queues), strict=True))
+    counts = dict(
+        zip(queues, in_parallel(lambda q: health.queue_counts(settings().queue_name(q)), queues), strict=True)
+    )
     in_flight = {name: count.in_flight for name, count in counts.items() if count}
     if options.json:
         output.emit({"runs": found.runs, "more": found.more, "in_flight": in_flight})

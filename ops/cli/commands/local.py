@@ -43,7 +43,9 @@ def down(yes: common.Yes = False) -> int:
 
     cloud = local_cloud.running()
     if cloud is not None and not yes and sys.stdin.isatty():
-        print(f"End the local cloud at {cloud.endpoint}? Its data go with it. [y/N] ", end="", file=sys.stderr, flush=True)
+        print(
+            f"End the local cloud at {cloud.endpoint}? Its data go with it. [y/N] ", end="", file=sys.stderr, flush=True
+        )
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     elif cloud is not None and not yes:
@@ -81,7 +83,9 @@ def env() -> int:
 
 
 def seed(
-    users: Annotated[int, typer.Option(min=1, max=1_000_000, help="How many users; posts and follows go with them.")] = 1000,
+    users: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many users; posts and follows go with them.")
+    ] = 1000,
     number: Annotated[int, typer.Option("--seed", help="The same number makes the same network.")] = 1,
     yes: common.Yes = False,
 ) -> int:

@@ -106,7 +106,9 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
         if not options.json:
             output.line(f"Nothing waits in {queue}{kept}.")
     else:
-        beside = f" {counts.in_flight} in flight and {counts.delayed} delayed stay." if counts.total > counts.waiting else ""
+        beside = (
+            f" {counts.in_flight} in flight and {counts.delayed} delayed stay." if counts.total > counts.waiting else ""
+        )
         question = f"Remove the {counts.waiting} messages that wait in {queue} of {deployment.stack}?{beside}"
         common.confirm(deployment, question, yes=yes)
         purged = control.purge(queue)

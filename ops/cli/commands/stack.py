@@ -13,7 +13,7 @@ def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "status")(status)
     command(app, "validate")(validate)
-    command(app, "test")(test)
+    command(app, "test")(run_all)
     command(app, "report")(report)
 
 
@@ -89,7 +89,7 @@ def validate(
     return ExitCode.WRONG if any(f.severity == "failed" for check in found for f in check.findings) else ExitCode.DONE
 
 
-def test(
+def run_all(
     tasks: Annotated[
         list[str] | None, typer.Argument(help="Only these.", metavar="[TASK]...", autocompletion=common.complete_task)
     ] = None,

@@ -29,6 +29,7 @@ Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. Fo
 
 
 def send(
+    *,
     task: Annotated[str, typer.Argument(help="Its name in the catalogue.", autocompletion=common.complete_task)],
     arguments: Annotated[
         list[str] | None,
@@ -133,7 +134,7 @@ def result(
         common.seconds(timeout)
     common.connect()
     handle: AsyncResult[Any] = AsyncResult(run_id)
-    return _follow(handle, timeout) if follow else _show(handle, handle.record())
+    return _follow(handle, timeout) if follow else _show(handle.record())
 
 
 def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
@@ -149,7 +150,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
                 break
             if limit is not None and time.monotonic() >= limit:
                 bar.close()
-                _show(handle, record)
+                _show(record)
                 raise Problem(
                     f"{handle.id} is still {record.status} after {timeout}",
                     do=f"`nexus result {handle.id} --follow` goes on waiting.",
@@ -160,7 +161,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
             pause = min(pause * 1.3, 2.0)
     finally:
         bar.close()
-    return _show(handle, record)
+    return _show(record)
 
 
 class _Bar:
@@ -208,10 +209,10 @@ class _Bar:
         self._fancy = False
 
 
-def _show(handle: "AsyncResult[Any]", record: "RunRecord") -> int:
+def _show(record: "RunRecord") -> int:
     """Prints a record; the exit code that its status means."""
     bad = record.status in ("FAILURE", "REVOKED", "UNKNOWN")
-    told = run_as_plain(handle, record)
+    told = run_as_plain(record)
     if options.json:
         output.emit(told)
         return ExitCode.WRONG if bad else ExitCode.DONE
@@ -244,7 +245,7 @@ def _show(handle: "AsyncResult[Any]", record: "RunRecord") -> int:
     return ExitCode.WRONG if bad else ExitCode.DONE
 
 
-def run_as_plain(handle: "AsyncResult[Any]", record: "RunRecord") -> dict[str, Any]:
+def run_as_plain(record: "RunRecord") -> dict[str, Any]:
     """A run as --json shows it."""
     from nexus import fanout, results
 

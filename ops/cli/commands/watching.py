@@ -17,15 +17,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def events(
-    task: Annotated[
-        str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)
-    ] = None,
+    *,
+    task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
     status: Annotated[
-        str | None, typer.Option(help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on.")
+        str | None,
+        typer.Option(help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on."),
     ] = None,
-    queue: Annotated[
-        str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)
-    ] = None,
+    queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
     since: Annotated[str, typer.Option(help="Begin so far back: 10m, 1h.")] = "1m",
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C; else end with what there is.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
@@ -35,7 +33,7 @@ def events(
 
     wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
     if wanted and (unknown := wanted - set(logs.OUTCOMES)):
-        raise usage(f"{sorted(unknown)[0]!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
+        raise usage(f"{min(unknown)!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
     queues = common.the_queues(queue)
     if task is not None:
         found = common.the_task(task)

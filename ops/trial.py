@@ -1,0 +1,139 @@
+"""Every task once, on arguments that harm nobody: `nexus test`.
+
+What is about one person is about a user made for it, whose mail goes to SES's simulator; his post gets a picture of
+this program's own drawing. The jobs do what they do every night and may be repeated at any time; old posts are
+reviewed and not archived; the digest is that of a week before the network began, which has no posts. All that was made
+is removed afterwards.
+"""
+
+import struct
+import time
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nexus import application, catalogue
+from nexus.client import AsyncResult, results_of
+from nexus.data import notifications, objects, posts, users
+from nexus.settings import settings
+
+ADDRESS = "success@simulator.amazonses.com"
+EMPTY_WEEK = "2015-W01"
+POLL = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a task's run went: its status, seconds from send to end, and its result or its error in a line."""
+
+    task: str
+    id: str
+    status: str
+    seconds: float
+    told: str
+    result: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What was made for the runs."""
+
+    user_id: str
+    post_id: str
+    upload_key: str
+
+
+def names() -> Sequence[str]:
+    """Every task of the catalogue, by queue."""
+    return tuple(catalogue.TASKS)
+
+
+def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
+    """Safe arguments of a task. A task of the catalogue that is not named here takes none: a test holds it to that."""
+    match task:
+        case "process_media_upload":
+            return {"bucket": settings().bucket("uploads"), "key": stage.upload_key}
+        case "send_welcome_email" | "refresh_user_statistics" | "revoke_user_tokens":
+            return {"user_id": stage.user_id}
+        case "send_content_digest_email":
+            return {"week": EMPTY_WEEK}
+        case "cleanup_old_posts":
+            return {"mode": "review"}
+        case "send_notification":
+            return {"user_id": stage.user_id, "kind": "test", "text": "nexus test"}
+    return {}
+
+
+def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
+    """Sends them all at once, and gives each as it ends."""
+    with _stage() as stage:
+        handles: dict[str, AsyncResult[Any]] = {}
+        for name in tasks:
+            handles[name] = catalogue.TASKS[name].apply_async(arguments(name, stage), expires=max(timeout, 60.0))
+        began = time.monotonic()
+        waiting = list(tasks)
+        while waiting and time.monotonic() - began < timeout:
+            records = results_of([handles[name] for name in waiting])
+            ended = {name: record for name, record in zip(waiting, records, strict=True) if record.ended}
+            for name, record in ended.items():
+                waiting.remove(name)
+                took = (record.ended_at or 0) - (record.sent_at or 0)
+                yield _outcome(name, handles[name], record.status, took)
+            time.sleep(POLL)
+        for name in waiting:
+            status = handles[name].status
+            told = f"not within {timeout:g} s; `nexus result {handles[name].id}`"
+            yield Outcome(name, handles[name].id, status, time.monotonic() - began, told)
+
+
+def _outcome(name: str, handle: AsyncResult[Any], status: str, took: float) -> Outcome:
+    error = handle.error
+    if status != "SUCCESS":
+        told = f"{error.type}: {error.message}" if error else "no reason recorded"
+        return Outcome(name, handle.id, status, took, told)
+    result = handle.result
+    shown = {} if result is None else result.model_dump(mode="json", exclude_defaults=True)
+    told = " ".join(f"{key}={value}" for key, value in shown.items())
+    return Outcome(name, handle.id, status, took, told[:160] or "nothing to do", shown)
+
+
+@contextmanager
+def _stage() -> Iterator[Stage]:
+    mark = uuid.uuid4().hex[:12]
+    stage = Stage(f"nexus-test-{mark}", f"nexus-test-{mark}", f"uploads/nexus-test-{mark}/nexus-test-{mark}/test.png")
+    application.register(ADDRESS, "Nexus Test", digest=False, user_id=stage.user_id)
+    try:
+        application.new_post(stage.user_id, "nexus test", post_id=stage.post_id, visibility="private")
+        objects.put("uploads", stage.upload_key, picture(), "image/png")
+        yield stage
+    finally:
+        _strike(stage)
+
+
+def _strike(stage: Stage) -> None:
+    """Removes what was made, and what the tasks made of it."""
+    for notification in notifications.latest(stage.user_id):
+        key = {"user_id": stage.user_id, "notification_id": notification.notification_id}
+        notifications.TABLE.delete(key)
+    posts.TABLE.delete({"post_id": stage.post_id})
+    users.TABLE.delete({"user_id": stage.user_id})
+    objects.delete("uploads", stage.upload_key)
+    for rendition in list(objects.keys("media", f"media/{stage.post_id}/")):
+        objects.delete("media", rendition)
+
+
+def picture(width: int = 320, height: int = 240) -> bytes:
+    """A PNG of a slope of colours (PNG specification, 5: signature, IHDR, IDAT, IEND)."""
+    rows = b"".join(
+        b"\x00" + b"".join(bytes((x * 255 // width, y * 255 // height, 128)) for x in range(width))
+        for y in range(height)
+    )
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
