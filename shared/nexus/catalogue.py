@@ -59,7 +59,7 @@ class SendWelcomeEmail(Arguments):
 
 
 class WelcomeReport(Result):
-    """`outcome` is sent, skipped, unknown or failed, with the reason for all but sent."""
+    """`outcome` is sent, skipped or unknown, with the reason for all but sent."""
 
     user_id: str
     outcome: str
@@ -77,20 +77,66 @@ send_welcome_email = Task(
 )
 
 
+class DigestPart(Arguments):
+    """One segment of the users, and what it needs.
+
+    `edition` has the posts from `since` to before `until` (a key in the archive bucket); `overlaps` is the week whose
+    mails may have told of the same posts; `per_second` is SES's rate.
+    """
+
+    edition: str
+    since: int
+    until: int
+    overlaps: str | None = None
+    segment: int = Field(ge=0)
+    total: int = Field(ge=1)
+    per_second: float = Field(gt=0)
+
+
 class SendContentDigestEmail(Arguments):
-    """`week` is an ISO week such as 2026-W47; the week before the run when left out."""
+    """`week` is the ISO week in which the digest goes out, such as 2026-W47; the present one when left out.
+
+    Its posts are those of the seven days before the run, or before the week's end if that is past. `part` is filled in
+    by the task itself.
+    """
 
     week: str | None = Field(default=None, pattern=r"^\d{4}-W\d{2}$")
+    part: DigestPart | None = None
 
 
 class DigestReport(Result):
-    """What became of each reader considered; `skipped` counts by reason."""
+    """What became of each reader considered: sent, skipped or failed (by reason), or unknown (`nexus mail unknown`).
 
+    Requests and units are DynamoDB's, `seconds` those of work, over all segments.
+    """
+
+    week: str = ""
     considered: int = 0
     sent: int = 0
     skipped: Mapping[str, int] = Field(default_factory=dict)
     unknown: int = 0
-    failed: int = 0
+    failed: Mapping[str, int] = Field(default_factory=dict)
+    throttled: int = 0
+    requests: int = 0
+    read_units: float = 0.0
+    write_units: float = 0.0
+    seconds: float = 0.0
+
+    def add(self, *others: "DigestReport") -> "DigestReport":
+        """This report and the others as one: every number summed, reasons too."""
+        reports = (self, *others)
+        sums: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            first = getattr(self, name)
+            if isinstance(first, Mapping):
+                counts: dict[str, int] = {}
+                for report in reports:
+                    for reason, count in getattr(report, name).items():
+                        counts[reason] = counts.get(reason, 0) + count
+                sums[name] = counts
+            elif not isinstance(first, str):
+                sums[name] = sum(getattr(report, name) for report in reports)
+        return self.model_copy(update=sums)
 
 
 send_content_digest_email = Task(
@@ -100,8 +146,32 @@ send_content_digest_email = Task(
     result=DigestReport,
     summary="To each user active in the last 7 days who wants it: the week's top posts, personal to him.",
     time_limit=100,
+    retry=RetryPolicy(max_retries=6, base=60, cap=900),
     schedule=Schedule("cron(0 9 ? * MON *)", "Monday 09:00"),
     unique=Unique(key=("week",)),
+)
+
+
+class RecordMailFeedback(Arguments):
+    """`notification` is the detail of SES's event: eventType, bounce or complaint, and mail."""
+
+    notification: Mapping[str, Any]
+
+
+class FeedbackReport(Result):
+    """How many of the notification's users get no more mail, and why; `reason` too when nobody was suppressed."""
+
+    suppressed: int
+    reason: str
+
+
+record_mail_feedback = Task(
+    name="record_mail_feedback",
+    queue=Queue.EMAILS,
+    arguments=RecordMailFeedback,
+    result=FeedbackReport,
+    summary="A bounce or a complaint: marks the address, so that no mail goes there any more.",
+    time_limit=20,
 )
 
 # --- jobs over the data ----------------------------------------------------------------------------------------
@@ -155,9 +225,13 @@ refresh_user_statistics = Task(
 
 
 class RevokeUserTokens(Arguments):
-    """Whose tokens and sessions."""
+    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970), the task's start when left out.
+
+    Give it where a retry must not touch a login that came after the wish to revoke.
+    """
 
     user_id: str = Field(min_length=1, max_length=128)
+    issued_before: int | None = Field(default=None, ge=0)
 
 
 class RevokedTokens(Result):
@@ -365,18 +439,20 @@ cleanup_old_posts = Task(
 
 
 class SendNotification(Arguments):
-    """What to tell whom; `kind` is the application's, `link` where it leads."""
+    """What to tell whom; `kind` is the application's, `link` where it leads, `actor_id` whose doing it was."""
 
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)
     text: str = Field(min_length=1, max_length=1000)
     link: str | None = Field(default=None, max_length=2000)
+    actor_id: str | None = Field(default=None, min_length=1, max_length=128)
 
 
 class NotificationSent(Result):
-    """The id of the notification."""
+    """The id of the notification, or the reason why there is none."""
 
-    notification_id: str
+    notification_id: str | None = None
+    reason: str | None = None
 
 
 send_notification = Task(

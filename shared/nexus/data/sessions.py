@@ -88,6 +88,14 @@ def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter:
     )
 
 
+def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[int, int]:
+    """Removes a user's sessions and tokens made before that second; answers with how many (sessions, tokens)."""
+    held = [{"user_id": user_id, "session_id": session_id} for session_id in sessions_of(user_id, meter=meter)]
+    ended = SESSIONS.delete_each(held, when=(Test("created_at", "<", before),), meter=meter)
+    tokens = [(user_id, token_id) for token_id in tokens_of(user_id, meter=meter)]
+    return sum(ended), sum(revoke_tokens(tokens, issued_before=before, meter=meter))
+
+
 def delete_expired(
     table: Table, keys: Sequence[Mapping[str, str]], *, now: int, meter: Meter | None = None
 ) -> list[bool]:

@@ -71,6 +71,11 @@ def get(user_id: str, *, consistent: bool = False, meter: Meter | None = None) -
     return None if item is None else read(item)
 
 
+def exists(user_id: str, *, meter: Meter | None = None) -> bool:
+    """Whether there is such a user, read consistently."""
+    return TABLE.get({"user_id": user_id}, attributes=("user_id",), consistent=True, meter=meter) is not None
+
+
 def get_many(user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[User | BadRow]:
     """Those of the users that exist, in no order; a row that cannot be read comes as its BadRow."""
     keys = [{"user_id": user_id} for user_id in dict.fromkeys(user_ids)]
@@ -180,6 +185,15 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
         if TABLE.update(change, meter=meter):
             return True
     raise RuntimeError(f"user {user_id}: eight concurrent writers of one user's activity")
+
+
+def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = None) -> bool:
+    """Notes that access tokens issued before that second are void (`tokens_valid_from`). False without such a user."""
+    for behind in (Test("tokens_valid_from", "missing"), Test("tokens_valid_from", "<", second)):
+        change = Change({"user_id": user_id}, set={"tokens_valid_from": second}, when=(behind,))
+        if TABLE.update(change, meter=meter):
+            return True
+    return exists(user_id, meter=meter)
 
 
 def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:

@@ -1,0 +1,36 @@
+"""send_notification: an in-app notification to one user, who sees it once however often the message comes.
+
+Its id is the run's, so a repeat finds it there. Nothing is written for the doing of somebody whom the user has blocked.
+"""
+
+import time
+
+from nexus import catalogue
+from nexus.catalogue import NotificationSent, SendNotification
+from nexus.data import blocks, notifications, users
+from nexus.data.notifications import Notification
+from nexus.errors import Reject
+from nexus.worker import Run, handler_for, implements
+
+
+@implements(catalogue.send_notification)
+def send_notification(args: SendNotification, run: Run) -> NotificationSent:
+    """Writes it. Rejected when there is no such user."""
+    if not users.exists(args.user_id):
+        raise Reject(f"no user {args.user_id}")
+    if args.actor_id is not None and blocks.has_blocked(args.user_id, args.actor_id):
+        return NotificationSent(reason=f"{args.user_id} has blocked {args.actor_id}")
+    notification = Notification(
+        user_id=args.user_id,
+        notification_id=run.id,
+        kind=args.kind,
+        text=args.text,
+        created_at=int(time.time()),
+        link=args.link,
+        actor_id=args.actor_id,
+    )
+    notifications.add(notification)
+    return NotificationSent(notification_id=run.id)
+
+
+handler = handler_for(send_notification)

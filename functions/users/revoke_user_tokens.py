@@ -1,0 +1,27 @@
+"""revoke_user_tokens: every session and refresh token of one user, now.
+
+What was made before `issued_before` goes (before the task's start when left out); a login since then stays. The user is
+marked first (`tokens_valid_from`), so that the application can refuse the access tokens that are still out.
+"""
+
+import time
+
+from nexus import catalogue
+from nexus.catalogue import RevokedTokens, RevokeUserTokens
+from nexus.data import sessions, users
+from nexus.errors import Reject
+from nexus.worker import Run, handler_for, implements
+
+
+@implements(catalogue.revoke_user_tokens)
+def revoke_user_tokens(args: RevokeUserTokens, run: Run) -> RevokedTokens:
+    """Deletes, and says how many. Rejected when there is no such user; twice is as good as once."""
+    before = int(time.time()) + 1 if args.issued_before is None else args.issued_before
+    if not users.refuse_tokens_before(args.user_id, before):
+        raise Reject(f"no user {args.user_id}")
+    ended, revoked = sessions.end_all(args.user_id, before)
+    run.logger.info("revoked", sessions=ended, tokens=revoked)
+    return RevokedTokens(user_id=args.user_id, tokens=revoked, sessions=ended)
+
+
+handler = handler_for(revoke_user_tokens)

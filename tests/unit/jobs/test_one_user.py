@@ -1,0 +1,108 @@
+"""The tasks for one user: his counts, his tokens, a notification."""
+
+from collections.abc import Callable
+
+import pytest
+
+import refresh_user_statistics
+import revoke_user_tokens
+import send_notification
+import update_user_statistics
+from nexus import application
+from nexus.data import notifications, sessions, users
+from nexus.data.users import Counts
+from nexus.errors import Reject
+from nexus.testing import run_task
+from ops.seed import generate, write
+from tests.support.sandboxes import Queue, small_pages
+
+NOW = 1_800_000_000
+
+
+def counts(user_id: str) -> tuple[int, int, int]:
+    user = users.get(user_id)
+    assert user is not None
+    return user.followers_count, user.following_count, user.posts_count
+
+
+def test_a_refresh_finds_what_the_nightly_count_finds(empty: Callable[[], None]) -> None:
+    network = generate(25, 8, NOW)
+    write(network, NOW)
+    with small_pages(3):
+        for seed, user in enumerate(network.users):
+            result = Queue.unreliable(seed).run(
+                refresh_user_statistics.refresh_user_statistics, {"user_id": user.user_id}
+            )
+            assert (result.followers_count, result.following_count, result.posts_count) == counts(user.user_id)
+    refreshed = {user.user_id: counts(user.user_id) for user in network.users}
+    report = run_task(update_user_statistics.update_user_statistics)
+    assert report.changed == 0
+    assert {user.user_id: counts(user.user_id) for user in network.users} == refreshed
+
+
+def test_a_refresh_leaves_a_later_count_alone(empty: Callable[[], None]) -> None:
+    application.register("a@example.com", "A", user_id="a")
+    users.set_counts([Counts("a", 5, 6, 7, counted_at=NOW * 2)])
+    run_task(refresh_user_statistics.refresh_user_statistics, {"user_id": "a"})
+    assert counts("a") == (5, 6, 7)
+
+
+def test_revoking_ends_every_session_and_token_of_this_user(empty: Callable[[], None]) -> None:
+    for user_id in ("a", "b"):
+        application.register(f"{user_id}@example.com", user_id, user_id=user_id, at=NOW - 100)
+        application.record_login(user_id, "t1", session_id="s1", at=NOW - 50)
+        application.record_login(user_id, "t2", session_id="s2", at=NOW - 10)
+    result = run_task(revoke_user_tokens.revoke_user_tokens, {"user_id": "a", "issued_before": NOW})
+    assert (result.sessions, result.tokens) == (2, 2)
+    assert sessions.sessions_of("a") == sessions.tokens_of("a") == []
+    assert len(sessions.sessions_of("b")) == len(sessions.tokens_of("b")) == 2
+    again = run_task(revoke_user_tokens.revoke_user_tokens, {"user_id": "a", "issued_before": NOW})
+    assert (again.sessions, again.tokens) == (0, 0)
+
+
+def test_a_login_after_the_wish_to_revoke_stays(empty: Callable[[], None]) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW - 100)
+    application.record_login("a", "old", session_id="old", at=NOW - 50)
+    application.record_login("a", "new", session_id="new", at=NOW)
+    run_task(revoke_user_tokens.revoke_user_tokens, {"user_id": "a", "issued_before": NOW})
+    assert sessions.sessions_of("a") == ["new"]
+    assert sessions.tokens_of("a") == ["new"]
+    item = users.TABLE.get({"user_id": "a"})
+    assert item is not None
+    assert item["tokens_valid_from"] == {"N": str(NOW)}
+
+
+def test_a_notification_is_seen_once_however_often_its_message_comes(empty: Callable[[], None]) -> None:
+    application.register("a@example.com", "A", user_id="a")
+    told = {"user_id": "a", "kind": "like", "text": "Ben liked your post", "link": "/posts/1", "actor_id": "ben"}
+    for _ in range(2):
+        run_task(send_notification.send_notification, told, id="0193a000-0000-7000-8000-000000000001")
+    run_task(send_notification.send_notification, told, id="0193a000-0000-7000-8000-000000000002")
+    assert [one.notification_id[-1] for one in notifications.latest("a")] == ["2", "1"]
+    assert notifications.latest("a")[0].link == "/posts/1"
+
+
+def test_nothing_is_heard_of_somebody_blocked(empty: Callable[[], None]) -> None:
+    application.register("a@example.com", "A", user_id="a")
+    application.block("a", "pest")
+    result = run_task(
+        send_notification.send_notification, {"user_id": "a", "kind": "like", "text": "hi", "actor_id": "pest"}
+    )
+    assert result.notification_id is None
+    assert notifications.latest("a") == []
+
+
+@pytest.mark.parametrize(
+    ("function", "more"),
+    [
+        (refresh_user_statistics.refresh_user_statistics, {}),
+        (revoke_user_tokens.revoke_user_tokens, {}),
+        (send_notification.send_notification, {"kind": "like", "text": "x"}),
+    ],
+)
+def test_an_unknown_user_is_rejected_and_not_retried(
+    empty: Callable[[], None], function: Callable[..., object], more: dict[str, str]
+) -> None:
+    with pytest.raises(Reject):
+        run_task(function, {"user_id": "nobody", **more})
+    assert not users.exists("nobody")
