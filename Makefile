@@ -46,6 +46,11 @@ up: setup ## Start the local cloud and deploy to it what has changed
 	@$(CLOUD) start
 	$(MAKE) -s .local/cloud/deployed
 
+.PHONY: example
+example: up ## Serve the example application on http://localhost:8000, on the local cloud
+	@eval "$$($(CLOUD) env)"
+	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --port 8000
+
 .PHONY: stop
 stop: ## End the local cloud; its data go with it
 	@test ! -x $(DEV)/python || $(CLOUD) stop

@@ -1,0 +1,280 @@
+"""The photo wall's server: registers people, hands out uploads, and tells what became of them.
+
+    make example        http://localhost:8000, on the local cloud
+
+Of the background jobs it knows the catalogue and the upload form, and needs nothing installed but the client
+(`pip install ./shared`) and Flask. The bytes go from the browser straight to S3 and come straight from there: neither
+they nor the work pass through this process.
+
+Signing in has no password: it is an example. All else (escaping, content security policy, whose photo is whose) is as
+a real application should have it.
+"""
+
+import mimetypes
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import (
+    Blueprint,
+    Flask,
+    Response,
+    abort,
+    current_app,
+    g,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    session,
+)
+from flask.typing import ResponseReturnValue
+
+from nexus import application
+from nexus.aws import client
+from nexus.catalogue import send_welcome_email
+from nexus.client import AsyncResult
+from nexus.data import posts, users
+from nexus.data.days import day_of
+from nexus.data.posts import Media, Post
+from nexus.settings import settings
+from nexus.uploads import MAX_BYTES, presigned_post
+
+PHOTOS_SHOWN = 60
+LINK_SECONDS = 3600
+NAME_LENGTH = 80
+CAPTION_LENGTH = 300
+LANGUAGES = ("en", "fr")
+_ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
+
+pages = Blueprint("pages", __name__)
+
+
+def create_app(secret_key: str | None = None) -> Flask:
+    """The application. Without a key (PHOTO_WALL_SECRET), sessions end with the process."""
+    app = Flask(__name__)
+    app.config.update(
+        SECRET_KEY=secret_key or os.environ.get("PHOTO_WALL_SECRET") or secrets.token_hex(32),
+        SESSION_COOKIE_NAME="photo_wall",
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_REFRESH_EACH_REQUEST=False,  # an answer under way at the moment of signing out would sign in again
+        PERMANENT_SESSION_LIFETIME=timedelta(days=application.SESSION_DAYS),
+        MAX_CONTENT_LENGTH=64 * 1024,  # a form's fields: no file comes this way
+    )
+    app.register_blueprint(pages)
+    return app
+
+
+# --- registering -------------------------------------------------------------------------------------------------
+
+
+@pages.get("/")
+def home() -> ResponseReturnValue:
+    """The wall of whoever is signed in, else the form to register."""
+    if g.user_id is None:
+        return render_template("register.html", faults={}, given={}, limits=_limits())
+    user = users.get(g.user_id)
+    if user is None:  # the local cloud forgets everybody when it stops
+        session.clear()
+        return redirect("/")
+    photos = [_shown(post) for post in _photos_of(user.user_id)]
+    return render_template("wall.html", user=user, photos=photos, limits=_limits(), welcome=session.get("welcome"))
+
+
+@pages.post("/register")
+def register() -> ResponseReturnValue:
+    """A new user, signed in; his welcome mail is a task, and this request does not wait for it."""
+    given = {name: request.form.get(name, "").strip() for name in ("name", "email")}
+    faults: dict[str, str] = {}
+    if not 1 <= len(given["name"]) <= NAME_LENGTH:
+        faults["name"] = f"Give a name of 1 to {NAME_LENGTH} characters."
+    if len(given["email"]) > 254 or not _ADDRESS.fullmatch(given["email"]):
+        faults["email"] = "Give an address such as ada@example.com."
+    elif users.by_email(given["email"]):
+        faults["email"] = "Somebody has registered with this address already."
+    if faults:
+        return render_template("register.html", faults=faults, given=given, limits=_limits()), 422
+    locale = request.accept_languages.best_match(LANGUAGES, default="en")
+    user = application.register(given["email"], given["name"], locale=locale)
+    welcome = send_welcome_email.delay(user_id=user.user_id)
+    signed_in = application.record_login(user.user_id, token_id=secrets.token_urlsafe(16))
+    session.permanent = True
+    session.update(user_id=user.user_id, session_id=signed_in.session_id, day=day_of(time.time()), welcome=welcome.id)
+    return redirect("/")
+
+
+@pages.post("/sign-out")
+def sign_out() -> ResponseReturnValue:
+    """Ends the browser's session."""
+    session.clear()
+    return redirect("/")
+
+
+@pages.get("/welcome")
+def welcome() -> ResponseReturnValue:
+    """How the welcome mail is doing: its run's status, and the task's own outcome once there is one."""
+    if g.user_id is None or "welcome" not in session:
+        abort(404)
+    handle = AsyncResult(session["welcome"], send_welcome_email.result)
+    record = handle.record()
+    report = handle.result if record.status == "SUCCESS" else None
+    if record.ended:
+        session.pop("welcome")
+    return jsonify(status=record.status, ended=record.ended, outcome=report.outcome if report else None)
+
+
+# --- photos ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewPhoto:
+    """What the browser tells of a file before it uploads it."""
+
+    file_name: str
+    content_type: str
+    size: int
+    caption: str
+
+    @classmethod
+    def of(cls, body: Any) -> "NewPhoto":
+        """From the request's JSON. Raises ValueError with a text for the user."""
+        about = body if isinstance(body, dict) else {}
+        name, kind, size, caption = (about.get(key) for key in ("name", "type", "size", "caption"))
+        if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(size, int) or size < 1:
+            raise ValueError("The file is empty, or has no name.")
+        if size > MAX_BYTES:
+            raise ValueError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
+        # Browsers know no type for some files that a telephone makes (HEIC); their name tells it.
+        kind = kind or mimetypes.guess_type(name)[0] or ""
+        if not kind.startswith(("image/", "video/")):
+            raise ValueError("The file is neither a picture nor a video.")
+        if not isinstance(caption, str) or len(caption.strip()) > CAPTION_LENGTH:
+            raise ValueError(f"The caption is longer than {CAPTION_LENGTH} characters.")
+        return cls(name, kind, size, caption.strip())
+
+
+@pages.post("/photos")
+def new_photo() -> ResponseReturnValue:
+    """A post, and the form with which the browser uploads its file to S3 by itself."""
+    if g.user_id is None:
+        abort(401)
+    try:
+        photo = NewPhoto.of(request.get_json(silent=True))
+        post_id = secrets.token_hex(12)
+        form = presigned_post(
+            g.user_id, post_id, photo.file_name, content_type=photo.content_type, max_bytes=photo.size
+        )
+    except ValueError as error:
+        return jsonify(error=str(error)), 422
+    # Before the upload: what processes it looks for the post.
+    post = application.new_post(g.user_id, photo.caption, post_id=post_id)
+    return jsonify(photo=_shown(post), upload={"url": form.url, "fields": form.fields}), 201
+
+
+@pages.get("/photos/<post_id>")
+def photo(post_id: str) -> ResponseReturnValue:
+    """How a photo is doing; the browser asks again until `status` is ready or rejected."""
+    post = posts.get(post_id, consistent=True)
+    if post is None or post.author_id != g.user_id:
+        abort(404)
+    return jsonify(_shown(post))
+
+
+def _photos_of(user_id: str) -> list[Post]:
+    """His newest posts that have a file, the newest first."""
+    newest = posts.TABLE.query(
+        user_id,
+        index=posts.BY_AUTHOR,
+        key=("author_id", "created_at"),
+        attributes=("post_id",),
+        newest_first=True,
+        limit=PHOTOS_SHOWN,
+    )
+    ids = [item["post_id"]["S"] for item in next(newest).items]
+    found = [post for post in posts.get_many(ids) if isinstance(post, Post) and post.media]
+    return sorted(found, key=lambda post: post.created_at, reverse=True)
+
+
+def _shown(post: Post) -> dict[str, Any]:
+    """What the page needs to know of a photo, as JSON."""
+    media = post.media or Media(status="processing")
+    return {
+        "id": post.post_id,
+        "caption": post.text,
+        "status": media.status,
+        "reason": media.reason,
+        "kind": media.kind,
+        "width": media.width,
+        "height": media.height,
+        "placeholder": media.placeholder,
+        "colour": media.colour,
+        "renditions": {
+            name: {
+                "url": _link(made.key),
+                "width": made.width,
+                "height": made.height,
+                "bytes": made.bytes,
+                "type": made.content_type,
+            }
+            for name, made in media.renditions.items()
+        },
+    }
+
+
+def _link(key: str) -> str:
+    """A rendition's address for an hour: the media bucket is private. A CDN in front of it would have a lasting one."""
+    return client("s3").generate_presigned_url(
+        "get_object", Params={"Bucket": settings().bucket("media"), "Key": key}, ExpiresIn=LINK_SECONDS
+    )
+
+
+def _limits() -> dict[str, int]:
+    return {"bytes": MAX_BYTES, "caption": CAPTION_LENGTH, "name": NAME_LENGTH}
+
+
+# --- every request -----------------------------------------------------------------------------------------------
+
+
+@pages.before_app_request
+def _who() -> None:
+    """Whose request it is. His first of a UTC day is his day of activity, by which the jobs tell him from the dormant.
+
+    A form that another site's page sends here is refused.
+    """
+    if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        abort(403)
+    g.user_id = None if request.endpoint == "static" else session.get("user_id")
+    today = day_of(time.time())
+    if g.user_id is not None and session["day"] != today:
+        application.record_activity(g.user_id, session["session_id"])
+        session["day"] = today
+
+
+@pages.after_app_request
+def _guard(response: Response) -> Response:
+    """The page may run its own scripts, upload to the one bucket and show what lies in the other, and nothing else."""
+    uploads, media = _origins()
+    response.headers["Content-Security-Policy"] = (
+        f"default-src 'self'; img-src 'self' blob: {media}; media-src {media}; connect-src 'self' {uploads}; "
+        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    if request.endpoint != "static":
+        response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _origins() -> tuple[str, str]:
+    """Where uploads go and where renditions come from, as scheme and host."""
+    if "origins" not in current_app.extensions:
+        addresses = presigned_post("any", "any", "any").url, _link("any")
+        current_app.extensions["origins"] = tuple("{0.scheme}://{0.netloc}".format(urlsplit(a)) for a in addresses)
+    origins: tuple[str, str] = current_app.extensions["origins"]
+    return origins

@@ -1,0 +1,185 @@
+"""The example application in a browser: registers, uploads straight to S3, and shows what the deployed jobs made.
+
+The server runs here on a free port. Chromium is told that it is http://localhost:8000, the origin that the upload
+bucket's CORS rule names, so that rule is put to the test as well.
+"""
+
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from PIL import Image
+from werkzeug.serving import make_server
+
+from examples.photo_wall.app import create_app
+from nexus.data import posts, users
+from nexus.settings import settings
+from tests.support.browser import Page, browser
+from tests.support.clips import make_clip
+
+ORIGIN = "http://localhost:8000"
+PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    as_if = f"--host-resolver-rules=MAP localhost:8000 127.0.0.1:{server.port}"
+    try:
+        with browser(tmp_path_factory.mktemp("browser") / "profile", [as_if]) as page:
+            yield page
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def sign_out(page: Page) -> None:
+    page.send("Page.navigate", {"url": "about:blank"})
+    page.send("Network.clearBrowserCookies")
+
+
+@pytest.fixture
+def user(page: Page) -> str:
+    """Somebody new, signed in; his address."""
+    email = f"ada.{uuid.uuid4().hex[:10]}@example.com"
+    page.errors.clear()
+    page.look(width=1200)
+    sign_out(page)
+    page.open(ORIGIN)
+    page.fill("#name", "Ada Lovelace")
+    page.fill("#email", email)
+    page.press("Enter")
+    page.wait_for("document.querySelector('#upload') && document.readyState === 'complete'")
+    return email
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "Grüße + mehr.jpg"
+    shape = Image.effect_mandelbrot((1600, 1067), (-2, -1.1, 1.3, 1.1), 60)
+    Image.merge("RGB", (shape.point(lambda v: 3 * v), shape, Image.linear_gradient("L").resize(shape.size))).save(path)
+    return path
+
+
+def tile(status: str) -> str:
+    return f"document.querySelector('.photo[data-status={status}]')"
+
+
+def test_somebody_registers_and_his_welcome_mail_is_sent(page: Page, user: str) -> None:
+    page.wait_for(f"document.querySelector('#welcome').innerText === 'A welcome mail has been sent to {user}.'")
+
+    (user_id,) = users.by_email(user)
+    registered = users.get(user_id)
+    assert registered is not None
+    assert (registered.name, registered.locale) == ("Ada Lovelace", "en")
+    assert page.errors == []
+
+
+def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(page: Page, user: str, picture: Path) -> None:
+    page.fill("#caption", "The edge of <b>chaos</b>")
+
+    page.choose_files("#files", [picture])
+
+    page.wait_for(f"{tile('ready')}?.querySelector('canvas')", within=60)
+    placeholder = f"{tile('ready')}.querySelector('canvas').getContext('2d').getImageData(0, 0, 32, 32).data"
+    assert page.evaluate(f"new Set({placeholder}).size") > 20, "the placeholder is a picture and no plain colour"
+    page.wait_for(f"{tile('ready')}.querySelector('img.here')")
+    (user_id,) = users.by_email(user)
+    shown = page.evaluate(f"""(() => {{
+        const tile = {tile("ready")}, image = tile.querySelector("img");
+        return {{
+            id: tile.dataset.id, alt: image.alt, caption: tile.querySelector(".caption").innerHTML,
+            width: image.naturalWidth, from: new URL(image.currentSrc).pathname,
+            renditions: [...tile.querySelectorAll(".renditions a")].map((link) => link.textContent),
+        }};
+    }})()""")
+    post = posts.get(shown["id"])
+    assert post is not None
+    assert post.author_id == user_id
+    assert post.media is not None
+    assert shown["width"] > 0
+    assert f"/{settings().bucket('media')}/media/{shown['id']}/" in shown["from"]
+    assert shown["alt"] == "The edge of <b>chaos</b>"
+    assert shown["caption"] == "The edge of &lt;b&gt;chaos&lt;/b&gt;"
+    assert len(shown["renditions"]) == len(post.media.renditions) >= 5
+    stored = boto3.client("s3").head_object(
+        Bucket=settings().bucket("uploads"), Key=f"uploads/{user_id}/{shown['id']}/{picture.name}"
+    )
+    assert stored["ContentLength"] == picture.stat().st_size
+    assert page.errors == []
+
+    page.send("Page.reload")
+    page.wait_for("performance.getEntriesByType('navigation')[0].type === 'reload'")
+    page.wait_for(f"{tile('ready')}?.querySelector('img.here')")
+    for width, dark in ((1200, False), (1200, True), (380, False)):
+        page.look(width=width, dark=dark)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing sticks out at {width} px"
+        page.screenshot(PICTURES / f"example-{width}-{'dark' if dark else 'light'}.png")
+
+
+def test_a_clip_is_shown_with_its_poster(page: Page, user: str, tmp_path: Path) -> None:
+    path = make_clip(tmp_path / "waves.mp4", size=(320, 240))
+
+    page.choose_files("#files", [path])
+
+    page.wait_for(f"{tile('ready')}?.querySelector('video')", within=120)
+    assert "/media/" in page.evaluate(f"{tile('ready')}.querySelector('video').poster")
+    page.evaluate(
+        f"(async () => {{ const v = {tile('ready')}.querySelector('video'); v.muted = true; await v.play(); }})()"
+    )
+    assert page.errors == []
+
+
+def test_what_is_no_picture_is_refused_with_its_reason(page: Page, user: str, tmp_path: Path) -> None:
+    path = tmp_path / "page.jpg"
+    path.write_text("<!doctype html><title>hello</title><script>alert(1)</script>")
+
+    page.choose_files("#files", [path])
+
+    page.wait_for(tile("rejected"), within=60)
+    assert "HTML" in page.evaluate(f"{tile('rejected')}.querySelector('.fault').innerText")
+
+
+def test_a_document_is_refused_before_it_is_uploaded(page: Page, user: str, tmp_path: Path) -> None:
+    path = tmp_path / "letter.pdf"
+    path.write_bytes(b"%PDF-1.7")
+
+    page.choose_files("#files", [path])
+
+    page.wait_for(tile("rejected"))
+    assert "neither a picture nor a video" in page.text()
+
+
+def test_a_form_with_faults_says_which_and_keeps_what_was_typed(page: Page) -> None:
+    sign_out(page)
+    page.open(ORIGIN)
+    page.evaluate("document.querySelector('form').noValidate = true")
+    page.fill("#name", "Ada")
+    page.fill("#email", "nowhere")
+    page.press("Enter")
+
+    page.wait_for("document.querySelector('#email-fault')")
+
+    assert page.evaluate("document.querySelector('#name').value") == "Ada"
+    assert page.evaluate("document.querySelector('#email').getAttribute('aria-describedby')") == "email-fault"
+    page.look(width=1200)
+    page.screenshot(PICTURES / "example-register.png")
+
+
+def test_one_users_photo_is_not_found_by_another(page: Page, user: str, post: str) -> None:
+    assert page.evaluate(f"fetch('/photos/{post}').then((answer) => answer.status)") == 404
+
+
+def test_a_form_of_another_site_is_refused() -> None:
+    client = create_app().test_client()
+
+    answer = client.post("/register", headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert answer.status_code == 403
