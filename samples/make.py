@@ -42,7 +42,8 @@ def noise(height: int, width: int, cells: tuple[float, float], rng: np.random.Ge
         grid = Image.fromarray(rng.random((down, across), np.float32))
         total += np.asarray(grid.resize((width, height), Image.Resampling.BICUBIC)) / 2**octave
     low, high = total.min(), total.max()
-    return (total - low) / (high - low)
+    scaled: Plane = (total - low) / (high - low)
+    return scaled
 
 
 def blend(below: Plane, above: Plane | Colour, cover: Plane) -> Plane:
@@ -116,9 +117,8 @@ def meadow(picture: Plane, start: float, colours: tuple[Colour, Colour], rng: np
 
 def city(height: int, width: int, rng: np.random.Generator) -> Plane:
     """A skyline by night, its windows lit, and lamps out of focus in front."""
-    picture = sky(height, width, (0.01, 0.02, 0.07), (0.16, 0.1, 0.22), (0.78, 0.16), rng) * np.float32(
-        [0.6, 0.65, 0.9]
-    )
+    night = sky(height, width, (0.01, 0.02, 0.07), (0.16, 0.1, 0.22), (0.78, 0.16), rng)
+    picture = night * np.asarray([0.6, 0.65, 0.9], np.float32)
     image = to_image(picture, rng, grain=0)
     draw = ImageDraw.Draw(image)
     unit = max(2, width // 260)
