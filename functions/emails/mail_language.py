@@ -64,7 +64,7 @@ def available() -> Sequence[str]:
 
 
 def choose(locale: str | None) -> Language:
-    """The best language for a user's locale (`fr`, `fr-CA`, `fr_CA.UTF-8`): the exact tag, then shorter ones, then English."""
+    """The best language for a user's locale (fr, fr-CA, fr_CA.UTF-8): the whole tag, shorter ones, English."""
     parts = (locale or "").split(".")[0].replace("_", "-").lower().split("-")
     known = set(available())
     for length in range(len(parts), 0, -1):

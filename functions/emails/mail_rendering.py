@@ -35,6 +35,8 @@ class TemplateFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Mail:
+    """What is sent: a subject of one line, and the same content twice."""
+
     subject: str
     html: str
     text: str
@@ -86,7 +88,7 @@ def shortened(text: str, limit: int) -> str:
     # A joiner or combining mark at the cut belongs to a character that is not there any more.
     while at_word and (at_word[-1] in _JOINERS or unicodedata.combining(at_word[-1]) or not at_word[-1].isprintable()):
         at_word = at_word[:-1]
-    return at_word.rstrip(" ,;:.-–—") + "…"
+    return at_word.rstrip(" ,;:.-\u2013\u2014") + "…"
 
 
 def safe_name(name: str | None, fallback: str = "") -> str:
@@ -100,6 +102,7 @@ def safe_name(name: str | None, fallback: str = "") -> str:
 
 
 def excerpt(text: str) -> str:
+    """A post's text as a mail shows it."""
     return shortened(one_line(text), EXCERPT_LIMIT)
 
 

@@ -40,6 +40,8 @@ def client(service: Literal["sesv2"]) -> "SESV2Client": ...
 def client(service: Literal["scheduler"]) -> "EventBridgeSchedulerClient": ...
 @overload
 def client(service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
+@overload
+def client(service: Literal["secretsmanager"]) -> Any: ...
 def client(service: str) -> Any:
     """The one client of a service; AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool."""
     return _client(service)
@@ -65,9 +67,10 @@ def _client(service: str) -> Any:
             signature_version="s3v4" if service == "s3" else None,
             parameter_validation=False,
             max_pool_connections=CONNECTIONS,
-            retries={"mode": "standard", "max_attempts": 5},
-            connect_timeout=5,
-            read_timeout=30,
+            # A SendEmail whose answer was lost may have been a mail: SES knows no token by which a repeat is the same.
+            retries={"mode": "standard", "total_max_attempts": 1 if service == "sesv2" else 5},
+            connect_timeout=3 if service == "sesv2" else 5,
+            read_timeout=7 if service == "sesv2" else 30,
             s3={"addressing_style": "auto" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
         ),
     )

@@ -1,0 +1,303 @@
+"""Gives one mail to SES at most once: claim in the ledger, send, settle; and says what each answer of SES means.
+
+What SES answers              what it means                            what happens
+a message id                  taken                                    the ledger says sent
+throttled, daily quota        not taken                                claim released, SlowDown: the caller waits
+cannot be connected to        not taken                                claim released, SlowDown
+the address is refused,       not taken, nor will it be                claim released, Refused with the reason
+  sandbox: not verified
+sender not verified, account  no mail of ours is taken                 claim released, CannotSend: the run is rejected
+  paused, no permission, ...
+no answer, or an error of     may have been taken                      the claim stays unknown, for a person to decide
+  SES's own
+"""
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+from mail_rendering import Mail, one_line
+from mail_settings import MailSettings
+from nexus import mail as unsubscribing
+from nexus.aws import client
+from nexus.data import mail_ledger
+from nexus.data.dynamodb import Meter
+from nexus.data.mail_ledger import Entry, Mailing
+from nexus.errors import NexusError
+from nexus.rate_limit import RateLimiter
+from nexus.settings import settings
+
+UNKNOWN_AFTER = 900
+"""Seconds after which a claim that another run made and has not settled is taken for lost: Lambda's longest run."""
+
+DEFAULT_RATE = 1.0
+"""Mails a second when SES does not say: the rate of every account to begin with."""
+
+QUOTA_WAIT = 3 * 3600.0
+"""Seconds to wait when the day's quota is used up: it frees itself as the mails of a day ago leave the window."""
+
+RATE_KEPT = 300.0
+
+LONGEST_SEND = 10.0
+"""Seconds that a claim, SES's time-out (nexus.aws) and the settling take together, at most."""
+
+IDLE = 5.0
+"""Seconds after which a connection is not used again. A sandbox freezes between invocations, and SES hangs up
+meanwhile; a mail written to such a connection ends without an answer, and its fate would be unknown for no reason."""
+
+_THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
+_OURS = {
+    "MailFromDomainNotVerifiedException": "the MAIL FROM domain is not verified in SES",
+    "AccountSuspendedException": "SES has suspended the account",
+    "SendingPausedException": "sending is paused for the account or the configuration set",
+    "NotFoundException": "the configuration set does not exist",
+    "AccessDeniedException": "no permission to send",
+    "UnrecognizedClientException": "no valid credentials",
+    "InvalidClientTokenId": "no valid credentials",
+    "ExpiredTokenException": "the credentials have expired",
+}
+
+
+class SlowDown(NexusError):
+    """SES has not taken the mail and will later. `quota` says that the day's quota is used up."""
+
+    def __init__(self, reason: str, *, quota: bool = False) -> None:
+        super().__init__(reason)
+        self.quota = quota
+
+
+class CannotSend(NexusError):
+    """SES takes no mail from us until somebody has changed something; the message says what."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one mail, with the reason for all but sent."""
+
+    outcome: Literal["sent", "skipped", "unknown", "failed"]
+    reason: str | None = None
+    message_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What SES says of the account. `per_second` is its MaxSendRate, `left_today` the mails left of its daily quota."""
+
+    per_second: float
+    left_today: float
+    sandbox: bool
+
+
+def account() -> Account:
+    """Asks SES (one request a second is allowed). Raises CannotSend when sending is off, SlowDown when SES is busy."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = client("sesv2").get_account()
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code in _OURS:
+            raise CannotSend(_OURS[code]) from None
+        raise SlowDown(f"GetAccount: {code}") from None
+    except BotoCoreError as error:
+        raise SlowDown(f"GetAccount: {type(error).__name__}") from None
+    if not answer.get("SendingEnabled", True):
+        raise CannotSend(_OURS["SendingPausedException"])
+    quota = answer.get("SendQuota", {})
+    most = quota.get("Max24HourSend", -1.0)
+    return Account(
+        per_second=quota.get("MaxSendRate") or DEFAULT_RATE,
+        left_today=float("inf") if most < 0 else max(0.0, most - quota.get("SentLast24Hours", 0.0)),
+        sandbox=not answer.get("ProductionAccessEnabled", True),
+    )
+
+
+def known_rate() -> float:
+    """SES's rate for this account, asked for every five minutes at most; the last known one while SES is busy."""
+    global _rate, _rate_until  # noqa: PLW0603 - of the sandbox
+    if time.monotonic() >= _rate_until:
+        with suppress(SlowDown):
+            _rate = account().per_second
+        _rate_until = time.monotonic() + RATE_KEPT
+    return _rate
+
+
+_rate, _rate_until = DEFAULT_RATE, 0.0
+
+
+class Pace:
+    """The rate that all sandboxes keep to together; may be shared by threads."""
+
+    def __init__(self, per_second: float) -> None:
+        self._limiter = RateLimiter("ses", per_second)
+        self._lock = threading.Lock()
+
+    def wait(self, patience: float) -> bool:
+        """Waits for the right to send one mail. False when that takes more than `patience` seconds."""
+        end = time.monotonic() + patience
+        if not self._lock.acquire(timeout=max(0.0, patience)):
+            return False
+        try:
+            return self._limiter.acquire(max(0.0, end - time.monotonic()))
+        finally:
+            self._lock.release()
+
+
+@lru_cache(maxsize=1)
+def pace(per_second: float) -> Pace:
+    """The sandbox's one Pace: what it has booked ahead is not lost between invocations."""
+    return Pace(per_second)
+
+
+def keep_pace(patience: float) -> None:
+    """Waits for the right to send one mail, at the account's rate. Raises SlowDown after `patience` seconds."""
+    if not pace(known_rate()).wait(patience):
+        raise SlowDown("SES's rate is used up by other mails")
+
+
+def deliver(
+    mail: Mail,
+    address: str,
+    user_id: str,
+    mailing: Mailing,
+    mail_settings: MailSettings,
+    *,
+    run_id: str,
+    unsubscribe_url: str,
+    posts: Sequence[str] = (),
+    meter: Meter | None = None,
+) -> Outcome:
+    """Sends the mail unless the ledger knows of it. Raises SlowDown and CannotSend, both with nothing sent."""
+    claim = mail_ledger.claim(mailing, user_id, run_id, int(time.time()), posts, meter=meter)
+    if isinstance(claim, Entry):
+        return standing(claim, run_id)
+    request = _request(mail, address, user_id, mailing, mail_settings=mail_settings, unsubscribe=unsubscribe_url)
+    try:
+        message_id = _send(request, address)
+    except (SlowDown, CannotSend):
+        claim.released(meter=meter)
+        raise
+    except _Refused as refused:
+        claim.released(meter=meter)
+        return Outcome("failed", str(refused))
+    except _NoAnswer as lost:
+        return Outcome("unknown", str(lost))
+    claim.sent(message_id, int(time.time()), meter=meter)
+    return Outcome("sent", message_id=message_id)
+
+
+def standing(entry: Entry, run_id: str) -> Outcome:
+    """What an entry that was there already means for a run: its own mail of an earlier attempt counts as sent."""
+    own = entry.run_id == run_id
+    if entry.status == "sent":
+        return Outcome("sent", message_id=entry.message_id) if own else Outcome("skipped", "already sent")
+    if not own and time.time() - entry.claimed_at < UNKNOWN_AFTER:
+        return Outcome("skipped", "being sent by another run")
+    return Outcome("unknown", "claimed before, and SES's answer was never recorded")
+
+
+def one_click(unsubscribe_url: str) -> Sequence[Mapping[str, str]]:
+    """The two headers of RFC 8058. SES signs them with DKIM, as section 4 asks, for an identity with Easy DKIM."""
+    return (
+        {"Name": "List-Unsubscribe", "Value": f"<{unsubscribe_url}>"},
+        {"Name": "List-Unsubscribe-Post", "Value": "List-Unsubscribe=One-Click"},
+    )
+
+
+def unsubscribe_url(user_id: str, mail_settings: MailSettings) -> str:
+    """The link, and the address of the one click, that turn this user's digest off."""
+    return mail_settings.unsubscribe(unsubscribing.token_for(user_id))
+
+
+class _Refused(Exception):
+    """SES will not take this mail, now or later."""
+
+
+class _NoAnswer(Exception):
+    """SES may have taken the mail."""
+
+
+def _request(
+    mail: Mail, address: str, user_id: str, mailing: Mailing, *, mail_settings: MailSettings, unsubscribe: str
+) -> dict[str, Any]:
+    def part(text: str) -> dict[str, str]:
+        return {"Data": text, "Charset": "UTF-8"}
+
+    tags = [{"Name": "mailing", "Value": mailing.kind}]
+    if mailing.period != "-":
+        tags.append({"Name": "period", "Value": mailing.period})
+    if len(user_id) <= 256 and user_id.isascii() and user_id.replace("-", "").replace("_", "").isalnum():
+        tags.append({"Name": "user_id", "Value": user_id})
+    return {
+        "FromEmailAddress": _from(mail_settings),
+        "Destination": {"ToAddresses": [address]},
+        "Content": {
+            "Simple": {
+                "Subject": part(mail.subject),
+                "Body": {"Text": part(mail.text), "Html": part(mail.html)},
+                "Headers": list(one_click(unsubscribe)),
+            }
+        },
+        "ConfigurationSetName": f"{settings().stack}-mail",
+        "EmailTags": tags,
+    }
+
+
+def _from(mail_settings: MailSettings) -> str:
+    from email.utils import formataddr
+
+    return formataddr((one_line(mail_settings.sender_name), mail_settings.sender))
+
+
+_last_sent = 0.0
+
+
+def _send(request: Mapping[str, Any], address: str) -> str:
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectTimeoutError,
+        EndpointConnectionError,
+        NoCredentialsError,
+        ProxyConnectionError,
+    )
+
+    global _last_sent  # noqa: PLW0603 - of the sandbox, as its connections are
+    ses = client("sesv2")
+    if time.monotonic() - _last_sent > IDLE:
+        ses.close()  # it connects anew
+    try:
+        message_id: str = ses.send_email(**request)["MessageId"]
+    except ClientError as error:
+        raise _meaning(error, address) from None
+    except NoCredentialsError:
+        raise CannotSend("no credentials") from None
+    except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError) as error:
+        raise SlowDown(f"SES cannot be reached: {type(error).__name__}") from None
+    except BotoCoreError as error:
+        raise _NoAnswer(f"no answer from SES: {type(error).__name__}") from None
+    finally:
+        _last_sent = time.monotonic()
+    return message_id
+
+
+def _meaning(error: Any, address: str) -> Exception:
+    code = error.response["Error"]["Code"]
+    message = error.response["Error"].get("Message", "") or code
+    if code in _THROTTLED:
+        return SlowDown(message, quota="daily" in message.lower())
+    if code in _OURS:
+        return CannotSend(f"{_OURS[code]}: {message}")
+    if code == "MessageRejected" and "not verified" in message:
+        # SES names every identity that is not verified. In the sandbox that may be the recipient.
+        failed = message.rpartition(":")[2].lower()
+        if address.lower() in failed and not failed.replace(address.lower(), "").strip(" ,"):
+            return _Refused("sandbox: the recipient is not verified")
+        return CannotSend("the sender is not verified in SES")
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 500:
+        return _NoAnswer(f"SES failed: {code}")
+    return _Refused(f"SES refused it: {code}")

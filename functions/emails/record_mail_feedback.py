@@ -1,0 +1,122 @@
+"""record_mail_feedback: a bounce or a complaint of SES's marks the user, so that no mail goes to that address any more.
+
+SES publishes both to EventBridge (template.yaml: MailFeedbackRule), whose rule makes them runs of this task. Only a
+permanent bounce counts: a full mailbox, or an outage, is not the address's fault. The formats are in the Amazon SES
+Developer Guide, "Examples of event data".
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from mail_address import BadAddress, checked_address
+from nexus import catalogue
+from nexus.catalogue import FeedbackReport, RecordMailFeedback
+from nexus.data import users
+from nexus.errors import Reject
+from nexus.tasks import faults
+from nexus.worker import Run, handler_for, implements
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel)
+
+
+class Recipient(_Part):
+    """One address that the notification is about."""
+
+    email_address: str
+
+
+class Bounce(_Part):
+    """`bounce_type` is Permanent, Transient or Undetermined."""
+
+    bounce_type: str
+    bounce_sub_type: str = ""
+    bounced_recipients: Sequence[Recipient] = ()
+
+
+class Complaint(_Part):
+    """`complaint_feedback_type` is abuse, fraud, virus, not-spam, other, or absent."""
+
+    complaint_feedback_type: str | None = None
+    complained_recipients: Sequence[Recipient] = ()
+
+
+class SentMail(_Part):
+    """The mail in question, with the tags that we gave it."""
+
+    tags: Mapping[str, Sequence[str]] = Field(default_factory=dict)
+
+
+class Notification(_Part):
+    """SES's event, or the SNS form of it (notificationType)."""
+
+    event_type: str = ""
+    notification_type: str = ""
+    mail: SentMail = Field(default_factory=SentMail)
+    bounce: Bounce | None = None
+    complaint: Complaint | None = None
+
+
+@implements(catalogue.record_mail_feedback)
+def record_mail_feedback(args: RecordMailFeedback, run: Run) -> FeedbackReport:
+    """Suppresses whom the notification is about, unless he has another address by now."""
+    notification = read(args.notification)
+    suppress, reason, addresses = verdict(notification)
+    if not suppress:
+        return FeedbackReport(suppressed=0, reason=reason)
+    suppressed = 0
+    for user_id, address in _users(notification, addresses):
+        user = users.get(user_id, consistent=True)
+        if user is not None and _same(user.email, address):
+            suppressed += users.suppress(user_id, reason)
+    run.logger.info("mail feedback", reason=reason, addresses=len(addresses), suppressed=suppressed)
+    return FeedbackReport(suppressed=suppressed, reason=reason)
+
+
+def read(notification: Mapping[str, Any]) -> Notification:
+    """The notification as a model. Raises Reject."""
+    try:
+        return Notification.model_validate(notification)
+    except ValidationError as error:
+        raise Reject(f"not a notification of SES: {faults(error)}") from None
+
+
+def verdict(notification: Notification) -> tuple[bool, str, Sequence[str]]:
+    """(whether to suppress, the reason, the addresses). Raises Reject for what is neither bounce nor complaint."""
+    match notification.event_type or notification.notification_type:
+        case "Bounce" if notification.bounce is not None:
+            bounce = notification.bounce
+            kind = f"{bounce.bounce_type.lower()} bounce"
+            addresses = [recipient.email_address for recipient in bounce.bounced_recipients]
+            return bounce.bounce_type == "Permanent", "bounce" if bounce.bounce_type == "Permanent" else kind, addresses
+        case "Complaint" if notification.complaint is not None:
+            complaint = notification.complaint
+            addresses = [recipient.email_address for recipient in complaint.complained_recipients]
+            if complaint.complaint_feedback_type == "not-spam":
+                return False, "not spam", addresses
+            return True, "complaint", addresses
+        case other:
+            raise Reject(f"neither a bounce nor a complaint: {other or 'no type'}")
+
+
+def _users(notification: Notification, addresses: Sequence[str]) -> set[tuple[str, str]]:
+    """(user, address) of those concerned: by the tag that we gave the mail, else by the address."""
+    bare = [address.rpartition("<")[2].rstrip("> ") for address in addresses]
+    tagged = notification.mail.tags.get("user_id", ())
+    if len(tagged) == 1 and len(bare) == 1:
+        return {(tagged[0], bare[0])}
+    return {(user_id, address) for address in bare for user_id in users.by_email(address)}
+
+
+def _same(stored: str, mailed: str) -> bool:
+    try:
+        return users.normal_email(checked_address(stored)) == users.normal_email(mailed)
+    except BadAddress:
+        return False
+
+
+handler = handler_for(record_mail_feedback)

@@ -1,0 +1,399 @@
+"""send_content_digest_email: the week's top posts, personal, to each user active in the last 7 days who wants them.
+
+1. The run makes the week's edition (digest_edition.py) once, asks SES for its rate, and plans segments of the users.
+2. A segment scans its users, and for each active one: reads whom he follows, ranks the edition for him, renders, waits
+   for the common rate, claims the mail in the ledger, sends, settles. It hands on its place when time runs short.
+
+A mail goes out once for a user and ISO week, whatever is delivered twice, overlaps or is sent again from the dead
+letters: the ledger's conditional write comes before SES. Throttling slows a segment down and loses nobody.
+"""
+
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from itertools import batched
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import digest_edition
+import mail_delivery
+import mail_language
+import mail_rendering
+from mail_address import BadAddress, checked_address
+from mail_delivery import CannotSend, Outcome, Pace, SlowDown
+from mail_rendering import Mail, Story, TemplateFault
+from mail_settings import MailSettings, mail_settings
+from nexus import catalogue
+from nexus.catalogue import DigestPart, DigestReport, SendContentDigestEmail
+from nexus.data import days, follows, mail_ledger, objects, users
+from nexus.data.dynamodb import BadRow, Item, Meter
+from nexus.data.users import User
+from nexus.errors import Reject, Retry
+from nexus.worker import Continuation, Run, handler_for, implements
+
+if TYPE_CHECKING:
+    from digest_edition import Edition
+
+DAYS = 7
+FOLLOWS_READ = 2_000
+"""The most follows of one reader that are looked at: what bounds the cost of a reader who follows everybody."""
+
+THREADS = 8
+SENDERS = 8
+"""Segments at work at a time: the emails queue's MaximumConcurrency (template.yaml)."""
+
+SEGMENT_SECONDS = 400.0
+"""What a segment is planned to take: half of what its ten hand-ons give it."""
+
+MAX_SEGMENTS = 2_000
+READERS_AT_ONCE = 100
+TRIES = 5
+LOST_IN_A_ROW = 5
+"""So many mails without an answer, one after the other, are an outage: the segment stops before it loses more."""
+
+OVERLAP = 3_600
+"""Seconds by which two weeks' digests may overlap without it mattering: schedules jitter."""
+
+
+@implements(catalogue.send_content_digest_email)
+def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestReport | Continuation:
+    """Plans, or sends one segment: by whether `args` has a part."""
+    if args.part is not None and args.week is not None:
+        return Segment(args.week, args.part, run).send()
+    return plan(args, run)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
+    """Makes the edition and cuts the users into segments. Raises Reject when nothing could be sent anyway."""
+    now = int(time.time())
+    week = args.week or week_of(now)
+    since, until = span(week, now)
+    settings = mail_settings()  # an incomplete deployment is told of once, not once a segment
+    try:
+        account = mail_delivery.account()
+    except CannotSend as error:
+        raise Reject(str(error)) from error
+    except SlowDown as error:
+        raise Retry(str(error)) from error
+    path = _folder() / "plan.sqlite"
+    held = digest_edition.build(path, since, until)
+    key = f"{digest_edition.FOLDER}/{week}/{until}-{run.id}.gz"
+    digest_edition.publish(path, key)
+    path.unlink()
+    total = segments(users.TABLE.size()[0], account.per_second)
+    run.logger.info(
+        "digest planned", week=week, posts=held, segments=total, per_second=account.per_second, sender=settings.sender
+    )
+    part = DigestPart(
+        edition=key,
+        since=since,
+        until=until,
+        overlaps=overlapping(week, since),
+        segment=0,
+        total=total,
+        per_second=account.per_second,
+    )
+    parts = [part.model_copy(update={"segment": number}) for number in range(total)]
+    return run.fan_out([SendContentDigestEmail(week=week, part=one) for one in parts])
+
+
+def overlapping(week: str, since: int) -> str | None:
+    """The week before, if one of its editions reaches so far into this one that a post may be in both.
+
+    On the weekly schedule none does, and nobody's last mail needs to be looked up.
+    """
+    before = week_before(week)
+    ends = [_until_of(key) for key in objects.keys("archive", f"{digest_edition.FOLDER}/{before}/")]
+    return before if max(ends, default=0) > since + OVERLAP else None
+
+
+def _until_of(key: str) -> int:
+    return int(key.rpartition("/")[2].partition("-")[0])
+
+
+def segments(people: int, per_second: float) -> int:
+    """How many segments so many users are cut into, for each to take about SEGMENT_SECONDS at SES's rate."""
+    one = per_second / SENDERS * SEGMENT_SECONDS
+    return max(1, min(MAX_SEGMENTS, round(people / one + 0.5)))
+
+
+def week_of(now: float) -> str:
+    """The ISO week of a time, in UTC, as 2026-W47."""
+    year, week, _ = datetime.fromtimestamp(now, UTC).isocalendar()
+    return f"{year}-W{week:02}"
+
+
+def span(week: str, now: int) -> tuple[int, int]:
+    """(since, until) of the posts that go out in a week: seven days, up to now or to the week's end if that is past.
+
+    Raises Reject for a week that is none, or has not begun.
+    """
+    year, number = week.split("-W")
+    try:
+        monday = date.fromisocalendar(int(year), int(number), 1)
+    except ValueError:
+        raise Reject(f"{week} is no ISO week") from None
+    if days.start_of(monday.isoformat()) > now:
+        raise Reject(f"{week} has not begun")
+    until = min(now, days.start_of((monday + timedelta(days=DAYS)).isoformat()))
+    return until - DAYS * days.DAY_SECONDS, until
+
+
+def week_before(week: str) -> str:
+    """The ISO week before."""
+    year, number = week.split("-W")
+    monday = date.fromisocalendar(int(year), int(number), 1) - timedelta(days=DAYS)
+    return week_of(days.start_of(monday.isoformat()))
+
+
+# --- a segment -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a segment has done in this invocation; added to what earlier ones did."""
+
+    before: DigestReport
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    throttled: int = 0
+    meter: Meter = field(default_factory=Meter)
+    started: float = field(default_factory=time.monotonic)
+
+    def count(self, outcome: Outcome) -> None:
+        self.outcomes[outcome.outcome, outcome.reason or ""] += 1
+
+    def report(self) -> DigestReport:
+        def by_reason(wanted: str) -> Mapping[str, int]:
+            return {reason: count for (outcome, reason), count in self.outcomes.items() if outcome == wanted}
+
+        now = DigestReport(
+            week=self.before.week,
+            considered=self.outcomes.total(),
+            sent=sum(by_reason("sent").values()),
+            skipped=by_reason("skipped"),
+            unknown=sum(by_reason("unknown").values()),
+            failed=by_reason("failed"),
+            throttled=self.throttled,
+            requests=self.meter.requests,
+            read_units=round(self.meter.read_units, 1),
+            write_units=round(self.meter.write_units, 1),
+            seconds=round(time.monotonic() - self.started, 3),
+        )
+        return self.before.add(now)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """An active user on his way to a mail: those with an address are told what `stories` has."""
+
+    user: User
+    address: str
+    stories: Sequence[Story]
+
+
+class Segment:
+    """One segment of the users, in one invocation."""
+
+    def __init__(self, week: str, part: DigestPart, run: Run) -> None:
+        self._week, self._part, self._run = week, part, run
+        self._mailing = mail_ledger.digest(week)
+        # A fan-out's segments are one run to the ledger: what an earlier attempt of it sent counts as sent.
+        self._run_id = run.parent or run.id
+        self._since, self._until = part.since, part.until
+        cursor = run.cursor or {}
+        before = cursor.get("report")
+        self._start: Item | None = cursor.get("start")
+        self._tally = Tally(DigestReport.model_validate(before) if before else DigestReport(week=week))
+        self._settings: MailSettings = mail_settings()
+        self._pace: Pace = mail_delivery.pace(part.per_second)
+        self._lost = 0
+        self._trouble: SlowDown | None = None
+        self._cannot: CannotSend | None = None
+        self._lock = threading.Lock()
+
+    def send(self) -> DigestReport | Continuation:
+        """Sends to the segment's users, from where the last invocation stopped."""
+        edition = _edition(self._part.edition)
+        for page in self._pages():
+            for some in batched(page.users, READERS_AT_ONCE, strict=False):
+                stopped_at = self._send_to(some, edition)
+                if stopped_at is not None:
+                    return self._stopped(some, stopped_at)
+                self._start = {"user_id": {"S": some[-1].user_id}}
+            for row in page.bad:
+                self._bad(row)
+            self._start = page.next_key
+        return self._tally.report()
+
+    def _pages(self) -> Iterator[users.Sweep]:
+        since = days.day_of(self._since)
+        part = self._part
+        return users.sweep_active(
+            since, segment=part.segment, total=part.total, start=self._start, meter=self._tally.meter
+        )
+
+    def _bad(self, row: BadRow) -> None:
+        self._tally.count(Outcome("failed", "unreadable user"))
+        self._run.logger.warning("bad row skipped", key=row.key[:200], reason=row.reason[:200])
+
+    def _stopped(self, some: Sequence[User], at: int) -> Continuation:
+        """Hands on the place of the first user who was not dealt with, or backs off when nothing could be done."""
+        if at > 0:
+            self._start = {"user_id": {"S": some[at - 1].user_id}}
+        cursor = {"start": self._start, "report": self._tally.report().model_dump(mode="json")}
+        if self._trouble is not None and (self._trouble.quota or self._tally.outcomes["sent", ""] == 0):
+            # Hand-ons come at once and are few. What was sent counts again, as sent, when this is tried again.
+            raise Retry(str(self._trouble), after=mail_delivery.QUOTA_WAIT if self._trouble.quota else None)
+        return self._run.hand_on(cursor)
+
+    def _send_to(self, some: Sequence[User], edition: "Edition") -> int | None:
+        """Deals with these users; the place of the first who was not dealt with when time ran out or SES is in trouble.
+
+        The edition is read in this thread; claims and SES are waited for in THREADS others. Those who were dealt with
+        behind the first who was not come again, and the ledger then says that they were: they are counted once.
+        """
+        already = self._already_sent(some)
+        outcomes: list[Outcome | None] = [None] * len(some)
+        waiting: dict[Future[Outcome | None], int] = {}
+        with ThreadPoolExecutor(THREADS) as pool:
+            for place, user in enumerate(some):
+                while len(waiting) >= 2 * THREADS:
+                    _collect(waiting, outcomes, FIRST_COMPLETED)
+                if self._must_stop():
+                    break
+                ready = self._prepare(user, edition, already.get(user.user_id, frozenset()))
+                if isinstance(ready, Outcome):
+                    outcomes[place] = ready
+                else:
+                    waiting[pool.submit(self._deliver, ready)] = place
+            _collect(waiting, outcomes, ALL_COMPLETED)
+        if self._cannot is not None:
+            raise Reject(str(self._cannot)) from self._cannot
+        for place, outcome in enumerate(outcomes):
+            if outcome is None:
+                return place
+            self._tally.count(outcome)
+        return None
+
+    def _must_stop(self) -> bool:
+        return self._run.short_of_time or self._trouble is not None or self._cannot is not None
+
+    def _already_sent(self, some: Sequence[User]) -> Mapping[str, frozenset[str]]:
+        if self._part.overlaps is None:
+            return {}
+        before = mail_ledger.digest(self._part.overlaps)
+        return mail_ledger.posts_sent(before, [user.user_id for user in some], meter=self._tally.meter)
+
+    def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Reader | Outcome:
+        """What he is to be sent, or why nothing is."""
+        if user.suppressed:
+            return Outcome("skipped", f"suppressed: {user.suppressed}")
+        if not user.digest:
+            return Outcome("skipped", "does not want it")
+        try:
+            address = checked_address(user.email)
+        except BadAddress:
+            return Outcome("skipped", "the address cannot be mailed")
+        followed = follows.followed_by(user.user_id, limit=FOLLOWS_READ, meter=self._tally.meter)
+        stories = edition.stories_for(user.user_id, followed, already_sent)
+        if not stories:
+            return Outcome("skipped", "nothing new")
+        return Reader(user, address, stories)
+
+    def _deliver(self, reader: Reader) -> Outcome | None:
+        """Renders and sends one mail; None when it was not sent and is to be tried again by the next invocation."""
+        user = reader.user
+        link = mail_delivery.unsubscribe_url(user.user_id, self._settings)
+        try:
+            mail = self._rendered(reader, link)
+        except TemplateFault as error:
+            self._run.logger.warning("digest not rendered", user_id=user.user_id, reason=str(error)[:300])
+            return Outcome("failed", "template")
+        for tried in range(TRIES):
+            if self._must_stop() or not self._pace.wait(self._run.remaining - mail_delivery.LONGEST_SEND):
+                return None
+            try:
+                outcome = mail_delivery.deliver(
+                    mail,
+                    reader.address,
+                    user.user_id,
+                    self._mailing,
+                    self._settings,
+                    run_id=self._run_id,
+                    unsubscribe_url=link,
+                    posts=[story.post_id for story in reader.stories],
+                    meter=self._tally.meter,
+                )
+            except CannotSend as error:
+                self._cannot = error
+                return None
+            except SlowDown as error:
+                self._slowed(error, tried)
+            else:
+                self._note(outcome)
+                return outcome
+        return None
+
+    def _rendered(self, reader: Reader, link: str) -> Mail:
+        first, last = (datetime.fromtimestamp(at, UTC).date() for at in (self._since, self._until - 1))
+        return mail_rendering.digest(
+            mail_language.choose(reader.user.locale),
+            self._settings,
+            name=reader.user.name,
+            stories=reader.stories,
+            first_day=first,
+            last_day=last,
+            unsubscribe_url=link,
+        )
+
+    def _slowed(self, error: SlowDown, tried: int) -> None:
+        """Waits, longer each time and not beyond the invocation; after TRIES, or a day's quota, the segment stops."""
+        with self._lock:
+            self._tally.throttled += 1
+            if error.quota or tried == TRIES - 1:
+                self._trouble = error
+        if self._trouble is None:
+            most = min(0.5 * 2.0**tried, max(0.0, self._run.remaining - mail_delivery.LONGEST_SEND))
+            time.sleep(random.uniform(0.0, most))  # noqa: S311 - jitter
+
+    def _note(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._lost = self._lost + 1 if outcome.outcome == "unknown" else 0
+            if self._lost >= LOST_IN_A_ROW:
+                self._trouble = SlowDown(f"{self._lost} mails in a row without an answer: {outcome.reason}")
+
+
+def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome | None], until: str) -> None:
+    """Waits for one of the futures, or all of them, and writes down what they came to. Raises what they raised."""
+    for future in wait(waiting, return_when=until).done:
+        outcomes[waiting.pop(future)] = future.result()
+
+
+@lru_cache(maxsize=1)
+def _folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="nexus-digest-"))
+
+
+@lru_cache(maxsize=1)
+def _edition(key: str) -> "Edition":
+    """The edition, fetched once a sandbox; the one before makes room for it."""
+    path = _folder() / "edition.sqlite"
+    path.unlink(missing_ok=True)
+    try:
+        digest_edition.fetch(key, path)
+    except LookupError as error:
+        raise Reject(f"the week's posts have expired: {error}") from error
+    return digest_edition.open_edition(path)
+
+
+handler = handler_for(send_content_digest_email)

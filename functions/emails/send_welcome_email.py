@@ -1,0 +1,68 @@
+"""send_welcome_email: a personal welcome mail to a newly registered user, once in his life.
+
+Who is not there, is suppressed or has an address that cannot be mailed is skipped with the reason; what only an
+operator can mend (the sender, the account, a template) goes to the dead-letter queue, to be sent again after that.
+"""
+
+import mail_delivery
+import mail_language
+import mail_rendering
+from mail_address import BadAddress, checked_address
+from mail_delivery import CannotSend, SlowDown
+from mail_rendering import TemplateFault
+from mail_settings import mail_settings
+from nexus import catalogue
+from nexus.catalogue import SendWelcomeEmail, WelcomeReport
+from nexus.data import mail_ledger, users
+from nexus.errors import Reject, Retry
+from nexus.worker import Run, handler_for, implements
+
+
+@implements(catalogue.send_welcome_email)
+def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
+    """Sends it, or says why not."""
+    # Consistently: the web application sends this task in the moment in which it writes the user.
+    user = users.get(args.user_id, consistent=True)
+    if user is None:
+        return _skipped(args, "no such user")
+    if user.suppressed:
+        return _skipped(args, f"suppressed: {user.suppressed}")
+    try:
+        address = checked_address(user.email)
+    except BadAddress as error:
+        return _skipped(args, f"the address {error}")
+
+    settings = mail_settings()
+    unsubscribe_url = mail_delivery.unsubscribe_url(user.user_id, settings)
+    try:
+        mail = mail_rendering.welcome(
+            mail_language.choose(user.locale), settings, name=user.name, unsubscribe_url=unsubscribe_url
+        )
+        mail_delivery.keep_pace(run.remaining - mail_delivery.LONGEST_SEND)
+        outcome = mail_delivery.deliver(
+            mail,
+            address,
+            user.user_id,
+            mail_ledger.WELCOME,
+            settings,
+            run_id=run.id,
+            unsubscribe_url=unsubscribe_url,
+        )
+    except TemplateFault as error:
+        raise Reject(f"template: {error}") from error
+    except CannotSend as error:
+        raise Reject(str(error)) from error
+    except SlowDown as error:
+        raise Retry(str(error), after=mail_delivery.QUOTA_WAIT if error.quota else None) from error
+    if outcome.outcome == "failed":
+        raise Reject(outcome.reason)
+    return WelcomeReport(
+        user_id=args.user_id, outcome=outcome.outcome, reason=outcome.reason, message_id=outcome.message_id
+    )
+
+
+def _skipped(args: SendWelcomeEmail, reason: str) -> WelcomeReport:
+    return WelcomeReport(user_id=args.user_id, outcome="skipped", reason=reason)
+
+
+handler = handler_for(send_welcome_email)

@@ -1,0 +1,160 @@
+"""The mail ledger: one item for each mail to a user, written before it is sent, so that no mail goes out twice.
+
+An item begins as `unknown`: the mail is about to be given to SES, and nobody knows yet whether SES has taken it. SES's
+answer makes it `sent`, or removes it when SES has certainly not taken the mail. What a crash leaves is `unknown` for
+good, and a person decides.
+
+The key is the mailing, its period and a shard of the users, so one week's mails are read without the rest and a
+million of them spread over SHARDS partitions: welcome#-#07, digest#2026-W47#03.
+"""
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nexus.data import days
+from nexus.data.dynamodb import Change, Item, Meter, Table, Test, Value, key_of, read_count, read_text, read_texts
+
+TABLE = Table("mail-ledger", ("mailing", "user_id"))
+SHARDS = 16
+KEPT_DAYS = 90
+
+type Status = Literal["unknown", "sent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailing:
+    """What is sent at most once to a user: a kind of mail and its period (an ISO week, or `-` for once in a life)."""
+
+    kind: Literal["welcome", "digest"]
+    period: str = "-"
+    forever: bool = False
+
+    def partition(self, user_id: str) -> str:
+        return self.shard(days.shard_of(user_id, SHARDS))
+
+    def shard(self, number: int) -> str:
+        return f"{self.kind}#{self.period}#{number:02}"
+
+
+WELCOME = Mailing("welcome", forever=True)
+
+
+def digest(week: str) -> Mailing:
+    """The digest of an ISO week such as 2026-W47."""
+    return Mailing("digest", week)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One mail: `run_id` is the run that claimed it, `posts` what it tells of, times are seconds since 1970."""
+
+    kind: str
+    period: str
+    user_id: str
+    status: Status
+    run_id: str
+    token: str
+    claimed_at: int
+    sent_at: int | None = None
+    message_id: str | None = None
+    posts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to send one mail, once. Ended by `sent` or `released`; otherwise the mail's fate stays unknown."""
+
+    mailing: Mailing
+    user_id: str
+    token: str
+
+    def sent(self, message_id: str, now: int, *, meter: Meter | None = None) -> bool:
+        """SES has taken the mail. False when a person has decided otherwise meanwhile."""
+        values: dict[str, Value] = {"status": "sent", "sent_at": now, "message_id": message_id}
+        if not self.mailing.forever:
+            values["expires_at"] = now + KEPT_DAYS * days.DAY_SECONDS
+        return TABLE.update(
+            Change(_key(self.mailing, self.user_id), set=values, when=(Test("token", "=", self.token),)), meter=meter
+        )
+
+    def released(self, *, meter: Meter | None = None) -> bool:
+        """SES has certainly not taken the mail: it may be claimed again."""
+        return TABLE.delete(_key(self.mailing, self.user_id), when=(Test("token", "=", self.token),), meter=meter)
+
+
+def claim(
+    mailing: Mailing, user_id: str, run_id: str, now: int, posts: Sequence[str] = (), *, meter: Meter | None = None
+) -> Claim | Entry:
+    """Claims a mail before it is sent: the Claim, or the Entry that stands in its way."""
+    token = uuid.uuid4().hex
+    values: dict[str, Value] = {
+        **_key(mailing, user_id),
+        "status": "unknown",
+        "run_id": run_id,
+        "token": token,
+        "claimed_at": now,
+        "posts": list(posts),
+    }
+    if not TABLE.put(values, new=True, meter=meter):
+        standing = get(mailing, user_id, meter=meter)
+        if standing is None:
+            return claim(mailing, user_id, run_id, now, posts, meter=meter)
+        if standing.token != token:
+            return standing
+        # The answer to the first try was lost, and the SDK met its own item: it is ours.
+    return Claim(mailing, user_id, token)
+
+
+def get(mailing: Mailing, user_id: str, *, meter: Meter | None = None) -> Entry | None:
+    """The entry of a mail, read consistently, or None."""
+    item = TABLE.get(_key(mailing, user_id), consistent=True, meter=meter)
+    return None if item is None else read(item)
+
+
+def posts_sent(
+    mailing: Mailing, user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1
+) -> Mapping[str, frozenset[str]]:
+    """The posts that each of these users was sent in a mailing, of those who got one (or may have)."""
+    keys = [_key(mailing, user_id) for user_id in user_ids]
+    items = TABLE.get_many(keys, attributes=("mailing", "user_id", "posts"), meter=meter, threads=threads)
+    return {item["user_id"]["S"]: frozenset(read_texts(item, "posts", key_of(item, "user_id"))) for item in items}
+
+
+def entries(mailing: Mailing, *, meter: Meter | None = None) -> Iterator[Entry]:
+    """Every entry of a mailing: a million of them are 250 MB, 31,000 read units."""
+    for number in range(SHARDS):
+        for page in TABLE.query(mailing.shard(number), meter=meter):
+            yield from map(read, page.items)
+
+
+def decide(mailing: Mailing, user_id: str, was_sent: bool, now: int) -> bool:
+    """A person's decision on an unknown mail: it was sent, or it was not and may be. False if it is not unknown."""
+    entry = get(mailing, user_id)
+    if entry is None or entry.status != "unknown":
+        return False
+    held = Claim(mailing, user_id, entry.token)
+    return held.sent("decided by a person", now) if was_sent else held.released()
+
+
+def read(item: Item) -> Entry:
+    """The entry in an item. Raises BadRow."""
+    key = key_of(item, "mailing", "user_id")
+    kind, period, _ = read_text(item, "mailing", key).split("#")
+    return Entry(
+        kind=kind,
+        period=period,
+        user_id=read_text(item, "user_id", key),
+        status="sent" if read_text(item, "status", key) == "sent" else "unknown",
+        run_id=read_text(item, "run_id", key),
+        token=read_text(item, "token", key),
+        claimed_at=read_count(item, "claimed_at", key),
+        sent_at=read_count(item, "sent_at", key) if "sent_at" in item else None,
+        message_id=read_text(item, "message_id", key, default="") or None,
+        posts=read_texts(item, "posts", key),
+    )
+
+
+def _key(mailing: Mailing, user_id: str) -> dict[str, str]:
+    return {"mailing": mailing.partition(user_id), "user_id": user_id}
