@@ -1,4 +1,5 @@
-"""Why this file exists: pictures and videos refuse an upload in the same words, so that one handler can tell the post."""
+"""Why this file exists: pictures and videos refuse an upload in the same words, so that one handler can tell the
+post."""
 
 
 class Rejected(Exception):

@@ -59,7 +59,7 @@ def cloud(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             _create_table(dynamodb, resolved(body["Properties"]))
         for body in resources("AWS::SQS::Queue").values():
             properties = resolved(body["Properties"])
-            attributes = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
+            attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
             sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
         for body in resources("AWS::S3::Bucket").values():
             properties = resolved(body["Properties"])

@@ -1,0 +1,1 @@
+"""The tests: unit (in process), integration and end to end (against the local cloud)."""
