@@ -1,5 +1,4 @@
-"""Why this file exists: pictures and videos refuse an upload in the same words, so that one handler can tell the
-post."""
+"""The refusal of an upload, the same for pictures and clips, so that one handler can tell the post."""
 
 
 class Rejected(Exception):

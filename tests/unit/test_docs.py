@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from nexus import catalogue
+from nexus.testing import memory_backend
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -51,6 +52,13 @@ def test_the_readme_lists_every_task_with_its_queue_and_schedule() -> None:
         task = catalogue.TASKS[name]
         assert queue == task.queue
         assert task.schedule is None or task.schedule.meaning == when
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_readmes_code_runs() -> None:
+    with memory_backend() as tasks:
+        exec(fenced((ROOT / "README.md").read_text(), "python"), {})
+        assert len(tasks.calls) == 999
 
 
 def test_every_environment_page_speaks_of_this_project_alone() -> None:
