@@ -59,7 +59,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """A rule of EventBridge."""
+    """A rule of EventBridge; `expression` is empty when an event sets it off and not the time."""
 
     task: str
     expression: str
@@ -96,7 +96,7 @@ def look(deployment: Deployment) -> Health:
 
     # Clients are made here: botocore's sessions are not made for threads, the clients are.
     for service in ("sqs", "cloudwatch"):
-        runtime_client(service)  # type: ignore[call-overload]
+        runtime_client(service)
     for service in ("lambda", "events"):
         client(service)  # type: ignore[call-overload]
     names = sorted(QueueName, key=lambda queue: -PRIORITIES[queue])
@@ -317,7 +317,7 @@ def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
         for name in missing
     ]
     return findings + [
-        Finding("warning", rule.task, "its schedule is off", f"`nexus schedule enable {rule.task}`")
+        Finding("warning", rule.task, "its rule is off", f"`nexus schedule enable {rule.task}`")
         for rule in rules
         if not rule.on
     ]

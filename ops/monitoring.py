@@ -70,7 +70,7 @@ class Monitor:
         from nexus import fanout
 
         for service in ("sqs", "dynamodb"):
-            runtime_client(service)  # type: ignore[call-overload]
+            runtime_client(service)
         for service in ("lambda", "logs"):
             client(service)  # type: ignore[call-overload]
         now = time.time()

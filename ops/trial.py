@@ -2,8 +2,8 @@
 
 What is about one person is about a user made for it, whose mail goes to SES's simulator; his post gets a picture of
 this program's own drawing. The jobs do what they do every night and may be repeated at any time; old posts are
-reviewed and not archived; the digest is that of a week before the network began, which has no posts. All that was made
-is removed afterwards.
+reviewed and not archived; the bounce is a passing one, which marks nobody; the digest is that of a week before the
+network began, which has no posts. All that was made is removed afterwards.
 """
 
 import struct
@@ -60,6 +60,10 @@ def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
             return {"user_id": stage.user_id}
         case "send_content_digest_email":
             return {"week": EMPTY_WEEK}
+        case "record_mail_feedback":
+            recipients = [{"emailAddress": ADDRESS}]
+            bounce = {"bounceType": "Transient", "bouncedRecipients": recipients}
+            return {"notification": {"eventType": "Bounce", "bounce": bounce, "mail": {"tags": {}}}}
         case "cleanup_old_posts":
             return {"mode": "review"}
         case "send_notification":

@@ -40,7 +40,7 @@ type Finder = Callable[[Deployment], Iterator[Finding]]
 def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     """Every check. One that may not be made for want of a permission says so as a warning."""
     for service in ("sqs", "dynamodb", "s3", "sesv2"):
-        runtime_client(service)  # type: ignore[call-overload]
+        runtime_client(service)
     for service in ("cloudformation", "lambda", "events", "iam", "logs"):
         client(service)  # type: ignore[call-overload]
     checks: list[tuple[str, Finder]] = [
@@ -243,7 +243,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
         except cron.BadSchedule as error:
             yield Finding("failed", name, str(error), f"`nexus schedule set {name} 'cron(...)'`")
         yield from _targets(name, str(task.queue))
-    for name in rules:
+    for name in set(rules) - set(catalogue.TASKS):
         yield Finding("failed", name, "a rule sends a task that the catalogue does not have", DEPLOY)
 
 

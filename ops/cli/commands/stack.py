@@ -48,10 +48,11 @@ def status() -> int:
         ],
         right=("priority", "waiting", "in flight", "delayed", "oldest", "dead", "at once"),
     )
-    on = sum(rule.on for rule in found.rules)
+    scheduled = [rule for rule in found.rules if rule.expression]
+    on = sum(rule.on for rule in scheduled)
     ringing = sum(alarm.state == "ALARM" for alarm in found.alarms)
     output.line()
-    output.line(f"Schedules: {on} of {len(found.rules)} on.  Alarms: {ringing} of {len(found.alarms)} ring.")
+    output.line(f"Schedules: {on} of {len(scheduled)} on.  Alarms: {ringing} of {len(found.alarms)} ring.")
     print_findings(found.findings)
     return ExitCode.DONE if found.well else ExitCode.WRONG
 

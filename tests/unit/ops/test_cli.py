@@ -1,0 +1,278 @@
+"""The command's manners, without a stack: help at once, wrong words answered with right ones, exit codes, questions."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus.tasks import PRIORITIES, Queue
+from ops import cli, deployment
+from ops.cli import common, output
+from ops.problems import ExitCode, Problem
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No stack named, no local cloud, whatever this machine has."""
+    for name in ("NEXUS_STACK", "NEXUS_ACCOUNT_ID", "AWS_ENDPOINT_URL", "AWS_PROFILE", "NEXUS_DEBUG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("ops.local_cloud.running", lambda: None)
+
+
+def nexus(*words: str) -> int:
+    return cli.main(list(words))
+
+
+def test_the_queues_of_the_help_are_those_of_the_runtime() -> None:
+    assert list(common.QUEUES) == [str(q) for q in sorted(Queue, key=lambda q: -PRIORITIES[q])]
+
+
+def test_help_imports_nothing_heavy_and_comes_at_once() -> None:
+    # Given a fresh process, when it shows its help
+    program = (
+        "import sys, ops.cli; code = ops.cli.main(['--help']);"
+        "heavy = {'boto3', 'botocore', 'rich', 'nexus.catalogue', 'pydantic'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        times.append(time.perf_counter() - began)
+        # Then it names every command, and nothing heavy was imported for it
+        assert done.returncode == 0, done.stderr
+        for word in ("status", "inspect", "dlq", "schedule", "monitor"):
+            assert word in done.stdout
+    assert min(times) < 0.3 * 2, times  # the machine that tests may be busy: twice the promise
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["frobnicate"], "No such command"),
+        (["send", "pong"], "Did you mean ping?"),
+        (["send", "ping", "txt=1"], "Did you mean text?"),
+        (["send", "ping", "text"], "name=value"),
+        (["send", "ping", "text=[1"], "looks like JSON"),
+        (["send", "ping", "--args", "[]"], "JSON object"),
+        (["send", "send_welcome_email"], "user_id: Field required"),
+        (["send", "ping", "--countdown", "soon"], "no span of time"),
+        (["send", "ping", "--eta", "tomorrow"], "no time"),
+        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "two ways"),
+        (["result", "42"], "no run id"),
+        (["revoke", "42", "--yes"], "no run id"),
+        (["logs"], "Whose log?"),
+        (["pause", "mdia"], "Did you mean media?"),
+        (["concurrency", "media", "1"], "2 to 1000"),
+        (["inspect", "active", "all"], "There are: media"),
+        (["schedule", "enable", "ping"], "has no schedule"),
+        (["schedule", "set", "cleanup_old_posts", "0 3 * * *"], "neither cron"),
+        (["schedule", "set", "cleanup_old_posts", "cron(0 3 * * * *)"], "exactly one"),
+        (["events", "--status", "done"], "no outcome"),
+        (["dlq", "retry"], "Which dead letters?"),
+        (["dlq", "drop", "xyz"], "no id"),
+        (["up", "--stack", "prod"], "starts the local cloud"),
+    ],
+)
+def test_a_wrong_word_is_exit_code_2_with_the_right_one(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nexus(*words) == ExitCode.USAGE
+    captured = capsys.readouterr()
+    assert told in captured.err
+    assert "Traceback" not in captured.err
+
+
+def test_without_a_stack_it_says_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert nexus("status") == ExitCode.UNREACHABLE
+    assert "nexus up" in capsys.readouterr().err
+
+
+def test_errors_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert nexus("status", "--json") == ExitCode.UNREACHABLE
+    error = json.loads(capsys.readouterr().err)["error"]
+    assert error["what"] == "Which stack?"
+    assert error["exit_code"] == 3
+
+
+def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def connect(choice: deployment.Choice) -> None:
+        seen.append(choice)
+        raise Problem("far enough")
+
+    monkeypatch.setattr(deployment, "connect", connect)
+    nexus("--stack", "a", "--region", "r", "status")
+    nexus("status", "--stack", "a", "--region", "r")
+    assert seen[0] == seen[1] == deployment.Choice(stack="a", region="r")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("3d", 259_200), ("0.5", 0.5)],
+)
+def test_spans_of_time(text: str, expected: float) -> None:
+    assert common.seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0s"), (59.4, "59s"), (200, "3m 20s"), (7500, "2h 5m"), (349_200, "4d 1h"), (None, "-")],
+)
+def test_ages_are_told_in_two_units(seconds: float | None, expected: str) -> None:
+    assert output.age(seconds) == expected
+
+
+# --- questions ---
+
+
+def where(stage: str, *, named: bool = False) -> deployment.Deployment:
+    return deployment.Deployment(
+        "nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, {}, None, named=named
+    )
+
+
+class _Terminal:
+    """A person at a terminal who types one line."""
+
+    def __init__(self, typed: str) -> None:
+        self.typed = typed
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self) -> str:
+        return self.typed + "\n"
+
+
+@pytest.mark.parametrize(
+    ("stage", "typed", "goes_on"),
+    [
+        ("dev", "y", True),
+        ("dev", "yes", True),
+        ("dev", "", False),
+        ("dev", "n", False),
+        ("prod", "y", False),
+        ("prod", "nexus-y", False),
+        ("prod", "nexus-x", True),
+    ],
+)
+def test_damage_is_asked_about_and_in_prod_the_name_is_typed(
+    stage: str, typed: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    if goes_on:
+        common.confirm(where(stage), "Really?", yes=False)
+    else:
+        with pytest.raises(Problem) as refusal:
+            common.confirm(where(stage), "Really?", yes=False)
+        assert refusal.value.code == ExitCode.NOT_CONFIRMED
+
+
+def test_yes_is_enough_but_in_prod_only_beside_the_stack_s_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    common.confirm(where("dev"), "Really?", yes=True)
+    common.confirm(where("prod", named=True), "Really?", yes=True)
+    with pytest.raises(Problem, match="Nothing was changed"):
+        common.confirm(where("prod"), "Really?", yes=True)
+
+
+def test_what_can_be_taken_back_is_asked_about_in_prod_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    common.confirm(where("dev"), "Really?", yes=False, lasting=False)
+    with pytest.raises(Problem):
+        common.confirm(where("prod"), "Really?", yes=False, lasting=False)
+
+
+# --- which deployment ---
+
+
+def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4566")
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    monkeypatch.setenv("NEXUS_STACK", "before")
+    import os
+
+    assert deployment.choose(deployment.Choice("nexus-prod", "work", "us-east-1")) == "nexus-prod"
+    assert "AWS_ACCESS_KEY_ID" not in os.environ
+    assert "AWS_ENDPOINT_URL" not in os.environ
+    assert (os.environ["AWS_PROFILE"], os.environ["AWS_REGION"]) == ("work", "us-east-1")
+
+
+def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops.local_cloud import Cloud
+
+    for name in Cloud(1, 4999).exports():
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("ops.local_cloud.running", lambda: Cloud(1, 4999))
+    import os
+
+    assert deployment.choose(deployment.Choice()) == "nexus-local"
+    assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4999"
+
+
+def _client_error(code: str, message: str = "m") -> Exception:
+    from botocore.exceptions import ClientError
+
+    return ClientError({"Error": {"Code": code, "Message": message}}, "DescribeStacks")
+
+
+def _no_credentials() -> Exception:
+    from botocore.exceptions import NoCredentialsError
+
+    return NoCredentialsError()
+
+
+def _no_connection() -> Exception:
+    from botocore.exceptions import EndpointConnectionError
+
+    return EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (_no_credentials, 3, "No AWS credentials"),
+        (_no_connection, 3, "does not answer"),
+        (lambda: _client_error("ExpiredToken"), 3, "refuses the credentials"),
+        (lambda: _client_error("AccessDenied"), 4, "was denied"),
+        (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
+        (lambda: _client_error("Throttling"), 1, "throttles"),
+    ],
+)
+def test_what_aws_answers_is_explained(
+    error: Callable[[], Exception],
+    code: int,
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Refusing:
+        meta: Any = type("meta", (), {"region_name": "eu-west-1"})
+
+        def describe_stacks(self, **_: str) -> Mapping[str, Any]:
+            raise error()
+
+    monkeypatch.setenv("NEXUS_STACK", "x")
+    monkeypatch.setattr(deployment, "client", lambda service: Refusing())
+    assert nexus("status", "--stack", "x") == code
+    assert told in capsys.readouterr().err

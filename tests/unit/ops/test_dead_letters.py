@@ -1,0 +1,189 @@
+"""Dead letters are read without a trace, sent again before they are deleted, and never looked at twice in one pass."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+
+from nexus import catalogue
+from nexus.backend import backend
+from nexus.envelope import Envelope
+from nexus.errors import InvalidMessage
+from nexus.ids import derived_id
+from nexus.runs import RunError, never_ran
+from nexus.settings import settings
+from nexus.transport import DeadLetter, queue_url
+from ops import dead_letters
+from ops.dead_letters import Filter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.usefixtures("cloud")
+
+
+def give_up(number: int, task: str = "ping", error: str = "ValueError", at: str = "2026-11-22T10:00:00Z") -> Envelope:
+    """A run that failed and lies among the dead letters of `default`, as the worker leaves it."""
+    envelope = Envelope(id=derived_id("letter", number), task=task, args={"text": f"n{number}"})
+    backend().store.apply(never_ran(envelope, "default", RunError(error, "no luck"), 1.0, 2_000_000_000, log="l"))
+    attributes = {
+        "ErrorType": error,
+        "ErrorMessage": "no luck",
+        "Task": task,
+        "RunId": envelope.id,
+        "Attempts": "4",
+        "Log": "group stream request",
+        "FailedAt": at,
+    }
+    backend().transport.dead_letter("default", DeadLetter(envelope.encode(), attributes, task))
+    return envelope
+
+
+def waiting(name: str) -> list[Any]:
+    """Every message of a queue, taken out."""
+    sqs, url, found = boto3.client("sqs"), queue_url(name), []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+        for message in messages:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+        found += messages
+    return found
+
+
+@pytest.fixture
+def dead() -> str:
+    return settings().dead_letter_queue_name("default")
+
+
+def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
+    # Given 25 letters, when they are looked at
+    sent = {give_up(number).id for number in range(25)}
+    letters = list(dead_letters.look("default", Filter()))
+    # Then each is there once, with its reason
+    assert {letter.id for letter in letters} == sent
+    assert len(letters) == 25
+    assert (letters[0].error, letters[0].message, letters[0].attempts) == ("ValueError", "no luck", 4)
+    # And all can be received by the next one at once
+    assert len(waiting(dead)) == 25
+
+
+def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
+    for number in range(25):
+        give_up(number)
+    assert len(list(dead_letters.look("default", Filter(), limit=3))) == 3
+    assert len(waiting(dead)) == 25
+
+
+def test_filters_hold_together(dead: str) -> None:
+    give_up(1, error="ValueError")
+    give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
+    give_up(3, task="send_notification", error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
+    found = dead_letters.look("default", Filter(task="ping", error="timelimit", older_than=86_400))
+    assert [letter.args for letter in found] == [{"text": "n2"}]
+
+
+def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None:
+    boto3.client("sqs").send_message(QueueUrl=queue_url(dead), MessageBody="hello")
+    (letter,) = dead_letters.look("default", Filter())
+    assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
+    assert letter.args is None
+
+
+def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: str) -> None:
+    envelope = give_up(1)
+    give_up(2, task="send_notification")
+    outcome = dead_letters.retry("default", Filter(task="ping"))
+    assert (outcome.done, outcome.failed) == (1, {})
+    (message,) = waiting(settings().queue_name("default"))
+    assert json.loads(message["Body"]) == json.loads(envelope.encode())
+    assert len(waiting(dead)) == 1
+
+
+def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Given SQS that refuses every second message
+    letters = {give_up(number).id for number in range(10)}
+    real = dead_letters._send
+
+    def refusing(queue: str, pairs: Any) -> dict[str, str]:
+        return real(queue, pairs[::2]) | {letter.id: "refused" for letter, _ in pairs[1::2]}
+
+    monkeypatch.setattr(dead_letters, "_send", refusing)
+    outcome = dead_letters.retry("default", Filter())
+    # Then those that it took are gone from the dead letters, and the others are still there
+    again = {json.loads(m["Body"])["id"] for m in waiting(settings().queue_name("default"))}
+    left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
+    assert again | left == letters
+    assert not again & left
+    assert set(outcome.failed) == left
+
+
+def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
+    dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a function that gives up every message as soon as it is sent
+    give_up(1)
+    real = dead_letters._send
+
+    def and_back(queue: str, pairs: Any) -> dict[str, str]:
+        refused = real(queue, pairs)
+        for letter, body in pairs:
+            backend().transport.dead_letter(queue, DeadLetter(body, {"RunId": letter.id}, ""))
+        return refused
+
+    monkeypatch.setattr(dead_letters, "_send", and_back)
+    outcome = dead_letters.retry("default", Filter())
+    assert outcome.done == 1
+    assert len(waiting(dead)) == 1
+
+
+def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> None:
+    envelope = give_up(1)
+    with pytest.raises(InvalidMessage, match="at most 200"):
+        dead_letters.edit("default", envelope.id, catalogue.ping, {"text": "x" * 300})
+    assert len(list(dead_letters.look("default", Filter()))) == 1
+    assert dead_letters.edit("default", envelope.id, catalogue.ping, {"text": "mended"}) is not None
+    (message,) = waiting(settings().queue_name("default"))
+    assert json.loads(message["Body"]) | {"args": {"text": "mended"}} == json.loads(message["Body"])
+    assert json.loads(message["Body"])["id"] == envelope.id
+    assert not waiting(dead)
+    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"mended"}'
+
+
+def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
+    letters = [give_up(number) for number in range(12)]
+    outcome = dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, letters[7].id[:13]})))
+    assert outcome.done == 2
+    left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
+    assert left == {e.id for e in letters} - {letters[3].id, letters[7].id}
+
+
+class _MovingSqs:
+    """StartMessageMoveTask as SQS documents it: asynchronous, looked at with ListMessageMoveTasks."""
+
+    def __init__(self) -> None:
+        self.meta: Any = type("meta", (), {"region_name": "eu-west-1"})
+        self.started: list[dict[str, str]] = []
+        self._results: Iterator[dict[str, Any]] = iter(
+            [
+                {"Status": "RUNNING", "ApproximateNumberOfMessagesMoved": 10, "ApproximateNumberOfMessagesToMove": 30},
+                {"Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 30},
+            ]
+        )
+
+    def start_message_move_task(self, **request: str) -> dict[str, str]:
+        self.started.append(request)
+        return {"TaskHandle": "h"}
+
+    def list_message_move_tasks(self, **_: object) -> dict[str, Any]:
+        return {"Results": [next(self._results)]}
+
+
+def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    sqs = _MovingSqs()
+    monkeypatch.setattr(dead_letters, "client", lambda service: sqs)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    told: list[tuple[int, int | None]] = []
+    assert dead_letters.move_all("default", lambda *progress: told.append(progress)) == 30
+    assert told == [(10, 30), (30, None)]
+    assert sqs.started[0]["SourceArn"].endswith("-default-dead")
+    assert sqs.started[0]["DestinationArn"].endswith("-default")
