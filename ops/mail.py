@@ -1,0 +1,243 @@
+"""Mail, for operators: what it looks like before anybody gets it, and the mails whose fate is unknown.
+
+The preview renders with the templates of this checkout (functions/emails), for a made-up reader or for a real user of
+the deployment. Nothing is sent and nothing is written but the files.
+"""
+
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from nexus.data import days, follows, mail_ledger, users
+from nexus.data.mail_ledger import Entry
+from nexus.errors import ConfigurationError
+from nexus.settings import settings
+from ops.aws import client
+from ops.problems import Problem, usage
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL.Image import Image
+
+    from mail_rendering import Mail, Picture, Story
+    from mail_settings import MailSettings
+
+ROOT = Path(__file__).resolve().parents[1]
+EMAILS = ROOT / "functions" / "emails"
+FOLDER = ROOT / ".local" / "mail"
+SAMPLE_WEEK = (date(2026, 11, 16), date(2026, 11, 22))
+WEEKS = 5
+"""How many weeks of digests `unknown` looks through."""
+
+type Kind = Literal["welcome", "digest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A rendered mail and where it was written."""
+
+    subject: str
+    html: Path
+    text: Path
+
+
+def preview(kind: Kind, user_id: str | None = None, *, locale: str | None = None, folder: Path = FOLDER) -> Preview:
+    """Renders a mail into `folder`: for a made-up reader, or as the deployment would send it to a user now.
+
+    `locale` overrides the reader's. Raises Problem for a user who is not there, or has nothing new in his digest.
+    """
+    _import_emails()
+    folder.mkdir(parents=True, exist_ok=True)
+    mail = _sample(kind, locale, folder) if user_id is None else _for_user(kind, user_id, locale, folder)
+    shown = Preview(mail.subject, folder / f"{kind}.html", folder / f"{kind}.txt")
+    shown.html.write_text(mail.html, encoding="utf-8")
+    shown.text.write_text(f"Subject: {mail.subject}\n\n{mail.text}", encoding="utf-8")
+    return shown
+
+
+def open_preview(shown: Preview) -> bool:
+    """Opens the HTML in the person's browser; False when there is none to open."""
+    import webbrowser
+
+    return webbrowser.open(shown.html.resolve().as_uri())
+
+
+def unknown(weeks: int = WEEKS, *, older_than: float = 900.0) -> list[Entry]:
+    """The mails that SES may or may not have taken, the oldest first.
+
+    Looks through all welcome mails and the digests of the last `weeks` ISO weeks. A claim younger than `older_than`
+    seconds is left out: somebody may be sending it at this moment.
+    """
+    now = time.time()
+    mailings = [mail_ledger.WELCOME, *(mail_ledger.digest(week) for week in last_weeks(now, weeks))]
+    found = [
+        entry
+        for mailing in mailings
+        for entry in mail_ledger.entries(mailing)
+        if entry.status == "unknown" and now - entry.claimed_at >= older_than
+    ]
+    return sorted(found, key=lambda entry: (entry.claimed_at, entry.user_id))
+
+
+def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None) -> None:
+    """A person's decision on an unknown mail: taken for sent, or free to be sent (a new run sends it).
+
+    Raises Problem when that mail is not unknown.
+    """
+    if kind == "digest" and week is None:
+        raise usage("A digest needs its week.", do="Give it as 2026-W47: `nexus mail unknown` shows it.")
+    mailing = mail_ledger.WELCOME if kind == "welcome" or week is None else mail_ledger.digest(week)
+    if not mail_ledger.decide(mailing, user_id, was_sent, int(time.time())):
+        raise Problem(f"The {kind} mail of {user_id} is not unknown.", do="`nexus mail unknown` lists those that are.")
+
+
+def last_weeks(now: float, weeks: int) -> list[str]:
+    """The present ISO week and those before it, as 2026-W47."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    calendar = [(today - timedelta(weeks=number)).isocalendar() for number in range(weeks)]
+    return [f"{year}-W{week:02}" for year, week, _ in calendar]
+
+
+# --- rendering -------------------------------------------------------------------------------------------------------
+
+
+def _import_emails() -> None:
+    """Makes the modules of functions/emails importable, as they are in their Lambda function."""
+    if str(EMAILS) not in sys.path:
+        sys.path.append(str(EMAILS))
+
+
+def _sample(kind: Kind, locale: str | None, folder: Path) -> "Mail":
+    import mail_language
+    import mail_rendering
+
+    language, sender = mail_language.choose(locale), sample_settings(folder)
+    link = sender.unsubscribe("preview")
+    if kind == "welcome":
+        return mail_rendering.welcome(language, sender, name="Ada", unsubscribe_url=link)
+    first, last = SAMPLE_WEEK
+    stories = sample_stories(folder)
+    return mail_rendering.digest(
+        language, sender, name="Ada", stories=stories, first_day=first, last_day=last, unsubscribe_url=link
+    )
+
+
+def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Mail":
+    import digest_edition
+    import mail_language
+    import mail_rendering
+
+    user = users.get(user_id)
+    if user is None:
+        raise Problem(f"There is no user {user_id}.")
+    language, sender = mail_language.choose(locale or user.locale), deployed_settings()
+    # A link that works would let whoever sees the preview unsubscribe the user.
+    link = sender.unsubscribe("preview")
+    if kind == "welcome":
+        return mail_rendering.welcome(language, sender, name=user.name, unsubscribe_url=link)
+    until = int(time.time())
+    since = until - 7 * days.DAY_SECONDS
+    path = folder / "edition.sqlite"
+    digest_edition.build(path, since, until)
+    edition = digest_edition.open_edition(path)
+    with closing(edition.database):
+        stories = edition.stories_for(user_id, follows.followed_by(user_id, limit=2_000), frozenset())
+    path.unlink()
+    if not stories:
+        raise Problem(f"There is nothing new for {user_id} this week.", "A reader with nothing new gets no mail.")
+    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until))
+    return mail_rendering.digest(
+        language, sender, name=user.name, stories=stories, first_day=first, last_day=last, unsubscribe_url=link
+    )
+
+
+def deployed_settings() -> "MailSettings":
+    """The mail settings of the deployed function. Raises Problem when it has none."""
+    import mail_settings
+
+    name = settings().function_name("emails")
+    configuration = client("lambda").get_function_configuration(FunctionName=name)
+    try:
+        return mail_settings.from_environment(configuration.get("Environment", {}).get("Variables", {}))
+    except ConfigurationError as error:
+        raise Problem(f"The function {name} has no usable mail settings.", str(error)) from None
+
+
+# --- a made-up reader ------------------------------------------------------------------------------------------------
+
+
+def sample_settings(folder: Path) -> "MailSettings":
+    """Settings whose pictures are files in `folder`."""
+    from mail_settings import MailSettings
+
+    return MailSettings(
+        sender="hello@nexus.example",
+        sender_name="Nexus",
+        base_url="https://nexus.example",
+        media_url=folder.resolve().as_uri(),
+        postal_address="1 Example Street, Springfield",
+    )
+
+
+def sample_stories(folder: Path) -> "Sequence[Story]":
+    """A week with everything in it: pictures upright and wide, a clip, no picture, no text, long words, one like."""
+    from mail_rendering import Story
+
+    coast = (
+        "Three days on the coast with a tent and an old film camera. The light at five in the morning is worth every "
+        "soaked sock. Here are the twelve frames that survived, and the story of the one that got away from me."
+    )
+    socks = "I wrote down all I wish somebody had told me before my first marathon. Most of it is about socks."
+    return [
+        Story("p-1", "Maya Chen", coast, 1284, 97, 41, followed=True, picture=_picture(folder, "coast", 1080, 720)),
+        Story("p-2", "Tomás Ó Súilleabháin", "New bike day!", 212, 18, 0, followed=True),
+        Story("p-3", "Ana", "", 88, 3, 1, followed=True, picture=_picture(folder, "clip", 720, 1280, is_video=True)),
+        Story("p-4", "Priya Raghunathan", socks, 4021, 312, 508, False, _picture(folder, "socks", 1080, 1080)),
+        Story("p-5", "Zoë & <Co>", "R&D is <b>not</b> a department.", 3100, 120, 77, followed=False),
+        Story(
+            "p-6", "Donaudampfschifffahrtsgesellschaftska…", f"https://long.example/{'very-' * 20}long", 1, 0, 0, False
+        ),
+    ]
+
+
+def _picture(folder: Path, name: str, width: int, height: int, *, is_video: bool = False) -> "Picture":
+    """A landscape of three ridges under a sky, drawn anew."""
+    from mail_rendering import Picture
+
+    folder.mkdir(parents=True, exist_ok=True)
+    hues = {"coast": 14, "clip": 150, "socks": 190}
+    _landscape(width, height, hues[name]).save(folder / f"{name}.jpg", quality=82)
+    _landscape(width // 2, height // 2, hues[name]).save(folder / f"{name}.webp", quality=80)
+    return Picture(f"{name}.jpg", width, height, f"{name}.webp", is_video)
+
+
+def _landscape(width: int, height: int, hue: int) -> "Image":
+    import math
+
+    from PIL import Image, ImageDraw
+
+    sky = Image.linear_gradient("L").resize((width, height))
+    light = Image.new("HSV", (width, height), (hue, 90, 255)).convert("RGB")
+    dark = Image.new("HSV", (width, height), ((hue + 200) % 256, 120, 170)).convert("RGB")
+    picture = Image.composite(light, dark, sky)
+    draw = ImageDraw.Draw(picture)
+    radius = min(width, height) // 9
+    sun = (width * 2 // 3, height * 2 // 5)
+    draw.ellipse((sun[0] - radius, sun[1] - radius, sun[0] + radius, sun[1] + radius), fill="#fff3d6")
+    for ridge in range(3):
+        base = height * (0.58 + 0.13 * ridge)
+        crest = [
+            (x, base + height * 0.07 * math.sin(x / width * (7 + 3 * ridge) + hue + ridge))
+            for x in range(0, width + 8, 8)
+        ]
+        shade = Image.new("HSV", (1, 1), ((hue + 170) % 256, 130, 130 - 38 * ridge)).convert("RGB").getpixel((0, 0))
+        draw.polygon([(0, height), *crest, (width, height)], fill=shade)
+    return picture
+
+
+__all__ = ["Preview", "decide", "last_weeks", "open_preview", "preview", "unknown"]
