@@ -1,0 +1,41 @@
+"""The code blocks of the documentation, so that tests can run what a reader would copy."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A fenced block: the words behind its fence, the heading it stands under, its text and its first line's number."""
+
+    language: str
+    words: tuple[str, ...]
+    heading: str
+    text: str
+    line: int
+
+    def compiled(self, page: str) -> CodeType:
+        """Its code, with line numbers as in the page, so that a traceback leads there."""
+        return compile("\n" * (self.line - 1) + self.text, str(DOCS / page), "exec")
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The fenced blocks of a page of docs/, in order."""
+    heading, fence, inside = "", None, list[str]()
+    for number, line in enumerate((DOCS / page).read_text().splitlines(), 1):
+        if fence is not None:
+            if line == "```":
+                language, *words = fence[0]
+                yield Block(language, tuple(words), heading, "\n".join(inside), fence[1])
+                fence, inside = None, []
+            else:
+                inside.append(line)
+        elif opened := re.fullmatch(r"```(\w.*)", line):
+            fence = (opened[1].split(), number + 1)
+        elif title := re.fullmatch(r"#+ (.*)", line):
+            heading = title[1]
