@@ -364,7 +364,7 @@ class Segment:
                 self._trouble = error
         if self._trouble is None:
             most = min(0.5 * 2.0**tried, max(0.0, self._run.remaining - mail_delivery.LONGEST_SEND))
-            time.sleep(random.uniform(0.0, most))  # noqa: S311 - jitter
+            _pause(random.uniform(0.0, most))  # noqa: S311 - jitter
 
     def _note(self, outcome: Outcome) -> None:
         with self._lock:
@@ -377,6 +377,11 @@ def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome 
     """Waits for one of the futures, or all of them, and writes down what they came to. Raises what they raised."""
     for future in wait(waiting, return_when=until).done:
         outcomes[waiting.pop(future)] = future.result()
+
+
+def _pause(seconds: float) -> None:
+    """Between two tries; a test replaces it."""
+    time.sleep(seconds)
 
 
 @lru_cache(maxsize=1)

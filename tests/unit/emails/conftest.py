@@ -1,0 +1,116 @@
+"""SES as these tests need it: it keeps what it took, answers as it is told to, and checks each request's form.
+
+moto's SES v2 knows neither GetAccount nor configuration sets, and cannot refuse, throttle or go silent.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import boto3
+import botocore.session
+import pytest
+from botocore.exceptions import ClientError
+from botocore.validate import ParamValidator
+
+import mail_delivery
+import mail_settings
+import send_content_digest_email as digest_task
+from nexus import aws, mail
+from nexus.data import users
+from nexus.data.users import User
+from tests.support.template import STACK
+
+TODAY = "2026-11-23"  # a Monday, week 2026-W48
+NOW = 1_795_424_400  # 09:00 UTC of that day
+
+
+def refusal(code: str, message: str = "", status: int = 400) -> ClientError:
+    """An error as SES answers it."""
+    return ClientError(
+        {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}},  # type: ignore[typeddict-item]
+        "SendEmail",
+    )
+
+
+@dataclass
+class Ses:
+    """`sent` are the requests that were taken. `answers` is called with each request and may raise."""
+
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    asked: int = 0
+    account: dict[str, Any] = field(
+        default_factory=lambda: {
+            "SendingEnabled": True,
+            "ProductionAccessEnabled": True,
+            "SendQuota": {"MaxSendRate": 2000.0, "Max24HourSend": 50_000.0, "SentLast24Hours": 0.0},
+        }
+    )
+    answers: Callable[[dict[str, Any]], None] = lambda request: None
+    _ids: Iterator[int] = field(default_factory=itertools.count)
+
+    def get_account(self) -> dict[str, Any]:
+        return self.account
+
+    def send_email(self, **request: Any) -> dict[str, Any]:
+        self.asked += 1
+        shape = _model().operation_model("SendEmail").input_shape
+        report = ParamValidator().validate(request, shape)
+        assert not report.has_errors(), report.generate_report()
+        self.answers(request)
+        self.sent.append(request)
+        return {"MessageId": f"m-{next(self._ids)}"}
+
+    def close(self) -> None:
+        """Connections are made anew."""
+
+    @property
+    def recipients(self) -> list[str]:
+        return sorted(request["Destination"]["ToAddresses"][0] for request in self.sent)
+
+
+def _model() -> Any:
+    return botocore.session.get_session().get_service_model("sesv2")
+
+
+@pytest.fixture
+def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
+    """A deployment whose mail goes to the fixture."""
+    boto3.client("secretsmanager").create_secret(Name=f"{STACK}-mail-signing", SecretString="k" * 64)
+    for name, value in {
+        "NEXUS_MAIL_SENDER": "no-reply@nexus.example",
+        "NEXUS_MAIL_SENDER_NAME": "Nexus",
+        "NEXUS_MAIL_BASE_URL": "https://nexus.example",
+        "NEXUS_MAIL_MEDIA_URL": "https://media.nexus.example",
+        "NEXUS_MAIL_POSTAL_ADDRESS": "1 Example Street",
+    }.items():
+        monkeypatch.setenv(name, value)
+    fake = Ses()
+    monkeypatch.setattr(mail_delivery, "client", lambda service: fake if service == "sesv2" else aws.client(service))
+    monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
+    _forget()
+    yield fake
+    _forget()
+
+
+def _forget() -> None:
+    mail.forget_keys()
+    mail_settings.mail_settings.cache_clear()
+    mail_delivery.pace.cache_clear()
+    mail_delivery._rate, mail_delivery._rate_until = mail_delivery.DEFAULT_RATE, 0.0
+    digest_task._edition.cache_clear()
+
+
+def person(user_id: str, **values: Any) -> User:
+    """A user who was active today, in the table."""
+    fields = {
+        "user_id": user_id,
+        "email": f"{user_id}@example.com",
+        "name": user_id.capitalize(),
+        "created_at": NOW - 90 * 86_400,
+        "last_active_day": TODAY,
+    }
+    user = User(**{**fields, **values})
+    users.put_many([user])
+    return user

@@ -1,0 +1,116 @@
+"""The digest's ranking, by its properties: whose posts, in which order, and what never."""
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from digest_ranking import Candidate, Reader, may_read, rank
+
+PEOPLE = [f"u{number}" for number in range(7)]
+READER = "u0"
+
+candidates = st.builds(
+    Candidate,
+    post_id=st.integers(0, 40).map("p{}".format),
+    author_id=st.sampled_from(PEOPLE),
+    visibility=st.sampled_from(["public", "public", "public", "followers", "private", "unlisted"]),
+    engagement=st.integers(0, 12),
+    created_at=st.integers(0, 6),
+)
+weeks = st.lists(candidates, max_size=40, unique_by=lambda post: post.post_id)
+some_people = st.frozensets(st.sampled_from(PEOPLE), max_size=5)
+readers = st.builds(
+    Reader,
+    user_id=st.just(READER),
+    follows=some_people,
+    blocked=some_people,
+    already_sent=st.frozensets(st.integers(0, 40).map("p{}".format), max_size=10),
+)
+many = settings(max_examples=150)
+
+
+@many
+@given(weeks, readers)
+def test_nothing_that_he_should_not_get(week: list[Candidate], reader: Reader) -> None:
+    for post in rank(week, reader):
+        assert post in week
+        assert post.author_id != reader.user_id
+        assert post.author_id not in reader.blocked
+        assert post.post_id not in reader.already_sent
+        assert post.visibility in ("public", "followers")
+        assert post.visibility == "public" or post.author_id in reader.follows
+
+
+@many
+@given(weeks, readers)
+def test_those_he_follows_come_first_and_each_part_goes_by_engagement(week: list[Candidate], reader: Reader) -> None:
+    chosen = rank(week, reader)
+    followed = [post.author_id in reader.follows for post in chosen]
+    assert followed == sorted(followed, reverse=True)
+    for part in (True, False):
+        scores = [post.engagement for post, by_followed in zip(chosen, followed, strict=True) if by_followed is part]
+        assert scores == sorted(scores, reverse=True)
+
+
+@many
+@given(weeks, readers, st.integers(1, 9), st.integers(1, 4))
+def test_nothing_better_is_left_out(week: list[Candidate], reader: Reader, limit: int, per_author: int) -> None:
+    """What is left out is worse than all that is in, or by an author who has his share, or not for him."""
+    chosen = rank(week, reader, limit=limit, per_author=per_author)
+    by_author = Counter(post.author_id for post in chosen)
+    assert len(chosen) <= limit
+    assert all(count <= per_author for count in by_author.values())
+
+    def worth(post: Candidate) -> tuple[bool, float]:
+        return post.author_id in reader.follows, post.engagement
+
+    for post in week:
+        if post in chosen or not may_read(post, reader):
+            continue
+        full = by_author[post.author_id] == per_author
+        if not full:
+            assert len(chosen) == limit
+            assert worth(post) <= worth(chosen[-1])
+        else:
+            assert worth(post) <= min(worth(one) for one in chosen if one.author_id == post.author_id)
+
+
+@many
+@given(weeks, readers, st.randoms(use_true_random=False))
+def test_the_order_in_which_posts_were_read_does_not_matter(week: list[Candidate], reader: Reader, random: object) -> None:
+    shuffled = [*week, *week[:5]]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert rank(shuffled, reader) == rank(week, reader)
+
+
+@many
+@given(weeks, readers)
+def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Reader) -> None:
+    """Digest after digest, he sees each post once, and in the end nothing is left."""
+    seen: set[str] = set()
+    for _ in range(60):
+        chosen = rank(week, replace(reader, already_sent=reader.already_sent | seen))
+        if not chosen:
+            break
+        ids = {post.post_id for post in chosen}
+        assert not ids & seen
+        seen |= ids
+    assert not rank(week, replace(reader, already_sent=reader.already_sent | seen))
+    assert seen == {post.post_id for post in week if may_read(post, reader)}
+
+
+def test_a_worked_example() -> None:
+    reader = Reader("ada", follows=frozenset({"bea"}), blocked=frozenset({"eve"}))
+    week = [
+        Candidate("top", "cleo", "public", 900, 3),
+        Candidate("hers", "bea", "public", 5, 1),
+        Candidate("for-followers", "bea", "followers", 50, 2),
+        Candidate("strangers-own", "cleo", "followers", 800, 2),
+        Candidate("blocked", "eve", "public", 999, 2),
+        Candidate("own", "ada", "public", 998, 2),
+        Candidate("tie-newer", "dan", "public", 7, 9),
+        Candidate("tie-older", "fay", "public", 7, 8),
+    ]
+    assert [post.post_id for post in rank(week, reader)] == ["for-followers", "hers", "top", "tie-newer", "tie-older"]
