@@ -1,6 +1,7 @@
 """template.yaml and the catalogue say the same: queues, functions, rules, schedules, allow-lists, limits, outputs."""
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,13 @@ def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: Queue) -> N
         for path in (ROOT / "functions" / queue).glob("*.py")
         if path.read_text().rstrip().splitlines()[-1].startswith("handler = ")
     }
-    assert files == set(catalogue.served_by(queue)) - {"ping"}
+    assert files == set(catalogue.served_by(queue)) - {"ping"}, f"functions/{queue}/ and the catalogue differ"
+
+
+def test_no_two_functions_have_a_module_of_the_same_name() -> None:
+    """Each folder is an import root of its own in Lambda, and all of them are in the tests."""
+    modules = [path.stem for path in (ROOT / "functions").glob("*/*.py")]
+    assert [name for name, times in Counter(modules).items() if times > 1] == []
 
 
 @pytest.mark.parametrize("task", catalogue.TASKS.values(), ids=lambda task: task.name)
@@ -138,6 +145,36 @@ def test_a_rule_sends_the_envelope_of_its_task_to_the_tasks_queue(task: Task[Any
     envelope = decode(text)
     assert (envelope.id, envelope.task, envelope.args) == (event["id"], task.name, {})
     task.check(envelope.args)
+
+
+@pytest.mark.parametrize("task", SCHEDULED, ids=lambda task: task.name)
+def test_a_schedule_is_a_parameter_that_an_environment_may_set(task: Task[Any, Any]) -> None:
+    assert task.schedule is not None
+    parameter = "".join(part.capitalize() for part in task.name.split("_")) + "Schedule"
+    own = logical("AWS::Events::Rule", "Name", f"{STACK}-{task.name}")
+    rule = resources("AWS::Events::Rule")[own]["Properties"]
+    groups = template()["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+
+    assert rule["ScheduleExpression"] == {"Ref": parameter}
+    assert rule["Description"] == task.schedule.meaning
+    assert parameter in [name for group in groups for name in group["Parameters"]]
+
+
+@pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
+def test_a_queue_lets_the_rules_of_its_tasks_send(queue: Queue) -> None:
+    """EventBridge is told nothing when a queue refuses its message, so a rule left out here would fail in silence."""
+    own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(queue))
+    (policy,) = [
+        body["Properties"]
+        for body in resources("AWS::SQS::QueuePolicy").values()
+        if body["Properties"]["Queues"] == [{"Ref": own}]
+    ]
+    rules = [logical("AWS::Events::Rule", "Name", f"{STACK}-{task.name}") for task in SCHEDULED if task.queue == queue]
+    senders = [
+        statement["Condition"]["ArnEquals"]["aws:SourceArn"] for statement in policy["PolicyDocument"]["Statement"]
+    ]
+
+    assert {f"{rule}.Arn" for rule in rules} <= {source["Fn::GetAtt"] for sources in senders for source in sources}
 
 
 def test_every_name_that_others_rely_on_is_an_output() -> None:

@@ -1,0 +1,102 @@
+"""docs/add-a-task.md: its example is a task. The code runs, its test passes, and template.yaml would take its lines."""
+
+import json
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from nexus import catalogue, implementations
+from nexus.tasks import Task
+from tests.support.pages import DOCS, Block, blocks
+from tests.support.template import template
+
+PAGE = "add-a-task.md"
+NAME = "measure_media_storage"
+
+
+def block(language: str, *words: str) -> Block:
+    (found,) = [b for b in blocks(PAGE) if b.language == language and b.words == words]
+    return found
+
+
+@pytest.fixture
+def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[Any, Any]]:
+    """The page's task, in the catalogue and with its code, for one test."""
+    names = dict(vars(catalogue))
+    exec(block("python", "catalogue").compiled(PAGE), names)
+    made: Task[Any, Any] = names[NAME]
+    for name, value in names.items():
+        if name not in vars(catalogue):
+            monkeypatch.setattr(catalogue, name, value, raising=False)
+    monkeypatch.setitem(catalogue.TASKS, NAME, made)
+    module = ModuleType(NAME)
+    monkeypatch.setitem(sys.modules, NAME, module)
+    exec(block("python", "task").compiled(PAGE), vars(module))
+    yield made
+    implementations._joined.pop(NAME, None)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "test_objects_and_bytes_under_the_prefix_are_counted",
+        "test_a_run_short_of_time_goes_on_where_it_stopped",
+    ],
+)
+def test_the_pages_own_tests_pass(task: Task[Any, Any], cloud: None, name: str) -> None:
+    names: dict[str, Any] = {}
+    exec(block("python", "test").compiled(PAGE), names)
+
+    names[name](None)
+
+
+def test_the_pages_code_ends_as_a_tasks_file_does(task: Task[Any, Any]) -> None:
+    assert block("python", "task").text.splitlines()[-1] == f"handler = handler_for({NAME})"
+    assert sys.modules[NAME].handler
+
+
+def test_the_pages_rule_is_like_those_that_are_there(task: Task[Any, Any]) -> None:
+    plain = block("yaml", "Resources").text.replace("!Sub ", "").replace("!Ref ", "").replace("!GetAtt ", "")
+    ((logical, rule),) = yaml.safe_load(plain).items()
+    there = template()["Resources"]["UpdateUserStatisticsRule"]
+    assert logical == "MeasureMediaStorageRule"
+    assert rule["Properties"].keys() == there["Properties"].keys()
+    envelope = rule["Properties"]["Targets"][0]["InputTransformer"]["InputTemplate"]
+    assert json.loads(envelope)["task"] == NAME
+    ((parameter, body),) = yaml.safe_load(block("yaml", "Parameters").text).items()
+    assert rule["Properties"]["ScheduleExpression"] == parameter
+    assert task.schedule is not None
+    assert (body["Default"], rule["Properties"]["Description"]) == (task.schedule.expression, task.schedule.meaning)
+
+
+def test_the_pages_sample_event_is_one_that_the_task_takes(task: Task[Any, Any]) -> None:
+    sample = json.loads(block("json").text)
+    assert sample["task"] == NAME
+    task.check(sample["args"])
+
+
+def test_the_tests_that_the_page_names_exist() -> None:
+    import re
+
+    tests = "\n".join(path.read_text() for path in (DOCS.parent / "tests" / "unit").glob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", (DOCS / PAGE).read_text()):
+        assert f"def {name}(" in tests, name
+
+
+def test_the_page_says_of_each_queue_what_the_template_says() -> None:
+    functions = {
+        body["Properties"]["Environment"]["Variables"]["NEXUS_QUEUE"]: body["Properties"]
+        for body in template()["Resources"].values()
+        if body["Type"] == "AWS::Serverless::Function" and "NEXUS_QUEUE" in str(body["Properties"].get("Environment"))
+    }
+    rows = [line.strip("| ").split(" | ") for line in (DOCS / PAGE).read_text().splitlines() if line.startswith("| ")]
+    said = {row[0]: row[2:] for row in rows if row[0] in functions and len(row) == 5}
+    assert said.keys() == functions.keys()
+    for queue, (time_out, batch, at_once) in said.items():
+        source = functions[queue]["Events"]["Messages"]["Properties"]
+        assert time_out == f"{functions[queue]['Timeout']} s"
+        assert (batch, at_once) == (str(source["BatchSize"]), str(source["ScalingConfig"]["MaximumConcurrency"]))
