@@ -1,0 +1,230 @@
+"""The welcome mail: sent once in a life, and every way in which it is not sent has an outcome and a reason."""
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
+
+import mail_delivery
+import mail_language
+from nexus import catalogue, mail
+from nexus.data import mail_ledger
+from nexus.data.mail_ledger import WELCOME
+from nexus.errors import Reject, Retry
+from nexus.testing import run_task
+from send_welcome_email import send_welcome_email
+from tests.unit.emails.conftest import Ses, person, refusal
+
+RUN = "01900000-0000-7000-8000-000000000001"
+OTHER = "01900000-0000-7000-8000-000000000002"
+
+
+def send(user_id: str, run_id: str = RUN) -> catalogue.WelcomeReport:
+    report: catalogue.WelcomeReport = run_task(
+        send_welcome_email, {"user_id": user_id}, seconds=30, id=run_id, task="send_welcome_email"
+    )
+    return report
+
+
+def ledger(user_id: str) -> mail_ledger.Entry | None:
+    return mail_ledger.get(WELCOME, user_id)
+
+
+def test_a_new_user_is_welcomed_in_his_language(ses: Ses) -> None:
+    person("ada", name="Ada", locale="fr-CA")
+
+    report = send("ada")
+
+    assert (report.outcome, report.message_id) == ("sent", "m-0")
+    (request,) = ses.sent
+    simple = request["Content"]["Simple"]
+    assert request["Destination"] == {"ToAddresses": ["ada@example.com"]}
+    assert request["FromEmailAddress"] == "Nexus <no-reply@nexus.example>"
+    assert request["ConfigurationSetName"] == "nexus-test-mail"
+    assert simple["Subject"]["Data"] == "Bienvenue sur Nexus, Ada"
+    assert "Bienvenue, Ada" in simple["Body"]["Text"]["Data"]
+    assert 'lang="fr"' in simple["Body"]["Html"]["Data"]
+    assert {"Name": "user_id", "Value": "ada"} in request["EmailTags"]
+    entry = ledger("ada")
+    assert entry is not None
+    assert (entry.status, entry.message_id, entry.run_id) == ("sent", "m-0", RUN)
+
+
+def test_one_click_unsubscribes(ses: Ses) -> None:
+    """RFC 8058: the header's address, with a token that works, signed by SES's DKIM."""
+    person("ada")
+    send("ada")
+    headers = {h["Name"]: h["Value"] for h in ses.sent[0]["Content"]["Simple"]["Headers"]}
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = headers["List-Unsubscribe"]
+    assert link.startswith("<https://nexus.example/mail/unsubscribe?token=")
+    token = link.rpartition("token=")[2].removesuffix(">")
+    assert mail.verify(token).user_id == "ada"
+
+
+def test_it_is_sent_once_whoever_asks_again(ses: Ses) -> None:
+    person("ada")
+    first = send("ada")
+    again = send("ada")
+    other = send("ada", OTHER)
+
+    assert len(ses.sent) == 1
+    assert (first.outcome, again.outcome) == ("sent", "sent")
+    assert (other.outcome, other.reason) == ("skipped", "already sent")
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"suppressed": "bounce"}, "suppressed: bounce"),
+        ({"email": "ada@example.com\r\nBcc: eve@evil.example"}, "the address contains a space or control character"),
+        ({"email": "nobody"}, "the address is not of the form name@domain"),
+    ],
+)
+def test_who_cannot_be_mailed_is_skipped_with_the_reason(ses: Ses, values: dict[str, Any], reason: str) -> None:
+    person("ada", **values)
+    report = send("ada")
+    assert (report.outcome, report.reason) == ("skipped", reason)
+    assert ses.asked == 0
+    assert ledger("ada") is None
+
+
+def test_a_user_who_is_not_there_is_skipped(ses: Ses) -> None:
+    assert send("nobody").reason == "no such user"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("InternalFailure", status=500),
+        refusal("ServiceUnavailable", status=503),
+        ReadTimeoutError(endpoint_url="https://email.eu-west-1.amazonaws.com"),
+    ],
+)
+def test_a_mail_without_an_answer_is_unknown_and_never_sent_again_by_itself(ses: Ses, error: Exception) -> None:
+    person("ada")
+
+    def silent(request: dict[str, Any]) -> None:
+        raise error
+
+    ses.answers = silent
+    assert send("ada").outcome == "unknown"
+    ses.answers = lambda request: None
+    assert send("ada").outcome == "unknown"
+    entry = ledger("ada")
+    assert entry is not None
+    assert entry.status == "unknown"
+    assert ses.asked == 1
+
+
+def test_a_crash_between_claim_and_answer_leaves_it_unknown_for_a_person_to_decide(ses: Ses) -> None:
+    person("ada")
+
+    class Killed(BaseException):
+        """The sandbox dies."""
+
+    def die(request: dict[str, Any]) -> None:
+        raise Killed
+
+    ses.answers = die
+    with pytest.raises(Killed):
+        send("ada")
+    ses.answers = lambda request: None
+
+    assert send("ada").outcome == "unknown"
+    assert send("ada", OTHER).reason == "being sent by another run"
+    assert ses.asked == 1
+
+    # The person decides that it was not sent; then, and only then, it goes out.
+    assert mail_ledger.decide(WELCOME, "ada", was_sent=False, now=1)
+    assert send("ada", OTHER).outcome == "sent"
+    assert not mail_ledger.decide(WELCOME, "ada", was_sent=False, now=1), "it is not unknown any more"
+    assert len(ses.sent) == 1
+
+
+def test_a_claim_that_another_run_left_long_ago_is_unknown(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    person("ada")
+    mail_ledger.claim(WELCOME, "ada", OTHER, now=1)
+    assert send("ada").outcome == "unknown"
+    assert mail_ledger.decide(WELCOME, "ada", was_sent=True, now=1)
+    assert send("ada").reason == "already sent"
+    assert ses.asked == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "after"),
+    [
+        (refusal("TooManyRequestsException", "Maximum sending rate exceeded."), None),
+        (refusal("LimitExceededException", "Daily message quota exceeded."), mail_delivery.QUOTA_WAIT),
+        (EndpointConnectionError(endpoint_url="https://email"), None),
+        (ConnectTimeoutError(endpoint_url="https://email"), None),
+    ],
+)
+def test_what_ses_has_not_taken_is_tried_again(ses: Ses, error: Exception, after: float | None) -> None:
+    person("ada")
+
+    def throttle(request: dict[str, Any]) -> None:
+        raise error
+
+    ses.answers = throttle
+    with pytest.raises(Retry) as raised:
+        send("ada")
+    assert raised.value.after == after
+    assert ledger("ada") is None, "the claim is released"
+    ses.answers = lambda request: None
+    assert send("ada").outcome == "sent"
+
+
+NOT_VERIFIED = "Email address is not verified. The following identities failed the check in region EU-WEST-1: "
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (refusal("MessageRejected", NOT_VERIFIED + "no-reply@nexus.example"), "the sender is not verified"),
+        (refusal("MessageRejected", NOT_VERIFIED + "ada@example.com"), "sandbox: the recipient is not verified"),
+        (
+            refusal("MessageRejected", NOT_VERIFIED + "no-reply@nexus.example, ada@example.com"),
+            "the sender is not verified",
+        ),
+        (refusal("MailFromDomainNotVerifiedException"), "the MAIL FROM domain is not verified"),
+        (refusal("AccountSuspendedException"), "suspended"),
+        (refusal("SendingPausedException"), "paused"),
+        (refusal("NotFoundException"), "configuration set does not exist"),
+        (refusal("AccessDeniedException", status=403), "no permission"),
+        (refusal("BadRequestException", "Missing final '@domain'"), "SES refused it: BadRequestException"),
+        (NoCredentialsError(), "no credentials"),
+    ],
+)
+def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mended(
+    ses: Ses, error: Exception, reason: str
+) -> None:
+    person("ada")
+
+    def refuse(request: dict[str, Any]) -> None:
+        raise error
+
+    ses.answers = refuse
+    with pytest.raises(Reject, match=reason):
+        send("ada")
+    ses.answers = lambda request: None
+    assert send("ada").outcome == "sent", "the dead letter, sent again"
+
+
+def test_a_template_error_is_rejected_before_anything_is_claimed(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    person("ada")
+    english = mail_language.load("en")
+    texts = {key: text for key, text in english.texts.items() if key != "welcome.title"}
+    broken = mail_language.Language("en", "ltr", texts, english.plural, ",", english.months)
+    monkeypatch.setattr(mail_language, "choose", lambda locale: broken)
+    with pytest.raises(Reject, match=r"template: welcome in en: KeyError: 'welcome\.title'"):
+        send("ada")
+    assert ledger("ada") is None
+
+
+def test_paused_sending_is_known_before_anything_is_sent(ses: Ses) -> None:
+    person("ada")
+    ses.account["SendingEnabled"] = False
+    with pytest.raises(Reject, match="paused"):
+        send("ada")
+    assert ses.asked == 0
