@@ -25,8 +25,9 @@ def named(kind: str, key: str) -> dict[str, dict[str, Any]]:
 
 def logical(kind: str, key: str, name: str) -> str:
     """The logical id of the resource of that physical name."""
-    (found,) = [i for i, body in resources(kind).items() if resolved(body["Properties"])[key] == name]
-    return found
+    found = [i for i, body in resources(kind).items() if resolved(body["Properties"])[key] == name]
+    assert len(found) == 1, f"template.yaml has {len(found)} resources {kind} called {name}"
+    return found[0]
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +175,8 @@ def test_a_queue_lets_the_rules_of_its_tasks_send(queue: Queue) -> None:
         statement["Condition"]["ArnEquals"]["aws:SourceArn"] for statement in policy["PolicyDocument"]["Statement"]
     ]
 
-    assert {f"{rule}.Arn" for rule in rules} <= {source["Fn::GetAtt"] for sources in senders for source in sources}
+    allowed = {source["Fn::GetAtt"] for sources in senders for source in sources}
+    assert [rule for rule in rules if f"{rule}.Arn" not in allowed] == [], f"missing in the policy of {own}"
 
 
 def test_every_name_that_others_rely_on_is_an_output() -> None:
