@@ -1,0 +1,87 @@
+"""Every job on the deployed stack: from its rule, through its queue, and by direct event, over seeded data."""
+
+import json
+import time
+import uuid
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import catalogue
+from nexus.data.dynamodb import from_item
+from nexus.settings import Settings
+from nexus.tasks import Task
+from ops.seed import seed
+from tests.e2e.conftest import eventually
+
+JOBS = [task for task in catalogue.TASKS.values() if task.schedule]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def data(stack: Settings) -> None:
+    """A small social network: the same rows each time, so a second run finds them there."""
+    seed(120, 7, lambda *_: None)
+
+
+@pytest.mark.parametrize("task", JOBS, ids=lambda task: task.name)
+def test_a_job_on_demand_runs_its_segments_and_reports(task: Task[Any, Any]) -> None:
+    handle = task.delay()
+    result = handle.get(timeout=180)
+    assert result is not None
+    done, total = handle.progress
+    assert done == total
+
+
+@pytest.mark.parametrize("task", JOBS, ids=lambda task: task.name)
+def test_a_job_takes_a_direct_event(task: Task[Any, Any], outputs: dict[str, str]) -> None:
+    function = outputs[f"{task.queue.capitalize()}FunctionName"]
+    payload = json.dumps({"task": task.name, "args": {}})
+    answer = boto3.client("lambda").invoke(FunctionName=function, Payload=payload)
+    run = json.load(answer["Payload"])
+    # A job that fans out is waiting for its segments when the direct invocation ends.
+    assert run["status"] in ("SUCCESS", "STARTED"), run
+    from nexus.client import AsyncResult
+
+    handle: AsyncResult[Any] = AsyncResult(run["id"])
+    assert handle.get(timeout=180) is not None
+
+
+def test_a_rule_of_eventbridge_starts_its_task(stack: Settings) -> None:
+    """The deployed rule, its schedule made a minute's for the test and then put back."""
+    events, name = boto3.client("events"), f"{stack.stack}-cleanup_expired_tokens"
+    rule = events.describe_rule(Name=name)
+    since = time.time()
+    events.put_rule(Name=name, ScheduleExpression="rate(1 minute)", State="ENABLED")
+    try:
+        run = eventually(lambda: _runs("cleanup_expired_tokens", stack, since), within=150, every=2)
+    finally:
+        events.put_rule(Name=name, ScheduleExpression=rule["ScheduleExpression"], State=rule["State"])
+    uuid.UUID(str(run["id"]))
+    assert run["queue"] == "maintenance"
+
+
+def _runs(task: str, stack: Settings, since: float) -> dict[str, Any] | None:
+    """A run of the task that began after `since`, ended, and was sent by nobody but the rule."""
+    pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=stack.table("task-runs"))
+    for page in pages:
+        for item in map(from_item, page["Items"]):
+            mine = item.get("task") == task and "parent" not in item and float(item.get("started_at", 0)) >= since
+            if mine and item.get("status") == "SUCCESS" and str(item["id"])[14] == "4":
+                return dict(item)
+    return None
+
+
+def test_on_demand_tasks_of_one_user() -> None:
+    from nexus.data import users
+
+    user = next(user for page in users.sweep() for user in page.users)
+    counts = catalogue.refresh_user_statistics.delay(user_id=user.user_id).get(timeout=60)
+    revoked = catalogue.revoke_user_tokens.delay(user_id=user.user_id).get(timeout=60)
+    noted = catalogue.send_notification.delay(user_id=user.user_id, kind="like", text="hello").get(timeout=60)
+
+    assert counts is not None
+    assert counts.user_id == user.user_id
+    assert revoked is not None
+    assert noted is not None
+    assert noted.notification_id
