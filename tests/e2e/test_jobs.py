@@ -13,7 +13,7 @@ from nexus.data.dynamodb import from_item
 from nexus.settings import Settings
 from nexus.tasks import Task
 from ops.seed import seed
-from tests.e2e.conftest import eventually
+from tests.support.stack import eventually
 
 JOBS = [task for task in catalogue.TASKS.values() if task.schedule]
 

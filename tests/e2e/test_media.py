@@ -16,7 +16,7 @@ from nexus.settings import settings
 from nexus.store import DynamoStore, Write
 from nexus.uploads import presigned_post
 from nexus.worker import s3_envelopes
-from tests.e2e.conftest import dead_letters, eventually
+from tests.support.stack import dead_letters, eventually
 
 
 def picture(width: int = 1200, height: int = 800) -> bytes:

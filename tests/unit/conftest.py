@@ -50,7 +50,7 @@ def cloud(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Every table, queue and bucket of template.yaml, in moto.
 
     moto's PartiQL knows no conditions, so batched writes go one by one here, by the same rules; the batched form runs
-    against the local cloud (tests/e2e).
+    against the local cloud (tests/integration).
     """
     monkeypatch.setattr(store.DynamoStore, "apply_all", lambda self, writes: [self.apply(write) for write in writes])
     with mock_aws():

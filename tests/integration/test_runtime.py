@@ -11,7 +11,7 @@ from nexus.client import AsyncResult, chain, group, results_of, send_many
 from nexus.ids import new_id
 from nexus.settings import settings
 from nexus.store import Applied, Condition, DynamoStore, Refused, Write, equals
-from tests.e2e.conftest import dead_letters, eventually
+from tests.support.stack import dead_letters, eventually
 
 
 def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:

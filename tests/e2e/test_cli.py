@@ -1,0 +1,664 @@
+"""The `nexus` command against the deployed stack: each row of the operator's dictionary, on the path and off it.
+
+Most tests call the command in this process, as its script does, which saves each the start of a fresh one; what a fresh
+process shows (pipes, exit codes, tracebacks) is tested with fresh processes.
+"""
+
+import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import aws, catalogue, runs
+from nexus.backend import backend
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope
+from nexus.ids import new_id
+from nexus.settings import Settings, settings
+from nexus.transport import queue_url
+from ops import cli
+from ops.problems import ExitCode
+from tests.support.stack import eventually
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = [sys.executable, "-c", "import sys; from ops.cli import main; sys.exit(main())"]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def lines(self) -> list[Any]:
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+class Nexus:
+    """Calls the command."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *words: str) -> Answer:
+        self._capture.readouterr()
+        code = cli.main(words)
+        captured = self._capture.readouterr()
+        assert "Traceback" not in captured.err
+        return Answer(int(code), captured.out, captured.err)
+
+
+@pytest.fixture
+def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
+    return Nexus(capsys)
+
+
+def fresh(*words: str, **variables: str | None) -> Answer:
+    """The command in a process of its own, in a pipe; a variable of None is taken away."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **variables}
+    done = subprocess.run(
+        [*SCRIPT, *words],
+        env={name: value for name, value in environment.items() if value is not None},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def paused(nexus: Nexus) -> Iterator[str]:
+    """A queue that is paused for the test, and nothing left in it."""
+    queue = "users"
+    assert nexus("pause", queue).code == 0
+    yield queue
+    nexus("purge", queue, "--yes")
+    assert nexus("resume", queue).code == 0
+
+
+def bad_ping(queue: str = "default", **also: Any) -> str:
+    """A message that its function gives up at once: its text is too long. Its run's id."""
+    envelope = Envelope(id=str(uuid.uuid4()), task="ping", args={"text": "x" * 201}, **also)
+    boto3.client("sqs").send_message(QueueUrl=queue_url(settings().queue_name(queue)), MessageBody=envelope.encode())
+    eventually(lambda: AsyncResult[Any](envelope.id).status == "FAILURE")
+    return envelope.id
+
+
+# --- status, ping, validate ---
+
+
+def test_status_tells_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: str) -> None:
+    # Given a paused queue in which something waits
+    handle = catalogue.refresh_user_statistics.delay(user_id="nobody")
+    # Then status says so, what to do, and ends with 1
+    answer = nexus("status", "--json")
+    assert answer.code == ExitCode.WRONG
+    queues = {queue["name"]: queue for queue in answer.json["queues"]}
+    assert [q["priority"] for q in answer.json["queues"]] == [9, 8, 7, 5, 3, 2]
+    assert queues[paused]["source"] == "Disabled"
+    assert queues[paused]["waiting"] == 1
+    (told,) = [f for f in answer.json["findings"] if f["where"] == paused]
+    assert "paused, 1 waiting" in told["what"]
+    assert told["do"] == f"`nexus resume {paused}`"
+    assert all(queue["function"] == "Active" for queue in queues.values())
+    handle.revoke()
+    text = nexus("status")
+    assert text.code == ExitCode.WRONG
+    assert f"note: {paused}: the queue is paused" in text.out
+
+
+def test_status_in_a_pipe_has_no_colours_and_no_boxes(stack: Settings) -> None:
+    answer = fresh("status")
+    assert answer.code in (0, 1)
+    assert answer.out.startswith(stack.stack)
+    assert "\x1b" not in answer.out
+    assert not set("─━│┃") & set(answer.out)
+
+
+def test_ping_goes_through_every_queue_and_back(nexus: Nexus) -> None:
+    answer = nexus("inspect", "ping", "--json", "--timeout", "90")
+    assert answer.code == 0
+    assert {pong["queue"] for pong in answer.json} == set(cli_queues())
+    assert all(pong["status"] == "SUCCESS" and pong["round_trip"] > 0 for pong in answer.json)
+
+
+def cli_queues() -> Sequence[str]:
+    from ops.cli.common import QUEUES
+
+    return QUEUES
+
+
+def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) -> None:
+    answer = nexus("inspect", "ping", paused, "--timeout", "1", "--json")
+    assert answer.code == ExitCode.WRONG
+    assert answer.json[0]["status"] == "no answer"
+    # And the ping does not wait there for ever
+    assert AsyncResult[Any](answer.json[0]["id"]).status == "REVOKED"
+
+
+def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by_hand(
+    nexus: Nexus, stack: Settings
+) -> None:
+    assert nexus("validate", "--no-drift", "--json").json["passed"]
+    # Given somebody who lowers a visibility timeout, and turns a schedule off
+    url = queue_url(stack.queue_name("users"))
+    boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
+    boto3.client("events").disable_rule(Name=f"{stack.stack}-cleanup_old_posts")
+    try:
+        answer = nexus("validate", "--json")
+        told = {(f["where"], f["what"]): f["do"] for check in answer.json["checks"] for f in check["findings"]}
+        assert any(where == "users" and "visibility timeout 30 s" in what for where, what in told)
+        assert told["cleanup_old_posts", "its schedule is off"] == "`nexus schedule enable cleanup_old_posts`"
+        assert any(where == "UsersQueue" and "changed by hand" in what for where, what in told)
+        assert all(told.values()), "each has its remedy"
+    finally:
+        boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "360"})
+        boto3.client("events").enable_rule(Name=f"{stack.stack}-cleanup_old_posts")
+
+
+def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
+    answer = nexus("test", "--json", "--timeout", "3m")
+    runs_ = {run["task"]: run for run in answer.json["runs"]}
+    assert set(runs_) == set(catalogue.TASKS)
+    # A job that another test has started holds its place: that is an answer too.
+    wrong = {n: r["told"] for n, r in runs_.items() if r["status"] != "SUCCESS" and "is unique" not in r["told"]}
+    assert not wrong
+    assert runs_["process_media_upload"]["result"]["status"] == "ready"
+    user = runs_["refresh_user_statistics"]["result"]["user_id"]
+    from nexus.data import users
+
+    assert users.get(user) is None
+
+
+# --- send, result, revoke ---
+
+
+def test_send_waits_and_shows_the_result(nexus: Nexus) -> None:
+    answer = nexus("send", "ping", "text=hello", "--wait", "--json", "--timeout", "60")
+    assert answer.code == 0
+    assert answer.json["status"] == "SUCCESS"
+    assert answer.json["result"]["text"] == "hello"
+    again = nexus("result", answer.json["id"])
+    assert again.code == 0
+    assert '"text": "hello"' in again.out
+
+
+def test_an_id_sent_twice_is_one_run(nexus: Nexus) -> None:
+    run_id = new_id()
+    for text in ("first", "second"):
+        answer = nexus("send", "ping", f"text={text}", "--id", run_id, "--wait", "--json")
+    assert answer.json["result"]["text"] == "first"
+    assert answer.json["attempts"] == 1
+
+
+def test_arguments_come_from_a_pipe_too() -> None:
+    done = subprocess.run(
+        [*SCRIPT, "send", "ping", "--args", "-", "--wait", "--json"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}"},
+        input='{"text": "piped"}',
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert json.loads(done.stdout)["result"]["text"] == "piped"
+
+
+def test_result_of_a_failure_and_of_an_unknown_run_is_exit_code_1(nexus: Nexus) -> None:
+    failed = bad_ping()
+    answer = nexus("result", failed, "--json")
+    assert answer.code == ExitCode.WRONG
+    assert answer.json["error"]["type"] == "InvalidMessage"
+    unknown = nexus("result", str(uuid.uuid4()))
+    assert unknown.code == ExitCode.WRONG
+    assert "is unknown" in unknown.err
+    assert nexus("dlq", "drop", failed, "--yes").code == 0
+
+
+def test_follow_ends_with_6_when_its_time_is_up_and_with_the_result_else(nexus: Nexus, paused: str) -> None:
+    run_id = nexus("send", "ping", "--queue", paused).out.strip()
+    answer = nexus("result", run_id, "--follow", "--timeout", "1")
+    assert answer.code == ExitCode.STILL_RUNNING
+    assert "PENDING" in answer.err
+    nexus("resume", paused)
+    assert nexus("result", run_id, "--follow", "--timeout", "60").code == 0
+
+
+def test_a_fan_out_is_followed_to_its_reduced_result(nexus: Nexus) -> None:
+    answer = nexus("send", "update_user_statistics", "--wait", "--json", "--timeout", "120")
+    if answer.json["status"] == "REVOKED":
+        pytest.skip("another test's job holds the place")
+    assert answer.json["status"] == "SUCCESS"
+    done, total = answer.json["progress"]
+    assert done == total > 0
+
+
+def test_a_delayed_run_is_scheduled_and_can_be_revoked(nexus: Nexus) -> None:
+    # Given one run that SQS delays, and one that is too far away for SQS
+    soon = nexus("send", "ping", "--countdown", "10m", "--json").json["id"]
+    far = nexus("send", "ping", "--countdown", "2h", "--json").json["id"]
+    listed = {run["id"]: run for run in nexus("inspect", "scheduled", "--json", "--limit", "1000").json["runs"]}
+    assert listed[soon]["scheduled_by"] == "SQS"
+    assert listed[far]["scheduled_by"] == "Scheduler"
+    # When they are revoked, after a question that nobody answered
+    assert nexus("revoke", soon, far).code == ExitCode.NOT_CONFIRMED
+    answer = nexus("revoke", soon, far, "--yes", "--json")
+    # Then they do not run and are not listed
+    assert answer.code == 0
+    assert {run["status"] for run in answer.json} == {"REVOKED"}
+    left = {run["id"] for run in nexus("inspect", "scheduled", "--json", "--limit", "1000").json["runs"]}
+    assert not {soon, far} & left
+
+
+def test_revoke_tells_of_runs_that_had_ended_or_never_were(nexus: Nexus) -> None:
+    ended = nexus("send", "ping", "--wait", "--json").json["id"]
+    answer = nexus("revoke", ended, str(uuid.uuid4()), "--yes")
+    assert answer.code == ExitCode.WRONG
+    assert "it had ended already" in answer.out
+    assert "no run has this id" in answer.out
+
+
+# --- inspect ---
+
+
+def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexus) -> None:
+    # Given a run whose sandbox works, one whose sandbox died, and one that waits for its next attempt
+    ids = {name: new_id() for name in ("works", "lost", "waits")}
+    now, keep = time.time(), int(time.time()) + 3600
+    for name, left in (("works", 100.0), ("lost", -100.0), ("waits", 100.0)):
+        envelope = Envelope(id=ids[name], task="ping", args={"text": name})
+        by = runs.Claim(name, "default", round(now, 3), round(now + left, 3), keep)
+        claim = runs.claim(envelope, None, by, 1)
+        assert isinstance(claim, runs.Write)
+        backend().store.apply(claim)
+    backend().store.apply(runs.retry(ids["waits"], "waits", runs.RunError("E", "m"), round(now + 60, 3)))
+    # Then each is where Celery's operator looks for it
+    active = {run["id"]: run for run in nexus("inspect", "active", "default", "--json").json["runs"]}
+    assert {ids["works"], ids["lost"]} <= set(active)
+    assert ids["waits"] not in active
+    text = nexus("inspect", "active", "default").out
+    assert any(ids["lost"] in line and "lost" in line for line in text.splitlines())
+    reserved = {run["id"]: run for run in nexus("inspect", "reserved", "default", "--json").json["runs"]}
+    assert reserved[ids["waits"]]["args"] == {"text": "waits"}
+    for run_id in ids.values():
+        boto3.client("dynamodb").delete_item(TableName=settings().table("task-runs"), Key={"id": {"S": run_id}})
+
+
+def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
+    nexus("send", "ping", "--wait")
+    tasks = {task["task"]: task for task in nexus("inspect", "registered", "--json").json}
+    assert set(tasks) == set(catalogue.TASKS)
+    conf = {queue["queue"]: queue for queue in nexus("inspect", "conf", "--json").json["queues"]}
+    assert conf["media"]["concurrency"] == 9
+    assert conf["emails"]["visibility_timeout"] >= 6 * conf["emails"]["timeout"]
+    assert conf["users"]["environment"]["NEXUS_STACK"] == stack.stack
+    counted = eventually(lambda: [t for t in nexus("inspect", "stats", "--json").json["tasks"] if t["task"] == "ping"])
+    assert counted[0]["success"] >= 1
+
+
+def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
+    assert "Nothing runs." in nexus("inspect", "active", "users").out
+    assert "Nothing is sent for later." in nexus("inspect", "scheduled", "users").out
+
+
+# --- queues ---
+
+
+def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str) -> None:
+    handles = [catalogue.ping.apply_async({"text": str(n)}, queue=paused) for n in range(23)]
+    refused = nexus("purge", paused)
+    assert refused.code == ExitCode.NOT_CONFIRMED
+    assert "Remove the 23 messages" in refused.err
+    answer = nexus("purge", paused, "--yes", "--json")
+    assert answer.json["purged"] == {"messages": 23, "runs": 23, "jobs": 0}
+    assert {handle.status for handle in handles} == {"REVOKED"}
+    empty = nexus("purge", paused)
+    assert (empty.code, empty.out) == (0, f"Nothing waits in {paused}.\n")
+
+
+def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:
+    handle = catalogue.ping.apply_async({}, queue=paused)
+    time.sleep(2)
+    assert handle.status == "PENDING"
+    assert "was Disabled already" in nexus("pause", paused).out
+    assert nexus("resume", paused).code == 0
+    assert handle.get(timeout=60) is not None
+
+
+def test_pausing_media_holds_uploads_too(nexus: Nexus, stack: Settings) -> None:
+    lambda_, function = boto3.client("lambda"), stack.function_name("media")
+    assert nexus("pause", "media").code == 0
+    try:
+        assert lambda_.get_function_concurrency(FunctionName=function)["ReservedConcurrentExecutions"] == 0
+    finally:
+        assert nexus("resume", "media").code == 0
+    assert "ReservedConcurrentExecutions" not in lambda_.get_function_concurrency(FunctionName=function)
+
+
+def test_restart_gives_fresh_sandboxes(nexus: Nexus, stack: Settings) -> None:
+    def stream(run_id: str) -> str:
+        lines = boto3.client("logs").filter_log_events(
+            logGroupName=f"/aws/lambda/{stack.function_name('users')}", filterPattern=f'"{run_id}"'
+        )["events"]
+        return lines[-1]["logStreamName"] if lines else ""
+
+    before = nexus("send", "ping", "--queue", "users", "--wait", "--json").json["id"]
+    assert nexus("restart", "users", "--json").json["note"].startswith("restarted 20")
+    after = nexus("send", "ping", "--queue", "users", "--wait", "--json").json["id"]
+    assert eventually(lambda: stream(before)) != eventually(lambda: stream(after))
+
+
+def test_concurrency_is_shown_and_set(nexus: Nexus) -> None:
+    assert nexus("concurrency", "users").out == "users: 7 at once\n"
+    assert nexus("concurrency", "users", "3", "--json").json["concurrency"] == 3
+    assert nexus("concurrency", "users", "7").out == "users: 7 at once\n"
+
+
+# --- events, logs, monitor ---
+
+
+def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
+    run_id = nexus("send", "ping", "--wait", "--json").json["id"]
+    words = ("events", "--task", "ping", "--status", "success", "--since", "5m", "--no-follow", "--json")
+    found = eventually(lambda: [event for event in nexus(*words).lines if event["run_id"] == run_id])
+    assert (found[0]["outcome"], found[0]["attempt"], found[0]["queue"]) == ("success", 1, "default")
+    assert nexus("events", "--task", "ping", "--since", "5m", "--limit", "1", "--json").lines
+
+
+def test_events_follow_what_happens() -> None:
+    # Given a stream that is open
+    process = subprocess.Popen(
+        [*SCRIPT, "events", "--task", "ping", "--since", "1s", "--json"],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        time.sleep(2)
+        # When a run ends, then the stream tells it
+        handle = catalogue.ping.delay(text="seen")
+        assert process.stdout is not None
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if json.loads(process.stdout.readline())["run_id"] == handle.id:
+                break
+        else:
+            pytest.fail("the stream did not tell of the run")
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert "Traceback" not in err
+
+
+def test_logs_of_a_run(nexus: Nexus) -> None:
+    run_id = nexus("send", "ping", "--wait", "--json").json["id"]
+    lines = eventually(lambda: nexus("logs", run_id).out.splitlines()[1:] and nexus("logs", run_id).out.splitlines())
+    assert "run started" in lines[0]
+    assert "run ended" in lines[-1]
+    assert nexus("logs", str(uuid.uuid4())).code == ExitCode.WRONG
+
+
+def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) -> None:
+    nexus("send", "ping", "--wait")
+    shown = fresh("monitor", "--once")
+    assert shown.code == 0
+    for queue in cli_queues():
+        assert queue in shown.out
+    assert nexus("monitor").code == ExitCode.USAGE
+    assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(cli_queues())
+
+
+def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {
+            "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
+            "TERM": "xterm-256color",
+            "LINES": "40",
+            "COLUMNS": "140",
+        }
+        os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
+    seen, deadline = b"", time.monotonic() + 60
+    while b"maintenance" not in seen and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 65_536)
+    os.kill(pid, signal.SIGINT)
+    while select.select([terminal], [], [], 5)[0]:
+        try:
+            seen += os.read(terminal, 65_536)
+        except OSError:
+            break
+    _, status = os.waitpid(pid, 0)
+    assert stack.stack.encode() in seen
+    assert os.waitstatus_to_exitcode(status) == ExitCode.INTERRUPTED
+    assert b"Traceback" not in seen
+
+
+# --- schedules ---
+
+
+def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
+    name = "cleanup_old_posts"
+    rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+    assert set(rows) == {task.name for task in catalogue.TASKS.values() if task.schedule}
+    assert rows[name]["next_at"].endswith("T01:00:00Z")
+    try:
+        nexus("schedule", "disable", name)
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        assert (rows[name]["on"], rows[name]["next_at"]) == (False, None)
+        assert "schedule enable cleanup_old_posts" in nexus("status").out
+        refused = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)")
+        assert refused.code == ExitCode.NOT_CONFIRMED
+        assert refused.out.count("02:30") == 5
+        changed = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)", "--yes", "--json").json
+        assert (changed["before"], len(changed["next"])) == ("cron(0 1 ? * SUN *)", 5)
+        rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
+        assert rows[name]["expression"] == "cron(30 2 ? * SUN *)"
+        assert not rows[name]["on"], "a change does not turn it on"
+    finally:
+        nexus("schedule", "set", name, "cron(0 1 ? * SUN *)", "--yes")
+        nexus("schedule", "enable", name)
+    run_id = nexus("schedule", "run", "update_trending_hashtags").out.strip()
+    assert nexus("result", run_id, "--follow", "--timeout", "120", "--json").json["status"] in ("SUCCESS", "REVOKED")
+
+
+def test_a_firing_of_a_rule_is_its_last_run(nexus: Nexus) -> None:
+    # Given a message as a rule sends it: its id is the event's own, a UUID of version 4
+    event_id = str(uuid.uuid4())
+    body = Envelope(id=event_id, task="update_trending_hashtags").encode()
+    boto3.client("sqs").send_message(QueueUrl=queue_url(settings().queue_name("analytics")), MessageBody=body)
+    eventually(lambda: AsyncResult[Any](event_id).ready(), within=120)
+
+    def row() -> Any:
+        listed = nexus("schedule", "list", "--days", "1", "--json").json
+        return next(r for r in listed if r["task"] == "update_trending_hashtags" and r["last_id"] == event_id)
+
+    eventually(lambda: any(r["last_id"] == event_id for r in nexus("schedule", "list", "--json").json))
+    assert row()["last_status"] in ("SUCCESS", "REVOKED")
+    assert row()["runs"] >= 1
+
+
+# --- dead letters ---
+
+
+@pytest.fixture
+def no_dead_letters(nexus: Nexus) -> Iterator[None]:
+    """The queue `users` without dead letters before and after."""
+    nexus("dlq", "drop", "users", "--yes")
+    yield
+    nexus("dlq", "drop", "users", "--yes")
+
+
+@pytest.mark.usefixtures("no_dead_letters")
+def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
+    assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
+    run_id = bad_ping("users")
+    (listed,) = nexus("dlq", "list", "users", "--json").lines
+    assert (listed["id"], listed["error"], listed["attempts"]) == (run_id, "InvalidMessage", 0)
+    assert run_id in nexus("dlq", "list", "users").out
+    assert nexus("dlq", "show", run_id[:13], "--json").json["args"] == {"text": "x" * 201}
+    # Arguments that do not fit are not sent
+    assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
+    assert nexus("dlq", "edit", run_id, "text=mended").code == ExitCode.NOT_CONFIRMED
+    assert nexus("dlq", "edit", run_id, "text=mended", "--yes").code == 0
+    result = nexus("result", run_id, "--follow", "--timeout", "60", "--json").json
+    assert (result["status"], result["result"]["text"], result["args"]) == ("SUCCESS", "mended", {"text": "mended"})
+    assert nexus("dlq", "show", run_id).code == ExitCode.WRONG
+
+
+@pytest.mark.usefixtures("no_dead_letters")
+def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> None:
+    # Given a group of two, of which one fails for its arguments
+    from nexus.client import group
+
+    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), catalogue.ping.s(text="fine")])
+    bad = AsyncResult[Any](handle.children[0].id)
+    eventually(lambda: bad.status == "FAILURE")
+    eventually(lambda: handle.status == "FAILURE")
+    user = f"u-{uuid.uuid4().hex[:12]}"
+    from nexus import application
+
+    application.register("a@example.com", "A", user_id=user)
+    # When the operator mends its arguments
+    assert nexus("dlq", "edit", bad.id, f"user_id={user}", "--yes").code == 0
+    # Then the group succeeds after all
+    eventually(lambda: handle.status == "SUCCESS")
+
+
+@pytest.mark.usefixtures("no_dead_letters")
+def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
+    ids = {bad_ping("users") for _ in range(3)}
+    answer = nexus("dlq", "retry", "--queue", "users", "--error", "at most 200", "--yes", "--json")
+    assert (answer.code, answer.json["done"]) == (0, 3)
+    eventually(lambda: {letter["id"] for letter in nexus("dlq", "list", "users", "--json").lines} == ids)
+    assert nexus("dlq", "retry", str(uuid.uuid4())).code == ExitCode.WRONG
+    assert "None of the 3" in nexus("dlq", "list", "users", "--task", "send_notification").out
+
+
+@pytest.mark.usefixtures("no_dead_letters")
+def test_ten_thousand_dead_letters(nexus: Nexus, stack: Settings) -> None:
+    # Given 10,000 dead letters of two tasks
+    url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), aws.client("sqs"), 10_000
+
+    def send(page: int) -> None:
+        entries: list[Any] = []
+        for n in range(page * 10, page * 10 + 10):
+            task = "ping" if n % 10 else "refresh_user_statistics"
+            attributes = {"Task": task, "ErrorType": "Boom", "ErrorMessage": f"number {n}", "Attempts": "4"}
+            entries.append(
+                {
+                    "Id": str(n),
+                    "MessageBody": Envelope(id=new_id(), task=task, args={"text": "x" * 201}).encode(),
+                    "MessageAttributes": {k: {"DataType": "String", "StringValue": v} for k, v in attributes.items()},
+                }
+            )
+        sqs.send_message_batch(QueueUrl=url, Entries=entries)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(send, range(count // 10)))
+    # Then a list shows some and counts all
+    shown = nexus("dlq", "list", "users", "--limit", "20")
+    assert f"{count} dead letters in all: users {count}. The first 20 are shown" in shown.out
+    assert len(shown.out.splitlines()) == 22
+    # And a filter finds the one
+    (found,) = nexus("dlq", "list", "users", "--error", "number 7777", "--json").lines
+    assert found["message"] == "number 7777"
+    # And all are dropped by filter, and then the rest
+    assert (
+        nexus("dlq", "drop", "--queue", "users", "--task", "refresh_user_statistics", "--yes", "--json").json["done"]
+        == count // 10
+    )
+    left = nexus("dlq", "drop", "users", "--yes", "--json").json
+    assert left["done"] == count - count // 10
+    assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
+
+
+# --- what surrounds it ---
+
+
+def test_env_points_any_tool_at_the_stack(nexus: Nexus, stack: Settings) -> None:
+    assert nexus("env", "--json").json["NEXUS_STACK"] == stack.stack
+    assert f"export NEXUS_STACK={stack.stack}" in nexus("env").out
+
+
+def test_report_of_a_day(nexus: Nexus, tmp_path: Path) -> None:
+    missing = nexus("report", "--day", "1999-01-01")
+    assert missing.code == ExitCode.WRONG
+    assert "generate_content_analytics day=1999-01-01" in missing.err
+    made = nexus("send", "generate_content_analytics", "day=2019-05-05", "--wait", "--json", "--timeout", "120").json
+    assert made["status"] == "SUCCESS"
+    saved = nexus("report", "--day", "2019-05-05", "--save", str(tmp_path / "r.html"), "--json").json
+    assert Path(saved["path"]).read_text().startswith("<!doctype html>")
+
+
+def test_seed_writes_a_network(nexus: Nexus) -> None:
+    answer = nexus("seed", "--users", "20", "--json")
+    assert answer.code == 0
+    assert answer.json["rows"]["users"] == 20
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
+        (
+            {
+                "AWS_ACCESS_KEY_ID": None,
+                "AWS_SECRET_ACCESS_KEY": None,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+                "AWS_CONFIG_FILE": "/nonexistent",
+            },
+            "No AWS credentials",
+        ),
+    ],
+)
+def test_without_stack_or_connection_or_credentials_it_says_what_to_do(
+    variables: dict[str, str | None], told: str
+) -> None:
+    for words in (("status",), ("send", "ping"), ("dlq", "list")):
+        answer = fresh(*words, **variables)
+        assert answer.code == ExitCode.UNREACHABLE, answer.err
+        assert told in answer.err
+        assert "Traceback" not in answer.err
+
+
+def test_completion_offers_tasks_queues_and_arguments() -> None:
+    def complete(line: str) -> str:
+        words = line.split(" ")
+        environment = {
+            "_NEXUS_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+        }
+        return fresh(**environment).out
+
+    assert "send_welcome_email" in complete("nexus send send_w")
+    assert "maintenance" in complete("nexus pause m")
+    assert "user_id=" in complete("nexus send send_welcome_email u")
+    assert "cleanup_old_posts" in complete("nexus schedule run cleanup_o")

@@ -1,0 +1,69 @@
+"""The deployed stack, IAM enforced, as `make integration` and `make e2e` have brought it up.
+
+Each test works on users, posts and runs of its own, so the stack may be shared and used twice.
+"""
+
+import os
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import application, aws, backend, settings, transport
+
+NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stack() -> settings.Settings:
+    """The deployment under test. `make e2e` exports the variables; `eval "$(nexus env)"` does so for a shell."""
+    missing = [name for name in NEEDED if not os.environ.get(name)]
+    if missing:
+        pytest.exit(f"the end-to-end tests need a local cloud, and {', '.join(missing)} not set: run `make e2e`", 2)
+    for forget in (aws.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
+        forget()
+    return settings.settings()
+
+
+@pytest.fixture(scope="session")
+def outputs(stack: settings.Settings) -> dict[str, str]:
+    """The stack's outputs, by name."""
+    (described,) = boto3.client("cloudformation").describe_stacks(StackName=stack.stack)["Stacks"]
+    return {output["OutputKey"]: output["OutputValue"] for output in described["Outputs"]}
+
+
+@pytest.fixture
+def post() -> str:
+    """A new post, by an author of its own."""
+    post_id = f"p-{uuid.uuid4().hex[:12]}"
+    application.new_post("u-e2e", "look", post_id=post_id)
+    return post_id
+
+
+def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
+    """What `look` gives, once it gives anything true. Fails after `within` seconds: a bound for a hang, no measure."""
+    end = time.monotonic() + within
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < end, f"not within {within} s: {look.__name__}"
+        time.sleep(every)
+
+
+def dead_letters(url: str, run_id: str) -> list[Any]:
+    """The dead letters of one run; the others become visible again at once."""
+    sqs = boto3.client("sqs")
+    answer = sqs.receive_message(
+        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=1, WaitTimeSeconds=1
+    )
+    found = []
+    for message in answer.get("Messages", []):
+        run = message["MessageAttributes"].get("RunId") if "MessageAttributes" in message else None
+        if run is not None and run.get("StringValue") == run_id:
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            found.append(message)
+    return found
