@@ -3,6 +3,7 @@
 What is switched here is drift from the template: the next deployment that changes the same resource sets it back.
 """
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -141,7 +142,7 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
     SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight and delayed ones stay; a fan-out
     or a group that lost a member here is revoked whole, since it could never succeed.
     """
-    purged, parents = Purged(), set[str]()
+    purged, parents, lock = Purged(), set[str](), threading.Lock()
     runtime_client("sqs"), runtime_client("dynamodb")
     url = queue_url(settings().queue_name(queue))
 
@@ -159,14 +160,16 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
             if not messages:
                 continue
             envelopes = [envelope for message in messages if (envelope := _envelope(message["Body"]))]
-            purged.runs += _revoke(envelopes, queue)
-            parents.update(e.parent for e in envelopes if e.parent and e.segment)
+            revoked = _revoke(envelopes, queue)
             runtime_client("sqs").delete_message_batch(
                 QueueUrl=url,
                 Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
             )
-            purged.messages += len(messages)
-            told(purged)
+            with lock:
+                purged.messages += len(messages)
+                purged.runs += revoked
+                parents.update(e.parent for e in envelopes if e.parent and e.segment)
+                told(purged)
 
     with ThreadPoolExecutor(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:

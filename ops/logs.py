@@ -36,15 +36,19 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line for people: time, level, message, then the fields that are not on every line."""
+        """The line for people: time, level, message, then the fields that are not on every line; a traceback
+        below it."""
         moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
-        return f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        traceback = str(self.fields.get("exception", ""))
+        return line + "".join(f"\n    {text}" for text in traceback.splitlines())
 
 
 _EVERYWHERE = {
     "_aws", "level", "location", "message", "timestamp", "service", "run_id", "xray_trace_id", "function_name",
     "function_arn", "function_memory_size", "function_request_id", "cold_start", "sampling_rate",
+    "exception", "exception_name", "stack_trace",
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The periodic tasks: their rules, when they fire next, what came of the last firings.
 
 A rule's firing is a run whose id is EventBridge's own event id, a UUID of version 4; no other run has one. So the runs
-of a schedule are those "run started" lines in the function's log.
+of a schedule are found by those ids in the function's log.
 """
 
 import time
@@ -80,10 +80,11 @@ def _scheduled(
 def _history(task: Any, days: float) -> list[tuple[str, float]]:
     """(run id, time) of each firing of a task's rule, the oldest first."""
     fired: dict[str, float] = {}
-    for line in logs.read(str(task.queue), ["run started", task.name], time.time() - days * 86_400):
-        run_id = str(line.fields.get("run_id", ""))
-        if line.fields.get("task") == task.name and run_id[14:15] == "4":
-            fired.setdefault(run_id, line.at)
+    for phrase in ("run started", "run revoked"):  # a firing that finds the last one's run still live is revoked
+        for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400):
+            run_id = str(line.fields.get("run_id", ""))
+            if line.fields.get("task") == task.name and run_id[14:15] == "4":
+                fired.setdefault(run_id, line.at)
     return sorted(fired.items(), key=lambda pair: pair[1])
 
 

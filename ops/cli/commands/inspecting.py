@@ -120,7 +120,7 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
         found,
         ("id", "task", "queue", "attempts", "next in", "arguments"),
         [
-            (run.id, run.task, run.queue, run.attempts, output.age(run.since - now), _arguments(run.args))
+            (run.id, run.task, run.queue, run.attempts, _until(run.since, now), _arguments(run.args))
             for run in found.runs
         ],
         "Nothing waits for another attempt.",
@@ -150,7 +150,7 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
                 run.task,
                 run.queue,
                 output.time_of(run.since),
-                output.age(run.since - now),
+                _until(run.since, now),
                 run.scheduled_by,
                 _arguments(run.args),
             )
@@ -274,6 +274,11 @@ def _table(found: "Found", columns: tuple[str, ...], rows: list[tuple[object, ..
     output.table(columns, rows, right=("attempt", "attempts", "for", "left", "next in", "in"))
     if found.more:
         output.line(f"... and more: --limit shows more than {len(rows)}.")
+
+
+def _until(due: float, now: float) -> str:
+    """How long it is until then; a minute late, it is said: its message may be lost, or its queue paused or behind."""
+    return output.age(due - now) if due > now - 60 else f"overdue {output.age(now - due)}"
 
 
 def _progress(run: Any) -> str:
