@@ -102,6 +102,13 @@ endef
 	fi
 	touch $@
 
+.local/bench-node/ready:
+	@command -v npm > /dev/null || { echo "bench-media compares with sharp too, and needs Node 20 and npm: install them and run this again" >&2; exit 1; }
+	echo "Installing sharp"
+	mkdir -p $(@D)
+	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
+	touch $@
+
 # Chromium takes the web monitor's picture in its test.
 .local/chromium: | .local/python
 	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
@@ -185,6 +192,7 @@ e2e: up .local/chromium ## Tests of the deployed stack, from the outside
 	$(PYTEST) tests/e2e
 
 bench-runtime: .venv-bench/ready .local/redis
+bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/build/finished
 bench-%: .venv/ready ## (bench-media, bench-jobs, ...: the measurements in bench/)
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*

@@ -1,0 +1,40 @@
+"""The pictures that are measured: twenty 12-megapixel JPEGs as phones write them, the same on every machine.
+
+    python -m bench.media.sources FOLDER COUNT        writes what is missing
+
+Six painted scenes in several weathers. All carry a wide-gamut profile, as telephones' pictures do; every other one is
+stored lying, with an orientation in its EXIF. Each is there a second time under plain/, without the profile. Painting
+takes some seconds a picture, so they are kept.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+from samples import files
+from samples.make import landscape
+
+SCENES = ("lake", "alps", "dunes", "forest", "sea", "city")
+
+
+def write(number: int, folder: Path) -> None:
+    upright = number % 2 == 1
+    width, height = (3024, 4032) if upright else (4032, 3024)
+    picture = landscape(SCENES[number % len(SCENES)], width, height, seed=100 + number)
+    if upright:
+        picture = picture.transpose(Image.Transpose.ROTATE_90)
+    exif = files.exif(orientation=6 if upright else 1, latitude=(52.0, 31.0, 12.0))
+    # The one that is looked for comes last, and whole.
+    picture.save(folder / "plain" / f"{number:02}.jpg", quality=90, exif=exif)
+    part = folder / "part"
+    picture.save(part, "JPEG", quality=90, exif=exif, icc_profile=files.rgb_profile())
+    part.rename(folder / f"{number:02}.jpg")
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    (target / "plain").mkdir(parents=True, exist_ok=True)
+    for wanted in range(int(sys.argv[2])):
+        if not (target / f"{wanted:02}.jpg").exists():
+            write(wanted, target)
