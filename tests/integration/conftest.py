@@ -1,5 +1,41 @@
-"""Integration tests: the runtime on SQS and DynamoDB as they behave, in the deployed stack."""
+"""Integration tests: parts of the project together, on the local cloud that `make up` has started and deployed to."""
 
+from collections.abc import Callable
+from time import monotonic, sleep
+
+import pytest
+
+from ops import local_cloud
 from tests.support.stack import outputs, post, stack
 
 __all__ = ["outputs", "post", "stack"]
+
+
+@pytest.fixture(scope="session")
+def cloud() -> local_cloud.Cloud:
+    """The running local cloud. AWS clients made without arguments talk to it."""
+    running = local_cloud.running()
+    assert running is not None, "the local cloud is not running: `make up`"
+    return running
+
+
+@pytest.fixture(autouse=True)
+def _point_at_the_cloud(cloud: local_cloud.Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in cloud.exports().items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., object]:
+    """Calls a function until it gives something true, and gives that back; fails after `seconds`."""
+
+    def wait(look: Callable[[], object], *, seconds: float = 30) -> object:
+        deadline = monotonic() + seconds
+        while not (found := look()):
+            assert monotonic() < deadline, f"not within {seconds} s"
+            sleep(0.1)
+        return found
+
+    return wait
