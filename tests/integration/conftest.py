@@ -29,9 +29,9 @@ def _point_at_the_cloud(cloud: local_cloud.Cloud, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def eventually() -> Callable[..., object]:
-    """Calls a function until it gives something true, and gives that back; fails after `seconds`."""
+    """Calls a function until it gives something true, and gives that back; fails after `seconds`: a bound for a hang, no measure."""
 
-    def wait(look: Callable[[], object], *, seconds: float = 30) -> object:
+    def wait(look: Callable[[], object], *, seconds: float = 90) -> object:
         deadline = monotonic() + seconds
         while not (found := look()):
             assert monotonic() < deadline, f"not within {seconds} s"
