@@ -29,7 +29,7 @@ def _point_at_the_cloud(cloud: local_cloud.Cloud, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def eventually() -> Callable[..., object]:
-    """Calls a function until it gives something true, and gives that back; fails after `seconds`: a bound for a hang, no measure."""
+    """Calls a function until it gives something true. Fails after `seconds`: a bound for a hang, no measure."""
 
     def wait(look: Callable[[], object], *, seconds: float = 90) -> object:
         deadline = monotonic() + seconds
