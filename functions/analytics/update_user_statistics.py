@@ -15,7 +15,7 @@ once; of the users nothing is written but what changed.
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import batched
+from itertools import batched, groupby
 
 import user_sums
 from nexus import catalogue
@@ -94,7 +94,9 @@ def _add(table: str, items: Sequence[Item], sums: Sums, tally: Tally) -> None:
     match table:
         case "follows":
             _counter(sums, "followers").update([item["followed_id"]["S"] for item in items])
-            _counter(sums, "following").update([item["follower_id"]["S"] for item in items])
+            following = _counter(sums, "following")
+            for follower, edges in groupby([item["follower_id"]["S"] for item in items]):  # they come in a row
+                following[follower] += len(list(edges))
         case "posts":
             _counter(sums, "posts").update([item["author_id"]["S"] for item in items])
         case _:

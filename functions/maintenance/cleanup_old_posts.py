@@ -168,15 +168,12 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
     if not silent:
         return 0
     day = day_of(min(int(one.post["created_at"]["N"]) for one in silent))
-    key = archive.write(day, silent, meter=tally.meter)
+    key = archive.write(day, silent, int(time.time()), meter=tally.meter)
     found.objects.append(key)
     bare = [one for one in silent if not one.comments and "media" not in one.post]
     removals = [Change({"post_id": one.post_id}, when=posts.as_read(one.post)) for one in bare]
     removed = posts.TABLE.update_many(removals, meter=tally.meter)
-    kept = [one.post_id for one, gone in zip(bare, removed, strict=True) if not gone]
-    kept += [one.post_id for one in silent if one not in bare and not _move_with_all(one, key, tally)]
-    archive.forget(kept, meter=tally.meter)
-    return len(silent) - len(kept)
+    return sum(removed) + sum(_move_with_all(one, key, tally) for one in silent if one not in bare)
 
 
 def _still(item: Item, today: str) -> bool:
@@ -241,7 +238,6 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
         wanted = sorted(post_id for post_id, where in held.items() if where == key)
         restored += [post_id for post_id in wanted if _bring_back(inside[post_id], now, tally)]
         run.progress(len(restored), len(post_ids), "posts restored")
-    archive.forget(held, meter=tally.meter)
     tally.rows_read += len(post_ids)
     tally.changed += len(restored)
     tally.skipped += len(set(post_ids)) - len(restored)

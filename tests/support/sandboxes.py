@@ -91,7 +91,8 @@ class Queue:
         return self._deliver(task.name, task.check(args or {}), None, "00000000-0000-7000-8000-000000000001")
 
     def _deliver(self, name: str, args: Any, segment: Segment | None, run_id: str) -> Any:
-        joined, cursor = implementation(name), None
+        joined = implementation(name)
+        cursor: Mapping[str, Any] | None = None
         again = False
         while True:
             answer = self._invoke(joined.function, args, segment=segment, cursor=cursor, run_id=run_id, name=name)

@@ -29,7 +29,7 @@ seeds = st.integers(0, 10_000)
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    monkeypatch.setattr("time.time", lambda: NOW)
     monkeypatch.setattr(job, "FIRST_DAY", SINCE["since"])
 
 
@@ -224,7 +224,7 @@ def test_the_next_run_goes_on_after_the_last_day_done(
     assert analytics.watermark(job.JOB) == last
     week_later = NOW + 7 * DAY_SECONDS
     posts.put_many([Post("new", "a", start_of(last) + DAY_SECONDS + 5)], now=NOW)
-    monkeypatch.setattr(job.time, "time", lambda: week_later)
+    monkeypatch.setattr("time.time", lambda: week_later)
     report = run_task(job.cleanup_old_posts, {"mode": "archive"})
     assert report.archived == 1
     assert report.requests <= 7 * 4 + posts.REVIEW_SHARDS + 10, "a week of buckets, not two years of them"

@@ -31,7 +31,7 @@ seeds = st.integers(0, 10_000)
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    monkeypatch.setattr("time.time", lambda: NOW)
 
 
 def active(user: users.User, day: str) -> bool:
@@ -114,12 +114,12 @@ def test_late_rows_count_when_the_day_is_counted_again(
     run_task(job.generate_content_analytics, {"day": DAY})
     posts.put_many([Post("late", "a", noon, visibility="private")], now=NOW)
     comments.put_many([Comment("p", "c", "b", noon)])
-    monkeypatch.setattr(job.time, "time", lambda: NOW + 60)
+    monkeypatch.setattr("time.time", lambda: NOW + 60)
     run_task(job.generate_content_analytics, {"day": DAY})
     content = analytics.content_day(DAY)
     assert content is not None
     assert (content.posts, content.comments) == ({"public": 1, "private": 1}, 1)
-    monkeypatch.setattr(job.time, "time", lambda: NOW - 60)
+    monkeypatch.setattr("time.time", lambda: NOW - 60)
     overtaken = run_task(job.generate_content_analytics, {"day": DAY})
     assert overtaken.skipped == 1, "a count that began earlier does not replace a later one"
 

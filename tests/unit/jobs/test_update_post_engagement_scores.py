@@ -24,7 +24,7 @@ seeds = st.integers(0, 10_000)
 
 @pytest.fixture(autouse=True)
 def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    monkeypatch.setattr("time.time", lambda: NOW)
 
 
 def expected(network: Network) -> dict[str, tuple[int, float]]:

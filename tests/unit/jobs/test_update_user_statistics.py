@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import update_user_statistics as job
 from nexus.data import follows, posts, users
+from nexus.data.dynamodb import Change
 from nexus.data.users import Counts
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
@@ -113,7 +114,7 @@ def test_a_later_refresh_of_one_user_is_not_overwritten(
     network = generate(6, 11, NOW)
     write(network, NOW)
     star = network.users[0].user_id
-    monkeypatch.setattr(job.time, "time", lambda: NOW)
+    monkeypatch.setattr("time.time", lambda: NOW)
     users.set_counts([Counts(star, 99, 98, 97, counted_at=NOW + 60)])
     report = run_task(job.update_user_statistics)
     assert stored()[star] == (99, 98, 97)
@@ -127,8 +128,8 @@ def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(empty
     network = generate(5, 2, NOW)
     write(network, NOW)
     broken, negative = network.users[0].user_id, network.users[1].user_id
-    users.TABLE.update(users.Change({"user_id": broken}, set={"followers_count": "many"}))
-    users.TABLE.update(users.Change({"user_id": negative}, set={"posts_count": -3}))
+    users.TABLE.update(Change({"user_id": broken}, set={"followers_count": "many"}))
+    users.TABLE.update(Change({"user_id": negative}, set={"posts_count": -3}))
     posts.TABLE.put({"post_id": "orphan", "text": "no author, no date"})
     follows.put_many([("ghost", "phantom", NOW)])
     report = run_task(job.update_user_statistics)
@@ -138,7 +139,7 @@ def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(empty
 
 def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[], None]) -> None:
     users.put_many([users.User("old", "o@example.com", "O", NOW, "2026-01-01", followers_count=5)])
-    users.TABLE.update(users.Change({"user_id": "old"}, remove=("counted_at",)))
+    users.TABLE.update(Change({"user_id": "old"}, remove=("counted_at",)))
     run_task(job.update_user_statistics)
     assert stored() == {"old": (0, 0, 0)}
 

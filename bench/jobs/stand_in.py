@@ -1,0 +1,680 @@
+"""A stand-in for DynamoDB and S3 inside the process, for measuring jobs at a scale that emulators do not reach.
+
+It hooks botocore's before-send, so requests are built, signed and parsed as ever and no byte leaves the process. Scans
+run at more than 100,000 items a second; capacity is metered by the documented rules (Amazon DynamoDB Developer Guide,
+"DynamoDB item sizes and formats", "Read and write capacity"), indexes included; requests can be throttled and batches
+left half done. What it knows of expressions is what nexus.data sends. Its own CPU time is kept apart from the job's.
+"""
+
+import hashlib
+import math
+import random
+import re
+import threading
+import time
+import zlib
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import orjson
+from botocore.awsrequest import AWSResponse
+
+from nexus import aws
+
+type Item = dict[str, Any]
+PAGE_BYTES = 1_048_576
+
+
+# --- sizes and units -------------------------------------------------------------------------------------------------
+
+
+def value_size(attribute: Mapping[str, Any]) -> int:
+    """Bytes of a value: text its UTF-8, a number about half its digits and one, a list or map 3 and 1 a member."""
+    ((kind, value),) = attribute.items()
+    match kind:
+        case "S":
+            return len(value) if value.isascii() else len(value.encode())
+        case "N":
+            return (len(value.lstrip("-").replace(".", "").strip("0")) + 1) // 2 + 1
+        case "BOOL" | "NULL":
+            return 1
+        case "L":
+            return 3 + sum(1 + value_size(member) for member in value)
+        case "M":
+            return 3 + sum(1 + len(name.encode()) + value_size(member) for name, member in value.items())
+        case _:
+            return sum(map(len, value))
+
+
+def item_size(item: Mapping[str, Any]) -> int:
+    """Bytes of an item: names and values."""
+    return sum(len(name) + value_size(value) for name, value in item.items())
+
+
+def write_units(size: int) -> int:
+    """One for each KiB begun."""
+    return max(1, -(-size // 1024))
+
+
+def read_units(size: int, consistent: bool) -> float:
+    """One for each 4 KiB begun, half when eventually consistent."""
+    return max(1, -(-size // 4096)) * (1.0 if consistent else 0.5)
+
+
+# --- tables ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Index:
+    """A global secondary index: its key, and what it projects besides the keys."""
+
+    name: str
+    key: tuple[str, ...]
+    projected: tuple[str, ...]
+    partitions: dict[str, list[tuple[Any, tuple[str, ...]]]] = field(default_factory=dict)
+    order: "list[tuple[int, tuple[str, ...], int]] | None" = None
+
+
+def _sort_value(attribute: Mapping[str, Any]) -> Any:
+    ((kind, value),) = attribute.items()
+    return float(value) if kind == "N" else value
+
+
+class Table:
+    """One table: its items by key, and its indexes, which are built when first asked for and then kept up."""
+
+    def __init__(
+        self, name: str, key: tuple[str, ...], indexes: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]
+    ) -> None:
+        self.name, self.key = name, key
+        self.items: dict[tuple[str, ...], Item] = {}
+        keep = {}
+        for index, index_key, projected in indexes:
+            names = dict.fromkeys((*index_key, *key, *projected))
+            keep[index] = Index(index, index_key, tuple(names))
+        self.indexes = keep
+        self._order: list[tuple[int, tuple[str, ...], int]] | None = None
+        self._partitions: dict[str, list[tuple[Any, tuple[str, ...]]]] | None = None
+        self._built: set[str] = set()
+
+    def key_of(self, item: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(item[name]["S"] for name in self.key)
+
+    def load(self, items: Iterable[Item]) -> None:
+        """Fills the table; no units."""
+        for item in items:
+            self.items[self.key_of(item)] = item
+        self._order, self._partitions, self._built = None, None, set()
+
+    # reading
+
+    def scan_order(self, index: Index | None) -> list[tuple[int, tuple[str, ...], int]]:
+        """(hash of the partition key, item's key, bytes) of every item, in the order of a scan."""
+        if index is None:
+            if self._order is None:
+                self._order = sorted(
+                    (zlib.crc32(key[0].encode()), key, item_size(item)) for key, item in self.items.items()
+                )
+            return self._order
+        if index.order is None:
+            index.order = sorted(
+                (zlib.crc32(item[index.key[0]]["S"].encode()), key, item_size(self.project(item, index.projected)))
+                for key, item in self.items.items()
+                if all(name in item for name in index.key)
+            )
+        return index.order
+
+    def partition(self, index: Index | None, value: str) -> list[tuple[Any, tuple[str, ...]]]:
+        """(sort value, item's key) of one partition, in order."""
+        if index is None:
+            if self._partitions is None:
+                self._partitions = {}
+                for key in sorted(self.items):
+                    self._partitions.setdefault(key[0], []).append((key[-1], key))
+            return self._partitions.setdefault(value, [])
+        self._build(index)
+        return index.partitions.setdefault(value, [])
+
+    def _build(self, index: Index) -> None:
+        if index.name in self._built:
+            return
+        index.partitions.clear()
+        for key, item in self.items.items():
+            entry = self.entry(index, key, item)
+            if entry:
+                index.partitions.setdefault(entry[0], []).append(entry[1:])
+        for entries in index.partitions.values():
+            entries.sort()
+        self._built.add(index.name)
+
+    def entry(self, index: Index, key: tuple[str, ...], item: Item | None) -> tuple[str, Any, tuple[str, ...]] | None:
+        """Where an item is in an index, if it is."""
+        if item is None or not all(name in item for name in index.key):
+            return None
+        sort = _sort_value(item[index.key[1]]) if len(index.key) > 1 else ""
+        return item[index.key[0]]["S"], sort, key
+
+    @staticmethod
+    def project(item: Item, names: Sequence[str]) -> Item:
+        return {name: item[name] for name in names if name in item}
+
+    # writing
+
+    def write(self, key: tuple[str, ...], new: Item | None) -> float:
+        """Puts or removes an item; answers with the units of the table and all indexes."""
+        old = self.items.get(key)
+        units = float(write_units(max(item_size(old) if old else 0, item_size(new) if new else 0)))
+        for index in self.indexes.values():
+            units += self._write_index(index, key, old, new)
+        if new is None:
+            self.items.pop(key, None)
+        else:
+            self.items[key] = new
+        if (old is None) != (new is None):
+            self._order = None
+            if self._partitions is not None:
+                entries = self._partitions.setdefault(key[0], [])
+                if new is None:
+                    entries.remove((key[-1], key))
+                else:
+                    insort(entries, (key[-1], key))
+        return units
+
+    def _write_index(self, index: Index, key: tuple[str, ...], old: Item | None, new: Item | None) -> float:
+        before, after = self.entry(index, key, old), self.entry(index, key, new)
+        if before is None and after is None:
+            return 0.0
+        projected_old = self.project(old, index.projected) if old and before else None
+        projected_new = self.project(new, index.projected) if new and after else None
+        if before == after and projected_old == projected_new:
+            return 0.0
+        index.order = None
+        if index.name in self._built and before != after:
+            if before:
+                entries = index.partitions[before[0]]
+                del entries[bisect_left(entries, before[1:])]
+            if after:
+                insort(index.partitions.setdefault(after[0], []), after[1:])
+        sizes = [item_size(one) for one in (projected_old, projected_new) if one]
+        if before == after:
+            return float(write_units(max(sizes)))
+        return float(sum(map(write_units, sizes)))
+
+
+# --- expressions -----------------------------------------------------------------------------------------------------
+
+_CLAUSES = re.compile(r"\b(SET|REMOVE|ADD) ")
+_STATEMENT = re.compile(r'(?:UPDATE|DELETE FROM) "(?P<table>[^"]+)" ?(?P<changes>.*?) ?WHERE (?P<where>.*)$')
+_CHANGE = re.compile(r'SET "(?P<set>[^"]+)" = \?|REMOVE "(?P<remove>[^"]+)"')
+_TERM = re.compile(r'"(?P<name>[^"]+)" (?P<operator>=|<=|<|>|IS MISSING|IS NOT MISSING)(?: \?)?')
+
+
+def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
+    standing = (item or {}).get(name)
+    if operator in ("missing", "IS MISSING"):
+        return standing is None
+    if operator in ("exists", "IS NOT MISSING"):
+        return standing is not None
+    if standing is None or standing.keys() != value.keys():
+        return False
+    if operator == "=":
+        return standing == value or ("N" in value and float(standing["N"]) == float(value["N"]))
+    left, right = _sort_value(standing), _sort_value(value)
+    return bool({"<": left < right, "<=": left <= right, ">": left > right}[operator])
+
+
+def _condition(item: Item | None, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+    for term in text.split(" AND "):
+        function = re.fullmatch(r"attribute_(not_exists|exists)\((#\w+)\)", term)
+        if function:
+            if not _holds(item, names[function[2]], "missing" if function[1] == "not_exists" else "exists", None):
+                return False
+            continue
+        alias, operator, placeholder = term.split(" ")
+        if not _holds(item, names[alias], operator, values[placeholder]):
+            return False
+    return True
+
+
+def _updated(item: Item, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Item:
+    new = dict(item)
+    parts = _CLAUSES.split(text)[1:]
+    for verb, body in zip(parts[::2], parts[1::2], strict=True):
+        for term in body.strip().split(", "):
+            match verb:
+                case "SET":
+                    alias, placeholder = term.split(" = ")
+                    new[names[alias]] = values[placeholder]
+                case "REMOVE":
+                    new.pop(names[term], None)
+                case _:
+                    alias, placeholder = term.split(" ")
+                    before = int(new.get(names[alias], {"N": "0"})["N"])
+                    new[names[alias]] = {"N": str(before + int(values[placeholder]["N"]))}
+    return new
+
+
+# --- the services ----------------------------------------------------------------------------------------------------
+
+
+class _Body:
+    def __init__(self, content: bytes) -> None:
+        self._content, self._place = content, 0
+
+    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
+        yield self._content
+
+    def read(self, amount: int | None = None, **_: Any) -> bytes:
+        end = len(self._content) if amount is None else self._place + amount
+        part, self._place = self._content[self._place : end], min(end, len(self._content))
+        return part
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(slots=True)
+class Spent:
+    """What was asked of the stand-in since `reset`."""
+
+    requests: Counter[str] = field(default_factory=Counter)
+    read_units: float = 0.0
+    write_units: float = 0.0
+    read_from: Counter[str] = field(default_factory=Counter)
+    """Read units by table or table/index."""
+
+    objects_put: int = 0
+    objects_got: int = 0
+    own_seconds: float = 0.0
+
+    @property
+    def dynamodb_requests(self) -> int:
+        return sum(self.requests.values())
+
+
+class StandIn:
+    """DynamoDB's tables and S3's objects; `throttle` is the share of requests that are refused or half done."""
+
+    def __init__(self, tables: Iterable[Table], *, throttle: float = 0.0, seed: int = 0) -> None:
+        self.tables = {table.name: table for table in tables}
+        self.objects: dict[str, bytes] = {}
+        self.spent = Spent()
+        self.throttle = throttle
+        self._chance = random.Random(seed)
+        self._lock = threading.Lock()
+        self._operations: dict[str, Callable[[Mapping[str, Any]], Mapping[str, Any]]] = {
+            "Scan": self._scan,
+            "Query": self._query,
+            "GetItem": self._get,
+            "BatchGetItem": self._batch_get,
+            "BatchWriteItem": self._batch_write,
+            "PutItem": self._put,
+            "UpdateItem": self._update,
+            "DeleteItem": self._delete,
+            "BatchExecuteStatement": self._statements,
+            "DescribeTable": self._describe,
+        }
+
+    @contextmanager
+    def installed(self) -> Iterator["StandIn"]:
+        """In the place of both services, for this process's clients."""
+        dynamodb, s3 = aws.client("dynamodb").meta.events, aws.client("s3").meta.events
+        dynamodb.register_first("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
+        s3.register_first("before-send.s3", self._s3)  # type: ignore[arg-type]
+        try:
+            yield self
+        finally:
+            dynamodb.unregister("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
+            s3.unregister("before-send.s3", self._s3)  # type: ignore[arg-type]
+
+    def reset(self) -> None:
+        self.spent = Spent()
+
+    def _dynamodb(self, request: Any, **_: Any) -> AWSResponse:
+        started = time.thread_time()
+        operation = request.headers["X-Amz-Target"]
+        operation = (operation.decode() if isinstance(operation, bytes) else operation).split(".")[1]
+        with self._lock:
+            self.spent.requests[operation] += 1
+            if self.throttle and self._chance.random() < self.throttle / 2:
+                answer: Mapping[str, Any] = _error("ProvisionedThroughputExceededException")
+            else:
+                answer = self._operations[operation](orjson.loads(request.body))
+            status = 400 if "__type" in answer else 200
+            body = orjson.dumps(answer)
+            self.spent.own_seconds += time.thread_time() - started
+        headers = {"content-type": "application/x-amz-json-1.0"}
+        return AWSResponse(request.url, status, headers, _Body(body))  # type: ignore[arg-type]
+
+    # reads
+
+    def _index(self, body: Mapping[str, Any]) -> tuple[Table, Index | None]:
+        table = self.tables[body["TableName"]]
+        return table, table.indexes[body["IndexName"]] if "IndexName" in body else None
+
+    def _read(self, units: float, table: Table, index: Index | None = None) -> dict[str, float]:
+        self.spent.read_units += units
+        entity = table.name.split("-", 2)[2]
+        self.spent.read_from[f"{entity}/{index.name}" if index else entity] += units  # type: ignore[assignment]
+        return {"CapacityUnits": units}
+
+    def _wrote(self, units: float) -> dict[str, float]:
+        self.spent.write_units += units
+        return {"CapacityUnits": units}
+
+    @staticmethod
+    def _names(body: Mapping[str, Any], index: Index | None) -> Sequence[str] | None:
+        if "ProjectionExpression" in body:
+            names = body["ExpressionAttributeNames"]
+            return [names[alias] for alias in body["ProjectionExpression"].split(", ")]
+        return index.projected if index else None
+
+    def _scan(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table, index = self._index(body)
+        order = table.scan_order(index)
+        total, segment = body.get("TotalSegments", 1), body.get("Segment", 0)
+        low, high = segment * 2**32 // total, (segment + 1) * 2**32 // total
+        place = bisect_left(order, (low,))
+        if "ExclusiveStartKey" in body:
+            start = body["ExclusiveStartKey"]
+            partition = start[index.key[0] if index else table.key[0]]["S"]
+            key = table.key_of(start)
+            place = bisect_left(order, (zlib.crc32(partition.encode()), key, 2**62))
+        names = self._names(body, index)
+        limit, size = body.get("Limit", 2**62), 0
+        found: list[Item] = []
+        while place < len(order) and order[place][0] < high and len(found) < limit:
+            _, key, bytes_ = order[place]
+            if size + bytes_ > PAGE_BYTES:
+                break
+            size += bytes_
+            found.append(self._shown(table.items[key], names))
+            place += 1
+        answer: dict[str, Any] = {"Items": found, "Count": len(found), "ScannedCount": len(found)}
+        if found and place < len(order) and order[place][0] < high:
+            last = order[place - 1]
+            answer["LastEvaluatedKey"] = self._key(table, index, table.items[last[1]])
+        return answer | {
+            "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
+        }
+
+    @staticmethod
+    def _shown(item: Item, names: Sequence[str] | None) -> Item:
+        return item if names is None else {name: item[name] for name in names if name in item}
+
+    @staticmethod
+    def _key(table: Table, index: Index | None, item: Item) -> Item:
+        return {name: item[name] for name in (*table.key, *(index.key if index else ()))}
+
+    def _query(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table, index = self._index(body)
+        values = body["ExpressionAttributeValues"]
+        entries: Sequence[tuple[Any, tuple[str, ...]]] = table.partition(index, values[":p"]["S"])
+        first, last = 0, len(entries)
+        if ":low" in values:
+            first = bisect_left(entries, (_sort_value(values[":low"]),))
+            last = bisect_left(entries, (_sort_value(values[":high"]), ("\U0010ffff",)))
+        entries = entries[first:last]
+        if not body.get("ScanIndexForward", True):
+            entries = entries[::-1]
+        place = 0
+        if "ExclusiveStartKey" in body:
+            start = table.key_of(body["ExclusiveStartKey"])
+            sort = body["ExclusiveStartKey"].get((index.key if index else table.key)[-1])
+            value = _sort_value(sort) if sort else ""
+            if body.get("ScanIndexForward", True):
+                place = bisect_left(entries, (value, (*start, "")))
+            else:
+                place = next((n for n, entry in enumerate(entries) if entry < (value, start)), len(entries))
+        names = self._names(body, index)
+        counting = body.get("Select") == "COUNT"
+        found: list[Item] = []
+        size, count, limit = 0, 0, body.get("Limit", 2**62)
+        while place < len(entries) and count < limit:
+            item = table.items[entries[place][1]]
+            bytes_ = item_size(table.project(item, index.projected) if index else item)
+            if size + bytes_ > PAGE_BYTES:
+                break
+            size, count, place = size + bytes_, count + 1, place + 1
+            if not counting:
+                found.append(self._shown(item, names))
+        answer: dict[str, Any] = {"Count": count, "ScannedCount": count}
+        if not counting:
+            answer["Items"] = found
+        if count and place < len(entries):
+            answer["LastEvaluatedKey"] = self._key(table, index, table.items[entries[place - 1][1]])
+        return answer | {
+            "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
+        }
+
+    def _get(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table = self.tables[body["TableName"]]
+        item = table.items.get(table.key_of(body["Key"]))
+        units = read_units(item_size(item) if item else 0, bool(body.get("ConsistentRead")))
+        answer: dict[str, Any] = {"ConsumedCapacity": self._read(units, table)}
+        if item is not None:
+            answer["Item"] = self._shown(item, self._names(body, None))
+        return answer
+
+    def _batch_get(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        ((name, request),) = body["RequestItems"].items()
+        table, units = self.tables[name], 0.0
+        found, left = [], []
+        names = self._names(request, None)
+        for key in request["Keys"]:
+            if self.throttle and self._chance.random() < self.throttle:
+                left.append(key)
+                continue
+            item = table.items.get(table.key_of(key))
+            units += read_units(item_size(item) if item else 0, bool(request.get("ConsistentRead")))
+            if item is not None:
+                found.append(self._shown(item, names))
+        answer: dict[str, Any] = {"Responses": {name: found}, "ConsumedCapacity": [self._read(units, table)]}
+        answer["UnprocessedKeys"] = {name: {**request, "Keys": left}} if left else {}
+        return answer
+
+    def _describe(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table = self.tables[body["TableName"]]
+        indexes = []
+        for index in table.indexes.values():
+            order = table.scan_order(index)
+            indexes.append(
+                {
+                    "IndexName": index.name,
+                    "ItemCount": len(order),
+                    "IndexSizeBytes": sum(size for _, _, size in order),
+                }
+            )
+        size = sum(size for _, _, size in table.scan_order(None))
+        shape = {"ItemCount": len(table.items), "TableSizeBytes": size, "GlobalSecondaryIndexes": indexes}
+        return {"Table": {"TableName": table.name, **shape}}
+
+    # writes
+
+    def _batch_write(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        ((name, writes),) = body["RequestItems"].items()
+        table, units, left = self.tables[name], 0.0, []
+        for write in writes:
+            if self.throttle and self._chance.random() < self.throttle:
+                left.append(write)
+            elif "PutRequest" in write:
+                item = write["PutRequest"]["Item"]
+                units += table.write(table.key_of(item), item)
+            else:
+                units += table.write(table.key_of(write["DeleteRequest"]["Key"]), None)
+        return {"UnprocessedItems": {name: left} if left else {}, "ConsumedCapacity": [self._wrote(units)]}
+
+    def _guarded(self, body: Mapping[str, Any], key: Mapping[str, Any]) -> tuple[Table, tuple[str, ...], bool]:
+        table = self.tables[body["TableName"]]
+        full = table.key_of(key)
+        text = body.get("ConditionExpression")
+        names, values = body.get("ExpressionAttributeNames", {}), body.get("ExpressionAttributeValues", {})
+        return table, full, text is None or _condition(table.items.get(full), text, names, values)
+
+    def _refused(self, table: Table, key: tuple[str, ...]) -> Mapping[str, Any]:
+        standing = table.items.get(key)
+        self._wrote(write_units(item_size(standing) if standing else 0))
+        return _error("ConditionalCheckFailedException")
+
+    def _put(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table, key, allowed = self._guarded(body, body["Item"])
+        return (
+            {"ConsumedCapacity": self._wrote(table.write(key, body["Item"]))} if allowed else self._refused(table, key)
+        )
+
+    def _update(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table, key, allowed = self._guarded(body, body["Key"])
+        if not allowed:
+            return self._refused(table, key)
+        names, values = body["ExpressionAttributeNames"], body.get("ExpressionAttributeValues", {})
+        new = _updated(table.items.get(key, dict(body["Key"])), body["UpdateExpression"], names, values)
+        return {"ConsumedCapacity": self._wrote(table.write(key, new))}
+
+    def _delete(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        table, key, allowed = self._guarded(body, body["Key"])
+        return {"ConsumedCapacity": self._wrote(table.write(key, None))} if allowed else self._refused(table, key)
+
+    def _statements(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        units = 0.0
+        answers: list[Mapping[str, Any]] = []
+        for statement in body["Statements"]:
+            if self.throttle and self._chance.random() < self.throttle:
+                answers.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
+                continue
+            spent, answer = self._statement(statement["Statement"], list(statement["Parameters"]))
+            units += spent
+            answers.append(answer)
+        return {"Responses": answers, "ConsumedCapacity": [self._wrote(units)]}
+
+    def _statement(self, text: str, parameters: list[Any]) -> tuple[float, Mapping[str, Any]]:
+        parsed = _parsed(text)
+        table = self.tables[parsed.table]
+        take = iter(parameters)
+        values = {name: next(take) for name in parsed.set}
+        key: dict[str, Any] = {}
+        tests = []
+        for name, operator in parsed.where:
+            value = None if operator.startswith("IS") else next(take)
+            if name in table.key:
+                key[name] = value
+            else:
+                tests.append((name, operator, value))
+        full = table.key_of(key)
+        standing = table.items.get(full)
+        if standing is None or not all(_holds(standing, *test) for test in tests):
+            units = float(write_units(item_size(standing) if standing else 0))
+            return units, {"Error": {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}}
+        if not parsed.set and not parsed.remove:
+            return table.write(full, None), {}
+        new = {name: value for name, value in standing.items() if name not in parsed.remove} | values
+        return table.write(full, new), {}
+
+    # S3
+
+    def _s3(self, request: Any, **_: Any) -> AWSResponse:
+        started = time.thread_time()
+        with self._lock:
+            status, headers, body = self._object(request)
+            self.spent.own_seconds += time.thread_time() - started
+        return AWSResponse(request.url, status, headers, _Body(body))  # type: ignore[arg-type]
+
+    def _object(self, request: Any) -> tuple[int, dict[str, str], bytes]:
+        url = urlsplit(request.url)
+        key = unquote(url.netloc.split(".")[0] + url.path)
+        match request.method:
+            case "PUT" if "x-amz-copy-source" not in request.headers:
+                self.spent.objects_put += 1
+                content = request.body.read() if hasattr(request.body, "read") else request.body
+                self.objects[key] = bytes(content or b"")
+                return 200, {"ETag": _etag(self.objects[key])}, b""
+            case "DELETE":
+                self.objects.pop(key, None)
+                return 204, {}, b""
+            case "GET" if "list-type" in url.query:
+                self.spent.objects_put += 1  # a list costs what a put costs
+                bucket = url.netloc.split(".")[0]
+                prefix = f"{bucket}/{parse_qs(url.query).get('prefix', [''])[0]}"
+                keys = sorted(name for name in self.objects if name.startswith(prefix))
+                listed = "".join(f"<Contents><Key>{name.split('/', 1)[1]}</Key></Contents>" for name in keys)
+                return (
+                    200,
+                    {},
+                    f"<ListBucketResult><IsTruncated>false</IsTruncated>{listed}</ListBucketResult>".encode(),
+                )
+        self.spent.objects_got += 1
+        if key not in self.objects:
+            return 404, {}, b"<Error><Code>NoSuchKey</Code></Error>"
+        content = self.objects[key]
+        wanted = request.headers.get("Range")
+        if wanted:
+            first, end = (wanted.decode() if isinstance(wanted, bytes) else wanted).removeprefix("bytes=").split("-")
+            content = content[int(first) : int(end) + 1]
+        return 200, {"ETag": _etag(content), "Content-Length": str(len(content))}, content
+
+
+def _etag(content: bytes) -> str:
+    return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+
+
+def _error(code: str) -> dict[str, str]:
+    return {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code}
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    table: str
+    set: tuple[str, ...]
+    remove: tuple[str, ...]
+    where: tuple[tuple[str, str], ...]
+
+
+_cache: dict[str, _Parsed] = {}
+
+
+def _parsed(text: str) -> _Parsed:
+    if text not in _cache:
+        statement = _STATEMENT.match(text)
+        assert statement, text
+        changes = list(_CHANGE.finditer(statement["changes"]))
+        _cache[text] = _Parsed(
+            statement["table"],
+            tuple(change["set"] for change in changes if change["set"]),
+            tuple(change["remove"] for change in changes if change["remove"]),
+            tuple((term["name"], term["operator"]) for term in _TERM.finditer(statement["where"])),
+        )
+    return _cache[text]
+
+
+def tables(stack: str, schemas: Mapping[str, Mapping[str, Any]]) -> list[Table]:
+    """The tables of template.yaml's resolved properties, by name; nothing is created anywhere."""
+    found = []
+    for properties in schemas.values():
+        indexes = [
+            (
+                index["IndexName"],
+                tuple(part["AttributeName"] for part in index["KeySchema"]),
+                tuple(index["Projection"].get("NonKeyAttributes", ())),
+            )
+            for index in properties.get("GlobalSecondaryIndexes", ())
+        ]
+        assert properties["TableName"].startswith(stack)
+        found.append(
+            Table(properties["TableName"], tuple(p["AttributeName"] for p in properties["KeySchema"]), indexes)
+        )
+    return found
+
+
+def dollars(spent: Spent) -> float:
+    """On demand, us-east-1, 2026: a million read units 0.125, write units 0.625, S3 puts and lists 5, gets 0.4."""
+    dynamodb = spent.read_units * 0.125 + spent.write_units * 0.625
+    return (dynamodb + spent.objects_put * 5 + spent.objects_got * 0.4) / 1_000_000
+
+
+def nearest(value: float, digits: int = 3) -> float:
+    """Rounded to so many significant digits."""
+    return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0
