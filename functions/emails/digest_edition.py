@@ -120,6 +120,7 @@ def publish(path: Path, key: str) -> None:
 
 def fetch(key: str, path: Path) -> None:
     """Fetches an edition. Raises LookupError when it has expired, or never was."""
+    path.unlink(missing_ok=True)
     path.write_bytes(gzip.decompress(objects.get("archive", key)))
 
 

@@ -76,11 +76,12 @@ class CannotSend(NexusError):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one mail, with the reason for all but sent."""
+    """What became of one mail, with the reason for all but sent. `lost` is an answer of SES's that did not come now."""
 
     outcome: Literal["sent", "skipped", "unknown", "failed"]
     reason: str | None = None
     message_id: str | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,7 @@ def deliver(
         claim.released(meter=meter)
         return Outcome("failed", str(refused))
     except _NoAnswer as lost:
-        return Outcome("unknown", str(lost))
+        return Outcome("unknown", str(lost), lost=True)
     claim.sent(message_id, int(time.time()), meter=meter)
     return Outcome("sent", message_id=message_id)
 

@@ -75,7 +75,7 @@ def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestR
 
 def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     """Makes the edition and cuts the users into segments. Raises Reject when nothing could be sent anyway."""
-    now = int(time.time())
+    now = _now()
     week = args.week or week_of(now)
     since, until = span(week, now)
     settings = mail_settings()  # an incomplete deployment is told of once, not once a segment
@@ -368,7 +368,7 @@ class Segment:
 
     def _note(self, outcome: Outcome) -> None:
         with self._lock:
-            self._lost = self._lost + 1 if outcome.outcome == "unknown" else 0
+            self._lost = self._lost + 1 if outcome.lost else 0 if outcome.outcome == "sent" else self._lost
             if self._lost >= LOST_IN_A_ROW:
                 self._trouble = SlowDown(f"{self._lost} mails in a row without an answer: {outcome.reason}")
 
@@ -377,6 +377,10 @@ def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome 
     """Waits for one of the futures, or all of them, and writes down what they came to. Raises what they raised."""
     for future in wait(waiting, return_when=until).done:
         outcomes[waiting.pop(future)] = future.result()
+
+
+def _now() -> int:
+    return int(time.time())
 
 
 def _pause(seconds: float) -> None:
@@ -389,16 +393,27 @@ def _folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="nexus-digest-"))
 
 
-@lru_cache(maxsize=1)
+_opened: dict[str, "Edition"] = {}
+
+
 def _edition(key: str) -> "Edition":
     """The edition, fetched once a sandbox; the one before makes room for it."""
-    path = _folder() / "edition.sqlite"
-    path.unlink(missing_ok=True)
-    try:
-        digest_edition.fetch(key, path)
-    except LookupError as error:
-        raise Reject(f"the week's posts have expired: {error}") from error
-    return digest_edition.open_edition(path)
+    if key not in _opened:
+        close_editions()
+        path = _folder() / "edition.sqlite"
+        try:
+            digest_edition.fetch(key, path)
+        except LookupError as error:
+            raise Reject(f"the week's posts have expired: {error}") from error
+        _opened[key] = digest_edition.open_edition(path)
+    return _opened[key]
+
+
+def close_editions() -> None:
+    """Forgets the edition that is open."""
+    for edition in _opened.values():
+        edition.database.close()
+    _opened.clear()
 
 
 handler = handler_for(send_content_digest_email)

@@ -36,10 +36,10 @@ def refusal(code: str, message: str = "", status: int = 400) -> ClientError:
 
 @dataclass
 class Ses:
-    """`sent` are the requests that were taken. `answers` is called with each request and may raise."""
+    """`sent` are the requests that were taken. `answers` is called with each request and
+    its number from 1, and may raise."""
 
     sent: list[dict[str, Any]] = field(default_factory=list)
-    asked: int = 0
     account: dict[str, Any] = field(
         default_factory=lambda: {
             "SendingEnabled": True,
@@ -47,20 +47,26 @@ class Ses:
             "SendQuota": {"MaxSendRate": 2000.0, "Max24HourSend": 50_000.0, "SentLast24Hours": 0.0},
         }
     )
-    answers: Callable[[dict[str, Any]], None] = lambda request: None
+    answers: Callable[[dict[str, Any], int], None] = lambda request, number: None
     _ids: Iterator[int] = field(default_factory=itertools.count)
+    _asked: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def get_account(self) -> dict[str, Any]:
         return self.account
 
     def send_email(self, **request: Any) -> dict[str, Any]:
-        self.asked += 1
+        number = next(self._asked)
         shape = _model().operation_model("SendEmail").input_shape
         report = ParamValidator().validate(request, shape)
         assert not report.has_errors(), report.generate_report()
-        self.answers(request)
+        self.answers(request, number)
         self.sent.append(request)
         return {"MessageId": f"m-{next(self._ids)}"}
+
+    @property
+    def asked(self) -> int:
+        """How often it was asked to send."""
+        return int(repr(self._asked)[6:-1]) - 1
 
     def close(self) -> None:
         """Connections are made anew."""
@@ -89,6 +95,7 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
     fake = Ses()
     monkeypatch.setattr(mail_delivery, "client", lambda service: fake if service == "sesv2" else aws.client(service))
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
+    monkeypatch.setattr(digest_task, "_now", lambda: NOW)
     _forget()
     yield fake
     _forget()
@@ -99,7 +106,7 @@ def _forget() -> None:
     mail_settings.mail_settings.cache_clear()
     mail_delivery.pace.cache_clear()
     mail_delivery._rate, mail_delivery._rate_until = mail_delivery.DEFAULT_RATE, 0.0
-    digest_task._edition.cache_clear()
+    digest_task.close_editions()
 
 
 def person(user_id: str, **values: Any) -> User:

@@ -79,7 +79,9 @@ def test_nothing_better_is_left_out(week: list[Candidate], reader: Reader, limit
 
 @many
 @given(weeks, readers, st.randoms(use_true_random=False))
-def test_the_order_in_which_posts_were_read_does_not_matter(week: list[Candidate], reader: Reader, random: object) -> None:
+def test_the_order_in_which_posts_were_read_does_not_matter(
+    week: list[Candidate], reader: Reader, random: object
+) -> None:
     shuffled = [*week, *week[:5]]
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert rank(shuffled, reader) == rank(week, reader)

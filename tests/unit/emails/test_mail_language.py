@@ -1,11 +1,11 @@
 """Languages: each locale file is complete and sound, and a reader gets the nearest one there is."""
 
 import string
+import tomllib
 from datetime import date
 
 import pytest
 
-import mail_language
 from mail_language import LOCALES, Language, available, choose, load, parse
 
 
@@ -26,7 +26,7 @@ def test_a_locale_says_all_that_english_says_with_the_same_placeholders(code: st
 @pytest.mark.parametrize("code", available())
 def test_a_locale_has_no_text_that_english_lacks(code: str) -> None:
     """A key with a typing error would silently stay English."""
-    raw = mail_language.tomllib.loads((LOCALES / f"{code}.toml").read_text())
+    raw = tomllib.loads((LOCALES / f"{code}.toml").read_text())
     own = {f"{group}.{name}" for group, entries in raw.items() for name in entries if group != "language"}
     assert own - {"dates.months"} == set(load("en").texts)
 
@@ -103,8 +103,8 @@ def test_a_translator_adds_a_language_with_one_file(tmp_path: object, monkeypatc
 
 @pytest.mark.parametrize("broken", ['direction = "sideways"', 'direction = "ltr"\nmonths = ["one"]'])
 def test_a_broken_file_is_told_of_when_it_is_read(broken: str) -> None:
-    months = ', '.join(f'"{n}"' for n in range(1, 13))
-    source = f'[language]\nplural = "n != 1"\nthousands = ","\n{broken.split(chr(10))[0]}\n[dates]\n'
+    months = ", ".join(f'"{n}"' for n in range(1, 13))
+    source = f'[language]\nplural = "n != 1"\nthousands = ","\n{broken.split(chr(10), maxsplit=1)[0]}\n[dates]\n'
     source += broken.split("\n")[1] if "\n" in broken else f"months = [{months}]"
     with pytest.raises(ValueError, match="twelve months"):
         parse("xx", source)

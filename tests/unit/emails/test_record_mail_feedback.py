@@ -89,7 +89,10 @@ def test_a_passing_bounce_suppresses_nobody(ses: Ses, kind: str) -> None:
 
 def test_not_spam_is_no_complaint(ses: Ses) -> None:
     person("ada")
-    assert record({**COMPLAINT, "complaint": {**COMPLAINT["complaint"], "complaintFeedbackType": "not-spam"}}).suppressed == 0
+    assert (
+        record({**COMPLAINT, "complaint": {**COMPLAINT["complaint"], "complaintFeedbackType": "not-spam"}}).suppressed
+        == 0
+    )
 
 
 def test_a_user_with_a_new_address_is_not_punished_for_the_old_one(ses: Ses) -> None:
@@ -113,7 +116,9 @@ def test_without_our_tag_the_address_tells_who_it_is(ses: Ses) -> None:
     assert report.suppressed == 2
 
 
-@pytest.mark.parametrize("notification", [{}, {"eventType": "Open"}, {"eventType": "Bounce"}, {"eventType": "Bounce", "bounce": []}])
+@pytest.mark.parametrize(
+    "notification", [{}, {"eventType": "Open"}, {"eventType": "Bounce"}, {"eventType": "Bounce", "bounce": []}]
+)
 def test_what_is_no_notification_is_rejected(ses: Ses, notification: dict[str, Any]) -> None:
     with pytest.raises(Reject):
         record(notification)

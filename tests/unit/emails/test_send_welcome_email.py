@@ -104,12 +104,12 @@ def test_a_user_who_is_not_there_is_skipped(ses: Ses) -> None:
 def test_a_mail_without_an_answer_is_unknown_and_never_sent_again_by_itself(ses: Ses, error: Exception) -> None:
     person("ada")
 
-    def silent(request: dict[str, Any]) -> None:
+    def silent(request: dict[str, Any], number: int) -> None:
         raise error
 
     ses.answers = silent
     assert send("ada").outcome == "unknown"
-    ses.answers = lambda request: None
+    ses.answers = lambda request, number: None
     assert send("ada").outcome == "unknown"
     entry = ledger("ada")
     assert entry is not None
@@ -123,13 +123,13 @@ def test_a_crash_between_claim_and_answer_leaves_it_unknown_for_a_person_to_deci
     class Killed(BaseException):
         """The sandbox dies."""
 
-    def die(request: dict[str, Any]) -> None:
+    def die(request: dict[str, Any], number: int) -> None:
         raise Killed
 
     ses.answers = die
     with pytest.raises(Killed):
         send("ada")
-    ses.answers = lambda request: None
+    ses.answers = lambda request, number: None
 
     assert send("ada").outcome == "unknown"
     assert send("ada", OTHER).reason == "being sent by another run"
@@ -163,7 +163,7 @@ def test_a_claim_that_another_run_left_long_ago_is_unknown(ses: Ses, monkeypatch
 def test_what_ses_has_not_taken_is_tried_again(ses: Ses, error: Exception, after: float | None) -> None:
     person("ada")
 
-    def throttle(request: dict[str, Any]) -> None:
+    def throttle(request: dict[str, Any], number: int) -> None:
         raise error
 
     ses.answers = throttle
@@ -171,7 +171,7 @@ def test_what_ses_has_not_taken_is_tried_again(ses: Ses, error: Exception, after
         send("ada")
     assert raised.value.after == after
     assert ledger("ada") is None, "the claim is released"
-    ses.answers = lambda request: None
+    ses.answers = lambda request, number: None
     assert send("ada").outcome == "sent"
 
 
@@ -201,13 +201,13 @@ def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mend
 ) -> None:
     person("ada")
 
-    def refuse(request: dict[str, Any]) -> None:
+    def refuse(request: dict[str, Any], number: int) -> None:
         raise error
 
     ses.answers = refuse
     with pytest.raises(Reject, match=reason):
         send("ada")
-    ses.answers = lambda request: None
+    ses.answers = lambda request, number: None
     assert send("ada").outcome == "sent", "the dead letter, sent again"
 
 

@@ -1,7 +1,6 @@
 """The unsubscribe link: works for its user until it expires, for nobody else, and cannot be made by others."""
 
 import time
-from collections.abc import Iterator
 
 import boto3
 import pytest
@@ -16,8 +15,8 @@ from tests.unit.emails.conftest import Ses, person
 
 
 @pytest.fixture(autouse=True)
-def _deployed(ses: Ses) -> Iterator[None]:
-    yield
+def _deployed(ses: Ses) -> None:
+    """Each test has the signing key."""
 
 
 def test_the_link_turns_the_digest_off_and_a_second_click_changes_nothing() -> None:
