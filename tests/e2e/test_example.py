@@ -1,11 +1,14 @@
 """The example application in a browser: registers, uploads straight to S3, and shows what the deployed jobs made.
 
-The server runs here on a free port. Chromium is told that it is http://localhost:8000, the origin that the upload
-bucket's CORS rule names, so that rule is put to the test as well.
+The server runs on a free port, with the rights of the stack's policy for web applications alone. Chromium is told that
+it is http://localhost:8000, the origin that the upload bucket's CORS rule names, so that rule is tested as well.
 """
 
+import json
 import os
-import threading
+import re
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,31 +16,67 @@ from pathlib import Path
 import boto3
 import pytest
 from PIL import Image
-from werkzeug.serving import make_server
 
 from examples.photo_wall.app import create_app
 from nexus.data import posts, users
-from nexus.settings import settings
+from nexus.settings import Settings, settings
 from tests.support.browser import Page, browser
 from tests.support.clips import make_clip
+from tests.support.stack import eventually
 
 ORIGIN = "http://localhost:8000"
 PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    server = make_server("127.0.0.1", 0, create_app(), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    as_if = f"--host-resolver-rules=MAP localhost:8000 127.0.0.1:{server.port}"
+def credentials(stack: Settings, outputs: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A role that may do what the stack's policy for web applications allows, and no more: IAM is enforced."""
+    iam, name = boto3.client("iam"), f"e2e-photo-wall-{uuid.uuid4().hex[:8]}"
+    statement = {"Effect": "Allow", "Principal": {"AWS": stack.account_id}, "Action": "sts:AssumeRole"}
+    trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+    emulator = boto3.client("cloudformation").describe_stack_resource(
+        StackName=stack.stack, LogicalResourceId="EmulatorPolicy"
+    )["StackResourceDetail"]["PhysicalResourceId"]
+    policies = (outputs["ApplicationPolicyArn"], emulator)
+    for policy in policies:
+        iam.attach_role_policy(RoleName=name, PolicyArn=policy)
+    granted = boto3.client("sts").assume_role(RoleArn=role, RoleSessionName="photo-wall")["Credentials"]
+    yield {
+        "AWS_ACCESS_KEY_ID": granted["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": granted["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": granted["SessionToken"],
+    }
+    for policy in policies:
+        iam.detach_role_policy(RoleName=name, PolicyArn=policy)
+    iam.delete_role(RoleName=name)
+
+
+@pytest.fixture(scope="module")
+def port(credentials: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """The server's, in a process of its own."""
+    log = tmp_path_factory.mktemp("server") / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "flask", "--app", "examples.photo_wall.app", "run", "--port", "0"],
+            env={**os.environ, **credentials, "PYTHONPATH": "shared"},
+            stdout=out,
+            stderr=out,
+        )
     try:
-        with browser(tmp_path_factory.mktemp("browser") / "profile", [as_if]) as page:
-            yield page
+        said = eventually(lambda: re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()))
+        yield int(said[1])
+        assert "Traceback" not in log.read_text(), log.read_text()
     finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def page(port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    as_if = f"--host-resolver-rules=MAP localhost:8000 127.0.0.1:{port}"
+    with browser(tmp_path_factory.mktemp("browser") / "profile", [as_if]) as page:
+        yield page
 
 
 def sign_out(page: Page) -> None:
