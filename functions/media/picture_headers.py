@@ -118,6 +118,20 @@ def read_header(source: bytes) -> Header | None:
         raise Rejected("truncated", f"the {kind} file ends in the middle of its structure") from None
 
 
+def largest_item(source: bytes, kind: Format) -> Header | None:
+    """The largest size that an AVIF or HEIC file states for any of its images (ISO/IEC 23008-12, `ispe`).
+
+    What is shown may be a small cut from it, and would be decoded whole all the same.
+    """
+    sizes = [unpack_from(">II", source, found.end()) for found in _ISPE.finditer(source, 0, len(source) - 8)]
+    if not sizes:
+        return None
+    return Header(kind, *max(sizes, key=lambda size: size[0] * size[1]))
+
+
+_ISPE = re.compile(rb"ispe\0\0\0\0")
+
+
 def check(header: Header, limits: Limits) -> None:
     """Raises Rejected where the header goes beyond the limits."""
     pixels = header.width * header.height

@@ -28,7 +28,7 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from picture_headers import Format, Header, Limits, check, read_header, sniff
+from picture_headers import Format, Header, Limits, check, largest_item, read_header, sniff
 from placeholder import blurhash, dominant_colour
 from rejected import Rejected
 
@@ -200,15 +200,17 @@ def _open(source: bytes, limits: Limits) -> tuple[Header, ImageFile]:
     if len(source) > limits.bytes:
         raise Rejected("too_many_bytes", f"{len(source):,} bytes, the limit is {limits.bytes:,}")
     header = read_header(source)
-    if header is not None:
-        check(header, limits)  # before the decoder: libwebp reserves the whole canvas as soon as it is opened
     kind = header.format if header is not None else sniff(source)
     assert kind is not None
+    if stated := header or largest_item(source, kind):
+        check(stated, limits)  # before the decoder: libwebp reserves the whole canvas as soon as it is opened
     _register(kind)
     _register(Format.WEBP)  # which is what is written
     try:
         image = Image.open(BytesIO(source), formats=(kind,))
         frames = 1 if kind in _STILL else getattr(image, "n_frames", 1)
+    except Image.DecompressionBombError as error:  # reached only where our limit is above Pillow's
+        raise Rejected("too_many_pixels", str(error)) from error
     except _DECODER_ERRORS as error:
         raise Rejected("damaged", f"the {kind} file cannot be opened: {error}") from error
     opened = Header(kind, *image.size, frames=frames - getattr(image, "default_image", False))
