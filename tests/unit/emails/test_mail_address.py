@@ -1,7 +1,7 @@
 """An address is mailed in the form that SES takes, or refused with the reason: never passed on as it came."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail_address import BadAddress, checked_address
@@ -61,6 +61,7 @@ def test_a_bad_address_is_refused_with_a_reason_that_does_not_repeat_it(address:
         assert address not in str(refused.value)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_whatever_comes_in_nothing_that_could_be_a_header_goes_out(text: str) -> None:
     try:

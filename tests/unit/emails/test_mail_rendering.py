@@ -94,7 +94,7 @@ def test_the_digest_tells_of_each_post_with_its_link_in_both_parts() -> None:
     assert digest(STORY).subject == "Bea this week on Nexus"
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(SOME_TEXT, SOME_TEXT, SOME_TEXT)
 def test_what_users_write_stays_text(name: str, author: str, text: str) -> None:
     story = replace(STORY, author=safe_name(author, "somebody"), text=text)
@@ -126,6 +126,7 @@ def test_a_name_is_left_as_it_is(name: str) -> None:
     assert safe_name(name) == " ".join(name.split())
 
 
+@settings(deadline=None)
 @given(SOME_TEXT)
 def test_an_excerpt_is_one_line_and_short(text: str) -> None:
     shown = excerpt(text)
