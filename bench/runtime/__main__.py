@@ -44,6 +44,7 @@ CELERY = {
 PEER = "celery, results, acks late"
 """The peer that keeps what ours keeps: a result, and a message that survives its worker. It writes no line a task."""
 
+REQUEST = "one GetItem by the same client"
 PRODUCERS = ("celery, no results", "celery, results")
 
 
@@ -77,7 +78,9 @@ def ours(rows: Rows, row: str, messages: int) -> None:
         with _process([sys.executable, "-m", "bench.runtime.stand_in"]) as server:
             assert server.stdout
             figures = _nexus(server.stdout.readline().strip(), messages, batch)
-        if batch == "10":
+        if batch == "1":
+            rows.add(REQUEST, figures["read"]["microseconds"])
+        else:
             rows.add("send one", **figures["send"])
             rows.add("send_many, tens", **figures["send_many"])
     rows.add(row, **figures["work"])
@@ -209,7 +212,7 @@ def main() -> None:
             (ours if row in OURS else celery)(rows, row, options.messages)
     print(f"CPU microseconds a no-op message, median of {options.rounds} rounds; ratios to the peer, of each round")
     for title, names, peer in (
-        ("worker", [*OURS, *CELERY], PEER),
+        ("worker", [*OURS, REQUEST, *CELERY], PEER),
         ("producer", ["send_many, tens", "send one", *(f"{p}: send" for p in PRODUCERS)], f"{PRODUCERS[1]}: send"),
     ):
         print(f"\n{title:<48} {'us':>7} {'ratio':>6} {'AWS requests':>13}")
@@ -220,6 +223,7 @@ def main() -> None:
     for row, reach in (("batches of 10", 0.5), ("one a batch", 1.0)):
         ratio = rows.ratio(row, PEER)
         print(f"{row}: {ratio:.2f} x Celery, to reach {reach}: {'reached' if ratio <= reach else 'MISSED'}")
+    print(f"any two requests by boto3, by themselves: {2 * rows.ratio(REQUEST, PEER):.2f} x Celery")
 
 
 if __name__ == "__main__":

@@ -116,6 +116,12 @@ def send_single(count: int) -> None:
         noop.delay(user_id=f"user-{n}")
 
 
+def read(count: int) -> None:
+    """The least that AWS can be asked for: what any request costs the one who makes it."""
+    for _ in range(count):
+        aws_client("dynamodb").get_item(TableName="nexus-bench-task-runs", Key={"id": {"S": "none"}})
+
+
 def main(port: int, messages: int, batch: int) -> None:
     os.environ |= {
         "NEXUS_STACK": "nexus-bench",
@@ -153,6 +159,7 @@ def main(port: int, messages: int, batch: int) -> None:
     warm = WARM_UP // batch * 2
     work_off(events[:warm])
     figures["work"] = cost(lambda: work_off(events[warm:]), messages)
+    figures["read"] = cost(lambda: read(messages // 2), messages // 2)
     logging.shutdown()
     print(json.dumps(figures), file=sys.stderr)
 
