@@ -262,7 +262,16 @@ def retry(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _
 
 
 def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
-    """Deletes the letters. Their runs stay FAILURE, until their records expire."""
+    """Deletes the letters. Their runs stay FAILURE, until their records expire. A whole queue's are purged by SQS."""
+    if wanted.everything:
+        sqs, name = client("sqs"), settings().dead_letter_queue_name(queue)
+        there = queue_counts(name)
+        try:
+            sqs.purge_queue(QueueUrl=queue_url(name))
+        except sqs.exceptions.PurgeQueueInProgress:
+            pass  # SQS purges once a minute: what has come since is deleted one by one.
+        else:
+            return Outcome(done=there.total if there else 0)
     return _each(queue, wanted, lambda _: {}, told)
 
 

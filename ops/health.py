@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from nexus.settings import settings
-from nexus.tasks import PRIORITIES
 from nexus.tasks import Queue as QueueName
 from ops.aws import client
 from ops.deployment import Deployment
@@ -99,7 +98,7 @@ def look(deployment: Deployment) -> Health:
         runtime_client(service)
     for service in ("lambda", "events"):
         client(service)  # type: ignore[call-overload]
-    names = sorted(QueueName, key=lambda queue: -PRIORITIES[queue])
+    names = sorted(QueueName, key=lambda queue: -queue.priority)
     with ThreadPoolExecutor(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
@@ -250,7 +249,7 @@ def _queue_state(
     state, reserved = function.result()
     return QueueState(
         name=str(queue),
-        priority=PRIORITIES[queue],
+        priority=queue.priority,
         waiting=there.waiting if there else 0,
         in_flight=there.in_flight if there else 0,
         delayed=there.delayed if there else 0,

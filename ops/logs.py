@@ -208,6 +208,6 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
 
 
 def _queues() -> tuple[str, ...]:
-    from nexus.tasks import PRIORITIES
+    from nexus.tasks import Queue
 
-    return tuple(map(str, PRIORITIES))
+    return tuple(map(str, Queue))

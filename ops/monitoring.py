@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nexus.aws import client as runtime_client
 from nexus.settings import settings
-from nexus.tasks import PRIORITIES
+from nexus.tasks import Queue
 from ops import live, logs
 from ops.aws import client, in_parallel
 from ops.cli import output
@@ -67,14 +67,14 @@ class Monitor:
 
     def look(self) -> View:
         """Everything anew. Errors of AWS are botocore's."""
-        from nexus import fanout
+        from nexus import tallies
 
         for service in ("sqs", "dynamodb"):
             runtime_client(service)
         for service in ("lambda", "logs"):
             client(service)  # type: ignore[call-overload]
         now = time.time()
-        names = [str(queue) for queue in sorted(PRIORITIES, key=lambda queue: -PRIORITIES[queue])]
+        names = [str(queue) for queue in sorted(Queue, key=lambda queue: -queue.priority)]
         jobs: list[Any] = [
             lambda: in_parallel(lambda q: queue_counts(settings().queue_name(q)), names),
             lambda: in_parallel(lambda q: queue_counts(settings().dead_letter_queue_name(q)), names),
@@ -90,7 +90,7 @@ class Monitor:
                 self._queue(name, (counts[n], dead[n]), sources[n], running.runs, now) for n, name in enumerate(names)
             ),
             running=running.runs,
-            jobs=tuple((job.id, job.task, *fanout.progress(job)) for job in waiting),
+            jobs=tuple((job.id, job.task, *tallies.progress(job)) for job in waiting),
             ended=tuple(self._events)[:-13:-1],
             failures=tuple(e for e in reversed(self._events) if e.outcome in ("failure", "retry"))[:12],
         )
@@ -123,7 +123,7 @@ class Monitor:
             history[min(SPARK - 1, max(0, SPARK - 1 - int((now - event.at) / WINDOW * SPARK)))] += 1
         return QueueLine(
             name=name,
-            priority=PRIORITIES[name],  # type: ignore[index]
+            priority=Queue(name).priority,
             on=bool(source) and source.get("State") in ("Enabled", "Enabling", "Updating", "Creating"),
             waiting=counts.waiting,
             in_flight=counts.in_flight,

@@ -14,14 +14,14 @@ from typing import Any
 from nexus import catalogue
 from nexus.aws import client as runtime_client
 from nexus.settings import settings
-from nexus.tasks import PRIORITIES
+from nexus.tasks import Queue
 from ops import configuration, health
 from ops.aws import client
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
 from ops.local_cloud import ROOT
 
-QUEUES = tuple(map(str, PRIORITIES))
+QUEUES = tuple(map(str, Queue))
 DRIFT_PATIENCE = 180.0
 DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
 

@@ -63,13 +63,13 @@ def _task(task: Any) -> dict[str, Any]:
 @command(app, "active")
 def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     """What runs now, and the jobs that wait for it."""
-    from nexus import fanout
+    from nexus import tallies
     from ops import live
 
     queues = common.the_queues(queue)
     common.connect()
     found = live.runs(queues, "STARTED", limit=limit)
-    jobs = [(job, fanout.progress(job)) for job in live.parents(found.runs)]
+    jobs = [(job, tallies.progress(job)) for job in live.parents(found.runs)]
     if options.json:
         waiting = [{"id": j.id, "task": j.task, "done": done, "total": total} for j, (done, total) in jobs]
         output.emit({"runs": found.runs, "more": found.more, "jobs": waiting})

@@ -78,8 +78,9 @@ def validate(
 
     deployment = common.connect()
     found = validation.validate(deployment, drift=drift)
+    passed = not any(finding.severity == "failed" for check in found for finding in check.findings)
     if options.json:
-        output.emit({"passed": not any(c.findings for c in found), "checks": found})
+        output.emit({"passed": passed, "checks": found})
     else:
         for check in found:
             worst = "failed" if any(f.severity == "failed" for f in check.findings) else "warning"
@@ -87,7 +88,7 @@ def validate(
             output.line(f"{word:<8}{check.name}", output.STYLES[word])
             for finding in check.findings:
                 output.line(f"        {finding.where}: {finding.what}. {finding.do}")
-    return ExitCode.WRONG if any(f.severity == "failed" for check in found for f in check.findings) else ExitCode.DONE
+    return ExitCode.DONE if passed else ExitCode.WRONG
 
 
 def run_all(

@@ -247,11 +247,11 @@ def _show(record: "RunRecord") -> int:
 
 def run_as_plain(record: "RunRecord") -> dict[str, Any]:
     """A run as --json shows it."""
-    from nexus import fanout, results
+    from nexus import results, tallies
 
     progress: tuple[int, int] | None = None
     if record.fanned_out:
-        progress = fanout.progress(record)
+        progress = tallies.progress(record)
     elif record.progress:
         progress = record.progress[:2]
     took = None

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nexus.tasks import PRIORITIES, Queue
+from nexus.tasks import Queue
 from ops import cli, deployment
 from ops.cli import common, output
 from ops.problems import ExitCode, Problem
@@ -30,7 +30,7 @@ def nexus(*words: str) -> int:
 
 
 def test_the_queues_of_the_help_are_those_of_the_runtime() -> None:
-    assert list(common.QUEUES) == [str(q) for q in sorted(Queue, key=lambda q: -PRIORITIES[q])]
+    assert list(common.QUEUES) == [str(q) for q in sorted(Queue, key=lambda q: -q.priority)]
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
