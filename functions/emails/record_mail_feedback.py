@@ -16,7 +16,7 @@ from nexus import catalogue
 from nexus.catalogue import FeedbackReport, RecordMailFeedback
 from nexus.data import users
 from nexus.errors import Reject
-from nexus.tasks import faults
+from nexus.definitions import faults
 from nexus.worker import Run, handler_for, implements
 
 

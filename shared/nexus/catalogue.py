@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from nexus.definitions import known_tasks
 from nexus.tasks import Arguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
 
 # --- media -----------------------------------------------------------------------------------------------------
@@ -487,14 +488,16 @@ ping = Task(
     summary="Answers at once. Every queue serves it.",
     time_limit=5,
     retry=RetryPolicy(max_retries=0),
+    everywhere=True,
 )
 
 TASKS: Mapping[str, Task[Any, Any]] = {
     value.name: value for value in list(globals().values()) if isinstance(value, Task)
 }
+known_tasks.update(TASKS)
 S3_UPLOAD_TASK = process_media_upload
 
 
 def served_by(queue: str) -> Mapping[str, Task[Any, Any]]:
     """The allow-list of a queue's function: the tasks of that queue, and ping."""
-    return {name: task for name, task in TASKS.items() if task.queue == queue or task is ping}
+    return {name: task for name, task in TASKS.items() if task.served_by(queue)}

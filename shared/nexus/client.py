@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from nexus import runs
+from nexus import locks, results, runs, tallies
 from nexus.backend import backend
+from nexus.definitions import Result, RetryPolicy, TaskDefinition, known_tasks
 from nexus.envelope import Envelope, Segment
 from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.runs import RunError, RunRecord
 from nexus.settings import settings
 from nexus.store import Applied, Value, Write, equals, in_pages
-from nexus.tasks import Queue, Result, RetryPolicy, Task
 from nexus.transport import MAX_DELAY, Message
 
 CHAIN_LIMIT = 12
@@ -40,12 +40,12 @@ current: ContextVar[Sender | None] = ContextVar("current", default=None)
 class Signature[R: Result]:
     """A task with checked arguments, not yet sent. `result_as` names the argument that takes a chain's last result."""
 
-    task: Task[Any, R]
+    task: TaskDefinition[Any, R]
     args: Mapping[str, Any]
     result_as: str | None = None
 
     @classmethod
-    def of(cls, task: Task[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
+    def of(cls, task: TaskDefinition[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
         return cls(task, _arguments(task, arguments))
 
     def delay(self) -> "AsyncResult[R]":
@@ -55,11 +55,11 @@ class Signature[R: Result]:
         return {"task": self.task.name, "args": dict(self.args), "result_as": self.result_as}
 
 
-def _arguments(task: Task[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
 
 
-def then[R: Result](task: Task[Any, R], result_as: str, **arguments: Any) -> Signature[R]:
+def then[R: Result](task: TaskDefinition[Any, R], result_as: str, **arguments: Any) -> Signature[R]:
     """A link of a chain or the callback of a chord that takes what came before as its argument `result_as`.
 
     Its other arguments are checked when it runs, since they are not complete before.
@@ -80,7 +80,7 @@ def send[R: Result](
     task_id: str | None = None,
     track: bool = True,
 ) -> "AsyncResult[R]":
-    """Sends one task: its record first, then its message. See `Task.apply_async`."""
+    """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
     task = signature.task
     target = _queue(task, queue)
     now = datetime.now(UTC)
@@ -176,12 +176,10 @@ def _note_child(run_id: str) -> None:
         sender.children.append(run_id)
 
 
-def _queue(task: Task[Any, Any], queue: str | None) -> str:
+def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
     if queue is None:
         return task.queue
-    from nexus import catalogue
-
-    if task.name not in catalogue.served_by(queue) or queue not in list(Queue):
+    if not task.served_by(queue):
         raise UnknownTask(f"{task.name} is not served by queue {queue!r}, but by {task.queue}")
     return queue
 
@@ -217,8 +215,6 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     """
     if not 1 <= len(signatures) <= GROUP_LIMIT:
         raise ValueError(f"a group of {len(signatures)}: 1 to {GROUP_LIMIT}")
-    from nexus import fanout
-
     group_id = new_id()
     total = len(signatures)
     keep = _keep_until(datetime.now(UTC))
@@ -230,7 +226,7 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     for signature, envelope in zip(signatures, envelopes, strict=True):
         messages.setdefault(signature.task.queue, []).append(Message.of(envelope))
     also: dict[str, Value] = {"then": runs.compact([callback.to_json()])} if callback else {}
-    fanout.open_group(group_id, total, keep, **also)
+    tallies.open_group(group_id, total, keep, **also)
     failures: dict[str, str] = {}
     for queue, page in messages.items():
         failures |= backend().transport.send(queue, page)
@@ -280,10 +276,8 @@ def next_id(run_id: str) -> str:
 
 def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
     """Sends what follows a run that has succeeded. `links` is its record's `then`."""
-    from nexus import catalogue
-
     link, rest = links[0], links[1:]
-    task = catalogue.TASKS[link["task"]]
+    task = known_tasks[link["task"]]
     args = dict(link["args"])
     if link.get("result_as"):
         args[link["result_as"]] = result
@@ -337,8 +331,6 @@ class AsyncResult[R: Result]:
         return self._result(self.record())
 
     def _result(self, record: RunRecord) -> R | None:
-        from nexus import results
-
         if record.result is None:
             return None
         value = results.load(record.result)
@@ -348,20 +340,16 @@ class AsyncResult[R: Result]:
     @property
     def progress(self) -> tuple[int, int]:
         """(done, total): a fan-out's segments, or what the task says of itself; (0, 0) when it says nothing."""
-        from nexus import fanout
-
         record = self.record()
         if record.fanned_out:
-            return fanout.progress(record)
+            return tallies.progress(record)
         return record.progress[:2] if record.progress else (0, 0)
 
     @property
     def children(self) -> "list[AsyncResult[Any]]":
         """The runs that this one sent: its segments or members, or what it sent with delay() (the first hundred)."""
-        from nexus import fanout
-
         record = self.record()
-        ids = fanout.children(record) if record.fanned_out else record.children
+        ids = tallies.children(record) if record.fanned_out else record.children
         return [AsyncResult(run_id) for run_id in ids]
 
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
@@ -390,8 +378,6 @@ class AsyncResult[R: Result]:
 
         What is running is not killed: it ends as it ends, but is not tried again.
         """
-        from nexus import fanout
-
         store = backend().store
         for _ in range(10):
             record = self.record()
@@ -406,7 +392,7 @@ class AsyncResult[R: Result]:
                 return record.status
             if isinstance(store.apply(write), Applied):
                 if record.fanned_out:
-                    fanout.revoke_segments(record, reason)
+                    _revoke_members(record, reason)
                 elif record.status == "PENDING" and record.eta is not None:
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
@@ -417,10 +403,22 @@ class AsyncResult[R: Result]:
 
 
 def _result_type(task_name: str) -> type[Any] | None:
-    from nexus import catalogue
-
-    task = catalogue.TASKS.get(task_name)
+    task = known_tasks.get(task_name)
     return task.result if task else None
+
+
+def _revoke_members(record: RunRecord, reason: str) -> None:
+    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
+    if record.task in known_tasks:
+        locks.release(known_tasks[record.task], record.args or {}, record.id)
+    now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
+    writes = []
+    for run_id in tallies.children(record):
+        member = Envelope(id=run_id, task=record.task or GROUP, parent=record.id)
+        writes.append(runs.revoked(member, record.queue, reason, now, keep_until))
+    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
+        if not isinstance(outcome, Applied):
+            AsyncResult(write.key).revoke(reason)
 
 
 def results_of(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:

@@ -5,9 +5,9 @@ from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
+from nexus.definitions import faults
 from nexus.errors import InvalidMessage
 from nexus.ids import made_by_producer
-from nexus.tasks import faults
 
 MAX_BYTES = 256 * 1024
 

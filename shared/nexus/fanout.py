@@ -16,60 +16,26 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nexus import catalogue, locks, results, runs
+from nexus import locks, results, runs, tallies
 from nexus.backend import backend
-from nexus.client import next_id, send_next
+from nexus.client import send_next
+from nexus.definitions import known_tasks
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
-from nexus.ids import derived_id
 from nexus.implementations import implementation
 from nexus.runs import RunError, RunRecord, compact
 from nexus.settings import settings
 from nexus.store import Applied, Condition, Item, Value, Write, equals, in_pages, numbers
 from nexus.transport import Message
 
-CHUNK = 100
-LIMIT = 10_000
 FAILURES_NAMED = 20
 
 
-def _tally(parent: str, phase: int, chunk: int) -> str:
-    return f"{parent}/{phase}/tally/{chunk}"
-
-
-def _plan(parent: str, phase: int, chunk: int) -> str:
+def _plan_key(parent: str, phase: int, chunk: int) -> str:
     return f"{parent}/{phase}/plan/{chunk}"
 
 
-def _chunks(total: int) -> int:
-    return -(-total // CHUNK)
-
-
-def _member(parent: str, phase: int, index: int) -> str:
-    return derived_id(parent, phase, index)
-
-
-def children(record: RunRecord) -> list[str]:
-    """The ids of the members of the run's present phase."""
-    return [_member(record.id, record.phase, index) for index in range(record.total)]
-
-
-def progress(record: RunRecord) -> tuple[int, int]:
-    """(members that have succeeded, members) of the run's present phase; one read per 10,000 members."""
-    tallies = backend().store.get([_tally(record.id, record.phase, chunk) for chunk in range(_chunks(record.total))])
-    return sum(len(numbers(tally, "done")) for tally in tallies.values()), record.total
-
-
 # --- opening ---------------------------------------------------------------------------------------------------
-
-
-def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> None:
-    """The record and the tallies of a group, written before its members are sent."""
-    _put_all(_tallies(group_id, 1, total, keep_until))
-    now = round(time.time(), 3)
-    values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
-    waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
-    backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
 
 
 def plan(
@@ -79,11 +45,12 @@ def plan(
     next_phase: dict[str, Any] | None,
     keep_until: int,
 ) -> None:
-    """Writes down the segments of a claimed run, before the first is sent; a planner that dies before this plans
-    anew."""
-    pages = enumerate(in_pages(segments, CHUNK))
-    plans = [Write(_plan(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages]
-    _put_all([*plans, *_tallies(envelope.id, 1, len(segments), keep_until)])
+    """Writes down the segments of a claimed run, before the first is sent."""
+    pages = enumerate(in_pages(segments, tallies.CHUNK))
+    plans = [
+        Write(_plan_key(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages
+    ]
+    tallies.put_all([*plans, *tallies.new_tallies(envelope.id, 1, len(segments), keep_until)])
     values: dict[str, Value] = {"total": len(segments), "phase": 1}
     if next_phase is not None:
         values["next_phase"] = compact(next_phase)
@@ -100,13 +67,13 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
     """
     store = backend().store
     queue = implementation(envelope.task).task.queue
-    for chunk in range(_chunks(total)):
-        key = _plan(envelope.id, 1, chunk)
+    for chunk in range(tallies.chunks(total)):
+        key = _plan_key(envelope.id, 1, chunk)
         messages = []
         for offset, args in enumerate(json.loads(str(store.get([key])[key]["segments"]))):
-            index = chunk * CHUNK + offset
+            index = chunk * tallies.CHUNK + offset
             segment = Segment(index=index, total=total)
-            messages.append(_message(envelope, _member(envelope.id, 1, index), args, segment))
+            messages.append(_message(envelope, tallies.member(envelope.id, 1, index), args, segment))
         failures = backend().transport.send(queue, messages)
         if failures:
             raise SendFailed(dict(failures))
@@ -125,19 +92,6 @@ def _held(token: str) -> tuple[Condition, ...]:
     return equals("status", "STARTED"), equals("claim", token)
 
 
-def _tallies(parent: str, phase: int, total: int, keep_until: int) -> list[Write]:
-    sizes = (min(CHUNK, total - chunk * CHUNK) for chunk in range(_chunks(total)))
-    return [Write(_tally(parent, phase, n), {"size": size, "expires": keep_until}) for n, size in enumerate(sizes)]
-
-
-def _put_all(writes: Sequence[Write]) -> None:
-    """Writes items that mostly do not exist: inserted in batches, and what stands there already is overwritten."""
-    inserts = [Write(write.key, write.set, insert=True) for write in writes]
-    for write, outcome in zip(writes, backend().store.apply_all(inserts), strict=True):
-        if not isinstance(outcome, Applied):
-            backend().store.apply(write)
-
-
 # --- ending ----------------------------------------------------------------------------------------------------
 
 
@@ -146,8 +100,8 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     segment, parent = envelope.segment, envelope.parent
     if segment is None or parent is None:
         return
-    chunk, store = segment.index // CHUNK, backend().store
-    key = _tally(parent, segment.phase, chunk)
+    chunk, store = segment.index // tallies.CHUNK, backend().store
+    key = tallies.tally(parent, segment.phase, chunk)
     index = segment.index
     uncounted = (Condition("size", "exists"), Condition("done", "lacks", index))
     if succeeded:
@@ -175,7 +129,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
 
 def _end_if_complete(item: Item) -> None:
     record = RunRecord.of(item)
-    if len(record.chunks_done | record.chunks_failed) < _chunks(record.total):
+    if len(record.chunks_done | record.chunks_failed) < tallies.chunks(record.total):
         return
     if record.status in ("SUCCESS", "REVOKED"):
         if record.status == "SUCCESS":
@@ -190,8 +144,10 @@ def _end_if_complete(item: Item) -> None:
 
 
 def _failures(record: RunRecord) -> RunError:
-    tallies = backend().store.get([_tally(record.id, record.phase, chunk) for chunk in sorted(record.chunks_failed)])
-    failed = sorted(index for tally in tallies.values() for index in numbers(tally, "failed"))
+    counted = backend().store.get(
+        [tallies.tally(record.id, record.phase, chunk) for chunk in sorted(record.chunks_failed)]
+    )
+    failed = sorted(index for item in counted.values() for index in numbers(item, "failed"))
     named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
     return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}")
 
@@ -227,7 +183,7 @@ def _reduced(item: Item) -> Any:
     """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
     record = RunRecord.of(item)
     values = []
-    for page in in_pages(children(record), CHUNK):
+    for page in in_pages(tallies.children(record), tallies.CHUNK):
         members = backend().store.get(page)
         values += [results.load(str(members[run_id]["result"])) for run_id in page]
     if record.task == "group":
@@ -243,7 +199,7 @@ def _advance(item: Item) -> None:
     """From the segments, all done, to the next phase: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
     keep_until = runs.keep_until(settings().run_days)
-    _put_all(_tallies(record.id, 2, 1, keep_until))
+    tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
     values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = ("chunks_done", "chunks_failed", "claim", "lease_until", "live", "since")
@@ -258,7 +214,7 @@ def _send_next_phase(item: Item) -> None:
     args: dict[str, Any] = json.loads(str(item.get("next_phase", "{}")))
     parent = Envelope(id=record.id, task=record.task)
     segment = Segment(index=0, total=1, phase=2, kind="phase")
-    message = _message(parent, _member(record.id, 2, 0), args, segment)
+    message = _message(parent, tallies.member(record.id, 2, 0), args, segment)
     failures = backend().transport.send(implementation(record.task).task.queue, [message])
     if failures:
         raise SendFailed(dict(failures))
@@ -279,8 +235,8 @@ def after_success(run_id: str, item: Item) -> None:
 
 
 def _release(record: RunRecord) -> None:
-    if record.task in catalogue.TASKS:  # a group is none, and not unique
-        locks.release(catalogue.TASKS[record.task], record.args or {}, record.id)
+    if record.task in known_tasks:  # a group is none, and not unique
+        locks.release(known_tasks[record.task], record.args or {}, record.id)
 
 
 def _waits_for(item: Item) -> Envelope | None:
@@ -290,23 +246,3 @@ def _waits_for(item: Item) -> Envelope | None:
     record = RunRecord.of(item)
     segment = Segment.model_validate_json(str(item["member"]))
     return Envelope(id=record.id, task=record.task, parent=record.parent, segment=segment)
-
-
-def revoke_segments(record: RunRecord, reason: str) -> None:
-    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
-    from nexus.client import AsyncResult
-
-    _release(record)
-    now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
-    writes = [
-        runs.revoked(
-            Envelope(id=run_id, task=record.task or "group", parent=record.id), record.queue, reason, now, keep_until
-        )
-        for run_id in children(record)
-    ]
-    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
-        if not isinstance(outcome, Applied):
-            AsyncResult(write.key).revoke(reason)
-
-
-__all__ = ["next_id", "open_group", "plan", "progress", "revoke_segments", "send_plan", "settle_member"]

@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nexus.definitions import Arguments, Result, TaskDefinition
 from nexus.errors import ConfigurationError
-from nexus.tasks import Arguments, Result, Task
 
 if TYPE_CHECKING:
-    from nexus.worker import Continuation, Run
+    from nexus.run import Continuation, Run
 
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
     """A task and its code; `reduce` makes one result of a fan-out's many."""
 
-    task: Task[Any, Any]
+    task: TaskDefinition[Any, Any]
     function: "Callable[[Any, Run], Any]"
     reduce: Callable[[Sequence[Any]], Any] | None = None
 
@@ -35,7 +35,7 @@ _joined: dict[str, Implementation] = {}
 
 
 def implements[A: Arguments, R: Result](
-    task: Task[A, R], *, reduce: Callable[[Sequence[R]], R] | None = None
+    task: TaskDefinition[A, R], *, reduce: Callable[[Sequence[R]], R] | None = None
 ) -> "Callable[[Callable[[A, Run], R | Continuation]], Callable[[A, Run], R | Continuation]]":
     """Marks a function as the work of a task. It takes (arguments model, run) and returns the result model.
 
@@ -62,7 +62,7 @@ def implementation(name: str) -> Implementation:
     return _joined[name]
 
 
-def task_of(function: Callable[..., Any]) -> Task[Any, Any]:
+def task_of(function: Callable[..., Any]) -> TaskDefinition[Any, Any]:
     """The task that a function implements."""
     for joined in _joined.values():
         if joined.function is function:

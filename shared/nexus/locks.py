@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.backend import backend
+from nexus.definitions import TaskDefinition, Unique
 from nexus.ids import derived_id
 from nexus.runs import compact
 from nexus.store import Applied, Condition, Item, Value, Write, equals
-from nexus.tasks import Task, Unique
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Held:
     wait: bool
 
 
-def _key(task: Task[Any, Any], unique: Unique, args: Mapping[str, Any]) -> str:
+def _key(task: TaskDefinition[Any, Any], unique: Unique, args: Mapping[str, Any]) -> str:
     return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in unique.key]))}"
 
 
-def acquire(task: Task[Any, Any], args: Mapping[str, Any], run_id: str) -> Held | None:
+def acquire(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str) -> Held | None:
     """Takes the place of the live run; None when it is this run's now (or the task is not unique)."""
     unique = task.unique
     if unique is None:
@@ -58,7 +58,7 @@ def acquire(task: Task[Any, Any], args: Mapping[str, Any], run_id: str) -> Held 
         known = outcome.item or {}
 
 
-def release(task: Task[Any, Any], args: Mapping[str, Any], run_id: str) -> None:
+def release(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str) -> None:
     """Gives the place up, if this run has it."""
     if task.unique is not None:
         write = Write(_key(task, task.unique, args), remove=("holder", "lease_until"), when=(equals("holder", run_id),))

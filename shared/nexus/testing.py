@@ -15,11 +15,12 @@ from typing import Any
 
 from nexus import backend as backends
 from nexus.backend import Backend
+from nexus.eager import run_all
 from nexus.envelope import Segment
 from nexus.implementations import implementation, task_of
-from nexus.memory import MemoryStore, MemoryTransport, run_all
+from nexus.memory import MemoryStore, MemoryTransport
+from nexus.run import FannedOut, HandedOn, Run
 from nexus.transport import DeadLetter
-from nexus.worker import FannedOut, HandedOn, Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,26 +12,24 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 from urllib.parse import unquote_plus
 
 from nexus import catalogue, fanout, locks, observe, results, runs
 from nexus.backend import backend
 from nexus.client import Sender, current
-from nexus.envelope import Envelope, Segment, decode
+from nexus.definitions import Arguments, RetryPolicy, TaskDefinition
+from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.implementations import Implementation, implementation, implements, task_of
 from nexus.rate_limit import RateLimiter
+from nexus.run import Continuation, FannedOut, HandedOn, Run
 from nexus.runs import Acknowledge, Busy, Claim, Died, RunError, RunRecord
 from nexus.settings import settings
 from nexus.store import Applied, Item, Write
-from nexus.tasks import Arguments, RetryPolicy, Task
 from nexus.time_limit import time_limit
 from nexus.transport import MAX_DELAY, DeadLetter, Message
-
-if TYPE_CHECKING:
-    from aws_lambda_powertools import Logger
 
 MARGIN = 2.0
 """Seconds kept of an invocation for settling what it ran."""
@@ -46,85 +44,6 @@ LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
 
 
-@dataclass(frozen=True, slots=True)
-class FannedOut:
-    """A task's answer: these segments do the work."""
-
-    segments: Sequence[Arguments]
-    then: Arguments | None
-
-
-@dataclass(frozen=True, slots=True)
-class HandedOn:
-    """A task's answer: the next invocation goes on from this cursor."""
-
-    cursor: Mapping[str, Any]
-
-
-type Continuation = FannedOut | HandedOn
-
-
-@dataclass(slots=True)
-class Run:
-    """What a task sees of its own run."""
-
-    id: str
-    task: str
-    attempt: int
-    deadline: float
-    """On time.monotonic()'s clock: the task's time limit, or the invocation's end less the settling margin."""
-
-    limit: float
-    """Seconds that the run was given."""
-
-    token: str
-    parent: str | None = None
-    segment: Segment | None = None
-    cursor: Mapping[str, Any] | None = None
-    _told: float = field(default=0.0, repr=False)
-
-    @property
-    def remaining(self) -> float:
-        """Seconds until TimeLimitExceeded is raised."""
-        return self.deadline - time.monotonic()
-
-    @property
-    def short_of_time(self) -> bool:
-        """Whether it is time to hand on or to settle: a tenth of the limit is left, or 15 seconds of a long one."""
-        return self.remaining < min(15.0, self.limit / 10)
-
-    @property
-    def logger(self) -> "Logger":
-        """Structured; every line carries task, run_id, attempt and queue."""
-        return observe.logger()
-
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        """Shows how far the run is. Written at most once a second, so it may be called for every row."""
-        now = time.monotonic()
-        if now - self._told >= 1.0 or done >= total:
-            self._told = now
-            backend().store.apply(runs.progress(self.id, self.token, done, total, note))
-
-    def fan_out(self, segments: Sequence[Arguments], *, then: Arguments | None = None) -> FannedOut:
-        """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.
-
-        The run waits, its progress is done/total, and the last segment ends it with the reduced results. With `then`
-        the run goes on with one more run of the same task and those arguments after all segments have succeeded;
-        that may fan out again. 1 to 10,000 segments.
-        """
-        if not 1 <= len(segments) <= fanout.LIMIT:
-            raise Reject(f"a fan-out of {len(segments)} segments: 1 to {fanout.LIMIT}")
-        return FannedOut(segments, then)
-
-    def hand_on(self, cursor: Mapping[str, Any]) -> HandedOn:
-        """Stops here: `return run.hand_on({...})`. The same message comes again at once, with `run.cursor` set.
-
-        The cursor is JSON, of a few kilobytes at most, and carries the partial result. No attempt is spent. At most
-        ten times a run, since each is a receive of the same message.
-        """
-        return HandedOn(dict(cursor))
-
-
 @dataclass(slots=True)
 class Delivery:
     """One envelope to run, and what became of it."""
@@ -132,7 +51,7 @@ class Delivery:
     envelope: Envelope
     source: str
     message: "SqsMessage | None" = None
-    task: Task[Any, Any] | None = None
+    task: TaskDefinition[Any, Any] | None = None
     args: Any = None
     item: Item = field(default_factory=dict)
     delay: float | None = None
@@ -168,7 +87,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 class Worker:
     """Serves the tasks of one queue. `context` is Lambda's; one Worker lives for one invocation."""
 
-    def __init__(self, queue: str, tasks: Mapping[str, Task[Any, Any]], context: Any) -> None:
+    def __init__(self, queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], context: Any) -> None:
         self._queue = queue
         self._tasks = tasks
         self._context = context
@@ -259,7 +178,7 @@ class Worker:
         finally:
             self._settle()
 
-    def _task(self, envelope: Envelope) -> Task[Any, Any]:
+    def _task(self, envelope: Envelope) -> TaskDefinition[Any, Any]:
         if envelope.task not in self._tasks:
             known = "served by another queue" if envelope.task in catalogue.TASKS else "not in the catalogue"
             raise UnknownTask(f"task: {envelope.task!r} is {known}; {self._queue} serves {', '.join(self._tasks)}")
@@ -436,7 +355,7 @@ class Worker:
     def _left(self) -> float:
         return self._ends - time.monotonic()
 
-    def _call(self, task: Task[Any, Any], args: Any, run: Run, limit: float) -> Any:
+    def _call(self, task: TaskDefinition[Any, Any], args: Any, run: Run, limit: float) -> Any:
         if task is catalogue.ping:
             return catalogue.Pong(text=args.text, queue=self._queue, function=settings().function_name(self._queue))
         joined = implementation(task.name)
@@ -587,7 +506,7 @@ def _clean_body(body: str) -> str:
 _limiters: dict[str, RateLimiter] = {}
 
 
-def _limiter(task: Task[Any, Any]) -> RateLimiter:
+def _limiter(task: TaskDefinition[Any, Any]) -> RateLimiter:
     assert task.rate_limit is not None
     return _limiters.setdefault(task.name, RateLimiter(task.name, task.rate_limit.per_second))
 
@@ -643,7 +562,7 @@ def _dumps(event: Mapping[str, Any]) -> str:
 # --- handlers ---
 
 
-def serve(queue: str, tasks: Mapping[str, Task[Any, Any]], event: Any, context: Any) -> Any:
+def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
     """One invocation, in whichever form it comes."""
     if not isinstance(event, Mapping):
         raise InvalidMessage(f"an event is a JSON object, not {type(event).__name__}")

@@ -15,9 +15,9 @@ import pytest
 
 from nexus import catalogue, client, implementations, runs
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
+from nexus.eager import run_next
 from nexus.errors import InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.implementations import Implementation
-from nexus.memory import run_next
 from nexus.settings import settings
 from nexus.store import Write
 from nexus.tasks import RetryPolicy

@@ -24,9 +24,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from nexus import backend, catalogue, implementations
 from nexus.backend import Backend
 from nexus.client import AsyncResult
+from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.implementations import Implementation
-from nexus.memory import Context, MemoryStore
+from nexus.memory import MemoryStore
 from nexus.runs import RunRecord
 from nexus.store import DynamoStore, Item, Outcome, Store, Write
 from nexus.transport import DeadLetter, Message

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from nexus import backend, catalogue, implementations
 from nexus.backend import Backend
 from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics
+from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.implementations import Implementation
-from nexus.memory import Context, MemoryStore
+from nexus.memory import MemoryStore
 from nexus.store import Write
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Continuation, Run, Worker
@@ -66,7 +67,7 @@ def total(segments: int) -> int:
 
 def test_the_parent_waits_shows_its_progress_and_ends_with_the_reduced_result(tasks: SentTasks, job: Job) -> None:
     handle = TASK.delay()
-    from nexus.memory import run_next
+    from nexus.eager import run_next
 
     run_next(tasks.transport)
     assert handle.status == "STARTED"
@@ -127,7 +128,7 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
 
 
 def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -> None:
-    from nexus.memory import run_next
+    from nexus.eager import run_next
 
     handle = TASK.delay()
     run_next(tasks.transport)

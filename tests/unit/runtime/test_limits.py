@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from nexus import catalogue, implementations, observe, worker
+from nexus.eager import Context
 from nexus.implementations import Implementation
-from nexus.memory import Context
 from nexus.rate_limit import RateLimiter
 from nexus.tasks import RateLimit, RetryPolicy
 from nexus.testing import SentTasks, memory_backend

@@ -1,0 +1,157 @@
+"""What a task is: a name, a queue, an argument model, a result model and its policies; no code of the work itself.
+
+So a web application that imports the catalogue needs none of the tasks' dependencies. Sending is in `nexus.tasks`, on
+top of the client; the work is joined to a task by `nexus.implementations` in the function that does it.
+"""
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Queue(StrEnum):
+    """The priority queues. Each is one SQS queue, its dead-letter queue, one Lambda function and one IAM role."""
+
+    MEDIA = "media"
+    EMAILS = "emails"
+    USERS = "users"
+    ANALYTICS = "analytics"
+    MAINTENANCE = "maintenance"
+    DEFAULT = "default"
+
+    @property
+    def priority(self) -> int:
+        """The weight: the event source's MaximumConcurrency and the order in every list (9 is the most urgent)."""
+        return PRIORITIES[self]
+
+
+PRIORITIES: Mapping[Queue, int] = {
+    Queue.MEDIA: 9,
+    Queue.EMAILS: 8,
+    Queue.USERS: 7,
+    Queue.ANALYTICS: 5,
+    Queue.MAINTENANCE: 3,
+    Queue.DEFAULT: 2,
+}
+
+
+class Arguments(BaseModel):
+    """A task's arguments: frozen, and an unknown name is an error rather than silence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Result(BaseModel):
+    """What a task returns; stored as JSON in its run record."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+
+class NoArguments(Arguments):
+    """For a task that takes none."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed attempt is tried again, and how long it waits: exponential backoff with full jitter.
+
+    Waits before retry n (1, 2, ...) are uniform in [0, min(cap, base x 2^(n-1))] seconds, so the jitter is kept at
+    the cap (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog 2015). `give_up_on` names exception
+    types, by class name, that are never retried.
+    """
+
+    max_retries: int = 3
+    base: float = 60.0
+    cap: float = 900.0
+    give_up_on: frozenset[str] = frozenset()
+
+    def retries(self, error: BaseException, attempt: int) -> bool:
+        """Whether attempt number `attempt` (from 1), which ended in `error`, is followed by another."""
+        names = {kind.__name__ for kind in type(error).__mro__}
+        return attempt <= self.max_retries and not names & self.give_up_on
+
+    def wait(self, attempt: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
+        """Seconds to wait after failed attempt number `attempt` (from 1)."""
+        return uniform(0.0, min(self.cap, self.base * 2.0 ** min(attempt - 1, 32)))
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When EventBridge sends a task by itself, in UTC: a `cron(...)` or `rate(...)` expression and its meaning."""
+
+    expression: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """One live run at a time for each value of `key` (the arguments' fields that make two runs the same).
+
+    `skip` ends the second run as REVOKED, naming the live one; `coalesce` lets one more wait for the live one's end
+    and revokes the rest. `lease` seconds after its last sign of life a holder counts as gone.
+    """
+
+    key: tuple[str, ...] = ()
+    on_conflict: Literal["skip", "coalesce"] = "skip"
+    lease: int = 6 * 3600
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """At most `per_second` runs of this task start each second, over all sandboxes."""
+
+    per_second: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskDefinition[A: Arguments, R: Result]:
+    """A unit of background work. `time_limit` in seconds; the invocation's own end cuts it shorter."""
+
+    name: str
+    queue: Queue
+    arguments: type[A]
+    result: type[R]
+    summary: str
+    time_limit: float = 60.0
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    schedule: Schedule | None = None
+    unique: Unique | None = None
+    rate_limit: RateLimit | None = None
+    everywhere: bool = False
+    """Every queue serves it, and not `queue` alone."""
+
+    def served_by(self, queue: str) -> bool:
+        """Whether the queue's function runs this task."""
+        return queue in list(Queue) if self.everywhere else queue == self.queue
+
+    def check(self, arguments: Mapping[str, Any]) -> A:
+        """The arguments as their model. Raises InvalidMessage naming each field and its fault."""
+        from pydantic import ValidationError
+
+        from nexus.errors import InvalidMessage
+
+        try:
+            return self.arguments.model_validate(dict(arguments))
+        except ValidationError as error:
+            raise InvalidMessage(f"{self.name}: {faults(error)}") from None
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name} on {self.queue}>"
+
+
+def faults(error: Any) -> str:
+    """A pydantic ValidationError in one line: `user_id: Field required; days: Input should be ... (got 'x')`."""
+    lines = []
+    for fault in error.errors(include_url=False, include_context=False):
+        where = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+        got = "" if fault["type"] == "missing" else f" (got {str(fault['input'])[:80]!r})"
+        lines.append(f"{where}: {fault['msg']}{got}")
+    return "; ".join(lines)
+
+
+known_tasks: dict[str, TaskDefinition[Any, Any]] = {}
+"""The tasks by name, filled by `nexus.catalogue`: for those who have only a name, below it."""

@@ -1,0 +1,95 @@
+"""What a task sees of its own run, and the answers by which it asks for more than one invocation."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from nexus import observe, runs
+from nexus.backend import backend
+from nexus.definitions import Arguments
+from nexus.envelope import Segment
+from nexus.errors import Reject
+from nexus.tallies import LIMIT
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools import Logger
+
+
+@dataclass(frozen=True, slots=True)
+class FannedOut:
+    """A task's answer: these segments do the work."""
+
+    segments: Sequence[Arguments]
+    then: Arguments | None
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOn:
+    """A task's answer: the next invocation goes on from this cursor."""
+
+    cursor: Mapping[str, Any]
+
+
+type Continuation = FannedOut | HandedOn
+
+
+@dataclass(slots=True)
+class Run:
+    """What a task sees of its own run."""
+
+    id: str
+    task: str
+    attempt: int
+    deadline: float
+    """On time.monotonic()'s clock: the task's time limit, or the invocation's end less the settling margin."""
+
+    limit: float
+    """Seconds that the run was given."""
+
+    token: str
+    parent: str | None = None
+    segment: Segment | None = None
+    cursor: Mapping[str, Any] | None = None
+    _told: float = field(default=0.0, repr=False)
+
+    @property
+    def remaining(self) -> float:
+        """Seconds until TimeLimitExceeded is raised."""
+        return self.deadline - time.monotonic()
+
+    @property
+    def short_of_time(self) -> bool:
+        """Whether it is time to hand on or to settle: a tenth of the limit is left, or 15 seconds of a long one."""
+        return self.remaining < min(15.0, self.limit / 10)
+
+    @property
+    def logger(self) -> "Logger":
+        """Structured; every line carries task, run_id, attempt and queue."""
+        return observe.logger()
+
+    def progress(self, done: int, total: int, note: str = "") -> None:
+        """Shows how far the run is. Written at most once a second, so it may be called for every row."""
+        now = time.monotonic()
+        if now - self._told >= 1.0 or done >= total:
+            self._told = now
+            backend().store.apply(runs.progress(self.id, self.token, done, total, note))
+
+    def fan_out(self, segments: Sequence[Arguments], *, then: Arguments | None = None) -> FannedOut:
+        """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.
+
+        The run waits, its progress is done/total, and the last segment ends it with the reduced results. With `then`
+        the run goes on with one more run of the same task and those arguments after all segments have succeeded;
+        that may fan out again. 1 to 10,000 segments.
+        """
+        if not 1 <= len(segments) <= LIMIT:
+            raise Reject(f"a fan-out of {len(segments)} segments: 1 to {LIMIT}")
+        return FannedOut(segments, then)
+
+    def hand_on(self, cursor: Mapping[str, Any]) -> HandedOn:
+        """Stops here: `return run.hand_on({...})`. The same message comes again at once, with `run.cursor` set.
+
+        The cursor is JSON, of a few kilobytes at most, and carries the partial result. No attempt is spent. At most
+        ten times a run, since each is a receive of the same message.
+        """
+        return HandedOn(dict(cursor))

@@ -1,0 +1,64 @@
+"""Who waits for whom, as items: the ids of a waiting run's members, and the tallies that count them.
+
+See `nexus.fanout` for how members end a run; this is what producers need of it.
+"""
+
+import time
+from collections.abc import Sequence
+
+from nexus.backend import backend
+from nexus.ids import derived_id
+from nexus.runs import RunRecord
+from nexus.store import Applied, Value, Write, numbers
+
+CHUNK = 100
+LIMIT = 10_000
+
+
+def tally(parent: str, phase: int, chunk: int) -> str:
+    """The key of a tally: the members chunk x 100 to chunk x 100 + 99."""
+    return f"{parent}/{phase}/tally/{chunk}"
+
+
+def chunks(total: int) -> int:
+    """How many tallies so many members need."""
+    return -(-total // CHUNK)
+
+
+def member(parent: str, phase: int, index: int) -> str:
+    """The id of a member: derived, so that sending it again is the same run."""
+    return derived_id(parent, phase, index)
+
+
+def children(record: RunRecord) -> list[str]:
+    """The ids of the members of the run's present phase."""
+    return [member(record.id, record.phase, index) for index in range(record.total)]
+
+
+def progress(record: RunRecord) -> tuple[int, int]:
+    """(members that have succeeded, members) of the run's present phase; one read per 10,000 members."""
+    counted = backend().store.get([tally(record.id, record.phase, chunk) for chunk in range(chunks(record.total))])
+    return sum(len(numbers(item, "done")) for item in counted.values()), record.total
+
+
+def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> None:
+    """The record and the tallies of a group, written before its members are sent."""
+    put_all(new_tallies(group_id, 1, total, keep_until))
+    now = round(time.time(), 3)
+    values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
+    waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
+    backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
+
+
+def new_tallies(parent: str, phase: int, total: int, keep_until: int) -> list[Write]:
+    """The tallies of a phase, empty."""
+    sizes = (min(CHUNK, total - chunk * CHUNK) for chunk in range(chunks(total)))
+    return [Write(tally(parent, phase, n), {"size": size, "expires": keep_until}) for n, size in enumerate(sizes)]
+
+
+def put_all(writes: Sequence[Write]) -> None:
+    """Writes items that mostly do not exist: inserted in batches, and what stands there already is overwritten."""
+    inserts = [Write(write.key, write.set, insert=True) for write in writes]
+    for write, outcome in zip(writes, backend().store.apply_all(inserts), strict=True):
+        if not isinstance(outcome, Applied):
+            backend().store.apply(write)
