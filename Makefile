@@ -22,6 +22,9 @@ SAM_CONFIG := $(CURDIR)/.local/samconfig.toml
 endif
 SAM := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
+# Two makes in one folder take turns at what they would both write.
+IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
+
 # quiet(name, command): the command's own words go to a log, the end of which is shown when it fails.
 define quiet
 	mkdir -p .local/log
@@ -44,7 +47,7 @@ run: up ## Start the local cloud, deploy, upload the sample media and show what 
 .PHONY: up
 up: setup ## Start the local cloud and deploy to it what has changed
 	@$(CLOUD) start
-	$(MAKE) -s .local/cloud/deployed
+	$(IN_TURN) $(MAKE) -s .local/cloud/deployed
 
 .PHONY: example
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
@@ -64,7 +67,8 @@ invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVE
 
 .PHONY: setup
 setup: ## Make the three virtual environments: the project, the local cloud, the SAM CLI
-	@$(MAKE) -s -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
+	@mkdir -p .local
+	$(IN_TURN) $(MAKE) -s -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
 
 .local/python: .python-version
 	@mkdir -p .local
