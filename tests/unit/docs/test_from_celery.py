@@ -10,8 +10,8 @@ import pytest
 from nexus import implementations
 from nexus.backend import Backend, use
 from nexus.catalogue import TASKS
-from nexus.implementations import Implementation
 from nexus.eager import EagerTransport
+from nexus.implementations import Implementation
 from nexus.memory import MemoryStore
 from nexus.tasks import Task
 from tests.support.pages import Block, blocks

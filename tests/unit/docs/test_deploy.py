@@ -1,0 +1,33 @@
+"""docs/deploy.md leaves nothing of template.yaml out: every parameter, and every alarm with its threshold."""
+
+import re
+
+import pytest
+
+from nexus.tasks import Queue
+from tests.support.pages import DOCS
+from tests.support.template import resources, template
+
+TEXT = (DOCS / "deploy.md").read_text()
+
+
+@pytest.mark.parametrize("parameter", template()["Parameters"])
+def test_a_parameter_is_explained(parameter: str) -> None:
+    assert f"`{parameter}`" in TEXT
+
+
+@pytest.mark.parametrize("queue", Queue)
+def test_an_alarms_threshold_is_the_templates(queue: Queue) -> None:
+    alarm = resources("AWS::CloudWatch::Alarm")[f"{queue.capitalize()}AgeAlarm"]["Properties"]
+    assert f"{queue} {alarm['Threshold']} s" in TEXT
+    assert alarm["Period"] * alarm["EvaluationPeriods"] == 900
+
+
+def test_the_concurrency_that_it_asks_for_is_the_sum_of_the_queues() -> None:
+    (said,) = re.findall(r"(\d+) for the six queues", TEXT)
+    assert int(said) == sum(queue.priority for queue in Queue)
+
+
+def test_the_number_of_alarms_that_it_counts_is_the_templates() -> None:
+    (said,) = re.findall(r"fixed: (\d+) alarms", TEXT)
+    assert int(said) == len(resources("AWS::CloudWatch::Alarm"))
