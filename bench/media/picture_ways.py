@@ -92,7 +92,7 @@ def vips_usual() -> Way:
 
 def vips_best() -> Way:
     """The same ideas as ours in libvips: one decode that shrinks as it loads, a cascade, a lighter encoder setting."""
-    import pyvips  # type: ignore[import-not-found]
+    import pyvips
 
     def make(source: bytes) -> Made:
         level = pyvips.Image.thumbnail_buffer(

@@ -1,0 +1,197 @@
+"""What the web application's helpers write, as the jobs will find it."""
+
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nexus import application
+from nexus.data import comments, days, follows, posts, sessions, users
+from nexus.data.dynamodb import Item, Table
+from nexus.data.ids import new_key
+from nexus.data.posts import Counters, Media, MediaOutcome, Post, Rendition
+
+NOW = 1_800_000_000
+DAY = 86_400
+
+
+def item(table: Table, **key: str) -> Item:
+    found = table.get(key)
+    assert found is not None
+    return found
+
+
+def test_a_login_leaves_the_day_a_session_and_a_token(database: None) -> None:
+    user = application.register(" Ada@Example.com ", "Ada", at=NOW)
+    session = application.record_login(user.user_id, "jti-1", at=NOW + 2 * DAY)
+    stored = users.get(user.user_id)
+    assert stored is not None
+    assert stored.email == "ada@example.com"
+    assert users.by_email("ADA@example.com") == [user.user_id]
+    today = date.fromisoformat(days.day_of(NOW))
+    activity = [stored.active_on((today + timedelta(n)).isoformat()) for n in range(4)]
+    assert activity == [True, False, True, False]
+    assert sessions.sessions_of(user.user_id) == [session.session_id]
+    assert sessions.token(user.user_id, "jti-1", NOW + 3 * DAY) is not None
+    assert sessions.token(user.user_id, "jti-1", NOW + 200 * DAY) is None, "expired, whatever TTL has done"
+    with pytest.raises(LookupError):
+        application.record_login("nobody", "jti", at=NOW)
+    with pytest.raises(ValueError, match="exists"):
+        application.register("b@example.com", "B", user_id=user.user_id)
+
+
+@given(st.lists(st.integers(0, 80), min_size=1, max_size=30))
+def test_the_bits_remember_every_active_day_of_the_last_36_in_any_order(offsets: list[int]) -> None:
+    first = date(2026, 1, 1)
+    latest, bits = "", 0
+    for offset in offsets:
+        latest, bits = users.with_activity(latest, bits, (first + timedelta(offset)).isoformat())
+    last = max(offsets)
+    seen_late = {offset for place, offset in enumerate(offsets) if max(offsets[: place + 1]) - offset < 36}
+    for offset in range(last - 40, last + 3):
+        day = (first + timedelta(offset)).isoformat()
+        assert users.was_active(latest, bits, day) == (offset in seen_late and 0 <= last - offset < 36)
+    assert bits < 2**36
+
+
+def test_a_user_who_comes_back_is_no_longer_signed_out(database: None) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    users.mark_signed_out([("a", days.day_of(NOW))], at=NOW)
+    assert "signed_out_at" in item(users.TABLE, user_id="a")
+    application.record_login("a", "t", at=NOW)
+    assert "signed_out_at" not in item(users.TABLE, user_id="a")
+
+
+def test_rotating_a_token_works_once(database: None) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    application.record_login("a", "one", session_id="s", at=NOW)
+    assert application.rotate_token("a", "one", "two", at=NOW + DAY)
+    assert not application.rotate_token("a", "one", "three", at=NOW + DAY)
+    assert sessions.tokens_of("a") == ["two"]
+    assert item(sessions.SESSIONS, user_id="a", session_id="s")["last_seen_at"] == {"N": str(NOW + DAY)}
+
+
+def test_a_new_post_is_where_its_readers_look(database: None) -> None:
+    made = application.new_post("a", "Tea at dawn #Café #tea \uff03tea #", at=NOW)
+    assert made.hashtags == ("café", "tea")
+    found = [
+        i["post_id"]["S"]
+        for bucket in days.buckets_of(days.day_of(NOW))
+        for p in posts.made_on(bucket)
+        for i in p.items
+    ]
+    assert found == [made.post_id]
+    assert [one.post_id for one in posts.feed(10)] == [made.post_id]
+    secret = application.new_post("a", "diary", visibility="private", at=NOW)
+    assert [one.post_id for one in posts.feed(10)] == [made.post_id]
+    application.set_visibility(secret.post_id, "public")
+    application.set_visibility(made.post_id, "followers")
+    assert [one.post_id for one in posts.feed(10)] == [secret.post_id]
+    with pytest.raises(ValueError, match="exists"):
+        application.new_post("a", "again", post_id=made.post_id)
+
+
+def test_likes_and_comments_move_the_counters_and_mark_the_post(database: None) -> None:
+    post = application.new_post("a", "hello", at=NOW)
+    assert "moved" not in item(posts.TABLE, post_id=post.post_id)
+    assert application.count(post.post_id, likes=2, views=5)
+    assert application.count(post.post_id, likes=-1)
+    assert not application.count(post.post_id, likes=-2), "a counter never falls below zero"
+    said = application.comment(post.post_id, "b", "nice", at=NOW + 5)
+    assert said is not None
+    stored = posts.get(post.post_id)
+    assert stored is not None
+    assert stored.counters == Counters(likes=1, comments=1, views=5)
+    assert item(posts.TABLE, post_id=post.post_id)["moved"] == {"S": posts.moved_of(post.post_id)}
+    assert application.delete_comment(post.post_id, said.comment_id)
+    assert not application.delete_comment(post.post_id, said.comment_id)
+    stored = posts.get(post.post_id)
+    assert stored is not None
+    assert stored.counters.comments == 0
+    assert [one.deleted for one in comments.of_post(post.post_id) if isinstance(one, comments.Comment)] == [True]
+    assert application.comment("no such post", "b", "hello?") is None
+    assert comments.items_of_post("no such post") == [], "neither half of the transaction"
+    assert not application.count("no such post", likes=1)
+
+
+def test_following_and_blocking(database: None) -> None:
+    assert application.follow("a", "b", at=NOW)
+    assert not application.follow("a", "b", at=NOW + 1)
+    assert not application.follow("a", "a")
+    application.follow("b", "a", at=NOW)
+    assert follows.followed_by("a") == ["b"]
+    application.block("a", "b", at=NOW)
+    assert (follows.followed_by("a"), follows.followed_by("b")) == ([], [])
+    application.unblock("a", "b")
+    application.follow("a", "b")
+    application.unfollow("a", "b")
+    assert follows.followed_by("a") == []
+
+
+# --- media -----------------------------------------------------------------------------------------------------------
+
+READY = Media(
+    status="ready",
+    kind="image",
+    width=640,
+    height=480,
+    placeholder="LEHV6nWB2yk8pyo0adR*.7kCMdnj",
+    renditions={
+        "w320": Rendition(key="media/p/h/w320.webp", width=320, height=240, bytes=9, content_type="image/webp")
+    },
+)
+
+
+def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> None:
+    post = application.new_post("a", "look", at=NOW)
+    busy = Media(status="processing")
+    assert posts.set_media(post.post_id, busy, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN
+    assert posts.set_media(post.post_id, READY, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN, "the same event goes on"
+    assert posts.set_media(post.post_id, busy, "0055AED6DCD90281E4") is MediaOutcome.STALE
+    assert posts.set_media(post.post_id, busy, "0055AED6DCD9028") is MediaOutcome.STALE, "shorter: zeros on its right"
+    stored = posts.get(post.post_id)
+    assert stored is not None
+    assert stored.media == READY
+    assert posts.set_media("no such post", READY, "1") is MediaOutcome.NO_POST
+
+
+# --- the top posts of a week -----------------------------------------------------------------------------------------
+
+
+@given(data=st.data())
+def test_the_log_of_the_engagement_can_be_told_from_the_rank(data: st.DataObject) -> None:
+    score = data.draw(st.integers(0, 10**9))
+    created_at = data.draw(st.integers(posts.FEED_EPOCH, 2_000_000_000))
+    ranked = posts.Ranked("p", "a", created_at, posts.feed_rank(score, created_at))
+    assert 10**ranked.log_engagement == pytest.approx(max(1, score), rel=1e-5)
+
+
+def test_the_top_public_posts_of_a_week_are_those_with_the_most_engagement(database: None) -> None:
+    week = 7 * DAY
+    made = [
+        Post(
+            f"p{n:03}",
+            f"a{n % 5}",
+            NOW - n * 6 * 3600,
+            "x",
+            engagement_score=(n * 7919) % 1000,
+            counters=Counters(views=1),
+        )
+        for n in range(60)
+    ]
+    made[3] = replace(made[3], visibility="private", engagement_score=10**6)
+    made[50] = replace(made[50], engagement_score=10**7)
+    posts.put_many(made, now=NOW)
+    inside = [post for post in made if NOW - week <= post.created_at < NOW and post.visibility == "public"]
+    best = sorted(inside, key=lambda post: (-post.engagement_score, post.post_id))[:10]
+    assert [post.post_id for post in posts.top_public(NOW - week, NOW, 10)] == [post.post_id for post in best]
+    assert {one.post_id for one in posts.ranked(NOW - week, NOW)} == {post.post_id for post in inside}
+
+
+@given(st.lists(st.integers(NOW, NOW + 10**6), min_size=2, max_size=20))
+def test_ids_sort_by_the_time_they_were_made(times: list[int]) -> None:
+    made = [new_key(at, entropy=n) for n, at in enumerate(sorted(times))]
+    assert [key[:8] for key in made] == sorted(key[:8] for key in made)
+    assert {len(key) for key in made} == {16}
