@@ -1,1 +1,1 @@
-"""The sample media of `make run`, and builders of odd files that tests and benchmarks share."""
+"""Sample media of our own making: for `make run`, the tests and the benchmarks."""

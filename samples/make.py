@@ -46,6 +46,10 @@ def noise(height: int, width: int, cells: tuple[float, float], rng: np.random.Ge
     return scaled
 
 
+def _rgb(*channels: float) -> Plane:
+    return np.array(channels, np.float32)
+
+
 def blend(below: Plane, above: Plane | Colour, cover: Plane) -> Plane:
     """`above` over `below`, by its cover from 0 to 1."""
     return below + (np.asarray(above, np.float32) - below) * cover[..., None]
@@ -141,7 +145,8 @@ def city(height: int, width: int, rng: np.random.Generator) -> Plane:
         pen.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(c * (0.25 + 0.45 * rng.random())) for c in tint))
     lamps = lamps.filter(ImageFilter.GaussianBlur(unit))
     glow_plane = np.asarray(lamps, np.float32) / 255
-    return 1 - (1 - np.asarray(image, np.float32) / 255) * (1 - glow_plane)
+    lit: Plane = 1 - (1 - np.asarray(image, np.float32) / 255) * (1 - glow_plane)
+    return lit
 
 
 def to_image(picture: Plane, rng: np.random.Generator, grain: float = 0.012) -> Image.Image:
@@ -157,7 +162,7 @@ def landscape(name: str, width: int, height: int, seed: int = 1) -> Image.Image:
     Large ones are painted at half their size and enlarged under full-size grain, which is how sharp a phone's are too.
     """
     rng = np.random.default_rng(seed)
-    if width * height > 6_000_000:
+    if width * height > 2_500_000:
         small = np.asarray(landscape(name, width // 2, height // 2, seed), np.float32) / 255
         planes = [Image.fromarray(small[..., channel]) for channel in range(3)]
         large = [np.asarray(plane.resize((width, height), Image.Resampling.LANCZOS)) for plane in planes]
