@@ -1,0 +1,65 @@
+"""`nexus up` and `nexus down`: the local cloud of this checkout, with make and the cloud itself replaced."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from ops import cli, local_cloud
+from ops.local_cloud import Cloud
+from ops.problems import ExitCode
+
+
+class _Make:
+    """Stands for make: notes how it was called, and starts the cloud unless it is to fail."""
+
+    def __init__(self, code: int = 0) -> None:
+        self.code = code
+        self.calls: list[list[str]] = []
+        self.cloud: Cloud | None = None
+
+    def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        self.calls.append(command)
+        self.cloud = None if self.code else Cloud(7, 4999)
+        return subprocess.CompletedProcess(command, self.code)
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> _Make:
+    made = _Make()
+    monkeypatch.setattr("subprocess.run", made)
+    monkeypatch.setattr(local_cloud, "running", lambda: made.cloud)
+
+    def stop() -> bool:
+        was, made.cloud = made.cloud, None
+        return was is not None
+
+    monkeypatch.setattr(local_cloud, "stop", stop)
+    return made
+
+
+def test_up_starts_and_deploys_and_says_where(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["up", "--json"]) == 0
+    assert make.calls == [["make", "-C", str(local_cloud.ROOT), "up"]]
+    assert json.loads(capsys.readouterr().out)["endpoint"] == "http://127.0.0.1:4999"
+
+
+def test_up_that_fails_says_where_to_look(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
+    make.code = 2
+    assert cli.main(["up"]) == ExitCode.WRONG
+    assert ".local/log" in capsys.readouterr().err
+
+
+def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
+    cli.main(["up"])
+    assert cli.main(["down"]) == ExitCode.NOT_CONFIRMED
+    assert make.cloud is not None
+    assert cli.main(["down", "--yes"]) == 0
+    assert make.cloud is None
+    assert "has ended" in capsys.readouterr().out
+
+
+def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["down"]) == 0
+    assert capsys.readouterr().out == "No local cloud was running.\n"
