@@ -7,6 +7,7 @@ back for later (its id among batchItemFailures), or in the dead-letter queue wit
 message (DynamoDB out of reach, say) fails the invocation, and SQS delivers the batch again.
 """
 
+import json
 import os
 import time
 import uuid
@@ -92,8 +93,7 @@ class Worker:
         self._tasks = tasks
         self._context = context
         self._log = observe.log_reference(context)
-        # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not outlive its
-        # sandbox.
+        # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
         self._ends: float = time.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Delivery, Write]] = []
@@ -286,8 +286,6 @@ class Worker:
     def _policy(self, delivery: Delivery, item: Item) -> RetryPolicy:
         assert delivery.task is not None
         if "retry" in item:
-            import json
-
             max_retries, base, cap, give_up_on = json.loads(str(item["retry"]))
             return RetryPolicy(max_retries, base, cap, frozenset(give_up_on))
         return delivery.task.retry
@@ -538,8 +536,6 @@ def s3_envelopes(records: Sequence[Mapping[str, Any]]) -> list[Envelope]:
 
 def _envelopes(body: str) -> list[Envelope]:
     """The envelopes in a message: its own, or those of the S3 event that a failed invocation left in the queue."""
-    import json
-
     try:
         value = json.loads(body)
     except ValueError:
@@ -554,8 +550,6 @@ def _envelopes(body: str) -> list[Envelope]:
 
 
 def _dumps(event: Mapping[str, Any]) -> str:
-    import json
-
     return json.dumps(event, default=str)
 
 
