@@ -1,0 +1,170 @@
+"""Mail on the deployed stack: what SES (the emulator's) really received, with IAM enforced."""
+
+import json
+import os
+import time
+import urllib.request
+import uuid
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import mail
+from nexus.catalogue import record_mail_feedback, send_content_digest_email, send_welcome_email
+from nexus.client import AsyncResult
+from nexus.data import blocks, days, follows, mail_ledger, posts, users
+from nexus.data.posts import Counters, Post
+from nexus.data.users import User
+from nexus.settings import Settings
+from nexus.tasks import Result
+
+
+def received(address: str) -> list[dict[str, Any]]:
+    """The mails that the emulator's SES took for this address, the oldest first."""
+    with urllib.request.urlopen(f"{os.environ['AWS_ENDPOINT_URL']}/_ministack/ses/messages", timeout=10) as answer:
+        accounts = json.load(answer)["messages"]
+    return [message for kept in accounts.values() for message in kept if address in message["To"]]
+
+
+def done[R: Result](handle: AsyncResult[R]) -> R:
+    """The result, once there is one."""
+    result = handle.get(timeout=300)
+    assert result is not None
+    return result
+
+
+def person(**values: Any) -> User:
+    """A user of this test's own, active today."""
+    user_id = f"mail-{uuid.uuid4().hex[:10]}"
+    now = int(time.time())
+    fields = {
+        "user_id": user_id,
+        "email": f"{user_id}@example.com",
+        "name": "Ada",
+        "created_at": now,
+        "last_active_day": days.day_of(now),
+        "digest": False,
+    }
+    user = User(**{**fields, **values})
+    users.put_many([user])
+    return user
+
+
+def test_a_welcome_mail_arrives_once(stack: Settings) -> None:
+    user = person(name="Ada", locale="fr")
+
+    first = done(send_welcome_email.delay(user_id=user.user_id))
+    second = done(send_welcome_email.delay(user_id=user.user_id))
+
+    (message,) = received(user.email)
+    assert message["Subject"] == "Bienvenue sur Nexus, Ada"
+    assert message["MessageId"].startswith(str(first.message_id))
+    assert "Suivez quelques personnes" in message["BodyText"]
+    assert "<h1" in message["BodyHtml"]
+    assert (second.outcome, second.reason) == ("skipped", "already sent")
+
+
+def test_the_link_in_the_mail_unsubscribes(stack: Settings) -> None:
+    user = person(digest=True)
+    done(send_welcome_email.delay(user_id=user.user_id))
+    (message,) = received(user.email)
+    link = next(word for word in message["BodyText"].split() if "/mail/unsubscribe?token=" in word)
+
+    mail.forget_keys()
+    assert mail.unsubscribe(link.partition("token=")[2]).user_id == user.user_id
+
+    after = users.get(user.user_id, consistent=True)
+    assert after is not None
+    assert not after.digest
+
+
+def test_a_bounce_ends_the_mail_to_an_address(stack: Settings) -> None:
+    """As EventBridge would give it to the queue; the rule itself is held to SES's format by a unit test."""
+    user = person()
+    notification = {
+        "eventType": "Bounce",
+        "bounce": {"bounceType": "Permanent", "bouncedRecipients": [{"emailAddress": user.email}]},
+        "mail": {"tags": {"user_id": [user.user_id]}},
+    }
+
+    assert done(record_mail_feedback.delay(notification=notification)).suppressed == 1
+    assert done(send_welcome_email.delay(user_id=user.user_id)).reason == "suppressed: bounce"
+    assert received(user.email) == []
+
+
+def test_the_deployed_rule_takes_this_stacks_bounces_and_complaints_alone(stack: Settings) -> None:
+    """EventBridge takes no event in SES's name from anybody else, so the rule is asked what it would do."""
+    events = boto3.client("events")
+    pattern = events.describe_rule(Name=f"{stack.stack}-record_mail_feedback")["EventPattern"]
+
+    def takes(kind: str, configuration_set: str) -> bool:
+        event = {
+            "id": str(uuid.uuid4()),
+            "account": stack.account_id,
+            "region": "eu-west-1",
+            "time": "2026-11-23T09:00:00Z",
+            "source": "aws.ses",
+            "detail-type": f"Email {kind}",
+            "resources": [],
+            "detail": {"eventType": kind, "mail": {"tags": {"ses:configuration-set": [configuration_set]}}},
+        }
+        return events.test_event_pattern(EventPattern=pattern, Event=json.dumps(event))["Result"]
+
+    own = f"{stack.stack}-mail"
+    assert [takes(kind, own) for kind in ("Bounce", "Complaint", "Delivery", "Send")] == [True, True, False, False]
+    assert not takes("Bounce", "somebody-elses")
+
+
+@pytest.fixture
+def readers(stack: Settings) -> list[User]:
+    """Three readers of a fresh week: one follows an author, one has blocked another, one wants no digest."""
+    ada, bea, silent = person(digest=True), person(digest=True, locale="fr"), person(digest=False)
+    followed, blocked = person(name="Followed Author"), person(name="Blocked Author")
+    now = int(time.time())
+    for author, likes in ((followed, 1), (blocked, 900)):
+        post = Post(
+            post_id=f"{author.user_id}-post",
+            author_id=author.user_id,
+            created_at=now - 3600,
+            text=f"News of {author.user_id}",
+            counters=Counters(likes=10**6 + likes),
+            engagement_score=3 * (10**6 + likes),
+        )
+        posts.put_many([post], now=now)
+    follows.add(ada.user_id, followed.user_id, now)
+    blocks.add(bea.user_id, blocked.user_id, now)
+    return [ada, bea, silent, followed, blocked]
+
+
+def test_two_overlapping_digests_send_each_reader_one_and_his_own(stack: Settings, readers: list[User]) -> None:
+    ada, bea, silent, followed, blocked = readers
+    before = {user.user_id: len(received(user.email)) for user in readers}
+    week = _week()
+
+    # The second does not wait for the first: the first names its week, so they are not the same unique run.
+    handles = [send_content_digest_email.delay(week=week), send_content_digest_email.delay()]
+    reports = [done(handle) for handle in handles]
+
+    assert all(count == 0 for count in before.values())
+    (to_ada,), (to_bea,) = received(ada.email), received(bea.email)
+    assert received(silent.email) == []
+    assert "Followed Author" in to_ada["Subject"]
+    assert to_ada["BodyText"].index(f"News of {followed.user_id}") < to_ada["BodyText"].index(
+        f"News of {blocked.user_id}"
+    )
+    assert f"News of {blocked.user_id}" not in to_bea["BodyText"]
+    assert "votre semaine" in to_bea["Subject"]
+    entry = mail_ledger.get(mail_ledger.digest(week), ada.user_id)
+    assert entry is not None
+    assert entry.status == "sent"
+    assert f"{followed.user_id}-post" in entry.posts
+    assert sum(report.sent for report in reports) >= 2
+    assert sum(report.unknown for report in reports) == 0
+
+
+def _week() -> str:
+    from ops.mail import last_weeks
+
+    (week,) = last_weeks(time.time(), 1)
+    return week
