@@ -12,8 +12,8 @@ from PIL import Image
 import process_media_upload as module
 from nexus import application, catalogue
 from nexus.catalogue import MediaReport, ProcessMediaUpload
-from nexus.errors import Reject, Retry
 from nexus.eager import Context
+from nexus.errors import Reject, Retry
 from nexus.settings import settings
 from nexus.testing import run_task
 from nexus.uploads import presigned_post
