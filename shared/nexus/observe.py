@@ -10,6 +10,8 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nexus.settings import settings
+
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
@@ -61,11 +63,12 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
             "CloudWatchMetrics": [
                 {
                     "Namespace": NAMESPACE,
-                    "Dimensions": [["queue", "task"], ["queue"]],
+                    "Dimensions": [["stack", "queue", "task"], ["stack", "queue"]],
                     "Metrics": [{"Name": "duration", "Unit": "Milliseconds"}, {"Name": outcome, "Unit": "Count"}],
                 }
             ],
         },
+        "stack": settings().stack,
         "duration": milliseconds,
         outcome: 1,
     }

@@ -211,7 +211,8 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
     assert wanted.items() <= ended.items()
     assert (started["message"], ended["message"], ended["outcome"]) == ("run started", "run ended", "success")
     (directive,) = ended["_aws"]["CloudWatchMetrics"]
-    assert directive["Dimensions"] == [["queue", "task"], ["queue"]]
+    assert directive["Dimensions"] == [["stack", "queue", "task"], ["stack", "queue"]]
+    assert ended["stack"] == "nexus-test"
     for metric in directive["Metrics"]:
         assert isinstance(ended[metric["Name"]], int | float)
 
