@@ -46,10 +46,6 @@ def noise(height: int, width: int, cells: tuple[float, float], rng: np.random.Ge
     return scaled
 
 
-def _rgb(*channels: float) -> Plane:
-    return np.array(channels, np.float32)
-
-
 def blend(below: Plane, above: Plane | Colour, cover: Plane) -> Plane:
     """`above` over `below`, by its cover from 0 to 1."""
     return below + (np.asarray(above, np.float32) - below) * cover[..., None]
@@ -259,7 +255,7 @@ def _heic() -> bytes:
     import pillow_heif  # development only: it carries the x265 encoder, the functions have a decoder alone
 
     out = BytesIO()
-    heif = pillow_heif.from_pillow(landscape("dunes", 2016, 1512, 4))
+    heif = pillow_heif.from_pillow(landscape("dunes", 1440, 1080, 4))
     heif.save(out, quality=70)
     return out.getvalue()
 
