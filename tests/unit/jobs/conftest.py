@@ -1,19 +1,16 @@
 """The jobs over the data run against moto, filled by the demo data's generator and emptied between two examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from moto.dynamodb.models import dynamodb_backends
-from moto.s3.models import s3_backends
 
 from nexus import sweep
-from tests.support import moto_partiql, sandboxes
-from tests.support.template import ACCOUNT, REGION
+from tests.support import moto_data
 
 settings.register_profile(
     "jobs",
-    max_examples=12,
+    max_examples=6,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],  # a seed does not shrink to a smaller network
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -21,17 +18,15 @@ settings.register_profile(
 jobs = settings.get_profile("jobs")
 
 
+@pytest.fixture(scope="module")
+def _deployment() -> Iterator[None]:
+    with moto_data.tables_and_buckets():
+        yield
+
+
 @pytest.fixture
-def empty(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """The deployment's tables and buckets, and jobs cut into small segments; call it to empty everything again."""
-    moto_partiql.install(monkeypatch)
-    sandboxes.no_sleep(monkeypatch)
+def empty(_deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Empty tables and buckets, and jobs cut into small segments; call it to empty everything again."""
     monkeypatch.setattr(sweep, "SEGMENT_BYTES", 3000)
-
-    def clear() -> None:
-        for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
-            table.items.clear()
-        for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():
-            bucket.keys.clear()
-
-    return clear
+    moto_data.clear()
+    return moto_data.clear

@@ -67,7 +67,7 @@ def test_what_is_left_is_what_the_rule_leaves(empty: Callable[[], None], seed: i
     assert report.failed == 0
 
 
-@settings(jobs, max_examples=5)
+@settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
     empty()

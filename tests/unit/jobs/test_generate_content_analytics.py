@@ -74,7 +74,7 @@ def test_a_days_figures_are_those_of_counting_every_row(
     assert (report.day, report.failed) == (day, 0)
 
 
-@settings(jobs, max_examples=5)
+@settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
     empty()

@@ -60,7 +60,7 @@ def test_every_score_and_rank_is_the_formulas(empty: Callable[[], None], seed: i
     assert run_task(job.update_post_engagement_scores).rows_read == 0
 
 
-@settings(jobs, max_examples=5)
+@settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
     empty()
@@ -72,7 +72,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: C
     assert waiting() == set()
 
 
-@settings(jobs, max_examples=5)
+@settings(jobs, max_examples=4)
 @given(st.integers(0, 40), st.sampled_from(["BatchGetItem", "BatchExecuteStatement", "Query"]))
 def test_a_like_during_the_scoring_is_never_lost(empty: Callable[[], None], nth: int, operation: str) -> None:
     """Whenever the like comes, the score counts it, or the post waits for the next run, which does."""

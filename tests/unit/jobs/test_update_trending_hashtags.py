@@ -42,7 +42,7 @@ def stored() -> list[tuple[str, int, int]]:
     return [(trend.tag, trend.uses, trend.score) for trend in hashtags.trending()]
 
 
-@settings(jobs, max_examples=8)
+@settings(jobs, max_examples=4)
 @given(seeds, st.integers(2, 25))
 def test_the_trending_tags_are_those_of_a_count_over_everything(
     empty: Callable[[], None], seed: int, people: int

@@ -55,7 +55,7 @@ def test_every_count_is_what_counting_one_by_one_gives(empty: Callable[[], None]
     assert (report.skipped, report.failed) == (0, 0)
 
 
-@settings(jobs, max_examples=5)
+@settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
     empty()
