@@ -139,14 +139,13 @@ def render(
             return _render(source, header, image, recipes, animated)
         except _DECODER_ERRORS as error:
             truncated = "truncated" in str(error).lower()
-            reason = f"the {header.format} data cannot be decoded: {error}"
+            reason = f"the {header.format} data cannot be decoded: {str(error) or 'it contradicts itself'}"
             raise Rejected("truncated" if truncated else "damaged", reason) from error
 
 
 def _render(source: bytes, header: Header, image: ImageFile, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
-    first = (
-        1 if getattr(image, "default_image", False) else 0
-    )  # an APNG may begin with a still for those who know only PNG
+    # An APNG may begin with a still for those who know only PNG.
+    first = 1 if getattr(image, "default_image", False) else 0
     if header.frames > 1:
         image.seek(first)
     orientation = _orientation(image)
@@ -192,7 +191,8 @@ _STILL = {Format.JPEG, Format.HEIF}
 
 # What Pillow's decoders raise on files that lie, seen by mutating good ones. MemoryError is left out on purpose.
 _DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, RuntimeError, IndexError, KeyError, TypeError, struct.error, zlib.error,
+    OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError, AssertionError,
+    struct.error, zlib.error,
 )  # fmt: skip
 
 
@@ -318,7 +318,7 @@ def _resizable(image: Image.Image) -> Image.Image:
         return image.convert("LA" if image.has_transparency_data else "L")
     if image.mode in {"LA", "RGBA", "CMYK"}:
         return image
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return _as(image, "RGBA" if image.has_transparency_data else "RGB")
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -333,8 +333,13 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
                     image = _apply(transform, grey)
                     image.putalpha(alpha)
                     return image
-                return _apply(transform, image.convert(mode))
-    return image if image.mode == plain else image.convert(plain)
+                return _apply(transform, _as(image, mode))
+    return _as(image, plain)
+
+
+def _as(image: Image.Image, mode: str) -> Image.Image:
+    """convert() to a picture's own mode copies all of it."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
@@ -449,7 +454,8 @@ def _animate(image: ImageFile, header: Header, first: int, orientation: int, rec
         picture = _shrink(image, (header.width, header.height), size, orientation)
         shown = image.info.get("duration", 0)
         # Browsers show frames of 10 ms and less for 100 ms; GIFs that say 0 are made with that in mind.
-        durations[number] = round(shown) if shown > 10 else 100
+        # A minute at most: what is longer is a lie, and a thousand of them have to fit in 31 bits of milliseconds.
+        durations[number] = min(round(shown), 60_000) if shown > 10 else 100
         return picture
 
     reel = _Reel(frame, header.frames)
