@@ -54,9 +54,9 @@ def test_up_that_fails_says_where_to_look(make: _Make, capsys: pytest.CaptureFix
 def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["up"])
     assert cli.main(["down"]) == ExitCode.NOT_CONFIRMED
-    assert make.cloud is not None
+    assert local_cloud.running() is not None
     assert cli.main(["down", "--yes"]) == 0
-    assert make.cloud is None
+    assert local_cloud.running() is None
     assert "has ended" in capsys.readouterr().out
 
 
