@@ -1,0 +1,364 @@
+"""What is refused, with which code, and that nothing was decoded to find out."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image, ImageFile
+
+import pictures
+from picture_headers import Format, Header, check
+from pictures import LIMITS, Limits, inspect, render, sniff
+from rejected import Rejected
+from samples import files
+from tests.support.stills import (
+    ANIMATIONS,
+    COLOURS,
+    RED,
+    STILLS,
+    gif_of_tiny_frames,
+    gradient,
+    plain,
+    reel,
+    saved,
+    still,
+    webp_of_one_colour,
+    with_stated_size,
+)
+
+
+def refusal(source: bytes, limits: Limits = LIMITS) -> Rejected:
+    """How an upload is refused, which must be the same before and in rendering, with a reason for a person."""
+    with pytest.raises(Rejected) as refused:
+        render(source, limits)
+    assert refused.value.reason[0].isalnum()
+    assert len(refused.value.reason) > 10
+    return refused.value
+
+
+@pytest.fixture
+def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be decoded: neither by the common way in nor by those that formats have of their own."""
+
+    def decode(*args: Any) -> None:
+        raise AssertionError("decoded")
+
+    def all_below(kind: type[ImageFile.ImageFile]) -> Iterator[type[ImageFile.ImageFile]]:
+        yield kind
+        for special in kind.__subclasses__():
+            yield from all_below(special)
+
+    for kind in Format:
+        pictures._register(kind)
+    for image_file in all_below(ImageFile.ImageFile):  # type: ignore[type-abstract]
+        if "load" in vars(image_file):
+            monkeypatch.setattr(image_file, "load", decode)
+
+
+@pytest.fixture
+def no_opening(no_decoding: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even opened: libwebp reserves the whole canvas there."""
+
+    def opened(*args: Any, **options: Any) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr(Image, "open", opened)
+
+
+# What it is
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe%id) (r) file\n"
+
+
+@pytest.mark.usefixtures("no_opening")
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b'<?xml version="1.0"?>\n<!-- a --><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', "SVG"),
+        (b"\xef\xbb\xbf <svg onload='alert(1)'/>", "SVG"),
+        (b"<!doctype html><script>alert(1)</script>", "HTML"),
+        (saved(plain(RED), "TIFF"), "TIFF"),
+        (b"MM\0*\0\0\0\x08", "TIFF"),
+        (saved(plain(RED), "BMP"), "BMP"),
+        (saved(plain(RED), "ICO"), "icon"),
+        (saved(plain(RED), "JPEG2000"), "JPEG 2000"),
+        (EPS, "PostScript"),
+        (b"%PDF-1.7\n1 0 obj\n", "PDF"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"PK\3\4\x14\0", "ZIP"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "isom"),
+        (b"#EXTM3U\n", "begins with"),
+        (b"\0" * 100, "begins with"),
+        (b"\xff", "begins with"),
+    ],
+)
+def test_what_is_no_accepted_picture_is_refused_and_named(content: bytes, what: str) -> None:
+    refused = refusal(content)
+
+    assert refused.code == "unsupported"
+    assert what in refused.reason
+
+
+def test_an_empty_upload_is_refused_as_such() -> None:
+    assert refusal(b"").code == "empty"
+
+
+@pytest.mark.parametrize("kind", STILLS)
+def test_the_first_sixty_four_bytes_tell_an_accepted_picture(kind: str) -> None:
+    assert sniff(still(kind, plain(RED))[:64]) == kind.removeprefix("progressive ")
+
+
+@pytest.mark.parametrize(
+    ("head", "found"),
+    [
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", Format.HEIF),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1avif", Format.AVIF),
+        (b"\0\0\0\x18ftypmsf1\0\0\0\0msf1hevc", Format.HEIF),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", None),
+        (b"\0\0\0\x18ftypqt  \0\0\0\0qt  heic", None),
+        (b"RIFF\0\0\0\0WAVE", None),
+    ],
+)
+def test_the_brands_of_a_heif_file_decide_by_whom_it_is_read(head: bytes, found: Format | None) -> None:
+    assert sniff(head) == found
+
+
+@pytest.mark.parametrize("kind", [str(kind) for kind in Format])
+def test_only_the_decoder_that_the_first_bytes_prove_is_asked(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    by_pillow = Image.open
+
+    def opened(source: Any, formats: Any) -> Any:
+        asked.append(formats)
+        return by_pillow(source, formats=formats)
+
+    monkeypatch.setattr(Image, "open", opened)
+
+    render(still(kind, plain(RED)))
+
+    assert asked == [(kind,)]
+
+
+# How much it asks for
+
+
+@pytest.mark.usefixtures("no_opening")
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        lambda: files.png_bomb(50_000, 50_000),
+        lambda: files.png_bomb(13_000, 13_000),
+        lambda: webp_of_one_colour(13_340, 13_340),
+        lambda: still("JPEG", plain(RED)).replace(b"\0\x11\x08\0\x30\0\x40", b"\0\x11\x08\xff\xff\xff\xff"),
+        lambda: gif_of_tiny_frames(60_000, 60_000, 1),
+        lambda: with_stated_size(still("AVIF", plain(RED)), 12_000, 14_000),
+        lambda: with_stated_size(still("AVIF", plain(RED)), 14_000, 14_000),
+        lambda: with_stated_size(still("HEIF", plain(RED)), 12_000, 14_000),
+    ],
+    ids=["png", "png-169", "webp-178", "jpeg", "gif", "avif-168", "avif-196", "heic-168"],
+)
+def test_a_few_bytes_that_unpack_to_a_wall_of_pixels_are_refused_unopened(bomb: Callable[[], bytes]) -> None:
+    source = bomb()
+    assert len(source) < 310_000
+
+    refused = refusal(source)
+
+    assert refused.code == "too_many_pixels"
+    assert "the limit is 50" in refused.reason
+
+
+@pytest.mark.usefixtures("no_opening")
+@pytest.mark.parametrize("kind", STILLS)
+def test_the_pixel_limit_holds_for_every_format(kind: str) -> None:
+    source = still(kind, plain(RED, 64, 48))
+
+    # HEVC codes whole blocks: 48 rows are stored as 64 and cut.
+    stored = 64 * 64 if kind == "HEIF" else 64 * 48
+    assert refusal(source, Limits(pixels=stored - 1)).code == "too_many_pixels"
+
+
+@pytest.mark.parametrize("kind", STILLS)
+def test_what_just_keeps_the_limits_is_accepted(kind: str) -> None:
+    source = still(kind, plain(RED, 64, 64))
+
+    made = render(source, Limits(bytes=len(source), pixels=64 * 64, frames=1, frame_pixels=1, scans=10, scan_pixels=1))
+
+    assert (made.width, made.height) == (64, 64)
+
+
+def test_a_limit_above_the_decoders_own_does_not_lift_that() -> None:
+    bomb = with_stated_size(still("AVIF", plain(RED)), 14_000, 14_000)
+
+    assert refusal(bomb, Limits(pixels=1_000_000_000)).code == "too_many_pixels"
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_too_many_bytes_are_not_looked_at() -> None:
+    source = still("PNG", gradient(200, 200))
+
+    assert refusal(source, Limits(bytes=len(source) - 1)).code == "too_many_bytes"
+    assert refusal(b"not even a picture", Limits(bytes=10)).code == "too_many_bytes"
+
+
+@pytest.mark.usefixtures("no_opening")
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        (gif_of_tiny_frames(4000, 4000, 10_000), "10000 frames, the limit is 1000"),
+        (gif_of_tiny_frames(4000, 4000, 20), "20 frames of 4000 x 4000 are 320 megapixels, the limit is 300"),
+    ],
+)
+def test_an_animation_that_would_take_minutes_is_refused(source: bytes, reason: str) -> None:
+    refused = refusal(source)
+
+    assert (refused.code, refused.reason) == ("too_many_frames", reason)
+
+
+@pytest.mark.usefixtures("no_decoding")
+@pytest.mark.parametrize("kind", ANIMATIONS)
+def test_the_frame_limits_hold_for_every_animation(kind: str) -> None:
+    source = reel(kind, COLOURS, (100, 100, 100, 100))
+
+    assert refusal(source, Limits(frames=3)).code == "too_many_frames"
+    assert refusal(source, Limits(frame_pixels=4 * 64 * 48 - 1)).code == "too_many_frames"
+    assert inspect(source, Limits(frames=4, frame_pixels=4 * 64 * 48)).frames == 4
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_an_apng_is_believed_how_many_frames_it_announces() -> None:
+    source = reel("PNG", COLOURS, (100, 100, 100, 100))
+    announced = re.search(rb"acTL(....)", source, re.DOTALL)
+    assert announced
+
+    refused = refusal(source.replace(announced[1], (4_000_000).to_bytes(4), 1))
+
+    assert refused.code == "too_many_frames"
+
+
+@pytest.mark.usefixtures("no_opening")
+def test_a_jpeg_of_endless_scans_is_refused() -> None:
+    refused = refusal(files.scan_bomb(gradient(600, 400), 306))
+
+    assert refused.code == "too_many_scans"
+    assert "306 scans" in refused.reason
+
+
+def test_the_scans_that_encoders_write_are_accepted() -> None:
+    header = inspect(still("progressive JPEG", gradient(600, 400)))
+
+    assert 5 < header.scans <= 10
+    assert inspect(still("JPEG", gradient(600, 400))).scans == 1
+
+
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (Header(Format.JPEG, 5000, 4000, scans=50), None),
+        (Header(Format.JPEG, 5000, 4000, scans=51), "too_many_scans"),
+        (Header(Format.JPEG, 8000, 6000, scans=10), None),
+        (Header(Format.JPEG, 10, 10, scans=100), None),
+        (Header(Format.JPEG, 10, 10, scans=101), "too_many_scans"),
+        (Header(Format.PNG, 0, 10), "damaged"),
+        (Header(Format.GIF, 10_000, 5_000), None),
+        (Header(Format.GIF, 10_000, 5_001), "too_many_pixels"),
+        (Header(Format.GIF, 10, 10, frames=1_001), "too_many_frames"),
+    ],
+)
+def test_the_limits_are_what_they_say(header: Header, code: str | None) -> None:
+    if code is None:
+        check(header, LIMITS)
+    else:
+        with pytest.raises(Rejected) as refused:
+            check(header, LIMITS)
+        assert refused.value.code == code
+
+
+# What is broken
+
+
+@pytest.mark.parametrize("part", [0.05, 0.3, 0.6, 0.9, 0.99])
+@pytest.mark.parametrize("kind", STILLS)
+def test_half_a_picture_is_refused_wherever_it_ends(kind: str, part: float) -> None:
+    # Noise, so that every part of the file is needed.
+    picture = Image.effect_noise((160, 120), 90).convert("RGB")
+    source = still(kind, picture)
+
+    refused = refusal(source[: int(len(source) * part)])
+
+    assert refused.code in {"truncated", "damaged"}
+
+
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", ANIMATIONS)
+def test_half_an_animation_is_refused_too(kind: str, part: float) -> None:
+    frames = [Image.effect_noise((80, 60), 60 + 20 * number).convert("RGB") for number in range(4)]
+    source = saved(frames[0], kind, save_all=True, append_images=frames[1:], duration=100)
+
+    assert refusal(source[: int(len(source) * part)]).code in {"truncated", "damaged"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"\xff\xd8\xff",
+        b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+        b"\xff\xd8\xff\xd9",
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n" + files.png_chunk(b"IEND", b""),
+        b"GIF89a",
+        b"GIF89a\x10\0\x10\0\0\0\0;",
+        b"RIFF\x04\0\0\0WEBP",
+        b"RIFF\xff\xff\0\0WEBPVP8L",
+        b"\0\0\0\x18ftypavif\0\0\0\0mif1avif",
+        b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+    ],
+    ids=repr,
+)
+def test_a_signature_with_nothing_behind_it_is_refused(source: bytes) -> None:
+    assert refusal(source).code in {"truncated", "damaged"}
+
+
+def test_a_picture_behind_which_a_page_hangs_is_a_picture() -> None:
+    assert render(still("JPEG", plain(RED)) + b"<html><script>alert(1)</script>").format == "JPEG"
+
+
+# What the largest accepted picture takes
+
+MEASURE = """
+import sys
+from pathlib import Path
+from pictures import render
+made = render(Path(sys.argv[1]).read_bytes())
+status = Path("/proc/self/status").read_text()
+print(made.width * made.height, int(status.partition("VmHWM:")[2].split()[0]))
+"""
+
+
+def test_the_largest_accepted_picture_takes_less_than_half_of_the_functions_memory(tmp_path: Path) -> None:
+    """A WebP: its decoder keeps two canvases of 4 bytes a pixel, Pillow takes two copies. Other formats take less."""
+    upload = tmp_path / "upload"
+    upload.write_bytes(webp_of_one_colour(8_660, 5_770))
+
+    measured = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(upload)],
+        env={"PYTHONPATH": str(Path(pictures.__file__).parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    pixels, kilobytes = map(int, measured.stdout.split())
+    assert 49_900_000 < pixels <= LIMITS.pixels
+    assert kilobytes < 1_000 * 1024
+
+
+def test_the_maker_of_that_picture_makes_valid_ones() -> None:
+    picture = Image.open(BytesIO(webp_of_one_colour(30, 20)))
+
+    assert (picture.size, picture.convert("RGB").getpixel((29, 19))) == ((30, 20), (40, 180, 40))

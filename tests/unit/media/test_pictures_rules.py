@@ -1,0 +1,209 @@
+"""The rules behind the renditions, for any size; the placeholder; and that a damaged file is refused at worst."""
+
+from math import cos, isclose, pi
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from pictures import ANIMATED, RECIPES, Limits, Pictures, Recipe, fit, render, scaled
+from placeholder import blurhash, dominant_colour
+from rejected import Rejected
+from samples import files
+from tests.support.stills import ANIMATIONS, BLUE, COLOURS, GREEN, RED, STILLS, gradient, plain, quarters, reel, still
+
+# Geometry
+
+sides = st.one_of(
+    st.integers(1, 70_000), st.integers(1, 400), st.sampled_from([1, 1079, 1080, 1081, 2048, 16_383, 65_535])
+)
+recipes = st.one_of(
+    st.sampled_from([*RECIPES, ANIMATED]),
+    st.builds(Recipe, st.just("any"), st.integers(1, 4000), st.integers(1, 4000)),
+    st.builds(lambda edge: Recipe("square", edge, edge, square=True), st.integers(1, 4000)),
+)
+
+
+@given(width=sides, height=sides, recipe=recipes)
+@example(width=30_000, height=1, recipe=RECIPES[4])
+@example(width=1, height=30_000, recipe=RECIPES[3])
+def test_a_rendition_fits_its_box_keeps_its_proportions_and_is_never_enlarged(
+    width: int, height: int, recipe: Recipe
+) -> None:
+    scale = fit(width, height, recipe)
+    across, down = scaled(width, height, scale)
+
+    assert 0 < scale <= 1
+    assert 1 <= across <= width
+    assert 1 <= down <= height
+    # To the nearest pixel, and a pixel at least.
+    assert abs(across - width * scale) <= 0.5 or across == 1
+    assert abs(down - height * scale) <= 0.5 or down == 1
+    if recipe.square:
+        assert min(across, down) == min(recipe.width, width, height)
+    else:
+        assert across <= recipe.width
+        assert down <= recipe.height
+        # As large as it may be: whole, or touching the box.
+        assert scale == 1 or isclose(width * scale, recipe.width) or isclose(height * scale, recipe.height)
+
+
+@given(width=sides, height=sides, recipe=recipes)
+def test_lying_and_standing_are_treated_alike(width: int, height: int, recipe: Recipe) -> None:
+    turned = Recipe(recipe.name, recipe.height, recipe.width, recipe.square)
+
+    assert fit(width, height, recipe) == fit(height, width, turned)
+
+
+@given(width=sides, height=sides)
+def test_every_rendition_can_be_encoded(width: int, height: int) -> None:
+    for recipe in RECIPES:
+        if not recipe.square:
+            across, down = scaled(width, height, fit(width, height, recipe))
+            assert max(across, down) <= 16_383
+
+
+@settings(max_examples=25, deadline=None)
+@given(width=st.integers(1, 400), height=st.integers(1, 400), edge=st.integers(1, 200))
+def test_what_is_announced_is_what_is_made(width: int, height: int, edge: int) -> None:
+    wanted = (Recipe("square", edge, edge, square=True), Recipe("wide", 2 * edge), Recipe("boxed", edge, 3 * edge))
+
+    made = render(still("PNG", quarters(width, height)), recipes=wanted)
+
+    for recipe, rendition in zip(wanted, made.renditions, strict=True):
+        size = scaled(width, height, fit(width, height, recipe))
+        assert (rendition.width, rendition.height) == ((min(size),) * 2 if recipe.square else size)
+
+
+# The placeholder
+
+ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
+
+
+def number(text: str) -> int:
+    value = 0
+    for digit in text:
+        value = value * 83 + ALPHABET.index(digit)
+    return value
+
+
+def linear(value: int) -> float:
+    return value / 255 / 12.92 if value <= 10 else ((value / 255 + 0.055) / 1.055) ** 2.4
+
+
+def decoded(text: str, width: int, height: int) -> list[list[tuple[int, ...]]]:
+    """The picture that a client draws from a blurhash, by the published decoder."""
+    across, down = number(text[0]) % 9 + 1, number(text[0]) // 9 + 1
+    loudest = (number(text[1]) + 1) / 166
+    average = number(text[2:6])
+    waves = [[linear(average >> shift & 255) for shift in (16, 8, 0)]]
+    for at in range(6, len(text), 2):
+        value = number(text[at : at + 2])
+        parts = ((value // base % 19 - 9) / 9 for base in (361, 19, 1))
+        waves.append([abs(part) * part * loudest for part in parts])
+
+    def pixel(x: int, y: int) -> tuple[int, ...]:
+        light = [0.0, 0.0, 0.0]
+        for j in range(down):
+            for i in range(across):
+                wave = cos(pi * x * i / width) * cos(pi * y * j / height)
+                light = [sum_ + part * wave for sum_, part in zip(light, waves[i + j * across], strict=True)]
+        curve = (v * 12.92 if v <= 0.0031308 else 1.055 * v ** (1 / 2.4) - 0.055 for v in (max(0, v) for v in light))
+        return tuple(min(255, round(v * 255)) for v in curve)
+
+    return [[pixel(x, y) for x in range(width)] for y in range(height)]
+
+
+def test_a_placeholder_is_a_hash_of_four_by_three_waves() -> None:
+    assert blurhash(plain((0, 0, 0))) == "L00000fQfQfQfQfQfQfQfQfQfQfQ"
+    assert len(blurhash(gradient(300, 200))) == 28
+
+
+def test_a_placeholder_shows_what_is_where() -> None:
+    drawn = decoded(blurhash(quarters(400, 300)), 16, 12)
+
+    for (x, y), colour in zip(((3, 2), (12, 2), (3, 9), (12, 9)), COLOURS, strict=True):
+        nearest = min(COLOURS, key=lambda other: sum((a - b) ** 2 for a, b in zip(drawn[y][x], other, strict=True)))
+        assert nearest == colour
+
+
+@settings(max_examples=25, deadline=None)
+@given(colour=st.tuples(st.integers(0, 255), st.integers(0, 255), st.integers(0, 255)))
+def test_a_plain_picture_has_its_own_colour(colour: tuple[int, int, int]) -> None:
+    picture = plain(colour)
+
+    assert dominant_colour(picture) == "#{:02x}{:02x}{:02x}".format(*colour)
+    drawn = decoded(blurhash(picture), 4, 3)
+    # The faintest wave that the format can tell still counts 1/166, which is most visible in the dark.
+    assert all(abs(a - b) <= 2 for row in drawn for pixel in row for a, b in zip(pixel, colour, strict=True))
+
+
+def test_a_placeholder_is_of_colours_without_transparency() -> None:
+    with pytest.raises(ValueError, match="RGBA"):
+        blurhash(gradient(10, 10, "RGBA"))
+
+
+def test_the_dominant_colour_is_that_of_most_pixels_and_no_mixture() -> None:
+    picture = plain(BLUE, 320, 240)
+    picture.paste(RED, (0, 0, 120, 240))
+
+    assert dominant_colour(picture) == "#283cd2"
+
+
+def test_what_cannot_be_seen_has_no_say_in_it() -> None:
+    picture = Image.new("RGBA", (320, 240), (*RED, 0))
+    assert dominant_colour(picture) == "#ffffff"
+
+    picture.paste((*GREEN, 255), (0, 0, 80, 240))
+    assert dominant_colour(picture) == "#1eb43c"
+
+
+def test_a_sticker_has_a_placeholder_on_white() -> None:
+    picture = Image.new("RGBA", (320, 240), (0, 0, 0, 0))
+
+    made = render(still("PNG", picture))
+
+    assert made.placeholder == blurhash(plain((255, 255, 255)))
+    assert made.dominant_colour == "#ffffff"
+
+
+# Damage
+
+GOOD = (
+    *(still(kind, gradient(48, 32)) for kind in STILLS),
+    *(reel(kind, COLOURS[:3], (100, 100, 100)) for kind in ANIMATIONS),
+    still("JPEG", gradient(48, 32), exif=files.exif(6, (52.0, 31.0, 12.0)), icc_profile=files.rgb_profile()),
+    still("PNG", gradient(48, 32, "RGBA"), exif=files.exif(5), icc_profile=files.rgb_profile()),
+    still("JPEG", gradient(48, 32, "CMYK"), icc_profile=files.cmyk_profile()),
+)
+SMALL = Limits(bytes=100_000, pixels=1_000_000, frames=50, frame_pixels=3_000_000, scans=20, scan_pixels=1_000_000)
+CODES = {
+    "empty", "unsupported", "truncated", "damaged",
+    "too_many_bytes", "too_many_pixels", "too_many_frames", "too_many_scans",
+}  # fmt: skip
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    good=st.sampled_from(GOOD),
+    damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=12),
+    kept=st.one_of(st.just(1.0), st.floats(0, 1)),
+    header_first=st.booleans(),
+)
+def test_a_damaged_file_is_rendered_or_refused_and_nothing_else(
+    good: bytes, damage: list[tuple[float, int]], kept: float, header_first: bool
+) -> None:
+    source = bytearray(good)
+    for where, value in damage:
+        # Half of the time among the fields that the decoders trust.
+        source[int(where * (min(200, len(source)) if header_first else len(source)))] = value
+    source = source[: int(len(source) * kept)]
+
+    try:
+        made = render(bytes(source), SMALL)
+    except Rejected as refused:
+        assert refused.code in CODES  # noqa: PT017 - either outcome is right
+    else:
+        assert isinstance(made, Pictures)
+        assert len(made.renditions) == len(RECIPES) + (made.kind == "animation")
