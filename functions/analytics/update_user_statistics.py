@@ -113,6 +113,12 @@ def _counter(sums: Sums, kind: str) -> Counter[str]:
 
 def _stored(item: Item, tally: Tally) -> list[int] | None:
     """The three counts as they stand, None when one of them is no count: then all are written anew."""
+    try:
+        counts = [int(item[name]["N"]) for name in users.COUNTS]
+        if min(counts) >= 0:
+            return counts
+    except (KeyError, ValueError):
+        pass  # absent, or no whole number: the slow way says which
     key = item["user_id"]["S"]
     try:
         return [read_count(item, name, key, default=0) for name in users.COUNTS]

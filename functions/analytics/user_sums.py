@@ -5,12 +5,13 @@ whoever merges a range reads that range alone. A folder's `complete.json` lists 
 not exist.
 """
 
-import json
 import struct
 import uuid
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import orjson
 
 from nexus.data import objects
 
@@ -34,18 +35,18 @@ def write(folder: str, sums: Mapping[str, Mapping[str, Any]], ranges: int) -> st
 
 def complete(folder: str, keys: Sequence[str]) -> None:
     """Declares these objects to be the whole of the folder; a repeat with others replaces the list."""
-    objects.put("archive", f"{folder}/complete.json", json.dumps(list(keys)).encode(), "application/json")
+    objects.put("archive", f"{folder}/complete.json", orjson.dumps(list(keys)), "application/json")
 
 
 def merged(folders: Iterable[str], number: int) -> Sums:
     """The sums of one range over all objects of the folders. Raises LookupError when a folder is not complete."""
     total: Sums = {}
     for folder in folders:
-        for key in json.loads(objects.get("archive", f"{folder}/complete.json")):
+        for key in orjson.loads(objects.get("archive", f"{folder}/complete.json")):
             header = objects.get("archive", key, number * _OFFSET.size, (number + 2) * _OFFSET.size)
             first, end = (_OFFSET.unpack_from(header, place)[0] for place in (0, _OFFSET.size))
             if first < end:
-                add(total, json.loads(objects.get("archive", key, first, end)))
+                add(total, orjson.loads(objects.get("archive", key, first, end)))
     return total
 
 
@@ -55,7 +56,7 @@ def encode(sums: Mapping[str, Mapping[str, Any]], ranges: int) -> bytes:
     for kind, values in sums.items():
         for user_id, value in values.items():
             split[range_of(user_id, ranges)].setdefault(kind, {})[user_id] = value
-    texts = [json.dumps(part, separators=(",", ":")).encode() if part else b"" for part in split]
+    texts = [orjson.dumps(part) if part else b"" for part in split]
     offset = (ranges + 1) * _OFFSET.size
     header = [_OFFSET.pack(offset)]
     for text in texts:

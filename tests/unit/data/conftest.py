@@ -1,4 +1,4 @@
-"""The repositories run against moto, and against the bench's stand-in where moto is too kind: units, pages, throttling."""
+"""The repositories run against moto; for units, pages and throttling, where it is too kind, the bench's stand-in."""
 
 from collections.abc import Iterator
 
