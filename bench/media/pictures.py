@@ -1,12 +1,12 @@
 """What a picture costs: our pipeline beside naive Pillow, libvips (pyvips) and sharp, on the same pictures in one run.
 
-    make bench-media          (or: python -m bench.media.pictures [--pictures 20] [--rounds 3] [--plain])
+    make bench-media          (or: python -m bench.media.pictures [--pictures 20] [--rounds 5] [--plain])
 
 Every way makes four WebP renditions and a blurhash from a 12-megapixel JPEG (bench/media/picture_ways.py, sharp.mjs),
-in a process of its own that stays warm. Every picture goes through all ways in turn, in a new order each time, so that
-what else the machine does hits them alike. CPU is user and system time of the process, threads included; ratios are
-medians of pairs, the same picture in the same round. Peak memory is the whole process's, SSIM is of the 1080 rendition.
-Only the ratios travel to another machine.
+in a process of its own, warm, and a new one each round. Every picture goes through all ways in turn, in a new order
+each time, so that what else the machine does hits them alike. CPU is user and system time of the process, threads
+included; ratios are medians of pairs, the same picture in the same round. Peak memory is the whole process's, SSIM is
+of the 1080 rendition. Only the ratios travel to another machine.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 from rich.console import Console
 from rich.progress import track
@@ -109,50 +110,55 @@ REACHES = (
 )
 
 
+class Served:
+    """One way's process, kept warm for a round."""
+
+    def __init__(self, way: str, command: list[str]) -> None:
+        self._way = way
+        environment = {**os.environ, **(ENVIRONMENT if way == OURS else {})}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._process.__exit__(None, None, None)  # closes its input, upon which it ends, and waits for that
+
+    def ask(self, source: Path, keep: Path | None = None) -> dict[str, float]:
+        """What making the renditions of one picture took; its 1080 rendition is written where it is to be kept."""
+        stdin, stdout = self._process.stdin, self._process.stdout
+        assert stdin
+        assert stdout
+        stdin.write(json.dumps({"path": str(source), "keep": keep and str(keep)}) + "\n")
+        stdin.flush()
+        answer = stdout.readline()
+        if not answer:
+            raise SystemExit(f"{self._way} has ended with {self._process.wait()}")
+        told: dict[str, float] = json.loads(answer)
+        return told
+
+
 def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kept: Path) -> dict[str, Figures]:
     figures = {way: Figures() for way in ways}
     order = list(ways)
-    with ExitStack() as stack:
-        processes = {
-            way: stack.enter_context(
-                subprocess.Popen(
-                    command,
-                    cwd=ROOT,
-                    env={**os.environ, **(ENVIRONMENT if way == OURS else {})},
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for way, command in ways.items()
-        }
-
-        def ask(way: str, source: Path, keep: Path | None = None) -> dict[str, float]:
-            process = processes[way]
-            assert process.stdin
-            assert process.stdout
-            process.stdin.write(json.dumps({"path": str(source), "keep": keep and str(keep)}) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-            if not answer:
-                raise SystemExit(f"{way} has ended with {process.wait()}")
-            told: dict[str, float] = json.loads(answer)
-            return told
-
-        for way in ways:
-            ask(way, sources[0])  # imports, caches, tables
-        steps = [(number, source) for number in range(rounds) for source in sources]
-        for step, (number, source) in enumerate(track(steps, "Pictures", transient=True)):
-            random.Random(step).shuffle(order)
-            for way in order:
-                keep = kept / f"{source.stem}-{list(ways).index(way)}.webp" if number == 0 else None
-                told = ask(way, source, keep)
-                row = figures[way]
-                row.cpu.append(told["cpu"])
-                row.wall.append(told["wall"])
-                row.peak = max(row.peak, told["peak"])
-                if keep:
-                    row.bytes.append(int(told["bytes"]))
+    for number in track(range(rounds), "Rounds", transient=True):
+        # New processes each round: how fast one is depends, for its whole life, on where its memory happens to lie.
+        with ExitStack() as stack:
+            served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
+            for way in ways:
+                served[way].ask(sources[0])  # imports, caches, tables
+            for source in sources:
+                random.Random(number * 100 + int(source.stem)).shuffle(order)
+                for way in order:
+                    keep = kept / f"{source.stem}-{list(ways).index(way)}.webp" if number == 0 else None
+                    told = served[way].ask(source, keep)
+                    row = figures[way]
+                    row.cpu.append(told["cpu"])
+                    row.wall.append(told["wall"])
+                    row.peak = max(row.peak, told["peak"])
+                    if keep:
+                        row.bytes.append(int(told["bytes"]))
     for source in track(sources, "SSIM", transient=True):
         renditions = [str(kept / f"{source.stem}-{at}.webp") for at in range(len(ways))]
         command = [sys.executable, "-m", "bench.media.ssim", str(source), *renditions]
@@ -200,7 +206,7 @@ def report(figures: Mapping[str, Figures], pictures: int, rounds: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a picture costs, beside Pillow, libvips and sharp.")
     parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--plain", action="store_true", help="the same pictures without their colour profile")
     options = parser.parse_args()
     ways = dict(WAYS)
