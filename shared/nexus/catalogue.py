@@ -226,7 +226,7 @@ refresh_user_statistics = Task(
 
 
 class RevokeUserTokens(Arguments):
-    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970), the task's start when left out.
+    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970; left out: the task's start).
 
     Give it where a retry must not touch a login that came after the wish to revoke.
     """

@@ -391,6 +391,8 @@ class AsyncResult[R: Result]:
             else:
                 return record.status
             if isinstance(store.apply(write), Applied):
+                if record.fanned_out or record.status == "RETRY":
+                    _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
                 elif record.status == "PENDING" and record.eta is not None:
@@ -407,10 +409,13 @@ def _result_type(task_name: str) -> type[Any] | None:
     return task.result if task else None
 
 
-def _revoke_members(record: RunRecord, reason: str) -> None:
-    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
+def _release(record: RunRecord) -> None:
     if record.task in known_tasks:
         locks.release(known_tasks[record.task], record.args or {}, record.id)
+
+
+def _revoke_members(record: RunRecord, reason: str) -> None:
+    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
     now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
     writes = []
     for run_id in tallies.children(record):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from nexus import locks, results, runs, tallies
+from nexus import locks, observe, results, runs, tallies
 from nexus.backend import backend
 from nexus.client import send_next
 from nexus.definitions import known_tasks
@@ -156,9 +156,9 @@ def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
     values: dict[str, Value] = {"status": "FAILURE", "error": compact({"type": error.type, "message": error.message})}
     values["ended_at"] = round(time.time(), 3)
-    backend().store.apply(
-        Write(record.id, values, when=(equals("status", record.status), equals("phase", record.phase)))
-    )
+    when = (equals("status", record.status), equals("phase", record.phase))
+    if isinstance(backend().store.apply(Write(record.id, values, when=when)), Applied):
+        observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
     _release(record)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)
@@ -176,6 +176,7 @@ def _succeed(item: Item) -> None:
     removed = ("error", "claim", "lease_until", "live", "since", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
+        observe.waiting_run_ended(record, "success")
         _after_success(outcome.item)
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
     from nexus.envelope import Envelope
+    from nexus.runs import RunRecord
 
 NAMESPACE = "nexus"
 
@@ -77,6 +78,16 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
     else:
         log.warning("run ended", outcome=outcome, reason=redacted(reason), **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
+
+
+def waiting_run_ended(run: "RunRecord", outcome: str, reason: str | None = None) -> None:
+    """The end of a fan-out or a group, by whichever invocation settled its last member."""
+    log = logger()
+    # The line stands among those of the member that ended it, and is its own: the member's keys are put back after it.
+    standing = log.get_current_keys()
+    log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
+    run_ended(outcome, time.time() - (run.started_at or time.time()), reason)
+    log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
 
 
 def dead_lettered(queue: str, error_type: str, reason: str, run_id: str | None, task: str | None) -> None:

@@ -309,6 +309,30 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
     assert third.status == "SUCCESS"
 
 
+def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = catalogue.update_user_statistics
+
+    def job(args: Any, run: Run) -> Any:
+        raise OSError("for now")
+
+    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, job))
+    first = task.delay()
+    run_next(tasks.transport)
+    assert first.status == "RETRY"
+
+    first.revoke()
+    tasks.run()
+
+    monkeypatch.setitem(
+        implementations._joined, task.name, Implementation(task, lambda args, run: catalogue.SweepReport())
+    )
+    second = task.delay()
+    tasks.run()
+    assert second.status == "SUCCESS"
+
+
 def test_coalescing_lets_one_more_wait(tasks: SentTasks) -> None:
     from dataclasses import replace
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from nexus import catalogue, implementations, observe, worker
+from nexus.client import group
 from nexus.eager import Context
 from nexus.implementations import Implementation
 from nexus.rate_limit import RateLimiter
@@ -215,6 +216,19 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
     assert ended["stack"] == "nexus-test"
     for metric in directive["Metrics"]:
         assert isinstance(ended[metric["Name"]], int | float)
+
+
+def test_the_end_of_a_group_has_a_line_of_its_own(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: SENT)
+    handle = group([catalogue.send_notification.s(**NOTE) for _ in range(2)])
+
+    tasks.run()
+
+    ended = [line for line in lines() if line["message"] == "run ended"]
+    assert [line["task"] for line in ended] == ["send_notification", "send_notification", "group"]
+    assert (ended[-1]["run_id"], ended[-1]["outcome"]) == (handle.id, "success")
 
 
 def test_no_line_carries_an_address_or_a_token(tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
