@@ -526,6 +526,12 @@ def test_frames_that_no_browser_shows_as_short_as_they_say_are_shown_for_a_tenth
     assert durations(Image.open(BytesIO(named(made, "animated").data))) == [100, 100, 20, 100]
 
 
+def test_a_frame_that_says_it_lasts_for_hours_is_shown_for_a_minute() -> None:
+    made = render(reel("WEBP", COLOURS, (16_000_000, 59_000, 100, 100)))
+
+    assert durations(Image.open(BytesIO(named(made, "animated").data))) == [60_000, 59_000, 100, 100]
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "loop"),
     [
