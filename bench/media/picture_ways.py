@@ -75,8 +75,10 @@ def vips_usual() -> Way:
     import pyvips  # type: ignore[import-not-found]
 
     def make(source: bytes) -> Made:
+        colours = _vips_colours(source)
+
         def thumbnail(width: int, **options: object) -> "pyvips.Image":
-            return pyvips.Image.thumbnail_buffer(source, width, size="down", output_profile="srgb", **options)
+            return pyvips.Image.thumbnail_buffer(source, width, size="down", **colours, **options)
 
         small = thumbnail(320, height=ANY_HEIGHT).copy_memory()
         return {
@@ -96,7 +98,7 @@ def vips_best() -> Way:
 
     def make(source: bytes) -> Made:
         level = pyvips.Image.thumbnail_buffer(
-            source, WIDTHS[0], height=ANY_HEIGHT, size="down", output_profile="srgb"
+            source, WIDTHS[0], height=ANY_HEIGHT, size="down", **_vips_colours(source)
         ).copy_memory()
         made = {}
         for width in WIDTHS:
@@ -108,6 +110,14 @@ def vips_best() -> Way:
         return made | {"blurhash": _vips_hash(level)}
 
     return make
+
+
+def _vips_colours(source: bytes) -> dict[str, str]:
+    """To sRGB where there is a profile to come from; asked for without one, libvips would go through Lab and back."""
+    import pyvips
+
+    has_profile = pyvips.Image.new_from_buffer(source, "").get_typeof("icc-profile-data")
+    return {"output_profile": "srgb"} if has_profile else {}
 
 
 def _vips_hash(picture: Any) -> bytes:
