@@ -232,6 +232,19 @@ def test_the_next_run_goes_on_after_the_last_day_done(
     assert analytics.watermark(job.JOB) == add_days(last, 7)
 
 
+@pytest.mark.parametrize("pages_of", [1000, 1])
+def test_the_first_run_asks_for_the_days_that_have_posts_where_that_is_cheaper(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch, pages_of: int
+) -> None:
+    monkeypatch.setattr(job, "FIRST_DAY", add_days(posts.old_day(TODAY), -299))
+    made = [Post(f"p{n}", "a", YEAR_AGO - n * 30 * DAY_SECONDS - 1) for n in range(8)]
+    posts.put_many([*made, Post("new", "a", NOW)], now=0)
+    with small_pages(pages_of):
+        report = run_task(job.cleanup_old_posts)
+    assert report.eligible == 8
+    assert (report.requests < 100) == (pages_of == 1000), "a small index is read; of a large one every day is asked for"
+
+
 def test_a_run_that_starts_late_leaves_the_watermark_alone(empty: Callable[[], None]) -> None:
     run_task(job.cleanup_old_posts, {"mode": "archive", "since": add_days(posts.old_day(TODAY), -3)})
     assert analytics.watermark(job.JOB) is None
