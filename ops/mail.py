@@ -143,6 +143,7 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
     until = int(time.time())
     since = until - 7 * days.DAY_SECONDS
     path = folder / "edition.sqlite"
+    path.unlink(missing_ok=True)
     digest_edition.build(path, since, until)
     edition = digest_edition.open_edition(path)
     with closing(edition.database):

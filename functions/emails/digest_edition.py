@@ -12,10 +12,10 @@ import gzip
 import json
 import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import batched
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from digest_ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
 from mail_rendering import Picture, Story, choose_picture, excerpt, safe_name
 from nexus.data import blocks, objects, posts, users
 from nexus.data.dynamodb import Meter
-from nexus.data.posts import Post, Ranked
+from nexus.data.posts import Post
 from nexus.data.users import User
 
 FOLDER = "digest"
@@ -38,12 +38,12 @@ READ_AT_ONCE = 1_000
 THREADS = 8
 
 _SCHEMA = """
-CREATE TABLE ranked (post_id TEXT, author_id TEXT, created_at INTEGER, engagement REAL);
 CREATE TABLE posts (author_id TEXT, post_id TEXT, created_at INTEGER, engagement INTEGER, story TEXT,
                     PRIMARY KEY (author_id, post_id)) WITHOUT ROWID;
 CREATE TABLE authors (author_id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TABLE blocks (user_id TEXT, blocked_id TEXT, PRIMARY KEY (user_id, blocked_id)) WITHOUT ROWID;
 CREATE TABLE top (post_id TEXT, author_id TEXT, created_at INTEGER, engagement INTEGER);
+CREATE TABLE blocks_read_to (next_key TEXT);
 """
 
 
@@ -88,25 +88,32 @@ class Edition:
         )
 
 
-def build(path: Path, since: int, until: int, *, meter: Meter | None = None) -> int:
-    """Makes the edition of the public posts from `since` to before `until` (seconds since 1970); how many it holds."""
-    path.unlink(missing_ok=True)
+def build(
+    path: Path, since: int, until: int, *, stop: Callable[[], bool] = lambda: False, meter: Meter | None = None
+) -> bool:
+    """Makes the edition of the public posts from `since` to before `until` (seconds since 1970).
+
+    Asks `stop` after each thousand posts; once that is true, answers False, and goes on from the file when called
+    again. True when the edition is complete.
+    """
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;" + _SCHEMA)
-        database.execute("BEGIN")
-        _rank_week(database, posts.ranked(since, until, meter=meter))
-        _fill_posts(database, meter)
-        _fill_authors(database, meter)
-        _fill_blocks(database, meter)
-        database.execute("DROP TABLE ranked")
-        database.execute(
-            "INSERT INTO top SELECT post_id, author_id, created_at, engagement FROM posts"
-            " ORDER BY engagement DESC, created_at DESC, post_id LIMIT ?",
-            (TOP_POSTS,),
-        )
-        (held,) = database.execute("SELECT count(*) FROM posts").fetchone()
-        database.execute("COMMIT")
-        return int(held)
+        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
+        for stage, step in enumerate(_STAGES, start=1):
+            if database.execute("PRAGMA user_version").fetchone()[0] >= stage:
+                continue
+            for _ in step(database, since, until, meter):
+                if stop():
+                    return False
+            database.execute(f"PRAGMA user_version = {stage}")
+            if stage < len(_STAGES) and stop():
+                return False
+        return True
+
+
+def held(path: Path) -> int:
+    """How many posts an edition holds."""
+    with closing(sqlite3.connect(path)) as database:
+        return int(database.execute("SELECT count(*) FROM posts").fetchone()[0])
 
 
 def publish(path: Path, key: str) -> None:
@@ -120,8 +127,10 @@ def publish(path: Path, key: str) -> None:
 
 def fetch(key: str, path: Path) -> None:
     """Fetches an edition. Raises LookupError when it has expired, or never was."""
+    packed = BytesIO(objects.get("archive", key))
     path.unlink(missing_ok=True)
-    path.write_bytes(gzip.decompress(objects.get("archive", key)))
+    with gzip.open(packed, "rb") as content, path.open("wb") as plain:
+        shutil.copyfileobj(content, plain)
 
 
 def open_edition(path: Path) -> Edition:
@@ -136,27 +145,59 @@ def _candidate(row: tuple[str, str, int, int]) -> Candidate:
     return Candidate(post_id, author_id, "public", engagement, created_at)
 
 
-def _rank_week(database: sqlite3.Connection, week: Iterable[Ranked]) -> None:
-    rows = ((one.post_id, one.author_id, one.created_at, one.log_engagement) for one in week)
-    database.executemany("INSERT INTO ranked VALUES (?, ?, ?, ?)", rows)
-    database.execute(
-        """
-        CREATE TABLE kept AS SELECT post_id FROM (
-            SELECT post_id, engagement, created_at, row_number() OVER (
-                PARTITION BY author_id ORDER BY engagement DESC, created_at DESC, post_id) AS place FROM ranked)
-        WHERE place <= ? ORDER BY engagement DESC, created_at DESC, post_id LIMIT ?
-        """,
-        (KEPT_OF_ONE_AUTHOR, KEPT_POSTS),
-    )
+type _Steps = Iterator[None]
+"""A stage of the making, resumed from what it has left in the file; it yields where it may be broken off."""
 
 
-def _fill_posts(database: sqlite3.Connection, meter: Meter | None) -> None:
-    for some in batched(database.execute("SELECT post_id FROM kept").fetchall(), READ_AT_ONCE, strict=False):
-        read = posts.get_many([post_id for (post_id,) in some], meter=meter, threads=THREADS)
+@contextmanager
+def _written(database: sqlite3.Connection) -> Iterator[None]:
+    database.execute("BEGIN")
+    yield
+    database.execute("COMMIT")
+
+
+def _rank_week(database: sqlite3.Connection, since: int, until: int, meter: Meter | None) -> _Steps:
+    """Keeps the best posts of each author: ids alone, from the feed index."""
+    tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    for (name,) in tables:
+        database.execute(f'DROP TABLE "{name}"')  # of a try that was broken off
+    database.executescript(_SCHEMA)
+    with _written(database):
+        database.execute("CREATE TABLE ranked (post_id TEXT, author_id TEXT, created_at INTEGER, engagement REAL)")
+        week = posts.ranked(since, until, meter=meter)
+        rows = ((one.post_id, one.author_id, one.created_at, one.log_engagement) for one in week)
+        database.executemany("INSERT INTO ranked VALUES (?, ?, ?, ?)", rows)
+        database.execute(
+            """
+            CREATE TABLE kept AS SELECT post_id FROM (
+                SELECT post_id, engagement, created_at, row_number() OVER (
+                    PARTITION BY author_id ORDER BY engagement DESC, created_at DESC, post_id) AS place FROM ranked)
+            WHERE place <= ? ORDER BY engagement DESC, created_at DESC, post_id LIMIT ?
+            """,
+            (KEPT_OF_ONE_AUTHOR, KEPT_POSTS),
+        )
+        database.execute("DROP TABLE ranked")
+    return iter(())
+
+
+def _fill_posts(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
+    """Reads the kept posts in full."""
+    while some := database.execute(
+        "SELECT rowid, post_id FROM kept ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
+    ).fetchall():
+        read = posts.get_many([post_id for _, post_id in some], meter=meter, threads=THREADS)
         # The index lags behind the post, so what is public is asked of the post itself.
         rows = [_row(post) for post in read if isinstance(post, Post) and post.visibility == "public"]
-        database.executemany("INSERT OR IGNORE INTO posts VALUES (?, ?, ?, ?, ?)", rows)
+        with _written(database):
+            database.executemany("INSERT OR IGNORE INTO posts VALUES (?, ?, ?, ?, ?)", rows)
+            database.execute("DELETE FROM kept WHERE rowid <= ?", (some[-1][0],))
+        yield
     database.execute("DROP TABLE kept")
+    database.execute("CREATE TABLE wanted AS SELECT DISTINCT author_id FROM posts")
+
+
+def _next(database: sqlite3.Connection, query: str) -> list[tuple[int, str]]:
+    return database.execute(query, (READ_AT_ONCE,)).fetchall()
 
 
 def _row(post: Post) -> tuple[str, str, int, int, str]:
@@ -174,17 +215,45 @@ def _row(post: Post) -> tuple[str, str, int, int, str]:
     return post.author_id, post.post_id, post.created_at, posts.engagement_score(post.counters), text
 
 
-def _fill_authors(database: sqlite3.Connection, meter: Meter | None) -> None:
-    author_ids = [author_id for (author_id,) in database.execute("SELECT DISTINCT author_id FROM posts")]
-    for some in batched(author_ids, READ_AT_ONCE, strict=False):
-        found = users.get_many(some, meter=meter, threads=THREADS)
+def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
+    """Reads the names of the authors."""
+    while some := database.execute(
+        "SELECT rowid, author_id FROM wanted ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
+    ).fetchall():
+        found = users.get_many([author_id for _, author_id in some], meter=meter, threads=THREADS)
         names = [(user.user_id, safe_name(user.name)) for user in found if isinstance(user, User)]
-        database.executemany("INSERT INTO authors VALUES (?, ?)", [row for row in names if row[1]])
+        with _written(database):
+            database.executemany("INSERT OR IGNORE INTO authors VALUES (?, ?)", [row for row in names if row[1]])
+            database.execute("DELETE FROM wanted WHERE rowid <= ?", (some[-1][0],))
+        yield
     # A post whose author is gone, or has no name that may be shown, is not told of.
     database.execute("DELETE FROM posts WHERE author_id NOT IN (SELECT author_id FROM authors)")
 
 
-def _fill_blocks(database: sqlite3.Connection, meter: Meter | None) -> None:
-    for page in blocks.TABLE.scan(attributes=blocks.TABLE.key, meter=meter):
+def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
+    """Reads who blocked whom, all of it."""
+    read_to = database.execute("SELECT next_key FROM blocks_read_to").fetchone()
+    start = json.loads(read_to[0]) if read_to else None
+    for page in blocks.TABLE.scan(attributes=blocks.TABLE.key, start=start, meter=meter):
         rows = [(item["user_id"]["S"], item["blocked_id"]["S"]) for item in page.items]
-        database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", rows)
+        with _written(database):
+            database.executemany("INSERT OR IGNORE INTO blocks VALUES (?, ?)", rows)
+            database.execute("DELETE FROM blocks_read_to")
+            database.execute("INSERT INTO blocks_read_to VALUES (?)", (json.dumps(page.next_key),))
+        if page.next_key is not None:
+            yield
+
+
+def _choose_top(database: sqlite3.Connection, _since: int, _until: int, _meter: Meter | None) -> _Steps:
+    """Marks the week's best overall."""
+    with _written(database):
+        database.execute("DELETE FROM top")
+        database.execute(
+            "INSERT INTO top SELECT post_id, author_id, created_at, engagement FROM posts"
+            " ORDER BY engagement DESC, created_at DESC, post_id LIMIT ?",
+            (TOP_POSTS,),
+        )
+    return iter(())
+
+
+_STAGES = (_rank_week, _fill_posts, _fill_authors, _fill_blocks, _choose_top)

@@ -70,13 +70,22 @@ class Story:
     picture: Picture | None = None
 
 
+class _Kept(dict[int, str]):
+    """str.translate's table: what a character becomes in a mail, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        character = chr(code)
+        misleads = unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character not in _JOINERS
+        self[code] = kept = " " if misleads else character
+        return kept
+
+
+_KEPT = _Kept()
+
+
 def one_line(text: str) -> str:
     """The text without control and misleading format characters, its white space collapsed to single spaces."""
-    kept = (
-        character if character in _JOINERS or unicodedata.category(character) not in ("Cc", "Cf", "Co", "Cs") else " "
-        for character in text
-    )
-    return " ".join("".join(kept).split())
+    return " ".join(text.translate(_KEPT).split())
 
 
 def shortened(text: str, limit: int) -> str:

@@ -15,8 +15,8 @@ from mail_address import BadAddress, checked_address
 from nexus import catalogue
 from nexus.catalogue import FeedbackReport, RecordMailFeedback
 from nexus.data import users
-from nexus.errors import Reject
 from nexus.definitions import faults
+from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
 
 

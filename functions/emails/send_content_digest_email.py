@@ -53,6 +53,10 @@ SEGMENT_SECONDS = 400.0
 """What a segment is planned to take: half of what its ten hand-ons give it."""
 
 MAX_SEGMENTS = 2_000
+
+TIME_TO_PUBLISH = 30.0
+"""Seconds kept of the plan's invocation for putting an edition away that is not complete."""
+
 READERS_AT_ONCE = 100
 TRIES = 5
 LOST_IN_A_ROW = 5
@@ -75,25 +79,31 @@ def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestR
 
 def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     """Makes the edition and cuts the users into segments. Raises Reject when nothing could be sent anyway."""
-    now = _now()
+    cursor = run.cursor or {}
+    now = cursor.get("now", _now())
     week = args.week or week_of(now)
     since, until = span(week, now)
-    settings = mail_settings()  # an incomplete deployment is told of once, not once a segment
+    mail_settings()  # an incomplete deployment is told of once, and not once a segment
     try:
         account = mail_delivery.account()
     except CannotSend as error:
         raise Reject(str(error)) from error
     except SlowDown as error:
         raise Retry(str(error)) from error
-    path = _folder() / "plan.sqlite"
-    held = digest_edition.build(path, since, until)
     key = f"{digest_edition.FOLDER}/{week}/{until}-{run.id}.gz"
+    path = _folder() / "plan.sqlite"
+    path.unlink(missing_ok=True)
+    if cursor:
+        digest_edition.fetch(key, path)
+    complete = digest_edition.build(path, since, until, stop=lambda: run.remaining < TIME_TO_PUBLISH)
     digest_edition.publish(path, key)
-    path.unlink()
+    if not complete:
+        return run.hand_on({"now": now})
     total = segments(users.TABLE.size()[0], account.per_second)
     run.logger.info(
-        "digest planned", week=week, posts=held, segments=total, per_second=account.per_second, sender=settings.sender
+        "digest planned", week=week, posts=digest_edition.held(path), segments=total, per_second=account.per_second
     )
+    path.unlink()
     part = DigestPart(
         edition=key,
         since=since,

@@ -1,0 +1,1 @@
+"""What the weekly digest costs: DynamoDB, S3, CPU, by reader and scaled to a million."""

@@ -1,0 +1,214 @@
+"""What the weekly digest asks of DynamoDB and S3 and its CPU time, by reader, and a million of them on paper.
+
+    python -m bench.mail [--users 4000]
+
+Runs the task itself, on the stand-in of bench.jobs, with a SES that takes every mail at once. A hundred follows a user,
+two blocks a user. The second table scales what was metered to the reference network (1 million users, half of them
+active and wanting the digest; 525,000 posts a week) and to a million mails.
+"""
+
+import argparse
+import gc
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+for folder in (ROOT, ROOT / "shared", ROOT / "functions" / "emails"):
+    sys.path.insert(0, str(folder))
+os.environ |= {
+    "NEXUS_STACK": "nexus-bench",
+    "NEXUS_ACCOUNT_ID": "123456789012",
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "bench",
+    "AWS_SECRET_ACCESS_KEY": "bench",
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "POWERTOOLS_LOG_LEVEL": "ERROR",
+    "POWERTOOLS_METRICS_DISABLED": "true",
+    "NEXUS_MAIL_SENDER": "no-reply@nexus.example",
+    "NEXUS_MAIL_BASE_URL": "https://nexus.example",
+    "NEXUS_MAIL_POSTAL_ADDRESS": "1 Example Street",
+}
+os.environ.pop("AWS_ENDPOINT_URL", None)
+
+from bench.jobs import network, stand_in  # noqa: E402
+from bench.jobs.stand_in import StandIn, dollars  # noqa: E402
+
+FOLLOWS, BLOCKS = 100, 2
+USERS, ACTIVE, POSTS_A_WEEK = 1_000_000, 500_000, 525_000
+GOOD_WAY = 0.11  # dollars of reads a week for 500,000 mails, on paper
+SES_A_MAIL = 0.0001
+LAMBDA_GB_SECOND = 0.0000133334  # arm64
+
+
+class Ses:
+    """Takes every mail."""
+
+    def __init__(self) -> None:
+        self._ids = count()
+
+    def get_account(self) -> dict[str, Any]:
+        return {"SendingEnabled": True, "SendQuota": {"MaxSendRate": 1e6}, "ProductionAccessEnabled": True}
+
+    def send_email(self, **_: Any) -> dict[str, str]:
+        return {"MessageId": f"m-{next(self._ids)}"}
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One digest of `sent` mails: units by table or index, CPU seconds without the stand-in's own."""
+
+    users: int
+    considered: int
+    sent: int
+    week: int
+    held: int
+    authors: int
+    requests: Mapping[str, int]
+    read_from: Mapping[str, float]
+    write_units: float
+    edition_bytes: int
+    cpu: float
+    plan_cpu: float
+
+
+def main() -> None:
+    """Measures and prints; exits with 1 when reading costs more than 1.35 times the best design on paper."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--users", type=int, default=4_000)
+    one = measure(parser.parse_args().users)
+    print(f"{one.users:,} users, {one.considered:,} active, {one.sent:,} mails, {one.week:,} public posts in the week")
+    size = one.edition_bytes / one.held
+    print(f"edition: {one.held:,} posts of {one.authors:,} authors, {size:.0f} bytes a post")
+    print(f"CPU: {one.cpu / one.sent * 1e3:.2f} ms a mail; planning {one.plan_cpu / one.held * 1e6:.0f} us a post held")
+    print(f"requests a mail: {sum(one.requests.values()) / one.sent:.2f}  {dict(one.requests)}")
+    print(f"write units a mail: {one.write_units / one.sent:.2f}\n")
+
+    held = min(300_000.0, POSTS_A_WEEK * 0.85 * one.held / one.week)
+    scale = {
+        "follows": (one.considered, float(ACTIVE)),
+        "posts/feed": (one.week, POSTS_A_WEEK * 0.85),
+        "posts": (one.held, held),
+        "blocks": (one.users * BLOCKS, float(USERS * BLOCKS)),
+    }
+    authors = held * one.authors / one.held
+    # The users are read twice: by the scan for the recipients, and by key for the names of the authors.
+    scanned = one.read_from["users"] - 0.5 * one.authors
+    reads = {"users, scanned": scanned / one.users * USERS, "users, authors by key": 0.5 * authors}
+    for name, (here, there) in scale.items():
+        reads[name] = one.read_from.get(name, 0.0) / here * there
+    print(f"{'read units for 500,000 mails':<34}{'units':>12}{'dollars':>9}")
+    for name, units in reads.items():
+        print(f"{name:<34}{units:>12,.0f}{units * 0.125e-6:>9.4f}")
+    total = sum(reads.values()) * 0.125e-6
+    ratio = f"{total / GOOD_WAY:.2f} x the good way ({GOOD_WAY})"
+    print(f"{'together':<34}{sum(reads.values()):>12,.0f}{total:>9.4f}  {ratio}")
+    print()
+    for mails in (500_000, 1_000_000):
+        factor = mails / ACTIVE
+        ledger = one.write_units / one.sent * mails * 0.625e-6
+        compute = one.cpu / one.sent * mails * 0.5 * LAMBDA_GB_SECOND
+        print(
+            f"{mails:>9,} mails: reads {total * factor:.2f}, ledger {ledger:.2f}, CPU {compute:.2f}, "
+            f"SES {mails * SES_A_MAIL:.0f} dollars; "
+            + ", ".join(f"{mails / rate / 60:,.0f} min at {rate}/s" for rate in (14, 50, 200, 500))
+        )
+    if total > 1.35 * GOOD_WAY:
+        sys.exit("reading costs more than 1.35 times the good way")
+
+
+def measure(people: int) -> Measured:
+    """One digest on a fresh network."""
+    import mail_delivery
+    import send_content_digest_email as task
+    from nexus import aws, mail
+    from nexus.data import blocks
+    from nexus.data.dynamodb import to_item
+    from nexus.testing import memory_backend, run_task
+    from tests.support.template import resolved, resources
+
+    logging.disable(logging.CRITICAL)
+    schemas = {}
+    for name, body in resources("AWS::DynamoDB::Table").items():
+        properties = resolved(body["Properties"])
+        schemas[name] = properties | {"TableName": properties["TableName"].replace("nexus-test", "nexus-bench")}
+    tables = {table.name.split("-", 2)[2]: table for table in stand_in.tables("nexus-bench", schemas)}
+    network.FOLLOWS = FOLLOWS
+    network.fill(tables, people)
+    chance = random.Random(2)
+    ids = [item["user_id"]["S"] for item in tables["users"].items.values()]
+    pairs = {(user_id, chance.choice(ids)) for user_id in ids for _ in range(BLOCKS)}
+    tables[blocks.TABLE.entity].load(
+        to_item({"user_id": a, "blocked_id": b, "created_at": network.NOW}) for a, b in sorted(pairs)
+    )
+    for table in tables.values():
+        table.scan_order(None)
+
+    ses = Ses()
+    mail_delivery.client = lambda service: ses if service == "sesv2" else aws.client(service)
+    mail.signing_keys = lambda: (b"k" * 64,)
+    task.segments = lambda *_: 4
+    task._now = lambda: network.NOW  # noqa: SLF001 - the network has a day of its own
+    built: dict[str, Any] = {}
+    build = task.digest_edition.build
+    publish = task.digest_edition.publish
+
+    def timed(path: Path, since: int, until: int, **also: Any) -> bool:
+        own, started = cloud.spent.own_seconds, time.process_time()
+        complete = build(path, since, until, **also)
+        built["cpu"] = time.process_time() - started - (cloud.spent.own_seconds - own)
+        built["held"] = task.digest_edition.held(path)
+        return complete
+
+    def measured(path: Path, key: str) -> None:
+        import sqlite3
+        from contextlib import closing
+
+        built["bytes"] = path.stat().st_size
+        with closing(sqlite3.connect(path)) as database:
+            (built["authors"],) = database.execute("SELECT count(*) FROM authors").fetchone()
+        publish(path, key)
+
+    task.digest_edition.build, task.digest_edition.publish = timed, measured
+    cloud = StandIn(tables.values())
+    with cloud.installed(), memory_backend():
+        cloud.reset()
+        gc.collect()
+        gc.freeze()
+        started = time.process_time()
+        report = run_task(task.send_content_digest_email, {})
+        cpu = time.process_time() - started - cloud.spent.own_seconds
+        spent = cloud.spent
+        feed = sum(1 for _ in task.digest_edition.posts.ranked(network.NOW - 7 * 86_400, network.NOW))
+    task.close_editions()
+    assert report.unknown == 0
+    assert not report.failed
+    print(f"skipped: {dict(report.skipped)}; as DynamoDB and S3 bill it: {dollars(spent):.5f} dollars")
+    return Measured(
+        users=people,
+        considered=report.considered,
+        sent=report.sent,
+        week=feed,
+        held=built["held"],
+        authors=built["authors"],
+        requests=spent.requests,
+        read_from=spent.read_from,
+        write_units=spent.write_units,
+        edition_bytes=built["bytes"],
+        cpu=cpu - built["cpu"],
+        plan_cpu=built["cpu"],
+    )
+
+
+if __name__ == "__main__":
+    main()

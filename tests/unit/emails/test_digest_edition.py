@@ -1,0 +1,132 @@
+"""The week's edition: what it keeps, and that it may be broken off anywhere and gone on with."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+import digest_edition
+import send_content_digest_email as digest_task
+from digest_edition import Edition, build, fetch, held, open_edition, publish
+from nexus.data import blocks, objects, posts
+from nexus.data.posts import Counters, Media, Post, Rendition
+from nexus.testing import run_task
+from send_content_digest_email import send_content_digest_email
+from tests.unit.emails.conftest import NOW, Ses, person
+
+SINCE = NOW - 7 * 86_400
+JPEG = Rendition(key="media/p/w1080.jpg", width=1080, height=720, bytes=1, content_type="image/jpeg")
+
+
+@pytest.fixture
+def week(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> list[Post]:
+    """Thirty posts by six authors, read five at a time."""
+    monkeypatch.setattr(digest_edition, "READ_AT_ONCE", 5)
+    chance = random.Random(3)
+    for number in range(6):
+        person(f"a{number}")
+        blocks.add(f"a{number}", "a0", NOW)
+    made = [
+        Post(
+            post_id=f"p{number:02}",
+            author_id=f"a{number % 6}",
+            created_at=NOW - 3600 * (number + 1),
+            text=f"  Post {number}\n",
+            counters=Counters(likes=chance.randrange(50), shares=1),
+            media=Media(status="ready", kind="image", renditions={"w1080_jpeg": JPEG}) if number % 2 else None,
+        )
+        for number in range(30)
+    ]
+    posts.put_many(made, now=NOW)
+    return made
+
+
+def content(path: Path) -> object:
+    edition = open_edition(path)
+    try:
+        return [
+            sorted(edition.database.execute(f"SELECT * FROM {table}").fetchall())
+            for table in ("posts", "authors", "blocks", "top")
+        ]
+    finally:
+        edition.database.close()
+
+
+def opened(path: Path) -> Edition:
+    return open_edition(path)
+
+
+def test_it_keeps_the_best_of_each_author_with_all_that_a_mail_shows(week: list[Post], tmp_path: Path) -> None:
+    path = tmp_path / "edition.sqlite"
+    assert build(path, SINCE, NOW)
+    assert held(path) == 6 * digest_edition.KEPT_OF_ONE_AUTHOR
+
+    edition = opened(path)
+    stories = edition.stories_for("reader", ["a1"], frozenset())
+    edition.database.close()
+
+    mine = [post for post in week if post.author_id == "a1"]
+    scores = sorted((posts.engagement_score(post.counters) for post in mine), reverse=True)
+    first = next(post for post in mine if post.post_id == stories[0].post_id)
+    assert posts.engagement_score(first.counters) == scores[0]
+    assert stories[0].text == first.text.strip()
+    assert stories[0].author == "A1"
+    assert stories[0].likes == first.counters.likes
+    assert stories[0].picture is not None
+    assert stories[0].picture.key == JPEG.key
+    assert [story.followed for story in stories] == [True, True, False, False, False, False, False]
+
+
+def test_a_posts_place_goes_by_its_counters_now_and_not_by_the_last_scoring(week: list[Post], tmp_path: Path) -> None:
+    assert all(post.engagement_score == 0 for post in week), "none has been scored yet"
+    path = tmp_path / "edition.sqlite"
+    build(path, SINCE, NOW)
+    edition = opened(path)
+    edition.database.close()
+    scores = [candidate.engagement for candidate in edition.top]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > 0
+
+
+def test_broken_off_after_every_step_it_comes_out_the_same(week: list[Post], tmp_path: Path) -> None:
+    whole, pieces = tmp_path / "whole.sqlite", tmp_path / "pieces.sqlite"
+    assert build(whole, SINCE, NOW)
+    tries = 1
+    while not build(pieces, SINCE, NOW, stop=lambda: True):
+        tries += 1
+        assert tries < 100
+        publish(pieces, "digest/w/1-x.gz")
+        pieces.unlink()
+        fetch("digest/w/1-x.gz", pieces)
+    assert tries > 5
+    assert content(pieces) == content(whole)
+
+
+def test_a_plan_that_is_short_of_time_hands_on_and_sends_all_the_same(
+    week: list[Post], ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(digest_task, "TIME_TO_PUBLISH", 1_000.0)  # at every step there is too little left
+    report = run_task(send_content_digest_email, {}, seconds=100, id="run")
+    assert report.sent == 6
+    assert len(ses.sent) == 6
+    assert list(objects.keys("archive", "digest/")) == [f"digest/2026-W48/{NOW}-run.gz"]
+
+
+def test_a_week_without_posts_is_an_edition_too(ses: Ses, tmp_path: Path) -> None:
+    path = tmp_path / "edition.sqlite"
+    assert build(path, SINCE, NOW)
+    edition = opened(path)
+    assert edition.stories_for("reader", ["a"], frozenset()) == []
+    edition.database.close()
+
+
+def test_an_author_who_is_gone_or_whose_name_is_an_advertisement_is_not_told_of(ses: Ses, tmp_path: Path) -> None:
+    person("spam", name="buy at evil.example")
+    person("ok")
+    for author in ("spam", "gone", "ok"):
+        posts.put_many([Post(post_id=f"by-{author}", author_id=author, created_at=NOW - 60)], now=NOW)
+    path = tmp_path / "edition.sqlite"
+    build(path, SINCE, NOW)
+    edition = opened(path)
+    assert [story.post_id for story in edition.stories_for("reader", [], frozenset())] == ["by-ok"]
+    edition.database.close()
