@@ -167,7 +167,7 @@ def publish(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport:
     content = _content_day(args.day, args.counted_at, day_sums.total(args.work, args.parts, meter=tally.meter), tally)
     tally.written([analytics.put_day(content, meter=tally.meter)])
     history = analytics.content_days(add_days(args.day, 1 - DAYS_SHOWN), args.day, meter=tally.meter)
-    key = report_key(args.day)
+    key = analytics.report_key(args.day)
     objects.put("archive", key, day_report.render(history).encode(), "text/html; charset=utf-8")
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 
@@ -191,11 +191,6 @@ def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> Cont
             if post_id in popular
         ),
     )
-
-
-def report_key(day: str) -> str:
-    """Where a day's report is in the archive bucket."""
-    return f"reports/content/{day}.html"
 
 
 handler = handler_for(generate_content_analytics)

@@ -83,6 +83,11 @@ def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
     return None if item is None else _read_day(from_item(item))
 
 
+def report_key(day: str) -> str:
+    """Where a day's HTML report is in the archive bucket."""
+    return f"reports/content/{day}.html"
+
+
 def watermark(job: str, *, meter: Meter | None = None) -> str | None:
     """The last day that a job has done for good, or None."""
     item = TABLE.get({"kind": _WATERMARK, "period": job}, consistent=True, meter=meter)
