@@ -201,7 +201,13 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
         Story("p-4", "Priya Raghunathan", socks, 4021, 312, 508, False, _picture(folder, "socks", 1080, 1080)),
         Story("p-5", "Zoë & <Co>", "R&D is <b>not</b> a department.", 3100, 120, 77, followed=False),
         Story(
-            "p-6", "Donaudampfschifffahrtsgesellschaftska…", f"https://long.example/{'unbroken' * 12}long", 1, 0, 0, False
+            "p-6",
+            "Donaudampfschifffahrtsgesellschaftska…",
+            f"https://long.example/{'unbroken' * 12}long",
+            1,
+            0,
+            0,
+            False,
         ),
     ]
 

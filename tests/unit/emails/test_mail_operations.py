@@ -1,0 +1,85 @@
+"""What an operator sees: a user's mail before it is sent, and the mails whose fate is unknown."""
+
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+
+from nexus.data import mail_ledger, posts
+from nexus.data.posts import Counters, Post
+from ops import aws, mail
+from ops.problems import Problem
+from tests.support.template import STACK
+from tests.unit.emails.conftest import Ses, person
+
+
+@pytest.fixture
+def deployed(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The emails function's environment, which is where the deployment's mail settings are."""
+    variables = {"NEXUS_MAIL_SENDER": "no-reply@real.example", "NEXUS_MAIL_BASE_URL": "https://real.example"}
+
+    class Lambda:
+        def get_function_configuration(self, FunctionName: str) -> dict[str, object]:  # noqa: N803
+            assert FunctionName == f"{STACK}-emails"
+            return {"Environment": {"Variables": variables}}
+
+    monkeypatch.setattr(mail, "client", lambda service: Lambda() if service == "lambda" else aws.client(service))
+
+
+def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, tmp_path: Path) -> None:
+    person("author", name="Bea")
+    person("ada", locale="fr")
+    posts.put_many(
+        [Post("p", "author", int(time.time()) - 60, text="Fresh news", counters=Counters(likes=3))],
+        now=int(time.time()),
+    )
+
+    shown = mail.preview("digest", "ada", folder=tmp_path)
+
+    assert shown.subject == "Bea cette semaine sur Nexus"
+    assert "Fresh news" in shown.html.read_text()
+    assert "https://real.example/posts/p" in shown.text.read_text()
+    assert "token=preview" in shown.text.read_text(), "a link that works would let any reader of it unsubscribe her"
+    assert ses.asked == 0
+    assert not list(mail_ledger.entries(mail_ledger.digest(mail.last_weeks(time.time(), 1)[0])))
+    with pytest.raises(Problem, match="nothing new for author"):
+        mail.preview("digest", "author", folder=tmp_path)
+    with pytest.raises(Problem, match="no user nobody"):
+        mail.preview("welcome", "nobody", folder=tmp_path)
+
+
+def test_unknown_mails_are_listed_oldest_first_until_somebody_decides(ses: Ses) -> None:
+    now = int(time.time())
+    week = mail.last_weeks(now, 1)[0]
+    mail_ledger.claim(mail_ledger.digest(week), "bea", "run-2", now - 2_000)
+    mail_ledger.claim(mail_ledger.WELCOME, "ada", "run-1", now - 9_000)
+    mail_ledger.claim(mail_ledger.digest(week), "in-flight", "run-3", now - 5)
+    sent = mail_ledger.claim(mail_ledger.digest(week), "cleo", "run-2", now - 2_000)
+    assert isinstance(sent, mail_ledger.Claim)
+    sent.sent("m-1", now)
+
+    assert [(entry.kind, entry.user_id) for entry in mail.unknown()] == [("welcome", "ada"), ("digest", "bea")]
+
+    mail.decide("welcome", "ada", was_sent=True)
+    mail.decide("digest", "bea", was_sent=False, week=week)
+    assert mail.unknown() == []
+    assert mail_ledger.get(mail_ledger.digest(week), "bea") is None, "it may be sent now"
+    for again in ("ada", "cleo"):
+        with pytest.raises(Problem, match="not unknown"):
+            mail.decide("welcome", again, was_sent=True)
+    with pytest.raises(Problem, match="needs its week"):
+        mail.decide("digest", "bea", was_sent=True)
+
+
+def test_a_settled_digest_expires_and_an_unknown_mail_does_not(ses: Ses) -> None:
+    """What nobody has decided must not vanish; what was sent need not be kept for ever."""
+    mailing = mail_ledger.digest("2026-W48")
+    claim = mail_ledger.claim(mailing, "ada", "run", 1)
+    mail_ledger.claim(mailing, "bea", "run", 1)
+    assert isinstance(claim, mail_ledger.Claim)
+    claim.sent("m", 1_000)
+    dynamodb = boto3.client("dynamodb")
+    items = dynamodb.scan(TableName=f"{STACK}-mail-ledger")["Items"]
+    expiry = {item["user_id"]["S"]: item.get("expires_at", {}).get("N") for item in items}
+    assert expiry == {"ada": str(1_000 + mail_ledger.KEPT_DAYS * 86_400), "bea": None}
