@@ -254,7 +254,19 @@ def _from(mail_settings: MailSettings) -> str:
     return formataddr((one_line(mail_settings.sender_name), mail_settings.sender))
 
 
-_last_sent = 0.0
+_last_used = 0.0
+_connecting = threading.Lock()
+
+
+def _connected() -> Any:
+    """The client of SES, without the connections that have been idle for IDLE seconds."""
+    global _last_used  # noqa: PLW0603 - of the sandbox, as its connections are
+    ses = client("sesv2")
+    with _connecting:  # one thread closes them, before another takes one
+        if time.monotonic() - _last_used > IDLE:
+            ses.close()  # it connects anew
+        _last_used = time.monotonic()
+    return ses
 
 
 def _send(request: Mapping[str, Any], address: str) -> str:
@@ -267,10 +279,7 @@ def _send(request: Mapping[str, Any], address: str) -> str:
         ProxyConnectionError,
     )
 
-    global _last_sent  # noqa: PLW0603 - of the sandbox, as its connections are
-    ses = client("sesv2")
-    if time.monotonic() - _last_sent > IDLE:
-        ses.close()  # it connects anew
+    ses = _connected()
     try:
         message_id: str = ses.send_email(**request)["MessageId"]
     except ClientError as error:
@@ -281,8 +290,6 @@ def _send(request: Mapping[str, Any], address: str) -> str:
         raise SlowDown(f"SES cannot be reached: {type(error).__name__}") from None
     except BotoCoreError as error:
         raise _NoAnswer(f"no answer from SES: {type(error).__name__}") from None
-    finally:
-        _last_sent = time.monotonic()
     return message_id
 
 

@@ -40,6 +40,7 @@ class Ses:
     its number from 1, and may raise."""
 
     sent: list[dict[str, Any]] = field(default_factory=list)
+    closed: int = 0
     account: dict[str, Any] = field(
         default_factory=lambda: {
             "SendingEnabled": True,
@@ -70,6 +71,7 @@ class Ses:
 
     def close(self) -> None:
         """Connections are made anew."""
+        self.closed += 1
 
     @property
     def recipients(self) -> list[str]:
@@ -106,6 +108,7 @@ def _forget() -> None:
     mail_settings.mail_settings.cache_clear()
     mail_delivery.pace.cache_clear()
     mail_delivery._rate, mail_delivery._rate_until = mail_delivery.DEFAULT_RATE, 0.0
+    mail_delivery._last_used = 0.0
     digest_task.close_editions()
 
 

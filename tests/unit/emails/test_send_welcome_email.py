@@ -228,3 +228,15 @@ def test_paused_sending_is_known_before_anything_is_sent(ses: Ses) -> None:
     with pytest.raises(Reject, match="paused"):
         send("ada")
     assert ses.asked == 0
+
+
+def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SES hangs up on a frozen sandbox, and a mail written to such a connection would be unknown for no reason."""
+    for user_id in ("ada", "bea"):
+        person(user_id)
+        send(user_id)
+    assert ses.closed == 1, "the second came at once"
+    monkeypatch.setattr(mail_delivery, "_last_used", mail_delivery._last_used - mail_delivery.IDLE - 1)
+    person("cleo")
+    send("cleo")
+    assert ses.closed == 2
