@@ -343,7 +343,8 @@ class AsyncResult[R: Result]:
         record = self.record()
         if record.fanned_out:
             return tallies.progress(record)
-        return record.progress[:2] if record.progress else (0, 0)
+        done, total = record.progress[:2] if record.progress else (0, 0)
+        return (total if record.status == "SUCCESS" else done), total
 
     @property
     def children(self) -> "list[AsyncResult[Any]]":

@@ -3,6 +3,7 @@
 import io
 import urllib.request
 import uuid
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -16,6 +17,7 @@ from nexus.settings import settings
 from nexus.store import DynamoStore, Write
 from nexus.uploads import presigned_post
 from nexus.worker import s3_envelopes
+from tests.support.clips import make_clip
 from tests.support.stack import dead_letters, eventually
 
 
@@ -57,6 +59,20 @@ def test_an_upload_becomes_renditions_the_post_knows_them_and_the_run_is_on_reco
     (run,) = eventually(lambda: [run for run in runs_of(key) if run["status"] == "SUCCESS"])
     assert run["task"] == "process_media_upload"
     assert run["attempts"] == 1
+
+
+def test_a_clip_becomes_a_video_with_posters_and_shows_its_progress(post: str, tmp_path: Path) -> None:
+    key = f"uploads/u-e2e/{post}/clip.mov"
+    clip = make_clip(tmp_path / "clip.mov", size=(320, 240), frames=48)
+
+    put(key, clip.read_bytes())
+
+    media = eventually(lambda: media_of(post))
+    assert media["status"] == "ready", media
+    assert media["kind"] == "video"
+    assert {"video", "preview", "poster_thumbnail", "poster_w320"} <= set(media["renditions"])
+    (run,) = eventually(lambda: [run for run in runs_of(key) if run["status"] == "SUCCESS"])
+    assert AsyncResult(run["id"]).progress == (100, 100)
 
 
 def test_what_is_no_picture_is_rejected_with_its_reason_and_quarantined(post: str) -> None:
