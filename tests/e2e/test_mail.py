@@ -154,7 +154,7 @@ def test_two_overlapping_digests_send_each_reader_one_and_his_own(stack: Setting
         f"News of {blocked.user_id}"
     )
     assert f"News of {blocked.user_id}" not in to_bea["BodyText"]
-    assert "votre semaine" in to_bea["Subject"]
+    assert "POPULAIRE CETTE SEMAINE" in to_bea["BodyText"]
     entry = mail_ledger.get(mail_ledger.digest(week), ada.user_id)
     assert entry is not None
     assert entry.status == "sent"
