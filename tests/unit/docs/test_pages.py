@@ -22,7 +22,7 @@ def test_make_targets_exist(page: Path) -> None:
     targets = set(re.findall(r"^([a-z][a-z0-9-]*):", makefile, re.MULTILINE))
     patterns = re.findall(r"^([a-z-]+)%:", makefile, re.MULTILINE)
     text = page.read_text()
-    shown = re.findall(r"^(?:\$ )?make ([a-z][a-z0-9-]*)", fenced(text, "sh"), re.MULTILINE)
+    shown = re.findall(r"(?<![\w-])make ([a-z][a-z0-9-]*)", re.sub("#.*", "", fenced(text, "sh")))
     shown += re.findall(r"`make ([a-z][a-z0-9-]*)", text)
     for target in shown:
         known = target in targets or any(target.startswith(prefix) for prefix in patterns)
