@@ -4,6 +4,7 @@ Each test works on users, posts and runs of its own, so the stack may be shared 
 """
 
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -23,6 +24,8 @@ def stack() -> settings.Settings:
     missing = [name for name in NEEDED if not os.environ.get(name)]
     if missing:
         pytest.exit(f"the end-to-end tests need a local cloud, and {', '.join(missing)} not set: run `make e2e`", 2)
+    # A shell's background job ignores SIGINT, and would hand that on to the commands that tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for forget in (aws.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
         forget()
     return settings.settings()
