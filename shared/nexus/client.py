@@ -22,8 +22,6 @@ from nexus.transport import MAX_DELAY, Message
 CHAIN_LIMIT = 12
 """Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
 
-GROUP_LIMIT = 10_000
-
 
 @dataclass(slots=True)
 class Sender:
@@ -213,8 +211,8 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     With a `callback` this is a chord: when all have succeeded it is sent, with the list as its `result_as` argument. A
     member that fails makes the group FAILURE; its dead letter sent again and then well mends it.
     """
-    if not 1 <= len(signatures) <= GROUP_LIMIT:
-        raise ValueError(f"a group of {len(signatures)}: 1 to {GROUP_LIMIT}")
+    if not 1 <= len(signatures) <= tallies.LIMIT:
+        raise ValueError(f"a group of {len(signatures)}: 1 to {tallies.LIMIT}")
     group_id = new_id()
     total = len(signatures)
     keep = _keep_until(datetime.now(UTC))

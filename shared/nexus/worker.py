@@ -91,7 +91,6 @@ class Worker:
     def __init__(self, queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], context: Any) -> None:
         self._queue = queue
         self._tasks = tasks
-        self._context = context
         self._log = observe.log_reference(context)
         # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
@@ -305,7 +304,7 @@ class Worker:
         if envelope.expires_at is not None and envelope.expires_at.timestamp() < time.time():
             self._revoke(delivery, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ} before it started")
             return
-        if task.unique and runs.segment_of(envelope) is None and not _continues(envelope):
+        if task.unique and not _is_part(envelope):
             held = locks.acquire(task, envelope.args, envelope.id)
             if held is not None and held.wait:
                 self._put_back(delivery, WAIT_FOR_UNIQUE)
@@ -446,7 +445,7 @@ class Worker:
 
     def _after_end(self, delivery: Delivery, succeeded: bool) -> None:
         envelope, task = delivery.envelope, delivery.task
-        if task is not None and task.unique and runs.segment_of(envelope) is None and not _continues(envelope):
+        if task is not None and task.unique and not _is_part(envelope):
             locks.release(task, envelope.args, envelope.id)
         if succeeded:
             fanout.after_success(envelope.id, delivery.item)
@@ -480,8 +479,9 @@ def _check_answer(joined: Implementation, answer: Any) -> None:
         raise Reject(f"{joined.task.name} returned {type(answer).__name__}, not {joined.task.result.__name__}")
 
 
-def _continues(envelope: Envelope) -> bool:
-    return envelope.segment is not None and envelope.segment.kind == "phase"
+def _is_part(envelope: Envelope) -> bool:
+    """Whether it is a segment or a later phase: then the run that it is part of holds a unique task's place."""
+    return envelope.segment is not None and envelope.segment.kind != "group"
 
 
 def _plain(args: Arguments) -> dict[str, Any]:

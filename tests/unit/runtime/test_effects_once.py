@@ -43,7 +43,6 @@ class Fuse:
     """Dies at the n-th request; None: never."""
 
     left: int | None = None
-    effects_open: bool = False
 
     def burn(self) -> None:
         if self.left is not None:
