@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -19,9 +19,9 @@ from nexus.aws import client
 from nexus.backend import backend
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
-from nexus.runs import compact
+from nexus.runs import RunError, compact, not_sent_again, send_again
 from nexus.settings import settings
-from nexus.store import Write, equals
+from nexus.store import Applied, Value
 from nexus.tasks import Task
 from nexus.transport import queue_url
 from ops.health import queue_counts
@@ -254,11 +254,7 @@ def _seconds(text: str) -> float | None:
 
 def retry(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
     """Sends the letters to their queue again, with their ids: a failed run has its attempts anew."""
-
-    def send(letters: Sequence[Letter]) -> dict[str, str]:
-        return _send(queue, [(letter, letter.body) for letter in letters])
-
-    return _each(queue, wanted, send, told)
+    return _each(queue, wanted, lambda letters: _send_again(queue, letters), told)
 
 
 def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
@@ -314,11 +310,22 @@ def _each(
     return outcome
 
 
-def _send(queue: str, letters: Sequence[tuple[Letter, str]]) -> dict[str, str]:
-    """Sends bodies to a queue; answers with SQS's reason for each letter that was not taken."""
+def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[str, str]:
+    """Lets their runs wait anew and sends the letters; answers with SQS's reason for each that was not taken."""
+    store = backend().store
+    outcomes = store.apply_all([send_again(letter.id, **also) for letter in letters])
+    refused = _send(queue, letters)
+    for letter, outcome in zip(letters, outcomes, strict=True):
+        if letter.id in refused and isinstance(outcome, Applied):
+            error = RunError(letter.error, letter.message)
+            store.apply(not_sent_again(letter.id, error, letter.attempts, letter.failed_at, letter.log))
+    return refused
+
+
+def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
     entries: list[Any] = [
-        {"Id": str(n), "MessageBody": body, "MessageGroupId": letter.task or "unreadable"}
-        for n, (letter, body) in enumerate(letters)
+        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.task or "unreadable"}
+        for n, letter in enumerate(letters)
     ]
     pages, size = [[]], 0  # type: list[list[Any]], int
     for entry in entries:
@@ -332,7 +339,7 @@ def _send(queue: str, letters: Sequence[tuple[Letter, str]]) -> dict[str, str]:
     for page in pages:
         answer = client("sqs").send_message_batch(QueueUrl=queue_url(settings().queue_name(queue)), Entries=page)
         for failed in answer.get("Failed", []):
-            refused[letters[int(failed["Id"])][0].id] = failed.get("Message") or failed["Code"]
+            refused[letters[int(failed["Id"])].id] = failed.get("Message") or failed["Code"]
     return refused
 
 
@@ -349,10 +356,8 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
             envelope = letter.envelope
             if envelope is None:
                 raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
-            body = envelope.model_copy(update={"args": checked}).encode()
-            shown = compact(checked)
-            backend().store.apply(Write(letter.id, {"args": shown}, when=(equals("status", "FAILURE"),)))
-            refused = _send(queue, [(letter, body)])
+            edited = replace(letter, body=envelope.model_copy(update={"args": checked}).encode())
+            refused = _send_again(queue, [edited], args=compact(checked))
             if refused:
                 raise SendFailed(refused)
             looking.delete([letter])

@@ -6,7 +6,8 @@ is asked again with that. So no interleaving of duplicates, crashes and revocati
 would not.
 
     PENDING --claim--> STARTED --settle--> SUCCESS | FAILURE | RETRY | REVOKED
-       RETRY --claim--> STARTED            FAILURE --claim (a redrive)--> STARTED
+       RETRY --claim--> STARTED            FAILURE --send again--> PENDING
+                                           FAILURE --claim (SQS's own redrive)--> STARTED
        STARTED with a dead lease --claim--> STARTED, one attempt more
 """
 
@@ -211,9 +212,8 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
             when = (status, equals("attempts", record.attempts))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
         case "FAILURE" if not record.waits:
-            # A dead letter that was sent again: it has its attempts anew.
-            removed = ("error", "ended_at", "log", "cursor", "hand_ons")
-            return Write(envelope.id, set={**started, "attempts": 1}, remove=removed, when=(status,))
+            # A dead letter that SQS has moved back: it has its attempts anew.
+            return Write(envelope.id, set={**started, "attempts": 1}, remove=_LEFT_BY_FAILURE, when=(status,))
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
                 return Busy(record.lease_until)
@@ -225,6 +225,19 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
 
 
 _LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
+_LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "hand_ons")
+
+
+def send_again(run_id: str, **also: Value) -> Write:
+    """FAILURE to PENDING, before its dead letter is sent again: who follows the run sees it wait, not fail."""
+    when = (equals("status", "FAILURE"), equals("waits", None))
+    return Write(run_id, set={"status": "PENDING", "attempts": 0, **also}, remove=_LEFT_BY_FAILURE, when=when)
+
+
+def not_sent_again(run_id: str, error: RunError, attempts: int, ended_at: float, log: str) -> Write:
+    """PENDING to the FAILURE that its dead letter tells of: SQS did not take it."""
+    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "attempts": attempts}
+    return Write(run_id, set={**values, "ended_at": ended_at, "log": log}, when=(equals("status", "PENDING"),))
 
 
 def _held(token: str) -> tuple[Condition, ...]:

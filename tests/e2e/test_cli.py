@@ -526,9 +526,8 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
     assert nexus("dlq", "edit", run_id, "text=mended").code == ExitCode.NOT_CONFIRMED
     assert nexus("dlq", "edit", run_id, "text=mended", "--yes").code == 0
-    # Until its message is claimed again the record still tells of the failure before
-    eventually(lambda: nexus("result", run_id, "--json").json["status"] == "SUCCESS")
-    result = nexus("result", run_id, "--json").json
+    # And who follows it from that moment on sees the new run, not the failure before
+    result = nexus("result", run_id, "--follow", "--json").json
     assert (result["status"], result["result"]["text"], result["args"]) == ("SUCCESS", "mended", {"text": "mended"})
     assert nexus("dlq", "show", run_id).code == ExitCode.WRONG
 

@@ -8,11 +8,13 @@ import pytest
 
 from nexus import catalogue
 from nexus.backend import backend
+from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
-from nexus.runs import RunError, never_ran
+from nexus.runs import RunError, RunRecord, never_ran
 from nexus.settings import settings
+from nexus.store import Write
 from nexus.transport import DeadLetter, queue_url
 from ops import dead_letters
 from ops.dead_letters import Filter
@@ -48,6 +50,10 @@ def waiting(name: str) -> list[Any]:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         found += messages
     return found
+
+
+def record(run_id: str) -> RunRecord:
+    return RunRecord.of(backend().store.get([run_id])[run_id])
 
 
 @pytest.fixture
@@ -97,6 +103,23 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) == json.loads(envelope.encode())
     assert len(waiting(dead)) == 1
+    # Who follows the run sees it wait, and no more of the failure
+    assert record(envelope.id) == RunRecord(
+        id=envelope.id,
+        status="PENDING",
+        task="ping",
+        queue="default",
+        args={"text": "n1"},
+        sent_at=record(envelope.id).sent_at,
+    )
+
+
+def test_a_run_that_did_well_meanwhile_is_not_made_to_wait(dead: str) -> None:
+    # Given a dead letter that SQS gave twice: the run has succeeded since
+    envelope = give_up(1)
+    backend().store.apply(Write(envelope.id, {"status": "SUCCESS", "result": "null"}))
+    assert dead_letters.retry("default", Filter()).done == 1
+    assert AsyncResult[Any](envelope.id).status == "SUCCESS"
 
 
 def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,8 +127,8 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
     letters = {give_up(number).id for number in range(10)}
     real = dead_letters._send
 
-    def refusing(queue: str, pairs: Any) -> dict[str, str]:
-        return real(queue, pairs[::2]) | {letter.id: "refused" for letter, _ in pairs[1::2]}
+    def refusing(queue: str, some: Any) -> dict[str, str]:
+        return real(queue, some[::2]) | {letter.id: "refused" for letter in some[1::2]}
 
     monkeypatch.setattr(dead_letters, "_send", refusing)
     outcome = dead_letters.retry("default", Filter())
@@ -115,6 +138,9 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
     assert again | left == letters
     assert not again & left
     assert set(outcome.failed) == left
+    # And their runs say so: the ones wait, the others have failed as before
+    assert {AsyncResult[Any](run_id).status for run_id in again} == {"PENDING"}
+    assert {(r.status, r.error.type if r.error else "") for r in map(record, left)} == {("FAILURE", "ValueError")}
 
 
 def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
@@ -124,10 +150,10 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
     give_up(1)
     real = dead_letters._send
 
-    def and_back(queue: str, pairs: Any) -> dict[str, str]:
-        refused = real(queue, pairs)
-        for letter, body in pairs:
-            backend().transport.dead_letter(queue, DeadLetter(body, {"RunId": letter.id}, ""))
+    def and_back(queue: str, some: Any) -> dict[str, str]:
+        refused = real(queue, some)
+        for letter in some:
+            backend().transport.dead_letter(queue, DeadLetter(letter.body, {"RunId": letter.id}, ""))
         return refused
 
     monkeypatch.setattr(dead_letters, "_send", and_back)

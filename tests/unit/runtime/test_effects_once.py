@@ -4,12 +4,11 @@ The world is one task's queue as SQS behaves (a message stays until it is acknow
 table, and sandboxes that may die before any request to the table or to SQS. What must always hold:
 
 - a run that is SUCCESS never runs again;
-- no message is lost: a run that has not ended has a message in the queue;
+- no message is lost: a run that has not ended has a message in the queue, or is a dead letter whose operator died;
 - a run that failed is in the dead-letter queue;
 - the effect happens once, or once more for each sandbox that died after it and before it was settled.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.implementations import Implementation
 from nexus.memory import MemoryStore
-from nexus.runs import RunRecord
+from nexus.runs import RunRecord, send_again
 from nexus.store import DynamoStore, Item, Outcome, Store, Write
 from nexus.transport import DeadLetter, Message
 from nexus.worker import Run, Worker
@@ -217,21 +216,34 @@ class Effects(RuleBasedStateMachine):
     def revoke(self, run_id: str) -> None:
         AsyncResult(run_id).revoke()
 
-    @rule(data=st.data())
-    def redrive(self, data: st.DataObject) -> None:
-        """An operator sends a dead letter again, as StartMessageMoveTask does: the same body."""
-        if self.queue.dead:
-            letter = self.queue.dead.pop(data.draw(st.integers(0, len(self.queue.dead) - 1)))
-            self.queue.put(Message(json.loads(letter.body)["id"], letter.body, "g"))
+    @rule(
+        data=st.data(),
+        by=st.sampled_from(["StartMessageMoveTask", "nexus dlq retry", "nexus dlq retry that dies before it sends"]),
+    )
+    def redrive(self, data: st.DataObject, by: str) -> None:
+        """An operator sends a dead letter again: the same body."""
+        if not self.queue.dead:
+            return
+        number = data.draw(st.integers(0, len(self.queue.dead) - 1))
+        letter = self.queue.dead[number]
+        run_id = letter.attributes["RunId"]
+        if by != "StartMessageMoveTask":
+            self.store.inner.apply(send_again(run_id))
+        if by != "nexus dlq retry that dies before it sends":
+            self.queue.put(Message(run_id, letter.body, "g"))
+            del self.queue.dead[number]
 
     # --- what must hold ---
 
     @invariant()
     def nothing_is_lost(self) -> None:
         waiting = {message.id for message in self.queue.messages.values()}
+        dead = {letter.attributes["RunId"] for letter in self.queue.dead}
         for run_id in getattr(self, "ids", ()):
-            if self.status(run_id) not in ("SUCCESS", "FAILURE", "REVOKED"):
-                assert run_id in waiting, f"{run_id} is {self.status(run_id)}, and no message will end it"
+            status = self.status(run_id)
+            if status not in ("SUCCESS", "FAILURE", "REVOKED"):
+                to_be_found = waiting | dead if status == "PENDING" else waiting
+                assert run_id in to_be_found, f"{run_id} is {status}, and no message will end it"
 
     @invariant()
     def a_failure_is_a_dead_letter_or_comes_again(self) -> None:
