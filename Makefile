@@ -8,6 +8,7 @@ MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 DEV := .venv/bin
 CLOUD := PYTHONPATH=shared $(DEV)/python -m ops.local_cloud
+export NEXUS_CLOUD_FOLDER ?= cloud
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
@@ -47,7 +48,7 @@ run: up ## Start the local cloud, deploy, upload the sample media and show what 
 .PHONY: up
 up: setup ## Start the local cloud and deploy to it what has changed
 	@$(CLOUD) start
-	$(IN_TURN) $(MAKE) -s .local/cloud/deployed
+	$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/deployed
 
 .PHONY: example
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
@@ -136,7 +137,7 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 
 # Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
 # keys) it refuses here too, and here there is nothing to lose: the second try is on an empty cloud.
-.local/cloud/deployed: .aws-sam/build/finished
+.local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/build/finished
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
 	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
@@ -161,8 +162,10 @@ deploy: .venv/ready .venv-sam/ready ## Build and deploy to AWS with your own cre
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 
 .PHONY: test
-test: setup ## Lint, types, unit, integration and end-to-end tests, from nothing
-	@for check in lint types unit integration e2e; do $(MAKE) $$check; done
+test: setup ## Lint, types, unit, integration and end-to-end tests, on a local cloud of their own
+	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
+	trap '$(CLOUD) stop > /dev/null' EXIT
+	for check in lint types unit integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template

@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -25,17 +26,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
+from nexus import application
 from nexus.aws import client
 from nexus.data import posts
 from nexus.data.dynamodb import BadRow
 from nexus.data.posts import Media, Post, Rendition
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
-from samples.make import SAMPLES, make
+from samples.make import make
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / ".local" / "demo"
 USER: Final = "demo"
+USERS: Final = {USER: "Demo", "demo-gone": "Whose Mailbox Is Gone"}
+"""All that events/ speak of."""
+
 SECONDS_TO_PROCESS: Final = 120
 # An event starts a function at once. On AWS all would run side by side; here they share this machine's cores.
 AT_ONCE: Final = max(2, os.cpu_count() or 2)
@@ -77,7 +82,8 @@ def main() -> int:
     """The demonstration, from the samples to the contact sheet; its exit code."""
     console = Console(highlight=False)
     try:
-        done = process(console)
+        register()
+        done = process(console, make())
         console.print(*tables(done))
         save(done)
     except DemoError as error:
@@ -101,11 +107,21 @@ def main() -> int:
     return 0
 
 
+# --- the users -----------------------------------------------------------------------------------------------------
+
+
+def register() -> None:
+    """The users of the samples, where they are not there yet."""
+    for user_id, name in USERS.items():
+        with suppress(ValueError):  # he exists
+            application.register(f"{user_id}@example.com", name, user_id=user_id)
+
+
 # --- upload and wait ---------------------------------------------------------------------------------------------
 
 
-def process(console: Console) -> list[Upload]:
-    """Uploads every sample and waits until each is ready or rejected. Raises DemoError when one is neither in time."""
+def process(console: Console, samples: Sequence[Path]) -> list[Upload]:
+    """Uploads samples and waits until each is ready or rejected. Raises DemoError when one is neither in time."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<44}"),
@@ -115,8 +131,8 @@ def process(console: Console) -> list[Upload]:
         console=console,
         transient=True,
     ) as progress:
-        shown = progress.add_task("Making the sample media", total=len(SAMPLES))
-        waiting = deque(_upload(path) for path in make())
+        shown = progress.add_task("Uploading", total=len(samples))
+        waiting = deque(_upload(path) for path in samples)
         posts.put_many([Post(upload.post_id, USER, int(time.time())) for upload in waiting], now=int(time.time()))
         order = [upload.post_id for upload in waiting]
         under_way: dict[str, Upload] = {}

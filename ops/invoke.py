@@ -17,9 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from rich.console import Console
+
 from nexus.catalogue import TASKS
+from nexus.data import posts
+from ops import demo
 from ops.build import BUILT
 from ops.local_cloud import ROOT, Cloud, architecture, running
+from samples.make import make
 
 SAM: Final = ROOT / ".venv-sam" / "bin" / "sam"
 IMAGE: Final = f"public.ecr.aws/lambda/python:3.13-{architecture()}"
@@ -44,6 +49,8 @@ def invoke(task: str, event: Path | None = None) -> int:
     cloud = running()
     if cloud is None:
         raise InvokeError("The local cloud is not running: `make up` starts it")
+    os.environ.update(cloud.exports())
+    lay_ground()
     here = ["--skip-pull-image"] if _docker("image", "inspect", IMAGE) is not None else []
     with _relay(cloud.port, _bridge()) as endpoint:
         command: list[str | Path] = [
@@ -52,9 +59,16 @@ def invoke(task: str, event: Path | None = None) -> int:
             *("--region", cloud.exports()["AWS_REGION"], *here),
             *("--parameter-overrides", f"Stage=local Architecture={architecture()}"),
         ]
-        environment = os.environ | cloud.exports() | {"SAM_CLI_TELEMETRY": "0"}
+        environment = os.environ | {"SAM_CLI_TELEMETRY": "0"}
         del environment["AWS_ENDPOINT_URL"]  # the container has its own; SAM itself needs none
         return subprocess.run(command, env=environment, check=False).returncode
+
+
+def lay_ground() -> None:
+    """What events/ speak of, where `make run` has not made it: the users, and one picture that was uploaded."""
+    demo.register()
+    if posts.get("demo-alps") is None:
+        demo.process(Console(stderr=True), [path for path in make() if path.name == "alps.jpg"])
 
 
 def _docker(*arguments: str) -> str | None:

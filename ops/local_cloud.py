@@ -2,9 +2,10 @@
 
     python -m ops.local_cloud start|stop|status|env
 
-One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud; it keeps its
-state in memory, so a stop forgets it and the next `make up` deploys anew. Whether it runs is told by a lock that the
-process itself holds, and not by its process id, which may have become somebody else's.
+One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud, or the
+folder that NEXUS_CLOUD_FOLDER names: `make test` has a cloud of its own beside yours. It keeps its state in memory, so
+a stop forgets it and the next `make up` deploys anew. Whether it runs is told by a lock that the process itself holds,
+and not by its process id, which may have become somebody else's.
 """
 
 import argparse
@@ -28,8 +29,6 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
-FOLDER: Final = ROOT / ".local" / "cloud"
-LOG: Final = FOLDER / "cloud.log"
 INTERPRETER: Final = ROOT / ".venv-cloud" / "bin" / "python"
 
 HOST: Final = "127.0.0.1"
@@ -95,22 +94,25 @@ def start(port: int | None = None) -> Cloud:
         return cloud
     if not INTERPRETER.exists():
         raise CloudError("the local cloud is not installed: run `make setup`")
-    asked = port or int(os.environ.get("NEXUS_CLOUD_PORT", "0")) or None
-    chosen = asked or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
+    said = os.environ.get("NEXUS_CLOUD_PORT", "")
+    if said and not said.isdecimal():
+        raise CloudError(f"NEXUS_CLOUD_PORT: {said!r} is not a port's number")
+    chosen = port or int(said or 0) or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
     if not _is_free(chosen):
         raise CloudError(f"port {chosen} is taken: give another one in NEXUS_CLOUD_PORT")
 
-    scratch = FOLDER / "tmp"
+    folder = _folder()
+    log_file, scratch = folder / "cloud.log", folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    (FOLDER / "deployed").unlink(missing_ok=True)  # make's note of what was deployed: a new cloud is empty
-    with _lock_file().open("w+") as lock, LOG.open("wb") as log:
+    (folder / "deployed").unlink(missing_ok=True)  # make's note of what was deployed: a new cloud is empty
+    with _lock_file().open("w+") as lock, log_file.open("wb") as log:
         if not _lock(lock.fileno()):
             raise CloudError("another start is under way")
         process = subprocess.Popen(
             [INTERPRETER, "-m", "ministack"],
-            env=_environment(chosen, scratch),
-            cwd=FOLDER,
+            env=_environment(chosen, folder),
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -123,10 +125,10 @@ def start(port: int | None = None) -> Cloud:
     deadline = time.monotonic() + SECONDS_TO_START
     while not _answers(cloud):
         if process.poll() is not None:
-            raise CloudError(f"it ended with exit code {process.returncode}: {LOG.relative_to(ROOT)} says why")
+            raise CloudError(f"it ended with exit code {process.returncode}: {log_file} says why")
         if time.monotonic() > deadline:
             stop()
-            raise CloudError(f"it did not answer within {SECONDS_TO_START} s: {LOG.relative_to(ROOT)} says why")
+            raise CloudError(f"it did not answer within {SECONDS_TO_START} s: {log_file} says why")
         time.sleep(0.1)
     return cloud
 
@@ -146,7 +148,7 @@ def stop() -> bool:
             break
     if child := _started.pop(cloud.pid, None):
         child.wait()
-    shutil.rmtree(FOLDER / "tmp", ignore_errors=True)
+    shutil.rmtree(_folder() / "tmp", ignore_errors=True)
     return True
 
 
@@ -155,7 +157,7 @@ def architecture() -> str:
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
-def _environment(port: int, scratch: Path) -> dict[str, str]:
+def _environment(port: int, folder: Path) -> dict[str, str]:
     """The cloud's variables, from nothing: the functions inherit them, and must see no more than Lambda would show."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
     return kept | {
@@ -169,17 +171,22 @@ def _environment(port: int, scratch: Path) -> dict[str, str]:
         "SFTP_ENABLED": "0",
         "LAMBDA_EXECUTOR": "local",
         "PERSIST_STATE": "0",
-        "STATE_DIR": str(FOLDER / "state"),
-        "S3_DATA_DIR": str(FOLDER / "s3"),
-        "TMPDIR": str(scratch),
+        "STATE_DIR": str(folder / "state"),
+        "S3_DATA_DIR": str(folder / "s3"),
+        "TMPDIR": str(folder / "tmp"),
         "PYTHONUTF8": "1",
         "LOG_LEVEL": "INFO",
     }
 
 
+def _folder() -> Path:
+    folder = ROOT / ".local" / os.environ.get("NEXUS_CLOUD_FOLDER", "cloud")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def _lock_file() -> Path:
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    return FOLDER / "cloud.json"
+    return _folder() / "cloud.json"
 
 
 def _lock(descriptor: int) -> bool:

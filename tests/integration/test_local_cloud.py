@@ -14,8 +14,7 @@ from ops import local_cloud
 @pytest.fixture
 def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_cloud.Cloud]:
     """A cloud beside the one that runs, with a folder and a port of its own."""
-    monkeypatch.setattr(local_cloud, "FOLDER", tmp_path)
-    monkeypatch.setattr(local_cloud, "LOG", tmp_path / "cloud.log")
+    monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
     monkeypatch.delenv("NEXUS_CLOUD_PORT", raising=False)
     yield local_cloud.start()
     local_cloud.stop()
@@ -42,7 +41,7 @@ def test_what_is_stopped_is_gone_and_what_was_not_started_here_stays(
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
     cloud: local_cloud.Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_cloud, "FOLDER", tmp_path)
+    monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
     with pytest.raises(local_cloud.CloudError, match=f"port {cloud.port} is taken"):
         local_cloud.start(cloud.port)
 

@@ -1,0 +1,51 @@
+"""Every sample of events/ does on the deployed functions what it is for, once `make invoke` has laid the ground."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus.catalogue import TASKS
+from nexus.client import AsyncResult
+from ops.invoke import lay_ground
+
+EVENTS = Path(__file__).resolve().parents[2] / "events"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ground() -> None:
+    lay_ground()
+
+
+def invoke(event: str, outputs: dict[str, str]) -> Any:
+    """What the function of the sample's task answers."""
+    queue = TASKS[event.split(".", maxsplit=1)[0]].queue
+    answer = boto3.client("lambda").invoke(
+        FunctionName=outputs[f"{queue.capitalize()}FunctionName"], Payload=(EVENTS / event).read_bytes()
+    )
+    said = json.load(answer["Payload"])
+    assert not answer.get("FunctionError"), said
+    return said
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_a_direct_event_succeeds(task: str, outputs: dict[str, str]) -> None:
+    run = invoke(f"{task}.json", outputs)
+    assert run["status"] in ("SUCCESS", "STARTED"), run
+    handle: AsyncResult[Any] = AsyncResult(run["id"])
+    assert handle.get(timeout=180) is not None
+
+
+def test_a_batch_of_sqs_is_taken(outputs: dict[str, str]) -> None:
+    assert invoke("ping.sqs.json", outputs) == {"batchItemFailures": []}
+
+
+def test_an_event_of_s3_is_taken(outputs: dict[str, str]) -> None:
+    assert invoke("process_media_upload.s3.json", outputs) is None
+
+
+def test_no_sample_is_left_out() -> None:
+    forms = {f"{task}.json" for task in TASKS} | {"ping.sqs.json", "process_media_upload.s3.json"}
+    assert {path.name for path in EVENTS.iterdir()} == forms
