@@ -19,7 +19,7 @@ from nexus.aws import client
 from nexus.backend import backend
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
-from nexus.runs import RunError, compact, not_sent_again, send_again
+from nexus.runs import RunError, compact, not_sent, send_again
 from nexus.settings import settings
 from nexus.store import Applied, Value
 from nexus.tasks import Task
@@ -318,7 +318,7 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
     for letter, outcome in zip(letters, outcomes, strict=True):
         if letter.id in refused and isinstance(outcome, Applied):
             error = RunError(letter.error, letter.message)
-            store.apply(not_sent_again(letter.id, error, letter.attempts, letter.failed_at, letter.log))
+            store.apply(not_sent(letter.id, error, letter.failed_at, attempts=letter.attempts, log=letter.log))
     return refused
 
 

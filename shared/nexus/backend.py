@@ -2,11 +2,12 @@
 
 import importlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nexus.errors import ConfigurationError
 from nexus.store import DynamoStore, Store
 from nexus.transport import SqsTransport, Transport
 
@@ -23,18 +24,23 @@ _replaced: list[Backend] = []
 
 
 def backend() -> Backend:
-    """The pair in force: what a test has put in place, the eager one under NEXUS_EAGER=1, else AWS."""
+    """The pair in force: what a test has put in place, that of the module that NEXUS_BACKEND names, else AWS.
+
+    `NEXUS_BACKEND=nexus.eager` runs tasks in this process. Raises ConfigurationError when the module has none.
+    """
     return _replaced[-1] if _replaced else _from_environment()
 
 
 @lru_cache(maxsize=1)
 def _from_environment() -> Backend:
-    if os.environ.get("NEXUS_EAGER") == "1":
-        # Named and not imported: it stands on the worker, which stands on this.
-        eager = importlib.import_module("nexus.eager")
-        made: Backend = eager.make_backend()
-        return made
-    return Backend(DynamoStore(), SqsTransport())
+    name = os.environ.get("NEXUS_BACKEND")
+    if not name:
+        return Backend(DynamoStore(), SqsTransport())
+    try:
+        make: Callable[[], Backend] = importlib.import_module(name).make_backend
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"NEXUS_BACKEND is {name!r}, and no module with a make_backend(): {error}") from error
+    return make()
 
 
 @contextmanager

@@ -151,13 +151,8 @@ def _dispatch(queue: str, message: Message, due: datetime, now: datetime) -> Non
 
 
 def _forget(run_id: str) -> None:
-    """A record whose message was not sent must not read PENDING for ever."""
     error = RunError("SendFailed", "the message was not sent")
-    ended: dict[str, Value] = {
-        "status": "FAILURE",
-        "error": runs.compact({"type": error.type, "message": error.message}),
-    }
-    backend().store.apply(Write(run_id, set=ended, remove=("live", "since"), when=(equals("status", "PENDING"),)))
+    backend().store.apply(runs.not_sent(run_id, error, round(time.time(), 3)))
 
 
 def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:

@@ -1,4 +1,4 @@
-"""Runs tasks in this process, on a store and a transport in memory: for NEXUS_EAGER=1 and for tests.
+"""Runs tasks in this process, on a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
 
 The same worker runs by the same rules; only delays and backoffs are not waited for.
 """
@@ -76,7 +76,7 @@ def run_all(transport: MemoryTransport) -> int:
 
 
 def make_backend() -> Backend:
-    """For NEXUS_EAGER=1. The tasks' code is found through NEXUS_FUNCTIONS, the path of the folder functions/."""
+    """For NEXUS_BACKEND=nexus.eager. NEXUS_FUNCTIONS is the path of the folder functions/, where the tasks' code is."""
     folder = os.environ.get("NEXUS_FUNCTIONS")
     if folder:
         queues = sorted(str(path) for path in Path(folder).iterdir() if path.is_dir())

@@ -234,10 +234,10 @@ def send_again(run_id: str, **also: Value) -> Write:
     return Write(run_id, set={"status": "PENDING", "attempts": 0, **also}, remove=_LEFT_BY_FAILURE, when=when)
 
 
-def not_sent_again(run_id: str, error: RunError, attempts: int, ended_at: float, log: str) -> Write:
-    """PENDING to the FAILURE that its dead letter tells of: SQS did not take it."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "attempts": attempts}
-    return Write(run_id, set={**values, "ended_at": ended_at, "log": log}, when=(equals("status", "PENDING"),))
+def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
+    """PENDING to FAILURE: SQS did not take its message, and it must not read PENDING for ever."""
+    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": ended_at, **also}
+    return Write(run_id, set=values, remove=("live", "since"), when=(equals("status", "PENDING"),))
 
 
 def _held(token: str) -> tuple[Condition, ...]:

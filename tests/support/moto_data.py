@@ -33,7 +33,7 @@ _KEPT = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "Globa
 def environment() -> Iterator[pytest.MonkeyPatch]:
     """The variables of a deployment, and fresh clients, for as long as the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_EAGER", "NEXUS_RUN_DAYS"):
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
         for name, value in _ENVIRONMENT.items():
             patch.setenv(name, value)

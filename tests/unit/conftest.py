@@ -20,7 +20,7 @@ def _no_network() -> None:
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The two variables of a deployment, and none of the machine's own AWS settings."""
-    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_EAGER", "NEXUS_RUN_DAYS"):
+    for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {
         "NEXUS_STACK": STACK,

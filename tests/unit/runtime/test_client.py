@@ -13,10 +13,11 @@ from typing import Any
 import boto3
 import pytest
 
+from nexus import backend as backends
 from nexus import catalogue, client, implementations, runs
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
-from nexus.errors import InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.implementations import Implementation
 from nexus.settings import settings
 from nexus.store import Write
@@ -383,13 +384,22 @@ def test_eager_mode_runs_the_task_in_the_callers_process(tmp_path: Path) -> None
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))},
         "PYTHONPATH": str(Path(client.__file__).parents[1]),
-        "NEXUS_EAGER": "1",
+        "NEXUS_BACKEND": "nexus.eager",
         "NEXUS_STACK": "any",
         "NEXUS_FUNCTIONS": str(tmp_path / "functions"),
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "SUCCESS eagerly\n"
+
+
+@pytest.mark.parametrize("name", ["nexus.eagr", "nexus.errors"])
+def test_a_backend_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_BACKEND", name)
+    backends.reset()
+    with pytest.raises(ConfigurationError, match=f"NEXUS_BACKEND is '{name}'"):
+        catalogue.ping.delay()
+    backends.reset()
 
 
 def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
