@@ -68,17 +68,17 @@ def monitor(
     once: Annotated[bool, typer.Option("--once", help="One look, and end.")] = False,
 ) -> int:
     """A live view: queues, what runs, rates, failures. Ctrl-C ends it."""
-    from ops import monitoring
+    from ops.cli import monitor
 
     if options.json:
         common.connect()
-        output.emit(monitoring.Monitor().look())
+        output.emit(monitor.Monitor().look())
         return ExitCode.DONE
     if not once and not output.fancy():
         raise usage("monitor draws on a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
     if once:
-        monitoring.show_once(deployment)
+        monitor.show_once(deployment)
     else:
-        monitoring.run(deployment, every)
+        monitor.run(deployment, every)
     return ExitCode.DONE
