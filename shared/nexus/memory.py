@@ -90,5 +90,5 @@ class MemoryTransport:
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
         self.dead.append((queue, letter))
 
-    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None:
+    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
         """Nothing: what is to come again stays in the list, due when `run_next` meets it."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from nexus.aws import client
 from nexus.envelope import Envelope
 from nexus.settings import settings
+from nexus.store import in_pages
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -69,7 +70,8 @@ class Transport(Protocol):
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None: ...
 
-    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None: ...
+    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
+        """Says of received messages, by receipt, in how many seconds each is to come again."""
 
 
 @lru_cache(maxsize=32)
@@ -143,12 +145,15 @@ class SqsTransport:
             },
         )
 
-    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None:
-        self._sqs.change_message_visibility(
-            QueueUrl=queue_url(settings().queue_name(queue)),
-            ReceiptHandle=receipt,
-            VisibilityTimeout=max(0, min(MAX_VISIBILITY, round(seconds))),
-        )
+    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
+        # A message that SQS refuses (its receipt is out of date) comes again all the same, by the queue's own timeout.
+        url = queue_url(settings().queue_name(queue))
+        for page in in_pages(seconds.items(), MESSAGES_PER_REQUEST):
+            entries: list[Any] = [
+                {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": max(0, min(MAX_VISIBILITY, round(wait)))}
+                for n, (receipt, wait) in enumerate(page)
+            ]
+            self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 
 def _pages(messages: Sequence[Message]) -> list[list[Message]]:

@@ -61,7 +61,7 @@ class Delivery:
     record: RunRecord | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SqsMessage:
     """The parts of an SQS record that matter."""
 
@@ -112,16 +112,15 @@ class Worker:
                 continue
             deliveries += [Delivery(envelope, "sqs", message) for envelope in envelopes]
         self.deliver(deliveries)
-        later: dict[str, float] = {}
-        receipts: dict[str, str] = {}
+        later: dict[SqsMessage, float] = {}
         for delivery in deliveries:
             if delivery.delay is not None and delivery.message is not None:
-                message = delivery.message
-                later[message.id] = min(delivery.delay, later.get(message.id, delivery.delay))
-                receipts[message.id] = message.receipt
-        for message_id, delay in later.items():
-            backend().transport.set_visibility(self._queue, receipts[message_id], delay)
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in later]}
+                # The message of an upload's event may carry several runs: it comes again for the first of them.
+                later[delivery.message] = min(delivery.delay, later.get(delivery.message, delivery.delay))
+        if later:
+            seconds = {message.receipt: delay for message, delay in later.items()}
+            backend().transport.set_visibility(self._queue, seconds)
+        return {"batchItemFailures": [{"itemIdentifier": message.id} for message in later]}
 
     def uploads(self, records: Sequence[Mapping[str, Any]]) -> None:
         """S3's own event, given to the function without a queue between.

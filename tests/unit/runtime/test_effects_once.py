@@ -102,7 +102,7 @@ class Queue:
         self.fuse.burn()
         self.dead.append(letter)
 
-    def set_visibility(self, queue: str, receipt: str, seconds: float) -> None:
+    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
         self.fuse.burn()
 
 
