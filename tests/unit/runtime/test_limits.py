@@ -7,15 +7,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import boto3
 import pytest
 
 from nexus import catalogue, implementations, observe, worker
 from nexus.client import group
 from nexus.eager import Context
+from nexus.errors import Retry
 from nexus.implementations import Implementation
 from nexus.rate_limit import RateLimiter
+from nexus.settings import settings
 from nexus.tasks import RateLimit, RetryPolicy
 from nexus.testing import SentTasks, memory_backend
+from nexus.transport import queue_url
 from nexus.worker import Continuation, Run, Worker
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -251,3 +255,36 @@ def test_no_line_carries_an_address_or_a_token(tasks: SentTasks, lines: Any, mon
     for secret in ("ada@example.org", "bob@example.org", "eve@example.org", token):
         assert secret not in text
     assert len(tasks.dead_letters) == 2
+
+
+# --- visibility -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cloud")
+def test_each_message_of_a_batch_that_is_to_be_retried_comes_again_in_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Given a batch in SQS: one run that does well, one to be tried again at once, one in an hour
+    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+        if args.kind == "well":
+            return SENT
+        raise Retry("not yet", after=0 if args.kind == "at once" else 3600)
+
+    does(monkeypatch, work)
+    handles = {
+        kind: catalogue.send_notification.delay(**{**NOTE, "kind": kind}) for kind in ("well", "at once", "hour")
+    }
+    sqs, url = boto3.client("sqs"), queue_url(settings().queue_name("default"))
+    received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    records = [{"messageId": m["MessageId"], "receiptHandle": m["ReceiptHandle"], "body": m["Body"]} for m in received]
+    # When it is run
+    answer = Worker("default", catalogue.served_by("default"), Context()).messages(records)
+    # Then two of the three are left to SQS, which gives one of them now
+    assert len(answer["batchItemFailures"]) == 2
+    assert {kind: handle.status for kind, handle in handles.items()} == {
+        "well": "SUCCESS",
+        "at once": "RETRY",
+        "hour": "RETRY",
+    }
+    (again,) = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert json.loads(again["Body"])["args"]["kind"] == "at once"
