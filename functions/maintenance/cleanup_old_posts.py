@@ -5,7 +5,7 @@ back. A post is looked at once, when its day has become a year old, through the 
 by then. One that falls quiet later (its only like is taken back) is put into the sparse index `review` by the scoring,
 and looked at from there. So a run costs the days since the last archiving, whatever the past holds.
 
-Archiving a page of posts, in this order, so that dying anywhere loses nothing:
+Archiving some posts, in this order, so that dying anywhere loses nothing:
 
 1. the posts are read in full and consistently, and their comments; one with a comment that still stands is kept;
 2. an object with all of it is written, read back and compared (nexus.data.archive);
@@ -26,7 +26,7 @@ from nexus.catalogue import CleanupOldPosts, OldPostsReport
 from nexus.data import analytics, archive, comments, objects, posts
 from nexus.data.archive import ArchivedPost
 from nexus.data.days import DAY_SHARDS, FIRST_DAY, add_days, buckets_of, day_of, days_from
-from nexus.data.dynamodb import BadRow, Change, Item, Page, Test, in_threads, key_of, read_count
+from nexus.data.dynamodb import BadRow, Change, Item, Test, in_threads, key_of, read_count
 from nexus.sweep import Tally
 from nexus.worker import Continuation, Run, handler_for, implements
 
@@ -35,6 +35,12 @@ MOST_SEGMENTS = 100
 EXAMPLES = 20
 PAGE_UNITS = 128
 """Read units of a page of 1 MB, eventually consistent."""
+
+AT_ONCE = 500
+"""Posts that are looked at, and archived as one object, before the time is looked at: a page names thousands."""
+
+SECONDS_AT_ONCE = 60.0
+"""What moving that many may take, when each has six renditions to copy and to remove."""
 
 THREADS = 8
 
@@ -115,32 +121,44 @@ def look_through(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuati
     assert args.today is not None
     tally, cursor = Tally.resumed(run), run.cursor or {}
     found = Found(**cursor.get("found", {}))
-    sources = [f"{number}" for number in [args.shard] if number is not None]
-    sources += [bucket for day in args.days for bucket in buckets_of(day)]
+    if args.shard is None:
+        sources = [bucket for day in args.days for bucket in buckets_of(day)]
+    else:
+        sources = [posts.review_shard(args.shard)]
     for place in range(cursor.get("place", 0), len(sources)):
         start = cursor.get("start") if place == cursor.get("place") else None
-        for page in _pages(args, sources[place], start, tally):
-            _review(page, args, tally, found)
-            if run.short_of_time and page.next_key is not None:
-                return run.hand_on(tally.cursor(place=place, start=page.next_key, found=found.values()))
-        if run.short_of_time and place + 1 < len(sources):
+        for post_ids, next_key in _some(args, sources[place], start, tally):
+            _review(post_ids, args, tally, found)
+            if run.remaining < SECONDS_AT_ONCE and next_key is not None:
+                return run.hand_on(tally.cursor(place=place, start=next_key, found=found.values()))
+        if run.remaining < SECONDS_AT_ONCE and place + 1 < len(sources):
             return run.hand_on(tally.cursor(place=place + 1, start=None, found=found.values()))
     return OldPostsReport(**tally.numbers(), **found.values())
 
 
-def _pages(args: CleanupOldPosts, source: str, start: Item | None, tally: Tally) -> Iterator[Page]:
-    if args.shard is not None:
-        return posts.put_up_for_review(args.shard, start=start, meter=tally.meter)
-    return posts.made_on(source, start=start, meter=tally.meter)
+def _some(
+    args: CleanupOldPosts, source: str, start: Item | None, tally: Tally
+) -> Iterator[tuple[Sequence[str], Item | None]]:
+    """Up to AT_ONCE posts of a source at a time, by id, and the key to go on from; None at its end."""
+    if args.shard is None:
+        key: tuple[str, ...] = ("bucket", "created_at", "post_id")
+        pages = posts.made_on(source, start=start, meter=tally.meter)
+    else:
+        key = ("review", "post_id")
+        pages = posts.put_up_for_review(args.shard, start=start, meter=tally.meter)
+    for page in pages:
+        for some in batched(page.items, AT_ONCE, strict=False):
+            last = {key[0]: {"S": source}, **some[-1]}
+            within = {name: last[name] for name in key}
+            yield [item["post_id"]["S"] for item in some], page.next_key if some[-1] is page.items[-1] else within
 
 
-def _review(page: Page, args: CleanupOldPosts, tally: Tally, found: Found) -> None:
-    """Finds the eligible posts of a page, and in mode `archive` moves them."""
+def _review(post_ids: Sequence[str], args: CleanupOldPosts, tally: Tally, found: Found) -> None:
+    """Finds the eligible ones of these posts, and in mode `archive` moves them."""
     assert args.today is not None
     eligible: list[str] = []
     left_behind: list[Item] = []
-    tally.rows_read += len(page.items)
-    post_ids = [item["post_id"]["S"] for item in page.items]
+    tally.rows_read += len(post_ids)
     for item in posts.for_review(post_ids, meter=tally.meter, threads=THREADS):
         key = key_of(item, "post_id")
         try:
@@ -189,10 +207,13 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
     day = day_of(min(int(one.post["created_at"]["N"]) for one in silent))
     key = archive.write(day, silent, int(time.time()), meter=tally.meter)
     found.objects.append(key)
-    bare = [one for one in silent if not one.comments and "media" not in one.post]
+    bare: list[ArchivedPost] = []
+    laden: list[ArchivedPost] = []
+    for one in silent:
+        (laden if one.comments or "media" in one.post else bare).append(one)
     removals = [Change({"post_id": one.post_id}, when=posts.as_read(one.post)) for one in bare]
     removed = posts.TABLE.update_many(removals, meter=tally.meter)
-    return sum(removed) + sum(_move_with_all(one, key, tally) for one in silent if one not in bare)
+    return sum(removed) + sum(in_threads(lambda one: _move_with_all(one, key, tally), laden, THREADS))
 
 
 def _still(item: Item, today: str) -> bool:

@@ -1,5 +1,6 @@
 """cleanup_old_posts: what is eligible, that the archive holds all of it before anything goes, and the way back."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ import cleanup_old_posts as job
 from nexus import application
 from nexus.data import analytics, archive, comments, objects, posts
 from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
+from nexus.data.days import DAY_SECONDS, add_days, bucket_of, day_of, start_of
 from nexus.data.dynamodb import Change
 from nexus.data.posts import Counters, Media, Post, Rendition
 from nexus.testing import run_task
@@ -259,6 +260,28 @@ def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empt
     item = posts.TABLE.get({"post_id": "liked"})
     assert item is not None
     assert "review" not in item
+
+
+@pytest.mark.usefixtures("_one_day")
+def test_a_page_is_archived_some_posts_at_a_time_and_handed_on_in_the_middle(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page of the index names thousands of posts, and to move one with pictures takes most of a second."""
+    monkeypatch.setattr(job, "AT_ONCE", 2)
+    by_day = [Post(f"p{n}", "a", YEAR_AGO - 10 * DAY_SECONDS + n) for n in range(20)]
+    by_review = [Post(f"r{n}", "a", YEAR_AGO - 40 * DAY_SECONDS) for n in range(20)]
+    posts.put_many([*by_day, *by_review], now=NOW)
+    queue = Queue(short=lambda: True)
+    report = queue.run(job.cleanup_old_posts, {"mode": "archive"})
+    assert (report.archived, table(posts.TABLE)) == (40, {})
+    full = sum(max(0, -(-number // 2) - 1) for number in Counter(sources(by_day, by_review)).values())
+    assert queue.hand_ons >= full, "after every two posts of a source but its last"
+
+
+def sources(by_day: list[Post], by_review: list[Post]) -> list[str]:
+    return [bucket_of(post.post_id, post.created_at) for post in by_day] + [
+        posts.review_of(p.post_id) for p in by_review
+    ]
 
 
 @pytest.mark.usefixtures("_one_day")
