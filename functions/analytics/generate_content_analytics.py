@@ -6,7 +6,8 @@ self-contained HTML report with charts to the archive bucket. Popular are the pu
 score by their counters as they stand, since the night's scoring comes later.
 
 Who was active on a day is exact even though people come back: each user keeps a bit for each of his last 36 days. A day
-may be counted again, when late rows have come in: the later count replaces the earlier one whole.
+may be counted again, when late rows have come in: the later count replaces the earlier one, but for the active users of
+a day that the bits no longer tell of.
 """
 
 import time
@@ -20,7 +21,7 @@ from nexus import catalogue
 from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart, SweepReport
 from nexus.data import analytics, comments, objects, posts, users
 from nexus.data.analytics import ContentDay, PopularPost
-from nexus.data.days import DAY_SECONDS, add_days, buckets_of, day_of, start_of
+from nexus.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
 from nexus.data.dynamodb import BadRow, Item, key_of, read_count, read_text
 from nexus.data.posts import Post
 from nexus.sweep import Tally, segments
@@ -164,11 +165,18 @@ def publish(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport:
     assert args.day is not None
     assert args.work is not None
     tally = Tally.resumed(run)
-    content = _content_day(args.day, args.counted_at, day_sums.total(args.work, args.parts, meter=tally.meter), tally)
-    tally.written([analytics.put_day(content, meter=tally.meter)])
-    history = analytics.content_days(add_days(args.day, 1 - DAYS_SHOWN), args.day, meter=tally.meter)
+    sums = day_sums.total(args.work, args.parts, meter=tally.meter)
+    if days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS:
+        known = analytics.content_day(args.day, meter=tally.meter)
+        sums.numbers["active_users"] = known.active_users if known else sums.numbers["active_users"]
+    content = _content_day(args.day, args.counted_at, sums, tally)
+    newest = analytics.put_day(content, meter=tally.meter)
+    tally.written([newest])
     key = analytics.report_key(args.day)
-    objects.put("archive", key, day_report.render(history).encode(), "text/html; charset=utf-8")
+    if newest:  # whoever counted later writes the later report
+        first, last = add_days(args.day, 1 - DAYS_SHOWN), add_days(args.day, -1)
+        before = analytics.content_days(first, last, meter=tally.meter)
+        objects.put("archive", key, day_report.render([*before, content]).encode(), "text/html; charset=utf-8")
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 
 

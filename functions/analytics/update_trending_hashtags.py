@@ -25,8 +25,12 @@ from nexus.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
 from nexus.data import hashtags
 from nexus.data.days import HOUR_SECONDS
 from nexus.data.hashtags import Trend
+from nexus.errors import Reject
 from nexus.sweep import Tally
 from nexus.worker import Continuation, Run, handler_for, implements
+
+CLOCKS_DIFFER = 60
+"""Seconds by which the sandbox that planned a run may be ahead of the one that ranks."""
 
 STRETCHES_ALONE = 2
 """Stretches of uncounted hours that one invocation makes up for by itself; more are shared out."""
@@ -39,9 +43,11 @@ def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
 
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
-    """Counts the hours that nobody has counted, then ranks."""
+    """Counts the hours that nobody has counted, then ranks. Rejected for a moment that has not come."""
     tally = Tally.resumed(run)
     at = int(time.time() if args.at is None else args.at)
+    if at > time.time() + CLOCKS_DIFFER:
+        raise Reject(f"at: {at} has not come: its hours would be kept as over")
     present = at // HOUR_SECONDS
     if run.segment is not None:
         return count_hours(args.hours, run, tally)

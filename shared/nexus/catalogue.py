@@ -10,9 +10,10 @@ same names, and tests/unit/test_template.py holds the two together. All schedule
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from nexus.definitions import known_tasks
 from nexus.tasks import Arguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
@@ -178,6 +179,15 @@ record_mail_feedback = Task(
 # --- jobs over the data ----------------------------------------------------------------------------------------
 
 
+def _in_the_calendar(day: str) -> str:
+    date.fromisoformat(day)
+    return day
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_in_the_calendar)]
+"""A UTC day, as 2026-11-22."""
+
+
 class SweepReport(Result):
     """What a job over the data did, as counts, DynamoDB requests, request units and seconds of work."""
 
@@ -316,13 +326,13 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` is a UTC day, 2026-11-22; yesterday when left out.
+    """`day` is yesterday when left out.
 
     The job fills in the rest for its own segments: `work` names the partial sums, `parts` is how many there are,
     `counted_at` (seconds) when counting began, `users` the segment of the users or `bucket` the day's bucket to count.
     """
 
-    day: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    day: Day | None = None
     work: str | None = None
     parts: int = Field(default=0, ge=0)
     counted_at: int = 0
@@ -399,14 +409,14 @@ cleanup_expired_tokens = Task(
 class CleanupOldPosts(Arguments):
     """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back).
 
-    `since` is the first UTC day to look at; where the last archiving stopped when left out. The job fills in the rest
+    `since` is the first day to look at; where the last archiving stopped when left out. The job fills in the rest
     for its own segments: `today`, and the `days` or the `shard` of the review index to go through.
     """
 
     mode: Literal["review", "archive", "restore"] = "review"
     post_ids: tuple[str, ...] = Field(default=(), max_length=1000)
-    since: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
-    today: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}-\d{2}$")
+    since: Day | None = None
+    today: Day | None = None
     days: tuple[str, ...] = ()
     shard: int | None = Field(default=None, ge=0)
     finish: bool = False

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 import day_report
 import generate_content_analytics as job
-from nexus import application
+from nexus import application, catalogue
 from nexus.data import analytics, comments, objects, posts, users
 from nexus.data.analytics import ContentDay, PopularPost
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
 from nexus.data.dynamodb import Change
 from nexus.data.posts import Post
+from nexus.errors import InvalidMessage
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, small_pages, throttled
@@ -122,6 +123,42 @@ def test_late_rows_count_when_the_day_is_counted_again(
     monkeypatch.setattr("time.time", lambda: NOW - 60)
     overtaken = run_task(job.generate_content_analytics, {"day": DAY})
     assert overtaken.skipped == 1, "a count that began earlier does not replace a later one"
+
+
+def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A user's item tells of his last 36 days: of a day before them it says nothing, which is not "inactive"."""
+    user = application.register("a@example.com", "A", user_id="a", at=start_of(DAY) + 60)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    later = NOW + 40 * DAY_SECONDS
+    users.record_activity(user.user_id, day_of(later))
+    posts.put_many([Post("late", "a", start_of(DAY) + 43_200)], now=later)
+    monkeypatch.setattr("time.time", lambda: later)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.active_users, content.posts) == (1, {"public": 1})
+
+
+def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
+    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DynamoDB answers a Query from a replica that may not have the write of a moment ago."""
+    read = analytics.content_days
+    monkeypatch.setattr(
+        analytics, "content_days", lambda *days, **meter: [day for day in read(*days, **meter) if day.day != DAY]
+    )
+    report = run_task(job.generate_content_analytics, {"day": DAY})
+    assert f"Content on {DAY}".encode() in objects.get("archive", str(report.report_key))
+
+
+@pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01"])
+def test_a_day_that_is_none_is_refused_before_it_is_sent(day: str) -> None:
+    with pytest.raises(InvalidMessage, match="day"):
+        catalogue.generate_content_analytics.s(day=day)
+    with pytest.raises(InvalidMessage, match="since"):
+        catalogue.cleanup_old_posts.s(since=day)
 
 
 def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:

@@ -12,6 +12,7 @@ import update_trending_hashtags as job
 from nexus.data import hashtags, posts
 from nexus.data.dynamodb import Change, from_item
 from nexus.data.posts import Post
+from nexus.errors import Reject
 from nexus.testing import run_task
 from ops.seed import BURST_TAG, generate, write
 from tests.support.sandboxes import Queue, small_pages, throttled
@@ -20,6 +21,11 @@ from tests.unit.jobs.conftest import jobs
 NOW = 1_800_000_000 + 1_000  # 16 minutes past an hour
 HOUR = 3600
 seeds = st.integers(0, 10_000)
+
+
+@pytest.fixture(autouse=True)
+def _after_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW + 200 * HOUR)
 
 
 def expected(made: Iterable[Post], now: int, top: int = 10) -> list[tuple[str, int, int]]:
@@ -104,6 +110,14 @@ def test_ways_to_write_a_tag_are_one_tag_and_private_posts_have_no_vote(empty: C
     posts.put_many([*made, secret], now=NOW)
     run_task(job.update_trending_hashtags, {"at": NOW})
     assert stored() == [("café", 4, 4 * 168)]
+
+
+def test_a_moment_that_has_not_come_is_refused(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its hours would be kept as over, without the votes that are still to come in them."""
+    monkeypatch.setattr("time.time", lambda: NOW)
+    with pytest.raises(Reject, match="has not come"):
+        run_task(job.update_trending_hashtags, {"at": NOW + 2 * HOUR})
+    assert hashtag_counts.kept() == (set(), set())
 
 
 def test_a_tag_that_falls_out_is_cleared(empty: Callable[[], None]) -> None:
