@@ -11,11 +11,12 @@ nothing is retried. What cannot be done this time (the clip took too long, AWS f
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -36,8 +37,11 @@ from video_rules import container_of
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
-HEAD_BYTES = 64
+HEAD_BYTES = 1024
+"""Enough to tell what a file is: 64 for a format, the rest for the words about a text that is none."""
+
 CHUNK_BYTES = 1 << 20
+GONE = "gone"
 FOR_EVER = "public, max-age=31536000, immutable"
 RESERVE = 20.0
 """Seconds of the run kept for a clip's posters and for storing what was made."""
@@ -90,6 +94,9 @@ class File:
     def size(self) -> int:
         return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
 
+    def opened(self) -> BinaryIO:
+        return self.content.open("rb") if isinstance(self.content, Path) else BytesIO(self.content)
+
 
 @implements(catalogue.process_media_upload)
 def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
@@ -112,15 +119,17 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    match tell(Media(status="processing", source=args.key)):
-        case MediaOutcome.STALE:
-            return report("stale", "a later upload to this post came first")
-        case MediaOutcome.NO_POST:
-            raise Retry(f"there is no post {upload.post_id!r} yet")
     try:
         with _opened(args) as (size, body):
+            match tell(Media(status="processing", source=args.key)):
+                case MediaOutcome.STALE:
+                    return report("stale", "a later upload to this post came first")
+                case MediaOutcome.NO_POST:
+                    raise Retry(f"there is no post {upload.post_id!r} yet")
             media = _make(upload, size, body, run)
     except Rejected as refusal:
+        if refusal.code == GONE and (told := _refused_already(upload.post_id, args.key, order)):
+            return report("rejected", told)
         tell(Media(status="rejected", reason=refusal.reason, source=args.key))
         _quarantine(args)
         return report("rejected", str(refusal))
@@ -154,13 +163,20 @@ def _opened(args: ProcessMediaUpload) -> Iterator[tuple[int, BinaryIO]]:
         answer = s3.get_object(Bucket=args.bucket, Key=args.key, **_version(args))
     except s3.exceptions.ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
-            raise Rejected("gone", "the upload was removed before it was processed") from None
+            raise Rejected(GONE, "the upload was removed before it was processed") from None
         raise
     body = answer["Body"]
     try:
         yield answer["ContentLength"], cast("BinaryIO", body)
     finally:
         body.close()
+
+
+def _refused_already(post_id: str, key: str, order: str) -> str | None:
+    """Why this upload was refused by an attempt that died after it had put the object into quarantine."""
+    post = posts.get(post_id, consistent=True)
+    media = post.media if post and posts.media_order(post_id) == posts.padded_order(order) else None
+    return media.reason if media and media.status == "rejected" and media.source == key else None
 
 
 def _quarantine(args: ProcessMediaUpload) -> None:
@@ -189,9 +205,8 @@ def _make(upload: UploadKey, size: int, body: BinaryIO, run: Run) -> Media:
         return _make_picture(upload, size, head, body)
     if container_of(head):
         return _make_video(upload, size, head, body, run)
-    # Either pipeline refuses it; the pictures' words name what was found.
-    pictures.render(head, limits().picture)
-    raise Rejected("unsupported", "neither a picture nor a video that is accepted")
+    pictures.inspect(head)  # raises Rejected with the words for what was found
+    raise AssertionError("a picture after all")
 
 
 def _make_picture(upload: UploadKey, size: int, head: bytes, body: BinaryIO) -> Media:
@@ -229,7 +244,7 @@ def _make_video(upload: UploadKey, size: int, head: bytes, body: BinaryIO, run: 
             for chunk in iter(lambda: body.read(CHUNK_BYTES), b""):
                 file.write(chunk)
         made = _rendered(source, folder, run)
-        poster = pictures.render(made.poster.read_bytes(), limits().picture)
+        poster = pictures.render(made.poster.read_bytes())  # ours: the limits of uploads are not meant
         files = [
             File(name, r.path, r.path.suffix.removeprefix("."), r.content_type, width=r.width, height=r.height)
             for name, r in made.renditions.items()
@@ -275,11 +290,8 @@ def _store(post_id: str, content_hash: str, files: Iterable[File]) -> Mapping[st
 
     def put(file: File) -> tuple[str, posts.Rendition]:
         key = f"media/{post_id}/{content_hash}/{file.name}.{file.extension}"
-
-        def store(content: bytes | BinaryIO) -> None:
-            s3.put_object(Bucket=bucket, Key=key, Body=content, ContentType=file.content_type, CacheControl=FOR_EVER)
-
-        _with_content(file.content, store)
+        with file.opened() as body:
+            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=file.content_type, CacheControl=FOR_EVER)
         rendition = posts.Rendition(
             key=key, width=file.width, height=file.height, bytes=file.size, content_type=file.content_type
         )
@@ -287,14 +299,6 @@ def _store(post_id: str, content_hash: str, files: Iterable[File]) -> Mapping[st
 
     with ThreadPoolExecutor(max_workers=4) as pool:
         return dict(pool.map(put, files))
-
-
-def _with_content(content: bytes | Path, use: Callable[[bytes | BinaryIO], None]) -> None:
-    if isinstance(content, bytes):
-        use(content)
-        return
-    with content.open("rb") as file:
-        use(file)
 
 
 handler = handler_for(process_media_upload)

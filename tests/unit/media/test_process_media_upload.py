@@ -116,12 +116,28 @@ def test_a_refused_upload_is_told_to_the_post_and_moved_to_quarantine(body: byte
     assert keys("media") == []
 
 
-def test_a_refusal_done_again_after_a_crash_ends_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_done_again_after_a_crash_ends_the_same() -> None:
     args = upload(b"no picture")
-    process(args)
-    report = process(args)
-    assert report.status == "rejected"
+    first, told = process(args), media()
+    again = process(args)
+    assert (again.status, media()) == ("rejected", told), "the object is in quarantine by now, and the reason stands"
+    assert again.reason is not None
+    assert told["reason"] in again.reason
+    assert told["reason"] in str(first.reason)
     assert keys("uploads") == [f"quarantine/{KEY}"]
+
+
+def test_another_upload_of_the_same_name_that_is_gone_has_its_own_reason() -> None:
+    process(upload(b"no picture", order="0A"))
+    args = upload(picture(), order="0B")
+    boto3.client("s3").delete_object(Bucket=args.bucket, Key=args.key, **module._version(args))
+    process(args)
+    assert "removed" in media()["reason"]
+
+
+def test_a_refusal_names_what_a_text_file_is_however_long_its_first_line() -> None:
+    prologue = b'<?xml version="1.0" encoding="UTF-8" standalone="no"?>' + b"<!-- made by a drawing program -->" * 9
+    assert "an SVG document" in str(process(upload(prologue + b"<svg/>")).reason)
 
 
 def test_an_upload_over_the_byte_limit_is_refused_unread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,6 +178,15 @@ def test_a_clip_becomes_a_video_with_its_posters(tmp_path: Path) -> None:
     assert {"video", "preview", "poster_thumbnail", "poster_w320"} <= set(media()["renditions"])
     assert media()["kind"] == "video"
     assert media()["duration"] > 0
+
+
+def test_the_limits_of_pictures_are_not_those_of_a_clips_own_poster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICTURE_MAX_BYTES", "500")
+    monkeypatch.setenv("PICTURE_MAX_PIXELS", "500")
+    report = process(upload(make_clip(tmp_path / "clip.mp4").read_bytes(), key="uploads/u-1/p-1/clip.mp4"))
+    assert report.status == "ready", report.reason
 
 
 def test_from_s3s_event_to_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
