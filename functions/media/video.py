@@ -1,4 +1,4 @@
-"""Why this file exists: a clip becomes an MP4, a poster and a preview, and no clip can take the task along.
+"""A clip becomes an MP4, a poster and a preview, and no clip can take the task along.
 
     video.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
 

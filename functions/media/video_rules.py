@@ -1,4 +1,4 @@
-"""Why this file exists: what is decided about a clip by arithmetic alone, with no decoder and no process in sight."""
+"""What is decided about a clip by arithmetic alone, with no decoder and no process in sight."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,15 @@ _PICTURE_BRANDS: Final = {
 _QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
 _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+
+# Values of ITU-T H.273, which FFmpeg uses as they are.
+BT709: Final = 1
+UNSPECIFIED: Final = 2
+BT601: Final = 5
+BT2020: Final = 9
+HDR_TRANSFERS: Final = (16, 18)
+TV_RANGE: Final = 1
+FULL_RANGE: Final = 2
 
 BLACK: Final = 0.06
 """Mean brightness, 0 to 1, under which a frame is black to the eye."""
@@ -92,6 +101,13 @@ def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[flo
     if not aspect or not Fraction(1, 8) <= aspect <= 8:
         return width, height
     return (width, height / float(aspect)) if aspect > 1 else (width * float(aspect), height)
+
+
+def matrix_of(colorspace: int, width: int, height: int) -> int:
+    """The matrix of a frame's colours. Where it is not told, players take BT.709 from 720 lines up, and so do we."""
+    if colorspace != UNSPECIFIED:
+        return colorspace
+    return BT709 if max(width, height) >= 1280 else BT601
 
 
 def score(rows: Sequence[bytes]) -> float:

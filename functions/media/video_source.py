@@ -1,4 +1,4 @@
-"""Why this file exists: a clip is refused by what its header shows, before any of it is decoded for its own sake.
+"""Admits a clip: it is refused by what its header shows, before any of it is decoded for its own sake.
 
 Runs in the worker's process only: this is the first code that gives the clip to a library of C.
 """
@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from rejected import Rejected
 from video import Limits
+from video_files import Reader
 from video_rules import Container, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
@@ -79,14 +80,6 @@ MAX_FRAME_RATE: Final = 60
 """Frames a second of the rendition; more are left out."""
 COPIED_BIT_RATE: Final = 5_000_000
 """Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
-
-
-class Reader:
-    """What PyAV needs of an open file to read it from its start. No close(): the file outlives the reading."""
-
-    def __init__(self, file: FileIO) -> None:
-        file.seek(0)
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Why this file exists: tests make their clips themselves, tiny and exact, with the library that will read them."""
+"""Tests make their clips themselves, tiny and exact, with the library that will read them."""
 
 import math
 from array import array

@@ -1,4 +1,4 @@
-"""Why this file exists: a clip of each kind becomes what a feed can show, and a player sees what the camera saw."""
+"""A clip of each kind becomes what a feed can show, and a player sees what the camera saw."""
 
 import math
 import subprocess

@@ -1,4 +1,4 @@
-"""Why this file exists: no clip takes more than its share, reaches beyond its own bytes or leaves a trace."""
+"""No clip takes more than its share, reaches beyond its own bytes or leaves a trace."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import video
 from rejected import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
 from video import Job, Limits, Unfinished
-from video_worker import CLOCK, Upright
+from video_film import CLOCK, Upright
 
 FUNCTION = str(Path(video.__file__).parent)
 

@@ -1,4 +1,4 @@
-"""Why this file exists: what is decided about a clip by arithmetic holds for every clip, not just for those at hand."""
+"""What is decided about a clip by arithmetic holds for every clip, not just for those at hand."""
 
 from fractions import Fraction
 from struct import pack

@@ -1,0 +1,257 @@
+"""The MP4 of a clip: its frames set upright and encoded as H.264, its sound as AAC, or both copied as they are."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from typing import Final, cast
+
+import av
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.filter import Graph
+from av.packet import Packet
+from av.stream import Stream
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from video_files import Files, Reader, Writer
+from video_rules import BT709, BT2020, HDR_TRANSFERS, TV_RANGE
+from video_source import MAX_FRAME_RATE, Clip
+
+CLOCK: Final = 90_000
+"""Ticks a second of the rendition: every usual frame rate's period is a whole number of them."""
+TICK: Final = Fraction(1, CLOCK)
+ENCODER: Final = {
+    # A constant quality, under a ceiling that a telephone's connection carries and that bounds the file's size.
+    "preset": "veryfast",
+    "crf": "26",
+    "maxrate": "4000k",
+    "bufsize": "8000k",
+    "profile": "high",
+    # A constant, since x264's output depends on it: the same clip gives the same bytes on any machine.
+    "threads": "4",
+}
+KEY_FRAME_SECONDS: Final = 5
+AUDIO_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
+AUDIO_BITS_PER_CHANNEL: Final = 64_000
+
+# Evaluated late: at run time PyAV's class takes no parameter.
+type AnyPacket = Packet[Stream]
+type VideoPackets = list[Packet[VideoStream]]
+
+
+class CopyFailed(Exception):
+    """The muxer refuses the source's own packets: they must be encoded again."""
+
+
+class Upright:
+    """Makes the rendition's frames (upright, its size, yuv420p) of the clip's, even when these change halfway."""
+
+    def __init__(self, stored: tuple[int, int], turn: tuple[tuple[str, str], ...]) -> None:
+        self._stored, self._turn = stored, turn
+        self._graph: Graph | None = None
+        self._made_for: tuple[object, ...] = ()
+
+    def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
+        """`frame` has its time in ticks of CLOCK, and so have the frames that come out."""
+        shape = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, frame.color_trc)
+        if shape != self._made_for:
+            yield from self.flush()
+            self._graph, self._made_for = self._build(frame), shape
+        graph = cast("Graph", self._graph)
+        graph.vpush(frame)
+        yield from _pulled(graph)
+
+    def flush(self) -> Iterator[VideoFrame]:
+        if self._graph is not None:
+            self._graph.vpush(None)
+            yield from _pulled(self._graph)
+            self._graph = None
+
+    def _build(self, frame: VideoFrame) -> Graph:
+        graph = Graph()
+        width, height = self._stored
+        size = {"w": str(width), "h": str(height), "flags": "bicubic"}
+        nodes = [
+            graph.add(
+                "buffer",
+                video_size=f"{frame.width}x{frame.height}",
+                pix_fmt=frame.format.name,
+                time_base=f"1/{CLOCK}",
+                pixel_aspect="1/1",
+                colorspace=str(frame.colorspace),
+                range=str(frame.color_range),
+            )
+        ]
+        if frame.interlaced_frame:
+            nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
+        if frame.color_trc in HDR_TRANSFERS or frame.color_primaries == BT2020:
+            # Mapped to the colours of an ordinary screen after the scaling: it costs 50 ms on a frame of 1080p.
+            colours = {"out_color_matrix": "bt709", "out_transfer": "bt709", "out_primaries": "bt709"}
+            nodes += [graph.add("scale", **size), graph.add("scale", out_range="tv", **colours)]
+        else:
+            nodes.append(graph.add("scale", out_range="tv", **size))
+        nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
+        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+
+def _pulled(graph: Graph) -> Iterator[VideoFrame]:
+    with suppress(BlockingIOError, EOFError):
+        while True:
+            yield graph.vpull()
+
+
+class Sound:
+    """Decoded sound, encoded as AAC: at most two channels and 48 kHz, silence where the source has gaps."""
+
+    def __init__(self, source: AudioStream, out: OutputContainer) -> None:
+        context = source.codec_context
+        rate = context.sample_rate if context.sample_rate in AUDIO_RATES else AUDIO_RATES[0]
+        self._layout = "mono" if context.channels == 1 else "stereo"
+        self._out = out
+        self._stream = out.add_stream("aac", rate)
+        self._stream.codec_context.layout = self._layout
+        self._stream.codec_context.bit_rate = AUDIO_BITS_PER_CHANNEL * (1 if self._layout == "mono" else 2)
+        self._rate = rate
+        self._graph: Graph | None = None
+        self._made_for: tuple[object, ...] = ()
+
+    def push(self, frame: AudioFrame) -> None:
+        shape = (frame.format.name, frame.layout.name, frame.sample_rate, frame.time_base)
+        if shape != self._made_for:
+            self._flush_graph()
+            self._graph, self._made_for = self._build(frame, first=not self._made_for), shape
+        graph = cast("Graph", self._graph)
+        graph.push(frame)
+        self._encode(graph)
+
+    def finish(self) -> None:
+        self._flush_graph()
+        self._out.mux(self._stream.encode(None))
+
+    def _build(self, frame: AudioFrame, *, first: bool) -> Graph:
+        graph = Graph()
+        nodes = (
+            graph.add_abuffer(
+                sample_rate=frame.sample_rate,
+                format=frame.format.name,
+                layout=frame.layout.name,
+                time_base=Fraction(frame.time_base.numerator, frame.time_base.denominator),
+            ),
+            graph.add("aresample", f"{self._rate}:async=1000" + (":first_pts=0" if first else "")),
+            graph.add("aformat", f"sample_fmts=fltp:sample_rates={self._rate}:channel_layouts={self._layout}"),
+            graph.add("abuffersink"),
+        )
+        graph.link_nodes(*nodes).configure()
+        graph.set_audio_frame_size(1024)
+        return graph
+
+    def _flush_graph(self) -> None:
+        if self._graph is not None:
+            self._graph.push(None)
+            self._encode(self._graph)
+            self._graph = None
+
+    def _encode(self, graph: Graph) -> None:
+        with suppress(BlockingIOError, EOFError):
+            while True:
+                self._out.mux(self._stream.encode(cast("AudioFrame", graph.pull())))
+
+
+class Film:
+    """The MP4: H.264 and AAC, the index in front (so that it plays while it loads), and no metadata."""
+
+    def __init__(self, clip: Clip, files: Files, *, copy: bool) -> None:
+        self._clip = clip
+        self._out = av.open(
+            Writer(files.mp4),
+            "w",
+            format="mp4",
+            options={"movflags": "+faststart"},
+            # The muxer asks for its own file again, and for nothing else, to move the index.
+            io_open=lambda _url, _flags, _options: Reader(files.mp4_again),
+            buffer_size=1 << 18,
+        )
+        self._sound: Sound | None = None
+        self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
+        if copy:
+            # H.264 carries notes beside the pictures (SEI), where drones and some cameras write their position.
+            without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video)
+            self._copies[clip.video.index] = self._out.add_stream_from_template(clip.video, opaque=True), without_notes
+            if clip.audio is not None:
+                self._copies[clip.audio.index] = self._out.add_stream_from_template(clip.audio, opaque=True), None
+        else:
+            self._picture = self._add_picture()
+            if clip.audio is not None:
+                self._sound = Sound(clip.audio, self._out)
+        self._last = -1
+        self._least_gap = CLOCK / MAX_FRAME_RATE * 0.75 if clip.rate > MAX_FRAME_RATE + 1 else 0
+
+    def _add_picture(self) -> VideoStream:
+        clip = self._clip
+        rate = min(clip.rate, Fraction(MAX_FRAME_RATE)) or Fraction(30)
+        stream = self._out.add_stream("libx264", rate, dict(ENCODER), time_base=TICK)
+        stream.width, stream.height = clip.target
+        stream.pix_fmt = "yuv420p"
+        stream.gop_size = max(1, round(rate * KEY_FRAME_SECONDS))
+        source, context = clip.video.codec_context, stream.codec_context
+        context.color_range = TV_RANGE
+        if source.color_trc in HDR_TRANSFERS or source.color_primaries == BT2020:
+            context.colorspace = context.color_primaries = context.color_trc = BT709
+        elif source.colorspace:  # 0 is RGB, which the rendition is not
+            context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
+            context.color_trc = source.color_trc
+        return stream
+
+    def wants(self, ticks: int) -> bool:
+        """Whether a frame of this time has a place after the last: not before it, and not too soon."""
+        return ticks > self._last and (self._last < 0 or ticks - self._last >= self._least_gap)
+
+    def encode(self, frame: VideoFrame) -> None:
+        if frame.pts is None or frame.pts <= self._last:
+            return
+        self._last = frame.pts
+        frame.time_base = TICK
+        frame.pict_type = 0  # the source's key frames are not ours
+        self._mux_picture(self._picture.encode(frame))
+
+    def hear(self, frame: AudioFrame) -> None:
+        if self._sound is not None:
+            self._sound.push(frame)
+
+    def copy(self, packet: AnyPacket) -> None:
+        """Writes the source's own packet. Raises CopyFailed where an MP4 cannot have it."""
+        stream, notes_filter = self._copies[packet.stream.index]
+        shift = round(self._clip.origin / packet.time_base)
+        try:
+            for out in notes_filter.filter(packet) if notes_filter else [packet]:
+                if out.dts is None or out.pts is None:
+                    raise CopyFailed
+                out.pts, out.dts = out.pts - shift, out.dts - shift
+                out.stream = stream
+                self._out.mux(out)
+        except MemoryError:
+            raise
+        except (av.FFmpegError, ValueError) as error:
+            raise CopyFailed from error
+
+    def abandon(self) -> None:
+        with suppress(av.FFmpegError, ValueError):
+            self._out.close()
+
+    def finish(self) -> None:
+        if not self._copies:
+            self._mux_picture(self._picture.encode(None))
+            if self._sound is not None:
+                self._sound.finish()
+        self._out.close()
+
+    def _mux_picture(self, packets: VideoPackets) -> None:
+        for packet in packets:
+            if not packet.duration:
+                packet.duration = round(CLOCK / (self._clip.rate or 30))
+            self._out.mux(packet)

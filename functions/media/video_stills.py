@@ -1,0 +1,108 @@
+"""The frames that stand for a clip: one as its poster, three seconds of them as its preview."""
+
+import math
+from fractions import Fraction
+from io import FileIO
+from typing import Final
+
+import av
+from av.video.frame import VideoFrame
+
+from rejected import Rejected
+from video_files import Writer
+from video_rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
+
+PREVIEW_SIDE: Final = 320
+PREVIEW_RATE: Final = 10
+PREVIEW_SECONDS: Final = 3
+MILLISECOND: Final = Fraction(1, 1000)
+POSTER_CANDIDATES: Final = 8
+"""How many frames of a clip that is only copied are decoded for its poster, before its key frames must do."""
+
+type Luma = list[bytes]
+
+
+def luma_of(frame: VideoFrame) -> Luma:
+    """The rows of a frame's brightness, without what FFmpeg pads them with."""
+    plane = frame.planes[0]
+    content = bytes(plane)
+    return [content[start : start + frame.width] for start in range(0, frame.height * plane.line_size, plane.line_size)]
+
+
+class Preview:
+    """The first three seconds that are not black, kept in memory (30 small frames, 3 MB) until they are written."""
+
+    def __init__(self, target: tuple[int, int]) -> None:
+        self.size = fit(*target, PREVIEW_SIDE, PREVIEW_SIDE)
+        self.full = False
+        self._frames: list[tuple[int, VideoFrame]] = []
+        self._start = self._due = -math.inf
+        self._dark = True
+
+    def due(self, seconds: float) -> bool:
+        self.full = self.full or (not self._dark and seconds >= self._start + PREVIEW_SECONDS)
+        return seconds >= self._due and not self.full
+
+    def offer(self, small: VideoFrame, luma: Luma, seconds: float) -> None:
+        if self._dark:
+            self._frames.clear()
+            self._start = seconds
+            self._dark = brightness(luma) < BLACK
+        # Set only when written: a frame that needed no scaling is the very one that goes to the encoder.
+        self._frames.append((round((seconds - self._start) * 1000), small))
+        # The next place on the grid, so that a rate which ten does not divide is not sampled ever later.
+        self._due = self._start + math.floor((seconds - self._start) * PREVIEW_RATE + 1 + 1e-6) / PREVIEW_RATE - 1e-6
+
+    def write(self, file: FileIO) -> None:
+        with av.open(Writer(file), "w", format="webp", options={"loop": "0"}) as out:
+            options = {"quality": "50", "compression_level": "2"}
+            stream = out.add_stream("libwebp_anim", PREVIEW_RATE, options, time_base=MILLISECOND)
+            stream.width, stream.height = self.size
+            stream.pix_fmt = "yuv420p"
+            for milliseconds, frame in self._frames:
+                frame.pts, frame.time_base = milliseconds, MILLISECOND
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+
+
+class Poster:
+    """The best of some frames of the rendition, which lie ever further apart: a long clip has few more than a short."""
+
+    def __init__(self) -> None:
+        self._best: VideoFrame | None = None
+        self._score = -1.0
+        self._due = -math.inf
+        self.candidates = 0
+
+    def due(self, seconds: float) -> bool:
+        return seconds >= self._due
+
+    @property
+    def good(self) -> bool:
+        """Some frame is neither black nor flat, and several have been looked at."""
+        return self._score > 0 and self.candidates >= POSTER_CANDIDATES
+
+    def offer(self, frame: VideoFrame, luma: Luma, seconds: float) -> None:
+        self.candidates += 1
+        self._due = seconds + max(0.5, 0.15 * seconds)
+        points = score(luma)
+        if points > self._score:
+            self._best, self._score = frame, points
+
+    def write(self, file: FileIO) -> None:
+        """As a PNG, which pictures.py takes. Raises Rejected where there has been no frame at all."""
+        if self._best is None:
+            raise Rejected("no_frames", "not one frame of it can be decoded")
+        best = self._best
+        frame = best.reformat(
+            format="rgb24",
+            src_colorspace=matrix_of(best.colorspace, best.width, best.height),
+            src_color_range=TV_RANGE,
+            dst_color_range=FULL_RANGE,
+        )
+        encoder = av.VideoCodecContext.create("png", "w")
+        encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
+        encoder.time_base = MILLISECOND
+        encoder.options = {"compression_level": "1", "pred": "sub"}
+        for packet in (*encoder.encode(frame), *encoder.encode(None)):
+            file.write(bytes(packet))
