@@ -56,8 +56,8 @@ Size = tuple[int, int]
 LIMITS = Limits()
 
 _REVISION = b"nexus-pictures 1"
-"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those of
-a clip's posters have video.py's own in them."""
+"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
+of a clip's posters have video.py's own in them."""
 
 _WEBP_SIDE = 16_383
 
