@@ -46,8 +46,8 @@ class Switched:
 def pause(queue: str) -> Switched:
     """Stops the queue's function from taking messages; what it runs now ends. Messages wait up to four days.
 
-    Uploads reach the media function past its queue: they are held by a reserved concurrency of 0, for which S3's events
-    wait an hour and then go on to the queue.
+    Uploads reach the media function past its queue: with a reserved concurrency of 0 Lambda sends S3's events at once
+    to the function's on-failure destination, which is that queue, and there they wait.
     """
     switched = _switch(queue, enabled=False)
     if queue == UPLOADS_GO_TO:
