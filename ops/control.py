@@ -15,10 +15,11 @@ from nexus import catalogue, runs
 from nexus.aws import client as runtime_client
 from nexus.backend import backend
 from nexus.client import AsyncResult
+from nexus.dynamodb import equals
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.settings import settings
-from nexus.store import Applied, Write, equals
+from nexus.store import Applied, Write
 from nexus.transport import queue_url
 from ops.aws import client
 from ops.health import event_source
@@ -202,7 +203,7 @@ def _revoke(envelopes: list[Envelope], queue: str) -> int:
             write = Write(envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),))
         writes.append(write)
     revoked = 0
-    for write, outcome in zip(writes, backend().store.apply_all(writes) if writes else [], strict=True):
+    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
         if isinstance(outcome, Applied):
             revoked += 1
         else:

@@ -29,8 +29,8 @@ from rich.text import Text
 from nexus import application
 from nexus.aws import client
 from nexus.data import posts
-from nexus.data.dynamodb import BadRow
 from nexus.data.posts import Media, Post, Rendition
+from nexus.data.rows import BadRow
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
 from samples.make import make

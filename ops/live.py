@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from nexus.aws import client
 from nexus.client import AsyncResult, results_of
+from nexus.dynamodb import from_item
 from nexus.runs import SHARDS, RunRecord
 from nexus.settings import settings
-from nexus.store import from_attributes
 from ops.aws import in_parallel
 
 type State = Literal["STARTED", "RETRY", "PENDING"]
@@ -79,7 +79,7 @@ def _shard(key: str, status: str | None, limit: int) -> tuple[list[LiveRun], boo
     found: list[LiveRun] = []
     while True:
         answer = dynamodb.query(**request)
-        found += [_run(from_attributes(item), key.partition("#")[0]) for item in answer["Items"]]
+        found += [_run(from_item(item), key.partition("#")[0]) for item in answer["Items"]]
         if len(found) > limit:
             return found[:limit], True
         if "LastEvaluatedKey" not in answer:

@@ -13,11 +13,11 @@ from bench.jobs.stand_in import Table
 from nexus.data import comments, posts, sessions, users
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.dynamodb import to_item
 from nexus.data.ids import new_key
 from nexus.data.posts import Counters, Post
 from nexus.data.sessions import Session, Token
 from nexus.data.users import User
+from nexus.dynamodb import to_item
 
 NOW = 1_800_000_000 + 1_000
 FOLLOWS = 10

@@ -25,6 +25,8 @@ import orjson
 from botocore.awsrequest import AWSResponse
 
 from nexus import aws
+from tests.support import partiql
+from tests.support.partiql import Statement
 
 type Item = dict[str, Any]
 PAGE_BYTES = 1_048_576
@@ -209,16 +211,13 @@ class Table:
 # --- expressions -----------------------------------------------------------------------------------------------------
 
 _CLAUSES = re.compile(r"\b(SET|REMOVE|ADD) ")
-_STATEMENT = re.compile(r'(?:UPDATE|DELETE FROM) "(?P<table>[^"]+)" ?(?P<changes>.*?) ?WHERE (?P<where>.*)$')
-_CHANGE = re.compile(r'SET "(?P<set>[^"]+)" = \?|REMOVE "(?P<remove>[^"]+)"')
-_TERM = re.compile(r'"(?P<name>[^"]+)" (?P<operator>=|<=|<|>|IS MISSING|IS NOT MISSING)(?: \?)?')
 
 
 def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
     standing = (item or {}).get(name)
-    if operator in ("missing", "IS MISSING"):
+    if operator == "missing":
         return standing is None
-    if operator in ("exists", "IS NOT MISSING"):
+    if operator == "exists":
         return standing is not None
     if standing is None or standing.keys() != value.keys():
         return False
@@ -229,7 +228,11 @@ def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
 
 
 def _condition(item: Item | None, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
-    for term in text.split(" AND "):
+    for conjunct in text.split(" AND "):
+        absent = re.fullmatch(r"\(attribute_not_exists\((#\w+)\) OR (.*)\)", conjunct)
+        if absent and _holds(item, names[absent[1]], "missing", None):
+            continue
+        term = absent[2] if absent else conjunct
         function = re.fullmatch(r"attribute_(not_exists|exists)\((#\w+)\)", term)
         if function:
             if not _holds(item, names[function[2]], "missing" if function[1] == "not_exists" else "exists", None):
@@ -302,6 +305,7 @@ class StandIn:
 
     def __init__(self, tables: Iterable[Table], *, throttle: float = 0.0, seed: int = 0) -> None:
         self.tables = {table.name: table for table in tables}
+        self._keys = {table.name: table.key for table in self.tables.values()}
         self.objects: dict[str, bytes] = {}
         self.spent = Spent()
         self.throttle = throttle
@@ -546,32 +550,21 @@ class StandIn:
             if self.throttle and self._chance.random() < self.throttle:
                 answers.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
                 continue
-            spent, answer = self._statement(statement["Statement"], list(statement["Parameters"]))
+            spent, answer = self._statement(partiql.read(statement["Statement"], statement["Parameters"], self._keys))
             units += spent
             answers.append(answer)
         return {"Responses": answers, "ConsumedCapacity": [self._wrote(units)]}
 
-    def _statement(self, text: str, parameters: list[Any]) -> tuple[float, Mapping[str, Any]]:
-        parsed = _parsed(text)
-        table = self.tables[parsed.table]
-        take = iter(parameters)
-        values = {name: next(take) for name in parsed.set}
-        key: dict[str, Any] = {}
-        tests = []
-        for name, operator in parsed.where:
-            value = None if operator.startswith("IS") else next(take)
-            if name in table.key:
-                key[name] = value
-            else:
-                tests.append((name, operator, value))
-        full = table.key_of(key)
+    def _statement(self, statement: Statement) -> tuple[float, Mapping[str, Any]]:
+        table = self.tables[statement.table]
+        full = table.key_of(statement.key)
         standing = table.items.get(full)
-        if standing is None or not all(_holds(standing, *test) for test in tests):
+        if standing is None or not all(_holds(standing, *test) for test in statement.when):
             units = float(write_units(item_size(standing) if standing else 0))
             return units, {"Error": {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}}
-        if not parsed.set and not parsed.remove:
+        if not statement.set and not statement.remove:
             return table.write(full, None), {}
-        new = {name: value for name, value in standing.items() if name not in parsed.remove} | values
+        new = {name: value for name, value in standing.items() if name not in statement.remove} | statement.set
         return table.write(full, new), {}
 
     # S3
@@ -623,31 +616,6 @@ def _etag(content: bytes) -> str:
 
 def _error(code: str) -> dict[str, str]:
     return {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code}
-
-
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    table: str
-    set: tuple[str, ...]
-    remove: tuple[str, ...]
-    where: tuple[tuple[str, str], ...]
-
-
-_cache: dict[str, _Parsed] = {}
-
-
-def _parsed(text: str) -> _Parsed:
-    if text not in _cache:
-        statement = _STATEMENT.match(text)
-        assert statement, text
-        changes = list(_CHANGE.finditer(statement["changes"]))
-        _cache[text] = _Parsed(
-            statement["table"],
-            tuple(change["set"] for change in changes if change["set"]),
-            tuple(change["remove"] for change in changes if change["remove"]),
-            tuple((term["name"], term["operator"]) for term in _TERM.finditer(statement["where"])),
-        )
-    return _cache[text]
 
 
 def tables(stack: str, schemas: Mapping[str, Mapping[str, Any]]) -> list[Table]:

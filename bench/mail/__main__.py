@@ -133,7 +133,7 @@ def measure(people: int) -> Measured:
     import send_content_digest_email as task
     from nexus import aws, mail
     from nexus.data import blocks
-    from nexus.data.dynamodb import to_item
+    from nexus.dynamodb import to_item
     from nexus.testing import memory_backend, run_task
     from tests.support.template import resolved, resources
 

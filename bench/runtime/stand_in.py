@@ -19,14 +19,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from tests.support import partiql
+
 Attributes = dict[str, Any]
 """An item in DynamoDB's JSON."""
 
-INSERT = re.compile(r"""INSERT INTO "([^"]+)" VALUE \{(.*)\}""")
-UPDATE = re.compile(r"""UPDATE "([^"]+)" (.*) WHERE (.*) RETURNING ALL NEW \*""")
-SET = re.compile(r'SET "(\w+)" = \?')
-REMOVE = re.compile(r'REMOVE "(\w+)"')
-TEST = re.compile(r'"(\w+)" (= \?|IS MISSING)')
+RUNS = "nexus-bench-task-runs"
 
 
 class Unknown(Exception):
@@ -74,34 +72,28 @@ class StandIn:
         return 200, {"Responses": [self._statement(statement) for statement in asked["Statements"]]}
 
     def _statement(self, asked: Any) -> dict[str, Any]:
-        parameters = iter(asked["Parameters"])
-        if insert := INSERT.fullmatch(asked["Statement"]):
-            table, members = self._table(insert[1]), re.findall(r"'(\w+)': \?", insert[2])
-            item = dict(zip(members, parameters, strict=True))
-            if item["id"]["S"] in table:
+        write = partiql.read(asked["Statement"], asked["Parameters"], {RUNS: ("id",)})
+        table = self._table(write.table)
+        if write.insert:
+            key = write.set["id"]["S"]
+            if key in table:
                 return {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
-            table[item["id"]["S"]] = item
-            return {"TableName": insert[1]}
-        update = UPDATE.fullmatch(asked["Statement"])
-        if update is None:
-            raise Unknown(asked["Statement"])
-        new = {name: next(parameters) for name in SET.findall(update[2])}
-        table = self._table(update[1])
-        tests: dict[str, Any] = {name: next(parameters) if "?" in t else None for name, t in TEST.findall(update[3])}
-        key = tests.pop("id")["S"]
+            table[key] = write.set
+            return {"TableName": write.table}
+        key = write.key["id"]["S"]
         standing = table.get(key)
-        if standing is None or any(standing.get(name) != value for name, value in tests.items()):
+        if standing is None or not all(_holds(standing, *test) for test in write.when):
             error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
             return {"Error": {**error, **({"Item": standing} if standing else {})}}
-        table[key] = {n: v for n, v in (standing | new).items() if n not in REMOVE.findall(update[2])}
-        return {"TableName": update[1], "Item": table[key]}
+        table[key] = {name: value for name, value in (standing | write.set).items() if name not in write.remove}
+        return {"TableName": write.table, "Item": table[key]}
 
     def _update_item(self, asked: Any) -> tuple[int, Any]:
         table, key = self._table(asked["TableName"]), asked["Key"]["id"]["S"]
         names, values = asked.get("ExpressionAttributeNames", {}), asked.get("ExpressionAttributeValues", {})
         item = table.get(key, {})
         for term in filter(None, asked.get("ConditionExpression", "").split(" AND ")):
-            if not _holds(item, term, names, values):
+            if not _holds(item, *_test(term, names, values)):
                 kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
                 refusal = {"__type": kind, "message": "The conditional request failed"}
                 return 400, {**refusal, **({"Item": item} if item else {})}
@@ -143,12 +135,21 @@ class StandIn:
         return 200, {"Messages": [{"MessageId": str(uuid.uuid4()), "ReceiptHandle": "r", "Body": b} for b in taken]}
 
 
-def _holds(item: Attributes, term: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
+def _test(term: str, names: Mapping[str, str], values: Mapping[str, Any]) -> tuple[str, str, Any]:
+    """(attribute, test, value) of one term of a ConditionExpression."""
     if absent := re.fullmatch(r"attribute_not_exists\((#\w+)\)", term):
-        return names[absent[1]] not in item
+        return names[absent[1]], "missing", None
     if equal := re.fullmatch(r"(#\w+) = (:\w+)", term):
-        return bool(item.get(names[equal[1]]) == values[equal[2]])
+        return names[equal[1]], "=", values[equal[2]]
     raise Unknown(term)
+
+
+def _holds(item: Attributes, attribute: str, test: str, value: Any) -> bool:
+    if test == "missing":
+        return attribute not in item
+    if test == "=":
+        return bool(item.get(attribute) == value)
+    raise Unknown(test)
 
 
 # --- in a process of its own ---

@@ -12,7 +12,8 @@ from typing import Any
 
 from nexus.data.analytics import TABLE
 from nexus.data.days import DAY_SECONDS
-from nexus.data.dynamodb import Meter, Value, from_item
+from nexus.data.table import Meter
+from nexus.dynamodb import Value, from_item
 
 POPULAR = 10
 

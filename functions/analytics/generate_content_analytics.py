@@ -22,8 +22,9 @@ from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart,
 from nexus.data import analytics, comments, objects, posts, users
 from nexus.data.analytics import ContentDay, PopularPost
 from nexus.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
-from nexus.data.dynamodb import BadRow, Item, key_of, read_count, read_text
 from nexus.data.posts import Post
+from nexus.data.rows import BadRow, key_of, read_count, read_text
+from nexus.dynamodb import Item
 from nexus.sweep import Tally, segments
 from nexus.worker import Continuation, Run, handler_for, implements
 

@@ -14,7 +14,9 @@ from datetime import UTC, datetime
 
 from nexus.data import hashtags, objects, posts
 from nexus.data.days import HOUR_SECONDS, buckets_of
-from nexus.data.dynamodb import BadRow, Item, Meter, key_of, read_texts
+from nexus.data.rows import BadRow, key_of, read_texts
+from nexus.data.table import Meter
+from nexus.dynamodb import Item
 
 WINDOW = 168
 """Hours that count: seven days, the present one included."""

@@ -14,7 +14,7 @@ import time
 from nexus import catalogue
 from nexus.catalogue import SweepReport, UpdatePostEngagementScores
 from nexus.data import posts
-from nexus.data.dynamodb import BadRow, Change
+from nexus.data.rows import BadRow
 from nexus.sweep import Tally
 from nexus.worker import Continuation, Run, handler_for, implements
 
@@ -47,7 +47,7 @@ def score(shard: int, run: Run) -> SweepReport | Continuation:
 
 def _score_page(post_ids: list[str], tally: Tally, *, consistent: bool) -> list[str]:
     """Writes the scores; answers with the posts whose counters moved meanwhile."""
-    changes: list[Change] = []
+    changes = []
     now = int(time.time())
     for item in posts.for_scoring(post_ids, consistent=consistent, meter=tally.meter, threads=THREADS):
         try:

@@ -21,8 +21,10 @@ import user_sums
 from nexus import catalogue
 from nexus.catalogue import ScanPart, SweepReport, UpdateUserStatistics
 from nexus.data import follows, posts, users
-from nexus.data.dynamodb import BadRow, Item, Meter, Page, read_count
+from nexus.data.rows import BadRow, read_count
+from nexus.data.table import Meter, Page
 from nexus.data.users import Counts
+from nexus.dynamodb import Item
 from nexus.sweep import Tally, segments
 from nexus.worker import Continuation, Run, handler_for, implements
 from user_sums import Sums

@@ -25,8 +25,8 @@ from mail_settings import MailSettings
 from nexus import mail as unsubscribing
 from nexus.aws import client
 from nexus.data import mail_ledger
-from nexus.data.dynamodb import Meter
 from nexus.data.mail_ledger import Entry, Mailing
+from nexus.data.table import Meter
 from nexus.errors import NexusError
 from nexus.rate_limit import RateLimiter
 from nexus.settings import settings

@@ -33,13 +33,15 @@ from mail_settings import MailSettings, mail_settings
 from nexus import catalogue
 from nexus.catalogue import DigestPart, DigestReport, SendContentDigestEmail
 from nexus.data import days, follows, mail_ledger, objects, users
-from nexus.data.dynamodb import BadRow, Item, Meter
+from nexus.data.rows import BadRow
+from nexus.data.table import Meter
 from nexus.data.users import User
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements
 
 if TYPE_CHECKING:
     from digest_edition import Edition
+    from nexus.dynamodb import Item
 
 DAYS = 7
 FOLLOWS_READ = 2_000

@@ -16,7 +16,9 @@ from nexus import catalogue
 from nexus.catalogue import CleanupExpiredTokens, ScanPart, TokensReport
 from nexus.data import sessions, users
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.dynamodb import BadRow, Item, Table, in_threads, key_of, read_count, read_text
+from nexus.data.rows import BadRow, key_of, read_count, read_text
+from nexus.data.table import Table, in_threads
+from nexus.dynamodb import Item
 from nexus.sweep import Tally, segments
 from nexus.worker import Continuation, Run, handler_for, implements
 

@@ -26,7 +26,9 @@ from nexus.catalogue import CleanupOldPosts, OldPostsReport
 from nexus.data import analytics, archive, comments, objects, posts
 from nexus.data.archive import ArchivedPost
 from nexus.data.days import DAY_SHARDS, FIRST_DAY, add_days, buckets_of, day_of, days_from
-from nexus.data.dynamodb import BadRow, Change, Item, Test, in_threads, key_of, read_count
+from nexus.data.rows import BadRow, key_of, read_count
+from nexus.data.table import in_threads
+from nexus.dynamodb import Change, Condition, Item
 from nexus.sweep import Tally
 from nexus.worker import Continuation, Run, handler_for, implements
 
@@ -249,7 +251,7 @@ def _remove_marked(one: ArchivedPost, key: str, tally: Tally) -> bool:
     comments.delete_many([(one.post_id, comment["comment_id"]["S"]) for comment in one.comments], meter=tally.meter)
     for rendition in list(_renditions("media", one.post_id)):
         objects.delete("media", rendition)
-    when = (Test("archived_as", "=", key),)
+    when = (Condition("archived_as", "=", key),)
     return posts.TABLE.delete({"post_id": one.post_id}, when=when, meter=tally.meter)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from nexus import catalogue
 from nexus.catalogue import RefreshUserStatistics, UserStatistics
 from nexus.data import follows, posts, users
-from nexus.data.dynamodb import Page
+from nexus.data.table import Page
 from nexus.data.users import COUNTS, Counts
 from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from nexus.data import blocks, comments, follows, hashtags, posts, sessions, users
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, day_of
-from nexus.data.dynamodb import Change, Test, Value, transact
 from nexus.data.ids import new_key
 from nexus.data.posts import Counters, Post, Visibility
 from nexus.data.sessions import Session, Token
+from nexus.data.table import transact
 from nexus.data.users import User
+from nexus.dynamodb import Change, Condition, Value
 
 SESSION_DAYS = 90
 MAX_HASHTAGS = 30
@@ -70,7 +71,7 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
     now = int(time.time() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
-    sessions.SESSIONS.update(Change(key, set={"last_seen_at": now}, when=(Test("last_seen_at", "<", now),)))
+    sessions.SESSIONS.update(Change(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
 
 
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
@@ -88,7 +89,7 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
         "expires_at": until,
         "session_id": old.session_id,
     }
-    there = Test("expires_at", "=", old.expires_at)
+    there = Condition("expires_at", "=", old.expires_at)
     return transact(
         [
             {"Delete": sessions.TOKENS.delete_request({"user_id": user_id, "token_id": old_token_id}, when=(there,))},
@@ -194,12 +195,12 @@ def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int =
 def _counted(post_id: str, by: Counters) -> Change:
     amounts = dict(zip(posts.COUNTERS, by.values, strict=True))
     added = {name: amount for name, amount in amounts.items() if amount}
-    enough = tuple(Test(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
+    enough = tuple(Condition(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
     return Change(
         {"post_id": post_id},
         set={"moved": posts.moved_of(post_id)},
         add=added,
-        when=(Test("archived_as", "missing"), *enough),
+        when=(Condition("archived_as", "missing"), *enough),
     )
 
 
@@ -225,7 +226,7 @@ def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) ->
         {"post_id": post_id, "comment_id": comment_id},
         set={"deleted_at": now, "text": ""},
         remove=("bucket",),
-        when=(Test("deleted_at", "missing"),),
+        when=(Condition("deleted_at", "missing"),),
     )
     return transact(
         [

@@ -53,13 +53,11 @@ def _client(service: str) -> Any:
 
     from botocore.config import Config
 
-    from nexus.plain_answers import parsers_for
+    from nexus import plain_json
 
-    session = _session()
-    session.register_component("response_parser_factory", parsers_for(service))
     # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
     # the one, and the other answers with a redirect, which no browser's upload follows.
-    return session.create_client(
+    made = _session().create_client(
         service,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
         config=Config(
@@ -74,6 +72,9 @@ def _client(service: str) -> Any:
             s3={"addressing_style": "auto" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
         ),
     )
+    if service == "dynamodb":
+        plain_json.install(made)
+    return made
 
 
 def reset() -> None:

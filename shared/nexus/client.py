@@ -11,12 +11,13 @@ from typing import Any, cast
 from nexus import locks, results, runs, tallies
 from nexus.backend import backend
 from nexus.definitions import Result, RetryPolicy, TaskDefinition, known_tasks
+from nexus.dynamodb import equals
 from nexus.envelope import Envelope, Segment
 from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.runs import RunError, RunRecord
 from nexus.settings import settings
-from nexus.store import Applied, Value, Write, equals, in_pages
+from nexus.store import Applied, Item, Value, Write
 from nexus.transport import MAX_DELAY, Message
 
 CHAIN_LIMIT = 12
@@ -295,8 +296,7 @@ class AsyncResult[R: Result]:
 
     def record(self) -> RunRecord:
         """The whole record; status UNKNOWN when there is none."""
-        item = backend().store.get([self.id]).get(self.id)
-        return RunRecord.of(item) if item else RunRecord(id=self.id, status="UNKNOWN")
+        return _record(self.id, backend().store.get([self.id]))
 
     @property
     def status(self) -> str:
@@ -422,10 +422,12 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
 
 def results_of(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:
     """The records of many runs, 100 a request, in their order."""
-    found: dict[str, RunRecord] = {}
-    for page in in_pages([handle.id for handle in handles], 100):
-        found |= {key: RunRecord.of(item) for key, item in backend().store.get(page).items()}
-    return [found.get(h.id, RunRecord(id=h.id, status="UNKNOWN")) for h in handles]
+    found = backend().store.get([handle.id for handle in handles])
+    return [_record(handle.id, found) for handle in handles]
+
+
+def _record(run_id: str, found: Mapping[str, Item]) -> RunRecord:
+    return RunRecord.of(found[run_id]) if run_id in found else RunRecord(id=run_id, status="UNKNOWN")
 
 
 __all__ = ["AsyncResult", "Signature", "chain", "chord", "group", "send", "send_many", "then"]

@@ -14,18 +14,20 @@ middle, the redelivered message of the last member takes them up again.
 import json
 import time
 from collections.abc import Sequence
+from itertools import batched
 from typing import Any
 
 from nexus import locks, observe, results, runs, tallies
 from nexus.backend import backend
 from nexus.client import send_next
 from nexus.definitions import known_tasks
+from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.implementations import implementation
 from nexus.runs import RunError, RunRecord, compact
 from nexus.settings import settings
-from nexus.store import Applied, Condition, Item, Value, Write, equals, in_pages, numbers
+from nexus.store import Applied, Item, Value, Write, numbers
 from nexus.transport import Message
 
 FAILURES_NAMED = 20
@@ -46,7 +48,7 @@ def plan(
     keep_until: int,
 ) -> None:
     """Writes down the segments of a claimed run, before the first is sent."""
-    pages = enumerate(in_pages(segments, tallies.CHUNK))
+    pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(_plan_key(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages
     ]
@@ -184,7 +186,7 @@ def _reduced(item: Item) -> Any:
     """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
     record = RunRecord.of(item)
     values = []
-    for page in in_pages(tallies.children(record), tallies.CHUNK):
+    for page in batched(tallies.children(record), tallies.CHUNK):
         members = backend().store.get(page)
         values += [results.load(str(members[run_id]["result"])) for run_id in page]
     if record.task == "group":

@@ -7,9 +7,10 @@ from typing import Any
 
 from nexus.backend import backend
 from nexus.definitions import TaskDefinition, Unique
+from nexus.dynamodb import Condition, equals
 from nexus.ids import derived_id
 from nexus.runs import compact
-from nexus.store import Applied, Condition, Item, Value, Write, equals
+from nexus.store import Applied, Item, Value, Write
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,13 +3,16 @@
 The same worker runs the same rules; only the store and the transport are replaced.
 """
 
+import operator
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
-from nexus.store import Applied, Condition, Item, Outcome, Refused, Value, Write, numbers
+from nexus.dynamodb import Condition
+from nexus.store import Applied, Item, Outcome, Refused, Value, Write, numbers
 from nexus.transport import DeadLetter, Message
 
 INVOCATION_SECONDS = 900.0
@@ -56,8 +59,19 @@ def _holds(condition: Condition, item: Item) -> bool:
             return present
         case "lacks":
             return condition.value not in numbers(item, condition.attribute)
-        case "=":
-            return present and item[condition.attribute] == condition.value
+        case "missing or <" | "missing or <=" if not present:
+            return True
+        case compared:
+            holds = _COMPARED[compared.removeprefix("missing or ")]
+            return present and holds(item[condition.attribute], condition.value)
+
+
+_COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
+    "=": operator.eq,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+}
 
 
 @dataclass(slots=True)

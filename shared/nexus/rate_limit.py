@@ -9,7 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nexus.backend import backend
-from nexus.store import Applied, Write, equals
+from nexus.dynamodb import equals
+from nexus.store import Applied, Write
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.

@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
-from nexus.store import Condition, Item, Value, Write, equals, numbers
+from nexus.store import Item, Value, Write, numbers
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nexus.catalogue import SweepReport
-from nexus.data.dynamodb import BadRow, Meter, Table
+from nexus.data.rows import BadRow
+from nexus.data.table import Meter, Table
 
 if TYPE_CHECKING:
     from nexus.worker import Run

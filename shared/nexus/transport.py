@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import batched
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from nexus.aws import client
 from nexus.envelope import Envelope
 from nexus.settings import settings
-from nexus.store import in_pages
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -148,7 +148,7 @@ class SqsTransport:
     def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
         # A message that SQS refuses (its receipt is out of date) comes again all the same, by the queue's own timeout.
         url = queue_url(settings().queue_name(queue))
-        for page in in_pages(seconds.items(), MESSAGES_PER_REQUEST):
+        for page in batched(seconds.items(), MESSAGES_PER_REQUEST):
             entries: list[Any] = [
                 {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": max(0, min(MAX_VISIBILITY, round(wait)))}
                 for n, (receipt, wait) in enumerate(page)

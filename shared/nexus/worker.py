@@ -218,7 +218,7 @@ class Worker:
             assert isinstance(decision, Write)
             first.append(decision)
         claimed = []
-        outcomes = backend().store.apply_all(first) if first else []
+        outcomes = backend().store.apply_all(first)
         for delivery, write, outcome in zip(deliveries, first, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 delivery.item = outcome.item

@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from nexus import catalogue
-from nexus.data.dynamodb import from_item
+from nexus.dynamodb import from_item
 from nexus.settings import Settings
 from nexus.tasks import Task
 from ops.seed import seed

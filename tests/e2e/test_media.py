@@ -12,7 +12,7 @@ from PIL import Image
 
 from nexus import catalogue
 from nexus.client import AsyncResult
-from nexus.data.dynamodb import from_item
+from nexus.dynamodb import from_item
 from nexus.settings import settings
 from nexus.store import DynamoStore, Write
 from nexus.uploads import presigned_post

@@ -8,9 +8,10 @@ import boto3
 
 from nexus import catalogue, transport
 from nexus.client import AsyncResult, chain, group, results_of, send_many
+from nexus.dynamodb import Condition, equals
 from nexus.ids import new_id
 from nexus.settings import settings
-from nexus.store import Applied, Condition, DynamoStore, Refused, Write, equals
+from nexus.store import Applied, DynamoStore, Refused, Write
 from tests.support.stack import dead_letters, eventually
 
 

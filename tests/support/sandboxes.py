@@ -14,7 +14,7 @@ from typing import Any
 from botocore.awsrequest import AWSResponse
 
 from nexus import aws
-from nexus.data import dynamodb
+from nexus.data import table
 from nexus.envelope import Segment
 from nexus.implementations import implementation, task_of
 from nexus.worker import FannedOut, HandedOn, Run
@@ -187,5 +187,5 @@ class _Body:
 
 def no_sleep(monkeypatch: Any) -> None:
     """Retries at once, botocore's too."""
-    monkeypatch.setattr(dynamodb, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(table, "sleep", lambda _seconds: None)
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)

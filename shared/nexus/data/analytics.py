@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from nexus.data.dynamodb import Change, Meter, Table, Test, from_item
+from nexus.data.table import Meter, Table
+from nexus.dynamodb import Change, Condition, from_item
 
 TABLE = Table("analytics", ("kind", "period"))
 _CONTENT, _WATERMARK = "content", "watermark"
@@ -61,11 +62,9 @@ def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
                 for p in content.popular
             ],
         },
+        when=(Condition("counted_at", "missing or <=", content.counted_at),),
     )
-    return any(
-        TABLE.update(Change(change.key, change.set, when=(not_newer,)), create=True, meter=meter)
-        for not_newer in (Test("counted_at", "missing"), Test("counted_at", "<=", content.counted_at))
-    )
+    return TABLE.update(change, create=True, meter=meter)
 
 
 def content_days(first: str, last: str, *, meter: Meter | None = None) -> list[ContentDay]:
@@ -96,12 +95,9 @@ def watermark(job: str, *, meter: Meter | None = None) -> str | None:
 
 def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
     """Moves a job's watermark forward; False when it is there or further."""
-    return any(
-        TABLE.update(
-            Change({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,)), create=True, meter=meter
-        )
-        for behind in (Test("day", "missing"), Test("day", "<", day))
-    )
+    behind = Condition("day", "missing or <", day)
+    change = Change({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,))
+    return TABLE.update(change, create=True, meter=meter)
 
 
 def _read_day(values: Mapping[str, object]) -> ContentDay:

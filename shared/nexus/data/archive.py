@@ -13,7 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from nexus.data import objects
-from nexus.data.dynamodb import Item, Meter, Table, Value, read_count, read_texts
+from nexus.data.rows import read_count, read_texts
+from nexus.data.table import Meter, Table
+from nexus.dynamodb import Item, Value
 
 LISTS = Table("analytics", ("kind", "period"))
 _KIND = "archived"

@@ -1,8 +1,8 @@
 """Blocks: one item for each person that somebody wants to see nothing of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from nexus.data.dynamodb import Meter, Table, Value
+from nexus.data.table import Meter, Table
 
 TABLE = Table("blocks", ("user_id", "blocked_id"))
 
@@ -30,5 +30,6 @@ def remove(user_id: str, blocked_id: str, *, meter: Meter | None = None) -> None
 
 def put_many(blocks: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes blocks (user, blocked, seconds since 1970): for imports and demo data."""
-    items: list[Mapping[str, Value]] = [{"user_id": a, "blocked_id": b, "created_at": at} for a, b, at in blocks]
-    return TABLE.put_many(items, meter=meter, threads=threads)
+    return TABLE.put_many(
+        ({"user_id": a, "blocked_id": b, "created_at": at} for a, b, at in blocks), meter=meter, threads=threads
+    )

@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nexus.data import days
-from nexus.data.dynamodb import BadRow, Item, Meter, Page, Table, Value, key_of, read_count, read_text
+from nexus.data.rows import BadRow, key_of, read_count, read_text
+from nexus.data.table import Meter, Page, Table
+from nexus.dynamodb import Item, Value
 
 TABLE = Table("comments", ("post_id", "comment_id"))
 BY_DAY = "by-day"

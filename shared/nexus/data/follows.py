@@ -3,9 +3,10 @@
 The item is nothing but its key and the time, because the nightly count reads every edge there is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-from nexus.data.dynamodb import Item, Meter, Page, Table, Value
+from nexus.data.table import Meter, Page, Table
+from nexus.dynamodb import Item
 
 TABLE = Table("follows", ("follower_id", "followed_id"))
 FOLLOWERS = "followers"
@@ -34,8 +35,9 @@ def remove(follower_id: str, followed_id: str, *, meter: Meter | None = None) ->
 
 def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes edges (follower, followed, seconds since 1970): for imports and demo data."""
-    items: list[Mapping[str, Value]] = [{"follower_id": a, "followed_id": b, "created_at": at} for a, b, at in edges]
-    return TABLE.put_many(items, meter=meter, threads=threads)
+    return TABLE.put_many(
+        ({"follower_id": a, "followed_id": b, "created_at": at} for a, b, at in edges), meter=meter, threads=threads
+    )
 
 
 def edges(*, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
@@ -45,9 +47,9 @@ def edges(*, segment: int = 0, total: int = 1, start: Item | None = None, meter:
 
 def count_followed(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many the user follows."""
-    yield from TABLE.count(user_id, start=start, meter=meter)
+    yield from TABLE.query(user_id, counted=True, start=start, meter=meter)
 
 
 def count_followers(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many follow the user."""
-    yield from TABLE.count(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, start=start, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, counted=True, start=start, meter=meter)

@@ -7,7 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nexus.data.dynamodb import Change, Meter, Table, Test, Value, read_count, read_text
+from nexus.data.rows import read_count, read_text
+from nexus.data.table import Meter, Table
+from nexus.dynamodb import Change, Condition
 
 TABLE = Table("hashtags", ("tag",))
 TRENDING = "trending"
@@ -62,22 +64,29 @@ def trending(*, meter: Meter | None = None) -> list[Trend]:
 
 def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
     """Marks a tag as trending, as counted at that second; False when a later count has written it."""
-    values: dict[str, Value] = {
-        "is_trending": True,
-        "trending": _NOW,
-        "trending_score": trend.score,
-        "uses": trend.uses,
-        "counted_at": at,
-    }
-    return _write(Change({"tag": trend.tag}, set=values), at, meter)
+    change = Change(
+        {"tag": trend.tag},
+        set={
+            "is_trending": True,
+            "trending": _NOW,
+            "trending_score": trend.score,
+            "uses": trend.uses,
+            "counted_at": at,
+        },
+        when=(_not_newer(at),),
+    )
+    return TABLE.update(change, create=True, meter=meter)
 
 
 def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
     """Marks a tag as trending no more, as counted at that second; False when a later count has written it."""
     change = Change(
-        {"tag": tag}, set={"is_trending": False, "trending_score": 0, "counted_at": at}, remove=("trending",)
+        {"tag": tag},
+        set={"is_trending": False, "trending_score": 0, "counted_at": at},
+        remove=("trending",),
+        when=(_not_newer(at),),
     )
-    return _write(change, at, meter)
+    return TABLE.update(change, create=True, meter=meter)
 
 
 def is_trending(tags: Sequence[str], *, meter: Meter | None = None) -> dict[str, bool]:
@@ -87,8 +96,5 @@ def is_trending(tags: Sequence[str], *, meter: Meter | None = None) -> dict[str,
     return {tag: found.get(tag, False) for tag in tags}
 
 
-def _write(change: Change, at: int, meter: Meter | None) -> bool:
-    return any(
-        TABLE.update(Change(change.key, change.set, change.remove, when=(not_newer,)), create=True, meter=meter)
-        for not_newer in (Test("counted_at", "<=", at), Test("counted_at", "missing"))
-    )
+def _not_newer(at: int) -> Condition:
+    return Condition("counted_at", "missing or <=", at)

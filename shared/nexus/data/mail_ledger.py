@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nexus.data import days
-from nexus.data.dynamodb import Change, Item, Meter, Table, Test, Value, key_of, read_count, read_text, read_texts
+from nexus.data.rows import key_of, read_count, read_text, read_texts
+from nexus.data.table import Meter, Table
+from nexus.dynamodb import Change, Condition, Item, Value
 
 TABLE = Table("mail-ledger", ("mailing", "user_id"))
 SHARDS = 16
@@ -76,12 +78,13 @@ class Claim:
         if not self.mailing.forever:
             values["expires_at"] = now + KEPT_DAYS * days.DAY_SECONDS
         return TABLE.update(
-            Change(_key(self.mailing, self.user_id), set=values, when=(Test("token", "=", self.token),)), meter=meter
+            Change(_key(self.mailing, self.user_id), set=values, when=(Condition("token", "=", self.token),)),
+            meter=meter,
         )
 
     def released(self, *, meter: Meter | None = None) -> bool:
         """SES has certainly not taken the mail: it may be claimed again."""
-        return TABLE.delete(_key(self.mailing, self.user_id), when=(Test("token", "=", self.token),), meter=meter)
+        return TABLE.delete(_key(self.mailing, self.user_id), when=(Condition("token", "=", self.token),), meter=meter)
 
 
 def claim(

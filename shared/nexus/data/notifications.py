@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from nexus.data.days import DAY_SECONDS
-from nexus.data.dynamodb import Meter, Table, Value, key_of, read_count, read_text
+from nexus.data.rows import key_of, read_count, read_text
+from nexus.data.table import Meter, Table
 
 TABLE = Table("notifications", ("user_id", "notification_id"))
 KEEP_DAYS = 90
@@ -24,17 +25,20 @@ class Notification:
 
 def add(notification: Notification, *, meter: Meter | None = None) -> bool:
     """Writes it; False when one of the same id is there already."""
-    values: dict[str, Value] = {
-        "user_id": notification.user_id,
-        "notification_id": notification.notification_id,
-        "kind": notification.kind,
-        "text": notification.text,
-        "created_at": notification.created_at,
-        "expires_at": notification.created_at + KEEP_DAYS * DAY_SECONDS,
-    }
     optional = {"link": notification.link, "actor_id": notification.actor_id}
-    values |= {name: value for name, value in optional.items() if value is not None}
-    return TABLE.put(values, new=True, meter=meter)
+    return TABLE.put(
+        {
+            "user_id": notification.user_id,
+            "notification_id": notification.notification_id,
+            "kind": notification.kind,
+            "text": notification.text,
+            "created_at": notification.created_at,
+            "expires_at": notification.created_at + KEEP_DAYS * DAY_SECONDS,
+            **{name: value for name, value in optional.items() if value is not None},
+        },
+        new=True,
+        meter=meter,
+    )
 
 
 def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list[Notification]:

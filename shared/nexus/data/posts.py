@@ -18,22 +18,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from nexus.data import days
-from nexus.data.dynamodb import (
-    BadRow,
-    Change,
-    Item,
-    Meter,
-    Page,
-    Table,
-    Test,
-    Value,
-    from_attribute,
-    key_of,
-    read_count,
-    read_text,
-    read_texts,
-    to_attribute,
-)
+from nexus.data.rows import BadRow, key_of, read_count, read_text, read_texts
+from nexus.data.table import Meter, Page, Table
+from nexus.dynamodb import Change, Condition, Item, Value, from_attribute, to_attribute, unchanged
 
 TABLE = Table("posts", ("post_id",))
 BY_DAY, BY_AUTHOR, FEED, MOVED, REVIEW = "by-day", "by-author", "feed", "moved", "review"
@@ -100,9 +87,9 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
     """
     order = padded_order(event_order)
     values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
-    for not_newer in (Test("media_order", "missing"), Test("media_order", "<=", order)):
-        if TABLE.update(Change({"post_id": post_id}, set=values, when=(not_newer,)), meter=meter):
-            return MediaOutcome.WRITTEN
+    not_newer = Condition("media_order", "missing or <=", order)
+    if TABLE.update(Change({"post_id": post_id}, set=values, when=(not_newer,)), meter=meter):
+        return MediaOutcome.WRITTEN
     exists = TABLE.get({"post_id": post_id}, attributes=("post_id",), consistent=True, meter=meter) is not None
     return MediaOutcome.STALE if exists else MediaOutcome.NO_POST
 
@@ -316,23 +303,20 @@ def scored(item: Item, now: int) -> Change:
     rank = feed_rank(score, created_at)
     values: dict[str, Value] = {}
     remove = ["moved"]
-    when = [
-        Test(name, "=", value) if name in item else Test(name, "missing")
-        for name, value in zip(COUNTERS, counters.values, strict=True)
-    ]
+    when = unchanged(item, *COUNTERS)
     if item.get("engagement_score") != to_attribute(score):
         values["engagement_score"] = score
     if "feed_rank" not in item or float(item["feed_rank"].get("N", "nan")) != rank:
         values["feed_rank"] = rank
     if public != ("feed" in item):
-        when.append(Test("visibility", "=", read_text(item, "visibility", key)))
+        when += unchanged(item, "visibility")
         if public:
             values["feed"] = feed_of(key)
         else:
             remove.append("feed")
     if "review" not in item and is_eligible(item, days.day_of(now)):
         values["review"] = review_of(key)
-    return Change({"post_id": key}, set=values, remove=tuple(remove), when=tuple(when))
+    return Change({"post_id": key}, set=values, remove=tuple(remove), when=when)
 
 
 REVIEWED = ("post_id", "created_at", "restored_at", "archived_as", *COUNTERS)
@@ -357,12 +341,9 @@ def put_up_for_review(shard: int, *, start: Item | None = None, meter: Meter | N
     )
 
 
-def as_read(item: Item) -> tuple[Test, ...]:
+def as_read(item: Item) -> tuple[Condition, ...]:
     """Tests that a post is still what was read: its counters, text, visibility and media, and nobody archives it."""
-    names = (*COUNTERS, "text", "visibility", "media_order", "archived_as")
-    return tuple(
-        Test(name, "=", from_attribute(item[name])) if name in item else Test(name, "missing") for name in names
-    )
+    return unchanged(item, *COUNTERS, "text", "visibility", "media_order", "archived_as")
 
 
 def authors(
@@ -376,7 +357,9 @@ def authors(
 
 def count_by(author_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many posts an author has."""
-    yield from TABLE.count(author_id, index=BY_AUTHOR, key=("author_id", "created_at"), start=start, meter=meter)
+    yield from TABLE.query(
+        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), counted=True, start=start, meter=meter
+    )
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

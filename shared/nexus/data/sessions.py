@@ -7,7 +7,9 @@ and a late removal is never a security matter.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.data.dynamodb import Item, Meter, Page, Table, Test, Value, key_of, read_count, read_text
+from nexus.data.rows import key_of, read_count, read_text
+from nexus.data.table import Meter, Page, Table
+from nexus.dynamodb import Condition, Item, Value
 
 SESSIONS = Table("sessions", ("user_id", "session_id"))
 TOKENS = Table("tokens", ("user_id", "token_id"))
@@ -74,7 +76,7 @@ def end_sessions(keys: Sequence[tuple[str, str]], *, seen_before: int, meter: Me
     """Removes those of the sessions (user, session) last seen before that second; True where removed."""
     return SESSIONS.delete_each(
         [{"user_id": user, "session_id": session} for user, session in keys],
-        when=(Test("last_seen_at", "<", seen_before),),
+        when=(Condition("last_seen_at", "<", seen_before),),
         meter=meter,
     )
 
@@ -83,7 +85,7 @@ def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter:
     """Removes those of the tokens (user, token) issued before that second; True where removed."""
     return TOKENS.delete_each(
         [{"user_id": user, "token_id": token_id} for user, token_id in keys],
-        when=(Test("issued_at", "<", issued_before),),
+        when=(Condition("issued_at", "<", issued_before),),
         meter=meter,
     )
 
@@ -91,7 +93,7 @@ def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter:
 def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[int, int]:
     """Removes a user's sessions and tokens made before that second; answers with how many (sessions, tokens)."""
     held = [{"user_id": user_id, "session_id": session_id} for session_id in sessions_of(user_id, meter=meter)]
-    ended = SESSIONS.delete_each(held, when=(Test("created_at", "<", before),), meter=meter)
+    ended = SESSIONS.delete_each(held, when=(Condition("created_at", "<", before),), meter=meter)
     tokens = [(user_id, token_id) for token_id in tokens_of(user_id, meter=meter)]
     return sum(ended), sum(revoke_tokens(tokens, issued_before=before, meter=meter))
 
@@ -100,7 +102,7 @@ def delete_expired(
     table: Table, keys: Sequence[Mapping[str, str]], *, now: int, meter: Meter | None = None
 ) -> list[bool]:
     """Removes those of the sessions or tokens that have expired; True where removed."""
-    return table.delete_each(keys, when=(Test("expires_at", "<=", now),), meter=meter)
+    return table.delete_each(keys, when=(Condition("expires_at", "<=", now),), meter=meter)
 
 
 def expiries(

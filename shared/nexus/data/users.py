@@ -9,20 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nexus.data import days
-from nexus.data.dynamodb import (
-    BadRow,
-    Change,
-    Item,
-    Meter,
-    Page,
-    Table,
-    Test,
-    Value,
-    key_of,
-    read_count,
-    read_flag,
-    read_text,
-)
+from nexus.data.rows import BadRow, key_of, read_count, read_flag, read_text
+from nexus.data.table import Meter, Page, Table
+from nexus.dynamodb import Change, Condition, Item, Value, unchanged
 
 TABLE = Table("users", ("user_id",))
 BY_EMAIL = "by-email"
@@ -147,11 +136,8 @@ def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int 
 
 def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
     """No mail to him any more, for this reason (the first one stays). False when there is no such user."""
-    if TABLE.update(
-        Change({"user_id": user_id}, set={"suppressed": reason}, when=(Test("suppressed", "missing"),)), meter=meter
-    ):
-        return True
-    return TABLE.get({"user_id": user_id}, attributes=("user_id",), meter=meter) is not None
+    change = Change({"user_id": user_id}, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
+    return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
 def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> bool:
@@ -174,13 +160,11 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
         latest, merged = with_activity(seen, bits, day)
         if (latest, merged) == (seen, bits) and "signed_out_at" not in item:
             return True
-        unchanged = Test("last_active_day", "=", seen) if seen else Test("last_active_day", "missing")
-        same_bits = Test("active_days", "=", bits) if "active_days" in item else Test("active_days", "missing")
         change = Change(
             {"user_id": user_id},
             set={"last_active_day": latest, "active_days": merged},
             remove=("signed_out_at",),
-            when=(unchanged, same_bits),
+            when=unchanged(item, "last_active_day", "active_days"),
         )
         if TABLE.update(change, meter=meter):
             return True
@@ -189,11 +173,9 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
 
 def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = None) -> bool:
     """Notes that access tokens issued before that second are void (`tokens_valid_from`). False without such a user."""
-    for behind in (Test("tokens_valid_from", "missing"), Test("tokens_valid_from", "<", second)):
-        change = Change({"user_id": user_id}, set={"tokens_valid_from": second}, when=(behind,))
-        if TABLE.update(change, meter=meter):
-            return True
-    return exists(user_id, meter=meter)
+    behind = Condition("tokens_valid_from", "missing or <", second)
+    change = Change({"user_id": user_id}, set={"tokens_valid_from": second}, when=(behind,))
+    return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
 def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:
@@ -202,7 +184,9 @@ def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | 
     False where he was active meanwhile, and where he is no more.
     """
     changes = [
-        Change({"user_id": user_id}, set={"signed_out_at": at}, when=(Test("last_active_day", "=", last_active_day),))
+        Change(
+            {"user_id": user_id}, set={"signed_out_at": at}, when=(Condition("last_active_day", "=", last_active_day),)
+        )
         for user_id, last_active_day in seen
     ]
     return TABLE.update_many(changes, meter=meter)
@@ -222,17 +206,17 @@ class Counts:
 def set_counts(counts: Sequence[Counts], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
     """Writes each user's counts unless a count that began later stands there; True where written."""
     written = TABLE.update_many(
-        [_counted(one, Test("counted_at", "<=", one.counted_at)) for one in counts], meter=meter, threads=threads
+        [_counted(one, Condition("counted_at", "<=", one.counted_at)) for one in counts], meter=meter, threads=threads
     )
     refused = [place for place, done in enumerate(written) if not done]
     if refused:  # a row from before the first count may lack counted_at, and PartiQL as the emulators know it has no OR
-        never = [_counted(counts[place], Test("counted_at", "missing")) for place in refused]
+        never = [_counted(counts[place], Condition("counted_at", "missing")) for place in refused]
         for place, done in zip(refused, TABLE.update_many(never, meter=meter, threads=threads), strict=True):
             written[place] = done
     return written
 
 
-def _counted(counts: Counts, unless_newer: Test) -> Change:
+def _counted(counts: Counts, unless_newer: Condition) -> Change:
     return Change(
         {"user_id": counts.user_id},
         set={

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from nexus import application
 from nexus.data import comments, days, follows, posts, sessions, users
-from nexus.data.dynamodb import Item, Table
 from nexus.data.ids import new_key
 from nexus.data.posts import Counters, Media, MediaOutcome, Post, Rendition
+from nexus.data.table import Table
+from nexus.dynamodb import Item
 
 NOW = 1_800_000_000
 DAY = 86_400

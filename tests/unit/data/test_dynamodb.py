@@ -1,133 +1,18 @@
-"""Paging, unprocessed items, conditional batches, the meter, and attributes to and from DynamoDB's JSON."""
+"""Values to and from DynamoDB's JSON."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.jobs.stand_in import StandIn, item_size
-from nexus.data import dynamodb
-from nexus.data.dynamodb import BadRow, Change, Meter, Table, Test, Throttled
-
-USERS = Table("users", ("user_id",))
-FOLLOWS = Table("follows", ("follower_id", "followed_id"))
-
-
-def people(count: int) -> list[dict[str, str | int]]:
-    return [{"user_id": f"u{n:05}", "email": f"{n}@example.com", "n": n} for n in range(count)]
-
-
-def test_what_a_batch_leaves_unprocessed_is_sent_again_until_all_is_done(strict: StandIn) -> None:
-    strict.throttle = 0.4
-    meter = Meter()
-    assert USERS.put_many(people(203), meter=meter, threads=4) == 203
-    keys = [{"user_id": f"u{n:05}"} for n in range(210)]
-    found = list(USERS.get_many(keys, attributes=("user_id", "n"), meter=meter, threads=4))
-    assert sorted(int(item["n"]["N"]) for item in found) == list(range(203))
-    assert meter.throttled > 0
-    changes = [Change({"user_id": f"u{n:05}"}, set={"n": -1}, when=(Test("n", "<", 100),)) for n in range(203)]
-    assert USERS.update_many(changes, meter=meter) == [n < 100 for n in range(203)]
-    assert USERS.delete_many(keys[:203], meter=meter) == 203
-    assert [item for page in USERS.scan() for item in page.items] == []
-
-
-def test_who_is_refused_again_and_again_is_told_and_nothing_is_half_done(strict: StandIn) -> None:
-    strict.throttle = 2.0
-    with pytest.raises(Throttled):
-        USERS.put({"user_id": "a"})
-    with pytest.raises(Throttled):
-        USERS.update_many([Change({"user_id": "a"}, set={"n": 1})])
-    strict.throttle = 0.0
-    assert USERS.get({"user_id": "a"}) is None
-
-
-def test_a_scan_reads_every_item_once_in_any_number_of_segments(strict: StandIn) -> None:
-    rows = [{"follower_id": f"f{n % 97:03}", "followed_id": f"t{n:05}", "pad": "x" * 900} for n in range(3000)]
-    FOLLOWS.put_many(rows)
-    for total in (1, 3, 16):
-        pages = [page for segment in range(total) for page in FOLLOWS.scan(segment=segment, total=total)]
-        seen = [item["followed_id"]["S"] for page in pages for item in page.items]
-        assert sorted(seen) == [f"t{n:05}" for n in range(3000)]
-        homes: dict[str, set[int]] = {}
-        for segment in range(total):
-            for page in FOLLOWS.scan(segment=segment, total=total):
-                for item in page.items:
-                    homes.setdefault(item["follower_id"]["S"], set()).add(segment)
-        assert all(len(segments) == 1 for segments in homes.values()), "a partition key is in one segment"
-    assert len(list(FOLLOWS.scan())) > 2, "pages end at 1 MB"
-
-
-def test_a_query_goes_on_where_a_page_ended_in_both_directions(strict: StandIn) -> None:
-    FOLLOWS.put_many([{"follower_id": "f", "followed_id": f"t{n:04}", "pad": "x" * 900} for n in range(2500)])
-    up = [item["followed_id"]["S"] for page in FOLLOWS.query("f") for item in page.items]
-    down = [item["followed_id"]["S"] for page in FOLLOWS.query("f", newest_first=True) for item in page.items]
-    assert up == down[::-1] == [f"t{n:04}" for n in range(2500)]
-    some = [
-        item["followed_id"]["S"]
-        for page in FOLLOWS.query("f", between=("t0010", "t0019"), limit=3)
-        for item in page.items
-    ]
-    assert some == [f"t{n:04}" for n in range(10, 20)]
-    assert sum(page.scanned for page in FOLLOWS.count("f")) == 2500
-
-
-def test_the_meter_counts_what_the_service_counts(strict: StandIn) -> None:
-    meter = Meter()
-    USERS.put_many(people(60), meter=meter)
-    USERS.get({"user_id": "u00001"}, meter=meter)
-    USERS.update(Change({"user_id": "u00001"}, set={"n": 7}, when=(Test("n", "=", 8),)), meter=meter)
-    list(USERS.scan(meter=meter))
-    assert meter.requests == strict.spent.dynamodb_requests
-    assert meter.read_units == strict.spent.read_units
-    # by-email is keys alone, so each put is two units; a refused update is charged like one that was made.
-    assert (meter.write_units, strict.spent.write_units) == (120.0, 121.0)
-
-
-def test_an_update_makes_no_item_and_a_put_of_a_new_one_replaces_none(database: None) -> None:
-    assert not USERS.update(Change({"user_id": "a"}, set={"n": 1}))
-    assert USERS.update_many([Change({"user_id": "a"}, set={"n": 1})]) == [False]
-    assert USERS.put({"user_id": "a", "n": 1}, new=True)
-    assert not USERS.put({"user_id": "a", "n": 2}, new=True)
-    assert USERS.update(Change({"user_id": "b"}, set={"n": 1}, add={"seen": 2}), create=True)
-    item = USERS.get({"user_id": "b"})
-    assert item is not None
-    assert dynamodb.from_item(item) == {"user_id": "b", "n": 1, "seen": 2}
-
-
-def test_each_of_a_batch_of_changes_stands_or_falls_by_itself(database: None) -> None:
-    USERS.put_many(people(30))
-    changes = [
-        Change(
-            {"user_id": f"u{n:05}"},
-            set={"flag": True},
-            remove=("email",),
-            when=(Test("n", ">", 9), Test("flag", "missing"), Test("email", "exists")),
-        )
-        for n in range(35)
-    ]
-    assert USERS.update_many(changes) == [9 < n < 30 for n in range(35)]
-    assert USERS.update_many(changes) == [False] * 35
-    assert USERS.delete_each([{"user_id": "u00005"}, {"user_id": "u00015"}], when=(Test("flag", "=", True),)) == [
-        False,
-        True,
-    ]
-
-
-def test_a_transaction_is_all_or_nothing(database: None) -> None:
-    USERS.put({"user_id": "a", "n": 1})
-
-    def both(expected: int) -> bool:
-        change = Change({"user_id": "a"}, set={"n": 2}, when=(Test("n", "=", expected),))
-        put = FOLLOWS.put_request({"follower_id": "a", "followed_id": "b"}, new=True)
-        return dynamodb.transact([{"Update": USERS.update_request(change)}, {"Put": put}])
-
-    assert not both(5)
-    assert FOLLOWS.get({"follower_id": "a", "followed_id": "b"}) is None
-    assert both(1)
-    assert FOLLOWS.get({"follower_id": "a", "followed_id": "b"}) is not None
-
+from bench.jobs.stand_in import item_size
+from nexus.dynamodb import from_attribute, from_item, to_attribute, to_item
 
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**15), 10**15) | st.text(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**15), 10**15)
+    | st.text(max_size=20)
+    | st.frozensets(st.integers(0, 10**6), min_size=1),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=12,
 )
@@ -135,32 +20,11 @@ plain = st.recursive(
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), plain, max_size=5))
 def test_values_come_back_from_dynamodbs_json_as_they_went(values: dict[str, object]) -> None:
-    item = dynamodb.to_item(values)  # type: ignore[arg-type]
-    assert dynamodb.from_item(item) == values
+    item = to_item(values)  # type: ignore[arg-type]
+    assert from_item(item) == values
     assert item_size(item) >= len("".join(values))
 
 
 @given(st.floats(-1e6, 1e6))
 def test_a_float_keeps_six_decimals(value: float) -> None:
-    assert float(dynamodb.from_attribute(dynamodb.to_attribute(value))) == pytest.approx(value, abs=5e-7)
-
-
-@pytest.mark.parametrize(
-    ("attribute", "fault"),
-    [
-        (None, "is missing"),
-        ({"S": "7"}, "not a number"),
-        ({"N": "-1"}, "below zero"),
-        ({"N": "1.5"}, "not a whole number"),
-        ({"NULL": True}, "not a number"),
-    ],
-)
-def test_a_count_that_is_none_is_named_with_its_key(attribute: dict[str, object] | None, fault: str) -> None:
-    with pytest.raises(BadRow, match=f"^k: n .*{fault}"):
-        dynamodb.read_count({} if attribute is None else {"n": attribute}, "n", "k")
-
-
-def test_counts_that_dynamodb_writes_in_other_ways_are_read() -> None:
-    assert dynamodb.read_count({"n": {"N": "1E+2"}}, "n", "k") == 100
-    assert dynamodb.read_count({"n": {"N": "3.0"}}, "n", "k") == 3
-    assert dynamodb.read_count({}, "n", "k", default=5) == 5
+    assert float(from_attribute(to_attribute(value))) == pytest.approx(value, abs=5e-7)

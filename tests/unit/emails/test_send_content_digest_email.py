@@ -19,8 +19,8 @@ import mail_language
 import send_content_digest_email as digest_task
 from nexus import catalogue, worker
 from nexus.data import blocks, follows, mail_ledger, objects, posts, users
-from nexus.data.dynamodb import Change
 from nexus.data.posts import Counters, Media, Post, Rendition
+from nexus.dynamodb import Change
 from nexus.errors import Reject, Retry
 from nexus.testing import run_task
 from send_content_digest_email import segments, send_content_digest_email, span, week_before

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from nexus import sweep
-from tests.support import moto_data
+from tests.support import moto_cloud
 
 settings.register_profile(
     "jobs",
@@ -20,7 +20,7 @@ jobs = settings.get_profile("jobs")
 
 @pytest.fixture(scope="module")
 def _deployment() -> Iterator[None]:
-    with moto_data.tables_and_buckets():
+    with moto_cloud.deployment():
         yield
 
 
@@ -28,5 +28,5 @@ def _deployment() -> Iterator[None]:
 def empty(_deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Empty tables and buckets, and jobs cut into small segments; call it to empty everything again."""
     monkeypatch.setattr(sweep, "SEGMENT_BYTES", 3000)
-    moto_data.clear()
-    return moto_data.clear
+    moto_cloud.clear()
+    return moto_cloud.clear

@@ -10,8 +10,9 @@ import cleanup_expired_tokens as job
 from nexus import application
 from nexus.data import sessions, users
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.dynamodb import Change, Table
 from nexus.data.sessions import Session, Token
+from nexus.data.table import Table
+from nexus.dynamodb import Change
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, requests, small_pages, throttled

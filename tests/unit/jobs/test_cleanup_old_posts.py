@@ -14,8 +14,8 @@ from nexus import application
 from nexus.data import analytics, archive, comments, objects, posts
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, add_days, bucket_of, day_of, start_of
-from nexus.data.dynamodb import Change
 from nexus.data.posts import Counters, Media, Post, Rendition
+from nexus.dynamodb import Change
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, requests, small_pages, throttled

@@ -17,8 +17,8 @@ from nexus.data import analytics, comments, objects, posts, users
 from nexus.data.analytics import ContentDay, PopularPost
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.dynamodb import Change
 from nexus.data.posts import Post
+from nexus.dynamodb import Change
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
 from ops.seed import Network, generate, write

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import update_post_engagement_scores as job
 from nexus import application
 from nexus.data import posts
-from nexus.data.dynamodb import Change, from_item
 from nexus.data.posts import Counters, Post
+from nexus.dynamodb import Change, from_item
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, requests, small_pages, throttled

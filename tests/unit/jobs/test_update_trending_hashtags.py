@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 import hashtag_counts
 import update_trending_hashtags as job
 from nexus.data import hashtags, posts
-from nexus.data.dynamodb import Change, from_item
 from nexus.data.posts import Post
+from nexus.dynamodb import Change, from_item
 from nexus.errors import Reject
 from nexus.testing import run_task
 from ops.seed import BURST_TAG, generate, write

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import update_user_statistics as job
 from nexus.data import follows, posts, users
-from nexus.data.dynamodb import Change
 from nexus.data.users import Counts
+from nexus.dynamodb import Change
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, small_pages, throttled

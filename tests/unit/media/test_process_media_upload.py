@@ -50,7 +50,7 @@ def process(args: ProcessMediaUpload, **run: Any) -> MediaReport:
 
 
 def media() -> dict[str, Any]:
-    from nexus.data.dynamodb import from_item
+    from nexus.dynamodb import from_item
 
     item = boto3.client("dynamodb").get_item(TableName=settings().table("posts"), Key={"post_id": {"S": "p-1"}})["Item"]
     found: dict[str, Any] = from_item(item)["media"]

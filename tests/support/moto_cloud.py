@@ -1,7 +1,4 @@
-"""The tables and buckets of template.yaml in moto, made once for a module of tests and emptied between them.
-
-Making them takes longer than most of the tests that fill them.
-"""
+"""The tables, queues and buckets of template.yaml in moto, empty, and the variables that point at them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +10,7 @@ from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
-from nexus import aws, backend, observe, settings
+from nexus import aws, backend, observe, settings, transport
 from tests.support import moto_partiql, sandboxes
 from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources
 
@@ -26,12 +23,12 @@ _ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
 }
-_KEPT = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
+_OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 
 @contextmanager
 def environment() -> Iterator[pytest.MonkeyPatch]:
-    """The variables of a deployment, and fresh clients, for as long as the block."""
+    """The variables of a deployment and none of the machine's own, and fresh clients, for as long as the block."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
@@ -43,27 +40,36 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 
 @contextmanager
-def tables_and_buckets() -> Iterator[None]:
+def deployment() -> Iterator[None]:
     """All of them, with conditional PartiQL, and retries that do not wait."""
     with environment() as patch, mock_aws():
         moto_partiql.install(patch)
         sandboxes.no_sleep(patch)
-        dynamodb, s3 = boto3.client("dynamodb"), boto3.client("s3")
-        for body in resources("AWS::DynamoDB::Table").values():
-            properties: dict[str, Any] = resolved(body["Properties"])
-            dynamodb.create_table(**{name: properties[name] for name in _KEPT if name in properties})
-        for body in resources("AWS::S3::Bucket").values():
+        dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
+        for properties in _resources("AWS::DynamoDB::Table"):
+            dynamodb.create_table(**{name: properties[name] for name in _OF_A_TABLE if name in properties})
+        for properties in _resources("AWS::SQS::Queue"):
+            attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
+            sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
+        for properties in _resources("AWS::S3::Bucket"):
             where: Any = {"LocationConstraint": REGION}
-            s3.create_bucket(Bucket=resolved(body["Properties"])["BucketName"], CreateBucketConfiguration=where)
+            s3.create_bucket(Bucket=properties["BucketName"], CreateBucketConfiguration=where)
+            if "VersioningConfiguration" in properties:
+                versioning = properties["VersioningConfiguration"]
+                s3.put_bucket_versioning(Bucket=properties["BucketName"], VersioningConfiguration=versioning)
         yield
 
 
 def clear() -> None:
-    """Empties every table and bucket."""
+    """Empties every table and bucket: making them takes longer than most of the tests that fill them."""
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         table.items.clear()
     for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():
         bucket.keys.clear()
+
+
+def _resources(kind: str) -> list[dict[str, Any]]:
+    return [resolved(body["Properties"]) for body in resources(kind).values()]
 
 
 def _forget() -> None:
@@ -71,3 +77,4 @@ def _forget() -> None:
     backend.reset()
     observe.logger.cache_clear()
     settings.settings.cache_clear()
+    transport.queue_url.cache_clear()

@@ -1,41 +1,36 @@
 """What every repository stands on: requests to one DynamoDB table, paged, retried when throttled, and metered.
 
-Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}, see nexus.plain_answers) until a repository reads the
-attributes that it needs: building Python objects of every attribute is nine tenths of what a scan costs. `read_text`
-and its siblings raise BadRow for what is missing or of the wrong type, so that a sweep can count the row, log its key
-and go on.
+Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}) until a repository reads the attributes that it needs
+(`nexus.data.rows`): building Python objects of every attribute is nine tenths of what a scan costs.
 """
 
-import json
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from itertools import batched
+from typing import Any
 
 from nexus.aws import CONNECTIONS, client
+from nexus.dynamodb import (
+    ITEMS_PER_READ,
+    STATEMENTS_PER_REQUEST,
+    Change,
+    Condition,
+    Item,
+    Value,
+    conditions,
+    to_attribute,
+    to_item,
+    update_request,
+    update_statement,
+)
 from nexus.errors import NexusError
 from nexus.settings import settings
 
-try:
-    from orjson import dumps
-except ImportError:  # a web application has boto3 and pydantic alone
-
-    def dumps(value: Any, /) -> bytes:  # type: ignore[misc]
-        """As orjson's."""
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-type Attribute = Mapping[str, Any]
-type Item = Mapping[str, Attribute]
-type Value = str | int | float | bool | Sequence["Value"] | Mapping[str, "Value"] | None
-
-ITEMS_PER_READ = 100
 ITEMS_PER_WRITE = 25
-STATEMENTS_PER_REQUEST = 25
 
 # A throttled request was not carried out. The SDK has tried five times when one of these comes up here.
 THROTTLES = frozenset(
@@ -53,15 +48,6 @@ THROTTLES = frozenset(
 MAX_TRIES = 12
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 5.0
-
-
-class BadRow(NexusError):
-    """An item that cannot be read: `key` names it, the message says which attribute is at fault and why."""
-
-    def __init__(self, key: str, reason: str) -> None:
-        super().__init__(f"{key}: {reason}")
-        self.key = key
-        self.reason = reason
 
 
 class Throttled(NexusError):
@@ -115,28 +101,6 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Test:
-    """Something that must hold for a write to happen. An absent attribute holds only `missing`."""
-
-    __test__ = False  # not one of pytest's
-
-    attribute: str
-    operator: Literal["=", "<", "<=", ">", "missing", "exists"]
-    value: Value = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One update of the item at `key`: attributes to set, remove and add to, if every test of `when` holds."""
-
-    key: Mapping[str, str]
-    set: Mapping[str, Value] = field(default_factory=dict)
-    remove: tuple[str, ...] = ()
-    add: Mapping[str, int] = field(default_factory=dict)
-    when: tuple[Test, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Table:
     """The table of one entity. `key` names its key attributes, the partition key first.
 
@@ -184,12 +148,8 @@ class Table:
         threads: int = 1,
     ) -> Iterator[Item]:
         """Those of the items at `keys` (no two alike) that exist, in no order; a request for each 100."""
-        pages = [keys[start : start + ITEMS_PER_READ] for start in range(0, len(keys), ITEMS_PER_READ)]
-
-        def read(page: Sequence[Mapping[str, str]]) -> list[Item]:
-            return self._get_page(page, attributes, consistent, meter)
-
-        for items in in_threads(read, pages, threads):
+        pages = list(batched(keys, ITEMS_PER_READ))
+        for items in in_threads(lambda page: self._get_page(page, attributes, consistent, meter), pages, threads):
             yield from items
 
     def _get_page(
@@ -221,13 +181,15 @@ class Table:
         attributes: Sequence[str] = (),
         newest_first: bool = False,
         consistent: bool = False,
+        counted: bool = False,
         limit: int | None = None,
         start: Item | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
         """The pages of one partition, in order of the sort key; `between` bounds the sort key, both ends included.
 
-        `key` names the index's key attributes when `index` is given; `limit` bounds the items of one page.
+        `key` names the index's key attributes when `index` is given; `limit` bounds the items of one page; `counted`
+        pages have their counts (`scanned`) alone and no items.
         """
         names = key or self.key
         aliases = {"#p": names[0]}
@@ -250,30 +212,10 @@ class Table:
             parameters["IndexName"] = index
         elif consistent:
             parameters["ConsistentRead"] = True
+        if counted:
+            parameters["Select"] = "COUNT"
         if limit:
             parameters["Limit"] = limit
-        yield from _pages("query", parameters, start, meter)
-
-    def count(
-        self,
-        partition: str,
-        *,
-        index: str | None = None,
-        key: tuple[str, ...] | None = None,
-        start: Item | None = None,
-        meter: Meter | None = None,
-    ) -> Iterator[Page]:
-        """The pages of one partition with their counts (`scanned`) alone and no items."""
-        names = key or self.key
-        parameters: dict[str, Any] = {
-            "TableName": self.name,
-            "KeyConditionExpression": "#p = :p",
-            "ExpressionAttributeNames": {"#p": names[0]},
-            "ExpressionAttributeValues": {":p": {"S": partition}},
-            "Select": "COUNT",
-        }
-        if index:
-            parameters["IndexName"] = index
         yield from _pages("query", parameters, start, meter)
 
     def scan(
@@ -299,13 +241,8 @@ class Table:
 
     def put_request(self, values: Mapping[str, Value], *, new: bool = False) -> dict[str, Any]:
         """The item as PutItem's parameters, which are also those of a Put in TransactWriteItems."""
-        request: dict[str, Any] = {"TableName": self.name, "Item": to_item(values)}
-        if new:
-            request |= {
-                "ConditionExpression": "attribute_not_exists(#p)",
-                "ExpressionAttributeNames": {"#p": self.key[0]},
-            }
-        return request
+        there_is_none = (Condition(self.key[0], "missing"),) if new else ()
+        return {"TableName": self.name, "Item": to_item(values), **conditions(there_is_none)}
 
     def put(self, values: Mapping[str, Value], *, new: bool = False, meter: Meter | None = None) -> bool:
         """Writes the item; with `new`, only if there is none at its key. False when there was."""
@@ -316,34 +253,21 @@ class Table:
         return _conditional("put_item", meter, self.put_request({}, new=new) | {"Item": item})
 
     def update(self, change: Change, *, create: bool = False, meter: Meter | None = None) -> bool:
-        """Makes the change. False when a test did not hold, or (unless `create`) when there is no such item."""
+        """Makes the change. False when a condition did not hold, or (unless `create`) when there is no such item."""
         return _conditional("update_item", meter, self.update_request(change, create=create))
 
     def update_request(self, change: Change, *, create: bool = False) -> dict[str, Any]:
         """The change as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
-        terms = _Expressions()
-        clauses = []
-        if change.set:
-            clauses.append("SET " + ", ".join(f"{terms.name(a)} = {terms.value(v)}" for a, v in change.set.items()))
-        if change.remove:
-            clauses.append("REMOVE " + ", ".join(terms.name(a) for a in change.remove))
-        if change.add:
-            clauses.append("ADD " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in change.add.items()))
-        when = change.when if create else (Test(self.key[0], "exists"), *change.when)
-        return {
-            "TableName": self.name,
-            "Key": to_item(change.key),
-            "UpdateExpression": " ".join(clauses),
-            **terms.condition(when),
-        }
+        there_is_one = () if create else (Condition(self.key[0], "exists"),)
+        return update_request(self.name, replace(change, when=(*there_is_one, *change.when)))
 
-    def delete(self, key: Mapping[str, str], *, when: tuple[Test, ...] = (), meter: Meter | None = None) -> bool:
-        """Removes the item; False when a test did not hold. Without tests an absent item is as good as removed."""
+    def delete(self, key: Mapping[str, str], *, when: tuple[Condition, ...] = (), meter: Meter | None = None) -> bool:
+        """Removes the item; False when a condition did not hold. Without any, an absent item is as good as removed."""
         return _conditional("delete_item", meter, self.delete_request(key, when=when))
 
-    def delete_request(self, key: Mapping[str, str], *, when: tuple[Test, ...] = ()) -> dict[str, Any]:
+    def delete_request(self, key: Mapping[str, str], *, when: tuple[Condition, ...] = ()) -> dict[str, Any]:
         """The removal as DeleteItem's parameters, which are also those of a Delete in TransactWriteItems."""
-        return {"TableName": self.name, "Key": to_item(key), **_Expressions().condition(when)}
+        return {"TableName": self.name, "Key": to_item(key), **conditions(when)}
 
     def put_many(self, items: Iterable[Mapping[str, Value]], *, meter: Meter | None = None, threads: int = 1) -> int:
         """Writes the items (no two of one key), replacing what is there; a request for each 25. Returns how many."""
@@ -358,8 +282,6 @@ class Table:
         return self._write_many([{"DeleteRequest": {"Key": to_item(key)}} for key in keys], meter, threads)
 
     def _write_many(self, writes: Sequence[Mapping[str, Any]], meter: Meter | None, threads: int) -> int:
-        pages = [writes[start : start + ITEMS_PER_WRITE] for start in range(0, len(writes), ITEMS_PER_WRITE)]
-
         def write(page: Sequence[Mapping[str, Any]]) -> int:
             left: Sequence[Mapping[str, Any]] = page
             for wait in _waits(meter):
@@ -370,30 +292,33 @@ class Table:
                 wait()
             raise Throttled(f"{self.name}: {len(left)} writes still unprocessed")
 
-        return sum(in_threads(write, pages, threads))
+        return sum(in_threads(write, list(batched(writes, ITEMS_PER_WRITE)), threads))
 
     def update_many(self, changes: Sequence[Change], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
         """Makes each change (no two of one item) by itself, 25 a request; True where it was made.
 
-        False means what it means for `update`: a test did not hold, or there is no such item.
+        False means what it means for `update`: a condition did not hold, or there is no such item.
         """
-        pages = [
-            changes[start : start + STATEMENTS_PER_REQUEST] for start in range(0, len(changes), STATEMENTS_PER_REQUEST)
-        ]
+        pages = list(batched(changes, STATEMENTS_PER_REQUEST))
         made = in_threads(lambda page: self._update_page(page, meter), pages, threads)
         return [one for page in made for one in page]
 
     def delete_each(
-        self, keys: Sequence[Mapping[str, str]], *, when: tuple[Test, ...], meter: Meter | None = None, threads: int = 1
+        self,
+        keys: Sequence[Mapping[str, str]],
+        *,
+        when: tuple[Condition, ...],
+        meter: Meter | None = None,
+        threads: int = 1,
     ) -> list[bool]:
-        """Removes each item (no two alike) for which the tests hold, 25 a request; True where it was removed."""
+        """Removes each item (no two alike) for which the conditions hold, 25 a request; True where it was removed."""
         return self.update_many([Change(key, when=when) for key in keys], meter=meter, threads=threads)
 
     def _update_page(self, changes: Sequence[Change], meter: Meter | None) -> list[bool]:
         made = [False] * len(changes)
         waiting = list(range(len(changes)))
         for wait in _waits(meter):
-            statements = [self._statement(changes[place]) for place in waiting]
+            statements = [update_statement(self.name, changes[place]) for place in waiting]
             answers = call("batch_execute_statement", meter, Statements=statements)["Responses"]
             again: list[int] = []
             for place, answer in zip(waiting, answers, strict=True):
@@ -411,36 +336,6 @@ class Table:
             waiting = again
             wait()
         raise Throttled(f"{self.name}: {len(waiting)} updates still refused")
-
-    def _statement(self, change: Change) -> dict[str, Any]:
-        if change.add:
-            raise ValueError("PartiQL has no ADD that makes an absent number: use update")
-        tests = tuple((test.attribute, test.operator) for test in change.when)
-        text = _partiql(self.name, tuple(change.key), tuple(change.set), change.remove, tests)
-        parameters = [to_attribute(value) for value in change.set.values()]
-        parameters += [{"S": value} for value in change.key.values()]
-        parameters += [to_attribute(test.value) for test in change.when if test.operator in _PARTIQL_COMPARED]
-        return {"Statement": text, "Parameters": parameters}
-
-
-_PARTIQL_COMPARED = ("=", "<", "<=", ">")
-
-
-@lru_cache(maxsize=64)
-def _partiql(
-    table: str, key: tuple[str, ...], set_: tuple[str, ...], remove: tuple[str, ...], tests: tuple[tuple[str, str], ...]
-) -> str:
-    """A conditional write in DynamoDB's PartiQL, whose UPDATE never makes an item; no change at all is a DELETE."""
-    where = [f'"{name}" = ?' for name in key]
-    for attribute, operator in tests:
-        if operator in _PARTIQL_COMPARED:
-            where.append(f'"{attribute}" {operator} ?')
-        else:
-            where.append(f'"{attribute}" IS {"MISSING" if operator == "missing" else "NOT MISSING"}')
-    changes = [*(f'SET "{name}" = ?' for name in set_), *(f'REMOVE "{name}"' for name in remove)]
-    if not changes:
-        return f'DELETE FROM "{table}" WHERE {" AND ".join(where)}'  # noqa: S608 - names are this package's own
-    return f'UPDATE "{table}" {" ".join(changes)} WHERE {" AND ".join(where)}'
 
 
 def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, meter: Meter | None = None) -> bool:
@@ -462,7 +357,7 @@ def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, 
             reasons = {reason.get("Code") for reason in error.response.get("CancellationReasons", ())} - {"None", None}
             if "ConditionalCheckFailed" in reasons:
                 return False
-            if not reasons <= {*THROTTLES, "ThrottlingError"}:
+            if not reasons <= THROTTLES:
                 raise
             wait()
         else:
@@ -474,7 +369,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     """One request, tried again while DynamoDB throttles it."""
     from botocore.exceptions import ClientError
 
-    method = getattr(_without_walks(client("dynamodb")), operation)
+    method = getattr(client("dynamodb"), operation)
     for wait in _waits(meter):
         try:
             answer: dict[str, Any] = method(**parameters, **({} if operation in _UNMETERED else _METERED))
@@ -541,203 +436,9 @@ def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) 
         yield from pool.map(work, values)
 
 
-# --- attributes ------------------------------------------------------------------------------------------------------
-
-
-def to_attribute(value: Value) -> dict[str, Any]:
-    """A value in DynamoDB's JSON. A float keeps six decimals, which is what any rank or ratio here is rounded to."""
-    match value:
-        case None:
-            return {"NULL": True}
-        case bool():
-            return {"BOOL": value}
-        case str():
-            return {"S": value}
-        case int():
-            return {"N": str(value)}
-        case float():
-            return {"N": f"{value:.6f}"}
-        case Mapping():
-            return {"M": {name: to_attribute(member) for name, member in value.items()}}
-        case _:
-            return {"L": [to_attribute(member) for member in value]}
-
-
-def to_item(values: Mapping[str, Value]) -> dict[str, Any]:
-    """An item of plain values in DynamoDB's JSON."""
-    return {name: to_attribute(value) for name, value in values.items()}
-
-
-def from_attribute(attribute: Attribute) -> Any:
-    """The plain value of an attribute; sets come as frozensets, numbers as int where they are whole."""
-    for kind, value in attribute.items():
-        match kind:
-            case "N":
-                return _number(value)
-            case "M":
-                return from_item(value)
-            case "L":
-                return [from_attribute(member) for member in value]
-            case "NULL":
-                return None
-            case "SS":
-                return frozenset(value)
-            case "NS":
-                return frozenset(map(_number, value))
-            case _:
-                return value
-    raise TypeError("an attribute without a value")
-
-
-def from_item(item: Item) -> dict[str, Any]:
-    """An item as plain values."""
-    return {name: from_attribute(attribute) for name, attribute in item.items()}
-
-
-def _number(text: str) -> int | float:
-    try:
-        return int(text)
-    except ValueError:
-        number = float(text)
-        return int(number) if number.is_integer() else number
-
-
-def key_of(item: Item, *names: str) -> str:
-    """The key of an item for a log line: its values, joined by a slash; what is missing shows as a question mark."""
-    return "/".join(str(next(iter(item[name].values()), "?")) if name in item else "?" for name in names)
-
-
-def read_text(item: Item, name: str, key: str, default: str | None = None) -> str:
-    """A string attribute. Raises BadRow when it is of another type, or absent without a default."""
-    attribute = item.get(name)
-    if attribute is None:
-        if default is None:
-            raise BadRow(key, f"{name} is missing")
-        return default
-    value = attribute.get("S")
-    if not isinstance(value, str):
-        raise BadRow(key, f"{name} is not a string")
-    return value
-
-
-def read_count(item: Item, name: str, key: str, default: int | None = None) -> int:
-    """A whole number, 0 or more. Raises BadRow when it is anything else, or absent without a default."""
-    attribute = item.get(name)
-    if attribute is None:
-        if default is None:
-            raise BadRow(key, f"{name} is missing")
-        return default
-    text = attribute.get("N")
-    if text is None:
-        raise BadRow(key, f"{name} is not a number")
-    try:
-        value = int(text)
-    except ValueError:
-        try:
-            real = float(text)  # DynamoDB may write 1E+2 for 100
-        except ValueError:
-            raise BadRow(key, f"{name} is not a number") from None
-        if not real.is_integer():
-            raise BadRow(key, f"{name} is not a whole number") from None
-        value = int(real)
-    if value < 0:
-        raise BadRow(key, f"{name} is below zero")
-    return value
-
-
-def read_flag(item: Item, name: str, key: str, default: bool) -> bool:
-    """A boolean attribute, `default` when absent. Raises BadRow when it is of another type."""
-    attribute = item.get(name)
-    if attribute is None:
-        return default
-    value = attribute.get("BOOL")
-    if not isinstance(value, bool):
-        raise BadRow(key, f"{name} is not a boolean")
-    return value
-
-
-def read_texts(item: Item, name: str, key: str) -> tuple[str, ...]:
-    """A list or set of strings, empty when absent. Raises BadRow when it is anything else."""
-    attribute = item.get(name)
-    if attribute is None:
-        return ()
-    if "SS" in attribute:
-        return tuple(attribute["SS"])
-    members = attribute.get("L")
-    if members is None or not all("S" in member for member in members):
-        raise BadRow(key, f"{name} is not a list of strings")
-    return tuple(member["S"] for member in members)
-
-
 def _projected(attributes: Sequence[str]) -> dict[str, Any]:
     """The projection; every name is aliased, for DynamoDB reserves 573 words, `name` and `views` among them."""
     if not attributes:
         return {}
     names = {f"#{name}": name for name in attributes}
     return {"ProjectionExpression": ", ".join(names), "ExpressionAttributeNames": names}
-
-
-class _Expressions:
-    """The placeholders of one request. Every name is aliased, as in a projection."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        self._values: dict[str, Any] = {}
-
-    def name(self, attribute: str) -> str:
-        alias = f"#{attribute}"
-        self._names[alias] = attribute
-        return alias
-
-    def value(self, given: Value) -> str:
-        placeholder = f":v{len(self._values)}"
-        self._values[placeholder] = to_attribute(given)
-        return placeholder
-
-    def condition(self, tests: Iterable[Test]) -> dict[str, Any]:
-        """The condition, and all names and values seen so far, as the request's parameters."""
-        terms = []
-        for test in tests:
-            match test.operator:
-                case "missing":
-                    terms.append(f"attribute_not_exists({self.name(test.attribute)})")
-                case "exists":
-                    terms.append(f"attribute_exists({self.name(test.attribute)})")
-                case operator:
-                    terms.append(f"{self.name(test.attribute)} {operator} {self.value(test.value)}")
-        parameters: dict[str, Any] = {"ConditionExpression": " AND ".join(terms)} if terms else {}
-        if self._names:
-            parameters["ExpressionAttributeNames"] = self._names
-        if self._values:
-            parameters["ExpressionAttributeValues"] = self._values
-        return parameters
-
-
-# --- the client ------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def _without_walks(original: Any) -> Any:
-    """The client with requests written as they are, like its answers are read: half the CPU of a batch of writes.
-
-    It is the same client (its connections, retries, signing and event hooks); botocore's serializer would walk over the
-    request's shape to turn it into the same JSON.
-    """
-    direct = object.__new__(type(original))
-    direct.__dict__.update(original.__dict__)
-    direct._serializer = _PlainRequests()
-    return direct
-
-
-class _PlainRequests:
-    """Requests of the "json" protocol from parameters that hold no bytes and no dates."""
-
-    @staticmethod
-    def serialize_to_request(parameters: Mapping[str, Any], operation: Any) -> dict[str, Any]:
-        version = operation.metadata["jsonVersion"]
-        headers = {
-            "X-Amz-Target": f"{operation.metadata['targetPrefix']}.{operation.name}",
-            "Content-Type": f"application/x-amz-json-{version}",
-        }
-        body = dumps(parameters)
-        return {"url_path": "/", "query_string": "", "method": "POST", "headers": headers, "body": body}

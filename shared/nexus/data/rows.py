@@ -1,0 +1,75 @@
+"""Reading rows: attributes of an item in DynamoDB's JSON, each of the type that its reader needs, or BadRow."""
+
+from nexus.dynamodb import Item, number
+from nexus.errors import NexusError
+
+
+class BadRow(NexusError):
+    """An item that cannot be read: `key` names it, the message says which attribute is at fault and why."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(f"{key}: {reason}")
+        self.key = key
+        self.reason = reason
+
+
+def key_of(item: Item, *names: str) -> str:
+    """The key of an item for a log line: its values, joined by a slash; what is missing shows as a question mark."""
+    return "/".join(str(next(iter(item[name].values()), "?")) if name in item else "?" for name in names)
+
+
+def read_text(item: Item, name: str, key: str, default: str | None = None) -> str:
+    """A string attribute. Raises BadRow when it is of another type, or absent without a default."""
+    attribute = item.get(name)
+    if attribute is None:
+        return _absent(name, key, default)
+    value = attribute.get("S")
+    if not isinstance(value, str):
+        raise BadRow(key, f"{name} is not a string")
+    return value
+
+
+def read_count(item: Item, name: str, key: str, default: int | None = None) -> int:
+    """A whole number, 0 or more. Raises BadRow when it is anything else, or absent without a default."""
+    attribute = item.get(name)
+    if attribute is None:
+        return _absent(name, key, default)
+    try:
+        value = number(attribute["N"])
+    except (KeyError, ValueError):
+        raise BadRow(key, f"{name} is not a number") from None
+    if not isinstance(value, int):
+        raise BadRow(key, f"{name} is not a whole number")
+    if value < 0:
+        raise BadRow(key, f"{name} is below zero")
+    return value
+
+
+def _absent[T](name: str, key: str, default: T | None) -> T:
+    if default is None:
+        raise BadRow(key, f"{name} is missing")
+    return default
+
+
+def read_flag(item: Item, name: str, key: str, default: bool) -> bool:
+    """A boolean attribute, `default` when absent. Raises BadRow when it is of another type."""
+    attribute = item.get(name)
+    if attribute is None:
+        return default
+    value = attribute.get("BOOL")
+    if not isinstance(value, bool):
+        raise BadRow(key, f"{name} is not a boolean")
+    return value
+
+
+def read_texts(item: Item, name: str, key: str) -> tuple[str, ...]:
+    """A list or set of strings, empty when absent. Raises BadRow when it is anything else."""
+    attribute = item.get(name)
+    if attribute is None:
+        return ()
+    if "SS" in attribute:
+        return tuple(attribute["SS"])
+    members = attribute.get("L")
+    if members is None or not all("S" in member for member in members):
+        raise BadRow(key, f"{name} is not a list of strings")
+    return tuple(member["S"] for member in members)

@@ -1,0 +1,59 @@
+"""PartiQL as nexus.dynamodb writes it, read back: for stand-ins of DynamoDB and for moto, which knows no conditions."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+_INSERT = re.compile(r'INSERT INTO "(?P<table>[^"]+)" VALUE \{(?P<members>.*)\}')
+_MEMBER = re.compile(r"'([^']+)': \?")
+_WRITE = re.compile(
+    r'(?:UPDATE|DELETE FROM) "(?P<table>[^"]+)" (?P<changes>.*?) ?WHERE (?P<where>.*?)(?: RETURNING ALL NEW \*)?'
+)
+_CHANGE = re.compile(r'SET "(?P<set>[^"]+)" = \?|REMOVE "(?P<remove>[^"]+)"')
+_TERM = re.compile(r'"(?P<name>[^"]+)" (?P<test>=|<=|<|>|IS MISSING|IS NOT MISSING)(?: \?)?')
+_TESTS = {"IS MISSING": "missing", "IS NOT MISSING": "exists"}
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement with its parameters, all values in DynamoDB's JSON.
+
+    An INSERT's `set` is the whole item. Otherwise `key` and `when` (attribute, test as a Condition's, value) are of the
+    WHERE, and a statement that neither sets nor removes anything is a DELETE.
+    """
+
+    table: str
+    insert: bool
+    set: dict[str, Any]
+    remove: tuple[str, ...]
+    key: dict[str, Any]
+    when: tuple[tuple[str, str, Any], ...]
+
+
+def read(text: str, parameters: Sequence[Any], keys: Mapping[str, Sequence[str | None]]) -> Statement:
+    """The statement; `keys` are the names of each table's key attributes."""
+    table, insert, names, remove, where = _parsed(text)
+    values = iter(parameters)
+    set_ = {name: next(values) for name in names}
+    terms = [(name, test, None if test in _TESTS.values() else next(values)) for name, test in where]
+    assert next(values, None) is None, (text, parameters)
+    key = {name: value for name, _, value in terms if name in keys[table]}
+    return Statement(table, insert, set_, remove, key, tuple(term for term in terms if term[0] not in key))
+
+
+@cache
+def _parsed(text: str) -> tuple[str, bool, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]:
+    if insert := _INSERT.fullmatch(text):
+        return insert["table"], True, tuple(_MEMBER.findall(insert["members"])), (), ()
+    write = _WRITE.fullmatch(text)
+    assert write, text
+    changes = list(_CHANGE.finditer(write["changes"]))
+    return (
+        write["table"],
+        False,
+        tuple(change["set"] for change in changes if change["set"]),
+        tuple(change["remove"] for change in changes if change["remove"]),
+        tuple((term["name"], _TESTS.get(term["test"], term["test"])) for term in _TERM.finditer(write["where"])),
+    )
