@@ -142,7 +142,7 @@ def open_edition(path: Path) -> Edition:
 
 def _candidate(row: tuple[str, str, int, int]) -> Candidate:
     post_id, author_id, created_at, engagement = row
-    return Candidate(post_id, author_id, "public", engagement, created_at)
+    return Candidate(post_id, author_id, engagement=engagement, created_at=created_at)
 
 
 type _Steps = Iterator[None]

@@ -10,13 +10,12 @@ POSTS_OF_ONE_AUTHOR = 2
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A post of the week. `engagement` is its engagement_score, `created_at` seconds since the epoch."""
+    """A public post of the week. `engagement` is its engagement_score, `created_at` seconds since 1970."""
 
     post_id: str
     author_id: str
-    visibility: str
-    engagement: float
-    created_at: float
+    engagement: int
+    created_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +28,11 @@ class Reader:
     already_sent: frozenset[str] = field(default_factory=frozenset)
 
 
-def may_read(post: Candidate, reader: Reader) -> bool:
-    """Whether this post may stand in this reader's digest at all.
-
-    Public posts may; followers-only posts may for a follower; anything else (private, or a visibility that this code
-    does not know) may not. Never his own, never one by someone he blocked, never one that he has been sent.
-    """
-    if post.author_id == reader.user_id or post.author_id in reader.blocked or post.post_id in reader.already_sent:
-        return False
-    return post.visibility == "public" or (post.visibility == "followers" and post.author_id in reader.follows)
+def may_be_told(post: Candidate, reader: Reader) -> bool:
+    """Whether a post may stand in this reader's digest: not his own, not by one he blocked, none that he was sent."""
+    return not (
+        post.author_id == reader.user_id or post.author_id in reader.blocked or post.post_id in reader.already_sent
+    )
 
 
 def rank(
@@ -53,9 +48,9 @@ def rank(
     given twice counts once. At most `per_author` posts by one author, so that nobody fills a digest alone. Empty
     when nothing is left to tell.
     """
-    readable = {post.post_id: post for post in posts if may_read(post, reader)}
+    new = {post.post_id: post for post in posts if may_be_told(post, reader)}
     best_first = sorted(
-        readable.values(),
+        new.values(),
         key=lambda post: (post.author_id not in reader.follows, -post.engagement, -post.created_at, post.post_id),
     )
     chosen: list[Candidate] = []

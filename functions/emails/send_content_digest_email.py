@@ -205,8 +205,8 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """An active user on his way to a mail: those with an address are told what `stories` has."""
+class Addressee:
+    """An active user who is to get a mail, at an address that SES takes, with these stories."""
 
     user: User
     address: str
@@ -306,7 +306,7 @@ class Segment:
         before = mail_ledger.digest(self._part.overlaps)
         return mail_ledger.posts_sent(before, [user.user_id for user in some], meter=self._tally.meter)
 
-    def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Reader | Outcome:
+    def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Addressee | Outcome:
         """What he is to be sent, or why nothing is."""
         if user.suppressed:
             return Outcome("skipped", f"suppressed: {user.suppressed}")
@@ -320,14 +320,14 @@ class Segment:
         stories = edition.stories_for(user.user_id, followed, already_sent)
         if not stories:
             return Outcome("skipped", "nothing new")
-        return Reader(user, address, stories)
+        return Addressee(user, address, stories)
 
-    def _deliver(self, reader: Reader) -> Outcome | None:
+    def _deliver(self, to: Addressee) -> Outcome | None:
         """Renders and sends one mail; None when it was not sent and is to be tried again by the next invocation."""
-        user = reader.user
+        user = to.user
         link = mail_delivery.unsubscribe_url(user.user_id, self._settings)
         try:
-            mail = self._rendered(reader, link)
+            mail = self._rendered(to, link)
         except TemplateFault as error:
             self._run.logger.warning("digest not rendered", user_id=user.user_id, reason=str(error)[:300])
             return Outcome("failed", "template")
@@ -337,13 +337,13 @@ class Segment:
             try:
                 outcome = mail_delivery.deliver(
                     mail,
-                    reader.address,
+                    to.address,
                     user.user_id,
                     self._mailing,
                     self._settings,
                     run_id=self._run_id,
                     unsubscribe_url=link,
-                    posts=[story.post_id for story in reader.stories],
+                    posts=[story.post_id for story in to.stories],
                     meter=self._tally.meter,
                 )
             except CannotSend as error:
@@ -356,13 +356,13 @@ class Segment:
                 return outcome
         return None
 
-    def _rendered(self, reader: Reader, link: str) -> Mail:
+    def _rendered(self, to: Addressee, link: str) -> Mail:
         first, last = (datetime.fromtimestamp(at, UTC).date() for at in (self._since, self._until - 1))
         return mail_rendering.digest(
-            mail_language.choose(reader.user.locale),
+            mail_language.choose(to.user.locale),
             self._settings,
-            name=reader.user.name,
-            stories=reader.stories,
+            name=to.user.name,
+            stories=to.stories,
             first_day=first,
             last_day=last,
             unsubscribe_url=link,
