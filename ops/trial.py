@@ -17,7 +17,7 @@ from typing import Any
 
 from nexus import application, catalogue
 from nexus.client import AsyncResult, results_of
-from nexus.data import notifications, objects, posts, users
+from nexus.data import mail_ledger, notifications, objects, posts, users
 from nexus.settings import settings
 
 ADDRESS = "success@simulator.amazonses.com"
@@ -122,6 +122,7 @@ def _strike(stage: Stage) -> None:
     for notification in notifications.latest(stage.user_id):
         key = {"user_id": stage.user_id, "notification_id": notification.notification_id}
         notifications.TABLE.delete(key)
+    mail_ledger.forget(mail_ledger.WELCOME, stage.user_id)
     posts.TABLE.delete({"post_id": stage.post_id})
     users.TABLE.delete({"user_id": stage.user_id})
     objects.delete("uploads", stage.upload_key)

@@ -69,7 +69,7 @@ def concurrency(
     maximum: Annotated[int | None, typer.Argument(help="2 to 1000; shows the present one when left out.")] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Show or set how many sandboxes work on a queue at once, until the next deployment sets it back."""
+    """Show or set how many sandboxes work on a queue at once, until a deployment that changes its event source."""
     from ops import control
 
     common.the_queue(queue)
@@ -86,7 +86,7 @@ def concurrency(
         shown = "no limit" if found.concurrency is None else found.concurrency
         output.line(f"{queue}: {shown} at once")
         if maximum is not None:
-            output.note("For good: MaximumConcurrency in template.yaml. The next deployment sets this back.")
+            output.note("For good: MaximumConcurrency in template.yaml. Deploying a change of it sets this back.")
     return ExitCode.DONE
 
 

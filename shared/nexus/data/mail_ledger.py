@@ -141,6 +141,11 @@ def decide(mailing: Mailing, user_id: str, was_sent: bool, now: int) -> bool:
     return held.sent("decided by a person", now) if was_sent else held.released()
 
 
+def forget(mailing: Mailing, user_id: str) -> None:
+    """As if it had never been sent: for a user who is removed."""
+    TABLE.delete(_key(mailing, user_id))
+
+
 def read(item: Item) -> Entry:
     """The entry in an item. Raises BadRow."""
     key = key_of(item, "mailing", "user_id")
