@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,53 +27,54 @@ QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
 class Options:
     """The options that every command has, as typed, before or behind the command's name."""
 
-    json: bool = False
-    stack: str | None = None
-    profile: str | None = None
-    region: str | None = None
+    json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False
+    stack: Annotated[str | None, typer.Option(help="The CloudFormation stack. [NEXUS_STACK]", metavar="NAME")] = None
+    profile: Annotated[str | None, typer.Option(help="A profile of ~/.aws/config.", metavar="NAME")] = None
+    region: Annotated[str | None, typer.Option(help="The stack's AWS region.", metavar="NAME")] = None
 
 
 options = Options()
 
-_COMMON = (
-    ("json", Annotated[bool, typer.Option("--json", help="JSON instead of text.")], False),
-    (
-        "stack",
-        Annotated[str | None, typer.Option(help="The CloudFormation stack. [NEXUS_STACK]", metavar="NAME")],
-        None,
-    ),
-    ("profile", Annotated[str | None, typer.Option(help="A profile of ~/.aws/config.", metavar="NAME")], None),
-    ("region", Annotated[str | None, typer.Option(help="The stack's AWS region.", metavar="NAME")], None),
-)
-
-
-def keep(json: bool = False, stack: str | None = None, profile: str | None = None, region: str | None = None) -> None:
-    """Notes common options; what is said last counts."""
-    options.json = json or options.json
-    options.stack = stack or options.stack
-    options.profile = profile or options.profile
-    options.region = region or options.region
-
 
 def forget() -> None:
     """Before a command line is read: nothing is said yet."""
-    options.json, options.stack, options.profile, options.region = False, None, None, None
+    for one in fields(Options):
+        setattr(options, one.name, one.default)
 
 
-def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function with the common options behind its own parameters; they go to `options`."""
+def _keep(said: Options) -> None:
+    for name, value in asdict(said).items():
+        if value:  # what is said last counts
+            setattr(options, name, value)
+
+
+def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as typer takes it: with the common options behind its own parameters; they go to `options`.
+
+    A parameter that is a dataclass is taken as its fields: what several commands have in common is said once.
+    """
+    own = _parameters(function)
+    groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
 
     @functools.wraps(function)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        keep(**{name: kwargs.pop(name) for name, _, _ in _COMMON if name in kwargs})
-        return function(*args, **kwargs)
+    def run(**given: Any) -> Any:
+        _keep(_taken(Options, given))
+        taken = {name: _taken(group, given) for name, group in groups.items()}
+        return function(**given, **taken)
 
-    signature = inspect.signature(function, eval_str=True)
-    added = [inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=d, annotation=a) for n, a, d in _COMMON]
-    parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in signature.parameters.values()]
-    run.__signature__ = signature.replace(parameters=[*parameters, *added])  # type: ignore[attr-defined]
-    run.__annotations__ = {p.name: p.annotation for p in [*parameters, *added]}
+    spread = [part for one in own for part in (_parameters(groups[one.name]) if one.name in groups else [one])]
+    spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options)]]
+    run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in spread}
     return run
+
+
+def _parameters(of: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(of, eval_str=True).parameters.values())
+
+
+def _taken(group: Any, given: dict[str, Any]) -> Any:
+    return group(**{one.name: given.pop(one.name) for one in fields(group) if one.name in given})
 
 
 class Group(TyperGroup):
@@ -112,7 +113,7 @@ def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callab
     """Adds a function to a list of commands, with the common options."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        to.command(name)(with_common_options(function))
+        to.command(name)(with_options(function))
         return function
 
     return register

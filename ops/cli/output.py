@@ -47,33 +47,35 @@ def note(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, right: Sequence[str] = ()) -> None:
-    """A table; in a pipe, columns of plain text two spaces apart, never cut. `right` names the columns of numbers."""
-    shown = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if fancy():
-        _console().print(rich_table(columns, shown, right=right))
+def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
+    """A table of rows with the same columns; in a pipe, plain text two spaces apart, never cut; nothing without rows.
+
+    `right` names the columns of numbers.
+    """
+    shown = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows]
+    if not shown:
         return
-    widths = [max([len(name), *(len(row[n]) for row in shown)]) for n, name in enumerate(columns)]
-    for row in [list(columns), *shown]:
-        cells = (
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(row, widths, columns, strict=True)
-        )
+    if fancy():
+        _console().print(_drawn(shown, right))
+        return
+    headings = {name: name for name in shown[0]}
+    widths = {name: max(len(row[name]) for row in (headings, *shown)) for name in headings}
+    for row in (headings, *shown):
+        cells = (cell.rjust(widths[name]) if name in right else cell.ljust(widths[name]) for name, cell in row.items())
         print("  ".join(cells).rstrip())
     sys.stdout.flush()
 
 
-def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> Any:
-    """The table as rich draws it."""
+def _drawn(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold", show_edge=False)
-    for name in columns:
+    for name in rows[0]:
         drawn.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
+        drawn.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row.values()))
     return drawn
 
 

@@ -24,7 +24,7 @@ app = common.app(
     _Groups,
     completion=True,
 )
-app.callback()(common.with_common_options(lambda: None))
+app.callback()(common.with_options(lambda: None))
 
 for module in (stack, local, tasks, watching, queues):
     module.add_to(app)

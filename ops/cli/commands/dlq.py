@@ -7,7 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,56 +24,77 @@ if TYPE_CHECKING:
 
 app = common.app("Dead letters: what was given up, and why; send it again, edited or not, or drop it.")
 
-Ids = Annotated[list[str] | None, typer.Argument(help="Ids of runs, or their first part.", metavar="[ID]...")]
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Dead letters by what they are."""
+
+    task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None
+    error: Annotated[str | None, typer.Option(help="Only with this in the error's type or message.")] = None
+    older_than: Annotated[str | None, typer.Option(help="Only those given up longer ago: 2h, 3d.")] = None
+    younger_than: Annotated[str | None, typer.Option(help="Only those given up since: 30m.")] = None
+
+    def read(self, ids: Sequence[str] = ()) -> "Filter":
+        """As the dead letters are asked. A letter may be of a task that is no more, so any name is looked for."""
+        from ops.dead_letters import Filter
+
+        return Filter(
+            ids=frozenset(ids),
+            task=self.task,
+            error=self.error,
+            older_than=None if self.older_than is None else common.seconds(self.older_than),
+            younger_than=None if self.younger_than is None else common.seconds(self.younger_than),
+        )
+
+
 QueueOption = Annotated[
     str | None,
-    typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
+    typer.Option(help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
 ]
-TaskOption = Annotated[
-    str | None, typer.Option("--task", help="Only this task's.", autocompletion=common.complete_task)
-]
-ErrorOption = Annotated[str | None, typer.Option("--error", help="Only with this in the error's type or message.")]
-Older = Annotated[str | None, typer.Option("--older-than", help="Only those given up longer ago: 2h, 3d.")]
-Younger = Annotated[str | None, typer.Option("--younger-than", help="Only those given up since: 30m.")]
-All = Annotated[bool, typer.Option("--all", help="Every one, without a filter.")]
 
 
-def _filter(
-    ids: list[str] | None, task: str | None, error: str | None, older: str | None, younger: str | None
-) -> "Filter":
-    from ops.dead_letters import Filter
+@dataclass(frozen=True, slots=True)
+class Meant(Filters):
+    """The dead letters that something is to be done to."""
 
-    for text in ids or ():
-        if len(text) < 8 or not set(text.lower()) <= set("0123456789abcdef-"):
-            raise usage(f"{text!r} is no id", "An id is a UUID, or its first eight characters and more.")
-    return Filter(
-        ids=frozenset(ids or ()),
-        # A letter may be of a task that is no more, so any name is looked for.
-        task=task,
-        error=error,
-        older_than=None if older is None else common.seconds(older),
-        younger_than=None if younger is None else common.seconds(younger),
-    )
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of runs, or their first part.", metavar="[ID]...")] = None
+    queue: QueueOption = None
+    every: Annotated[bool, typer.Option("--all", help="Every one, without a filter.")] = False
+
+    def queues_and_filter(self) -> tuple[list[str], "Filter"]:
+        """Where to look, and for what. Raises Problem when that is nothing, for all of them may not have been meant."""
+        ids, queue = self.ids or [], self.queue
+        # `nexus dlq retry media` is what the hand types, so a queue's name is taken where an id may stand.
+        if len(ids) == 1 and ids[0] in common.QUEUES and queue is None:
+            queue, ids = ids[0], []
+        queues = common.the_queues(queue)
+        wanted = self.read([_id(text) for text in ids])
+        if wanted.everything and queue is None and not self.every:
+            raise usage("Which dead letters?", do="Give ids, a queue, --task, --error, --older-than, or --all.")
+        return queues, wanted
+
+
+def _id(text: str) -> str:
+    if len(text) < 8 or not set(text.lower()) <= set("0123456789abcdef-"):
+        raise usage(f"{text!r} is no id", "An id is a UUID, or its first eight characters and more.")
+    return text
 
 
 @command(app, "list")
 def list_(
     *,
     queue: common.OptionalQueue = None,
-    task: TaskOption = None,
-    error: ErrorOption = None,
-    older_than: Older = None,
-    younger_than: Younger = None,
+    filters: Filters,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many; the counts are whole.")] = 50,
 ) -> int:
     """What was given up and why; --json gives a letter a line, whole."""
     from ops import dead_letters
 
     queues = common.the_queues(queue)
-    wanted = _filter(None, task, error, older_than, younger_than)
+    wanted = filters.read()
     common.connect()
     counts = dead_letters.counts(queues)
-    rows: list[tuple[object, ...]] = []
+    rows: list[dict[str, object]] = []
     now, left = time.time(), limit
     for name in (name for name, count in counts.items() if count):
         for letter in dead_letters.look(name, wanted, left):
@@ -82,14 +104,20 @@ def list_(
             else:
                 what = output.cut(f"{letter.error}: {letter.message}", 70)
                 rows.append(
-                    (letter.id, letter.queue, letter.task, output.age(now - letter.failed_at), letter.attempts, what)
+                    {
+                        "id": letter.id,
+                        "queue": letter.queue,
+                        "task": letter.task,
+                        "ago": output.age(now - letter.failed_at),
+                        "attempts": letter.attempts,
+                        "error": what,
+                    }
                 )
         if left <= 0:
             break
     if options.json:
         return ExitCode.DONE
-    if rows:
-        output.table(("id", "queue", "task", "ago", "attempts", "error"), rows, right=("ago", "attempts"))
+    output.table(rows, right=("ago", "attempts"))
     total = sum(counts.values())
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
     if not total:
@@ -112,7 +140,7 @@ def show(
     from ops import dead_letters
 
     queues = common.the_queues(queue)
-    wanted = _filter([letter_id], None, None, None, None)
+    wanted = Filters().read([_id(letter_id)])
     common.connect()
     letter = _find(queues, wanted, letter_id)
     if options.json:
@@ -156,21 +184,11 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
 
 
 @command(app, "retry")
-def retry(
-    *,
-    ids: Ids = None,
-    queue: QueueOption = None,
-    task: TaskOption = None,
-    error: ErrorOption = None,
-    older_than: Older = None,
-    younger_than: Younger = None,
-    every: All = False,
-    yes: common.Yes = False,
-) -> int:
+def retry(meant: Meant, *, yes: common.Yes = False) -> int:
     """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs begin anew."""
     from ops import dead_letters
 
-    queues, wanted = _meant(ids, queue, task, error, (older_than, younger_than), every=every)
+    queues, wanted = meant.queues_and_filter()
     deployment = common.connect()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if not wanted.ids and present:
@@ -188,21 +206,11 @@ def retry(
 
 
 @command(app, "drop")
-def drop(
-    *,
-    ids: Ids = None,
-    queue: QueueOption = None,
-    task: TaskOption = None,
-    error: ErrorOption = None,
-    older_than: Older = None,
-    younger_than: Younger = None,
-    every: All = False,
-    yes: common.Yes = False,
-) -> int:
+def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     """Delete dead letters for good: by id, by filter, a queue's, or --all. `nexus dlq list --json` keeps a copy."""
     from ops import dead_letters
 
-    queues, wanted = _meant(ids, queue, task, error, (older_than, younger_than), every=every)
+    queues, wanted = meant.queues_and_filter()
     deployment = common.connect()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if present:
@@ -211,25 +219,6 @@ def drop(
         common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good?", yes=yes)
     outcomes = {name: dead_letters.drop(name, wanted, _shows("dropped", count)) for name, count in present.items()}
     return _told("dropped", outcomes, wanted)
-
-
-def _meant(
-    ids: list[str] | None,
-    queue: str | None,
-    task: str | None,
-    error: str | None,
-    ages: tuple[str | None, str | None],
-    *,
-    every: bool,
-) -> "tuple[list[str], Filter]":
-    # `nexus dlq retry media` is what the hand types, so a queue's name is taken where an id may stand.
-    if ids and len(ids) == 1 and ids[0] in common.QUEUES and queue is None:
-        queue, ids = ids[0], None
-    queues = common.the_queues(queue)
-    wanted = _filter(ids, task, error, *ages)
-    if wanted.everything and queue is None and not every:
-        raise usage("Which dead letters?", do="Give ids, a queue, --task, --error, --older-than, or --all.")
-    return queues, wanted
 
 
 def _which(wanted: "Filter", count: int) -> str:
@@ -293,7 +282,7 @@ def edit(
     from ops import dead_letters
 
     queues = common.the_queues(queue)
-    wanted = _filter([letter_id], None, None, None, None)
+    wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
     letter = _find(queues, wanted, letter_id)
     task = catalogue.TASKS.get(letter.task)

@@ -10,7 +10,9 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode
 
 if TYPE_CHECKING:
-    from ops.live import Found
+    from collections.abc import Callable
+
+    from ops.live import Found, LiveRun
 
 app = common.app("What is registered, runs, waits and is set; and ping.")
 
@@ -28,17 +30,18 @@ def registered(queue: common.OptionalQueue = None) -> int:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE
     output.table(
-        ("queue", "task", "arguments", "limit", "retries", "schedule", "summary"),
         [
-            (
-                task.queue,
-                task.name,
-                " ".join(n if f.is_required() else f"[{n}]" for n, f in task.arguments.model_fields.items()),
-                f"{task.time_limit:g}s",
-                task.retry.max_retries,
-                task.schedule.meaning if task.schedule else "",
-                task.summary,
-            )
+            {
+                "queue": task.queue,
+                "task": task.name,
+                "arguments": " ".join(
+                    n if f.is_required() else f"[{n}]" for n, f in task.arguments.model_fields.items()
+                ),
+                "limit": f"{task.time_limit:g}s",
+                "retries": task.retry.max_retries,
+                "schedule": task.schedule.meaning if task.schedule else "",
+                "summary": task.summary,
+            }
             for task in tasks
         ],
         right=("limit", "retries"),
@@ -77,20 +80,12 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     now = time.time()
     _table(
         found,
-        ("id", "task", "queue", "attempt", "for", "left", "progress", "arguments"),
-        [
-            (
-                run.id,
-                run.task,
-                run.queue,
-                run.attempts,
-                output.age(now - run.since),
-                "lost" if run.lost else output.age((run.lease_until or now) - now),
-                _progress(run),
-                _arguments(run.args),
-            )
-            for run in found.runs
-        ],
+        lambda run: {
+            "attempt": run.attempts,
+            "for": output.age(now - run.since),
+            "left": "lost" if run.lost else output.age((run.lease_until or now) - now),
+            "progress": _progress(run),
+        },
         "Nothing runs.",
     )
     for job, (done, total) in jobs:
@@ -118,11 +113,7 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     now = time.time()
     _table(
         found,
-        ("id", "task", "queue", "attempts", "next in", "arguments"),
-        [
-            (run.id, run.task, run.queue, run.attempts, _until(run.since, now), _arguments(run.args))
-            for run in found.runs
-        ],
+        lambda run: {"attempts": run.attempts, "next in": _until(run.since, now)},
         "Nothing waits for another attempt.",
     )
     output.line("In flight: " + ", ".join(f"{name} {count}" for name, count in in_flight.items()))
@@ -143,19 +134,11 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     now = time.time()
     _table(
         found,
-        ("id", "task", "queue", "due", "in", "held by", "arguments"),
-        [
-            (
-                run.id,
-                run.task,
-                run.queue,
-                output.time_of(run.since),
-                _until(run.since, now),
-                run.scheduled_by,
-                _arguments(run.args),
-            )
-            for run in found.runs
-        ],
+        lambda run: {
+            "due": output.time_of(run.since),
+            "in": _until(run.since, now),
+            "held by": run.scheduled_by,
+        },
         "Nothing is sent for later.",
     )
     return ExitCode.DONE
@@ -177,20 +160,19 @@ def stats(
         output.emit({"seconds": back, "tasks": found})
         return ExitCode.DONE
     output.table(
-        ("task", "queue", "success", "failure", "retry", "other", "per minute", "median", "p95", "longest"),
         [
-            (
-                row.task,
-                row.queue,
-                row.success,
-                row.failure,
-                row.retry,
-                row.other,
-                f"{row.total * 60 / back:.1f}",
-                f"{row.median:.3f}s",
-                f"{row.p95:.3f}s",
-                f"{row.longest:.3f}s",
-            )
+            {
+                "task": row.task,
+                "queue": row.queue,
+                "success": row.success,
+                "failure": row.failure,
+                "retry": row.retry,
+                "other": row.other,
+                "per minute": f"{row.total * 60 / back:.1f}",
+                "median": f"{row.median:.3f}s",
+                "p95": f"{row.p95:.3f}s",
+                "longest": f"{row.longest:.3f}s",
+            }
             for row in found
         ],
         right=("success", "failure", "retry", "other", "per minute", "median", "p95", "longest"),
@@ -212,19 +194,18 @@ def conf(queue: common.OptionalQueue = None) -> int:
         output.emit({"stack": deployment.parameters, "queues": found})
         return ExitCode.DONE
     output.table(
-        ("queue", "at once", "batch", "function", "memory", "visibility", "kept", "receives", "at most"),
         [
-            (
-                row.queue,
-                "no limit" if row.concurrency is None else row.concurrency,
-                row.batch_size,
-                output.age(row.timeout),
-                f"{row.memory} MB",
-                output.age(row.visibility_timeout),
-                output.age(row.retention),
-                row.max_receives,
-                f"{row.time_limit:g}s",
-            )
+            {
+                "queue": row.queue,
+                "at once": "no limit" if row.concurrency is None else row.concurrency,
+                "batch": row.batch_size,
+                "function": output.age(row.timeout),
+                "memory": f"{row.memory} MB",
+                "visibility": output.age(row.visibility_timeout),
+                "kept": output.age(row.retention),
+                "receives": row.max_receives,
+                "at most": f"{row.time_limit:g}s",
+            }
             for row in found
         ],
         right=("at once", "batch", "function", "memory", "visibility", "kept", "receives", "at most"),
@@ -250,16 +231,15 @@ def ping(
         output.emit(found)
     else:
         output.table(
-            ("queue", "answer", "round trip", "waited", "ran", "id"),
             [
-                (
-                    pong.queue,
-                    "pong" if pong.answered else pong.status,
-                    "-" if pong.round_trip is None else f"{pong.round_trip * 1000:.0f} ms",
-                    "-" if pong.waited is None else f"{pong.waited * 1000:.0f} ms",
-                    "-" if pong.ran is None else f"{pong.ran * 1000:.0f} ms",
-                    pong.id,
-                )
+                {
+                    "queue": pong.queue,
+                    "answer": "pong" if pong.answered else pong.status,
+                    "round trip": _milliseconds(pong.round_trip),
+                    "waited": _milliseconds(pong.waited),
+                    "ran": _milliseconds(pong.ran),
+                    "id": pong.id,
+                }
                 for pong in found
             ],
             right=("round trip", "waited", "ran"),
@@ -267,13 +247,23 @@ def ping(
     return ExitCode.DONE if all(pong.answered for pong in found) else ExitCode.WRONG
 
 
-def _table(found: "Found", columns: tuple[str, ...], rows: list[tuple[object, ...]], nothing: str) -> None:
-    if not rows:
+def _table(found: "Found", columns: "Callable[[LiveRun], dict[str, object]]", nothing: str) -> None:
+    if not found.runs:
         output.line(nothing)
         return
-    output.table(columns, rows, right=("attempt", "attempts", "for", "left", "next in", "in"))
+    output.table(
+        (
+            {"id": run.id, "task": run.task, "queue": run.queue, **columns(run), "arguments": _arguments(run.args)}
+            for run in found.runs
+        ),
+        right=("attempt", "attempts", "for", "left", "next in", "in"),
+    )
     if found.more:
-        output.line(f"... and more: --limit shows more than {len(rows)}.")
+        output.line(f"... and more: --limit shows more than {len(found.runs)}.")
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
 
 
 def _until(due: float, now: float) -> str:

@@ -171,8 +171,16 @@ def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so
     now = time.time()
     if found:
         output.table(
-            ("mail", "period", "user", "ago", "run"),
-            [(e.kind, e.period, e.user_id, output.age(now - e.claimed_at), e.run_id) for e in found],
+            [
+                {
+                    "mail": entry.kind,
+                    "period": entry.period,
+                    "user": entry.user_id,
+                    "ago": output.age(now - entry.claimed_at),
+                    "run": entry.run_id,
+                }
+                for entry in found
+            ],
             right=("ago",),
         )
         output.note("`nexus mail decide KIND USER sent|send` settles one; `nexus logs RUN` may tell which.")

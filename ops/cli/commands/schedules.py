@@ -39,18 +39,17 @@ def list_(
         return ExitCode.DONE
     now = time.time()
     output.table(
-        ("name", "state", "schedule", "next", "in", f"runs ({days:g}d)", "last", "outcome"),
         [
-            (
-                row.task,
-                ("on" if row.on else "off") if row.present else "missing",
-                row.expression,
-                output.time_of(row.next_at)[:16] or "-",
-                output.age(row.next_at.timestamp() - now) if row.next_at else "-",
-                "-" if row.runs is None else row.runs,
-                output.time_of(row.last_at)[:16] or "-",
-                row.last_status or "-",
-            )
+            {
+                "name": row.task,
+                "state": ("on" if row.on else "off") if row.present else "missing",
+                "schedule": row.expression,
+                "next": output.time_of(row.next_at)[:16] or "-",
+                "in": output.age(row.next_at.timestamp() - now) if row.next_at else "-",
+                f"runs ({days:g}d)": "-" if row.runs is None else row.runs,
+                "last": output.time_of(row.last_at)[:16] or "-",
+                "outcome": row.last_status or "-",
+            }
             for row in found
         ],
         right=("in", f"runs ({days:g}d)"),

@@ -30,20 +30,19 @@ def status() -> int:
     output.line(f"{deployment.stack}  {deployment.status}  {deployment.stage}  {deployment.region}  {where}")
     output.line()
     output.table(
-        ("queue", "priority", "waiting", "in flight", "delayed", "oldest", "dead", "source", "at once", "function"),
         [
-            (
-                queue.name,
-                queue.priority,
-                queue.waiting,
-                queue.in_flight,
-                queue.delayed,
-                output.age(queue.oldest),
-                queue.dead,
-                {"Enabled": "on", "Disabled": "off"}.get(queue.source, queue.source),
-                "no limit" if queue.concurrency is None else queue.concurrency,
-                queue.function,
-            )
+            {
+                "queue": queue.name,
+                "priority": queue.priority,
+                "waiting": queue.waiting,
+                "in flight": queue.in_flight,
+                "delayed": queue.delayed,
+                "oldest": output.age(queue.oldest),
+                "dead": queue.dead,
+                "source": {"Enabled": "on", "Disabled": "off"}.get(queue.source, queue.source),
+                "at once": "no limit" if queue.concurrency is None else queue.concurrency,
+                "function": queue.function,
+            }
             for queue in found.queues
         ],
         right=("priority", "waiting", "in flight", "delayed", "oldest", "dead", "at once"),

@@ -306,7 +306,7 @@ def revoke(
     if options.json:
         output.emit(told)
     else:
-        output.table(("id", "was", "is", ""), [(t["id"], t["before"], t["status"], t["means"]) for t in told])
+        output.table([{"id": t["id"], "was": t["before"], "is": t["status"], "": t["means"]} for t in told])
     done = all(t["status"] == "REVOKED" or (t["before"] == t["status"] == "STARTED") for t in told)
     return ExitCode.DONE if done else ExitCode.WRONG
 
