@@ -96,6 +96,21 @@ def test_no_statement_allows_every_action_and_only_tracing_every_resource() -> N
                 assert all(a.startswith("xray:") or a == "ses:GetAccount" for a in actions), statement
 
 
+def test_who_reads_results_is_told_of_one_that_has_expired() -> None:
+    """To whoever may not list a bucket S3 says that a missing object is forbidden; and a GetObject has no prefix."""
+    readers = [
+        {statement["Sid"]: statement for statement in body["Properties"]["PolicyDocument"]["Statement"]}
+        for body in resources("AWS::IAM::ManagedPolicy").values()
+    ]
+    readers = [statements for statements in readers if "LargeResults" in statements]
+    assert len(readers) == 2, "the functions and the web application"
+    for statements in readers:
+        told = statements["TellExpiredFromForbidden"]
+        assert (told["Effect"], told["Action"]) == ("Allow", "s3:ListBucket")
+        assert told["Resource"] == {"Fn::GetAtt": "ArchiveBucket.Arn"}
+        assert set(told["Condition"]) == {"StringLikeIfExists"}
+
+
 @pytest.mark.parametrize("queue", Queue)
 def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: Queue) -> None:
     """A task's file ends in a handler; other modules of the folder do not."""
@@ -159,6 +174,12 @@ def test_a_schedule_is_a_parameter_that_an_environment_may_set(task: Task[Any, A
     assert rule["ScheduleExpression"] == {"Ref": parameter}
     assert rule["Description"] == task.schedule.meaning
     assert parameter in [name for group in groups for name in group["Parameters"]]
+
+
+@pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
+def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: Queue, functions: dict[str, Any]) -> None:
+    """A segment uses its time limit. Those behind it in a batch would be left none, and spend a hand-on each for it."""
+    assert messages(functions[queue])["BatchSize"] == 1
 
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
