@@ -17,7 +17,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class PresignedPost:
-    """`url` to POST a multipart form to: `fields` first, the file last, under the name "file"."""
+    """`url` to POST a multipart form to: `fields` first, the file last, under the name "file".
+
+    A form made for a kind ("image/") lacks the field Content-Type: add it, with the file's whole type, or S3 answers 403.
+    """
 
     url: str
     fields: dict[str, str]
@@ -55,9 +58,10 @@ def presigned_post(
 ) -> PresignedPost:
     """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/ and nowhere else.
 
-    S3 itself holds the upload to the key's prefix, to 1..`max_bytes` bytes and to content types that start with
-    `content_type` ("image/" or "video/", or a whole type); for `expires_in` seconds. What the bytes really are is
-    found out by the task. Raises ValueError naming the argument at fault.
+    S3 itself holds the upload to the key's prefix, to 1..`max_bytes` bytes and to `content_type`, for `expires_in`
+    seconds. Give the file's whole type ("image/jpeg") and `fields` are all that the form needs; of a kind ("image/" or
+    "video/") any type is taken, which whoever posts the form adds as a field Content-Type. What the bytes really are
+    is found out by the task. Raises ValueError naming the argument at fault.
     """
     for name, value in (("user_id", user_id), ("post_id", post_id)):
         if not _ID.fullmatch(value):

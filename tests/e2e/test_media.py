@@ -4,7 +4,9 @@ import io
 import urllib.request
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.error import HTTPError
 
 import boto3
 import pytest
@@ -18,6 +20,7 @@ from nexus.store import DynamoStore, Write
 from nexus.uploads import presigned_post
 from nexus.worker import s3_envelopes
 from tests.support.clips import make_clip
+from tests.support.pages import blocks
 from tests.support.stack import dead_letters, eventually
 
 
@@ -92,9 +95,23 @@ def test_a_browsers_form_uploads_and_a_larger_file_than_agreed_is_refused_by_s3(
     body = picture(600, 400)
     form = presigned_post("u-e2e", post, "from the browser.jpg", max_bytes=len(body))
 
-    status = submit(form.url, form.fields, body)
+    fields = {**form.fields, "Content-Type": "image/jpeg"}
 
-    assert status in (200, 201, 204)
+    with pytest.raises(HTTPError, match="400"):
+        submit(form.url, fields, body + b"x")
+    assert submit(form.url, fields, body) in (200, 201, 204)
+    assert eventually(lambda: media_of(post))["status"] == "ready"
+
+
+def test_the_form_that_the_page_for_celery_users_makes_is_taken_as_it_is(post: str) -> None:
+    (block,) = [b for b in blocks("from-celery.md") if "import presigned_post" in b.text]
+    request = SimpleNamespace(POST={"name": "own.jpg", "type": "image/jpeg"})
+    page: dict[str, Any] = {"user": SimpleNamespace(pk="u-e2e"), "post": SimpleNamespace(pk=post), "request": request}
+    exec(block.compiled("from-celery.md"), page)
+
+    form = page["upload"](request)
+
+    assert submit(form["url"], form["fields"], picture(600, 400)) in (200, 201, 204)
     assert eventually(lambda: media_of(post))["status"] == "ready"
 
 
@@ -102,7 +119,7 @@ def submit(url: str, fields: dict[str, str], body: bytes) -> int:
     boundary = uuid.uuid4().hex
     parts = [
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in {**fields, "Content-Type": "image/jpeg"}.items()
+        for name, value in fields.items()
     ]
     parts.append(
         f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'

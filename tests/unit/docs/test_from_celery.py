@@ -71,7 +71,7 @@ def django(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         "user": user,
         "post": SimpleNamespace(pk=17),
         "form": SimpleNamespace(save=lambda: user),
-        "request": SimpleNamespace(POST={"name": "holiday.jpg"}),
+        "request": SimpleNamespace(POST={"name": "holiday.jpg", "type": "image/jpeg"}),
     }
 
 
