@@ -9,6 +9,7 @@ from datetime import date
 from html import escape
 
 from nexus.data.analytics import ContentDay
+from nexus.data.days import add_days
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 180, 48, 22
 
@@ -87,7 +88,7 @@ def _tile(name: str, value: int, note: str) -> str:
 
 def _change(history: Sequence[ContentDay], value: Callable[[ContentDay], int]) -> str:
     """The change to the day before, where that was counted."""
-    if len(history) < 2 or value(history[-2]) == 0:
+    if len(history) < 2 or history[-2].day != add_days(history[-1].day, -1) or value(history[-2]) == 0:
         return "no day before"
     before, now = value(history[-2]), value(history[-1])
     return f"{(now - before) / before:+.0%} to the day before"
@@ -128,7 +129,7 @@ def _chart(title: str, history: Sequence[ContentDay], value: Callable[[ContentDa
 
 
 def _round_up(value: int) -> int:
-    """The axis' end: 1, 2 or 5 times a power of ten, even enough for a line in the middle."""
+    """The axis' end: 2, 4 or 10 times a power of ten, for the line in the middle to be a round number too."""
     scale = 1
     while True:
         for factor in (2, 4, 10):

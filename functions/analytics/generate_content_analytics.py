@@ -167,9 +167,9 @@ def publish(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport:
     assert args.work is not None
     tally = Tally.resumed(run)
     sums = day_sums.total(args.work, args.parts, meter=tally.meter)
-    if days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS:
-        known = analytics.content_day(args.day, meter=tally.meter)
-        sums.numbers["active_users"] = known.active_users if known else sums.numbers["active_users"]
+    forgotten = days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS
+    if forgotten and (known := analytics.content_day(args.day, meter=tally.meter)):
+        sums.numbers["active_users"] = known.active_users
     content = _content_day(args.day, args.counted_at, sums, tally)
     newest = analytics.put_day(content, meter=tally.meter)
     tally.written([newest])

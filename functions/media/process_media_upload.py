@@ -57,7 +57,7 @@ class MediaLimits:
 
 @lru_cache(maxsize=1)
 def limits() -> MediaLimits:
-    """From PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS and VIDEO_MAX_BYTES, _SECONDS, _PIXELS, _FRAME_RATE, where set."""
+    """From PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS, VIDEO_MAX_BYTES and VIDEO_MAX_SECONDS, where set."""
 
     def given(**names: str) -> dict[str, int]:
         texts = {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
@@ -68,14 +68,7 @@ def limits() -> MediaLimits:
 
     return MediaLimits(
         picture=pictures.Limits(**given(bytes="PICTURE_MAX_BYTES", pixels="PICTURE_MAX_PIXELS")),
-        video=video.Limits(
-            **given(
-                bytes="VIDEO_MAX_BYTES",
-                seconds="VIDEO_MAX_SECONDS",
-                pixels="VIDEO_MAX_PIXELS",
-                frame_rate="VIDEO_MAX_FRAME_RATE",
-            )
-        ),
+        video=video.Limits(**given(bytes="VIDEO_MAX_BYTES", seconds="VIDEO_MAX_SECONDS")),
     )
 
 

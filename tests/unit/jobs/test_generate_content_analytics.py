@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
 
@@ -213,6 +214,12 @@ def test_the_report_stands_alone_and_takes_no_text_for_markup(days: int) -> None
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert not re.search(r"(src|href)=|url\(|@import", page), "nothing from elsewhere"
+
+
+def test_a_change_is_told_to_the_day_before_and_to_no_earlier_one() -> None:
+    before, day = history(2)
+    assert "to the day before" in day_report.render([before, day])
+    assert "to the day before" not in day_report.render([replace(before, day=add_days(before.day, -1)), day])
 
 
 def test_a_network_of_nobody_has_a_report_too() -> None:
