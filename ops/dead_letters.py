@@ -40,8 +40,9 @@ SCAN_LIMIT = 100_000
 class Letter:
     """A dead letter. What its sender did not say, as SQS's own redrive does not, is empty or 0.
 
-    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at`
-    when SQS first had it, in seconds since 1970. `receipt` is what this look holds it by.
+    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at` when
+    the run was sent, or the message where its body tells of no run; in seconds since 1970. `receipt` is what this
+    look holds it by.
     """
 
     id: str
@@ -220,11 +221,13 @@ class _Look:
 
 def _letter(queue: str, message: Any) -> Letter:
     attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
-    sent_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
+    # SQS's own time of the dead letter is that of its giving up: only the envelope knows when the run was sent.
+    taken_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
     try:
         envelope = decode(message["Body"])
     except InvalidMessage:
         envelope = None
+    sent_at = envelope.sent_at.timestamp() if envelope and "sent_at" in envelope.model_fields_set else taken_at
     attempts = attributes.get("Attempts", "")
     return Letter(
         id=attributes.get("RunId") or (envelope.id if envelope else "") or message["MessageId"],
@@ -234,7 +237,7 @@ def _letter(queue: str, message: Any) -> Letter:
         message=attributes.get("ErrorMessage") or "moved by SQS after too many receives: no attempt was settled",
         attempts=int(attempts) if attempts.isdecimal() else 0,
         log=attributes.get("Log", ""),
-        failed_at=_seconds(attributes.get("FailedAt", "")) or sent_at,
+        failed_at=_seconds(attributes.get("FailedAt", "")) or taken_at,
         sent_at=sent_at,
         body=message["Body"],
         message_id=message["MessageId"],

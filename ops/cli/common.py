@@ -191,9 +191,14 @@ def the_task(name: str) -> "Task[Any, Any]":
     return catalogue.TASKS[name]
 
 
+def is_run_id(text: str) -> bool:
+    """Whether it is a whole id, and no first part of one."""
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+
+
 def the_run_id(text: str) -> str:
     """The id, if it is one. Raises Problem."""
-    if not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text):
+    if not is_run_id(text):
         raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
     return text
 

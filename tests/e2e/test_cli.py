@@ -524,7 +524,10 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     (listed,) = nexus("dlq", "list", "users", "--json").lines
     assert (listed["id"], listed["error"], listed["attempts"]) == (run_id, "InvalidMessage", 0)
     assert run_id in nexus("dlq", "list", "users").out
-    assert nexus("dlq", "show", run_id[:13], "--json").json["args"] == {"text": "x" * 201}
+    shown = nexus("dlq", "show", run_id[:13], "--json").json
+    assert shown["args"] == {"text": "x" * 201}
+    assert shown["sent_at"][:19] == shown["body"]["sent_at"][:19]
+    assert f"`nexus logs {run_id}`" in nexus("dlq", "show", run_id).err
     # Arguments that do not fit are not sent
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
     assert nexus("dlq", "edit", run_id, "text=mended").code == ExitCode.NOT_CONFIRMED
@@ -532,7 +535,11 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     # And who follows it from that moment on sees the new run, not the failure before
     result = nexus("result", run_id, "--follow", "--json").json
     assert (result["status"], result["result"]["text"], result["args"]) == ("SUCCESS", "mended", {"text": "mended"})
-    assert nexus("dlq", "show", run_id).code == ExitCode.WRONG
+    gone = nexus("dlq", "show", run_id)
+    assert gone.code == ExitCode.WRONG
+    assert f"`nexus result {run_id}`" in gone.err
+    # Of a first part `nexus result` could tell nothing
+    assert "nexus result" not in nexus("dlq", "show", run_id[:13]).err
 
 
 @pytest.mark.usefixtures("no_dead_letters")

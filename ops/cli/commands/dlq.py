@@ -161,6 +161,8 @@ def show(
     )
     plain = dead_letters.as_plain(letter)["body"]
     output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    if letter.log:
+        output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     return ExitCode.DONE
 
 
@@ -169,14 +171,17 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
     from ops import dead_letters
 
     found: list[Letter] = []
+    whole = common.is_run_id(letter_id)
     for name, count in dead_letters.counts(queues).items():
         if count:
             # Of a whole id there is one; a part of it may fit several, and all are looked for.
-            found += dead_letters.look(name, wanted, 1 if len(letter_id) == 36 else None)
-        if found and len(letter_id) == 36:
+            found += dead_letters.look(name, wanted, 1 if whole else None)
+        if found and whole:
             break
     if not found:
-        do = f"`nexus result {letter_id}` tells how the run is, `nexus dlq list` what there is."
+        do = "`nexus dlq list` shows what there is."
+        if whole:
+            do = f"`nexus result {letter_id}` tells how the run is, `nexus dlq list` what there is."
         raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
     if len({letter.id for letter in found}) > 1:
         raise usage(f"{letter_id} fits {len(found)} dead letters", do="Give more of the id.")

@@ -1,6 +1,8 @@
 """Dead letters are read without a trace, sent again before they are deleted, and never looked at twice in one pass."""
 
 import json
+import time
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -93,6 +95,20 @@ def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None
     (letter,) = dead_letters.look("default", Filter())
     assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
     assert letter.args is None
+    assert letter.sent_at == letter.failed_at > 0
+
+
+def test_a_letter_tells_when_its_run_was_sent_and_not_when_it_came_here(dead: str) -> None:
+    sent = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
+    envelope = Envelope(id=derived_id("letter", 1), task="ping", sent_at=sent)
+    by_hand = json.dumps({"id": derived_id("letter", 2), "task": "ping"})
+    for body in (envelope.encode(), by_hand):
+        backend().transport.dead_letter("default", DeadLetter(body, {"FailedAt": "2026-11-22T10:00:00Z"}, "ping"))
+    letters = {letter.id: letter for letter in dead_letters.look("default", Filter())}
+    assert letters[envelope.id].sent_at == sent.timestamp()
+    assert letters[envelope.id].failed_at == sent.timestamp() + 1800
+    # Who wrote a message by hand gave no time: then it is SQS's
+    assert time.time() - 60 < letters[derived_id("letter", 2)].sent_at < time.time() + 1
 
 
 def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: str) -> None:
