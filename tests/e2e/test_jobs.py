@@ -9,6 +9,10 @@ import boto3
 import pytest
 
 from nexus import catalogue
+from nexus.data import comments, objects, posts, users
+from nexus.data.comments import Comment
+from nexus.data.days import day_of, start_of
+from nexus.data.posts import Media, Post, Rendition
 from nexus.dynamodb import from_item
 from nexus.settings import Settings
 from nexus.tasks import Task
@@ -72,9 +76,31 @@ def _runs(task: str, stack: Settings, since: float) -> dict[str, Any] | None:
     return None
 
 
-def test_on_demand_tasks_of_one_user() -> None:
-    from nexus.data import users
+def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None:
+    """With no rights but the function's own; a day of its own, so that the seeded posts stay."""
+    day, post_id = "2024-01-02", f"p-{uuid.uuid4().hex[:12]}"
+    key = f"media/{post_id}/hash/w320.webp"
+    rendition = Rendition(key=key, width=320, height=200, bytes=7, content_type="image/webp")
+    media = Media(status="ready", kind="image", renditions={"w320": rendition})
+    posts.put_many([Post(post_id, "u-e2e", start_of(day) + 5, media=media)], now=0)
+    comments.put_many([Comment(post_id, "c", "u-e2e", start_of(day) + 6, deleted=True)])
+    objects.put("media", key, b"picture")
 
+    segment = {"days": [day], "since": day, "today": day_of(time.time())}
+    archived = catalogue.cleanup_old_posts.delay(mode="archive", **segment).get(timeout=60)
+    assert archived is not None
+    assert (archived.archived, posts.get(post_id, consistent=True)) == (1, None)
+    assert not [*objects.keys("media", f"media/{post_id}/"), *comments.items_of_post(post_id)]
+
+    restored = catalogue.cleanup_old_posts.delay(mode="restore", post_ids=[post_id]).get(timeout=60)
+    assert restored is not None
+    assert restored.restored == 1
+    assert posts.get(post_id, consistent=True) is not None
+    assert objects.get("media", key) == b"picture"
+    assert len(comments.items_of_post(post_id)) == 1
+
+
+def test_on_demand_tasks_of_one_user() -> None:
     user = next(user for page in users.sweep() for user in page.users)
     counts = catalogue.refresh_user_statistics.delay(user_id=user.user_id).get(timeout=60)
     revoked = catalogue.revoke_user_tokens.delay(user_id=user.user_id).get(timeout=60)
