@@ -1,8 +1,8 @@
 """The live view: queues with their backlog and rates, what runs now, what ended and what failed lately."""
 
-import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -155,10 +155,9 @@ def run(deployment: "Deployment", every: float) -> None:
 
     console = Console()
     monitor, view = Monitor(), None
-    stop = threading.Event()
     with Live(console=console, screen=True, auto_refresh=False) as drawing:
         drawing.update(f"Looking at {deployment.stack} ...", refresh=True)
-        while not stop.is_set():
+        while True:
             began = time.monotonic()
             error = None
             try:
@@ -168,12 +167,13 @@ def run(deployment: "Deployment", every: float) -> None:
                 if problem is None or view is None:
                     raise
                 error = f"{problem.what}: {problem.why}"
-            drawing.update(draw(deployment, view, height=console.size.height, error=error), refresh=True)
-            stop.wait(max(0.1, every - (time.monotonic() - began)))
+            drawn = draw(deployment, view, height=console.size.height, error=error, hint="Ctrl-C ends it")
+            drawing.update(drawn, refresh=True)
+            time.sleep(max(0.1, every - (time.monotonic() - began)))
 
 
-def draw(deployment: "Deployment", view: View, *, height: int, error: str | None = None) -> Any:
-    """The view as rich draws it, in `height` lines."""
+def draw(deployment: "Deployment", view: View, *, height: int, error: str | None = None, hint: str = "") -> Any:
+    """The view as rich draws it, in `height` lines; `hint` and `error` stand in the first."""
     from rich.console import Group
     from rich.text import Text
 
@@ -184,7 +184,7 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
     head = Text.assemble(
         (f" {deployment.stack} ", "bold reverse"),
         f"  {deployment.stage}  {deployment.endpoint or deployment.region}  ",
-        (f"{time.strftime('%H:%M:%S', time.gmtime(view.at))} UTC", "dim"),
+        (f"{time.strftime('%H:%M:%S', time.gmtime(view.at))} UTC  {hint}", "dim"),
     )
     if error:
         head.append(f"  {error} (the view is {output.age(age)} old)", style="bold red")
@@ -198,10 +198,8 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
 
 
 def _queues(view: View) -> Any:
-    table = _table()
-    for name in ("queue", "", "waiting", "in flight", "delayed", "running", "dead", "per min", "failed"):
-        table.add_column(name, justify="left" if name in ("queue", "") else "right", no_wrap=True)
-    table.add_column("last 5 minutes", no_wrap=True)
+    numbers = ("waiting", "in flight", "delayed", "running", "dead", "per min", "failed")
+    table = _table(("queue", "", *numbers), right=numbers, rest="last 5 minutes")
     top = max((max(queue.history) for queue in view.queues), default=0) or 1
     for queue in view.queues:
         spark = "".join(_BLOCKS[-(-count * 8 // top)] for count in queue.history)
@@ -229,9 +227,7 @@ def _running(view: View, room: int) -> Any:
 
     if not view.running and not view.jobs:
         return Text("Nothing runs.", style="dim")
-    table = _table()
-    for name in ("running", "id", "queue", "attempt", "for", "progress"):
-        table.add_column(name, justify="right" if name in ("attempt", "for") else "left", no_wrap=True)
+    table = _table(("running", "id", "queue", "attempt", "for"), right=("attempt", "for"), rest="progress")
     now = view.at
     for run_id, task, done, total in view.jobs:
         table.add_row(f"[bold]{task}[/]", run_id, "", "", "", _bar(done, total))
@@ -249,7 +245,7 @@ def _running(view: View, room: int) -> Any:
 
 
 def _bar(done: int, total: int) -> str:
-    width = 20
+    width = 10
     filled = width * done // total if total else 0
     return f"[green]{'━' * filled}[/][dim]{'━' * (width - filled)}[/] {done}/{total}"
 
@@ -257,10 +253,7 @@ def _bar(done: int, total: int) -> str:
 def _events(title: str, events: tuple[logs.Event, ...], room: int) -> Any:
     from rich.markup import escape
 
-    table = _table()
-    for name, right in ((title, False), ("outcome", False), ("task", False), ("took", True)):
-        table.add_column(name, justify="right" if right else "left", no_wrap=True)
-    table.add_column("reason", no_wrap=True, overflow="ellipsis")
+    table = _table((title, "outcome", "task", "took"), right=("took",), rest="reason")
     for event in events[:room]:
         style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""), "")
         outcome = f"[{style}]{event.outcome}[/]" if style else event.outcome
@@ -274,7 +267,12 @@ def _events(title: str, events: tuple[logs.Event, ...], room: int) -> Any:
     return table
 
 
-def _table() -> Any:
+def _table(columns: Sequence[str], *, right: Sequence[str], rest: str) -> Any:
+    """A table as wide as the terminal; its last column, `rest`, gets what the others leave, and is cut to that."""
     from rich.table import Table
 
-    return Table(box=None, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    table = Table(box=None, expand=True, pad_edge=False, header_style="bold dim", padding=(0, 2, 0, 0))
+    for name in columns:
+        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+    table.add_column(rest, no_wrap=True, overflow="ellipsis", ratio=1)
+    return table
