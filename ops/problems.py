@@ -114,6 +114,8 @@ def _of_nexus(error: BaseException) -> Problem | None:
     match error:
         case errors.InvalidMessage() | errors.UnknownTask():
             return usage(str(error))
+        case errors.SendFailed() if error.__cause__ is not None:
+            return _of_botocore(error.__cause__)
         case errors.ConfigurationError():
             return Problem(str(error), code=ExitCode.UNREACHABLE)
         case errors.NexusError():

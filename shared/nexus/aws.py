@@ -77,6 +77,16 @@ def _client(service: str) -> Any:
     return made
 
 
+def is_missing(error: Exception) -> bool:
+    """Whether AWS says by this error that there is no such table, queue or schedule group."""
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in (
+        "ResourceNotFoundException",
+        "AWS.SimpleQueueService.NonExistentQueue",
+    )
+
+
 def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()

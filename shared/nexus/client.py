@@ -2,18 +2,19 @@
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from nexus import locks, results, runs, tallies
+from nexus import aws, locks, results, runs, tallies
 from nexus.backend import backend
 from nexus.definitions import Result, RetryPolicy, TaskDefinition, known_tasks
 from nexus.dynamodb import equals
 from nexus.envelope import Envelope, Segment
-from nexus.errors import InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.errors import ConfigurationError, InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.runs import RunError, RunRecord
 from nexus.settings import settings
@@ -99,15 +100,16 @@ def send[R: Result](
     if not track and also.keys() - {"eta", "live", "since"}:
         raise ValueError("retry= is kept in the run's record, so it needs track=True")
     # With task_id given the record may stand already: then it is the same run, and its message is sent once more.
-    written = track and isinstance(
-        backend().store.apply(runs.pending(envelope, target, _keep_until(due), **also)), Applied
-    )
-    try:
-        _dispatch(target, message, due, now)
-    except Exception:
-        if written:
-            _forget(envelope.id)
-        raise
+    with _sending(envelope.id):
+        written = track and isinstance(
+            backend().store.apply(runs.pending(envelope, target, _keep_until(due), **also)), Applied
+        )
+        try:
+            _dispatch(target, message, due, now)
+        except Exception:
+            if written:
+                _forget([envelope.id])
+            raise
     _note_child(envelope.id)
     return AsyncResult(envelope.id, task.result)
 
@@ -116,7 +118,7 @@ def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "l
     """Sends them in batches of ten messages and 25 records a request.
 
     What SQS refuses is tried again twice; SendFailed names the runs that were still not taken, by id, and the others
-    have been sent.
+    have been sent. When AWS cannot be reached, the rest is not tried.
     """
     envelopes = [_envelope(s, new_id() if track else derived_id("untracked", new_id())) for s in signatures]
     messages = [Message.of(envelope) for envelope in envelopes]
@@ -126,17 +128,18 @@ def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "l
     for signature, envelope, message in zip(signatures, envelopes, messages, strict=True):
         by_queue.setdefault(signature.task.queue, []).append(message)
         writes.append(runs.pending(envelope, signature.task.queue, keep))
-    if track:
-        backend().store.apply_all(writes)
     failures: dict[str, str] = {}
-    for queue, page in by_queue.items():
-        failures |= backend().transport.send(queue, page)
+    with _sending(*(envelope.id for envelope in envelopes)):
+        if track:
+            backend().store.apply_all(writes)
+        for queue, page in by_queue.items():
+            failures |= backend().transport.send(queue, page)
     for envelope in envelopes:
         if envelope.id not in failures:
             _note_child(envelope.id)
     if failures:
-        for run_id in failures if track else ():
-            _forget(run_id)
+        if track:
+            _forget(failures)
         raise SendFailed(failures)
     return [AsyncResult(e.id, s.task.result) for e, s in zip(envelopes, signatures, strict=True)]
 
@@ -151,9 +154,28 @@ def _dispatch(queue: str, message: Message, due: datetime, now: datetime) -> Non
         raise SendFailed(dict(failures))
 
 
-def _forget(run_id: str) -> None:
-    error = RunError("SendFailed", "the message was not sent")
-    backend().store.apply(runs.not_sent(run_id, error, round(time.time(), 3)))
+@contextmanager
+def _sending(*run_ids: str) -> Iterator[None]:
+    """What botocore raises within the block as an application's errors: no such stack, or these runs were not sent."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        if aws.is_missing(error):
+            stack, region = settings().stack, aws.client("sqs").meta.region_name
+            raise ConfigurationError(f"there is no stack {stack} in {region}, or not all of it: {error}") from error
+        raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
+
+
+def _forget(run_ids: Iterable[str]) -> None:
+    """Settles the records of what was not sent. Those that AWS does not let be settled stay PENDING."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    error, now = RunError("SendFailed", "the message was not sent"), round(time.time(), 3)
+    with suppress(BotoCoreError, ClientError):
+        for run_id in run_ids:
+            backend().store.apply(runs.not_sent(run_id, error, now))
 
 
 def _envelope(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
@@ -220,10 +242,11 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     for signature, envelope in zip(signatures, envelopes, strict=True):
         messages.setdefault(signature.task.queue, []).append(Message.of(envelope))
     also: dict[str, Value] = {"then": runs.compact([callback.to_json()])} if callback else {}
-    tallies.open_group(group_id, total, keep, **also)
     failures: dict[str, str] = {}
-    for queue, page in messages.items():
-        failures |= backend().transport.send(queue, page)
+    with _sending(*(envelope.id for envelope in envelopes)):
+        tallies.open_group(group_id, total, keep, **also)
+        for queue, page in messages.items():
+            failures |= backend().transport.send(queue, page)
     _note_child(group_id)
     if failures:
         raise SendFailed(failures)
@@ -250,15 +273,17 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     keep = _keep_until(datetime.now(UTC))
     also: dict[str, Value] = {"then": runs.compact(rest)} if rest else {}
     store = backend().store
-    store.apply(runs.pending(envelope, links[0].task.queue, keep, **also))
-    for link in links[1:]:
-        run_id = next_id(run_id)
-        store.apply(runs.pending(Envelope(id=run_id, task=link.task.name, args=dict(link.args)), link.task.queue, keep))
-    try:
-        _dispatch(links[0].task.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
-    except Exception:
-        _forget(first)
-        raise
+    with _sending(first):
+        store.apply(runs.pending(envelope, links[0].task.queue, keep, **also))
+        for link in links[1:]:
+            run_id = next_id(run_id)
+            later = Envelope(id=run_id, task=link.task.name, args=dict(link.args))
+            store.apply(runs.pending(later, link.task.queue, keep))
+        try:
+            _dispatch(links[0].task.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
+        except Exception:
+            _forget([first])
+            raise
     _note_child(first)
     return AsyncResult(run_id, links[-1].task.result)
 

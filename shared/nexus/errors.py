@@ -6,7 +6,7 @@ class NexusError(Exception):
 
 
 class ConfigurationError(NexusError):
-    """The environment does not say which deployment is meant, or says it wrongly."""
+    """The environment does not say which deployment is meant, or says it wrongly: there is no such stack."""
 
 
 class Retry(NexusError):
@@ -34,7 +34,7 @@ class UnknownTask(NexusError):
 
 
 class SendFailed(NexusError):
-    """SQS did not take the message. `failures` maps a run's id to SQS's reason; the others were sent."""
+    """AWS did not take the task, or was not reached. `failures` maps a run's id to the reason; the others were sent."""
 
     def __init__(self, failures: dict[str, str]) -> None:
         super().__init__("not sent: " + "; ".join(f"{run_id}: {reason}" for run_id, reason in failures.items()))

@@ -56,7 +56,8 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
         `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
         makes sending twice one run; `track=False` saves the PENDING record (status is UNKNOWN until it starts); `queue`
-        is checked against the catalogue. Raises InvalidMessage, UnknownTask, SendFailed.
+        is checked against the catalogue. Raises InvalidMessage, UnknownTask; SendFailed when AWS does not take it or is
+        not reached; ConfigurationError when there is no such stack.
         """
         return send(
             self.s(**_as_dict(args)),

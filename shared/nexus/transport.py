@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from itertools import batched
+from itertools import batched, chain
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nexus.aws import client
+from nexus.aws import client, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
 
@@ -81,23 +81,33 @@ def queue_url(name: str) -> str:
 
 
 class SqsTransport:
-    """Errors of AWS (no such queue, denial, throttling after the SDK's retries) are botocore's ClientError."""
+    """Errors of AWS (denial, throttling after the SDK's retries) are botocore's; `send` answers with most of them."""
 
     @property
     def _sqs(self) -> "SQSClient":
         return client("sqs")
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        url = queue_url(settings().queue_name(queue))
-        if len(messages) == 1:
-            self._sqs.send_message(QueueUrl=url, **messages[0].entry())
-            return {}
+        """As Transport says. Raises ClientError when there is no such queue."""
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        name = settings().queue_name(queue)
+        pages = _pages(messages)
         failures: dict[str, str] = {}
-        for page in _pages(messages):
-            failures |= self._send_page(url, page)
+        for number, page in enumerate(pages):
+            try:
+                failures |= self._send_page(queue_url(name), page)
+            except (BotoCoreError, ClientError) as error:
+                if is_missing(error):
+                    raise
+                # The SDK has tried it five times: the pages that follow would only take as long to fail.
+                return failures | {message.id: str(error) for message in chain.from_iterable(pages[number:])}
         return failures
 
     def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:
+        if len(page) == 1:
+            self._sqs.send_message(QueueUrl=url, **page[0].entry())
+            return {}
         waiting = {str(index): message for index, message in enumerate(page)}
         reasons: dict[str, str] = {}
         for _ in range(SEND_ATTEMPTS):

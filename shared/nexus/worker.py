@@ -21,7 +21,7 @@ from nexus.backend import backend
 from nexus.client import Sender, current
 from nexus.definitions import Arguments, RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope, decode
-from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, SendFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.implementations import Implementation, implementation, implements, task_of
 from nexus.rate_limit import RateLimiter
@@ -150,7 +150,9 @@ class Worker:
         if delivery.delay is not None:
             # Nobody delivers a direct invocation again: what it left goes on through the queue.
             message = Message.of(envelope, delay=min(MAX_DELAY, round(delivery.delay)))
-            backend().transport.send(self._queue, [message])
+            failures = backend().transport.send(self._queue, [message])
+            if failures:
+                raise SendFailed(dict(failures))
         record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
         answer: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
         if record.result is not None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
+from nexus.errors import SendFailed
 from nexus.tasks import Queue
 from ops import cli, deployment
 from ops.cli import common, output
-from ops.problems import ExitCode, Problem
+from ops.problems import ExitCode, Problem, explained
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,6 +80,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["dlq", "retry"], "Which dead letters?"),
         (["dlq", "drop", "xyz"], "no id"),
         (["up", "--stack", "prod"], "starts the local cloud"),
+        (["upload", "no-such-file.jpg"], "does not exist"),
+        (["upload", __file__], "neither a picture nor a clip"),
+        (["upload", __file__, "--no-wait", "--save", "x"], "does not wait"),
     ],
 )
 def test_a_wrong_word_is_exit_code_2_with_the_right_one(
@@ -239,6 +243,16 @@ def _no_connection() -> Exception:
     from botocore.exceptions import EndpointConnectionError
 
     return EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
+
+
+def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
+    failed = SendFailed({"r-1": "no connection"})
+    failed.__cause__ = _no_connection()
+
+    problem = explained(failed)
+
+    assert problem is not None
+    assert (problem.what, problem.code) == ("AWS does not answer", ExitCode.UNREACHABLE)
 
 
 @pytest.mark.parametrize(

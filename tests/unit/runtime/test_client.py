@@ -5,16 +5,18 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import EndpointConnectionError
+from botocore.httpsession import URLLib3Session
 
+from nexus import aws, catalogue, client, implementations, runs
 from nexus import backend as backends
-from nexus import catalogue, client, implementations, runs
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
@@ -24,6 +26,7 @@ from nexus.store import Write
 from nexus.tasks import RetryPolicy
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run
+from tests.support import sandboxes
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
@@ -183,6 +186,72 @@ def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
     ((run_id, reason),) = refused.value.failures.items()
     assert reason == "InternalError"
     assert AsyncResult(run_id).status == "FAILURE"
+
+
+SENDERS: list[Callable[[], object]] = [
+    lambda: catalogue.send_notification.delay(**NOTE),
+    lambda: catalogue.send_notification.apply_async(NOTE, track=False),
+    lambda: send_many([catalogue.send_notification.s(**NOTE)] * 2),
+    lambda: group([catalogue.send_notification.s(**NOTE)] * 2),
+    lambda: chain(catalogue.send_notification.s(**NOTE), catalogue.ping.s()),
+]
+EACH_WAY = pytest.mark.parametrize("send", SENDERS, ids=["delay", "untracked", "send_many", "group", "chain"])
+
+
+@EACH_WAY
+def test_aws_out_of_reach_is_a_failed_send(
+    environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    def unreachable(session: URLLib3Session, request: Any) -> None:
+        raise EndpointConnectionError(endpoint_url=request.url)
+
+    monkeypatch.setattr(URLLib3Session, "send", unreachable)
+    sandboxes.no_sleep(monkeypatch)
+    with pytest.raises(SendFailed, match="Could not connect"):
+        send()
+
+
+@EACH_WAY
+def test_no_credentials_are_a_failed_send(
+    environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    with pytest.raises(SendFailed, match="Unable to locate credentials"):
+        send()
+
+
+@EACH_WAY
+def test_a_stack_that_is_not_there_is_named(
+    cloud: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    monkeypatch.setenv("NEXUS_STACK", "nexus-prdo")
+    settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="no stack nexus-prdo in eu-west-1"):
+        send()
+
+
+def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs = aws.client("sqs")
+    answer, requests = sqs.send_message_batch, []
+
+    def once(**request: Any) -> Any:
+        requests.append(request)
+        if len(requests) > 1:
+            raise EndpointConnectionError(endpoint_url="https://sqs")
+        return answer(**request)
+
+    monkeypatch.setattr(sqs, "send_message_batch", once)
+    with pytest.raises(SendFailed) as refused:
+        send_many([catalogue.send_notification.s(**NOTE) for _ in range(35)])
+
+    assert len(requests) == 2
+    assert len(refused.value.failures) == 25
+    assert {AsyncResult(run_id).status for run_id in refused.value.failures} == {"FAILURE"}
 
 
 # --- results ---
