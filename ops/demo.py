@@ -29,10 +29,12 @@ from rich.text import Text
 from nexus import application
 from nexus.aws import client
 from nexus.data import posts
-from nexus.data.posts import Media, Post, Rendition
+from nexus.data.posts import Media, Post
 from nexus.data.rows import BadRow
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
+from ops.upload import save as save_renditions
+from ops.upload import saved_as
 from samples.make import make
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -224,16 +226,9 @@ def save(done: Sequence[Upload]) -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     for upload in done:
-        for name, rendition in (upload.media.renditions if upload.media else {}).items():
-            answer = client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition.key)
-            path = _saved(upload, name, rendition)
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(answer["Body"].read())
+        if upload.media and upload.media.renditions:
+            save_renditions(upload.media, FOLDER / upload.path.stem)
     contact_sheet(done).save(FOLDER / "contact-sheet.png")
-
-
-def _saved(upload: Upload, name: str, rendition: Rendition) -> Path:
-    return FOLDER / upload.path.stem / (name + Path(rendition.key).suffix)
 
 
 def contact_sheet(done: Sequence[Upload]) -> Image.Image:
@@ -288,7 +283,7 @@ def _picture_of(upload: Upload, media: Media) -> Path | None:
     name, rendition = min(
         stills.items(), key=lambda entry: (entry[1].width < PICTURE[0], abs(entry[1].width - PICTURE[0]))
     )
-    return _saved(upload, name, rendition)
+    return saved_as(FOLDER / upload.path.stem, name, rendition)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,8 @@ STYLES = {
     "on": "green",
     "FAILURE": "red",
     "failed": "red",
+    "ready": "green",
+    "rejected": "red",
     "off": "yellow",
     "REVOKED": "yellow",
     "RETRY": "yellow",
@@ -114,6 +116,8 @@ def plain(value: Any) -> Any:
         return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     if isinstance(value, Enum):
         return value.value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

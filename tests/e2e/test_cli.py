@@ -30,7 +30,7 @@ from nexus.ids import new_id
 from nexus.settings import Settings, settings
 from nexus.store import Write
 from nexus.transport import queue_url
-from ops import cli
+from ops import cli, trial
 from ops.problems import ExitCode
 from tests.support.stack import eventually
 
@@ -626,6 +626,28 @@ def test_seed_writes_a_network(nexus: Nexus) -> None:
     answer = nexus("seed", "--users", "20", "--json")
     assert answer.code == 0
     assert answer.json["rows"]["users"] == 20
+
+
+def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path: Path) -> None:
+    # Given a picture, for a user and a post that are not there yet
+    user, post = f"u-{uuid.uuid4().hex[:8]}", f"p-{uuid.uuid4().hex[:8]}"
+    picture, page = tmp_path / "own picture.png", tmp_path / "page.jpg"
+    picture.write_bytes(trial.picture(600, 400))
+    page.write_text("<!doctype html>")
+    words = ("--user", user, "--post", post, "--json")
+    # When it is uploaded, then it is ready, and its renditions are here
+    ready = nexus("upload", str(picture), *words, "--save", str(tmp_path / "out"))
+    assert (ready.code, ready.json["status"], ready.json["width"]) == (0, "ready", 600)
+    for name, path in ready.json["saved"].items():
+        assert Path(path).stat().st_size == ready.json["renditions"][name]["bytes"]
+    # And the next upload to the post is waited for, whatever it has from the one before
+    rejected = nexus("upload", str(page), *words)
+    assert (rejected.code, rejected.json["status"]) == (ExitCode.WRONG, "rejected")
+    assert "HTML" in rejected.json["reason"]
+    # And what S3's policy or the post's author forbids is told
+    page.write_text("")
+    assert "S3 refuses page.jpg (400)" in nexus("upload", str(page), "--user", user).err
+    assert nexus("upload", str(picture), "--user", "demo", "--post", post).code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ class _Groups(common.Group):
         ("Watching", ("monitor", "events")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
-        ("Data", ("seed", "mail", "report")),
+        ("Data", ("seed", "upload", "mail", "report")),
     )
 
 

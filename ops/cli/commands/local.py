@@ -1,7 +1,8 @@
-"""Commands about this machine's cloud and its data: up, down, env, seed, mail."""
+"""Commands about this machine's cloud and a deployment's data: up, down, env, seed, upload, mail."""
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "down")(down)
     command(app, "env")(env)
     command(app, "seed")(seed)
+    command(app, "upload")(upload)
     mails = common.app("What a mail looks like, and the mails whose fate is unknown.")
     command(mails, "preview")(preview)
     command(mails, "unknown")(unknown)
@@ -122,6 +124,70 @@ def seed(
     return ExitCode.DONE
 
 
+def upload(
+    *,
+    file: Annotated[
+        Path, typer.Argument(help="A picture or a clip.", metavar="FILE", exists=True, dir_okay=False, readable=True)
+    ],
+    user: Annotated[str, typer.Option(help="Whose post it is for; made where it is missing.", metavar="ID")] = "demo",
+    post: Annotated[
+        str | None, typer.Option(help="Made where it is missing; a new one when left out.", metavar="ID")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is ready or rejected.")] = True,
+    timeout: Annotated[str, typer.Option(help="How long to wait: 90s, 5m.")] = "2m",
+    save: Annotated[
+        Path | None, typer.Option(help="Write the renditions there.", metavar="FOLDER", file_okay=False)
+    ] = None,
+    yes: common.Yes = False,
+) -> int:
+    """Upload a picture or clip as a browser does, and show what became of it. Exit code 1 when it was rejected."""
+    from ops import upload as uploading
+
+    if save is not None and not wait:
+        raise usage("--save needs the renditions, and --no-wait does not wait for them", do="Leave one out.")
+    patience = common.seconds(timeout)
+    uploading.content_type(file)
+    deployment = common.connect()
+    common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)
+    sent = uploading.send(file, user, post)
+    told: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
+    if not wait:
+        if options.json:
+            output.emit(told)
+        else:
+            output.pairs(told)
+            output.note("`nexus inspect active media` shows its run.")
+        return ExitCode.DONE
+    media = uploading.settled(sent, patience)
+    if media is None:
+        raise Problem(
+            f"{file.name} is not processed after {timeout}",
+            f"It is {sent.key}.",
+            "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
+            ExitCode.STILL_RUNNING,
+        )
+    files = uploading.save(media, save) if save is not None and media.renditions else {}
+    if options.json:
+        output.emit({**told, **media.model_dump(mode="json", exclude={"source"}), "saved": files})
+    else:
+        size = f"{media.width} x {media.height}" if media.width else None
+        output.pairs(told | {"status": media.status, "reason": media.reason, "kind": media.kind, "size": size})
+        output.table(
+            [
+                {
+                    "rendition": name,
+                    "size": f"{made.width} x {made.height}",
+                    "bytes": f"{made.bytes:,}",
+                    "type": made.content_type,
+                    **({"saved": files[name]} if files else {}),
+                }
+                for name, made in media.renditions.items()
+            ],
+            right=("size", "bytes"),
+        )
+    return ExitCode.DONE if media.status == "ready" else ExitCode.WRONG
+
+
 Kind = Annotated[
     str, typer.Argument(help="welcome|digest", metavar="KIND", autocompletion=lambda: ["welcome", "digest"])
 ]
@@ -149,7 +215,7 @@ def preview(
         common.connect()
     shown = mail.preview(wanted, user, locale=locale)
     if options.json:
-        output.emit({"subject": shown.subject, "html": str(shown.html), "text": str(shown.text)})
+        output.emit(shown)
         return ExitCode.DONE
     output.pairs({"subject": shown.subject, "html": shown.html, "text": shown.text})
     if browse and output.fancy():

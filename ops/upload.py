@@ -1,0 +1,116 @@
+"""One file uploaded as a browser does it: a presigned form, a POST to S3, and the post's `media` tells what came of it.
+
+S3 holds the upload to the form's policy, so a refusal here is what a browser would meet.
+"""
+
+import mimetypes
+import re
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from nexus import application
+from nexus.data import objects, posts
+from nexus.data.ids import new_key
+from nexus.data.posts import Media, Rendition
+from nexus.uploads import CONTENT_TYPES, MAX_BYTES, PresignedPost, presigned_post
+from ops.problems import ExitCode, Problem, usage
+
+POLL = 0.2
+SECONDS_TO_SEND = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file in the upload bucket. `order_before` is that of the upload which the post had before."""
+
+    user_id: str
+    post_id: str
+    key: str
+    order_before: str
+
+
+def content_type(path: Path) -> str:
+    """The file's type by its name. Raises Problem when that is none of a picture or clip."""
+    found = mimetypes.guess_type(path.name)[0] or ""
+    if not found.startswith(CONTENT_TYPES):
+        raise usage(f"{path.name} is neither a picture nor a clip, by its name")
+    return found
+
+
+def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
+    """Uploads a file to a user's post; makes the user, and a post that nobody else sees, where they are missing.
+
+    Raises Problem when an id is not allowed, the post is somebody else's, or S3 refuses the file.
+    """
+    if path.stat().st_size > MAX_BYTES:
+        raise usage(f"{path.name} is larger than {MAX_BYTES >> 20} MiB, the most that the form allows")
+    post_id = post_id or new_key(int(time.time()))
+    try:
+        form = presigned_post(user_id, post_id, path.name, content_type=content_type(path))
+    except ValueError as error:
+        raise usage(str(error)) from None
+    with suppress(ValueError):  # the user exists
+        application.register(f"{user_id}@example.com", user_id, digest=False, user_id=user_id)
+    post = posts.get(post_id, consistent=True)
+    if post is None:
+        application.new_post(user_id, path.name, post_id=post_id, visibility="private")
+    elif post.author_id != user_id:
+        raise usage(f"The post {post_id} is {post.author_id}'s", do=f"Give --user {post.author_id}, or another post.")
+    upload = Upload(user_id, post_id, form.key, posts.media_order(post_id))
+    _submit(form, path)
+    return upload
+
+
+def _submit(form: PresignedPost, path: Path) -> None:
+    """The multipart form of RFC 7578, with the file last, as S3 wants it."""
+    boundary = uuid.uuid4().hex
+    head = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in form.fields.items()
+    )
+    head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'
+    data = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(  # noqa: S310 - the address is S3's, from the form
+        form.url, data, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    )
+    try:
+        urllib.request.urlopen(request, timeout=SECONDS_TO_SEND).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        found = re.search(r"<Message>(.*?)</Message>", error.read().decode(errors="replace"), re.DOTALL)
+        raise Problem(f"S3 refuses {path.name} ({error.code})", found[1] if found else str(error.reason)) from None
+    except urllib.error.URLError as error:
+        raise Problem("S3 does not answer", str(error.reason), code=ExitCode.UNREACHABLE) from None
+
+
+def settled(upload: Upload, patience: float) -> Media | None:
+    """What came of an upload, ready or rejected; None when it is neither after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while True:
+        # The order first: once it is another, the media read after it is this upload's and not the one's before.
+        if posts.media_order(upload.post_id) != upload.order_before:
+            post = posts.get(upload.post_id, consistent=True)
+            if post and post.media and post.media.status != "processing":
+                return post.media
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(POLL)
+
+
+def save(media: Media, folder: Path) -> Mapping[str, Path]:
+    """Writes every rendition into `folder`, and gives their files by name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: saved_as(folder, name, made) for name, made in media.renditions.items()}
+    for name, made in media.renditions.items():
+        files[name].write_bytes(objects.get("media", made.key))
+    return files
+
+
+def saved_as(folder: Path, name: str, rendition: Rendition) -> Path:
+    """The file of a rendition that `save` wrote into `folder`."""
+    return folder / (name + Path(rendition.key).suffix)
