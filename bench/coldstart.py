@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from tests.support.template import ENVIRONMENT, STACK
+
 ROOT = Path(__file__).resolve().parents[1]
 BUILT = ROOT / ".aws-sam" / "build"
 
@@ -109,19 +111,14 @@ def rows(built: Path) -> Iterator[Row]:
 def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
     """One fresh process; CPU milliseconds at each mark, and peak megabytes."""
     environment = {
+        **ENVIRONMENT,
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(map(str, row.path)),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "AWS_REGION": "eu-west-1",
-        "AWS_DEFAULT_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         "AWS_ENDPOINT_URL": endpoint,
-        "NEXUS_STACK": "nexus-bench",
-        "NEXUS_ACCOUNT_ID": "123456789012",
         "NEXUS_QUEUE": row.queue,
         "BENCH_TASK": row.task,
-        "POWERTOOLS_SERVICE_NAME": "nexus-bench",
+        "POWERTOOLS_SERVICE_NAME": STACK,
     }
     done = subprocess.run(
         [interpreter, "-c", FRAME % row.program], env=environment, capture_output=True, text=True, check=False

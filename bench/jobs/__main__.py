@@ -9,9 +9,9 @@ million follows, 50 million posts) and compares a day's dollars with the best de
 
 import argparse
 import gc
+import importlib
 import json
 import logging
-import os
 import resource
 import subprocess
 import sys
@@ -20,25 +20,14 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-ROOT = Path(__file__).parents[2]
-for folder in (ROOT, ROOT / "shared", *(ROOT / "functions" / name for name in ("analytics", "maintenance"))):
-    sys.path.insert(0, str(folder))
-os.environ |= {
-    "NEXUS_STACK": "nexus-bench",
-    "NEXUS_ACCOUNT_ID": "123456789012",
-    "AWS_REGION": "us-east-1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "bench",
-    "AWS_SECRET_ACCESS_KEY": "bench",
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-    "POWERTOOLS_LOG_LEVEL": "ERROR",
-    "POWERTOOLS_METRICS_DISABLED": "true",
-}
-os.environ.pop("AWS_ENDPOINT_URL", None)
-
-from bench.jobs import network, stand_in  # noqa: E402
-from bench.jobs.stand_in import Spent, StandIn, dollars  # noqa: E402
+from bench import deployment
+from bench.jobs import network, stand_in
+from bench.jobs.stand_in import Spent, StandIn, dollars
+from nexus.data import analytics, posts
+from nexus.data.days import add_days, day_of
+from nexus.testing import memory_backend, run_task
 
 REFERENCE_USERS = 1_000_000
 REFERENCE_FOLLOWS, REFERENCE_POSTS = 100_000_000, 50_000_000
@@ -147,20 +136,15 @@ def scaled(smaller: Measured, larger: Measured) -> float:
 def in_process_of_its_own(job: str, users: int, past: float) -> Measured:
     """Runs `measure` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.jobs", "--measure", job, str(users), str(past)]
-    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=deployment.ROOT, check=True, capture_output=True, text=True)
     return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def measure(job: str, users: int, past: float) -> Measured:
     """One job on a fresh network."""
-    import importlib
-
-    from nexus.testing import memory_backend
-    from tests.support.template import resolved, resources
-
+    deployment.enter("analytics", "maintenance")
     logging.disable(logging.CRITICAL)
-    schemas = {name: _renamed(resolved(body["Properties"])) for name, body in resources("AWS::DynamoDB::Table").items()}
-    tables = {table.name.split("-", 2)[2]: table for table in stand_in.tables("nexus-bench", schemas)}
+    tables = stand_in.tables()
     network.fill(tables, users, past=past)
     for table in tables.values():
         table.scan_order(None)
@@ -168,23 +152,18 @@ def measure(job: str, users: int, past: float) -> Measured:
             table.scan_order(index)
     module = importlib.import_module(job)
     cloud = StandIn(tables.values())
-    real_time = time.time
-    time.time = lambda: float(network.NOW)
     parts = CpuOfParts(cloud)
-    try:
-        with cloud.installed(), memory_backend():
-            PREPARE.get(job, lambda _module: None)(module)
-            parts.watch(job, module)
-            cloud.reset()
-            gc.collect()
-            gc.freeze()  # the stand-in's heap is not the job's: no collection of the job's looks through it
-            before = _resident()
-            started = time.process_time()
-            report = RUN.get(job, _run)(module, job)
-            cpu = time.process_time() - started - cloud.spent.own_seconds
-            peak = _peak() - before
-    finally:
-        time.time = real_time
+    with cloud.installed(), memory_backend(), patch("time.time", lambda: float(network.NOW)):
+        PREPARE.get(job, lambda _module: None)(module)
+        parts.watch(job, module)
+        cloud.reset()
+        gc.collect()
+        gc.freeze()  # the stand-in's heap is not the job's: no collection of the job's looks through it
+        before = _resident()
+        started = time.process_time()
+        report = RUN.get(job, _run)(module, job)
+        cpu = time.process_time() - started - cloud.spent.own_seconds
+        peak = _peak() - before
     spent = cloud.spent
     _agree(report, spent)
     return Measured(
@@ -247,10 +226,6 @@ class CpuOfParts:
         }
 
 
-def _renamed(properties: dict[str, Any]) -> dict[str, Any]:
-    return properties | {"TableName": properties["TableName"].replace("nexus-test", "nexus-bench")}
-
-
 def _resident() -> float:
     """Megabytes now; the peak begins here anew."""
     Path("/proc/self/clear_refs").write_text("5")
@@ -263,8 +238,6 @@ def _peak() -> float:
 
 
 def _run(module: Any, job: str, args: dict[str, Any] | None = None) -> Any:
-    from nexus.testing import run_task
-
     return run_task(getattr(module, job), args or {})
 
 
@@ -274,9 +247,6 @@ def _an_hour_before(module: Any) -> None:
 
 
 def _a_week_before(_module: Any) -> None:
-    from nexus.data import analytics, posts
-    from nexus.data.days import add_days, day_of
-
     analytics.raise_watermark("cleanup_old_posts", add_days(posts.old_day(day_of(network.NOW)), -7))
 
 

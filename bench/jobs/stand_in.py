@@ -27,6 +27,7 @@ from botocore.awsrequest import AWSResponse
 from nexus import aws
 from tests.support import partiql
 from tests.support.partiql import Statement
+from tests.support.template import STACK, resolved, resources
 
 type Item = dict[str, Any]
 PAGE_BYTES = 1_048_576
@@ -363,7 +364,7 @@ class StandIn:
 
     def _read(self, units: float, table: Table, index: Index | None = None) -> dict[str, float]:
         self.spent.read_units += units
-        entity = table.name.split("-", 2)[2]
+        entity = table.name.removeprefix(f"{STACK}-")
         self.spent.read_from[f"{entity}/{index.name}" if index else entity] += units  # type: ignore[assignment]
         return {"CapacityUnits": units}
 
@@ -618,10 +619,11 @@ def _error(code: str) -> dict[str, str]:
     return {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": code}
 
 
-def tables(stack: str, schemas: Mapping[str, Mapping[str, Any]]) -> list[Table]:
-    """The tables of template.yaml's resolved properties, by name; nothing is created anywhere."""
-    found = []
-    for properties in schemas.values():
+def tables() -> dict[str, Table]:
+    """The tables of template.yaml by their entity, empty; nothing is created anywhere."""
+    found = {}
+    for body in resources("AWS::DynamoDB::Table").values():
+        properties = resolved(body["Properties"])
         indexes = [
             (
                 index["IndexName"],
@@ -630,10 +632,9 @@ def tables(stack: str, schemas: Mapping[str, Mapping[str, Any]]) -> list[Table]:
             )
             for index in properties.get("GlobalSecondaryIndexes", ())
         ]
-        assert properties["TableName"].startswith(stack)
-        found.append(
-            Table(properties["TableName"], tuple(p["AttributeName"] for p in properties["KeySchema"]), indexes)
-        )
+        name = properties["TableName"]
+        key = tuple(part["AttributeName"] for part in properties["KeySchema"])
+        found[name.removeprefix(f"{STACK}-")] = Table(name, key, indexes)
     return found
 
 

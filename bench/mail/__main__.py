@@ -10,37 +10,25 @@ active and wanting the digest; 525,000 posts a week) and to a million mails.
 import argparse
 import gc
 import logging
-import os
 import random
+import sqlite3
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-ROOT = Path(__file__).parents[2]
-for folder in (ROOT, ROOT / "shared", ROOT / "functions" / "emails"):
-    sys.path.insert(0, str(folder))
-os.environ |= {
-    "NEXUS_STACK": "nexus-bench",
-    "NEXUS_ACCOUNT_ID": "123456789012",
-    "AWS_REGION": "us-east-1",
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "bench",
-    "AWS_SECRET_ACCESS_KEY": "bench",
-    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
-    "POWERTOOLS_LOG_LEVEL": "ERROR",
-    "POWERTOOLS_METRICS_DISABLED": "true",
-    "NEXUS_MAIL_SENDER": "no-reply@nexus.example",
-    "NEXUS_MAIL_BASE_URL": "https://nexus.example",
-    "NEXUS_MAIL_POSTAL_ADDRESS": "1 Example Street",
-}
-os.environ.pop("AWS_ENDPOINT_URL", None)
-
-from bench.jobs import network, stand_in  # noqa: E402
-from bench.jobs.stand_in import StandIn, dollars  # noqa: E402
+from bench import deployment
+from bench.jobs import network, stand_in
+from bench.jobs.stand_in import StandIn, dollars
+from nexus import aws
+from nexus.data import blocks, posts
+from nexus.dynamodb import to_item
+from nexus.testing import memory_backend, run_task
 
 FOLLOWS, BLOCKS = 100, 2
 USERS, ACTIVE, POSTS_A_WEEK = 1_000_000, 500_000, 525_000
@@ -129,20 +117,17 @@ def main() -> None:
 
 def measure(people: int) -> Measured:
     """One digest on a fresh network."""
-    import mail_delivery
+    deployment.enter(
+        "emails",
+        NEXUS_MAIL_SENDER="no-reply@nexus.example",
+        NEXUS_MAIL_BASE_URL="https://nexus.example",
+        NEXUS_MAIL_POSTAL_ADDRESS="1 Example Street",
+    )
+    import digest_edition
     import send_content_digest_email as task
-    from nexus import aws, mail
-    from nexus.data import blocks
-    from nexus.dynamodb import to_item
-    from nexus.testing import memory_backend, run_task
-    from tests.support.template import resolved, resources
 
     logging.disable(logging.CRITICAL)
-    schemas = {}
-    for name, body in resources("AWS::DynamoDB::Table").items():
-        properties = resolved(body["Properties"])
-        schemas[name] = properties | {"TableName": properties["TableName"].replace("nexus-test", "nexus-bench")}
-    tables = {table.name.split("-", 2)[2]: table for table in stand_in.tables("nexus-bench", schemas)}
+    tables = stand_in.tables()
     network.FOLLOWS = FOLLOWS
     network.fill(tables, people)
     chance = random.Random(2)
@@ -155,33 +140,33 @@ def measure(people: int) -> Measured:
         table.scan_order(None)
 
     ses = Ses()
-    mail_delivery.client = lambda service: ses if service == "sesv2" else aws.client(service)
-    mail.signing_keys = lambda: (b"k" * 64,)
-    task.segments = lambda *_: 4
-    task._now = lambda: network.NOW  # noqa: SLF001 - the network has a day of its own
     built: dict[str, Any] = {}
-    build = task.digest_edition.build
-    publish = task.digest_edition.publish
+    build, publish = digest_edition.build, digest_edition.publish
 
     def timed(path: Path, since: int, until: int, **also: Any) -> bool:
         own, started = cloud.spent.own_seconds, time.process_time()
         complete = build(path, since, until, **also)
         built["cpu"] = time.process_time() - started - (cloud.spent.own_seconds - own)
-        built["held"] = task.digest_edition.held(path)
+        built["held"] = digest_edition.held(path)
         return complete
 
     def measured(path: Path, key: str) -> None:
-        import sqlite3
-        from contextlib import closing
-
         built["bytes"] = path.stat().st_size
         with closing(sqlite3.connect(path)) as database:
             (built["authors"],) = database.execute("SELECT count(*) FROM authors").fetchone()
         publish(path, key)
 
-    task.digest_edition.build, task.digest_edition.publish = timed, measured
     cloud = StandIn(tables.values())
-    with cloud.installed(), memory_backend():
+    with (
+        cloud.installed(),
+        memory_backend(),
+        patch("mail_delivery.client", lambda service: ses if service == "sesv2" else aws.client(service)),
+        patch("nexus.mail.signing_keys", lambda: (b"k" * 64,)),
+        patch("send_content_digest_email.segments", lambda *_: 4),
+        patch("send_content_digest_email._now", lambda: network.NOW),
+        patch("digest_edition.build", timed),
+        patch("digest_edition.publish", measured),
+    ):
         cloud.reset()
         gc.collect()
         gc.freeze()
@@ -189,7 +174,7 @@ def measure(people: int) -> Measured:
         report = run_task(task.send_content_digest_email, {})
         cpu = time.process_time() - started - cloud.spent.own_seconds
         spent = cloud.spent
-        feed = sum(1 for _ in task.digest_edition.posts.ranked(network.NOW - 7 * 86_400, network.NOW))
+        feed = sum(1 for _ in posts.ranked(network.NOW - 7 * 86_400, network.NOW))
     task.close_editions()
     assert report.unknown == 0
     assert not report.failed

@@ -45,17 +45,10 @@ def ours() -> Way:
 
 def naive() -> Way:
     """As tutorials have it: everything at full size, and each rendition from a copy of the whole picture."""
-    from PIL import ImageCms, ImageOps
+    from PIL import ImageOps
 
     def make(source: bytes) -> Made:
-        picture: Image.Image = Image.open(BytesIO(source))
-        profile = picture.info.get("icc_profile")
-        picture = ImageOps.exif_transpose(picture).convert("RGB")
-        if profile:
-            embedded, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(picture, embedded, srgb, outputMode="RGB")
-            assert converted is not None
-            picture = converted
+        picture = upright_srgb(Image.open(BytesIO(source)))
         renditions = {"thumbnail": ImageOps.fit(picture.copy(), (150, 150), Image.Resampling.LANCZOS)}
         for width in WIDTHS:
             size = width, round(picture.height * width / picture.width)
@@ -68,6 +61,20 @@ def naive() -> Way:
         return made
 
     return make
+
+
+def upright_srgb(stored: Image.Image) -> Image.Image:
+    """The whole picture as it is meant to be seen, from all its pixels."""
+    from PIL import ImageCms, ImageOps
+
+    profile = stored.info.get("icc_profile")
+    picture = ImageOps.exif_transpose(stored).convert("RGB")
+    if not profile:
+        return picture
+    embedded, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
+    converted = ImageCms.profileToProfile(picture, embedded, srgb, outputMode="RGB")
+    assert converted is not None
+    return converted
 
 
 def vips_usual() -> Way:

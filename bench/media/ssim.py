@@ -7,13 +7,14 @@ unencoded. Window, constants and weights are the paper's: a Gaussian of 11 pixel
 """
 
 import sys
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
+
+from bench.media.picture_ways import upright_srgb
 
 Plane = NDArray[Any]  # float32
 
@@ -43,21 +44,10 @@ def luma(picture: Image.Image) -> Plane:
     return np.asarray(picture.convert("RGB").convert("L"), np.float32)
 
 
-def reference(original: Image.Image, size: tuple[int, int]) -> Image.Image:
-    profile = original.info.get("icc_profile")
-    picture = ImageOps.exif_transpose(original).convert("RGB")
-    if profile:
-        embedded, srgb = ImageCms.ImageCmsProfile(BytesIO(profile)), ImageCms.createProfile("sRGB")
-        converted = ImageCms.profileToProfile(picture, embedded, srgb, outputMode="RGB")
-        assert converted is not None
-        picture = converted
-    return picture.resize(size, Image.Resampling.LANCZOS)
-
-
 if __name__ == "__main__":
     whole = None
     for rendition in sys.argv[2:]:
         with Image.open(Path(rendition)) as shown, Image.open(Path(sys.argv[1])) as stored:
             if whole is None or whole.shape[::-1] != shown.size:
-                whole = luma(reference(stored, shown.size))
+                whole = luma(upright_srgb(stored).resize(shown.size, Image.Resampling.LANCZOS))
             print(f"{ssim(whole, luma(shown)):.5f}")

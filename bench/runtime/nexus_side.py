@@ -20,12 +20,14 @@ from itertools import batched
 from typing import Any
 from urllib.request import urlopen
 
+from bench import deployment
 from bench.runtime.stand_in import Attached, StandIn
 from nexus import client
 from nexus.aws import client as aws_client
 from nexus.tasks import Arguments, Queue, Result, Task
 from nexus.transport import queue_url
 from nexus.worker import Run, handler_for, implements
+from tests.support.template import ACCOUNT, REGION, STACK
 
 WARM_UP = 50
 
@@ -58,7 +60,7 @@ class Context:
     """Lambda's, as far as the worker reads it."""
 
     aws_request_id: str = "8f1c2f1e-5c1a-4e0b-9a55-000000000000"
-    log_group_name: str = "/aws/lambda/nexus-bench-default"
+    log_group_name: str = f"/aws/lambda/{STACK}-default"
     log_stream_name: str = "2026/11/22/[$LATEST]0123456789abcdef"
 
     @staticmethod
@@ -83,8 +85,8 @@ def event_of(bodies: Sequence[str]) -> str:
             "messageAttributes": {},
             "md5OfBody": "7b270e59b47ff90a553787216d55d91d",
             "eventSource": "aws:sqs",
-            "eventSourceARN": "arn:aws:sqs:eu-west-1:123456789012:nexus-bench-default",
-            "awsRegion": "eu-west-1",
+            "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{STACK}-default",
+            "awsRegion": REGION,
         }
         for body in bodies
     ]
@@ -95,7 +97,7 @@ def received(count: int) -> list[str]:
     """The bodies of so many messages, taken back from the queue."""
     bodies: list[str] = []
     while len(bodies) < count:
-        answer = aws_client("sqs").receive_message(QueueUrl=queue_url("nexus-bench-default"), MaxNumberOfMessages=10)
+        answer = aws_client("sqs").receive_message(QueueUrl=queue_url(f"{STACK}-default"), MaxNumberOfMessages=10)
         bodies += [message["Body"] for message in answer["Messages"]]
     return bodies
 
@@ -119,18 +121,11 @@ def send_single(count: int) -> None:
 def read(count: int) -> None:
     """The least that AWS can be asked for: what any request costs the one who makes it."""
     for _ in range(count):
-        aws_client("dynamodb").get_item(TableName="nexus-bench-task-runs", Key={"id": {"S": "none"}})
+        aws_client("dynamodb").get_item(TableName=f"{STACK}-task-runs", Key={"id": {"S": "none"}})
 
 
 def main(port: int, messages: int, batch: int) -> None:
-    os.environ |= {
-        "NEXUS_STACK": "nexus-bench",
-        "NEXUS_ACCOUNT_ID": "123456789012",
-        "AWS_REGION": "eu-west-1",
-        "AWS_ACCESS_KEY_ID": "AKIAIOSFODNN7EXAMPLE",
-        "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-        "POWERTOOLS_SERVICE_NAME": "nexus-bench",
-    }
+    deployment.enter(POWERTOOLS_SERVICE_NAME=STACK)
     inside = Attached(StandIn())
     if port:
         os.environ["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{port}"

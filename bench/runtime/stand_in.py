@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,7 +24,8 @@ from tests.support import partiql
 Attributes = dict[str, Any]
 """An item in DynamoDB's JSON."""
 
-RUNS = "nexus-bench-task-runs"
+KEYS: Mapping[str, tuple[str, ...]] = defaultdict(lambda: ("id",))
+"""The key of the run table, whatever its name."""
 
 
 class Unknown(Exception):
@@ -72,7 +73,7 @@ class StandIn:
         return 200, {"Responses": [self._statement(statement) for statement in asked["Statements"]]}
 
     def _statement(self, asked: Any) -> dict[str, Any]:
-        write = partiql.read(asked["Statement"], asked["Parameters"], {RUNS: ("id",)})
+        write = partiql.read(asked["Statement"], asked["Parameters"], KEYS)
         table = self._table(write.table)
         if write.insert:
             key = write.set["id"]["S"]

@@ -12,17 +12,8 @@ from moto.s3.models import s3_backends
 
 from nexus import aws, backend, observe, settings, transport
 from tests.support import moto_partiql, sandboxes
-from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources
+from tests.support.template import ACCOUNT, ENVIRONMENT, REGION, resolved, resources
 
-_ENVIRONMENT = {
-    "NEXUS_STACK": STACK,
-    "NEXUS_ACCOUNT_ID": ACCOUNT,
-    "AWS_REGION": REGION,
-    "AWS_DEFAULT_REGION": REGION,
-    "AWS_ACCESS_KEY_ID": "testing",
-    "AWS_SECRET_ACCESS_KEY": "testing",
-    "POWERTOOLS_LOG_LEVEL": "CRITICAL",
-}
 _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 
@@ -32,7 +23,7 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
-        for name, value in _ENVIRONMENT.items():
+        for name, value in {**ENVIRONMENT, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
             patch.setenv(name, value)
         _forget()
         yield patch

@@ -1,4 +1,4 @@
-"""template.yaml as the tests read it: its resources, with names resolved for a stack called nexus-test."""
+"""template.yaml as tests and measurements read it: its resources, with names resolved for a stack called nexus-test."""
 
 import re
 from collections.abc import Mapping
@@ -10,6 +10,16 @@ import yaml
 
 PATH = Path(__file__).parents[2] / "template.yaml"
 STACK, ACCOUNT, REGION = "nexus-test", "123456789012", "eu-west-1"
+ENVIRONMENT = {
+    "NEXUS_STACK": STACK,
+    "NEXUS_ACCOUNT_ID": ACCOUNT,
+    "AWS_REGION": REGION,
+    "AWS_DEFAULT_REGION": REGION,
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+}
+"""What points a process at that stack."""
+
 
 _PSEUDO = {
     "AWS::StackName": STACK,

@@ -7,7 +7,6 @@ import pytest
 from bench.jobs import stand_in
 from bench.jobs.stand_in import StandIn
 from tests.support import moto_cloud, sandboxes
-from tests.support.template import STACK, resolved, resources
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +25,5 @@ def database(_deployment: None) -> None:
 def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """The deployment's tables in the stand-in, which meters, pages at 1 MB, throttles and leaves batches half done."""
     sandboxes.no_sleep(monkeypatch)
-    schemas = {name: resolved(body["Properties"]) for name, body in resources("AWS::DynamoDB::Table").items()}
-    with moto_cloud.environment(), StandIn(stand_in.tables(STACK, schemas), seed=1).installed() as cloud:
+    with moto_cloud.environment(), StandIn(stand_in.tables().values(), seed=1).installed() as cloud:
         yield cloud
