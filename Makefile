@@ -52,8 +52,12 @@ up: setup ## Start the local cloud and deploy to it what has changed
 
 .PHONY: example
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
-	@eval "$$($(CLOUD) env)"
-	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --port 8000
+	@if ! $(DEV)/python -c 'import socket; socket.create_server(("localhost", 8000))' 2> /dev/null; then
+		echo "Another program has port 8000: end it and run this again. Another port would not do: the upload bucket takes uploads" >&2
+		echo "from pages of http://localhost:8000 alone (BaseUrl in samconfig.toml)." >&2; exit 1
+	fi
+	eval "$$($(CLOUD) env)"
+	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
 
 .PHONY: stop
 stop: ## End the local cloud; its data go with it

@@ -3,6 +3,7 @@
 import { drawBlurhash } from "./blurhash.js";
 
 const PATIENCE = 180_000; // milliseconds until the page stops asking by itself
+const HOME = "http://localhost:8000"; // the upload bucket takes uploads from pages of this origin alone (BaseUrl in samconfig.toml)
 const find = (id) => document.getElementById(id);
 const wall = find("wall");
 const form = find("upload");
@@ -34,14 +35,13 @@ class Tile {
     this.name = name;
     this.frame = make("div", { class: "frame" });
     this.state = make("p", { class: "state" });
-    this.caption = make("p", { class: "caption" });
+    this.caption = make("p", { class: "caption" }, name);
     this.more = make("div", { class: "more" });
     this.element = make("li", { class: "photo" }, make("figure", {}, this.frame, make("figcaption", {}, this.caption, this.state, this.more)));
   }
 
   /** What the server says of the photo: processing, ready or rejected. */
   show(photo) {
-    this.caption.textContent = photo.caption;
     this.element.dataset.status = photo.status;
     this.element.dataset.id = photo.id;
     this.more.replaceChildren();
@@ -63,6 +63,7 @@ class Tile {
   fail(text, again = null) {
     this.element.dataset.status = "rejected";
     this.bar = null;
+    this.frame.style.aspectRatio = "";
     this.frame.replaceChildren(make("span", { class: "broken", "aria-hidden": "true" }, "✕"));
     this.state.replaceChildren(make("span", { class: "fault" }, text));
     if (again) {
@@ -75,6 +76,7 @@ class Tile {
 
   showReady(photo) {
     this.bar = null;
+    this.caption.textContent = photo.caption;
     this.frame.style.aspectRatio = `${photo.width} / ${photo.height}`;
     this.frame.style.backgroundColor = photo.colour || "";
     const canvas = make("canvas", { "aria-hidden": "true" });
@@ -144,7 +146,10 @@ function post(upload, file, progress) {
       const reason = new DOMParser().parseFromString(request.responseText, "text/xml").querySelector("Message");
       failed(new Error(`The upload was refused: ${reason?.textContent || request.status}`));
     });
-    request.addEventListener("error", () => failed(new Error("The upload was cut off. Is the network there?")));
+    request.addEventListener("error", () => failed(new Error(
+      location.origin === HOME ? "The upload was cut off. Is the network there?"
+        : `The bucket takes uploads from ${HOME} alone (BaseUrl in samconfig.toml), and this page is at ${location.origin}.`,
+    )));
     request.send(body);
   });
 }
@@ -178,7 +183,6 @@ async function upload(file, caption) {
     tile.wait("Uploading", 0);
     const about = JSON.stringify({ name: file.name, type: file.type, size: file.size, caption });
     const agreed = await json("/photos", { method: "POST", headers: { "Content-Type": "application/json" }, body: about });
-    tile.caption.textContent = agreed.photo.caption;
     await post(agreed.upload, file, (part) => tile.wait("Uploading", part));
     attempt(tile, () => follow(tile, agreed.photo.id)); // not awaited: the next file need not wait for the work on this one
     tile.wait("Being processed");
@@ -220,7 +224,8 @@ async function welcomed(notice) {
     const run = await json("/welcome");
     if (!run.ended) continue;
     const sent = run.status === "SUCCESS" && run.outcome === "sent";
-    notice.textContent = sent ? `A welcome mail has been sent to ${notice.dataset.address}.` : "No welcome mail could be sent.";
+    if (!sent) notice.textContent = "No welcome mail could be sent.";
+    else notice.replaceChildren(`A welcome mail has been sent to ${notice.dataset.address}: `, make("code", {}, "nexus mail sent"), " shows it.");
     return;
   }
 }
