@@ -20,6 +20,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from botocore.exceptions import ConnectionError as NotReached
+from botocore.exceptions import HTTPClientError
 from flask import (
     Blueprint,
     Flask,
@@ -35,6 +37,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
+from examples.photo_wall.mail_links import links
 from nexus import application
 from nexus.aws import client
 from nexus.catalogue import send_welcome_email
@@ -68,6 +71,7 @@ def create_app(secret_key: str | None = None) -> Flask:
         MAX_CONTENT_LENGTH=64 * 1024,  # a form's fields: no file comes this way
     )
     app.register_blueprint(pages)
+    app.register_blueprint(links)
     return app
 
 
@@ -186,6 +190,12 @@ def photo(post_id: str) -> ResponseReturnValue:
     return jsonify(_shown(post))
 
 
+@pages.get("/media/<path:key>")
+def rendition(key: str) -> ResponseReturnValue:
+    """A picture in a mail: the stack's MediaUrl names this address, where a real deployment has a CDN."""
+    return redirect(_link(key))
+
+
 def _photos_of(user_id: str) -> list[Post]:
     """His newest posts that have a file, the newest first."""
     newest = posts.TABLE.query(
@@ -245,9 +255,11 @@ def _limits() -> dict[str, int]:
 def _who() -> None:
     """Whose request it is. His first of a UTC day is his day of activity, by which the jobs tell him from the dormant.
 
-    A form that another site's page sends here is refused.
+    A form that another site's page sends here is refused, but for unsubscribing: there a token gives the right, and a
+    webmail's page may send it.
     """
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+    ours = request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+    if request.method == "POST" and not ours and request.endpoint != "mail_links.unsubscribe":
         abort(403)
     g.user_id = None if request.endpoint == "static" else session.get("user_id")
     today = day_of(time.time())
@@ -269,6 +281,16 @@ def _guard(response: Response) -> Response:
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response
+
+
+@pages.app_errorhandler(NotReached)
+@pages.app_errorhandler(HTTPClientError)
+def _no_cloud(_error: Exception) -> ResponseReturnValue:
+    """A page for a person, whose browser asks for HTML by name; JSON for the wall's script, which takes anything."""
+    title, remedy = "The local cloud does not answer", "`make up` starts it. Then try again."
+    if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
+        return render_template("message.html", title=title, text=remedy), 503
+    return jsonify(error=f"{title}. {remedy}"), 503
 
 
 def _origins() -> tuple[str, str]:

@@ -4,13 +4,18 @@ The server runs on a free port, with the rights of the stack's policy for web ap
 it is http://localhost:8000, the origin that the upload bucket's CORS rule names, so that rule is tested as well.
 """
 
+import html
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import boto3
@@ -18,8 +23,10 @@ import pytest
 from PIL import Image
 
 from examples.photo_wall.app import create_app
+from nexus import aws, mail
 from nexus.data import posts, users
 from nexus.settings import Settings, settings
+from tests.e2e.test_mail import received
 from tests.support.browser import Page, browser
 from tests.support.clips import make_clip
 from tests.support.stack import eventually
@@ -58,13 +65,24 @@ def port(credentials: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as out:
         server = subprocess.Popen(
-            [sys.executable, "-m", "flask", "--app", "examples.photo_wall.app", "run", "--port", "0"],
+            [
+                sys.executable,
+                "-m",
+                "flask",
+                "--app",
+                "examples.photo_wall.app",
+                "run",
+                "--host",
+                "localhost",
+                "--port",
+                "0",
+            ],
             env={**os.environ, **credentials, "PYTHONPATH": "shared"},
             stdout=out,
             stderr=out,
         )
     try:
-        said = eventually(lambda: re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text()))
+        said = eventually(lambda: re.search(r"Running on http://localhost:(\d+)", log.read_text()))
         yield int(said[1])
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
@@ -84,19 +102,32 @@ def sign_out(page: Page) -> None:
     page.send("Network.clearBrowserCookies")
 
 
-@pytest.fixture
-def user(page: Page) -> str:
+def register(page: Page, origin: str = ORIGIN) -> str:
     """Somebody new, signed in; his address."""
     email = f"ada.{uuid.uuid4().hex[:10]}@example.com"
     page.errors.clear()
     page.look(width=1200)
     sign_out(page)
-    page.open(ORIGIN)
+    page.open(origin)
     page.fill("#name", "Ada Lovelace")
     page.fill("#email", email)
     page.press("Enter")
     page.wait_for("document.querySelector('#upload') && document.readyState === 'complete'")
     return email
+
+
+def look_at(page: Page, name: str) -> None:
+    """Pictures of the page, wide and narrow, light and dark; nothing may stick out."""
+    for width, dark in ((1200, False), (1200, True), (400, False)):
+        page.look(width=width, dark=dark)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing sticks out at {width} px"
+        page.screenshot(PICTURES / f"example-{name}-{width}-{'dark' if dark else 'light'}.png")
+
+
+@pytest.fixture
+def user(page: Page) -> str:
+    """Somebody new, signed in; his address."""
+    return register(page)
 
 
 @pytest.fixture
@@ -112,7 +143,8 @@ def tile(status: str) -> str:
 
 
 def test_somebody_registers_and_his_welcome_mail_is_sent(page: Page, user: str) -> None:
-    page.wait_for(f"document.querySelector('#welcome').innerText === 'A welcome mail has been sent to {user}.'")
+    page.wait_for(f"document.querySelector('#welcome').innerText .includes('has been sent to {user}')")
+    look_at(page, "empty")
 
     (user_id,) = users.by_email(user)
     registered = users.get(user_id)
@@ -121,7 +153,9 @@ def test_somebody_registers_and_his_welcome_mail_is_sent(page: Page, user: str) 
     assert page.errors == []
 
 
-def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(page: Page, user: str, picture: Path) -> None:
+def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(
+    page: Page, port: int, user: str, picture: Path
+) -> None:
     page.fill("#caption", "The edge of <b>chaos</b>")
 
     page.choose_files("#files", [picture])
@@ -154,13 +188,14 @@ def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(page: 
     assert stored["ContentLength"] == picture.stat().st_size
     assert page.errors == []
 
+    made = post.media.renditions["w320"]
+    with urllib.request.urlopen(f"http://localhost:{port}/media/{made.key}", timeout=10) as in_a_mail:
+        assert len(in_a_mail.read()) == made.bytes
+
     page.send("Page.reload")
     page.wait_for("performance.getEntriesByType('navigation')[0].type === 'reload'")
     page.wait_for(f"{tile('ready')}?.querySelector('img.here')")
-    for width, dark in ((1200, False), (1200, True), (380, False)):
-        page.look(width=width, dark=dark)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing sticks out at {width} px"
-        page.screenshot(PICTURES / f"example-{width}-{'dark' if dark else 'light'}.png")
+    look_at(page, "picture")
 
 
 def test_a_clip_is_shown_with_its_poster(page: Page, user: str, tmp_path: Path) -> None:
@@ -184,16 +219,19 @@ def test_what_is_no_picture_is_refused_with_its_reason(page: Page, user: str, tm
 
     page.wait_for(tile("rejected"), within=60)
     assert "HTML" in page.evaluate(f"{tile('rejected')}.querySelector('.fault').innerText")
+    look_at(page, "refused")
 
 
 def test_a_document_is_refused_before_it_is_uploaded(page: Page, user: str, tmp_path: Path) -> None:
     path = tmp_path / "letter.pdf"
     path.write_bytes(b"%PDF-1.7")
+    page.fill("#caption", "For all that I choose")
 
     page.choose_files("#files", [path])
 
     page.wait_for(tile("rejected"))
     assert "neither a picture nor a video" in page.text()
+    assert "letter.pdf" in page.text(), "which of several it was"
 
 
 def test_a_form_with_faults_says_which_and_keeps_what_was_typed(page: Page) -> None:
@@ -208,8 +246,96 @@ def test_a_form_with_faults_says_which_and_keeps_what_was_typed(page: Page) -> N
 
     assert page.evaluate("document.querySelector('#name').value") == "Ada"
     assert page.evaluate("document.querySelector('#email').getAttribute('aria-describedby')") == "email-fault"
-    page.look(width=1200)
-    page.screenshot(PICTURES / "example-register.png")
+    look_at(page, "register")
+
+
+def test_an_upload_from_another_address_is_refused_and_the_page_says_which_one_to_open(
+    page: Page, port: int, picture: Path
+) -> None:
+    register(page, f"http://127.0.0.1:{port}")
+
+    page.choose_files("#files", [picture])
+
+    page.wait_for(tile("rejected"))
+    assert f"The bucket takes uploads from {ORIGIN} alone" in page.text()
+
+
+def test_make_example_says_why_another_port_would_not_do() -> None:
+    with socket.socket() as other:
+        with suppress(OSError):  # another program has the port indeed
+            other.bind(("localhost", 8000))
+            other.listen()
+
+        made = subprocess.run(
+            ["make", "--silent", "--old-file=up", "example"], capture_output=True, text=True, timeout=60, check=False
+        )
+
+    assert made.returncode != 0
+    assert f"uploads from pages of {ORIGIN} alone" in " ".join(made.stderr.split())
+
+
+def test_every_link_in_a_mail_leads_to_a_page(port: int, page: Page, user: str) -> None:
+    (message,) = eventually(lambda: received(user))
+    links = set(re.findall(rf"{ORIGIN}[^\s\"<]*", message["BodyText"] + html.unescape(message["BodyHtml"])))
+    assert len(links) >= 5
+
+    for link in {*links, f"{ORIGIN}/feed", f"{ORIGIN}/posts/p-1"}:
+        with urllib.request.urlopen(link.replace(ORIGIN, f"http://localhost:{port}"), timeout=10) as answer:
+            assert answer.status == 200, link
+
+
+def wants_the_digest(email: str) -> bool:
+    found = users.get(users.by_email(email)[0], consistent=True)
+    assert found is not None
+    return found.digest
+
+
+def test_the_unsubscribe_page_asks_and_its_button_unsubscribes(page: Page, user: str) -> None:
+    sign_out(page)
+    page.open(f"{ORIGIN}/mail/unsubscribe?token={mail.token_for(users.by_email(user)[0])}")
+    look_at(page, "unsubscribe")
+    assert wants_the_digest(user), "programs that look for viruses follow links"
+
+    page.evaluate("document.querySelector('main button').click()")
+
+    page.wait_for("document.querySelector('h1')?.innerText === 'You are unsubscribed'")
+    assert not wants_the_digest(user)
+    assert page.errors == []
+
+
+def test_a_mail_program_unsubscribes_with_one_request(user: str) -> None:
+    token = mail.token_for(users.by_email(user)[0])
+    client = create_app().test_client()
+
+    refused = client.post("/mail/unsubscribe", query_string={"token": f"{token}x"})
+    assert refused.status_code == 400
+    assert wants_the_digest(user)
+
+    taken = client.post(
+        "/mail/unsubscribe",
+        query_string={"token": token},
+        data={"List-Unsubscribe": "One-Click"},
+        headers={"Sec-Fetch-Site": "cross-site"},
+    )
+    assert taken.status_code == 200
+    assert not wants_the_digest(user)
+
+
+def test_without_the_local_cloud_a_page_says_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # botocore's, between its attempts
+    aws.reset()
+    try:
+        client = create_app().test_client()
+        form = {"name": "Ada", "email": "ada@example.com"}
+        to_person = client.post("/register", data=form, headers={"Accept": "text/html,*/*;q=0.8"})
+        to_script = client.post("/register", data=form, headers={"Accept": "*/*"})
+    finally:
+        aws.reset()
+
+    assert (to_person.status_code, to_script.status_code) == (503, 503)
+    assert "`make up` starts it" in to_person.text
+    assert "`make up` starts it" in to_script.get_json()["error"]
 
 
 def test_one_users_photo_is_not_found_by_another(page: Page, user: str, post: str) -> None:

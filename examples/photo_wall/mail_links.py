@@ -1,0 +1,41 @@
+"""Where the links in the mails lead: the page to unsubscribe on, and a word about the pages that are not here."""
+
+from flask import Blueprint, render_template, request
+from flask.typing import ResponseReturnValue
+
+from nexus import mail
+
+links = Blueprint("mail_links", __name__)
+
+
+@links.get("/mail/unsubscribe")
+def ask() -> ResponseReturnValue:
+    """A page with a button. It changes nothing: programs that look for viruses follow the links in mails too."""
+    mail.verify(request.args.get("token", ""))
+    text = "This ends the weekly mail with posts for you."
+    return render_template("message.html", title="Unsubscribe", text=text, button="Unsubscribe")
+
+
+@links.post("/mail/unsubscribe")
+def unsubscribe() -> ResponseReturnValue:
+    """Unsubscribes at once, for the button and for mail programs (RFC 8058): no login, no question, no redirect."""
+    mail.unsubscribe(request.args.get("token", ""))
+    text = "The weekly mail with posts for you will not come any more."
+    return render_template("message.html", title="You are unsubscribed", text=text)
+
+
+@links.errorhandler(mail.InvalidToken)
+def invalid(error: mail.InvalidToken) -> ResponseReturnValue:
+    """A real application also links to its settings, where one can sign in and choose."""
+    text = f"This link does not work: {error}. Take the one in a newer mail."
+    return render_template("message.html", title="Nothing was changed", text=text), 400
+
+
+@links.get("/feed")
+@links.get("/explore")
+@links.get("/posts/<_page>")
+@links.get("/settings/<_page>")
+def elsewhere(_page: str = "") -> ResponseReturnValue:
+    """The other pages that the mails link to (docs/mail.md)."""
+    text = "The mails link to this page of a real application. The example has the wall alone."
+    return render_template("message.html", title="Not in this example", text=text)
