@@ -1,4 +1,4 @@
-"""Why this file exists: a clip should cost what the ffmpeg command line takes for the same three outputs, and no more.
+"""A clip should cost what the ffmpeg command line takes for the same three outputs, and no more.
 
     python -m bench.media.video [rounds]
 

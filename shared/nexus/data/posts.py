@@ -76,7 +76,7 @@ class MediaOutcome(StrEnum):
 
     WRITTEN = "written"
     STALE = "stale"  # a later event has written already
-    NO_POST = "no post"
+    NO_POST = "no post"  # or one on its way to the archive, which would not take the change along
 
 
 def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | None = None) -> MediaOutcome:
@@ -87,11 +87,11 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
     """
     order = padded_order(event_order)
     values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
-    not_newer = Condition("media_order", "missing or <=", order)
-    if TABLE.update(Change({"post_id": post_id}, set=values, when=(not_newer,)), meter=meter):
+    when = (Condition("media_order", "missing or <=", order), Condition("archived_as", "missing"))
+    if TABLE.update(Change({"post_id": post_id}, set=values, when=when), meter=meter):
         return MediaOutcome.WRITTEN
-    exists = TABLE.get({"post_id": post_id}, attributes=("post_id",), consistent=True, meter=meter) is not None
-    return MediaOutcome.STALE if exists else MediaOutcome.NO_POST
+    post = TABLE.get({"post_id": post_id}, attributes=("post_id", "archived_as"), consistent=True, meter=meter)
+    return MediaOutcome.NO_POST if post is None or "archived_as" in post else MediaOutcome.STALE
 
 
 def media_order(post_id: str) -> str:

@@ -12,7 +12,7 @@ from nexus.data import comments, days, follows, posts, sessions, users
 from nexus.data.ids import new_key
 from nexus.data.posts import Counters, Media, MediaOutcome, Post, Rendition
 from nexus.data.table import Table
-from nexus.dynamodb import Item
+from nexus.dynamodb import Change, Item
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -156,6 +156,13 @@ def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> No
     assert stored is not None
     assert stored.media == READY
     assert posts.set_media("no such post", READY, "1") is MediaOutcome.NO_POST
+
+
+def test_a_post_on_its_way_to_the_archive_takes_no_media_any_more(database: None) -> None:
+    post = application.new_post("ada", "look")
+    assert posts.TABLE.update(Change({"post_id": post.post_id}, set={"archived_as": "posts/x.json"}))
+    assert posts.set_media(post.post_id, READY, "1") is MediaOutcome.NO_POST
+    assert posts.TABLE.get({"post_id": post.post_id}, attributes=("media",)) == {}
 
 
 # --- the top posts of a week -----------------------------------------------------------------------------------------
