@@ -1,11 +1,15 @@
-"""Mail, for operators: what it looks like before anybody gets it, and the mails whose fate is unknown.
+"""Mail, for operators: what it looks like before anybody gets it, what was sent, and the mails whose fate is unknown.
 
 The preview renders with the templates of this checkout (functions/emails), for a made-up reader or for a real user of
-the deployment. Nothing is sent and nothing is written but the files.
+the deployment. Nothing is sent and nothing is written but the files. What was sent is read from the local cloud's
+outbox; SES has none.
 """
 
+import json
+import re
 import sys
 import time
+import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -49,15 +53,50 @@ class Preview:
 def preview(kind: Kind, user_id: str | None = None, *, locale: str | None = None, folder: Path = FOLDER) -> Preview:
     """Renders a mail into `folder`: for a made-up reader, or as the deployment would send it to a user now.
 
-    `locale` overrides the reader's. Raises Problem for a user who is not there, or has nothing new in his digest.
+    `locale` overrides the reader's. Raises Problem for a language that mails are not written in, and for a user who is
+    not there or has nothing new in his digest.
     """
     _import_emails()
+    if locale is not None:
+        _check_language(locale)
     folder.mkdir(parents=True, exist_ok=True)
     mail = _sample(kind, locale, folder) if user_id is None else _for_user(kind, user_id, locale, folder)
     shown = Preview(mail.subject, folder / f"{kind}.html", folder / f"{kind}.txt")
     shown.html.write_text(mail.html, encoding="utf-8")
     shown.text.write_text(f"Subject: {mail.subject}\n\n{mail.text}", encoding="utf-8")
     return shown
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A mail in the local cloud's outbox, and where its parts were written."""
+
+    at: datetime
+    to: str
+    subject: str
+    html: Path
+    text: Path
+
+
+def sent(endpoint: str, user_id: str | None = None, *, last: int = 10, folder: Path = FOLDER) -> list[Sent]:
+    """The mails that the local cloud at `endpoint` took, the newest first, as files in `folder`; all or one user's."""
+    with urllib.request.urlopen(f"{endpoint}/_ministack/ses/messages", timeout=10) as answer:  # noqa: S310 - our own
+        outboxes = json.load(answer)["messages"].values()
+    messages = [message for outbox in outboxes for message in outbox]
+    if user_id is not None:
+        address = _user(user_id).email
+        messages = [message for message in messages if address in message["To"]]
+    messages.sort(key=lambda message: message["Timestamp"], reverse=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for message in messages[:last]:
+        html = folder / f"sent-{message['MessageId'].partition('@')[0]}.html"
+        at = datetime.fromtimestamp(message["Timestamp"], UTC)
+        one = Sent(at, ", ".join(message["To"]), message["Subject"], html, html.with_suffix(".txt"))
+        one.html.write_text(message["BodyHtml"], encoding="utf-8")
+        one.text.write_text(f"Subject: {one.subject}\n\n{message['BodyText']}", encoding="utf-8")
+        found.append(one)
+    return found
 
 
 def open_preview(shown: Preview) -> bool:
@@ -132,9 +171,7 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
     import mail_language
     import mail_rendering
 
-    user = users.get(user_id)
-    if user is None:
-        raise Problem(f"There is no user {user_id}.")
+    user = _user(user_id)
     language, sender = mail_language.choose(locale or user.locale), deployed_settings()
     # A link that works would let whoever sees the preview unsubscribe the user.
     link = sender.unsubscribe("preview")
@@ -155,6 +192,21 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
     return mail_rendering.digest(
         language, sender, name=user.name, stories=stories, first_day=first, last_day=last, unsubscribe_url=link
     )
+
+
+def _user(user_id: str) -> users.User:
+    user = users.get(user_id)
+    if user is None:
+        raise Problem(f"There is no user {user_id}.")
+    return user
+
+
+def _check_language(locale: str) -> None:
+    """Raises Problem for a locale whose mails would be English for want of a translation."""
+    import mail_language
+
+    if re.split("[-_.]", locale.lower())[0] != mail_language.choose(locale).code.split("-")[0]:
+        raise usage(f"No mail is written in {locale!r}", do=f"There are: {', '.join(mail_language.available())}.")
 
 
 def deployed_settings() -> "MailSettings":
@@ -247,4 +299,4 @@ def _landscape(width: int, height: int, hue: int) -> "Image":
     return picture
 
 
-__all__ = ["Preview", "decide", "last_weeks", "open_preview", "preview", "unknown"]
+__all__ = ["Preview", "Sent", "decide", "last_weeks", "open_preview", "preview", "sent", "unknown"]

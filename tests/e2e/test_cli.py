@@ -22,7 +22,7 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import aws, catalogue, runs
+from nexus import application, aws, catalogue, runs
 from nexus.backend import backend
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
@@ -552,8 +552,6 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     eventually(lambda: bad.status == "FAILURE")
     eventually(lambda: handle.status == "FAILURE")
     user = f"u-{uuid.uuid4().hex[:12]}"
-    from nexus import application
-
     application.register("a@example.com", "A", user_id=user)
     # When the operator mends its arguments
     assert nexus("dlq", "edit", bad.id, f"user_id={user}", "--yes").code == 0
@@ -626,6 +624,19 @@ def test_seed_writes_a_network(nexus: Nexus) -> None:
     answer = nexus("seed", "--users", "20", "--json")
     assert answer.code == 0
     assert answer.json["rows"]["users"] == 20
+
+
+def test_a_mail_that_was_sent_can_be_read(nexus: Nexus) -> None:
+    user = f"u-{uuid.uuid4().hex[:8]}"
+    application.register(f"{user}@example.com", "Ada", locale="fr", user_id=user)
+    assert nexus("mail", "sent", "--user", user).out == f"No mail was sent to {user}.\n"
+    nexus("send", "send_welcome_email", f"user_id={user}", "--wait")
+    (sent,) = nexus("mail", "sent", "--user", user, "--json").json
+    assert (sent["to"], sent["subject"]) == (f"{user}@example.com", "Bienvenue sur Nexus, Ada")
+    assert "<h1" in Path(sent["html"]).read_text()
+    assert "Suivez quelques personnes" in Path(sent["text"]).read_text()
+    assert sent["html"] in nexus("mail", "sent", "--last", "3").out
+    assert nexus("mail", "sent", "--user", "nobody").code == ExitCode.WRONG
 
 
 def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
 
 from ops.cli import common
-from ops.cli.commands import dlq, inspecting, local, queues, schedules, stack, tasks, watching
+from ops.cli.commands import dlq, inspecting, local, mails, queues, schedules, stack, tasks, watching
 
 
 class _Groups(common.Group):
@@ -31,3 +31,4 @@ for module in (stack, local, tasks, watching, queues):
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(mails.app, name="mail")

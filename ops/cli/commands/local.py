@@ -1,18 +1,15 @@
-"""Commands about this machine's cloud and a deployment's data: up, down, env, seed, upload, mail."""
+"""Commands about this machine's cloud and a deployment's data: up, down, env, seed, upload."""
 
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
-
-if TYPE_CHECKING:
-    from ops import mail
 
 
 def add_to(app: typer.Typer) -> None:
@@ -22,11 +19,6 @@ def add_to(app: typer.Typer) -> None:
     command(app, "env")(env)
     command(app, "seed")(seed)
     command(app, "upload")(upload)
-    mails = common.app("What a mail looks like, and the mails whose fate is unknown.")
-    command(mails, "preview")(preview)
-    command(mails, "unknown")(unknown)
-    command(mails, "decide")(decide)
-    app.add_typer(mails, name="mail")
 
 
 def up() -> int:
@@ -186,94 +178,3 @@ def upload(
             right=("size", "bytes"),
         )
     return ExitCode.DONE if media.status == "ready" else ExitCode.WRONG
-
-
-Kind = Annotated[
-    str, typer.Argument(help="welcome|digest", metavar="KIND", autocompletion=lambda: ["welcome", "digest"])
-]
-
-
-def _kind(name: str) -> "mail.Kind":
-    if name == "welcome":
-        return "welcome"
-    if name == "digest":
-        return "digest"
-    raise usage(f"There is no mail {name!r}", do=common.closest(name, ("welcome", "digest")))
-
-
-def preview(
-    kind: Kind,
-    user: Annotated[str | None, typer.Option(help="A real user's mail; a made-up reader's when left out.")] = None,
-    locale: Annotated[str | None, typer.Option(help="In another language than his: en, fr, ...")] = None,
-    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
-) -> int:
-    """Render a mail to .local/mail and open it. Nothing is sent."""
-    from ops import mail
-
-    wanted = _kind(kind)
-    if user is not None:
-        common.connect()
-    shown = mail.preview(wanted, user, locale=locale)
-    if options.json:
-        output.emit(shown)
-        return ExitCode.DONE
-    output.pairs({"subject": shown.subject, "html": shown.html, "text": shown.text})
-    if browse and output.fancy():
-        mail.open_preview(shown)
-    return ExitCode.DONE
-
-
-def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so many weeks.")] = None) -> int:
-    """The mails of which nobody knows whether SES took them: a function died between sending and noting it."""
-    import time
-
-    from ops import mail
-
-    common.connect()
-    found = mail.unknown(mail.WEEKS if weeks is None else weeks)
-    if options.json:
-        output.emit(found)
-        return ExitCode.DONE
-    now = time.time()
-    if found:
-        output.table(
-            [
-                {
-                    "mail": entry.kind,
-                    "period": entry.period,
-                    "user": entry.user_id,
-                    "ago": output.age(now - entry.claimed_at),
-                    "run": entry.run_id,
-                }
-                for entry in found
-            ],
-            right=("ago",),
-        )
-        output.note("`nexus mail decide KIND USER sent|send` settles one; `nexus logs RUN` may tell which.")
-    else:
-        output.line("No mail's fate is unknown.")
-    return ExitCode.DONE
-
-
-def decide(
-    kind: Kind,
-    user: Annotated[str, typer.Argument(help="Whose mail.", metavar="USER")],
-    verdict: Annotated[str, typer.Argument(help="sent: leave it; send: let a new run send it.", metavar="sent|send")],
-    week: Annotated[str | None, typer.Option(help="Of a digest: 2026-W47.")] = None,
-    yes: common.Yes = False,
-) -> int:
-    """Settle an unknown mail: take it for sent, or free it to be sent."""
-    from ops import mail
-
-    wanted = _kind(kind)
-    if verdict not in ("sent", "send"):
-        raise usage(f"{verdict!r} is no verdict", do="sent: it was sent, leave it. send: let a new run send it.")
-    deployment = common.connect()
-    word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
-    common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
-    mail.decide(wanted, user, verdict == "sent", week=week)
-    if options.json:
-        output.emit({"kind": kind, "user": user, "verdict": verdict})
-    else:
-        output.line(f"The {kind} mail of {user} is taken {word}.")
-    return ExitCode.DONE

@@ -80,6 +80,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["dlq", "retry"], "Which dead letters?"),
         (["dlq", "drop", "xyz"], "no id"),
         (["up", "--stack", "prod"], "starts the local cloud"),
+        (["mail", "preview", "welcome", "--locale", "xx"], "There are: en, fr"),
         (["upload", "no-such-file.jpg"], "does not exist"),
         (["upload", __file__], "neither a picture nor a clip"),
         (["upload", __file__, "--no-wait", "--save", "x"], "does not wait"),
@@ -194,6 +195,14 @@ def test_what_can_be_taken_back_is_asked_about_in_prod_alone(monkeypatch: pytest
     common.confirm(where("dev"), "Really?", yes=False, lasting=False)
     with pytest.raises(Problem):
         common.confirm(where("prod"), "Really?", yes=False, lasting=False)
+
+
+def test_mail_that_was_sent_is_read_on_the_local_cloud_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(deployment, "connect", lambda choice: where("prod"))
+    assert nexus("mail", "sent") == ExitCode.USAGE
+    assert "SES keeps no copy" in capsys.readouterr().err
 
 
 # --- which deployment ---

@@ -1,0 +1,132 @@
+"""`nexus mail ...`: what a mail looks like, what was sent here, and the mails whose fate is unknown."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, usage
+
+if TYPE_CHECKING:
+    from ops import mail
+
+app = common.app("What a mail looks like, what the local cloud sent, and the mails whose fate is unknown.")
+
+Kind = Annotated[
+    str, typer.Argument(help="welcome|digest", metavar="KIND", autocompletion=lambda: ["welcome", "digest"])
+]
+
+
+def _kind(name: str) -> "mail.Kind":
+    if name == "welcome":
+        return "welcome"
+    if name == "digest":
+        return "digest"
+    raise usage(f"There is no mail {name!r}", do=common.closest(name, ("welcome", "digest")))
+
+
+@command(app, "preview")
+def preview(
+    kind: Kind,
+    user: Annotated[str | None, typer.Option(help="A real user's mail; a made-up reader's when left out.")] = None,
+    locale: Annotated[str | None, typer.Option(help="In another language than his: en, fr, ...")] = None,
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+) -> int:
+    """Render a mail to .local/mail and open it. Nothing is sent."""
+    from ops import mail
+
+    wanted = _kind(kind)
+    if user is not None:
+        common.connect()
+    shown = mail.preview(wanted, user, locale=locale)
+    if options.json:
+        output.emit(shown)
+        return ExitCode.DONE
+    output.pairs({"subject": shown.subject, "html": shown.html, "text": shown.text})
+    if browse and output.fancy():
+        mail.open_preview(shown)
+    return ExitCode.DONE
+
+
+@command(app, "sent")
+def sent(
+    user: Annotated[str | None, typer.Option(help="Only the mails to this user.", metavar="ID")] = None,
+    last: Annotated[int, typer.Option(min=1, help="So many, the newest first.")] = 10,
+) -> int:
+    """The mails that the local cloud sent: written to .local/mail for reading. In an account SES keeps no copy."""
+    from ops import mail
+
+    deployment = common.connect()
+    if deployment.stage != "local" or deployment.endpoint is None:
+        why = "What the local cloud sent can be read again, and nothing else."
+        raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it anew.")
+    found = mail.sent(deployment.endpoint, user, last=last)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.table(
+        [{"sent": output.time_of(one.at), "to": one.to, "subject": one.subject, "html": one.html} for one in found]
+    )
+    if found:
+        output.note("Beside each .html is the text part, as .txt.")
+    else:
+        output.line(f"No mail was sent to {user}." if user else "No mail was sent.")
+    return ExitCode.DONE
+
+
+@command(app, "unknown")
+def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so many weeks.")] = None) -> int:
+    """The mails of which nobody knows whether SES took them: a function died between sending and noting it."""
+    from ops import mail
+
+    common.connect()
+    found = mail.unknown(mail.WEEKS if weeks is None else weeks)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    now = time.time()
+    if found:
+        output.table(
+            [
+                {
+                    "mail": entry.kind,
+                    "period": entry.period,
+                    "user": entry.user_id,
+                    "ago": output.age(now - entry.claimed_at),
+                    "run": entry.run_id,
+                }
+                for entry in found
+            ],
+            right=("ago",),
+        )
+        output.note("`nexus mail decide KIND USER sent|send` settles one; `nexus logs RUN` may tell which.")
+    else:
+        output.line("No mail's fate is unknown.")
+    return ExitCode.DONE
+
+
+@command(app, "decide")
+def decide(
+    kind: Kind,
+    user: Annotated[str, typer.Argument(help="Whose mail.", metavar="USER")],
+    verdict: Annotated[str, typer.Argument(help="sent: leave it; send: let a new run send it.", metavar="sent|send")],
+    week: Annotated[str | None, typer.Option(help="Of a digest: 2026-W47.")] = None,
+    yes: common.Yes = False,
+) -> int:
+    """Settle an unknown mail: take it for sent, or free it to be sent."""
+    from ops import mail
+
+    wanted = _kind(kind)
+    if verdict not in ("sent", "send"):
+        raise usage(f"{verdict!r} is no verdict", do="sent: it was sent, leave it. send: let a new run send it.")
+    deployment = common.connect()
+    word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
+    common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
+    mail.decide(wanted, user, verdict == "sent", week=week)
+    if options.json:
+        output.emit({"kind": kind, "user": user, "verdict": verdict})
+    else:
+        output.line(f"The {kind} mail of {user} is taken {word}.")
+    return ExitCode.DONE
