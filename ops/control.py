@@ -192,7 +192,7 @@ def _envelope(body: str) -> Envelope | None:
 def _revoke(envelopes: list[Envelope], queue: str) -> int:
     """Marks the runs of messages that are about to be deleted, in one request for the usual case."""
     reason, now = "purged from its queue", round(time.time(), 3)
-    keep_until = runs.keep_until(settings().run_days)
+    keep_until = runs.keep_until()
     writes: list[Write] = []
     unique = {envelope.id: envelope for envelope in envelopes}
     for envelope in unique.values():

@@ -215,7 +215,7 @@ def _aware(name: str, value: datetime) -> datetime:
 
 
 def _keep_until(due: datetime) -> int:
-    return runs.keep_until(settings().run_days, max(time.time(), due.timestamp()))
+    return runs.keep_until(max(time.time(), due.timestamp()))
 
 
 # --- groups, chains, chords ------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def _release(record: RunRecord) -> None:
 
 def _revoke_members(record: RunRecord, reason: str) -> None:
     """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
-    now, keep_until = round(time.time(), 3), runs.keep_until(settings().run_days)
+    now, keep_until = round(time.time(), 3), runs.keep_until()
     writes = []
     for run_id in tallies.children(record):
         member = Envelope(id=run_id, task=record.task or GROUP, parent=record.id)

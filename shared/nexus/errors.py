@@ -37,7 +37,9 @@ class SendFailed(NexusError):
     """AWS did not take the task, or was not reached. `failures` maps a run's id to the reason; the others were sent."""
 
     def __init__(self, failures: dict[str, str]) -> None:
-        super().__init__("not sent: " + "; ".join(f"{run_id}: {reason}" for run_id, reason in failures.items()))
+        told = [f"{run_id}: {reason}" for run_id, reason in failures.items()]
+        more = [f"and {len(told) - 3} more"] if len(told) > 3 else []
+        super().__init__("not sent: " + "; ".join(told[:3] + more))
         self.failures = failures
 
 

@@ -26,7 +26,6 @@ from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.implementations import implementation
 from nexus.runs import RunError, RunRecord, compact
-from nexus.settings import settings
 from nexus.store import Applied, Item, Value, Write, numbers
 from nexus.transport import Message
 
@@ -201,7 +200,7 @@ def _reduced(item: Item) -> Any:
 def _advance(item: Item) -> None:
     """From the segments, all done, to the next phase: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    keep_until = runs.keep_until(settings().run_days)
+    keep_until = runs.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
     values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.

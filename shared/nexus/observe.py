@@ -10,7 +10,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from nexus.settings import settings
+from nexus.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -27,8 +27,14 @@ _TOKEN = re.compile(r"eyJ[\w-]+(\.[\w-]*)*|[\w+-]{40,}={0,2}")
 
 @lru_cache(maxsize=1)
 def logger() -> "Logger":
-    """The one logger; POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its name and level."""
-    from aws_lambda_powertools import Logger
+    """The one logger; POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its name and level.
+
+    Raises ConfigurationError where the packages that a worker needs are not installed.
+    """
+    try:
+        from aws_lambda_powertools import Logger
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
     return Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus"), use_rfc3339=True)
 
@@ -69,7 +75,7 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
                 }
             ],
         },
-        "stack": settings().stack,
+        "stack": os.environ.get("NEXUS_STACK", "none"),
         "duration": milliseconds,
         outcome: 1,
     }

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
+from nexus.settings import run_days
 from nexus.store import Item, Value, Write, numbers
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
@@ -323,9 +324,9 @@ def _error(error: RunError) -> str:
     return compact({"type": error.type[:200], "message": error.message[:4000]})
 
 
-def keep_until(days: int, now: float | None = None) -> int:
+def keep_until(now: float | None = None) -> int:
     """The TTL of a record written now, in epoch seconds."""
-    return int((now or time.time()) + days * 86_400)
+    return int((now or time.time()) + run_days() * 86_400)
 
 
 def segment_of(envelope: Envelope) -> Segment | None:

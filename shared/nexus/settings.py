@@ -17,12 +17,11 @@ class Settings:
     """Where the deployment is.
 
     `stack` is the CloudFormation stack's name, `account_id` the twelve digits of the account (bucket names are
-    global, so they carry it), `run_days` how long a run record is kept.
+    global, so they carry it).
     """
 
     stack: str
     account_id: str = ""
-    run_days: int = 7
 
     def queue_name(self, queue: str) -> str:
         return f"{self.stack}-{queue}"
@@ -44,14 +43,23 @@ class Settings:
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The deployment named by NEXUS_STACK, NEXUS_ACCOUNT_ID and NEXUS_RUN_DAYS; read once, when first asked for.
+    """The deployment named by NEXUS_STACK and NEXUS_ACCOUNT_ID; read once, when first asked for.
 
-    Raises ConfigurationError when NEXUS_STACK is missing or NEXUS_RUN_DAYS is not a positive whole number.
+    Raises ConfigurationError when NEXUS_STACK is missing.
     """
     stack = os.environ.get("NEXUS_STACK", "")
     if not stack:
         raise ConfigurationError("NEXUS_STACK is not set: it names the stack that `sam deploy` made, e.g. nexus-prod")
+    return Settings(stack=stack, account_id=os.environ.get("NEXUS_ACCOUNT_ID", ""))
+
+
+def run_days() -> int:
+    """How long a run record is kept: NEXUS_RUN_DAYS, 7 when it is not set.
+
+    Apart from the deployment, since runs in memory have records and no stack. Raises ConfigurationError when it is not
+    a positive whole number.
+    """
     days = os.environ.get("NEXUS_RUN_DAYS", "7")
     if not days.isdecimal() or int(days) < 1:
         raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
-    return Settings(stack=stack, account_id=os.environ.get("NEXUS_ACCOUNT_ID", ""), run_days=int(days))
+    return int(days)

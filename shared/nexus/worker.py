@@ -27,7 +27,6 @@ from nexus.implementations import Implementation, implementation, implements, ta
 from nexus.rate_limit import RateLimiter
 from nexus.run import Continuation, FannedOut, HandedOn, Run
 from nexus.runs import Acknowledge, Busy, Claim, Died, RunError, RunRecord
-from nexus.settings import settings
 from nexus.store import Applied, Item, Write
 from nexus.time_limit import time_limit
 from nexus.transport import MAX_DELAY, DeadLetter, Message
@@ -281,7 +280,7 @@ class Worker:
         return Claim(self._token, self._queue, now, round(now + left, 3), self._keep_until())
 
     def _keep_until(self) -> int:
-        return runs.keep_until(settings().run_days)
+        return runs.keep_until()
 
     def _policy(self, delivery: Delivery, item: Item) -> RetryPolicy:
         assert delivery.task is not None
@@ -355,7 +354,8 @@ class Worker:
 
     def _call(self, task: TaskDefinition[Any, Any], args: Any, run: Run, limit: float) -> Any:
         if task is catalogue.ping:
-            return catalogue.Pong(text=args.text, queue=self._queue, function=settings().function_name(self._queue))
+            here = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "this process")
+            return catalogue.Pong(text=args.text, queue=self._queue, function=here)
         joined = implementation(task.name)
         with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
             answer = joined.function(args, run)

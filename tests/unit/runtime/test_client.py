@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
-from nexus import aws, catalogue, client, implementations, runs
+from nexus import aws, catalogue, client, implementations, observe, runs
 from nexus import backend as backends
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
@@ -310,7 +310,7 @@ def test_a_chain_hands_each_result_to_the_next_and_its_handle_is_the_last(tasks:
 
     tasks.run()
 
-    assert handle.result == catalogue.Pong(text="3", queue="default", function="nexus-test-default")
+    assert handle.result == catalogue.Pong(text="3", queue="default", function="this process")
 
 
 def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
@@ -454,12 +454,39 @@ def test_eager_mode_runs_the_task_in_the_callers_process(tmp_path: Path) -> None
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))},
         "PYTHONPATH": str(Path(client.__file__).parents[1]),
         "NEXUS_BACKEND": "nexus.eager",
-        "NEXUS_STACK": "any",
         "NEXUS_FUNCTIONS": str(tmp_path / "functions"),
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
     }
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "SUCCESS eagerly\n"
+
+
+@pytest.fixture
+def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(("AWS_", "NEXUS_"))]:
+        monkeypatch.delenv(name)
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_variables")
+def test_in_memory_no_variable_is_needed() -> None:
+    with memory_backend() as tasks:
+        handles = [catalogue.ping.delay(text="hi"), group([catalogue.ping.s(), catalogue.ping.s()])]
+        tasks.run()
+        assert [handle.status for handle in handles] == ["SUCCESS", "SUCCESS"]
+
+
+@pytest.mark.usefixtures("_no_variables")
+def test_without_the_workers_packages_what_was_sent_can_be_seen_and_running_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    observe.logger.cache_clear()
+    monkeypatch.setitem(sys.modules, "aws_lambda_powertools", None)
+    with memory_backend() as tasks:
+        catalogue.ping.delay(text="hi")
+        assert tasks.calls == [("ping", {"text": "hi"})]
+        with pytest.raises(ConfigurationError, match=r'pip install "./shared\[worker\]"'):
+            tasks.run()
 
 
 @pytest.mark.parametrize("name", ["nexus.eagr", "nexus.errors"])

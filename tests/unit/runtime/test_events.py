@@ -116,7 +116,7 @@ def test_an_upload_to_be_tried_again_fails_the_invocation_so_that_its_destinatio
 def test_a_direct_invocation_answers_with_the_settled_run(tasks: SentTasks) -> None:
     answer = handler({"task": "ping", "args": {"text": "hi"}}, Context())
     assert answer["status"] == "SUCCESS"
-    assert answer["result"] == {"text": "hi", "queue": "media", "function": "nexus-test-media"}
+    assert answer["result"] == {"text": "hi", "queue": "media", "function": "this process"}
 
 
 def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: SentTasks, processed: list[Any]) -> None:

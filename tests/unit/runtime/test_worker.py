@@ -150,4 +150,4 @@ def test_every_queue_answers_ping(tasks: SentTasks) -> None:
 
     tasks.run()
 
-    assert handle.get(timeout=1) == catalogue.Pong(text="hello", queue="media", function="nexus-test-media")
+    assert handle.get(timeout=1) == catalogue.Pong(text="hello", queue="media", function="this process")
