@@ -17,7 +17,7 @@ from ops.deployment import Deployment
 THREADS = 32
 
 
-type Severity = Literal["failed", "warning"]
+type Severity = Literal["failed", "warning", "unchecked"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """The deployed stack against template.yaml and the catalogue: what differs, what is missing, and the remedy.
 
 Each check is a function that yields findings; all run at once. "failed" is what keeps tasks from running or loses work,
-"warning" what an operator should know.
+"warning" what an operator should know, "unchecked" what a check does not reach.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -47,7 +48,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
         ("the stack's state", _state),
         ("the template that is deployed is this one", _template),
         ("queues and functions fit together", _queues),
-        ("event sources are on and report partial failures", _sources),
+        ("event sources are on, report partial failures and are as concurrent as template.yaml has them", _sources),
         ("schedules send the right task to the right queue", _schedules),
         ("roles have the rights that the runtime needs", _permissions),
         ("uploads reach the media function", _uploads),
@@ -86,11 +87,14 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
     deployed = client("cloudformation").get_template(StackName=deployment.stack, TemplateStage="Original")
     body: Any = deployed["TemplateBody"]
     there = body if isinstance(body, Mapping) else load_template(body)
-    here = load_template((ROOT / "template.yaml").read_text())
-    differing = list(differences(here, there))
+    differing = list(differences(_template_here(), there))
     if differing:
         shown = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
         yield Finding("warning", deployment.stack, f"template.yaml here differs in {shown}", DEPLOY)
+
+
+def _template_here() -> Mapping[str, Any]:
+    return load_template((ROOT / "template.yaml").read_text())
 
 
 def load_template(text: str) -> Mapping[str, Any]:
@@ -164,6 +168,9 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("warning", deployment.stack, "drift detection takes too long", "Try again, or --no-drift.")
             return
         time.sleep(1.0)
+    if status["DetectionStatus"] == "DETECTION_FAILED":
+        reason = status.get("DetectionStatusReason", "no reason given")
+        yield Finding("warning", deployment.stack, f"drift detection failed for a part ({reason})", "Try again.")
     pages = cloudformation.describe_stack_resource_drifts(
         StackName=deployment.stack, StackResourceDriftStatusFilters=["MODIFIED", "DELETED"]
     )
@@ -178,6 +185,24 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
         ]
         do = "Put it into template.yaml or samconfig.toml, or deploy again to undo it."
         yield Finding("warning", name, f"it was changed by hand: {'; '.join(changed)}", do)
+    resources = [
+        resource
+        for page in cloudformation.get_paginator("list_stack_resources").paginate(StackName=deployment.stack)
+        for resource in page["StackResourceSummaries"]
+    ]
+    if left_out := not_checked(resources):
+        do = "CloudFormation compares no resources of these types here; the checks above look at some."
+        yield Finding("unchecked", deployment.stack, f"not checked: {left_out}", do)
+
+
+def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
+    """How many of which types drift detection left out: `12 CloudWatch::Alarm, 1 SNS::Topic`; empty when none."""
+    types = Counter(
+        resource["ResourceType"].removeprefix("AWS::")
+        for resource in resources
+        if resource.get("DriftInformation", {}).get("StackResourceDriftStatus") == "NOT_CHECKED"
+    )
+    return ", ".join(f"{count} {kind}" for kind, count in types.most_common())
 
 
 # --- queues, functions, event sources ---
@@ -204,6 +229,7 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _sources(_: Deployment) -> Iterator[Finding]:
+    template = _template_here()
     for queue in QUEUES:
         source = health.event_source(queue)
         if source is None:
@@ -215,6 +241,17 @@ def _sources(_: Deployment) -> Iterator[Finding]:
             yield Finding("failed", queue, "the event source does not take partial failures", DEPLOY)
         if source.get("FilterCriteria", {}).get("Filters"):
             yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", DEPLOY)
+        wanted, found = concurrency(template, queue), source.get("ScalingConfig", {}).get("MaximumConcurrency")
+        if found != wanted:
+            do = f"`nexus concurrency {queue} {wanted}` undoes it. To keep it: MaximumConcurrency in template.yaml."
+            yield Finding("warning", queue, f"{found or 'no limit'} at once, template.yaml says {wanted}", do)
+
+
+def concurrency(template: Mapping[str, Any], queue: str) -> int:
+    """The MaximumConcurrency of a queue's event source, as the template has it."""
+    events = template["Resources"][f"{queue.capitalize()}Function"]["Properties"]["Events"].values()
+    (source,) = (event["Properties"] for event in events if event["Type"] == "SQS")
+    return int(source["ScalingConfig"]["MaximumConcurrency"])
 
 
 # --- schedules ---

@@ -26,6 +26,7 @@ STYLES = {
     "PENDING": "blue",
     "UNKNOWN": "magenta",
     "warning": "yellow",
+    "partly": "yellow",
     "ALARM": "red",
 }
 

@@ -163,20 +163,26 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     nexus: Nexus, stack: Settings
 ) -> None:
     assert nexus("validate", "--no-drift", "--json").json["passed"]
-    # Given somebody who lowers a visibility timeout, and turns a schedule off
+    # Given somebody who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
     boto3.client("events").disable_rule(Name=f"{stack.stack}-cleanup_old_posts")
+    nexus("concurrency", "users", "3")
     try:
         answer = nexus("validate", "--json")
         told = {(f["where"], f["what"]): f["do"] for check in answer.json["checks"] for f in check["findings"]}
         assert any(where == "users" and "visibility timeout 30 s" in what for where, what in told)
         assert told["cleanup_old_posts", "its schedule is off"] == "`nexus schedule enable cleanup_old_posts`"
         assert any(where == "UsersQueue" and "changed by hand" in what for where, what in told)
+        assert "`nexus concurrency users 7`" in told["users", "3 at once, template.yaml says 7"]
+        # And it does not claim more than drift detection has compared, which is less here than in an account
+        assert any("6 Lambda::EventSourceMapping" in what for where, what in told if where == stack.stack)
         assert all(told.values()), "each has its remedy"
     finally:
         boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "360"})
         boto3.client("events").enable_rule(Name=f"{stack.stack}-cleanup_old_posts")
+        nexus("concurrency", "users", "7")
+    assert "\npartly  nothing was changed by hand" in nexus("validate").out
 
 
 def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:

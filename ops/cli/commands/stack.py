@@ -69,6 +69,10 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
         output.line(nothing, "green")
 
 
+_WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly"}
+"""What is said of a check, by the worst of its findings."""
+
+
 def validate(
     drift: Annotated[bool, typer.Option(help="Ask CloudFormation what was changed by hand (a minute in AWS).")] = True,
 ) -> int:
@@ -82,8 +86,8 @@ def validate(
         output.emit({"passed": passed, "checks": found})
     else:
         for check in found:
-            worst = "failed" if any(f.severity == "failed" for f in check.findings) else "warning"
-            word = worst if check.findings else "ok"
+            severities = {finding.severity for finding in check.findings}
+            word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
             output.line(f"{word:<8}{check.name}", output.STYLES[word])
             for finding in check.findings:
                 output.line(f"        {finding.where}: {finding.what}. {finding.do}")

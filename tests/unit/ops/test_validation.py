@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from nexus import catalogue
+from nexus.tasks import Queue
 from ops import trial, validation
 from tests.support.template import PATH
 
@@ -38,6 +39,22 @@ def test_changed_missing_and_foreign_parts_are_named(template: Any) -> None:
     deployed["Resources"]["Extra"] = {"Type": "AWS::SQS::Queue"}
     found = list(validation.differences(template, deployed))
     assert found == ["EmailsQueue (not deployed)", "Extra (only deployed)", "MediaQueue"]
+
+
+def test_the_template_tells_each_queue_s_concurrency(template: Any) -> None:
+    assert {queue: validation.concurrency(template, queue) for queue in validation.QUEUES} == {
+        str(queue): queue.priority for queue in Queue
+    }
+
+
+def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:
+    types = ["AWS::CloudWatch::Alarm", "AWS::SQS::QueuePolicy", "AWS::CloudWatch::Alarm", "AWS::SQS::Queue"]
+    resources = [
+        {"ResourceType": kind, "DriftInformation": {"StackResourceDriftStatus": "NOT_CHECKED"}} for kind in types[:3]
+    ]
+    resources.append({"ResourceType": types[3], "DriftInformation": {"StackResourceDriftStatus": "IN_SYNC"}})
+    assert validation.not_checked(resources) == "2 CloudWatch::Alarm, 1 SQS::QueuePolicy"
+    assert validation.not_checked(resources[3:]) == ""
 
 
 @pytest.mark.usefixtures("environment")
