@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Never
 
 from nexus.client import AsyncResult, Signature, send
 from nexus.definitions import (
@@ -35,9 +35,9 @@ __all__ = [
 class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
     """A task that can be sent."""
 
-    def delay(self, **arguments: Any) -> AsyncResult[R]:
+    def delay(self, *positional: Never, **arguments: Any) -> AsyncResult[R]:
         """Sends the task with these arguments. Raises InvalidMessage before anything is sent if they do not fit."""
-        return self.apply_async(arguments)
+        return send(self.s(*positional, **arguments))
 
     def apply_async(
         self,
@@ -50,17 +50,25 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
         retry: RetryPolicy | None = None,
         task_id: str | None = None,
         track: bool = True,
+        **unknown: Never,
     ) -> AsyncResult[R]:
         """Sends the task, as Celery's apply_async does.
 
+        `args` are the arguments by name, or an instance of their model.
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
         `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
         makes sending twice one run; `track=False` saves the PENDING record (status is UNKNOWN until it starts); `queue`
         is checked against the catalogue. Raises InvalidMessage, UnknownTask; SendFailed when AWS does not take it or is
         not reached; ConfigurationError when there is no such stack.
         """
+        if unknown:
+            raise self._by_name(f"apply_async() has no {', '.join(unknown)}")
+        if isinstance(args, Arguments):
+            args = args.model_dump(mode="json", exclude_defaults=True)
+        elif not isinstance(args, Mapping | None):
+            raise self._by_name(f"got a {type(args).__name__}")
         return send(
-            self.s(**_as_dict(args)),
+            self.s(**args or {}),
             countdown=countdown,
             eta=eta,
             queue=queue,
@@ -70,14 +78,18 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
             track=track,
         )
 
-    def s(self, **arguments: Any) -> Signature[R]:
+    def s(self, *positional: Never, **arguments: Any) -> Signature[R]:
         """A signature: the task with its arguments, checked and not yet sent; for send_many, group, chain and chord."""
+        if positional:
+            raise self._by_name("got arguments without a name")
         return Signature.of(self, arguments)
 
-
-def _as_dict(args: Mapping[str, Any] | Arguments | None) -> dict[str, Any]:
-    if args is None:
-        return {}
-    if isinstance(args, Arguments):
-        return args.model_dump(mode="json", exclude_defaults=True)
-    return dict(args)
+    def _by_name(self, fault: str) -> TypeError:
+        """What to write instead of what Celery would take."""
+        fields = self.arguments.model_fields
+        names = [name for name, field in fields.items() if field.is_required()] or list(fields)[:1]
+        named = ", ".join(f"{name}=..." for name in names)
+        mapping = ", ".join(f'"{name}": ...' for name in names)
+        return TypeError(
+            f"{self.name}: {fault}; arguments go by name: delay({named}) or apply_async({{{mapping}}}, countdown=...)"
+        )

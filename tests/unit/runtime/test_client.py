@@ -66,6 +66,25 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
     assert tasks.store.items == {}
 
 
+@pytest.mark.parametrize(
+    ("send", "fault"),
+    [
+        (lambda task: task.delay("u-1"), "got arguments without a name"),
+        (lambda task: task.s("u-1"), "got arguments without a name"),
+        (lambda task: task.apply_async(("u-1",)), "got a tuple"),
+        (lambda task: task.apply_async(args=["u-1"]), "got a list"),
+        (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
+    ],
+)
+def test_who_writes_it_as_for_celery_is_told_what_to_write(
+    tasks: SentTasks, send: Callable[[Any], object], fault: str
+) -> None:
+    by_name = r'arguments go by name: delay\(user_id=...\) or apply_async\(\{"user_id": ...\}'
+    with pytest.raises(TypeError, match=f"^send_welcome_email: {fault}; {by_name}"):
+        send(catalogue.send_welcome_email)
+    assert tasks.store.items == {}
+
+
 def test_a_message_over_256_kib_is_refused_and_leaves_no_record(tasks: SentTasks) -> None:
     with pytest.raises(InvalidMessage, match="pass a key, not the data"):
         client.send(client.Signature(catalogue.ping, {"text": "x" * 300_000}))
