@@ -7,10 +7,11 @@ fallen dormant, a week of posts grown a year old, one in ten of them quiet. `pas
 
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from bench.jobs.stand_in import Table
-from nexus.data import comments, posts, sessions, users
+from nexus.data import comments, posts, users
 from nexus.data.comments import Comment
 from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
 from nexus.data.ids import new_key
@@ -154,7 +155,7 @@ def _sessions(chance: random.Random, ids: list[str]) -> Iterator[Any]:
             continue
         seen = NOW - idle * DAY_SECONDS - (DAY_SECONDS if idle == 31 else 0)
         session = Session(user_id, new_key(seen, chance.getrandbits(40)), seen, seen, NOW + 30 * DAY_SECONDS)
-        yield sessions._session_values(session)  # noqa: SLF001
+        yield asdict(session)
 
 
 def _tokens(chance: random.Random, ids: list[str]) -> Iterator[Any]:
@@ -166,4 +167,4 @@ def _tokens(chance: random.Random, ids: list[str]) -> Iterator[Any]:
             issued = NOW - idle * DAY_SECONDS - (DAY_SECONDS if idle == 31 else 0)
             expires = NOW - 3_600 if chance.random() < 0.03 else NOW + 20 * DAY_SECONDS
             token = Token(user_id, new_key(issued, chance.getrandbits(40)), issued, expires)
-            yield sessions._token_values(token)  # noqa: SLF001
+            yield asdict(token)

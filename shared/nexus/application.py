@@ -8,6 +8,7 @@ seconds since 1970 and default to now; ids are the application's own or made her
 import re
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from nexus.data import blocks, comments, follows, hashtags, posts, sessions, users
 from nexus.data.comments import Comment
@@ -17,7 +18,7 @@ from nexus.data.posts import Counters, Post, Visibility
 from nexus.data.sessions import Session, Token
 from nexus.data.table import transact
 from nexus.data.users import User
-from nexus.dynamodb import Change, Condition, Value
+from nexus.dynamodb import Change, Condition
 
 SESSION_DAYS = 90
 MAX_HASHTAGS = 30
@@ -82,18 +83,12 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
         return False
     record_activity(user_id, old.session_id, at=now)
     until = now + SESSION_DAYS * DAY_SECONDS
-    values: dict[str, Value] = {
-        "user_id": user_id,
-        "token_id": new_token_id,
-        "issued_at": now,
-        "expires_at": until,
-        "session_id": old.session_id,
-    }
+    new = Token(user_id, new_token_id, issued_at=now, expires_at=until, session_id=old.session_id)
     there = Condition("expires_at", "=", old.expires_at)
     return transact(
         [
             {"Delete": sessions.TOKENS.delete_request({"user_id": user_id, "token_id": old_token_id}, when=(there,))},
-            {"Put": sessions.TOKENS.put_request(values, new=True)},
+            {"Put": sessions.TOKENS.put_request(asdict(new), new=True)},
         ]
     )
 

@@ -25,7 +25,7 @@ from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.implementations import implementation
-from nexus.runs import RunError, RunRecord, compact
+from nexus.runs import LEFT_BY_CLAIM, RunError, RunRecord, compact, error_text, held
 from nexus.store import Applied, Item, Value, Write, numbers
 from nexus.transport import Message
 
@@ -57,7 +57,7 @@ def plan(
         values["next_phase"] = compact(next_phase)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
-    backend().store.apply(Write(envelope.id, values, when=_held(token)))
+    backend().store.apply(Write(envelope.id, values, when=held(token)))
 
 
 def send_plan(envelope: Envelope, token: str, total: int) -> None:
@@ -78,19 +78,13 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
         failures = backend().transport.send(queue, messages)
         if failures:
             raise SendFailed(dict(failures))
-    sent = Write(
-        envelope.id, {"waits": True}, remove=("claim", "lease_until", "cursor", "live", "since"), when=_held(token)
-    )
+    sent = Write(envelope.id, {"waits": True}, remove=(*LEFT_BY_CLAIM, "cursor"), when=held(token))
     store.apply(sent)
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
     member = Envelope(id=run_id, task=parent.task, args=args, parent=parent.id, segment=segment, trace=parent.trace)
     return Message.of(member)
-
-
-def _held(token: str) -> tuple[Condition, ...]:
-    return equals("status", "STARTED"), equals("claim", token)
 
 
 # --- ending ----------------------------------------------------------------------------------------------------
@@ -155,8 +149,7 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    values: dict[str, Value] = {"status": "FAILURE", "error": compact({"type": error.type, "message": error.message})}
-    values["ended_at"] = round(time.time(), 3)
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": round(time.time(), 3)}
     when = (equals("status", record.status), equals("phase", record.phase))
     if isinstance(backend().store.apply(Write(record.id, values, when=when)), Applied):
         observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
@@ -174,7 +167,7 @@ def _succeed(item: Item) -> None:
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": round(time.time(), 3)}
     when = (equals("status", record.status), equals("phase", record.phase))
-    removed = ("error", "claim", "lease_until", "live", "since", "next_phase", "partial")
+    removed = (*LEFT_BY_CLAIM, "error", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success")
@@ -204,7 +197,7 @@ def _advance(item: Item) -> None:
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
     values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
-    removed = ("chunks_done", "chunks_failed", "claim", "lease_until", "live", "since")
+    removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if outcome.item is not None:

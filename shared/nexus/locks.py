@@ -10,7 +10,7 @@ from nexus.definitions import TaskDefinition, Unique
 from nexus.dynamodb import Condition, equals
 from nexus.ids import derived_id
 from nexus.runs import compact
-from nexus.store import Applied, Item, Value, Write
+from nexus.store import Applied, Item, Value, Write, number
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ def acquire(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str
     known: Item = {}
     while True:
         now = time.time()
-        until = _number(known, "lease_until")
+        until = number(known, "lease_until") or 0.0
         holder = str(known.get("holder", ""))
         unchanged = (equals("holder", known.get("holder")), equals("lease_until", known.get("lease_until")))
         if not holder or holder == run_id or until <= now:
@@ -64,8 +64,3 @@ def release(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str
     if task.unique is not None:
         write = Write(_key(task, task.unique, args), remove=("holder", "lease_until"), when=(equals("holder", run_id),))
         backend().store.apply(write)
-
-
-def _number(item: Item, name: str) -> float:
-    value = item.get(name, 0)
-    return float(value) if isinstance(value, int | float) else 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nexus.backend import backend
 from nexus.dynamodb import equals
-from nexus.store import Applied, Write
+from nexus.store import Applied, Write, number
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
@@ -59,10 +59,10 @@ class RateLimiter:
         known = None
         while True:
             now = self.clock()
-            begin = max(now, float(str(known))) if known is not None else now
+            begin = max(now, known or now)
             booked = {"next_at": round(begin + length, 6), "expires": int(begin + length) + 86_400}
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))
             if isinstance(outcome, Applied):
                 self._next, self._left = begin, starts
                 return
-            known = (outcome.item or {}).get("next_at")
+            known = number(outcome.item or {}, "next_at")

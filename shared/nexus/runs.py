@@ -20,7 +20,7 @@ from typing import Any, Literal
 from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
 from nexus.settings import run_days
-from nexus.store import Item, Value, Write, numbers
+from nexus.store import Item, Value, Write, number, numbers
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
 
@@ -88,20 +88,20 @@ class RunRecord:
             task=_text(item, "task"),
             queue=_text(item, "queue"),
             args=_json(item, "args"),
-            attempts=int(_number(item, "attempts") or 0),
-            sent_at=_number(item, "sent_at"),
-            started_at=_number(item, "started_at"),
-            ended_at=_number(item, "ended_at"),
-            eta=_number(item, "eta"),
-            lease_until=_number(item, "lease_until"),
+            attempts=int(number(item, "attempts") or 0),
+            sent_at=number(item, "sent_at"),
+            started_at=number(item, "started_at"),
+            ended_at=number(item, "ended_at"),
+            eta=number(item, "eta"),
+            lease_until=number(item, "lease_until"),
             result=_text(item, "result") or None,
             error=RunError(error["type"], error["message"]) if error else None,
             log=_text(item, "log") or None,
             parent=_text(item, "parent") or None,
-            segment=None if "segment" not in item else int(_number(item, "segment") or 0),
+            segment=None if "segment" not in item else int(number(item, "segment") or 0),
             children=tuple(_json(item, "children") or ()),
-            phase=int(_number(item, "phase") or 0),
-            total=int(_number(item, "total") or 0),
+            phase=int(number(item, "phase") or 0),
+            total=int(number(item, "total") or 0),
             waits=bool(item.get("waits", False)),
             chunks_done=numbers(item, "chunks_done"),
             chunks_failed=numbers(item, "chunks_failed"),
@@ -113,11 +113,6 @@ class RunRecord:
 def _text(item: Item, name: str) -> str:
     value = item.get(name, "")
     return value if isinstance(value, str) else ""
-
-
-def _number(item: Item, name: str) -> float | None:
-    value = item.get(name)
-    return value if isinstance(value, int | float) else None
 
 
 def _json(item: Item, name: str) -> Any:
@@ -226,7 +221,7 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
     return Acknowledge(record)
 
 
-_LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
+LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
 _LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "hand_ons")
 
 
@@ -238,11 +233,12 @@ def send_again(run_id: str, **also: Value) -> Write:
 
 def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
     """PENDING to FAILURE: SQS did not take its message, and it must not read PENDING for ever."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": ended_at, **also}
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": ended_at, **also}
     return Write(run_id, set=values, remove=("live", "since"), when=(equals("status", "PENDING"),))
 
 
-def _held(token: str) -> tuple[Condition, ...]:
+def held(token: str) -> tuple[Condition, ...]:
+    """While the claim `token` holds the run."""
     return (equals("status", "STARTED"), equals("claim", token))
 
 
@@ -251,42 +247,44 @@ def succeed(run_id: str, token: str, result: str, now: float, children: tuple[st
     values: dict[str, Value] = {"status": "SUCCESS", "result": result, "ended_at": now}
     if children:
         values["children"] = compact(children)
-    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "error", "eta"), when=_held(token))
+    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "error", "eta"), when=held(token))
 
 
 def fail(run_id: str, token: str | None, error: RunError, now: float, log: str | None = None) -> Write:
     """STARTED to FAILURE, while the claim `token` holds it."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": now}
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now}
     if log:
         values["log"] = log
-    when = _held(token) if token else (equals("status", "STARTED"),)
-    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=when)
+    when = held(token) if token else (equals("status", "STARTED"),)
+    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "eta"), when=when)
 
 
 def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
     """STARTED to RETRY, unless it was revoked while it ran."""
-    values: dict[str, Value] = {"status": "RETRY", "error": _error(error), "eta": eta, "since": eta}
-    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*_held(token), equals("revoke", None)))
+    values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "since": eta}
+    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
 
 
 def put_back(run_id: str, token: str, attempt: int, **also: Value) -> Write:
     """STARTED to RETRY without spending an attempt: handed on with a cursor, or not begun for want of time."""
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
-    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*_held(token), equals("revoke", None)))
+    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
+
+
+def _revocation(reason: str, now: float) -> dict[str, Value]:
+    return {"status": "REVOKED", "ended_at": now, "error": error_text(RunError("Revoked", reason))}
 
 
 def revoke_before_start(run_id: str, record: RunRecord, reason: str, now: float) -> Write:
     """PENDING or RETRY to REVOKED."""
-    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
     when = (equals("status", record.status),)
-    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=when)
+    return Write(run_id, set=_revocation(reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=when)
 
 
 def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
     """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be
     retried."""
-    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
-    return Write(run_id, set=values, remove=(*_LEFT_BY_CLAIM, "eta"), when=_held(token))
+    return Write(run_id, set=_revocation(reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=held(token))
 
 
 def ask_to_revoke(run_id: str) -> Write:
@@ -296,31 +294,32 @@ def ask_to_revoke(run_id: str) -> Write:
 
 def revoke_fan_out(run_id: str, reason: str, now: float) -> Write:
     """An open fan-out to REVOKED; its segments that have not run are revoked one by one by the caller."""
-    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
     when = (equals("status", "STARTED"), Condition("total", "exists"))
-    return Write(run_id, set=values, remove=_LEFT_BY_CLAIM, when=when)
+    return Write(run_id, set=_revocation(reason, now), remove=LEFT_BY_CLAIM, when=when)
 
 
 def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until: int) -> Write:
     """The record of a run that was never recorded, and must not start."""
-    values: dict[str, Value] = {"status": "REVOKED", "ended_at": now, "error": _error(RunError("Revoked", reason))}
-    return Write(envelope.id, set={**_described(envelope, queue), **values, "expires": keep_until}, insert=True)
+    return Write(
+        envelope.id, set={**_described(envelope, queue), **_revocation(reason, now), "expires": keep_until}, insert=True
+    )
 
 
 def never_ran(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, log: str) -> Write:
     """FAILURE of a run that could not start (bad arguments, an unknown task), whether it was recorded or not."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": _error(error), "ended_at": now, "expires": keep_until}
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now, "expires": keep_until}
     values["log"] = log
     when = (equals("result", None),)
-    return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=_LEFT_BY_CLAIM, when=when)
+    return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=LEFT_BY_CLAIM, when=when)
 
 
 def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write:
     """The latest progress of a STARTED run."""
-    return Write(run_id, set={"progress": compact([done, total, note])}, when=_held(token))
+    return Write(run_id, set={"progress": compact([done, total, note])}, when=held(token))
 
 
-def _error(error: RunError) -> str:
+def error_text(error: RunError) -> str:
+    """An error as a record keeps it."""
     return compact({"type": error.type[:200], "message": error.message[:4000]})
 
 

@@ -156,6 +156,12 @@ def _change(write: Write) -> Change:
     )
 
 
+def number(item: Item, attribute: str) -> float | None:
+    """A number of an item; None when it is absent."""
+    value = item.get(attribute)
+    return value if isinstance(value, int | float) else None
+
+
 def numbers(item: Item, attribute: str) -> frozenset[int]:
     """A number set of an item; an absent one is empty, as in DynamoDB."""
     value = item.get(attribute, frozenset())

@@ -1,10 +1,10 @@
 """What the jobs keep about days: each day's figures, and the last day that a job has done for good."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from nexus.data.table import Meter, Table
-from nexus.dynamodb import Change, Condition, from_item
+from nexus.dynamodb import Change, Condition, Item, from_item
 
 TABLE = Table("analytics", ("kind", "period"))
 _CONTENT, _WATERMARK = "content", "watermark"
@@ -46,40 +46,23 @@ class ContentDay:
 
 def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
     """Writes the day's figures unless a later count of it stands there; the same count writes the same again."""
-    change = Change(
-        {"kind": _CONTENT, "period": content.day},
-        set={
-            "counted_at": content.counted_at,
-            "posts": content.posts,
-            "comments": content.comments,
-            "active_users": content.active_users,
-            "new_users": content.new_users,
-            "total_users": content.total_users,
-            "total_posts": content.total_posts,
-            "total_follows": content.total_follows,
-            "popular": [
-                {"post_id": p.post_id, "author_id": p.author_id, "engagement_score": p.engagement_score, "text": p.text}
-                for p in content.popular
-            ],
-        },
-        when=(Condition("counted_at", "missing or <=", content.counted_at),),
-    )
+    figures = {name: value for name, value in asdict(content).items() if name != "day"}
+    not_newer = Condition("counted_at", "missing or <=", content.counted_at)
+    change = Change({"kind": _CONTENT, "period": content.day}, set=figures, when=(not_newer,))
     return TABLE.update(change, create=True, meter=meter)
 
 
 def content_days(first: str, last: str, *, meter: Meter | None = None) -> list[ContentDay]:
     """The days from `first` to `last`, both included, that have been counted, in order."""
     return [
-        _read_day(from_item(item))
-        for page in TABLE.query(_CONTENT, between=(first, last), meter=meter)
-        for item in page.items
+        _read_day(item) for page in TABLE.query(_CONTENT, between=(first, last), meter=meter) for item in page.items
     ]
 
 
 def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
     """One day's figures, or None when it has not been counted."""
     item = TABLE.get({"kind": _CONTENT, "period": day}, meter=meter)
-    return None if item is None else _read_day(from_item(item))
+    return None if item is None else _read_day(item)
 
 
 def report_key(day: str) -> str:
@@ -100,8 +83,8 @@ def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
     return TABLE.update(change, create=True, meter=meter)
 
 
-def _read_day(values: Mapping[str, object]) -> ContentDay:
-    popular = values.pop("popular", [])  # type: ignore[attr-defined]
-    del values["kind"]  # type: ignore[attr-defined]
-    day = values.pop("period")  # type: ignore[attr-defined]
-    return ContentDay(day=day, popular=tuple(PopularPost(**post) for post in popular), **values)  # type: ignore[arg-type]
+def _read_day(item: Item) -> ContentDay:
+    values = from_item(item)
+    del values["kind"]
+    popular = tuple(PopularPost(**post) for post in values.pop("popular", ()))
+    return ContentDay(day=values.pop("period"), popular=popular, **values)

@@ -1,6 +1,6 @@
 """In-app notifications: one item each, under its user, the newest last; TTL removes them after KEEP_DAYS."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from nexus.data.days import DAY_SECONDS
 from nexus.data.rows import key_of, read_count, read_text
@@ -25,20 +25,9 @@ class Notification:
 
 def add(notification: Notification, *, meter: Meter | None = None) -> bool:
     """Writes it; False when one of the same id is there already."""
-    optional = {"link": notification.link, "actor_id": notification.actor_id}
-    return TABLE.put(
-        {
-            "user_id": notification.user_id,
-            "notification_id": notification.notification_id,
-            "kind": notification.kind,
-            "text": notification.text,
-            "created_at": notification.created_at,
-            "expires_at": notification.created_at + KEEP_DAYS * DAY_SECONDS,
-            **{name: value for name, value in optional.items() if value is not None},
-        },
-        new=True,
-        meter=meter,
-    )
+    values = {name: value for name, value in asdict(notification).items() if value is not None}
+    values["expires_at"] = notification.created_at + KEEP_DAYS * DAY_SECONDS
+    return TABLE.put(values, new=True, meter=meter)
 
 
 def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list[Notification]:

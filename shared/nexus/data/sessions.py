@@ -5,11 +5,11 @@ and a late removal is never a security matter.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from nexus.data.rows import key_of, read_count, read_text
 from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Condition, Item, Value
+from nexus.dynamodb import Condition, Item
 
 SESSIONS = Table("sessions", ("user_id", "session_id"))
 TOKENS = Table("tokens", ("user_id", "token_id"))
@@ -43,12 +43,12 @@ class Token:
 
 def put_sessions(sessions: Sequence[Session], *, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes sessions."""
-    return SESSIONS.put_many([_session_values(session) for session in sessions], meter=meter, threads=threads)
+    return SESSIONS.put_many(map(asdict, sessions), meter=meter, threads=threads)
 
 
 def put_tokens(tokens: Sequence[Token], *, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes tokens."""
-    return TOKENS.put_many([_token_values(token) for token in tokens], meter=meter, threads=threads)
+    return TOKENS.put_many(map(asdict, tokens), meter=meter, threads=threads)
 
 
 def token(user_id: str, token_id: str, now: float, *, meter: Meter | None = None) -> Token | None:
@@ -123,23 +123,3 @@ def read_token(item: Item) -> Token:
         expires_at=read_count(item, "expires_at", key),
         session_id=read_text(item, "session_id", key, default=""),
     )
-
-
-def _session_values(session: Session) -> Mapping[str, Value]:
-    return {
-        "user_id": session.user_id,
-        "session_id": session.session_id,
-        "created_at": session.created_at,
-        "last_seen_at": session.last_seen_at,
-        "expires_at": session.expires_at,
-    }
-
-
-def _token_values(token: Token) -> Mapping[str, Value]:
-    return {
-        "user_id": token.user_id,
-        "token_id": token.token_id,
-        "issued_at": token.issued_at,
-        "expires_at": token.expires_at,
-        "session_id": token.session_id,
-    }

@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 
 from nexus import sweep
+from ops.seed import Network, generate, write
 from tests.support import moto_cloud
 
 settings.register_profile(
@@ -16,6 +18,16 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 jobs = settings.get_profile("jobs")
+
+
+NOW = 1_800_000_000
+seeds = st.integers(0, 10_000)
+type Filled = Callable[..., Network]
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW)
 
 
 @pytest.fixture(scope="module")
@@ -30,3 +42,16 @@ def empty(_deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], No
     monkeypatch.setattr(sweep, "SEGMENT_BYTES", 3000)
     moto_cloud.clear()
     return moto_cloud.clear
+
+
+@pytest.fixture
+def filled(empty: Callable[[], None]) -> Filled:
+    """Empties everything, and fills it with the network of so many people and a seed."""
+
+    def fill(people: int, seed: int, now: int = NOW) -> Network:
+        empty()
+        network = generate(people, seed, now)
+        write(network, now)
+        return network
+
+    return fill

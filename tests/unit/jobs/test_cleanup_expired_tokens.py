@@ -14,18 +14,11 @@ from nexus.data.sessions import Session, Token
 from nexus.data.table import Table
 from nexus.dynamodb import Change
 from nexus.testing import run_task
-from ops.seed import Network, generate, write
+from ops.seed import Network
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
+from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
-NOW = 1_800_000_000
 FIRST_DAY = add_days(day_of(NOW), -30)
-seeds = st.integers(0, 10_000)
-
-
-@pytest.fixture(autouse=True)
-def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.time", lambda: NOW)
 
 
 def keys(table: Table) -> set[tuple[str, str]]:
@@ -56,10 +49,8 @@ def expected(network: Network) -> tuple[set[tuple[str, str]], set[tuple[str, str
 
 @jobs
 @given(seeds, st.integers(1, 30))
-def test_what_is_left_is_what_the_rule_leaves(empty: Callable[[], None], seed: int, people: int) -> None:
-    empty()
-    network = generate(people, seed, NOW)
-    write(network, NOW)
+def test_what_is_left_is_what_the_rule_leaves(filled: Filled, seed: int, people: int) -> None:
+    network = filled(people, seed)
     report = run_task(job.cleanup_expired_tokens, {"sweep": True})
     assert stored() == expected(network)
     gone = len(network.sessions) + len(network.tokens) - sum(map(len, expected(network)))
@@ -70,18 +61,15 @@ def test_what_is_left_is_what_the_rule_leaves(empty: Callable[[], None], seed: i
 
 @settings(jobs, max_examples=4)
 @given(seeds)
-def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
-    empty()
-    network = generate(12, seed, NOW)
-    write(network, NOW)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
+    network = filled(12, seed)
     with small_pages(4):
         Queue.unreliable(seed).run(job.cleanup_expired_tokens, {"sweep": True})
     assert stored() == expected(network)
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
-    network = generate(25, 3, NOW)
-    write(network, NOW)
+def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+    network = filled(25, 3)
     with throttled(one_in=3, seed=5) as refused:
         run_task(job.cleanup_expired_tokens, {"sweep": True})
     assert refused["requests"] > 5
@@ -129,9 +117,8 @@ def test_an_old_session_that_comes_back_to_life_is_kept(empty: Callable[[], None
     assert report.skipped == 1
 
 
-def test_a_dormant_user_is_looked_at_once(empty: Callable[[], None]) -> None:
-    network = generate(60, 1, NOW)
-    write(network, NOW)
+def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
+    network = filled(60, 1)
     first = run_task(job.cleanup_expired_tokens)
     assert first.signed_out == sum(user.last_active_day < FIRST_DAY for user in network.users)
     again = run_task(job.cleanup_expired_tokens)

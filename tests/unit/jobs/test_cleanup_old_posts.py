@@ -19,13 +19,11 @@ from nexus.dynamodb import Change
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
+from tests.unit.jobs.conftest import NOW, jobs, seeds
 
-NOW = 1_800_000_000
 TODAY = day_of(NOW)
 YEAR_AGO = start_of(TODAY) - 365 * DAY_SECONDS
 SINCE = {"since": day_of(YEAR_AGO - 12 * DAY_SECONDS)}
-seeds = st.integers(0, 10_000)
 
 
 @pytest.fixture(autouse=True)

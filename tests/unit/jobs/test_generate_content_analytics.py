@@ -22,18 +22,11 @@ from nexus.data.posts import Post
 from nexus.dynamodb import Change
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
-from ops.seed import Network, generate, write
+from ops.seed import Network
 from tests.support.sandboxes import Queue, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
+from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
-NOW = 1_800_000_000
 DAY = add_days(day_of(NOW), -1)
-seeds = st.integers(0, 10_000)
-
-
-@pytest.fixture(autouse=True)
-def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.time", lambda: NOW)
 
 
 def active(user: users.User, day: str) -> bool:
@@ -64,12 +57,8 @@ def expected(network: Network, day: str) -> ContentDay:
 
 @jobs
 @given(seeds, st.integers(1, 25), st.integers(1, 20))
-def test_a_days_figures_are_those_of_counting_every_row(
-    empty: Callable[[], None], seed: int, people: int, ago: int
-) -> None:
-    empty()
-    network = generate(people, seed, NOW)
-    write(network, NOW)
+def test_a_days_figures_are_those_of_counting_every_row(filled: Filled, seed: int, people: int, ago: int) -> None:
+    network = filled(people, seed)
     day = add_days(day_of(NOW), -ago)
     report = run_task(job.generate_content_analytics, {"day": day})
     assert analytics.content_day(day) == expected(network, day)
@@ -78,19 +67,16 @@ def test_a_days_figures_are_those_of_counting_every_row(
 
 @settings(jobs, max_examples=4)
 @given(seeds)
-def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
-    empty()
-    network = generate(12, seed, NOW)
-    write(network, NOW)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
+    network = filled(12, seed)
     with small_pages(3):
         report = Queue.unreliable(seed).run(job.generate_content_analytics)
     assert analytics.content_day(DAY) == expected(network, DAY)
     assert objects.get("archive", report.report_key).startswith(b"<!doctype html>")
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
-    network = generate(25, 3, NOW)
-    write(network, NOW)
+def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+    network = filled(25, 3)
     with throttled(one_in=3, seed=4) as refused:
         run_task(job.generate_content_analytics)
     assert refused["requests"] > 3
@@ -162,9 +148,8 @@ def test_a_day_that_is_none_is_refused_before_it_is_sent(day: str) -> None:
         catalogue.cleanup_old_posts.s(since=day)
 
 
-def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
-    network = generate(10, 5, NOW)
-    write(network, NOW)
+def test_bad_rows_are_counted_and_skipped(filled: Filled) -> None:
+    network = filled(10, 5)
     users.TABLE.update(Change({"user_id": network.users[0].user_id}, set={"last_active_day": "yesterday"}))
     users.TABLE.update(Change({"user_id": network.users[1].user_id}, remove=("created_at",)))
     noon = start_of(DAY) + 43_200

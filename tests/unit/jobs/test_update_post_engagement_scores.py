@@ -14,17 +14,9 @@ from nexus.data import posts
 from nexus.data.posts import Counters, Post
 from nexus.dynamodb import Change, from_item
 from nexus.testing import run_task
-from ops.seed import Network, generate, write
+from ops.seed import Network
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
-
-NOW = 1_800_000_000
-seeds = st.integers(0, 10_000)
-
-
-@pytest.fixture(autouse=True)
-def _now(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.time", lambda: NOW)
+from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
 
 def expected(network: Network) -> dict[str, tuple[int, float]]:
@@ -48,10 +40,8 @@ def waiting() -> set[str]:
 
 @jobs
 @given(seeds, st.integers(1, 20))
-def test_every_score_and_rank_is_the_formulas(empty: Callable[[], None], seed: int, people: int) -> None:
-    empty()
-    network = generate(people, seed, NOW)
-    write(network, NOW)
+def test_every_score_and_rank_is_the_formulas(filled: Filled, seed: int, people: int) -> None:
+    network = filled(people, seed)
     moved = waiting()
     report = run_task(job.update_post_engagement_scores)
     assert stored() == expected(network)
@@ -62,10 +52,8 @@ def test_every_score_and_rank_is_the_formulas(empty: Callable[[], None], seed: i
 
 @settings(jobs, max_examples=4)
 @given(seeds)
-def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
-    empty()
-    network = generate(10, seed, NOW)
-    write(network, NOW)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
+    network = filled(10, seed)
     with small_pages(2):
         Queue.unreliable(seed).run(job.update_post_engagement_scores)
     assert stored() == expected(network)
@@ -74,11 +62,9 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: C
 
 @settings(jobs, max_examples=4)
 @given(st.integers(0, 40), st.sampled_from(["BatchGetItem", "BatchExecuteStatement", "Query"]))
-def test_a_like_during_the_scoring_is_never_lost(empty: Callable[[], None], nth: int, operation: str) -> None:
+def test_a_like_during_the_scoring_is_never_lost(filled: Filled, nth: int, operation: str) -> None:
     """Whenever the like comes, the score counts it, or the post waits for the next run, which does."""
-    empty()
-    network = generate(6, nth, NOW)
-    write(network, NOW)
+    network = filled(6, nth)
     loved = network.posts[0].post_id
     seen = [0]
 
@@ -99,18 +85,16 @@ def test_a_like_during_the_scoring_is_never_lost(empty: Callable[[], None], nth:
     assert post.engagement_score == posts.engagement_score(post.counters)
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
-    network = generate(20, 3, NOW)
-    write(network, NOW)
+def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+    network = filled(20, 3)
     with throttled(one_in=3, seed=2) as refused:
         run_task(job.update_post_engagement_scores)
     assert refused["requests"] > 5
     assert stored() == expected(network)
 
 
-def test_the_feed_holds_public_posts_alone_by_rank(empty: Callable[[], None]) -> None:
-    network = generate(30, 4, NOW)
-    write(network, NOW)
+def test_the_feed_holds_public_posts_alone_by_rank(filled: Filled) -> None:
+    network = filled(30, 4)
     changed_mind = next(post for post in network.posts if post.visibility == "public")
     application.set_visibility(changed_mind.post_id, "private")
     leaked = next(post for post in network.posts if post.visibility == "private")
@@ -122,9 +106,8 @@ def test_the_feed_holds_public_posts_alone_by_rank(empty: Callable[[], None]) ->
     assert [post.post_id for post in posts.feed(len(network.posts))] == best
 
 
-def test_rows_that_cannot_be_read_stay_for_a_person_and_never_stop_it(empty: Callable[[], None]) -> None:
-    network = generate(10, 9, NOW)
-    write(network, NOW)
+def test_rows_that_cannot_be_read_stay_for_a_person_and_never_stop_it(filled: Filled) -> None:
+    network = filled(10, 9)
     victims = sorted(waiting())[:3]
     posts.TABLE.update(Change({"post_id": victims[0]}, set={"likes_count": -5}))
     posts.TABLE.update(Change({"post_id": victims[1]}, set={"views_count": "lots"}))

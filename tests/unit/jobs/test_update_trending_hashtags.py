@@ -14,13 +14,12 @@ from nexus.data.posts import Post
 from nexus.dynamodb import Change, from_item
 from nexus.errors import Reject
 from nexus.testing import run_task
-from ops.seed import BURST_TAG, generate, write
+from ops.seed import BURST_TAG, generate
 from tests.support.sandboxes import Queue, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
+from tests.unit.jobs.conftest import Filled, jobs, seeds
 
 NOW = 1_800_000_000 + 1_000  # 16 minutes past an hour
 HOUR = 3600
-seeds = st.integers(0, 10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -50,12 +49,8 @@ def stored() -> list[tuple[str, int, int]]:
 
 @settings(jobs, max_examples=4)
 @given(seeds, st.integers(2, 25))
-def test_the_trending_tags_are_those_of_a_count_over_everything(
-    empty: Callable[[], None], seed: int, people: int
-) -> None:
-    empty()
-    network = generate(people, seed, NOW)
-    write(network, NOW)
+def test_the_trending_tags_are_those_of_a_count_over_everything(filled: Filled, seed: int, people: int) -> None:
+    network = filled(people, seed, NOW)
     report = run_task(job.update_trending_hashtags, {"at": NOW})
     assert stored() == expected(network.posts, NOW)
     assert list(report.trending) == [tag for tag, _, _ in stored()]
@@ -77,18 +72,15 @@ def test_hour_after_hour_it_agrees_and_reads_the_last_hours_alone(empty: Callabl
 
 @settings(jobs, max_examples=4)
 @given(seeds)
-def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
-    empty()
-    network = generate(12, seed, NOW)
-    write(network, NOW)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
+    network = filled(12, seed, NOW)
     with small_pages(3):
         Queue.unreliable(seed, one_in=25).run(job.update_trending_hashtags, {"at": NOW})
     assert stored() == expected(network.posts, NOW)
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
-    network = generate(20, 3, NOW)
-    write(network, NOW)
+def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+    network = filled(20, 3, NOW)
     with throttled(one_in=4, seed=3) as refused:
         run_task(job.update_trending_hashtags, {"at": NOW})
     assert refused["requests"] > 5

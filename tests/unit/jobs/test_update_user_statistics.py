@@ -14,10 +14,7 @@ from nexus.dynamodb import Change
 from nexus.testing import run_task
 from ops.seed import Network, generate, write
 from tests.support.sandboxes import Queue, small_pages, throttled
-from tests.unit.jobs.conftest import jobs
-
-NOW = 1_800_000_000
-seeds = st.integers(0, 10_000)
+from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
 
 def expected(network: Network) -> dict[str, tuple[int, int, int]]:
@@ -40,10 +37,8 @@ def stored() -> dict[str, tuple[int, int, int]]:
 
 @jobs
 @given(seeds, st.integers(1, 25))
-def test_every_count_is_what_counting_one_by_one_gives(empty: Callable[[], None], seed: int, people: int) -> None:
-    empty()
-    network = generate(people, seed, NOW)
-    write(network, NOW)
+def test_every_count_is_what_counting_one_by_one_gives(filled: Filled, seed: int, people: int) -> None:
+    network = filled(people, seed)
     report = run_task(job.update_user_statistics)
     assert stored() == expected(network)
     wrong = sum(
@@ -57,10 +52,8 @@ def test_every_count_is_what_counting_one_by_one_gives(empty: Callable[[], None]
 
 @settings(jobs, max_examples=4)
 @given(seeds)
-def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(empty: Callable[[], None], seed: int) -> None:
-    empty()
-    network = generate(7, seed, NOW)
-    write(network, NOW)
+def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
+    network = filled(7, seed)
     queue = Queue.unreliable(seed)
     with small_pages(7):
         queue.run(job.update_user_statistics)
@@ -90,9 +83,8 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> No
     assert died > 15
 
 
-def test_throttling_slows_it_and_loses_nothing(empty: Callable[[], None]) -> None:
-    network = generate(20, 3, NOW)
-    write(network, NOW)
+def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
+    network = filled(20, 3)
     with throttled(one_in=3, seed=1) as refused:
         run_task(job.update_user_statistics)
     assert refused["requests"] > 5
@@ -107,12 +99,9 @@ def test_a_user_whom_nobody_follows_any_more_is_reset_to_zero(empty: Callable[[]
     assert stored() == {"u": (0, 0, 0)}
 
 
-def test_a_later_refresh_of_one_user_is_not_overwritten(
-    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_later_refresh_of_one_user_is_not_overwritten(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a user refreshed after the nightly count began, when the count writes, then the refreshed numbers stay."""
-    network = generate(6, 11, NOW)
-    write(network, NOW)
+    network = filled(6, 11)
     star = network.users[0].user_id
     monkeypatch.setattr("time.time", lambda: NOW)
     users.set_counts([Counts(star, 99, 98, 97, counted_at=NOW + 60)])
@@ -124,9 +113,8 @@ def test_a_later_refresh_of_one_user_is_not_overwritten(
     assert report.skipped == 1
 
 
-def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(empty: Callable[[], None]) -> None:
-    network = generate(5, 2, NOW)
-    write(network, NOW)
+def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(filled: Filled) -> None:
+    network = filled(5, 2)
     broken, negative = network.users[0].user_id, network.users[1].user_id
     users.TABLE.update(Change({"user_id": broken}, set={"followers_count": "many"}))
     users.TABLE.update(Change({"user_id": negative}, set={"posts_count": -3}))
@@ -144,9 +132,8 @@ def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[],
     assert stored() == {"old": (0, 0, 0)}
 
 
-def test_what_it_asks_of_dynamodb_grows_with_pages_and_changes_alone(empty: Callable[[], None]) -> None:
-    network = generate(60, 1, NOW)
-    write(network, NOW)
+def test_what_it_asks_of_dynamodb_grows_with_pages_and_changes_alone(filled: Filled) -> None:
+    filled(60, 1)
     run_task(job.update_user_statistics)
     again = run_task(job.update_user_statistics)
     assert again.changed == 0
