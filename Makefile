@@ -129,7 +129,7 @@ endef
 
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
-SOURCES := $(shell find functions shared -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
+SOURCES := $(shell find functions shared/nexus shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
 
 .PHONY: build
 build: .aws-sam/build/finished ## Build the functions and the layer for this machine, compiled and cut to what is used
@@ -231,5 +231,5 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 
 .PHONY: clean
 clean: stop ## Remove what was built; the virtual environments and the sample media stay
-	@rm -rf .aws-sam .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf .aws-sam shared/build shared/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -36,6 +36,7 @@ NEEDLESS: Final = (
     "bin",
     "pyproject.toml",
     "requirements.txt",
+    "build",  # left in shared/ by `pip install ./shared`, beside an egg-info that SAM leaves out by itself
 )
 
 

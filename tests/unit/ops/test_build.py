@@ -1,7 +1,9 @@
 """The finish of a build: what it drops, what it keeps, and that botocore still works on what is left."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from botocore.loaders import Loader
 
 from ops import build
 
+ROOT = Path(__file__).parents[3]
 BOTOCORE_DATA = Path(botocore.__file__).parent / "data"
 
 
@@ -28,6 +31,7 @@ def function(tmp_path: Path) -> Path:
         "package/__pycache__/__init__.cpython-313.pyc": "stale",
         "package/template.html": "<p>",
         "package-1.dist-info/METADATA": "Name: package",
+        "build/lib/package/__init__.py": "",
     }.items():
         path = package / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,6 +54,24 @@ def test_modules_are_compiled_and_what_only_a_developer_needs_is_gone(function: 
         "package/__pycache__/__init__.cpython-313.pyc",
         "package/template.html",
     }
+
+
+def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_removes_it(tmp_path: Path) -> None:
+    left = ("shared/build/lib/nexus/tasks.py", "shared/nexus_tasks_client.egg-info/PKG-INFO")
+    for name in ("shared/nexus/tasks.py", "shared/requirements.txt", "functions/default/task.py", *left):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def make(*arguments: str) -> str:
+        command = ["make", "-C", str(tmp_path), "-f", str(ROOT / "Makefile"), *arguments]
+        alone = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        return subprocess.run(command, check=True, capture_output=True, text=True, env=alone).stdout
+
+    sources = make("-s", "--eval", "sources: ; @echo $(SOURCES)", "sources").split()
+    assert set(sources) == {"functions/default/task.py", "shared/nexus/tasks.py", "shared/requirements.txt"}
+    make("clean")
+    assert names(tmp_path) == set(sources)
 
 
 def test_it_compiles_to_the_same_bytes_wherever_it_was_built(function: Path, tmp_path: Path) -> None:
