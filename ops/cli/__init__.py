@@ -5,6 +5,10 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ops.problems import Problem
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +36,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "show"):
-            error.show()
+            if as_json:
+                output.report(_of_typer(error), as_json=True)
+            else:
+                error.show()
             return int(error.exit_code)
         if type(error).__name__ == "Abort":
             return ExitCode.INTERRUPTED
@@ -44,3 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         output.report(problem, as_json=as_json)
         return int(problem.code)
     return int(code or ExitCode.DONE)
+
+
+def _of_typer(error: Any) -> "Problem":
+    """The Problem in what typer says of a command line."""
+    from ops.problems import usage
+
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "nexus"
+    return usage(error.format_message(), do=f"`{path} --help` shows what there is.")

@@ -97,8 +97,8 @@ class Group(TyperGroup):
 
 
 def app(help_text: str, group: type[Group] = Group, *, completion: bool = False) -> typer.Typer:
-    """A list of commands. Its help is plain text; nothing of typer's own error screens."""
-    return typer.Typer(
+    """A list of commands, with the common options. Its help is plain text; nothing of typer's own error screens."""
+    made = typer.Typer(
         cls=group,
         help=help_text,
         no_args_is_help=True,
@@ -107,6 +107,8 @@ def app(help_text: str, group: type[Group] = Group, *, completion: bool = False)
         add_completion=completion,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
+    made.callback()(with_options(lambda: None))
+    return made
 
 
 def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

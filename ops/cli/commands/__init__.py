@@ -24,7 +24,6 @@ app = common.app(
     _Groups,
     completion=True,
 )
-app.callback()(common.with_options(lambda: None))
 
 for module in (stack, local, tasks, watching, queues):
     module.add_to(app)

@@ -107,6 +107,27 @@ def test_errors_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> Non
     assert error["exit_code"] == 3
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "do"),
+    [
+        (["statsu"], "No such command 'statsu'. Did you mean 'status', 'restart'?", "`nexus --help` shows"),
+        (["pause"], "Missing argument 'QUEUE'.", "`nexus pause --help` shows"),
+        (["events", "--limit", "0"], "Invalid value for '--limit'", "`nexus events --help` shows"),
+        (["dlq"], "Missing command.", "`nexus dlq --help` shows"),
+        (["pause", "mdia"], "There is no queue 'mdia'", "Did you mean media?"),
+    ],
+)
+def test_wrong_words_are_json_for_programs(
+    words: list[str], what: str, do: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nexus(*words, "--json") == ExitCode.USAGE
+    captured = capsys.readouterr()
+    error = json.loads(captured.err)["error"]
+    assert what in error["what"]
+    assert do in error["do"]
+    assert (error["exit_code"], captured.out) == (2, "")
+
+
 def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -117,7 +138,8 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(deployment, "connect", connect)
     nexus("--stack", "a", "--region", "r", "status")
     nexus("status", "--stack", "a", "--region", "r")
-    assert seen[0] == seen[1] == deployment.Choice(stack="a", region="r")
+    nexus("dlq", "--stack", "a", "list", "--region", "r")
+    assert seen[0] == seen[1] == seen[2] == deployment.Choice(stack="a", region="r")
 
 
 @pytest.mark.parametrize(
