@@ -9,8 +9,9 @@ The work itself is in functions/<queue>/<task>.py; template.yaml has the queue, 
 same names, and tests/unit/test_template.py holds the two together. All schedules are UTC.
 """
 
+import time
 from collections.abc import Mapping
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -95,14 +96,24 @@ class DigestPart(Arguments):
     per_second: float = Field(gt=0)
 
 
+def _in_the_calendar(week: str) -> str:
+    year, number = week.split("-W")
+    date.fromisocalendar(int(year), int(number), 1)
+    return week
+
+
+Week = Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$"), AfterValidator(_in_the_calendar)]
+"""An ISO week, as 2026-W47."""
+
+
 class SendContentDigestEmail(Arguments):
-    """`week` is the ISO week in which the digest goes out, such as 2026-W47; the present one when left out.
+    """`week` is the one in which the digest goes out; the present one when left out.
 
     Its posts are those of the seven days before the run, or before the week's end if that is past. `part` is filled in
     by the task itself.
     """
 
-    week: str | None = Field(default=None, pattern=r"^\d{4}-W\d{2}$")
+    week: Week | None = None
     part: DigestPart | None = None
 
 
@@ -179,13 +190,14 @@ record_mail_feedback = Task(
 # --- jobs over the data ----------------------------------------------------------------------------------------
 
 
-def _in_the_calendar(day: str) -> str:
-    date.fromisoformat(day)
+def _has_begun(day: str) -> str:
+    if date.fromisoformat(day) > datetime.fromtimestamp(time.time(), UTC).date():
+        raise ValueError("the day has not begun, in UTC")
     return day
 
 
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_in_the_calendar)]
-"""A UTC day, as 2026-11-22."""
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_begun)]
+"""A UTC day up to today, as 2026-11-22."""
 
 
 class SweepReport(Result):

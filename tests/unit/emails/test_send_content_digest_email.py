@@ -21,7 +21,7 @@ from nexus import catalogue, worker
 from nexus.data import blocks, follows, mail_ledger, objects, posts, users
 from nexus.data.posts import Counters, Media, Post, Rendition
 from nexus.dynamodb import Change
-from nexus.errors import Reject, Retry
+from nexus.errors import InvalidMessage, Reject, Retry
 from nexus.testing import run_task
 from send_content_digest_email import segments, send_content_digest_email, span, week_before
 from tests.support.template import ACCOUNT, REGION
@@ -464,9 +464,14 @@ def test_the_week_of_a_digest() -> None:
     assert span("2026-W47", NOW) == (monday - 7 * 86_400, monday)
     assert week_before("2026-W01") == "2025-W52"
     assert week_before("2027-W01") == "2026-W53"
-    for wrong in ("2026-W49", "2026-W54", "2025-W53"):
-        with pytest.raises(Reject):
-            span(wrong, NOW)
+    with pytest.raises(Reject, match="2026-W49 has not begun"):
+        span("2026-W49", NOW)
+
+
+@pytest.mark.parametrize("week", ["2026-W54", "2025-W53", "2026-W00"])
+def test_a_week_that_is_none_is_refused_before_it_is_sent(week: str) -> None:
+    with pytest.raises(InvalidMessage, match=rf"week: .* \(got '{week}'\)"):
+        catalogue.send_content_digest_email.s(week=week)
 
 
 def test_the_plan_shares_one_edition(ses: Ses) -> None:

@@ -140,12 +140,21 @@ def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
     assert f"Content on {DAY}".encode() in objects.get("archive", str(report.report_key))
 
 
-@pytest.mark.parametrize("day", ["2026-02-30", "2026-13-01", "0000-01-01"])
-def test_a_day_that_is_none_is_refused_before_it_is_sent(day: str) -> None:
-    with pytest.raises(InvalidMessage, match="day"):
+@pytest.mark.parametrize(
+    ("day", "fault"),
+    [
+        ("2026-02-30", "day"),
+        ("2026-13-01", "month must be in"),
+        ("0000-01-01", "year 0"),
+        (add_days(day_of(NOW), 1), "the day has not begun, in UTC"),
+    ],
+)
+def test_a_day_that_is_none_or_has_not_begun_is_refused_before_it_is_sent(day: str, fault: str) -> None:
+    with pytest.raises(InvalidMessage, match=rf"day: .*{fault}.* \(got '{day}'\)"):
         catalogue.generate_content_analytics.s(day=day)
-    with pytest.raises(InvalidMessage, match="since"):
-        catalogue.cleanup_old_posts.s(since=day)
+    for argument in ("since", "today"):
+        with pytest.raises(InvalidMessage, match=f"{argument}: .*{fault}"):
+            catalogue.cleanup_old_posts.s(**{argument: day})
 
 
 def test_bad_rows_are_counted_and_skipped(filled: Filled) -> None:
