@@ -109,12 +109,17 @@ def emit_line(value: Any) -> None:
     print(json.dumps(plain(value), ensure_ascii=False), flush=True)
 
 
+_TIMES = {"at", "since", "lease_until", "last_at", "claimed_at", "sent_at"}
+"""The fields of dataclasses that are seconds since 1970."""
+
+
 def plain(value: Any) -> Any:
-    """A value in JSON's own types: dataclasses become objects, times RFC 3339."""
+    """A value in JSON's own types: dataclasses become objects, times RFC 3339 in UTC, with milliseconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        values = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {name: plain(moment(inner) if name in _TIMES else inner) for name, inner in values.items()}
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, os.PathLike):
@@ -164,12 +169,15 @@ def age(seconds: float | None) -> str:
     return " ".join(parts)
 
 
-def time_of(seconds: float | datetime | None) -> str:
+def moment(at: float | datetime | None) -> datetime | None:
+    """A time of either kind; a number is seconds since 1970."""
+    return datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at
+
+
+def time_of(at: float | datetime | None) -> str:
     """A time as people read it, in UTC: 2026-11-22 15:30:20."""
-    if seconds is None:
-        return ""
-    moment = seconds if isinstance(seconds, datetime) else datetime.fromtimestamp(seconds, UTC)
-    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+    found = moment(at)
+    return "" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def cut(text: str, width: int) -> str:

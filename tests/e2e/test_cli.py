@@ -7,6 +7,7 @@ process shows (pipes, exit codes, tracebacks) is tested with fresh processes.
 import json
 import os
 import pty
+import re
 import select
 import signal
 import subprocess
@@ -210,6 +211,8 @@ def test_send_waits_and_shows_the_result(nexus: Nexus) -> None:
     assert answer.code == 0
     assert answer.json["status"] == "SUCCESS"
     assert answer.json["result"]["text"] == "hello"
+    for time_ in ("sent_at", "started_at", "ended_at"):
+        assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", answer.json[time_])
     again = nexus("result", answer.json["id"])
     assert again.code == 0
     assert '"text": "hello"' in again.out
@@ -475,7 +478,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
     name = "cleanup_old_posts"
     rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
     assert set(rows) == {task.name for task in catalogue.TASKS.values() if task.schedule}
-    assert rows[name]["next_at"].endswith("T01:00:00Z")
+    assert rows[name]["next_at"].endswith("T01:00:00.000Z")
     try:
         nexus("schedule", "disable", name)
         rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}

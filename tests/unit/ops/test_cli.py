@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from nexus.errors import SendFailed
 from nexus.tasks import Queue
 from ops import cli, deployment
 from ops.cli import common, output
+from ops.dead_letters import Outcome
+from ops.live import LiveRun
+from ops.logs import Event
 from ops.problems import ExitCode, Problem, explained
 
 ROOT = Path(__file__).parents[3]
@@ -156,6 +160,16 @@ def test_spans_of_time(text: str, expected: float) -> None:
 )
 def test_ages_are_told_in_two_units(seconds: float | None, expected: str) -> None:
     assert output.age(seconds) == expected
+
+
+def test_times_in_json_are_rfc_3339_with_milliseconds_and_numbers_that_are_none_stay() -> None:
+    at, text = 1_795_374_101.0516906, "2026-11-22T19:01:41.051Z"
+    event = output.plain(Event(at, "q", "t", "i", "success", 1, 0.5))
+    assert (event["at"], event["seconds"]) == (text, 0.5)
+    run = output.plain(LiveRun("i", "t", "q", "STARTED", at, lease_until=None, args={"since": at}))
+    assert (run["since"], run["lease_until"], run["args"]) == (text, None, {"since": at})
+    assert output.plain(Outcome(looked_at=3))["looked_at"] == 3
+    assert output.plain(datetime(2026, 11, 22, 3, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22T02:00:00.000Z"
 
 
 # --- questions ---
