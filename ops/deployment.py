@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 
 from ops.aws import client
 from ops.problems import ExitCode, Problem
@@ -27,8 +26,6 @@ class Deployment:
     region: str
     account_id: str
     parameters: Mapping[str, str]
-    outputs: Mapping[str, str]
-    changed_at: datetime | None
     status_reason: str = ""
     endpoint: str | None = None
     named: bool = False
@@ -104,8 +101,6 @@ def connect(choice: Choice) -> Deployment:
         region=region,
         account_id=described.get("StackId", "::::").split(":")[4],
         parameters={p.get("ParameterKey", ""): p.get("ParameterValue", "") for p in described.get("Parameters", [])},
-        outputs={o.get("OutputKey", ""): o.get("OutputValue", "") for o in described.get("Outputs", [])},
-        changed_at=described.get("LastUpdatedTime") or described.get("CreationTime"),
         endpoint=os.environ.get("AWS_ENDPOINT_URL"),
         named=choice.stack is not None,
     )
@@ -125,8 +120,3 @@ def _stacks() -> list[str]:
     except ClientError:
         return []
     return [s["StackName"] for s in stacks if any(o.get("OutputKey") == "MediaQueueUrl" for o in s.get("Outputs", []))]
-
-
-def local_endpoint() -> bool:
-    """Whether this process talks to a cloud on this machine."""
-    return "//127.0.0.1:" in os.environ.get("AWS_ENDPOINT_URL", "")

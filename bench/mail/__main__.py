@@ -44,7 +44,7 @@ class Ses:
         self._ids = count()
 
     def get_account(self) -> dict[str, Any]:
-        return {"SendingEnabled": True, "SendQuota": {"MaxSendRate": 1e6}, "ProductionAccessEnabled": True}
+        return {"SendingEnabled": True, "SendQuota": {"MaxSendRate": 1e6}}
 
     def send_email(self, **_: Any) -> dict[str, str]:
         return {"MessageId": f"m-{next(self._ids)}"}

@@ -84,17 +84,11 @@ class Outcome:
     lost: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
-    """What SES says of the account. `per_second` is its MaxSendRate, `left_today` the mails left of its daily quota."""
+def send_rate() -> float:
+    """The mails a second that SES takes of this account, by its own word (it may be asked once a second).
 
-    per_second: float
-    left_today: float
-    sandbox: bool
-
-
-def account() -> Account:
-    """Asks SES (one request a second is allowed). Raises CannotSend when sending is off, SlowDown when SES is busy."""
+    Raises CannotSend when sending is off, SlowDown when SES is busy.
+    """
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
@@ -108,13 +102,7 @@ def account() -> Account:
         raise SlowDown(f"GetAccount: {type(error).__name__}") from None
     if not answer.get("SendingEnabled", True):
         raise CannotSend(_OURS["SendingPausedException"])
-    quota = answer.get("SendQuota", {})
-    most = quota.get("Max24HourSend", -1.0)
-    return Account(
-        per_second=quota.get("MaxSendRate") or DEFAULT_RATE,
-        left_today=float("inf") if most < 0 else max(0.0, most - quota.get("SentLast24Hours", 0.0)),
-        sandbox=not answer.get("ProductionAccessEnabled", True),
-    )
+    return answer.get("SendQuota", {}).get("MaxSendRate") or DEFAULT_RATE
 
 
 def known_rate() -> float:
@@ -122,7 +110,7 @@ def known_rate() -> float:
     global _rate, _rate_until  # noqa: PLW0603 - of the sandbox
     if time.monotonic() >= _rate_until:
         with suppress(SlowDown):
-            _rate = account().per_second
+            _rate = send_rate()
         _rate_until = time.monotonic() + RATE_KEPT
     return _rate
 

@@ -34,7 +34,6 @@ class Bounce(_Part):
     """`bounce_type` is Permanent, Transient or Undetermined."""
 
     bounce_type: str
-    bounce_sub_type: str = ""
     bounced_recipients: Sequence[Recipient] = ()
 
 

@@ -87,7 +87,7 @@ def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     since, until = span(week, now)
     mail_settings()  # an incomplete deployment is told of once, and not once a segment
     try:
-        account = mail_delivery.account()
+        per_second = mail_delivery.send_rate()
     except CannotSend as error:
         raise Reject(str(error)) from error
     except SlowDown as error:
@@ -101,10 +101,8 @@ def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     digest_edition.publish(path, key)
     if not complete:
         return run.hand_on({"now": now})
-    total = segments(users.TABLE.size()[0], account.per_second)
-    run.logger.info(
-        "digest planned", week=week, posts=digest_edition.held(path), segments=total, per_second=account.per_second
-    )
+    total = segments(users.TABLE.size()[0], per_second)
+    run.logger.info("digest planned", week=week, posts=digest_edition.held(path), segments=total, per_second=per_second)
     path.unlink()
     part = DigestPart(
         edition=key,
@@ -113,7 +111,7 @@ def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
         overlaps=overlapping(week, since),
         segment=0,
         total=total,
-        per_second=account.per_second,
+        per_second=per_second,
     )
     parts = [part.model_copy(update={"segment": number}) for number in range(total)]
     return run.fan_out([SendContentDigestEmail(week=week, part=one) for one in parts])
@@ -214,7 +212,7 @@ class Segment:
     """One segment of the users, in one invocation."""
 
     def __init__(self, week: str, part: DigestPart, run: Run) -> None:
-        self._week, self._part, self._run = week, part, run
+        self._part, self._run = part, run
         self._mailing = mail_ledger.digest(week)
         # A fan-out's segments are one run to the ledger: what an earlier attempt of it sent counts as sent.
         self._run_id = run.parent or run.id

@@ -7,12 +7,6 @@ from nexus.data.table import Meter, Table
 TABLE = Table("blocks", ("user_id", "blocked_id"))
 
 
-def blocked_by(user_id: str, *, meter: Meter | None = None) -> frozenset[str]:
-    """The ids of those whom the user has blocked."""
-    pages = TABLE.query(user_id, attributes=("blocked_id",), meter=meter)
-    return frozenset(item["blocked_id"]["S"] for page in pages for item in page.items)
-
-
 def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> bool:
     """Whether the user has blocked the other one."""
     return TABLE.get({"user_id": user_id, "blocked_id": other_id}, attributes=("user_id",), meter=meter) is not None

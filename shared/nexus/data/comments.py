@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nexus.data import days
-from nexus.data.rows import BadRow, key_of, read_count, read_text
 from nexus.data.table import Meter, Page, Table
 from nexus.dynamodb import Item, Value
 
@@ -22,15 +21,6 @@ class Comment:
     created_at: int
     text: str = ""
     deleted: bool = False
-
-
-def of_post(post_id: str, *, meter: Meter | None = None) -> Iterator[Comment | BadRow]:
-    """The comments of a post, the oldest first (their ids sort by time)."""
-    for item in items_of_post(post_id, meter=meter):
-        try:
-            yield read(item)
-        except BadRow as bad:
-            yield bad
 
 
 def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Item]:
@@ -51,19 +41,6 @@ def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) 
 def made_on(bucket: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of one bucket's comments and the time of each: post_id, comment_id, created_at."""
     yield from TABLE.query(bucket, index=BY_DAY, key=("bucket", "created_at"), start=start, meter=meter)
-
-
-def read(item: Item) -> Comment:
-    """The comment in an item. Raises BadRow."""
-    key = key_of(item, "post_id", "comment_id")
-    return Comment(
-        post_id=read_text(item, "post_id", key),
-        comment_id=read_text(item, "comment_id", key),
-        author_id=read_text(item, "author_id", key),
-        created_at=read_count(item, "created_at", key),
-        text=read_text(item, "text", key, default=""),
-        deleted="deleted_at" in item,
-    )
 
 
 def to_values(comment: Comment) -> Mapping[str, Value]:

@@ -4,7 +4,6 @@ The rule of what makes two tags the same is here too, since the application and 
 """
 
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nexus.data.rows import read_count, read_text
@@ -87,13 +86,6 @@ def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
         when=(_not_newer(at),),
     )
     return TABLE.update(change, create=True, meter=meter)
-
-
-def is_trending(tags: Sequence[str], *, meter: Meter | None = None) -> dict[str, bool]:
-    """For each of the tags whether it trends; a tag that never did has no item."""
-    keys = [{"tag": tag} for tag in dict.fromkeys(tags)]
-    found = {item["tag"]["S"]: item["is_trending"]["BOOL"] for item in TABLE.get_many(keys, meter=meter)}
-    return {tag: found.get(tag, False) for tag in tags}
 
 
 def _not_newer(at: int) -> Condition:

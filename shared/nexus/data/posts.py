@@ -216,17 +216,6 @@ def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ra
                     continue
 
 
-def top_public(since: int, until: int, limit: int, *, meter: Meter | None = None) -> list[Post]:
-    """The `limit` public posts of a span of time with the highest engagement score, the best first, ties by id.
-
-    Reads the feed index once (see `ranked`), and the best of it in full. As fresh as the last scoring.
-    """
-    best = heapq.nlargest(2 * limit + 100, ranked(since, until, meter=meter), key=lambda post: post.log_engagement)
-    posts = [post for post in get_many([one.post_id for one in best], meter=meter) if isinstance(post, Post)]
-    public = (post for post in posts if post.visibility == "public")
-    return heapq.nsmallest(limit, public, key=lambda post: (-post.engagement_score, post.post_id))
-
-
 def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
     """The first page of the public feed: the highest feed_rank of all shards."""
     found: list[Ranked] = []

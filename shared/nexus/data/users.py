@@ -41,10 +41,6 @@ class User:
     following_count: int = 0
     posts_count: int = 0
 
-    def active_on(self, day: str) -> bool:
-        """Whether he was active on a day, exact for the ACTIVITY_DAYS days up to `last_active_day`."""
-        return was_active(self.last_active_day, self.active_days, day)
-
     def active_since(self, day: str) -> bool:
         """Whether he was active on that day or later."""
         return self.last_active_day >= day

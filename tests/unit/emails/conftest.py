@@ -44,8 +44,7 @@ class Ses:
     account: dict[str, Any] = field(
         default_factory=lambda: {
             "SendingEnabled": True,
-            "ProductionAccessEnabled": True,
-            "SendQuota": {"MaxSendRate": 2000.0, "Max24HourSend": 50_000.0, "SentLast24Hours": 0.0},
+            "SendQuota": {"MaxSendRate": 2000.0},
         }
     )
     answers: Callable[[dict[str, Any], int], None] = lambda request, number: None

@@ -176,9 +176,7 @@ def test_times_in_json_are_rfc_3339_with_milliseconds_and_numbers_that_are_none_
 
 
 def where(stage: str, *, named: bool = False) -> deployment.Deployment:
-    return deployment.Deployment(
-        "nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, {}, None, named=named
-    )
+    return deployment.Deployment("nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, named=named)
 
 
 class _Terminal:

@@ -17,7 +17,7 @@ TASK = "update_post_engagement_scores"
 
 def drawn(width: int, view: monitor.View) -> list[str]:
     """The lines on a terminal of that width."""
-    deployment = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, {}, None)
+    deployment = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"})
     console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
         console.print(monitor.draw(deployment, view, height=45, hint="Ctrl-C ends it"))
