@@ -495,8 +495,12 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
     finally:
         nexus("schedule", "set", name, "cron(0 1 ? * SUN *)", "--yes")
         nexus("schedule", "enable", name)
-    run_id = nexus("schedule", "run", "update_trending_hashtags").out.strip()
-    assert nexus("result", run_id, "--follow", "--timeout", "120", "--json").json["status"] in ("SUCCESS", "REVOKED")
+    ended = nexus("schedule", "run", "update_trending_hashtags", "--wait", "--timeout", "120", "--json").json
+    assert ended["status"] in ("SUCCESS", "REVOKED")
+    # And what was run by hand is no firing of the rule
+    listed = nexus("schedule", "list", "--json").json
+    assert ended["id"] not in {row["last_id"] for row in listed}
+    assert "last fired" in nexus("schedule", "list").out
 
 
 def test_a_firing_of_a_rule_is_its_last_run(nexus: Nexus) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli import common, output
+from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
 
@@ -27,9 +28,12 @@ def _scheduled(name: str) -> Any:
 
 @command(app, "list")
 def list_(
-    days: Annotated[float, typer.Option(min=0, help="How many days of logs to look through for past runs.")] = 7.0,
+    days: Annotated[float, typer.Option(min=0, help="How many days of logs to look through for past firings.")] = 7.0,
 ) -> int:
-    """Each periodic task: when it runs next, how often it ran, when last and how that ended. Times are UTC."""
+    """Each periodic task: when its rule fires next, how often it has fired, when last and how that ended. In UTC.
+
+    What `nexus schedule run` or `nexus send` started is not counted: so it shows whether the rule works.
+    """
     from ops import schedules
 
     common.connect()
@@ -46,13 +50,13 @@ def list_(
                 "schedule": row.expression,
                 "next": output.time_of(row.next_at)[:16] or "-",
                 "in": output.age(row.next_at.timestamp() - now) if row.next_at else "-",
-                f"runs ({days:g}d)": "-" if row.runs is None else row.runs,
-                "last": output.time_of(row.last_at)[:16] or "-",
+                f"fired ({days:g}d)": "-" if row.runs is None else row.runs,
+                "last fired": output.time_of(row.last_at)[:16] or "-",
                 "outcome": row.last_status or "-",
             }
             for row in found
         ],
-        right=("in", f"runs ({days:g}d)"),
+        right=("in", f"fired ({days:g}d)"),
     )
     return ExitCode.DONE
 
@@ -85,19 +89,12 @@ def _switch(name: str, *, on: bool, yes: bool) -> int:
 
 
 @command(app, "run")
-def run(name: Name, yes: common.Yes = False) -> int:
-    """Run a periodic task now, as its rule would."""
+def run(name: Name, *, waiting: Waiting, yes: common.Yes = False) -> int:
+    """Run a periodic task now, as its rule would. `nexus schedule list` does not count it: the rule has not fired."""
     task = _scheduled(name)
     deployment = common.connect()
     common.confirm(deployment, f"Run {task.name} in {deployment.stack} now?", yes=yes, lasting=False)
-    handle = task.delay()
-    if options.json:
-        output.emit({"id": handle.id, "task": task.name})
-    else:
-        output.line(handle.id)
-        if output.fancy():
-            output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
-    return ExitCode.DONE
+    return waiting.show(task.delay(), task.name, str(task.queue))
 
 
 @command(app, "set")

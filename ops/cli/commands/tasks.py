@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,6 +29,30 @@ def add_to(app: typer.Typer) -> None:
 Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. For ever when left out.")]
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Whether a command that sends a task waits for what comes of it. Raises Problem for what is no span of time."""
+
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False
+    timeout: Timeout = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None:
+            common.seconds(self.timeout)
+
+    def show(self, handle: "AsyncResult[Any]", task: str, queue: str) -> int:
+        """Prints the run's id, or waits and prints its result; the exit code."""
+        if self.wait:
+            return _follow(handle, self.timeout)
+        if options.json:
+            output.emit({"id": handle.id, "task": task, "queue": queue})
+        else:
+            output.line(handle.id)
+            if output.fancy():
+                output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
+        return ExitCode.DONE
+
+
 def send(
     *,
     task: Annotated[str, typer.Argument(help="Its name in the catalogue.", autocompletion=common.complete_task)],
@@ -45,8 +70,7 @@ def send(
         str | None, typer.Option(help="Another queue that serves it.", autocompletion=common.complete_queue)
     ] = None,
     task_id: Annotated[str | None, typer.Option("--id", help="The run's id: sent twice, it is one run.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False,
-    timeout: Timeout = None,
+    waiting: Waiting,
 ) -> int:
     """Send a task, as .delay() does."""
     wanted = common.the_task(task)
@@ -65,15 +89,7 @@ def send(
         common.the_run_id(task_id)
     common.connect()
     handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
-    if wait:
-        return _follow(handle, timeout)
-    if options.json:
-        output.emit({"id": handle.id, "task": wanted.name, "queue": queue or str(wanted.queue)})
-    else:
-        output.line(handle.id)
-        if output.fancy():
-            output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
-    return ExitCode.DONE
+    return waiting.show(handle, wanted.name, queue or str(wanted.queue))
 
 
 def _arguments(task: Any, pairs: list[str], whole: str | None) -> dict[str, Any]:

@@ -69,6 +69,8 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "--args", "[]"], "JSON object"),
         (["send", "send_welcome_email"], "user_id: Field required"),
         (["send", "ping", "--countdown", "soon"], "no span of time"),
+        (["send", "ping", "--wait", "--timeout", "soon"], "no span of time"),
+        (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "no span of time"),
         (["send", "ping", "--eta", "tomorrow"], "no time"),
         (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "two ways"),
         (["result", "42"], "no run id"),
