@@ -187,7 +187,7 @@ record_mail_feedback = Task(
     time_limit=20,
 )
 
-# --- jobs over the data ----------------------------------------------------------------------------------------
+# --- jobs over the data: users, analytics, maintenance -----------------------------------------------------------
 
 
 def _has_begun(day: str) -> str:

@@ -24,6 +24,18 @@ class Block:
         return compile("\n" * (self.line - 1) + self.text, str(DOCS / page), "exec")
 
 
+def tasks_of_the_readme(text: str) -> dict[str, tuple[str, str]]:
+    """Each task in the README's table: (queue, when). A row without a queue belongs to the one above it."""
+    rows: dict[str, tuple[str, str]] = {}
+    queue = ""
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 3 and "`" in cells[1]:
+            queue = cells[0].split(" ")[0] or queue
+            rows |= dict.fromkeys(re.findall(r"`(\w+)`", cells[1]), (queue, cells[2]))
+    return rows
+
+
 def blocks(page: str) -> Iterator[Block]:
     """The fenced blocks of a page of docs/, in order."""
     heading, fence, inside = "", None, list[str]()

@@ -1,8 +1,10 @@
 """docs/add-a-task.md: its example is a task. The code runs, its test passes, and template.yaml would take its lines."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -10,8 +12,8 @@ import pytest
 import yaml
 
 from nexus import catalogue, implementations
-from nexus.tasks import Task
-from tests.support.pages import DOCS, Block, blocks
+from nexus.tasks import Queue, Task
+from tests.support.pages import DOCS, Block, blocks, tasks_of_the_readme
 from tests.support.template import template
 
 PAGE = "add-a-task.md"
@@ -79,10 +81,30 @@ def test_the_pages_sample_event_is_one_that_the_task_takes(task: Task[Any, Any])
     task.check(sample["args"])
 
 
-def test_the_tests_that_the_page_names_exist() -> None:
-    import re
+def test_the_pages_row_for_the_readme_is_what_the_readmes_test_asks_for(task: Task[Any, Any]) -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    last = next(line for line in readme.splitlines() if "`update_post_engagement_scores`" in line)
 
-    tests = "\n".join(path.read_text() for path in (DOCS.parent / "tests" / "unit").glob("test_*.py"))
+    rows = tasks_of_the_readme(readme.replace(last, f"{last}\n{block('text', 'README').text}"))
+
+    assert task.schedule is not None
+    assert rows[NAME] == (task.queue, task.schedule.meaning)
+
+
+def test_the_page_leads_to_the_parameters_table_where_it_makes_a_parameter() -> None:
+    step = (DOCS / PAGE).read_text().split("\n## ")[4]
+    assert step.startswith("4. ")
+    assert "(deploy.md#4-parameters)" in step
+
+
+def test_the_catalogue_has_a_heading_that_names_each_queue() -> None:
+    headings = re.findall(r"^# --- (.*?) ---+$", Path(catalogue.__file__).read_text(), re.MULTILINE)
+    for queue in Queue:
+        assert [queue in re.findall(r"\w+", heading) for heading in headings].count(True) == 1, queue
+
+
+def test_the_tests_that_the_page_names_exist() -> None:
+    tests = "\n".join(path.read_text() for path in (DOCS.parent / "tests" / "unit").rglob("test_*.py"))
     for name in re.findall(r"`(test_\w+)`", (DOCS / PAGE).read_text()):
         assert f"def {name}(" in tests, name
 

@@ -7,9 +7,11 @@ import pytest
 
 from nexus import catalogue
 from nexus.testing import memory_backend
+from tests.support.pages import tasks_of_the_readme
 
 ROOT = Path(__file__).parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+INTERNAL = {"ping", "record_mail_feedback"}
 
 
 def fenced(text: str, language: str) -> str:
@@ -29,22 +31,18 @@ def test_make_targets_exist(page: Path) -> None:
         assert known, f"{page.name} shows `make {target}`"
 
 
-def test_the_readme_lists_every_task_with_its_queue_and_schedule() -> None:
-    text = (ROOT / "README.md").read_text()
-    queue = ""
-    rows: dict[str, tuple[str, str]] = {}
-    for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 3 and "`" in cells[1]:
-            queue = cells[0].split(" ")[0] or queue
-            for name in re.findall(r"`(\w+)`", cells[1]):
-                rows[name] = (queue, cells[2])
-    internal = {"ping", "record_mail_feedback"}
-    assert set(rows) == set(catalogue.TASKS) - internal
-    for name, (queue, when) in rows.items():
-        task = catalogue.TASKS[name]
-        assert queue == task.queue
-        assert task.schedule is None or task.schedule.meaning == when
+@pytest.mark.parametrize("name", sorted(catalogue.TASKS.keys() - INTERNAL))
+def test_the_readme_lists_a_task_with_its_queue_and_schedule(name: str) -> None:
+    task = catalogue.TASKS[name]
+    row = tasks_of_the_readme((ROOT / "README.md").read_text()).get(name)
+    when = task.schedule.meaning if task.schedule else row[1] if row else "on demand"
+    listed = row == (task.queue, when)
+    assert listed, f'README.md, "The tasks": among those of {task.queue} it needs the row | | `{name}` | {when} |'
+
+
+def test_the_readme_lists_no_other_tasks() -> None:
+    others = tasks_of_the_readme((ROOT / "README.md").read_text()).keys() - (catalogue.TASKS.keys() - INTERNAL)
+    assert not others, f'README.md, "The tasks": take out {", ".join(others)}'
 
 
 @pytest.mark.usefixtures("environment")
