@@ -115,6 +115,24 @@ def test_the_form_that_the_page_for_celery_users_makes_is_taken_as_it_is(post: s
     assert eventually(lambda: media_of(post))["status"] == "ready"
 
 
+def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_renditions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "holiday.jpg").write_bytes(picture())
+    monkeypatch.chdir(tmp_path)
+    (block,) = [b for b in blocks("web-application.md") if b.language == "python"]
+    page: dict[str, Any] = {}
+
+    exec(block.compiled("web-application.md"), page)
+
+    assert page["post"].hashtags == ("train",)
+    assert page["welcome"].get(timeout=60).outcome == "sent"
+    media = page["media"]
+    assert (media.status, media.width, media.height) == ("ready", 1200, 800)
+    for rendition in media.renditions.values():
+        boto3.client("s3").head_object(Bucket=settings().bucket("media"), Key=rendition.key)
+
+
 def submit(url: str, fields: dict[str, str], body: bytes) -> int:
     boundary = uuid.uuid4().hex
     parts = [
