@@ -36,7 +36,7 @@ endef
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z][a-z0-9-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # ---- See it run --------------------------------------------------------------------------------------------------
 
@@ -176,7 +176,7 @@ lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of impor
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
-	$(DEV)/ruff format --quiet --check .
+	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
 	AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate --lint > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
 
@@ -205,7 +205,7 @@ e2e: up .local/chromium ## Tests of the deployed stack, from the outside
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/build/finished
-bench-%: .venv/ready ## (bench-media, bench-jobs, ...: the measurements in bench/)
+bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, mail
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------

@@ -49,6 +49,11 @@ AT_ONCE: Final = max(2, os.cpu_count() or 2)
 # A post is told a moment before its run is settled. An upload in that moment would find no idle function and start one.
 PAUSE: Final = 0.3
 
+NEXT: Final = """
+Next: make example                   # an application in the browser
+      PATH="$PWD/.venv/bin:$PATH"
+      nexus status                   # then: nexus upload FILE, nexus dlq list"""
+
 TILE: Final = (340, 340)
 PICTURE: Final = (320, 240)
 MARGIN: Final = 10
@@ -106,6 +111,7 @@ def main() -> int:
         f"all on one page in {(FOLDER / 'contact-sheet.png').relative_to(ROOT)}",
         soft_wrap=True,
     )
+    console.print(NEXT)
     return 0
 
 
@@ -192,10 +198,10 @@ def _settled(under_way: dict[str, Upload]) -> Iterator[Upload]:
 def tables(done: Sequence[Upload]) -> Iterator[Table]:
     """The uploads that were taken, each with a line for each of its renditions; and those refused, with the reason."""
     taken = _table("What the uploads became")
-    for title in ("size", "bytes", "format", "seconds"):
+    for title in ("size", "bytes", "format", "seconds\nuntil ready"):
         taken.add_column(title, justify="left" if title == "format" else "right", no_wrap=True)
     refused = _table("What was refused")
-    refused.add_column("seconds", justify="right", no_wrap=True)
+    refused.add_column("seconds\nuntil refused", justify="right", no_wrap=True)
     refused.add_column("why")
     for upload in done:
         seconds, media = f"{upload.seconds:.2f}", upload.media

@@ -1,6 +1,7 @@
 """What the documents show exists: make targets, tasks and their schedules, code that runs."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,10 @@ def test_the_readmes_code_runs() -> None:
     with memory_backend() as tasks:
         exec(fenced((ROOT / "README.md").read_text(), "python"), {})
         assert len(tasks.calls) == 999
+
+
+def test_make_help_lists_every_measurement() -> None:
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    (line,) = [line for line in listed.splitlines() if "bench-%" in line]
+    measured = re.findall(r"`make bench-(\w+)`", (ROOT / "docs" / "benchmarks.md").read_text())
+    assert line.split(": ")[1].split(", ") == measured
