@@ -15,8 +15,6 @@ from nexus.dynamodb import Condition
 from nexus.store import Applied, Item, Outcome, Refused, Value, Write, numbers
 from nexus.transport import DeadLetter, Message
 
-INVOCATION_SECONDS = 900.0
-
 
 class MemoryStore:
     """Items in a dictionary, with DynamoDB's conditions."""
