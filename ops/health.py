@@ -301,7 +301,9 @@ def _of_queue(queue: QueueState) -> list[Finding]:
     if queue.dead:
         what = f"{queue.dead} dead letter{'s' if queue.dead != 1 else ''}"
         findings.append(
-            Finding("failed", name, what, f"`nexus dlq list {name}`, then `nexus dlq retry --queue {name}`")
+            Finding(
+                "failed", name, what, f"`nexus dlq list {name}`: mend the reason, then `nexus dlq retry --queue {name}`"
+            )
         )
     return findings
 

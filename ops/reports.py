@@ -1,8 +1,7 @@
 """The HTML report of a day's content analytics, fetched from the archive bucket."""
 
-import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from nexus.aws import client
@@ -23,11 +22,18 @@ class Report:
     path: str
 
 
-def fetch(day: str | None, save: str | None) -> Report:
-    """Fetches the report of a UTC day, yesterday by default, to `save`, else .local/reports/. Raises Problem."""
-    day = day or f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
-    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
-        raise usage(f"{day!r} is no day", "Such as 2026-11-22.")
+def the_day(text: str | None) -> str:
+    """The day as 2026-11-22, if it is one; yesterday for None. Raises Problem."""
+    if text is None:
+        return f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError as error:
+        raise usage(f"{text!r} is no day", str(error), "Such as 2026-11-22.") from None
+
+
+def fetch(day: str, save: str | None) -> Report:
+    """Fetches the report of a UTC day to `save`, else .local/reports/. Raises Problem."""
     s3, bucket = client("s3"), settings().bucket("archive")
     key = f"{PREFIX}{day}.html"
     try:

@@ -143,6 +143,14 @@ def complete_schedule(incomplete: str) -> list[tuple[str, str]]:
     return [(n, t.schedule.meaning) for n, t in catalogue.TASKS.items() if t.schedule and n.startswith(incomplete)]
 
 
+def complete_outcome(incomplete: str) -> list[str]:
+    """Outcomes of attempts that begin as the last of those typed, with commas."""
+    from ops import logs
+
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in logs.OUTCOMES if name.startswith(last)]
+
+
 def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """`name=` for each argument of the task that the command line names."""
     from nexus import catalogue
@@ -159,7 +167,7 @@ def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
 
 Queue = Annotated[str, typer.Argument(help="|".join(QUEUES), metavar="QUEUE", autocompletion=complete_queue)]
 OptionalQueue = Annotated[
-    str | None, typer.Argument(help="|".join(QUEUES), metavar="[QUEUE]", autocompletion=complete_queue)
+    str | None, typer.Argument(help="|".join(QUEUES), metavar="QUEUE", autocompletion=complete_queue)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod, only with --stack NAME typed.")]
 

@@ -131,6 +131,18 @@ def plain(value: Any) -> Any:
     return value
 
 
+def rounded(value: Any) -> Any:
+    """A JSON value as people read it: floats with six decimals at most."""
+    match value:
+        case float():
+            return round(value, 6)
+        case dict():
+            return {name: rounded(inner) for name, inner in value.items()}
+        case list():
+            return [rounded(inner) for inner in value]
+    return value
+
+
 def report(problem: Problem, *, as_json: bool) -> None:
     """A Problem, on stderr."""
     if as_json:

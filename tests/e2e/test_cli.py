@@ -398,6 +398,8 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     found = eventually(lambda: [event for event in nexus(*words).lines if event["run_id"] == run_id])
     assert (found[0]["outcome"], found[0]["attempt"], found[0]["queue"]) == ("success", 1, "default")
     assert nexus("events", "--task", "ping", "--since", "5m", "--limit", "1", "--json").lines
+    empty = nexus("events", "--task", "ping", "--status", "handed_on", "--since", "5", "--no-follow")
+    assert empty.err == "Nothing has ended in the last 5s.\n"
 
 
 def test_events_follow_what_happens() -> None:
@@ -534,7 +536,7 @@ def no_dead_letters(nexus: Nexus) -> Iterator[None]:
 def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
     run_id = bad_ping("users")
-    (listed,) = nexus("dlq", "list", "users", "--json").lines
+    (listed,) = nexus("dlq", "list", "--queue", "users", "--json").lines
     assert (listed["id"], listed["error"], listed["attempts"]) == (run_id, "InvalidMessage", 0)
     assert run_id in nexus("dlq", "list", "users").out
     shown = nexus("dlq", "show", run_id[:13], "--json").json
@@ -713,5 +715,7 @@ def test_completion_offers_tasks_queues_and_arguments() -> None:
 
     assert "send_welcome_email" in complete("nexus send send_w")
     assert "maintenance" in complete("nexus pause m")
+    assert "maintenance" in complete("nexus dlq retry m")
+    assert "handed_on" in complete("nexus events --status h")
     assert "user_id=" in complete("nexus send send_welcome_email u")
     assert "cleanup_old_posts" in complete("nexus schedule run cleanup_o")

@@ -49,7 +49,7 @@ class Filters:
 
 QueueOption = Annotated[
     str | None,
-    typer.Option(help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
+    typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
 ]
 
 
@@ -57,7 +57,14 @@ QueueOption = Annotated[
 class Meant(Filters):
     """The dead letters that something is to be done to."""
 
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of runs, or their first part.", metavar="[ID]...")] = None
+    ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids of runs, or their first part; or one queue's name.",
+            metavar="ID|QUEUE",
+            autocompletion=common.complete_queue,
+        ),
+    ] = None
     queue: QueueOption = None
     every: Annotated[bool, typer.Option("--all", help="Every one, without a filter.")] = False
 
@@ -84,12 +91,16 @@ def _id(text: str) -> str:
 def list_(
     *,
     queue: common.OptionalQueue = None,
+    queue_option: QueueOption = None,
     filters: Filters,
     limit: Annotated[int, typer.Option(min=1, help="Show at most so many; the counts are whole.")] = 50,
 ) -> int:
     """What was given up and why; --json gives a letter a line, whole."""
     from ops import dead_letters
 
+    if queue and queue_option:
+        raise usage("Which queue?", f"{queue} and --queue {queue_option} are two ways to say one thing.", "Give one.")
+    queue = queue or queue_option
     queues = common.the_queues(queue)
     wanted = filters.read()
     common.connect()

@@ -178,7 +178,7 @@ def stats(
         right=("success", "failure", "retry", "other", "per minute", "median", "p95", "longest"),
     )
     if not found:
-        output.line(f"Nothing has ended in the last {since}.")
+        output.line(f"Nothing has ended in the last {output.age(back)}.")
     return ExitCode.DONE
 
 

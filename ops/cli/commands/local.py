@@ -153,7 +153,7 @@ def upload(
     media = uploading.settled(sent, patience)
     if media is None:
         raise Problem(
-            f"{file.name} is not processed after {timeout}",
+            f"{file.name} is not processed after {output.age(patience)}",
             f"It is {sent.key}.",
             "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
             ExitCode.STILL_RUNNING,

@@ -96,7 +96,7 @@ def validate(
 
 def run_all(
     tasks: Annotated[
-        list[str] | None, typer.Argument(help="Only these.", metavar="[TASK]...", autocompletion=common.complete_task)
+        list[str] | None, typer.Argument(help="Only these.", metavar="TASK", autocompletion=common.complete_task)
     ] = None,
     timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
     yes: common.Yes = False,
@@ -130,8 +130,9 @@ def report(
     """Fetch the HTML report of a day's content analytics, and open it."""
     from ops import reports
 
+    wanted = reports.the_day(day)
     common.connect()
-    found = reports.fetch(day, save)
+    found = reports.fetch(wanted, save)
     if options.json:
         output.emit(found)
         return ExitCode.DONE

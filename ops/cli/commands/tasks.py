@@ -168,7 +168,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
                 bar.close()
                 _show(record)
                 raise Problem(
-                    f"{handle.id} is still {record.status} after {timeout}",
+                    f"{handle.id} is still {record.status} after {output.age(common.seconds(str(timeout)))}",
                     do=f"`nexus result {handle.id} --follow` goes on waiting.",
                     code=ExitCode.STILL_RUNNING,
                 )
@@ -255,7 +255,7 @@ def _show(record: "RunRecord") -> int:
         }
     )
     if told["result"] is not None:
-        output.line(json.dumps(told["result"], indent=2, ensure_ascii=False))
+        output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
     if record.status == "FAILURE" and output.fancy():
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
     return ExitCode.WRONG if bad else ExitCode.DONE
@@ -301,7 +301,7 @@ def _compact(value: Mapping[str, Any] | None) -> str | None:
 
 
 def revoke(
-    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.", metavar="ID...")],
+    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.", metavar="ID")],
     reason: Annotated[str, typer.Option(help="What the runs' records shall say.")] = "revoked by an operator",
     yes: common.Yes = False,
 ) -> int:
@@ -338,7 +338,7 @@ def _means(before: str, after: str) -> str:
 
 
 def logs(
-    run_id: Annotated[str | None, typer.Argument(help="A run's id.", metavar="[ID]")] = None,
+    run_id: Annotated[str | None, typer.Argument(help="A run's id.", metavar="ID")] = None,
     queue: Annotated[
         str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
     ] = None,

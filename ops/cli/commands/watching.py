@@ -21,7 +21,10 @@ def events(
     task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
     status: Annotated[
         str | None,
-        typer.Option(help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on."),
+        typer.Option(
+            help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on.",
+            autocompletion=common.complete_outcome,
+        ),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
     since: Annotated[str, typer.Option(help="Begin so far back: 10m, 1h.")] = "1m",
@@ -38,7 +41,8 @@ def events(
     if task is not None:
         found = common.the_task(task)
         queues = queues if found.name == "ping" else [q for q in queues if q == found.queue]
-    start = time.time() - common.seconds(since)
+    back = common.seconds(since)
+    start = time.time() - back
     common.connect()
     count = 0
     for event in logs.stream(queues, start, task, follow=follow):
@@ -59,7 +63,7 @@ def events(
         if limit is not None and count >= limit:
             break
     if not count and not follow:
-        output.note(f"Nothing has ended in the last {since}.")
+        output.note(f"Nothing has ended in the last {output.age(back)}.")
     return ExitCode.DONE
 
 

@@ -85,6 +85,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["events", "--status", "done"], "no outcome"),
         (["dlq", "retry"], "Which dead letters?"),
         (["dlq", "drop", "xyz"], "no id"),
+        (["dlq", "list", "media", "--queue", "users"], "Give one."),
+        (["report", "--day", "2026-13-01"], "is no day"),
+        (["report", "--day", "yesterday"], "is no day"),
         (["up", "--stack", "prod"], "starts the local cloud"),
         (["mail", "preview", "welcome", "--locale", "xx"], "There are: en, fr"),
         (["upload", "no-such-file.jpg"], "does not exist"),
@@ -172,6 +175,18 @@ def test_times_in_json_are_rfc_3339_with_milliseconds_and_numbers_that_are_none_
     assert (run["since"], run["lease_until"], run["args"]) == (text, None, {"since": at})
     assert output.plain(Outcome(looked_at=3))["looked_at"] == 3
     assert output.plain(datetime(2026, 11, 22, 3, tzinfo=timezone(timedelta(hours=1)))) == "2026-11-22T02:00:00.000Z"
+
+
+def test_floats_are_rounded_for_people() -> None:
+    assert output.rounded({"a": [9.459999999999997, 3, True], "b": {"c": "0.1234567"}}) == {
+        "a": [9.46, 3, True],
+        "b": {"c": "0.1234567"},
+    }
+
+
+def test_outcomes_are_completed_behind_a_comma_too() -> None:
+    assert common.complete_outcome("re") == ["retry", "revoked"]
+    assert common.complete_outcome("failure,re") == ["failure,retry", "failure,revoked"]
 
 
 # --- questions ---
