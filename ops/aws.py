@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_cloudformation.client import CloudFormationClient
+    from mypy_boto3_cloudwatch.client import CloudWatchClient
     from mypy_boto3_events.client import EventBridgeClient
     from mypy_boto3_iam.client import IAMClient
     from mypy_boto3_lambda.client import LambdaClient
@@ -18,6 +19,8 @@ _lock = threading.Lock()
 
 @overload
 def client(service: Literal["cloudformation"]) -> "CloudFormationClient": ...
+@overload
+def client(service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
 @overload
 def client(service: Literal["events"]) -> "EventBridgeClient": ...
 @overload
@@ -56,12 +59,6 @@ def _client(service: str) -> Any:
             read_timeout=60,
         ),
     )
-
-
-def reset() -> None:
-    """Forgets every client: for tests that change the endpoint."""
-    _client.cache_clear()
-    _session.cache_clear()
 
 
 def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:

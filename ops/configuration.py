@@ -36,7 +36,6 @@ class QueueConfiguration:
 
 def of_queues(queues: Sequence[str]) -> list[QueueConfiguration]:
     """Errors of AWS are botocore's."""
-    runtime_client("sqs"), client("lambda")
     return in_parallel(_of_queue, list(queues))
 
 

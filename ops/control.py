@@ -144,7 +144,6 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
     or a group that lost a member here is revoked whole, since it could never succeed.
     """
     purged, parents, lock = Purged(), set[str](), threading.Lock()
-    runtime_client("sqs"), runtime_client("dynamodb")
     url = queue_url(settings().queue_name(queue))
 
     def drain(_: int) -> None:

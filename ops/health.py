@@ -91,13 +91,6 @@ class Health:
 
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
-    from nexus.aws import client as runtime_client
-
-    # Clients are made here: botocore's sessions are not made for threads, the clients are.
-    for service in ("sqs", "cloudwatch"):
-        runtime_client(service)
-    for service in ("lambda", "events"):
-        client(service)  # type: ignore[call-overload]
     names = sorted(QueueName, key=lambda queue: -queue.priority)
     with ThreadPoolExecutor(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
@@ -184,8 +177,6 @@ def _function(queue: str) -> tuple[str, int | None]:
 
 def _oldest(queues: list[QueueName]) -> dict[QueueName, float]:
     """The age of each queue's oldest message, as CloudWatch last told it within a quarter of an hour."""
-    from nexus.aws import client as runtime_client
-
     now = datetime.now(UTC)
     queries: list[Any] = [
         {
@@ -202,7 +193,7 @@ def _oldest(queues: list[QueueName]) -> dict[QueueName, float]:
         }
         for n, queue in enumerate(queues)
     ]
-    answer = runtime_client("cloudwatch").get_metric_data(
+    answer = client("cloudwatch").get_metric_data(
         MetricDataQueries=queries, StartTime=now - timedelta(minutes=15), EndTime=now, ScanBy="TimestampDescending"
     )
     values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"] if result.get("Values")}
@@ -224,11 +215,7 @@ def rule_states() -> list[RuleState]:
 
 
 def _alarms() -> list[AlarmState]:
-    from nexus.aws import client as runtime_client
-
-    pages = (
-        runtime_client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
-    )
+    pages = client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
     return [
         AlarmState(a["AlarmName"], a.get("StateValue", "INSUFFICIENT_DATA"), a.get("AlarmDescription", ""))
         for page in pages

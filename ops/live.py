@@ -53,7 +53,6 @@ class Found:
 
 def runs(queues: Sequence[str], status: State | None = None, *, limit: int = 100, details: bool = True) -> Found:
     """Up to `limit` live runs, the oldest first; with `details`, arguments and progress from their records."""
-    client("dynamodb")
     shards = [f"{queue}#{shard}" for queue in queues for shard in SHARDS]
     pages = in_parallel(lambda key: _shard(key, status, limit), shards, threads=32)
     found = sorted((run for page, _ in pages for run in page), key=lambda run: run.since)

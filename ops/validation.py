@@ -40,10 +40,6 @@ type Finder = Callable[[Deployment], Iterator[Finding]]
 
 def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     """Every check. One that may not be made for want of a permission says so as a warning."""
-    for service in ("sqs", "dynamodb", "s3", "sesv2"):
-        runtime_client(service)
-    for service in ("cloudformation", "lambda", "events", "iam", "logs"):
-        client(service)  # type: ignore[call-overload]
     checks: list[tuple[str, Finder]] = [
         ("the stack's state", _state),
         ("the template that is deployed is this one", _template),

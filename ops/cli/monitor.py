@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nexus.aws import client as runtime_client
 from nexus.settings import settings
 from nexus.tasks import Queue
 from ops import live, logs
-from ops.aws import client, in_parallel
+from ops.aws import in_parallel
 from ops.cli import output
 from ops.health import Counts, event_source, queue_counts
 
@@ -69,10 +68,6 @@ class Monitor:
         """Everything anew. Errors of AWS are botocore's."""
         from nexus import tallies
 
-        for service in ("sqs", "dynamodb"):
-            runtime_client(service)
-        for service in ("lambda", "logs"):
-            client(service)  # type: ignore[call-overload]
         now = time.time()
         names = [str(queue) for queue in sorted(Queue, key=lambda queue: -queue.priority)]
         jobs: list[Any] = [

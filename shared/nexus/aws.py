@@ -4,12 +4,12 @@ Four Sessions cost half as much start-up again as one. Parameters are not valida
 BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
 """
 
+import threading
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 if TYPE_CHECKING:
     from botocore.session import Session
-    from mypy_boto3_cloudwatch.client import CloudWatchClient
     from mypy_boto3_dynamodb.client import DynamoDBClient
     from mypy_boto3_s3.client import S3Client
     from mypy_boto3_scheduler.client import EventBridgeSchedulerClient
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 CONNECTIONS = 16
 USER_AGENT = "nexus-tasks/0.1"
 """In place of botocore's own, which it puts together anew, twice, for each request: an eighth of a request's CPU."""
+
+
+_making = threading.Lock()
+"""A Session is not made for threads; its clients are."""
 
 
 @lru_cache(maxsize=1)
@@ -39,12 +43,14 @@ def client(service: Literal["sesv2"]) -> "SESV2Client": ...
 @overload
 def client(service: Literal["scheduler"]) -> "EventBridgeSchedulerClient": ...
 @overload
-def client(service: Literal["cloudwatch"]) -> "CloudWatchClient": ...
-@overload
 def client(service: Literal["secretsmanager"]) -> Any: ...
 def client(service: str) -> Any:
-    """The one client of a service; AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool."""
-    return _client(service)
+    """The one client of a service, made when first asked for, by any thread.
+
+    AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool.
+    """
+    with _making:
+        return _client(service)
 
 
 @cache
