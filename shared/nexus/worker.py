@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import unquote_plus
 
@@ -531,8 +532,17 @@ def s3_envelopes(records: Sequence[Mapping[str, Any]]) -> list[Envelope]:
         if version and version != "null":
             args["version_id"] = str(version)
         run_id = derived_id("s3", bucket, key, version, order or thing.get("eTag"))
-        envelopes.append(Envelope(id=run_id, task=catalogue.S3_UPLOAD_TASK.name, args=args))
+        sent_at = _time(record.get("eventTime"))
+        envelopes.append(Envelope(id=run_id, task=catalogue.S3_UPLOAD_TASK.name, args=args, sent_at=sent_at))
     return envelopes
+
+
+def _time(text: Any) -> datetime:
+    """S3's time of an event, which every attempt sees alike; now, where there is none that can be read."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
+        return datetime.now(UTC)
 
 
 def _envelopes(body: str) -> list[Envelope]:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -72,6 +73,18 @@ def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
         "event_order": "0055AED6",
         "version_id": "v7",
     }
+
+
+def test_an_upload_was_sent_when_s3_says_so_at_every_attempt() -> None:
+    (envelope,) = s3_envelopes([{**s3_record("k"), "eventTime": "2026-11-22T12:00:00.250Z"}])
+    assert envelope.sent_at == datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
+
+
+@pytest.mark.parametrize("time", [None, 7, "yesterday", "0001-01-01T00:00:00+14:00"])
+def test_an_upload_whose_time_cannot_be_read_was_sent_now(time: Any) -> None:
+    before = datetime.now(UTC)
+    (envelope,) = s3_envelopes([{**s3_record("k"), "eventTime": time}])
+    assert before <= envelope.sent_at <= datetime.now(UTC)
 
 
 def test_the_same_event_twice_is_one_run_and_a_new_version_another() -> None:
