@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from samples.make import make
+
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
@@ -21,6 +23,7 @@ def test_there_are_commands_to_run() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_of_the_readme_works(command: str) -> None:
     """`nexus status` may find something wrong with a stack that other tests have used: that is exit code 1."""
+    make()
     path = f"{ROOT / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         shlex.split(command), cwd=ROOT, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
