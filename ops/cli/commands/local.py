@@ -164,6 +164,8 @@ def upload(
     else:
         size = f"{media.width} x {media.height}" if media.width else None
         output.pairs(told | {"status": media.status, "reason": media.reason, "kind": media.kind, "size": size})
+        if media.renditions:
+            output.line()
         output.table(
             [
                 {
