@@ -106,6 +106,7 @@ def test_there_is_nothing_to_finish_before_a_build(tmp_path: Path) -> None:
         build.finish(tmp_path / "nowhere")
 
 
+@pytest.mark.usefixtures("environment")
 def test_botocore_makes_clients_of_the_services_that_are_kept_and_of_no_others(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
