@@ -10,14 +10,31 @@ same names, and tests/unit/test_template.py holds the two together. All schedule
 """
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field
 
 from nexus.definitions import known_tasks
 from nexus.tasks import Arguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
+
+
+class Summed(Result):
+    """A result that the segments of a fan-out have a part in."""
+
+    def add(self, *others: Self) -> Self:
+        """This one and the others as one: every number summed, and every count by reason."""
+        sums: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            first, *more = (getattr(part, name) for part in (self, *others))
+            if isinstance(first, int | float):
+                sums[name] = sum(more, first)
+            elif isinstance(first, Mapping):
+                sums[name] = dict(sum(map(Counter, more), Counter(first)))
+        return self.model_copy(update=sums)
+
 
 # --- media -----------------------------------------------------------------------------------------------------
 
@@ -117,7 +134,7 @@ class SendContentDigestEmail(Arguments):
     part: DigestPart | None = None
 
 
-class DigestReport(Result):
+class DigestReport(Summed):
     """What became of each reader considered: sent, skipped or failed (by reason), or unknown (`nexus mail unknown`).
 
     Requests and units are DynamoDB's, `seconds` those of work, over all segments.
@@ -134,22 +151,6 @@ class DigestReport(Result):
     read_units: float = 0.0
     write_units: float = 0.0
     seconds: float = 0.0
-
-    def add(self, *others: "DigestReport") -> "DigestReport":
-        """This report and the others as one: every number summed, reasons too."""
-        reports = (self, *others)
-        sums: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            first = getattr(self, name)
-            if isinstance(first, Mapping):
-                counts: dict[str, int] = {}
-                for report in reports:
-                    for reason, count in getattr(report, name).items():
-                        counts[reason] = counts.get(reason, 0) + count
-                sums[name] = counts
-            elif not isinstance(first, str):
-                sums[name] = sum(getattr(report, name) for report in reports)
-        return self.model_copy(update=sums)
 
 
 send_content_digest_email = Task(
@@ -200,7 +201,7 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_
 """A UTC day up to today, as 2026-11-22."""
 
 
-class SweepReport(Result):
+class SweepReport(Summed):
     """What a job over the data did, as counts, DynamoDB requests, request units and seconds of work."""
 
     rows_read: int = 0
@@ -211,15 +212,6 @@ class SweepReport(Result):
     read_units: float = 0.0
     write_units: float = 0.0
     seconds: float = 0.0
-
-    def add(self, *others: "SweepReport") -> "SweepReport":
-        """This report and the others as one: every number summed."""
-        totals = {
-            name: getattr(self, name) + sum(getattr(other, name) for other in others)
-            for name, field in type(self).model_fields.items()
-            if field.annotation in (int, float)
-        }
-        return self.model_copy(update=totals)
 
 
 class RefreshUserStatistics(Arguments):
