@@ -148,23 +148,23 @@ def _idle(place: int, people: int) -> int:
     return 100 if share < 0.4 else place % 7
 
 
-def _sessions(chance: random.Random, ids: list[str]) -> Iterator[Any]:
+def _signed_in(ids: list[str]) -> Iterator[tuple[str, int]]:
+    """(user, when he was seen last) of all who have sessions and tokens."""
     for place, user_id in enumerate(ids):
         idle = _idle(place, len(ids))
-        if idle > 40:
-            continue
-        seen = NOW - idle * DAY_SECONDS - (DAY_SECONDS if idle == 31 else 0)
+        if idle <= 40:
+            yield user_id, NOW - idle * DAY_SECONDS - (DAY_SECONDS if idle == 31 else 0)
+
+
+def _sessions(chance: random.Random, ids: list[str]) -> Iterator[Any]:
+    for user_id, seen in _signed_in(ids):
         session = Session(user_id, new_key(seen, chance.getrandbits(40)), seen, seen, NOW + 30 * DAY_SECONDS)
         yield asdict(session)
 
 
 def _tokens(chance: random.Random, ids: list[str]) -> Iterator[Any]:
-    for place, user_id in enumerate(ids):
-        idle = _idle(place, len(ids))
-        if idle > 40:
-            continue
+    for user_id, issued in _signed_in(ids):
         for _ in range(2):
-            issued = NOW - idle * DAY_SECONDS - (DAY_SECONDS if idle == 31 else 0)
             expires = NOW - 3_600 if chance.random() < 0.03 else NOW + 20 * DAY_SECONDS
             token = Token(user_id, new_key(issued, chance.getrandbits(40)), issued, expires)
             yield asdict(token)

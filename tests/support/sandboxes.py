@@ -4,6 +4,7 @@ Sandboxes die between any two requests to AWS, messages come twice, invocations 
 items, requests are throttled.
 """
 
+import itertools
 import json
 import random
 import time
@@ -76,6 +77,12 @@ class Queue:
         self.deaths = 0
         self.hand_ons = 0
         self.runs = 0
+
+    @classmethod
+    def dying_at(cls, nth: int) -> "Queue":
+        """Where the sandbox dies once, before the request of that number, counted from 0."""
+        requests = itertools.count()
+        return cls(dies=lambda: next(requests) == nth)
 
     @classmethod
     def unreliable(cls, seed: int, one_in: int = 12) -> "Queue":

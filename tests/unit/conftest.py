@@ -25,3 +25,10 @@ def cloud() -> Iterator[None]:
     """Every table, queue and bucket of template.yaml, in moto."""
     with moto_cloud.deployment():
         yield
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[None]:
+    """The same once for a module of tests, which empty it themselves (`moto_cloud.clear`)."""
+    with moto_cloud.deployment():
+        yield

@@ -9,14 +9,8 @@ from bench.jobs.stand_in import StandIn
 from tests.support import moto_cloud, sandboxes
 
 
-@pytest.fixture(scope="module")
-def _deployment() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture
-def database(_deployment: None) -> None:
+def database(deployment: None) -> None:
     """The deployment's tables in moto, empty."""
     moto_cloud.clear()
 

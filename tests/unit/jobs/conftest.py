@@ -1,6 +1,6 @@
 """The jobs over the data run against moto, filled by the demo data's generator and emptied between two examples."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -30,14 +30,8 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: NOW)
 
 
-@pytest.fixture(scope="module")
-def _deployment() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture
-def empty(_deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+def empty(deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Empty tables and buckets, and jobs cut into small segments; call it to empty everything again."""
     monkeypatch.setattr(sweep, "SEGMENT_BYTES", 3000)
     moto_cloud.clear()

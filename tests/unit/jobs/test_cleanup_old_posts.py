@@ -149,13 +149,7 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> No
         comments.put_many([Comment("p", "c", "x", NOW, deleted=True)])
         objects.put("media", rendition.key, b"picture")
         before = everything()
-        left = [fatal]
-
-        def dies(left: list[int] = left) -> bool:
-            left[0] -= 1
-            return left[0] == -1
-
-        queue = Queue(dies=dies)
+        queue = Queue.dying_at(fatal)
         queue.run(job.cleanup_old_posts, {"mode": "archive", "since": old_post().day})
         assert everything() == ({}, {}, set()), fatal
         held = archive.read(archive.find(["p"])["p"])["p"]

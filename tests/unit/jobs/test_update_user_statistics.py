@@ -66,13 +66,7 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> No
     for fatal in range(200):
         empty()
         write(network, NOW)
-        left = [fatal]
-
-        def dies(left: list[int] = left) -> bool:
-            left[0] -= 1
-            return left[0] == -1
-
-        queue = Queue(dies=dies)
+        queue = Queue.dying_at(fatal)
         queue.run(job.update_user_statistics)
         assert stored() == expected(network)
         died += queue.deaths

@@ -27,13 +27,6 @@ TURNS = {
 POSITION = "+48.8577+002.295/"
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def render(clip: Path, out: Path, on_progress: Callable[[float], None] | None = None) -> Video:
     return video.render(clip, out, seconds=60, on_progress=on_progress)
 

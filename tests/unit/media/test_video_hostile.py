@@ -22,13 +22,6 @@ from video_film import CLOCK, Upright
 FUNCTION = str(Path(video.__file__).parent)
 
 
-@pytest.fixture
-def out(tmp_path: Path) -> Path:
-    folder = tmp_path / "out"
-    folder.mkdir()
-    return folder
-
-
 def refusal(clip: Path, out: Path, limits: Limits | None = None, *, seconds: float = 60) -> Rejected:
     """Renders a clip that must be refused, and that must leave nothing behind."""
     with pytest.raises(Rejected) as refused:

@@ -1,7 +1,6 @@
 """A fan-out ends exactly once with the sum of its segments, whatever is delivered twice and whoever dies."""
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +15,7 @@ from nexus.errors import Reject
 from nexus.implementations import Implementation
 from nexus.memory import MemoryStore
 from nexus.store import Write
-from nexus.testing import SentTasks, memory_backend
+from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, Worker
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
@@ -46,12 +45,6 @@ class Job:
         if args == SECOND_PHASE:
             return AnalyticsReport(changed=1)
         return run.fan_out([args] * self.segments, then=SECOND_PHASE if self.second_phase else None)
-
-
-@pytest.fixture
-def tasks() -> Iterator[SentTasks]:
-    with memory_backend() as sent:
-        yield sent
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import json
 import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +17,7 @@ from nexus.implementations import Implementation
 from nexus.rate_limit import RateLimiter
 from nexus.settings import settings
 from nexus.tasks import RateLimit, RetryPolicy
-from nexus.testing import SentTasks, memory_backend
+from nexus.testing import SentTasks
 from nexus.transport import queue_url
 from nexus.worker import Continuation, Run, Worker
 
@@ -26,12 +25,6 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 SENT = catalogue.NotificationSent(notification_id="n")
-
-
-@pytest.fixture
-def tasks() -> Iterator[SentTasks]:
-    with memory_backend() as sent:
-        yield sent
 
 
 def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:

@@ -1,7 +1,5 @@
 """The store of run records in DynamoDB and the one in memory: the same writes, one by one or batched, do the same."""
 
-from collections.abc import Iterator
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,13 +35,7 @@ inserts = st.builds(Write, st.sampled_from(KEYS), set=changes, insert=st.just(Tr
 batches = st.lists(updates | inserts, max_size=3, unique_by=lambda write: write.key)
 
 
-@pytest.fixture(scope="module")
-def _deployment() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
-@pytest.mark.usefixtures("_deployment")
+@pytest.mark.usefixtures("deployment")
 @settings(max_examples=60, deadline=None)
 @given(st.lists(batches, max_size=6))
 def test_dynamodb_and_memory_agree_on_every_write(story: list[list[Write]]) -> None:
@@ -57,7 +49,7 @@ def test_dynamodb_and_memory_agree_on_every_write(story: list[list[Write]]) -> N
         assert dynamodb.get(KEYS) == memory.get(KEYS)
 
 
-@pytest.mark.usefixtures("_deployment")
+@pytest.mark.usefixtures("deployment")
 def test_a_refused_write_tells_what_stands_there() -> None:
     moto_cloud.clear()
     store = DynamoStore()

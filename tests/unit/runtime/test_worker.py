@@ -1,7 +1,6 @@
 """The worker's promises, told one by one, on the in-memory backend: the same rules, no AWS."""
 
 import json
-from collections.abc import Iterator
 
 import pytest
 
@@ -9,16 +8,10 @@ from nexus import catalogue, implementations
 from nexus.client import AsyncResult
 from nexus.errors import Reject, Retry
 from nexus.implementations import Implementation
-from nexus.testing import SentTasks, memory_backend
+from nexus.testing import SentTasks
 from nexus.worker import Run
 
 pytestmark = pytest.mark.usefixtures("environment")
-
-
-@pytest.fixture
-def tasks() -> Iterator[SentTasks]:
-    with memory_backend() as sent:
-        yield sent
 
 
 class Work:
