@@ -148,10 +148,6 @@ class _Look:
         self._stop.set()
         self._show_again()
 
-    @property
-    def looked_at(self) -> int:
-        return len(self._held)
-
     def letters(self, wanted: Filter) -> Iterator[Letter]:
         """Each letter once, page by page."""
         now, given = time.time(), 0
