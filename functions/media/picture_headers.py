@@ -99,6 +99,10 @@ def _compatible_brands(source: bytes) -> set[bytes]:
     return {source[at : at + 4] for at in range(16, end - 3, 4)}
 
 
+ACCEPTED = "a picture (JPEG, PNG, GIF, WebP, AVIF, HEIC) nor a clip (MP4, MOV, WebM, AVI, WMV)"
+"""What an upload may be: what is no clip by its first bytes comes here."""
+
+
 def read_header(source: bytes) -> Header | None:
     """The header of a JPEG, PNG, GIF or WebP; None for AVIF and HEIC, whose own libraries parse it without decoding.
 
@@ -108,7 +112,7 @@ def read_header(source: bytes) -> Header | None:
         raise Rejected("empty", "the upload is empty")
     kind = sniff(source)
     if kind is None:
-        raise Rejected("unsupported", f"not a JPEG, PNG, GIF, WebP, AVIF or HEIC picture but {_describe(source)}")
+        raise Rejected("unsupported", f"neither {ACCEPTED} but {_describe(source)}")
     reader = _READERS.get(kind)
     if reader is None:
         return None
@@ -162,7 +166,7 @@ def _describe(source: bytes) -> str:
         return "an SVG document"
     if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")):
         return "an HTML document"
-    return f"a file that begins with {source[:8]!r}"
+    return f"a file that begins with the bytes {source[:8].hex(' ')}"
 
 
 # A marker that means something: not a stuffed zero, not fill, not one of the restart markers inside a scan.
