@@ -21,7 +21,8 @@ SAM_CONFIG := $(CURDIR)/.local/samconfig.toml
 .local/samconfig.toml: samconfig.toml
 	@mkdir -p .local && sed 's/Architecture=x86_64/Architecture=arm64/' $< > $@
 endif
-SAM := PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
+# SAM leaves empty folders where it keeps temporary files: .local/tmp, which goes again when it has deployed.
+SAM := TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
 # Two makes in one folder take turns at what they would both write.
 IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
@@ -136,6 +137,7 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 
 .aws-sam/build/finished: template.yaml ops/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
 	@echo "Building the functions and the layer"
+	mkdir -p .local/tmp
 	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m ops.build)
 	touch $@
 
@@ -145,13 +147,14 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
 	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
-	mkdir -p .local/log
+	mkdir -p .local/log .local/tmp
 	if ! deploy > .local/log/deploy.log 2>&1; then
 		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
 		$(CLOUD) stop; $(CLOUD) start
 		eval "$$($(CLOUD) env)"
 		$(call quiet,deploy,deploy)
 	fi
+	rm -rf .local/tmp
 	touch $@
 
 .PHONY: deploy

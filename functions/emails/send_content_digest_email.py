@@ -396,8 +396,12 @@ def _pause(seconds: float) -> None:
 
 
 @lru_cache(maxsize=1)
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="nexus-digest-")
+
+
 def _folder() -> Path:
-    return Path(tempfile.mkdtemp(prefix="nexus-digest-"))
+    return Path(_temporary().name)
 
 
 _opened: dict[str, "Edition"] = {}

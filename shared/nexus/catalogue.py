@@ -30,7 +30,8 @@ class Summed(Result):
         for name in type(self).model_fields:
             first, *more = (getattr(part, name) for part in (self, *others))
             if isinstance(first, int | float):
-                sums[name] = sum(more, first)
+                total = sum(more, first)
+                sums[name] = round(total, 6) if isinstance(total, float) else total
             elif isinstance(first, Mapping):
                 sums[name] = dict(sum(map(Counter, more), Counter(first)))
         return self.model_copy(update=sums)

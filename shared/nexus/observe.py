@@ -6,6 +6,7 @@ second line. No line carries a task's arguments or result: they may hold address
 
 import os
 import re
+import sys
 import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,9 @@ def logger() -> "Logger":
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
-    return Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus"), use_rfc3339=True)
+    # Lambda reads standard output. Elsewhere that is the program's own.
+    stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
+    return Logger(service=os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus"), use_rfc3339=True, stream=stream)
 
 
 def log_reference(context: Any) -> str:

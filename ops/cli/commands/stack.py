@@ -110,12 +110,12 @@ def run_all(
     common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
     outcomes = []
     if not options.json:
-        output.line(f"{'task':<32}{'status':<10}{'took':>8}  what came of it")
+        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  what came of it")
     for outcome in trial.run(wanted, timeout=limit):
         outcomes.append(outcome)
         if not options.json:
             style = output.STYLES.get(outcome.status)
-            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>7.1f}s  {outcome.told}", style)
+            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.told}", style)
     passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
     if options.json:
         output.emit({"passed": passed, "runs": outcomes})

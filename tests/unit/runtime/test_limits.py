@@ -190,7 +190,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     observe.logger.cache_clear()
 
     def read() -> list[dict[str, Any]]:
-        return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
     return read
 
