@@ -22,7 +22,7 @@ SAM_CONFIG := $(CURDIR)/.local/samconfig.toml
 	@mkdir -p .local && sed 's/Architecture=x86_64/Architecture=arm64/' $< > $@
 endif
 # SAM leaves empty folders where it keeps temporary files: .local/tmp, which goes again when it has deployed.
-SAM := TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
+SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
 # Two makes in one folder take turns at what they would both write.
 IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
@@ -137,7 +137,6 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 
 .aws-sam/build/finished: template.yaml ops/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
 	@echo "Building the functions and the layer"
-	mkdir -p .local/tmp
 	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m ops.build)
 	touch $@
 
@@ -147,7 +146,7 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
 	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
-	mkdir -p .local/log .local/tmp
+	mkdir -p .local/log
 	if ! deploy > .local/log/deploy.log 2>&1; then
 		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
 		$(CLOUD) stop; $(CLOUD) start
@@ -181,7 +180,7 @@ lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of impor
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
-	AWS_DEFAULT_REGION=eu-west-1 $(SAM) validate --lint > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
+	$(SAM) validate --lint --region eu-west-1 > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
 
 .PHONY: types
 types: .venv/ready ## mypy --strict

@@ -90,7 +90,9 @@ def main() -> int:
     console = Console(highlight=False)
     try:
         register()
-        done = process(console, make())
+        with console.status("Making the sample media"):
+            samples = make()
+        done = process(console, samples)
         console.print(*tables(done))
         save(done)
     except DemoError as error:
