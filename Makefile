@@ -7,7 +7,7 @@ SHELL := bash
 MAKEFLAGS += --no-print-directory --no-builtin-rules
 
 DEV := .venv/bin
-CLOUD := PYTHONPATH=shared $(DEV)/python -m ops.local_cloud
+CLOUD := PYTHONPATH=shared $(DEV)/python -m dev.local_cloud
 export NEXUS_CLOUD_FOLDER ?= cloud
 export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -44,7 +44,7 @@ help: ## This list
 .PHONY: run
 run: up ## Start the local cloud, deploy, upload the sample media and show what became of them
 	@eval "$$($(CLOUD) env)"
-	PYTHONPATH=shared $(DEV)/python -m ops.demo
+	PYTHONPATH=shared $(DEV)/python -m dev.demo
 
 .PHONY: up
 up: setup ## Start the local cloud and deploy to it what has changed
@@ -67,7 +67,7 @@ stop: ## End the local cloud; its data go with it
 .PHONY: invoke
 invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
-	PYTHONPATH=shared $(DEV)/python -m ops.invoke '$(TASK)' $(EVENT)
+	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
 
 # ---- What the commands stand on ------------------------------------------------------------------------------------
 
@@ -91,9 +91,9 @@ define venv
 	touch $@
 endef
 
-.venv/ready: requirements/dev.txt ops/install.py | .local/python
+.venv/ready: requirements/dev.txt dev/install.py | .local/python
 	$(call venv,the project's packages and tools)
-	$(DEV)/python ops/install.py
+	$(DEV)/python dev/install.py
 
 .venv-cloud/ready: requirements/cloud.txt | .local/python
 	$(call venv,the local cloud)
@@ -130,14 +130,14 @@ endef
 
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
-SOURCES := $(shell find functions shared/nexus shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
+SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
 
 .PHONY: build
 build: .aws-sam/build/finished ## Build the functions and the layer for this machine, compiled and cut to what is used
 
-.aws-sam/build/finished: template.yaml ops/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
+.aws-sam/build/finished: template.yaml dev/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
 	@echo "Building the functions and the layer"
-	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m ops.build)
+	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m dev.build)
 	touch $@
 
 # Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
@@ -160,7 +160,7 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 deploy: .venv/ready .venv-sam/ready ## Build and deploy to AWS with your own credentials: ENV=dev|prod
 	@case '$(ENV)' in dev|prod) ;; *) echo "Where to? make deploy ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
 	echo "Building for $(ENV)"
-	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV) --build-dir .aws-sam/$(ENV) && PYTHONPATH=shared $(DEV)/python -m ops.build .aws-sam/$(ENV))
+	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV) --build-dir .aws-sam/$(ENV) && PYTHONPATH=shared $(DEV)/python -m dev.build .aws-sam/$(ENV))
 	$(SAM) deploy --config-env $(ENV) --config-file "$(CURDIR)/samconfig.toml" --template-file .aws-sam/$(ENV)/template.yaml
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------

@@ -97,8 +97,8 @@ def rows(built: Path) -> Iterator[Row]:
     installed = [Path(path) for path in sys.path if path.endswith("site-packages")]
     yield Row("floor", FLOOR, tuple(installed))
     yield Row("floor, the layer's packages", FLOOR, (layer,))
-    from nexus import catalogue
     from nexus.tasks import Queue
+    from social import catalogue
 
     for queue in Queue:
         folder = built / f"{queue.capitalize()}Function"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nexus import catalogue
-from nexus.aws import client as runtime_client
+from nexus.aws.clients import client as runtime_client
 from nexus.settings import settings
 from nexus.transport import queue_url
 from ops.aws import client, in_parallel
 from ops.health import event_source
+from social import catalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus import catalogue, runs
-from nexus.aws import client as runtime_client
+from nexus import runs
+from nexus.aws.clients import client as runtime_client
+from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.client import AsyncResult
-from nexus.dynamodb import equals
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.settings import settings
@@ -24,6 +24,7 @@ from nexus.transport import queue_url
 from ops.aws import client
 from ops.health import event_source
 from ops.problems import Problem
+from social import catalogue
 
 UPLOADS_GO_TO = str(catalogue.S3_UPLOAD_TASK.queue)
 """The queue whose function S3 invokes too, past the queue."""

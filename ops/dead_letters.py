@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from nexus.aws import client
+from nexus.aws.clients import client
 from nexus.backend import backend
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage

@@ -45,7 +45,7 @@ def choose(choice: Choice) -> str:
     --stack, else NEXUS_STACK, else the local cloud of this checkout when it runs. A profile given on the command line
     goes before keys and a local endpoint left in the environment. Raises Problem.
     """
-    from ops import local_cloud
+    from dev import local_cloud
 
     stack = choice.stack or os.environ.get("NEXUS_STACK")
     if choice.profile:

@@ -135,7 +135,7 @@ _COUNTS: tuple[Any, ...] = (
 
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
-    from nexus.aws import client as runtime_client
+    from nexus.aws.clients import client as runtime_client
     from nexus.transport import queue_url
 
     sqs = runtime_client("sqs")
@@ -296,7 +296,7 @@ def _of_queue(queue: QueueState) -> list[Finding]:
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
-    from nexus import catalogue
+    from social import catalogue
 
     there = {rule.task for rule in rules}
     missing = [name for name, task in catalogue.TASKS.items() if task.schedule and name not in there]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from nexus.aws import client
+from nexus.aws.clients import client
+from nexus.aws.dynamodb import from_item
 from nexus.client import AsyncResult, results_of
-from nexus.dynamodb import from_item
 from nexus.runs import SHARDS, RunRecord
 from nexus.settings import settings
 from ops.aws import in_parallel

@@ -16,12 +16,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nexus.data import days, follows, mail_ledger, users
-from nexus.data.mail_ledger import Entry
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
 from ops.aws import client
 from ops.problems import Problem, usage
+from social.data import days, follows, mail_ledger, users
+from social.data.mail_ledger import Entry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

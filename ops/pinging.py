@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nexus import catalogue
 from nexus.client import AsyncResult, results_of
 from nexus.runs import RunRecord
+from social import catalogue
 
 POLL = 0.05
 

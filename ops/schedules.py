@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus import catalogue
 from nexus.client import AsyncResult, results_of
 from nexus.settings import settings
 from ops import cron, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import Problem
+from social import catalogue
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nexus import application, catalogue
 from nexus.client import AsyncResult, results_of
-from nexus.data import mail_ledger, notifications, objects, posts, users
 from nexus.settings import settings
 from ops.upload import Upload, settled
+from social import application, catalogue
+from social.data import mail_ledger, notifications, objects, posts, users
 
 ADDRESS = "success@simulator.amazonses.com"
 EMPTY_WEEK = "2015-W01"

@@ -14,12 +14,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from nexus import application
-from nexus.data import objects, posts
-from nexus.data.ids import new_key
-from nexus.data.posts import Media, Rendition
-from nexus.uploads import CONTENT_TYPES, MAX_BYTES, PresignedPost, presigned_post
 from ops.problems import ExitCode, Problem, usage
+from social import application
+from social.data import objects, posts
+from social.data.ids import new_key
+from social.data.posts import Media, Rendition
+from social.uploads import CONTENT_TYPES, MAX_BYTES, PresignedPost, presigned_post
 
 POLL = 0.2
 SECONDS_TO_SEND = 600

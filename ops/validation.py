@@ -12,15 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from nexus import catalogue
-from nexus.aws import client as runtime_client
+from dev.local_cloud import ROOT
+from nexus.aws.clients import client as runtime_client
 from nexus.settings import settings
 from nexus.tasks import Queue
 from ops import configuration, health
 from ops.aws import client
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
-from ops.local_cloud import ROOT
+from social import catalogue
 
 QUEUES = tuple(map(str, Queue))
 DRIFT_PATIENCE = 180.0

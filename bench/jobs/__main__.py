@@ -25,9 +25,9 @@ from unittest.mock import patch
 from bench import deployment
 from bench.jobs import network, stand_in
 from bench.jobs.stand_in import Spent, StandIn, dollars
-from nexus.data import analytics, posts
-from nexus.data.days import add_days, day_of
 from nexus.testing import memory_backend, run_task
+from social.data import analytics, posts
+from social.data.days import add_days, day_of
 
 REFERENCE_USERS = 1_000_000
 REFERENCE_FOLLOWS, REFERENCE_POSTS = 100_000_000, 50_000_000

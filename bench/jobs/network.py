@@ -11,14 +11,14 @@ from dataclasses import asdict
 from typing import Any
 
 from bench.jobs.stand_in import Table
-from nexus.data import comments, posts, users
-from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.ids import new_key
-from nexus.data.posts import Counters, Post
-from nexus.data.sessions import Session, Token
-from nexus.data.users import User
-from nexus.dynamodb import to_item
+from nexus.aws.dynamodb import to_item
+from social.data import comments, posts, users
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, add_days, day_of, start_of
+from social.data.ids import new_key
+from social.data.posts import Counters, Post
+from social.data.sessions import Session, Token
+from social.data.users import User
 
 NOW = 1_800_000_000 + 1_000
 FOLLOWS = 10

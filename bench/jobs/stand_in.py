@@ -3,7 +3,7 @@
 It hooks botocore's before-send, so requests are built, signed and parsed as ever and no byte leaves the process. Scans
 run at more than 100,000 items a second; capacity is metered by the documented rules (Amazon DynamoDB Developer Guide,
 "DynamoDB item sizes and formats", "Read and write capacity"), indexes included; requests can be throttled and batches
-left half done. What it knows of expressions is what nexus.data sends. Its own CPU time is kept apart from the job's.
+left half done. What it knows of expressions is what social.data sends. Its own CPU time is kept apart from the job's.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 from botocore.awsrequest import AWSResponse
 
-from nexus import aws
+from nexus.aws import clients
 from tests.support import partiql
 from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources
@@ -328,7 +328,7 @@ class StandIn:
     @contextmanager
     def installed(self) -> Iterator["StandIn"]:
         """In the place of both services, for this process's clients."""
-        dynamodb, s3 = aws.client("dynamodb").meta.events, aws.client("s3").meta.events
+        dynamodb, s3 = clients.client("dynamodb").meta.events, clients.client("s3").meta.events
         dynamodb.register_first("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
         s3.register_first("before-send.s3", self._s3)  # type: ignore[arg-type]
         try:

@@ -25,10 +25,10 @@ from unittest.mock import patch
 from bench import deployment
 from bench.jobs import network, stand_in
 from bench.jobs.stand_in import StandIn, dollars
-from nexus import aws
-from nexus.data import blocks, posts
-from nexus.dynamodb import to_item
+from nexus.aws import clients
+from nexus.aws.dynamodb import to_item
 from nexus.testing import memory_backend, run_task
+from social.data import blocks, posts
 
 FOLLOWS, BLOCKS = 100, 2
 USERS, ACTIVE, POSTS_A_WEEK = 1_000_000, 500_000, 525_000
@@ -160,8 +160,8 @@ def measure(people: int) -> Measured:
     with (
         cloud.installed(),
         memory_backend(),
-        patch("mail_delivery.client", lambda service: ses if service == "sesv2" else aws.client(service)),
-        patch("nexus.mail.signing_keys", lambda: (b"k" * 64,)),
+        patch("mail_delivery.client", lambda service: ses if service == "sesv2" else clients.client(service)),
+        patch("social.mail_links.signing_keys", lambda: (b"k" * 64,)),
         patch("send_content_digest_email.segments", lambda *_: 4),
         patch("send_content_digest_email._now", lambda: network.NOW),
         patch("digest_edition.build", timed),

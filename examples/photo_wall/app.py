@@ -38,15 +38,15 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from examples.photo_wall.mail_links import links
-from nexus import application
-from nexus.aws import client
-from nexus.catalogue import send_welcome_email
+from nexus.aws.clients import client
 from nexus.client import AsyncResult
-from nexus.data import posts, users
-from nexus.data.days import day_of
-from nexus.data.posts import Media, Post
 from nexus.settings import settings
-from nexus.uploads import MAX_BYTES, presigned_post
+from social import application
+from social.catalogue import send_welcome_email
+from social.data import posts, users
+from social.data.days import day_of
+from social.data.posts import Media, Post
+from social.uploads import MAX_BYTES, presigned_post
 
 PHOTOS_SHOWN = 60
 LINK_SECONDS = 3600

@@ -3,7 +3,7 @@
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
 
-from nexus import mail
+from social import mail_links
 
 links = Blueprint("mail_links", __name__)
 
@@ -11,7 +11,7 @@ links = Blueprint("mail_links", __name__)
 @links.get("/mail/unsubscribe")
 def ask() -> ResponseReturnValue:
     """A page with a button. It changes nothing: programs that look for viruses follow the links in mails too."""
-    mail.verify(request.args.get("token", ""))
+    mail_links.verify(request.args.get("token", ""))
     text = "This ends the weekly mail with posts for you."
     return render_template("message.html", title="Unsubscribe", text=text, button="Unsubscribe")
 
@@ -19,13 +19,13 @@ def ask() -> ResponseReturnValue:
 @links.post("/mail/unsubscribe")
 def unsubscribe() -> ResponseReturnValue:
     """Unsubscribes at once, for the button and for mail programs (RFC 8058): no login, no question, no redirect."""
-    mail.unsubscribe(request.args.get("token", ""))
+    mail_links.unsubscribe(request.args.get("token", ""))
     text = "The weekly mail with posts for you will not come any more."
     return render_template("message.html", title="You are unsubscribed", text=text)
 
 
-@links.errorhandler(mail.InvalidToken)
-def invalid(error: mail.InvalidToken) -> ResponseReturnValue:
+@links.errorhandler(mail_links.InvalidToken)
+def invalid(error: mail_links.InvalidToken) -> ResponseReturnValue:
     """A real application also links to its settings, where one can sign in and choose."""
     text = f"This link does not work: {error}. Take the one in a newer mail."
     return render_template("message.html", title="Nothing was changed", text=text), 400

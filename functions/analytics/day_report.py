@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from html import escape
 
-from nexus.data.analytics import ContentDay
-from nexus.data.days import add_days
+from social.data.analytics import ContentDay
+from social.data.days import add_days
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 180, 48, 22
 

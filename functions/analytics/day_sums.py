@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from nexus.data.analytics import TABLE
-from nexus.data.days import DAY_SECONDS
-from nexus.data.table import Meter
-from nexus.dynamodb import Value, from_item
+from nexus.aws.dynamodb import Value, from_item
+from nexus.aws.table import Meter
+from social.data.analytics import TABLE
+from social.data.days import DAY_SECONDS
 
 POPULAR = 10
 

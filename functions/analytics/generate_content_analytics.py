@@ -17,16 +17,16 @@ from collections.abc import Iterator, Sequence
 import day_report
 import day_sums
 from day_sums import DaySums
-from nexus import catalogue
-from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart, SweepReport
-from nexus.data import analytics, comments, objects, posts, users
-from nexus.data.analytics import ContentDay, PopularPost
-from nexus.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
-from nexus.data.posts import Post
-from nexus.data.rows import BadRow, key_of, read_count, read_text
-from nexus.dynamodb import Item
-from nexus.sweep import Tally, segments
+from nexus.aws.dynamodb import Item
+from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart, SweepReport
+from social.data import analytics, comments, objects, posts, users
+from social.data.analytics import ContentDay, PopularPost
+from social.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
+from social.data.posts import Post
+from social.sweep import Tally, segments
 
 THREADS = 4
 DAYS_SHOWN = 30

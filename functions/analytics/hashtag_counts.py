@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from nexus.data import hashtags, objects, posts
-from nexus.data.days import HOUR_SECONDS, buckets_of
-from nexus.data.rows import BadRow, key_of, read_texts
-from nexus.data.table import Meter
-from nexus.dynamodb import Item
+from nexus.aws.dynamodb import Item
+from nexus.aws.rows import BadRow, key_of, read_texts
+from nexus.aws.table import Meter
+from social.data import hashtags, objects, posts
+from social.data.days import HOUR_SECONDS, buckets_of
 
 WINDOW = 168
 """Hours that count: seven days, the present one included."""

@@ -3,20 +3,20 @@
 engagement_score = likes x 3 + comments x 5 + shares x 7 + views x 1
 feed_rank = log10(max(1, engagement_score)) + seconds since 2024-01-01T00:00Z / 45,000, rounded to six decimals
 
-Both formulas are `nexus.data.posts`'. Age is inside the rank, so a post changes its place in the feed only when its
-counters move; whoever moves them puts the post into the sparse index `moved` (nexus.application.count), and that index
+Both formulas are `social.data.posts`'. Age is inside the rank, so a post changes its place in the feed only when its
+counters move; whoever moves them puts the post into the sparse index `moved` (social.application.count), and that index
 is all this job reads. Each post is written on condition that its counters are still those that were read, and leaves
 the index by the same write: a like in between is not lost, the post just stays for the next pass.
 """
 
 import time
 
-from nexus import catalogue
-from nexus.catalogue import SweepReport, UpdatePostEngagementScores
-from nexus.data import posts
-from nexus.data.rows import BadRow
-from nexus.sweep import Tally
+from nexus.aws.rows import BadRow
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import SweepReport, UpdatePostEngagementScores
+from social.data import posts
+from social.sweep import Tally
 
 THREADS = 4
 

@@ -20,14 +20,14 @@ from collections.abc import Iterator, Sequence
 
 import hashtag_counts
 from hashtag_counts import WINDOW
-from nexus import catalogue
-from nexus.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
-from nexus.data import hashtags
-from nexus.data.days import HOUR_SECONDS
-from nexus.data.hashtags import Trend
 from nexus.errors import Reject
-from nexus.sweep import Tally
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
+from social.data import hashtags
+from social.data.days import HOUR_SECONDS
+from social.data.hashtags import Trend
+from social.sweep import Tally
 
 CLOCKS_DIFFER = 60
 """Seconds by which the sandbox that planned a run may be ahead of the one that ranks."""

@@ -18,15 +18,15 @@ from collections.abc import Iterator, Sequence
 from itertools import batched, groupby
 
 import user_sums
-from nexus import catalogue
-from nexus.catalogue import ScanPart, SweepReport, UpdateUserStatistics
-from nexus.data import follows, posts, users
-from nexus.data.rows import BadRow, read_count
-from nexus.data.table import Meter, Page
-from nexus.data.users import Counts
-from nexus.dynamodb import Item
-from nexus.sweep import Tally, segments
+from nexus.aws.dynamodb import Item
+from nexus.aws.rows import BadRow, read_count
+from nexus.aws.table import Meter, Page
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import ScanPart, SweepReport, UpdateUserStatistics
+from social.data import follows, posts, users
+from social.data.users import Counts
+from social.sweep import Tally, segments
 from user_sums import Sums
 
 SCANS = {"follows": (follows.TABLE, None), "posts": (posts.TABLE, posts.BY_AUTHOR), "users": (users.TABLE, None)}

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from nexus.data import objects
+from social.data import objects
 
 type Sums = dict[str, dict[str, Any]]
 """By kind (followers, following, posts, stored) and user."""

@@ -5,12 +5,12 @@ Its id is the run's, so a repeat finds it there. Nothing is written for the doin
 
 import time
 
-from nexus import catalogue
-from nexus.catalogue import NotificationSent, SendNotification
-from nexus.data import blocks, notifications, users
-from nexus.data.notifications import Notification
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
+from social import catalogue
+from social.catalogue import NotificationSent, SendNotification
+from social.data import blocks, notifications, users
+from social.data.notifications import Notification
 
 
 @implements(catalogue.send_notification)

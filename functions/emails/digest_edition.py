@@ -21,10 +21,10 @@ from typing import Any
 
 from digest_ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
 from mail_rendering import Picture, Story, choose_picture, excerpt, safe_name
-from nexus.data import blocks, objects, posts, users
-from nexus.data.posts import Post
-from nexus.data.table import Meter
-from nexus.data.users import User
+from nexus.aws.table import Meter
+from social.data import blocks, objects, posts, users
+from social.data.posts import Post
+from social.data.users import User
 
 FOLDER = "digest"
 KEPT_OF_ONE_AUTHOR = POSTS_OF_ONE_AUTHOR + 1

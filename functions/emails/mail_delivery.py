@@ -22,14 +22,14 @@ from typing import Any, Literal
 
 from mail_rendering import Mail, one_line
 from mail_settings import MailSettings
-from nexus import mail as unsubscribing
-from nexus.aws import client
-from nexus.data import mail_ledger
-from nexus.data.mail_ledger import Entry, Mailing
-from nexus.data.table import Meter
+from nexus.aws.clients import client
+from nexus.aws.table import Meter
 from nexus.errors import NexusError
 from nexus.rate_limit import RateLimiter
 from nexus.settings import settings
+from social import mail_links as unsubscribing
+from social.data import mail_ledger
+from social.data.mail_ledger import Entry, Mailing
 
 UNKNOWN_AFTER = 900
 """Seconds after which a claim that another run made and has not settled is taken for lost: Lambda's longest run."""

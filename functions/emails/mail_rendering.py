@@ -18,7 +18,7 @@ import jinja2
 
 from mail_language import Language
 from mail_settings import MailSettings
-from nexus.data.posts import Media, Rendition
+from social.data.posts import Media, Rendition
 
 TEMPLATES = Path(__file__).parent / "templates"
 NAME_LIMIT = 40

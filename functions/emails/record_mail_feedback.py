@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from mail_address import BadAddress, checked_address
-from nexus import catalogue
-from nexus.catalogue import FeedbackReport, RecordMailFeedback
-from nexus.data import users
 from nexus.definitions import faults
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
+from social import catalogue
+from social.catalogue import FeedbackReport, RecordMailFeedback
+from social.data import users
 
 
 class _Part(BaseModel):

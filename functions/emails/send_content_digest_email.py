@@ -30,18 +30,18 @@ from mail_address import BadAddress, checked_address
 from mail_delivery import CannotSend, Outcome, Pace, SlowDown
 from mail_rendering import Mail, Story, TemplateFault
 from mail_settings import MailSettings, mail_settings
-from nexus import catalogue
-from nexus.catalogue import DigestPart, DigestReport, SendContentDigestEmail
-from nexus.data import days, follows, mail_ledger, objects, users
-from nexus.data.rows import BadRow
-from nexus.data.table import Meter
-from nexus.data.users import User
+from nexus.aws.rows import BadRow
+from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import DigestPart, DigestReport, SendContentDigestEmail
+from social.data import days, follows, mail_ledger, objects, users
+from social.data.users import User
 
 if TYPE_CHECKING:
     from digest_edition import Edition
-    from nexus.dynamodb import Item
+    from nexus.aws.dynamodb import Item
 
 DAYS = 7
 FOLLOWS_READ = 2_000

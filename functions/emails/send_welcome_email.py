@@ -11,11 +11,11 @@ from mail_address import BadAddress, checked_address
 from mail_delivery import CannotSend, SlowDown
 from mail_rendering import TemplateFault
 from mail_settings import mail_settings
-from nexus import catalogue
-from nexus.catalogue import SendWelcomeEmail, WelcomeReport
-from nexus.data import mail_ledger, users
 from nexus.errors import Reject, Retry
 from nexus.worker import Run, handler_for, implements
+from social import catalogue
+from social.catalogue import SendWelcomeEmail, WelcomeReport
+from social.data import mail_ledger, users
 
 
 @implements(catalogue.send_welcome_email)

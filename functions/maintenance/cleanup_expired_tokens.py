@@ -12,15 +12,15 @@ rows that TTL should have removed long ago, or when asked to (`sweep`), it goes 
 import time
 from collections.abc import Iterable, Sequence
 
-from nexus import catalogue
-from nexus.catalogue import CleanupExpiredTokens, ScanPart, TokensReport
-from nexus.data import sessions, users
-from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.rows import BadRow, key_of, read_count, read_text
-from nexus.data.table import Table, in_threads
-from nexus.dynamodb import Item
-from nexus.sweep import Tally, segments
+from nexus.aws.dynamodb import Item
+from nexus.aws.rows import BadRow, key_of, read_count, read_text
+from nexus.aws.table import Table, in_threads
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import CleanupExpiredTokens, ScanPart, TokensReport
+from social.data import sessions, users
+from social.data.days import DAY_SECONDS, add_days, day_of, start_of
+from social.sweep import Tally, segments
 
 INACTIVE_DAYS = 30
 TTL_LAG = 2 * DAY_SECONDS

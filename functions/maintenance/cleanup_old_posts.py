@@ -8,7 +8,7 @@ and looked at from there. So a run costs the days since the last archiving, what
 Archiving some posts, in this order, so that dying anywhere loses nothing:
 
 1. the posts are read in full and consistently, and their comments; one with a comment that still stands is kept;
-2. an object with all of it is written, read back and compared (nexus.data.archive);
+2. an object with all of it is written, read back and compared (social.data.archive);
 3. their renditions are copied to the archive bucket, and compared;
 4. a post is removed on condition that it is still what was archived; one with comments or renditions is first marked
    `archived_as` on that condition (the application then takes no more likes for it), then those are removed, then it.
@@ -21,16 +21,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 
-from nexus import catalogue
-from nexus.catalogue import CleanupOldPosts, OldPostsReport
-from nexus.data import analytics, archive, comments, objects, posts
-from nexus.data.archive import ArchivedPost
-from nexus.data.days import DAY_SHARDS, FIRST_DAY, add_days, buckets_of, day_of, days_from
-from nexus.data.rows import BadRow, key_of, read_count
-from nexus.data.table import in_threads
-from nexus.dynamodb import Change, Condition, Item
-from nexus.sweep import Tally
+from nexus.aws.dynamodb import Change, Condition, Item
+from nexus.aws.rows import BadRow, key_of, read_count
+from nexus.aws.table import in_threads
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import CleanupOldPosts, OldPostsReport
+from social.data import analytics, archive, comments, objects, posts
+from social.data.archive import ArchivedPost
+from social.data.days import DAY_SHARDS, FIRST_DAY, add_days, buckets_of, day_of, days_from
+from social.sweep import Tally
 
 JOB = "cleanup_old_posts"
 MOST_SEGMENTS = 100

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pictures
 import video
-from nexus import catalogue
-from nexus.aws import client
-from nexus.catalogue import MediaReport, ProcessMediaUpload
-from nexus.data import posts
-from nexus.data.posts import Media, MediaOutcome
+from nexus.aws.clients import client
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
-from nexus.uploads import UploadKey
 from nexus.worker import Run, handler_for, implements
 from rejected import Rejected
+from social import catalogue
+from social.catalogue import MediaReport, ProcessMediaUpload
+from social.data import posts
+from social.data.posts import Media, MediaOutcome
+from social.uploads import UploadKey
 from video_rules import container_of
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ nightly count that began earlier nor this one overwrites what was counted later.
 import time
 from collections.abc import Callable, Iterator
 
-from nexus import catalogue
-from nexus.catalogue import RefreshUserStatistics, UserStatistics
-from nexus.data import follows, posts, users
-from nexus.data.table import Page
-from nexus.data.users import COUNTS, Counts
+from nexus.aws.table import Page
 from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements
+from social import catalogue
+from social.catalogue import RefreshUserStatistics, UserStatistics
+from social.data import follows, posts, users
+from social.data.users import COUNTS, Counts
 
 QUERIES: dict[str, Callable[..., Iterator[Page]]] = {
     "followers_count": follows.count_followers,

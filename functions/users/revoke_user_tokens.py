@@ -6,11 +6,11 @@ marked first (`tokens_valid_from`), so that the application can refuse the acces
 
 import time
 
-from nexus import catalogue
-from nexus.catalogue import RevokedTokens, RevokeUserTokens
-from nexus.data import sessions, users
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
+from social import catalogue
+from social.catalogue import RevokedTokens, RevokeUserTokens
+from social.data import sessions, users
 
 
 @implements(catalogue.revoke_user_tokens)

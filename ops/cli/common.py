@@ -131,14 +131,14 @@ def complete_queue(incomplete: str) -> list[str]:
 
 def complete_task(incomplete: str) -> list[tuple[str, str]]:
     """Tasks that begin so, with their summaries."""
-    from nexus import catalogue
+    from social import catalogue
 
     return [(name, task.summary) for name, task in catalogue.TASKS.items() if name.startswith(incomplete)]
 
 
 def complete_schedule(incomplete: str) -> list[tuple[str, str]]:
     """Scheduled tasks that begin so."""
-    from nexus import catalogue
+    from social import catalogue
 
     return [(n, t.schedule.meaning) for n, t in catalogue.TASKS.items() if t.schedule and n.startswith(incomplete)]
 
@@ -153,7 +153,7 @@ def complete_outcome(incomplete: str) -> list[str]:
 
 def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """`name=` for each argument of the task that the command line names."""
-    from nexus import catalogue
+    from social import catalogue
 
     task = catalogue.TASKS.get(str(ctx.params.get("task")))
     if task is None or "=" in incomplete:
@@ -194,7 +194,7 @@ def the_queues(name: str | None) -> list[str]:
 
 def the_task(name: str) -> "Task[Any, Any]":
     """The task of that name. Raises Problem."""
-    from nexus import catalogue
+    from social import catalogue
 
     if name not in catalogue.TASKS:
         raise usage(f"There is no task {name!r}", do=closest(name, list(catalogue.TASKS)))

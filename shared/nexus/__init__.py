@@ -1,1 +1,1 @@
-"""nexus-tasks: background tasks on SQS and Lambda. Start reading in `nexus.catalogue`."""
+"""nexus-tasks: background tasks on SQS and Lambda. Start reading in `social.catalogue`."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
-from nexus import aws, locks, results, runs, tallies
+from nexus import locks, results, runs, tallies
+from nexus.aws import clients
+from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.definitions import Result, RetryPolicy, TaskDefinition, known_tasks
-from nexus.dynamodb import equals
 from nexus.envelope import Envelope, Segment
 from nexus.errors import ConfigurationError, InvalidMessage, SendFailed, StillRunning, TaskFailed, UnknownTask
 from nexus.ids import derived_id, new_id
@@ -162,8 +163,8 @@ def _sending(*run_ids: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        if aws.is_missing(error):
-            stack, region = settings().stack, aws.client("sqs").meta.region_name
+        if clients.is_missing(error):
+            stack, region = settings().stack, clients.client("sqs").meta.region_name
             raise ConfigurationError(f"there is no stack {stack} in {region}, or not all of it: {error}") from error
         raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
 

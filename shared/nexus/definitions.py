@@ -154,4 +154,4 @@ def faults(error: Any) -> str:
 
 
 known_tasks: dict[str, TaskDefinition[Any, Any]] = {}
-"""The tasks by name, filled by `nexus.catalogue`: for those who have only a name, below it."""
+"""The tasks by name, filled by `social.catalogue`: for those who have only a name, below it."""

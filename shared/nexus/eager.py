@@ -12,12 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from nexus import catalogue
 from nexus.backend import Backend
 from nexus.errors import ConfigurationError
 from nexus.memory import MemoryStore, MemoryTransport
 from nexus.transport import Message
 from nexus.worker import Worker
+from social import catalogue
 
 INVOCATION_SECONDS = 900.0
 

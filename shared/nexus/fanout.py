@@ -18,10 +18,10 @@ from itertools import batched
 from typing import Any
 
 from nexus import locks, observe, results, runs, tallies
+from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.client import send_next
 from nexus.definitions import known_tasks
-from nexus.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.implementations import implementation

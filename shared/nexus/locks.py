@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.definitions import TaskDefinition, Unique
-from nexus.dynamodb import Condition, equals
 from nexus.ids import derived_id
 from nexus.runs import compact
 from nexus.store import Applied, Item, Value, Write, number

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.dynamodb import Condition
+from nexus.aws.dynamodb import Condition
 from nexus.store import Applied, Item, Outcome, Refused, Value, Write, numbers
 from nexus.transport import DeadLetter, Message
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nexus.aws.dynamodb import equals
 from nexus.backend import backend
-from nexus.dynamodb import equals
 from nexus.store import Applied, Write, number
 
 STRETCH = 1.0

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from nexus.aws import client
+from nexus.aws.clients import client
 from nexus.errors import NexusError
 from nexus.settings import settings
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nexus.dynamodb import Condition, equals
+from nexus.aws.dynamodb import Condition, equals
 from nexus.envelope import Envelope, Segment
 from nexus.settings import run_days
 from nexus.store import Item, Value, Write, number, numbers

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import TYPE_CHECKING, Any, Protocol
 
-from nexus.aws import client
-from nexus.dynamodb import (
+from nexus.aws.clients import client
+from nexus.aws.dynamodb import (
     IN_PARTIQL,
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,

@@ -7,7 +7,7 @@ from functools import lru_cache
 from itertools import batched, chain
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nexus.aws import client, is_missing
+from nexus.aws.clients import client, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
 

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import unquote_plus
 
-from nexus import catalogue, fanout, locks, observe, results, runs
+from nexus import fanout, locks, observe, results, runs
 from nexus.backend import backend
 from nexus.client import Sender, current
 from nexus.definitions import Arguments, RetryPolicy, TaskDefinition
@@ -31,6 +31,7 @@ from nexus.runs import Acknowledge, Busy, Claim, Died, RunError, RunRecord
 from nexus.store import Applied, Item, Write
 from nexus.time_limit import time_limit
 from nexus.transport import MAX_DELAY, DeadLetter, Message
+from social import catalogue
 
 MARGIN = 2.0
 """Seconds kept of an invocation for settling what it ran."""

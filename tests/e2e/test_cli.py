@@ -23,7 +23,8 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import application, aws, catalogue, runs
+from nexus import runs
+from nexus.aws import clients
 from nexus.backend import backend
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
@@ -33,6 +34,7 @@ from nexus.store import Write
 from nexus.transport import queue_url
 from ops import cli, trial
 from ops.problems import ExitCode
+from social import application, catalogue
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -587,7 +589,7 @@ def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
 @pytest.mark.usefixtures("no_dead_letters")
 def test_ten_thousand_dead_letters(nexus: Nexus, stack: Settings) -> None:
     # Given 10,000 dead letters of two tasks
-    url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), aws.client("sqs"), 10_000
+    url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), clients.client("sqs"), 10_000
 
     def send(page: int) -> None:
         entries: list[Any] = []

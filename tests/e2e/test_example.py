@@ -23,9 +23,10 @@ import pytest
 from PIL import Image
 
 from examples.photo_wall.app import create_app
-from nexus import aws, mail
-from nexus.data import posts, users
+from nexus.aws import clients
 from nexus.settings import Settings, settings
+from social import mail_links
+from social.data import posts, users
 from tests.e2e.test_mail import received
 from tests.support.browser import Page, browser
 from tests.support.clips import make_clip
@@ -292,7 +293,7 @@ def wants_the_digest(email: str) -> bool:
 
 def test_the_unsubscribe_page_asks_and_its_button_unsubscribes(page: Page, user: str) -> None:
     sign_out(page)
-    page.open(f"{ORIGIN}/mail/unsubscribe?token={mail.token_for(users.by_email(user)[0])}")
+    page.open(f"{ORIGIN}/mail/unsubscribe?token={mail_links.token_for(users.by_email(user)[0])}")
     look_at(page, "unsubscribe")
     assert wants_the_digest(user), "programs that look for viruses follow links"
 
@@ -304,7 +305,7 @@ def test_the_unsubscribe_page_asks_and_its_button_unsubscribes(page: Page, user:
 
 
 def test_a_mail_program_unsubscribes_with_one_request(user: str) -> None:
-    token = mail.token_for(users.by_email(user)[0])
+    token = mail_links.token_for(users.by_email(user)[0])
     client = create_app().test_client()
 
     refused = client.post("/mail/unsubscribe", query_string={"token": f"{token}x"})
@@ -324,14 +325,14 @@ def test_a_mail_program_unsubscribes_with_one_request(user: str) -> None:
 def test_without_the_local_cloud_a_page_says_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # botocore's, between its attempts
-    aws.reset()
+    clients.reset()
     try:
         client = create_app().test_client()
         form = {"name": "Ada", "email": "ada@example.com"}
         to_person = client.post("/register", data=form, headers={"Accept": "text/html,*/*;q=0.8"})
         to_script = client.post("/register", data=form, headers={"Accept": "*/*"})
     finally:
-        aws.reset()
+        clients.reset()
 
     assert (to_person.status_code, to_script.status_code) == (503, 503)
     assert "`make up` starts it" in to_person.text

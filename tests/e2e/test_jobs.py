@@ -8,15 +8,15 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import catalogue
-from nexus.data import comments, objects, posts, users
-from nexus.data.comments import Comment
-from nexus.data.days import day_of, start_of
-from nexus.data.posts import Media, Post, Rendition
-from nexus.dynamodb import from_item
+from dev.seed import seed
+from nexus.aws.dynamodb import from_item
 from nexus.settings import Settings
 from nexus.tasks import Task
-from ops.seed import seed
+from social import catalogue
+from social.data import comments, objects, posts, users
+from social.data.comments import Comment
+from social.data.days import day_of, start_of
+from social.data.posts import Media, Post, Rendition
 from tests.support.stack import eventually
 
 JOBS = [task for task in catalogue.TASKS.values() if task.schedule]

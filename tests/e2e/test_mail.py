@@ -10,14 +10,14 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import mail
-from nexus.catalogue import record_mail_feedback, send_content_digest_email, send_welcome_email
 from nexus.client import AsyncResult
-from nexus.data import blocks, days, follows, mail_ledger, posts, users
-from nexus.data.posts import Counters, Post
-from nexus.data.users import User
 from nexus.settings import Settings
 from nexus.tasks import Result
+from social import mail_links
+from social.catalogue import record_mail_feedback, send_content_digest_email, send_welcome_email
+from social.data import blocks, days, follows, mail_ledger, posts, users
+from social.data.posts import Counters, Post
+from social.data.users import User
 
 
 def received(address: str) -> list[dict[str, Any]]:
@@ -71,8 +71,8 @@ def test_the_link_in_the_mail_unsubscribes(stack: Settings) -> None:
     (message,) = received(user.email)
     link = next(word for word in message["BodyText"].split() if "/mail/unsubscribe?token=" in word)
 
-    mail.forget_keys()
-    assert mail.unsubscribe(link.partition("token=")[2]).user_id == user.user_id
+    mail_links.forget_keys()
+    assert mail_links.unsubscribe(link.partition("token=")[2]).user_id == user.user_id
 
     after = users.get(user.user_id, consistent=True)
     assert after is not None

@@ -12,13 +12,13 @@ import boto3
 import pytest
 from PIL import Image
 
-from nexus import catalogue
+from nexus.aws.dynamodb import from_item
 from nexus.client import AsyncResult
-from nexus.dynamodb import from_item
 from nexus.settings import settings
 from nexus.store import DynamoStore, Write
-from nexus.uploads import presigned_post
 from nexus.worker import s3_envelopes
+from social import catalogue
+from social.uploads import presigned_post
 from tests.support.clips import make_clip
 from tests.support.pages import blocks
 from tests.support.stack import dead_letters, eventually

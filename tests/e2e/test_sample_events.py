@@ -7,9 +7,9 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus.catalogue import TASKS
+from dev.invoke import lay_ground
 from nexus.client import AsyncResult
-from ops.invoke import lay_ground
+from social.catalogue import TASKS
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 

@@ -5,7 +5,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from ops import local_cloud
+from dev import local_cloud
 from tests.support.stack import outputs, post, stack
 
 __all__ = ["outputs", "post", "stack"]

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from ops import local_cloud
+from dev import local_cloud
 
 
 @pytest.fixture

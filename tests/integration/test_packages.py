@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ops import build
+from dev import build
 
 MEGABYTE = 1_000_000
 LAMBDA_LIMIT = 250 * MEGABYTE
@@ -63,7 +63,7 @@ from importlib.machinery import SourceFileLoader
 compiled = []
 SourceFileLoader.source_to_code = lambda self, data, path, **_: compiled.append(path) or compile(data, path, "exec")
 import nexus.worker
-from nexus.aws import client
+from nexus.aws.clients import client
 for service in sys.argv[2].split(): client(service)
 outside = [name for name, module in list(sys.modules.items())
            if "site-packages" in (getattr(module, "__file__", None) or "")]

@@ -6,12 +6,13 @@ from typing import Any
 
 import boto3
 
-from nexus import catalogue, transport
+from nexus import transport
+from nexus.aws.dynamodb import Condition, equals
 from nexus.client import AsyncResult, chain, group, results_of, send_many
-from nexus.dynamodb import Condition, equals
 from nexus.ids import new_id
 from nexus.settings import settings
 from nexus.store import Applied, DynamoStore, Refused, Write
+from social import catalogue
 from tests.support.stack import dead_letters, eventually
 
 

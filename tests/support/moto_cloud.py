@@ -10,7 +10,8 @@ from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
-from nexus import aws, backend, observe, settings, transport
+from nexus import backend, observe, settings, transport
+from nexus.aws import clients
 from tests.support import moto_partiql, sandboxes
 from tests.support.template import ACCOUNT, ENVIRONMENT, REGION, resolved, resources
 
@@ -64,7 +65,7 @@ def _resources(kind: str) -> list[dict[str, Any]]:
 
 
 def _forget() -> None:
-    aws.reset()
+    clients.reset()
     backend.reset()
     observe.logger.cache_clear()
     settings.settings.cache_clear()

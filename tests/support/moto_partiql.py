@@ -10,7 +10,7 @@ import pytest
 from moto.dynamodb.exceptions import ConditionalCheckFailed
 from moto.dynamodb.models import DynamoDBBackend
 
-from nexus.dynamodb import Change, Condition, conditions, from_attribute, from_item, update_request
+from nexus.aws.dynamodb import Change, Condition, conditions, from_attribute, from_item, update_request
 from tests.support import partiql
 from tests.support.partiql import Statement
 

@@ -1,4 +1,4 @@
-"""PartiQL as nexus.dynamodb writes it, read back: for stand-ins of DynamoDB and for moto, which knows no conditions."""
+"""PartiQL as nexus.aws.dynamodb writes it, read back: for stand-ins of DynamoDB and moto, which knows no conditions."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -14,8 +14,7 @@ from typing import Any
 
 from botocore.awsrequest import AWSResponse
 
-from nexus import aws
-from nexus.data import table
+from nexus.aws import clients, table
 from nexus.envelope import Segment
 from nexus.implementations import implementation, task_of
 from nexus.worker import FannedOut, HandedOn, Run
@@ -32,13 +31,13 @@ def requests(before: Callable[[str], None]) -> Iterator[None]:
     def hook(model: Any, **_: Any) -> None:
         before(model.name)
 
-    clients = [aws.client("dynamodb"), aws.client("s3")]
-    for client in clients:
+    hooked = [clients.client("dynamodb"), clients.client("s3")]
+    for client in hooked:
         client.meta.events.register_first("before-call", hook)
     try:
         yield
     finally:
-        for client in clients:
+        for client in hooked:
             client.meta.events.unregister("before-call", hook)
 
 
@@ -49,7 +48,7 @@ def small_pages(limit: int) -> Iterator[None]:
     def hook(params: dict[str, Any], **_: Any) -> None:
         params["Limit"] = min(limit, params.get("Limit", limit))
 
-    events = aws.client("dynamodb").meta.events
+    events = clients.client("dynamodb").meta.events
     names = ("provide-client-params.dynamodb.Query", "provide-client-params.dynamodb.Scan")
     for name in names:
         events.register_first(name, hook)
@@ -168,7 +167,7 @@ def throttled(one_in: int, seed: int) -> Iterator[dict[str, int]]:
         refused["requests"] += 1
         return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, _Body(_SLOW_DOWN))  # type: ignore[arg-type]
 
-    events = aws.client("dynamodb").meta.events
+    events = clients.client("dynamodb").meta.events
     events.register_first("before-send.dynamodb", hook)
     try:
         yield refused

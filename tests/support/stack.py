@@ -13,7 +13,9 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import application, aws, backend, settings, transport
+from nexus import backend, settings, transport
+from nexus.aws import clients
+from social import application
 
 NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
 
@@ -26,7 +28,7 @@ def stack() -> settings.Settings:
         pytest.exit(f"the end-to-end tests need a local cloud, and {', '.join(missing)} not set: run `make e2e`", 2)
     # A shell's background job ignores SIGINT, and would hand that on to the commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for forget in (aws.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
+    for forget in (clients.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
         forget()
     return settings.settings()
 

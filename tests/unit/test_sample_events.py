@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nexus.catalogue import TASKS
 from nexus.envelope import Envelope
 from nexus.worker import s3_envelopes
+from social.catalogue import TASKS
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 

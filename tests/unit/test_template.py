@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from nexus import catalogue
 from nexus.settings import Settings
 from nexus.tasks import Queue, Task
+from social import catalogue
 from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources, template
 
 ROOT = Path(__file__).parents[2]

@@ -294,8 +294,8 @@ def edit(
     yes: common.Yes = False,
 ) -> int:
     """Change a dead letter's arguments, which are checked, and send it again under its id."""
-    from nexus import catalogue
     from ops import dead_letters
+    from social import catalogue
 
     queues = common.the_queues(queue)
     wanted = Filters().read([_id(letter_id)])

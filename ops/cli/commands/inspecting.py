@@ -22,7 +22,7 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 @command(app, "registered")
 def registered(queue: common.OptionalQueue = None) -> int:
     """The tasks that each queue serves, with their arguments, limits and schedules."""
-    from nexus import catalogue
+    from social import catalogue
 
     queues = common.the_queues(queue)
     tasks = [task for name in queues for task in catalogue.TASKS.values() if task.queue == name]

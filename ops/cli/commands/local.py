@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def up() -> int:
     """Start the local cloud and deploy to it what has changed, as `make up` does."""
-    from ops import local_cloud
+    from dev import local_cloud
 
     if any((options.stack, options.profile, options.region)):
         raise usage("up starts the local cloud", do="A stack in AWS is deployed by `make deploy ENV=dev|prod`.")
@@ -41,7 +41,7 @@ def up() -> int:
 
 def down(yes: common.Yes = False) -> int:
     """End the local cloud. Its data go with it."""
-    from ops import local_cloud
+    from dev import local_cloud
 
     cloud = local_cloud.running()
     if cloud is not None and not yes and sys.stdin.isatty():
@@ -64,7 +64,7 @@ def env() -> int:
     """Print the variables that point any AWS tool at the stack: eval "$(nexus env)"."""
     import os
 
-    from ops import local_cloud
+    from dev import local_cloud
 
     deployment = common.connect()
     names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
@@ -92,7 +92,7 @@ def seed(
     yes: common.Yes = False,
 ) -> int:
     """Write a believable small social network: users, posts, follows, comments, tokens."""
-    from ops import seed as seeding
+    from dev import seed as seeding
 
     deployment = common.connect()
     if deployment.is_prod:

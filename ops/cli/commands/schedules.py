@@ -17,7 +17,7 @@ Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", au
 
 
 def _scheduled(name: str) -> Any:
-    from nexus import catalogue
+    from social import catalogue
 
     names = [task.name for task in catalogue.TASKS.values() if task.schedule]
     if name not in names:

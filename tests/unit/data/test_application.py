@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus import application
-from nexus.data import comments, days, follows, posts, sessions, users
-from nexus.data.ids import new_key
-from nexus.data.posts import Counters, Media, MediaOutcome, Post, Rendition
-from nexus.data.table import Table
-from nexus.dynamodb import Change, Item
+from nexus.aws.dynamodb import Change, Item
+from nexus.aws.table import Table
+from social import application
+from social.data import comments, days, follows, posts, sessions, users
+from social.data.ids import new_key
+from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
 
 NOW = 1_800_000_000
 DAY = 86_400

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.jobs.stand_in import item_size
-from nexus.dynamodb import from_attribute, from_item, to_attribute, to_item
+from nexus.aws.dynamodb import from_attribute, from_item, to_attribute, to_item
 
 plain = st.recursive(
     st.none()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from nexus.data.rows import BadRow, read_count
+from nexus.aws.rows import BadRow, read_count
 
 
 @pytest.mark.parametrize(

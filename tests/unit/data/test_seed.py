@@ -2,9 +2,9 @@
 
 from collections import Counter
 
-from nexus.data import users
-from nexus.data.days import DAY_SECONDS, day_of
-from ops.seed import BURST_TAG, generate, seed
+from dev.seed import BURST_TAG, generate, seed
+from social.data import users
+from social.data.days import DAY_SECONDS, day_of
 
 NOW = 1_800_000_000
 

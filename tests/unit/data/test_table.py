@@ -3,8 +3,8 @@
 import pytest
 
 from bench.jobs.stand_in import StandIn
-from nexus.data.table import Meter, Table, Throttled, transact
-from nexus.dynamodb import Change, Condition, from_item
+from nexus.aws.dynamodb import Change, Condition, from_item
+from nexus.aws.table import Meter, Table, Throttled, transact
 
 USERS = Table("users", ("user_id",))
 FOLLOWS = Table("follows", ("follower_id", "followed_id"))

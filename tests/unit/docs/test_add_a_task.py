@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from nexus import catalogue, implementations
+from nexus import implementations
 from nexus.tasks import Queue, Task
+from social import catalogue
 from tests.support.pages import DOCS, Block, blocks, tasks_of_the_readme
 from tests.support.template import template
 

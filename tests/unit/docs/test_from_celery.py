@@ -9,11 +9,11 @@ import pytest
 
 from nexus import implementations
 from nexus.backend import Backend, use
-from nexus.catalogue import TASKS
 from nexus.eager import EagerTransport
 from nexus.implementations import Implementation
 from nexus.memory import MemoryStore
 from nexus.tasks import Task
+from social.catalogue import TASKS
 from tests.support.pages import Block, blocks
 
 PAGE = "from-celery.md"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus import catalogue
 from nexus.testing import memory_backend
+from social import catalogue
 from tests.support.pages import tasks_of_the_readme
 
 ROOT = Path(__file__).parents[3]

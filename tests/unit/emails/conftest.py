@@ -17,9 +17,10 @@ from botocore.validate import ParamValidator
 import mail_delivery
 import mail_settings
 import send_content_digest_email as digest_task
-from nexus import aws, mail
-from nexus.data import users
-from nexus.data.users import User
+from nexus.aws import clients
+from social import mail_links
+from social.data import users
+from social.data.users import User
 from tests.support.template import STACK
 
 TODAY = "2026-11-23"  # a Monday, week 2026-W48
@@ -94,7 +95,9 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
     }.items():
         monkeypatch.setenv(name, value)
     fake = Ses()
-    monkeypatch.setattr(mail_delivery, "client", lambda service: fake if service == "sesv2" else aws.client(service))
+    monkeypatch.setattr(
+        mail_delivery, "client", lambda service: fake if service == "sesv2" else clients.client(service)
+    )
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
     monkeypatch.setattr(digest_task, "_now", lambda: NOW)
     _forget()
@@ -103,7 +106,7 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
 
 
 def _forget() -> None:
-    mail.forget_keys()
+    mail_links.forget_keys()
     mail_settings.mail_settings.cache_clear()
     mail_delivery.pace.cache_clear()
     mail_delivery._rate, mail_delivery._rate_until = mail_delivery.DEFAULT_RATE, 0.0

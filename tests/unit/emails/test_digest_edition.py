@@ -8,10 +8,10 @@ import pytest
 import digest_edition
 import send_content_digest_email as digest_task
 from digest_edition import Edition, build, fetch, held, open_edition, publish
-from nexus.data import blocks, objects, posts
-from nexus.data.posts import Counters, Media, Post, Rendition
 from nexus.testing import run_task
 from send_content_digest_email import send_content_digest_email
+from social.data import blocks, objects, posts
+from social.data.posts import Counters, Media, Post, Rendition
 from tests.unit.emails.conftest import NOW, Ses, person
 
 SINCE = NOW - 7 * 86_400

@@ -6,10 +6,10 @@ from pathlib import Path
 import boto3
 import pytest
 
-from nexus.data import mail_ledger, posts
-from nexus.data.posts import Counters, Post
 from ops import aws, mail
 from ops.problems import Problem
+from social.data import mail_ledger, posts
+from social.data.posts import Counters, Post
 from tests.support.template import STACK
 from tests.unit.emails.conftest import Ses, person
 

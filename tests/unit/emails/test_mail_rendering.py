@@ -14,8 +14,8 @@ import mail_rendering
 from mail_language import Language, load
 from mail_rendering import Mail, Picture, Story, TemplateFault, choose_picture, excerpt, one_line, safe_name
 from mail_settings import MailSettings, from_environment
-from nexus.data.posts import Media, Rendition
 from nexus.errors import ConfigurationError
+from social.data.posts import Media, Rendition
 
 SENDER = MailSettings(
     sender="no-reply@nexus.example",

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from nexus import catalogue
-from nexus.data import users
 from nexus.errors import Reject
 from nexus.testing import run_task
 from record_mail_feedback import record_mail_feedback
 from send_welcome_email import send_welcome_email
+from social import catalogue
+from social.data import users
 from tests.support.template import STACK, resolved, resources
 from tests.unit.emails.conftest import Ses, person
 

@@ -17,13 +17,14 @@ from moto.s3.models import s3_backends
 
 import mail_language
 import send_content_digest_email as digest_task
-from nexus import catalogue, worker
-from nexus.data import blocks, follows, mail_ledger, objects, posts, users
-from nexus.data.posts import Counters, Media, Post, Rendition
-from nexus.dynamodb import Change
+from nexus import worker
+from nexus.aws.dynamodb import Change
 from nexus.errors import InvalidMessage, Reject, Retry
 from nexus.testing import run_task
 from send_content_digest_email import segments, send_content_digest_email, span, week_before
+from social import catalogue
+from social.data import blocks, follows, mail_ledger, objects, posts, users
+from social.data.posts import Counters, Media, Post, Rendition
 from tests.support.template import ACCOUNT, REGION
 from tests.unit.emails.conftest import NOW, Ses, person, refusal
 

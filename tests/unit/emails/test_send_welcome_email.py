@@ -7,12 +7,12 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, No
 
 import mail_delivery
 import mail_language
-from nexus import catalogue, mail
-from nexus.data import mail_ledger
-from nexus.data.mail_ledger import WELCOME
 from nexus.errors import Reject, Retry
 from nexus.testing import run_task
 from send_welcome_email import send_welcome_email
+from social import catalogue, mail_links
+from social.data import mail_ledger
+from social.data.mail_ledger import WELCOME
 from tests.unit.emails.conftest import Ses, person, refusal
 
 RUN = "01900000-0000-7000-8000-000000000001"
@@ -59,7 +59,7 @@ def test_one_click_unsubscribes(ses: Ses) -> None:
     link = headers["List-Unsubscribe"]
     assert link.startswith("<https://nexus.example/mail/unsubscribe?token=")
     token = link.rpartition("token=")[2].removesuffix(">")
-    assert mail.verify(token).user_id == "ada"
+    assert mail_links.verify(token).user_id == "ada"
 
 
 def test_it_is_sent_once_whoever_asks_again(ses: Ses) -> None:

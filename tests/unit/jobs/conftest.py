@@ -6,8 +6,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from nexus import sweep
-from ops.seed import Network, generate, write
+from dev.seed import Network, generate, write
+from social import sweep
 from tests.support import moto_cloud
 
 settings.register_profile(

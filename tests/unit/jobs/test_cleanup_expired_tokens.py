@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleanup_expired_tokens as job
-from nexus import application
-from nexus.data import sessions, users
-from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.sessions import Session, Token
-from nexus.data.table import Table
-from nexus.dynamodb import Change
+from dev.seed import Network
+from nexus.aws.dynamodb import Change
+from nexus.aws.table import Table
 from nexus.testing import run_task
-from ops.seed import Network
+from social import application
+from social.data import sessions, users
+from social.data.days import DAY_SECONDS, add_days, day_of, start_of
+from social.data.sessions import Session, Token
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
@@ -129,7 +129,7 @@ def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
 def test_while_ttl_keeps_up_it_reads_one_page_and_no_more(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("nexus.sweep.SEGMENT_BYTES", 10**9)
+    monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**9)
     fresh = [Token("u", f"t{n:02}", NOW - DAY_SECONDS, NOW + DAY_SECONDS) for n in range(40)]
     just = [Token("u", f"x{n}", NOW - DAY_SECONDS, NOW - 60) for n in range(3)]
     sessions.put_tokens([*fresh, *just])

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleanup_old_posts as job
-from nexus import application
-from nexus.data import analytics, archive, comments, objects, posts
-from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, add_days, bucket_of, day_of, start_of
-from nexus.data.posts import Counters, Media, Post, Rendition
-from nexus.dynamodb import Change
+from dev.seed import Network, generate, write
+from nexus.aws.dynamodb import Change
 from nexus.testing import run_task
-from ops.seed import Network, generate, write
+from social import application
+from social.data import analytics, archive, comments, objects, posts
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, add_days, bucket_of, day_of, start_of
+from social.data.posts import Counters, Media, Post, Rendition
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, jobs, seeds
 

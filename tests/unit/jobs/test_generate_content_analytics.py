@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 
 import day_report
 import generate_content_analytics as job
-from nexus import application, catalogue
-from nexus.data import analytics, comments, objects, posts, users
-from nexus.data.analytics import ContentDay, PopularPost
-from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, add_days, day_of, start_of
-from nexus.data.posts import Post
-from nexus.dynamodb import Change
+from dev.seed import Network
+from nexus.aws.dynamodb import Change
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
-from ops.seed import Network
+from social import application, catalogue
+from social.data import analytics, comments, objects, posts, users
+from social.data.analytics import ContentDay, PopularPost
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, add_days, day_of, start_of
+from social.data.posts import Post
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 

@@ -8,12 +8,12 @@ import refresh_user_statistics
 import revoke_user_tokens
 import send_notification
 import update_user_statistics
-from nexus import application
-from nexus.data import notifications, sessions, users
-from nexus.data.users import Counts
+from dev.seed import generate, write
 from nexus.errors import Reject
 from nexus.testing import run_task
-from ops.seed import generate, write
+from social import application
+from social.data import notifications, sessions, users
+from social.data.users import Counts
 from tests.support.sandboxes import Queue, small_pages
 
 NOW = 1_800_000_000

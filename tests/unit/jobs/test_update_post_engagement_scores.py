@@ -9,12 +9,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import update_post_engagement_scores as job
-from nexus import application
-from nexus.data import posts
-from nexus.data.posts import Counters, Post
-from nexus.dynamodb import Change, from_item
+from dev.seed import Network
+from nexus.aws.dynamodb import Change, from_item
 from nexus.testing import run_task
-from ops.seed import Network
+from social import application
+from social.data import posts
+from social.data.posts import Counters, Post
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 

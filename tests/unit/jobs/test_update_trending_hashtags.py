@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 import hashtag_counts
 import update_trending_hashtags as job
-from nexus.data import hashtags, posts
-from nexus.data.posts import Post
-from nexus.dynamodb import Change, from_item
+from dev.seed import BURST_TAG, generate
+from nexus.aws.dynamodb import Change, from_item
 from nexus.errors import Reject
 from nexus.testing import run_task
-from ops.seed import BURST_TAG, generate
+from social.data import hashtags, posts
+from social.data.posts import Post
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import Filled, jobs, seeds
 

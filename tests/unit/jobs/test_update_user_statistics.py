@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import update_user_statistics as job
-from nexus.data import follows, posts, users
-from nexus.data.users import Counts
-from nexus.dynamodb import Change
+from dev.seed import Network, generate, write
+from nexus.aws.dynamodb import Change
 from nexus.testing import run_task
-from ops.seed import Network, generate, write
+from social.data import follows, posts, users
+from social.data.users import Counts
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 

@@ -10,15 +10,15 @@ import pytest
 from PIL import Image
 
 import process_media_upload as module
-from nexus import application, catalogue
-from nexus.catalogue import MediaReport, ProcessMediaUpload
 from nexus.eager import Context
 from nexus.errors import Reject, Retry
 from nexus.settings import settings
 from nexus.testing import run_task
-from nexus.uploads import presigned_post
 from nexus.worker import handler
 from process_media_upload import process_media_upload
+from social import application, catalogue
+from social.catalogue import MediaReport, ProcessMediaUpload
+from social.uploads import presigned_post
 from tests.support.clips import make_clip
 
 pytestmark = pytest.mark.usefixtures("cloud")
@@ -50,7 +50,7 @@ def process(args: ProcessMediaUpload, **run: Any) -> MediaReport:
 
 
 def media() -> dict[str, Any]:
-    from nexus.dynamodb import from_item
+    from nexus.aws.dynamodb import from_item
 
     item = boto3.client("dynamodb").get_item(TableName=settings().table("posts"), Key={"post_id": {"S": "p-1"}})["Item"]
     found: dict[str, Any] = from_item(item)["media"]

@@ -13,7 +13,7 @@ import pytest
 from botocore.exceptions import UnknownServiceError
 from botocore.loaders import Loader
 
-from ops import build
+from dev import build
 
 ROOT = Path(__file__).parents[3]
 BOTOCORE_DATA = Path(botocore.__file__).parent / "data"

@@ -27,7 +27,7 @@ def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stack named, no local cloud, whatever this machine has."""
     for name in ("NEXUS_STACK", "NEXUS_ACCOUNT_ID", "AWS_ENDPOINT_URL", "AWS_PROFILE", "NEXUS_DEBUG"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("ops.local_cloud.running", lambda: None)
+    monkeypatch.setattr("dev.local_cloud.running", lambda: None)
 
 
 def nexus(*words: str) -> int:
@@ -42,7 +42,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     """Nothing heavy is what keeps it under 0.3 s; how long it takes is a measurement, and machines are noisy."""
     program = (
         "import sys, ops.cli; code = ops.cli.main(['--help']);"
-        "heavy = {'boto3', 'botocore', 'rich', 'nexus.catalogue', 'pydantic'} & set(sys.modules);"
+        "heavy = {'boto3', 'botocore', 'rich', 'social.catalogue', 'pydantic'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
     done = subprocess.run(
@@ -275,12 +275,12 @@ def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monke
 
 
 def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ops.local_cloud import Cloud
+    from dev.local_cloud import Cloud
 
     for name in Cloud(1, 4999).exports():
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr("ops.local_cloud.running", lambda: Cloud(1, 4999))
+    monkeypatch.setattr("dev.local_cloud.running", lambda: Cloud(1, 4999))
     import os
 
     assert deployment.choose(deployment.Choice()) == "nexus-local"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus import catalogue
 from ops import cron
+from social import catalogue
 
 NOW = datetime(2026, 11, 22, 15, 30, 20, tzinfo=UTC)  # a Sunday
 

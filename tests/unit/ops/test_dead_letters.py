@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import pytest
 
-from nexus import catalogue
 from nexus.backend import backend
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
@@ -20,6 +19,7 @@ from nexus.store import Write
 from nexus.transport import DeadLetter, queue_url
 from ops import dead_letters
 from ops.dead_letters import Filter
+from social import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -3,8 +3,9 @@
 import re
 from pathlib import Path
 
-from nexus.data.posts import Media
-from ops import cli, demo
+from dev import demo
+from ops import cli
+from social.data.posts import Media
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from ops import cli, local_cloud
-from ops.local_cloud import Cloud
+from dev import local_cloud
+from dev.local_cloud import Cloud
+from ops import cli
 from ops.problems import ExitCode
 
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from nexus import catalogue
 from nexus.tasks import Queue
 from ops import trial, validation
+from social import catalogue
 from tests.support.template import PATH
 
 

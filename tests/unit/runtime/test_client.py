@@ -15,8 +15,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
-from nexus import aws, catalogue, client, implementations, observe, runs
 from nexus import backend as backends
+from nexus import client, implementations, observe, runs
+from nexus.aws import clients
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
@@ -26,6 +27,7 @@ from nexus.store import Write
 from nexus.tasks import RetryPolicy
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run
+from social import catalogue
 from tests.support import sandboxes
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
@@ -255,7 +257,7 @@ def test_a_stack_that_is_not_there_is_named(
 def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(
     cloud: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sqs = aws.client("sqs")
+    sqs = clients.client("sqs")
     answer, requests = sqs.send_message_batch, []
 
     def once(**request: Any) -> Any:
@@ -458,14 +460,14 @@ def test_eager_mode_runs_the_task_in_the_callers_process(tmp_path: Path) -> None
     folder = tmp_path / "functions" / "default"
     folder.mkdir(parents=True)
     (folder / "send_notification.py").write_text(
-        "from nexus import catalogue\n"
+        "from social import catalogue\n"
         "from nexus.worker import implements\n"
         "@implements(catalogue.send_notification)\n"
         "def work(args, run):\n"
         "    return catalogue.NotificationSent(notification_id=args.text)\n"
     )
     program = (
-        "from nexus.catalogue import send_notification\n"
+        "from social.catalogue import send_notification\n"
         "handle = send_notification.delay(user_id='u', kind='k', text='eagerly')\n"
         "print(handle.status, handle.result.notification_id)"
     )
@@ -519,7 +521,7 @@ def test_a_backend_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPa
 
 def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
     program = (
-        "import sys; import nexus.client, nexus.catalogue, nexus.uploads;"
+        "import sys; import nexus.client, social.catalogue, social.uploads;"
         "print(sorted({name.split('.')[0] for name in sys.modules} & "
         "{'aws_lambda_powertools', 'PIL', 'av', 'jinja2', 'typer', 'rich'}))"
     )

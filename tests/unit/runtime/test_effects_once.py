@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from nexus import backend, catalogue, implementations
+from nexus import backend, implementations
 from nexus.backend import Backend
 from nexus.client import AsyncResult
 from nexus.eager import Context
@@ -31,6 +31,7 @@ from nexus.runs import RunRecord, send_again
 from nexus.store import DynamoStore, Item, Outcome, Store, Write
 from nexus.transport import DeadLetter, Message
 from nexus.worker import Run, Worker
+from social import catalogue
 
 
 class SandboxDied(BaseException):

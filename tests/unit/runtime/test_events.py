@@ -10,12 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexus import catalogue, implementations
+from nexus import implementations
 from nexus.eager import Context
 from nexus.errors import InvalidMessage, Retry, UnknownTask
 from nexus.implementations import Implementation
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, handler, handler_for, s3_envelopes, serve
+from social import catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 

@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus import backend, catalogue, implementations
+from nexus import backend, implementations
 from nexus.backend import Backend
-from nexus.catalogue import AnalyticsReport, GenerateContentAnalytics
 from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.implementations import Implementation
@@ -17,6 +16,8 @@ from nexus.memory import MemoryStore
 from nexus.store import Write
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, Worker
+from social import catalogue
+from social.catalogue import AnalyticsReport, GenerateContentAnalytics
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import catalogue, implementations, observe, worker
+from nexus import implementations, observe, worker
 from nexus.client import group
 from nexus.eager import Context
 from nexus.errors import Retry
@@ -20,6 +20,7 @@ from nexus.tasks import RateLimit, RetryPolicy
 from nexus.testing import SentTasks
 from nexus.transport import queue_url
 from nexus.worker import Continuation, Run, Worker
+from social import catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.dynamodb import Condition, equals
+from nexus.aws.dynamodb import Condition, equals
 from nexus.memory import MemoryStore
 from nexus.store import Applied, DynamoStore, Refused, Write
 from tests.support import moto_cloud

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from nexus.aws import client
-from nexus.uploads import PresignedPost, presigned_post
+from nexus.aws.clients import client
+from social.uploads import PresignedPost, presigned_post
 
 
 def policy(form: PresignedPost) -> list[Any]:

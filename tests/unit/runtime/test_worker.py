@@ -4,12 +4,13 @@ import json
 
 import pytest
 
-from nexus import catalogue, implementations
+from nexus import implementations
 from nexus.client import AsyncResult
 from nexus.errors import Reject, Retry
 from nexus.implementations import Implementation
 from nexus.testing import SentTasks
 from nexus.worker import Run
+from social import catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 

@@ -12,10 +12,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nexus.data import objects
-from nexus.data.rows import read_count, read_texts
-from nexus.data.table import Meter, Table
-from nexus.dynamodb import Item, Value
+from nexus.aws.dynamodb import Item, Value
+from nexus.aws.rows import read_count, read_texts
+from nexus.aws.table import Meter, Table
+from social.data import objects
 
 LISTS = Table("analytics", ("kind", "period"))
 _KIND = "archived"

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nexus.catalogue import SweepReport
-from nexus.data.rows import BadRow
-from nexus.data.table import Meter, Table
+from nexus.aws.rows import BadRow
+from nexus.aws.table import Meter, Table
+from social.catalogue import SweepReport
 
 if TYPE_CHECKING:
     from nexus.worker import Run

@@ -1,6 +1,6 @@
 """Starts and stops the local cloud (ministack), so that `sam deploy` and every AWS tool have something to talk to.
 
-    python -m ops.local_cloud start|stop|status|env
+    python -m dev.local_cloud start|stop|status|env
 
 One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud, or the
 folder that NEXUS_CLOUD_FOLDER names: `make test` has a cloud of its own beside yours. It keeps its state in memory, so
@@ -230,7 +230,7 @@ def shell_lines(variables: Mapping[str, str]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ops.local_cloud", description="The local cloud")
+    parser = argparse.ArgumentParser(prog="python -m dev.local_cloud", description="The local cloud")
     parser.add_argument("command", choices=["start", "stop", "status", "env"])
     command = parser.parse_args(arguments).command
     if command == "start":

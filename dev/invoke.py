@@ -19,12 +19,12 @@ from typing import Final
 
 from rich.console import Console
 
-from nexus.catalogue import TASKS
-from nexus.data import posts
-from ops import demo
-from ops.build import BUILT
-from ops.local_cloud import ROOT, Cloud, architecture, running
+from dev import demo
+from dev.build import BUILT
+from dev.local_cloud import ROOT, Cloud, architecture, running
 from samples.make import make
+from social.catalogue import TASKS
+from social.data import posts
 
 SAM: Final = ROOT / ".venv-sam" / "bin" / "sam"
 IMAGE: Final = f"public.ecr.aws/lambda/python:3.13-{architecture()}"
@@ -141,7 +141,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit code."""
-    parser = argparse.ArgumentParser(prog="python -m ops.invoke", description="Run one task in a Lambda container")
+    parser = argparse.ArgumentParser(prog="python -m dev.invoke", description="Run one task in a Lambda container")
     parser.add_argument("task")
     parser.add_argument("event", nargs="?", type=Path, help="a file; events/<task>.json when left out")
     given = parser.parse_args(arguments)

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nexus.data import days
-from nexus.data.rows import key_of, read_count, read_text, read_texts
-from nexus.data.table import Meter, Table
-from nexus.dynamodb import Change, Condition, Item, Value
+from nexus.aws.dynamodb import Change, Condition, Item, Value
+from nexus.aws.rows import key_of, read_count, read_text, read_texts
+from nexus.aws.table import Meter, Table
+from social.data import days
 
 TABLE = Table("mail-ledger", ("mailing", "user_id"))
 SHARDS = 16

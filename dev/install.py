@@ -1,4 +1,4 @@
-"""Puts the `nexus` command into the virtual environment that runs this: `python ops/install.py`, by `make setup`.
+"""Puts the `nexus` command into the virtual environment that runs this: `python dev/install.py`, by `make setup`.
 
 A path file lets the environment import `ops` and `nexus` from the checkout, and a script of three lines is the command.
 It is what an editable installation does, less the build and the import hook that every start would pay for.

@@ -6,9 +6,9 @@ The rule of what makes two tags the same is here too, since the application and 
 import unicodedata
 from dataclasses import dataclass
 
-from nexus.data.rows import read_count, read_text
-from nexus.data.table import Meter, Table
-from nexus.dynamodb import Change, Condition
+from nexus.aws.dynamodb import Change, Condition
+from nexus.aws.rows import read_count, read_text
+from nexus.aws.table import Meter, Table
 
 TABLE = Table("hashtags", ("tag",))
 TRENDING = "trending"

@@ -1,12 +1,12 @@
 """Finishes what `sam build` made: drops what no function needs, and compiles the rest.
 
-    python -m ops.build [.aws-sam/build]
+    python -m dev.build [.aws-sam/build]
 
 A package without .pyc files costs more at a cold start than everything else together: Lambda's file system is
 read-only, so every module would be compiled each time. They are checked by nothing (unchecked-hash), for SAM's zips set
 every time stamp to 1980 and an ordinary .pyc would count as stale. Bytecode does not depend on the architecture.
 
-Botocore's data (28 MB for 400 services) is cut to the services that `nexus.aws.client` names in its overloads, and
+Botocore's data (28 MB for 400 services) is cut to the services that `nexus.aws.clients` names in its overloads, and
 loses its documentation.
 """
 
@@ -54,8 +54,8 @@ class Package:
 
 
 def services() -> frozenset[str]:
-    """The AWS services that functions use: those that `nexus.aws.client` has an overload for."""
-    from nexus.aws import client
+    """The AWS services that functions use: those that `nexus.aws.clients.client` has an overload for."""
+    from nexus.aws.clients import client
 
     return frozenset(
         name for overload in get_overloads(client) for name in get_args(overload.__annotations__["service"])

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from nexus.data import blocks, comments, follows, posts, sessions, users
-from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, HOUR_SECONDS, day_of, start_of
-from nexus.data.ids import new_key
-from nexus.data.posts import Counters, Post, Visibility
-from nexus.data.sessions import Session, Token
-from nexus.data.users import ACTIVITY_DAYS, User
+from social.data import blocks, comments, follows, posts, sessions, users
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, HOUR_SECONDS, day_of, start_of
+from social.data.ids import new_key
+from social.data.posts import Counters, Post, Visibility
+from social.data.sessions import Session, Token
+from social.data.users import ACTIVITY_DAYS, User
 
 BURST_TAG = "launchday"
 THREADS = 8

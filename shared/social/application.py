@@ -10,15 +10,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nexus.data import blocks, comments, follows, hashtags, posts, sessions, users
-from nexus.data.comments import Comment
-from nexus.data.days import DAY_SECONDS, day_of
-from nexus.data.ids import new_key
-from nexus.data.posts import Counters, Post, Visibility
-from nexus.data.sessions import Session, Token
-from nexus.data.table import transact
-from nexus.data.users import User
-from nexus.dynamodb import Change, Condition
+from nexus.aws.dynamodb import Change, Condition
+from nexus.aws.table import transact
+from social.data import blocks, comments, follows, hashtags, posts, sessions, users
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, day_of
+from social.data.ids import new_key
+from social.data.posts import Counters, Post, Visibility
+from social.data.sessions import Session, Token
+from social.data.users import User
 
 SESSION_DAYS = 90
 MAX_HASHTAGS = 30
@@ -131,7 +131,7 @@ def new_post(
 ) -> Post:
     """A new post; its hashtags are those in the text unless given. Raises ValueError when the id is taken.
 
-    Write it before asking for an upload (`nexus.uploads.presigned_post`): media processing looks for the post.
+    Write it before asking for an upload (`social.uploads.presigned_post`): media processing looks for the post.
     """
     now = int(time.time() if at is None else at)
     post = Post(

@@ -2,9 +2,9 @@
 
 from dataclasses import asdict, dataclass
 
-from nexus.data.days import DAY_SECONDS
-from nexus.data.rows import key_of, read_count, read_text
-from nexus.data.table import Meter, Table
+from nexus.aws.rows import key_of, read_count, read_text
+from nexus.aws.table import Meter, Table
+from social.data.days import DAY_SECONDS
 
 TABLE = Table("notifications", ("user_id", "notification_id"))
 KEEP_DAYS = 90

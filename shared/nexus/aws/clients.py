@@ -59,7 +59,7 @@ def _client(service: str) -> Any:
 
     from botocore.config import Config
 
-    from nexus import plain_json
+    from nexus.aws import plain_json
 
     # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
     # the one, and the other answers with a redirect, which no browser's upload follows.

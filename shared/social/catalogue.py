@@ -2,7 +2,7 @@
 
 A producer imports a task from here and sends it:
 
-    from nexus.catalogue import send_welcome_email
+    from social.catalogue import send_welcome_email
     send_welcome_email.delay(user_id="u-1")
 
 The work itself is in functions/<queue>/<task>.py; template.yaml has the queue, the function and the rule of the

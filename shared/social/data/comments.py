@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.data import days
-from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Item, Value
+from nexus.aws.dynamodb import Item, Value
+from nexus.aws.table import Meter, Page, Table
+from social.data import days
 
 TABLE = Table("comments", ("post_id", "comment_id"))
 BY_DAY = "by-day"

@@ -1,8 +1,8 @@
 """Unsubscribing from mail: what the web application calls when somebody follows the link, or his mail program does.
 
-    from nexus import mail
-    mail.unsubscribe(token)     # POST /mail/unsubscribe?token=...: at once, with no login and no question (RFC 8058)
-    mail.verify(token)          # GET of the same address: shows a page with a button, and changes nothing
+    from social import mail_links
+    mail_links.unsubscribe(token)     # POST /mail/unsubscribe?token=...: at once, no login (RFC 8058)
+    mail_links.verify(token)          # GET of the same address: shows a page with a button, and changes nothing
 
 A token names a user and a mailing until it expires, under a key that only the stack's functions and the web
 application can read. It needs no table, cannot be guessed, and lets its holder do nothing but unsubscribe that user.
@@ -60,7 +60,7 @@ def unsubscribe(token: str, *, now: float | None = None) -> Subscription:
 
     A user who is no more is as good as unsubscribed.
     """
-    from nexus.data import users
+    from social.data import users
 
     subscription = verify(token, now=now)
     users.set_digest(subscription.user_id, False)
@@ -113,7 +113,7 @@ def signing_keys() -> Sequence[bytes]:
 
 @lru_cache(maxsize=1)
 def _keys(stack: str, _period: int) -> Sequence[bytes]:
-    from nexus.aws import client
+    from nexus.aws.clients import client
 
     secrets = client("secretsmanager")
     name = f"{stack}-mail-signing"

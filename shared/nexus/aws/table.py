@@ -1,7 +1,7 @@
 """What every repository stands on: requests to one DynamoDB table, paged, retried when throttled, and metered.
 
 Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}) until a repository reads the attributes that it needs
-(`nexus.data.rows`): building Python objects of every attribute is nine tenths of what a scan costs.
+(`nexus.aws.rows`): building Python objects of every attribute is nine tenths of what a scan costs.
 """
 
 import random
@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any
 
-from nexus.aws import CONNECTIONS, client
-from nexus.dynamodb import (
+from nexus.aws.clients import CONNECTIONS, client
+from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
     Change,

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nexus.data.table import Meter, Table
+from nexus.aws.table import Meter, Table
 
 TABLE = Table("blocks", ("user_id", "blocked_id"))
 

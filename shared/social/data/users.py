@@ -8,10 +8,10 @@ active, however often he came back since. A scan of all users costs a fiftieth o
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.data import days
-from nexus.data.rows import BadRow, key_of, read_count, read_flag, read_text
-from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Change, Condition, Item, Value, unchanged
+from nexus.aws.dynamodb import Change, Condition, Item, Value, unchanged
+from nexus.aws.rows import BadRow, key_of, read_count, read_flag, read_text
+from nexus.aws.table import Meter, Page, Table
+from social.data import days
 
 TABLE = Table("users", ("user_id",))
 BY_EMAIL = "by-email"

@@ -5,8 +5,8 @@ The item is nothing but its key and the time, because the nightly count reads ev
 
 from collections.abc import Iterator, Sequence
 
-from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Item
+from nexus.aws.dynamodb import Item
+from nexus.aws.table import Meter, Page, Table
 
 TABLE = Table("follows", ("follower_id", "followed_id"))
 FOLLOWERS = "followers"

@@ -26,16 +26,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from nexus import application
-from nexus.aws import client
-from nexus.data import posts
-from nexus.data.posts import Media, Post
-from nexus.data.rows import BadRow
+from nexus.aws.clients import client
+from nexus.aws.rows import BadRow
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
 from ops.upload import save as save_renditions
 from ops.upload import saved_as
 from samples.make import make
+from social import application
+from social.data import posts
+from social.data.posts import Media, Post
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / ".local" / "demo"

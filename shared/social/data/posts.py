@@ -17,10 +17,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nexus.data import days
-from nexus.data.rows import BadRow, key_of, read_count, read_text, read_texts
-from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Change, Condition, Item, Value, from_attribute, to_attribute, unchanged
+from nexus.aws.dynamodb import Change, Condition, Item, Value, from_attribute, to_attribute, unchanged
+from nexus.aws.rows import BadRow, key_of, read_count, read_text, read_texts
+from nexus.aws.table import Meter, Page, Table
+from social.data import days
 
 TABLE = Table("posts", ("post_id",))
 BY_DAY, BY_AUTHOR, FEED, MOVED, REVIEW = "by-day", "by-author", "feed", "moved", "review"

@@ -7,9 +7,9 @@ and a late removal is never a security matter.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from nexus.data.rows import key_of, read_count, read_text
-from nexus.data.table import Meter, Page, Table
-from nexus.dynamodb import Condition, Item
+from nexus.aws.dynamodb import Condition, Item
+from nexus.aws.rows import key_of, read_count, read_text
+from nexus.aws.table import Meter, Page, Table
 
 SESSIONS = Table("sessions", ("user_id", "session_id"))
 TOKENS = Table("tokens", ("user_id", "token_id"))

@@ -1,6 +1,6 @@
 """Reading rows: attributes of an item in DynamoDB's JSON, each of the type that its reader needs, or BadRow."""
 
-from nexus.dynamodb import Item, number
+from nexus.aws.dynamodb import Item, number
 from nexus.errors import NexusError
 
 

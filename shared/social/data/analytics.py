@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from nexus.data.table import Meter, Table
-from nexus.dynamodb import Change, Condition, Item, from_item
+from nexus.aws.dynamodb import Change, Condition, Item, from_item
+from nexus.aws.table import Meter, Table
 
 TABLE = Table("analytics", ("kind", "period"))
 _CONTENT, _WATERMARK = "content", "watermark"
