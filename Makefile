@@ -190,7 +190,8 @@ types: .venv/ready ## mypy --strict
 .PHONY: unit
 unit: .venv/ready .local/chromium ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 tests/unit
+	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
+	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
 
 .PHONY: integration
 integration: up .local/chromium ## Tests of parts together, against the local cloud

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from nexus.registry import registry
 from tests.support.template import ENVIRONMENT, STACK
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,8 +61,8 @@ answer = handler({"Records": [record]}, context)
 assert answer == {"batchItemFailures": []}, answer
 mark("ping")
 if task != "ping":
-    from nexus.implementations import implementation
-    implementation(task)
+    from nexus.registry import registry
+    registry.implementation(task)
     mark("task")
 """
 
@@ -97,15 +98,12 @@ def rows(built: Path) -> Iterator[Row]:
     installed = [Path(path) for path in sys.path if path.endswith("site-packages")]
     yield Row("floor", FLOOR, tuple(installed))
     yield Row("floor, the layer's packages", FLOOR, (layer,))
-    from nexus.tasks import Queue
-    from social import catalogue
-
-    for queue in Queue:
+    for queue in registry.queues():
         folder = built / f"{queue.capitalize()}Function"
-        for name in catalogue.served_by(queue):
+        for name in registry.served_by(queue):
             module = (folder / f"{name}.py").is_file()
             if module or name == "ping":
-                yield Row(queue.value, FUNCTION, (folder, layer), queue.value, name)
+                yield Row(queue, FUNCTION, (folder, layer), queue, name)
 
 
 def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:

@@ -22,8 +22,8 @@ from rich.console import Console
 from dev import demo
 from dev.build import BUILT
 from dev.local_cloud import ROOT, Cloud, architecture, running
+from nexus.registry import registry
 from samples.make import make
-from social.catalogue import TASKS
 from social.data import posts
 
 SAM: Final = ROOT / ".venv-sam" / "bin" / "sam"
@@ -37,8 +37,8 @@ class InvokeError(Exception):
 
 def invoke(task: str, event: Path | None = None) -> int:
     """Runs a task's function on an event and shows what it answers; SAM's exit code. Raises InvokeError."""
-    if task not in TASKS:
-        raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(TASKS))}")
+    if registry.known(task) is None:
+        raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(registry.tasks()))}")
     event = event or ROOT / "events" / f"{task}.json"
     if not event.is_file():
         raise InvokeError(f"There is no {event}: name another one with EVENT=")
@@ -54,7 +54,7 @@ def invoke(task: str, event: Path | None = None) -> int:
     here = ["--skip-pull-image"] if _docker("image", "inspect", IMAGE) is not None else []
     with _relay(cloud.port, _bridge()) as endpoint:
         command: list[str | Path] = [
-            *(SAM, "local", "invoke", f"{TASKS[task].queue.value.title()}Function"),
+            *(SAM, "local", "invoke", f"{registry.task(task).queue.title()}Function"),
             *("--template-file", _template(), "--event", event, "--env-vars", _variables(cloud, endpoint)),
             *("--region", cloud.exports()["AWS_REGION"], *here),
             *("--parameter-overrides", f"Stage=local Architecture={architecture()}"),

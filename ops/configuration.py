@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.aws.clients import client as runtime_client
+from nexus.backend.transport import queue_url
+from nexus.registry import registry
 from nexus.settings import settings
-from nexus.transport import queue_url
 from ops.aws import client, in_parallel
 from ops.health import event_source
-from social import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def _of_queue(queue: str) -> QueueConfiguration:
         retention=int(attributes["MessageRetentionPeriod"]),
         max_receives=None if receives is None else int(receives),
         dead_letters_to=redrive.get("deadLetterTargetArn"),
-        time_limit=max(task.time_limit for task in catalogue.served_by(queue).values()),
+        time_limit=max(task.time_limit for task in registry.served_by(queue).values()),
         architecture=",".join(function.get("Architectures", [])),
         layers=tuple(layer["Arn"] for layer in function.get("Layers", [])),
         environment=dict(function.get("Environment", {}).get("Variables", {})),

@@ -11,22 +11,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus import runs
 from nexus.aws.clients import client as runtime_client
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
+from nexus.backend.store import Applied, Write
+from nexus.backend.transport import queue_url
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
+from nexus.runs import transitions
 from nexus.settings import settings
-from nexus.store import Applied, Write
-from nexus.transport import queue_url
 from ops.aws import client
 from ops.health import event_source
 from ops.problems import Problem
-from social import catalogue
+from social.catalogue import process_media_upload
 
-UPLOADS_GO_TO = str(catalogue.S3_UPLOAD_TASK.queue)
+UPLOADS_GO_TO = process_media_upload.queue
 """The queue whose function S3 invokes too, past the queue."""
 
 PATIENCE = 120.0
@@ -192,11 +192,11 @@ def _envelope(body: str) -> Envelope | None:
 def _revoke(envelopes: list[Envelope], queue: str) -> int:
     """Marks the runs of messages that are about to be deleted, in one request for the usual case."""
     reason, now = "purged from its queue", round(time.time(), 3)
-    keep_until = runs.keep_until()
+    keep_until = transitions.keep_until()
     writes: list[Write] = []
     unique = {envelope.id: envelope for envelope in envelopes}
     for envelope in unique.values():
-        write = runs.revoked(envelope, queue, reason, now, keep_until)
+        write = transitions.revoked(envelope, queue, reason, now, keep_until)
         if envelope.recorded:
             # Its record stands already, most likely as PENDING.
             set_ = {name: write.set[name] for name in ("status", "ended_at", "error")}

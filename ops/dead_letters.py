@@ -17,13 +17,14 @@ from typing import Any, Self
 
 from nexus.aws.clients import client
 from nexus.backend import backend
+from nexus.backend.store import Applied, Value
+from nexus.backend.transport import queue_url
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
-from nexus.runs import RunError, compact, not_sent, send_again
+from nexus.runs.record import RunError, compact
+from nexus.runs.transitions import not_sent, send_again
 from nexus.settings import settings
-from nexus.store import Applied, Value
 from nexus.tasks import Task
-from nexus.transport import queue_url
 from ops.health import queue_counts
 
 THREADS = 8

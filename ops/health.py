@@ -3,14 +3,14 @@
 All requests go out at once. Times in seconds; what AWS does not tell is None.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from nexus.registry import registry
 from nexus.settings import settings
-from nexus.tasks import Queue as QueueName
 from ops.aws import client
 from ops.deployment import Deployment
 
@@ -91,7 +91,7 @@ class Health:
 
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
-    names = sorted(QueueName, key=lambda queue: -queue.priority)
+    names = registry.queues()
     with ThreadPoolExecutor(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
@@ -136,7 +136,7 @@ _COUNTS: tuple[Any, ...] = (
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
     from nexus.aws.clients import client as runtime_client
-    from nexus.transport import queue_url
+    from nexus.backend.transport import queue_url
 
     sqs = runtime_client("sqs")
     try:
@@ -175,7 +175,7 @@ def _function(queue: str) -> tuple[str, int | None]:
     return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions")
 
 
-def _oldest(queues: list[QueueName]) -> dict[QueueName, float]:
+def _oldest(queues: Sequence[str]) -> dict[str, float]:
     """The age of each queue's oldest message, as CloudWatch last told it within a quarter of an hour."""
     now = datetime.now(UTC)
     queries: list[Any] = [
@@ -224,7 +224,7 @@ def _alarms() -> list[AlarmState]:
 
 
 def _queue_state(
-    queue: QueueName,
+    queue: str,
     counts: "Future[Counts | None]",
     dead: "Future[Counts | None]",
     source: "Future[Mapping[str, Any] | None]",
@@ -236,7 +236,7 @@ def _queue_state(
     state, reserved = function.result()
     return QueueState(
         name=str(queue),
-        priority=queue.priority,
+        priority=registry.priority(queue),
         waiting=there.waiting if there else 0,
         in_flight=there.in_flight if there else 0,
         delayed=there.delayed if there else 0,
@@ -296,10 +296,9 @@ def _of_queue(queue: QueueState) -> list[Finding]:
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
-    from social import catalogue
 
     there = {rule.task for rule in rules}
-    missing = [name for name, task in catalogue.TASKS.items() if task.schedule and name not in there]
+    missing = [name for name, task in registry.tasks().items() if task.schedule and name not in there]
     findings = [
         Finding("failed", name, "its schedule's rule is missing", f"Deploy {deployment.stack} again.")
         for name in missing

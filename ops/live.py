@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 from nexus.aws.clients import client
 from nexus.aws.dynamodb import from_item
-from nexus.client import AsyncResult, results_of
-from nexus.runs import SHARDS, RunRecord
+from nexus.client import AsyncResult, read_records
+from nexus.runs.record import RunRecord
+from nexus.runs.transitions import SHARDS
 from nexus.settings import settings
 from ops.aws import in_parallel
 
@@ -59,7 +60,7 @@ def runs(queues: Sequence[str], status: State | None = None, *, limit: int = 100
     more = len(found) > limit or any(cut for _, cut in pages)
     found = found[:limit]
     if details and found:
-        records = {record.id: record for record in results_of([AsyncResult(run.id) for run in found])}
+        records = {record.id: record for record in read_records([AsyncResult(run.id) for run in found])}
         found = [_with_record(run, records[run.id]) for run in found]
     return Found(tuple(found), more)
 
@@ -154,4 +155,4 @@ def _scheduled(name: str) -> LiveRun | None:
 def parents(found: Iterable[LiveRun]) -> list[RunRecord]:
     """The fan-outs and groups that wait for these runs."""
     ids = sorted({run.parent for run in found if run.parent})
-    return [record for record in results_of([AsyncResult(run_id) for run_id in ids]) if record.fanned_out]
+    return [record for record in read_records([AsyncResult(run_id) for run_id in ids]) if record.fanned_out]

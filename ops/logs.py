@@ -20,7 +20,7 @@ OVERLAP = 30.0
 """Seconds that a look goes back behind the last: CloudWatch Logs takes lines in late."""
 
 SETTLED = {"success": "SUCCESS", "failure": "FAILURE", "retry": "RETRY", "revoked": "REVOKED"}
-OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "handed_on")
+OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ _EVERYWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or handed_on."""
+    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or continued."""
 
     at: float
     queue: str
@@ -208,6 +208,6 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
 
 
 def _queues() -> tuple[str, ...]:
-    from nexus.tasks import Queue
+    from nexus.registry import registry
 
-    return tuple(map(str, Queue))
+    return tuple(registry.queues())

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.client import AsyncResult, results_of
-from nexus.runs import RunRecord
-from social import catalogue
+from nexus import builtin
+from nexus.client import AsyncResult, read_records
+from nexus.runs.record import RunRecord
 
 POLL = 0.05
 
@@ -35,12 +35,12 @@ def ping(queues: Sequence[str], timeout: float) -> list[Pong]:
     sent: dict[str, float] = {}
     for queue in queues:
         sent[queue] = time.monotonic()
-        handles[queue] = catalogue.ping.apply_async(queue=queue, expires=max(60.0, timeout))
+        handles[queue] = builtin.ping.apply_async(queue=queue, expires=max(60.0, timeout))
     found: dict[str, Pong] = {}
     deadline = time.monotonic() + timeout
     while len(found) < len(queues) and time.monotonic() < deadline:
         waiting = [queue for queue in queues if queue not in found]
-        for queue, record in zip(waiting, results_of([handles[queue] for queue in waiting]), strict=True):
+        for queue, record in zip(waiting, read_records([handles[queue] for queue in waiting]), strict=True):
             if record.ended:
                 found[queue] = _pong(queue, record, time.monotonic() - sent[queue])
         time.sleep(POLL)

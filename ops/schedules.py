@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.client import AsyncResult, results_of
+from nexus.client import AsyncResult, read_records
+from nexus.registry import registry
 from nexus.settings import settings
 from ops import cron, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import Problem
-from social import catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +41,11 @@ def listed(days: float) -> list[Scheduled]:
     """Every periodic task of the catalogue, the next to fire first; the logs of `days` are looked through (0: none)."""
     client("logs")
     rules = {rule.task: rule for rule in rule_states()}
-    tasks = [task for task in catalogue.TASKS.values() if task.schedule]
+    tasks = [task for task in registry.tasks().values() if task.schedule]
     histories: list[list[tuple[str, float]]]
     histories = in_parallel(lambda task: _history(task, days), tasks) if days else [[] for _ in tasks]
     last = {history[-1][0]: None for history in histories if history}
-    status = {r.id: r.status for r in results_of([AsyncResult(run_id) for run_id in last])} if last else {}
+    status = {r.id: r.status for r in read_records([AsyncResult(run_id) for run_id in last])} if last else {}
     found = [
         _scheduled(task, rules.get(task.name), history if days else None, status)
         for task, history in zip(tasks, histories, strict=True)

@@ -15,10 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.client import AsyncResult, results_of
+from nexus.client import AsyncResult, read_records
+from nexus.registry import registry
 from nexus.settings import settings
 from ops.upload import Upload, settled
-from social import application, catalogue
+from social import application
 from social.data import mail_ledger, notifications, objects, posts, users
 
 ADDRESS = "success@simulator.amazonses.com"
@@ -50,7 +51,7 @@ class Stage:
 
 def names() -> Sequence[str]:
     """Every task of the catalogue, by queue."""
-    return tuple(catalogue.TASKS)
+    return tuple(registry.tasks())
 
 
 def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
@@ -78,11 +79,11 @@ def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
     with _stage("process_media_upload" in tasks) as stage:
         handles: dict[str, AsyncResult[Any]] = {}
         for name in tasks:
-            handles[name] = catalogue.TASKS[name].apply_async(arguments(name, stage), expires=max(timeout, 60.0))
+            handles[name] = registry.tasks()[name].apply_async(arguments(name, stage), expires=max(timeout, 60.0))
         began = time.monotonic()
         waiting = list(tasks)
         while waiting and time.monotonic() - began < timeout:
-            records = results_of([handles[name] for name in waiting])
+            records = read_records([handles[name] for name in waiting])
             ended = {name: record for name, record in zip(waiting, records, strict=True) if record.ended}
             for name, record in ended.items():
                 waiting.remove(name)

@@ -14,15 +14,15 @@ from typing import Any
 
 from dev.local_cloud import ROOT
 from nexus.aws.clients import client as runtime_client
+from nexus.registry import registry
 from nexus.settings import settings
-from nexus.tasks import Queue
 from ops import configuration, health
 from ops.aws import client
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
 from social import catalogue
 
-QUEUES = tuple(map(str, Queue))
+QUEUES = tuple(catalogue.QUEUES)
 DRIFT_PATIENCE = 180.0
 DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
 
@@ -258,7 +258,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
     from ops.schedules import parameter
 
     rules = {rule.task: rule for rule in health.rule_states()}
-    for name, task in catalogue.TASKS.items():
+    for name, task in registry.tasks().items():
         if task.schedule is None:
             continue
         rule = rules.pop(name, None)
@@ -276,7 +276,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
         except cron.BadSchedule as error:
             yield Finding("failed", name, str(error), f"`nexus schedule set {name} 'cron(...)'`")
         yield from _targets(name, str(task.queue))
-    for name in set(rules) - set(catalogue.TASKS):
+    for name in set(rules) - set(registry.tasks()):
         yield Finding("failed", name, "a rule sends a task that the catalogue does not have", DEPLOY)
 
 
@@ -325,10 +325,10 @@ def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
 
 def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
     """A rule without the queue's permission fires into nothing, and nobody is told."""
-    from nexus.transport import queue_url
+    from nexus.backend.transport import queue_url
 
     scheduled: dict[str, list[str]] = {}
-    for name, task in catalogue.TASKS.items():
+    for name, task in registry.tasks().items():
         if task.schedule:
             scheduled.setdefault(str(task.queue), []).append(name)
     for queue, tasks in scheduled.items():

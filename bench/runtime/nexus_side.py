@@ -24,8 +24,8 @@ from bench import deployment
 from bench.runtime.stand_in import Attached, StandIn
 from nexus import client
 from nexus.aws.clients import client as aws_client
-from nexus.tasks import Arguments, Queue, Result, Task
-from nexus.transport import queue_url
+from nexus.backend.transport import queue_url
+from nexus.tasks import Arguments, Result, Task
 from nexus.worker import Run, handler_for, implements
 from tests.support.template import ACCOUNT, REGION, STACK
 
@@ -44,7 +44,7 @@ class Done(Result):
     done: bool = True
 
 
-noop = Task(name="noop", queue=Queue.DEFAULT, arguments=Noop, result=Done, summary="Does nothing.")
+noop = Task(name="noop", queue="default", arguments=Noop, result=Done, summary="Does nothing.")
 
 
 @implements(noop)

@@ -19,13 +19,14 @@ import day_sums
 from day_sums import DaySums
 from nexus.aws.dynamodb import Item
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
-from social.catalogue import AnalyticsReport, GenerateContentAnalytics, ScanPart, SweepReport
+from social.catalogue import AnalyticsReport, GenerateContentAnalytics, SweepReport
 from social.data import analytics, comments, objects, posts, users
 from social.data.analytics import ContentDay, PopularPost
 from social.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
 from social.data.posts import Post
+from social.parts import CountBucket, CountUsers, PublishDay, ScanPart
 from social.sweep import Tally, segments
 
 THREADS = 4
@@ -41,35 +42,39 @@ def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
 
 @implements(catalogue.generate_content_analytics, reduce=merge)
 def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
-    """Plans, then counts one segment, then publishes the day: by what `args` says."""
-    if args.users is not None or args.bucket is not None:
-        return count(args, run)
-    if args.work is not None:
-        return publish(args, run)
+    """Plans the counts, and after them the publication."""
     total = segments(users.TABLE)
     now = int(time.time())
     day = args.day or add_days(day_of(now), -1)
     buckets = buckets_of(day)
-    plan = GenerateContentAnalytics(day=day, work=run.id, parts=len(buckets) + total, counted_at=now)
+    plan = PublishDay(day=day, work=run.id, parts=len(buckets) + total, counted_at=now)
     scans = [ScanPart(table="users", segment=number, total=total) for number in range(total)]
-    shares = [plan.model_copy(update={"bucket": bucket}) for bucket in buckets]
-    shares += [plan.model_copy(update={"users": scan}) for scan in scans]
+    shares: list[PublishDay] = [CountBucket(**dict(plan), bucket=bucket) for bucket in buckets]
+    shares += [CountUsers(**dict(plan), users=scan) for scan in scans]
     return run.fan_out(shares, then=plan)
+
+
+@implements_part(catalogue.generate_content_analytics)
+def part(args: CountBucket | CountUsers | PublishDay, run: Run) -> AnalyticsReport | Continuation:
+    """Counts one bucket of the day or one segment of the users, or publishes the day."""
+    if isinstance(args, CountBucket | CountUsers):
+        return count(args, run)
+    return publish(args, run)
 
 
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
-def count(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
+def count(args: CountBucket | CountUsers, run: Run) -> AnalyticsReport | Continuation:
     """Counts one bucket of the day, or one segment of the users, and leaves the sums."""
-    assert args.day is not None
-    assert args.work is not None
     tally = Tally.resumed(run)
-    answer = _count_bucket(args.bucket, run, tally) if args.bucket else _count_users(args, run, tally)
+    if isinstance(args, CountBucket):
+        name, answer = args.bucket, _count_bucket(args.bucket, run, tally)
+    else:
+        name, answer = f"users#{args.users.segment}", _count_users(args, run, tally)
     if not isinstance(answer, DaySums):
         return answer
-    name = args.bucket if args.users is None else f"users#{args.users.segment}"
-    day_sums.keep(args.work, str(name), answer, meter=tally.meter)
+    day_sums.keep(args.work, name, answer, meter=tally.meter)
     return AnalyticsReport(**tally.numbers(), day=args.day)
 
 
@@ -82,13 +87,13 @@ def _count_bucket(bucket: str, run: Run, tally: Tally) -> DaySums | Continuation
             sums.posts.update(_visibilities(page.items, tally))
             sums.offer(_scores(page.items, tally))
             if run.short_of_time and page.next_key is not None:
-                return run.hand_on(tally.cursor(doing="posts", start=page.next_key, sums=sums.values()))
+                return run.continue_from(tally.cursor(doing="posts", start=page.next_key, sums=sums.values()))
     start = cursor.get("start") if cursor.get("doing") == "comments" else None
     for page in comments.made_on(bucket, start=start, meter=tally.meter):
         tally.rows_read += len(page.items)
         sums.numbers["comments"] += len(page.items)
         if run.short_of_time and page.next_key is not None:
-            return run.hand_on(tally.cursor(doing="comments", start=page.next_key, sums=sums.values()))
+            return run.continue_from(tally.cursor(doing="comments", start=page.next_key, sums=sums.values()))
     return sums
 
 
@@ -116,9 +121,7 @@ def _scores(items: Sequence[Item], tally: Tally) -> Iterator[tuple[int, str]]:
 USER_ATTRIBUTES = ("user_id", "created_at", "last_active_day", "active_days", "posts_count", "following_count")
 
 
-def _count_users(args: GenerateContentAnalytics, run: Run, tally: Tally) -> DaySums | Continuation:
-    assert args.users is not None
-    assert args.day is not None
+def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continuation:
     cursor = run.cursor or {}
     sums = DaySums.of(cursor.get("sums", {}))
     part = args.users
@@ -133,7 +136,7 @@ def _count_users(args: GenerateContentAnalytics, run: Run, tally: Tally) -> DayS
             except BadRow as bad:
                 tally.bad(bad)
         if run.short_of_time and page.next_key is not None:
-            return run.hand_on(tally.cursor(start=page.next_key, sums=sums.values()))
+            return run.continue_from(tally.cursor(start=page.next_key, sums=sums.values()))
     return sums
 
 
@@ -161,10 +164,8 @@ def _add_user(numbers: Counter[str], item: Item, day: str) -> None:
 # --- publishing ------------------------------------------------------------------------------------------------------
 
 
-def publish(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport:
+def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     """Adds up the segments' sums, keeps the day and writes its report."""
-    assert args.day is not None
-    assert args.work is not None
     tally = Tally.resumed(run)
     sums = day_sums.total(args.work, args.parts, meter=tally.meter)
     forgotten = days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS

@@ -12,28 +12,27 @@ the index by the same write: a like in between is not lost, the post just stays 
 import time
 
 from nexus.aws.rows import BadRow
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, UpdatePostEngagementScores
 from social.data import posts
+from social.parts import ScoreShard
 from social.sweep import Tally
 
 THREADS = 4
 
 
 @implements(catalogue.update_post_engagement_scores)
-def update_post_engagement_scores(args: UpdatePostEngagementScores, run: Run) -> SweepReport | Continuation:
+def update_post_engagement_scores(_args: UpdatePostEngagementScores, run: Run) -> SweepReport | Continuation:
     """One segment for each shard of the index."""
-    if args.shard is None:
-        shards = range(posts.MOVED_SHARDS)
-        return run.fan_out([args.model_copy(update={"shard": shard}) for shard in shards])
-    return score(args.shard, run)
+    return run.fan_out([ScoreShard(shard=shard) for shard in range(posts.MOVED_SHARDS)])
 
 
-def score(shard: int, run: Run) -> SweepReport | Continuation:
-    """Scores one shard, page by page. A row that cannot be read stays in the index, and in the report, until mended."""
+@implements_part(catalogue.update_post_engagement_scores)
+def score(args: ScoreShard, run: Run) -> SweepReport | Continuation:
+    """Scores one shard, page by page. A row that cannot be read stays in the index, and in each report."""
     tally = Tally.resumed(run)
-    for page in posts.moved(shard, start=(run.cursor or {}).get("start"), meter=tally.meter):
+    for page in posts.moved(args.shard, start=(run.cursor or {}).get("start"), meter=tally.meter):
         post_ids = [item["post_id"]["S"] for item in page.items]
         tally.rows_read += len(post_ids)
         refused = _score_page(post_ids, tally, consistent=False)
@@ -41,7 +40,7 @@ def score(shard: int, run: Run) -> SweepReport | Continuation:
             refused = _score_page(refused, tally, consistent=True)
             tally.skipped += len(refused)
         if run.short_of_time and page.next_key is not None:
-            return run.hand_on(tally.cursor(start=page.next_key))
+            return run.continue_from(tally.cursor(start=page.next_key))
     return tally.report()
 
 

@@ -21,12 +21,13 @@ from collections.abc import Iterator, Sequence
 import hashtag_counts
 from hashtag_counts import WINDOW
 from nexus.errors import Reject
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
 from social.data import hashtags
 from social.data.days import HOUR_SECONDS
 from social.data.hashtags import Trend
+from social.parts import CountHours, Rank
 from social.sweep import Tally
 
 CLOCKS_DIFFER = 60
@@ -43,22 +44,31 @@ def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
 
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
-    """Counts the hours that nobody has counted, then ranks. Rejected for a moment that has not come."""
-    tally = Tally.resumed(run)
-    at = int(time.time() if args.at is None else args.at)
+    """Counts the hours that nobody has counted, then ranks. Raises Reject for a moment that has not come."""
+    return count_and_rank(Rank(top=args.top, at=int(time.time() if args.at is None else args.at)), run)
+
+
+@implements_part(catalogue.update_trending_hashtags)
+def part(args: CountHours | Rank, run: Run) -> TrendingReport | Continuation:
+    """Counts some hours, or ranks once they are counted."""
+    if isinstance(args, CountHours):
+        return count_hours(args.hours, run, Tally.resumed(run))
+    return count_and_rank(args, run)
+
+
+def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
+    """Counts what is missing, here if it is little and in segments if it is much, and ranks."""
+    tally, at = Tally.resumed(run), args.at
     if at > time.time() + CLOCKS_DIFFER:
         raise Reject(f"at: {at} has not come: its hours would be kept as over")
     present = at // HOUR_SECONDS
-    if run.segment is not None:
-        return count_hours(args.hours, run, tally)
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)
     final = [hour for hour in window if hashtag_counts.is_final(hour, at)]
     missing = [hour for hour in final if hashtag_counts.name_of(hour) not in hours]
     shares = hashtag_counts.stretches(missing)
     if len(shares) > STRETCHES_ALONE:
-        fixed = args.model_copy(update={"at": at})
-        return run.fan_out([fixed.model_copy(update={"hours": share}) for share in shares], then=fixed)
+        return run.fan_out([CountHours(**dict(args), hours=share) for share in shares], then=args)
     answer = count_hours(missing, run, tally)
     if not isinstance(answer, TrendingReport):
         return answer
@@ -68,7 +78,7 @@ def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> Trending
 
 
 def count_hours(hours: Sequence[int], run: Run, tally: Tally) -> TrendingReport | Continuation:
-    """Counts hours that are over and keeps them; what is kept stays, so a hand-on goes on with the rest."""
+    """Counts hours that are over and keeps them; what is kept stays, so a continuation goes on with the rest."""
     done = set((run.cursor or {}).get("done", ()))
     left = hashtag_counts.stretches(set(hours) - done)
     for stretch in left:
@@ -77,7 +87,7 @@ def count_hours(hours: Sequence[int], run: Run, tally: Tally) -> TrendingReport 
             hashtag_counts.keep_hour(hour, votes[hour])
         done |= set(stretch)
         if run.short_of_time and stretch != left[-1]:
-            return run.hand_on(tally.cursor(done=sorted(done)))
+            return run.continue_from(tally.cursor(done=sorted(done)))
     return TrendingReport(**tally.numbers())
 
 

@@ -8,7 +8,7 @@ A user's followers are spread over the whole follows table, so the counts are ma
    users whose counts differ, unless a count that began later (refresh_user_statistics) stands there.
 
 A segment's sums are in objects with names of their own, and its last act is to write the list of them. So one that
-dies, is handed on or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read
+dies, is continued or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read
 once; of the users nothing is written but what changed.
 """
 
@@ -21,11 +21,12 @@ import user_sums
 from nexus.aws.dynamodb import Item
 from nexus.aws.rows import BadRow, read_count
 from nexus.aws.table import Meter, Page
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
-from social.catalogue import ScanPart, SweepReport, UpdateUserStatistics
+from social.catalogue import SweepReport, UpdateUserStatistics
 from social.data import follows, posts, users
 from social.data.users import Counts
+from social.parts import CountScan, MergeRange, PlanRanges, ScanPart
 from social.sweep import Tally, segments
 from user_sums import Sums
 
@@ -39,42 +40,48 @@ THREADS = 4
 
 
 @implements(catalogue.update_user_statistics)
-def update_user_statistics(args: UpdateUserStatistics, run: Run) -> SweepReport | Continuation:
-    """Plans the scans, counts one segment, plans the ranges, merges one range: by what `args` says."""
-    if args.part is not None:
-        return count(args, args.part, run)
-    if args.range is not None:
-        return merge(args, args.range, run)
-    if args.work is not None:
-        return run.fan_out([args.model_copy(update={"range": number}) for number in range(args.ranges)])
-    plan = UpdateUserStatistics(
+def update_user_statistics(_args: UpdateUserStatistics, run: Run) -> SweepReport | Continuation:
+    """Plans the scans, and after them the merges."""
+    plan = PlanRanges(
         work=f"work/{run.id}",
         started_at=int(time.time()),
         ranges=users.TABLE.size()[0] // USERS_PER_RANGE + 1,
         parts={name: segments(table, index) for name, (table, index) in SCANS.items()},
     )
     scans = [ScanPart(table=name, segment=n, total=total) for name, total in plan.parts.items() for n in range(total)]
-    return run.fan_out([plan.model_copy(update={"part": part}) for part in scans], then=plan)
+    return run.fan_out([CountScan(**dict(plan), part=part) for part in scans], then=plan)
+
+
+@implements_part(catalogue.update_user_statistics)
+def part(args: CountScan | MergeRange | PlanRanges, run: Run) -> SweepReport | Continuation:
+    """Counts one segment of a scan, merges one range of users, or plans the ranges."""
+    match args:
+        case CountScan():
+            return count(args, run)
+        case MergeRange():
+            return merge(args, run)
+        case _:
+            return run.fan_out([MergeRange(**dict(args), range=number) for number in range(args.ranges)])
 
 
 # --- phase 1: count --------------------------------------------------------------------------------------------------
 
 
-def count(args: UpdateUserStatistics, part: ScanPart, run: Run) -> SweepReport | Continuation:
+def count(args: CountScan, run: Run) -> SweepReport | Continuation:
     """Sums up one segment of one scan, by user."""
-    tally, cursor = Tally.resumed(run), run.cursor or {}
+    part, tally, cursor = args.part, Tally.resumed(run), run.cursor or {}
     folder = f"{args.work}/{part.table}-{part.segment}"
     written: list[str] = list(cursor.get("written", ()))
     sums: Sums = {}
     for page in _pages(part, cursor.get("start"), tally.meter):
         tally.rows_read += page.scanned
         _add(part.table, page.items, sums, tally)
-        hand_on = run.short_of_time and page.next_key is not None
-        if hand_on or sum(map(len, sums.values())) > USERS_HELD:
+        stop = run.short_of_time and page.next_key is not None
+        if stop or sum(map(len, sums.values())) > USERS_HELD:
             written.append(user_sums.write(folder, sums, args.ranges))
             sums = {}
-        if hand_on:
-            return run.hand_on(tally.cursor(start=page.next_key, written=written))
+        if stop:
+            return run.continue_from(tally.cursor(start=page.next_key, written=written))
     written.append(user_sums.write(folder, sums, args.ranges))
     user_sums.complete(folder, written)
     return tally.report()
@@ -132,11 +139,11 @@ def _stored(item: Item, tally: Tally) -> list[int] | None:
 # --- phase 2: merge --------------------------------------------------------------------------------------------------
 
 
-def merge(args: UpdateUserStatistics, number: int, run: Run) -> SweepReport:
-    """Adds up one range of users and writes what differs. Short enough (USERS_PER_RANGE) never to be handed on."""
+def merge(args: MergeRange, run: Run) -> SweepReport:
+    """Adds up one range of users and writes what differs. Short enough (USERS_PER_RANGE) to need no continuation."""
     tally = Tally.resumed(run)
     folders = [f"{args.work}/{name}-{n}" for name, total in args.parts.items() for n in range(total)]
-    sums = user_sums.merged(folders, number)
+    sums = user_sums.merged(folders, args.range)
     changed = list(_differences(sums, args.started_at))
     done = 0
     for some in batched(changed, WRITES_AT_ONCE, strict=False):

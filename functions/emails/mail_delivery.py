@@ -25,7 +25,7 @@ from mail_settings import MailSettings
 from nexus.aws.clients import client
 from nexus.aws.table import Meter
 from nexus.errors import NexusError
-from nexus.rate_limit import RateLimiter
+from nexus.runs.rate_limit import RateLimiter
 from nexus.settings import settings
 from social import mail_links as unsubscribing
 from social.data import mail_ledger

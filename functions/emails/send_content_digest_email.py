@@ -33,11 +33,12 @@ from mail_settings import MailSettings, mail_settings
 from nexus.aws.rows import BadRow
 from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
-from social.catalogue import DigestPart, DigestReport, SendContentDigestEmail
+from social.catalogue import DigestReport, SendContentDigestEmail
 from social.data import days, follows, mail_ledger, objects, users
 from social.data.users import User
+from social.parts import DigestPart, DigestSegment
 
 if TYPE_CHECKING:
     from digest_edition import Edition
@@ -52,7 +53,7 @@ SENDERS = 8
 """Segments at work at a time: the emails queue's MaximumConcurrency (template.yaml)."""
 
 SEGMENT_SECONDS = 400.0
-"""What a segment is planned to take: half of what its ten hand-ons give it."""
+"""What a segment is planned to take: half of what its ten continuations give it."""
 
 MAX_SEGMENTS = 2_000
 
@@ -70,22 +71,12 @@ OVERLAP = 3_600
 
 @implements(catalogue.send_content_digest_email)
 def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestReport | Continuation:
-    """Plans, or sends one segment: by whether `args` has a part."""
-    if args.part is not None and args.week is not None:
-        return Segment(args.week, args.part, run).send()
-    return plan(args, run)
-
-
-# --- the plan --------------------------------------------------------------------------------------------------------
-
-
-def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     """Makes the edition and cuts the users into segments. Raises Reject when nothing could be sent anyway."""
     cursor = run.cursor or {}
     now = cursor.get("now", _now())
     week = args.week or week_of(now)
     since, until = span(week, now)
-    mail_settings()  # an incomplete deployment is told of once, and not once a segment
+    mail_settings()  # reports a misconfigured deployment once, not per segment
     try:
         per_second = mail_delivery.send_rate()
     except CannotSend as error:
@@ -100,7 +91,7 @@ def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
     complete = digest_edition.build(path, since, until, stop=lambda: run.remaining < TIME_TO_PUBLISH)
     digest_edition.publish(path, key)
     if not complete:
-        return run.hand_on({"now": now})
+        return run.continue_from({"now": now})
     total = segments(users.TABLE.size()[0], per_second)
     run.logger.info("digest planned", week=week, posts=digest_edition.held(path), segments=total, per_second=per_second)
     path.unlink()
@@ -114,7 +105,13 @@ def plan(args: SendContentDigestEmail, run: Run) -> Continuation:
         per_second=per_second,
     )
     parts = [part.model_copy(update={"segment": number}) for number in range(total)]
-    return run.fan_out([SendContentDigestEmail(week=week, part=one) for one in parts])
+    return run.fan_out([DigestSegment(week=week, part=one) for one in parts])
+
+
+@implements_part(catalogue.send_content_digest_email)
+def send_segment(args: DigestSegment, run: Run) -> DigestReport | Continuation:
+    """Sends the digest to one segment of the users."""
+    return Segment(args.week, args.part, run).send()
 
 
 def overlapping(week: str, since: int) -> str | None:
@@ -261,7 +258,7 @@ class Segment:
         if self._trouble is not None and (self._trouble.quota or self._tally.outcomes["sent", ""] == 0):
             # Hand-ons come at once and are few. What was sent counts again, as sent, when this is tried again.
             raise Retry(str(self._trouble), after=mail_delivery.QUOTA_WAIT if self._trouble.quota else None)
-        return self._run.hand_on(cursor)
+        return self._run.continue_from(cursor)
 
     def _send_to(self, some: Sequence[User], edition: "Edition") -> int | None:
         """Deals with these users; the place of the first who was not dealt with when time ran out or SES is in trouble.

@@ -15,11 +15,12 @@ from collections.abc import Iterable, Sequence
 from nexus.aws.dynamodb import Item
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.aws.table import Table, in_threads
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
-from social.catalogue import CleanupExpiredTokens, ScanPart, TokensReport
+from social.catalogue import CleanupExpiredTokens, TokensReport
 from social.data import sessions, users
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
+from social.parts import CleanUp, ScanPart
 from social.sweep import Tally, segments
 
 INACTIVE_DAYS = 30
@@ -32,16 +33,20 @@ TABLES: dict[str, Table] = {"tokens": sessions.TOKENS, "sessions": sessions.SESS
 
 @implements(catalogue.cleanup_expired_tokens)
 def cleanup_expired_tokens(args: CleanupExpiredTokens, run: Run) -> TokensReport | Continuation:
-    """Plans the scans, then does one segment of one."""
-    if args.part is None:
-        plan = args.model_copy(update={"now": args.now or int(time.time())})
-        scans = [
-            ScanPart(table=table.entity, segment=number, total=total)
-            for table in (users.TABLE, *TABLES.values())
-            for total in [segments(table)]
-            for number in range(total)
-        ]
-        return run.fan_out([plan.model_copy(update={"part": scan}) for scan in scans])
+    """Plans the scans."""
+    now = int(time.time())
+    scans = [
+        ScanPart(table=table.entity, segment=number, total=total)
+        for table in (users.TABLE, *TABLES.values())
+        for total in [segments(table)]
+        for number in range(total)
+    ]
+    return run.fan_out([CleanUp(sweep=args.sweep, now=now, part=scan) for scan in scans])
+
+
+@implements_part(catalogue.cleanup_expired_tokens)
+def clean_up(args: CleanUp, run: Run) -> TokensReport | Continuation:
+    """One segment of one table's scan."""
     if args.part.table == users.TABLE.entity:
         return sign_out_inactive(args.part, args.now, run)
     return delete_expired(args.part, args.now, args.sweep, run)
@@ -71,7 +76,7 @@ def sign_out_inactive(part: ScanPart, now: int, run: Run) -> TokensReport | Cont
         tally.rows_read += page.scanned
         _sign_out(list(_inactive(page.items, first_day, tally)), first_day, now, tally, done)
         if run.short_of_time and page.next_key is not None:
-            return run.hand_on(tally.cursor(start=page.next_key, deleted=done.numbers))
+            return run.continue_from(tally.cursor(start=page.next_key, deleted=done.numbers))
     return TokensReport(**tally.numbers(), **done.numbers)
 
 
@@ -151,7 +156,7 @@ def delete_expired(part: ScanPart, now: int, sweep: bool, run: Run) -> TokensRep
         if not behind:
             break
         if run.short_of_time and page.next_key is not None:
-            return run.hand_on(tally.cursor(start=page.next_key, deleted=done.numbers))
+            return run.continue_from(tally.cursor(start=page.next_key, deleted=done.numbers))
     return TokensReport(**tally.numbers(), **done.numbers)
 
 

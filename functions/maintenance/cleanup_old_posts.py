@@ -20,16 +20,18 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
+from typing import Any
 
 from nexus.aws.dynamodb import Change, Condition, Item
 from nexus.aws.rows import BadRow, key_of, read_count
 from nexus.aws.table import in_threads
-from nexus.worker import Continuation, Run, handler_for, implements
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import CleanupOldPosts, OldPostsReport
 from social.data import analytics, archive, comments, objects, posts
 from social.data.archive import ArchivedPost
 from social.data.days import DAY_SHARDS, FIRST_DAY, add_days, buckets_of, day_of, days_from
+from social.parts import RaiseWatermark, ReviewDays, ReviewShard
 from social.sweep import Tally
 
 JOB = "cleanup_old_posts"
@@ -59,26 +61,35 @@ def merge(parts: Sequence[OldPostsReport]) -> OldPostsReport:
 
 @implements(catalogue.cleanup_old_posts, reduce=merge)
 def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuation:
-    """Plans, then goes through some days or one shard, then moves the watermark: by what `args` says."""
-    if args.days or args.shard is not None:
-        return look_through(args, run)
+    """Restores posts, or plans the review and after it, when archiving, the watermark."""
     if args.mode == "restore":
         return restore(args.post_ids, run)
-    today = args.today or day_of(time.time())
-    last = posts.old_day(today)
-    done = analytics.watermark(JOB)
-    first = args.since or (add_days(done, 1) if done else FIRST_DAY)
-    if args.finish:
-        if first <= (add_days(done, 1) if done else FIRST_DAY):  # a later start would leave days out
-            analytics.raise_watermark(JOB, last)
-        return OldPostsReport()
-    plan = args.model_copy(update={"today": today, "since": first})
-    old = _days_with_posts(days_from(first, last), Tally(run))
+    today = day_of(time.time())
+    first = args.since or _first_day()
+    plan: dict[str, Any] = {"mode": args.mode, "today": today, "since": first}
+    old = _days_with_posts(days_from(first, posts.old_day(today)), Tally(run))
     size = max(1, -(-len(old) // MOST_SEGMENTS))
-    shares = [plan.model_copy(update={"days": some}) for some in batched(old, size, strict=False)]
-    shares += [plan.model_copy(update={"shard": shard}) for shard in range(posts.REVIEW_SHARDS)]
-    then = plan.model_copy(update={"finish": True}) if args.mode == "archive" else None
-    return run.fan_out(shares, then=then)
+    shares: list[ReviewDays | ReviewShard] = [
+        ReviewDays(**plan, days=some) for some in batched(old, size, strict=False)
+    ]
+    shares += [ReviewShard(**plan, shard=shard) for shard in range(posts.REVIEW_SHARDS)]
+    return run.fan_out(shares, then=RaiseWatermark(**plan) if args.mode == "archive" else None)
+
+
+@implements_part(catalogue.cleanup_old_posts)
+def part(args: ReviewDays | ReviewShard | RaiseWatermark, run: Run) -> OldPostsReport | Continuation:
+    """Goes through some days or one shard, or raises the watermark after all of them."""
+    if not isinstance(args, RaiseWatermark):
+        return look_through(args, run)
+    if args.since <= _first_day():  # a later start would leave days out
+        analytics.raise_watermark(JOB, posts.old_day(args.today))
+    return OldPostsReport()
+
+
+def _first_day() -> str:
+    """The first day that has not been archived."""
+    done = analytics.watermark(JOB)
+    return add_days(done, 1) if done else FIRST_DAY
 
 
 def _days_with_posts(days: Sequence[str], tally: Tally) -> Sequence[str]:
@@ -118,12 +129,11 @@ class Found:
         }
 
 
-def look_through(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuation:
+def look_through(args: ReviewDays | ReviewShard, run: Run) -> OldPostsReport | Continuation:
     """One segment: the buckets of some days, or one shard of the review index."""
-    assert args.today is not None
     tally, cursor = Tally.resumed(run), run.cursor or {}
     found = Found(**cursor.get("found", {}))
-    if args.shard is None:
+    if isinstance(args, ReviewDays):
         sources = [bucket for day in args.days for bucket in buckets_of(day)]
     else:
         sources = [posts.review_shard(args.shard)]
@@ -132,17 +142,17 @@ def look_through(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuati
         for post_ids, next_key in _some(args, sources[place], start, tally):
             _review(post_ids, args, tally, found)
             if run.remaining < SECONDS_AT_ONCE and next_key is not None:
-                return run.hand_on(tally.cursor(place=place, start=next_key, found=found.values()))
+                return run.continue_from(tally.cursor(place=place, start=next_key, found=found.values()))
         if run.remaining < SECONDS_AT_ONCE and place + 1 < len(sources):
-            return run.hand_on(tally.cursor(place=place + 1, start=None, found=found.values()))
+            return run.continue_from(tally.cursor(place=place + 1, start=None, found=found.values()))
     return OldPostsReport(**tally.numbers(), **found.values())
 
 
 def _some(
-    args: CleanupOldPosts, source: str, start: Item | None, tally: Tally
+    args: ReviewDays | ReviewShard, source: str, start: Item | None, tally: Tally
 ) -> Iterator[tuple[Sequence[str], Item | None]]:
     """Up to AT_ONCE posts of a source at a time, by id, and the key to go on from; None at its end."""
-    if args.shard is None:
+    if isinstance(args, ReviewDays):
         key: tuple[str, ...] = ("bucket", "created_at", "post_id")
         pages = posts.made_on(source, start=start, meter=tally.meter)
     else:
@@ -155,22 +165,21 @@ def _some(
             yield [item["post_id"]["S"] for item in some], page.next_key if some[-1] is page.items[-1] else within
 
 
-def _review(post_ids: Sequence[str], args: CleanupOldPosts, tally: Tally, found: Found) -> None:
+def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tally, found: Found) -> None:
     """Finds the eligible ones of these posts, and in mode `archive` moves them."""
-    assert args.today is not None
     eligible: list[str] = []
     left_behind: list[Item] = []
     tally.rows_read += len(post_ids)
     for item in posts.for_review(post_ids, meter=tally.meter, threads=THREADS):
         key = key_of(item, "post_id")
         try:
-            if args.shard is not None and _in_days(item, args):
+            if isinstance(args, ReviewShard) and _in_days(item, args):
                 continue  # found through its day
             if "archived_as" in item:
                 left_behind.append(item)
             elif posts.is_eligible(item, args.today):
                 eligible.append(key)
-            elif args.shard is not None and args.mode == "archive":
+            elif isinstance(args, ReviewShard) and args.mode == "archive":
                 posts.TABLE.update(Change({"post_id": key}, remove=("review",)), meter=tally.meter)
         except BadRow as bad:
             tally.bad(bad)
@@ -185,9 +194,7 @@ def _review(post_ids: Sequence[str], args: CleanupOldPosts, tally: Tally, found:
         tally.skipped += len(eligible) + len(left_behind) - archived
 
 
-def _in_days(item: Item, args: CleanupOldPosts) -> bool:
-    assert args.today is not None
-    assert args.since is not None
+def _in_days(item: Item, args: ReviewShard) -> bool:
     day = day_of(read_count(item, "created_at", key_of(item, "post_id")))
     return args.since <= day <= posts.old_day(args.today)
 

@@ -35,7 +35,7 @@ def refresh_user_statistics(args: RefreshUserStatistics, run: Run) -> UserStatis
         for page in QUERIES[name](args.user_id, start=start):
             counts[name] += page.scanned
             if run.short_of_time and page.next_key is not None:
-                return run.hand_on({"started_at": started_at, "counting": name, "start": page.next_key, **counts})
+                return run.continue_from({"started_at": started_at, "counting": name, "start": page.next_key, **counts})
     written = users.set_counts([Counts(args.user_id, **counts, counted_at=started_at)])[0]
     if not written and not users.exists(args.user_id):
         raise Reject(f"no user {args.user_id}")

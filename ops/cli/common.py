@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from nexus.registry import registry
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
@@ -131,16 +132,14 @@ def complete_queue(incomplete: str) -> list[str]:
 
 def complete_task(incomplete: str) -> list[tuple[str, str]]:
     """Tasks that begin so, with their summaries."""
-    from social import catalogue
 
-    return [(name, task.summary) for name, task in catalogue.TASKS.items() if name.startswith(incomplete)]
+    return [(name, task.summary) for name, task in registry.tasks().items() if name.startswith(incomplete)]
 
 
 def complete_schedule(incomplete: str) -> list[tuple[str, str]]:
     """Scheduled tasks that begin so."""
-    from social import catalogue
 
-    return [(n, t.schedule.meaning) for n, t in catalogue.TASKS.items() if t.schedule and n.startswith(incomplete)]
+    return [(n, t.schedule.meaning) for n, t in registry.tasks().items() if t.schedule and n.startswith(incomplete)]
 
 
 def complete_outcome(incomplete: str) -> list[str]:
@@ -153,9 +152,8 @@ def complete_outcome(incomplete: str) -> list[str]:
 
 def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """`name=` for each argument of the task that the command line names."""
-    from social import catalogue
 
-    task = catalogue.TASKS.get(str(ctx.params.get("task")))
+    task = registry.tasks().get(str(ctx.params.get("task")))
     if task is None or "=" in incomplete:
         return []
     return [
@@ -194,11 +192,10 @@ def the_queues(name: str | None) -> list[str]:
 
 def the_task(name: str) -> "Task[Any, Any]":
     """The task of that name. Raises Problem."""
-    from social import catalogue
 
-    if name not in catalogue.TASKS:
-        raise usage(f"There is no task {name!r}", do=closest(name, list(catalogue.TASKS)))
-    return catalogue.TASKS[name]
+    if name not in registry.tasks():
+        raise usage(f"There is no task {name!r}", do=closest(name, list(registry.tasks())))
+    return registry.tasks()[name]
 
 
 def is_run_id(text: str) -> bool:

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nexus.registry import registry
 from nexus.settings import settings
-from nexus.tasks import Queue
 from ops import live, logs
 from ops.aws import in_parallel
 from ops.cli import output
 from ops.health import Counts, event_source, queue_counts
 
 if TYPE_CHECKING:
-    from nexus.runs import RunRecord
+    from nexus.runs.record import RunRecord
     from ops.deployment import Deployment
 
 WINDOW = 300.0
@@ -66,10 +66,10 @@ class Monitor:
 
     def look(self) -> View:
         """Everything anew. Errors of AWS are botocore's."""
-        from nexus import tallies
+        from nexus.runs import tallies
 
         now = time.time()
-        names = [str(queue) for queue in sorted(Queue, key=lambda queue: -queue.priority)]
+        names = list(registry.queues())
         jobs: list[Any] = [
             lambda: in_parallel(lambda q: queue_counts(settings().queue_name(q)), names),
             lambda: in_parallel(lambda q: queue_counts(settings().dead_letter_queue_name(q)), names),
@@ -118,7 +118,7 @@ class Monitor:
             history[min(SPARK - 1, max(0, SPARK - 1 - int((now - event.at) / WINDOW * SPARK)))] += 1
         return QueueLine(
             name=name,
-            priority=Queue(name).priority,
+            priority=registry.priority(name),
             on=bool(source) and source.get("State") in ("Enabled", "Enabling", "Updating", "Creating"),
             waiting=counts.waiting,
             in_flight=counts.in_flight,

@@ -1,1 +1,101 @@
-"""nexus-tasks: background tasks on SQS and Lambda. Start reading in `social.catalogue`."""
+"""nexus: background tasks on SQS and Lambda. A catalogue declares tasks, a client sends them, a worker runs them.
+
+This package is generic: it knows no application's tasks, queues or tables. What an application writes is here by name:
+
+    from nexus import Arguments, Result, Task, register
+
+Importing `nexus` costs nothing; each name is imported when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nexus.builtin import ping
+    from nexus.client import AsyncResult, Signature, chain, chord, group, read_records, send_many, then
+    from nexus.errors import (
+        ConfigurationError,
+        InvalidMessage,
+        NexusError,
+        Reject,
+        Retry,
+        SendFailed,
+        StillRunning,
+        TaskFailed,
+        TimeLimitExceeded,
+        UnknownTask,
+    )
+    from nexus.registry import implements, implements_part, register, registry
+    from nexus.tasks import Arguments, NoArguments, RateLimit, Result, RetryPolicy, Schedule, Task, Unique
+    from nexus.worker import Continuation, Run, handler, handler_for
+
+_WHERE = {
+    "nexus.builtin": ("ping",),
+    "nexus.client": ("AsyncResult", "Signature", "chain", "chord", "group", "read_records", "send_many", "then"),
+    "nexus.errors": (
+        "ConfigurationError",
+        "InvalidMessage",
+        "NexusError",
+        "Reject",
+        "Retry",
+        "SendFailed",
+        "StillRunning",
+        "TaskFailed",
+        "TimeLimitExceeded",
+        "UnknownTask",
+    ),
+    "nexus.registry": ("implements", "implements_part", "register", "registry"),
+    "nexus.tasks": ("Arguments", "NoArguments", "RateLimit", "Result", "RetryPolicy", "Schedule", "Task", "Unique"),
+    "nexus.worker": ("Continuation", "Run", "handler", "handler_for"),
+}
+_MODULES = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = [
+    "Arguments",
+    "AsyncResult",
+    "ConfigurationError",
+    "Continuation",
+    "InvalidMessage",
+    "NexusError",
+    "NoArguments",
+    "RateLimit",
+    "Reject",
+    "Result",
+    "Retry",
+    "RetryPolicy",
+    "Run",
+    "Schedule",
+    "SendFailed",
+    "Signature",
+    "StillRunning",
+    "Task",
+    "TaskFailed",
+    "TimeLimitExceeded",
+    "Unique",
+    "UnknownTask",
+    "chain",
+    "chord",
+    "group",
+    "handler",
+    "handler_for",
+    "implements",
+    "implements_part",
+    "ping",
+    "read_records",
+    "register",
+    "registry",
+    "send_many",
+    "then",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'nexus' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

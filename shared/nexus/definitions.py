@@ -1,42 +1,16 @@
 """What a task is: a name, a queue, an argument model, a result model and its policies; no code of the work itself.
 
-So a web application that imports the catalogue needs none of the tasks' dependencies. Sending is in `nexus.tasks`, on
-top of the client; the work is joined to a task by `nexus.implementations` in the function that does it.
+So a web application that imports a catalogue needs none of the tasks' dependencies. Sending is in `nexus.tasks`, on top
+of the client; `nexus.registry` knows which function implements a task.
 """
 
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-
-class Queue(StrEnum):
-    """The priority queues. Each is one SQS queue, its dead-letter queue, one Lambda function and one IAM role."""
-
-    MEDIA = "media"
-    EMAILS = "emails"
-    USERS = "users"
-    ANALYTICS = "analytics"
-    MAINTENANCE = "maintenance"
-    DEFAULT = "default"
-
-    @property
-    def priority(self) -> int:
-        """The weight: the event source's MaximumConcurrency and the order in every list (9 is the most urgent)."""
-        return PRIORITIES[self]
-
-
-PRIORITIES: Mapping[Queue, int] = {
-    Queue.MEDIA: 9,
-    Queue.EMAILS: 8,
-    Queue.USERS: 7,
-    Queue.ANALYTICS: 5,
-    Queue.MAINTENANCE: 3,
-    Queue.DEFAULT: 2,
-}
 
 
 class Arguments(BaseModel):
@@ -109,10 +83,15 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDefinition[A: Arguments, R: Result]:
-    """A unit of background work. `time_limit` in seconds; the invocation's own end cuts it shorter."""
+    """A unit of background work. `time_limit` in seconds; the invocation's own end cuts it shorter.
+
+    `part` is the argument model (or a union of models) of the segments and phases that a fan-out of this task sends to
+    itself; nobody else can send one. Without it, segments take `arguments`. `module` is the module whose import
+    registers the implementation: the one named like the task when left out.
+    """
 
     name: str
-    queue: Queue
+    queue: str
     arguments: type[A]
     result: type[R]
     summary: str
@@ -121,26 +100,49 @@ class TaskDefinition[A: Arguments, R: Result]:
     schedule: Schedule | None = None
     unique: Unique | None = None
     rate_limit: RateLimit | None = None
+    part: Any = None
+    module: str | None = None
+    on_upload: bool = False
+    """An S3 upload starts it: it takes `bucket`, `key`, `version_id` (None without versioning) and `event_order`."""
+
     everywhere: bool = False
     """Every queue serves it, and not `queue` alone."""
 
     def served_by(self, queue: str) -> bool:
         """Whether the queue's function runs this task."""
-        return queue in list(Queue) if self.everywhere else queue == self.queue
+        return self.everywhere or queue == self.queue
 
     def check(self, arguments: Mapping[str, Any]) -> A:
         """The arguments as their model. Raises InvalidMessage naming each field and its fault."""
+        checked: A = self._checked(self.arguments, arguments)
+        return checked
+
+    def check_part(self, arguments: Mapping[str, Any]) -> Any:
+        """The arguments of a segment or phase, as a model of `part`. Raises InvalidMessage like `check`."""
+        return self._checked(self.arguments if self.part is None else self.part, arguments)
+
+    def _checked(self, model: Any, arguments: Mapping[str, Any]) -> Any:
         from pydantic import ValidationError
 
         from nexus.errors import InvalidMessage
 
         try:
-            return self.arguments.model_validate(dict(arguments))
+            return _validator(model)(dict(arguments))
         except ValidationError as error:
             raise InvalidMessage(f"{self.name}: {faults(error)}") from None
 
     def __repr__(self) -> str:
-        return f"<Task {self.name} on {self.queue}>"
+        return f"<Task {self.name} on {self.queue or 'every queue'}>"
+
+
+@cache
+def _validator(model: Any) -> Callable[[Any], Any]:
+    """What checks a model, or one of a union of models."""
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        return model.model_validate
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model).validate_python
 
 
 def faults(error: Any) -> str:
@@ -151,7 +153,3 @@ def faults(error: Any) -> str:
         got = "" if fault["type"] == "missing" else f" (got {str(fault['input'])[:80]!r})"
         lines.append(f"{where}: {fault['msg']}{got}")
     return "; ".join(lines)
-
-
-known_tasks: dict[str, TaskDefinition[Any, Any]] = {}
-"""The tasks by name, filled by `social.catalogue`: for those who have only a name, below it."""

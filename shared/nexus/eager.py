@@ -4,7 +4,6 @@ The same worker runs by the same rules; only delays and backoffs are not waited 
 """
 
 import importlib
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore, MemoryTransport
+from nexus.backend.transport import Message
 from nexus.errors import ConfigurationError
-from nexus.memory import MemoryStore, MemoryTransport
-from nexus.transport import Message
-from nexus.worker import Worker
-from social import catalogue
+from nexus.registry import registry
+from nexus.settings import settings
+from nexus.worker.entry import serve
 
 INVOCATION_SECONDS = 900.0
 
@@ -61,7 +61,7 @@ def run_next(transport: MemoryTransport) -> bool:
         "attributes": {"ApproximateReceiveCount": str(sent.receives)},
         "eventSource": "aws:sqs",
     }
-    answer = Worker(sent.queue, catalogue.served_by(sent.queue), Context()).messages([record])
+    answer = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
     if answer["batchItemFailures"]:
         transport.sent.append(sent)
     return True
@@ -77,7 +77,7 @@ def run_all(transport: MemoryTransport) -> int:
 
 def make_backend() -> Backend:
     """For NEXUS_BACKEND=nexus.eager. NEXUS_FUNCTIONS is the path of the folder functions/, where the tasks' code is."""
-    folder = os.environ.get("NEXUS_FUNCTIONS")
+    folder = settings().functions
     if folder:
         queues = sorted(str(path) for path in Path(folder).iterdir() if path.is_dir())
         if not queues:

@@ -57,6 +57,16 @@ class Envelope(BaseModel):
             raise InvalidMessage(f"not an envelope: {faults(error)}") from None
 
     @property
+    def is_part(self) -> bool:
+        """Whether it is a segment or a phase of a fan-out, whose arguments the task gave itself."""
+        return self.segment is not None and self.segment.kind != "group"
+
+    @property
+    def own_segment(self) -> Segment | None:
+        """The segment that the task itself sees: only that of a fan-out."""
+        return self.segment if self.segment is not None and self.segment.kind == "fan_out" else None
+
+    @property
     def recorded(self) -> bool:
         """Whether a PENDING record was written when it was sent: a guess by the id's version, which only saves a
         request.

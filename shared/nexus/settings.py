@@ -1,11 +1,12 @@
-"""The two variables that point at a deployment, and every name that follows from them.
+"""The variables that the runtime reads, as one typed model, and every name that follows from them.
 
-Physical names are a convention over the stack's name, so that a web application, a function and an
-operator all find the same queue without asking CloudFormation, and so that no role needs a circular
-reference. `nexus env` prints the variables for a shell.
+Physical names are a convention over the stack's name, so that a web application, a function and an operator all find
+the same queue without asking CloudFormation, and so that no role needs a circular reference. `nexus env` prints the
+variables for a shell.
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,52 +15,75 @@ from nexus.errors import ConfigurationError
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the deployment is.
+    """Where the deployment is, and what this process serves.
 
-    `stack` is the CloudFormation stack's name, `account_id` the twelve digits of the account (bucket names are
-    global, so they carry it).
+    `stack` (NEXUS_STACK) is the CloudFormation stack's name, `account_id` (NEXUS_ACCOUNT_ID) the twelve digits of the
+    account (bucket names are global, so they carry it), `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks,
+    `queue` (NEXUS_QUEUE) the one that a function serves, `run_days` (NEXUS_RUN_DAYS) how long a run record is kept,
+    `backend` (NEXUS_BACKEND) the module of another backend than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the
+    tasks' code in eager mode. Tasks that run in memory need no stack.
     """
 
-    stack: str
+    stack: str = ""
     account_id: str = ""
+    catalogue: tuple[str, ...] = ()
+    queue: str = ""
+    run_days: int = 7
+    backend: str = ""
+    functions: str = ""
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """The settings in an environment. Raises ConfigurationError, naming the variable and its fault."""
+        days = environment.get("NEXUS_RUN_DAYS", "7")
+        if not days.isdecimal() or int(days) < 1:
+            raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
+        modules = environment.get("NEXUS_CATALOGUE", "").split(",")
+        return cls(
+            stack=environment.get("NEXUS_STACK", ""),
+            account_id=environment.get("NEXUS_ACCOUNT_ID", ""),
+            catalogue=tuple(module.strip() for module in modules if module.strip()),
+            queue=environment.get("NEXUS_QUEUE", ""),
+            run_days=int(days),
+            backend=environment.get("NEXUS_BACKEND", ""),
+            functions=environment.get("NEXUS_FUNCTIONS", ""),
+        )
+
+    @property
+    def deployment(self) -> str:
+        """The stack's name. Raises ConfigurationError when there is none."""
+        if not self.stack:
+            raise ConfigurationError(
+                "NEXUS_STACK is not set: it names the stack that `sam deploy` made, e.g. nexus-prod"
+            )
+        return self.stack
+
+    @property
+    def served_queue(self) -> str:
+        """The queue that this function serves. Raises ConfigurationError when there is none."""
+        if not self.queue:
+            raise ConfigurationError("NEXUS_QUEUE is not set: it names the queue that this function serves")
+        return self.queue
 
     def queue_name(self, queue: str) -> str:
-        return f"{self.stack}-{queue}"
+        return f"{self.deployment}-{queue}"
 
     def dead_letter_queue_name(self, queue: str) -> str:
-        return f"{self.stack}-{queue}-dead"
+        return f"{self.deployment}-{queue}-dead"
 
     def function_name(self, queue: str) -> str:
-        return f"{self.stack}-{queue}"
+        return f"{self.deployment}-{queue}"
 
     def table(self, entity: str) -> str:
-        return f"{self.stack}-{entity}"
+        return f"{self.deployment}-{entity}"
 
     def bucket(self, purpose: str) -> str:
         if not self.account_id:
             raise ConfigurationError("NEXUS_ACCOUNT_ID is not set: bucket names carry the account's twelve digits")
-        return f"{self.stack}-{purpose}-{self.account_id}"
+        return f"{self.deployment}-{purpose}-{self.account_id}"
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The deployment named by NEXUS_STACK and NEXUS_ACCOUNT_ID; read once, when first asked for.
-
-    Raises ConfigurationError when NEXUS_STACK is missing.
-    """
-    stack = os.environ.get("NEXUS_STACK", "")
-    if not stack:
-        raise ConfigurationError("NEXUS_STACK is not set: it names the stack that `sam deploy` made, e.g. nexus-prod")
-    return Settings(stack=stack, account_id=os.environ.get("NEXUS_ACCOUNT_ID", ""))
-
-
-def run_days() -> int:
-    """How long a run record is kept: NEXUS_RUN_DAYS, 7 when it is not set.
-
-    Apart from the deployment, since runs in memory have records and no stack. Raises ConfigurationError when it is not
-    a positive whole number.
-    """
-    days = os.environ.get("NEXUS_RUN_DAYS", "7")
-    if not days.isdecimal() or int(days) < 1:
-        raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
-    return int(days)
+    """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+    return Settings.read(os.environ)

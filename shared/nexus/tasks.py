@@ -9,7 +9,6 @@ from nexus.client import AsyncResult, Signature, send
 from nexus.definitions import (
     Arguments,
     NoArguments,
-    Queue,
     RateLimit,
     Result,
     RetryPolicy,
@@ -21,7 +20,6 @@ from nexus.definitions import (
 __all__ = [
     "Arguments",
     "NoArguments",
-    "Queue",
     "RateLimit",
     "Result",
     "RetryPolicy",

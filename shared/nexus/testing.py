@@ -15,12 +15,13 @@ from typing import Any
 
 from nexus import backend as backends
 from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore, MemoryTransport
+from nexus.backend.transport import DeadLetter
+from nexus.definitions import Arguments
 from nexus.eager import run_all
 from nexus.envelope import Segment
-from nexus.implementations import implementation, task_of
-from nexus.memory import MemoryStore, MemoryTransport
-from nexus.run import FannedOut, HandedOn, Run
-from nexus.transport import DeadLetter
+from nexus.registry import registry
+from nexus.worker.run import Continued, FannedOut, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +57,19 @@ def memory_backend() -> Iterator[SentTasks]:
 def run_task(function: Callable[..., Any], args: Any = None, *, seconds: float = 900.0, **overrides: Any) -> Any:
     """Calls a task's function as the worker would, without messages, and gives its result.
 
-    Segments of a fan-out run one after another, hand-ons and a second phase too, and their results are reduced.
-    Whatever the task raises comes out. `args` is an argument model or a mapping; `overrides` replace fields of the Run.
+    Segments of a fan-out run one after another, continuations and a second phase too, and their results are reduced.
+    Whatever the task raises comes out. `args` is a mapping, an argument model, or a model of the task's `part`;
+    `overrides` replace fields of the Run.
     """
-    task = task_of(function)
-    arguments = task.check(args if isinstance(args, Mapping) else {}) if not hasattr(args, "model_dump") else args
-    return _run(task.name, arguments, seconds, None, overrides)
+    task = registry.task_of(function)
+    arguments = args if isinstance(args, Arguments) else task.check(args or {})
+    return _run(task.name, arguments, seconds, None, overrides, part=not isinstance(arguments, task.arguments))
 
 
-def _run(name: str, args: Any, seconds: float, segment: Segment | None, overrides: Mapping[str, Any]) -> Any:
-    joined = implementation(name)
+def _run(
+    name: str, args: Any, seconds: float, segment: Segment | None, overrides: Mapping[str, Any], *, part: bool
+) -> Any:
+    joined = registry.implementation(name)
     cursor: Mapping[str, Any] | None = None
     while True:
         fields: dict[str, Any] = {
@@ -78,18 +82,18 @@ def _run(name: str, args: Any, seconds: float, segment: Segment | None, override
             "segment": segment,
             "cursor": cursor,
         }
-        answer = joined.function(args, Run(**fields | dict(overrides)))
+        answer = joined.function_for(part=part)(args, Run(**fields | dict(overrides)))
         match answer:
-            case HandedOn(cursor):
+            case Continued(cursor):
                 continue
             case FannedOut(segments, then):
                 total = len(segments)
                 parts = [
-                    _run(name, part, seconds, Segment(index=i, total=total), overrides)
-                    for i, part in enumerate(segments)
+                    _run(name, each, seconds, Segment(index=i, total=total), overrides, part=True)
+                    for i, each in enumerate(segments)
                 ]
                 result = joined.reduced(parts)
                 if then is None:
                     return result
-                return joined.reduced([result, _run(name, then, seconds, None, overrides)])
+                return joined.reduced([result, _run(name, then, seconds, None, overrides, part=True)])
         return answer

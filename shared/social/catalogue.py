@@ -9,16 +9,19 @@ The work itself is in functions/<queue>/<task>.py; template.yaml has the queue, 
 same names, and tests/unit/test_template.py holds the two together. All schedules are UTC.
 """
 
-import time
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, date, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from nexus.definitions import known_tasks
-from nexus.tasks import Arguments, Queue, Result, RetryPolicy, Schedule, Task, Unique
+from nexus.registry import register
+from nexus.tasks import Arguments, Result, RetryPolicy, Schedule, Task, Unique
+from social import parts
+from social.types import Day, Week
+
+QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3, "default": 2}
+"""The priority queues and their weights: the event source's MaximumConcurrency, and the order in every list."""
 
 
 class Summed(Result):
@@ -62,10 +65,11 @@ class MediaReport(Result):
 
 process_media_upload = Task(
     name="process_media_upload",
-    queue=Queue.MEDIA,
+    queue="media",
     arguments=ProcessMediaUpload,
     result=MediaReport,
     summary="Turns an uploaded image or video into renditions, thumbnails and a compressed version.",
+    on_upload=True,
     time_limit=280,
     retry=RetryPolicy(max_retries=3, base=20, cap=300),
 )
@@ -90,7 +94,7 @@ class WelcomeReport(Result):
 
 send_welcome_email = Task(
     name="send_welcome_email",
-    queue=Queue.EMAILS,
+    queue="emails",
     arguments=SendWelcomeEmail,
     result=WelcomeReport,
     summary="A personal welcome mail to a newly registered user.",
@@ -98,41 +102,13 @@ send_welcome_email = Task(
 )
 
 
-class DigestPart(Arguments):
-    """One segment of the users, and what it needs.
-
-    `edition` has the posts from `since` to before `until` (a key in the archive bucket); `overlaps` is the week whose
-    mails may have told of the same posts; `per_second` is SES's rate.
-    """
-
-    edition: str
-    since: int
-    until: int
-    overlaps: str | None = None
-    segment: int = Field(ge=0)
-    total: int = Field(ge=1)
-    per_second: float = Field(gt=0)
-
-
-def _in_the_calendar(week: str) -> str:
-    year, number = week.split("-W")
-    date.fromisocalendar(int(year), int(number), 1)
-    return week
-
-
-Week = Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$"), AfterValidator(_in_the_calendar)]
-"""An ISO week, as 2026-W47."""
-
-
 class SendContentDigestEmail(Arguments):
     """`week` is the one in which the digest goes out; the present one when left out.
 
-    Its posts are those of the seven days before the run, or before the week's end if that is past. `part` is filled in
-    by the task itself.
+    Its posts are those of the seven days before the run, or before the week's end if that is past.
     """
 
     week: Week | None = None
-    part: DigestPart | None = None
 
 
 class DigestReport(Summed):
@@ -156,8 +132,9 @@ class DigestReport(Summed):
 
 send_content_digest_email = Task(
     name="send_content_digest_email",
-    queue=Queue.EMAILS,
+    queue="emails",
     arguments=SendContentDigestEmail,
+    part=parts.DigestSegment,
     result=DigestReport,
     summary="To each user active in the last 7 days who wants it: the week's top posts, personal to him.",
     time_limit=100,
@@ -182,7 +159,7 @@ class FeedbackReport(Result):
 
 record_mail_feedback = Task(
     name="record_mail_feedback",
-    queue=Queue.EMAILS,
+    queue="emails",
     arguments=RecordMailFeedback,
     result=FeedbackReport,
     summary="A bounce or a complaint: marks the address, so that no mail goes there any more.",
@@ -190,16 +167,6 @@ record_mail_feedback = Task(
 )
 
 # --- jobs over the data: users, analytics, maintenance -----------------------------------------------------------
-
-
-def _has_begun(day: str) -> str:
-    if date.fromisoformat(day) > datetime.fromtimestamp(time.time(), UTC).date():
-        raise ValueError("the day has not begun, in UTC")
-    return day
-
-
-Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_begun)]
-"""A UTC day up to today, as 2026-11-22."""
 
 
 class SweepReport(Summed):
@@ -232,7 +199,7 @@ class UserStatistics(Result):
 
 refresh_user_statistics = Task(
     name="refresh_user_statistics",
-    queue=Queue.USERS,
+    queue="users",
     arguments=RefreshUserStatistics,
     result=UserStatistics,
     summary="Recomputes one user's counts now.",
@@ -260,7 +227,7 @@ class RevokedTokens(Result):
 
 revoke_user_tokens = Task(
     name="revoke_user_tokens",
-    queue=Queue.USERS,
+    queue="users",
     arguments=RevokeUserTokens,
     result=RevokedTokens,
     summary="Deletes every token and session of one user now.",
@@ -268,31 +235,15 @@ revoke_user_tokens = Task(
 )
 
 
-class ScanPart(Arguments):
-    """One segment of a job's parallel scan over `table`, made by the job itself for its own run."""
-
-    table: str
-    segment: int = Field(ge=0)
-    total: int = Field(ge=1)
-
-
 class UpdateUserStatistics(Arguments):
-    """Nothing to give. The job fills these in for its own segments: `work` is where they leave their sums for each
-    other, `parts` the scans in it, `ranges` the number of user ranges they are merged by, `started_at` (seconds) when
-    counting began, `part` or `range` what this segment does."""
-
-    work: str | None = None
-    started_at: int = 0
-    ranges: int = Field(default=1, ge=1)
-    parts: Mapping[str, int] = Field(default_factory=dict)
-    part: ScanPart | None = None
-    range: int | None = None
+    """Nothing to give."""
 
 
 update_user_statistics = Task(
     name="update_user_statistics",
-    queue=Queue.ANALYTICS,
+    queue="analytics",
     arguments=UpdateUserStatistics,
+    part=parts.CountScan | parts.MergeRange | parts.PlanRanges,
     result=SweepReport,
     summary="Recomputes followers_count, following_count and posts_count of every user.",
     time_limit=840,
@@ -302,14 +253,10 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
-    """`top` tags trend. `at` is the moment that counts as now (seconds since 1970), now when left out.
-
-    `hours` is filled in by the job for its own segments, when many hours have not been counted yet.
-    """
+    """`top` tags trend. `at` is the moment that counts as now (seconds since 1970), now when left out."""
 
     top: int = Field(default=10, ge=1, le=100)
     at: int | None = Field(default=None, ge=0)
-    hours: tuple[int, ...] = ()
 
 
 class TrendingReport(SweepReport):
@@ -320,8 +267,9 @@ class TrendingReport(SweepReport):
 
 update_trending_hashtags = Task(
     name="update_trending_hashtags",
-    queue=Queue.ANALYTICS,
+    queue="analytics",
     arguments=UpdateTrendingHashtags,
+    part=parts.CountHours | parts.Rank,
     result=TrendingReport,
     summary="Counts hashtag use over 7 days; sets and clears is_trending and the trending score.",
     time_limit=840,
@@ -331,18 +279,9 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` is yesterday when left out.
-
-    The job fills in the rest for its own segments: `work` names the partial sums, `parts` is how many there are,
-    `counted_at` (seconds) when counting began, `users` the segment of the users or `bucket` the day's bucket to count.
-    """
+    """`day` is yesterday when left out."""
 
     day: Day | None = None
-    work: str | None = None
-    parts: int = Field(default=0, ge=0)
-    counted_at: int = 0
-    users: ScanPart | None = None
-    bucket: str | None = None
 
 
 class AnalyticsReport(SweepReport):
@@ -354,8 +293,9 @@ class AnalyticsReport(SweepReport):
 
 generate_content_analytics = Task(
     name="generate_content_analytics",
-    queue=Queue.ANALYTICS,
+    queue="analytics",
     arguments=GenerateContentAnalytics,
+    part=parts.CountBucket | parts.CountUsers | parts.PublishDay,
     result=AnalyticsReport,
     summary="A day's posts, comments, active users, totals and most popular posts, kept per day.",
     time_limit=840,
@@ -365,15 +305,14 @@ generate_content_analytics = Task(
 
 
 class UpdatePostEngagementScores(Arguments):
-    """Nothing to give. `shard` is filled in by the job for its own segments."""
-
-    shard: int | None = Field(default=None, ge=0)
+    """Nothing to give."""
 
 
 update_post_engagement_scores = Task(
     name="update_post_engagement_scores",
-    queue=Queue.ANALYTICS,
+    queue="analytics",
     arguments=UpdatePostEngagementScores,
+    part=parts.ScoreShard,
     result=SweepReport,
     summary="Recomputes engagement_score and feed_rank of the posts whose counters moved.",
     time_limit=840,
@@ -384,11 +323,9 @@ update_post_engagement_scores = Task(
 
 class CleanupExpiredTokens(Arguments):
     """`sweep` reads every token and session for expired ones; without it TTL is trusted, unless a sample shows that it
-    is behind. `part` and `now` (seconds) are filled in by the job for its own segments."""
+    is behind."""
 
     sweep: bool = False
-    now: int = 0
-    part: ScanPart | None = None
 
 
 class TokensReport(SweepReport):
@@ -401,8 +338,9 @@ class TokensReport(SweepReport):
 
 cleanup_expired_tokens = Task(
     name="cleanup_expired_tokens",
-    queue=Queue.MAINTENANCE,
+    queue="maintenance",
     arguments=CleanupExpiredTokens,
+    part=parts.CleanUp,
     result=TokensReport,
     summary="Deletes expired refresh tokens, and the sessions and tokens of users inactive for 30 days.",
     time_limit=840,
@@ -414,17 +352,12 @@ cleanup_expired_tokens = Task(
 class CleanupOldPosts(Arguments):
     """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back).
 
-    `since` is the first day to look at; where the last archiving stopped when left out. The job fills in the rest
-    for its own segments: `today`, and the `days` or the `shard` of the review index to go through.
+    `since` is the first day to look at; where the last archiving stopped when left out.
     """
 
     mode: Literal["review", "archive", "restore"] = "review"
     post_ids: tuple[str, ...] = Field(default=(), max_length=1000)
     since: Day | None = None
-    today: Day | None = None
-    days: tuple[str, ...] = ()
-    shard: int | None = Field(default=None, ge=0)
-    finish: bool = False
 
 
 class OldPostsReport(SweepReport):
@@ -442,8 +375,9 @@ class OldPostsReport(SweepReport):
 
 cleanup_old_posts = Task(
     name="cleanup_old_posts",
-    queue=Queue.MAINTENANCE,
+    queue="maintenance",
     arguments=CleanupOldPosts,
+    part=parts.ReviewDays | parts.ReviewShard | parts.RaiseWatermark,
     result=OldPostsReport,
     summary="Reviews posts older than a year that nobody engaged with; archives them and never loses one.",
     time_limit=840,
@@ -473,46 +407,11 @@ class NotificationSent(Result):
 
 send_notification = Task(
     name="send_notification",
-    queue=Queue.DEFAULT,
+    queue="default",
     arguments=SendNotification,
     result=NotificationSent,
     summary="An in-app notification to one user.",
     time_limit=20,
 )
 
-
-class Ping(Arguments):
-    """What to answer."""
-
-    text: str = Field(default="pong", max_length=200)
-
-
-class Pong(Result):
-    """The answer, and who gave it."""
-
-    text: str
-    queue: str
-    function: str
-
-
-ping = Task(
-    name="ping",
-    queue=Queue.DEFAULT,
-    arguments=Ping,
-    result=Pong,
-    summary="Answers at once. Every queue serves it.",
-    time_limit=5,
-    retry=RetryPolicy(max_retries=0),
-    everywhere=True,
-)
-
-TASKS: Mapping[str, Task[Any, Any]] = {
-    value.name: value for value in list(globals().values()) if isinstance(value, Task)
-}
-known_tasks.update(TASKS)
-S3_UPLOAD_TASK = process_media_upload
-
-
-def served_by(queue: str) -> Mapping[str, Task[Any, Any]]:
-    """The allow-list of a queue's function: the tasks of that queue, and ping."""
-    return {name: task for name, task in TASKS.items() if task.served_by(queue)}
+register(__name__)

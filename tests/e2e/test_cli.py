@@ -23,15 +23,18 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import runs
 from nexus.aws import clients
 from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.backend.transport import queue_url
+from nexus.builtin import ping
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.ids import new_id
+from nexus.registry import registry
+from nexus.runs import transitions
+from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
-from nexus.store import Write
-from nexus.transport import queue_url
 from ops import cli, trial
 from ops.problems import ExitCode
 from social import application, catalogue
@@ -191,7 +194,7 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
 def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
     answer = nexus("test", "--json", "--timeout", "3m")
     runs_ = {run["task"]: run for run in answer.json["runs"]}
-    assert set(runs_) == set(catalogue.TASKS)
+    assert set(runs_) == set(registry.tasks())
     # A job that another test has started holds its place: that is an answer too.
     wrong = {n: r["told"] for n, r in runs_.items() if r["status"] != "SUCCESS" and "is unique" not in r["told"]}
     assert not wrong
@@ -304,11 +307,11 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
     now, keep = time.time(), int(time.time()) + 3600
     for name, left in (("works", 100.0), ("lost", -100.0), ("waits", 100.0)):
         envelope = Envelope(id=ids[name], task="ping", args={"text": name})
-        by = runs.Claim(name, "default", round(now, 3), round(now + left, 3), keep)
-        claim = runs.claim(envelope, None, by, 1)
+        by = transitions.Claim(name, "default", round(now, 3), round(now + left, 3), keep)
+        claim = transitions.claim(envelope, None, by, 1)
         assert isinstance(claim, Write)
         backend().store.apply(claim)
-    backend().store.apply(runs.retry(ids["waits"], "waits", runs.RunError("E", "m"), round(now + 60, 3)))
+    backend().store.apply(transitions.retry(ids["waits"], "waits", RunError("E", "m"), round(now + 60, 3)))
     # Then each is where Celery's operator looks for it
     active = {run["id"]: run for run in nexus("inspect", "active", "default", "--json").json["runs"]}
     assert {ids["works"], ids["lost"]} <= set(active)
@@ -324,7 +327,7 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
 def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
     nexus("send", "ping", "--wait")
     tasks = {task["task"]: task for task in nexus("inspect", "registered", "--json").json}
-    assert set(tasks) == set(catalogue.TASKS)
+    assert set(tasks) == set(registry.tasks())
     conf = {queue["queue"]: queue for queue in nexus("inspect", "conf", "--json").json["queues"]}
     assert conf["media"]["concurrency"] == 9
     assert conf["emails"]["visibility_timeout"] >= 6 * conf["emails"]["timeout"]
@@ -342,7 +345,7 @@ def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
 
 
 def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str) -> None:
-    handles = [catalogue.ping.apply_async({"text": str(n)}, queue=paused) for n in range(23)]
+    handles = [ping.apply_async({"text": str(n)}, queue=paused) for n in range(23)]
     refused = nexus("purge", paused)
     assert refused.code == ExitCode.NOT_CONFIRMED
     assert "Remove the 23 messages" in refused.err
@@ -354,7 +357,7 @@ def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str
 
 
 def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:
-    handle = catalogue.ping.apply_async({}, queue=paused)
+    handle = ping.apply_async({}, queue=paused)
     time.sleep(2)
     assert handle.status == "PENDING"
     assert "was Disabled already" in nexus("pause", paused).out
@@ -400,7 +403,7 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     found = eventually(lambda: [event for event in nexus(*words).lines if event["run_id"] == run_id])
     assert (found[0]["outcome"], found[0]["attempt"], found[0]["queue"]) == ("success", 1, "default")
     assert nexus("events", "--task", "ping", "--since", "5m", "--limit", "1", "--json").lines
-    empty = nexus("events", "--task", "ping", "--status", "handed_on", "--since", "5", "--no-follow")
+    empty = nexus("events", "--task", "ping", "--status", "continued", "--since", "5", "--no-follow")
     assert empty.err == "Nothing has ended in the last 5s.\n"
 
 
@@ -416,7 +419,7 @@ def test_events_follow_what_happens() -> None:
     try:
         time.sleep(2)
         # When a run ends, then the stream tells it
-        handle = catalogue.ping.delay(text="seen")
+        handle = ping.delay(text="seen")
         assert process.stdout is not None
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
@@ -481,7 +484,7 @@ def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
 def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
     name = "cleanup_old_posts"
     rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
-    assert set(rows) == {task.name for task in catalogue.TASKS.values() if task.schedule}
+    assert set(rows) == {task.name for task in registry.tasks().values() if task.schedule}
     assert rows[name]["next_at"].endswith("T01:00:00.000Z")
     try:
         nexus("schedule", "disable", name)
@@ -564,7 +567,7 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     # Given a group of two, of which one fails for its arguments
     from nexus.client import group
 
-    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), catalogue.ping.s(text="fine")])
+    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")])
     bad = AsyncResult[Any](handle.children[0].id)
     eventually(lambda: bad.status == "FAILURE")
     eventually(lambda: handle.status == "FAILURE")
@@ -718,6 +721,6 @@ def test_completion_offers_tasks_queues_and_arguments() -> None:
     assert "send_welcome_email" in complete("nexus send send_w")
     assert "maintenance" in complete("nexus pause m")
     assert "maintenance" in complete("nexus dlq retry m")
-    assert "handed_on" in complete("nexus events --status h")
+    assert "continued" in complete("nexus events --status h")
     assert "user_id=" in complete("nexus send send_welcome_email u")
     assert "cleanup_old_posts" in complete("nexus schedule run cleanup_o")

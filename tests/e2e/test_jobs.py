@@ -10,6 +10,7 @@ import pytest
 
 from dev.seed import seed
 from nexus.aws.dynamodb import from_item
+from nexus.registry import registry
 from nexus.settings import Settings
 from nexus.tasks import Task
 from social import catalogue
@@ -19,7 +20,7 @@ from social.data.days import day_of, start_of
 from social.data.posts import Media, Post, Rendition
 from tests.support.stack import eventually
 
-JOBS = [task for task in catalogue.TASKS.values() if task.schedule]
+JOBS = [task for task in registry.tasks().values() if task.schedule]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image
 
 from nexus.aws.dynamodb import from_item
+from nexus.backend.store import DynamoStore, Write
 from nexus.client import AsyncResult
 from nexus.settings import settings
-from nexus.store import DynamoStore, Write
-from nexus.worker import s3_envelopes
+from nexus.worker.events import upload_envelopes
 from social import catalogue
 from social.uploads import presigned_post
 from tests.support.clips import make_clip
@@ -198,7 +198,7 @@ def test_the_functions_role_allows_what_it_needs_and_no_more(action: str, stack:
     """IAM is enforced: with the media function's own credentials the posts can be updated, and not scanned or
     deleted."""
     sts = boto3.client("sts")
-    assert s3_envelopes([]) == []
+    assert upload_envelopes([], "process_media_upload") == []
     arn = f"arn:aws:iam::{stack.account_id}:role/"
     roles = [r["RoleName"] for r in boto3.client("iam").list_roles()["Roles"] if "MediaRole" in r["RoleName"]]
     granted = sts.assume_role(RoleArn=arn + roles[0], RoleSessionName="test")["Credentials"]

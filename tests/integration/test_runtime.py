@@ -6,13 +6,14 @@ from typing import Any
 
 import boto3
 
-from nexus import transport
 from nexus.aws.dynamodb import Condition, equals
-from nexus.client import AsyncResult, chain, group, results_of, send_many
+from nexus.backend import transport
+from nexus.backend.store import Applied, DynamoStore, Refused, Write
+from nexus.builtin import ping
+from nexus.client import AsyncResult, chain, group, read_records, send_many
 from nexus.ids import new_id
 from nexus.settings import settings
-from nexus.store import Applied, DynamoStore, Refused, Write
-from social import catalogue
+from social.catalogue import QUEUES
 from tests.support.stack import dead_letters, eventually
 
 
@@ -64,9 +65,8 @@ def test_number_sets_count_a_member_once() -> None:
 
 
 def test_every_queues_function_answers_ping_through_its_queue() -> None:
-    from nexus.tasks import Queue
 
-    handles = {queue: catalogue.ping.apply_async({"text": "hi"}, queue=queue) for queue in Queue}
+    handles = {queue: ping.apply_async({"text": "hi"}, queue=queue) for queue in QUEUES}
     for queue, handle in handles.items():
         pong = handle.get(timeout=90)
         assert pong is not None
@@ -74,9 +74,9 @@ def test_every_queues_function_answers_ping_through_its_queue() -> None:
 
 
 def test_a_batch_is_run_and_each_message_settled() -> None:
-    handles = send_many([catalogue.ping.s(text=str(n)) for n in range(30)])
+    handles = send_many([ping.s(text=str(n)) for n in range(30)])
 
-    eventually(lambda: all(record.status == "SUCCESS" for record in results_of(handles)))
+    eventually(lambda: all(record.status == "SUCCESS" for record in read_records(handles)))
     assert {handle.record().attempts for handle in handles} == {1}
 
 
@@ -112,9 +112,9 @@ def test_bad_arguments_are_a_dead_letter_that_names_the_field(outputs: dict[str,
 
 
 def test_a_delayed_task_can_be_revoked_and_never_runs() -> None:
-    handle = catalogue.ping.apply_async({"text": "late"}, countdown=3)
+    handle = ping.apply_async({"text": "late"}, countdown=3)
     assert handle.revoke() == "REVOKED"
-    other = catalogue.ping.apply_async({"text": "later"}, countdown=4)
+    other = ping.apply_async({"text": "later"}, countdown=4)
     other.get(timeout=60)
     assert handle.status == "REVOKED"
 
@@ -131,8 +131,8 @@ def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: di
 
 
 def test_a_group_and_a_chain_over_real_queues() -> None:
-    together = group([catalogue.ping.s(text=str(n)) for n in range(12)])
-    last = chain(catalogue.ping.s(text="first"), catalogue.ping.s(text="second"))
+    together = group([ping.s(text=str(n)) for n in range(12)])
+    last = chain(ping.s(text="first"), ping.s(text="second"))
 
     assert [pong["text"] for pong in together.get(timeout=90) or []] == [str(n) for n in range(12)]
     pong = last.get(timeout=90)
@@ -149,7 +149,7 @@ def test_a_direct_invocation_answers_with_the_settled_run(outputs: dict[str, str
 
 
 def test_an_eta_beyond_fifteen_minutes_is_a_one_off_schedule() -> None:
-    handle = catalogue.ping.apply_async({"text": "tomorrow"}, countdown=86_400)
+    handle = ping.apply_async({"text": "tomorrow"}, countdown=86_400)
 
     schedule = boto3.client("scheduler").get_schedule(Name=handle.id, GroupName=settings().stack)
     assert schedule["ActionAfterCompletion"] == "DELETE"

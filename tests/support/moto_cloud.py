@@ -10,8 +10,10 @@ from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
-from nexus import backend, observe, settings, transport
+from nexus import backend, settings
 from nexus.aws import clients
+from nexus.backend import transport
+from nexus.worker import observe
 from tests.support import moto_partiql, sandboxes
 from tests.support.template import ACCOUNT, ENVIRONMENT, REGION, resolved, resources
 

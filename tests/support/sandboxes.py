@@ -16,8 +16,8 @@ from botocore.awsrequest import AWSResponse
 
 from nexus.aws import clients, table
 from nexus.envelope import Segment
-from nexus.implementations import implementation, task_of
-from nexus.worker import FannedOut, HandedOn, Run
+from nexus.registry import registry
+from nexus.worker import Continued, FannedOut, Run
 
 
 class SandboxDied(BaseException):
@@ -74,7 +74,7 @@ class Queue:
     ) -> None:
         self.dies, self.twice, self.short = dies, twice, short
         self.deaths = 0
-        self.hand_ons = 0
+        self.continued = 0
         self.runs = 0
 
     @classmethod
@@ -93,33 +93,34 @@ class Queue:
 
     def run(self, function: Callable[..., Any], args: Mapping[str, Any] | None = None) -> Any:
         """The job's result."""
-        task = task_of(function)
+        task = registry.task_of(function)
         return self._deliver(task.name, task.check(args or {}), None, "00000000-0000-7000-8000-000000000001")
 
-    def _deliver(self, name: str, args: Any, segment: Segment | None, run_id: str) -> Any:
-        joined = implementation(name)
+    def _deliver(self, name: str, args: Any, segment: Segment | None, run_id: str, *, part: bool = False) -> Any:
+        joined = registry.implementation(name)
+        work = joined.function_for(part=part)
         cursor: Mapping[str, Any] | None = None
         again = False
         while True:
-            answer = self._invoke(joined.function, args, segment=segment, cursor=cursor, run_id=run_id, name=name)
+            answer = self._invoke(work, args, segment=segment, cursor=cursor, run_id=run_id, name=name)
             match answer:
                 case None:
                     continue
-                case HandedOn(cursor):
-                    self.hand_ons += 1
-                    assert self.hand_ons < 5000, "handed on without getting anywhere"
+                case Continued(cursor):
+                    self.continued += 1
+                    assert self.continued < 5000, "continued without getting anywhere"
                     continue
                 case FannedOut(segments, then):
                     total = len(segments)
                     parts = [
-                        self._deliver(name, part, Segment(index=i, total=total), f"{run_id[:-4]}{i:04}")
-                        for i, part in enumerate(segments)
+                        self._deliver(name, each, Segment(index=i, total=total), f"{run_id[:-4]}{i:04}", part=True)
+                        for i, each in enumerate(segments)
                     ]
                     result = joined.reduced(parts)
                     if then is None:
                         return result
                     return joined.reduced(
-                        [result, self._deliver(name, then, None, f"{run_id[:-12]}00000000p2{run_id[-2:]}")]
+                        [result, self._deliver(name, then, None, f"{run_id[:-12]}00000000p2{run_id[-2:]}", part=True)]
                     )
             if not again and self.twice():
                 again, cursor = True, None

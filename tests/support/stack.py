@@ -13,8 +13,9 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import backend, settings, transport
+from nexus import backend, settings
 from nexus.aws import clients
+from nexus.backend import transport
 from social import application
 
 NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")

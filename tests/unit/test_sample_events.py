@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nexus.envelope import Envelope
-from nexus.worker import s3_envelopes
-from social.catalogue import TASKS
+from nexus.registry import registry
+from nexus.worker.events import upload_envelopes
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 
@@ -17,15 +17,15 @@ def event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("task", sorted(TASKS))
+@pytest.mark.parametrize("task", sorted(registry.tasks()))
 def test_a_sample_has_arguments_that_the_task_accepts(task: str) -> None:
     sample = event(task)
     assert sample["task"] == task
-    TASKS[task].arguments.model_validate(sample["args"])
+    registry.tasks()[task].arguments.model_validate(sample["args"])
 
 
 def test_the_sample_of_an_s3_event_is_about_the_same_upload_as_the_direct_one() -> None:
-    (envelope,) = s3_envelopes(event("process_media_upload.s3")["Records"])
+    (envelope,) = upload_envelopes(event("process_media_upload.s3")["Records"], "process_media_upload")
     direct = event("process_media_upload")
     assert envelope.task == direct["task"]
     assert {name: envelope.args[name] for name in direct["args"]} == direct["args"]

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from nexus.registry import registry
 from nexus.settings import Settings
-from nexus.tasks import Queue, Task
-from social import catalogue
+from nexus.tasks import Task
+from social.catalogue import QUEUES
 from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources, template
 
 ROOT = Path(__file__).parents[2]
@@ -51,13 +52,13 @@ def messages(function: dict[str, Any]) -> dict[str, Any]:
 def test_there_is_a_queue_a_dead_letter_queue_and_a_function_for_each_priority_and_no_other(
     queues: dict[str, Any], functions: dict[str, Any]
 ) -> None:
-    wanted = {NAMES.queue_name(q) for q in Queue} | {NAMES.dead_letter_queue_name(q) for q in Queue}
+    wanted = {NAMES.queue_name(q) for q in QUEUES} | {NAMES.dead_letter_queue_name(q) for q in QUEUES}
     assert set(queues) == wanted
-    assert set(functions) == set(Queue)
+    assert set(functions) == set(QUEUES)
 
 
-@pytest.mark.parametrize("queue", Queue)
-def test_a_queue_is_wired_to_its_function(queue: Queue, queues: dict[str, Any], functions: dict[str, Any]) -> None:
+@pytest.mark.parametrize("queue", QUEUES)
+def test_a_queue_is_wired_to_its_function(queue: str, queues: dict[str, Any], functions: dict[str, Any]) -> None:
     function, properties = functions[queue], queues[NAMES.queue_name(queue)]
     source = messages(function)
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(queue))
@@ -65,7 +66,7 @@ def test_a_queue_is_wired_to_its_function(queue: Queue, queues: dict[str, Any], 
 
     assert source["Queue"] == {"Fn::GetAtt": f"{own}.Arn"}
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
-    assert source["ScalingConfig"]["MaximumConcurrency"] == queue.priority
+    assert source["ScalingConfig"]["MaximumConcurrency"] == QUEUES[queue]
     assert properties["VisibilityTimeout"] >= 6 * function["Timeout"]
     assert properties["RedrivePolicy"]["deadLetterTargetArn"] == {"Fn::GetAtt": f"{dead}.Arn"}
     assert queues[NAMES.dead_letter_queue_name(queue)]["MessageRetentionPeriod"] == FOURTEEN_DAYS
@@ -86,7 +87,7 @@ def test_no_statement_allows_every_action_and_only_tracing_every_resource() -> N
         for body in resources("AWS::IAM::Role").values()
         for policy in body["Properties"].get("Policies", [])
     ] + [body["Properties"]["PolicyDocument"] for body in managed if body.get("Condition") != "IsLocal"]
-    assert len(policies) > len(Queue)
+    assert len(policies) > len(QUEUES)
     for policy in policies:
         for statement in policy["Statement"]:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
@@ -111,15 +112,15 @@ def test_who_reads_results_is_told_of_one_that_has_expired() -> None:
         assert set(told["Condition"]) == {"StringLikeIfExists"}
 
 
-@pytest.mark.parametrize("queue", Queue)
-def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: Queue) -> None:
+@pytest.mark.parametrize("queue", QUEUES)
+def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: str) -> None:
     """A task's file ends in a handler; other modules of the folder do not."""
     files = {
         path.stem
         for path in (ROOT / "functions" / queue).glob("*.py")
         if path.read_text().rstrip().splitlines()[-1].startswith("handler = ")
     }
-    assert files == set(catalogue.served_by(queue)) - {"ping"}, f"functions/{queue}/ and the catalogue differ"
+    assert files == set(registry.served_by(queue)) - {"ping"}, f"functions/{queue}/ and the catalogue differ"
 
 
 def test_no_two_functions_have_a_module_of_the_same_name() -> None:
@@ -128,12 +129,12 @@ def test_no_two_functions_have_a_module_of_the_same_name() -> None:
     assert [name for name, times in Counter(modules).items() if times > 1] == []
 
 
-@pytest.mark.parametrize("task", catalogue.TASKS.values(), ids=lambda task: task.name)
+@pytest.mark.parametrize("task", registry.tasks().values(), ids=lambda task: task.name)
 def test_a_task_fits_into_its_function(task: Task[Any, Any], functions: dict[str, Any]) -> None:
     assert task.time_limit < functions[task.queue]["Timeout"]
 
 
-SCHEDULED = [task for task in catalogue.TASKS.values() if task.schedule]
+SCHEDULED = [task for task in registry.tasks().values() if task.schedule]
 
 
 def test_exactly_the_scheduled_tasks_have_a_rule() -> None:
@@ -177,13 +178,13 @@ def test_a_schedule_is_a_parameter_that_an_environment_may_set(task: Task[Any, A
 
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
-def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: Queue, functions: dict[str, Any]) -> None:
+def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: str, functions: dict[str, Any]) -> None:
     """A segment uses its time limit. Those behind it in a batch would be left none, and spend a hand-on each for it."""
     assert messages(functions[queue])["BatchSize"] == 1
 
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
-def test_a_queue_lets_the_rules_of_its_tasks_send(queue: Queue) -> None:
+def test_a_queue_lets_the_rules_of_its_tasks_send(queue: str) -> None:
     """EventBridge is told nothing when a queue refuses its message, so a rule left out here would fail in silence."""
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(queue))
     (policy,) = [
@@ -202,7 +203,7 @@ def test_a_queue_lets_the_rules_of_its_tasks_send(queue: Queue) -> None:
 
 def test_every_name_that_others_rely_on_is_an_output() -> None:
     wanted = {"UploadBucketName", "MediaBucketName", "ArchiveBucketName"}
-    for queue in Queue:
+    for queue in QUEUES:
         prefix = queue.capitalize()
         wanted |= {f"{prefix}QueueUrl", f"{prefix}DeadLetterQueueUrl", f"{prefix}FunctionName"}
     for table in named("AWS::DynamoDB::Table", "TableName"):

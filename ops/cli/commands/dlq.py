@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.commands.tasks import arguments_of
 from ops.cli.common import command, options
@@ -295,13 +296,12 @@ def edit(
 ) -> int:
     """Change a dead letter's arguments, which are checked, and send it again under its id."""
     from ops import dead_letters
-    from social import catalogue
 
     queues = common.the_queues(queue)
     wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
     letter = _find(queues, wanted, letter_id)
-    task = catalogue.TASKS.get(letter.task)
+    task = registry.tasks().get(letter.task)
     if letter.args is None or task is None:
         why = "It carries no envelope." if letter.args is None else f"{letter.task!r} is no task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode
@@ -22,10 +23,9 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 @command(app, "registered")
 def registered(queue: common.OptionalQueue = None) -> int:
     """The tasks that each queue serves, with their arguments, limits and schedules."""
-    from social import catalogue
 
     queues = common.the_queues(queue)
-    tasks = [task for name in queues for task in catalogue.TASKS.values() if task.queue == name]
+    tasks = [task for name in queues for task in registry.tasks().values() if task.queue == name]
     if options.json:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE
@@ -66,7 +66,7 @@ def _task(task: Any) -> dict[str, Any]:
 @command(app, "active")
 def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     """What runs now, and the jobs that wait for it."""
-    from nexus import tallies
+    from nexus.runs import tallies
     from ops import live
 
     queues = common.the_queues(queue)

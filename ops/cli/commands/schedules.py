@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
@@ -17,13 +18,12 @@ Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", au
 
 
 def _scheduled(name: str) -> Any:
-    from social import catalogue
 
-    names = [task.name for task in catalogue.TASKS.values() if task.schedule]
+    names = [task.name for task in registry.tasks().values() if task.schedule]
     if name not in names:
-        what = f"{name} has no schedule" if name in catalogue.TASKS else f"There is no scheduled task {name!r}"
+        what = f"{name} has no schedule" if name in registry.tasks() else f"There is no scheduled task {name!r}"
         raise usage(what, do=common.closest(name, names))
-    return catalogue.TASKS[name]
+    return registry.tasks()[name]
 
 
 @command(app, "list")

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from nexus.runs import payloads
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from nexus.client import AsyncResult
-    from nexus.runs import RunRecord
+    from nexus.runs.record import RunRecord
 
 
 def add_to(app: typer.Typer) -> None:
@@ -263,7 +264,7 @@ def _show(record: "RunRecord") -> int:
 
 def run_as_plain(record: "RunRecord") -> dict[str, Any]:
     """A run as --json shows it."""
-    from nexus import results, tallies
+    from nexus.runs import tallies
 
     progress: tuple[int, int] | None = None
     if record.fanned_out:
@@ -288,7 +289,7 @@ def run_as_plain(record: "RunRecord") -> dict[str, Any]:
         "parent": record.parent,
         "segment": record.segment,
         "progress": progress,
-        "result": results.load(record.result) if record.result is not None else None,
+        "result": payloads.load(record.result) if record.result is not None else None,
         "error": {"type": record.error.type, "message": record.error.message} if record.error else None,
         "log": record.log,
     }

@@ -22,7 +22,7 @@ def events(
     status: Annotated[
         str | None,
         typer.Option(
-            help="Only these, with commas: success, failure, retry, revoked, fanned_out, handed_on.",
+            help="Only these, with commas: success, failure, retry, revoked, fanned_out, continued.",
             autocompletion=common.complete_outcome,
         ),
     ] = None,

@@ -1,6 +1,6 @@
 """DynamoDB's language: values as its JSON, and conditional writes as UpdateItem's parameters or as PartiQL.
 
-Nothing here makes a request: `nexus.store` does for the run table, `nexus.aws.table` for the network's own.
+Nothing here makes a request: `nexus.backend.store` does for the run table, `nexus.aws.table` for the network's own.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

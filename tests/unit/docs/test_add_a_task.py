@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import yaml
 
-from nexus import implementations
-from nexus.tasks import Queue, Task
+from nexus.registry import registry
+from nexus.tasks import Task
 from social import catalogue
+from social.catalogue import QUEUES
 from tests.support.pages import DOCS, Block, blocks, tasks_of_the_readme
 from tests.support.template import template
 
@@ -35,12 +36,12 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[Any, Any]]:
     for name, value in names.items():
         if name not in vars(catalogue):
             monkeypatch.setattr(catalogue, name, value, raising=False)
-    monkeypatch.setitem(catalogue.TASKS, NAME, made)
+    monkeypatch.setitem(registry.tasks(), NAME, made)
     module = ModuleType(NAME)
     monkeypatch.setitem(sys.modules, NAME, module)
     exec(block("python", "task").compiled(PAGE), vars(module))
     yield made
-    implementations._joined.pop(NAME, None)
+    registry._implementations.pop(NAME, None)
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_the_page_leads_to_the_parameters_table_where_it_makes_a_parameter() -> 
 
 def test_the_catalogue_has_a_heading_that_names_each_queue() -> None:
     headings = re.findall(r"^# --- (.*?) ---+$", Path(catalogue.__file__).read_text(), re.MULTILINE)
-    for queue in Queue:
+    for queue in QUEUES:
         assert [queue in re.findall(r"\w+", heading) for heading in headings].count(True) == 1, queue
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from nexus.tasks import Queue
+from social.catalogue import QUEUES
 from tests.support.pages import DOCS
 from tests.support.template import resources, template
 
@@ -17,8 +17,8 @@ def test_a_parameter_is_explained(parameter: str) -> None:
     assert explained, f'docs/deploy.md, "4. Parameters": it needs a row for `{parameter}` (schedules have one together)'
 
 
-@pytest.mark.parametrize("queue", Queue)
-def test_an_alarms_threshold_is_the_templates(queue: Queue) -> None:
+@pytest.mark.parametrize("queue", QUEUES)
+def test_an_alarms_threshold_is_the_templates(queue: str) -> None:
     alarm = resources("AWS::CloudWatch::Alarm")[f"{queue.capitalize()}AgeAlarm"]["Properties"]
     assert f"{queue} {alarm['Threshold']} s" in TEXT
     assert alarm["Period"] * alarm["EvaluationPeriods"] == 900
@@ -26,7 +26,7 @@ def test_an_alarms_threshold_is_the_templates(queue: Queue) -> None:
 
 def test_the_concurrency_that_it_asks_for_is_the_sum_of_the_queues() -> None:
     (said,) = re.findall(r"(\d+) for the six queues", TEXT)
-    assert int(said) == sum(queue.priority for queue in Queue)
+    assert int(said) == sum(QUEUES[queue] for queue in QUEUES)
 
 
 def test_the_number_of_alarms_that_it_counts_is_the_templates() -> None:

@@ -7,13 +7,11 @@ from typing import Any
 
 import pytest
 
-from nexus import implementations
 from nexus.backend import Backend, use
+from nexus.backend.memory import MemoryStore
 from nexus.eager import EagerTransport
-from nexus.implementations import Implementation
-from nexus.memory import MemoryStore
+from nexus.registry import Implementation, registry
 from nexus.tasks import Task
-from social.catalogue import TASKS
 from tests.support.pages import Block, blocks
 
 PAGE = "from-celery.md"
@@ -53,8 +51,8 @@ def sent(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
 
         return Implementation(task, work)
 
-    for task in TASKS.values():
-        monkeypatch.setitem(implementations._joined, task.name, stand_in(task))
+    for task in registry.tasks().values():
+        monkeypatch.setitem(registry._implementations, task.name, stand_in(task))
     with use(Backend(MemoryStore(), EagerTransport())):
         yield seen
 

@@ -267,7 +267,7 @@ def test_a_page_is_archived_some_posts_at_a_time_and_handed_on_in_the_middle(
     report = queue.run(job.cleanup_old_posts, {"mode": "archive"})
     assert (report.archived, table(posts.TABLE)) == (40, {})
     full = sum(max(0, -(-number // 2) - 1) for number in Counter(sources(by_day, by_review)).values())
-    assert queue.hand_ons >= full, "after every two posts of a source but its last"
+    assert queue.continued >= full, "after every two posts of a source but its last"
 
 
 def sources(by_day: list[Post], by_review: list[Post]) -> list[str]:

@@ -9,17 +9,18 @@ import boto3
 import pytest
 
 from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.backend.transport import DeadLetter, queue_url
+from nexus.builtin import ping
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
-from nexus.runs import RunError, RunRecord, never_ran
+from nexus.runs.record import RunError, RunRecord
+from nexus.runs.transitions import never_ran
 from nexus.settings import settings
-from nexus.store import Write
-from nexus.transport import DeadLetter, queue_url
 from ops import dead_letters
 from ops.dead_letters import Filter
-from social import catalogue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,9 +182,9 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
 def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> None:
     envelope = give_up(1)
     with pytest.raises(InvalidMessage, match="at most 200"):
-        dead_letters.edit("default", envelope.id, catalogue.ping, {"text": "x" * 300})
+        dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
     assert len(list(dead_letters.look("default", Filter()))) == 1
-    assert dead_letters.edit("default", envelope.id, catalogue.ping, {"text": "mended"}) is not None
+    assert dead_letters.edit("default", envelope.id, ping, {"text": "mended"}) is not None
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) | {"args": {"text": "mended"}} == json.loads(message["Body"])
     assert json.loads(message["Body"])["id"] == envelope.id

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from nexus.tasks import Queue
+from nexus.registry import registry
 from ops import trial, validation
-from social import catalogue
+from social.catalogue import QUEUES
 from tests.support.template import PATH
 
 
@@ -43,7 +43,7 @@ def test_changed_missing_and_foreign_parts_are_named(template: Any) -> None:
 
 def test_the_template_tells_each_queue_s_concurrency(template: Any) -> None:
     assert {queue: validation.concurrency(template, queue) for queue in validation.QUEUES} == {
-        str(queue): queue.priority for queue in Queue
+        str(queue): QUEUES[queue] for queue in QUEUES
     }
 
 
@@ -61,7 +61,7 @@ def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:
 def test_every_task_has_safe_arguments_for_its_trial() -> None:
     stage = trial.Stage("nexus-test-u", "nexus-test-p", "uploads/nexus-test-u/nexus-test-p/test.png")
     for name in trial.names():
-        catalogue.TASKS[name].check(trial.arguments(name, stage))
+        registry.tasks()[name].check(trial.arguments(name, stage))
 
 
 def test_the_trial_does_nothing_that_lasts() -> None:

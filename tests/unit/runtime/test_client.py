@@ -16,18 +16,20 @@ from botocore.exceptions import EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
 from nexus import backend as backends
-from nexus import client, implementations, observe, runs
+from nexus import client
 from nexus.aws import clients
+from nexus.backend.store import Write
+from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
-from nexus.implementations import Implementation
+from nexus.registry import Implementation, registry
+from nexus.runs import payloads, transitions
 from nexus.settings import settings
-from nexus.store import Write
 from nexus.tasks import RetryPolicy
 from nexus.testing import SentTasks, memory_backend
-from nexus.worker import Run
-from social import catalogue
+from nexus.worker import Run, observe
+from tests.support import own_catalogue as catalogue
 from tests.support import sandboxes
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
@@ -35,13 +37,13 @@ NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
 @pytest.fixture
 def tasks(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
-    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         if args.kind == "bad":
             raise Reject("as asked")
-        return catalogue.NotificationSent(notification_id=args.text)
+        return catalogue.NoteSent(notification_id=args.text)
 
-    joined = Implementation(catalogue.send_notification, work)
-    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    joined = Implementation(catalogue.send_note, work)
+    monkeypatch.setitem(registry._implementations, "send_note", joined)
     with memory_backend() as sent:
         yield sent
 
@@ -61,8 +63,8 @@ def tasks(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTa
 def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
     tasks: SentTasks, arguments: dict[str, Any], named: str
 ) -> None:
-    with pytest.raises(InvalidMessage, match="send_notification") as refused:
-        catalogue.send_notification.delay(**arguments)
+    with pytest.raises(InvalidMessage, match="send_note") as refused:
+        catalogue.send_note.delay(**arguments)
     assert named in str(refused.value)
     assert tasks.calls == []
     assert tasks.store.items == {}
@@ -82,21 +84,21 @@ def test_who_writes_it_as_for_celery_is_told_what_to_write(
     tasks: SentTasks, send: Callable[[Any], object], fault: str
 ) -> None:
     by_name = r'arguments go by name: delay\(user_id=...\) or apply_async\(\{"user_id": ...\}'
-    with pytest.raises(TypeError, match=f"^send_welcome_email: {fault}; {by_name}"):
-        send(catalogue.send_welcome_email)
+    with pytest.raises(TypeError, match=f"^welcome: {fault}; {by_name}"):
+        send(catalogue.welcome)
     assert tasks.store.items == {}
 
 
 def test_a_message_over_256_kib_is_refused_and_leaves_no_record(tasks: SentTasks) -> None:
     with pytest.raises(InvalidMessage, match="pass a key, not the data"):
-        client.send(client.Signature(catalogue.ping, {"text": "x" * 300_000}))
+        client.send(client.Signature(ping, {"text": "x" * 300_000}))
     assert tasks.store.items == {}
 
 
 def test_a_task_id_makes_sending_twice_one_run(tasks: SentTasks) -> None:
     run_id = "0189d6b0-0000-7000-8000-000000000001"
-    catalogue.send_notification.apply_async(NOTE, task_id=run_id)
-    handle = catalogue.send_notification.apply_async(NOTE, task_id=run_id)
+    catalogue.send_note.apply_async(NOTE, task_id=run_id)
+    handle = catalogue.send_note.apply_async(NOTE, task_id=run_id)
 
     tasks.run()
 
@@ -106,18 +108,18 @@ def test_a_task_id_makes_sending_twice_one_run(tasks: SentTasks) -> None:
 
 def test_a_task_id_that_no_reader_would_take_is_refused(tasks: SentTasks) -> None:
     with pytest.raises(InvalidMessage, match="id: "):
-        catalogue.send_notification.apply_async(NOTE, task_id="mine")
+        catalogue.send_note.apply_async(NOTE, task_id="mine")
     assert tasks.calls == []
 
 
 @pytest.mark.parametrize("queue", ["emails", "nowhere"])
 def test_a_queue_that_does_not_serve_the_task_is_refused(tasks: SentTasks, queue: str) -> None:
     with pytest.raises(UnknownTask, match=queue):
-        catalogue.send_notification.apply_async(NOTE, queue=queue)
+        catalogue.send_note.apply_async(NOTE, queue=queue)
 
 
 def test_an_untracked_task_writes_nothing_until_it_runs(tasks: SentTasks) -> None:
-    handle = catalogue.send_notification.apply_async(NOTE, track=False)
+    handle = catalogue.send_note.apply_async(NOTE, track=False)
     assert handle.status == "UNKNOWN"
 
     tasks.run()
@@ -126,31 +128,31 @@ def test_an_untracked_task_writes_nothing_until_it_runs(tasks: SentTasks) -> Non
 
 
 def test_a_countdown_becomes_the_messages_delay_and_the_record_says_when(tasks: SentTasks) -> None:
-    handle = catalogue.send_notification.apply_async(NOTE, countdown=90)
+    handle = catalogue.send_note.apply_async(NOTE, countdown=90)
 
     (sent,) = tasks.transport.sent
     assert sent.message.delay == 90
     record = handle.record()
     assert record.eta is not None
     assert record.eta - time.time() == pytest.approx(90, abs=5)
-    assert tasks.store.items[handle.id]["live"] == runs.live_key("default", handle.id)
+    assert tasks.store.items[handle.id]["live"] == transitions.live_key("default", handle.id)
 
 
 def test_an_eta_without_a_time_zone_is_refused(tasks: SentTasks) -> None:
     with pytest.raises(ValueError, match="time zone"):
-        catalogue.send_notification.apply_async(NOTE, eta=datetime(2030, 1, 1))  # noqa: DTZ001
+        catalogue.send_note.apply_async(NOTE, eta=datetime(2030, 1, 1))  # noqa: DTZ001
 
 
 def test_a_retry_policy_of_one_send_holds_for_that_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = []
 
-    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
         attempts.append(run.attempt)
         raise OSError("again")
 
-    joined = Implementation(catalogue.send_notification, work)
-    monkeypatch.setitem(implementations._joined, "send_notification", joined)
-    catalogue.send_notification.apply_async(NOTE, retry=RetryPolicy(max_retries=1))
+    joined = Implementation(catalogue.send_note, work)
+    monkeypatch.setitem(registry._implementations, "send_note", joined)
+    catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1))
 
     tasks.run()
 
@@ -158,14 +160,14 @@ def test_a_retry_policy_of_one_send_holds_for_that_run(tasks: SentTasks, monkeyp
 
 
 def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
-    handle = catalogue.send_notification.delay(**NOTE)
+    handle = catalogue.send_note.delay(**NOTE)
 
     sqs = boto3.client("sqs")
     url = sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"]
     (message,) = sqs.receive_message(QueueUrl=url, MessageSystemAttributeNames=["All"])["Messages"]
     envelope = json.loads(message["Body"])
-    assert (envelope["id"], envelope["task"], envelope["args"]) == (handle.id, "send_notification", NOTE)
-    assert message["Attributes"]["MessageGroupId"] == "send_notification"
+    assert (envelope["id"], envelope["task"], envelope["args"]) == (handle.id, "send_note", NOTE)
+    assert message["Attributes"]["MessageGroupId"] == "send_note"
     assert handle.status == "PENDING"
 
 
@@ -174,7 +176,7 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
     scheduler.create_schedule_group(Name=settings().stack)
     eta = datetime.now(UTC) + timedelta(hours=3)
 
-    handle = catalogue.send_notification.apply_async(NOTE, eta=eta)
+    handle = catalogue.send_note.apply_async(NOTE, eta=eta)
 
     schedule = scheduler.get_schedule(Name=handle.id, GroupName=settings().stack)
     assert schedule["ActionAfterCompletion"] == "DELETE"
@@ -185,13 +187,13 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
 
 
 def test_many_are_sent_in_batches(cloud: None) -> None:
-    handles = send_many([catalogue.send_notification.s(**NOTE) for _ in range(23)])
+    handles = send_many([catalogue.send_note.s(**NOTE) for _ in range(23)])
 
     sqs = boto3.client("sqs")
     url = sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"]
     attributes = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])["Attributes"]
     assert attributes["ApproximateNumberOfMessages"] == "23"
-    assert {record.status for record in client.results_of(handles)} == {"PENDING"}
+    assert {record.status for record in client.read_records(handles)} == {"PENDING"}
 
 
 def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
@@ -202,7 +204,7 @@ def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
 
     monkeypatch.setattr(type(tasks.transport), "send", lambda self, queue, messages: refuse_the_second(queue, messages))
     with pytest.raises(SendFailed) as refused:
-        send_many([catalogue.send_notification.s(**NOTE) for _ in range(3)])
+        send_many([catalogue.send_note.s(**NOTE) for _ in range(3)])
 
     ((run_id, reason),) = refused.value.failures.items()
     assert reason == "InternalError"
@@ -210,11 +212,11 @@ def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
 
 
 SENDERS: list[Callable[[], object]] = [
-    lambda: catalogue.send_notification.delay(**NOTE),
-    lambda: catalogue.send_notification.apply_async(NOTE, track=False),
-    lambda: send_many([catalogue.send_notification.s(**NOTE)] * 2),
-    lambda: group([catalogue.send_notification.s(**NOTE)] * 2),
-    lambda: chain(catalogue.send_notification.s(**NOTE), catalogue.ping.s()),
+    lambda: catalogue.send_note.delay(**NOTE),
+    lambda: catalogue.send_note.apply_async(NOTE, track=False),
+    lambda: send_many([catalogue.send_note.s(**NOTE)] * 2),
+    lambda: group([catalogue.send_note.s(**NOTE)] * 2),
+    lambda: chain(catalogue.send_note.s(**NOTE), ping.s()),
 ]
 EACH_WAY = pytest.mark.parametrize("send", SENDERS, ids=["delay", "untracked", "send_many", "group", "chain"])
 
@@ -268,7 +270,7 @@ def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_i
 
     monkeypatch.setattr(sqs, "send_message_batch", once)
     with pytest.raises(SendFailed) as refused:
-        send_many([catalogue.send_notification.s(**NOTE) for _ in range(35)])
+        send_many([catalogue.send_note.s(**NOTE) for _ in range(35)])
 
     assert len(requests) == 2
     assert len(refused.value.failures) == 25
@@ -279,33 +281,32 @@ def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_i
 
 
 def test_get_waits_returns_and_raises_as_celerys_does(tasks: SentTasks) -> None:
-    good = catalogue.send_notification.delay(**NOTE)
-    bad = catalogue.send_notification.delay(**{**NOTE, "kind": "bad"})
+    good = catalogue.send_note.delay(**NOTE)
+    bad = catalogue.send_note.delay(**{**NOTE, "kind": "bad"})
     with pytest.raises(StillRunning):
         good.get(timeout=0.01)
 
     tasks.run()
 
-    assert good.get() == catalogue.NotificationSent(notification_id="hello")
+    assert good.get() == catalogue.NoteSent(notification_id="hello")
     with pytest.raises(TaskFailed, match="Reject: as asked"):
         bad.get()
     assert bad.get(propagate=False) is None
 
 
 def test_a_result_over_the_items_limit_goes_to_s3_by_itself(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nexus import results
 
-    text = results.dump("0189d6b0-0000-7000-8000-000000000001", {"text": "x" * 300_000})
+    text = payloads.dump("0189d6b0-0000-7000-8000-000000000001", {"text": "x" * 300_000})
 
     assert len(text) < 100
-    assert results.load(text) == {"text": "x" * 300_000}
+    assert payloads.load(text) == {"text": "x" * 300_000}
 
 
 # --- groups, chains, chords ---
 
 
 def test_a_groups_result_is_its_members_results_in_order(tasks: SentTasks) -> None:
-    handle = group([catalogue.send_notification.s(**{**NOTE, "text": str(n)}) for n in range(5)])
+    handle = group([catalogue.send_note.s(**{**NOTE, "text": str(n)}) for n in range(5)])
     assert handle.progress == (0, 5)
 
     tasks.run()
@@ -314,7 +315,7 @@ def test_a_groups_result_is_its_members_results_in_order(tasks: SentTasks) -> No
 
 
 def test_a_group_with_a_failed_member_fails(tasks: SentTasks) -> None:
-    handle = group([catalogue.send_notification.s(**{**NOTE, "kind": kind}) for kind in ("good", "bad")])
+    handle = group([catalogue.send_note.s(**{**NOTE, "kind": kind}) for kind in ("good", "bad")])
 
     tasks.run()
 
@@ -323,19 +324,19 @@ def test_a_group_with_a_failed_member_fails(tasks: SentTasks) -> None:
 
 def test_a_chain_hands_each_result_to_the_next_and_its_handle_is_the_last(tasks: SentTasks) -> None:
     handle = chain(
-        catalogue.ping.s(text="1"),
-        catalogue.send_notification.s(**NOTE),
-        catalogue.ping.s(text="3"),
+        ping.s(text="1"),
+        catalogue.send_note.s(**NOTE),
+        ping.s(text="3"),
     )
     assert handle.status == "PENDING"
 
     tasks.run()
 
-    assert handle.result == catalogue.Pong(text="3", queue="default", function="this process")
+    assert handle.result == Pong(text="3", queue="default", function="this process")
 
 
 def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
-    handle = chain(catalogue.send_notification.s(**{**NOTE, "kind": "bad"}), catalogue.ping.s(text="never"))
+    handle = chain(catalogue.send_note.s(**{**NOTE, "kind": "bad"}), ping.s(text="never"))
 
     tasks.run()
 
@@ -344,23 +345,23 @@ def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
 
 def test_a_chain_too_long_for_lambdas_loop_detection_is_refused(tasks: SentTasks) -> None:
     with pytest.raises(ValueError, match="1 to 12"):
-        chain(*[catalogue.ping.s()] * 13)
+        chain(*[ping.s()] * 13)
 
 
 def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def tell(args: catalogue.Ping, run: Run) -> catalogue.Pong:
+    def tell(args: Ping, run: Run) -> Pong:
         seen.append(args.text)
-        return catalogue.Pong(text="told", queue="", function="")
+        return Pong(text="told", queue="", function="")
 
-    def note(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
-        return catalogue.NotificationSent(notification_id=args.text)
+    def note(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
+        return catalogue.NoteSent(notification_id=args.text)
 
-    monkeypatch.setitem(implementations._joined, "send_notification", Implementation(catalogue.send_notification, note))
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, note))
     handle = chord(
-        [catalogue.send_notification.s(**{**NOTE, "text": str(n)}) for n in range(3)],
-        catalogue.ping.s(text="all done"),
+        [catalogue.send_note.s(**{**NOTE, "text": str(n)}) for n in range(3)],
+        ping.s(text="all done"),
     )
 
     tasks.run()
@@ -370,7 +371,7 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
 
 def test_a_link_that_takes_the_result_names_an_argument_that_exists() -> None:
     with pytest.raises(InvalidMessage, match="no such argument"):
-        then(catalogue.ping, "colour")
+        then(ping, "colour")
 
 
 # --- unique tasks ---
@@ -379,12 +380,12 @@ def test_a_link_that_takes_the_result_names_an_argument_that_exists() -> None:
 def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = catalogue.update_user_statistics
+    task = catalogue.count_rows
 
     def job(args: Any, run: Run) -> Any:
-        return catalogue.SweepReport() if run.segment else run.fan_out([args])
+        return catalogue.Counted() if run.segment else run.fan_out([args])
 
-    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, job))
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, job))
     first, second = task.delay(), task.delay()
     run_next(tasks.transport)  # the first fans out, and is live until its segment has ended
     run_next(tasks.transport)
@@ -403,12 +404,12 @@ def test_a_second_run_of_a_unique_task_is_skipped_while_one_is_live_and_names_it
 def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    task = catalogue.update_user_statistics
+    task = catalogue.count_rows
 
     def job(args: Any, run: Run) -> Any:
         raise OSError("for now")
 
-    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, job))
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, job))
     first = task.delay()
     run_next(tasks.transport)
     assert first.status == "RETRY"
@@ -417,7 +418,7 @@ def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
     tasks.run()
 
     monkeypatch.setitem(
-        implementations._joined, task.name, Implementation(task, lambda args, run: catalogue.SweepReport())
+        registry._implementations, task.name, Implementation(task, lambda args, run: catalogue.Counted())
     )
     second = task.delay()
     tasks.run()
@@ -427,11 +428,11 @@ def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
 def test_coalescing_lets_one_more_wait(tasks: SentTasks) -> None:
     from dataclasses import replace
 
-    from nexus import locks
-    from nexus.locks import Held
+    from nexus.runs import locks
+    from nexus.runs.locks import Held
     from nexus.tasks import Unique
 
-    task = replace(catalogue.update_user_statistics, unique=Unique(on_conflict="coalesce"))
+    task = replace(catalogue.count_rows, unique=Unique(on_conflict="coalesce"))
 
     assert locks.acquire(task, {}, "first") is None
     assert locks.acquire(task, {}, "second") == Held("first", wait=True)
@@ -443,9 +444,9 @@ def test_coalescing_lets_one_more_wait(tasks: SentTasks) -> None:
 
 
 def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
-    from nexus import locks
+    from nexus.runs import locks
 
-    task = catalogue.update_user_statistics
+    task = catalogue.count_rows
     assert locks.acquire(task, {}, "gone") is None
     (key,) = [key for key in tasks.store.items if key.startswith("unique/")]
     tasks.store.apply(Write(key, set={"lease_until": 1.0}))
@@ -459,21 +460,21 @@ def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None
 def test_eager_mode_runs_the_task_in_the_callers_process(tmp_path: Path) -> None:
     folder = tmp_path / "functions" / "default"
     folder.mkdir(parents=True)
-    (folder / "send_notification.py").write_text(
-        "from social import catalogue\n"
+    (folder / "send_note.py").write_text(
+        "from tests.support import own_catalogue as catalogue\n"
         "from nexus.worker import implements\n"
-        "@implements(catalogue.send_notification)\n"
+        "@implements(catalogue.send_note)\n"
         "def work(args, run):\n"
-        "    return catalogue.NotificationSent(notification_id=args.text)\n"
+        "    return catalogue.NoteSent(notification_id=args.text)\n"
     )
     program = (
-        "from social.catalogue import send_notification\n"
-        "handle = send_notification.delay(user_id='u', kind='k', text='eagerly')\n"
+        "from tests.support.own_catalogue import send_note\n"
+        "handle = send_note.delay(user_id='u', kind='k', text='eagerly')\n"
         "print(handle.status, handle.result.notification_id)"
     )
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))},
-        "PYTHONPATH": str(Path(client.__file__).parents[1]),
+        "PYTHONPATH": f"{Path(client.__file__).parents[2]}:{Path(__file__).parents[3]}",
         "NEXUS_BACKEND": "nexus.eager",
         "NEXUS_FUNCTIONS": str(tmp_path / "functions"),
         "POWERTOOLS_LOG_LEVEL": "CRITICAL",
@@ -492,7 +493,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_variables")
 def test_in_memory_no_variable_is_needed() -> None:
     with memory_backend() as tasks:
-        handles = [catalogue.ping.delay(text="hi"), group([catalogue.ping.s(), catalogue.ping.s()])]
+        handles = [ping.delay(text="hi"), group([ping.s(), ping.s()])]
         tasks.run()
         assert [handle.status for handle in handles] == ["SUCCESS", "SUCCESS"]
 
@@ -504,7 +505,7 @@ def test_without_the_workers_packages_what_was_sent_can_be_seen_and_running_says
     observe.logger.cache_clear()
     monkeypatch.setitem(sys.modules, "aws_lambda_powertools", None)
     with memory_backend() as tasks:
-        catalogue.ping.delay(text="hi")
+        ping.delay(text="hi")
         assert tasks.calls == [("ping", {"text": "hi"})]
         with pytest.raises(ConfigurationError, match=r'pip install "./shared\[worker\]"'):
             tasks.run()
@@ -515,16 +516,16 @@ def test_a_backend_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("NEXUS_BACKEND", name)
     backends.reset()
     with pytest.raises(ConfigurationError, match=f"NEXUS_BACKEND is '{name}'"):
-        catalogue.ping.delay()
+        ping.delay()
     backends.reset()
 
 
 def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
     program = (
-        "import sys; import nexus.client, social.catalogue, social.uploads;"
+        "import sys; import nexus.client, nexus.tasks, nexus.registry;"
         "print(sorted({name.split('.')[0] for name in sys.modules} & "
         "{'aws_lambda_powertools', 'PIL', 'av', 'jinja2', 'typer', 'rich'}))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -20,18 +20,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from nexus import backend, implementations
+from nexus import backend
 from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore
+from nexus.backend.store import DynamoStore, Item, Outcome, Store, Write
+from nexus.backend.transport import DeadLetter, Message
 from nexus.client import AsyncResult
 from nexus.eager import Context
 from nexus.errors import Reject
-from nexus.implementations import Implementation
-from nexus.memory import MemoryStore
-from nexus.runs import RunRecord, send_again
-from nexus.store import DynamoStore, Item, Outcome, Store, Write
-from nexus.transport import DeadLetter, Message
-from nexus.worker import Run, Worker
-from social import catalogue
+from nexus.registry import Implementation, registry
+from nexus.runs.record import RunRecord
+from nexus.runs.transitions import send_again
+from nexus.worker import Run
+from nexus.worker.entry import serve
+from tests.support import own_catalogue as catalogue
 
 
 class SandboxDied(BaseException):
@@ -125,17 +127,17 @@ class Effects(RuleBasedStateMachine):
         self.overtaken: dict[str, Any] | None = None
         self.entered = backend.use(Backend(self.store, self.queue))
         self.entered.__enter__()
-        self.before = dict(implementations._joined)
-        work = Implementation(catalogue.send_notification, self.work)
-        implementations._joined["send_notification"] = work
+        self.before = dict(registry._implementations)
+        work = Implementation(catalogue.send_note, self.work)
+        registry._implementations["send_note"] = work
 
     def teardown(self) -> None:
         if hasattr(self, "entered"):
             self.entered.__exit__(None, None, None)
-            implementations._joined.clear()
-            implementations._joined.update(self.before)
+            registry._implementations.clear()
+            registry._implementations.update(self.before)
 
-    def work(self, args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+    def work(self, args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         status = self.status(run.id)
         assert status == "STARTED", f"it runs while its record says {status}"
         if self.outcome == "rejected":
@@ -147,10 +149,10 @@ class Effects(RuleBasedStateMachine):
             record, self.overtaken = self.overtaken, None
             self.store.inner.apply(Write(run.id, set={"lease_until": 1.0}))
             done = self.effects[run.id]
-            Worker("default", catalogue.served_by("default"), Context()).messages([record])
+            serve("default", registry.served_by("default"), {"Records": [record]}, Context())
             self.allowed[run.id] += self.effects[run.id] - done
         self.effects[run.id] += 1
-        return catalogue.NotificationSent(notification_id=run.id)
+        return catalogue.NoteSent(notification_id=run.id)
 
     def record(self, run_id: str) -> RunRecord:
         item = self.store.inner.get([run_id]).get(run_id)
@@ -164,7 +166,7 @@ class Effects(RuleBasedStateMachine):
     @rule(target=runs, tracked=st.booleans())
     def send(self, tracked: bool) -> str:
         arguments = {"user_id": "u", "kind": "k", "text": "t"}
-        handle = catalogue.send_notification.apply_async(arguments, track=tracked)
+        handle = catalogue.send_note.apply_async(arguments, track=tracked)
         self.ids.append(handle.id)
         return handle.id
 
@@ -180,14 +182,19 @@ class Effects(RuleBasedStateMachine):
             return
         keys = data.draw(st.lists(st.sampled_from(sorted(self.queue.messages)), min_size=1, max_size=4))
         records = [
-            {"messageId": f"{key}.{n}", "receiptHandle": key, "body": self.queue.messages[key].body}
+            {
+                "messageId": f"{key}.{n}",
+                "receiptHandle": key,
+                "body": self.queue.messages[key].body,
+                "eventSource": "aws:sqs",
+            }
             for n, key in enumerate(keys)
         ]
         self.outcome, self.fuse.left = outcome, dies
         self.overtaken = records[0] if overtaken and dies is None and len(keys) == 1 else None
         before = self.effects.copy()
         try:
-            answer = Worker("default", catalogue.served_by("default"), Context()).messages(records)
+            answer = serve("default", registry.served_by("default"), {"Records": records}, Context())
         except SandboxDied:
             # Whatever it did and did not settle may be done once more.
             for run_id, times in (self.effects - before).items():

@@ -10,37 +10,38 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nexus import implementations
 from nexus.eager import Context
 from nexus.errors import InvalidMessage, Retry, UnknownTask
-from nexus.implementations import Implementation
+from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks, memory_backend
-from nexus.worker import Run, handler, handler_for, s3_envelopes, serve
-from social import catalogue
+from nexus.worker import Run, handler, handler_for
+from nexus.worker.entry import serve
+from nexus.worker.events import upload_envelopes
+from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 
 
 @pytest.fixture
 def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
-    monkeypatch.setenv("NEXUS_QUEUE", "media")
+    monkeypatch.setenv("NEXUS_QUEUE", "uploads")
     with memory_backend() as sent:
         yield sent
 
 
 @pytest.fixture
-def processed(monkeypatch: pytest.MonkeyPatch) -> list[catalogue.ProcessMediaUpload]:
+def processed(monkeypatch: pytest.MonkeyPatch) -> list[catalogue.ProcessUpload]:
     """The uploads that the media task was called for; a key with "later" in it asks for a retry."""
-    seen: list[catalogue.ProcessMediaUpload] = []
+    seen: list[catalogue.ProcessUpload] = []
 
-    def work(args: catalogue.ProcessMediaUpload, run: Run) -> catalogue.MediaReport:
+    def work(args: catalogue.ProcessUpload, run: Run) -> catalogue.UploadReport:
         seen.append(args)
         if "later" in args.key:
             raise Retry("not yet")
-        return catalogue.MediaReport(post_id="p", status="ready")
+        return catalogue.UploadReport(post_id="p", status="ready")
 
-    task = catalogue.process_media_upload
-    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, work))
+    task = catalogue.process_upload
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
     return seen
 
 
@@ -67,7 +68,9 @@ def sqs_record(body: str, number: int = 1) -> dict[str, Any]:
 
 
 def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
-    (envelope,) = s3_envelopes([s3_record("uploads/u/p/caf%C3%A9+au+lait.jpg", versionId="v7", sequencer="0055AED6")])
+    (envelope,) = upload_envelopes(
+        [s3_record("uploads/u/p/caf%C3%A9+au+lait.jpg", versionId="v7", sequencer="0055AED6")], "process_upload"
+    )
     assert envelope.args == {
         "bucket": "nexus-test-uploads-123456789012",
         "key": "uploads/u/p/café au lait.jpg",
@@ -77,20 +80,20 @@ def test_keys_come_url_encoded_and_versions_and_order_are_kept() -> None:
 
 
 def test_an_upload_was_sent_when_s3_says_so_at_every_attempt() -> None:
-    (envelope,) = s3_envelopes([{**s3_record("k"), "eventTime": "2026-11-22T12:00:00.250Z"}])
+    (envelope,) = upload_envelopes([{**s3_record("k"), "eventTime": "2026-11-22T12:00:00.250Z"}], "process_upload")
     assert envelope.sent_at == datetime(2026, 11, 22, 12, 0, 0, 250_000, UTC)
 
 
 @pytest.mark.parametrize("time", [None, 7, "yesterday", "0001-01-01T00:00:00+14:00"])
 def test_an_upload_whose_time_cannot_be_read_was_sent_now(time: Any) -> None:
     before = datetime.now(UTC)
-    (envelope,) = s3_envelopes([{**s3_record("k"), "eventTime": time}])
+    (envelope,) = upload_envelopes([{**s3_record("k"), "eventTime": time}], "process_upload")
     assert before <= envelope.sent_at <= datetime.now(UTC)
 
 
 def test_the_same_event_twice_is_one_run_and_a_new_version_another() -> None:
-    first, again = s3_envelopes([s3_record("k")]) + s3_envelopes([s3_record("k")])
-    (newer,) = s3_envelopes([s3_record("k", sequencer="0B")])
+    first, again = upload_envelopes([s3_record("k"), s3_record("k")], "process_upload")
+    (newer,) = upload_envelopes([s3_record("k", sequencer="0B")], "process_upload")
     assert first.id == again.id != newer.id
 
 
@@ -130,11 +133,11 @@ def test_an_upload_to_be_tried_again_fails_the_invocation_so_that_its_destinatio
 def test_a_direct_invocation_answers_with_the_settled_run(tasks: SentTasks) -> None:
     answer = handler({"task": "ping", "args": {"text": "hi"}}, Context())
     assert answer["status"] == "SUCCESS"
-    assert answer["result"] == {"text": "hi", "queue": "media", "function": "this process"}
+    assert answer["result"] == {"text": "hi", "queue": "uploads", "function": "this process"}
 
 
 def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: SentTasks, processed: list[Any]) -> None:
-    answer = handler({"task": "process_media_upload", "args": {"bucket": "bbb", "key": "later"}}, Context())
+    answer = handler({"task": "process_upload", "args": {"bucket": "bbb", "key": "later"}}, Context())
     assert answer["status"] == "FAILURE"
     assert answer["error"] == {"type": "Retry", "message": "not yet"}
     assert tasks.dead_letters == []
@@ -143,7 +146,7 @@ def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: Se
 @pytest.mark.parametrize(
     ("event", "error"),
     [
-        ({"task": "send_welcome_email", "args": {}}, UnknownTask),
+        ({"task": "welcome", "args": {}}, UnknownTask),
         ({"task": "no_such"}, UnknownTask),
         ({"task": "ping", "args": {"text": 3}}, InvalidMessage),
         ([1], InvalidMessage),
@@ -155,11 +158,11 @@ def test_a_direct_invocation_that_cannot_run_is_told_so(tasks: SentTasks, event:
 
 
 def test_a_tasks_own_handler_serves_it_alone(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
-        return catalogue.NotificationSent(notification_id="n")
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
+        return catalogue.NoteSent(notification_id="n")
 
-    task = catalogue.send_notification
-    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, work))
+    task = catalogue.send_note
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
     own = handler_for(work)
     assert own({"args": {"user_id": "u", "kind": "k", "text": "t"}}, Context())["status"] == "SUCCESS"
     with pytest.raises(UnknownTask):
@@ -173,7 +176,7 @@ ENVELOPE = st.fixed_dictionaries(
     optional={
         "v": st.sampled_from([1, 2, "1", None]),
         "id": st.uuids().map(str) | st.text(max_size=5),
-        "task": st.sampled_from(["ping", "process_media_upload", "send_welcome_email", "nope", "", 4]),
+        "task": st.sampled_from(["ping", "process_upload", "welcome", "nope", "", 4]),
         "args": st.dictionaries(st.sampled_from(["text", "bucket", "key"]), st.text(max_size=8) | st.integers())
         | st.none(),
         "sent_at": st.sampled_from(["2026-11-22T02:00:00Z", "yesterday", 7]),
@@ -204,7 +207,7 @@ def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
 ) -> None:
     with memory_backend() as tasks:
         records = [sqs_record(body, n) for n, body in enumerate(bodies)]
-        answer = serve("media", catalogue.served_by("media"), {"Records": records}, Context())
+        answer = serve("uploads", registry.served_by("uploads"), {"Records": records}, Context())
 
         again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
         assert again <= {record["messageId"] for record in records}
@@ -220,4 +223,4 @@ def test_each_record_of_any_batch_ends_settled_retried_or_dead_lettered(
 @given(event=JSON | st.dictionaries(st.sampled_from(["Records", "task", "args", "id", "v", "Event"]), JSON, max_size=4))
 def test_any_event_is_answered_or_refused_in_words(processed: list[Any], event: Any) -> None:
     with memory_backend(), contextlib.suppress(InvalidMessage, UnknownTask):  # and nothing else comes out
-        serve("media", catalogue.served_by("media"), event, Context())
+        serve("uploads", registry.served_by("uploads"), event, Context())

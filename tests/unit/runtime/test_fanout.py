@@ -7,17 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus import backend, implementations
+from nexus import backend
 from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore
+from nexus.backend.store import Write
+from nexus.builtin import Ping
 from nexus.eager import Context
 from nexus.errors import Reject
-from nexus.implementations import Implementation
-from nexus.memory import MemoryStore
-from nexus.store import Write
+from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
-from nexus.worker import Continuation, Run, Worker
-from social import catalogue
-from social.catalogue import AnalyticsReport, GenerateContentAnalytics
+from nexus.worker import Continuation, Run
+from nexus.worker.entry import serve
+from tests.support import own_catalogue as catalogue
+from tests.support.own_catalogue import Counted, MakeReport, ReportPart
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
 if TYPE_CHECKING:
@@ -25,33 +27,35 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("environment")
 
-TASK = catalogue.generate_content_analytics
-SECOND_PHASE = GenerateContentAnalytics(day="2026-01-02")
+TASK = catalogue.make_report
+SECOND_PHASE = ReportPart(day="2026-01-02", last=True)
 
 
 class Job:
-    """generate_content_analytics as a job of `segments` segments, each counting its index + 1, and perhaps a second
-    phase."""
+    """make_report as a job of `segments` segments, each counting its index + 1, and perhaps a second phase."""
 
     def __init__(self, segments: int = 3, *, second_phase: bool = False, faulty: frozenset[int] = frozenset()) -> None:
         self.segments = segments
         self.second_phase = second_phase
         self.faulty = faulty
 
-    def __call__(self, args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
-        if run.segment is not None:
-            if run.segment.index in self.faulty:
-                raise Reject(f"segment {run.segment.index} cannot be done")
-            return AnalyticsReport(rows_read=run.segment.index + 1)
-        if args == SECOND_PHASE:
-            return AnalyticsReport(changed=1)
-        return run.fan_out([args] * self.segments, then=SECOND_PHASE if self.second_phase else None)
+    def __call__(self, args: MakeReport, run: Run) -> Counted | Continuation:
+        part = ReportPart(day=args.day or "2026-01-01")
+        return run.fan_out([part] * self.segments, then=SECOND_PHASE if self.second_phase else None)
+
+    def part(self, args: ReportPart, run: Run) -> Counted | Continuation:
+        if args.last:
+            return Counted(changed=1)
+        assert run.segment is not None
+        if run.segment.index in self.faulty:
+            raise Reject(f"segment {run.segment.index} cannot be done")
+        return Counted(rows_read=run.segment.index + 1)
 
 
 @pytest.fixture
 def job(monkeypatch: pytest.MonkeyPatch) -> Job:
     job = Job()
-    monkeypatch.setitem(implementations._joined, TASK.name, Implementation(TASK, job))
+    monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part))
     return job
 
 
@@ -111,7 +115,7 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
 
     job.faulty = frozenset()
     ((_, letter),) = tasks.dead_letters
-    from nexus.transport import Message
+    from nexus.backend.transport import Message
 
     tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
     tasks.run()
@@ -144,8 +148,8 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(second_phas
     inner = MemoryStore()
     queue = Queue(fuse)
     job = Job(segments, second_phase=second_phase)
-    before = dict(implementations._joined)
-    implementations._joined[TASK.name] = Implementation(TASK, job)
+    before = dict(registry._implementations)
+    registry._implementations[TASK.name] = Implementation(TASK, job, job.part)
     try:
         with backend.use(Backend(MortalStore(inner, fuse), queue)):
             handle = TASK.delay()
@@ -163,18 +167,18 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(second_phas
             assert handle.result.rows_read == total(segments)
             assert handle.result.changed == (1 if second_phase else 0)
     finally:
-        implementations._joined.clear()
-        implementations._joined.update(before)
+        registry._implementations.clear()
+        registry._implementations.update(before)
 
 
 def _deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
     if not queue.messages:
         return
     key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
-    record = {"messageId": key, "receiptHandle": key, "body": queue.messages[key].body}
+    record = {"messageId": key, "receiptHandle": key, "body": queue.messages[key].body, "eventSource": "aws:sqs"}
     fuse.left = dies
     try:
-        answer = Worker("analytics", catalogue.served_by("analytics"), Context()).messages([record])
+        answer = serve("analytics", registry.served_by("analytics"), {"Records": [record]}, Context())
     except SandboxDied:
         fuse.left = None
         # Its lease runs out, and an attempt is given back: this test is about sums, not about giving up.
@@ -190,10 +194,10 @@ def _deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int 
 
 def test_what_cannot_be_reduced_is_refused_when_it_fans_out(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def fan_out(args: Any, run: Run) -> Continuation:
-        return run.fan_out([catalogue.Ping()])
+        return run.fan_out([Ping()])
 
-    task = catalogue.send_notification
-    monkeypatch.setitem(implementations._joined, task.name, Implementation(task, fan_out))
+    task = catalogue.send_note
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, fan_out))
     handle: AsyncResult[Any] = task.delay(user_id="u", kind="k", text="t")
 
     tasks.run()

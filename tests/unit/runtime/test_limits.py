@@ -9,50 +9,51 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus import implementations, observe, worker
+from nexus.backend.transport import queue_url
 from nexus.client import group
 from nexus.eager import Context
 from nexus.errors import Retry
-from nexus.implementations import Implementation
-from nexus.rate_limit import RateLimiter
+from nexus.registry import Implementation, registry
+from nexus.runs.rate_limit import RateLimiter
 from nexus.settings import settings
 from nexus.tasks import RateLimit, RetryPolicy
 from nexus.testing import SentTasks
-from nexus.transport import queue_url
-from nexus.worker import Continuation, Run, Worker
-from social import catalogue
+from nexus.worker import Continuation, Run, execution, observe
+from nexus.worker.entry import serve
+from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
-SENT = catalogue.NotificationSent(notification_id="n")
+SENT = catalogue.NoteSent(notification_id="n")
 
 
 def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
-    joined = Implementation(catalogue.send_notification, work)
-    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    joined = Implementation(catalogue.send_note, work)
+    monkeypatch.setitem(registry._implementations, "send_note", joined)
 
 
 def deliver(tasks: SentTasks, *, seconds: float = 900.0) -> dict[str, Any]:
     """One invocation with everything that waits, `seconds` before its end."""
     records = [
-        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": sent.message.body}
+        {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": sent.message.body, "eventSource": "aws:sqs"}
         for n, sent in enumerate(tasks.transport.sent)
     ]
-    return Worker("default", catalogue.served_by("default"), Context(seconds)).messages(records)
+    answer: dict[str, Any] = serve("default", registry.served_by("default"), {"Records": records}, Context(seconds))
+    return answer
 
 
 def test_a_task_that_overruns_is_stopped_in_time_to_be_settled(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
         time.sleep(30)
         return SENT
 
     does(monkeypatch, work)
-    handle = catalogue.send_notification.delay(**NOTE)
+    handle = catalogue.send_note.delay(**NOTE)
 
-    deliver(tasks, seconds=worker.MARGIN + 0.1)
+    deliver(tasks, seconds=execution.MARGIN + 0.1)
 
     assert handle.status == "RETRY"
     assert handle.error is not None
@@ -63,9 +64,9 @@ def test_a_message_for_which_no_time_is_left_is_put_back_and_has_spent_no_attemp
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does(monkeypatch, lambda args, run: SENT)
-    handle = catalogue.send_notification.delay(**NOTE)
+    handle = catalogue.send_note.delay(**NOTE)
 
-    answer = deliver(tasks, seconds=worker.MARGIN / 2)
+    answer = deliver(tasks, seconds=execution.MARGIN / 2)
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
     assert (handle.status, handle.attempts) == ("RETRY", 0)
@@ -78,16 +79,16 @@ def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
 ) -> None:
     seen: list[Any] = []
 
-    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent | Continuation:
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent | Continuation:
         seen.append((run.attempt, run.cursor))
         at = int(run.cursor["at"]) if run.cursor else 0
         if args.kind == "endless" or at < 3:
-            return run.hand_on({"at": at + 1})
+            return run.continue_from({"at": at + 1})
         return SENT
 
     does(monkeypatch, work)
-    handle = catalogue.send_notification.delay(**NOTE)
-    endless = catalogue.send_notification.delay(**{**NOTE, "kind": "endless"})
+    handle = catalogue.send_note.delay(**NOTE)
+    endless = catalogue.send_note.delay(**{**NOTE, "kind": "endless"})
 
     tasks.run()
 
@@ -95,19 +96,19 @@ def test_a_run_hands_on_its_cursor_without_spending_attempts_and_not_for_ever(
     assert handle.status == "SUCCESS"
     assert endless.status == "FAILURE"
     assert endless.error is not None
-    assert "handed on 10 times" in endless.error.message
+    assert "continued 10 times" in endless.error.message
 
 
 def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
 
-    def work(args: Any, run: Run) -> catalogue.NotificationSent:
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
         run.progress(7, 100, "encoding")
         told.append(handle.progress)
         return SENT
 
     does(monkeypatch, work)
-    handle = catalogue.send_notification.delay(**NOTE)
+    handle = catalogue.send_note.delay(**NOTE)
     tasks.run()
     assert told == [(7, 100)]
 
@@ -165,16 +166,16 @@ def test_a_rate_that_is_booked_out_says_how_long_instead_of_waiting(tasks: SentT
 def test_a_rate_limited_task_beyond_patience_is_put_back_unspent(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limited = replace(catalogue.send_notification, rate_limit=RateLimit(per_second=0.01))
-    monkeypatch.setattr(worker, "_limiters", {})
+    limited = replace(catalogue.send_note, rate_limit=RateLimit(per_second=0.01))
+    monkeypatch.setattr(execution, "_limiters", {})
     does(monkeypatch, lambda args, run: SENT)
-    handles = [catalogue.send_notification.delay(**NOTE) for _ in range(2)]
+    handles = [catalogue.send_note.delay(**NOTE) for _ in range(2)]
     records = [
-        {"messageId": f"m{n}", "receiptHandle": "r", "body": sent.message.body}
+        {"messageId": f"m{n}", "receiptHandle": "r", "body": sent.message.body, "eventSource": "aws:sqs"}
         for n, sent in enumerate(tasks.transport.sent)
     ]
 
-    answer = Worker("default", {"send_notification": limited}, Context()).messages(records)
+    answer = serve("default", {"send_note": limited}, {"Records": records}, Context())
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert [(h.status, h.attempts) for h in handles] == [("SUCCESS", 1), ("RETRY", 0)]
@@ -200,12 +201,12 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does(monkeypatch, lambda args, run: SENT)
-    handle = catalogue.send_notification.delay(**NOTE)
+    handle = catalogue.send_note.delay(**NOTE)
 
     tasks.run()
 
     started, ended = lines()
-    wanted = {"task": "send_notification", "run_id": handle.id, "attempt": 1, "queue": "default"}
+    wanted = {"task": "send_note", "run_id": handle.id, "attempt": 1, "queue": "default"}
     assert wanted.items() <= started.items()
     assert wanted.items() <= ended.items()
     assert (started["message"], ended["message"], ended["outcome"]) == ("run started", "run ended", "success")
@@ -220,23 +221,23 @@ def test_the_end_of_a_group_has_a_line_of_its_own(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does(monkeypatch, lambda args, run: SENT)
-    handle = group([catalogue.send_notification.s(**NOTE) for _ in range(2)])
+    handle = group([catalogue.send_note.s(**NOTE) for _ in range(2)])
 
     tasks.run()
 
     ended = [line for line in lines() if line["message"] == "run ended"]
-    assert [line["task"] for line in ended] == ["send_notification", "send_notification", "group"]
+    assert [line["task"] for line in ended] == ["send_note", "send_note", "group"]
     assert (ended[-1]["run_id"], ended[-1]["outcome"]) == (handle.id, "success")
 
 
 def test_no_line_carries_an_address_or_a_token(tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 
-    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         raise OSError(f"cannot reach ada@example.org with {token}")
 
     does(monkeypatch, work)
-    catalogue.send_notification.apply_async({**NOTE, "text": "for bob@example.org"}, retry=RetryPolicy(max_retries=0))
+    catalogue.send_note.apply_async({**NOTE, "text": "for bob@example.org"}, retry=RetryPolicy(max_retries=0))
     body = json.dumps({"v": 1, "id": "x", "task": "ping", "args": {"text": "eve@example.org"}})
     tasks.transport.sent.append(
         replace(tasks.transport.sent[0], message=replace(tasks.transport.sent[0].message, body=body))
@@ -259,20 +260,21 @@ def test_each_message_of_a_batch_that_is_to_be_retried_comes_again_in_its_own_ti
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Given a batch in SQS: one run that does well, one to be tried again at once, one in an hour
-    def work(args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         if args.kind == "well":
             return SENT
         raise Retry("not yet", after=0 if args.kind == "at once" else 3600)
 
     does(monkeypatch, work)
-    handles = {
-        kind: catalogue.send_notification.delay(**{**NOTE, "kind": kind}) for kind in ("well", "at once", "hour")
-    }
+    handles = {kind: catalogue.send_note.delay(**{**NOTE, "kind": kind}) for kind in ("well", "at once", "hour")}
     sqs, url = boto3.client("sqs"), queue_url(settings().queue_name("default"))
     received = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
-    records = [{"messageId": m["MessageId"], "receiptHandle": m["ReceiptHandle"], "body": m["Body"]} for m in received]
+    records = [
+        {"messageId": m["MessageId"], "receiptHandle": m["ReceiptHandle"], "body": m["Body"], "eventSource": "aws:sqs"}
+        for m in received
+    ]
     # When it is run
-    answer = Worker("default", catalogue.served_by("default"), Context()).messages(records)
+    answer = serve("default", registry.served_by("default"), {"Records": records}, Context())
     # Then two of the three are left to SQS, which gives one of them now
     assert len(answer["batchItemFailures"]) == 2
     assert {kind: handle.status for kind, handle in handles.items()} == {

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.aws.dynamodb import Condition, equals
-from nexus.memory import MemoryStore
-from nexus.store import Applied, DynamoStore, Refused, Write
+from nexus.backend.memory import MemoryStore
+from nexus.backend.store import Applied, DynamoStore, Refused, Write
 from tests.support import moto_cloud
 
 KEYS = ("a", "b", "c")

@@ -4,52 +4,52 @@ import json
 
 import pytest
 
-from nexus import implementations
+from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
 from nexus.errors import Reject, Retry
-from nexus.implementations import Implementation
+from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
 from nexus.worker import Run
-from social import catalogue
+from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
 
 
 class Work:
-    """The work of send_notification, as a test wants it to go: an exception to raise for each attempt, then success."""
+    """The work of send_note, as a test wants it to go: an exception to raise for each attempt, then success."""
 
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
         self.attempts: list[int] = []
 
-    def __call__(self, args: catalogue.SendNotification, run: Run) -> catalogue.NotificationSent:
+    def __call__(self, args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         self.attempts.append(run.attempt)
         if self.faults:
             raise self.faults.pop(0)
-        return catalogue.NotificationSent(notification_id=f"n-{args.user_id}")
+        return catalogue.NoteSent(notification_id=f"n-{args.user_id}")
 
 
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     work = Work()
-    joined = Implementation(catalogue.send_notification, work)
-    monkeypatch.setitem(implementations._joined, "send_notification", joined)
+    joined = Implementation(catalogue.send_note, work)
+    monkeypatch.setitem(registry._implementations, "send_note", joined)
     return work
 
 
-def notify() -> AsyncResult[catalogue.NotificationSent]:
-    return catalogue.send_notification.delay(user_id="u-1", kind="like", text="A likes your post")
+def notify() -> AsyncResult[catalogue.NoteSent]:
+    return catalogue.send_note.delay(user_id="u-1", kind="like", text="A likes your post")
 
 
 def test_what_is_sent_waits_then_runs_once_and_has_its_result(tasks: SentTasks, work: Work) -> None:
     handle = notify()
     assert handle.status == "PENDING"
-    assert tasks.calls == [("send_notification", {"user_id": "u-1", "kind": "like", "text": "A likes your post"})]
+    assert tasks.calls == [("send_note", {"user_id": "u-1", "kind": "like", "text": "A likes your post"})]
 
     tasks.run()
 
     assert handle.status == "SUCCESS"
-    assert handle.result == catalogue.NotificationSent(notification_id="n-u-1")
+    assert handle.result == catalogue.NoteSent(notification_id="n-u-1")
     assert work.attempts == [1]
 
 
@@ -131,7 +131,7 @@ def test_a_revoked_task_is_acknowledged_without_running(tasks: SentTasks, work: 
 
 
 def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
-    handle = catalogue.send_notification.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=-1)
+    handle = catalogue.send_note.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=-1)
 
     tasks.run()
 
@@ -140,8 +140,8 @@ def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
 
 
 def test_every_queue_answers_ping(tasks: SentTasks) -> None:
-    handle = catalogue.ping.apply_async({"text": "hello"}, queue="media")
+    handle = ping.apply_async({"text": "hello"}, queue="uploads")
 
     tasks.run()
 
-    assert handle.get(timeout=1) == catalogue.Pong(text="hello", queue="media", function="this process")
+    assert handle.get(timeout=1) == Pong(text="hello", queue="uploads", function="this process")

@@ -7,10 +7,10 @@ from typing import Any
 
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
+from nexus.backend.store import Applied, Item, Value, Write, number
 from nexus.definitions import TaskDefinition, Unique
 from nexus.ids import derived_id
-from nexus.runs import compact
-from nexus.store import Applied, Item, Value, Write, number
+from nexus.runs.record import compact
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """Who waits for whom, as items: the ids of a waiting run's members, and the tallies that count them.
 
-See `nexus.fanout` for how members end a run; this is what producers need of it.
+See `nexus.worker.fanout` for how members end a run; this is what producers need of it.
 """
 
 import time
 from collections.abc import Sequence
 
 from nexus.backend import backend
+from nexus.backend.store import Applied, Value, Write, numbers
 from nexus.ids import derived_id
-from nexus.runs import RunRecord
-from nexus.store import Applied, Value, Write, numbers
+from nexus.runs.record import RunRecord
 
 CHUNK = 100
 LIMIT = 10_000

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.aws.dynamodb import Condition
-from nexus.store import Applied, Item, Outcome, Refused, Value, Write, numbers
-from nexus.transport import DeadLetter, Message
+from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write, numbers
+from nexus.backend.transport import DeadLetter, Message
 
 
 class MemoryStore:

@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nexus import observe, runs
 from nexus.backend import backend
 from nexus.definitions import Arguments
 from nexus.envelope import Segment
 from nexus.errors import Reject
-from nexus.tallies import LIMIT
+from nexus.runs import transitions
+from nexus.runs.tallies import LIMIT
+from nexus.worker import observe
 
 if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
@@ -25,13 +26,13 @@ class FannedOut:
 
 
 @dataclass(frozen=True, slots=True)
-class HandedOn:
+class Continued:
     """A task's answer: the next invocation goes on from this cursor."""
 
     cursor: Mapping[str, Any]
 
 
-type Continuation = FannedOut | HandedOn
+type Continuation = FannedOut | Continued
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Run:
         now = time.monotonic()
         if now - self._told >= 1.0 or done >= total:
             self._told = now
-            backend().store.apply(runs.progress(self.id, self.token, done, total, note))
+            backend().store.apply(transitions.progress(self.id, self.token, done, total, note))
 
     def fan_out(self, segments: Sequence[Arguments], *, then: Arguments | None = None) -> FannedOut:
         """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.
@@ -86,10 +87,10 @@ class Run:
             raise Reject(f"a fan-out of {len(segments)} segments: 1 to {LIMIT}")
         return FannedOut(segments, then)
 
-    def hand_on(self, cursor: Mapping[str, Any]) -> HandedOn:
-        """Stops here: `return run.hand_on({...})`. The same message comes again at once, with `run.cursor` set.
+    def continue_from(self, cursor: Mapping[str, Any]) -> Continued:
+        """Stops here: `return run.continue_from({...})`. The same message comes again at once, with `run.cursor` set.
 
         The cursor is JSON, of a few kilobytes at most, and carries the partial result. No attempt is spent. At most
         ten times a run, since each is a receive of the same message.
         """
-        return HandedOn(dict(cursor))
+        return Continued(dict(cursor))

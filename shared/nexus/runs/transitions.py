@@ -1,4 +1,4 @@
-"""The run record: one item per run, and the rules by which it moves from one status to the next.
+"""The rules by which a run record moves from one status to the next.
 
 The rules are pure: each looks at what is known of a record and answers with the conditional write that makes the move,
 conditional on exactly what it looked at. If something else was there, DynamoDB refuses and tells what; the rule
@@ -11,118 +11,18 @@ would not.
        STARTED with a dead lease --claim--> STARTED, one attempt more
 """
 
-import json
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
 
 from nexus.aws.dynamodb import Condition, equals
-from nexus.envelope import Envelope, Segment
-from nexus.settings import run_days
-from nexus.store import Item, Value, Write, number, numbers
+from nexus.backend.store import Item, Value, Write
+from nexus.envelope import Envelope
+from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.settings import settings
 
-type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
-
-ENDED = ("SUCCESS", "FAILURE", "REVOKED")
-MAX_HAND_ONS = 10
+MAX_CONTINUED = 10
 ARGUMENTS_SHOWN = 2048
 SHARDS = "0123456789abcdef"
-
-
-@dataclass(frozen=True, slots=True)
-class RunError:
-    """Why a run failed: the exception's class name and its message."""
-
-    type: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """A run as its record tells it. Times are seconds since 1970, UTC; None where they have not come."""
-
-    id: str
-    status: Status
-    task: str = ""
-    queue: str = ""
-    args: Mapping[str, Any] | None = None
-    attempts: int = 0
-    sent_at: float | None = None
-    started_at: float | None = None
-    ended_at: float | None = None
-    eta: float | None = None
-    lease_until: float | None = None
-    result: str | None = None
-    error: RunError | None = None
-    log: str | None = None
-    parent: str | None = None
-    segment: int | None = None
-    children: tuple[str, ...] = ()
-    phase: int = 0
-    total: int = 0
-    waits: bool = False
-    """A fan-out whose segments have all been sent, or a group: it has no lease, and its members end it."""
-
-    chunks_done: frozenset[int] = frozenset()
-    chunks_failed: frozenset[int] = frozenset()
-    progress: tuple[int, int, str] | None = None
-    cursor: Mapping[str, Any] | None = None
-
-    @property
-    def ended(self) -> bool:
-        return self.status in ENDED
-
-    @property
-    def fanned_out(self) -> bool:
-        return self.total > 0
-
-    @classmethod
-    def of(cls, item: Item) -> "RunRecord":
-        """The record in an item."""
-        progress = _json(item, "progress")
-        error = _json(item, "error")
-        return cls(
-            id=_text(item, "id"),
-            status=item.get("status", "UNKNOWN"),  # type: ignore[arg-type]
-            task=_text(item, "task"),
-            queue=_text(item, "queue"),
-            args=_json(item, "args"),
-            attempts=int(number(item, "attempts") or 0),
-            sent_at=number(item, "sent_at"),
-            started_at=number(item, "started_at"),
-            ended_at=number(item, "ended_at"),
-            eta=number(item, "eta"),
-            lease_until=number(item, "lease_until"),
-            result=_text(item, "result") or None,
-            error=RunError(error["type"], error["message"]) if error else None,
-            log=_text(item, "log") or None,
-            parent=_text(item, "parent") or None,
-            segment=None if "segment" not in item else int(number(item, "segment") or 0),
-            children=tuple(_json(item, "children") or ()),
-            phase=int(number(item, "phase") or 0),
-            total=int(number(item, "total") or 0),
-            waits=bool(item.get("waits", False)),
-            chunks_done=numbers(item, "chunks_done"),
-            chunks_failed=numbers(item, "chunks_failed"),
-            progress=(progress[0], progress[1], progress[2]) if progress else None,
-            cursor=_json(item, "cursor"),
-        )
-
-
-def _text(item: Item, name: str) -> str:
-    value = item.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _json(item: Item, name: str) -> Any:
-    text = _text(item, name)
-    return json.loads(text) if text else None
-
-
-def compact(value: Any) -> str:
-    """JSON without spaces, as records and keys carry it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +122,7 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
 
 
 LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
-_LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "hand_ons")
+_LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "continued")
 
 
 def send_again(run_id: str, **also: Value) -> Write:
@@ -265,8 +165,8 @@ def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
     return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
 
 
-def put_back(run_id: str, token: str, attempt: int, **also: Value) -> Write:
-    """STARTED to RETRY without spending an attempt: handed on with a cursor, or not begun for want of time."""
+def release(run_id: str, token: str, attempt: int, **also: Value) -> Write:
+    """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for want of time."""
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
     return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
 
@@ -318,16 +218,6 @@ def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write
     return Write(run_id, set={"progress": compact([done, total, note])}, when=held(token))
 
 
-def error_text(error: RunError) -> str:
-    """An error as a record keeps it."""
-    return compact({"type": error.type[:200], "message": error.message[:4000]})
-
-
 def keep_until(now: float | None = None) -> int:
     """The TTL of a record written now, in epoch seconds."""
-    return int((now or time.time()) + run_days() * 86_400)
-
-
-def segment_of(envelope: Envelope) -> Segment | None:
-    """The segment that the task itself sees: only that of a fan-out."""
-    return envelope.segment if envelope.segment and envelope.segment.kind == "fan_out" else None
+    return int((now or time.time()) + settings().run_days * 86_400)

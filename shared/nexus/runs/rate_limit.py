@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
-from nexus.store import Applied, Write, number
+from nexus.backend.store import Applied, Write, number
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools import Logger
 
     from nexus.envelope import Envelope
-    from nexus.runs import RunRecord
+    from nexus.runs.record import RunError, RunRecord
 
 NAMESPACE = "nexus"
 
@@ -64,7 +64,7 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
 
 
 def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
-    """`outcome` is the status that the attempt led to, in lower case, or handed_on, fanned_out, put_back."""
+    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, put_back."""
     log = logger()
     milliseconds = round(seconds * 1000, 3)
     metrics: dict[str, Any] = {
@@ -99,6 +99,8 @@ def waiting_run_ended(run: "RunRecord", outcome: str, reason: str | None = None)
     log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
 
 
-def dead_lettered(queue: str, error_type: str, reason: str, run_id: str | None, task: str | None) -> None:
+def dead_lettered(queue: str, error: "RunError", run_id: str | None, task: str | None) -> None:
     """A message was given up."""
-    logger().error("dead letter", queue=queue, error_type=error_type, reason=redacted(reason), run_id=run_id, task=task)
+    logger().error(
+        "dead letter", queue=queue, error_type=error.type, reason=redacted(error.message), run_id=run_id, task=task
+    )

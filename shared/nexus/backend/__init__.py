@@ -1,15 +1,19 @@
-"""Where runs are kept and how messages travel, as one replaceable pair: AWS, or this process's memory."""
+"""Where runs are kept and how messages travel, as one replaceable pair: AWS, or this process's memory.
+
+Belongs here: the store and transport interfaces, and what implements them. Does not belong here: what a run record or a
+message means.
+"""
 
 import importlib
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nexus.backend.store import DynamoStore, Store
+from nexus.backend.transport import SqsTransport, Transport
 from nexus.errors import ConfigurationError
-from nexus.store import DynamoStore, Store
-from nexus.transport import SqsTransport, Transport
+from nexus.settings import settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ def backend() -> Backend:
 
 @lru_cache(maxsize=1)
 def _from_environment() -> Backend:
-    name = os.environ.get("NEXUS_BACKEND")
+    name = settings().backend
     if not name:
         return Backend(DynamoStore(), SqsTransport())
     try:
@@ -54,5 +58,6 @@ def use(replacement: Backend) -> Iterator[Backend]:
 
 
 def reset() -> None:
-    """Forgets the pair made from the environment: for tests that change it."""
+    """Forgets the settings and the pair made from the environment: for tests that change it."""
+    settings.cache_clear()
     _from_environment.cache_clear()

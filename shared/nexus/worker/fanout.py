@@ -7,8 +7,8 @@ the run ends. So the waiting run's own item is written once per hundred members,
 and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
 `done`, and mends the run.
 
-Every step is safe to repeat, and each member's message is acknowledged only after its steps: whoever dies in the
-middle, the redelivered message of the last member takes them up again.
+Every step is idempotent, and each member's message is acknowledged only after its steps: after a crash, redelivery of
+the last member's message resumes the remaining steps.
 """
 
 import json
@@ -17,17 +17,18 @@ from collections.abc import Sequence
 from itertools import batched
 from typing import Any
 
-from nexus import locks, observe, results, runs, tallies
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
-from nexus.client import send_next
-from nexus.definitions import known_tasks
+from nexus.backend.store import Applied, Item, Value, Write, numbers
+from nexus.backend.transport import Message
+from nexus.client.canvas import send_next
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
-from nexus.implementations import implementation
-from nexus.runs import LEFT_BY_CLAIM, RunError, RunRecord, compact, error_text, held
-from nexus.store import Applied, Item, Value, Write, numbers
-from nexus.transport import Message
+from nexus.registry import registry
+from nexus.runs import locks, payloads, tallies, transitions
+from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.runs.transitions import LEFT_BY_CLAIM, held
+from nexus.worker import observe
 
 FAILURES_NAMED = 20
 
@@ -67,7 +68,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
     run's own message then comes again.
     """
     store = backend().store
-    queue = implementation(envelope.task).task.queue
+    queue = registry.task(envelope.task).queue
     for chunk in range(tallies.chunks(total)):
         key = _plan_key(envelope.id, 1, chunk)
         messages = []
@@ -161,7 +162,7 @@ def _fail(item: Item, error: RunError) -> None:
 def _succeed(item: Item) -> None:
     record = RunRecord.of(item)
     try:
-        text = results.dump(record.id, _reduced(item))
+        text = payloads.dump(record.id, _reduced(item))
     except Exception as error:  # noqa: BLE001 - whatever a task's reducer raises is that run's failure, with its reason
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
@@ -180,10 +181,10 @@ def _reduced(item: Item) -> Any:
     values = []
     for page in batched(tallies.children(record), tallies.CHUNK):
         members = backend().store.get(page)
-        values += [results.load(str(members[run_id]["result"])) for run_id in page]
+        values += [payloads.load(str(members[run_id]["result"])) for run_id in page]
     if record.task == "group":
         return values
-    joined = implementation(record.task)
+    joined = registry.implementation(record.task)
     parts = [joined.task.result.model_validate(value) for value in values]
     if "partial" in item:
         parts.insert(0, joined.task.result.model_validate_json(str(item["partial"])))
@@ -193,7 +194,7 @@ def _reduced(item: Item) -> Any:
 def _advance(item: Item) -> None:
     """From the segments, all done, to the next phase: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
-    keep_until = runs.keep_until()
+    keep_until = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
     values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
@@ -205,12 +206,14 @@ def _advance(item: Item) -> None:
 
 
 def _send_next_phase(item: Item) -> None:
+    if "next_phase" not in item:
+        return  # A late duplicate: the next phase has ended the run already.
     record = RunRecord.of(item)
-    args: dict[str, Any] = json.loads(str(item.get("next_phase", "{}")))
+    args: dict[str, Any] = json.loads(str(item["next_phase"]))
     parent = Envelope(id=record.id, task=record.task)
     segment = Segment(index=0, total=1, phase=2, kind="phase")
     message = _message(parent, tallies.member(record.id, 2, 0), args, segment)
-    failures = backend().transport.send(implementation(record.task).task.queue, [message])
+    failures = backend().transport.send(registry.task(record.task).queue, [message])
     if failures:
         raise SendFailed(dict(failures))
 
@@ -226,12 +229,12 @@ def _after_success(item: Item) -> None:
 def after_success(run_id: str, item: Item) -> None:
     """Sends what the record says comes next: a chain's next link, a chord's callback."""
     if "then" in item:
-        send_next(run_id, json.loads(str(item["then"])), results.load(str(item["result"])))
+        send_next(run_id, json.loads(str(item["then"])), payloads.load(str(item["result"])))
 
 
 def _release(record: RunRecord) -> None:
-    if record.task in known_tasks:  # a group is none, and not unique
-        locks.release(known_tasks[record.task], record.args or {}, record.id)
+    if task := registry.known(record.task):  # a group has no task, and is not unique
+        locks.release(task, record.args or {}, record.id)
 
 
 def _waits_for(item: Item) -> Envelope | None:

@@ -1,0 +1,35 @@
+"""The task that every queue serves, whatever the catalogue: `ping`."""
+
+from pydantic import Field
+
+from nexus.definitions import Arguments, Result, RetryPolicy
+from nexus.registry import register
+from nexus.tasks import Task
+
+
+class Ping(Arguments):
+    """What to answer."""
+
+    text: str = Field(default="pong", max_length=200)
+
+
+class Pong(Result):
+    """The answer, and who gave it."""
+
+    text: str
+    queue: str
+    function: str
+
+
+ping = Task(
+    name="ping",
+    queue="",
+    arguments=Ping,
+    result=Pong,
+    summary="Answers at once. Every queue serves it.",
+    time_limit=5,
+    retry=RetryPolicy(max_retries=0),
+    everywhere=True,
+)
+
+register(__name__)

@@ -1,0 +1,10 @@
+"""What a producer uses: sending tasks, groups and chains of them, and the handles to their results.
+
+Belongs here: all that a web application imports to send and to ask. Does not belong here: anything that runs a task.
+"""
+
+from nexus.client.canvas import chain, chord, group, then
+from nexus.client.handles import AsyncResult, read_records
+from nexus.client.sending import Signature, send, send_many
+
+__all__ = ["AsyncResult", "Signature", "chain", "chord", "group", "read_records", "send", "send_many", "then"]

@@ -1,0 +1,119 @@
+"""Runs that depend on each other: groups, chains and chords."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus.aws.dynamodb import equals
+from nexus.backend import backend
+from nexus.backend.store import Applied, Value, Write
+from nexus.backend.transport import Message
+from nexus.client.handles import AsyncResult
+from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending
+from nexus.definitions import Result, TaskDefinition
+from nexus.envelope import Envelope, Segment
+from nexus.errors import InvalidMessage, SendFailed
+from nexus.ids import derived_id, new_id
+from nexus.registry import registry
+from nexus.runs import tallies, transitions
+from nexus.runs.record import compact
+
+CHAIN_LIMIT = 12
+"""Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
+
+
+def then[R: Result](task: TaskDefinition[Any, R], result_as: str, **arguments: Any) -> Signature[R]:
+    """A link of a chain or the callback of a chord that takes what came before as its argument `result_as`.
+
+    Its other arguments are checked when it runs, since they are not complete before.
+    """
+    if result_as not in task.arguments.model_fields:
+        raise InvalidMessage(f"{task.name}: {result_as}: no such argument")
+    return Signature(task, arguments, result_as)
+
+
+def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
+    """Sends them all at once; the handle's result is the list of their results, in order.
+
+    With a `callback` this is a chord: when all have succeeded it is sent, with the list as its `result_as` argument. A
+    member that fails makes the group FAILURE; its dead letter sent again and then well mends it.
+    """
+    if not 1 <= len(signatures) <= tallies.LIMIT:
+        raise ValueError(f"a group of {len(signatures)}: 1 to {tallies.LIMIT}")
+    group_id = new_id()
+    total = len(signatures)
+    keep = keep_until(datetime.now(UTC))
+    envelopes = [
+        envelope_of(s, derived_id(group_id, 1, i), parent=group_id, segment=Segment(index=i, total=total, kind="group"))
+        for i, s in enumerate(signatures)
+    ]
+    messages: dict[str, list[Message]] = {}
+    for signature, envelope in zip(signatures, envelopes, strict=True):
+        messages.setdefault(signature.queue, []).append(Message.of(envelope))
+    also: dict[str, Value] = {"then": compact([callback.to_json()])} if callback else {}
+    failures: dict[str, str] = {}
+    with sending(*(envelope.id for envelope in envelopes)):
+        tallies.open_group(group_id, total, keep, **also)
+        for queue, page in messages.items():
+            failures |= backend().transport.send(queue, page)
+    note_child(group_id)
+    if failures:
+        raise SendFailed(failures)
+    return AsyncResult(group_id, None)
+
+
+def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "AsyncResult[Any]":
+    """A group and what comes after it; the handle is the callback's."""
+    handle = group(signatures, callback)
+    return AsyncResult(next_id(handle.id), callback.task.result)
+
+
+def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
+    """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
+
+    The handle is the last link's. A link that fails stops the chain there; its dead letter sent again goes on with it.
+    At most 12 links: longer chains through one function look like a loop to Lambda and are dropped.
+    """
+    if not 1 <= len(links) <= CHAIN_LIMIT:
+        raise ValueError(f"a chain of {len(links)} links: 1 to {CHAIN_LIMIT}")
+    run_id = first = new_id()
+    rest = [link.to_json() for link in links[1:]]
+    envelope = envelope_of(links[0], first)
+    keep = keep_until(datetime.now(UTC))
+    also: dict[str, Value] = {"then": compact(rest)} if rest else {}
+    store = backend().store
+    with sending(first):
+        store.apply(transitions.pending(envelope, links[0].queue, keep, **also))
+        for link in links[1:]:
+            run_id = next_id(run_id)
+            later = Envelope(id=run_id, task=link.task.name, args=dict(link.args))
+            store.apply(transitions.pending(later, link.queue, keep))
+        try:
+            dispatch(links[0].queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
+        except Exception:
+            forget([first])
+            raise
+    note_child(first)
+    return AsyncResult(run_id, links[-1].task.result)
+
+
+def next_id(run_id: str) -> str:
+    """The id of what follows a run: a chain's next link, a chord's callback. Sent twice, it is one run."""
+    return derived_id(run_id, "then")
+
+
+def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
+    """Sends what follows a run that has succeeded. `links` is its record's `then`."""
+    link, rest = links[0], links[1:]
+    task = registry.task(link["task"])
+    args = dict(link["args"])
+    if link.get("result_as"):
+        args[link["result_as"]] = result
+    signature = Signature(task, args)
+    envelope = envelope_of(signature, next_id(run_id), parent=run_id)
+    also: dict[str, Value] = {"then": compact(rest)} if rest else {}
+    store = backend().store
+    written = store.apply(transitions.pending(envelope, signature.queue, keep_until(datetime.now(UTC)), **also))
+    if rest and not isinstance(written, Applied):
+        store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
+    dispatch(signature.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)

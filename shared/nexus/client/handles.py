@@ -1,0 +1,160 @@
+"""The handle to a run: its status, its result, waiting for it, and revoking it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nexus.backend import backend
+from nexus.backend.store import Applied, Item
+from nexus.definitions import Result
+from nexus.envelope import Envelope
+from nexus.errors import StillRunning, TaskFailed
+from nexus.registry import registry
+from nexus.runs import locks, payloads, tallies, transitions
+from nexus.runs.record import RunError, RunRecord
+
+GROUP = "group"
+"""The task name of a group's own record."""
+
+
+class AsyncResult[R: Result]:
+    """The handle to a run. Every property reads the record anew, one consistent GetItem."""
+
+    def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
+        self.id = run_id
+        self._result_type = result_type
+
+    def record(self) -> RunRecord:
+        """The whole record; status UNKNOWN when there is none."""
+        return _record(self.id, backend().store.get([self.id]))
+
+    @property
+    def status(self) -> str:
+        """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED; UNKNOWN for an id that was never sent, or has expired."""
+        return self.record().status
+
+    def ready(self) -> bool:
+        return self.record().ended
+
+    def successful(self) -> bool:
+        return self.status == "SUCCESS"
+
+    @property
+    def attempts(self) -> int:
+        return self.record().attempts
+
+    @property
+    def error(self) -> RunError | None:
+        """Why it failed, or why its last attempt did."""
+        return self.record().error
+
+    @property
+    def result(self) -> R | None:
+        """The result as its model; None before SUCCESS. A group's is the list of its members' results."""
+        return self._result(self.record())
+
+    def _result(self, record: RunRecord) -> R | None:
+        if record.result is None:
+            return None
+        value = payloads.load(record.result)
+        kind = self._result_type or _result_type(record.task)
+        return kind.model_validate(value) if kind is not None else value
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(done, total): a fan-out's segments, or what the task says of itself; (0, 0) when it says nothing."""
+        record = self.record()
+        if record.fanned_out:
+            return tallies.progress(record)
+        done, total = record.progress[:2] if record.progress else (0, 0)
+        return (total if record.status == "SUCCESS" else done), total
+
+    @property
+    def children(self) -> "list[AsyncResult[Any]]":
+        """The runs that this one sent: its segments or members, or what it sent with delay() (the first hundred)."""
+        record = self.record()
+        ids = tallies.children(record) if record.fanned_out else record.children
+        return [AsyncResult(run_id) for run_id in ids]
+
+    def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
+        """Waits for the end and gives the result.
+
+        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and
+        TaskFailed for FAILURE and REVOKED unless `propagate` is False (then: None).
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            record = self.record()
+            if record.ended:
+                break
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise StillRunning(f"{self.id} is {record.status} after {timeout} s")
+            time.sleep(interval if left is None else min(interval, max(left, 0.01)))
+            interval = min(interval * 1.5, 2.0)
+        if record.status != "SUCCESS" and propagate:
+            reason = f"{record.error.type}: {record.error.message}" if record.error else "no reason recorded"
+            raise TaskFailed(f"{record.task} {self.id} is {record.status}: {reason}")
+        return self._result(record)
+
+    def revoke(self, reason: str = "revoked") -> str:
+        """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
+
+        What is running is not killed: it ends as it ends, but is not tried again.
+        """
+        store = backend().store
+        for _ in range(10):
+            record = self.record()
+            now = round(time.time(), 3)
+            if record.status in ("PENDING", "RETRY"):
+                write = transitions.revoke_before_start(self.id, record, reason, now)
+            elif record.status == "STARTED" and record.fanned_out:
+                write = transitions.revoke_fan_out(self.id, reason, now)
+            elif record.status == "STARTED":
+                write = transitions.ask_to_revoke(self.id)
+            else:
+                return record.status
+            if isinstance(store.apply(write), Applied):
+                if record.fanned_out or record.status == "RETRY":
+                    _release(record)
+                if record.fanned_out:
+                    _revoke_members(record, reason)
+                elif record.status == "PENDING" and record.eta is not None:
+                    backend().transport.cancel(self.id)
+                return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
+        return self.status
+
+    def __repr__(self) -> str:
+        return f"<AsyncResult {self.id}>"
+
+
+def _result_type(task_name: str) -> type[Any] | None:
+    task = registry.known(task_name)
+    return task.result if task else None
+
+
+def _release(record: RunRecord) -> None:
+    if task := registry.known(record.task):
+        locks.release(task, record.args or {}, record.id)
+
+
+def _revoke_members(record: RunRecord, reason: str) -> None:
+    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
+    now, keep_until = round(time.time(), 3), transitions.keep_until()
+    writes = []
+    for run_id in tallies.children(record):
+        member = Envelope(id=run_id, task=record.task or GROUP, parent=record.id)
+        writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
+    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
+        if not isinstance(outcome, Applied):
+            AsyncResult(write.key).revoke(reason)
+
+
+def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:
+    """The records of many runs, 100 a request, in their order."""
+    found = backend().store.get([handle.id for handle in handles])
+    return [_record(handle.id, found) for handle in handles]
+
+
+def _record(run_id: str, found: Mapping[str, Item]) -> RunRecord:
+    return RunRecord.of(found[run_id]) if run_id in found else RunRecord(id=run_id, status="UNKNOWN")

@@ -1,0 +1,125 @@
+"""The Lambda handlers: an event in any of its three forms goes to a worker, and its answer back.
+
+SQS batch            -> the ids of the messages that are to come again
+S3's own event       -> nothing, or Retry: the function's on-failure destination is the queue, which retries
+{"task", "args"}     -> the settled run, to a caller who waits
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nexus.backend import backend
+from nexus.backend.transport import MAX_DELAY, Message
+from nexus.definitions import TaskDefinition
+from nexus.envelope import Envelope, decode
+from nexus.errors import InvalidMessage, Retry, SendFailed
+from nexus.ids import new_id
+from nexus.registry import registry
+from nexus.runs import payloads
+from nexus.runs.record import RunError, RunRecord
+from nexus.settings import settings
+from nexus.worker.delivery import Received
+from nexus.worker.events import SqsMessage, envelopes_in, upload_envelopes
+from nexus.worker.execution import Worker
+
+
+def handler(event: Any, context: Any) -> Any:
+    """The entry of every queue's function; NEXUS_QUEUE says which queue it serves, NEXUS_CATALOGUE its tasks."""
+    queue = settings().served_queue
+    return serve(queue, registry.served_by(queue), event, context)
+
+
+def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
+    """A Lambda handler for one task alone: what each task's file ends in.
+
+    It takes the same events as the queue's function, and a direct one may leave "task" out.
+    """
+    task = registry.task_of(function)
+
+    def handle(event: Any, context: Any) -> Any:
+        if isinstance(event, Mapping) and "Records" not in event and "Event" not in event:
+            event = {"task": task.name, **event}
+        return serve(task.queue, {task.name: task}, event, context)
+
+    return handle
+
+
+def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
+    """One invocation, in whichever form it comes."""
+    if not isinstance(event, Mapping):
+        raise InvalidMessage(f"an event is a JSON object, not {type(event).__name__}")
+    worker = Worker(queue, tasks, context)
+    if "Records" in event:
+        if not isinstance(event["Records"], list):
+            raise InvalidMessage(f"Records: a list, not {type(event['Records']).__name__}")
+        records = [record for record in event["Records"] if isinstance(record, Mapping)]
+        if records and records[0].get("eventSource") == "aws:sqs":
+            return _messages(worker, records)
+        return _uploads(worker, records)
+    if event.get("Event") == "s3:TestEvent":
+        return None
+    return _invocation(worker, event)
+
+
+def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An SQS batch. Returns the ids that are to come again."""
+    deliveries: list[Received] = []
+    for message in map(SqsMessage.of, records):
+        try:
+            envelopes = envelopes_in(message.body, worker.upload_task)
+        except InvalidMessage as error:
+            worker.dead_letter(message.body, RunError.of(error), None, message.receives)
+            continue
+        deliveries += [Received(envelope=envelope, source="sqs", message=message) for envelope in envelopes]
+    worker.deliver(deliveries)
+    later: dict[SqsMessage, float] = {}
+    for received, delay in worker.later:
+        if received.message is not None:
+            # The message of an upload's event may carry several runs: it comes again for the first of them.
+            later[received.message] = min(delay, later.get(received.message, delay))
+    if later:
+        seconds = {message.receipt: delay for message, delay in later.items()}
+        backend().transport.set_visibility(worker.queue, seconds)
+    return {"batchItemFailures": [{"itemIdentifier": message.id} for message in later]}
+
+
+def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
+    """S3's own event, given to the function without a queue between.
+
+    Raises Retry when any upload is to be tried again: the function's on-failure destination is the queue, which then
+    gives it the queue's retries.
+    """
+    worker.deliver(
+        [Received(envelope=envelope, source="s3") for envelope in upload_envelopes(records, worker.upload_task)]
+    )
+    if worker.later:
+        keys = ", ".join(str(received.envelope.args.get("key", "")) for received, _ in worker.later)
+        raise Retry(f"to be tried again through the queue: {keys}")
+
+
+def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
+    """{"task", "args"} from a caller who waits: one attempt, and the settled run as the answer.
+
+    Raises InvalidMessage or UnknownTask to the caller when it cannot run at all.
+    """
+    if "v" in event or "id" in event:
+        envelope = decode(json.dumps(event, default=str))
+    else:
+        envelope = Envelope.of(id=new_id(), task=event.get("task"), args=event.get("args") or {})
+    received = Received(envelope=envelope, source="direct")
+    received.readable(worker.task_for(envelope))
+    worker.deliver([received])
+    for _, delay in worker.later:
+        # Nobody delivers a direct invocation again: what it left goes on through the queue.
+        message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
+        failures = backend().transport.send(worker.queue, [message])
+        if failures:
+            raise SendFailed(dict(failures))
+    record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
+    answer: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
+    if record.result is not None:
+        answer["result"] = payloads.load(record.result)
+    if record.error is not None:
+        answer["error"] = {"type": record.error.type, "message": record.error.message}
+    return answer

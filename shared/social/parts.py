@@ -1,0 +1,164 @@
+"""What the jobs over all users or posts send to themselves: the arguments of their segments and of their second phase.
+
+Nobody else can send these: a message that carries one is run only as a part of the job's own run. Where a job has
+several, the fields that are required tell them apart.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import Field
+
+from nexus.definitions import Arguments
+from social.types import Day, Week
+
+
+class ScanPart(Arguments):
+    """One segment of a parallel scan over `table`."""
+
+    table: str
+    segment: int = Field(ge=0)
+    total: int = Field(ge=1)
+
+
+# --- send_content_digest_email -----------------------------------------------------------------------------------
+
+
+class DigestPart(Arguments):
+    """One segment of the users, and what it needs.
+
+    `edition` has the posts from `since` to before `until` (a key in the archive bucket); `overlaps` is the week whose
+    mails may have shown the same posts; `per_second` is SES's rate.
+    """
+
+    edition: str
+    since: int
+    until: int
+    overlaps: str | None = None
+    segment: int = Field(ge=0)
+    total: int = Field(ge=1)
+    per_second: float = Field(gt=0)
+
+
+class DigestSegment(Arguments):
+    """A segment of the week's digest."""
+
+    week: Week
+    part: DigestPart
+
+
+# --- update_user_statistics --------------------------------------------------------------------------------------
+
+
+class PlanRanges(Arguments):
+    """The second phase: a merge for each range of users.
+
+    `work` is the folder of the sums, `parts` the number of segments of each scan in it, `ranges` the number of user
+    ranges that they are split into, `started_at` (seconds) when counting began.
+    """
+
+    work: str
+    started_at: int
+    ranges: int = Field(default=1, ge=1)
+    parts: Mapping[str, int]
+
+
+class CountScan(PlanRanges):
+    """A segment of the first phase: counts one segment of one scan."""
+
+    part: ScanPart
+
+
+class MergeRange(PlanRanges):
+    """A segment of the second phase: adds up one range of users."""
+
+    range: int = Field(ge=0)
+
+
+# --- update_trending_hashtags ------------------------------------------------------------------------------------
+
+
+class Rank(Arguments):
+    """The second phase: ranks the hours that have been counted. `at` is the moment that counts as now (seconds)."""
+
+    top: int = Field(default=10, ge=1, le=100)
+    at: int = Field(ge=0)
+
+
+class CountHours(Rank):
+    """A segment: counts some hours that nobody has counted yet."""
+
+    hours: tuple[int, ...]
+
+
+# --- generate_content_analytics ----------------------------------------------------------------------------------
+
+
+class PublishDay(Arguments):
+    """The second phase: adds up the partial sums and publishes the day.
+
+    `work` names the sums, `parts` is how many there are, `counted_at` (seconds) when counting began.
+    """
+
+    day: Day
+    work: str
+    parts: int = Field(ge=1)
+    counted_at: int
+
+
+class CountBucket(PublishDay):
+    """A segment: counts the posts and comments of one bucket of the day."""
+
+    bucket: str
+
+
+class CountUsers(PublishDay):
+    """A segment: counts one segment of the users."""
+
+    users: ScanPart
+
+
+# --- update_post_engagement_scores, cleanup_expired_tokens -------------------------------------------------------
+
+
+class ScoreShard(Arguments):
+    """A segment: one shard of the index of posts whose counters moved."""
+
+    shard: int = Field(ge=0)
+
+
+class CleanUp(Arguments):
+    """A segment of one table's scan. `now` (seconds) is the moment that counts as now; `sweep` as the job's own."""
+
+    sweep: bool = False
+    now: int
+    part: ScanPart
+
+
+# --- cleanup_old_posts -------------------------------------------------------------------------------------------
+
+
+class _OldPosts(Arguments):
+    """`today` is the day of the run, `since` the first day to look at, `mode` as the job's own."""
+
+    mode: Literal["review", "archive"] = "review"
+    today: Day
+    since: Day
+
+
+class ReviewDays(_OldPosts):
+    """A segment: the posts of some days."""
+
+    days: tuple[str, ...]
+
+
+class ReviewShard(_OldPosts):
+    """A segment: one shard of the review index."""
+
+    shard: int = Field(ge=0)
+
+
+class RaiseWatermark(_OldPosts):
+    """The second phase of archiving: the days that were looked at need not be looked at again."""
+
+    finish: Literal[True] = True

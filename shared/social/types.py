@@ -1,0 +1,27 @@
+"""Types of arguments that several tasks take: an ISO week, a UTC day."""
+
+import time
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+
+def _in_the_calendar(week: str) -> str:
+    year, number = week.split("-W")
+    date.fromisocalendar(int(year), int(number), 1)
+    return week
+
+
+Week = Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$"), AfterValidator(_in_the_calendar)]
+"""An ISO week, as 2026-W47."""
+
+
+def _has_begun(day: str) -> str:
+    if date.fromisoformat(day) > datetime.fromtimestamp(time.time(), UTC).date():
+        raise ValueError("the day has not begun, in UTC")
+    return day
+
+
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_begun)]
+"""A UTC day up to today, as 2026-11-22."""
