@@ -36,12 +36,13 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[Any, Any]]:
     for name, value in names.items():
         if name not in vars(catalogue):
             monkeypatch.setattr(catalogue, name, value, raising=False)
-    monkeypatch.setitem(registry.tasks(), NAME, made)
+    registry.register(catalogue.__name__)
     module = ModuleType(NAME)
     monkeypatch.setitem(sys.modules, NAME, module)
     exec(block("python", "task").compiled(PAGE), vars(module))
     yield made
     registry._implementations.pop(NAME, None)
+    registry._declared.pop(NAME)
 
 
 @pytest.mark.parametrize(

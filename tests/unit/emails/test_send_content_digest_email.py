@@ -25,6 +25,7 @@ from send_content_digest_email import segments, send_content_digest_email, span,
 from social import catalogue
 from social.data import blocks, follows, mail_ledger, objects, posts, users
 from social.data.posts import Counters, Media, Post, Rendition
+from social.parts import DigestPart, DigestSegment
 from tests.support.template import ACCOUNT, REGION
 from tests.unit.emails.conftest import NOW, Ses, person, refusal
 
@@ -370,9 +371,16 @@ def test_paused_sending_rejects_the_run_before_it_plans(ses: Ses) -> None:
 
 def test_a_segment_that_is_sent_again_after_its_edition_has_expired_is_rejected(ses: Ses) -> None:
     town(1)
-    part = {"edition": "digest/2026-W48/1-x.gz", "since": 1, "until": 2, "segment": 0, "total": 1, "per_second": 1.0}
+    part: dict[str, Any] = {
+        "edition": "digest/2026-W48/1-x.gz",
+        "since": 1,
+        "until": 2,
+        "segment": 0,
+        "total": 1,
+        "per_second": 1.0,
+    }
     with pytest.raises(Reject, match="expired"):
-        run(week=WEEK, part=part)
+        run_task(send_content_digest_email, DigestSegment(week=WEEK, part=DigestPart(**part)))
 
 
 BEHAVIOURS = st.lists(
