@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from nexus import clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, MemoryTransport
 from nexus.backend.transport import Message
@@ -61,9 +62,11 @@ def run_next(transport: MemoryTransport) -> bool:
         "attributes": {"ApproximateReceiveCount": str(sent.receives)},
         "eventSource": "aws:sqs",
     }
-    answer = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
-    if answer["batchItemFailures"]:
-        transport.sent.append(sent)
+    with clock.not_before(sent.due):
+        answer = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
+        if answer["batchItemFailures"]:
+            sent.due = transport.hidden.pop(sent.message.id, clock.now())
+            transport.sent.append(sent)
     return True
 
 

@@ -1,15 +1,20 @@
 """The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from nexus.definitions import faults
 from nexus.errors import InvalidMessage
 from nexus.ids import made_by_producer
 
-MAX_BYTES = 256 * 1024
+MAX_BYTES = 1_040_000
+"""SQS takes 1 MiB, attributes included: what is left is room for a dead letter's reason. SQS bills each 64 KiB."""
+
+_REFUSED_BY_SQS = re.compile("[\ufffe\uffff]")
 
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
@@ -40,7 +45,7 @@ class Envelope(BaseModel):
 
     v: Literal[1] = 1
     id: str = Field(pattern=_UUID)
-    task: str = Field(min_length=1, max_length=100)
+    task: str = Field(pattern=r"^[\w.:-]{1,100}$")
     args: dict[str, Any] = Field(default_factory=dict)
     sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     parent: str | None = Field(default=None, pattern=_UUID)
@@ -76,8 +81,12 @@ class Envelope(BaseModel):
         return made_by_producer(self.id)
 
     def encode(self) -> str:
-        """The JSON that is sent. Raises InvalidMessage over 256 KiB."""
-        body = self.model_dump_json(exclude_none=True)
+        """The JSON that is sent. Raises InvalidMessage when it is larger than SQS takes, or no Unicode."""
+        try:
+            body = self.model_dump_json(exclude_none=True)
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise InvalidMessage(f"{self.task}: args: {error}") from None
+        body = _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", body)
         size = len(body.encode())
         if size > MAX_BYTES:
             raise InvalidMessage(

@@ -93,6 +93,17 @@ def is_missing(error: Exception) -> bool:
     )
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether AWS could not be reached, throttled or failed: the same request may go through later."""
+    from botocore.exceptions import ClientError, HTTPClientError
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
+        code = error.response["Error"]["Code"]
+        return bool(status >= 500) or "Throttl" in code or "Exceeded" in code
+    return isinstance(error, HTTPClientError)
+
+
 def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()

@@ -5,12 +5,12 @@ The same worker runs the same rules; only the store and the transport are replac
 
 import operator
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition
 from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write, numbers
 from nexus.backend.transport import DeadLetter, Message
@@ -74,7 +74,7 @@ _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(slots=True)
 class Sent:
-    """A message that waits in a queue of memory; `due` on time.time()'s clock."""
+    """A message that waits in a queue of memory; `due` on clock.now()'s clock."""
 
     queue: str
     message: Message
@@ -88,9 +88,11 @@ class MemoryTransport:
 
     sent: list[Sent] = field(default_factory=list)
     dead: list[tuple[str, DeadLetter]] = field(default_factory=list)
+    hidden: dict[str, float] = field(default_factory=dict)
+    """When received messages are to come again, by receipt."""
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        self.sent += [Sent(queue, message, time.time() + message.delay) for message in messages]
+        self.sent += [Sent(queue, message, clock.now() + message.delay) for message in messages]
         return {}
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None:
@@ -102,5 +104,5 @@ class MemoryTransport:
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
         self.dead.append((queue, letter))
 
-    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
-        """Nothing: what is to come again stays in the list, due when `run_next` meets it."""
+    def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:  # noqa: ARG002
+        self.hidden |= {receipt: clock.now() + wait for receipt, wait in seconds.items()}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import batched, chain
+from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from nexus.aws.clients import client, is_missing
@@ -15,7 +16,9 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
 
 MAX_DELAY = 900
-MAX_VISIBILITY = 43_200
+MAX_VISIBILITY = 42_000
+"""SQS counts its twelve hours from the receive: the rest is for the invocation that received the message."""
+
 MESSAGES_PER_REQUEST = 10
 BYTES_PER_REQUEST = 1024 * 1024
 SEND_ATTEMPTS = 3
@@ -160,7 +163,7 @@ class SqsTransport:
         url = queue_url(settings().queue_name(queue))
         for page in batched(seconds.items(), MESSAGES_PER_REQUEST):
             entries: list[Any] = [
-                {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": max(0, min(MAX_VISIBILITY, round(wait)))}
+                {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": max(0, min(MAX_VISIBILITY, ceil(wait)))}
                 for n, (receipt, wait) in enumerate(page)
             ]
             self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)

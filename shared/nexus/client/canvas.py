@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write
@@ -42,7 +43,7 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
         raise ValueError(f"a group of {len(signatures)}: 1 to {tallies.LIMIT}")
     group_id = new_id()
     total = len(signatures)
-    keep = keep_until(datetime.now(UTC))
+    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
     envelopes = [
         envelope_of(s, derived_id(group_id, 1, i), parent=group_id, segment=Segment(index=i, total=total, kind="group"))
         for i, s in enumerate(signatures)
@@ -79,7 +80,7 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     run_id = first = new_id()
     rest = [link.to_json() for link in links[1:]]
     envelope = envelope_of(links[0], first)
-    keep = keep_until(datetime.now(UTC))
+    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
     also: dict[str, Value] = {"then": compact(rest)} if rest else {}
     store = backend().store
     with sending(first):
@@ -89,7 +90,7 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
             later = Envelope(id=run_id, task=link.task.name, args=dict(link.args))
             store.apply(transitions.pending(later, link.queue, keep))
         try:
-            dispatch(links[0].queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
+            dispatch(links[0].queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)
         except Exception:
             forget([first])
             raise
@@ -113,7 +114,9 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
     envelope = envelope_of(signature, next_id(run_id), parent=run_id)
     also: dict[str, Value] = {"then": compact(rest)} if rest else {}
     store = backend().store
-    written = store.apply(transitions.pending(envelope, signature.queue, keep_until(datetime.now(UTC)), **also))
+    written = store.apply(
+        transitions.pending(envelope, signature.queue, keep_until(datetime.fromtimestamp(clock.now(), UTC)), **also)
+    )
     if rest and not isinstance(written, Applied):
         store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
-    dispatch(signature.queue, Message.of(envelope), *(datetime.now(UTC),) * 2)
+    dispatch(signature.queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)

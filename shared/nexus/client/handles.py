@@ -1,9 +1,9 @@
 """The handle to a run: its status, its result, waiting for it, and revoking it."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nexus import clock
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item
 from nexus.definitions import Result
@@ -82,15 +82,15 @@ class AsyncResult[R: Result]:
         Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and
         TaskFailed for FAILURE and REVOKED unless `propagate` is False (then: None).
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
             record = self.record()
             if record.ended:
                 break
-            left = None if deadline is None else deadline - time.monotonic()
+            left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
                 raise StillRunning(f"{self.id} is {record.status} after {timeout} s")
-            time.sleep(interval if left is None else min(interval, max(left, 0.01)))
+            clock.sleep(interval if left is None else min(interval, max(left, 0.01)))
             interval = min(interval * 1.5, 2.0)
         if record.status != "SUCCESS" and propagate:
             reason = f"{record.error.type}: {record.error.message}" if record.error else "no reason recorded"
@@ -105,7 +105,7 @@ class AsyncResult[R: Result]:
         store = backend().store
         for _ in range(10):
             record = self.record()
-            now = round(time.time(), 3)
+            now = clock.moment()
             if record.status in ("PENDING", "RETRY"):
                 write = transitions.revoke_before_start(self.id, record, reason, now)
             elif record.status == "STARTED" and record.fanned_out:
@@ -134,13 +134,14 @@ def _result_type(task_name: str) -> type[Any] | None:
 
 
 def _release(record: RunRecord) -> None:
-    if task := registry.known(record.task):
-        locks.release(task, record.args or {}, record.id)
+    """Gives up the place that the run has or waits for."""
+    if record.place:
+        locks.release(record.place, record.id)
 
 
 def _revoke_members(record: RunRecord, reason: str) -> None:
     """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
-    now, keep_until = round(time.time(), 3), transitions.keep_until()
+    now, keep_until = clock.moment(), transitions.keep_until()
     writes = []
     for run_id in tallies.children(record):
         member = Envelope(id=run_id, task=record.task or GROUP, parent=record.id)

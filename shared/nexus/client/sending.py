@@ -1,7 +1,6 @@
 """Sending: a task with its arguments, checked, recorded and put into its queue."""
 
 import os
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+from nexus import clock
 from nexus.aws import clients
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value
@@ -77,7 +77,7 @@ def send[R: Result](
     """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
     task = signature.task
     target = _queue(task, queue)
-    now = datetime.now(UTC)
+    now = datetime.fromtimestamp(clock.now(), UTC)
     due = _due(now, countdown, eta)
     envelope = envelope_of(signature, task_id or (new_id() if track else derived_id("untracked", new_id())))
     if expires is not None:
@@ -116,7 +116,7 @@ def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "l
     """
     envelopes = [envelope_of(s, new_id() if track else derived_id("untracked", new_id())) for s in signatures]
     messages = [Message.of(envelope) for envelope in envelopes]
-    keep = keep_until(datetime.now(UTC))
+    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
     by_queue: dict[str, list[Message]] = {}
     writes = []
     for signature, envelope, message in zip(signatures, envelopes, messages, strict=True):
@@ -167,7 +167,7 @@ def forget(run_ids: Iterable[str]) -> None:
     """Settles the records of what was not sent. Those that AWS does not let be settled stay PENDING."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    error, now = RunError("SendFailed", "the message was not sent"), round(time.time(), 3)
+    error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
     with suppress(BotoCoreError, ClientError):
         for run_id in run_ids:
             backend().store.apply(transitions.not_sent(run_id, error, now))
@@ -213,4 +213,4 @@ def _aware(name: str, value: datetime) -> datetime:
 
 def keep_until(due: datetime) -> int:
     """The TTL of the record of a run that is due then, in epoch seconds."""
-    return transitions.keep_until(max(time.time(), due.timestamp()))
+    return transitions.keep_until(max(clock.now(), due.timestamp()))

@@ -1,46 +1,58 @@
-"""Unique tasks: one live run for each key, held by an item of the run table."""
+"""Unique tasks: one live run for each key, in a place that is an item of the run table.
 
-import time
+A run that finds the place taken either ends (`skip`) or becomes the one run that waits for it (`coalesce`). Its wait
+costs no receives: its message is due when the holder's lease ends, and the holder wakes it earlier when it
+gives the place up.
+"""
+
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, number
+from nexus.backend.transport import Message
 from nexus.definitions import TaskDefinition, Unique
+from nexus.envelope import Envelope, decode
+from nexus.errors import SendFailed
 from nexus.ids import derived_id
+from nexus.runs import payloads
 from nexus.runs.record import compact
+
+LEFT_BY_WAITER = ("waiter", "waiter_message")
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Another run is live. `wait`: this one is to wait for it; otherwise it is to end, giving `holder` as the
-    reason."""
+    """Another run is live, at most until `until`. `wait`: this one is to wait for it; otherwise it is to end, giving
+    `holder` as the reason."""
 
     holder: str
     wait: bool
+    until: float = 0.0
 
 
-def _key(task: TaskDefinition[Any, Any], unique: Unique, args: Mapping[str, Any]) -> str:
-    return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in unique.key]))}"
-
-
-def acquire(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str) -> Held | None:
-    """Takes the place of the live run; None when it is this run's now (or the task is not unique)."""
-    unique = task.unique
-    if unique is None:
+def place(task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> str | None:
+    """The key of the place that a run with these arguments takes; None when the task is not unique."""
+    if task.unique is None:
         return None
-    key, store = _key(task, unique, args), backend().store
+    return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in task.unique.key]))}"
+
+
+def acquire(key: str, unique: Unique, envelope: Envelope) -> Held | None:
+    """Takes the place of the live run; None when it is this run's now."""
+    run_id, store = envelope.id, backend().store
     known: Item = {}
     while True:
-        now = time.time()
+        now = clock.now()
         until = number(known, "lease_until") or 0.0
         holder = str(known.get("holder", ""))
         unchanged = (equals("holder", known.get("holder")), equals("lease_until", known.get("lease_until")))
         if not holder or holder == run_id or until <= now:
             taken: dict[str, Value] = {"holder": run_id, "lease_until": round(now + unique.lease, 3)}
-            removed = ("waiter",) if known.get("waiter") in (None, run_id) else ()
+            removed = LEFT_BY_WAITER if known.get("waiter") in (None, run_id) else ()
             outcome = store.apply(
                 Write(key, {**taken, "expires": int(now + 2 * unique.lease)}, remove=removed, when=unchanged)
             )
@@ -49,18 +61,37 @@ def acquire(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str
         elif unique.on_conflict == "skip":
             return Held(holder, wait=False)
         elif known.get("waiter") == run_id:
-            return Held(holder, wait=True)
+            return Held(holder, wait=True, until=until)
         elif "waiter" in known:
             return Held(str(known["waiter"]), wait=False)
         else:
-            outcome = store.apply(Write(key, {"waiter": run_id}, when=(*unchanged, Condition("waiter", "missing"))))
+            message = payloads.dump(f"waiter-{run_id}", envelope.encode())
+            waiting: dict[str, Value] = {"waiter": run_id, "waiter_message": message}
+            outcome = store.apply(Write(key, waiting, when=(*unchanged, Condition("waiter", "missing"))))
             if isinstance(outcome, Applied):
-                return Held(holder, wait=True)
+                return Held(holder, wait=True, until=until)
         known = outcome.item or {}
 
 
-def release(task: TaskDefinition[Any, Any], args: Mapping[str, Any], run_id: str) -> None:
-    """Gives the place up, if this run has it."""
-    if task.unique is not None:
-        write = Write(_key(task, task.unique, args), remove=("holder", "lease_until"), when=(equals("holder", run_id),))
-        backend().store.apply(write)
+def release(key: str, run_id: str) -> None:
+    """Gives the place up, if this run has it, and wakes the run that waits for it. Raises SendFailed."""
+    leave(key, run_id)
+    write = Write(key, remove=("holder", "lease_until"), when=(equals("holder", run_id),))
+    outcome = backend().store.apply(write)
+    if isinstance(outcome, Applied) and "waiter_message" in outcome.item:
+        _wake(decode(payloads.load_text(str(outcome.item["waiter_message"]))))
+
+
+def _wake(envelope: Envelope) -> None:
+    """Sends the message of a waiting run again: it is due now. The one that it waited with finds it ended, later."""
+    due = Write(envelope.id, {"eta": clock.moment()}, when=(equals("status", "RETRY"),))
+    outcome = backend().store.apply(due)
+    if isinstance(outcome, Applied):  # otherwise it has come back by itself, or was revoked
+        failures = backend().transport.send(str(outcome.item["queue"]), [Message.of(envelope)])
+        if failures:
+            raise SendFailed(dict(failures))
+
+
+def leave(key: str, run_id: str) -> None:
+    """Gives up waiting for the place, if this run is the one that waits."""
+    backend().store.apply(Write(key, remove=LEFT_BY_WAITER, when=(equals("waiter", run_id),)))

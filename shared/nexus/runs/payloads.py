@@ -30,11 +30,16 @@ def dump(run_id: str, value: Any) -> str:
 
 def load(text: str) -> Any:
     """The value that `dump` was given, parsed. Raises ResultExpired."""
+    return json.loads(load_text(text))
+
+
+def load_text(text: str) -> str:
+    """The text that `dump` was given. Raises ResultExpired."""
     if not text.startswith(_POINTER):
-        return json.loads(text)
+        return text
     s3 = client("s3")
     try:
         answer = s3.get_object(Bucket=settings().bucket("archive"), Key=text.removeprefix(_POINTER))
     except s3.exceptions.NoSuchKey:
         raise ResultExpired(f"{text.removeprefix(_POINTER)} is gone: results are kept as long as run records") from None
-    return json.loads(answer["Body"].read())
+    return answer["Body"].read().decode()

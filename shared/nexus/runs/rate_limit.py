@@ -4,10 +4,9 @@
 between are the booker's own; so a request is paid once a stretch (about a second's worth) and not once a message.
 """
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from nexus import clock
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Write, number
@@ -25,32 +24,43 @@ class RateLimiter:
 
     name: str
     per_second: float
-    clock: Callable[[], float] = time.time
-    sleep: Callable[[float], None] = time.sleep
     _next: float = 0.0
     _left: int = 0
 
     def acquire(self, patience: float | None = None) -> bool:
         """Waits for the next start. False when it is more than `patience` seconds away: see `wait`; it stays booked."""
-        late = int((self.clock() - STRETCH - self._next) * self.per_second)
+        self._have_one()
+        wait = self.wait
+        if patience is not None and wait > patience:
+            return False
+        if wait > 0:
+            clock.sleep(wait)
+        self._use()
+        return True
+
+    def take(self) -> float:
+        """Books the next start for the caller alone, and returns its moment (seconds since 1970)."""
+        self._have_one()
+        start = self._next
+        self._use()
+        return start
+
+    def _have_one(self) -> None:
+        late = int((clock.now() - STRETCH - self._next) * self.per_second)
         if late > 0:
             self._left = max(0, self._left - late)
             self._next += late / self.per_second
         if self._left == 0:
             self._book()
-        wait = self.wait
-        if patience is not None and wait > patience:
-            return False
-        if wait > 0:
-            self.sleep(wait)
+
+    def _use(self) -> None:
         self._left -= 1
         self._next += 1 / self.per_second
-        return True
 
     @property
     def wait(self) -> float:
         """Seconds until the next start that is booked here."""
-        return max(0.0, self._next - self.clock())
+        return max(0.0, self._next - clock.now())
 
     def _book(self) -> None:
         starts = max(1, int(self.per_second * STRETCH))
@@ -58,7 +68,7 @@ class RateLimiter:
         key, store = f"rate/{self.name}", backend().store
         known = None
         while True:
-            now = self.clock()
+            now = clock.now()
             begin = max(now, known or now)
             booked = {"next_at": round(begin + length, 6), "expires": int(begin + length) + 86_400}
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))

@@ -1,6 +1,8 @@
 """The run record as its readers see it: one item per run."""
 
 import json
+import re
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,17 +14,37 @@ type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVO
 ENDED = ("SUCCESS", "FAILURE", "REVOKED")
 
 
+MESSAGE_LIMIT = 4000
+TRACEBACK_LIMIT = 6000
+
+
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run failed: the exception's class name and its message."""
+    """Why a run failed: the exception's class name and its message.
+
+    `path` is the class's dotted path. `traceback` is the end of the traceback: files, lines and source, no values.
+    """
 
     type: str
     message: str
+    path: str = ""
+    traceback: str = ""
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
-        """The error of an exception."""
-        return cls(type(error).__name__, str(error) or "no message")
+        """The error of an exception, whatever its text holds or does: as a record and SQS take it."""
+        kind = type(error)
+        try:
+            message = str(error)
+        except Exception as fault:  # noqa: BLE001 - an exception's own __str__ is a task's code
+            message = f"(its text cannot be had: {type(fault).__name__})"
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        return cls(
+            clean(kind.__name__)[:200],
+            clean(message)[:MESSAGE_LIMIT] or "no message",
+            clean(f"{kind.__module__}.{kind.__qualname__}")[:400],
+            clean(frames)[-TRACEBACK_LIMIT:],
+        )
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
@@ -48,6 +70,9 @@ class RunRecord:
     log: str | None = None
     parent: str | None = None
     segment: int | None = None
+    place: str | None = None
+    """The key of a unique task's place that the run takes or has."""
+
     children: tuple[str, ...] = ()
     phase: int = 0
     total: int = 0
@@ -85,10 +110,11 @@ class RunRecord:
             eta=number(item, "eta"),
             lease_until=number(item, "lease_until"),
             result=_text(item, "result") or None,
-            error=RunError(error["type"], error["message"]) if error else None,
+            error=RunError(**error) if error else None,
             log=_text(item, "log") or None,
             parent=_text(item, "parent") or None,
             segment=None if "segment" not in item else int(number(item, "segment") or 0),
+            place=_text(item, "place") or None,
             children=tuple(_json(item, "children") or ()),
             phase=int(number(item, "phase") or 0),
             total=int(number(item, "total") or 0),
@@ -117,4 +143,13 @@ def compact(value: Any) -> str:
 
 def error_text(error: RunError) -> str:
     """An error as a record keeps it."""
-    return compact({"type": error.type[:200], "message": error.message[:4000]})
+    kept = {"type": error.type, "message": error.message, "path": error.path, "traceback": error.traceback}
+    return compact({name: value for name, value in kept.items() if value})
+
+
+_UNUSUAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def clean(text: str) -> str:
+    """The text with U+FFFD for each character that SQS or UTF-8 refuses: control characters, surrogates, U+FFFE/F."""
+    return _UNUSUAL.sub("\ufffd", text)

@@ -3,9 +3,9 @@
 See `nexus.worker.fanout` for how members end a run; this is what producers need of it.
 """
 
-import time
 from collections.abc import Sequence
 
+from nexus import clock
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write, numbers
 from nexus.ids import derived_id
@@ -44,7 +44,7 @@ def progress(record: RunRecord) -> tuple[int, int]:
 def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> None:
     """The record and the tallies of a group, written before its members are sent."""
     put_all(new_tallies(group_id, 1, total, keep_until))
-    now = round(time.time(), 3)
+    now = clock.moment()
     values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
     waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
     backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))

@@ -11,9 +11,9 @@ would not.
        STARTED with a dead lease --claim--> STARTED, one attempt more
 """
 
-import time
 from dataclasses import dataclass
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
@@ -21,6 +21,9 @@ from nexus.runs.record import RunError, RunRecord, compact, error_text
 from nexus.settings import settings
 
 MAX_CONTINUED = 10
+EARLY = 2.0
+"""Seconds by which a message may be early, by two machines' clocks and SQS's whole seconds."""
+
 ARGUMENTS_SHOWN = 2048
 SHARDS = "0123456789abcdef"
 
@@ -34,6 +37,8 @@ class Claim:
     now: float
     lease_until: float
     keep_until: int
+    shared: bool = False
+    """Others are claimed in the same request: a sandbox that dies may have died of one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +56,20 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Early:
+    """The run's time has not come: leave the message until then."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Died:
     """The lease ran out unsettled, and it was the last attempt."""
 
     record: RunRecord
 
 
-type Decision = Write | Acknowledge | Busy | Died
+type Decision = Write | Acknowledge | Busy | Early | Died
 
 
 def pending(envelope: Envelope, queue: str, keep_until: int, **also: Value) -> Write:
@@ -87,8 +99,12 @@ def live_key(queue: str, run_id: str) -> str:
     return f"{queue}#{run_id[-1]}"
 
 
-def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) -> Decision:
-    """The move to STARTED, given what is known of the record (None: nothing is there)."""
+def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int, place: str | None = None) -> Decision:
+    """The move to STARTED, given what is known of the record (None: nothing is there).
+
+    A claim that is one of a batch (`by.shared`) charges its attempt before it is sure to be run. So if its sandbox
+    dies, the attempt is given back, and the next claim is the run's own.
+    """
     started: dict[str, Value] = {
         "status": "STARTED",
         "claim": by.token,
@@ -98,6 +114,11 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
         "since": by.now,
         "expires": by.keep_until,
     }
+    if place:
+        started["place"] = place
+    left = () if by.shared else ("shared",)
+    if by.shared:
+        started["shared"] = True
     if known is None:
         return Write(envelope.id, set={**_described(envelope, by.queue), **started, "attempts": 1}, insert=True)
     record = RunRecord.of(known)
@@ -106,29 +127,33 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int) 
         case "PENDING":
             return Write(envelope.id, set={**started, "attempts": 1}, when=(status,))
         case "RETRY":
+            if record.eta is not None and record.eta > by.now + EARLY:
+                return Early(record.eta)
             when = (status, equals("attempts", record.attempts))
-            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
+            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=when)
         case "FAILURE" if not record.waits:
             # A dead letter that SQS has moved back: it has its attempts anew.
-            return Write(envelope.id, set={**started, "attempts": 1}, remove=_LEFT_BY_FAILURE, when=(status,))
+            return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
                 return Busy(record.lease_until)
-            if record.attempts >= max_attempts:
+            shared = bool(known.get("shared"))
+            if record.attempts >= max_attempts and not shared:
                 return Died(record)
             when = (status, equals("claim", known.get("claim")))
-            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, when=when)
+            attempts = record.attempts if shared else record.attempts + 1
+            return Write(envelope.id, set={**started, "attempts": attempts}, remove=left, when=when)
     return Acknowledge(record)
 
 
-LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since")
-_LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "continued")
+LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since", "shared")
+LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "continued", "shared", "blocked")
 
 
 def send_again(run_id: str, **also: Value) -> Write:
     """FAILURE to PENDING, before its dead letter is sent again: who follows the run sees it wait, not fail."""
     when = (equals("status", "FAILURE"), equals("waits", None))
-    return Write(run_id, set={"status": "PENDING", "attempts": 0, **also}, remove=_LEFT_BY_FAILURE, when=when)
+    return Write(run_id, set={"status": "PENDING", "attempts": 0, **also}, remove=LEFT_BY_FAILURE, when=when)
 
 
 def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
@@ -162,13 +187,19 @@ def fail(run_id: str, token: str | None, error: RunError, now: float, log: str |
 def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
     """STARTED to RETRY, unless it was revoked while it ran."""
     values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "since": eta}
-    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
+    return Write(
+        run_id,
+        set=values,
+        remove=("claim", "lease_until", "shared", "slot"),
+        when=(*held(token), equals("revoke", None)),
+    )
 
 
 def release(run_id: str, token: str, attempt: int, **also: Value) -> Write:
     """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for want of time."""
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
-    return Write(run_id, set=values, remove=("claim", "lease_until"), when=(*held(token), equals("revoke", None)))
+    removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
+    return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 
 
 def _revocation(reason: str, now: float) -> dict[str, Value]:
@@ -220,4 +251,4 @@ def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write
 
 def keep_until(now: float | None = None) -> int:
     """The TTL of a record written now, in epoch seconds."""
-    return int((now or time.time()) + settings().run_days * 86_400)
+    return int((now or clock.now()) + settings().run_days * 86_400)

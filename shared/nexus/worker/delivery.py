@@ -4,14 +4,38 @@ Received -> Readable -> Claimed
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from nexus.backend.store import Item
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
+from nexus.runs import locks
 from nexus.runs.record import RunRecord
-from nexus.worker.events import SqsMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SqsMessage:
+    """The parts of an SQS record that matter."""
+
+    id: str
+    receipt: str
+    body: str
+    receives: int = 1
+    own: bool = True
+    """Whether its body is an envelope, and not the S3 event that a failed invocation left."""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Self:
+        receives = str(mapping(record.get("attributes")).get("ApproximateReceiveCount", "1"))
+        return cls(
+            id=str(record["messageId"]),
+            receipt=str(record.get("receiptHandle", "")),
+            body=str(record.get("body", "")),
+            receives=int(receives) if receives.isdecimal() else 1,
+        )
+
 
 type Source = Literal["sqs", "s3", "direct"]
 
@@ -23,6 +47,13 @@ class Received:
     envelope: Envelope
     source: Source
     message: SqsMessage | None = None
+
+    @property
+    def body(self) -> str:
+        """The message as it came, for the dead-letter queue; of an S3 event, the run's own envelope."""
+        if self.message is not None and self.message.own:
+            return self.message.body
+        return self.envelope.encode()
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
         """With its arguments checked by the model of what it is. Raises InvalidMessage."""
@@ -58,9 +89,9 @@ class Readable(Received):
         return self.task.retry
 
     @property
-    def holds_place(self) -> bool:
-        """Whether the run itself holds a unique task's place. A part does not: the run that it is part of does."""
-        return self.task.unique is not None and not self.envelope.is_part
+    def place(self) -> str | None:
+        """The place that a unique task's run takes. A part takes none: the run that it is part of does."""
+        return None if self.envelope.is_part else locks.place(self.task, self.envelope.args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,3 +100,8 @@ class Claimed(Readable):
 
     item: Item
     record: RunRecord
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The value, if it is a mapping; an empty one if not."""
+    return value if isinstance(value, Mapping) else {}

@@ -19,8 +19,8 @@ from nexus.registry import registry
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
-from nexus.worker.delivery import Received
-from nexus.worker.events import SqsMessage, envelopes_in, upload_envelopes
+from nexus.worker.delivery import Received, SqsMessage
+from nexus.worker.events import foreign, received, upload_envelopes
 from nexus.worker.execution import Worker
 
 
@@ -56,6 +56,7 @@ def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any,
         records = [record for record in event["Records"] if isinstance(record, Mapping)]
         if records and records[0].get("eventSource") == "aws:sqs":
             return _messages(worker, records)
+        foreign(records)
         return _uploads(worker, records)
     if event.get("Event") == "s3:TestEvent":
         return None
@@ -67,17 +68,15 @@ def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str,
     deliveries: list[Received] = []
     for message in map(SqsMessage.of, records):
         try:
-            envelopes = envelopes_in(message.body, worker.upload_task)
+            deliveries += received(message, worker.upload_task)
         except InvalidMessage as error:
             worker.dead_letter(message.body, RunError.of(error), None, message.receives)
-            continue
-        deliveries += [Received(envelope=envelope, source="sqs", message=message) for envelope in envelopes]
     worker.deliver(deliveries)
     later: dict[SqsMessage, float] = {}
-    for received, delay in worker.later:
-        if received.message is not None:
+    for delivery, delay in worker.later:
+        if delivery.message is not None:
             # The message of an upload's event may carry several runs: it comes again for the first of them.
-            later[received.message] = min(delay, later.get(received.message, delay))
+            later[delivery.message] = min(delay, later.get(delivery.message, delay))
     if later:
         seconds = {message.receipt: delay for message, delay in later.items()}
         backend().transport.set_visibility(worker.queue, seconds)
@@ -94,7 +93,7 @@ def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
         [Received(envelope=envelope, source="s3") for envelope in upload_envelopes(records, worker.upload_task)]
     )
     if worker.later:
-        keys = ", ".join(str(received.envelope.args.get("key", "")) for received, _ in worker.later)
+        keys = ", ".join(str(delivery.envelope.args.get("key", "")) for delivery, _ in worker.later)
         raise Retry(f"to be tried again through the queue: {keys}")
 
 
@@ -107,9 +106,9 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
         envelope = decode(json.dumps(event, default=str))
     else:
         envelope = Envelope.of(id=new_id(), task=event.get("task"), args=event.get("args") or {})
-    received = Received(envelope=envelope, source="direct")
-    received.readable(worker.task_for(envelope))
-    worker.deliver([received])
+    delivery = Received(envelope=envelope, source="direct")
+    delivery.readable(worker.task_for(envelope))
+    worker.deliver([delivery])
     for _, delay in worker.later:
         # Nobody delivers a direct invocation again: what it left goes on through the queue.
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))

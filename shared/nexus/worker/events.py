@@ -2,54 +2,62 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any
 from urllib.parse import unquote_plus
 
+from nexus import clock
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
+from nexus.worker.delivery import Received, SqsMessage, mapping
 
 
-@dataclass(frozen=True, slots=True)
-class SqsMessage:
-    """The parts of an SQS record that matter."""
+def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
+    """The runs in a message: its own, or those of the S3 event that a failed invocation left in the queue.
 
-    id: str
-    receipt: str
-    body: str
-    receives: int = 1
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Self:
-        receives = str(_mapping(record.get("attributes")).get("ApproximateReceiveCount", "1"))
-        return cls(
-            id=str(record["messageId"]),
-            receipt=str(record.get("receiptHandle", "")),
-            body=str(record.get("body", "")),
-            receives=int(receives) if receives.isdecimal() else 1,
-        )
-
-
-def envelopes_in(body: str, upload_task: str | None) -> list[Envelope]:
-    """The envelopes in a message: its own, or those of the S3 event that a failed invocation left in the queue.
-
-    Raises InvalidMessage.
+    Raises InvalidMessage, whatever the body holds.
     """
     try:
-        value = json.loads(body)
-    except ValueError:
-        return [decode(body)]
+        return _received(message, upload_task)
     except RecursionError:
         raise InvalidMessage("not an envelope: its JSON is nested too deeply") from None
+    except UnicodeError as error:
+        raise InvalidMessage(
+            f"not an envelope: {error.reason if hasattr(error, 'reason') else 'not Unicode'}"
+        ) from None
+
+
+def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
+    try:
+        value = json.loads(message.body)
+    except ValueError:
+        return [Received(envelope=decode(message.body), source="sqs", message=message)]
     if isinstance(value, dict) and "requestPayload" in value and "requestContext" in value:
         value = value["requestPayload"]
     if isinstance(value, dict) and isinstance(value.get("Records"), list):
-        return upload_envelopes([record for record in value["Records"] if isinstance(record, dict)], upload_task)
+        records = [record for record in value["Records"] if isinstance(record, dict)]
+        foreign(records)
+        event = replace(message, own=False)
+        return [
+            Received(envelope=envelope, source="sqs", message=event)
+            for envelope in upload_envelopes(records, upload_task)
+        ]
     if isinstance(value, dict) and value.get("Event") == "s3:TestEvent":
         return []
-    return [decode(body)]
+    return [Received(envelope=decode(message.body), source="sqs", message=message)]
+
+
+def foreign(records: Sequence[Mapping[str, Any]]) -> None:
+    """Raises InvalidMessage for records of a service that no function serves: taking them for done would lose them."""
+    for record in records:
+        source = str(record.get("eventSource") or record.get("EventSource") or "no eventSource")
+        if source != "aws:s3":
+            raise InvalidMessage(
+                f"records of {source}: a function serves SQS messages with an envelope, S3's ObjectCreated events, "
+                'and {"task": ..., "args": ...}'
+            )
 
 
 def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> list[Envelope]:
@@ -64,8 +72,8 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
             continue
         if task is None:
             raise InvalidMessage("an S3 event, and no task of this queue starts on an upload")
-        s3 = _mapping(record.get("s3"))
-        bucket, thing = str(_mapping(s3.get("bucket")).get("name", "")), _mapping(s3.get("object"))
+        s3 = mapping(record.get("s3"))
+        bucket, thing = str(mapping(s3.get("bucket")).get("name", "")), mapping(s3.get("object"))
         key = unquote_plus(str(thing.get("key", "")))
         version, order = thing.get("versionId"), str(thing.get("sequencer", ""))
         args = {"bucket": bucket, "key": key, "event_order": order}
@@ -81,8 +89,4 @@ def _time(text: Any) -> datetime:
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):
-        return datetime.now(UTC)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
+        return datetime.fromtimestamp(clock.now(), UTC)

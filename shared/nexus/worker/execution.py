@@ -1,29 +1,33 @@
 """Runs each task effectively once: claim, run, settle.
 
 A batch is claimed in one request and settled in one. One bad message never fails its batch: each ends settled, released
-for a later delivery, or in the dead-letter queue with its reason. An error outside any message (DynamoDB out of reach,
-say) fails the invocation, and SQS delivers the batch again.
+for a later delivery, or in the dead-letter queue with its reason. Only DynamoDB or SQS out of reach fails the
+invocation, and SQS delivers the batch again.
+
+A run that a dead sandbox left behind may be what killed it. So it is claimed by itself, last, when all else is settled.
 """
 
+import asyncio
 import os
-import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from nexus import builtin
+from nexus import builtin, clock
+from nexus.aws import clients
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
-from nexus.backend.transport import DeadLetter
+from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import Arguments, TaskDefinition
+from nexus.definitions import Arguments, RateLimit, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, transitions
 from nexus.runs.rate_limit import RateLimiter
-from nexus.runs.record import RunError, RunRecord, compact
-from nexus.runs.transitions import Acknowledge, Busy, Claim, Died
+from nexus.runs.record import RunError, RunRecord, clean, compact
+from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
 from nexus.worker import fanout, observe
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.run import Continued, FannedOut, Run
@@ -35,9 +39,11 @@ MARGIN = 2.0
 SETTLE_AFTER = 0.5
 """Seconds that an outcome waits for others before it is written: what a crash may cause to be done twice."""
 
-WAIT_FOR_UNIQUE = 600.0
-"""Each wait is a receive of the message, and SQS gives it up after twenty."""
+LONGEST_HIDING = 11 * 3600.0
+"""Seconds for which a message is hidden at most, with a margin to SQS's twelve hours for the run itself."""
 
+AFTER_TROUBLE = 30.0
+ATTRIBUTE_LIMIT = 1024
 LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
 
@@ -55,7 +61,7 @@ class Worker:
         self._log = observe.log_reference(context)
         # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
-        self._ends: float = time.monotonic() + context.get_remaining_time_in_millis() / 1000
+        self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
 
@@ -73,14 +79,14 @@ class Worker:
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
         """Claims, runs and settles. What is to be delivered again is in `later` afterwards."""
+        readable = self._once(list(self._readable(deliveries)))
+        claimed, refused = self._claim(readable)
         try:
-            for claimed in self._claim(list(self._readable(deliveries))):
-                if time.monotonic() + MARGIN >= self._ends:
-                    self._release(claimed)
-                    continue
-                self._run(claimed)
-                if self._unsettled and time.monotonic() - self._oldest > SETTLE_AFTER:
-                    self._settle()
+            for number, held in enumerate(claimed):
+                self._run_or_release(held, first=number == 0)
+            for one, standing, known_absent in refused:
+                if late := self._claim_alone(one, standing, known_absent):
+                    self._run_or_release(late, first=not claimed)
         finally:
             self._settle()
 
@@ -91,45 +97,59 @@ class Worker:
             try:
                 yield received.readable(self.task_for(received.envelope))
             except (UnknownTask, InvalidMessage) as error:
-                self._never_ran(received.envelope, RunError.of(error))
+                self._never_ran(received, RunError.of(error))
 
-    def _never_ran(self, envelope: Envelope, error: RunError) -> None:
-        self.dead_letter(envelope.encode(), error, envelope, 0)
+    def _never_ran(self, received: Received, error: RunError) -> None:
+        envelope = received.envelope
         keep = transitions.keep_until()
-        backend().store.apply(transitions.never_ran(envelope, self.queue, error, _now(), keep, log=self._log))
-        fanout.settle_member(envelope, succeeded=False)
+        with self._on_failure(received):
+            self.dead_letter(received.body, error, envelope, 0)
+            backend().store.apply(
+                transitions.never_ran(envelope, self.queue, error, clock.moment(), keep, log=self._log)
+            )
+            fanout.settle_member(envelope, succeeded=False)
+
+    def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
+        """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
+        first: dict[str, Readable] = {}
+        for readable in deliveries:
+            if first.setdefault(readable.envelope.id, readable) is not readable:
+                self.later.append((readable, 1.0))
+        return list(first.values())
 
     # --- claim ---
 
-    def _claim(self, deliveries: Sequence[Readable]) -> list[Claimed]:
-        """Claims the batch optimistically in one request, then retries each refused claim individually."""
-        by = self._claimant()
-        # DynamoDB takes one statement an item; SQS may deliver one message twice in a batch.
-        unique = {readable.envelope.id: readable for readable in reversed(deliveries)}
-        self.later += [(readable, 1.0) for readable in deliveries if unique[readable.envelope.id] is not readable]
-        batch = [readable for readable in deliveries if unique[readable.envelope.id] is readable]
+    def _claim(self, batch: Sequence[Readable]) -> tuple[list[Claimed], list[tuple[Readable, Item | None, bool]]]:
+        """Claims the batch optimistically in one request. Returns what it got, and the rest with what stands there.
+
+        The rest is claimed by `_claim_alone` when its turn comes.
+        """
+        by = self._claimant(shared=len(batch) > 1)
         writes = []
         for readable in batch:
             envelope = readable.envelope
             guess: Item | None = {"id": envelope.id, "status": "PENDING"} if envelope.recorded else None
-            decision = transitions.claim(envelope, guess, by, readable.policy({}).max_retries + 1)
+            decision = transitions.claim(envelope, guess, by, readable.policy({}).max_retries + 1, readable.place)
             assert isinstance(decision, Write)
             writes.append(decision)
         claimed = []
+        refused = []
         for readable, write, outcome in zip(batch, writes, backend().store.apply_all(writes), strict=True):
             if isinstance(outcome, Applied):
                 claimed.append(readable.claimed(outcome.item))
-            elif late := self._claim_refused(readable, outcome.item, known_absent=not write.insert):
-                claimed.append(late)
-        return claimed
+            else:
+                refused.append((readable, outcome.item, not write.insert))
+        return claimed, refused
 
-    def _claim_refused(self, readable: Readable, standing: Item | None, known_absent: bool) -> Claimed | None:
+    def _claim_alone(self, readable: Readable, standing: Item | None, known_absent: bool) -> Claimed | None:
+        """Claims one run by what stands in its record; None when it is not ours to run now."""
         envelope, store = readable.envelope, backend().store
+        self._settle()
         if standing is None and not known_absent:
             standing = store.get([envelope.id]).get(envelope.id)
         while True:
             attempts = readable.policy(standing or {}).max_retries + 1
-            match transitions.claim(envelope, standing, self._claimant(), attempts):
+            match transitions.claim(envelope, standing, self._claimant(), attempts, readable.place):
                 case Write() as write:
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
@@ -139,7 +159,10 @@ class Worker:
                     self._already_ended(readable, record, standing or {})
                     return None
                 case Busy(until):
-                    self.later.append((readable, max(1.0, until - time.time() + LEASE_GRACE)))
+                    self._come_back(readable, max(1.0, until - clock.now() + LEASE_GRACE))
+                    return None
+                case Early(until):
+                    self._come_back(readable, until - clock.now())
                     return None
                 case Died(record):
                     if self._died(readable, record, standing or {}):
@@ -148,35 +171,63 @@ class Worker:
 
     def _already_ended(self, readable: Readable, record: RunRecord, item: Item) -> None:
         """A duplicate of a run that has ended: completes what its first delivery may have left undone."""
-        if record.status == "SUCCESS":
-            fanout.after_success(record.id, item)
         if record.ended:
-            fanout.settle_member(readable.envelope, succeeded=record.status == "SUCCESS")
+            with self._on_failure(readable):
+                self._follow_up(readable, item, succeeded=record.status == "SUCCESS")
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
         """The sandbox of the last attempt is gone, and nobody settled it."""
         error = RunError(
             "SandboxDied",
             f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
-            f"(its lease ran out {max(0.0, time.time() - (record.lease_until or 0)):.0f} s ago)",
+            f"(its lease ran out {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
         )
-        self.dead_letter(readable.envelope.encode(), error, readable.envelope, record.attempts)
-        failure = transitions.fail(record.id, str(item.get("claim", "")), error, _now(), self._log)
+        self.dead_letter(readable.body, error, readable.envelope, record.attempts)
+        failure = transitions.fail(record.id, str(item.get("claim", "")), error, clock.moment(), self._log)
         outcome = backend().store.apply(failure)
         if not isinstance(outcome, Applied):
             return False
-        self._after_end(readable, outcome.item, succeeded=False)
+        with self._on_failure(readable):
+            self._follow_up(readable, outcome.item, succeeded=False)
         return True
 
-    def _claimant(self) -> Claim:
-        now = _now()
-        return Claim(self._token, self.queue, now, round(now + self._left, 3), transitions.keep_until())
+    def _claimant(self, *, shared: bool = False) -> Claim:
+        now = clock.moment()
+        return Claim(self._token, self.queue, now, round(now + self._left, 3), transitions.keep_until(), shared)
 
     @property
     def _left(self) -> float:
-        return self._ends - time.monotonic()
+        return self._ends - clock.monotonic()
+
+    # --- come back later ---
+
+    def _come_back(self, received: Received, delay: float) -> None:
+        """Has the message delivered again after so many seconds.
+
+        SQS hides a message for twelve hours at most, counted from its receive. What has longer to wait is sent again by
+        a one-off schedule. Without the right to make one it comes back in steps: a run is not claimed before its time.
+        """
+        if delay > LONGEST_HIDING and received.source == "sqs":
+            try:
+                message = Message.of(received.envelope)
+                backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
+            except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
+                reason = str(RunError.of(error))
+                observe.logger().warning("no schedule for a long wait", run_id=received.envelope.id, reason=reason)
+            else:
+                return
+        self.later.append((received, delay))
 
     # --- run ---
+
+    def _run_or_release(self, claimed: Claimed, *, first: bool) -> None:
+        """Runs it if there is the time that the task may take; the first of an invocation takes what there is."""
+        if self._left < (MARGIN if first else claimed.task.time_limit + MARGIN):
+            self._release(claimed)
+            return
+        self._run(claimed)
+        if self._unsettled and clock.monotonic() - self._oldest > SETTLE_AFTER:
+            self._settle()
 
     def _run(self, claimed: Claimed) -> None:
         if not self._may_start(claimed):
@@ -187,14 +238,14 @@ class Worker:
             id=envelope.id,
             task=task.name,
             attempt=record.attempts,
-            deadline=time.monotonic() + limit,
+            deadline=clock.monotonic() + limit,
             limit=limit,
             token=self._token,
             parent=envelope.parent,
             segment=envelope.own_segment,
             cursor=record.cursor,
         )
-        started = time.monotonic()
+        started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
         observe.run_started(self.queue, envelope, record.attempts, waited)
         sender = Sender(envelope.id)
@@ -208,11 +259,12 @@ class Worker:
             else:
                 answer = self._call(claimed, run, limit)
                 outcome = self._answered(claimed, answer, tuple(sender.children))
-        except Exception as raised:  # noqa: BLE001 - whatever a task raises is that run's failure, by its policy
+        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:  # noqa: BLE001
+            # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
             outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
-        observe.run_ended(outcome, time.monotonic() - started, str(error) if error else None)
+        observe.run_ended(outcome, clock.monotonic() - started, str(error) if error else None)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""
@@ -220,22 +272,29 @@ class Worker:
         if claimed.item.get("revoke"):
             self._revoke(claimed, "revoked while an earlier attempt ran")
             return False
-        if envelope.expires_at is not None and envelope.expires_at.timestamp() < time.time():
+        if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now():
             self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ} before it started")
             return False
-        if claimed.holds_place:
-            held = locks.acquire(task, envelope.args, envelope.id)
+        if claimed.place:
+            assert task.unique is not None
+            held = locks.acquire(claimed.place, task.unique, envelope)
             if held is not None and held.wait:
-                self._release(claimed, WAIT_FOR_UNIQUE)
+                self._release(claimed, held.until - clock.now() + LEASE_GRACE, eta=round(held.until, 3))
                 return False
             if held is not None:
                 self._revoke(claimed, f"{held.holder} is live, and {task.name} is unique")
                 return False
-        if task.rate_limit:
-            limiter = _limiter(task)
-            if not limiter.acquire(patience=min(PATIENCE_FOR_RATE, self._left / 2)):
-                self._release(claimed, limiter.wait)
-                return False
+        return task.rate_limit is None or "slot" in claimed.item or self._starts_in_turn(claimed, task.rate_limit)
+
+    def _starts_in_turn(self, claimed: Claimed, rate: RateLimit) -> bool:
+        """Books the run's start. False when it is too far away to wait for: the run comes back at it."""
+        start = _limiter(claimed.task.name, rate).take()
+        wait = start - clock.now()
+        if wait > min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit):
+            self._release(claimed, wait, eta=round(start, 3), slot=True)
+            return False
+        if wait > 0:
+            clock.sleep(wait)
         return True
 
     def _call(self, claimed: Claimed, run: Run, limit: float) -> Any:
@@ -267,10 +326,10 @@ class Worker:
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
         result = payloads.dump(envelope.id, answer.model_dump_json())
-        self._end(claimed, transitions.succeed(envelope.id, self._token, result, _now(), children))
+        self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
 
-    def _failed(self, claimed: Claimed, error: Exception) -> tuple[str, RunError]:
+    def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
         observe.logger().debug("the error of this attempt", exc_info=error)
@@ -280,21 +339,21 @@ class Worker:
         if retryable and policy.retries(error, record.attempts):
             after = error.after if isinstance(error, Retry) else None
             delay = policy.wait(record.attempts) if after is None else after
-            retry = transitions.retry(envelope.id, self._token, reason, round(time.time() + delay, 3))
+            retry = transitions.retry(envelope.id, self._token, reason, round(clock.now() + delay, 3))
             outcome = backend().store.apply(retry)
             if isinstance(outcome, Applied):
-                self.later.append((claimed, delay))
+                self._come_back(claimed, delay)
                 return "retry", reason
             if (outcome.item or {}).get("revoke"):
                 self._revoke(claimed, "revoked while it ran; its attempt failed")
                 return "revoked", reason
         if claimed.source != "direct":
-            self.dead_letter(envelope.encode(), reason, envelope, record.attempts)
-        self._end(claimed, transitions.fail(envelope.id, self._token, reason, _now(), self._log))
+            self.dead_letter(claimed.body, reason, envelope, record.attempts)
+        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log))
         return "failure", reason
 
     def _revoke(self, claimed: Claimed, reason: str) -> None:
-        backend().store.apply(transitions.revoke_held(claimed.envelope.id, self._token, reason, _now()))
+        backend().store.apply(transitions.revoke_held(claimed.envelope.id, self._token, reason, clock.moment()))
         fanout.settle_member(claimed.envelope, succeeded=False)
         observe.logger().info("run revoked", run_id=claimed.envelope.id, task=claimed.envelope.task, reason=reason)
 
@@ -305,13 +364,13 @@ class Worker:
         if not isinstance(outcome, Applied) and (outcome.item or {}).get("revoke"):
             self._revoke(claimed, "revoked while it ran")
             return
-        self.later.append((claimed, delay))
+        self._come_back(claimed, delay)
 
     # --- settle ---
 
     def _end(self, claimed: Claimed, write: Write) -> None:
         if not self._unsettled:
-            self._oldest = time.monotonic()
+            self._oldest = clock.monotonic()
         self._unsettled.append((claimed, write))
 
     def _settle(self) -> None:
@@ -322,32 +381,47 @@ class Worker:
         outcomes = backend().store.apply_all([write for _, write in waiting])
         for (claimed, write), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
-                self._after_end(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
+                with self._on_failure(claimed):
+                    self._follow_up(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
             else:
                 # The lease had run out and another sandbox took over: its outcome counts, and ours is dropped.
                 observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
 
-    def _after_end(self, readable: Readable, item: Item, succeeded: bool) -> None:
+    def _follow_up(self, readable: Readable, item: Item, succeeded: bool) -> None:
+        """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
         envelope = readable.envelope
-        if readable.holds_place:
-            locks.release(readable.task, envelope.args, envelope.id)
-        if succeeded:
-            fanout.after_success(envelope.id, item)
+        if readable.place:
+            locks.release(readable.place, envelope.id)
+        fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
+
+    @contextmanager
+    def _on_failure(self, received: Received) -> Iterator[None]:
+        """What fails within the block fails for this message alone, which comes again."""
+        try:
+            yield
+        except Exception as error:
+            if clients.is_outage(error):
+                raise
+            observe.logger().warning(
+                "what follows is left for later", run_id=received.envelope.id, reason=str(RunError.of(error))
+            )
+            self.later.append((received, AFTER_TROUBLE))
 
     def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
         """Sends a message that is given up to the dead-letter queue, with its reason."""
         run_id, task = (envelope.id, envelope.task) if envelope else ("", "")
         attributes = {
             "ErrorType": error.type,
-            "ErrorMessage": _clean(error.message),
+            "ErrorMessage": error.message[:ATTRIBUTE_LIMIT],
             "Task": task,
             "RunId": run_id,
             "Attempts": str(attempts),
-            "Log": _clean(self._log),
-            "FailedAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "Log": self._log,
+            "FailedAt": f"{clock.date(clock.now()):%Y-%m-%dT%H:%M:%SZ}",
         }
-        backend().transport.dead_letter(self.queue, DeadLetter(_clean_body(body), attributes, task))
+        cleaned = {name: clean(value) for name, value in attributes.items()}
+        backend().transport.dead_letter(self.queue, DeadLetter(clean(body) or "(empty)", cleaned, clean(task)))
         observe.dead_lettered(self.queue, error, run_id or None, task or None)
 
 
@@ -364,22 +438,8 @@ def _plain(args: Arguments) -> dict[str, Any]:
     return args.model_dump(mode="json", exclude_defaults=True)
 
 
-def _now() -> float:
-    return round(time.time(), 3)
-
-
-def _clean(text: str) -> str:
-    """Text that SQS takes as an attribute: XML 1.0's characters, 1 KiB of them."""
-    return "".join(c for c in text[:1024] if c in "\t\n\r" or " " <= c <= "\ud7ff" or "\ue000" <= c <= "\ufffd")
-
-
-def _clean_body(body: str) -> str:
-    return "".join(c if c in "\t\n\r" or " " <= c <= "\ud7ff" or c >= "\ue000" else "\ufffd" for c in body) or "(empty)"
-
-
 _limiters: dict[str, RateLimiter] = {}
 
 
-def _limiter(task: TaskDefinition[Any, Any]) -> RateLimiter:
-    assert task.rate_limit is not None
-    return _limiters.setdefault(task.name, RateLimiter(task.name, task.rate_limit.per_second))
+def _limiter(task: str, rate: RateLimit) -> RateLimiter:
+    return _limiters.setdefault(task, RateLimiter(task, rate.per_second))

@@ -12,11 +12,11 @@ the last member's message resumes the remaining steps.
 """
 
 import json
-import time
 from collections.abc import Sequence
 from itertools import batched
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
@@ -150,7 +150,7 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": round(time.time(), 3)}
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": clock.moment()}
     when = (equals("status", record.status), equals("phase", record.phase))
     if isinstance(backend().store.apply(Write(record.id, values, when=when)), Applied):
         observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
@@ -166,7 +166,7 @@ def _succeed(item: Item) -> None:
     except Exception as error:  # noqa: BLE001 - whatever a task's reducer raises is that run's failure, with its reason
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
-    values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": round(time.time(), 3)}
+    values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     when = (equals("status", record.status), equals("phase", record.phase))
     removed = (*LEFT_BY_CLAIM, "error", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
@@ -221,20 +221,20 @@ def _send_next_phase(item: Item) -> None:
 def _after_success(item: Item) -> None:
     record = RunRecord.of(item)
     _release(record)
-    after_success(record.id, item)
+    follow_up(record.id, item, succeeded=True)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=True)
 
 
-def after_success(run_id: str, item: Item) -> None:
+def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
     """Sends what the record says comes next: a chain's next link, a chord's callback."""
-    if "then" in item:
+    if succeeded and "then" in item:
         send_next(run_id, json.loads(str(item["then"])), payloads.load(str(item["result"])))
 
 
 def _release(record: RunRecord) -> None:
-    if task := registry.known(record.task):  # a group has no task, and is not unique
-        locks.release(task, record.args or {}, record.id)
+    if record.place:
+        locks.release(record.place, record.id)
 
 
 def _waits_for(item: Item) -> Envelope | None:

@@ -11,6 +11,7 @@ import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from nexus import clock
 from nexus.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def waiting_run_ended(run: "RunRecord", outcome: str, reason: str | None = None)
     # The line stands among those of the member that ended it, and is its own: the member's keys are put back after it.
     standing = log.get_current_keys()
     log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
-    run_ended(outcome, time.time() - (run.started_at or time.time()), reason)
+    run_ended(outcome, clock.now() - (run.started_at or clock.now()), reason)
     log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
 
 

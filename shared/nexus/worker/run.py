@@ -1,10 +1,10 @@
 """What a task sees of its own run, and the answers by which it asks for more than one invocation."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from nexus import clock
 from nexus.backend import backend
 from nexus.definitions import Arguments
 from nexus.envelope import Segment
@@ -43,7 +43,7 @@ class Run:
     task: str
     attempt: int
     deadline: float
-    """On time.monotonic()'s clock: the task's time limit, or the invocation's end less the settling margin."""
+    """On clock.monotonic()'s clock: the task's time limit, or the invocation's end less the settling margin."""
 
     limit: float
     """Seconds that the run was given."""
@@ -57,7 +57,7 @@ class Run:
     @property
     def remaining(self) -> float:
         """Seconds until TimeLimitExceeded is raised."""
-        return self.deadline - time.monotonic()
+        return self.deadline - clock.monotonic()
 
     @property
     def short_of_time(self) -> bool:
@@ -71,7 +71,7 @@ class Run:
 
     def progress(self, done: int, total: int, note: str = "") -> None:
         """Shows how far the run is. Written at most once a second, so it may be called for every row."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._told >= 1.0 or done >= total:
             self._told = now
             backend().store.apply(transitions.progress(self.id, self.token, done, total, note))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,14 @@ from nexus.backend.store import Write
 from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, send_many, then
 from nexus.eager import run_next
+from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
+from nexus.ids import derived_id
 from nexus.registry import Implementation, registry
-from nexus.runs import payloads, transitions
+from nexus.runs import locks, payloads, transitions
+from nexus.runs.locks import Held
 from nexus.settings import settings
-from nexus.tasks import RetryPolicy
+from nexus.tasks import RetryPolicy, Unique
 from nexus.testing import SentTasks, memory_backend
 from nexus.worker import Run, observe
 from tests.support import own_catalogue as catalogue
@@ -89,9 +93,9 @@ def test_who_writes_it_as_for_celery_is_told_what_to_write(
     assert tasks.store.items == {}
 
 
-def test_a_message_over_256_kib_is_refused_and_leaves_no_record(tasks: SentTasks) -> None:
+def test_a_message_over_sqs_limit_is_refused_and_leaves_no_record(tasks: SentTasks) -> None:
     with pytest.raises(InvalidMessage, match="pass a key, not the data"):
-        client.send(client.Signature(ping, {"text": "x" * 300_000}))
+        client.send(client.Signature(ping, {"text": "x" * 1_100_000}))
     assert tasks.store.items == {}
 
 
@@ -425,33 +429,59 @@ def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
     assert second.status == "SUCCESS"
 
 
-def test_coalescing_lets_one_more_wait(tasks: SentTasks) -> None:
-    from dataclasses import replace
+def at_place(run_id: str) -> tuple[str, Unique, Envelope]:
+    unique = Unique(on_conflict="coalesce")
+    return "unique/count_rows/all", unique, Envelope(id=derived_id(run_id), task="count_rows")
 
-    from nexus.runs import locks
-    from nexus.runs.locks import Held
-    from nexus.tasks import Unique
 
-    task = replace(catalogue.count_rows, unique=Unique(on_conflict="coalesce"))
+def test_one_run_may_wait_for_the_live_one_and_the_rest_are_skipped(tasks: SentTasks) -> None:
+    first, second, third = (derived_id(name) for name in ("first", "second", "third"))
+    assert locks.acquire(*at_place("first")) is None
+    held = locks.acquire(*at_place("second"))
+    assert held is not None
+    assert (held.holder, held.wait) == (first, True)
+    assert locks.acquire(*at_place("third")) == Held(second, wait=False)
 
-    assert locks.acquire(task, {}, "first") is None
-    assert locks.acquire(task, {}, "second") == Held("first", wait=True)
-    assert locks.acquire(task, {}, "third") == Held("second", wait=False)
-    assert locks.acquire(task, {}, "second") == Held("first", wait=True)
-    locks.release(task, {}, "first")
-    assert locks.acquire(task, {}, "second") is None
-    assert locks.acquire(task, {}, "third") == Held("second", wait=True)
+    locks.release("unique/count_rows/all", first)
+
+    assert locks.acquire(*at_place("second")) is None
+    assert third
 
 
 def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
-    from nexus.runs import locks
-
-    task = catalogue.count_rows
-    assert locks.acquire(task, {}, "gone") is None
+    assert locks.acquire(*at_place("gone")) is None
     (key,) = [key for key in tasks.store.items if key.startswith("unique/")]
     tasks.store.apply(Write(key, set={"lease_until": 1.0}))
 
-    assert locks.acquire(task, {}, "next") is None
+    assert locks.acquire(*at_place("next")) is None
+
+
+def test_the_run_that_waits_is_woken_when_the_place_is_given_up(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = replace(catalogue.count_rows, unique=Unique(on_conflict="coalesce"))
+    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
+    starts: list[str] = []
+
+    def job(args: Any, run: Run) -> Any:
+        starts.append(run.id)
+        return catalogue.Counted() if run.segment else run.fan_out([args])
+
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, job))
+    first, second = task.delay(), task.delay()
+    run_next(tasks.transport)  # the first fans out, and is live until its segment has ended
+    run_next(tasks.transport)
+    assert second.status == "RETRY"
+    waited = [sent.due for sent in tasks.transport.sent if sent.message.id == second.id]
+    assert waited[0] > time.time() + 3600
+
+    run_next(tasks.transport)  # the segment, and with it the first
+
+    assert first.status == "SUCCESS"
+    (again,) = [sent for sent in tasks.transport.sent if sent.message.id == second.id and sent.due < time.time() + 60]
+    assert again.receives == 0
+    tasks.run()
+    assert second.status == "SUCCESS"
 
 
 # --- eager mode, the client alone ---

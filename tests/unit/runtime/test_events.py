@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nexus import clock
 from nexus.eager import Context
 from nexus.errors import InvalidMessage, Retry, UnknownTask
 from nexus.registry import Implementation, registry
@@ -121,7 +123,11 @@ def test_an_upload_to_be_tried_again_fails_the_invocation_so_that_its_destinatio
 
     # Lambda's on-failure destination wraps the event; the queue's delivery goes on with the second attempt.
     message = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": event}
-    answer = handler({"Records": [sqs_record(json.dumps(message))]}, Context())
+    assert handler({"Records": [sqs_record(json.dumps(message))]}, Context()) == {
+        "batchItemFailures": [{"itemIdentifier": "m1"}]  # not before its backoff is over
+    }
+    with clock.not_before(time.time() + 30):
+        answer = handler({"Records": [sqs_record(json.dumps(message))]}, Context())
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert [args.key for args in processed] == [f"uploads/u/p/{name}.jpg" for name in ("later", "a", "later")]

@@ -3,12 +3,14 @@
 import json
 import time
 import uuid
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import boto3
 import pytest
 
+from nexus import clock
 from nexus.backend.transport import queue_url
 from nexus.client import group
 from nexus.eager import Context
@@ -23,6 +25,23 @@ from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
+
+
+@dataclass
+class FakeClock:
+    """A clock that goes on only when somebody sleeps."""
+
+    time: float
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time
+
+    def sleep(self, seconds: float) -> None:
+        self.time += seconds
+
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 SENT = catalogue.NoteSent(notification_id="n")
@@ -114,15 +133,8 @@ def test_progress_is_seen_while_it_runs(tasks: SentTasks, monkeypatch: pytest.Mo
 
 
 def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_message(tasks: SentTasks) -> None:
-    clocks = [1000.0, 1000.3, 1000.6]
-
-    def sandbox(number: int) -> RateLimiter:
-        def sleep(seconds: float) -> None:
-            clocks[number] += seconds
-
-        return RateLimiter("mail", 10, clock=lambda: clocks[number], sleep=sleep)
-
-    sandboxes = [sandbox(number) for number in range(3)]
+    clocks = [FakeClock(1000.0), FakeClock(1000.3), FakeClock(1000.6)]
+    sandboxes = [RateLimiter("mail", 10) for _ in clocks]
     writes = 0
     apply = tasks.store.apply
 
@@ -134,10 +146,11 @@ def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_
     tasks.store.apply = counted  # type: ignore[method-assign]
     starts = []
     for _ in range(300):
-        number = min(range(3), key=lambda n: clocks[n])  # whoever is earliest is next; each start's work takes 0.15 s
-        assert sandboxes[number].acquire()
-        starts.append(clocks[number])
-        clocks[number] += 0.15
+        number = min(range(3), key=lambda n: clocks[n].time)  # the earliest is next; each start's work takes 0.15 s
+        with clock.use(clocks[number]):
+            assert sandboxes[number].acquire()
+        starts.append(clocks[number].time)
+        clocks[number].time += 0.15
 
     for start in starts:
         assert sum(start <= other < start + 1 for other in starts) <= 20
@@ -146,21 +159,23 @@ def test_a_rate_holds_over_all_sandboxes_and_costs_a_request_a_second_not_one_a_
 
 
 def test_an_idle_sandbox_saves_no_starts(tasks: SentTasks) -> None:
-    now = [1000.0]
-    limiter = RateLimiter("mail", 10, clock=lambda: now[0], sleep=lambda seconds: None)
-    assert limiter.acquire()
-    now[0] += 60
-    assert sum(limiter.acquire(patience=0) for _ in range(100)) <= 11
+    time = FakeClock(1000.0)
+    limiter = RateLimiter("mail", 10)
+    with clock.use(time):
+        assert limiter.acquire()
+        time.time += 60
+        assert sum(limiter.acquire(patience=0) for _ in range(100)) <= 11
 
 
 def test_a_rate_that_is_booked_out_says_how_long_instead_of_waiting(tasks: SentTasks) -> None:
-    now = [1000.0]
-    first, second = (RateLimiter("slow", 0.1, clock=lambda: now[0], sleep=lambda s: None) for _ in range(2))
-    assert first.acquire()
-    assert second.acquire(patience=1) is False
-    assert second.wait == pytest.approx(10)
-    now[0] += 10
-    assert second.acquire(patience=1)
+    time = FakeClock(1000.0)
+    first, second = (RateLimiter("slow", 0.1) for _ in range(2))
+    with clock.use(time):
+        assert first.acquire()
+        assert second.acquire(patience=1) is False
+        assert second.wait == pytest.approx(10)
+        time.time += 10
+        assert second.acquire(patience=1)
 
 
 def test_a_rate_limited_task_beyond_patience_is_put_back_unspent(
@@ -179,6 +194,30 @@ def test_a_rate_limited_task_beyond_patience_is_put_back_unspent(
 
     assert answer == {"batchItemFailures": [{"itemIdentifier": "m1"}]}
     assert [(h.status, h.attempts) for h in handles] == [("SUCCESS", 1), ("RETRY", 0)]
+
+
+def test_a_slow_rate_costs_each_run_one_receive_more_and_loses_none(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[float] = []
+    limited = replace(catalogue.send_note, rate_limit=RateLimit(per_second=1 / 60))
+    monkeypatch.setattr(execution, "_limiters", {})
+    monkeypatch.setitem(registry._declared, limited.name, (limited, "test"))
+
+    def work(args: Any, run: Run) -> Any:
+        starts.append(clock.now())
+        return SENT
+
+    does(monkeypatch, work)
+    handles = [catalogue.send_note.delay(**NOTE) for _ in range(40)]
+
+    deliveries = tasks.run()
+
+    assert {handle.status for handle in handles} == {"SUCCESS"}
+    assert {handle.attempts for handle in handles} == {1}
+    assert deliveries <= 2 * len(handles)
+    starts.sort()
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 59
 
 
 # --- what is logged ---

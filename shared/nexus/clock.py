@@ -1,0 +1,98 @@
+"""The time, as the runtime asks for it: the machine's own, or what a test or a simulation puts in its place."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Seconds since 1970 (`now`), seconds since some moment (`monotonic`), and waiting."""
+
+    def now(self) -> float: ...
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class MachineClock:
+    """The machine's."""
+
+    @staticmethod
+    def now() -> float:
+        return time.time()
+
+    @staticmethod
+    def monotonic() -> float:
+        return time.monotonic()
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """A clock that is so many seconds ahead of another, and does not wait."""
+
+    clock: Clock
+    seconds: float
+
+    def now(self) -> float:
+        return self.clock.now() + self.seconds
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Nothing: who looks ahead does not wait."""
+
+
+_current: ContextVar[Clock] = ContextVar("clock", default=MachineClock())  # noqa: B039 - it has no state
+
+
+def now() -> float:
+    """Seconds since 1970, UTC."""
+    return _current.get().now()
+
+
+def moment() -> float:
+    """The same in whole milliseconds, as records keep it."""
+    return round(now(), 3)
+
+
+def date(moment: float) -> datetime:
+    """A moment, as an aware datetime in UTC."""
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def monotonic() -> float:
+    """Seconds since some moment; never set back."""
+    return _current.get().monotonic()
+
+
+def sleep(seconds: float) -> None:
+    """Waits."""
+    _current.get().sleep(seconds)
+
+
+@contextmanager
+def use(clock: Clock) -> Iterator[None]:
+    """The clock in force within the block, in this thread."""
+    before = _current.set(clock)
+    try:
+        yield
+    finally:
+        _current.reset(before)
+
+
+@contextmanager
+def not_before(moment: float) -> Iterator[None]:
+    """Within the block it is that moment or later: for running what is due without waiting for it."""
+    clock = _current.get()
+    with use(Ahead(clock, max(0.0, moment - clock.now()))):
+        yield
