@@ -207,7 +207,7 @@ def _revoke(envelopes: list[Envelope], queue: str) -> int:
         if isinstance(outcome, Applied):
             revoked += 1
         else:
-            handle: AsyncResult[Any] = AsyncResult(write.key)
+            handle: AsyncResult[Any] = AsyncResult(str(write.key))
             if handle.status in ("PENDING", "RETRY"):
                 revoked += handle.revoke(reason) == "REVOKED"
     return revoked

@@ -225,7 +225,7 @@ def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
     if operator == "=":
         return standing == value or ("N" in value and float(standing["N"]) == float(value["N"]))
     left, right = _sort_value(standing), _sort_value(value)
-    return bool({"<": left < right, "<=": left <= right, ">": left > right}[operator])
+    return bool({"<": left < right, "<=": left <= right, ">": left > right, "<>": left != right}[operator])
 
 
 def _condition(item: Item | None, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> bool:
@@ -349,12 +349,16 @@ class StandIn:
             if self.throttle and self._chance.random() < self.throttle / 2:
                 answer: Mapping[str, Any] = _error("ProvisionedThroughputExceededException")
             else:
-                answer = self._operations[operation](orjson.loads(request.body))
+                answer = self.answer(operation, orjson.loads(request.body))
             status = 400 if "__type" in answer else 200
             body = orjson.dumps(answer)
             self.spent.own_seconds += time.thread_time() - started
         headers = {"content-type": "application/x-amz-json-1.0"}
         return AWSResponse(request.url, status, headers, _Body(body))  # type: ignore[arg-type]
+
+    def answer(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """DynamoDB's answer to one request, or its error, which has a `__type`."""
+        return self._operations[operation](body)
 
     # reads
 
@@ -521,28 +525,29 @@ class StandIn:
         names, values = body.get("ExpressionAttributeNames", {}), body.get("ExpressionAttributeValues", {})
         return table, full, text is None or _condition(table.items.get(full), text, names, values)
 
-    def _refused(self, table: Table, key: tuple[str, ...]) -> Mapping[str, Any]:
+    def _refused(self, table: Table, key: tuple[str, ...], body: Mapping[str, Any]) -> Mapping[str, Any]:
         standing = table.items.get(key)
         self._wrote(write_units(item_size(standing) if standing else 0))
-        return _error("ConditionalCheckFailedException")
+        return {**_error("ConditionalCheckFailedException"), **_standing(standing, body)}
 
     def _put(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, key, allowed = self._guarded(body, body["Item"])
-        return (
-            {"ConsumedCapacity": self._wrote(table.write(key, body["Item"]))} if allowed else self._refused(table, key)
-        )
+        if not allowed:
+            return self._refused(table, key, body)
+        return {"ConsumedCapacity": self._wrote(table.write(key, body["Item"]))}
 
     def _update(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, key, allowed = self._guarded(body, body["Key"])
         if not allowed:
-            return self._refused(table, key)
+            return self._refused(table, key, body)
         names, values = body["ExpressionAttributeNames"], body.get("ExpressionAttributeValues", {})
         new = _updated(table.items.get(key, dict(body["Key"])), body["UpdateExpression"], names, values)
-        return {"ConsumedCapacity": self._wrote(table.write(key, new))}
+        told = {"Attributes": new} if body.get("ReturnValues") == "ALL_NEW" else {}
+        return {"ConsumedCapacity": self._wrote(table.write(key, new)), **told}
 
     def _delete(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, key, allowed = self._guarded(body, body["Key"])
-        return {"ConsumedCapacity": self._wrote(table.write(key, None))} if allowed else self._refused(table, key)
+        return {"ConsumedCapacity": self._wrote(table.write(key, None))} if allowed else self._refused(table, key, body)
 
     def _statements(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         units = 0.0
@@ -551,22 +556,32 @@ class StandIn:
             if self.throttle and self._chance.random() < self.throttle:
                 answers.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
                 continue
-            spent, answer = self._statement(partiql.read(statement["Statement"], statement["Parameters"], self._keys))
+            spent, answer = self._statement(
+                partiql.read(statement["Statement"], statement["Parameters"], self._keys), statement
+            )
             units += spent
             answers.append(answer)
         return {"Responses": answers, "ConsumedCapacity": [self._wrote(units)]}
 
-    def _statement(self, statement: Statement) -> tuple[float, Mapping[str, Any]]:
+    def _statement(self, statement: Statement, asked: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
         table = self.tables[statement.table]
+        if statement.verb == "INSERT":
+            full = table.key_of(statement.set)
+            if full in table.items:
+                return 1.0, {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
+            return table.write(full, statement.set), {}
         full = table.key_of(statement.key)
         standing = table.items.get(full)
+        if standing is None and statement.verb == "DELETE":
+            return 1.0, {}
         if standing is None or not all(_holds(standing, *test) for test in statement.when):
             units = float(write_units(item_size(standing) if standing else 0))
-            return units, {"Error": {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}}
-        if not statement.set and not statement.remove:
-            return table.write(full, None), {}
+            error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
+            return units, {"Error": error | _standing(standing, asked)}
+        if statement.verb == "DELETE":
+            return table.write(full, None), {"Item": standing} if statement.returning else {}
         new = {name: value for name, value in standing.items() if name not in statement.remove} | statement.set
-        return table.write(full, new), {}
+        return table.write(full, new), {"Item": new} if statement.returning else {}
 
     # S3
 
@@ -613,6 +628,11 @@ class StandIn:
 
 def _etag(content: bytes) -> str:
     return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
+
+
+def _standing(item: Item | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The item in the way, for whoever asks to have it with the refusal."""
+    return {"Item": item} if item and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {}
 
 
 def _error(code: str) -> dict[str, str]:

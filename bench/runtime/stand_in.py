@@ -1,118 +1,59 @@
-"""A DynamoDB and an SQS small enough that what is measured is the caller: the run record's requests, answered at once.
+"""A run table and an SQS small enough that what is measured is the caller: each request is answered at once.
 
-It evaluates the conditions that the runtime writes, in both of DynamoDB's languages, so a claim that should be refused
-is refused; it knows no other statement. `serve` answers over HTTP from a process of its own; `attach` answers inside
+DynamoDB is that of `bench.jobs.stand_in`, which evaluates conditions, so a claim that should be refused is refused.
+`serve` answers over HTTP from a process of its own; `attach` answers inside
 the caller's, from botocore's before-send hook, and keeps account of the CPU seconds that are its own.
 """
 
 import hashlib
 import io
 import json
-import re
 import sys
 import threading
 import time
 import uuid
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from tests.support import partiql
-
-Attributes = dict[str, Any]
-"""An item in DynamoDB's JSON."""
-
-KEYS: Mapping[str, tuple[str, ...]] = defaultdict(lambda: ("id",))
-"""The key of the run table, whatever its name."""
+from bench.jobs import stand_in as dynamodb
+from tests.support.template import STACK
 
 
-class Unknown(Exception):
-    """A request that the runtime is not known to make."""
+def _run_table() -> dynamodb.StandIn:
+    return dynamodb.StandIn([dynamodb.Table(f"{STACK}-task-runs", ("id",), ())])
 
 
 @dataclass(slots=True)
 class StandIn:
-    """Items by table and id, messages by queue, and how often each operation was asked for."""
+    """The run table, messages by queue, and how often each operation was asked for."""
 
-    tables: dict[str, dict[str, Attributes]] = field(default_factory=dict)
+    runs: dynamodb.StandIn = field(default_factory=_run_table)
     queues: dict[str, list[str]] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, target: str, body: bytes) -> tuple[int, bytes]:
         """Status and body for one request; `target` is its X-Amz-Target header."""
-        operation = target.rpartition(".")[2]
+        service, _, operation = target.rpartition(".")
         with self.lock:
             self.requests[operation] += 1
-            status, value = self._operations()[operation](json.loads(body))
+            if service.startswith("DynamoDB"):
+                value = self.runs.answer(operation, json.loads(body))
+                status = 400 if "__type" in value else 200
+            else:
+                status, value = self._queue_operations()[operation](json.loads(body))
         return status, json.dumps(value, separators=(",", ":")).encode()
 
-    def _operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
+    def _queue_operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
         return {
-            "BatchExecuteStatement": self._batch_execute,
-            "UpdateItem": self._update_item,
-            "GetItem": self._get_item,
             "GetQueueUrl": lambda asked: (200, {"QueueUrl": f"http://queue/{asked['QueueName']}"}),
             "SendMessage": self._send,
             "SendMessageBatch": self._send_batch,
             "ReceiveMessage": self._receive,
         }
-
-    # --- DynamoDB ---
-
-    def _table(self, name: str) -> dict[str, Attributes]:
-        return self.tables.setdefault(name, {})
-
-    def _get_item(self, asked: Any) -> tuple[int, Any]:
-        item = self._table(asked["TableName"]).get(asked["Key"]["id"]["S"])
-        return 200, {"Item": item} if item else {}
-
-    def _batch_execute(self, asked: Any) -> tuple[int, Any]:
-        return 200, {"Responses": [self._statement(statement) for statement in asked["Statements"]]}
-
-    def _statement(self, asked: Any) -> dict[str, Any]:
-        write = partiql.read(asked["Statement"], asked["Parameters"], KEYS)
-        table = self._table(write.table)
-        if write.insert:
-            key = write.set["id"]["S"]
-            if key in table:
-                return {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
-            table[key] = write.set
-            return {"TableName": write.table}
-        key = write.key["id"]["S"]
-        standing = table.get(key)
-        if standing is None or not all(_holds(standing, *test) for test in write.when):
-            error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-            return {"Error": {**error, **({"Item": standing} if standing else {})}}
-        table[key] = {name: value for name, value in (standing | write.set).items() if name not in write.remove}
-        return {"TableName": write.table, "Item": table[key]}
-
-    def _update_item(self, asked: Any) -> tuple[int, Any]:
-        table, key = self._table(asked["TableName"]), asked["Key"]["id"]["S"]
-        names, values = asked.get("ExpressionAttributeNames", {}), asked.get("ExpressionAttributeValues", {})
-        item = table.get(key, {})
-        for term in filter(None, asked.get("ConditionExpression", "").split(" AND ")):
-            if not _holds(item, *_test(term, names, values)):
-                kind = "com.amazonaws.dynamodb.v20120810#ConditionalCheckFailedException"
-                refusal = {"__type": kind, "message": "The conditional request failed"}
-                return 400, {**refusal, **({"Item": item} if item else {})}
-        changed = {"id": {"S": key}, **item}
-        for clause in re.split(r" (?=REMOVE )", asked["UpdateExpression"]):
-            verb, _, terms = clause.partition(" ")
-            for term in terms.split(", "):
-                if verb == "SET":
-                    name, _, value = term.partition(" = ")
-                    changed[names[name]] = values[value]
-                elif verb == "REMOVE":
-                    changed.pop(names[term], None)
-                else:
-                    raise Unknown(asked["UpdateExpression"])
-        table[key] = changed
-        return 200, {"Attributes": changed}
-
-    # --- SQS ---
 
     def _queue(self, url: str) -> list[str]:
         return self.queues.setdefault(url, [])
@@ -134,23 +75,6 @@ class StandIn:
         taken = queue[:count]
         del queue[:count]
         return 200, {"Messages": [{"MessageId": str(uuid.uuid4()), "ReceiptHandle": "r", "Body": b} for b in taken]}
-
-
-def _test(term: str, names: Mapping[str, str], values: Mapping[str, Any]) -> tuple[str, str, Any]:
-    """(attribute, test, value) of one term of a ConditionExpression."""
-    if absent := re.fullmatch(r"attribute_not_exists\((#\w+)\)", term):
-        return names[absent[1]], "missing", None
-    if equal := re.fullmatch(r"(#\w+) = (:\w+)", term):
-        return names[equal[1]], "=", values[equal[2]]
-    raise Unknown(term)
-
-
-def _holds(item: Attributes, attribute: str, test: str, value: Any) -> bool:
-    if test == "missing":
-        return attribute not in item
-    if test == "=":
-        return bool(item.get(attribute) == value)
-    raise Unknown(test)
 
 
 # --- in a process of its own ---

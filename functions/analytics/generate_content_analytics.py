@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import day_report
 import day_sums
 from day_sums import DaySums
-from nexus.aws.dynamodb import Item
+from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
@@ -97,7 +97,7 @@ def _count_bucket(bucket: str, run: Run, tally: Tally) -> DaySums | Continuation
     return sums
 
 
-def _visibilities(items: Sequence[Item], tally: Tally) -> Counter[str]:
+def _visibilities(items: Sequence[Row], tally: Tally) -> Counter[str]:
     found: Counter[str] = Counter()
     for item in items:
         try:
@@ -107,7 +107,7 @@ def _visibilities(items: Sequence[Item], tally: Tally) -> Counter[str]:
     return found
 
 
-def _scores(items: Sequence[Item], tally: Tally) -> Iterator[tuple[int, str]]:
+def _scores(items: Sequence[Row], tally: Tally) -> Iterator[tuple[int, str]]:
     """(engagement score, id) of the public ones, by their counters as they stand."""
     public = [item["post_id"]["S"] for item in items if item.get("visibility") == {"S": "public"}]
     for item in posts.for_scoring(public, meter=tally.meter, threads=THREADS):
@@ -140,7 +140,7 @@ def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continua
     return sums
 
 
-def _add_user(numbers: Counter[str], item: Item, day: str) -> None:
+def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
     """Adds one user; one who registered after the day was no user then, but his posts and follows are totals of now."""
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)

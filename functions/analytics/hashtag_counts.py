@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from nexus.aws.dynamodb import Item
+from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_texts
 from nexus.aws.table import Meter
 from social.data import hashtags, objects, posts
@@ -76,7 +76,7 @@ def count(hours: Sequence[int], bad: Callable[[BadRow], None], meter: Meter) -> 
     return votes, read
 
 
-def _votes(item: Item, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]]:
+def _votes(item: Row, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]]:
     key = key_of(item, "post_id")
     try:
         if item.get("visibility", {}).get("S") != "public":

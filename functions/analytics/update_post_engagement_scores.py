@@ -55,7 +55,7 @@ def _score_page(post_ids: list[str], tally: Tally, *, consistent: bool) -> list[
             tally.bad(bad)
     made = posts.TABLE.update_many(changes, meter=tally.meter, threads=THREADS)
     tally.changed += sum(made)
-    return [change.key["post_id"] for change, done in zip(changes, made, strict=True) if not done]
+    return [str(change.key) for change, done in zip(changes, made, strict=True) if not done]
 
 
 handler = handler_for(update_post_engagement_scores)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from itertools import batched, groupby
 
 import user_sums
-from nexus.aws.dynamodb import Item
+from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, read_count
 from nexus.aws.table import Meter, Page
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -87,7 +87,7 @@ def count(args: CountScan, run: Run) -> SweepReport | Continuation:
     return tally.report()
 
 
-def _pages(part: ScanPart, start: Item | None, meter: Meter) -> Iterator[Page]:
+def _pages(part: ScanPart, start: Row | None, meter: Meter) -> Iterator[Page]:
     match part.table:
         case "follows":
             return follows.edges(segment=part.segment, total=part.total, start=start, meter=meter)
@@ -98,7 +98,7 @@ def _pages(part: ScanPart, start: Item | None, meter: Meter) -> Iterator[Page]:
             return users.scan(attributes, segment=part.segment, total=part.total, start=start, meter=meter)
 
 
-def _add(table: str, items: Sequence[Item], sums: Sums, tally: Tally) -> None:
+def _add(table: str, items: Sequence[Row], sums: Sums, tally: Tally) -> None:
     """Adds a page to the sums. Keys are strings by the table's definition, so an edge cannot be a bad row."""
     match table:
         case "follows":
@@ -120,7 +120,7 @@ def _counter(sums: Sums, kind: str) -> Counter[str]:
     return counter
 
 
-def _stored(item: Item, tally: Tally) -> list[int] | None:
+def _stored(item: Row, tally: Tally) -> list[int] | None:
     """The three counts as they stand, None when one of them is no count: then all are written anew."""
     try:
         counts = [int(item[name]["N"]) for name in users.COUNTS]

@@ -42,7 +42,7 @@ from social.parts import DigestPart, DigestSegment
 
 if TYPE_CHECKING:
     from digest_edition import Edition
-    from nexus.aws.dynamodb import Item
+    from nexus.aws.dynamodb import Row
 
 DAYS = 7
 FOLLOWS_READ = 2_000
@@ -216,7 +216,7 @@ class Segment:
         self._since, self._until = part.since, part.until
         cursor = run.cursor or {}
         before = cursor.get("report")
-        self._start: Item | None = cursor.get("start")
+        self._start: Row | None = cursor.get("start")
         self._tally = Tally(DigestReport.model_validate(before) if before else DigestReport(week=week))
         self._settings: MailSettings = mail_settings()
         self._pace: Pace = mail_delivery.pace(part.per_second)

@@ -12,7 +12,7 @@ rows that TTL should have removed long ago, or when asked to (`sweep`), it goes 
 import time
 from collections.abc import Iterable, Sequence
 
-from nexus.aws.dynamodb import Item
+from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.aws.table import Table, in_threads
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -90,7 +90,7 @@ class _Deleted:
         self.numbers[kind] += number
 
 
-def _inactive(items: Iterable[Item], first_day: str, tally: Tally) -> Iterable[tuple[str, str]]:
+def _inactive(items: Iterable[Row], first_day: str, tally: Tally) -> Iterable[tuple[str, str]]:
     """(id, last_active_day) of those inactive and not signed out yet."""
     for item in items:
         if "signed_out_at" in item:
@@ -160,7 +160,7 @@ def delete_expired(part: ScanPart, now: int, sweep: bool, run: Run) -> TokensRep
     return TokensReport(**tally.numbers(), **done.numbers)
 
 
-def _expired(table: Table, items: Iterable[Item], now: int, tally: Tally) -> tuple[list[dict[str, str]], int]:
+def _expired(table: Table, items: Iterable[Row], now: int, tally: Tally) -> tuple[list[dict[str, str]], int]:
     """The keys of what has expired, and how many of them TTL should have removed by now."""
     keys: list[dict[str, str]] = []
     overdue = 0

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from itertools import batched
 from typing import Any
 
-from nexus.aws.dynamodb import Change, Condition, Item
+from nexus.aws.dynamodb import Condition, Row, Write
 from nexus.aws.rows import BadRow, key_of, read_count
 from nexus.aws.table import in_threads
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -149,8 +149,8 @@ def look_through(args: ReviewDays | ReviewShard, run: Run) -> OldPostsReport | C
 
 
 def _some(
-    args: ReviewDays | ReviewShard, source: str, start: Item | None, tally: Tally
-) -> Iterator[tuple[Sequence[str], Item | None]]:
+    args: ReviewDays | ReviewShard, source: str, start: Row | None, tally: Tally
+) -> Iterator[tuple[Sequence[str], Row | None]]:
     """Up to AT_ONCE posts of a source at a time, by id, and the key to go on from; None at its end."""
     if isinstance(args, ReviewDays):
         key: tuple[str, ...] = ("bucket", "created_at", "post_id")
@@ -168,7 +168,7 @@ def _some(
 def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tally, found: Found) -> None:
     """Finds the eligible ones of these posts, and in mode `archive` moves them."""
     eligible: list[str] = []
-    left_behind: list[Item] = []
+    left_behind: list[Row] = []
     tally.rows_read += len(post_ids)
     for item in posts.for_review(post_ids, meter=tally.meter, threads=THREADS):
         key = key_of(item, "post_id")
@@ -180,7 +180,7 @@ def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tall
             elif posts.is_eligible(item, args.today):
                 eligible.append(key)
             elif isinstance(args, ReviewShard) and args.mode == "archive":
-                posts.TABLE.update(Change({"post_id": key}, remove=("review",)), meter=tally.meter)
+                posts.TABLE.update(Write(key, remove=("review",)), meter=tally.meter)
         except BadRow as bad:
             tally.bad(bad)
     found.eligible += len(eligible) + len(left_behind)
@@ -194,7 +194,7 @@ def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tall
         tally.skipped += len(eligible) + len(left_behind) - archived
 
 
-def _in_days(item: Item, args: ReviewShard) -> bool:
+def _in_days(item: Row, args: ReviewShard) -> bool:
     day = day_of(read_count(item, "created_at", key_of(item, "post_id")))
     return args.since <= day <= posts.old_day(args.today)
 
@@ -220,12 +220,12 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
     laden: list[ArchivedPost] = []
     for one in silent:
         (laden if one.comments or "media" in one.post else bare).append(one)
-    removals = [Change({"post_id": one.post_id}, when=posts.as_read(one.post)) for one in bare]
+    removals = [Write(one.post_id, delete=True, when=posts.as_read(one.post)) for one in bare]
     removed = posts.TABLE.update_many(removals, meter=tally.meter)
     return sum(removed) + sum(in_threads(lambda one: _move_with_all(one, key, tally), laden, THREADS))
 
 
-def _still(item: Item, today: str) -> bool:
+def _still(item: Row, today: str) -> bool:
     """Whether a post is eligible by what was read consistently, which may be newer than the first read."""
     try:
         return "archived_as" not in item and posts.is_eligible(item, today)
@@ -238,13 +238,13 @@ def _move_with_all(one: ArchivedPost, key: str, tally: Tally) -> bool:
     if not _copy(_renditions("media", one.post_id), "media", "archive"):
         tally.run.logger.warning("a rendition could not be copied: post kept", post_id=one.post_id)
         return False
-    mark = Change({"post_id": one.post_id}, set={"archived_as": key}, remove=("feed",), when=posts.as_read(one.post))
+    mark = Write(one.post_id, set={"archived_as": key}, remove=("feed",), when=posts.as_read(one.post))
     if not posts.TABLE.update(mark, meter=tally.meter):
         return False
     return _remove_marked(one, key, tally)
 
 
-def finish_removal(marked: Iterable[Item], tally: Tally) -> int:
+def finish_removal(marked: Iterable[Row], tally: Tally) -> int:
     """Takes up posts whose removal was begun by a sandbox that died; answers with how many are gone."""
     gone = 0
     for item in marked:

@@ -6,11 +6,12 @@ seconds since 1970 and default to now; ids are the application's own or made her
 """
 
 import re
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nexus.aws.dynamodb import Change, Condition
+from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.table import transact
 from social.data import blocks, comments, follows, hashtags, posts, sessions, users
 from social.data.comments import Comment
@@ -72,7 +73,7 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
     now = int(time.time() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
-    sessions.SESSIONS.update(Change(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
+    sessions.SESSIONS.update(Write(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
 
 
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
@@ -142,7 +143,7 @@ def new_post(
         visibility=visibility,
         hashtags=hashtags_in(text) if tags is None else _normalised(tags),
     )
-    if not posts.TABLE.put(posts.to_values(post, now=int(time.time())), new=True):
+    if posts.TABLE.insert(posts.to_values(post, now=int(time.time()))) is not None:
         raise ValueError(f"post {post.post_id} exists")
     return post
 
@@ -165,9 +166,9 @@ def _normalised(tags: Sequence[str]) -> tuple[str, ...]:
 def set_visibility(post_id: str, visibility: Visibility) -> bool:
     """Who may see a post; the feed index holds public ones alone. False when there is no such post."""
     if visibility == "public":
-        change = Change({"post_id": post_id}, set={"visibility": visibility, "feed": posts.feed_of(post_id)})
+        change = Write(post_id, set={"visibility": visibility, "feed": posts.feed_of(post_id)})
     else:
-        change = Change({"post_id": post_id}, set={"visibility": visibility}, remove=("feed",))
+        change = Write(post_id, set={"visibility": visibility}, remove=("feed",))
     return posts.TABLE.update(change)
 
 
@@ -187,15 +188,16 @@ def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int =
     return {"Update": posts.TABLE.update_request(change)}
 
 
-def _counted(post_id: str, by: Counters) -> Change:
+def _counted(post_id: str, by: Counters) -> Write:
     amounts = dict(zip(posts.COUNTERS, by.values, strict=True))
     added = {name: amount for name, amount in amounts.items() if amount}
     enough = tuple(Condition(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
-    return Change(
-        {"post_id": post_id},
-        set={"moved": posts.moved_of(post_id)},
+    once = secrets.token_hex(6)  # a repeat of the same request must not add again
+    return Write(
+        post_id,
+        set={"moved": posts.moved_of(post_id), "counted_by": once},
         add=added,
-        when=(Condition("archived_as", "missing"), *enough),
+        when=(Condition("archived_as", "missing"), Condition("counted_by", "missing or <>", once), *enough),
     )
 
 
@@ -217,7 +219,7 @@ def comment(
 def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
     """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
     now = int(time.time() if at is None else at)
-    gone = Change(
+    gone = Write(
         {"post_id": post_id, "comment_id": comment_id},
         set={"deleted_at": now, "text": ""},
         remove=("bucket",),

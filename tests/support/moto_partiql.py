@@ -9,8 +9,9 @@ from typing import Any, cast
 import pytest
 from moto.dynamodb.exceptions import ConditionalCheckFailed
 from moto.dynamodb.models import DynamoDBBackend
+from moto.dynamodb.models.dynamo_type import Item
 
-from nexus.aws.dynamodb import Change, Condition, conditions, from_attribute, from_item, update_request
+from nexus.aws.dynamodb import Condition, Write, conditions, from_attribute, from_item, update_request
 from tests.support import partiql
 from tests.support.partiql import Statement
 
@@ -22,12 +23,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _batch_execute_statement(backend: DynamoDBBackend, statements: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     keys = {name: (table.hash_key_attr, table.range_key_attr) for name, table in backend.tables.items()}
-    return [_execute(backend, partiql.read(one["Statement"], one["Parameters"], keys)) for one in statements]
+    return [_execute(backend, partiql.read(one["Statement"], one["Parameters"], keys), one) for one in statements]
 
 
-def _execute(backend: DynamoDBBackend, statement: Statement) -> dict[str, Any]:
+def _execute(backend: DynamoDBBackend, statement: Statement, asked: dict[str, Any]) -> dict[str, Any]:
     table, there = statement.table, backend.get_table(statement.table).hash_key_attr
-    if statement.insert:
+    if statement.verb == "INSERT":
         if backend.get_item(table, statement.set) is not None:
             return {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
         backend.put_item(table, statement.set)
@@ -36,13 +37,17 @@ def _execute(backend: DynamoDBBackend, statement: Statement) -> dict[str, Any]:
     for name, test, value in statement.when:
         when.append(Condition(name, cast("Any", test), None if value is None else from_attribute(value)))
     try:
-        if not statement.set and not statement.remove:
+        if statement.verb == "DELETE":
+            before = backend.get_item(table, statement.key)
+            if before is None:
+                return {"TableName": table}
             only = conditions(when)
             names, values = only["ExpressionAttributeNames"], only.get("ExpressionAttributeValues")
             backend.delete_item(table, statement.key, names, values, only["ConditionExpression"])
-            return {"TableName": table}
-        change = Change(from_item(statement.key), from_item(statement.set), statement.remove, when=tuple(when))
-        request = update_request(table, change)
+            return _answer(statement, before)
+        key = from_item(statement.key)
+        write = Write(key, from_item(statement.set), statement.remove, when=tuple(when))
+        request = update_request(table, key, write)
         item = backend.update_item(
             table,
             statement.key,
@@ -54,5 +59,11 @@ def _execute(backend: DynamoDBBackend, statement: Statement) -> dict[str, Any]:
     except ConditionalCheckFailed:
         standing = backend.get_item(table, statement.key)
         error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-        return {"Error": error if standing is None else error | {"Item": standing.to_json()["Attributes"]}}
-    return {"TableName": table, "Item": item.to_json()["Attributes"]}
+        told = standing is not None and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+        return {"Error": error | {"Item": standing.to_json()["Attributes"]} if told and standing else error}
+    return _answer(statement, item)
+
+
+def _answer(statement: Statement, item: Item) -> dict[str, Any]:
+    told = {"Item": item.to_json()["Attributes"]} if statement.returning else {}
+    return {"TableName": statement.table, **told}

@@ -9,7 +9,8 @@ from typing import Any
 _INSERT = re.compile(r'INSERT INTO "(?P<table>[^"]+)" VALUE \{(?P<members>.*)\}')
 _MEMBER = re.compile(r"'([^']+)': \?")
 _WRITE = re.compile(
-    r'(?:UPDATE|DELETE FROM) "(?P<table>[^"]+)" (?P<changes>.*?) ?WHERE (?P<where>.*?)(?: RETURNING ALL NEW \*)?'
+    r'(?P<verb>UPDATE|DELETE FROM) "(?P<table>[^"]+)" (?P<changes>.*?) ?WHERE (?P<where>.*?)'
+    r"(?P<returning> RETURNING ALL (?:NEW|OLD) \*)?"
 )
 _CHANGE = re.compile(r'SET "(?P<set>[^"]+)" = \?|REMOVE "(?P<remove>[^"]+)"')
 _TERM = re.compile(r'"(?P<name>[^"]+)" (?P<test>=|<=|<|>|IS MISSING|IS NOT MISSING)(?: \?)?')
@@ -21,11 +22,12 @@ class Statement:
     """One statement with its parameters, all values in DynamoDB's JSON.
 
     An INSERT's `set` is the whole item. Otherwise `key` and `when` (attribute, test as a Condition's, value) are of the
-    WHERE, and a statement that neither sets nor removes anything is a DELETE.
+    WHERE. `returning`: the answer holds the item, as it was for a DELETE, else as it is.
     """
 
     table: str
-    insert: bool
+    verb: str
+    returning: bool
     set: dict[str, Any]
     remove: tuple[str, ...]
     key: dict[str, Any]
@@ -34,25 +36,26 @@ class Statement:
 
 def read(text: str, parameters: Sequence[Any], keys: Mapping[str, Sequence[str | None]]) -> Statement:
     """The statement; `keys` are the names of each table's key attributes."""
-    table, insert, names, remove, where = _parsed(text)
+    table, verb, returning, names, remove, where = _parsed(text)
     values = iter(parameters)
     set_ = {name: next(values) for name in names}
     terms = [(name, test, None if test in _TESTS.values() else next(values)) for name, test in where]
     assert next(values, None) is None, (text, parameters)
     key = {name: value for name, _, value in terms if name in keys[table]}
-    return Statement(table, insert, set_, remove, key, tuple(term for term in terms if term[0] not in key))
+    return Statement(table, verb, returning, set_, remove, key, tuple(term for term in terms if term[0] not in key))
 
 
 @cache
-def _parsed(text: str) -> tuple[str, bool, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]:
+def _parsed(text: str) -> tuple[str, str, bool, tuple[str, ...], tuple[str, ...], tuple[tuple[str, str], ...]]:
     if insert := _INSERT.fullmatch(text):
-        return insert["table"], True, tuple(_MEMBER.findall(insert["members"])), (), ()
+        return insert["table"], "INSERT", False, tuple(_MEMBER.findall(insert["members"])), (), ()
     write = _WRITE.fullmatch(text)
     assert write, text
     changes = list(_CHANGE.finditer(write["changes"]))
     return (
         write["table"],
-        False,
+        write["verb"].removesuffix(" FROM"),
+        write["returning"] is not None,
         tuple(change["set"] for change in changes if change["set"]),
         tuple(change["remove"] for change in changes if change["remove"]),
         tuple((term["name"], _TESTS.get(term["test"], term["test"])) for term in _TERM.finditer(write["where"])),

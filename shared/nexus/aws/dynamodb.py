@@ -1,6 +1,6 @@
-"""DynamoDB's language: values as its JSON, and conditional writes as UpdateItem's parameters or as PartiQL.
+"""DynamoDB's language: values as its JSON, and writes as UpdateItem's parameters or as PartiQL.
 
-Nothing here makes a request: `nexus.backend.store` does for the run table, `nexus.aws.table` for the network's own.
+Nothing here makes a request: `nexus.aws.table` does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,15 @@ from functools import lru_cache
 from typing import Any, Literal
 
 type Attribute = Mapping[str, Any]
-type Item = Mapping[str, Attribute]
+type Row = Mapping[str, Attribute]
+"""An item in DynamoDB's own JSON: {"user_id": {"S": "u"}}."""
+
 type Value = str | int | float | bool | frozenset[int] | Sequence["Value"] | Mapping[str, "Value"] | None
+type Item = Mapping[str, Value]
+"""An item as plain values: {"user_id": "u"}."""
+
+type Key = str | Mapping[str, str]
+"""The value of a table's only key attribute, or the values of its key attributes by name."""
 
 ITEMS_PER_READ = 100
 STATEMENTS_PER_REQUEST = 25
@@ -24,7 +31,7 @@ class Condition:
     """
 
     attribute: str
-    test: Literal["=", "<", "<=", ">", "missing", "missing or <", "missing or <=", "exists", "lacks"]
+    test: Literal["=", "<", "<=", ">", "missing", "missing or <", "missing or <=", "missing or <>", "exists", "lacks"]
     value: Value = None
 
 
@@ -33,27 +40,78 @@ def equals(attribute: str, value: Value) -> Condition:
     return Condition(attribute, "missing") if value is None else Condition(attribute, "=", value)
 
 
-def unchanged(item: Item, *attributes: str) -> tuple[Condition, ...]:
-    """The attributes are still what was read in `item`."""
+def unchanged(row: Row, *attributes: str) -> tuple[Condition, ...]:
+    """The attributes are still what was read in `row`."""
     return tuple(
-        Condition(name, "=", from_attribute(item[name])) if name in item else Condition(name, "missing")
+        Condition(name, "=", from_attribute(row[name])) if name in row else Condition(name, "missing")
         for name in attributes
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One update of the item at `key`, if every condition of `when` holds.
+class Write:
+    """One write of the item at `key`, if every condition of `when` holds (an absent item has no attributes).
 
-    `add` adds to numbers, absent ones counting as 0, and members to sets; `discard` takes members from sets.
+    `insert` means the item must not exist; `delete` removes the item. `add` adds to numbers, absent ones counting as 0,
+    and members to sets of whole numbers; `discard` takes members from sets.
     """
 
-    key: Mapping[str, str]
+    key: Key
     set: Mapping[str, Value] = field(default_factory=dict)
     remove: tuple[str, ...] = ()
     add: Mapping[str, int | frozenset[int]] = field(default_factory=dict)
     discard: Mapping[str, frozenset[int]] = field(default_factory=dict)
     when: tuple[Condition, ...] = ()
+    insert: bool = False
+    delete: bool = False
+
+    @property
+    def batchable(self) -> bool:
+        """Whether it is one statement of PartiQL as `update_statement` writes it, whose UPDATE makes no item."""
+        makes_none = self.insert or self.delete or any(one.test != "missing" for one in self.when)
+        return makes_none and not (self.add or self.discard) and all(one.test in IN_PARTIQL for one in self.when)
+
+    def is_result(self, standing: Row | None) -> bool:
+        """Whether the item that stands is what this write leaves behind.
+
+        The rule by which a write that was sent more than once and then refused recognises its own first try: every
+        value that it sets is there, every attribute that it removes is not, and so on for the members of sets. So a
+        write of which only one of several writers may believe that it was theirs must set something that no other
+        writer sets: a claim's token, a holder's run id, a random nonce. Where two writers that set the same values may
+        both go on (a count of the same second, a follow-up that is idempotent), the values suffice. A number that is
+        added to cannot be recognised without a nonce.
+        """
+        if self.delete or standing is None:
+            return self.delete and standing is None
+        nonce_or_set = bool(self.set) or not any(isinstance(amount, int) for amount in self.add.values())
+        sets = ((name, amount) for name, amount in self.add.items() if isinstance(amount, frozenset))
+        return (
+            nonce_or_set
+            and all(
+                name in standing and from_attribute(standing[name]) == from_attribute(to_attribute(value))
+                for name, value in self.set.items()
+            )
+            and not any(name in standing for name in self.remove)
+            and all(members <= _members(standing, name) for name, members in sets)
+            and all(not members & _members(standing, name) for name, members in self.discard.items())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The write happened; `item` is the item after it, empty when it was removed or was not asked for."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A condition did not hold; `item` is what stands there, None when absent or not known."""
+
+    item: Item | None
+
+
+type Outcome = Applied | Refused
 
 
 # --- values ----------------------------------------------------------------------------------------------------------
@@ -93,9 +151,9 @@ def from_attribute(attribute: Attribute) -> Any:
             case "S" | "BOOL":
                 return value
             case "N":
-                return number(value)
+                return to_number(value)
             case "NS":
-                return frozenset(map(number, value))
+                return frozenset(map(to_number, value))
             case "SS":
                 return frozenset(value)
             case "M":
@@ -107,12 +165,12 @@ def from_attribute(attribute: Attribute) -> Any:
     raise TypeError(f"not an attribute that this project writes: {attribute!r}")
 
 
-def from_item(item: Item) -> dict[str, Any]:
+def from_item(row: Row) -> dict[str, Any]:
     """An item as plain values."""
-    return {name: from_attribute(attribute) for name, attribute in item.items()}
+    return {name: from_attribute(attribute) for name, attribute in row.items()}
 
 
-def number(text: str) -> int | float:
+def to_number(text: str) -> int | float:
     """A number of DynamoDB's JSON, int where it is whole. Raises ValueError."""
     try:
         return int(text)
@@ -121,26 +179,30 @@ def number(text: str) -> int | float:
         return int(number) if number.is_integer() else number
 
 
+def _members(row: Row, name: str) -> frozenset[Any]:
+    return frozenset(from_attribute(row[name])) if name in row else frozenset()
+
+
 # --- writes as parameters --------------------------------------------------------------------------------------------
 
 
-def update_request(table: str, change: Change) -> dict[str, Any]:
-    """The change as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
+def update_request(table: str, key: Mapping[str, str], write: Write) -> dict[str, Any]:
+    """The write as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
     terms = _Terms()
     clauses = []
-    if change.set:
-        clauses.append("SET " + ", ".join(f"{terms.name(a)} = {terms.value(v)}" for a, v in change.set.items()))
-    if change.remove:
-        clauses.append("REMOVE " + ", ".join(terms.name(a) for a in change.remove))
-    if change.add:
-        clauses.append("ADD " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in change.add.items()))
-    if change.discard:
-        clauses.append("DELETE " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in change.discard.items()))
+    if write.set:
+        clauses.append("SET " + ", ".join(f"{terms.name(a)} = {terms.value(v)}" for a, v in write.set.items()))
+    if write.remove:
+        clauses.append("REMOVE " + ", ".join(terms.name(a) for a in write.remove))
+    if write.add:
+        clauses.append("ADD " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in write.add.items()))
+    if write.discard:
+        clauses.append("DELETE " + ", ".join(f"{terms.name(a)} {terms.value(v)}" for a, v in write.discard.items()))
     return {
         "TableName": table,
-        "Key": to_item(change.key),
+        "Key": to_item(key),
         "UpdateExpression": " ".join(clauses),
-        **terms.conditions(change.when),
+        **terms.conditions(write.when),
     }
 
 
@@ -184,7 +246,7 @@ class _Terms:
                 return f"attribute_exists({name})"
             case "lacks":
                 return f"NOT contains({name}, {self.value(condition.value)})"
-            case "missing or <" | "missing or <=" as either:
+            case "missing or <" | "missing or <=" | "missing or <>" as either:
                 compared = either.removeprefix("missing or ")
                 return f"(attribute_not_exists({name}) OR {name} {compared} {self.value(condition.value)})"
             case compared:
@@ -203,23 +265,29 @@ def insert_statement(table: str, values: Mapping[str, Value]) -> dict[str, Any]:
     return {"Statement": _insert(table, tuple(values)), "Parameters": [to_attribute(v) for v in values.values()]}
 
 
-def update_statement(table: str, change: Change, *, returning: bool = False) -> dict[str, Any]:
-    """The change as an element of BatchExecuteStatement, where each stands or falls by itself.
+def update_statement(table: str, key: Mapping[str, str], write: Write, *, returning: bool = False) -> dict[str, Any]:
+    """The write as an element of BatchExecuteStatement, where each stands or falls by itself.
 
-    Unlike UpdateItem it never makes an item; with nothing to set or remove, it removes the item. `returning`: its
-    answer holds the item, as changed or as it stands in the way. Raises ValueError for what PartiQL cannot say.
+    Unlike UpdateItem it never makes an item. A refusal holds the item that stands in the way. With `returning` the
+    answer holds the item as changed; that of a removal holds the item as it was, for DynamoDB takes the removal of an
+    absent item for a success (Amazon DynamoDB Developer Guide, "PartiQL delete statements").
+
+    Raises ValueError for sets, for numbers that are added to, and for "missing or" and "lacks": those need UpdateItem.
+    DynamoDB's PartiQL has set_add, set_delete, contains and OR; moto has none of them, and no statement could be
+    tested without a cloud.
     """
-    if change.add or change.discard:
-        raise ValueError("PartiQL knows no sets, and adds to nothing that may be absent: use UpdateItem")
-    tests = tuple((one.attribute, one.test) for one in change.when)
-    parameters = [to_attribute(value) for value in change.set.values()]
-    parameters += [{"S": value} for value in change.key.values()]
-    parameters += [to_attribute(one.value) for one in change.when if one.test in _COMPARED]
-    text = _update(table, tuple(change.key), tuple(change.set), change.remove, tests)
-    if returning:
-        told = {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
-        return {"Statement": f"{text} RETURNING ALL NEW *", "Parameters": parameters, **told}
-    return {"Statement": text, "Parameters": parameters}
+    if write.add or write.discard:
+        raise ValueError("a statement neither adds nor changes sets here: use UpdateItem")
+    tests = tuple((one.attribute, one.test) for one in write.when)
+    parameters = [to_attribute(value) for value in write.set.values()]
+    parameters += [{"S": value} for value in key.values()]
+    parameters += [to_attribute(one.value) for one in write.when if one.test in _COMPARED]
+    if write.delete:
+        text = f'DELETE FROM "{table}" {_where(tuple(key), tests)} RETURNING ALL OLD *'  # noqa: S608 - our own names
+    else:
+        changes = _changes(tuple(write.set), write.remove)
+        text = f'UPDATE "{table}" {changes} {_where(tuple(key), tests)}{" RETURNING ALL NEW *" if returning else ""}'
+    return {"Statement": text, "Parameters": parameters, "ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
 
 
 @lru_cache(maxsize=128)
@@ -228,15 +296,15 @@ def _insert(table: str, names: tuple[str, ...]) -> str:
 
 
 @lru_cache(maxsize=128)
-def _update(
-    table: str, key: tuple[str, ...], set_: tuple[str, ...], remove: tuple[str, ...], tests: tuple[tuple[str, str], ...]
-) -> str:
-    where = [f'"{name}" = ?' for name in key]
+def _changes(set_: tuple[str, ...], remove: tuple[str, ...]) -> str:
+    return " ".join([*(f'SET "{name}" = ?' for name in set_), *(f'REMOVE "{name}"' for name in remove)])
+
+
+@lru_cache(maxsize=128)
+def _where(key: tuple[str, ...], tests: tuple[tuple[str, str], ...]) -> str:
+    terms = [f'"{name}" = ?' for name in key]
     for attribute, test in tests:
         if test not in IN_PARTIQL:
-            raise ValueError(f"PartiQL, as it is emulated, has no {test}: use UpdateItem")
-        where.append(f'"{attribute}" {IN_PARTIQL[test]}')
-    changes = [*(f'SET "{name}" = ?' for name in set_), *(f'REMOVE "{name}"' for name in remove)]
-    if not changes:
-        return f'DELETE FROM "{table}" WHERE {" AND ".join(where)}'  # noqa: S608 - names are this package's own
-    return f'UPDATE "{table}" {" ".join(changes)} WHERE {" AND ".join(where)}'
+            raise ValueError(f"no statement has {test!r} here: use UpdateItem")
+        terms.append(f'"{attribute}" {IN_PARTIQL[test]}')
+    return "WHERE " + " AND ".join(terms)

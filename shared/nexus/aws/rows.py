@@ -1,6 +1,6 @@
 """Reading rows: attributes of an item in DynamoDB's JSON, each of the type that its reader needs, or BadRow."""
 
-from nexus.aws.dynamodb import Item, number
+from nexus.aws.dynamodb import Row, to_number
 from nexus.errors import NexusError
 
 
@@ -13,14 +13,14 @@ class BadRow(NexusError):
         self.reason = reason
 
 
-def key_of(item: Item, *names: str) -> str:
+def key_of(row: Row, *names: str) -> str:
     """The key of an item for a log line: its values, joined by a slash; what is missing shows as a question mark."""
-    return "/".join(str(next(iter(item[name].values()), "?")) if name in item else "?" for name in names)
+    return "/".join(str(next(iter(row[name].values()), "?")) if name in row else "?" for name in names)
 
 
-def read_text(item: Item, name: str, key: str, default: str | None = None) -> str:
+def read_text(row: Row, name: str, key: str, default: str | None = None) -> str:
     """A string attribute. Raises BadRow when it is of another type, or absent without a default."""
-    attribute = item.get(name)
+    attribute = row.get(name)
     if attribute is None:
         return _absent(name, key, default)
     value = attribute.get("S")
@@ -29,13 +29,13 @@ def read_text(item: Item, name: str, key: str, default: str | None = None) -> st
     return value
 
 
-def read_count(item: Item, name: str, key: str, default: int | None = None) -> int:
+def read_count(row: Row, name: str, key: str, default: int | None = None) -> int:
     """A whole number, 0 or more. Raises BadRow when it is anything else, or absent without a default."""
-    attribute = item.get(name)
+    attribute = row.get(name)
     if attribute is None:
         return _absent(name, key, default)
     try:
-        value = number(attribute["N"])
+        value = to_number(attribute["N"])
     except (KeyError, ValueError):
         raise BadRow(key, f"{name} is not a number") from None
     if not isinstance(value, int):
@@ -51,9 +51,9 @@ def _absent[T](name: str, key: str, default: T | None) -> T:
     return default
 
 
-def read_flag(item: Item, name: str, key: str, default: bool) -> bool:
+def read_flag(row: Row, name: str, key: str, default: bool) -> bool:
     """A boolean attribute, `default` when absent. Raises BadRow when it is of another type."""
-    attribute = item.get(name)
+    attribute = row.get(name)
     if attribute is None:
         return default
     value = attribute.get("BOOL")
@@ -62,9 +62,9 @@ def read_flag(item: Item, name: str, key: str, default: bool) -> bool:
     return value
 
 
-def read_texts(item: Item, name: str, key: str) -> tuple[str, ...]:
+def read_texts(row: Row, name: str, key: str) -> tuple[str, ...]:
     """A list or set of strings, empty when absent. Raises BadRow when it is anything else."""
-    attribute = item.get(name)
+    attribute = row.get(name)
     if attribute is None:
         return ()
     if "SS" in attribute:

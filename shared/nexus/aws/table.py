@@ -1,14 +1,19 @@
-"""What every repository stands on: requests to one DynamoDB table, paged, retried when throttled, and metered.
+"""Requests to one DynamoDB table: paged, repeated when throttled, and metered.
 
-Items stay DynamoDB's own JSON ({"user_id": {"S": "u"}}) until a repository reads the attributes that it needs
+Reads give rows, DynamoDB's own JSON ({"user_id": {"S": "u"}}), until a repository reads the attributes that it needs
 (`nexus.aws.rows`): building Python objects of every attribute is nine tenths of what a scan costs.
+
+A request whose answer is lost is sent again, by the SDK or here, and DynamoDB refuses the repeat of a conditional write
+that it has carried out. So a write that was sent more than once and then refused is compared with the item that stands
+in its way, which comes with the refusal; when that is what the write leaves behind (`Write.is_result`), it is Applied.
+A refusal at the first try is never compared. A transaction has a token by which DynamoDB itself knows a repeat.
 """
 
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any
@@ -17,11 +22,18 @@ from nexus.aws.clients import CONNECTIONS, client
 from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
-    Change,
+    Applied,
     Condition,
     Item,
+    Key,
+    Outcome,
+    Refused,
+    Row,
     Value,
+    Write,
     conditions,
+    from_item,
+    insert_statement,
     to_attribute,
     to_item,
     update_request,
@@ -32,9 +44,10 @@ from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
 
-# A throttled request was not carried out. The SDK has tried five times when one of these comes up here.
+# The SDK has tried five times when one of these comes up here.
 THROTTLES = frozenset(
     {
+        "TransactionInProgressException",
         "ProvisionedThroughputExceededException",
         "ProvisionedThroughputExceeded",
         "ThrottlingException",
@@ -51,7 +64,7 @@ LONGEST_WAIT = 5.0
 
 
 class Throttled(NexusError):
-    """DynamoDB refused the same request for half a minute. Nothing of it was carried out: try the run again later."""
+    """DynamoDB refused the same request, or the rest of a batch, for half a minute: try again later."""
 
 
 @dataclass(slots=True)
@@ -86,7 +99,6 @@ class Meter:
             self.throttled += 1
 
 
-_METERED = {"ReturnConsumedCapacity": "TOTAL"}
 _UNMETERED = frozenset({"describe_table"})
 _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 
@@ -95,9 +107,9 @@ _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 class Page:
     """One answer of a Query or Scan. `next_key` continues after it; None at the end. `scanned` is before filters."""
 
-    items: Sequence[Item]
+    items: Sequence[Row]
     scanned: int
-    next_key: Item | None
+    next_key: Row | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ class Table:
         attributes: Sequence[str] = (),
         consistent: bool = False,
         meter: Meter | None = None,
-    ) -> Item | None:
+    ) -> Row | None:
         """The item at `key`, or None."""
         parameters = _projected(attributes)
         answer = call("get_item", meter, TableName=self.name, Key=to_item(key), ConsistentRead=consistent, **parameters)
@@ -146,7 +158,7 @@ class Table:
         consistent: bool = False,
         meter: Meter | None = None,
         threads: int = 1,
-    ) -> Iterator[Item]:
+    ) -> Iterator[Row]:
         """Those of the items at `keys` (no two alike) that exist, in no order; a request for each 100."""
         pages = list(batched(keys, ITEMS_PER_READ))
         for items in in_threads(lambda page: self._get_page(page, attributes, consistent, meter), pages, threads):
@@ -154,8 +166,8 @@ class Table:
 
     def _get_page(
         self, keys: Sequence[Mapping[str, str]], attributes: Sequence[str], consistent: bool, meter: Meter | None
-    ) -> list[Item]:
-        found: list[Item] = []
+    ) -> list[Row]:
+        found: list[Row] = []
         request: dict[str, Any] = {
             "Keys": [to_item(key) for key in keys],
             "ConsistentRead": consistent,
@@ -183,7 +195,7 @@ class Table:
         consistent: bool = False,
         counted: bool = False,
         limit: int | None = None,
-        start: Item | None = None,
+        start: Row | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
         """The pages of one partition, in order of the sort key; `between` bounds the sort key, both ends included.
@@ -226,7 +238,7 @@ class Table:
         total: int = 1,
         attributes: Sequence[str] = (),
         limit: int | None = None,
-        start: Item | None = None,
+        start: Row | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
         """The pages of one segment of a parallel scan: all items of a partition key are in one segment, in a row."""
@@ -244,36 +256,85 @@ class Table:
         there_is_none = (Condition(self.key[0], "missing"),) if new else ()
         return {"TableName": self.name, "Item": to_item(values), **conditions(there_is_none)}
 
-    def put(self, values: Mapping[str, Value], *, new: bool = False, meter: Meter | None = None) -> bool:
-        """Writes the item; with `new`, only if there is none at its key. False when there was."""
-        return _conditional("put_item", meter, self.put_request(values, new=new))
+    def put(self, values: Mapping[str, Value], *, meter: Meter | None = None) -> None:
+        """Writes the item, replacing what is there."""
+        self.put_item(to_item(values), meter=meter)
 
-    def put_item(self, item: Item, *, new: bool = False, meter: Meter | None = None) -> bool:
+    def put_item(self, item: Row, *, meter: Meter | None = None) -> None:
         """As `put`, an item in DynamoDB's JSON: one that was read is written back as it was."""
-        return _conditional("put_item", meter, self.put_request({}, new=new) | {"Item": item})
+        call("put_item", meter, TableName=self.name, Item=item)
 
-    def update(self, change: Change, *, create: bool = False, meter: Meter | None = None) -> bool:
-        """Makes the change. False when a condition did not hold, or (unless `create`) when there is no such item."""
-        return _conditional("update_item", meter, self.update_request(change, create=create))
+    def insert(self, values: Mapping[str, Value], *, meter: Meter | None = None) -> Item | None:
+        """Writes the item if there is none at its key; otherwise gives the one that is there."""
+        write = Write({name: str(values[name]) for name in self.key}, values, insert=True)
+        outcome = self._apply("put_item", write, self.put_request(values, new=True), meter)
+        return None if isinstance(outcome, Applied) else outcome.item or {}
 
-    def update_request(self, change: Change, *, create: bool = False) -> dict[str, Any]:
-        """The change as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
+    def apply(self, write: Write, *, meter: Meter | None = None) -> Outcome:
+        """Makes the write, and the item where there is none; the outcome tells the item after it."""
+        if write.insert:
+            write = replace(write, when=(Condition(self.key[0], "missing"),))
+        request = update_request(self.name, self._key(write.key), write) | {"ReturnValues": "ALL_NEW"}
+        return self._apply("update_item", write, request, meter)
+
+    def apply_all(self, writes: Sequence[Write], *, meter: Meter | None = None) -> list[Outcome]:
+        """As `apply`, each write (no two of one item) by itself; 25 a request where every one is `batchable`."""
+        if len(writes) == 1 or not all(write.batchable for write in writes):
+            return [self.apply(write, meter=meter) for write in writes]
+        return [
+            outcome
+            for page in batched(writes, STATEMENTS_PER_REQUEST)
+            for outcome in self._apply_page(page, meter, returning=True)
+        ]
+
+    def update(self, write: Write, *, create: bool = False, meter: Meter | None = None) -> bool:
+        """Makes the write. False when a condition did not hold, or (unless `create`) when there is no such item."""
+        return isinstance(self._apply("update_item", write, self.update_request(write, create=create), meter), Applied)
+
+    def update_request(self, write: Write, *, create: bool = False) -> dict[str, Any]:
+        """The write as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
         there_is_one = () if create else (Condition(self.key[0], "exists"),)
-        return update_request(self.name, replace(change, when=(*there_is_one, *change.when)))
+        return update_request(self.name, self._key(write.key), replace(write, when=(*there_is_one, *write.when)))
 
-    def delete(self, key: Mapping[str, str], *, when: tuple[Condition, ...] = (), meter: Meter | None = None) -> bool:
+    def delete(self, key: Key, *, when: tuple[Condition, ...] = (), meter: Meter | None = None) -> bool:
         """Removes the item; False when a condition did not hold. Without any, an absent item is as good as removed."""
-        return _conditional("delete_item", meter, self.delete_request(key, when=when))
+        write = Write(key, when=when, delete=True)
+        return isinstance(self._apply("delete_item", write, self.delete_request(key, when=when), meter), Applied)
 
-    def delete_request(self, key: Mapping[str, str], *, when: tuple[Condition, ...] = ()) -> dict[str, Any]:
+    def delete_request(self, key: Key, *, when: tuple[Condition, ...] = ()) -> dict[str, Any]:
         """The removal as DeleteItem's parameters, which are also those of a Delete in TransactWriteItems."""
-        return {"TableName": self.name, "Key": to_item(key), **conditions(when)}
+        return {"TableName": self.name, "Key": to_item(self._key(key)), **conditions(when)}
+
+    def _apply(self, operation: str, write: Write, request: Mapping[str, Any], meter: Meter | None) -> Outcome:
+        from botocore.exceptions import ClientError
+
+        try:
+            answer = call(operation, meter, **request, ReturnValuesOnConditionCheckFailure="ALL_OLD")
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise
+            refusal: Mapping[str, Any] = error.response
+            if meter is not None:
+                meter.count(operation, {})
+            return self._refused(write, refusal.get("Item"), _repeated(refusal), meter)
+        return Applied(from_item(answer.get("Attributes", {})))
+
+    def _refused(self, write: Write, standing: Row | None, repeated: bool, meter: Meter | None) -> Outcome:
+        if repeated:
+            if standing is None and write.insert:  # the refusal of an INSERT does not bring it
+                standing = self.get(self._key(write.key), consistent=True, meter=meter)
+            if write.is_result(standing):
+                return Applied(from_item(standing or {}))
+        return Refused(None if standing is None else from_item(standing))
+
+    def _key(self, key: Key) -> Mapping[str, str]:
+        return {self.key[0]: key} if isinstance(key, str) else key
 
     def put_many(self, items: Iterable[Mapping[str, Value]], *, meter: Meter | None = None, threads: int = 1) -> int:
         """Writes the items (no two of one key), replacing what is there; a request for each 25. Returns how many."""
         return self._write_many([{"PutRequest": {"Item": to_item(item)}} for item in items], meter, threads)
 
-    def put_items(self, items: Iterable[Item], *, meter: Meter | None = None, threads: int = 1) -> int:
+    def put_items(self, items: Iterable[Row], *, meter: Meter | None = None, threads: int = 1) -> int:
         """As `put_many`, items in DynamoDB's JSON."""
         return self._write_many([{"PutRequest": {"Item": item}} for item in items], meter, threads)
 
@@ -294,58 +355,80 @@ class Table:
 
         return sum(in_threads(write, list(batched(writes, ITEMS_PER_WRITE)), threads))
 
-    def update_many(self, changes: Sequence[Change], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
-        """Makes each change (no two of one item) by itself, 25 a request; True where it was made.
+    def update_many(self, writes: Sequence[Write], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
+        """Makes each write (no two of one item) by itself, 25 a request; True where it was made.
 
         False means what it means for `update`: a condition did not hold, or there is no such item.
         """
-        pages = list(batched(changes, STATEMENTS_PER_REQUEST))
-        made = in_threads(lambda page: self._update_page(page, meter), pages, threads)
-        return [one for page in made for one in page]
+        pages = list(batched(writes, STATEMENTS_PER_REQUEST))
+        made = in_threads(lambda page: self._apply_page(page, meter, returning=False), pages, threads)
+        return [isinstance(outcome, Applied) for page in made for outcome in page]
 
     def delete_each(
         self,
-        keys: Sequence[Mapping[str, str]],
+        keys: Sequence[Key],
         *,
         when: tuple[Condition, ...],
         meter: Meter | None = None,
         threads: int = 1,
     ) -> list[bool]:
         """Removes each item (no two alike) for which the conditions hold, 25 a request; True where it was removed."""
-        return self.update_many([Change(key, when=when) for key in keys], meter=meter, threads=threads)
+        return self.update_many([Write(key, when=when, delete=True) for key in keys], meter=meter, threads=threads)
 
-    def _update_page(self, changes: Sequence[Change], meter: Meter | None) -> list[bool]:
-        made = [False] * len(changes)
-        waiting = list(range(len(changes)))
+    def _apply_page(self, writes: Sequence[Write], meter: Meter | None, *, returning: bool) -> list[Outcome]:
+        outcomes: dict[int, Outcome] = {}
+        waiting, again = list(range(len(writes))), False
         for wait in _waits(meter):
-            statements = [update_statement(self.name, changes[place]) for place in waiting]
-            answers = call("batch_execute_statement", meter, Statements=statements)["Responses"]
-            again: list[int] = []
-            for place, answer in zip(waiting, answers, strict=True):
-                error = answer.get("Error")
-                if error is None:
-                    made[place] = True
-                elif error["Code"] in THROTTLES:
-                    again.append(place)
-                elif error["Code"] != "ConditionalCheckFailed":
-                    raise RuntimeError(
-                        f"{self.name} {dict(changes[place].key)}: {error['Code']}: {error.get('Message')}"
-                    )
-            if not again:
-                return made
-            waiting = again
+            statements = [self._statement(writes[place], returning) for place in waiting]
+            answer = call("batch_execute_statement", meter, Statements=statements)
+            again = again or _repeated(answer)
+            for place, one in zip(waiting, answer["Responses"], strict=True):
+                outcome = self._outcome(writes[place], one, again, meter)
+                if outcome is not None:
+                    outcomes[place] = outcome
+            waiting = [place for place in waiting if place not in outcomes]
+            if not waiting:
+                return [outcomes[place] for place in range(len(writes))]
+            again = True
             wait()
-        raise Throttled(f"{self.name}: {len(waiting)} updates still refused")
+        raise Throttled(f"{self.name}: {len(waiting)} writes still refused")
+
+    def _statement(self, write: Write, returning: bool) -> dict[str, Any]:
+        if write.insert:
+            return insert_statement(self.name, {**self._key(write.key), **write.set})
+        return update_statement(self.name, self._key(write.key), write, returning=returning)
+
+    def _outcome(self, write: Write, answer: Mapping[str, Any], repeated: bool, meter: Meter | None) -> Outcome | None:
+        """What became of one statement of a batch; None when it was throttled. Raises ClientError."""
+        error = answer.get("Error")
+        if error is None:
+            if write.insert:
+                return Applied({**self._key(write.key), **write.set})
+            if write.delete:
+                return Applied({}) if "Item" in answer else self._refused(write, None, repeated, meter)
+            return Applied(from_item(answer.get("Item", {})))
+        code = error["Code"]
+        if code in ("ConditionalCheckFailed", "DuplicateItem"):
+            return self._refused(write, error.get("Item"), repeated, meter)
+        if code in THROTTLES:
+            return None
+        from botocore.exceptions import ClientError
+
+        name = code.removesuffix("Error").removesuffix("Exception") + "Exception"
+        message = f"{self.name} {write.key}: {error.get('Message')}"
+        raise ClientError({"Error": {"Code": name, "Message": message}}, "BatchExecuteStatement")
 
 
 def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, meter: Meter | None = None) -> bool:
-    """All of the writes or none of them; False when a condition did not hold. `token` makes a repeat one and the same.
+    """All of the writes or none of them; False when a condition did not hold.
 
-    An action is an element of TransactWriteItems, e.g. {"Update": table.update_request(change)}; at most 100.
+    An action is an element of TransactWriteItems, e.g. {"Update": table.update_request(write)}; at most 100. DynamoDB
+    takes what bears the same `token` within ten minutes for one transaction; a call has one of its own unless given.
     """
-    parameters: dict[str, Any] = {"TransactItems": list(actions)}
-    if token:
-        parameters["ClientRequestToken"] = token
+    parameters: dict[str, Any] = {
+        "TransactItems": list(actions),
+        "ClientRequestToken": token or str(uuid.uuid4()),
+    }
     from botocore.exceptions import ClientError
 
     for wait in _waits(meter):
@@ -370,35 +453,31 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     from botocore.exceptions import ClientError
 
     method = getattr(client("dynamodb"), operation)
-    for wait in _waits(meter):
+    if meter is not None and operation not in _UNMETERED:
+        parameters["ReturnConsumedCapacity"] = "TOTAL"
+    for tried, wait in enumerate(_waits(meter)):
         try:
-            answer: dict[str, Any] = method(**parameters, **({} if operation in _UNMETERED else _METERED))
+            answer: dict[str, Any] = method(**parameters)
         except ClientError as error:
             if error.response["Error"]["Code"] not in THROTTLES:
+                error.response["ResponseMetadata"]["RetryAttempts"] += tried
                 raise
             wait()
             continue
+        if tried:
+            answer["ResponseMetadata"]["RetryAttempts"] += tried
         if meter is not None:
             meter.count(operation, answer)
         return answer
     raise Throttled(f"{operation} {parameters.get('TableName', '')}".strip())
 
 
-def _conditional(operation: str, meter: Meter | None, parameters: Mapping[str, Any]) -> bool:
-    from botocore.exceptions import ClientError
-
-    try:
-        call(operation, meter, **parameters)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-            raise
-        if meter is not None:
-            meter.count(operation, {})
-        return False
-    return True
+def _repeated(answer: Mapping[str, Any]) -> bool:
+    """Whether the request was sent more than once, so that an earlier try may have been carried out."""
+    return bool(answer["ResponseMetadata"]["RetryAttempts"])
 
 
-def _pages(operation: str, parameters: dict[str, Any], start: Item | None, meter: Meter | None) -> Iterator[Page]:
+def _pages(operation: str, parameters: dict[str, Any], start: Row | None, meter: Meter | None) -> Iterator[Page]:
     while True:
         if start:
             parameters["ExclusiveStartKey"] = start
@@ -432,6 +511,8 @@ def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) 
     if threads <= 1 or len(values) <= 1:
         yield from map(work, values)
         return
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(min(threads, CONNECTIONS, len(values))) as pool:
         yield from pool.map(work, values)
 

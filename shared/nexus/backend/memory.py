@@ -12,7 +12,7 @@ from typing import Any
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition
-from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write, numbers
+from nexus.backend.store import Applied, Item, Outcome, Refused, Value, Write, number, numbers
 from nexus.backend.transport import DeadLetter, Message
 
 
@@ -28,20 +28,24 @@ class MemoryStore:
             return {key: dict(self.items[key]) for key in keys if key in self.items}
 
     def apply(self, write: Write) -> Outcome:
+        key = str(write.key)
         with self._lock:
-            standing = self.items.get(write.key)
+            standing = self.items.get(key)
             if (write.insert and standing is not None) or not all(_holds(c, standing or {}) for c in write.when):
                 return Refused(None if standing is None else dict(standing))
-            item: dict[str, Value] = {**(standing or {"id": write.key}), **write.set}
+            item: dict[str, Value] = {**(standing or {"id": key}), **write.set}
             for name in write.remove:
                 item.pop(name, None)
-            for name, member in write.add.items():
-                item[name] = numbers(item, name) | {member}
-            for name, member in write.discard.items():
-                item[name] = numbers(item, name) - {member}
+            for name, added in write.add.items():
+                if isinstance(added, frozenset):
+                    item[name] = numbers(item, name) | added
+                else:
+                    item[name] = (number(item, name) or 0) + added
+            for name, members in write.discard.items():
+                item[name] = numbers(item, name) - members
                 if not item[name]:
                     del item[name]
-            self.items[write.key] = item
+            self.items[key] = item
             return Applied(dict(item))
 
     def apply_all(self, writes: Sequence[Write]) -> list[Outcome]:
@@ -57,7 +61,7 @@ def _holds(condition: Condition, item: Item) -> bool:
             return present
         case "lacks":
             return condition.value not in numbers(item, condition.attribute)
-        case "missing or <" | "missing or <=" if not present:
+        case "missing or <" | "missing or <=" | "missing or <>" if not present:
             return True
         case compared:
             holds = _COMPARED[compared.removeprefix("missing or ")]
@@ -69,6 +73,7 @@ _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     ">": operator.gt,
+    "<>": operator.ne,
 }
 
 

@@ -148,7 +148,7 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
     for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
         if not isinstance(outcome, Applied):
-            AsyncResult(write.key).revoke(reason)
+            AsyncResult(str(write.key)).revoke(reason)
 
 
 def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:

@@ -4,12 +4,13 @@
 between are the booker's own; so a request is paid once a stretch (about a second's worth) and not once a message.
 """
 
+import uuid
 from dataclasses import dataclass
 
 from nexus import clock
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
-from nexus.backend.store import Applied, Write, number
+from nexus.backend.store import Applied, Value, Write, number
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
@@ -70,7 +71,9 @@ class RateLimiter:
         while True:
             now = clock.now()
             begin = max(now, known or now)
-            booked = {"next_at": round(begin + length, 6), "expires": int(begin + length) + 86_400}
+            # Two sandboxes that read the same time book the same stretch: the token tells whose it is.
+            booked: dict[str, Value] = {"next_at": round(begin + length, 6), "by": uuid.uuid4().hex}
+            booked["expires"] = int(begin + length) + 86_400
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))
             if isinstance(outcome, Applied):
                 self._next, self._left = begin, starts

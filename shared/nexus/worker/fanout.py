@@ -98,21 +98,22 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         return
     chunk, store = segment.index // tallies.CHUNK, backend().store
     key = tallies.tally(parent, segment.phase, chunk)
-    index = segment.index
+    index, one = segment.index, frozenset({segment.index})
     uncounted = (Condition("size", "exists"), Condition("done", "lacks", index))
     if succeeded:
-        outcome = store.apply(Write(key, add={"done": index}, discard={"failed": index}, when=uncounted))
+        outcome = store.apply(Write(key, add={"done": one}, discard={"failed": one}, when=uncounted))
     else:
-        outcome = store.apply(Write(key, add={"failed": index}, when=(*uncounted, Condition("failed", "lacks", index))))
+        outcome = store.apply(Write(key, add={"failed": one}, when=(*uncounted, Condition("failed", "lacks", index))))
     tally = outcome.item
     if tally is None:
         return  # The waiting run's records have expired: nobody waits.
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
-    move: dict[str, Any] = {"add": {"chunks_failed": chunk}, "discard": {"chunks_done": chunk}}
+    this = frozenset({chunk})
+    move: dict[str, Any] = {"add": {"chunks_failed": this}, "discard": {"chunks_done": this}}
     if not failed:
-        move = {"add": {"chunks_done": chunk}, "discard": {"chunks_failed": chunk}}
+        move = {"add": {"chunks_done": this}, "discard": {"chunks_failed": this}}
     # `waits` is not asked for: the last segment may end before its planner has let the lease go.
     noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
     if noted.item is None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
-from nexus.aws.dynamodb import Change, Condition, Item, from_item
+from nexus.aws.dynamodb import Condition, Row, Write, from_item
 from nexus.aws.table import Meter, Table
 
 TABLE = Table("analytics", ("kind", "period"))
@@ -48,7 +48,7 @@ def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
     """Writes the day's figures unless a later count of it stands there; the same count writes the same again."""
     figures = {name: value for name, value in asdict(content).items() if name != "day"}
     not_newer = Condition("counted_at", "missing or <=", content.counted_at)
-    change = Change({"kind": _CONTENT, "period": content.day}, set=figures, when=(not_newer,))
+    change = Write({"kind": _CONTENT, "period": content.day}, set=figures, when=(not_newer,))
     return TABLE.update(change, create=True, meter=meter)
 
 
@@ -79,11 +79,11 @@ def watermark(job: str, *, meter: Meter | None = None) -> str | None:
 def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
     """Moves a job's watermark forward; False when it is there or further."""
     behind = Condition("day", "missing or <", day)
-    change = Change({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,))
+    change = Write({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,))
     return TABLE.update(change, create=True, meter=meter)
 
 
-def _read_day(item: Item) -> ContentDay:
+def _read_day(item: Row) -> ContentDay:
     values = from_item(item)
     del values["kind"]
     popular = tuple(PopularPost(**post) for post in values.pop("popular", ()))

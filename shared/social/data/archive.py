@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from nexus.aws.dynamodb import Item, Value
+from nexus.aws.dynamodb import Row, Value
 from nexus.aws.rows import read_count, read_texts
 from nexus.aws.table import Meter, Table
 from social.data import objects
@@ -25,8 +25,8 @@ _KIND = "archived"
 class ArchivedPost:
     """A post's item and its comments' items, as they were stored."""
 
-    post: Item
-    comments: Sequence[Item] = ()
+    post: Row
+    comments: Sequence[Row] = ()
 
     @property
     def post_id(self) -> str:

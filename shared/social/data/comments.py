@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.aws.dynamodb import Item, Value
+from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
@@ -23,7 +23,7 @@ class Comment:
     deleted: bool = False
 
 
-def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Item]:
+def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Row]:
     """The comments of a post as they are stored, read consistently: for the archive."""
     return [item for page in TABLE.query(post_id, consistent=True, meter=meter) for item in page.items]
 
@@ -38,7 +38,7 @@ def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) 
     return TABLE.delete_many([{"post_id": post, "comment_id": comment} for post, comment in keys], meter=meter)
 
 
-def made_on(bucket: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def made_on(bucket: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of one bucket's comments and the time of each: post_id, comment_id, created_at."""
     yield from TABLE.query(bucket, index=BY_DAY, key=("bucket", "created_at"), start=start, meter=meter)
 

@@ -5,7 +5,7 @@ The item is nothing but its key and the time, because the nightly count reads ev
 
 from collections.abc import Iterator, Sequence
 
-from nexus.aws.dynamodb import Item
+from nexus.aws.dynamodb import Row
 from nexus.aws.table import Meter, Page, Table
 
 TABLE = Table("follows", ("follower_id", "followed_id"))
@@ -25,7 +25,8 @@ def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None =
 
 def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
     """Follows; False when he did already."""
-    return TABLE.put({"follower_id": follower_id, "followed_id": followed_id, "created_at": at}, new=True, meter=meter)
+    values = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
+    return TABLE.insert(values, meter=meter) is None
 
 
 def remove(follower_id: str, followed_id: str, *, meter: Meter | None = None) -> None:
@@ -40,16 +41,16 @@ def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = Non
     )
 
 
-def edges(*, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def edges(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Every edge of one segment of a parallel scan; a follower's edges are in one segment, in a row."""
     yield from TABLE.scan(segment=segment, total=total, attributes=TABLE.key, start=start, meter=meter)
 
 
-def count_followed(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def count_followed(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many the user follows."""
     yield from TABLE.query(user_id, counted=True, start=start, meter=meter)
 
 
-def count_followers(user_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def count_followers(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many follow the user."""
     yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, counted=True, start=start, meter=meter)

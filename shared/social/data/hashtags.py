@@ -6,7 +6,7 @@ The rule of what makes two tags the same is here too, since the application and 
 import unicodedata
 from dataclasses import dataclass
 
-from nexus.aws.dynamodb import Change, Condition
+from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.rows import read_count, read_text
 from nexus.aws.table import Meter, Table
 
@@ -63,7 +63,7 @@ def trending(*, meter: Meter | None = None) -> list[Trend]:
 
 def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
     """Marks a tag as trending, as counted at that second; False when a later count has written it."""
-    change = Change(
+    change = Write(
         {"tag": trend.tag},
         set={
             "is_trending": True,
@@ -79,7 +79,7 @@ def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
 
 def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
     """Marks a tag as trending no more, as counted at that second; False when a later count has written it."""
-    change = Change(
+    change = Write(
         {"tag": tag},
         set={"is_trending": False, "trending_score": 0, "counted_at": at},
         remove=("trending",),

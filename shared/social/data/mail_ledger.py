@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from nexus.aws.dynamodb import Change, Condition, Item, Value
+from nexus.aws.dynamodb import Condition, Row, Value, Write, to_item
 from nexus.aws.rows import key_of, read_count, read_text, read_texts
 from nexus.aws.table import Meter, Table
 from social.data import days
@@ -78,7 +78,7 @@ class Claim:
         if not self.mailing.forever:
             values["expires_at"] = now + KEPT_DAYS * days.DAY_SECONDS
         return TABLE.update(
-            Change(_key(self.mailing, self.user_id), set=values, when=(Condition("token", "=", self.token),)),
+            Write(_key(self.mailing, self.user_id), set=values, when=(Condition("token", "=", self.token),)),
             meter=meter,
         )
 
@@ -100,14 +100,8 @@ def claim(
         "claimed_at": now,
         "posts": list(posts),
     }
-    if not TABLE.put(values, new=True, meter=meter):
-        standing = get(mailing, user_id, meter=meter)
-        if standing is None:
-            return claim(mailing, user_id, run_id, now, posts, meter=meter)
-        if standing.token != token:
-            return standing
-        # The answer to the first try was lost, and the SDK met its own item: it is ours.
-    return Claim(mailing, user_id, token)
+    standing = TABLE.insert(values, meter=meter)
+    return Claim(mailing, user_id, token) if standing is None else read(to_item(standing))
 
 
 def get(mailing: Mailing, user_id: str, *, meter: Meter | None = None) -> Entry | None:
@@ -146,7 +140,7 @@ def forget(mailing: Mailing, user_id: str) -> None:
     TABLE.delete(_key(mailing, user_id))
 
 
-def read(item: Item) -> Entry:
+def read(item: Row) -> Entry:
     """The entry in an item. Raises BadRow."""
     key = key_of(item, "mailing", "user_id")
     kind, period, _ = read_text(item, "mailing", key).split("#")

@@ -27,7 +27,7 @@ def add(notification: Notification, *, meter: Meter | None = None) -> bool:
     """Writes it; False when one of the same id is there already."""
     values = {name: value for name, value in asdict(notification).items() if value is not None}
     values["expires_at"] = notification.created_at + KEEP_DAYS * DAY_SECONDS
-    return TABLE.put(values, new=True, meter=meter)
+    return TABLE.insert(values, meter=meter) is None
 
 
 def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list[Notification]:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nexus.aws.dynamodb import Change, Condition, Item, Value, from_attribute, to_attribute, unchanged
+from nexus.aws.dynamodb import Condition, Row, Value, Write, from_attribute, to_attribute, unchanged
 from nexus.aws.rows import BadRow, key_of, read_count, read_text, read_texts
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
@@ -88,7 +88,7 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
     order = padded_order(event_order)
     values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
     when = (Condition("media_order", "missing or <=", order), Condition("archived_as", "missing"))
-    if TABLE.update(Change({"post_id": post_id}, set=values, when=when), meter=meter):
+    if TABLE.update(Write(post_id, set=values, when=when), meter=meter):
         return MediaOutcome.WRITTEN
     post = TABLE.get({"post_id": post_id}, attributes=("post_id", "archived_as"), consistent=True, meter=meter)
     return MediaOutcome.NO_POST if post is None or "archived_as" in post else MediaOutcome.STALE
@@ -241,7 +241,7 @@ def made_on(
     since: int | None = None,
     until: int | None = None,
     *,
-    start: Item | None = None,
+    start: Row | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Page]:
     """The posts of one day's bucket as the by-day index has them, made from `since` to before `until` when given.
@@ -259,7 +259,7 @@ def buckets(*, meter: Meter | None = None) -> Iterator[Page]:
     yield from TABLE.scan(index=BY_DAY, attributes=("bucket",), meter=meter)
 
 
-def moved(shard: int, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def moved(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The ids of the posts of one shard whose counters moved since they were scored."""
     yield from TABLE.query(
         moved_shard(shard), index=MOVED, key=("moved", "post_id"), attributes=("post_id",), start=start, meter=meter
@@ -272,13 +272,13 @@ SCORED = (*_FOR_SCORE, "engagement_score", "feed_rank", "feed", "review")
 
 def for_scoring(
     post_ids: Sequence[str], *, consistent: bool = False, meter: Meter | None = None, threads: int = 1
-) -> Iterator[Item]:
+) -> Iterator[Row]:
     """What a score is made of, as items: those of the posts that exist."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, attributes=SCORED, consistent=consistent, meter=meter, threads=threads)
 
 
-def scored(item: Item, now: int) -> Change:
+def scored(item: Row, now: int) -> Write:
     """The write that scores a post from what was read of it, if its counters still stand as they were read.
 
     It takes the post out of the `moved` index; a like since then refuses it, and the post stays there. A post that is
@@ -305,38 +305,38 @@ def scored(item: Item, now: int) -> Change:
             remove.append("feed")
     if "review" not in item and is_eligible(item, days.day_of(now)):
         values["review"] = review_of(key)
-    return Change({"post_id": key}, set=values, remove=tuple(remove), when=when)
+    return Write(key, set=values, remove=tuple(remove), when=when)
 
 
 REVIEWED = ("post_id", "created_at", "restored_at", "archived_as", *COUNTERS)
 
 
-def for_review(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Item]:
+def for_review(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Row]:
     """What a review goes by, as items: those of the posts that exist."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, attributes=REVIEWED, meter=meter, threads=threads)
 
 
-def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Item]:
+def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Row]:
     """The whole items as they are stored, read consistently: for the archive."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, consistent=True, meter=meter, threads=threads)
 
 
-def put_up_for_review(shard: int, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def put_up_for_review(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The ids of one shard's posts that are to be reviewed out of turn."""
     yield from TABLE.query(
         review_shard(shard), index=REVIEW, key=("review", "post_id"), attributes=("post_id",), start=start, meter=meter
     )
 
 
-def as_read(item: Item) -> tuple[Condition, ...]:
+def as_read(item: Row) -> tuple[Condition, ...]:
     """Tests that a post is still what was read: its counters, text, visibility and media, and nobody archives it."""
     return unchanged(item, *COUNTERS, "text", "visibility", "media_order", "archived_as")
 
 
 def authors(
-    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+    *, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[Page]:
     """The author of every post, of one segment of a parallel scan of the by-author index."""
     yield from TABLE.scan(
@@ -344,7 +344,7 @@ def authors(
     )
 
 
-def count_by(author_id: str, *, start: Item | None = None, meter: Meter | None = None) -> Iterator[Page]:
+def count_by(author_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many posts an author has."""
     yield from TABLE.query(
         author_id, index=BY_AUTHOR, key=("author_id", "created_at"), counted=True, start=start, meter=meter
@@ -395,14 +395,14 @@ def old_day(today: str) -> str:
     return days.add_days(today, -OLD_AFTER_DAYS - 1)
 
 
-def is_eligible(item: Item, today: str) -> bool:
+def is_eligible(item: Row, today: str) -> bool:
     """Whether a post is older than a year, by when it was made or brought back, and quiet. Raises BadRow."""
     key = key_of(item, "post_id")
     since = max(read_count(item, "created_at", key), read_count(item, "restored_at", key, default=0))
     return read_counters(item, key).quiet and days.day_of(since) <= old_day(today)
 
 
-def read_visibility(item: Item, key: str) -> Visibility:
+def read_visibility(item: Row, key: str) -> Visibility:
     """Who may see the post. Raises BadRow."""
     match read_text(item, "visibility", key):
         case ("public" | "followers" | "private") as visibility:
@@ -411,13 +411,13 @@ def read_visibility(item: Item, key: str) -> Visibility:
             raise BadRow(key, "visibility is none of public, followers, private")
 
 
-def read_counters(item: Item, key: str) -> Counters:
+def read_counters(item: Row, key: str) -> Counters:
     """The counters in an item; absent ones are 0. Raises BadRow when one is no count."""
     likes, comments, shares, views = (read_count(item, name, key, default=0) for name in COUNTERS)
     return Counters(likes, comments, shares, views)
 
 
-def read(item: Item) -> Post:
+def read(item: Row) -> Post:
     """The post in an item. Raises BadRow."""
     key = key_of(item, "post_id")
     media = item.get("media")

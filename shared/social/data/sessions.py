@@ -7,7 +7,7 @@ and a late removal is never a security matter.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from nexus.aws.dynamodb import Condition, Item
+from nexus.aws.dynamodb import Condition, Row
 from nexus.aws.rows import key_of, read_count, read_text
 from nexus.aws.table import Meter, Page, Table
 
@@ -106,14 +106,14 @@ def delete_expired(
 
 
 def expiries(
-    table: Table, *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+    table: Table, *, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[Page]:
     """The key and `expires_at` of every session or every token, of one segment of a parallel scan."""
     attributes = (*table.key, "expires_at")
     yield from table.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
 
 
-def read_token(item: Item) -> Token:
+def read_token(item: Row) -> Token:
     """The token in an item. Raises BadRow."""
     key = key_of(item, *TOKENS.key)
     return Token(

@@ -8,7 +8,7 @@ active, however often he came back since. A scan of all users costs a fiftieth o
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.aws.dynamodb import Change, Condition, Item, Value, unchanged
+from nexus.aws.dynamodb import Condition, Row, Value, Write, unchanged
 from nexus.aws.rows import BadRow, key_of, read_count, read_flag, read_text
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
@@ -80,12 +80,10 @@ class Sweep:
 
     users: Sequence[User]
     bad: Sequence[BadRow]
-    next_key: Item | None
+    next_key: Row | None
 
 
-def sweep(
-    *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
-) -> Iterator[Sweep]:
+def sweep(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Sweep]:
     """All users of one segment of a parallel scan, a page (1 MB of items) at a time.
 
     A million users of 210 bytes are 26,000 read units, a third of a cent. `start` is a `next_key` from earlier.
@@ -101,7 +99,7 @@ def sweep(
 
 
 def sweep_active(
-    since: str, *, segment: int = 0, total: int = 1, start: Item | None = None, meter: Meter | None = None
+    since: str, *, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[Sweep]:
     """As `sweep`, the users active on the day `since` or later alone."""
     for page in sweep(segment=segment, total=total, start=start, meter=meter):
@@ -113,7 +111,7 @@ def scan(
     *,
     segment: int = 0,
     total: int = 1,
-    start: Item | None = None,
+    start: Row | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Page]:
     """The same sweep with raw items of the named attributes alone, for jobs that need two of them of every user."""
@@ -122,7 +120,7 @@ def scan(
 
 def create(user: User, *, meter: Meter | None = None) -> bool:
     """Writes a new user; False when the id is taken."""
-    return TABLE.put(to_values(user), new=True, meter=meter)
+    return TABLE.insert(to_values(user), meter=meter) is None
 
 
 def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int = 1) -> int:
@@ -132,13 +130,13 @@ def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int 
 
 def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
     """No mail to him any more, for this reason (the first one stays). False when there is no such user."""
-    change = Change({"user_id": user_id}, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
+    change = Write(user_id, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
 def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> bool:
     """Turns the weekly digest on or off; False when there is no such user."""
-    return TABLE.update(Change({"user_id": user_id}, set={"digest": wanted}), meter=meter)
+    return TABLE.update(Write(user_id, set={"digest": wanted}), meter=meter)
 
 
 def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bool:
@@ -156,7 +154,7 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
         latest, merged = with_activity(seen, bits, day)
         if (latest, merged) == (seen, bits) and "signed_out_at" not in item:
             return True
-        change = Change(
+        change = Write(
             {"user_id": user_id},
             set={"last_active_day": latest, "active_days": merged},
             remove=("signed_out_at",),
@@ -170,7 +168,7 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
 def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = None) -> bool:
     """Notes that access tokens issued before that second are void (`tokens_valid_from`). False without such a user."""
     behind = Condition("tokens_valid_from", "missing or <", second)
-    change = Change({"user_id": user_id}, set={"tokens_valid_from": second}, when=(behind,))
+    change = Write(user_id, set={"tokens_valid_from": second}, when=(behind,))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
@@ -180,7 +178,7 @@ def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | 
     False where he was active meanwhile, and where he is no more.
     """
     changes = [
-        Change(
+        Write(
             {"user_id": user_id}, set={"signed_out_at": at}, when=(Condition("last_active_day", "=", last_active_day),)
         )
         for user_id, last_active_day in seen
@@ -212,8 +210,8 @@ def set_counts(counts: Sequence[Counts], *, meter: Meter | None = None, threads:
     return written
 
 
-def _counted(counts: Counts, unless_newer: Condition) -> Change:
-    return Change(
+def _counted(counts: Counts, unless_newer: Condition) -> Write:
+    return Write(
         {"user_id": counts.user_id},
         set={
             "followers_count": counts.followers_count,
@@ -251,7 +249,7 @@ def normal_email(email: str) -> str:
     return email.strip().lower()
 
 
-def read(item: Item) -> User:
+def read(item: Row) -> User:
     """The user in an item. Raises BadRow."""
     key = key_of(item, "user_id")
     last_active_day = read_text(item, "last_active_day", key)
@@ -294,7 +292,7 @@ def to_values(user: User) -> Mapping[str, Value]:
     return values
 
 
-def _read_or_bad(item: Item) -> User | BadRow:
+def _read_or_bad(item: Row) -> User | BadRow:
     try:
         return read(item)
     except BadRow as bad:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nexus.aws.dynamodb import Change, Item
+from nexus.aws.dynamodb import Row, Write
 from nexus.aws.table import Table
 from social import application
 from social.data import comments, days, follows, posts, sessions, users
@@ -18,7 +18,7 @@ NOW = 1_800_000_000
 DAY = 86_400
 
 
-def item(table: Table, **key: str) -> Item:
+def item(table: Table, **key: str) -> Row:
     found = table.get(key)
     assert found is not None
     return found
@@ -161,7 +161,7 @@ def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> No
 
 def test_a_post_on_its_way_to_the_archive_takes_no_media_any_more(database: None) -> None:
     post = application.new_post("ada", "look")
-    assert posts.TABLE.update(Change({"post_id": post.post_id}, set={"archived_as": "posts/x.json"}))
+    assert posts.TABLE.update(Write({"post_id": post.post_id}, set={"archived_as": "posts/x.json"}))
     assert posts.set_media(post.post_id, READY, "1") is MediaOutcome.NO_POST
     assert posts.TABLE.get({"post_id": post.post_id}, attributes=("media",)) == {}
 

@@ -3,7 +3,7 @@
 import pytest
 
 from bench.jobs.stand_in import StandIn
-from nexus.aws.dynamodb import Change, Condition, from_item
+from nexus.aws.dynamodb import Condition, Write, from_item
 from nexus.aws.table import Meter, Table, Throttled, transact
 
 USERS = Table("users", ("user_id",))
@@ -22,7 +22,7 @@ def test_what_a_batch_leaves_unprocessed_is_sent_again_until_all_is_done(strict:
     found = list(USERS.get_many(keys, attributes=("user_id", "n"), meter=meter, threads=4))
     assert sorted(int(item["n"]["N"]) for item in found) == list(range(203))
     assert meter.throttled > 0
-    changes = [Change({"user_id": f"u{n:05}"}, set={"n": -1}, when=(Condition("n", "<", 100),)) for n in range(203)]
+    changes = [Write({"user_id": f"u{n:05}"}, set={"n": -1}, when=(Condition("n", "<", 100),)) for n in range(203)]
     assert USERS.update_many(changes, meter=meter) == [n < 100 for n in range(203)]
     assert USERS.delete_many(keys[:203], meter=meter) == 203
     assert [item for page in USERS.scan() for item in page.items] == []
@@ -33,7 +33,7 @@ def test_who_is_refused_again_and_again_is_told_and_nothing_is_half_done(strict:
     with pytest.raises(Throttled):
         USERS.put({"user_id": "a"})
     with pytest.raises(Throttled):
-        USERS.update_many([Change({"user_id": "a"}, set={"n": 1})])
+        USERS.update_many([Write({"user_id": "a"}, set={"n": 1})])
     strict.throttle = 0.0
     assert USERS.get({"user_id": "a"}) is None
 
@@ -72,7 +72,7 @@ def test_the_meter_counts_what_the_service_counts(strict: StandIn) -> None:
     meter = Meter()
     USERS.put_many(people(60), meter=meter)
     USERS.get({"user_id": "u00001"}, meter=meter)
-    USERS.update(Change({"user_id": "u00001"}, set={"n": 7}, when=(Condition("n", "=", 8),)), meter=meter)
+    USERS.update(Write({"user_id": "u00001"}, set={"n": 7}, when=(Condition("n", "=", 8),)), meter=meter)
     list(USERS.scan(meter=meter))
     assert meter.requests == strict.spent.dynamodb_requests
     assert meter.read_units == strict.spent.read_units
@@ -80,12 +80,12 @@ def test_the_meter_counts_what_the_service_counts(strict: StandIn) -> None:
     assert (meter.write_units, strict.spent.write_units) == (120.0, 121.0)
 
 
-def test_an_update_makes_no_item_and_a_put_of_a_new_one_replaces_none(database: None) -> None:
-    assert not USERS.update(Change({"user_id": "a"}, set={"n": 1}))
-    assert USERS.update_many([Change({"user_id": "a"}, set={"n": 1})]) == [False]
-    assert USERS.put({"user_id": "a", "n": 1}, new=True)
-    assert not USERS.put({"user_id": "a", "n": 2}, new=True)
-    assert USERS.update(Change({"user_id": "b"}, set={"n": 1}, add={"seen": 2}), create=True)
+def test_an_update_makes_no_item_and_an_insertion_replaces_none(database: None) -> None:
+    assert not USERS.update(Write({"user_id": "a"}, set={"n": 1}))
+    assert USERS.update_many([Write({"user_id": "a"}, set={"n": 1})]) == [False]
+    assert USERS.insert({"user_id": "a", "n": 1}) is None
+    assert USERS.insert({"user_id": "a", "n": 2}) == {"user_id": "a", "n": 1}
+    assert USERS.update(Write({"user_id": "b"}, set={"n": 1}, add={"seen": 2}), create=True)
     item = USERS.get({"user_id": "b"})
     assert item is not None
     assert from_item(item) == {"user_id": "b", "n": 1, "seen": 2}
@@ -94,7 +94,7 @@ def test_an_update_makes_no_item_and_a_put_of_a_new_one_replaces_none(database: 
 def test_each_of_a_batch_of_changes_stands_or_falls_by_itself(database: None) -> None:
     USERS.put_many(people(30))
     changes = [
-        Change(
+        Write(
             {"user_id": f"u{n:05}"},
             set={"flag": True},
             remove=("email",),
@@ -114,7 +114,7 @@ def test_a_transaction_is_all_or_nothing(database: None) -> None:
     USERS.put({"user_id": "a", "n": 1})
 
     def both(expected: int) -> bool:
-        change = Change({"user_id": "a"}, set={"n": 2}, when=(Condition("n", "=", expected),))
+        change = Write({"user_id": "a"}, set={"n": 2}, when=(Condition("n", "=", expected),))
         put = FOLLOWS.put_request({"follower_id": "a", "followed_id": "b"}, new=True)
         return transact([{"Update": USERS.update_request(change)}, {"Put": put}])
 

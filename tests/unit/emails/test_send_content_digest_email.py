@@ -18,7 +18,7 @@ from moto.s3.models import s3_backends
 import mail_language
 import send_content_digest_email as digest_task
 from nexus import worker
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage, Reject, Retry
 from nexus.testing import run_task
 from send_content_digest_email import segments, send_content_digest_email, span, week_before
@@ -161,7 +161,7 @@ def test_a_post_made_private_since_it_was_scored_is_not_told_of(ses: Ses) -> Non
     person("author", last_active_day="2026-10-01")
     person("ada")
     post("gone", "author")
-    posts.TABLE.update(Change({"post_id": "gone"}, set={"visibility": "private"}))  # still in the feed index
+    posts.TABLE.update(Write({"post_id": "gone"}, set={"visibility": "private"}))  # still in the feed index
     assert run().skipped == {"nothing new": 1}
 
 

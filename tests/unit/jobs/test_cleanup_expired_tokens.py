@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import cleanup_expired_tokens as job
 from dev.seed import Network
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.aws.table import Table
 from nexus.testing import run_task
 from social import application
@@ -145,7 +145,7 @@ def test_while_ttl_keeps_up_it_reads_one_page_and_no_more(
 def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW - 100 * DAY_SECONDS)
     application.register("b@example.com", "B", user_id="b", at=NOW - 100 * DAY_SECONDS)
-    users.TABLE.update(Change({"user_id": "a"}, set={"last_active_day": "last summer"}))
+    users.TABLE.update(Write({"user_id": "a"}, set={"last_active_day": "last summer"}))
     sessions.put_sessions([Session("b", "s", 1, 1, NOW + 1)])
     sessions.TOKENS.put({"user_id": "b", "token_id": "no expiry", "issued_at": 1})
     sessions.TOKENS.put({"user_id": "c", "token_id": "odd", "issued_at": 1, "expires_at": "soon"})

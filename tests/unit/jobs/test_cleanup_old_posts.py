@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import cleanup_old_posts as job
 from dev.seed import Network, generate, write
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
 from social import application
 from social.data import analytics, archive, comments, objects, posts
@@ -145,7 +145,7 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> No
         rendition = Rendition(key="media/p/h/w320.webp", width=1, height=1, bytes=1, content_type="image/webp")
         media = Media(status="ready", renditions={"w320": rendition})
         posts.put_many([old_post(media=media)], now=NOW)
-        posts.TABLE.update(Change({"post_id": "p"}, remove=("review",)))
+        posts.TABLE.update(Write({"post_id": "p"}, remove=("review",)))
         comments.put_many([Comment("p", "c", "x", NOW, deleted=True)])
         objects.put("media", rendition.key, b"picture")
         before = everything()
@@ -170,7 +170,7 @@ def _one_day(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("moment", range(0, 60, 3))
 def test_a_like_at_any_moment_saves_the_post_or_comes_too_late(empty: Callable[[], None], moment: int) -> None:
     posts.put_many([old_post()], now=NOW)
-    posts.TABLE.update(Change({"post_id": "p"}, remove=("review",)))
+    posts.TABLE.update(Write({"post_id": "p"}, remove=("review",)))
     seen, liked = [0], [False]
 
     def like(_: str) -> None:
@@ -246,7 +246,7 @@ def test_a_run_that_starts_late_leaves_the_watermark_alone(empty: Callable[[], N
 def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empty: Callable[[], None]) -> None:
     analytics.raise_watermark(job.JOB, posts.old_day(TODAY))
     posts.put_many([old_post(), Post("liked", "a", YEAR_AGO - DAY_SECONDS * 10, counters=Counters(likes=1))], now=NOW)
-    posts.TABLE.update(Change({"post_id": "liked"}, set={"review": "review#0"}))
+    posts.TABLE.update(Write({"post_id": "liked"}, set={"review": "review#0"}))
     report = run_task(job.cleanup_old_posts, {"mode": "archive"})
     assert report.archived == 1
     item = posts.TABLE.get({"post_id": "liked"})
@@ -279,7 +279,7 @@ def sources(by_day: list[Post], by_review: list[Post]) -> list[str]:
 @pytest.mark.usefixtures("_one_day")
 def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
     posts.put_many([old_post(), Post("bad", "a", YEAR_AGO - 10 * DAY_SECONDS)], now=NOW)
-    posts.TABLE.update(Change({"post_id": "bad"}, set={"views_count": -1}))
+    posts.TABLE.update(Write({"post_id": "bad"}, set={"views_count": -1}))
     report = run_task(job.cleanup_old_posts, {"mode": "archive"})
     assert (report.archived, report.failed) == (1, 1)
     assert set(table(posts.TABLE)) == {("bad",)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import day_report
 import generate_content_analytics as job
 from dev.seed import Network
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
 from social import application, catalogue
@@ -158,8 +158,8 @@ def test_a_day_that_is_none_or_has_not_begun_is_refused_before_it_is_sent(day: s
 
 def test_bad_rows_are_counted_and_skipped(filled: Filled) -> None:
     network = filled(10, 5)
-    users.TABLE.update(Change({"user_id": network.users[0].user_id}, set={"last_active_day": "yesterday"}))
-    users.TABLE.update(Change({"user_id": network.users[1].user_id}, remove=("created_at",)))
+    users.TABLE.update(Write({"user_id": network.users[0].user_id}, set={"last_active_day": "yesterday"}))
+    users.TABLE.update(Write({"user_id": network.users[1].user_id}, remove=("created_at",)))
     noon = start_of(DAY) + 43_200
     posts.TABLE.put({"post_id": "x", "bucket": f"{DAY}#0", "created_at": noon, "author_id": "a"})
     good = Network(users=network.users[2:], posts=network.posts, comments=network.comments)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import update_post_engagement_scores as job
 from dev.seed import Network
-from nexus.aws.dynamodb import Change, from_item
+from nexus.aws.dynamodb import Write, from_item
 from nexus.testing import run_task
 from social import application
 from social.data import posts
@@ -98,7 +98,7 @@ def test_the_feed_holds_public_posts_alone_by_rank(filled: Filled) -> None:
     changed_mind = next(post for post in network.posts if post.visibility == "public")
     application.set_visibility(changed_mind.post_id, "private")
     leaked = next(post for post in network.posts if post.visibility == "private")
-    posts.TABLE.update(Change({"post_id": leaked.post_id}, set={"feed": "public#0", "moved": "moved#00"}))
+    posts.TABLE.update(Write({"post_id": leaked.post_id}, set={"feed": "public#0", "moved": "moved#00"}))
     run_task(job.update_post_engagement_scores)
     ranks = expected(network)
     public = {post.post_id for post in network.posts if post.visibility == "public"} - {changed_mind.post_id}
@@ -109,9 +109,9 @@ def test_the_feed_holds_public_posts_alone_by_rank(filled: Filled) -> None:
 def test_rows_that_cannot_be_read_stay_for_a_person_and_never_stop_it(filled: Filled) -> None:
     network = filled(10, 9)
     victims = sorted(waiting())[:3]
-    posts.TABLE.update(Change({"post_id": victims[0]}, set={"likes_count": -5}))
-    posts.TABLE.update(Change({"post_id": victims[1]}, set={"views_count": "lots"}))
-    posts.TABLE.update(Change({"post_id": victims[2]}, remove=("created_at",)))
+    posts.TABLE.update(Write({"post_id": victims[0]}, set={"likes_count": -5}))
+    posts.TABLE.update(Write({"post_id": victims[1]}, set={"views_count": "lots"}))
+    posts.TABLE.update(Write({"post_id": victims[2]}, remove=("created_at",)))
     report = run_task(job.update_post_engagement_scores)
     assert report.failed == 3
     assert waiting() == set(victims)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import hashtag_counts
 import update_trending_hashtags as job
 from dev.seed import BURST_TAG, generate
-from nexus.aws.dynamodb import Change, from_item
+from nexus.aws.dynamodb import Write, from_item
 from nexus.errors import Reject
 from nexus.testing import run_task
 from social.data import hashtags, posts
@@ -154,7 +154,7 @@ def test_bad_rows_are_counted_and_skipped(empty: Callable[[], None]) -> None:
         ],
         now=NOW,
     )
-    posts.TABLE.update(Change({"post_id": "wrong"}, set={"hashtags": 7}))
+    posts.TABLE.update(Write({"post_id": "wrong"}, set={"hashtags": 7}))
     report = run_task(job.update_trending_hashtags, {"at": NOW})
     assert stored() == [("fine", 2, 2 * 168)]
     assert report.failed == 4

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import update_user_statistics as job
 from dev.seed import Network, generate, write
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
 from social.data import follows, posts, users
 from social.data.users import Counts
@@ -110,8 +110,8 @@ def test_a_later_refresh_of_one_user_is_not_overwritten(filled: Filled, monkeypa
 def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(filled: Filled) -> None:
     network = filled(5, 2)
     broken, negative = network.users[0].user_id, network.users[1].user_id
-    users.TABLE.update(Change({"user_id": broken}, set={"followers_count": "many"}))
-    users.TABLE.update(Change({"user_id": negative}, set={"posts_count": -3}))
+    users.TABLE.update(Write({"user_id": broken}, set={"followers_count": "many"}))
+    users.TABLE.update(Write({"user_id": negative}, set={"posts_count": -3}))
     posts.TABLE.put({"post_id": "orphan", "text": "no author, no date"})
     follows.put_many([("ghost", "phantom", NOW)])
     report = run_task(job.update_user_statistics)
@@ -121,7 +121,7 @@ def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(fille
 
 def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[], None]) -> None:
     users.put_many([users.User("old", "o@example.com", "O", NOW, "2026-01-01", followers_count=5)])
-    users.TABLE.update(Change({"user_id": "old"}, remove=("counted_at",)))
+    users.TABLE.update(Write({"user_id": "old"}, remove=("counted_at",)))
     run_task(job.update_user_statistics)
     assert stored() == {"old": (0, 0, 0)}
 

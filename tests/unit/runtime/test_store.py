@@ -28,7 +28,7 @@ updates = st.builds(
     st.sampled_from(KEYS),
     set=changes,
     remove=st.sampled_from([(), ("seen",)]),
-    add=st.dictionaries(st.just("done"), st.integers(0, 2)),
+    add=st.dictionaries(st.just("done"), st.frozensets(st.integers(0, 2), min_size=1)),
     when=st.lists(conditions, max_size=2).map(tuple),
 )
 inserts = st.builds(Write, st.sampled_from(KEYS), set=changes, insert=st.just(True))
