@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import ConnectionClosedError
+from moto.core.models import botocore_stubber
 
 from nexus.aws import clients, table
 from nexus.envelope import Segment
@@ -196,3 +198,48 @@ def no_sleep(monkeypatch: Any) -> None:
     """Retries at once, botocore's too."""
     monkeypatch.setattr(table, "sleep", lambda _seconds: None)
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)
+
+
+@contextmanager
+def lost_answers(meanwhile: Callable[[], object] | None = None) -> Iterator[list[str]]:
+    """The answer to the first try of every write is lost after moto has carried it out, and the SDK repeats it.
+
+    With `meanwhile` the first try of the first write never arrives, and that is called in its place. Yields the
+    operations whose first try was lost. A repeated transaction is answered by its token, as DynamoDB does and moto not.
+    """
+    lost: list[str] = []
+    tried: set[bytes] = set()
+    transacted: dict[str, Any] = {}
+    elsewhere = False
+
+    def hook(request: Any, **_: Any) -> Any:
+        nonlocal elsewhere
+        operation = request.headers["X-Amz-Target"].decode().rpartition(".")[2]
+        if operation not in _WRITES or elsewhere or (meanwhile is not None and lost):
+            return None
+        token = json.loads(request.body)["ClientRequestToken"] if operation == "TransactWriteItems" else ""
+        if request.body in tried:
+            return transacted.get(token)
+        tried.add(request.body)
+        lost.append(operation)
+        if meanwhile is None:
+            answer = botocore_stubber("before-send", request)
+            if token and answer is not None and answer.status_code == 200:
+                transacted[token] = AWSResponse(request.url, 200, {}, _Body(b"{}"))  # type: ignore[arg-type]
+        else:
+            elsewhere = True
+            meanwhile()
+            elsewhere = False
+        raise ConnectionClosedError(endpoint_url=request.url)
+
+    events = clients.client("dynamodb").meta.events
+    events.register_first("before-send.dynamodb", hook)
+    try:
+        yield lost
+    finally:
+        events.unregister("before-send.dynamodb", hook)
+
+
+_WRITES = frozenset(
+    {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "BatchExecuteStatement", "TransactWriteItems"}
+)

@@ -5,7 +5,7 @@ The item is nothing but its key and the time, because the nightly count reads ev
 
 from collections.abc import Iterator, Sequence
 
-from nexus.aws.dynamodb import Row
+from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 
 TABLE = Table("follows", ("follower_id", "followed_id"))
@@ -25,7 +25,7 @@ def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None =
 
 def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
     """Follows; False when he did already."""
-    values = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
+    values: dict[str, Value] = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
     return TABLE.insert(values, meter=meter) is None
 
 

@@ -1,0 +1,509 @@
+"""A write whose answer is lost is repeated by the SDK and refused; every conditional write recognises its own.
+
+Each row runs a writer twice, once undisturbed and once with the first answer to each of its writes lost. Both must come
+to the same. A function that writes conditionally and has no row fails the first test.
+"""
+
+import ast
+import itertools
+import random
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moto.dynamodb.models import dynamodb_backends
+
+import cleanup_old_posts as cleanup
+from nexus import backend, implementations, locks, runs, tallies
+from nexus.aws.dynamodb import Condition, Item, Write, equals
+from nexus.aws.table import Meter, Table
+from nexus.backend import Backend
+from nexus.client import chain, group
+from nexus.eager import run_all
+from nexus.envelope import Envelope
+from nexus.errors import Reject, Retry
+from nexus.implementations import Implementation
+from nexus.memory import MemoryTransport
+from nexus.rate_limit import RateLimiter
+from nexus.runs import Claim, RunError, RunRecord
+from nexus.store import Applied, DynamoStore, Outcome
+from nexus.tasks import Unique
+from nexus.testing import run_task
+from ops import control
+from social import application, catalogue
+from social.catalogue import AnalyticsReport, GenerateContentAnalytics, NotificationSent
+from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
+from social.data.analytics import ContentDay
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, day_of
+from social.data.hashtags import Trend
+from social.data.notifications import Notification
+from social.data.posts import Counters, Media, Post
+from social.data.sessions import Session, Token
+from social.data.users import Counts, User
+from tests.support import moto_cloud, sandboxes
+from tests.support.sandboxes import lost_answers
+from tests.support.template import ACCOUNT, REGION
+
+ROOT = Path(__file__).resolve().parents[3]
+NOW = 1_800_000_000
+DAY = day_of(NOW)
+RUN = "00000000-0000-7000-8000-000000000001"
+ERROR = RunError("E", "it failed")
+ENVELOPE = Envelope.of(id=RUN, task="ping", sent_at="2026-11-22T12:00:00Z")
+JOB = catalogue.generate_content_analytics
+SECOND = GenerateContentAnalytics(day="2026-01-02")
+
+
+# --- the writers -----------------------------------------------------------------------------------------------------
+
+
+def writers() -> set[str]:
+    """Every function that makes a Write, inserts, deletes under a condition or transacts, as module.qualified.name."""
+    found: set[str] = set()
+
+    def visit(node: ast.AST, path: Path, names: tuple[str, ...]) -> None:
+        for child in ast.iter_child_nodes(node):
+            inner = (*names, child.name) if isinstance(child, ast.FunctionDef | ast.ClassDef) else names
+            if isinstance(child, ast.Call) and _writes(child):
+                found.add(".".join((path.stem, *names)))
+            visit(child, path, inner)
+
+    for folder in ("shared/nexus", "shared/social", "functions", "ops", "dev", "examples"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "aws" not in path.parts:
+                visit(ast.parse(path.read_text()), path, ())
+    return found
+
+
+def _writes(call: ast.Call) -> bool:
+    match call.func:
+        case ast.Name("Write" | "transact"):
+            return True
+        case ast.Attribute(table, "insert" | "delete_each"):
+            return _is_table(table)
+        case ast.Attribute(table, "delete"):
+            return _is_table(table) and any(keyword.arg == "when" for keyword in call.keywords)
+    return False
+
+
+def _is_table(node: ast.expr) -> bool:
+    name = ast.unparse(node).rpartition(".")[2]
+    return name.isupper() or name == "table"
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """`given` sets the scene; `when` writes, and gives what its caller goes by."""
+
+    when: Callable[[], object]
+    given: Callable[[], object] = lambda: None
+
+
+def by(token: str) -> Claim:
+    """What a sandbox claims with."""
+    return Claim(token, "default", float(NOW), NOW + 60.0, NOW + 1000)
+
+
+def apply(*writes: Write) -> Outcome | None:
+    outcome = None
+    for write in writes:
+        outcome = DynamoStore().apply(write)
+    return outcome
+
+
+PENDING = runs.pending(ENVELOPE, "default", NOW + 1000)
+
+
+def claimed(known: Item | None, token: str = "mine") -> Write:
+    write = runs.claim(ENVELOPE, known, by(token), 4)
+    assert isinstance(write, Write)
+    return write
+
+
+STARTED = claimed(None)
+RETRIED = runs.retry(RUN, "mine", ERROR, NOW + 5.0)
+FAILED = runs.fail(RUN, "mine", ERROR, float(NOW))
+LIVE: Item = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
+
+
+def rule(then: Write, *before: Write) -> Row:
+    """A rule of the run record, alone and in a batch with another run's claim."""
+
+    def when() -> object:
+        other = Write("other", {"status": "STARTED"}, when=(equals("status", "PENDING"),))
+        if then.batchable:
+            return DynamoStore().apply_all([then, other])
+        return DynamoStore().apply(then)
+
+    return Row(when, lambda: apply(Write("other", {"status": "PENDING"}), *before))
+
+
+def in_runtime(story: Callable[[], Any]) -> Callable[[], object]:
+    """The story's handle once everything that it sent has run, retries unwaited."""
+
+    def told() -> object:
+        transport = MemoryTransport()
+        with backend.use(Backend(DynamoStore(), transport)):
+            handle = story()
+            deliveries = run_all(transport)
+            return deliveries, handle.status, handle.error, len(transport.dead), str(handle.result)
+
+    return told
+
+
+def job(*, second_phase: bool = False, faulty: bool = False) -> Row:
+    def work(_args: object, run: Any) -> object:
+        if run.segment is None and run.parent is None:
+            return run.fan_out([GenerateContentAnalytics()] * 3, then=SECOND if second_phase else None)
+        if run.segment is not None and run.segment.index == 1 and faulty:
+            raise Reject("no")
+        return AnalyticsReport(rows_read=1)
+
+    return Row(in_runtime(JOB.delay), lambda: implements(Implementation(JOB, work)))
+
+
+def implements(implementation: Implementation) -> None:
+    implementations._joined[implementation.task.name] = implementation
+
+
+def retried() -> Row:
+    def work(_args: object, run: Any) -> object:
+        if run.attempt < 3:
+            raise Retry("again", after=1)
+        return NotificationSent(notification_id="n")
+
+    note = catalogue.send_notification.s(user_id="u", kind="like", text="hello")
+    return Row(in_runtime(lambda: chain(note, note)), lambda: implements(Implementation(note.task, work)))
+
+
+def in_store[**P](action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Callable[[], object]:
+    def told() -> object:
+        with backend.use(Backend(DynamoStore(), MemoryTransport())):
+            return action(*args, **kwargs)
+
+    return told
+
+
+UNIQUE = replace(JOB, unique=Unique(key=("day",), on_conflict="coalesce", lease=60))
+
+
+def acquire(run_id: str) -> Callable[[], object]:
+    return in_store(locks.acquire, UNIQUE, {"day": DAY}, run_id)
+
+
+def book() -> object:
+    limiter = RateLimiter("r", 10.0, clock=lambda: float(NOW), sleep=lambda _: None)
+    in_store(limiter.acquire)()
+    return limiter._next, limiter._left
+
+
+POST = Post("p", "author", NOW - 400 * DAY_SECONDS, visibility="public", media=Media(status="ready"))
+PERSON = User("u", "u@example.com", "U", NOW, DAY)
+WELCOME = mail_ledger.WELCOME
+
+
+def posted(**counters: int) -> None:
+    posts.put_many([replace(POST, counters=Counters(**counters))], now=NOW)
+
+
+def commented() -> None:
+    posted(comments=1)
+    comments.put_many([Comment("p", "c", "a", NOW)])
+
+
+def a_person() -> None:
+    users.put_many([PERSON])
+
+
+def archive_posts() -> object:
+    report = run_task(cleanup.cleanup_old_posts, {"mode": "archive"})
+    return report.eligible, report.archived, report.changed, report.skipped
+
+
+def old_posts() -> None:
+    at = NOW - 367 * DAY_SECONDS
+    bare = [Post(f"bare{n}", "a", at, visibility="public") for n in range(3)]
+    laden = [Post(f"laden{n}", "a", at, visibility="public") for n in range(3)]
+    lively = [Post("lively", "a", at, counters=Counters(likes=5))]
+    posts.put_many([*bare, *laden, *lively], now=NOW)
+    posts.TABLE.update(Write("lively", {"review": posts.review_of("lively")}))
+    comments.put_many([Comment(post.post_id, "c", "b", at, deleted=True) for post in laden])
+
+
+def marked() -> None:
+    old_posts()
+    posts.TABLE.update(Write("lively", {"created_at": NOW - 380 * DAY_SECONDS}))
+
+
+def signed_in() -> None:
+    a_person()
+    sessions.put_sessions([Session("u", f"s{n}", NOW - 9, NOW - 9, NOW - 1) for n in range(3)])
+    sessions.put_tokens([Token("u", f"t{n}", NOW - 9, NOW + 900, "s0") for n in range(3)])
+
+
+def mail() -> Any:
+    return mail_ledger.claim(WELCOME, "u", RUN, NOW)
+
+
+def sent_mail() -> object:
+    claim = mail_ledger.Claim(WELCOME, "u", "mine")
+    return claim.sent("m", NOW)
+
+
+def a_mail() -> None:
+    entry = {"mailing": WELCOME.partition("u"), "user_id": "u", "status": "unknown", "token": "mine"}
+    mail_ledger.TABLE.put({**entry, "run_id": RUN, "claimed_at": NOW})
+
+
+KEYS = [("u", f"s{n}") for n in range(3)]
+TOKENS = [("u", f"t{n}") for n in range(3)]
+SET_MEDIA = Row(lambda: posts.set_media("p", Media(status="rejected", reason="r"), "0A"), posted)
+
+ROWS: dict[str, Row] = {
+    "runs.pending": rule(PENDING),
+    "runs.claim: of a run without a record": rule(STARTED),
+    "runs.claim: of a pending run": rule(claimed({"id": RUN, "status": "PENDING"}), PENDING),
+    "runs.claim: of a retry": rule(claimed({"id": RUN, "status": "RETRY", "attempts": 1}, "next"), STARTED, RETRIED),
+    "runs.claim: of a failure": rule(claimed({"id": RUN, "status": "FAILURE"}, "next"), STARTED, FAILED),
+    "runs.claim: of a dead sandbox's run": rule(claimed({"id": RUN, **LIVE}), Write(RUN, LIVE)),
+    "runs.succeed": rule(runs.succeed(RUN, "mine", "{}", float(NOW), ("a",)), STARTED),
+    "runs.fail": rule(FAILED, STARTED),
+    "runs.retry": rule(RETRIED, STARTED),
+    "runs.put_back": rule(runs.put_back(RUN, "mine", 1, cursor="[1]"), STARTED),
+    "runs.progress": rule(runs.progress(RUN, "mine", 1, 2, "rows"), STARTED),
+    "runs.send_again": rule(runs.send_again(RUN), STARTED, FAILED),
+    "runs.not_sent": rule(runs.not_sent(RUN, ERROR, float(NOW)), PENDING),
+    "runs.never_ran": rule(runs.never_ran(ENVELOPE, "default", ERROR, float(NOW), NOW, log="l"), PENDING),
+    "runs.ask_to_revoke": rule(runs.ask_to_revoke(RUN), STARTED),
+    "runs.revoke_held": rule(runs.revoke_held(RUN, "mine", "why", float(NOW)), STARTED),
+    "runs.revoked": rule(runs.revoked(ENVELOPE, "default", "why", float(NOW), NOW)),
+    "runs.revoke_before_start": rule(
+        runs.revoke_before_start(RUN, RunRecord(RUN, "PENDING"), "why", float(NOW)), PENDING
+    ),
+    "runs.revoke_fan_out": rule(
+        runs.revoke_fan_out(RUN, "why", float(NOW)), Write(RUN, {"status": "STARTED", "total": 2})
+    ),
+    "fanout.plan": job(),
+    "fanout.send_plan": job(),
+    "fanout.settle_member": job(),
+    "fanout._succeed": job(),
+    "fanout._fail": job(faulty=True),
+    "fanout._advance": job(second_phase=True),
+    "client.send_next": Row(retried().when, retried().given),
+    "tallies.new_tallies": job(),
+    "tallies.put_all": Row(
+        in_store(tallies.put_all, [Write("t", {"size": 1}), Write("v", {"size": 2})]),
+        lambda: apply(Write("v", {"x": 1})),
+    ),
+    "tallies.open_group": Row(in_runtime(lambda: group([catalogue.ping.s(), catalogue.ping.s()]))),
+    "locks.acquire: of a free place": Row(acquire("a")),
+    "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
+    "locks.release": Row(in_store(locks.release, UNIQUE, {"day": DAY}, "a"), acquire("a")),
+    "rate_limit.RateLimiter._book": Row(book),
+    "rate_limit.RateLimiter._book: after another": Row(book, book),
+    "control._revoke": Row(in_store(control._revoke, [ENVELOPE], "default"), lambda: apply(PENDING)),
+    "mail_ledger.claim": Row(lambda: type(mail())),
+    "mail_ledger.claim: of one that was claimed": Row(lambda: type(mail()), a_mail),
+    "mail_ledger.Claim.sent": Row(sent_mail, a_mail),
+    "mail_ledger.Claim.released": Row(lambda: mail_ledger.Claim(WELCOME, "u", "mine").released(), a_mail),
+    "users.create": Row(lambda: users.create(PERSON)),
+    "users.suppress": Row(lambda: users.suppress("u", "bounce"), a_person),
+    "users.set_digest": Row(lambda: users.set_digest("u", False), a_person),
+    "users.record_activity": Row(lambda: users.record_activity("u", day_of(NOW + DAY_SECONDS)), a_person),
+    "users.refuse_tokens_before": Row(lambda: users.refuse_tokens_before("u", NOW), a_person),
+    "users.mark_signed_out": Row(lambda: users.mark_signed_out([("u", DAY), ("v", DAY)], at=NOW), a_person),
+    "users._counted": Row(lambda: users.set_counts([Counts("u", 1, 2, 3, NOW), Counts("v", 1, 2, 3, NOW)]), a_person),
+    "users._counted: never before": Row(
+        lambda: users.set_counts([Counts("u", 1, 2, 3, NOW)]),
+        lambda: users.TABLE.put({"user_id": "u", "email": "u@example.com"}),
+    ),
+    "follows.add": Row(lambda: follows.add("a", "b", NOW)),
+    "notifications.add": Row(lambda: notifications.add(Notification("u", "n", "like", "hello", NOW))),
+    "posts.set_media": SET_MEDIA,
+    "posts.scored": Row(
+        lambda: posts.TABLE.update_many([posts.scored(item, NOW) for item in posts.for_scoring(["p"])]),
+        lambda: posted(likes=3, views=90),
+    ),
+    "analytics.put_day": Row(lambda: analytics.put_day(ContentDay(DAY, NOW, {"public": 1}))),
+    "analytics.raise_watermark": Row(lambda: analytics.raise_watermark("j", DAY)),
+    "hashtags.set_trending": Row(lambda: hashtags.set_trending(Trend("t", 1, 2), NOW)),
+    "hashtags.clear_trending": Row(lambda: hashtags.clear_trending("t", NOW)),
+    "sessions.end_sessions": Row(lambda: sessions.end_sessions(KEYS, seen_before=NOW), signed_in),
+    "sessions.revoke_tokens": Row(lambda: sessions.revoke_tokens(TOKENS, issued_before=NOW), signed_in),
+    "sessions.end_all": Row(lambda: sessions.end_all("u", NOW), signed_in),
+    "sessions.delete_expired": Row(
+        lambda: sessions.delete_expired(
+            sessions.SESSIONS, [{"user_id": "u", "session_id": f"s{n}"} for n in range(3)], now=NOW
+        ),
+        signed_in,
+    ),
+    "application._counted": Row(lambda: application.count("p", likes=1, views=2), posted),
+    "application._counted: down to nothing": Row(lambda: application.count("p", likes=-1), lambda: posted(likes=1)),
+    "application.comment": Row(lambda: application.comment("p", "a", "hello", comment_id="c", at=NOW), posted),
+    "application.delete_comment": Row(
+        lambda: application.delete_comment("p", "c", at=NOW),
+        commented,
+    ),
+    "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "application.set_visibility": Row(lambda: application.set_visibility("p", "private"), posted),
+    "application.record_activity": Row(lambda: application.record_activity("u", "s0", at=NOW), signed_in),
+    "application.rotate_token": Row(lambda: application.rotate_token("u", "t0", "t9", at=NOW), signed_in),
+    "cleanup_old_posts.move": Row(archive_posts, old_posts),
+    "cleanup_old_posts._move_with_all": Row(archive_posts, old_posts),
+    "cleanup_old_posts._remove_marked": Row(archive_posts, old_posts),
+    "cleanup_old_posts._review": Row(archive_posts, marked),
+}
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(autouse=True)
+def _same_each_time(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: NOW)
+    monkeypatch.setattr("nexus.rate_limit.time.time", lambda: NOW)
+    monkeypatch.setattr(cleanup, "FIRST_DAY", day_of(NOW - 370 * DAY_SECONDS))
+    monkeypatch.setattr(implementations, "_joined", dict(implementations._joined))
+    sandboxes.no_sleep(monkeypatch)
+    # A client lends itself a hundred repeats; here every write is repeated.
+    monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
+
+
+VARYING = ("by", "counted_by", "token", "log", "sent_at")
+
+
+def everything() -> dict[str, list[str]]:
+    """All items of all tables, less what no two runs have in common."""
+    tables = dynamodb_backends[ACCOUNT][REGION].tables.values()
+    return {
+        table.name: sorted(
+            str(
+                sorted(
+                    (name, str(value)) for name, value in item.to_json()["Attributes"].items() if name not in VARYING
+                )
+            )
+            for item in table.all_items()
+        )
+        for table in tables
+    }
+
+
+def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = None) -> tuple[object, object]:
+    """What the writer came to, and what it left."""
+    moto_cloud.clear()
+    row.given()
+    ids = (f"00000000-0000-7000-8000-{number:012}" for number in itertools.count())
+    monkeypatch.setattr("nexus.client.new_id", lambda: next(ids))
+    random.seed(1)
+    if calls is not None:
+        sys.setprofile(lambda frame, event, _: calls.add(_name(frame)) if event == "call" else None)
+    try:
+        return row.when(), everything()
+    finally:
+        sys.setprofile(None)
+
+
+def _name(frame: Any) -> str:
+    return f"{frame.f_globals.get('__name__', '').rpartition('.')[2]}.{frame.f_code.co_qualname}"
+
+
+def test_every_function_that_writes_conditionally_has_a_row() -> None:
+    assert {name.partition(":")[0] for name in ROWS} == writers()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_write_whose_answer_is_lost_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row, calls = ROWS[name], set[str]()
+    undisturbed = told(row, monkeypatch, calls)
+    writer = name.partition(":")[0]
+    assert writer in calls or writer.startswith("runs."), "the row calls another function"
+
+    row = Row(_disturbed(row.when), row.given)
+    assert told(row, monkeypatch) == undisturbed
+
+
+def _disturbed(when: Callable[[], object]) -> Callable[[], object]:
+    def disturbed() -> object:
+        with lost_answers() as lost:
+            outcome = when()
+        assert lost
+        return outcome
+
+    return disturbed
+
+
+ONE_WINS: dict[str, tuple[Callable[[str], object], Callable[[object], bool]]] = {
+    "a claim": (lambda who: DynamoStore().apply(claimed(None, who)), lambda it: isinstance(it, Applied)),
+    "a claim in a batch": (
+        lambda who: DynamoStore().apply_all([claimed(None, who), Write(f"other {who}", {"a": 1}, insert=True)])[0],
+        lambda it: isinstance(it, Applied),
+    ),
+    "a unique place": (lambda who: acquire(who)(), lambda it: it is None),
+    "a mail": (lambda _: mail(), lambda it: isinstance(it, mail_ledger.Claim)),
+    "a refresh": (lambda who: application.rotate_token("u", "t0", who, at=NOW), bool),
+    "a user": (lambda who: users.create(User("w", f"{who}@example.com", who, NOW, DAY)), bool),
+}
+
+
+@pytest.mark.parametrize("name", ONE_WINS)
+def test_of_two_writers_one_wins_though_the_others_request_was_repeated(name: str) -> None:
+    signed_in()
+    write, won = ONE_WINS[name]
+    theirs: list[object] = []
+
+    with lost_answers(lambda: theirs.append(write("theirs"))):
+        mine = write("mine")
+
+    assert won(theirs[0])
+    assert not won(mine)
+
+
+def test_two_sandboxes_that_book_in_the_same_instant_book_different_stretches() -> None:
+    book()
+    theirs: list[Any] = []
+
+    with lost_answers(lambda: theirs.append(book())):
+        mine: Any = book()
+
+    assert mine[0] != theirs[0][0]
+
+
+def test_counting_twice_counts_twice_though_a_request_was_repeated() -> None:
+    posted()
+
+    with lost_answers(lambda: application.count("p", likes=1)):
+        assert application.count("p", likes=1)
+
+    post = posts.get("p")
+    assert post is not None
+    assert post.counters.likes == 2
+
+
+def test_what_was_removed_before_is_not_counted_as_removed() -> None:
+    signed_in()
+    absent = [("u", "s0"), ("u", "gone")]
+    assert sessions.end_sessions(absent, seen_before=NOW) == [True, False]
+    assert sessions.end_sessions(absent, seen_before=NOW) == [False, False]
+
+
+def test_a_refusal_at_the_first_try_is_a_refusal_though_the_item_looks_like_the_write() -> None:
+    write = Write("a", {"status": "STARTED"}, when=(equals("status", "PENDING"),))
+    DynamoStore().apply(Write("a", {"status": "STARTED"}))
+    assert not isinstance(DynamoStore().apply(write), Applied)
+    assert follows.add("a", "b", NOW)
+    assert not follows.add("a", "b", NOW)
+
+
+def test_a_lost_answer_is_one_request_to_the_meter() -> None:
+    meter, table = Meter(), Table("users", ("user_id",))
+    with lost_answers():
+        assert table.insert({"user_id": "a"}, meter=meter) is None
+        assert table.update(Write("a", {"n": 1}, when=(Condition("n", "missing"),)), meter=meter)
+    assert meter.requests == 2
