@@ -474,7 +474,6 @@ def test_of_two_writers_one_wins_though_the_others_request_was_repeated(name: st
 
 
 def test_two_sandboxes_that_book_in_the_same_instant_book_different_stretches() -> None:
-    book()
     theirs: list[Any] = []
 
     with lost_answers(lambda: theirs.append(book())):
