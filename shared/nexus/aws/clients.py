@@ -8,6 +8,8 @@ import threading
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from nexus.errors import NexusError
+
 if TYPE_CHECKING:
     from botocore.session import Session
     from mypy_boto3_dynamodb.client import DynamoDBClient
@@ -30,6 +32,10 @@ def _session() -> "Session":
     from botocore.session import get_session
 
     return get_session()
+
+
+class Throttled(NexusError):
+    """DynamoDB refused the same request, or the rest of a batch, for half a minute: try again later."""
 
 
 @overload
@@ -101,7 +107,7 @@ def is_outage(error: BaseException) -> bool:
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         code = error.response["Error"]["Code"]
         return bool(status >= 500) or "Throttl" in code or "Exceeded" in code
-    return isinstance(error, HTTPClientError)
+    return isinstance(error, HTTPClientError | Throttled)
 
 
 def reset() -> None:

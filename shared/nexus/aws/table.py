@@ -11,14 +11,14 @@ A refusal at the first try is never compared. A transaction has a token by which
 
 import random
 import threading
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any
 
-from nexus.aws.clients import CONNECTIONS, client
+from nexus import clock
+from nexus.aws.clients import CONNECTIONS, Throttled, client
 from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
@@ -39,7 +39,6 @@ from nexus.aws.dynamodb import (
     update_request,
     update_statement,
 )
-from nexus.errors import NexusError
 from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
@@ -61,10 +60,6 @@ THROTTLES = frozenset(
 MAX_TRIES = 12
 FIRST_WAIT = 0.05
 LONGEST_WAIT = 5.0
-
-
-class Throttled(NexusError):
-    """DynamoDB refused the same request, or the rest of a batch, for half a minute: try again later."""
 
 
 @dataclass(slots=True)
@@ -490,7 +485,7 @@ def _pages(operation: str, parameters: dict[str, Any], start: Row | None, meter:
 
 def sleep(seconds: float) -> None:
     """Between two tries; a test replaces it."""
-    time.sleep(seconds)
+    clock.sleep(seconds)
 
 
 def _waits(meter: Meter | None) -> Iterator[Callable[[], None]]:

@@ -28,6 +28,7 @@ from nexus.client import chain, group
 from nexus.eager import run_all
 from nexus.envelope import Envelope
 from nexus.errors import Reject, Retry
+from nexus.ids import derived_id
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, tallies, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -194,21 +195,31 @@ def retried() -> Row:
 
 def in_store[**P](action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Callable[[], object]:
     def told() -> object:
-        with backend.use(Backend(DynamoStore(), MemoryTransport())):
-            return action(*args, **kwargs)
+        transport = MemoryTransport()
+        with backend.use(Backend(DynamoStore(), transport)):
+            return action(*args, **kwargs), len(transport.sent)
 
     return told
 
 
-UNIQUE = replace(JOB, unique=Unique(key=("day",), on_conflict="coalesce", lease=60))
+UNIQUE = Unique(key=("day",), on_conflict="coalesce", lease=60)
+PLACE = "unique/report/a"
 
 
 def acquire(run_id: str) -> Callable[[], object]:
-    return in_store(locks.acquire, UNIQUE, {"day": DAY}, run_id)
+    return in_store(
+        locks.acquire, PLACE, UNIQUE, Envelope.of(id=derived_id(run_id), task=JOB.name, sent_at=ENVELOPE.sent_at)
+    )
+
+
+def waiting() -> None:
+    acquire("a")()
+    acquire("b")()
+    apply(Write(derived_id("b"), {"status": "RETRY", "queue": JOB.queue}))
 
 
 def book() -> object:
-    limiter = RateLimiter("r", 10.0, clock=lambda: float(NOW), sleep=lambda _: None)
+    limiter = RateLimiter("r", 10.0)
     in_store(limiter.acquire)()
     return limiter._next, limiter._left
 
@@ -312,7 +323,8 @@ ROWS: dict[str, Row] = {
     "tallies.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]))),
     "locks.acquire: of a free place": Row(acquire("a")),
     "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
-    "locks.release": Row(in_store(locks.release, UNIQUE, {"day": DAY}, "a"), acquire("a")),
+    "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a")), waiting),
+    "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),
     "control._revoke": Row(in_store(control._revoke, [ENVELOPE], "default"), lambda: apply(PENDING)),
@@ -375,7 +387,6 @@ ROWS: dict[str, Row] = {
 @pytest.fixture(autouse=True)
 def _same_each_time(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.time", lambda: NOW)
-    monkeypatch.setattr("nexus.runs.rate_limit.time.time", lambda: NOW)
     monkeypatch.setattr(cleanup, "FIRST_DAY", day_of(NOW - 370 * DAY_SECONDS))
     monkeypatch.setattr(registry, "_implementations", dict(registry._implementations))
     sandboxes.no_sleep(monkeypatch)
@@ -453,7 +464,7 @@ ONE_WINS: dict[str, tuple[Callable[[str], object], Callable[[object], bool]]] = 
         lambda who: DynamoStore().apply_all([claimed(None, who), Write(f"other {who}", {"a": 1}, insert=True)])[0],
         lambda it: isinstance(it, Applied),
     ),
-    "a unique place": (lambda who: acquire(who)(), lambda it: it is None),
+    "a unique place": (lambda who: acquire(who)(), lambda it: it == (None, 0)),
     "a mail": (lambda _: mail(), lambda it: isinstance(it, mail_ledger.Claim)),
     "a refresh": (lambda who: application.rotate_token("u", "t0", who, at=NOW), bool),
     "a user": (lambda who: users.create(User("w", f"{who}@example.com", who, NOW, DAY)), bool),

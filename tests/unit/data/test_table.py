@@ -3,8 +3,9 @@
 import pytest
 
 from bench.jobs.stand_in import StandIn
+from nexus.aws.clients import Throttled
 from nexus.aws.dynamodb import Condition, Write, from_item
-from nexus.aws.table import Meter, Table, Throttled, transact
+from nexus.aws.table import Meter, Table, transact
 
 USERS = Table("users", ("user_id",))
 FOLLOWS = Table("follows", ("follower_id", "followed_id"))
