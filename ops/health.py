@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from nexus.registry import registry
 from nexus.settings import settings
+from ops import catalogue
 from ops.aws import client
 from ops.deployment import Deployment
 
@@ -39,7 +39,7 @@ class QueueState:
     """
 
     name: str
-    priority: int
+    priority: int | None
     waiting: int
     in_flight: int
     delayed: int
@@ -91,7 +91,7 @@ class Health:
 
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
-    names = registry.queues()
+    names = catalogue.queues()
     with ThreadPoolExecutor(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
@@ -185,7 +185,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
                 "Metric": {
                     "Namespace": "AWS/SQS",
                     "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
+                    "Dimensions": [{"Name": "str", "Value": settings().queue_name(queue)}],
                 },
                 "Period": 60,
                 "Stat": "Maximum",
@@ -235,8 +235,8 @@ def _queue_state(
     there, dead_there, mapping = counts.result(), dead.result(), source.result()
     state, reserved = function.result()
     return QueueState(
-        name=str(queue),
-        priority=registry.priority(queue),
+        name=queue,
+        priority=catalogue.priority(queue),
         waiting=there.waiting if there else 0,
         in_flight=there.in_flight if there else 0,
         delayed=there.delayed if there else 0,
@@ -296,13 +296,16 @@ def _of_queue(queue: QueueState) -> list[Finding]:
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
-
-    there = {rule.task for rule in rules}
-    missing = [name for name, task in registry.tasks().items() if task.schedule and name not in there]
-    findings = [
-        Finding("failed", name, "its schedule's rule is missing", f"Deploy {deployment.stack} again.")
-        for name in missing
-    ]
+    if (problem := catalogue.missing()) is not None:
+        what = f"nobody can tell whether its schedules are all there: {problem.what} ({problem.why})"
+        findings = [Finding("warning", deployment.stack, what, problem.do)]
+    else:
+        there = {rule.task for rule in rules}
+        findings = [
+            Finding("failed", name, "its schedule's rule is missing", f"Deploy {deployment.stack} again.")
+            for name, task in catalogue.tasks().items()
+            if task.schedule and name not in there
+        ]
     return findings + [
         Finding("warning", rule.task, "its rule is off", f"`nexus schedule enable {rule.task}`")
         for rule in rules

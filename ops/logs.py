@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.settings import settings
+from ops import catalogue
 from ops.aws import client, in_parallel
 
 POLL = 1.0
@@ -120,7 +121,7 @@ def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
     record = handle.record()
-    queues = [record.queue] if record.queue else list(_queues())
+    queues = [record.queue] if record.queue else list(catalogue.queues())
     start = (
         time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
     )
@@ -205,9 +206,3 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
         for key in [key for key in seen if key[3] < start - OVERLAP]:
             del seen[key]
         time.sleep(POLL)
-
-
-def _queues() -> tuple[str, ...]:
-    from nexus.registry import registry
-
-    return tuple(registry.queues())

@@ -10,19 +10,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dev.local_cloud import ROOT
 from nexus.aws.clients import client as runtime_client
-from nexus.registry import registry
 from nexus.settings import settings
-from ops import configuration, health
-from ops.aws import client
+from ops import catalogue, configuration, health, template
+from ops.aws import client, in_parallel
+from ops.checkout import ROOT
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
-from social import catalogue
 
-QUEUES = tuple(catalogue.QUEUES)
 DRIFT_PATIENCE = 180.0
 DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
 
@@ -47,7 +45,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
         ("event sources are on, report partial failures and are as concurrent as template.yaml has them", _sources),
         ("schedules send the right task to the right queue", _schedules),
         ("roles have the rights that the runtime needs", _permissions),
-        ("uploads reach the media function", _uploads),
+        ("uploads reach the function of their task", _uploads),
         ("run records expire", _expiry),
         ("mail may be sent", _sender),
     ]
@@ -61,15 +59,18 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
 def _checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
     from botocore.exceptions import ClientError
 
-    from ops.problems import explained
+    from ops.problems import ExitCode, Problem, explained
 
     try:
         return tuple(finder(deployment))
-    except ClientError as error:
+    except (ClientError, Problem) as error:
         problem = explained(error)
         assert problem is not None
-        severity = "warning" if int(problem.code) == 4 else "failed"
-        return (Finding(severity, name, f"could not be checked: {problem.what} ({problem.why})", problem.do or DEPLOY),)  # type: ignore[arg-type]
+        severity: Severity = (
+            "failed" if isinstance(error, ClientError) and problem.code != ExitCode.DENIED else "warning"
+        )
+        why = f" ({problem.why})" if problem.why else ""
+        return (Finding(severity, name, f"could not be checked: {problem.what}{why}", problem.do or DEPLOY),)
 
 
 def _state(deployment: Deployment) -> Iterator[Finding]:
@@ -82,74 +83,27 @@ def _state(deployment: Deployment) -> Iterator[Finding]:
 def _template(deployment: Deployment) -> Iterator[Finding]:
     deployed = client("cloudformation").get_template(StackName=deployment.stack, TemplateStage="Original")
     body: Any = deployed["TemplateBody"]
-    there = body if isinstance(body, Mapping) else load_template(body)
-    differing = list(differences(_template_here(), there))
+    there = body if isinstance(body, Mapping) else template.load(body)
+    here = _template_here(deployment)
+    if here is None:
+        what = "not compared: template.yaml here is another application's"
+        yield Finding("unchecked", deployment.stack, what, "Run it in the checkout that was deployed.")
+        return
+    differing = list(template.differences(here, there))
     if differing:
         shown = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
         yield Finding("warning", deployment.stack, f"template.yaml here differs in {shown}", DEPLOY)
 
 
-def _template_here() -> Mapping[str, Any]:
-    return load_template((ROOT / "template.yaml").read_text())
-
-
-def load_template(text: str) -> Mapping[str, Any]:
-    """A template as plain values; CloudFormation's short forms (!Sub x) as their long ones."""
-    import yaml
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(base):  # type: ignore[misc]
-        """YAML with short forms."""
-
-    def long_form(loader: Any, suffix: str, node: Any) -> Any:
-        if isinstance(node, yaml.ScalarNode):
-            value: Any = loader.construct_scalar(node)
-        elif isinstance(node, yaml.SequenceNode):
-            value = loader.construct_sequence(node, deep=True)
-        else:
-            value = loader.construct_mapping(node, deep=True)
-        return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-    Loader.add_multi_constructor("!", long_form)
-    loaded: Mapping[str, Any] = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader with constructors of plain values
-    return loaded
-
-
-_PACKAGED = {"CodeUri", "ContentUri", "Metadata"}
-"""What `sam build` and `sam deploy` write anew."""
-
-
-def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the template's parts that differ, but for where the code lies."""
-    for section in ("Parameters", "Conditions", "Rules", "Globals", "Outputs"):
-        if _plain(here.get(section)) != _plain(there.get(section)):
-            yield section
-    ours, theirs = here.get("Resources", {}), there.get("Resources", {})
-    for name in sorted({*ours, *theirs}):
-        if name not in theirs:
-            yield f"{name} (not deployed)"
-        elif name not in ours:
-            yield f"{name} (only deployed)"
-        elif _plain(ours[name]) != _plain(theirs[name]):
-            yield name
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case {"Fn::GetAtt": str(path)}:
-            return {"Fn::GetAtt": path.split(".", 1)}
-        case {"Fn::GetAtt": [*parts]}:
-            return {"Fn::GetAtt": list(parts)}
-        case Mapping():
-            return {str(key): _plain(inner) for key, inner in value.items() if key not in _PACKAGED}
-        case list():
-            return [_plain(inner) for inner in value]
-        case bool():
-            return value
-        case int() | float():
-            return str(value)
-    return value
+def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
+    """template.yaml of the working folder, else of this checkout; None when it serves another catalogue."""
+    path = next(path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file())
+    here = template.load(path.read_text())
+    return (
+        here
+        if here.get("Outputs", {}).get("Catalogue", {}).get("Value") == deployment.outputs.get("Catalogue")
+        else None
+    )
 
 
 def _drift(deployment: Deployment) -> Iterator[Finding]:
@@ -205,14 +159,14 @@ def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _queues(deployment: Deployment) -> Iterator[Finding]:
-    for queue in configuration.of_queues(list(QUEUES)):
+    for queue in configuration.of_queues(deployment.queues):
         name = queue.queue
         if queue.visibility_timeout < 6 * queue.timeout:
             what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
             yield Finding(
                 "warning", name, what, "Messages may come again while they run: VisibilityTimeout in template.yaml."
             )
-        if queue.time_limit > queue.timeout:
+        if queue.time_limit is not None and queue.time_limit > queue.timeout:
             what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
             yield Finding("failed", name, what, "Raise Timeout in template.yaml, or lower time_limit in the catalogue.")
         dead = settings().dead_letter_queue_name(name)
@@ -224,9 +178,9 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
                 yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", DEPLOY)
 
 
-def _sources(_: Deployment) -> Iterator[Finding]:
-    template = _template_here()
-    for queue in QUEUES:
+def _sources(deployment: Deployment) -> Iterator[Finding]:
+    here = _template_here(deployment)
+    for queue in deployment.queues:
         source = health.event_source(queue)
         if source is None:
             yield Finding("failed", queue, "no event source feeds the function", DEPLOY)
@@ -237,17 +191,11 @@ def _sources(_: Deployment) -> Iterator[Finding]:
             yield Finding("failed", queue, "the event source does not take partial failures", DEPLOY)
         if source.get("FilterCriteria", {}).get("Filters"):
             yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", DEPLOY)
-        wanted, found = concurrency(template, queue), source.get("ScalingConfig", {}).get("MaximumConcurrency")
-        if found != wanted:
+        found = source.get("ScalingConfig", {}).get("MaximumConcurrency")
+        wanted = None if here is None else template.concurrency(here, queue)
+        if wanted is not None and found != wanted:
             do = f"`nexus concurrency {queue} {wanted}` undoes it. To keep it: MaximumConcurrency in template.yaml."
             yield Finding("warning", queue, f"{found or 'no limit'} at once, template.yaml says {wanted}", do)
-
-
-def concurrency(template: Mapping[str, Any], queue: str) -> int:
-    """The MaximumConcurrency of a queue's event source, as the template has it."""
-    events = template["Resources"][f"{queue.capitalize()}Function"]["Properties"]["Events"].values()
-    (source,) = (event["Properties"] for event in events if event["Type"] == "SQS")
-    return int(source["ScalingConfig"]["MaximumConcurrency"])
 
 
 # --- schedules ---
@@ -258,7 +206,8 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
     from ops.schedules import parameter
 
     rules = {rule.task: rule for rule in health.rule_states()}
-    for name, task in registry.tasks().items():
+    tasks = catalogue.tasks()
+    for name, task in tasks.items():
         if task.schedule is None:
             continue
         rule = rules.pop(name, None)
@@ -276,7 +225,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
         except cron.BadSchedule as error:
             yield Finding("failed", name, str(error), f"`nexus schedule set {name} 'cron(...)'`")
         yield from _targets(name, str(task.queue))
-    for name in set(rules) - set(registry.tasks()):
+    for name in set(rules) - set(tasks):
         yield Finding("failed", name, "a rule sends a task that the catalogue does not have", DEPLOY)
 
 
@@ -295,9 +244,8 @@ def _targets(task: str, queue: str) -> Iterator[Finding]:
 
 def _permissions(deployment: Deployment) -> Iterator[Finding]:
     """What the runtime itself needs of each function's role, by IAM's own simulator."""
-    with ThreadPoolExecutor(len(QUEUES)) as pool:
-        for findings in pool.map(lambda queue: list(_rights(deployment, queue)), QUEUES):
-            yield from findings
+    for findings in in_parallel(lambda queue: list(_rights(deployment, queue)), deployment.queues):
+        yield from findings
     yield from _rules_may_send(deployment)
 
 
@@ -328,7 +276,7 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
     from nexus.backend.transport import queue_url
 
     scheduled: dict[str, list[str]] = {}
-    for name, task in registry.tasks().items():
+    for name, task in catalogue.tasks().items():
         if task.schedule:
             scheduled.setdefault(str(task.queue), []).append(name)
     for queue, tasks in scheduled.items():
@@ -348,7 +296,10 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _uploads(_: Deployment) -> Iterator[Finding]:
-    bucket, function = settings().bucket("uploads"), settings().function_name("media")
+    queue = catalogue.upload_queue()
+    if queue is None:
+        return
+    bucket, function = settings().bucket("uploads"), settings().function_name(queue)
     configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
     targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
     if not any(arn.endswith(f":{function}") for arn in targets):
@@ -363,7 +314,7 @@ def _uploads(_: Deployment) -> Iterator[Finding]:
     reserved = lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
     if reserved == 0:
         what = "its reserved concurrency is 0: uploads go to the queue and wait there"
-        yield Finding("failed", function, what, "`nexus resume media`")
+        yield Finding("failed", function, what, f"`nexus resume {queue}`")
 
 
 def _expiry(deployment: Deployment) -> Iterator[Finding]:
@@ -383,7 +334,10 @@ def _unless_local(deployment: Deployment) -> Severity:
 
 
 def _sender(deployment: Deployment) -> Iterator[Finding]:
-    ses, address = runtime_client("sesv2"), deployment.parameters.get("SenderAddress", "")
+    address = deployment.parameters.get("SenderAddress")
+    if address is None:
+        return
+    ses = runtime_client("sesv2")
     verified = False
     for identity in (address, address.rpartition("@")[2]):
         try:

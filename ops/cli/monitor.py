@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nexus.registry import registry
 from nexus.settings import settings
-from ops import live, logs
+from ops import catalogue, live, logs
 from ops.aws import in_parallel
 from ops.cli import output
 from ops.health import Counts, event_source, queue_counts
@@ -31,7 +30,7 @@ class QueueLine:
     """A queue as the view shows it: attempts a minute over the window, and in `history` those of each ten seconds."""
 
     name: str
-    priority: int
+    priority: int | None
     on: bool
     waiting: int
     in_flight: int
@@ -69,7 +68,7 @@ class Monitor:
         from nexus.runs import tallies
 
         now = time.time()
-        names = list(registry.queues())
+        names = list(catalogue.queues())
         jobs: list[Any] = [
             lambda: in_parallel(lambda q: queue_counts(settings().queue_name(q)), names),
             lambda: in_parallel(lambda q: queue_counts(settings().dead_letter_queue_name(q)), names),
@@ -118,7 +117,7 @@ class Monitor:
             history[min(SPARK - 1, max(0, SPARK - 1 - int((now - event.at) / WINDOW * SPARK)))] += 1
         return QueueLine(
             name=name,
-            priority=registry.priority(name),
+            priority=catalogue.priority(name),
             on=bool(source) and source.get("State") in ("Enabled", "Enabling", "Updating", "Creating"),
             waiting=counts.waiting,
             in_flight=counts.in_flight,

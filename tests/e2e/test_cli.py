@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +35,15 @@ from nexus.registry import registry
 from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
-from ops import cli, trial
+from ops import catalogue as served
+from ops.main import main
 from ops.problems import ExitCode
+from ops.social import trial
 from social import application, catalogue
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = [sys.executable, "-c", "import sys; from ops.cli import main; sys.exit(main())"]
+SCRIPT = [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Nexus:
 
     def __call__(self, *words: str) -> Answer:
         self._capture.readouterr()
-        code = cli.main(words)
+        code = main(words)
         captured = self._capture.readouterr()
         assert "Traceback" not in captured.err
         return Answer(int(code), captured.out, captured.err)
@@ -147,14 +149,8 @@ def test_status_in_a_pipe_has_no_colours_and_no_boxes(stack: Settings) -> None:
 def test_ping_goes_through_every_queue_and_back(nexus: Nexus) -> None:
     answer = nexus("inspect", "ping", "--json", "--timeout", "90")
     assert answer.code == 0
-    assert {pong["queue"] for pong in answer.json} == set(cli_queues())
+    assert {pong["queue"] for pong in answer.json} == set(served.queues())
     assert all(pong["status"] == "SUCCESS" and pong["round_trip"] > 0 for pong in answer.json)
-
-
-def cli_queues() -> Sequence[str]:
-    from ops.cli.common import QUEUES
-
-    return QUEUES
 
 
 def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) -> None:
@@ -446,10 +442,10 @@ def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) ->
     nexus("send", "ping", "--wait")
     shown = fresh("monitor", "--once")
     assert shown.code == 0
-    for queue in cli_queues():
+    for queue in served.queues():
         assert queue in shown.out
     assert nexus("monitor").code == ExitCode.USAGE
-    assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(cli_queues())
+    assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(served.queues())
 
 
 def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
@@ -721,6 +717,6 @@ def test_completion_offers_tasks_queues_and_arguments() -> None:
     assert "send_welcome_email" in complete("nexus send send_w")
     assert "maintenance" in complete("nexus pause m")
     assert "maintenance" in complete("nexus dlq retry m")
-    assert "continued" in complete("nexus events --status h")
+    assert "continued" in complete("nexus events --status c")
     assert "user_id=" in complete("nexus send send_welcome_email u")
     assert "cleanup_old_posts" in complete("nexus schedule run cleanup_o")

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode
@@ -23,9 +22,10 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 @command(app, "registered")
 def registered(queue: common.OptionalQueue = None) -> int:
     """The tasks that each queue serves, with their arguments, limits and schedules."""
+    from ops import catalogue
 
-    queues = common.the_queues(queue)
-    tasks = [task for name in queues for task in registry.tasks().values() if task.queue == name]
+    common.connect()
+    tasks = [task for name in common.the_queues(queue) for task in catalogue.tasks().values() if task.queue == name]
     if options.json:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE
@@ -69,8 +69,8 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     from nexus.runs import tallies
     from ops import live
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.runs(queues, "STARTED", limit=limit)
     jobs = [(job, tallies.progress(job)) for job in live.parents(found.runs)]
     if options.json:
@@ -100,8 +100,8 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     from ops import health, live
     from ops.aws import in_parallel
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.runs(queues, "RETRY", limit=limit)
     counts = dict(
         zip(queues, in_parallel(lambda q: health.queue_counts(settings().queue_name(q)), queues), strict=True)
@@ -125,8 +125,8 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     """What is sent for later, by countdown or eta."""
     from ops import live
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.scheduled(queues, limit=limit)
     if options.json:
         output.emit({"runs": found.runs, "more": found.more})
@@ -152,9 +152,9 @@ def stats(
     """How many attempts ended how, and how long they took, by task."""
     from ops import figures
 
-    queues = common.the_queues(queue)
     back = common.seconds(since)
     common.connect()
+    queues = common.the_queues(queue)
     found = figures.by_task(queues, back)
     if options.json:
         output.emit({"seconds": back, "tasks": found})
@@ -187,8 +187,8 @@ def conf(queue: common.OptionalQueue = None) -> int:
     """The settings in force: of the stack, and of each queue with its function."""
     from ops import configuration
 
-    queues = common.the_queues(queue)
     deployment = common.connect()
+    queues = common.the_queues(queue)
     found = configuration.of_queues(queues)
     if options.json:
         output.emit({"stack": deployment.parameters, "queues": found})
@@ -204,7 +204,7 @@ def conf(queue: common.OptionalQueue = None) -> int:
                 "visibility": output.age(row.visibility_timeout),
                 "kept": output.age(row.retention),
                 "receives": row.max_receives,
-                "at most": f"{row.time_limit:g}s",
+                "at most": "-" if row.time_limit is None else f"{row.time_limit:g}s",
             }
             for row in found
         ],
@@ -223,9 +223,9 @@ def ping(
     """Send a ping through each queue, and show how long its answer took; exit code 1 when one does not answer."""
     from ops import pinging
 
-    queues = common.the_queues(queue)
     limit = common.seconds(timeout)
     common.connect()
+    queues = common.the_queues(queue)
     found = pinging.ping(queues, limit)
     if options.json:
         output.emit(found)

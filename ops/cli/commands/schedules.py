@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
@@ -18,12 +17,15 @@ Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", au
 
 
 def _scheduled(name: str) -> Any:
+    """The scheduled task of that name, in the catalogue of the stack that is connected. Raises Problem."""
+    from ops import catalogue
 
-    names = [task.name for task in registry.tasks().values() if task.schedule]
+    tasks = catalogue.tasks()
+    names = [task.name for task in tasks.values() if task.schedule]
     if name not in names:
-        what = f"{name} has no schedule" if name in registry.tasks() else f"There is no scheduled task {name!r}"
+        what = f"{name} has no schedule" if name in tasks else f"There is no scheduled task {name!r}"
         raise usage(what, do=common.closest(name, names))
-    return registry.tasks()[name]
+    return tasks[name]
 
 
 @command(app, "list")
@@ -76,8 +78,8 @@ def disable(name: Name, yes: common.Yes = False) -> int:
 def _switch(name: str, *, on: bool, yes: bool) -> int:
     from ops import schedules
 
-    task = _scheduled(name)
     deployment = common.connect()
+    task = _scheduled(name)
     word = "on" if on else "off"
     common.confirm(deployment, f"Turn {word} {task.name} in {deployment.stack}?", yes=yes, lasting=False)
     schedules.switch(task.name, on=on)
@@ -91,8 +93,8 @@ def _switch(name: str, *, on: bool, yes: bool) -> int:
 @command(app, "run")
 def run(name: Name, *, waiting: Waiting, yes: common.Yes = False) -> int:
     """Run a periodic task now, as its rule would. `nexus schedule list` does not count it: the rule has not fired."""
-    task = _scheduled(name)
     deployment = common.connect()
+    task = _scheduled(name)
     common.confirm(deployment, f"Run {task.name} in {deployment.stack} now?", yes=yes, lasting=False)
     return waiting.show(task.delay(), task.name, str(task.queue))
 
@@ -106,7 +108,6 @@ def set_(
     """Change when a periodic task runs, after a look at the next five times."""
     from ops import cron, schedules
 
-    task = _scheduled(name)
     try:
         times = cron.next_times(expression, 5, datetime.now(UTC))
     except cron.BadSchedule as error:
@@ -115,6 +116,7 @@ def set_(
     if not times:
         raise usage(f"{expression} never runs again")
     deployment = common.connect()
+    task = _scheduled(name)
     before = schedules.expression(task.name)
     if not options.json:
         output.line(f"{task.name}: {before} becomes {expression}")

@@ -1,4 +1,4 @@
-"""Commands about the stack as a whole: status, validate, test, report."""
+"""Commands about the stack as a whole: status, validate."""
 
 from typing import Annotated
 
@@ -13,8 +13,6 @@ def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "status")(status)
     command(app, "validate")(validate)
-    command(app, "test")(run_all)
-    command(app, "report")(report)
 
 
 def status() -> int:
@@ -92,51 +90,3 @@ def validate(
             for finding in check.findings:
                 output.line(f"        {finding.where}: {finding.what}. {finding.do}")
     return ExitCode.DONE if passed else ExitCode.WRONG
-
-
-def run_all(
-    tasks: Annotated[
-        list[str] | None, typer.Argument(help="Only these.", metavar="TASK", autocompletion=common.complete_task)
-    ] = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
-    yes: common.Yes = False,
-) -> int:
-    """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
-    from ops import trial
-
-    deployment = common.connect()
-    wanted = [common.the_task(name).name for name in tasks] if tasks else list(trial.names())
-    limit = common.seconds(timeout)
-    common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
-    outcomes = []
-    if not options.json:
-        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  what came of it")
-    for outcome in trial.run(wanted, timeout=limit):
-        outcomes.append(outcome)
-        if not options.json:
-            style = output.STYLES.get(outcome.status)
-            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.told}", style)
-    passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
-    if options.json:
-        output.emit({"passed": passed, "runs": outcomes})
-    return ExitCode.DONE if passed else ExitCode.WRONG
-
-
-def report(
-    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
-    save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
-    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
-) -> int:
-    """Fetch the HTML report of a day's content analytics, and open it."""
-    from ops import reports
-
-    wanted = reports.the_day(day)
-    common.connect()
-    found = reports.fetch(wanted, save)
-    if options.json:
-        output.emit(found)
-        return ExitCode.DONE
-    output.line(str(found.path))
-    if browse and output.fancy():
-        typer.launch(found.path)
-    return ExitCode.DONE

@@ -74,9 +74,6 @@ def send(
     waiting: Waiting,
 ) -> int:
     """Send a task, as .delay() does."""
-    wanted = common.the_task(task)
-    given = _arguments(wanted, arguments or [], args)
-    wanted.check(given)
     timing: dict[str, Any] = {
         "countdown": None if countdown is None else common.seconds(countdown),
         "eta": None if eta is None else common.moment(eta),
@@ -84,11 +81,14 @@ def send(
     }
     if countdown is not None and eta is not None:
         raise usage("--countdown and --eta are two ways to say one thing", do="Give one.")
-    if queue is not None:
-        common.the_queue(queue)
     if task_id is not None:
         common.the_run_id(task_id)
     common.connect()
+    wanted = common.the_task(task)
+    given = _arguments(wanted, arguments or [], args)
+    wanted.check(given)
+    if queue is not None:
+        common.the_queue(queue)
     handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
     return waiting.show(handle, wanted.name, queue or str(wanted.queue))
 
@@ -357,8 +357,8 @@ def logs(
         common.connect()
         lines = reading.of_run(run_id, back, follow=follow)
     else:
-        common.the_queue(str(queue))
         common.connect()
+        common.the_queue(str(queue))
         lines = reading.of_queue(str(queue), back or 3600, follow=follow)
     count = 0
     for line in lines:

@@ -18,7 +18,7 @@ from typing import Any
 from nexus.client import AsyncResult, read_records
 from nexus.registry import registry
 from nexus.settings import settings
-from ops.upload import Upload, settled
+from ops.social.upload import Upload, settled
 from social import application
 from social.data import mail_ledger, notifications, objects, posts, users
 
