@@ -79,7 +79,7 @@ def start(port: int | None = None) -> Cloud:
         if not take_lock(lock.fileno()):
             raise CloudError("another start is under way")
         process = subprocess.Popen(
-            [INTERPRETER, "-m", "ministack"],
+            [INTERPRETER, "-P", ROOT / "dev" / "emulator.py"],
             env=_environment(chosen, folder),
             cwd=folder,
             stdin=subprocess.DEVNULL,
