@@ -33,6 +33,7 @@ class Line:
     group: str
     message: str
     level: str = ""
+    stream: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -72,12 +73,17 @@ def group(queue: str) -> str:
     return f"/aws/lambda/{settings().function_name(queue)}"
 
 
-def read(queue: str, phrases: Sequence[str], start: float, end: float | None = None) -> Iterator[Line]:
-    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order."""
+def read(
+    queue: str, phrases: Sequence[str], start: float, end: float | None = None, *, stream: str | None = None
+) -> Iterator[Line]:
+    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order; of one stream
+    alone when it is named."""
     logs = client("logs")
     request: dict[str, Any] = {"logGroupName": group(queue), "startTime": int(start * 1000)}
     if end is not None:
         request["endTime"] = int(end * 1000)
+    if stream is not None:
+        request["logStreamNames"] = [stream]
     if phrases:
         request["filterPattern"] = " ".join(f'"{phrase}"' for phrase in phrases)
     seen: set[str] = set()
@@ -111,8 +117,9 @@ def _line(event: Any, queue: str) -> Line:
             fields = None
         if isinstance(fields, dict):
             message = str(fields.get("message", ""))
-            return Line(line_id, at, queue, message, str(fields.get("level", "")), fields)
-    return Line(line_id, at, queue, text)
+            level = str(fields.get("level", ""))
+            return Line(line_id, at, queue, message, level, event.get("logStreamName", ""), fields)
+    return Line(line_id, at, queue, text, stream=event.get("logStreamName", ""))
 
 
 def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
