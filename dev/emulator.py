@@ -189,15 +189,18 @@ def put_drift_back() -> None:
         return answer
 
     def execute_change_set(params: Any) -> Any:
-        _, found = changesets._find_change_set(changesets._p(params, "ChangeSetName"), changesets._p(params, "StackName"))
+        _, found = changesets._find_change_set(
+            changesets._p(params, "ChangeSetName"), changesets._p(params, "StackName")
+        )
         if found:
             _reverting[found["StackName"]] = found.get("_drifted", {})
         return execute(params)
 
-    def update_resource(kind: str, physical_id: str, old: Any, new: Any, stack: str, name: Any, attrs: Any) -> Any:
+    def update_resource(*given: Any) -> Any:
+        kind, physical_id, old, new, stack, name, _ = given
         state = _reverting.get(stack, {}).pop(name, None)
         if state is None:
-            return update(kind, physical_id, old, new, stack, name, attrs)
+            return update(*given)
         if state["StackResourceDriftStatus"] == "DELETED":
             return provisioners._provision_resource(kind, name, new, stack)
         # What differs looks as if the stack had not had it yet.
@@ -211,7 +214,9 @@ def put_drift_back() -> None:
     found = [
         table
         for table in vars(handlers).values()
-        if isinstance(table, dict) and table.get("CreateChangeSet") is create and table.get("ExecuteChangeSet") is execute
+        if isinstance(table, dict)
+        and table.get("CreateChangeSet") is create
+        and table.get("ExecuteChangeSet") is execute
     ]
     if len(found) != 1:
         raise RuntimeError("ministack does not dispatch change sets as it did")

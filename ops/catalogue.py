@@ -14,22 +14,19 @@ if TYPE_CHECKING:
     from nexus.tasks import Task
 
 _queues: tuple[str, ...] = ()
+_of_the_stack = ""
+"""What NEXUS_CATALOGUE was set to here, for the registry to read; anything else in it is the person's own."""
 
 
 def use(modules: str, queues: Sequence[str]) -> None:
     """What a deployment serves, as its outputs tell; a NEXUS_CATALOGUE of the person's own goes before `modules`."""
     from nexus.settings import settings
 
-    global _queues, _from_a_stack  # noqa: PLW0603 - one process is connected to one deployment
-    if _from_a_stack or not os.environ.get("NEXUS_CATALOGUE"):
-        os.environ["NEXUS_CATALOGUE"] = modules
-        _from_a_stack = True
+    global _queues, _of_the_stack  # noqa: PLW0603 - one process is connected to one deployment
+    if os.environ.get("NEXUS_CATALOGUE", "") in ("", _of_the_stack):
+        os.environ["NEXUS_CATALOGUE"] = _of_the_stack = modules
     _queues = tuple(queues)
     settings.cache_clear()
-
-
-_from_a_stack = False
-"""Whether NEXUS_CATALOGUE is what the last stack said."""
 
 
 def modules() -> tuple[str, ...]:

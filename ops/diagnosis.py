@@ -86,7 +86,7 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
-    """Functions that only Lambda's own metrics tell of: every invocation of their last busy minute ended in an error."""
+    """Functions that only Lambda's metrics tell of: every invocation of their last busy minute ended in an error."""
     queries: list[Any] = [
         {
             "Id": f"{name.lower()}{n}",
@@ -153,5 +153,5 @@ def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
 def _last_success(queue: str, task: str, start: float) -> float:
     """When an attempt of a task last went well, in seconds since 1970; 0 when none did."""
     events = (logs.event_of(line) for line in logs.read(queue, ["run ended", task], start))
-    good = ("success", "fanned_out", "handed_on")
+    good = ("success", "fanned_out", "continued")
     return max((e.at for e in events if e is not None and e.task == task and e.outcome in good), default=0.0)

@@ -26,7 +26,14 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stack named, no local cloud, whatever this machine has."""
-    for name in ("NEXUS_STACK", "NEXUS_ACCOUNT_ID", "AWS_ENDPOINT_URL", "AWS_PROFILE", "NEXUS_DEBUG"):
+    for name in (
+        "NEXUS_CATALOGUE",
+        "NEXUS_STACK",
+        "NEXUS_ACCOUNT_ID",
+        "AWS_ENDPOINT_URL",
+        "AWS_PROFILE",
+        "NEXUS_DEBUG",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("ops.checkout.running", lambda: None)
 
