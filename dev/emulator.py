@@ -120,6 +120,20 @@ def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else json.dumps(value, default=str).encode()
 
 
+def _function(physical_id: str, props: Any) -> Any:
+    found = drift._read_lambda_function(physical_id, props)
+    if found is not None:
+        config = lambda_svc._functions[physical_id]["config"]
+        found["Layers"] = [one["Arn"] if isinstance(one, dict) else one for one in config.get("Layers", [])]
+    return found
+
+
+def _permission(physical_id: str, props: Any) -> Any:
+    function, *_ = provisioners._lambda_function_for_cfn_ref(props.get("FunctionName", ""))
+    statements = function["policy"]["Statement"] if function else []
+    return {} if any(statement.get("Sid") == physical_id for statement in statements) else None
+
+
 def _there(store: Callable[[], Any]) -> Callable[[str, Any], Any]:
     return lambda physical_id, _: {} if physical_id in store() else None
 
@@ -134,6 +148,11 @@ def _readers() -> Mapping[str, tuple[Callable[[str, Any], Any], frozenset[str]]]
         "AWS::Events::Rule": (_rule, frozenset({"ScheduleExpression", "Targets"})),
         "AWS::SQS::QueuePolicy": (_queue_policy, frozenset({"PolicyDocument"})),
         "AWS::IAM::Role": (_role, frozenset({"AssumeRolePolicyDocument", "ManagedPolicyArns", "Policies"})),
+        "AWS::Lambda::Function": (
+            _function,
+            drift._DRIFT_READERS["AWS::Lambda::Function"][1] | {"Layers"},
+        ),
+        "AWS::Lambda::Permission": (_permission, frozenset()),
         "AWS::IAM::ManagedPolicy": (_there(lambda: iam._policies), frozenset()),
         "AWS::S3::Bucket": (
             _bucket,
@@ -202,7 +221,9 @@ def put_drift_back() -> None:
         if state is None:
             return update(*given)
         if state["StackResourceDriftStatus"] == "DELETED":
-            return provisioners._provision_resource(kind, name, new, stack)
+            made, attributes = provisioners._provision_resource(kind, name, new, stack)
+            # A queue policy's id is made up: another one would have the policy of the old id taken off the queue again.
+            return physical_id if kind == "AWS::SQS::QueuePolicy" else made, attributes
         # What differs looks as if the stack had not had it yet.
         changed = {one["PropertyPath"].split("/")[1] for one in state["PropertyDifferences"]}
         handler = provisioners._RESOURCE_HANDLERS[kind]

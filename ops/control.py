@@ -24,7 +24,7 @@ from nexus.settings import settings
 from ops import catalogue
 from ops.aws import client
 from ops.health import event_source
-from ops.problems import Problem
+from ops.problems import REPAIR, Problem
 
 PATIENCE = 120.0
 """Seconds that a switch of AWS may take."""
@@ -106,7 +106,7 @@ def restart(queue: str) -> str:
 def _source(queue: str) -> Any:
     source = event_source(queue)
     if source is None:
-        raise Problem(f"{queue} has no event source", do="Deploy again: the stack lacks a part of itself.")
+        raise Problem(f"{queue} has no event source", do=REPAIR)
     return source
 
 

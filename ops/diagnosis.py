@@ -43,7 +43,7 @@ class Dying:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A task whose last attempts all failed: how many, from when on (seconds since 1970), and the last one's reason."""
+    """A task that is still tried and whose last attempts all failed: how many, from when on (seconds since 1970), and the last one's reason."""
 
     queue: str
     task: str
@@ -129,6 +129,20 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
     return found
 
 
+def started_since(one: Dying) -> bool:
+    """Whether the function has started a run since the first of these deaths, for its log tells of none."""
+    return any(line.message == "run started" for line in logs.read(one.queue, ["run started"], one.since))
+
+
+def unclaimed(queue: str, in_flight: int) -> int:
+    """How many of a queue's messages in flight no run has claimed: those that wait for another attempt count too."""
+    from ops import live
+
+    found = live.runs([queue], limit=in_flight + 1, details=False).runs
+    claimed = sum(run.status in ("STARTED", "RETRY") for run in found)
+    return max(0, in_flight - claimed)
+
+
 def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
     """The queue's tasks whose last attempts all failed."""
     start = max(now - BACK, changed_at)
@@ -144,10 +158,18 @@ def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
             continue
         good = _last_success(queue, task, start)
         streak = sorted((event for event in by_line.values() if event.at > good), key=lambda event: event.at)
-        if len(streak) >= IN_A_ROW:
+        if len(streak) >= IN_A_ROW and _still_tried(streak):
             last = streak[-1]
             found.append(Failing(queue, task, len(streak), streak[0].at, last.reason or "no reason", last.run_id))
     return found
+
+
+def _still_tried(streak: Sequence[logs.Event]) -> bool:
+    """Whether any of the runs has not ended: those that have are dead letters, and are found as such."""
+    from nexus.client import AsyncResult, read_records
+
+    ids = {event.run_id: None for event in reversed(streak) if event.outcome == "retry"}
+    return any(not record.ended for record in read_records([AsyncResult(run_id) for run_id in [*ids][:50]]))
 
 
 def _last_success(queue: str, task: str, start: float) -> float:

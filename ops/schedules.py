@@ -15,7 +15,7 @@ from nexus.settings import settings
 from ops import catalogue, cron, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
-from ops.problems import Problem
+from ops.problems import REPAIR, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,4 +126,4 @@ def parameter(task: str) -> str:
 
 
 def _missing(task: str) -> Problem:
-    return Problem(f"{task} has no rule in {settings().stack}", do="Deploy again: the stack lacks a part of itself.")
+    return Problem(f"{task} has no rule in {settings().stack}", do=REPAIR)

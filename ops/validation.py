@@ -20,9 +20,10 @@ from ops.aws import client, in_parallel
 from ops.checkout import ROOT
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
+from ops.problems import REPAIR
 
 DRIFT_PATIENCE = 180.0
-DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
+DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,11 @@ def _checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding
             "failed" if isinstance(error, ClientError) and problem.code != ExitCode.DENIED else "warning"
         )
         why = f" ({problem.why})" if problem.why else ""
-        return (Finding(severity, name, f"could not be checked: {problem.what}{why}", problem.do or DEPLOY),)
+        return (
+            Finding(
+                severity, name, f"could not be checked: {problem.what}{why}", problem.do or "`nexus status` tells more."
+            ),
+        )
 
 
 def _state(deployment: Deployment) -> Iterator[Finding]:
@@ -127,13 +132,13 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     for drift in pages["StackResourceDrifts"]:
         name = drift["LogicalResourceId"]
         if drift["StackResourceDriftStatus"] == "DELETED":
-            yield Finding("failed", name, "it was deleted by hand", DEPLOY)
+            yield Finding("failed", name, "it was deleted by hand", REPAIR)
             continue
         changed = [
             f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
             for d in drift.get("PropertyDifferences", [])
         ]
-        do = "Put it into template.yaml or samconfig.toml, or deploy again to undo it."
+        do = "`nexus repair` undoes it. To keep it: template.yaml or samconfig.toml, and a deployment."
         yield Finding("warning", name, f"it was changed by hand: {'; '.join(changed)}", do)
     resources = [
         resource
@@ -171,11 +176,11 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("failed", name, what, "Raise Timeout in template.yaml, or lower time_limit in the catalogue.")
         dead = settings().dead_letter_queue_name(name)
         if not (queue.dead_letters_to or "").endswith(f":{dead}"):
-            yield Finding("failed", name, f"it does not redrive to {dead}", DEPLOY)
+            yield Finding("failed", name, f"it does not redrive to {dead}", REPAIR)
         for variable, wanted in (("NEXUS_QUEUE", name), ("NEXUS_STACK", deployment.stack)):
             if queue.environment.get(variable) != wanted:
                 got = queue.environment.get(variable)
-                yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", DEPLOY)
+                yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", REPAIR)
 
 
 def _sources(deployment: Deployment) -> Iterator[Finding]:
@@ -183,14 +188,14 @@ def _sources(deployment: Deployment) -> Iterator[Finding]:
     for queue in deployment.queues:
         source = health.event_source(queue)
         if source is None:
-            yield Finding("failed", queue, "no event source feeds the function", DEPLOY)
+            yield Finding("failed", queue, "no event source feeds the function", REPAIR)
             continue
         if source.get("State") not in ("Enabled", "Enabling", "Updating", "Creating"):
             yield Finding("failed", queue, f"the event source is {source.get('State')}", f"`nexus resume {queue}`")
         if "ReportBatchItemFailures" not in source.get("FunctionResponseTypes", []):
-            yield Finding("failed", queue, "the event source does not take partial failures", DEPLOY)
+            yield Finding("failed", queue, "the event source does not take partial failures", REPAIR)
         if source.get("FilterCriteria", {}).get("Filters"):
-            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", DEPLOY)
+            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", REPAIR)
         found = source.get("ScalingConfig", {}).get("MaximumConcurrency")
         wanted = None if here is None else template.concurrency(here, queue)
         if wanted is not None and found != wanted:
@@ -212,7 +217,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
             continue
         rule = rules.pop(name, None)
         if rule is None:
-            yield Finding("failed", name, "its rule is missing", DEPLOY)
+            yield Finding("failed", name, "its rule is missing", REPAIR)
             continue
         if not rule.on:
             yield Finding("warning", name, "its schedule is off", f"`nexus schedule enable {name}`")
@@ -234,9 +239,9 @@ def _targets(task: str, queue: str) -> Iterator[Finding]:
     wanted = settings().queue_name(queue)
     to = [target for target in targets if target["Arn"].endswith(f":{wanted}")]
     if not to:
-        yield Finding("failed", task, f"its rule does not send to {wanted}", DEPLOY)
+        yield Finding("failed", task, f"its rule does not send to {wanted}", REPAIR)
     elif f'"task":"{task}"' not in to[0].get("InputTransformer", {}).get("InputTemplate", "").replace(" ", ""):
-        yield Finding("failed", task, "its rule does not send this task", DEPLOY)
+        yield Finding("failed", task, "its rule does not send this task", REPAIR)
 
 
 # --- rights ---
@@ -268,7 +273,7 @@ def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
         )
         denied = [r["EvalActionName"] for r in answer["EvaluationResults"] if r["EvalDecision"] != "allowed"]
         if denied:
-            yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", DEPLOY)
+            yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", REPAIR)
 
 
 def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
@@ -288,7 +293,7 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
         for scheduled_task in tasks:
             if f"rule/{deployment.stack}-{scheduled_task}" not in allowed:
                 yield Finding(
-                    "failed", scheduled_task, f"the policy of queue {queue} does not let its rule send", DEPLOY
+                    "failed", scheduled_task, f"the policy of queue {queue} does not let its rule send", REPAIR
                 )
 
 
@@ -303,14 +308,14 @@ def _uploads(_: Deployment) -> Iterator[Finding]:
     configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
     targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
     if not any(arn.endswith(f":{function}") for arn in targets):
-        yield Finding("failed", bucket, f"its uploads do not invoke {function}", DEPLOY)
+        yield Finding("failed", bucket, f"its uploads do not invoke {function}", REPAIR)
     lambda_ = client("lambda")
     try:
         policy = lambda_.get_policy(FunctionName=function)["Policy"]
     except lambda_.exceptions.ResourceNotFoundException:
         policy = ""
     if "s3.amazonaws.com" not in policy:
-        yield Finding("failed", function, "S3 may not invoke it", DEPLOY)
+        yield Finding("failed", function, "S3 may not invoke it", REPAIR)
     reserved = lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
     if reserved == 0:
         what = "its reserved concurrency is 0: uploads go to the queue and wait there"
@@ -325,7 +330,7 @@ def _expiry(deployment: Deployment) -> Iterator[Finding]:
         if deployment.stage == "local":
             yield Finding("warning", table, what, "Nothing: the local cloud has no TTL, and ends with `nexus down`.")
         else:
-            yield Finding("failed", table, what, DEPLOY)
+            yield Finding("failed", table, what, REPAIR)
 
 
 def _unless_local(deployment: Deployment) -> Severity:

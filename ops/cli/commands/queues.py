@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common, output
 from ops.cli.common import command, options
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from ops.control import Switched
@@ -99,7 +99,7 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
     common.the_queue(queue)
     counts = health.queue_counts(settings().queue_name(queue))
     if counts is None:
-        raise Problem(f"{deployment.stack} has no queue {queue}", do="Deploy again: the stack lacks a part of itself.")
+        raise Problem(f"{deployment.stack} has no queue {queue}", do=REPAIR)
     if not counts.waiting:
         purged = control.Purged()
         kept = f" ({counts.in_flight} in flight, {counts.delayed} delayed)" if counts.total else ""

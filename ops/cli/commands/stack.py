@@ -1,4 +1,4 @@
-"""Commands about the stack as a whole: status, validate."""
+"""Commands about the stack as a whole: status, validate, repair."""
 
 from typing import Annotated
 
@@ -6,13 +6,14 @@ import typer
 
 from ops.cli import common, output
 from ops.cli.common import command, options
-from ops.problems import ExitCode
+from ops.problems import ExitCode, Problem
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "status")(status)
     command(app, "validate")(validate)
+    command(app, "repair")(repair)
 
 
 def status() -> int:
@@ -90,3 +91,38 @@ def validate(
             for finding in check.findings:
                 output.line(f"        {finding.where}: {finding.what}. {finding.do}")
     return ExitCode.DONE if passed else ExitCode.WRONG
+
+
+def repair(yes: common.Yes = False) -> int:
+    """Put back what was deleted or changed by hand: the stack as its template has it, and nothing else deployed."""
+    from ops import repair as repairing
+
+    deployment = common.connect()
+    made = repairing.plan(deployment)
+    told = [
+        f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
+    ]
+    if made.changes:
+        if not options.json:
+            for text in told:
+                output.line(text)
+            lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
+            if lost:
+                output.line(f"What {', '.join(lost)} held is not put back: they are made empty.", "yellow")
+        try:
+            common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
+        except Problem:
+            repairing.forget(deployment, made)
+            raise
+        repairing.execute(deployment, made)
+    if options.json:
+        output.emit({"repaired": made.changes})
+    elif made.changes:
+        output.line(f"{deployment.stack} is as its template has it.")
+    else:
+        output.line(f"Nothing of {deployment.stack} was deleted or changed by hand.")
+        output.note("What its code or its data do wrong is not CloudFormation's: `nexus status` shows it.")
+    return ExitCode.DONE
+
+
+_HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")
