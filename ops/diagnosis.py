@@ -43,7 +43,10 @@ class Dying:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A task that is still tried and whose last attempts all failed: how many, from when on (seconds since 1970), and the last one's reason."""
+    """A task that is still tried and whose last attempts all failed.
+
+    How many they are, from when on (seconds since 1970), and the last one's reason.
+    """
 
     queue: str
     task: str

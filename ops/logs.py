@@ -42,7 +42,8 @@ class Line:
         below it."""
         moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
-        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        message = self.message.replace("\n", "\n    ")
+        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{message}  {rest}".rstrip()
         traceback = str(self.fields.get("exception", ""))
         return line + "".join(f"\n    {text}" for text in traceback.splitlines())
 

@@ -278,16 +278,18 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
         return
     if yes and (not where.is_prod or where.named):
         return
+    from ops.cli.output import safe
+
     declined = Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     if not sys.stdin.isatty():
         declined.why = f"{question} Nobody is there to answer."
         declined.do = f"Give --yes --stack {where.stack}." if where.is_prod else "Give --yes."
         raise declined
     if where.is_prod:
-        print(f"{question}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
+        print(f"{safe(question)}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != where.stack:
             raise declined
         return
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{safe(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise declined

@@ -181,7 +181,7 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
         (f"{time.strftime('%H:%M:%S', time.gmtime(view.at))} UTC  {hint}", "dim"),
     )
     if error:
-        head.append(f"  {error} (the view is {output.age(age)} old)", style="bold red")
+        head.append(f"  {output.safe(error)} (the view is {output.age(age)} old)", style="bold red")
     parts: list[Any] = [head, Text(), _queues(view), Text()]
     parts += [_running(view, running)]
     if view.failures:
@@ -224,7 +224,7 @@ def _running(view: View, room: int) -> Any:
     table = _table(("running", "id", "queue", "attempt", "for"), right=("attempt", "for"), rest="progress")
     now = view.at
     for run_id, task, done, total in view.jobs:
-        table.add_row(f"[bold]{task}[/]", run_id, "", "", "", _bar(done, total))
+        table.add_row(f"[bold]{_shown(task)}[/]", run_id, "", "", "", _bar(done, total))
     for run in view.running[: room - 1]:
         progress = ""
         if run.progress:
@@ -232,10 +232,19 @@ def _running(view: View, room: int) -> Any:
         elif run.segment is not None:
             progress = f"segment {run.segment}"
         lost = " [red]lost[/]" if run.lost else ""
-        table.add_row(run.task + lost, run.id, run.queue, str(run.attempts), output.age(now - run.since), progress)
+        table.add_row(
+            _shown(run.task) + lost, _shown(run.id), run.queue, str(run.attempts), output.age(now - run.since), progress
+        )
     if len(view.running) > room - 1:
         table.add_row(f"[dim]and {len(view.running) - room + 1} more[/]", "", "", "", "", "")
     return table
+
+
+def _shown(text: str) -> str:
+    """Data in a cell: nothing that the terminal obeys, and none of rich's markup."""
+    from rich.markup import escape
+
+    return escape(output.safe(text, lines=False))
 
 
 def _bar(done: int, total: int) -> str:
@@ -245,18 +254,16 @@ def _bar(done: int, total: int) -> str:
 
 
 def _events(title: str, events: tuple[logs.Event, ...], room: int) -> Any:
-    from rich.markup import escape
-
     table = _table((title, "outcome", "task", "took"), right=("took",), rest="reason")
     for event in events[:room]:
         style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""), "")
-        outcome = f"[{style}]{event.outcome}[/]" if style else event.outcome
+        outcome = f"[{style}]{_shown(event.outcome)}[/]" if style else _shown(event.outcome)
         table.add_row(
-            f"{output.time_of(event.at)[11:]}  {event.run_id}",
+            f"{output.time_of(event.at)[11:]}  {_shown(event.run_id)}",
             outcome,
-            event.task,
+            _shown(event.task),
             f"{event.seconds:.2f}s",
-            escape(event.reason or ""),
+            _shown(event.reason or ""),
         )
     return table
 

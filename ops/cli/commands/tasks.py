@@ -192,6 +192,8 @@ class _Bar:
     def show(self, handle: "AsyncResult[Any]", record: "RunRecord") -> None:
         if not self._fancy:
             return
+        from rich.markup import escape
+
         done, total = handle.progress if not record.ended else (0, 0)
         if self._bar is None:
             from rich.console import Console
@@ -217,7 +219,12 @@ class _Bar:
             self._task = self._bar.add_task("", total=None)
         note = record.progress[2] if record.progress else ""
         description = f"{record.task or handle.id} {record.status}" + (f" {note}" if note else "")
-        self._bar.update(self._task, description=description, completed=done, total=total or None)
+        self._bar.update(
+            self._task,
+            description=escape(output.safe(description, lines=False)),
+            completed=done,
+            total=total or None,
+        )
 
     def close(self) -> None:
         if self._bar is not None:
