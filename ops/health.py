@@ -277,7 +277,7 @@ def of_stack(deployment: Deployment) -> list[Finding]:
         do = "The version before is running. Mend the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
     if status == "UPDATE_FAILED":
-        do = "`nexus repair` goes back to the template of the last deployment that succeeded; or mend it and deploy."
+        do = "`nexus repair` goes back to the deployment before. Then mend the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
     elif deployment.stage == "local":

@@ -18,7 +18,7 @@ from ops.problems import Problem
 PATIENCE = 900.0
 """Seconds that CloudFormation may take."""
 
-UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "UPDATE_FAILED", "IMPORT_COMPLETE")
+UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE", "IMPORT_COMPLETE")
 
 _NOTHING = ("didn't contain changes", "No updates are to be performed", "no changes")
 
@@ -76,6 +76,14 @@ def plan(deployment: Deployment) -> Plan:
     return made
 
 
+def roll_back(deployment: Deployment) -> None:
+    """Ends a deployment that stopped in the middle: goes back to the one before. Raises Problem."""
+    client("cloudformation").rollback_stack(StackName=deployment.stack)
+    status, why = _settled(deployment)
+    if status != "UPDATE_ROLLBACK_COMPLETE":
+        raise Problem(f"{deployment.stack} was not rolled back: it is {status}", why)
+
+
 def forget(deployment: Deployment, made: Plan) -> None:
     """Deletes a plan that is not to be executed."""
     client("cloudformation").delete_change_set(StackName=deployment.stack, ChangeSetName=made.change_set)
@@ -85,14 +93,20 @@ def execute(deployment: Deployment, made: Plan) -> None:
     """Puts everything back, and waits until it is there. Raises Problem when CloudFormation fails."""
     cloudformation = client("cloudformation")
     cloudformation.execute_change_set(StackName=deployment.stack, ChangeSetName=made.change_set)
+    status, why = _settled(deployment)
+    if status != "UPDATE_COMPLETE":
+        do = f"`aws cloudformation describe-stack-events --stack-name {deployment.stack}` has the whole of it."
+        raise Problem(f"{deployment.stack} was not repaired: it is {status}", why, do)
+
+
+def _settled(deployment: Deployment) -> tuple[str, str]:
+    """The stack's status and its reason, once nothing is under way."""
+    cloudformation = client("cloudformation")
     stack = _until(
         lambda: cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"][0],
         lambda answer: not answer["StackStatus"].endswith("_IN_PROGRESS"),
     )
-    if stack["StackStatus"] != "UPDATE_COMPLETE":
-        why = stack.get("StackStatusReason", "")
-        do = f"`aws cloudformation describe-stack-events --stack-name {deployment.stack}` has the whole of it."
-        raise Problem(f"{deployment.stack} was not repaired: it is {stack['StackStatus']}", why, do)
+    return stack["StackStatus"], stack.get("StackStatusReason", "")
 
 
 def _until(look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:

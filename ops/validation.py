@@ -23,6 +23,7 @@ from ops.health import Finding, Severity
 from ops.problems import REPAIR
 
 DRIFT_PATIENCE = 180.0
+BY_HAND = "`nexus repair` undoes a change by hand; otherwise:"
 DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 
@@ -169,11 +170,15 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
         if queue.visibility_timeout < 6 * queue.timeout:
             what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
             yield Finding(
-                "warning", name, what, "Messages may come again while they run: VisibilityTimeout in template.yaml."
+                "warning",
+                name,
+                what,
+                f"Messages may come again while they run. {BY_HAND} VisibilityTimeout in template.yaml.",
             )
         if queue.time_limit is not None and queue.time_limit > queue.timeout:
             what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
-            yield Finding("failed", name, what, "Raise Timeout in template.yaml, or lower time_limit in the catalogue.")
+            do = f"{BY_HAND} Timeout in template.yaml, or time_limit in the catalogue."
+            yield Finding("failed", name, what, do)
         dead = settings().dead_letter_queue_name(name)
         if not (queue.dead_letters_to or "").endswith(f":{dead}"):
             yield Finding("failed", name, f"it does not redrive to {dead}", REPAIR)
@@ -224,7 +229,8 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
         wanted = deployment.parameters.get(parameter(name))
         if wanted is not None and wanted != rule.expression:
             what = f"it runs by {rule.expression}, deployed was {wanted}"
-            yield Finding("warning", name, what, f"Put it into samconfig.toml as {parameter(name)}.")
+            do = f"`nexus repair` undoes it. To keep it: {parameter(name)} in samconfig.toml, and a deployment."
+            yield Finding("warning", name, what, do)
         try:
             cron.parse(rule.expression)
         except cron.BadSchedule as error:

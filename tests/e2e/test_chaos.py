@@ -117,6 +117,7 @@ def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, n
     for words in (*fault.remedy, *fault.also):
         code, answer = nexus(*words)
         assert code == 0, answer
+    fault.then()
 
     # Then all is well
     eventually(lambda: not nexus.findings(command), within=90, every=0.5)

@@ -14,6 +14,7 @@ import boto3
 
 from nexus.envelope import Envelope
 from nexus.settings import settings
+from ops.template import load
 from social import application
 
 QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
@@ -25,7 +26,7 @@ class Fault:
     """A fault. `says` is what `command` must find, part by part, each as (where, a piece of what is said).
 
     `remedy` are the commands to be typed, as the finding says them; `also` is what an operator does beside: sends the
-    task again, say, to see whether it is well. `sick` is the exit code of `command` while the fault is there.
+    task again, say, to see whether it is well. `then` is what is not typed into `nexus`: a deployment.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Fault:
     remedy: Sequence[Sequence[str]] = (REPAIR,)
     command: Sequence[str] = ("status",)
     also: Sequence[Sequence[str]] = ()
+    then: Callable[[], object] = lambda: None
     environment: dict[str, str] = field(default_factory=dict)
 
 
@@ -199,21 +201,34 @@ def delete_bucket(purpose: str) -> None:
 
 
 def fail_an_update() -> None:
-    """A deployment that stops in the middle, for a bucket whose name S3 does not take."""
-    cloudformation = boto3.client("cloudformation")
-    template: Any = cloudformation.get_template(StackName=settings().stack, TemplateStage="Processed")["TemplateBody"]
-    template = json.loads(json.dumps(template)) if isinstance(template, dict) else json.loads(template)
-    template["Resources"]["Broken"] = {"Type": "AWS::S3::Bucket", "Properties": {"BucketName": "NOT_A_NAME"}}
-    stack = cloudformation.describe_stacks(StackName=settings().stack)["Stacks"][0]
-    bucket = settings().bucket("archive")
+    """A deployment that stops in the middle, for a part that cannot be made."""
+    cloudformation, bucket = boto3.client("cloudformation"), settings().bucket("archive")
+    body: Any = cloudformation.get_template(StackName=settings().stack, TemplateStage="Original")["TemplateBody"]
+    template: Any = load(body) if isinstance(body, str) else body
+    settings_of_nobody = {"FunctionName": "nobody", "Qualifier": "$LATEST", "MaximumRetryAttempts": 0}
+    template["Resources"]["Broken"] = {"Type": "AWS::Lambda::EventInvokeConfig", "Properties": settings_of_nobody}
     boto3.client("s3").put_object(Bucket=bucket, Key="chaos/template.json", Body=json.dumps(template))
     cloudformation.update_stack(
-        StackName=settings().stack,
         TemplateURL=f"{boto3.client('s3').meta.endpoint_url}/{bucket}/chaos/template.json",
-        Parameters=[{"ParameterKey": p["ParameterKey"], "UsePreviousValue": True} for p in stack["Parameters"]],
-        Capabilities=["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
         DisableRollback=True,
+        **_as_deployed(),
     )
+
+
+def deploy() -> None:
+    """A deployment that succeeds: the same template, with another tag."""
+    boto3.client("cloudformation").update_stack(
+        UsePreviousTemplate=True, Tags=[{"Key": "chaos", "Value": uuid.uuid4().hex}], **_as_deployed()
+    )
+
+
+def _as_deployed() -> dict[str, Any]:
+    (stack,) = boto3.client("cloudformation").describe_stacks(StackName=settings().stack)["Stacks"]
+    return {
+        "StackName": settings().stack,
+        "Parameters": [{"ParameterKey": p["ParameterKey"], "UsePreviousValue": True} for p in stack["Parameters"]],
+        "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_NAMED_IAM", "CAPABILITY_AUTO_EXPAND"],
+    }
 
 
 def poison(queue: str, body: str) -> Callable[[], object]:
@@ -303,7 +318,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a function ends before its tasks may",
             lambda: change_function("users", Timeout=3),
-            [("users", "a task's limit is 30 s and the function ends after 3 s")],
+            [("users", "a task's limit is 50 s and the function ends after 3 s")],
             command=("validate", "--no-drift"),
         ),
         Fault(
@@ -464,5 +479,6 @@ def faults() -> Sequence[Fault]:
             "a deployment stopped in the middle",
             fail_an_update,
             [("nexus-local", "the stack is UPDATE_FAILED (Resource Broken failed")],
+            then=deploy,
         ),
     )

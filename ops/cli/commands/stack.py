@@ -98,6 +98,12 @@ def repair(yes: common.Yes = False) -> int:
     from ops import repair as repairing
 
     deployment = common.connect()
+    if deployment.status == "UPDATE_FAILED":
+        common.confirm(deployment, f"Go back to the deployment of {deployment.stack} before the failed one?", yes=yes)
+        repairing.roll_back(deployment)
+        deployment = common.connect()
+        if not options.json:
+            output.line("Rolled back to the deployment before.")
     made = repairing.plan(deployment)
     told = [
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
