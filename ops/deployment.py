@@ -68,10 +68,12 @@ def choose(choice: Choice) -> str:
             stack = stack or checkout.STACK
         elif stack == checkout.STACK and "AWS_PROFILE" not in os.environ:
             raise Problem("The local cloud does not run", do="Start it with `nexus up`.", code=ExitCode.UNREACHABLE)
+    if not stack and (cloud := checkout.running()) is not None and cloud.endpoint == os.environ.get("AWS_ENDPOINT_URL"):
+        stack = checkout.STACK
     if not stack:
         raise Problem(
             "Which stack?",
-            "None is named, and no local cloud runs here.",
+            _why_none(choice),
             "Start one with `nexus up`, or name a deployed one: --stack nexus-prod, or export NEXUS_STACK.",
             ExitCode.UNREACHABLE,
         )
@@ -79,6 +81,19 @@ def choose(choice: Choice) -> str:
         os.environ["AWS_REGION"] = os.environ["AWS_DEFAULT_REGION"] = choice.region
     os.environ["NEXUS_STACK"] = stack
     return stack
+
+
+def _why_none(choice: Choice) -> str:
+    """Why the local cloud is not meant, when no stack is named."""
+    cloud = checkout.running()
+    if cloud is None:
+        return "None is named, and no local cloud runs here."
+    if choice.profile:
+        return "None is named, and --profile means one in an account."
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL", "")
+    return (
+        f"None is named, and AWS_ENDPOINT_URL ({elsewhere}) is not the local cloud that runs here ({cloud.endpoint})."
+    )
 
 
 def connect(choice: Choice) -> Deployment:

@@ -111,6 +111,7 @@ def look(deployment: Deployment) -> Health:
     )
     findings = [
         *of_stack(deployment),
+        *of_version(deployment),
         *parts.result(),
         *(finding for queue in queues for finding in _of_queue(queue)),
         *inside({queue.name: queue for queue in queues}),
@@ -183,6 +184,16 @@ def _function(queue: str) -> tuple[str, int | None, float]:
     changed = configuration.get("LastModified")
     changed_at = datetime.fromisoformat(changed).timestamp() if changed else 0.0
     return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"), changed_at
+
+
+def reserved_concurrency(queue: str) -> int | None:
+    """The reserved concurrency of a queue's function; None when it has none."""
+    return _function(queue)[1]
+
+
+def changed_at(queue: str) -> float:
+    """When a queue's function was last changed, in seconds since 1970; 0 when there is none."""
+    return _function(queue)[2]
 
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
@@ -285,6 +296,21 @@ def of_stack(deployment: Deployment) -> list[Finding]:
     else:
         do = f"It takes no update: `sam delete --stack-name {stack}`, then deploy."
     return [Finding("failed", stack, f"the stack is {status}{reason}", do)]
+
+
+def of_version(deployment: Deployment) -> list[Finding]:
+    """A client that is older than the deployment."""
+    from nexus.version import VERSION
+
+    deployed = deployment.outputs.get("Version", VERSION)
+    if _parts_of(deployed) <= _parts_of(VERSION):
+        return []
+    what = f"the stack has version {deployed}, this client {VERSION}: it may not know all that the stack does"
+    return [Finding("warning", deployment.stack, what, "Update this checkout to what is deployed: `git pull`.")]
+
+
+def _parts_of(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _of_queue(queue: QueueState) -> list[Finding]:

@@ -54,11 +54,12 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     if drift:
         checks.append(("nothing was changed by hand", _drift))
     with ThreadPoolExecutor(len(checks)) as pool:
-        running = [(name, pool.submit(_checked, name, finder, deployment)) for name, finder in checks]
+        running = [(name, pool.submit(checked, name, finder, deployment)) for name, finder in checks]
         return [Check(name, done.result()) for name, done in running]
 
 
-def _checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
+def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
+    """What a finder finds. What it may not look at is a finding too."""
     from botocore.exceptions import ClientError
 
     from ops.problems import ExitCode, Problem, explained

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -222,16 +223,14 @@ def the_task(name: str) -> "Task[Any, Any]":
     return known[name]
 
 
-def is_run_id(text: str) -> bool:
-    """Whether it is a whole id, and no first part of one."""
-    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of runs that are live or have lately ended."""
+    from ops import finding
 
-
-def the_run_id(text: str) -> str:
-    """The id, if it is one. Raises Problem."""
-    if not is_run_id(text):
-        raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
-    return text
+    if not _reachable(ctx):
+        return []
+    known = (one for one in finding.recent() if one.id.startswith(incomplete))
+    return [(one.id, f"{one.task} {one.status}") for one in islice(known, 30)]
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}

@@ -181,10 +181,10 @@ def show(
 
 def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
     """The one letter of an id or its first part. Raises Problem when there is none, or more than one."""
-    from ops import dead_letters
+    from ops import dead_letters, finding
 
     found: list[Letter] = []
-    whole = common.is_run_id(letter_id)
+    whole = finding.is_whole(letter_id)
     for name, count in dead_letters.counts(queues).items():
         if count:
             # Of a whole id there is one; a part of it may fit several, and all are looked for.

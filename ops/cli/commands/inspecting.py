@@ -185,13 +185,21 @@ def stats(
 @command(app, "conf")
 def conf(queue: common.OptionalQueue = None) -> int:
     """The settings in force: of the stack, and of each queue with its function."""
-    from ops import configuration
+    from ops import configuration, health
+    from ops.schedules import parameter
 
     deployment = common.connect()
     queues = common.the_queues(queue)
-    found = configuration.of_queues(queues)
+    found, rules = configuration.of_queues(queues), health.rule_states()
+    # A schedule's parameter is what was deployed; `nexus schedule set` changes the rule.
+    parameters = {**deployment.parameters}
+    in_force = {rule.task: rule.expression for rule in rules if rule.expression}
+    for task, expression in in_force.items():
+        deployed = parameters.get(parameter(task))
+        if deployed is not None and deployed != expression:
+            parameters[parameter(task)] = f"{expression} (deployed was {deployed})"
     if options.json:
-        output.emit({"stack": deployment.parameters, "queues": found})
+        output.emit({"stack": deployment.parameters, "queues": found, "schedules": in_force})
         return ExitCode.DONE
     output.table(
         [
@@ -211,7 +219,7 @@ def conf(queue: common.OptionalQueue = None) -> int:
         right=("at once", "batch", "function", "memory", "visibility", "kept", "receives", "at most"),
     )
     output.line()
-    output.pairs(dict(sorted(deployment.parameters.items())))
+    output.pairs(dict(sorted(parameters.items())))
     return ExitCode.DONE
 
 
@@ -244,6 +252,9 @@ def ping(
             ],
             right=("round trip", "waited", "ran"),
         )
+        for pong in found:
+            if pong.why:
+                output.line(f"{pong.queue}: {pong.why}", "yellow")
     return ExitCode.DONE if all(pong.answered for pong in found) else ExitCode.WRONG
 
 

@@ -13,6 +13,9 @@ from ops.problems import ExitCode, usage
 
 app = common.app("The periodic tasks: list, switch, run now, and change when.")
 
+Names = Annotated[
+    list[str], typer.Argument(help="The tasks' names.", metavar="NAME...", autocompletion=common.complete_schedule)
+]
 Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", autocompletion=common.complete_schedule)]
 
 
@@ -64,39 +67,41 @@ def list_(
 
 
 @command(app, "enable")
-def enable(name: Name, yes: common.Yes = False) -> int:
-    """Turn a schedule on."""
-    return _switch(name, on=True, yes=yes)
+def enable(names: Names, yes: common.Yes = False) -> int:
+    """Turn schedules on."""
+    return _switch(names, on=True, yes=yes)
 
 
 @command(app, "disable")
-def disable(name: Name, yes: common.Yes = False) -> int:
-    """Turn a schedule off, until it is enabled."""
-    return _switch(name, on=False, yes=yes)
+def disable(names: Names, yes: common.Yes = False) -> int:
+    """Turn schedules off, until they are enabled."""
+    return _switch(names, on=False, yes=yes)
 
 
-def _switch(name: str, *, on: bool, yes: bool) -> int:
+def _switch(names: list[str], *, on: bool, yes: bool) -> int:
     from ops import schedules
 
     deployment = common.connect()
-    task = _scheduled(name)
+    tasks = [_scheduled(name) for name in names]
     word = "on" if on else "off"
-    common.confirm(deployment, f"Turn {word} {task.name} in {deployment.stack}?", yes=yes, lasting=False)
-    schedules.switch(task.name, on=on)
+    common.confirm(deployment, f"Turn {word} {', '.join(names)} in {deployment.stack}?", yes=yes, lasting=False)
+    for task in tasks:
+        schedules.switch(task.name, on=on)
+        if not options.json:
+            output.line(f"{task.name} is {word}.")
     if options.json:
-        output.emit({"task": task.name, "on": on})
-    else:
-        output.line(f"{task.name} is {word}.")
+        output.emit([{"task": task.name, "on": on} for task in tasks])
     return ExitCode.DONE
 
 
 @command(app, "run")
-def run(name: Name, *, waiting: Waiting, yes: common.Yes = False) -> int:
-    """Run a periodic task now, as its rule would. `nexus schedule list` does not count it: the rule has not fired."""
+def run(names: Names, *, waiting: Waiting, yes: common.Yes = False) -> int:
+    """Run periodic tasks now, as their rules would. `nexus schedule list` does not count it: no rule has fired."""
     deployment = common.connect()
-    task = _scheduled(name)
-    common.confirm(deployment, f"Run {task.name} in {deployment.stack} now?", yes=yes, lasting=False)
-    return waiting.show(task.delay(), task.name, str(task.queue))
+    tasks = [_scheduled(name) for name in names]
+    common.confirm(deployment, f"Run {', '.join(names)} in {deployment.stack} now?", yes=yes, lasting=False)
+    sent = [(task, task.delay()) for task in tasks]
+    return max(waiting.show(handle, task.name, task.queue) for task, handle in sent)
 
 
 @command(app, "set")

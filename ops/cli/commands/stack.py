@@ -1,6 +1,8 @@
 """Commands about the stack as a whole: status, validate, repair."""
 
-from typing import Annotated
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,7 @@ def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "status")(status)
     command(app, "validate")(validate)
+    command(app, "doctor")(doctor)
     command(app, "repair")(repair)
 
 
@@ -85,12 +88,60 @@ def validate(
         output.emit({"passed": passed, "checks": found})
     else:
         for check in found:
-            severities = {finding.severity for finding in check.findings}
-            word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
-            output.line(f"{word:<8}{check.name}", output.STYLES[word])
-            for finding in check.findings:
-                output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+            print_check(check.name, check.findings)
     return ExitCode.DONE if passed else ExitCode.WRONG
+
+
+walks: dict[str, Callable[[float], Any]] = {}
+"""What `nexus doctor` sends through the stack beside a ping (ops.doctor.Walk), by what it shows."""
+
+
+def doctor(
+    timeout: Annotated[str, typer.Option(help="How long to wait for the messages that it sends.")] = "60s",
+    yes: common.Yes = False,
+) -> int:
+    """Look at everything, and send one message through each queue and one upload: a page for a colleague to read."""
+    from nexus.version import VERSION
+    from ops import catalogue
+    from ops import doctor as examining
+
+    patience = common.seconds(timeout)
+    deployment = common.connect()
+    common.confirm(deployment, f"Send a ping and an upload through {deployment.stack}?", yes=yes, lasting=False)
+    meant = walks if catalogue.upload_queue() else {}
+    found = examining.examine(deployment, meant, patience)
+    well = not any(finding.severity != "unchecked" for one in found for finding in one.findings)
+    if options.json:
+        output.emit({"well": well, "client": VERSION, "stack": deployment, "examined": found})
+        return ExitCode.DONE if well else ExitCode.WRONG
+    now = datetime.now(UTC)
+    where = deployment.endpoint or f"account {deployment.account_id}"
+    output.line(f"{deployment.stack}  {deployment.stage}  {deployment.region}  {where}  {now:%Y-%m-%d %H:%M} UTC")
+    version = deployment.outputs.get("Version", "unknown")
+    output.line(f"stack {deployment.status}, version {version}; this client {VERSION}; tasks of {_modules()}")
+    output.line()
+    for one in found:
+        print_check(one.name, one.findings, one.told)
+    output.line()
+    wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
+    noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
+    output.line("All is well." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
+    return ExitCode.DONE if well else ExitCode.WRONG
+
+
+def _modules() -> str:
+    from ops import catalogue
+
+    return ", ".join(catalogue.modules()) or "no catalogue that it names"
+
+
+def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
+    """A check by the worst of its findings, and each finding with its remedy."""
+    severities = {finding.severity for finding in findings}
+    word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
+    output.line(f"{word:<8}{name}" + (f" ({told})" if told else ""), output.STYLES[word])
+    for finding in findings:
+        output.line(f"        {finding.where}: {finding.what}. {finding.do}")
 
 
 def repair(yes: common.Yes = False) -> int:

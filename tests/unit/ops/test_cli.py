@@ -91,6 +91,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "two ways"),
         (["result", "42"], "no run id"),
         (["revoke", "42", "--yes"], "no run id"),
+        (["revoke"], "Which runs?"),
+        (["revoke", "--status", "done", "--dry-run"], "no status of a live run"),
+        (["send", "ping", "--id", "01a203f2"], "no run id"),
         (["logs"], "Whose log?"),
         (["pause", "mdia"], "Did you mean media?"),
         (["concurrency", "media", "1"], "2 to 1000"),
@@ -366,6 +369,22 @@ def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypa
 
     assert deployment.choose(deployment.Choice()) == "nexus-local"
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4999"
+
+
+def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops.checkout import Cloud
+
+    monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
+    # Given variables that point at it, as `nexus env` prints them, but for the stack's name
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4999")
+    monkeypatch.setenv("NEXUS_STACK", "")
+    assert deployment.choose(deployment.Choice()) == "nexus-local"
+    # And those that point elsewhere
+    monkeypatch.setenv("NEXUS_STACK", "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(Problem) as refusal:
+        deployment.choose(deployment.Choice())
+    assert "is not the local cloud that runs here (http://127.0.0.1:4999)" in refusal.value.why
 
 
 def _client_error(code: str, message: str = "m") -> Exception:
