@@ -23,6 +23,9 @@ SKEW, SKEW_REFUSED = 5.0, 300.0
 NEARLY = 0.8
 """The part of a quota from which on it is told."""
 
+now = time.time
+"""This machine's clock, which a test sets wrong."""
+
 type Walk = Callable[[float], tuple[str, list[Finding]]]
 """Sends something through the stack, within so many seconds: what came of it in a line, and what is wrong."""
 
@@ -130,9 +133,9 @@ def quotas(deployment: Deployment) -> Iterator[Finding]:
 
 def clock(deployment: Deployment) -> Iterator[Finding]:
     """This machine's time against AWS's, by the Date header of an answer."""
-    before = time.time()
+    before = now()
     answer = client("cloudformation").describe_stacks(StackName=deployment.stack)
-    here = (before + time.time()) / 2
+    here = (before + now()) / 2
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if date is None:
         yield Finding("unchecked", "the clock", "AWS's answer has no date", "Nothing: the emulator leaves it out.")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nexus.settings import settings
-from ops import catalogue, live, logs
+from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
 from ops.cli import output
-from ops.health import Counts, event_source, queue_counts
+from ops.health import Counts, changed_at, event_source, queue_counts
 
 if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
@@ -52,7 +52,8 @@ class View:
     jobs: tuple[tuple[str, str, int, int], ...]
     ended: tuple[logs.Event, ...]
     failures: tuple[logs.Event, ...]
-    error: str | None = None
+    wrong: tuple[str, ...] = ()
+    """Functions that die before they start a run, for each its last words."""
 
 
 @dataclass(slots=True)
@@ -86,8 +87,21 @@ class Monitor:
             running=running.runs,
             jobs=tuple((job.id, job.task, *tallies.progress(job)) for job in waiting),
             ended=tuple(self._events)[:-13:-1],
+            wrong=self._wrong(names, counts, running.runs, now),
             failures=tuple(e for e in reversed(self._events) if e.outcome in ("failure", "retry"))[:12],
         )
+
+    def _wrong(
+        self, names: Sequence[str], counts: Sequence[Counts | None], running: Sequence[live.LiveRun], now: float
+    ) -> tuple[str, ...]:
+        """What is known of functions that hold messages which no run has claimed."""
+        suspects = [
+            name
+            for name, count in zip(names, counts, strict=True)
+            if count and count.in_flight > sum(run.queue == name for run in running)
+        ]
+        dying = in_parallel(lambda name: diagnosis.dying(name, now, changed_at(name)), suspects)
+        return tuple(f"{one.queue}: the function dies: {one.error}" for one in dying if one is not None)
 
     def _read(self, names: list[str], now: float) -> None:
         start = max(now - WINDOW, self._read_until - logs.OVERLAP)
@@ -171,7 +185,7 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
     from rich.console import Group
     from rich.text import Text
 
-    room = max(4, height - 15 - len(view.jobs))
+    room = max(4, height - 15 - len(view.jobs) - len(view.wrong))
     running = max(3, min(len(view.running) + 1, room // 2))
     lists = max(3, room - running - 2)
     age = time.time() - view.at
@@ -183,6 +197,7 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
     if error:
         head.append(f"  {output.safe(error)} (the view is {output.age(age)} old)", style="bold red")
     parts: list[Any] = [head, Text(), _queues(view), Text()]
+    parts += [Text(output.safe(text, lines=False), style="bold red") for text in view.wrong]
     parts += [_running(view, running)]
     if view.failures:
         parts += [Text(), _events("failures and retries, 5 minutes", view.failures, lists // 2 + 1)]

@@ -6,6 +6,8 @@ The table in docs/operations.md is made here: NEXUS_WRITE_TABLE=1 writes what wa
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +18,7 @@ import pytest
 
 from nexus.settings import Settings
 from ops.main import main
-from tests.support.faults import Fault, faults
+from tests.support.faults import Fault, Trouble, faults, troubles
 from tests.support.stack import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -53,8 +55,24 @@ class Nexus:
     def findings(self, command: tuple[str, ...]) -> list[dict[str, str]]:
         """What status or validate finds; what is only noted of the emulator is left out."""
         _, answer = self(*command)
-        found = answer["findings"] if "findings" in answer else [f for c in answer["checks"] for f in c["findings"]]
+        checks = answer.get("checks", answer.get("examined", ()))
+        found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
         return [one for one in found if one["severity"] != "unchecked" and "TTL" not in one["what"]]
+
+
+def fresh(*words: str, **variables: str) -> tuple[int, str]:
+    """The command in a process of its own: its exit code, and all that it printed."""
+    path = f"{PAGE.parents[1]}:{PAGE.parents[1] / 'shared'}"
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())", *words],
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -66,16 +84,17 @@ def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
 def table(stack: Settings) -> Iterator[None]:
     """Writes the table when it is asked for and every fault was seen."""
     yield
-    if os.environ.get("NEXUS_WRITE_TABLE") and len(_seen) == len(faults()):
+    names = [*(fault.name for fault in faults()), *(trouble.name for trouble in troubles())]
+    if os.environ.get("NEXUS_WRITE_TABLE") and set(_seen) == set(names):
         before, _, rest = PAGE.read_text().partition(BEGIN)
         _, _, after = rest.partition(END)
-        PAGE.write_text(f"{before}{BEGIN}\n\n{drawn([_seen[fault.name] for fault in faults()])}\n{END}{after}")
+        PAGE.write_text(f"{before}{BEGIN}\n\n{drawn([_seen[name] for name in names])}\n{END}{after}")
 
 
 def drawn(rows: list[Seen]) -> str:
     """The rows as Markdown."""
     lines = ["| fault | found by | what is said | after | what to do |", "| --- | --- | --- | --- | --- |"]
-    cells = ([row.fault, f"`nexus {row.command}`", row.says, f"{row.seconds} s", row.do] for row in rows)
+    cells = ([row.fault, f"`{row.command}`", row.says, f"{row.seconds} s", row.do] for row in rows)
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
     return "\n".join(lines) + "\n"
 
@@ -86,7 +105,9 @@ def steady(text: str) -> str:
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)
-    return re.sub(r"127\.0\.0\.1:\d+", "the local cloud", text)
+    # Names that CloudFormation makes up.
+    text = re.sub(r"(assumed-role/[\w-]+Role)-[0-9A-F]+", r"\1", text)
+    return re.sub(r"(http://)?127\.0\.0\.1:\d+", "the local cloud", text)
 
 
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: re.sub(r"\W+", "_", fault.name))
@@ -107,7 +128,7 @@ def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, n
         return [one for one in told if one is not None] if all(told) else []
 
     told = eventually(named, within=60, every=0.5)
-    seen = Seen(fault.name, " ".join(command), "", round(time.monotonic() - began), steady(told[0]["do"]))
+    seen = Seen(fault.name, f"nexus {' '.join(command)}", "", round(time.monotonic() - began), steady(told[0]["do"]))
     seen = replace(seen, says=steady(f"{told[0]['where']}: {told[0]['what']}"))
 
     # When its words are followed
@@ -122,6 +143,22 @@ def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, n
     # Then all is well
     eventually(lambda: not nexus.findings(command), within=90, every=0.5)
     _seen[fault.name] = seen
+
+
+@pytest.mark.parametrize("trouble", troubles(), ids=lambda trouble: re.sub(r"\W+", "_", trouble.name))
+def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Trouble) -> None:
+    words = ("status", *trouble.options)
+    began = time.monotonic()
+    code, printed = fresh(*words, **trouble.variables)
+    seconds = round(time.monotonic() - began)
+    assert code != 0
+    assert trouble.says in printed
+    assert trouble.do in printed
+    assert "Traceback" not in printed
+    # When the variables and options are taken away, as is said
+    assert fresh("status")[0] == 0
+    command = " ".join((*(f"{name}={value}" for name, value in trouble.variables.items()), "nexus", *words))
+    _seen[trouble.name] = Seen(trouble.name, command, trouble.says, seconds, trouble.do)
 
 
 def test_the_stack_is_well_after_all_of_it(nexus: Nexus) -> None:

@@ -4,16 +4,19 @@ docs/operations.md has them as a table, which tests/e2e/test_chaos.py makes and 
 """
 
 import json
+import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import boto3
 
+from nexus import version
 from nexus.envelope import Envelope
 from nexus.settings import settings
+from ops import doctor
 from ops.template import load
 from social import application
 
@@ -36,7 +39,6 @@ class Fault:
     command: Sequence[str] = ("status",)
     also: Sequence[Sequence[str]] = ()
     then: Callable[[], object] = lambda: None
-    environment: dict[str, str] = field(default_factory=dict)
 
 
 def name_of(queue: str) -> str:
@@ -235,8 +237,64 @@ def poison(queue: str, body: str) -> Callable[[], object]:
     return lambda: boto3.client("sqs").send_message(QueueUrl=url_of(name_of(queue)), MessageBody=body)
 
 
-def nothing() -> None:
-    """A fault of the operator's own side: the environment makes it."""
+def older_client() -> None:
+    version.VERSION = "0.0.9"
+
+
+def client_of_today() -> None:
+    version.VERSION = "0.1.0"
+
+
+def shift_clock(seconds: float) -> None:
+    """What this machine's clock tells `nexus doctor`."""
+    doctor.now = lambda: time.time() + seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A fault of the operator's own side, with which no command gets far: variables of the environment, or options."""
+
+    name: str
+    says: str
+    do: str
+    options: Sequence[str] = ()
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def troubles() -> Sequence[Trouble]:
+    """All of them. The remedy is to take the variables and options away again, as is said."""
+    return (
+        Trouble(
+            "nothing listens at the endpoint",
+            "AWS does not answer",
+            "Is AWS_ENDPOINT_URL meant to be set?",
+            variables={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
+        ),
+        Trouble(
+            "the credentials are no more, or nobody's",
+            "AWS refuses the credentials",
+            "`nexus up`",
+            variables={"AWS_ACCESS_KEY_ID": "AKIAEXPIRED000000000", "AWS_SECRET_ACCESS_KEY": "x"},
+        ),
+        Trouble(
+            "another region is meant",
+            "There is no stack nexus-local in us-east-1",
+            "Is it another --region or --profile?",
+            options=("--region", "us-east-1"),
+        ),
+        Trouble(
+            "a profile that nobody made",
+            "The config profile (nobody) could not be found",
+            "`aws configure list-profiles` lists those there are.",
+            options=("--profile", "nobody", "--stack", "nexus-local"),
+        ),
+        Trouble(
+            "a catalogue that this machine lacks",
+            "The catalogue nowhere.catalogue cannot be imported",
+            "Run nexus where the application is installed, or put its folder into PYTHONPATH.",
+            variables={"NEXUS_CATALOGUE": "nowhere.catalogue"},
+        ),
+    )
 
 
 TABLES = (
@@ -480,5 +538,20 @@ def faults() -> Sequence[Fault]:
             fail_an_update,
             [("nexus-local", "the stack is UPDATE_FAILED (Resource Broken failed")],
             then=deploy,
+        ),
+        Fault(
+            "the stack is newer than the client",
+            older_client,
+            [("nexus-local", "the stack has version 0.1.0, this client 0.0.9")],
+            remedy=(),
+            then=client_of_today,
+        ),
+        Fault(
+            "this machine's clock is ten minutes ahead",
+            lambda: shift_clock(600),
+            [("the clock", "s ahead of AWS's")],
+            command=("doctor",),
+            remedy=(),
+            then=lambda: shift_clock(0),
         ),
     )
