@@ -1,15 +1,22 @@
-"""Runs by the first characters of their ids, and the ids of late.
+"""Runs by the first characters of their ids, by what they are, and those of late.
 
-A run that has not ended is in the index of live runs; one that has is in its function's log. An id that was made by a
-sender begins with its time (UUIDv7), so that the log is looked through from there on.
+A run that has started is in its function's log, and while it runs in the index of live runs. One that waits in its
+queue is in the run table alone, which is then read from end to end. An id that was made by a sender begins with its
+time (UUIDv7), so that the log is looked through from there on.
 """
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+from typing import Any
 
+from nexus.aws.clients import client
+from nexus.aws.dynamodb import from_item
+from nexus.runs.record import RunRecord
+from nexus.settings import settings
 from ops import catalogue, live, logs
 from ops.aws import in_parallel
 from ops.problems import Problem, usage
@@ -18,6 +25,26 @@ SHORTEST = 8
 AN_HOUR, A_DAY, A_YEAR = 3600.0, 86_400.0, 366 * 86_400.0
 RECENT = 600.0
 """Seconds of ended runs that are offered."""
+
+SEGMENTS = 8
+PAGES = 25
+"""What a part of an id may cost: 200 MB of run records, a fraction of a cent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A run by its record: `since` it started, or was due or sent (seconds since 1970)."""
+
+    id: str
+    task: str
+    queue: str
+    since: float
+
+    @classmethod
+    def of(cls, item: Any) -> "Stored":
+        """Items of the table that are no runs (a unique task's place, say) have no task."""
+        record = RunRecord.of(item)
+        return cls(record.id, record.task, record.queue, record.started_at or record.eta or record.sent_at or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +92,35 @@ def _beginning_with(start: str) -> set[str]:
     while not found and (span := next(spans, None)) is not None:
         pages = in_parallel(partial(_in_log, start=start, span=span), queues)
         found = {run_id for page in pages for run_id in page}
-    return found
+    return found or {run.id for run in _scan("begins_with(id, :start)", {":start": {"S": start}}, PAGES)}
+
+
+def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> list[Stored]:
+    """Every run that has not ended, by what it is. Reads the whole run table."""
+    wanted = (status,) if status else ("PENDING", "RETRY", "STARTED")
+    values = {f":{name}": {"S": name} for name in wanted}
+    expression = f"#status IN ({', '.join(values)})"
+    if task is not None:
+        expression, values = f"{expression} AND task = :task", {**values, ":task": {"S": task}}
+    return [run for run in _scan(expression, values) if run.queue in queues]
+
+
+def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) -> list[Stored]:
+    """The run records that a filter lets through, in at most so many pages (1 MB) of each segment."""
+    request: dict[str, Any] = {
+        "TableName": settings().table("task-runs"),
+        "FilterExpression": expression,
+        "ExpressionAttributeValues": dict(values),
+        "TotalSegments": SEGMENTS,
+    }
+    if "#status" in expression:
+        request["ExpressionAttributeNames"] = {"#status": "status"}
+
+    def segment(number: int) -> list[Stored]:
+        scanned = client("dynamodb").get_paginator("scan").paginate(**request, Segment=number)
+        return [Stored.of(from_item(item)) for page in islice(scanned, pages) for item in page["Items"]]
+
+    return [run for found in in_parallel(segment, range(SEGMENTS)) for run in found]
 
 
 def _in_log(queue: str, start: str, span: tuple[float, float]) -> set[str]:

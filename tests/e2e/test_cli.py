@@ -167,7 +167,9 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     held = nexus("send", "ping", "--queue", paused, "--json").json["id"]
     later = nexus("send", "ping", "--countdown", "10m", "--json").json["id"]
     # Then each result says what it waits for, and what releases it
-    shown = nexus("result", held[:13]).out
+    answer = nexus("result", held[:13])
+    assert answer.code == 0, answer.err
+    shown = answer.out
     assert f"waits for  the queue {paused} is paused" in shown
     assert f"`nexus resume {paused}`" in shown
     both = {run["id"]: run["waits_for"] for run in nexus("result", held, later, "--json").json}
@@ -210,13 +212,38 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
         assert any(where == "UsersQueue" and "changed by hand" in what for where, what in told)
         assert "`nexus concurrency users 7`" in told["users", "3 at once, template.yaml says 7"]
         # And it does not claim more than drift detection has compared, which is less here than in an account
-        assert any("6 Lambda::EventSourceMapping" in what for where, what in told if where == stack.stack)
+        assert any("1 Lambda::EventInvokeConfig" in what for where, what in told if where == stack.stack)
         assert all(told.values()), "each has its remedy"
     finally:
         boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "360"})
         boto3.client("events").enable_rule(Name=f"{stack.stack}-cleanup_old_posts")
         nexus("concurrency", "users", "7")
     assert "\npartly  nothing was changed by hand" in nexus("validate").out
+
+
+def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus: Nexus) -> None:
+    answer = nexus("doctor", "--json", "--timeout", "90s")
+    wrong = [(one["name"], one["findings"]) for one in answer.json["examined"] if one["findings"]]
+    assert answer.code == 0, [found for _, findings in wrong for found in findings if found["severity"] != "unchecked"]
+    told = {one["name"]: one["told"] for one in answer.json["examined"]}
+    assert all(queue in told["each queue answers a ping"] for queue in served.queues())
+    assert " renditions in " in told["an upload becomes renditions"]
+    page = nexus("doctor").out
+    assert page.splitlines()[-1] == "All is well."
+
+
+def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
+    answer = nexus("repair")
+    assert (answer.code, answer.out) == (0, f"Nothing of {stack.stack} was deleted or changed by hand.\n")
+    # And where something was, it asks before, and forgets its plan when nobody answers
+    function = stack.function_name("users")
+    boto3.client("lambda").update_function_configuration(FunctionName=function, MemorySize=1024)
+    refused = nexus("repair")
+    assert (refused.code, refused.out) == (ExitCode.NOT_CONFIRMED, "UsersFunction (Lambda::Function) was changed\n")
+    plans = boto3.client("cloudformation").list_change_sets(StackName=stack.stack)["Summaries"]
+    assert not [plan for plan in plans if plan["ChangeSetName"].startswith("repair-")]
+    assert nexus("repair", "--yes", "--json").json["repaired"][0]["name"] == "UsersFunction"
+    assert boto3.client("lambda").get_function_configuration(FunctionName=function)["MemorySize"] == 512
 
 
 def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:

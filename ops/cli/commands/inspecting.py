@@ -25,14 +25,16 @@ def registered(queue: common.OptionalQueue = None) -> int:
     from ops import catalogue
 
     common.connect()
-    tasks = [task for name in common.the_queues(queue) for task in catalogue.tasks().values() if task.queue == name]
+    known = catalogue.tasks().values()
+    tasks = [task for name in common.the_queues(queue) for task in known if task.queue == name]
+    tasks += [task for task in known if task.everywhere]
     if options.json:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE
     output.table(
         [
             {
-                "queue": task.queue,
+                "queue": task.queue or "(every)",
                 "task": task.name,
                 "arguments": " ".join(
                     n if f.is_required() else f"[{n}]" for n, f in task.arguments.model_fields.items()

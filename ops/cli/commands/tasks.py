@@ -424,7 +424,7 @@ def revoke(
 
 def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> list[str]:
     """The ids of the live runs that a filter holds for. Raises Problem for a filter that is none."""
-    from ops import live
+    from ops import finding
 
     wanted = None if status is None else status.upper()
     if wanted not in (None, "PENDING", "RETRY", "STARTED"):
@@ -432,8 +432,8 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     queues = common.the_queues(queue)
     name = None if task is None else common.the_task(task).name
     before = time.time() - (0 if older_than is None else common.seconds(older_than))
-    found = live.runs(queues, wanted, limit=100_000, details=False).runs  # type: ignore[arg-type]
-    return [run.id for run in found if name in (None, run.task) and (older_than is None or run.since <= before)]
+    found = finding.live_runs(queues, name, wanted)
+    return [run.id for run in found if run.since <= before]
 
 
 def _means(before: str, after: str) -> str:

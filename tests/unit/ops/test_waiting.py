@@ -130,6 +130,13 @@ def test_an_id_may_be_cut_to_eight_characters(well: dict[str, Any], monkeypatch:
     monkeypatch.setattr(logs, "read", lambda *_, **__: iter(()))
     with pytest.raises(Problem, match="No run's id begins with 01a203f2"):
         finding.run_id("01a203f2")
+    # A run that waits in its queue is in its record alone
+    waits = "01a203f2-1111-7000-8000-000000000003"
+    backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
+    assert finding.run_id("01a203f2-1") == waits
+    assert [run.id for run in finding.live_runs(["users"], "t", None)] == [waits]
+    assert finding.live_runs(["users"], "another", None) == finding.live_runs(["media"], "t", None) == []
+    assert finding.live_runs(["users"], None, "STARTED") == []
     well["running"] = (live.LiveRun(RUN, "t", "users", "STARTED", 0.0),)
     assert finding.run_id("01A203F2") == RUN
     well["running"] = (*well["running"], live.LiveRun(OTHER, "t", "users", "STARTED", 0.0))
