@@ -354,6 +354,12 @@ def faults() -> Sequence[Fault]:
             also=[("inspect", "ping", "users")],
         ),
         Fault(
+            "a function has a parameter that cannot be",
+            variables("users", NEXUS_RUN_DAYS="soon"),
+            [("users", "ConfigurationError: NEXUS_RUN_DAYS is 'soon': a whole number of days, 1 or more")],
+            also=[("inspect", "ping", "users")],
+        ),
+        Fault(
             "a function works for another stack",
             variables("users", NEXUS_STACK="nexus-other"),
             [("users", "the function's NEXUS_STACK is 'nexus-other' and not 'nexus-local'")],
