@@ -27,12 +27,9 @@ SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.ven
 # Two makes in one folder take turns at what they would both write.
 IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
 
-# quiet(name, command): the command's own words go to a log, the end of which is shown when it fails.
+# quiet(name, command): the command's own words go to a log; what it is at is shown, and the log's end when it fails.
 define quiet
-	mkdir -p .local/log
-	if ! ( $(2) ) > .local/log/$(1).log 2>&1; then
-		echo "  This failed. The end of .local/log/$(1).log:" >&2; tail -n 25 .local/log/$(1).log >&2; exit 1
-	fi
+	"$$(cat .local/python)" dev/progress.py .local/log/$(1).log bash -euo pipefail -c '$(2)'
 endef
 
 .PHONY: help
@@ -146,8 +143,8 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
 	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
-	mkdir -p .local/log
-	if ! deploy > .local/log/deploy.log 2>&1; then
+	export -f deploy
+	if ! $(call quiet,deploy,deploy); then
 		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
 		$(CLOUD) stop; $(CLOUD) start
 		eval "$$($(CLOUD) env)"

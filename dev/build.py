@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args, get_overloads
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from ops.checkout import ROOT
+
 BUILT: Final = ROOT / ".aws-sam" / "build"
 
 # Never read by a running function. (Pydantic does look through every *.dist-info, for plug-ins, and finds none.)

@@ -4,7 +4,6 @@ Each sample becomes a post of the user "demo". The upload's event invokes the me
 when it is done. Renditions and one contact sheet are saved for looking at. Running it again uploads everything again.
 """
 
-import mimetypes
 import os
 import shutil
 import sys
@@ -26,18 +25,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 from rich.text import Text
 
-from nexus.aws.clients import client
-from nexus.aws.rows import BadRow
 from nexus.errors import ConfigurationError
-from nexus.settings import settings
-from ops.upload import save as save_renditions
-from ops.upload import saved_as
+from ops.checkout import ROOT
+from ops.problems import Problem
+from ops.social.upload import Upload, ended, put, saved_as
+from ops.social.upload import save as save_renditions
 from samples.make import make
 from social import application
 from social.data import posts
 from social.data.posts import Media, Post
 
-ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / ".local" / "demo"
 USER: Final = "demo"
 USERS: Final = {USER: "Demo", "demo-gone": "Whose Mailbox Is Gone"}
@@ -61,17 +58,12 @@ COLUMNS: Final = 5
 INK, DIM, PAPER, BACK, RED = "#f2f2f2", "#a0a8b4", "#232a33", "#171c22", "#e0796f"
 
 
-class DemoError(Exception):
-    """Something that the demonstration needs is missing, and what."""
-
-
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A sample on its way: the file, its post and key, and what came of it after `seconds`."""
+class Sample:
+    """A sample on its way: the file, its upload, and what came of it after `seconds`."""
 
     path: Path
-    post_id: str
-    key: str
+    upload: Upload
     sent_at: float = 0.0
     seconds: float = 0.0
     media: Media | None = None
@@ -92,10 +84,11 @@ def main() -> int:
         register()
         with console.status("Making the sample media"):
             samples = make()
+        warm_up(console, samples)
         done = process(console, samples)
         console.print(*tables(done))
         save(done)
-    except DemoError as error:
+    except Problem as error:
         Console(stderr=True, highlight=False).print(f"[red]{error}[/]", soft_wrap=True)
         return 1
     except ConfigurationError:
@@ -127,11 +120,17 @@ def register() -> None:
             application.register(f"{user_id}@example.com", name, user_id=user_id)
 
 
+def warm_up(console: Console, samples: Sequence[Path]) -> None:
+    """Has the function make its sandboxes on the smallest samples: a cold start is no picture's cost."""
+    with console.status("Starting the media function"):
+        process(Console(quiet=True), sorted(samples, key=lambda path: path.stat().st_size)[:AT_ONCE])
+
+
 # --- upload and wait ---------------------------------------------------------------------------------------------
 
 
-def process(console: Console, samples: Sequence[Path]) -> list[Upload]:
-    """Uploads samples and waits until each is ready or rejected. Raises DemoError when one is neither in time."""
+def process(console: Console, samples: Sequence[Path]) -> list[Sample]:
+    """Uploads samples and waits until each is ready or rejected. Raises Problem when one is neither in time."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<44}"),
@@ -142,54 +141,41 @@ def process(console: Console, samples: Sequence[Path]) -> list[Upload]:
         transient=True,
     ) as progress:
         shown = progress.add_task("Uploading", total=len(samples))
-        waiting = deque(_upload(path) for path in samples)
-        posts.put_many([Post(upload.post_id, USER, int(time.time())) for upload in waiting], now=int(time.time()))
-        order = [upload.post_id for upload in waiting]
-        under_way: dict[str, Upload] = {}
-        done: dict[str, Upload] = {}
+        waiting = deque(_sample(path) for path in samples)
+        order = [sample.upload.post_id for sample in waiting]
+        posts.put_many([Post(post_id, USER, int(time.time())) for post_id in order], now=int(time.time()))
+        under_way: dict[str, Sample] = {}
+        done: dict[str, Sample] = {}
         while waiting or under_way:
             while waiting and len(under_way) < AT_ONCE:
-                upload = _send(waiting.popleft())
-                under_way[upload.post_id] = upload
+                sample = waiting.popleft()
+                put(sample.path, sample.upload)
+                under_way[sample.upload.post_id] = replace(sample, sent_at=time.monotonic())
             time.sleep(0.05)
-            for upload in list(_settled(under_way)):
-                done[upload.post_id] = upload
-                del under_way[upload.post_id]
-            names = ", ".join(upload.name for upload in under_way.values())
+            for sample in list(_settled(under_way)):
+                done[sample.upload.post_id] = sample
+                del under_way[sample.upload.post_id]
+            names = ", ".join(sample.name for sample in under_way.values())
             progress.update(shown, completed=len(done), description=names[:44] or "Done")
             if len(under_way) < AT_ONCE:
                 time.sleep(PAUSE)
     return [done[post_id] for post_id in order]
 
 
-def _upload(path: Path) -> Upload:
+def _sample(path: Path) -> Sample:
+    """A sample for a post that is new, or made anew: no upload was there before."""
     post_id = f"demo-{path.stem}"
-    return Upload(path, post_id, f"uploads/{USER}/{post_id}/{path.name}")
+    return Sample(path, Upload(USER, post_id, f"uploads/{USER}/{post_id}/{path.name}", order_before=""))
 
 
-def _send(upload: Upload) -> Upload:
-    with upload.path.open("rb") as body:
-        client("s3").put_object(
-            Bucket=settings().bucket("uploads"),
-            Key=upload.key,
-            Body=body,
-            ContentType=mimetypes.guess_type(upload.name)[0] or "application/octet-stream",
-        )
-    return replace(upload, sent_at=time.monotonic())
-
-
-def _settled(under_way: dict[str, Upload]) -> Iterator[Upload]:
+def _settled(under_way: dict[str, Sample]) -> Iterator[Sample]:
     now = time.monotonic()
-    for post in list(posts.get_many(list(under_way))):
-        if isinstance(post, BadRow):
-            raise DemoError(f"A post cannot be read: {post}")
-        if post.media and post.media.status != "processing":
-            upload = under_way[post.post_id]
-            yield replace(upload, media=post.media, seconds=now - upload.sent_at)
-    for upload in under_way.values():
-        if now - upload.sent_at > SECONDS_TO_PROCESS:
-            raise DemoError(
-                f"{upload.name} was not processed within {SECONDS_TO_PROCESS} s: `nexus inspect active` shows its run, "
+    for post_id, media in ended([sample.upload for sample in under_way.values()]).items():
+        yield replace(under_way[post_id], media=media, seconds=now - under_way[post_id].sent_at)
+    for sample in under_way.values():
+        if now - sample.sent_at > SECONDS_TO_PROCESS:
+            raise Problem(
+                f"{sample.name} was not processed within {SECONDS_TO_PROCESS} s: `nexus inspect active` shows its run, "
                 "or `nexus dlq list media` why it was given up; .local/cloud/cloud.log is what the function said"
             )
 
@@ -197,7 +183,7 @@ def _settled(under_way: dict[str, Upload]) -> Iterator[Upload]:
 # --- show --------------------------------------------------------------------------------------------------------
 
 
-def tables(done: Sequence[Upload]) -> Iterator[Table]:
+def tables(done: Sequence[Sample]) -> Iterator[Table]:
     """The uploads that were taken, each with a line for each of its renditions; and those refused, with the reason."""
     taken = _table("What the uploads became")
     for title in ("size", "bytes", "format", "seconds\nuntil ready"):
@@ -229,7 +215,7 @@ def _table(title: str) -> Table:
 # --- save --------------------------------------------------------------------------------------------------------
 
 
-def save(done: Sequence[Upload]) -> None:
+def save(done: Sequence[Sample]) -> None:
     """Writes every rendition to FOLDER/<upload>/ and all uploads' pictures onto FOLDER/contact-sheet.png."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
@@ -239,7 +225,7 @@ def save(done: Sequence[Upload]) -> None:
     contact_sheet(done).save(FOLDER / "contact-sheet.png")
 
 
-def contact_sheet(done: Sequence[Upload]) -> Image.Image:
+def contact_sheet(done: Sequence[Sample]) -> Image.Image:
     """A tile for each upload: its picture as a reader would see it, and the numbers; the reason where there is none."""
     rows = -(-len(done) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * TILE[0] + MARGIN, rows * TILE[1] + MARGIN), BACK)
@@ -249,7 +235,7 @@ def contact_sheet(done: Sequence[Upload]) -> Image.Image:
     return sheet
 
 
-def _tile(upload: Upload) -> Image.Image:
+def _tile(upload: Sample) -> Image.Image:
     tile = Image.new("RGB", (TILE[0] - MARGIN, TILE[1] - MARGIN), PAPER)
     draw = ImageDraw.Draw(tile)
     bold, plain = ImageFont.load_default(17), ImageFont.load_default(14)
@@ -279,7 +265,7 @@ def _tile(upload: Upload) -> Image.Image:
     return tile
 
 
-def _picture_of(upload: Upload, media: Media) -> Path | None:
+def _picture_of(upload: Sample, media: Media) -> Path | None:
     """The smallest still picture that fills the tile, else the largest there is."""
     stills = {
         name: rendition

@@ -14,7 +14,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 SCRIPT: Final = """\
 #!{python}
 import sys
-from ops.cli import main
+from ops.main import main
 sys.exit(main())
 """
 

@@ -21,8 +21,9 @@ from rich.console import Console
 
 from dev import demo
 from dev.build import BUILT
-from dev.local_cloud import ROOT, Cloud, architecture, running
+from dev.local_cloud import architecture
 from nexus.registry import registry
+from ops.checkout import ROOT, Cloud, running
 from samples.make import make
 from social.data import posts
 

@@ -4,16 +4,13 @@
 
 One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud, or the
 folder that NEXUS_CLOUD_FOLDER names: `make test` has a cloud of its own beside yours. It keeps its state in memory, so
-a stop forgets it and the next `make up` deploys anew. Whether it runs is told by a lock that the process itself holds,
-and not by its process id, which may have become somebody else's.
+a stop forgets it and the next `make up` deploys anew. `ops.checkout` finds it when it runs.
 """
 
 import argparse
-import fcntl
 import json
 import os
 import platform
-import shlex
 import shutil
 import signal
 import socket
@@ -22,20 +19,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+from ops.checkout import (
+    ACCOUNT_ID,
+    HOST,
+    REGION,
+    ROOT,
+    Cloud,
+    cloud_folder,
+    lock_file,
+    running,
+    shell_lines,
+    take_lock,
+)
+
 INTERPRETER: Final = ROOT / ".venv-cloud" / "bin" / "python"
 
-HOST: Final = "127.0.0.1"
 USUAL_PORT: Final = 4566
-STACK: Final = "nexus-local"
-REGION: Final = "eu-west-1"
-ACCOUNT_ID: Final = "000000000000"
 SECONDS_TO_START: Final = 60
 SECONDS_TO_STOP: Final = 10
 
@@ -46,42 +51,6 @@ _started: dict[int, subprocess.Popen[bytes]] = {}
 
 class CloudError(Exception):
     """The local cloud cannot be started, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cloud:
-    """A local cloud that runs: its process id and the port it listens on."""
-
-    pid: int
-    port: int
-
-    @property
-    def endpoint(self) -> str:
-        return f"http://{HOST}:{self.port}"
-
-    def exports(self) -> dict[str, str]:
-        """The variables that point any AWS tool, and nexus itself, at this cloud, with an administrator's rights."""
-        return {
-            "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_REGION": REGION,
-            "AWS_DEFAULT_REGION": REGION,
-            # The emulator takes this key for the account's root, whom no policy binds.
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "NEXUS_STACK": STACK,
-            "NEXUS_ACCOUNT_ID": ACCOUNT_ID,
-        }
-
-
-def running() -> Cloud | None:
-    """The cloud that this checkout has started and that is still there, or None."""
-    try:
-        with _lock_file().open("r+") as lock:
-            if _lock(lock.fileno()):
-                return None
-            return Cloud(**json.loads(lock.read()))
-    except (FileNotFoundError, json.JSONDecodeError):
-        return None
 
 
 def start(port: int | None = None) -> Cloud:
@@ -101,16 +70,16 @@ def start(port: int | None = None) -> Cloud:
     if not _is_free(chosen):
         raise CloudError(f"port {chosen} is taken: give another one in NEXUS_CLOUD_PORT")
 
-    folder = _folder()
+    folder = cloud_folder()
     log_file, scratch = folder / "cloud.log", folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     (folder / "deployed").unlink(missing_ok=True)  # make's note of what was deployed: a new cloud is empty
-    with _lock_file().open("w+") as lock, log_file.open("wb") as log:
-        if not _lock(lock.fileno()):
+    with lock_file().open("w+") as lock, log_file.open("wb") as log:
+        if not take_lock(lock.fileno()):
             raise CloudError("another start is under way")
         process = subprocess.Popen(
-            [INTERPRETER, "-m", "ministack"],
+            [INTERPRETER, "-P", ROOT / "dev" / "emulator.py"],
             env=_environment(chosen, folder),
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -148,7 +117,7 @@ def stop() -> bool:
             break
     if child := _started.pop(cloud.pid, None):
         child.wait()
-    shutil.rmtree(_folder() / "tmp", ignore_errors=True)
+    shutil.rmtree(cloud_folder() / "tmp", ignore_errors=True)
     return True
 
 
@@ -179,25 +148,6 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
     }
 
 
-def _folder() -> Path:
-    folder = ROOT / ".local" / os.environ.get("NEXUS_CLOUD_FOLDER", "cloud")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _lock_file() -> Path:
-    return _folder() / "cloud.json"
-
-
-def _lock(descriptor: int) -> bool:
-    """Takes the lock; False when a running cloud holds it. It goes with the last process that has the file open."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
 def _answers(cloud: Cloud) -> bool:
     try:
         with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:  # noqa: S310 - our own address
@@ -221,11 +171,6 @@ def _free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def shell_lines(variables: Mapping[str, str]) -> str:
-    """`export NAME=value` lines for `eval "$(...)"`."""
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,8 +7,8 @@ from typing import Any
 
 from nexus.aws.clients import client as runtime_client
 from nexus.backend.transport import queue_url
-from nexus.registry import registry
 from nexus.settings import settings
+from ops import catalogue
 from ops.aws import client, in_parallel
 from ops.health import event_source
 
@@ -16,7 +16,7 @@ from ops.health import event_source
 @dataclass(frozen=True, slots=True)
 class QueueConfiguration:
     """What Celery called concurrency, prefetch, visibility timeout, time limits. `time_limit` is that of the longest
-    task; `environment` the function's variables."""
+    task, None where there is no catalogue to go by; `environment` the function's variables."""
 
     queue: str
     concurrency: int | None
@@ -28,7 +28,7 @@ class QueueConfiguration:
     retention: int
     max_receives: int | None
     dead_letters_to: str | None
-    time_limit: float
+    time_limit: float | None
     architecture: str
     layers: tuple[str, ...]
     environment: dict[str, str]
@@ -58,7 +58,7 @@ def _of_queue(queue: str) -> QueueConfiguration:
         retention=int(attributes["MessageRetentionPeriod"]),
         max_receives=None if receives is None else int(receives),
         dead_letters_to=redrive.get("deadLetterTargetArn"),
-        time_limit=max(task.time_limit for task in registry.served_by(queue).values()),
+        time_limit=None if catalogue.missing() else max(t.time_limit for t in catalogue.served_by(queue).values()),
         architecture=",".join(function.get("Architectures", [])),
         layers=tuple(layer["Arn"] for layer in function.get("Layers", [])),
         environment=dict(function.get("Environment", {}).get("Variables", {})),

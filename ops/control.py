@@ -21,13 +21,10 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import transitions
 from nexus.settings import settings
+from ops import catalogue
 from ops.aws import client
 from ops.health import event_source
-from ops.problems import Problem
-from social.catalogue import process_media_upload
-
-UPLOADS_GO_TO = process_media_upload.queue
-"""The queue whose function S3 invokes too, past the queue."""
+from ops.problems import REPAIR, Problem
 
 PATIENCE = 120.0
 """Seconds that a switch of AWS may take."""
@@ -48,11 +45,11 @@ class Switched:
 def pause(queue: str) -> Switched:
     """Stops the queue's function from taking messages; what it runs now ends. Messages wait up to four days.
 
-    Uploads reach the media function past its queue: with a reserved concurrency of 0 Lambda sends S3's events at once
-    to the function's on-failure destination, which is that queue, and there they wait.
+    Uploads reach their task's function past its queue: with a reserved concurrency of 0 Lambda sends S3's events at
+    once to the function's on-failure destination, which is that queue, and there they wait.
     """
     switched = _switch(queue, enabled=False)
-    if queue == UPLOADS_GO_TO:
+    if queue == catalogue.upload_queue():
         client("lambda").put_function_concurrency(
             FunctionName=settings().function_name(queue), ReservedConcurrentExecutions=0
         )
@@ -109,7 +106,7 @@ def restart(queue: str) -> str:
 def _source(queue: str) -> Any:
     source = event_source(queue)
     if source is None:
-        raise Problem(f"{queue} has no event source", do="Deploy again: the stack lacks a part of itself.")
+        raise Problem(f"{queue} has no event source", do=REPAIR)
     return source
 
 

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ops import checkout
 from ops.aws import client
 from ops.problems import ExitCode, Problem
 
@@ -27,6 +28,7 @@ class Deployment:
     account_id: str
     parameters: Mapping[str, str]
     status_reason: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     named: bool = False
 
@@ -38,6 +40,13 @@ class Deployment:
     def is_prod(self) -> bool:
         return self.stage == "prod"
 
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of its queues, as its outputs `<Queue>QueueUrl` have them."""
+        urls = [url for name, url in self.outputs.items() if name.endswith("QueueUrl")]
+        names = [url.rpartition("/")[2].removeprefix(f"{self.stack}-") for url in urls]
+        return tuple(name for name in names if not name.endswith("-dead"))
+
 
 def choose(choice: Choice) -> str:
     """Points this process at the deployment that is meant, and gives its stack's name.
@@ -45,8 +54,6 @@ def choose(choice: Choice) -> str:
     --stack, else NEXUS_STACK, else the local cloud of this checkout when it runs. A profile given on the command line
     goes before keys and a local endpoint left in the environment. Raises Problem.
     """
-    from dev import local_cloud
-
     stack = choice.stack or os.environ.get("NEXUS_STACK")
     if choice.profile:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
@@ -54,17 +61,19 @@ def choose(choice: Choice) -> str:
         if "//127.0.0.1:" in os.environ.get("AWS_ENDPOINT_URL", ""):
             del os.environ["AWS_ENDPOINT_URL"]
         os.environ["AWS_PROFILE"] = choice.profile
-    elif stack in (None, local_cloud.STACK) and "AWS_ENDPOINT_URL" not in os.environ:
-        cloud = local_cloud.running()
+    elif stack in (None, checkout.STACK) and "AWS_ENDPOINT_URL" not in os.environ:
+        cloud = checkout.running()
         if cloud is not None:
             os.environ.update(cloud.exports())
-            stack = stack or local_cloud.STACK
-        elif stack == local_cloud.STACK and "AWS_PROFILE" not in os.environ:
+            stack = stack or checkout.STACK
+        elif stack == checkout.STACK and "AWS_PROFILE" not in os.environ:
             raise Problem("The local cloud does not run", do="Start it with `nexus up`.", code=ExitCode.UNREACHABLE)
+    if not stack and (cloud := checkout.running()) is not None and cloud.endpoint == os.environ.get("AWS_ENDPOINT_URL"):
+        stack = checkout.STACK
     if not stack:
         raise Problem(
             "Which stack?",
-            "None is named, and no local cloud runs here.",
+            _why_none(choice),
             "Start one with `nexus up`, or name a deployed one: --stack nexus-prod, or export NEXUS_STACK.",
             ExitCode.UNREACHABLE,
         )
@@ -74,11 +83,25 @@ def choose(choice: Choice) -> str:
     return stack
 
 
+def _why_none(choice: Choice) -> str:
+    """Why the local cloud is not meant, when no stack is named."""
+    cloud = checkout.running()
+    if cloud is None:
+        return "None is named, and no local cloud runs here."
+    if choice.profile:
+        return "None is named, and --profile means one in an account."
+    elsewhere = os.environ.get("AWS_ENDPOINT_URL", "")
+    return (
+        f"None is named, and AWS_ENDPOINT_URL ({elsewhere}) is not the local cloud that runs here ({cloud.endpoint})."
+    )
+
+
 def connect(choice: Choice) -> Deployment:
     """The deployment that is meant: one request, which also proves the credentials. Raises Problem and botocore's."""
     from botocore.exceptions import ClientError
 
     from nexus import settings
+    from ops import catalogue
 
     stack = choose(choice)
     cloudformation = client("cloudformation")
@@ -101,6 +124,7 @@ def connect(choice: Choice) -> Deployment:
         region=region,
         account_id=described.get("StackId", "::::").split(":")[4],
         parameters={p.get("ParameterKey", ""): p.get("ParameterValue", "") for p in described.get("Parameters", [])},
+        outputs={o.get("OutputKey", ""): o.get("OutputValue", "") for o in described.get("Outputs", [])},
         endpoint=os.environ.get("AWS_ENDPOINT_URL"),
         named=choice.stack is not None,
     )
@@ -108,6 +132,7 @@ def connect(choice: Choice) -> Deployment:
     if days := deployment.parameters.get("RunRetentionDays"):
         os.environ["NEXUS_RUN_DAYS"] = days
     settings.settings.cache_clear()
+    catalogue.use(deployment.outputs.get("Catalogue", ""), deployment.queues)
     return deployment
 
 
@@ -119,4 +144,8 @@ def _stacks() -> list[str]:
         stacks = client("cloudformation").describe_stacks()["Stacks"]
     except ClientError:
         return []
-    return [s["StackName"] for s in stacks if any(o.get("OutputKey") == "MediaQueueUrl" for o in s.get("Outputs", []))]
+    return [
+        s["StackName"]
+        for s in stacks
+        if any(o.get("OutputKey") in ("Catalogue", "TaskRunsTableName") for o in s.get("Outputs", []))
+    ]

@@ -3,16 +3,18 @@
 All requests go out at once. Times in seconds; what AWS does not tell is None.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from nexus.registry import registry
 from nexus.settings import settings
-from ops.aws import client
+from ops import catalogue, diagnosis
+from ops.aws import client, in_parallel
 from ops.deployment import Deployment
+from ops.problems import REPAIR
 
 THREADS = 32
 
@@ -35,11 +37,12 @@ class QueueState:
     """A queue with its function and event source.
 
     `oldest` is CloudWatch's age of the oldest message, some minutes late; None when it has none. `source` is the event
-    source's state: Enabled, Disabled, a state between them, or missing.
+    source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` tell whether the
+    queue and its dead-letter queue are there, `changed_at` when the function was last changed (seconds since 1970).
     """
 
     name: str
-    priority: int
+    priority: int | None
     waiting: int
     in_flight: int
     delayed: int
@@ -50,6 +53,8 @@ class QueueState:
     function: str
     reserved: int | None
     present: bool = True
+    dead_present: bool = True
+    changed_at: float = 0.0
 
     @property
     def paused(self) -> bool:
@@ -91,7 +96,7 @@ class Health:
 
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
-    names = registry.queues()
+    names = catalogue.queues()
     with ThreadPoolExecutor(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
@@ -100,12 +105,16 @@ def look(deployment: Deployment) -> Health:
         oldest = pool.submit(_oldest, names)
         rules = pool.submit(rule_states)
         alarms = pool.submit(_alarms)
+        parts = pool.submit(_of_parts, deployment)
     queues = tuple(
         _queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest=oldest.result().get(q)) for q in names
     )
     findings = [
         *of_stack(deployment),
+        *of_version(deployment),
+        *parts.result(),
         *(finding for queue in queues for finding in _of_queue(queue)),
+        *inside({queue.name: queue for queue in queues}),
         *_of_rules(rules.result(), deployment),
         *_of_alarms(alarms.result(), queues),
     ]
@@ -159,20 +168,32 @@ def event_source(queue: str) -> Mapping[str, Any] | None:
     return found[0] if found else None
 
 
-def _function(queue: str) -> tuple[str, int | None]:
-    """A function's state (Active, Pending, Failed: why, missing), and its reserved concurrency."""
+def _function(queue: str) -> tuple[str, int | None, float]:
+    """A function's state (Active, Pending, Failed: why, missing), its reserved concurrency, and when it was changed."""
     lambda_ = client("lambda")
     try:
         answer = lambda_.get_function(FunctionName=settings().function_name(queue))
     except lambda_.exceptions.ResourceNotFoundException:
-        return "missing", None
+        return "missing", None, 0.0
     configuration = answer["Configuration"]
     state = str(configuration.get("State", "Active"))
     if configuration.get("LastUpdateStatus") == "Failed":
         state = f"Failed: {configuration.get('LastUpdateStatusReason', 'its last update')}"
     elif state not in ("Active", "Inactive"):
         state = f"{state}: {configuration.get('StateReason', '')}".rstrip(": ")
-    return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions")
+    changed = configuration.get("LastModified")
+    changed_at = datetime.fromisoformat(changed).timestamp() if changed else 0.0
+    return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"), changed_at
+
+
+def reserved_concurrency(queue: str) -> int | None:
+    """The reserved concurrency of a queue's function; None when it has none."""
+    return _function(queue)[1]
+
+
+def changed_at(queue: str) -> float:
+    """When a queue's function was last changed, in seconds since 1970; 0 when there is none."""
+    return _function(queue)[2]
 
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
@@ -185,7 +206,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
                 "Metric": {
                     "Namespace": "AWS/SQS",
                     "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
+                    "Dimensions": [{"Name": "str", "Value": settings().queue_name(queue)}],
                 },
                 "Period": 60,
                 "Stat": "Maximum",
@@ -228,15 +249,15 @@ def _queue_state(
     counts: "Future[Counts | None]",
     dead: "Future[Counts | None]",
     source: "Future[Mapping[str, Any] | None]",
-    function: "Future[tuple[str, int | None]]",
+    function: "Future[tuple[str, int | None, float]]",
     *,
     oldest: float | None,
 ) -> QueueState:
     there, dead_there, mapping = counts.result(), dead.result(), source.result()
-    state, reserved = function.result()
+    state, reserved, changed_at = function.result()
     return QueueState(
-        name=str(queue),
-        priority=registry.priority(queue),
+        name=queue,
+        priority=catalogue.priority(queue),
         waiting=there.waiting if there else 0,
         in_flight=there.in_flight if there else 0,
         delayed=there.delayed if there else 0,
@@ -246,7 +267,9 @@ def _queue_state(
         concurrency=(mapping or {}).get("ScalingConfig", {}).get("MaximumConcurrency"),
         function=state,
         reserved=reserved,
-        present=there is not None and dead_there is not None,
+        present=there is not None,
+        dead_present=dead_there is not None,
+        changed_at=changed_at,
     )
 
 
@@ -264,21 +287,45 @@ def of_stack(deployment: Deployment) -> list[Finding]:
     if status == "UPDATE_ROLLBACK_COMPLETE":
         do = "The version before is running. Mend the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
-    return [Finding("failed", stack, f"the stack is {status}{reason}", "Look at its events, then deploy again.")]
+    if status == "UPDATE_FAILED":
+        do = "`nexus repair` goes back to the deployment before. Then mend the template and deploy."
+    elif status == "UPDATE_ROLLBACK_FAILED":
+        do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
+    elif deployment.stage == "local":
+        do = "`nexus down --yes` ends it, `nexus up` makes another."
+    else:
+        do = f"It takes no update: `sam delete --stack-name {stack}`, then deploy."
+    return [Finding("failed", stack, f"the stack is {status}{reason}", do)]
+
+
+def of_version(deployment: Deployment) -> list[Finding]:
+    """A client that is older than the deployment."""
+    from nexus.version import VERSION
+
+    deployed = deployment.outputs.get("Version", VERSION)
+    if _parts_of(deployed) <= _parts_of(VERSION):
+        return []
+    what = f"the stack has version {deployed}, this client {VERSION}: it may not know all that the stack does"
+    return [Finding("warning", deployment.stack, what, "Update this checkout to what is deployed: `git pull`.")]
+
+
+def _parts_of(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _of_queue(queue: QueueState) -> list[Finding]:
     name = queue.name
-    deploy = "Deploy again: the stack lacks a part of itself."
     findings = []
     if not queue.present:
-        findings.append(Finding("failed", name, "the queue or its dead-letter queue is missing", deploy))
+        findings.append(Finding("failed", name, "the queue is missing", REPAIR))
+    if not queue.dead_present:
+        findings.append(Finding("failed", name, "its dead-letter queue is missing", REPAIR))
     if queue.function == "missing":
-        findings.append(Finding("failed", name, "the function is missing", deploy))
+        findings.append(Finding("failed", name, "the function is missing", REPAIR))
     elif queue.function not in ("Active", "Inactive"):
         findings.append(Finding("failed", name, f"the function is {queue.function}", f"`nexus logs --queue {name}`."))
     if queue.source == "missing":
-        findings.append(Finding("failed", name, "no event source feeds the function", deploy))
+        findings.append(Finding("failed", name, "no event source feeds the function", REPAIR))
     elif queue.paused:
         waiting = f", {queue.waiting} waiting" if queue.waiting else ""
         findings.append(Finding("warning", name, f"the queue is paused{waiting}", f"`nexus resume {name}`"))
@@ -287,22 +334,97 @@ def _of_queue(queue: QueueState) -> list[Finding]:
         findings.append(Finding("failed", name, what, f"`nexus resume {name}`"))
     if queue.dead:
         what = f"{queue.dead} dead letter{'s' if queue.dead != 1 else ''}"
-        findings.append(
-            Finding(
-                "failed", name, what, f"`nexus dlq list {name}`: mend the reason, then `nexus dlq retry --queue {name}`"
-            )
-        )
+        do = f"`nexus dlq list {name}` shows why; then `nexus dlq retry {name}` or `nexus dlq drop {name}`."
+        findings.append(Finding("failed", name, what, do))
     return findings
 
 
-def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
-
-    there = {rule.task for rule in rules}
-    missing = [name for name, task in registry.tasks().items() if task.schedule and name not in there]
-    findings = [
-        Finding("failed", name, "its schedule's rule is missing", f"Deploy {deployment.stack} again.")
-        for name in missing
+def _of_parts(deployment: Deployment) -> list[Finding]:
+    """The tables, buckets and schedule group that the stack's outputs name, and that are not there."""
+    named = [
+        (kind, name)
+        for kind in ("Table", "Bucket", "ScheduleGroup")
+        for output, name in deployment.outputs.items()
+        if output.endswith(f"{kind}Name")
     ]
+    found = in_parallel(lambda part: _missing(*part), named)
+    return [finding for finding in found if finding is not None]
+
+
+def _missing(kind: str, name: str) -> Finding | None:
+    """What is wrong when a part of the stack cannot be seen; None when it is there."""
+    from botocore.exceptions import ClientError
+
+    from nexus.aws.clients import client as runtime_client
+
+    try:
+        if kind == "Table":
+            runtime_client("dynamodb").describe_table(TableName=name)
+        elif kind == "Bucket":
+            runtime_client("s3").head_bucket(Bucket=name)
+        else:
+            runtime_client("scheduler").get_schedule_group(Name=name)
+    except ClientError as error:
+        code = error.response.get("Error", {}).get("Code", "")
+        word = {"Table": "table", "Bucket": "bucket", "ScheduleGroup": "schedule group"}[kind]
+        if code in ("ResourceNotFoundException", "404", "NoSuchBucket", "NotFound"):
+            return Finding("failed", name, f"the {word} is missing", REPAIR)
+        return Finding(
+            "warning", name, f"nobody can tell whether the {word} is there: {code}", "See docs/operations.md."
+        )
+    return None
+
+
+# --- what goes wrong inside the functions ---
+
+
+def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
+    """Functions that die before they start a run, and tasks whose every attempt fails. Errors of AWS are botocore's."""
+    now = time.time()
+    there = [queue for queue in queues.values() if queue.function != "missing"]
+    looks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
+    looks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
+    looks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
+    *seen, silent = in_parallel(lambda look: look(), looks)
+    dying = {one.queue: one for one in seen[: len(there)] if one is not None}
+    dying = {one.queue: one for one in silent if not diagnosis.started_since(one)} | dying
+    failing = [one for found in seen[len(there) :] for one in found]
+    return [
+        *(_of_dying(one, queues[one.queue]) for one in dying.values()),
+        *(_of_failing(one) for one in failing if one.queue not in dying),
+    ]
+
+
+def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
+    since = f"{datetime.fromtimestamp(one.since, UTC):%H:%M:%S}"
+    times = "once, at" if one.times == 1 else f"{one.times} times since"
+    when = "in the middle of a run" if one.in_a_run else "before it starts a run"
+    error = one.error or "its log does not say why; Lambda counts an error for each of its invocations"
+    held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight else 0
+    waits = f". {held} message{'s' if held != 1 else ''} in flight that no run has claimed" if held else ""
+    do = f"`nexus logs --queue {one.queue} --since 15m` has the whole of it. `nexus repair` undoes a change by hand; "
+    do += f"otherwise mend the code and deploy it. `nexus inspect ping {one.queue}` shows whether it is well."
+    return Finding("failed", one.queue, f"the function died {when} {times} {since} UTC: {error}{waits}", do)
+
+
+def _of_failing(one: diagnosis.Failing) -> Finding:
+    what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
+    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand; otherwise mend the "
+    do += "code and deploy it. Runs in RETRY go on by themselves."
+    return Finding("failed", one.queue, what, do)
+
+
+def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
+    if (problem := catalogue.missing()) is not None:
+        what = f"nobody can tell whether its schedules are all there: {problem.what} ({problem.why})"
+        findings = [Finding("warning", deployment.stack, what, problem.do)]
+    else:
+        there = {rule.task for rule in rules}
+        findings = [
+            Finding("failed", name, "its schedule's rule is missing", REPAIR)
+            for name, task in catalogue.tasks().items()
+            if task.schedule and name not in there
+        ]
     return findings + [
         Finding("warning", rule.task, "its rule is off", f"`nexus schedule enable {rule.task}`")
         for rule in rules

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.settings import settings
+from ops import catalogue
 from ops.aws import client, in_parallel
 
 POLL = 1.0
@@ -32,6 +33,7 @@ class Line:
     group: str
     message: str
     level: str = ""
+    stream: str = ""
     fields: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -40,7 +42,8 @@ class Line:
         below it."""
         moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
-        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{self.message}  {rest}".rstrip()
+        message = self.message.replace("\n", "\n    ")
+        line = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03} {self.level:<8}{message}  {rest}".rstrip()
         traceback = str(self.fields.get("exception", ""))
         return line + "".join(f"\n    {text}" for text in traceback.splitlines())
 
@@ -71,12 +74,17 @@ def group(queue: str) -> str:
     return f"/aws/lambda/{settings().function_name(queue)}"
 
 
-def read(queue: str, phrases: Sequence[str], start: float, end: float | None = None) -> Iterator[Line]:
-    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order."""
+def read(
+    queue: str, phrases: Sequence[str], start: float, end: float | None = None, *, stream: str | None = None
+) -> Iterator[Line]:
+    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order; of one stream
+    alone when it is named."""
     logs = client("logs")
     request: dict[str, Any] = {"logGroupName": group(queue), "startTime": int(start * 1000)}
     if end is not None:
         request["endTime"] = int(end * 1000)
+    if stream is not None:
+        request["logStreamNames"] = [stream]
     if phrases:
         request["filterPattern"] = " ".join(f'"{phrase}"' for phrase in phrases)
     seen: set[str] = set()
@@ -110,8 +118,9 @@ def _line(event: Any, queue: str) -> Line:
             fields = None
         if isinstance(fields, dict):
             message = str(fields.get("message", ""))
-            return Line(line_id, at, queue, message, str(fields.get("level", "")), fields)
-    return Line(line_id, at, queue, text)
+            level = str(fields.get("level", ""))
+            return Line(line_id, at, queue, message, level, event.get("logStreamName", ""), fields)
+    return Line(line_id, at, queue, text, stream=event.get("logStreamName", ""))
 
 
 def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
@@ -120,7 +129,7 @@ def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
     record = handle.record()
-    queues = [record.queue] if record.queue else list(_queues())
+    queues = [record.queue] if record.queue else list(catalogue.queues())
     start = (
         time.time() - back if back is not None else (record.sent_at or record.started_at or time.time() - 86_400) - 60
     )
@@ -205,9 +214,3 @@ def stream(queues: Sequence[str], start: float, task: str | None = None, *, foll
         for key in [key for key in seen if key[3] < start - OVERLAP]:
             del seen[key]
         time.sleep(POLL)
-
-
-def _queues() -> tuple[str, ...]:
-    from nexus.registry import registry
-
-    return tuple(registry.queues())

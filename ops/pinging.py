@@ -8,6 +8,8 @@ from typing import Any
 from nexus import builtin
 from nexus.client import AsyncResult, read_records
 from nexus.runs.record import RunRecord
+from ops import waiting
+from ops.aws import in_parallel
 
 POLL = 0.05
 
@@ -15,7 +17,7 @@ POLL = 0.05
 @dataclass(frozen=True, slots=True)
 class Pong:
     """An answer, or its absence. In seconds: `round_trip` from the send until the result was read, `waited` until the
-    function had it, `ran` in the function."""
+    function had it, `ran` in the function. `why` there is no answer, where that can be told."""
 
     queue: str
     id: str
@@ -23,6 +25,7 @@ class Pong:
     round_trip: float | None = None
     waited: float | None = None
     ran: float | None = None
+    why: str = ""
 
     @property
     def answered(self) -> bool:
@@ -30,7 +33,18 @@ class Pong:
 
 
 def ping(queues: Sequence[str], timeout: float) -> list[Pong]:
-    """Pings all at once; those that do not answer in time are revoked."""
+    """Pings all at once, but for queues that cannot run; those that do not answer in time are revoked."""
+    stopped = dict(zip(queues, in_parallel(waiting.stopped, queues), strict=True))
+    asked = [queue for queue in queues if stopped[queue] is None]
+    answers = _ask(asked, timeout)
+    return [answers[q] if (stop := stopped[q]) is None else _off(q, stop) for q in queues]
+
+
+def _off(queue: str, stop: waiting.Wait) -> Pong:
+    return Pong(queue, "", "not sent", why=f"{stop.why}. {stop.release}")
+
+
+def _ask(queues: Sequence[str], timeout: float) -> dict[str, Pong]:
     handles: dict[str, AsyncResult[Any]] = {}
     sent: dict[str, float] = {}
     for queue in queues:
@@ -39,16 +53,17 @@ def ping(queues: Sequence[str], timeout: float) -> list[Pong]:
     found: dict[str, Pong] = {}
     deadline = time.monotonic() + timeout
     while len(found) < len(queues) and time.monotonic() < deadline:
-        waiting = [queue for queue in queues if queue not in found]
-        for queue, record in zip(waiting, read_records([handles[queue] for queue in waiting]), strict=True):
+        left = [queue for queue in queues if queue not in found]
+        for queue, record in zip(left, read_records([handles[queue] for queue in left]), strict=True):
             if record.ended:
                 found[queue] = _pong(queue, record, time.monotonic() - sent[queue])
         time.sleep(POLL)
     for queue in queues:
         if queue not in found:
-            found[queue] = Pong(queue, handles[queue].id, "no answer")
+            why = "; ".join(f"{wait.why}. {wait.release}" for wait in waiting.reasons(handles[queue].record()))
+            found[queue] = Pong(queue, handles[queue].id, "no answer", why=why)
             handles[queue].revoke("nobody waits for this ping any more")
-    return [found[queue] for queue in queues]
+    return found
 
 
 def _pong(queue: str, record: RunRecord, round_trip: float) -> Pong:

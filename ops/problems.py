@@ -22,6 +22,10 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
+REPAIR = "`nexus repair` puts it back."
+"""What to do about a part of the stack that is missing, or that was changed by hand."""
+
+
 class Problem(Exception):
     """Ends a command. `what` happened, `why`, and what to `do` about it."""
 
@@ -101,7 +105,7 @@ def _of_client_error(error: BaseException) -> Problem:
         do = "docs/operations.md lists what each command needs."
         return Problem(f"You may not do this: {operation} was denied", message, do, ExitCode.DENIED)
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
-        do = "`nexus validate` says what is missing from the stack."
+        do = "`nexus status` says what is missing, `nexus repair` puts it back."
         return Problem(f"The stack lacks something: {operation} found nothing", message, do)
     if "hrottl" in code or code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")

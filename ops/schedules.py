@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.client import AsyncResult, read_records
-from nexus.registry import registry
 from nexus.settings import settings
-from ops import cron, logs
+from ops import catalogue, cron, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
-from ops.problems import Problem
+from ops.problems import REPAIR, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ def listed(days: float) -> list[Scheduled]:
     """Every periodic task of the catalogue, the next to fire first; the logs of `days` are looked through (0: none)."""
     client("logs")
     rules = {rule.task: rule for rule in rule_states()}
-    tasks = [task for task in registry.tasks().values() if task.schedule]
+    tasks = [task for task in catalogue.tasks().values() if task.schedule]
     histories: list[list[tuple[str, float]]]
     histories = in_parallel(lambda task: _history(task, days), tasks) if days else [[] for _ in tasks]
     last = {history[-1][0]: None for history in histories if history}
@@ -127,4 +126,4 @@ def parameter(task: str) -> str:
 
 
 def _missing(task: str) -> Problem:
-    return Problem(f"{task} has no rule in {settings().stack}", do="Deploy again: the stack lacks a part of itself.")
+    return Problem(f"{task} has no rule in {settings().stack}", do=REPAIR)

@@ -10,21 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from dev.local_cloud import ROOT
 from nexus.aws.clients import client as runtime_client
-from nexus.registry import registry
 from nexus.settings import settings
-from ops import configuration, health
-from ops.aws import client
+from ops import catalogue, configuration, health, template
+from ops.aws import client, in_parallel
+from ops.checkout import ROOT
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
-from social import catalogue
+from ops.problems import REPAIR
 
-QUEUES = tuple(catalogue.QUEUES)
 DRIFT_PATIENCE = 180.0
-DEPLOY = "Deploy again: `make deploy ENV=...`, or `make up` for the local cloud."
+BY_HAND = "`nexus repair` undoes a change by hand; otherwise:"
+DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +47,37 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
         ("event sources are on, report partial failures and are as concurrent as template.yaml has them", _sources),
         ("schedules send the right task to the right queue", _schedules),
         ("roles have the rights that the runtime needs", _permissions),
-        ("uploads reach the media function", _uploads),
+        ("uploads reach the function of their task", _uploads),
         ("run records expire", _expiry),
         ("mail may be sent", _sender),
     ]
     if drift:
         checks.append(("nothing was changed by hand", _drift))
     with ThreadPoolExecutor(len(checks)) as pool:
-        running = [(name, pool.submit(_checked, name, finder, deployment)) for name, finder in checks]
+        running = [(name, pool.submit(checked, name, finder, deployment)) for name, finder in checks]
         return [Check(name, done.result()) for name, done in running]
 
 
-def _checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
+def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
+    """What a finder finds. What it may not look at is a finding too."""
     from botocore.exceptions import ClientError
 
-    from ops.problems import explained
+    from ops.problems import ExitCode, Problem, explained
 
     try:
         return tuple(finder(deployment))
-    except ClientError as error:
+    except (ClientError, Problem) as error:
         problem = explained(error)
         assert problem is not None
-        severity = "warning" if int(problem.code) == 4 else "failed"
-        return (Finding(severity, name, f"could not be checked: {problem.what} ({problem.why})", problem.do or DEPLOY),)  # type: ignore[arg-type]
+        severity: Severity = (
+            "failed" if isinstance(error, ClientError) and problem.code != ExitCode.DENIED else "warning"
+        )
+        why = f" ({problem.why})" if problem.why else ""
+        return (
+            Finding(
+                severity, name, f"could not be checked: {problem.what}{why}", problem.do or "`nexus status` tells more."
+            ),
+        )
 
 
 def _state(deployment: Deployment) -> Iterator[Finding]:
@@ -82,74 +90,27 @@ def _state(deployment: Deployment) -> Iterator[Finding]:
 def _template(deployment: Deployment) -> Iterator[Finding]:
     deployed = client("cloudformation").get_template(StackName=deployment.stack, TemplateStage="Original")
     body: Any = deployed["TemplateBody"]
-    there = body if isinstance(body, Mapping) else load_template(body)
-    differing = list(differences(_template_here(), there))
+    there = body if isinstance(body, Mapping) else template.load(body)
+    here = _template_here(deployment)
+    if here is None:
+        what = "not compared: template.yaml here is another application's"
+        yield Finding("unchecked", deployment.stack, what, "Run it in the checkout that was deployed.")
+        return
+    differing = list(template.differences(here, there))
     if differing:
         shown = ", ".join(differing[:8]) + (f" and {len(differing) - 8} more" if len(differing) > 8 else "")
         yield Finding("warning", deployment.stack, f"template.yaml here differs in {shown}", DEPLOY)
 
 
-def _template_here() -> Mapping[str, Any]:
-    return load_template((ROOT / "template.yaml").read_text())
-
-
-def load_template(text: str) -> Mapping[str, Any]:
-    """A template as plain values; CloudFormation's short forms (!Sub x) as their long ones."""
-    import yaml
-
-    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-    class Loader(base):  # type: ignore[misc]
-        """YAML with short forms."""
-
-    def long_form(loader: Any, suffix: str, node: Any) -> Any:
-        if isinstance(node, yaml.ScalarNode):
-            value: Any = loader.construct_scalar(node)
-        elif isinstance(node, yaml.SequenceNode):
-            value = loader.construct_sequence(node, deep=True)
-        else:
-            value = loader.construct_mapping(node, deep=True)
-        return {suffix if suffix in ("Ref", "Condition") else f"Fn::{suffix}": value}
-
-    Loader.add_multi_constructor("!", long_form)
-    loaded: Mapping[str, Any] = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader with constructors of plain values
-    return loaded
-
-
-_PACKAGED = {"CodeUri", "ContentUri", "Metadata"}
-"""What `sam build` and `sam deploy` write anew."""
-
-
-def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the template's parts that differ, but for where the code lies."""
-    for section in ("Parameters", "Conditions", "Rules", "Globals", "Outputs"):
-        if _plain(here.get(section)) != _plain(there.get(section)):
-            yield section
-    ours, theirs = here.get("Resources", {}), there.get("Resources", {})
-    for name in sorted({*ours, *theirs}):
-        if name not in theirs:
-            yield f"{name} (not deployed)"
-        elif name not in ours:
-            yield f"{name} (only deployed)"
-        elif _plain(ours[name]) != _plain(theirs[name]):
-            yield name
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case {"Fn::GetAtt": str(path)}:
-            return {"Fn::GetAtt": path.split(".", 1)}
-        case {"Fn::GetAtt": [*parts]}:
-            return {"Fn::GetAtt": list(parts)}
-        case Mapping():
-            return {str(key): _plain(inner) for key, inner in value.items() if key not in _PACKAGED}
-        case list():
-            return [_plain(inner) for inner in value]
-        case bool():
-            return value
-        case int() | float():
-            return str(value)
-    return value
+def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
+    """template.yaml of the working folder, else of this checkout; None when it serves another catalogue."""
+    path = next(path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file())
+    here = template.load(path.read_text())
+    return (
+        here
+        if here.get("Outputs", {}).get("Catalogue", {}).get("Value") == deployment.outputs.get("Catalogue")
+        else None
+    )
 
 
 def _drift(deployment: Deployment) -> Iterator[Finding]:
@@ -173,13 +134,13 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     for drift in pages["StackResourceDrifts"]:
         name = drift["LogicalResourceId"]
         if drift["StackResourceDriftStatus"] == "DELETED":
-            yield Finding("failed", name, "it was deleted by hand", DEPLOY)
+            yield Finding("failed", name, "it was deleted by hand", REPAIR)
             continue
         changed = [
             f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
             for d in drift.get("PropertyDifferences", [])
         ]
-        do = "Put it into template.yaml or samconfig.toml, or deploy again to undo it."
+        do = "`nexus repair` undoes it. To keep it: template.yaml or samconfig.toml, and a deployment."
         yield Finding("warning", name, f"it was changed by hand: {'; '.join(changed)}", do)
     resources = [
         resource
@@ -205,49 +166,47 @@ def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _queues(deployment: Deployment) -> Iterator[Finding]:
-    for queue in configuration.of_queues(list(QUEUES)):
+    for queue in configuration.of_queues(deployment.queues):
         name = queue.queue
         if queue.visibility_timeout < 6 * queue.timeout:
             what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
             yield Finding(
-                "warning", name, what, "Messages may come again while they run: VisibilityTimeout in template.yaml."
+                "warning",
+                name,
+                what,
+                f"Messages may come again while they run. {BY_HAND} VisibilityTimeout in template.yaml.",
             )
-        if queue.time_limit > queue.timeout:
+        if queue.time_limit is not None and queue.time_limit > queue.timeout:
             what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
-            yield Finding("failed", name, what, "Raise Timeout in template.yaml, or lower time_limit in the catalogue.")
+            do = f"{BY_HAND} Timeout in template.yaml, or time_limit in the catalogue."
+            yield Finding("failed", name, what, do)
         dead = settings().dead_letter_queue_name(name)
         if not (queue.dead_letters_to or "").endswith(f":{dead}"):
-            yield Finding("failed", name, f"it does not redrive to {dead}", DEPLOY)
+            yield Finding("failed", name, f"it does not redrive to {dead}", REPAIR)
         for variable, wanted in (("NEXUS_QUEUE", name), ("NEXUS_STACK", deployment.stack)):
             if queue.environment.get(variable) != wanted:
                 got = queue.environment.get(variable)
-                yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", DEPLOY)
+                yield Finding("failed", name, f"the function's {variable} is {got!r} and not {wanted!r}", REPAIR)
 
 
-def _sources(_: Deployment) -> Iterator[Finding]:
-    template = _template_here()
-    for queue in QUEUES:
+def _sources(deployment: Deployment) -> Iterator[Finding]:
+    here = _template_here(deployment)
+    for queue in deployment.queues:
         source = health.event_source(queue)
         if source is None:
-            yield Finding("failed", queue, "no event source feeds the function", DEPLOY)
+            yield Finding("failed", queue, "no event source feeds the function", REPAIR)
             continue
         if source.get("State") not in ("Enabled", "Enabling", "Updating", "Creating"):
             yield Finding("failed", queue, f"the event source is {source.get('State')}", f"`nexus resume {queue}`")
         if "ReportBatchItemFailures" not in source.get("FunctionResponseTypes", []):
-            yield Finding("failed", queue, "the event source does not take partial failures", DEPLOY)
+            yield Finding("failed", queue, "the event source does not take partial failures", REPAIR)
         if source.get("FilterCriteria", {}).get("Filters"):
-            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", DEPLOY)
-        wanted, found = concurrency(template, queue), source.get("ScalingConfig", {}).get("MaximumConcurrency")
-        if found != wanted:
+            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", REPAIR)
+        found = source.get("ScalingConfig", {}).get("MaximumConcurrency")
+        wanted = None if here is None else template.concurrency(here, queue)
+        if wanted is not None and found != wanted:
             do = f"`nexus concurrency {queue} {wanted}` undoes it. To keep it: MaximumConcurrency in template.yaml."
             yield Finding("warning", queue, f"{found or 'no limit'} at once, template.yaml says {wanted}", do)
-
-
-def concurrency(template: Mapping[str, Any], queue: str) -> int:
-    """The MaximumConcurrency of a queue's event source, as the template has it."""
-    events = template["Resources"][f"{queue.capitalize()}Function"]["Properties"]["Events"].values()
-    (source,) = (event["Properties"] for event in events if event["Type"] == "SQS")
-    return int(source["ScalingConfig"]["MaximumConcurrency"])
 
 
 # --- schedules ---
@@ -258,25 +217,27 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
     from ops.schedules import parameter
 
     rules = {rule.task: rule for rule in health.rule_states()}
-    for name, task in registry.tasks().items():
+    tasks = catalogue.tasks()
+    for name, task in tasks.items():
         if task.schedule is None:
             continue
         rule = rules.pop(name, None)
         if rule is None:
-            yield Finding("failed", name, "its rule is missing", DEPLOY)
+            yield Finding("failed", name, "its rule is missing", REPAIR)
             continue
         if not rule.on:
             yield Finding("warning", name, "its schedule is off", f"`nexus schedule enable {name}`")
         wanted = deployment.parameters.get(parameter(name))
         if wanted is not None and wanted != rule.expression:
             what = f"it runs by {rule.expression}, deployed was {wanted}"
-            yield Finding("warning", name, what, f"Put it into samconfig.toml as {parameter(name)}.")
+            do = f"`nexus repair` undoes it. To keep it: {parameter(name)} in samconfig.toml, and a deployment."
+            yield Finding("warning", name, what, do)
         try:
             cron.parse(rule.expression)
         except cron.BadSchedule as error:
             yield Finding("failed", name, str(error), f"`nexus schedule set {name} 'cron(...)'`")
         yield from _targets(name, str(task.queue))
-    for name in set(rules) - set(registry.tasks()):
+    for name in set(rules) - set(tasks):
         yield Finding("failed", name, "a rule sends a task that the catalogue does not have", DEPLOY)
 
 
@@ -285,9 +246,9 @@ def _targets(task: str, queue: str) -> Iterator[Finding]:
     wanted = settings().queue_name(queue)
     to = [target for target in targets if target["Arn"].endswith(f":{wanted}")]
     if not to:
-        yield Finding("failed", task, f"its rule does not send to {wanted}", DEPLOY)
+        yield Finding("failed", task, f"its rule does not send to {wanted}", REPAIR)
     elif f'"task":"{task}"' not in to[0].get("InputTransformer", {}).get("InputTemplate", "").replace(" ", ""):
-        yield Finding("failed", task, "its rule does not send this task", DEPLOY)
+        yield Finding("failed", task, "its rule does not send this task", REPAIR)
 
 
 # --- rights ---
@@ -295,9 +256,8 @@ def _targets(task: str, queue: str) -> Iterator[Finding]:
 
 def _permissions(deployment: Deployment) -> Iterator[Finding]:
     """What the runtime itself needs of each function's role, by IAM's own simulator."""
-    with ThreadPoolExecutor(len(QUEUES)) as pool:
-        for findings in pool.map(lambda queue: list(_rights(deployment, queue)), QUEUES):
-            yield from findings
+    for findings in in_parallel(lambda queue: list(_rights(deployment, queue)), deployment.queues):
+        yield from findings
     yield from _rules_may_send(deployment)
 
 
@@ -320,7 +280,7 @@ def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
         )
         denied = [r["EvalActionName"] for r in answer["EvaluationResults"] if r["EvalDecision"] != "allowed"]
         if denied:
-            yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", DEPLOY)
+            yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", REPAIR)
 
 
 def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
@@ -328,7 +288,7 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
     from nexus.backend.transport import queue_url
 
     scheduled: dict[str, list[str]] = {}
-    for name, task in registry.tasks().items():
+    for name, task in catalogue.tasks().items():
         if task.schedule:
             scheduled.setdefault(str(task.queue), []).append(name)
     for queue, tasks in scheduled.items():
@@ -340,7 +300,7 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
         for scheduled_task in tasks:
             if f"rule/{deployment.stack}-{scheduled_task}" not in allowed:
                 yield Finding(
-                    "failed", scheduled_task, f"the policy of queue {queue} does not let its rule send", DEPLOY
+                    "failed", scheduled_task, f"the policy of queue {queue} does not let its rule send", REPAIR
                 )
 
 
@@ -348,22 +308,25 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _uploads(_: Deployment) -> Iterator[Finding]:
-    bucket, function = settings().bucket("uploads"), settings().function_name("media")
+    queue = catalogue.upload_queue()
+    if queue is None:
+        return
+    bucket, function = settings().bucket("uploads"), settings().function_name(queue)
     configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
     targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
     if not any(arn.endswith(f":{function}") for arn in targets):
-        yield Finding("failed", bucket, f"its uploads do not invoke {function}", DEPLOY)
+        yield Finding("failed", bucket, f"its uploads do not invoke {function}", REPAIR)
     lambda_ = client("lambda")
     try:
         policy = lambda_.get_policy(FunctionName=function)["Policy"]
     except lambda_.exceptions.ResourceNotFoundException:
         policy = ""
     if "s3.amazonaws.com" not in policy:
-        yield Finding("failed", function, "S3 may not invoke it", DEPLOY)
+        yield Finding("failed", function, "S3 may not invoke it", REPAIR)
     reserved = lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions")
     if reserved == 0:
         what = "its reserved concurrency is 0: uploads go to the queue and wait there"
-        yield Finding("failed", function, what, "`nexus resume media`")
+        yield Finding("failed", function, what, f"`nexus resume {queue}`")
 
 
 def _expiry(deployment: Deployment) -> Iterator[Finding]:
@@ -372,18 +335,21 @@ def _expiry(deployment: Deployment) -> Iterator[Finding]:
     if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING") or described.get("AttributeName") != "expires":
         what = "run records are kept for ever: TTL on `expires` is off"
         if deployment.stage == "local":
-            yield Finding("warning", table, what, "Nothing: the local cloud has no TTL, and ends with `nexus down`.")
+            yield Finding("unchecked", table, what, "Nothing: the local cloud has no TTL, and ends with `nexus down`.")
         else:
-            yield Finding("failed", table, what, DEPLOY)
+            yield Finding("failed", table, what, REPAIR)
 
 
 def _unless_local(deployment: Deployment) -> Severity:
     """What the emulator does not have is no fault there."""
-    return "warning" if deployment.stage == "local" else "failed"
+    return "unchecked" if deployment.stage == "local" else "failed"
 
 
 def _sender(deployment: Deployment) -> Iterator[Finding]:
-    ses, address = runtime_client("sesv2"), deployment.parameters.get("SenderAddress", "")
+    address = deployment.parameters.get("SenderAddress")
+    if address is None:
+        return
+    ses = runtime_client("sesv2")
     verified = False
     for identity in (address, address.rpartition("@")[2]):
         try:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import batched
 from pathlib import Path
@@ -39,6 +39,7 @@ from social.catalogue import DigestReport, SendContentDigestEmail
 from social.data import days, follows, mail_ledger, objects, users
 from social.data.users import User
 from social.parts import DigestPart, DigestSegment
+from social.weeks import monday_of, week_of, weeks_before
 
 if TYPE_CHECKING:
     from digest_edition import Edition
@@ -119,7 +120,7 @@ def overlapping(week: str, since: int) -> str | None:
 
     On the weekly schedule none does, and nobody's last mail needs to be looked up.
     """
-    before = week_before(week)
+    before = weeks_before(week)
     ends = [_until_of(key) for key in objects.keys("archive", f"{digest_edition.FOLDER}/{before}/")]
     return before if max(ends, default=0) > since + OVERLAP else None
 
@@ -134,30 +135,16 @@ def segments(people: int, per_second: float) -> int:
     return max(1, min(MAX_SEGMENTS, round(people / one + 0.5)))
 
 
-def week_of(now: float) -> str:
-    """The ISO week of a time, in UTC, as 2026-W47."""
-    year, week, _ = datetime.fromtimestamp(now, UTC).isocalendar()
-    return f"{year}-W{week:02}"
-
-
 def span(week: str, now: int) -> tuple[int, int]:
     """(since, until) of the posts that go out in a week: seven days, up to now or to the week's end if that is past.
 
     Raises Reject for a week that has not begun.
     """
-    year, number = week.split("-W")
-    monday = date.fromisocalendar(int(year), int(number), 1)
+    monday = monday_of(week)
     if days.start_of(monday.isoformat()) > now:
         raise Reject(f"{week} has not begun")
     until = min(now, days.start_of((monday + timedelta(days=DAYS)).isoformat()))
     return until - DAYS * days.DAY_SECONDS, until
-
-
-def week_before(week: str) -> str:
-    """The ISO week before."""
-    year, number = week.split("-W")
-    monday = date.fromisocalendar(int(year), int(number), 1) - timedelta(days=DAYS)
-    return week_of(days.start_of(monday.isoformat()))
 
 
 # --- a segment -------------------------------------------------------------------------------------------------------

@@ -6,22 +6,20 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from nexus.registry import registry
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from nexus.tasks import Task
     from ops.deployment import Deployment
-
-QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
-"""The queues by priority, as nexus.tasks has them (a test compares): help does not wait for the catalogue."""
 
 
 @dataclass(slots=True)
@@ -43,8 +41,8 @@ def forget() -> None:
         setattr(options, one.name, one.default)
 
 
-def _keep(said: Options) -> None:
-    for name, value in asdict(said).items():
+def _keep(said: "Mapping[str, Any]") -> None:
+    for name, value in said.items():
         if value:  # what is said last counts
             setattr(options, name, value)
 
@@ -59,7 +57,7 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(**given: Any) -> Any:
-        _keep(_taken(Options, given))
+        _keep(asdict(_taken(Options, given)))
         taken = {name: _taken(group, given) for name, group in groups.items()}
         return function(**given, **taken)
 
@@ -125,21 +123,42 @@ def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callab
 # --- names ---
 
 
-def complete_queue(incomplete: str) -> list[str]:
+def _reachable(context: typer.Context) -> bool:
+    """Whether the deployment that is meant can be asked. Where it cannot, completion offers nothing and is silent."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    at: Any = context
+    while at is not None:
+        _keep({one.name: at.params.get(one.name) for one in fields(Options)})
+        at = at.parent
+    try:
+        connect()
+    except (Problem, BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def complete_queue(ctx: typer.Context, incomplete: str) -> list[str]:
     """Queues that begin so."""
-    return [name for name in QUEUES if name.startswith(incomplete)]
+    from ops import catalogue
+
+    return [name for name in catalogue.queues() if name.startswith(incomplete)] if _reachable(ctx) else []
 
 
-def complete_task(incomplete: str) -> list[tuple[str, str]]:
+def complete_task(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Tasks that begin so, with their summaries."""
+    return [(name, task.summary) for name, task in _tasks(ctx).items() if name.startswith(incomplete)]
 
-    return [(name, task.summary) for name, task in registry.tasks().items() if name.startswith(incomplete)]
 
-
-def complete_schedule(incomplete: str) -> list[tuple[str, str]]:
+def complete_schedule(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Scheduled tasks that begin so."""
+    return [(n, t.schedule.meaning) for n, t in _tasks(ctx).items() if t.schedule and n.startswith(incomplete)]
 
-    return [(n, t.schedule.meaning) for n, t in registry.tasks().items() if t.schedule and n.startswith(incomplete)]
+
+def _tasks(context: typer.Context) -> "Mapping[str, Task[Any, Any]]":
+    from ops import catalogue
+
+    return catalogue.tasks() if _reachable(context) and not catalogue.missing() else {}
 
 
 def complete_outcome(incomplete: str) -> list[str]:
@@ -152,8 +171,7 @@ def complete_outcome(incomplete: str) -> list[str]:
 
 def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """`name=` for each argument of the task that the command line names."""
-
-    task = registry.tasks().get(str(ctx.params.get("task")))
+    task = _tasks(ctx).get(str(ctx.params.get("task")))
     if task is None or "=" in incomplete:
         return []
     return [
@@ -163,9 +181,10 @@ def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     ]
 
 
-Queue = Annotated[str, typer.Argument(help="|".join(QUEUES), metavar="QUEUE", autocompletion=complete_queue)]
+Queue = Annotated[str, typer.Argument(help="One of the stack's.", metavar="QUEUE", autocompletion=complete_queue)]
 OptionalQueue = Annotated[
-    str | None, typer.Argument(help="|".join(QUEUES), metavar="QUEUE", autocompletion=complete_queue)
+    str | None,
+    typer.Argument(help="One of the stack's; all when left out.", metavar="QUEUE", autocompletion=complete_queue),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod, only with --stack NAME typed.")]
 
@@ -179,35 +198,39 @@ def closest(name: str, names: Sequence[str]) -> str:
 
 
 def the_queue(name: str) -> str:
-    """The name, if it is a queue's. Raises Problem."""
-    if name not in QUEUES:
-        raise usage(f"There is no queue {name!r}", do=closest(name, QUEUES))
+    """The name, if it is a queue's of the stack that is connected. Raises Problem."""
+    from ops import catalogue
+
+    if name not in catalogue.queues():
+        raise usage(f"There is no queue {name!r}", do=closest(name, catalogue.queues()))
     return name
 
 
 def the_queues(name: str | None) -> list[str]:
-    """That queue, or all of them."""
-    return list(QUEUES) if name is None else [the_queue(name)]
+    """That queue, or all of the stack's."""
+    from ops import catalogue
+
+    return list(catalogue.queues()) if name is None else [the_queue(name)]
 
 
 def the_task(name: str) -> "Task[Any, Any]":
-    """The task of that name. Raises Problem."""
+    """The task of that name in the catalogue of the stack that is connected. Raises Problem."""
+    from ops import catalogue
 
-    if name not in registry.tasks():
-        raise usage(f"There is no task {name!r}", do=closest(name, list(registry.tasks())))
-    return registry.tasks()[name]
-
-
-def is_run_id(text: str) -> bool:
-    """Whether it is a whole id, and no first part of one."""
-    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
+    known = catalogue.tasks()
+    if name not in known:
+        raise usage(f"There is no task {name!r}", do=closest(name, list(known)))
+    return known[name]
 
 
-def the_run_id(text: str) -> str:
-    """The id, if it is one. Raises Problem."""
-    if not is_run_id(text):
-        raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
-    return text
+def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Ids of runs that are live or have lately ended."""
+    from ops import finding
+
+    if not _reachable(ctx):
+        return []
+    known = (one for one in finding.recent() if one.id.startswith(incomplete))
+    return [(one.id, f"{one.task} {one.status}") for one in islice(known, 30)]
 
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -254,16 +277,18 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
         return
     if yes and (not where.is_prod or where.named):
         return
+    from ops.cli.output import safe
+
     declined = Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     if not sys.stdin.isatty():
         declined.why = f"{question} Nobody is there to answer."
         declined.do = f"Give --yes --stack {where.stack}." if where.is_prod else "Give --yes."
         raise declined
     if where.is_prod:
-        print(f"{question}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
+        print(f"{safe(question)}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip() != where.stack:
             raise declined
         return
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{safe(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise declined

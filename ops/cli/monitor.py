@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from nexus.registry import registry
 from nexus.settings import settings
-from ops import live, logs
+from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
 from ops.cli import output
-from ops.health import Counts, event_source, queue_counts
+from ops.health import Counts, changed_at, event_source, queue_counts
 
 if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
@@ -31,7 +30,7 @@ class QueueLine:
     """A queue as the view shows it: attempts a minute over the window, and in `history` those of each ten seconds."""
 
     name: str
-    priority: int
+    priority: int | None
     on: bool
     waiting: int
     in_flight: int
@@ -53,7 +52,8 @@ class View:
     jobs: tuple[tuple[str, str, int, int], ...]
     ended: tuple[logs.Event, ...]
     failures: tuple[logs.Event, ...]
-    error: str | None = None
+    wrong: tuple[str, ...] = ()
+    """Functions that die before they start a run, for each its last words."""
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Monitor:
         from nexus.runs import tallies
 
         now = time.time()
-        names = list(registry.queues())
+        names = list(catalogue.queues())
         jobs: list[Any] = [
             lambda: in_parallel(lambda q: queue_counts(settings().queue_name(q)), names),
             lambda: in_parallel(lambda q: queue_counts(settings().dead_letter_queue_name(q)), names),
@@ -87,8 +87,21 @@ class Monitor:
             running=running.runs,
             jobs=tuple((job.id, job.task, *tallies.progress(job)) for job in waiting),
             ended=tuple(self._events)[:-13:-1],
+            wrong=self._wrong(names, counts, running.runs, now),
             failures=tuple(e for e in reversed(self._events) if e.outcome in ("failure", "retry"))[:12],
         )
+
+    def _wrong(
+        self, names: Sequence[str], counts: Sequence[Counts | None], running: Sequence[live.LiveRun], now: float
+    ) -> tuple[str, ...]:
+        """What is known of functions that hold messages which no run has claimed."""
+        suspects = [
+            name
+            for name, count in zip(names, counts, strict=True)
+            if count and count.in_flight > sum(run.queue == name for run in running)
+        ]
+        dying = in_parallel(lambda name: diagnosis.dying(name, now, changed_at(name)), suspects)
+        return tuple(f"{one.queue}: the function dies: {one.error}" for one in dying if one is not None)
 
     def _read(self, names: list[str], now: float) -> None:
         start = max(now - WINDOW, self._read_until - logs.OVERLAP)
@@ -118,7 +131,7 @@ class Monitor:
             history[min(SPARK - 1, max(0, SPARK - 1 - int((now - event.at) / WINDOW * SPARK)))] += 1
         return QueueLine(
             name=name,
-            priority=registry.priority(name),
+            priority=catalogue.priority(name),
             on=bool(source) and source.get("State") in ("Enabled", "Enabling", "Updating", "Creating"),
             waiting=counts.waiting,
             in_flight=counts.in_flight,
@@ -172,7 +185,7 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
     from rich.console import Group
     from rich.text import Text
 
-    room = max(4, height - 15 - len(view.jobs))
+    room = max(4, height - 15 - len(view.jobs) - len(view.wrong))
     running = max(3, min(len(view.running) + 1, room // 2))
     lists = max(3, room - running - 2)
     age = time.time() - view.at
@@ -182,8 +195,9 @@ def draw(deployment: "Deployment", view: View, *, height: int, error: str | None
         (f"{time.strftime('%H:%M:%S', time.gmtime(view.at))} UTC  {hint}", "dim"),
     )
     if error:
-        head.append(f"  {error} (the view is {output.age(age)} old)", style="bold red")
+        head.append(f"  {output.safe(error)} (the view is {output.age(age)} old)", style="bold red")
     parts: list[Any] = [head, Text(), _queues(view), Text()]
+    parts += [Text(output.safe(text, lines=False), style="bold red") for text in view.wrong]
     parts += [_running(view, running)]
     if view.failures:
         parts += [Text(), _events("failures and retries, 5 minutes", view.failures, lists // 2 + 1)]
@@ -225,7 +239,7 @@ def _running(view: View, room: int) -> Any:
     table = _table(("running", "id", "queue", "attempt", "for"), right=("attempt", "for"), rest="progress")
     now = view.at
     for run_id, task, done, total in view.jobs:
-        table.add_row(f"[bold]{task}[/]", run_id, "", "", "", _bar(done, total))
+        table.add_row(f"[bold]{_shown(task)}[/]", run_id, "", "", "", _bar(done, total))
     for run in view.running[: room - 1]:
         progress = ""
         if run.progress:
@@ -233,10 +247,19 @@ def _running(view: View, room: int) -> Any:
         elif run.segment is not None:
             progress = f"segment {run.segment}"
         lost = " [red]lost[/]" if run.lost else ""
-        table.add_row(run.task + lost, run.id, run.queue, str(run.attempts), output.age(now - run.since), progress)
+        table.add_row(
+            _shown(run.task) + lost, _shown(run.id), run.queue, str(run.attempts), output.age(now - run.since), progress
+        )
     if len(view.running) > room - 1:
         table.add_row(f"[dim]and {len(view.running) - room + 1} more[/]", "", "", "", "", "")
     return table
+
+
+def _shown(text: str) -> str:
+    """Data in a cell: nothing that the terminal obeys, and none of rich's markup."""
+    from rich.markup import escape
+
+    return escape(output.safe(text, lines=False))
 
 
 def _bar(done: int, total: int) -> str:
@@ -246,18 +269,16 @@ def _bar(done: int, total: int) -> str:
 
 
 def _events(title: str, events: tuple[logs.Event, ...], room: int) -> Any:
-    from rich.markup import escape
-
     table = _table((title, "outcome", "task", "took"), right=("took",), rest="reason")
     for event in events[:room]:
         style = output.STYLES.get(logs.SETTLED.get(event.outcome, ""), "")
-        outcome = f"[{style}]{event.outcome}[/]" if style else event.outcome
+        outcome = f"[{style}]{_shown(event.outcome)}[/]" if style else _shown(event.outcome)
         table.add_row(
-            f"{output.time_of(event.at)[11:]}  {event.run_id}",
+            f"{output.time_of(event.at)[11:]}  {_shown(event.run_id)}",
             outcome,
-            event.task,
+            _shown(event.task),
             f"{event.seconds:.2f}s",
-            escape(event.reason or ""),
+            _shown(event.reason or ""),
         )
     return table
 

@@ -1,9 +1,14 @@
-"""What commands print: tables and lines for people, the same as plain text in a pipe, JSON for programs."""
+"""What commands print: tables and lines for people, the same as plain text in a pipe, JSON for programs.
+
+Arguments, errors, names and log lines are other people's data. Everything printed goes through here, where `safe` and
+`json_text` write out what would move a cursor, rename a window or turn a line around.
+"""
 
 import dataclasses
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import Enum
@@ -31,6 +36,33 @@ STYLES = {
 }
 
 
+def safe(text: str, *, lines: bool = True) -> str:
+    """The text with nothing in it that a terminal obeys: control, format and bidirectional characters (Unicode's Cc,
+    Cf, Zl and Zp) and lone surrogates, written out as \\x1b or \\u202e. `lines` keeps line feeds and tabs.
+    """
+    if text.isprintable():
+        return text
+    kept = "\n\t" if lines else ""
+    return "".join(c if c.isprintable() or c in kept or _is_space(c) else _written_out(c) for c in text)
+
+
+def _is_space(character: str) -> bool:
+    return unicodedata.category(character) == "Zs"
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, with the same characters escaped as JSON escapes them."""
+    text = json.dumps(plain(value), indent=indent, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" or _is_space(c) else json.dumps(c)[1:-1] for c in text)
+
+
 def fancy(stream: Any = None) -> bool:
     """Whether colours, boxes and bars may be used: a terminal that NO_COLOR does not forbid them."""
     stream = stream or sys.stdout
@@ -39,6 +71,7 @@ def fancy(stream: Any = None) -> bool:
 
 def line(text: str = "", style: str | None = None) -> None:
     """A line on stdout; `style` shows on a terminal alone."""
+    text = safe(text)
     if style and fancy():
         _console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
     else:
@@ -47,7 +80,7 @@ def line(text: str = "", style: str | None = None) -> None:
 
 def note(text: str) -> None:
     """A line on stderr, for what is not the answer: progress, hints."""
-    print(text, file=sys.stderr, flush=True)
+    print(safe(text), file=sys.stderr, flush=True)
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
@@ -55,7 +88,7 @@ def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> No
 
     `right` names the columns of numbers.
     """
-    shown = [{name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows]
+    shown = [{name: "" if cell is None else safe(str(cell), lines=False) for name, cell in row.items()} for row in rows]
     if not shown:
         return
     if fancy():
@@ -87,7 +120,7 @@ def pairs(values: Mapping[str, Any]) -> None:
     told = {name: value for name, value in values.items() if value not in (None, "")}
     width = max((len(name) for name in told), default=0)
     for name, value in told.items():
-        text = str(value)
+        text = safe(str(value))
         if fancy():
             from rich.text import Text
 
@@ -101,12 +134,12 @@ def pairs(values: Mapping[str, Any]) -> None:
 
 def emit(value: Any) -> None:
     """The answer as one JSON document."""
-    print(json.dumps(plain(value), indent=2, ensure_ascii=False), flush=True)
+    print(json_text(value, indent=2), flush=True)
 
 
 def emit_line(value: Any) -> None:
     """One JSON document a line, for answers that stream."""
-    print(json.dumps(plain(value), ensure_ascii=False), flush=True)
+    print(json_text(value), flush=True)
 
 
 _TIMES = {"at", "since", "lease_until", "last_at", "claimed_at", "sent_at"}
@@ -147,15 +180,15 @@ def report(problem: Problem, *, as_json: bool) -> None:
     """A Problem, on stderr."""
     if as_json:
         error = {"what": problem.what, "why": problem.why, "do": problem.do, "exit_code": int(problem.code)}
-        print(json.dumps({"error": error}, ensure_ascii=False), file=sys.stderr)
+        print(json_text({"error": error}), file=sys.stderr)
         return
-    first = f"nexus: {problem.what}"
+    first = safe(f"nexus: {problem.what}")
     if fancy(sys.stderr):
         first = f"\033[31m{first}\033[0m"
     print(first, file=sys.stderr)
     for text in (problem.why, problem.do):
         if text:
-            print(f"  {text}", file=sys.stderr)
+            print(safe(f"  {text}"), file=sys.stderr)
 
 
 def _console() -> Any:

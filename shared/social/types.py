@@ -6,10 +6,11 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from social.weeks import monday_of
+
 
 def _in_the_calendar(week: str) -> str:
-    year, number = week.split("-W")
-    date.fromisocalendar(int(year), int(number), 1)
+    monday_of(week)
     return week
 
 

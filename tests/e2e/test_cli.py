@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +35,15 @@ from nexus.registry import registry
 from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
-from ops import cli, trial
+from ops import catalogue as served
+from ops.main import main
 from ops.problems import ExitCode
+from ops.social import trial
 from social import application, catalogue
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = [sys.executable, "-c", "import sys; from ops.cli import main; sys.exit(main())"]
+SCRIPT = [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class Nexus:
 
     def __call__(self, *words: str) -> Answer:
         self._capture.readouterr()
-        code = cli.main(words)
+        code = main(words)
         captured = self._capture.readouterr()
         assert "Traceback" not in captured.err
         return Answer(int(code), captured.out, captured.err)
@@ -147,22 +149,50 @@ def test_status_in_a_pipe_has_no_colours_and_no_boxes(stack: Settings) -> None:
 def test_ping_goes_through_every_queue_and_back(nexus: Nexus) -> None:
     answer = nexus("inspect", "ping", "--json", "--timeout", "90")
     assert answer.code == 0
-    assert {pong["queue"] for pong in answer.json} == set(cli_queues())
+    assert {pong["queue"] for pong in answer.json} == set(served.queues())
     assert all(pong["status"] == "SUCCESS" and pong["round_trip"] > 0 for pong in answer.json)
 
 
-def cli_queues() -> Sequence[str]:
-    from ops.cli.common import QUEUES
-
-    return QUEUES
-
-
 def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) -> None:
-    answer = nexus("inspect", "ping", paused, "--timeout", "1", "--json")
+    answer = nexus("inspect", "ping", paused, "--json")
     assert answer.code == ExitCode.WRONG
-    assert answer.json[0]["status"] == "no answer"
-    # And the ping does not wait there for ever
-    assert AsyncResult[Any](answer.json[0]["id"]).status == "REVOKED"
+    assert answer.json[0]["status"] == "not sent"
+    assert answer.json[0]["why"] == f"the queue {paused} is paused. `nexus resume {paused}`"
+    # And no ping waits there
+    assert nexus("purge", paused).out == f"Nothing waits in {paused}.\n"
+
+
+def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
+    # Given a run in a paused queue, and one that is sent for later
+    held = nexus("send", "ping", "--queue", paused, "--json").json["id"]
+    later = nexus("send", "ping", "--countdown", "10m", "--json").json["id"]
+    # Then each result says what it waits for, and what releases it
+    answer = nexus("result", held[:13])
+    assert answer.code == 0, answer.err
+    shown = answer.out
+    assert f"waits for  the queue {paused} is paused" in shown
+    assert f"`nexus resume {paused}`" in shown
+    both = {run["id"]: run["waits_for"] for run in nexus("result", held, later, "--json").json}
+    assert both[later][0]["why"].startswith("it is due at ")
+    assert both[later][0]["release"].endswith(f"`nexus revoke {later}` takes it back.")
+    # And they are revoked by what they are, after a look
+    looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
+    assert held in looked.json
+    assert nexus("revoke", "--queue", paused, "--yes").code == 0
+    assert nexus("revoke", later[:18], "--yes").code == 0
+    assert {run["status"] for run in nexus("result", held, later, "--json").json} == {"REVOKED"}
+
+
+def test_eight_characters_of_an_id_do(nexus: Nexus) -> None:
+    run_id = nexus("send", "ping", "text=short", "--wait", "--json").json["id"]
+    eventually(lambda: nexus("logs", run_id).code == 0)
+    found = eventually(lambda: nexus("result", run_id[:23]).out)
+    assert run_id in found
+    assert "run ended" in nexus("logs", run_id[:23]).out
+    # Runs that were sent within the same minute may share the first eight: then it says so
+    eight = nexus("result", run_id[:8])
+    assert eight.code == 0 or "fits" in eight.err
+    assert nexus("result", "00000000").code == ExitCode.WRONG
 
 
 def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by_hand(
@@ -182,13 +212,38 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
         assert any(where == "UsersQueue" and "changed by hand" in what for where, what in told)
         assert "`nexus concurrency users 7`" in told["users", "3 at once, template.yaml says 7"]
         # And it does not claim more than drift detection has compared, which is less here than in an account
-        assert any("6 Lambda::EventSourceMapping" in what for where, what in told if where == stack.stack)
+        assert any("1 Lambda::EventInvokeConfig" in what for where, what in told if where == stack.stack)
         assert all(told.values()), "each has its remedy"
     finally:
         boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "360"})
         boto3.client("events").enable_rule(Name=f"{stack.stack}-cleanup_old_posts")
         nexus("concurrency", "users", "7")
     assert "\npartly  nothing was changed by hand" in nexus("validate").out
+
+
+def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus: Nexus) -> None:
+    answer = nexus("doctor", "--json", "--timeout", "90s")
+    wrong = [(one["name"], one["findings"]) for one in answer.json["examined"] if one["findings"]]
+    assert answer.code == 0, [found for _, findings in wrong for found in findings if found["severity"] != "unchecked"]
+    told = {one["name"]: one["told"] for one in answer.json["examined"]}
+    assert all(queue in told["each queue answers a ping"] for queue in served.queues())
+    assert " renditions in " in told["an upload becomes renditions"]
+    page = nexus("doctor").out
+    assert page.splitlines()[-1] == "All is well."
+
+
+def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
+    answer = nexus("repair")
+    assert (answer.code, answer.out) == (0, f"Nothing of {stack.stack} was deleted or changed by hand.\n")
+    # And where something was, it asks before, and forgets its plan when nobody answers
+    function = stack.function_name("users")
+    boto3.client("lambda").update_function_configuration(FunctionName=function, MemorySize=1024)
+    refused = nexus("repair")
+    assert (refused.code, refused.out) == (ExitCode.NOT_CONFIRMED, "UsersFunction (Lambda::Function) was changed\n")
+    plans = boto3.client("cloudformation").list_change_sets(StackName=stack.stack)["Summaries"]
+    assert not [plan for plan in plans if plan["ChangeSetName"].startswith("repair-")]
+    assert nexus("repair", "--yes", "--json").json["repaired"][0]["name"] == "UsersFunction"
+    assert boto3.client("lambda").get_function_configuration(FunctionName=function)["MemorySize"] == 512
 
 
 def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
@@ -446,10 +501,10 @@ def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) ->
     nexus("send", "ping", "--wait")
     shown = fresh("monitor", "--once")
     assert shown.code == 0
-    for queue in cli_queues():
+    for queue in served.queues():
         assert queue in shown.out
     assert nexus("monitor").code == ExitCode.USAGE
-    assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(cli_queues())
+    assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(served.queues())
 
 
 def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
@@ -496,6 +551,8 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         assert refused.out.count("02:30") == 5
         changed = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)", "--yes", "--json").json
         assert (changed["before"], len(changed["next"])) == ("cron(0 1 ? * SUN *)", 5)
+        conf = nexus("inspect", "conf")
+        assert "cron(30 2 ? * SUN *) (deployed was cron(0 1 ? * SUN *))" in conf.out
         rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
         assert rows[name]["expression"] == "cron(30 2 ? * SUN *)"
         assert not rows[name]["on"], "a change does not turn it on"
@@ -721,6 +778,6 @@ def test_completion_offers_tasks_queues_and_arguments() -> None:
     assert "send_welcome_email" in complete("nexus send send_w")
     assert "maintenance" in complete("nexus pause m")
     assert "maintenance" in complete("nexus dlq retry m")
-    assert "continued" in complete("nexus events --status h")
+    assert "continued" in complete("nexus events --status c")
     assert "user_id=" in complete("nexus send send_welcome_email u")
     assert "cleanup_old_posts" in complete("nexus schedule run cleanup_o")

@@ -8,11 +8,11 @@ from typing import Any
 import boto3
 import pytest
 
-from dev.seed import seed
 from nexus.aws.dynamodb import from_item
 from nexus.registry import registry
 from nexus.settings import Settings
 from nexus.tasks import Task
+from ops.social.seed import seed
 from social import catalogue
 from social.data import comments, objects, posts, users
 from social.data.comments import Comment

@@ -18,6 +18,7 @@ from social.catalogue import record_mail_feedback, send_content_digest_email, se
 from social.data import blocks, days, follows, mail_ledger, posts, users
 from social.data.posts import Counters, Post
 from social.data.users import User
+from social.weeks import week_of
 
 
 def received(address: str) -> list[dict[str, Any]]:
@@ -164,7 +165,4 @@ def test_two_overlapping_digests_send_each_reader_one_and_his_own(stack: Setting
 
 
 def _week() -> str:
-    from ops.mail import last_weeks
-
-    (week,) = last_weeks(time.time(), 1)
-    return week
+    return week_of(time.time())

@@ -5,22 +5,22 @@ from time import monotonic, sleep
 
 import pytest
 
-from dev import local_cloud
+from ops import checkout
 from tests.support.stack import outputs, post, stack
 
 __all__ = ["outputs", "post", "stack"]
 
 
 @pytest.fixture(scope="session")
-def cloud() -> local_cloud.Cloud:
+def cloud() -> checkout.Cloud:
     """The running local cloud. AWS clients made without arguments talk to it."""
-    running = local_cloud.running()
+    running = checkout.running()
     assert running is not None, "the local cloud is not running: `make up`"
     return running
 
 
 @pytest.fixture(autouse=True)
-def _point_at_the_cloud(cloud: local_cloud.Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def _point_at_the_cloud(cloud: checkout.Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in cloud.exports().items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):

@@ -9,8 +9,8 @@ from typing import Any
 import boto3
 import pytest
 
-from dev.local_cloud import ACCOUNT_ID, STACK
 from nexus.settings import Settings
+from ops.checkout import ACCOUNT_ID, STACK
 
 NAMES = Settings(stack=STACK, account_id=ACCOUNT_ID)
 Eventually = Callable[..., Any]

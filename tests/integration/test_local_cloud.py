@@ -9,10 +9,11 @@ import pytest
 from botocore.exceptions import ClientError
 
 from dev import local_cloud
+from ops import checkout
 
 
 @pytest.fixture
-def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_cloud.Cloud]:
+def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[checkout.Cloud]:
     """A cloud beside the one that runs, with a folder and a port of its own."""
     monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
     monkeypatch.delenv("NEXUS_CLOUD_PORT", raising=False)
@@ -21,17 +22,17 @@ def second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[local_cl
 
 
 def test_a_taken_port_is_avoided_and_a_second_start_finds_the_first(
-    cloud: local_cloud.Cloud, second: local_cloud.Cloud
+    cloud: checkout.Cloud, second: checkout.Cloud
 ) -> None:
     assert second.port != cloud.port
-    assert local_cloud.start() == second == local_cloud.running()
+    assert local_cloud.start() == second == checkout.running()
 
 
 def test_what_is_stopped_is_gone_and_what_was_not_started_here_stays(
-    cloud: local_cloud.Cloud, second: local_cloud.Cloud
+    cloud: checkout.Cloud, second: checkout.Cloud
 ) -> None:
     assert local_cloud.stop()
-    assert local_cloud.running() is None
+    assert checkout.running() is None
     assert not local_cloud.stop()
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.1", second.port)):
         pass
@@ -39,19 +40,19 @@ def test_what_is_stopped_is_gone_and_what_was_not_started_here_stays(
 
 
 def test_a_port_that_was_asked_for_and_is_taken_is_an_error(
-    cloud: local_cloud.Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cloud: checkout.Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NEXUS_CLOUD_FOLDER", str(tmp_path))
     with pytest.raises(local_cloud.CloudError, match=f"port {cloud.port} is taken"):
         local_cloud.start(cloud.port)
 
 
-def test_it_listens_on_one_address_of_the_loopback_interface(cloud: local_cloud.Cloud) -> None:
+def test_it_listens_on_one_address_of_the_loopback_interface(cloud: checkout.Cloud) -> None:
     with pytest.raises(ConnectionRefusedError), socket.create_connection(("127.0.0.2", cloud.port), timeout=2):
         pass  # a server on all interfaces would answer here too
 
 
-def test_a_stranger_is_refused(cloud: local_cloud.Cloud) -> None:
+def test_a_stranger_is_refused(cloud: checkout.Cloud) -> None:
     stranger = boto3.client("s3", aws_access_key_id="AKIANOBODYNOBODYNOBO", aws_secret_access_key="guessed")
     with pytest.raises(ClientError, match="InvalidAccessKeyId"):
         stranger.list_buckets()

@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ops.template import load
 
 PATH = Path(__file__).parents[2] / "template.yaml"
 STACK, ACCOUNT, REGION = "nexus-test", "123456789012", "eu-west-1"
@@ -30,29 +30,10 @@ _PSEUDO = {
 }
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms (!Sub, !Ref, !GetAtt, ...), kept as {"Fn::Sub": ...}."""
-
-
-def _short_form(loader: _Loader, suffix: str, node: yaml.Node) -> dict[str, Any]:
-    value: Any
-    if isinstance(node, yaml.ScalarNode):
-        value = loader.construct_scalar(node)
-    elif isinstance(node, yaml.SequenceNode):
-        value = loader.construct_sequence(node, deep=True)
-    else:
-        raise yaml.YAMLError(f"!{suffix} stands before a mapping: {node.start_mark}")
-    return {"Ref" if suffix == "Ref" else f"Fn::{suffix}": value}
-
-
-_Loader.add_multi_constructor("!", _short_form)
-
-
 @lru_cache(maxsize=1)
 def template() -> Mapping[str, Any]:
     """The parsed file, intrinsic functions unresolved."""
-    loaded: Mapping[str, Any] = yaml.load(PATH.read_text(), _Loader)
-    return loaded
+    return load(PATH.read_text())
 
 
 def resources(kind: str) -> dict[str, Mapping[str, Any]]:

@@ -1,22 +1,22 @@
 """The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
 
 from ops.cli import common
-from ops.cli.commands import dlq, inspecting, local, mails, queues, schedules, stack, tasks, watching
+from ops.cli.commands import dlq, inspecting, local, queues, schedules, stack, tasks, watching
 
 
 class _Groups(common.Group):
     headings = (
-        ("The stack", ("status", "validate", "test", "up", "down", "env")),
+        ("The stack", ("status", "doctor", "validate", "repair", "up", "down", "env")),
         ("Tasks", ("send", "result", "revoke", "logs", "inspect")),
         ("Watching", ("monitor", "events")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
-        ("Data", ("seed", "upload", "mail", "report")),
+        ("The social network", ("test", "seed", "upload", "mail", "report")),
     )
 
 
 app = common.app(
-    "Operates nexus-tasks: the local cloud, or a stack in AWS.\n\n"
+    "Operates a deployment of nexus-tasks: the local cloud, or a stack in AWS.\n\n"
     "Every command takes --json, --stack, --profile and --region, before or behind its name. Without a stack it means "
     "NEXUS_STACK, else the local cloud of this checkout.\n\n"
     "Exit codes: 0 done, 1 something is wrong there, 2 usage, 3 cannot reach the stack, 4 not allowed, "
@@ -30,4 +30,3 @@ for module in (stack, local, tasks, watching, queues):
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(schedules.app, name="schedule")
-app.add_typer(mails.app, name="mail")

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.commands.tasks import arguments_of
 from ops.cli.common import command, options
@@ -71,9 +70,11 @@ class Meant(Filters):
 
     def queues_and_filter(self) -> tuple[list[str], "Filter"]:
         """Where to look, and for what. Raises Problem when that is nothing, for all of them may not have been meant."""
+        from ops import catalogue
+
         ids, queue = self.ids or [], self.queue
         # `nexus dlq retry media` is what the hand types, so a queue's name is taken where an id may stand.
-        if len(ids) == 1 and ids[0] in common.QUEUES and queue is None:
+        if len(ids) == 1 and ids[0] in catalogue.queues() and queue is None:
             queue, ids = ids[0], []
         queues = common.the_queues(queue)
         wanted = self.read([_id(text) for text in ids])
@@ -102,9 +103,9 @@ def list_(
     if queue and queue_option:
         raise usage("Which queue?", f"{queue} and --queue {queue_option} are two ways to say one thing.", "Give one.")
     queue = queue or queue_option
-    queues = common.the_queues(queue)
     wanted = filters.read()
     common.connect()
+    queues = common.the_queues(queue)
     counts = dead_letters.counts(queues)
     rows: list[dict[str, object]] = []
     now, left = time.time(), limit
@@ -151,9 +152,9 @@ def show(
     """One dead letter, whole: its error, its log, its message."""
     from ops import dead_letters
 
-    queues = common.the_queues(queue)
     wanted = Filters().read([_id(letter_id)])
     common.connect()
+    queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
     if options.json:
         output.emit(dead_letters.as_plain(letter))
@@ -180,10 +181,10 @@ def show(
 
 def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
     """The one letter of an id or its first part. Raises Problem when there is none, or more than one."""
-    from ops import dead_letters
+    from ops import dead_letters, finding
 
     found: list[Letter] = []
-    whole = common.is_run_id(letter_id)
+    whole = finding.is_whole(letter_id)
     for name, count in dead_letters.counts(queues).items():
         if count:
             # Of a whole id there is one; a part of it may fit several, and all are looked for.
@@ -205,8 +206,8 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
     """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs begin anew."""
     from ops import dead_letters
 
-    queues, wanted = meant.queues_and_filter()
     deployment = common.connect()
+    queues, wanted = meant.queues_and_filter()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if not wanted.ids and present:
         question = f"Send {_which(wanted, sum(present.values()))} of {', '.join(present)} in {deployment.stack} again?"
@@ -227,8 +228,8 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
     """Delete dead letters for good: by id, by filter, a queue's, or --all. `nexus dlq list --json` keeps a copy."""
     from ops import dead_letters
 
-    queues, wanted = meant.queues_and_filter()
     deployment = common.connect()
+    queues, wanted = meant.queues_and_filter()
     present = {name: count for name, count in dead_letters.counts(queues).items() if count}
     if present:
         which = "this one" if len(wanted.ids) == 1 else _which(wanted, sum(present.values()))
@@ -295,13 +296,12 @@ def edit(
     yes: common.Yes = False,
 ) -> int:
     """Change a dead letter's arguments, which are checked, and send it again under its id."""
-    from ops import dead_letters
+    from ops import catalogue, dead_letters
 
-    queues = common.the_queues(queue)
     wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
-    letter = _find(queues, wanted, letter_id)
-    task = registry.tasks().get(letter.task)
+    letter = _find(common.the_queues(queue), wanted, letter_id)
+    task = catalogue.tasks().get(letter.task)
     if letter.args is None or task is None:
         why = "It carries no envelope." if letter.args is None else f"{letter.task!r} is no task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode
@@ -23,16 +22,19 @@ Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so man
 @command(app, "registered")
 def registered(queue: common.OptionalQueue = None) -> int:
     """The tasks that each queue serves, with their arguments, limits and schedules."""
+    from ops import catalogue
 
-    queues = common.the_queues(queue)
-    tasks = [task for name in queues for task in registry.tasks().values() if task.queue == name]
+    common.connect()
+    known = catalogue.tasks().values()
+    tasks = [task for name in common.the_queues(queue) for task in known if task.queue == name]
+    tasks += [task for task in known if task.everywhere]
     if options.json:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE
     output.table(
         [
             {
-                "queue": task.queue,
+                "queue": task.queue or "(every)",
                 "task": task.name,
                 "arguments": " ".join(
                     n if f.is_required() else f"[{n}]" for n, f in task.arguments.model_fields.items()
@@ -69,8 +71,8 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     from nexus.runs import tallies
     from ops import live
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.runs(queues, "STARTED", limit=limit)
     jobs = [(job, tallies.progress(job)) for job in live.parents(found.runs)]
     if options.json:
@@ -100,8 +102,8 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     from ops import health, live
     from ops.aws import in_parallel
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.runs(queues, "RETRY", limit=limit)
     counts = dict(
         zip(queues, in_parallel(lambda q: health.queue_counts(settings().queue_name(q)), queues), strict=True)
@@ -125,8 +127,8 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     """What is sent for later, by countdown or eta."""
     from ops import live
 
-    queues = common.the_queues(queue)
     common.connect()
+    queues = common.the_queues(queue)
     found = live.scheduled(queues, limit=limit)
     if options.json:
         output.emit({"runs": found.runs, "more": found.more})
@@ -152,9 +154,9 @@ def stats(
     """How many attempts ended how, and how long they took, by task."""
     from ops import figures
 
-    queues = common.the_queues(queue)
     back = common.seconds(since)
     common.connect()
+    queues = common.the_queues(queue)
     found = figures.by_task(queues, back)
     if options.json:
         output.emit({"seconds": back, "tasks": found})
@@ -185,13 +187,21 @@ def stats(
 @command(app, "conf")
 def conf(queue: common.OptionalQueue = None) -> int:
     """The settings in force: of the stack, and of each queue with its function."""
-    from ops import configuration
+    from ops import configuration, health
+    from ops.schedules import parameter
 
-    queues = common.the_queues(queue)
     deployment = common.connect()
-    found = configuration.of_queues(queues)
+    queues = common.the_queues(queue)
+    found, rules = configuration.of_queues(queues), health.rule_states()
+    # A schedule's parameter is what was deployed; `nexus schedule set` changes the rule.
+    parameters = {**deployment.parameters}
+    in_force = {rule.task: rule.expression for rule in rules if rule.expression}
+    for task, expression in in_force.items():
+        deployed = parameters.get(parameter(task))
+        if deployed is not None and deployed != expression:
+            parameters[parameter(task)] = f"{expression} (deployed was {deployed})"
     if options.json:
-        output.emit({"stack": deployment.parameters, "queues": found})
+        output.emit({"stack": deployment.parameters, "queues": found, "schedules": in_force})
         return ExitCode.DONE
     output.table(
         [
@@ -204,14 +214,14 @@ def conf(queue: common.OptionalQueue = None) -> int:
                 "visibility": output.age(row.visibility_timeout),
                 "kept": output.age(row.retention),
                 "receives": row.max_receives,
-                "at most": f"{row.time_limit:g}s",
+                "at most": "-" if row.time_limit is None else f"{row.time_limit:g}s",
             }
             for row in found
         ],
         right=("at once", "batch", "function", "memory", "visibility", "kept", "receives", "at most"),
     )
     output.line()
-    output.pairs(dict(sorted(deployment.parameters.items())))
+    output.pairs(dict(sorted(parameters.items())))
     return ExitCode.DONE
 
 
@@ -223,9 +233,9 @@ def ping(
     """Send a ping through each queue, and show how long its answer took; exit code 1 when one does not answer."""
     from ops import pinging
 
-    queues = common.the_queues(queue)
     limit = common.seconds(timeout)
     common.connect()
+    queues = common.the_queues(queue)
     found = pinging.ping(queues, limit)
     if options.json:
         output.emit(found)
@@ -244,6 +254,9 @@ def ping(
             ],
             right=("round trip", "waited", "ran"),
         )
+        for pong in found:
+            if pong.why:
+                output.line(f"{pong.queue}: {pong.why}", "yellow")
     return ExitCode.DONE if all(pong.answered for pong in found) else ExitCode.WRONG
 
 

@@ -6,7 +6,7 @@ import typer
 
 from ops.cli import common, output
 from ops.cli.common import command, options
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from ops.control import Switched
@@ -25,8 +25,8 @@ def pause(queue: common.Queue, yes: common.Yes = False) -> int:
     """Stop a queue's function from taking messages. They wait; what runs now ends."""
     from ops import control
 
-    common.the_queue(queue)
     deployment = common.connect()
+    common.the_queue(queue)
     common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
     return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` lets it go on.")
 
@@ -35,8 +35,8 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
     """Let a paused queue go on."""
     from ops import control
 
-    common.the_queue(queue)
     deployment = common.connect()
+    common.the_queue(queue)
     common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
     return _switched(control.resume(queue), f"{queue} goes on.")
 
@@ -53,8 +53,8 @@ def restart(queue: common.Queue, yes: common.Yes = False) -> int:
     """Give a queue's function fresh sandboxes: the next message starts cold."""
     from ops import control
 
-    common.the_queue(queue)
     deployment = common.connect()
+    common.the_queue(queue)
     common.confirm(deployment, f"Restart {queue} of {deployment.stack}?", yes=yes, lasting=False)
     note = control.restart(queue)
     if options.json:
@@ -72,11 +72,11 @@ def concurrency(
     """Show or set how many sandboxes work on a queue at once, until a deployment that changes its event source."""
     from ops import control
 
-    common.the_queue(queue)
     if maximum is not None and not 2 <= maximum <= 1000:
         why = "SQS's event sources take 2 to 1000."
         raise usage(f"{maximum} is no concurrency", why, f"To stop a queue: `nexus pause {queue}`.")
     deployment = common.connect()
+    common.the_queue(queue)
     if maximum is not None:
         common.confirm(deployment, f"Set {queue} of {deployment.stack} to {maximum}?", yes=yes, lasting=False)
     found = control.concurrency(queue, maximum)
@@ -95,11 +95,11 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
     from nexus.settings import settings
     from ops import control, health
 
-    common.the_queue(queue)
     deployment = common.connect()
+    common.the_queue(queue)
     counts = health.queue_counts(settings().queue_name(queue))
     if counts is None:
-        raise Problem(f"{deployment.stack} has no queue {queue}", do="Deploy again: the stack lacks a part of itself.")
+        raise Problem(f"{deployment.stack} has no queue {queue}", do=REPAIR)
     if not counts.waiting:
         purged = control.Purged()
         kept = f" ({counts.in_flight} in flight, {counts.delayed} delayed)" if counts.total else ""

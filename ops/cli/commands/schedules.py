@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from nexus.registry import registry
 from ops.cli import common, output
 from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
@@ -14,16 +13,22 @@ from ops.problems import ExitCode, usage
 
 app = common.app("The periodic tasks: list, switch, run now, and change when.")
 
+Names = Annotated[
+    list[str], typer.Argument(help="The tasks' names.", metavar="NAME...", autocompletion=common.complete_schedule)
+]
 Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", autocompletion=common.complete_schedule)]
 
 
 def _scheduled(name: str) -> Any:
+    """The scheduled task of that name, in the catalogue of the stack that is connected. Raises Problem."""
+    from ops import catalogue
 
-    names = [task.name for task in registry.tasks().values() if task.schedule]
+    tasks = catalogue.tasks()
+    names = [task.name for task in tasks.values() if task.schedule]
     if name not in names:
-        what = f"{name} has no schedule" if name in registry.tasks() else f"There is no scheduled task {name!r}"
+        what = f"{name} has no schedule" if name in tasks else f"There is no scheduled task {name!r}"
         raise usage(what, do=common.closest(name, names))
-    return registry.tasks()[name]
+    return tasks[name]
 
 
 @command(app, "list")
@@ -62,39 +67,41 @@ def list_(
 
 
 @command(app, "enable")
-def enable(name: Name, yes: common.Yes = False) -> int:
-    """Turn a schedule on."""
-    return _switch(name, on=True, yes=yes)
+def enable(names: Names, yes: common.Yes = False) -> int:
+    """Turn schedules on."""
+    return _switch(names, on=True, yes=yes)
 
 
 @command(app, "disable")
-def disable(name: Name, yes: common.Yes = False) -> int:
-    """Turn a schedule off, until it is enabled."""
-    return _switch(name, on=False, yes=yes)
+def disable(names: Names, yes: common.Yes = False) -> int:
+    """Turn schedules off, until they are enabled."""
+    return _switch(names, on=False, yes=yes)
 
 
-def _switch(name: str, *, on: bool, yes: bool) -> int:
+def _switch(names: list[str], *, on: bool, yes: bool) -> int:
     from ops import schedules
 
-    task = _scheduled(name)
     deployment = common.connect()
+    tasks = [_scheduled(name) for name in names]
     word = "on" if on else "off"
-    common.confirm(deployment, f"Turn {word} {task.name} in {deployment.stack}?", yes=yes, lasting=False)
-    schedules.switch(task.name, on=on)
+    common.confirm(deployment, f"Turn {word} {', '.join(names)} in {deployment.stack}?", yes=yes, lasting=False)
+    for task in tasks:
+        schedules.switch(task.name, on=on)
+        if not options.json:
+            output.line(f"{task.name} is {word}.")
     if options.json:
-        output.emit({"task": task.name, "on": on})
-    else:
-        output.line(f"{task.name} is {word}.")
+        output.emit([{"task": task.name, "on": on} for task in tasks])
     return ExitCode.DONE
 
 
 @command(app, "run")
-def run(name: Name, *, waiting: Waiting, yes: common.Yes = False) -> int:
-    """Run a periodic task now, as its rule would. `nexus schedule list` does not count it: the rule has not fired."""
-    task = _scheduled(name)
+def run(names: Names, *, waiting: Waiting, yes: common.Yes = False) -> int:
+    """Run periodic tasks now, as their rules would. `nexus schedule list` does not count it: no rule has fired."""
     deployment = common.connect()
-    common.confirm(deployment, f"Run {task.name} in {deployment.stack} now?", yes=yes, lasting=False)
-    return waiting.show(task.delay(), task.name, str(task.queue))
+    tasks = [_scheduled(name) for name in names]
+    common.confirm(deployment, f"Run {', '.join(names)} in {deployment.stack} now?", yes=yes, lasting=False)
+    sent = [(task, task.delay()) for task in tasks]
+    return max(waiting.show(handle, task.name, task.queue) for task, handle in sent)
 
 
 @command(app, "set")
@@ -106,7 +113,6 @@ def set_(
     """Change when a periodic task runs, after a look at the next five times."""
     from ops import cron, schedules
 
-    task = _scheduled(name)
     try:
         times = cron.next_times(expression, 5, datetime.now(UTC))
     except cron.BadSchedule as error:
@@ -115,6 +121,7 @@ def set_(
     if not times:
         raise usage(f"{expression} never runs again")
     deployment = common.connect()
+    task = _scheduled(name)
     before = schedules.expression(task.name)
     if not options.json:
         output.line(f"{task.name}: {before} becomes {expression}")

@@ -1,20 +1,22 @@
-"""Commands about the stack as a whole: status, validate, test, report."""
+"""Commands about the stack as a whole: status, validate, repair."""
 
-from typing import Annotated
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Any
 
 import typer
 
 from ops.cli import common, output
 from ops.cli.common import command, options
-from ops.problems import ExitCode
+from ops.problems import ExitCode, Problem
 
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "status")(status)
     command(app, "validate")(validate)
-    command(app, "test")(run_all)
-    command(app, "report")(report)
+    command(app, "doctor")(doctor)
+    command(app, "repair")(repair)
 
 
 def status() -> int:
@@ -86,57 +88,98 @@ def validate(
         output.emit({"passed": passed, "checks": found})
     else:
         for check in found:
-            severities = {finding.severity for finding in check.findings}
-            word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
-            output.line(f"{word:<8}{check.name}", output.STYLES[word])
-            for finding in check.findings:
-                output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+            print_check(check.name, check.findings)
     return ExitCode.DONE if passed else ExitCode.WRONG
 
 
-def run_all(
-    tasks: Annotated[
-        list[str] | None, typer.Argument(help="Only these.", metavar="TASK", autocompletion=common.complete_task)
-    ] = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
+walks: dict[str, Callable[[float], Any]] = {}
+"""What `nexus doctor` sends through the stack beside a ping (ops.doctor.Walk), by what it shows."""
+
+
+def doctor(
+    timeout: Annotated[str, typer.Option(help="How long to wait for the messages that it sends.")] = "60s",
     yes: common.Yes = False,
 ) -> int:
-    """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
-    from ops import trial
+    """Look at everything, and send one message through each queue and one upload: a page for a colleague to read."""
+    from nexus.version import VERSION
+    from ops import catalogue
+    from ops import doctor as examining
+
+    patience = common.seconds(timeout)
+    deployment = common.connect()
+    common.confirm(deployment, f"Send a ping and an upload through {deployment.stack}?", yes=yes, lasting=False)
+    meant = walks if catalogue.upload_queue() else {}
+    found = examining.examine(deployment, meant, patience)
+    well = not any(finding.severity != "unchecked" for one in found for finding in one.findings)
+    if options.json:
+        output.emit({"well": well, "client": VERSION, "stack": deployment, "examined": found})
+        return ExitCode.DONE if well else ExitCode.WRONG
+    now = datetime.now(UTC)
+    where = deployment.endpoint or f"account {deployment.account_id}"
+    output.line(f"{deployment.stack}  {deployment.stage}  {deployment.region}  {where}  {now:%Y-%m-%d %H:%M} UTC")
+    version = deployment.outputs.get("Version", "unknown")
+    output.line(f"stack {deployment.status}, version {version}; this client {VERSION}; tasks of {_modules()}")
+    output.line()
+    for one in found:
+        print_check(one.name, one.findings, one.told)
+    output.line()
+    wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
+    noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
+    output.line("All is well." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
+    return ExitCode.DONE if well else ExitCode.WRONG
+
+
+def _modules() -> str:
+    from ops import catalogue
+
+    return ", ".join(catalogue.modules()) or "no catalogue that it names"
+
+
+def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
+    """A check by the worst of its findings, and each finding with its remedy."""
+    severities = {finding.severity for finding in findings}
+    word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
+    output.line(f"{word:<8}{name}" + (f" ({told})" if told else ""), output.STYLES[word])
+    for finding in findings:
+        output.line(f"        {finding.where}: {finding.what}. {finding.do}")
+
+
+def repair(yes: common.Yes = False) -> int:
+    """Put back what was deleted or changed by hand: the stack as its template has it, and nothing else deployed."""
+    from ops import repair as repairing
 
     deployment = common.connect()
-    wanted = [common.the_task(name).name for name in tasks] if tasks else list(trial.names())
-    limit = common.seconds(timeout)
-    common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
-    outcomes = []
-    if not options.json:
-        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  what came of it")
-    for outcome in trial.run(wanted, timeout=limit):
-        outcomes.append(outcome)
+    if deployment.status == "UPDATE_FAILED":
+        common.confirm(deployment, f"Go back to the deployment of {deployment.stack} before the failed one?", yes=yes)
+        repairing.roll_back(deployment)
+        deployment = common.connect()
         if not options.json:
-            style = output.STYLES.get(outcome.status)
-            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.told}", style)
-    passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
+            output.line("Rolled back to the deployment before.")
+    made = repairing.plan(deployment)
+    told = [
+        f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
+    ]
+    if made.changes:
+        if not options.json:
+            for text in told:
+                output.line(text)
+            lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
+            if lost:
+                output.line(f"What {', '.join(lost)} held is not put back: they are made empty.", "yellow")
+        try:
+            common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
+        except Problem:
+            repairing.forget(deployment, made)
+            raise
+        repairing.execute(deployment, made)
     if options.json:
-        output.emit({"passed": passed, "runs": outcomes})
-    return ExitCode.DONE if passed else ExitCode.WRONG
-
-
-def report(
-    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
-    save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
-    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
-) -> int:
-    """Fetch the HTML report of a day's content analytics, and open it."""
-    from ops import reports
-
-    wanted = reports.the_day(day)
-    common.connect()
-    found = reports.fetch(wanted, save)
-    if options.json:
-        output.emit(found)
-        return ExitCode.DONE
-    output.line(str(found.path))
-    if browse and output.fancy():
-        typer.launch(found.path)
+        output.emit({"repaired": made.changes})
+    elif made.changes:
+        output.line(f"{deployment.stack} is as its template has it.")
+    else:
+        output.line(f"Nothing of {deployment.stack} was deleted or changed by hand.")
+        output.note("What its code or its data do wrong is not CloudFormation's: `nexus status` shows it.")
     return ExitCode.DONE
+
+
+_HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")

@@ -12,7 +12,7 @@ import typer
 from nexus.runs import payloads
 from ops.cli import common, output
 from ops.cli.common import command, options
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from nexus.client import AsyncResult
@@ -74,9 +74,9 @@ def send(
     waiting: Waiting,
 ) -> int:
     """Send a task, as .delay() does."""
-    wanted = common.the_task(task)
-    given = _arguments(wanted, arguments or [], args)
-    wanted.check(given)
+    from nexus.errors import ConfigurationError
+    from ops import finding
+
     timing: dict[str, Any] = {
         "countdown": None if countdown is None else common.seconds(countdown),
         "eta": None if eta is None else common.moment(eta),
@@ -84,13 +84,29 @@ def send(
     }
     if countdown is not None and eta is not None:
         raise usage("--countdown and --eta are two ways to say one thing", do="Give one.")
+    if task_id is not None:
+        finding.check_whole(task_id)
+    common.connect()
+    wanted = common.the_task(task)
+    given = _arguments(wanted, arguments or [], args)
+    wanted.check(given)
     if queue is not None:
         common.the_queue(queue)
-    if task_id is not None:
-        common.the_run_id(task_id)
-    common.connect()
-    handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
+    try:
+        handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
+    except ConfigurationError as error:
+        raise _not_sent(error, queue or wanted.queue or "default") from None
     return waiting.show(handle, wanted.name, queue or str(wanted.queue))
+
+
+def _not_sent(error: Exception, queue: str) -> Problem:
+    """The Problem of a send that found no queue: the stack is there, or this command would not have come so far."""
+    from nexus.settings import settings
+    from ops import health
+
+    if health.queue_counts(settings().queue_name(queue)) is None:
+        return Problem(f"{settings().stack} has no queue {queue}: it was deleted", "Nothing was sent.", REPAIR)
+    return Problem(str(error))
 
 
 def _arguments(task: Any, pairs: list[str], whole: str | None) -> dict[str, Any]:
@@ -137,21 +153,38 @@ def _takes(task: Any) -> str:
 
 
 def result(
-    run_id: Annotated[str, typer.Argument(help="The run's id.", metavar="ID")],
+    run_ids: Annotated[
+        list[str],
+        typer.Argument(
+            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+        ),
+    ],
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Wait for its end, with a bar for its progress.")
     ] = False,
     timeout: Timeout = None,
 ) -> int:
-    """Show a run: its status, attempts, result or error. Exit code 1 when it failed, was revoked or is unknown."""
-    from nexus.client import AsyncResult
+    """Show runs: status, attempts, result or error, and what they wait for; exit code 1 when one is not well."""
+    from nexus.client import AsyncResult, read_records
+    from ops import finding
 
-    common.the_run_id(run_id)
     if timeout is not None:
         common.seconds(timeout)
     common.connect()
-    handle: AsyncResult[Any] = AsyncResult(run_id)
-    return _follow(handle, timeout) if follow else _show(handle.record())
+    handles: list[AsyncResult[Any]] = [AsyncResult(finding.run_id(text)) for text in run_ids]
+    if follow:
+        return max(_follow(handle, timeout) for handle in handles)
+    if len(handles) == 1:
+        return _show(handles[0].record())
+    records = read_records(handles)
+    if options.json:
+        output.emit([_told(record) for record in records])
+        return max(_code(record) for record in records)
+    for place, record in enumerate(records):
+        if place:
+            output.line()
+        _print(record)
+    return max(_code(record) for record in records)
 
 
 def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
@@ -192,6 +225,8 @@ class _Bar:
     def show(self, handle: "AsyncResult[Any]", record: "RunRecord") -> None:
         if not self._fancy:
             return
+        from rich.markup import escape
+
         done, total = handle.progress if not record.ended else (0, 0)
         if self._bar is None:
             from rich.console import Console
@@ -217,7 +252,12 @@ class _Bar:
             self._task = self._bar.add_task("", total=None)
         note = record.progress[2] if record.progress else ""
         description = f"{record.task or handle.id} {record.status}" + (f" {note}" if note else "")
-        self._bar.update(self._task, description=description, completed=done, total=total or None)
+        self._bar.update(
+            self._task,
+            description=escape(output.safe(description, lines=False)),
+            completed=done,
+            total=total or None,
+        )
 
     def close(self) -> None:
         if self._bar is not None:
@@ -228,13 +268,30 @@ class _Bar:
 
 def _show(record: "RunRecord") -> int:
     """Prints a record; the exit code that its status means."""
-    bad = record.status in ("FAILURE", "REVOKED", "UNKNOWN")
-    told = run_as_plain(record)
     if options.json:
-        output.emit(told)
-        return ExitCode.WRONG if bad else ExitCode.DONE
+        output.emit(_told(record))
+        return _code(record)
     if record.status == "UNKNOWN":
         raise Problem(f"{record.id} is unknown", "No run has this id: never sent, or its record has expired.")
+    _print(record)
+    return _code(record)
+
+
+def _code(record: "RunRecord") -> ExitCode:
+    return ExitCode.WRONG if record.status in ("FAILURE", "REVOKED", "UNKNOWN") else ExitCode.DONE
+
+
+def _told(record: "RunRecord") -> dict[str, Any]:
+    from ops import waiting
+
+    return run_as_plain(record) | {"waits_for": waiting.reasons(record)}
+
+
+def _print(record: "RunRecord") -> None:
+    """A record for people."""
+    from ops import waiting
+
+    told, waits = run_as_plain(record), waiting.reasons(record)
     output.pairs(
         {
             "id": record.id,
@@ -248,6 +305,8 @@ def _show(record: "RunRecord") -> int:
             "ended": output.time_of(record.ended_at),
             "took": told["took"] and f"{told['took']} s",
             "attempts": record.attempts or None,
+            "waits for": "; ".join(wait.why for wait in waits),
+            "until": " ".join(wait.release for wait in waits),
             "parent": record.parent,
             "segment": record.segment,
             "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
@@ -259,7 +318,6 @@ def _show(record: "RunRecord") -> int:
         output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
     if record.status == "FAILURE" and output.fancy():
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
-    return ExitCode.WRONG if bad else ExitCode.DONE
 
 
 def run_as_plain(record: "RunRecord") -> dict[str, Any]:
@@ -302,30 +360,80 @@ def _compact(value: Mapping[str, Any] | None) -> str | None:
 
 
 def revoke(
-    run_ids: Annotated[list[str], typer.Argument(help="Ids of runs.", metavar="ID")],
+    *,
+    run_ids: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Every live run of this task.", autocompletion=common.complete_task)
+    ] = None,
+    queue: Annotated[
+        str | None, typer.Option(help="Every live run of this queue.", autocompletion=common.complete_queue)
+    ] = None,
+    status: Annotated[str | None, typer.Option(help="Only those that are PENDING, RETRY or STARTED.")] = None,
+    older_than: Annotated[
+        str | None, typer.Option(help="Only those that were due, or started, longer ago: 2h.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which they are, and revoke none.")] = False,
     reason: Annotated[str, typer.Option(help="What the runs' records shall say.")] = "revoked by an operator",
     yes: common.Yes = False,
 ) -> int:
     """Stop runs from starting, and fan-outs from going on. What runs now is not killed, and not tried again."""
     from nexus.client import AsyncResult
+    from ops import finding
+    from ops.aws import in_parallel
 
-    for run_id in run_ids:
-        common.the_run_id(run_id)
+    filters = (task, queue, status, older_than)
+    if bool(run_ids) == any(filters):
+        raise usage("Which runs?", do="Give ids; or --task, --queue, --status, --older-than.")
     deployment = common.connect()
-    word = "this run" if len(run_ids) == 1 else f"these {len(run_ids)} runs"
-    common.confirm(deployment, f"Revoke {word} in {deployment.stack}?", yes=yes)
-    told = []
-    for run_id in run_ids:
+    if run_ids:
+        ids = [finding.run_id(text) for text in run_ids]
+    else:
+        ids = _live(task, queue, status, older_than)
+        if not ids:
+            output.note("No live run is such a one.")
+    if dry_run:
+        if options.json:
+            output.emit(ids)
+        else:
+            output.table([{"id": run_id} for run_id in ids])
+        output.note(f"{len(ids)} runs would be revoked.")
+        return ExitCode.DONE
+    word = "this run" if len(ids) == 1 else f"these {len(ids)} runs"
+    if ids:
+        common.confirm(deployment, f"Revoke {word} in {deployment.stack}?", yes=yes)
+
+    def stop(run_id: str) -> dict[str, Any]:
         handle: AsyncResult[Any] = AsyncResult(run_id)
         before = handle.status
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
-        told.append({"id": run_id, "before": before, "status": after, "means": _means(before, after)})
+        return {"id": run_id, "before": before, "status": after, "means": _means(before, after)}
+
+    told = in_parallel(stop, ids)
     if options.json:
         output.emit(told)
     else:
         output.table([{"id": t["id"], "was": t["before"], "is": t["status"], "": t["means"]} for t in told])
     done = all(t["status"] == "REVOKED" or (t["before"] == t["status"] == "STARTED") for t in told)
-    return ExitCode.DONE if done else ExitCode.WRONG
+    return ExitCode.DONE if done or not run_ids else ExitCode.WRONG
+
+
+def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> list[str]:
+    """The ids of the live runs that a filter holds for. Raises Problem for a filter that is none."""
+    from ops import finding
+
+    wanted = None if status is None else status.upper()
+    if wanted not in (None, "PENDING", "RETRY", "STARTED"):
+        raise usage(f"{status!r} is no status of a live run", do="There are: PENDING, RETRY, STARTED.")
+    queues = common.the_queues(queue)
+    name = None if task is None else common.the_task(task).name
+    before = time.time() - (0 if older_than is None else common.seconds(older_than))
+    found = finding.live_runs(queues, name, wanted)
+    return [run.id for run in found if run.since <= before]
 
 
 def _means(before: str, after: str) -> str:
@@ -339,7 +447,12 @@ def _means(before: str, after: str) -> str:
 
 
 def logs(
-    run_id: Annotated[str | None, typer.Argument(help="A run's id.", metavar="ID")] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Argument(
+            help="A run's id, or its first eight characters.", metavar="ID", autocompletion=common.complete_run
+        ),
+    ] = None,
     queue: Annotated[
         str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
     ] = None,
@@ -347,18 +460,18 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended, or Ctrl-C.")] = False,
 ) -> int:
     """Show what a run wrote to its log, by its id; or what a queue's function wrote."""
+    from ops import finding
     from ops import logs as reading
 
     if (run_id is None) == (queue is None):
         raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
     back = None if since is None else common.seconds(since)
     if run_id is not None:
-        common.the_run_id(run_id)
         common.connect()
-        lines = reading.of_run(run_id, back, follow=follow)
+        lines = reading.of_run(finding.run_id(run_id), back, follow=follow)
     else:
-        common.the_queue(str(queue))
         common.connect()
+        common.the_queue(str(queue))
         lines = reading.of_queue(str(queue), back or 3600, follow=follow)
     count = 0
     for line in lines:

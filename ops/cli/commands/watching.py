@@ -37,13 +37,13 @@ def events(
     wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
     if wanted and (unknown := wanted - set(logs.OUTCOMES)):
         raise usage(f"{min(unknown)!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
-    queues = common.the_queues(queue)
-    if task is not None:
-        found = common.the_task(task)
-        queues = queues if found.name == "ping" else [q for q in queues if q == found.queue]
     back = common.seconds(since)
     start = time.time() - back
     common.connect()
+    queues = common.the_queues(queue)
+    if task is not None:
+        found = common.the_task(task)
+        queues = [q for q in queues if found.served_by(q)]
     count = 0
     for event in logs.stream(queues, start, task, follow=follow):
         if wanted and event.outcome not in wanted:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from dev.seed import BURST_TAG, generate, seed
+from ops.social.seed import BURST_TAG, generate, seed
 from social.data import users
 from social.data.days import DAY_SECONDS, day_of
 

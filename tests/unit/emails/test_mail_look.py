@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from ops import mail
+from ops.social import mail
 from tests.support.browser import Page, browser
 
 SCREENSHOTS = mail.FOLDER / "screenshots"

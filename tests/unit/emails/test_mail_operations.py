@@ -6,10 +6,12 @@ from pathlib import Path
 import boto3
 import pytest
 
-from ops import aws, mail
+from ops import aws
 from ops.problems import Problem
+from ops.social import mail
 from social.data import mail_ledger, posts
 from social.data.posts import Counters, Post
+from social.weeks import week_of
 from tests.support.template import STACK
 from tests.unit.emails.conftest import Ses, person
 
@@ -42,7 +44,7 @@ def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, t
     assert "https://real.example/posts/p" in shown.text.read_text()
     assert "token=preview" in shown.text.read_text(), "a link that works would let any reader of it unsubscribe her"
     assert ses.asked == 0
-    assert not list(mail_ledger.entries(mail_ledger.digest(mail.last_weeks(time.time(), 1)[0])))
+    assert not list(mail_ledger.entries(mail_ledger.digest(week_of(time.time()))))
     with pytest.raises(Problem, match="nothing new for author"):
         mail.preview("digest", "author", folder=tmp_path)
     with pytest.raises(Problem, match="no user nobody"):
@@ -51,7 +53,7 @@ def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, t
 
 def test_unknown_mails_are_listed_oldest_first_until_somebody_decides(ses: Ses) -> None:
     now = int(time.time())
-    week = mail.last_weeks(now, 1)[0]
+    week = week_of(now)
     mail_ledger.claim(mail_ledger.digest(week), "bea", "run-2", now - 2_000)
     mail_ledger.claim(mail_ledger.WELCOME, "ada", "run-1", now - 9_000)
     mail_ledger.claim(mail_ledger.digest(week), "in-flight", "run-3", now - 5)

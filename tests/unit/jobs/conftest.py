@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
-from dev.seed import Network, generate, write
+from ops.social.seed import Network, generate, write
 from social import sweep
 from tests.support import moto_cloud
 

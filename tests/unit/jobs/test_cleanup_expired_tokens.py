@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleanup_expired_tokens as job
-from dev.seed import Network
 from nexus.aws.dynamodb import Write
 from nexus.aws.table import Table
 from nexus.testing import run_task
+from ops.social.seed import Network
 from social import application
 from social.data import sessions, users
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of

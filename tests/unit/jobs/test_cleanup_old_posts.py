@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleanup_old_posts as job
-from dev.seed import Network, generate, write
 from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
+from ops.social.seed import Network, generate, write
 from social import application
 from social.data import analytics, archive, comments, objects, posts
 from social.data.comments import Comment

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 import day_report
 import generate_content_analytics as job
-from dev.seed import Network
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
+from ops.social.seed import Network
 from social import application, catalogue
 from social.data import analytics, comments, objects, posts, users
 from social.data.analytics import ContentDay, PopularPost

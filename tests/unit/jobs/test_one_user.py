@@ -8,9 +8,9 @@ import refresh_user_statistics
 import revoke_user_tokens
 import send_notification
 import update_user_statistics
-from dev.seed import generate, write
 from nexus.errors import Reject
 from nexus.testing import run_task
+from ops.social.seed import generate, write
 from social import application
 from social.data import notifications, sessions, users
 from social.data.users import Counts

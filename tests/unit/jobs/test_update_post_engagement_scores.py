@@ -9,9 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import update_post_engagement_scores as job
-from dev.seed import Network
 from nexus.aws.dynamodb import Write, from_item
 from nexus.testing import run_task
+from ops.social.seed import Network
 from social import application
 from social.data import posts
 from social.data.posts import Counters, Post

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 import hashtag_counts
 import update_trending_hashtags as job
-from dev.seed import BURST_TAG, generate
 from nexus.aws.dynamodb import Write, from_item
 from nexus.errors import Reject
 from nexus.testing import run_task
+from ops.social.seed import BURST_TAG, generate
 from social.data import hashtags, posts
 from social.data.posts import Post
 from tests.support.sandboxes import Queue, small_pages, throttled

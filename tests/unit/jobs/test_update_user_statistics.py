@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import update_user_statistics as job
-from dev.seed import Network, generate, write
 from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
+from ops.social.seed import Network, generate, write
 from social.data import follows, posts, users
 from social.data.users import Counts
 from tests.support.sandboxes import Queue, small_pages, throttled

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from nexus.errors import SendFailed
-from ops import cli, deployment
+from ops import catalogue, deployment
 from ops.cli import common, output
 from ops.dead_letters import Outcome
 from ops.live import LiveRun
 from ops.logs import Event
+from ops.main import main
 from ops.problems import ExitCode, Problem, explained
 from social.catalogue import QUEUES
 
@@ -25,23 +26,37 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture(autouse=True)
 def _nothing_around(monkeypatch: pytest.MonkeyPatch) -> None:
     """No stack named, no local cloud, whatever this machine has."""
-    for name in ("NEXUS_STACK", "NEXUS_ACCOUNT_ID", "AWS_ENDPOINT_URL", "AWS_PROFILE", "NEXUS_DEBUG"):
+    for name in (
+        "NEXUS_CATALOGUE",
+        "NEXUS_STACK",
+        "NEXUS_ACCOUNT_ID",
+        "AWS_ENDPOINT_URL",
+        "AWS_PROFILE",
+        "NEXUS_DEBUG",
+    ):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("dev.local_cloud.running", lambda: None)
+    monkeypatch.setattr("ops.checkout.running", lambda: None)
 
 
 def nexus(*words: str) -> int:
-    return cli.main(list(words))
+    return main(list(words))
 
 
-def test_the_queues_of_the_help_are_those_of_the_runtime() -> None:
-    assert list(common.QUEUES) == list(QUEUES)
+@pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deployment of the social network that answers, as far as a command asks which it is."""
+
+    def connect(_: deployment.Choice) -> deployment.Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where("dev")
+
+    monkeypatch.setattr(deployment, "connect", connect)
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
     """Nothing heavy is what keeps it under 0.3 s; how long it takes is a measurement, and machines are noisy."""
     program = (
-        "import sys, ops.cli; code = ops.cli.main(['--help']);"
+        "import sys, ops.main; code = ops.main.main(['--help']);"
         "heavy = {'boto3', 'botocore', 'rich', 'social.catalogue', 'pydantic'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else code)"
     )
@@ -58,6 +73,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         assert word in done.stdout
 
 
+@pytest.mark.usefixtures("network")
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -75,6 +91,9 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "two ways"),
         (["result", "42"], "no run id"),
         (["revoke", "42", "--yes"], "no run id"),
+        (["revoke"], "Which runs?"),
+        (["revoke", "--status", "done", "--dry-run"], "no status of a live run"),
+        (["send", "ping", "--id", "01a203f2"], "no run id"),
         (["logs"], "Whose log?"),
         (["pause", "mdia"], "Did you mean media?"),
         (["concurrency", "media", "1"], "2 to 1000"),
@@ -116,6 +135,7 @@ def test_errors_are_json_for_programs(capsys: pytest.CaptureFixture[str]) -> Non
     assert error["exit_code"] == 3
 
 
+@pytest.mark.usefixtures("network")
 @pytest.mark.parametrize(
     ("words", "what", "do"),
     [
@@ -251,9 +271,73 @@ def test_what_can_be_taken_back_is_asked_about_in_prod_alone(monkeypatch: pytest
 def test_mail_that_was_sent_is_read_on_the_local_cloud_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(deployment, "connect", lambda choice: where("prod"))
+    def connect(_: deployment.Choice) -> deployment.Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where("prod")
+
+    monkeypatch.setattr(deployment, "connect", connect)
     assert nexus("mail", "sent") == ExitCode.USAGE
     assert "SES keeps no copy" in capsys.readouterr().err
+
+
+# --- another application's stack ---
+
+
+@pytest.fixture
+def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A deployment with two queues of its own, whose catalogue this machine may lack."""
+
+    def connect(_: deployment.Choice) -> deployment.Deployment:
+        catalogue.use("letters.catalogue", ("post", "print"))
+        return deployment.Deployment("letters", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {})
+
+    monkeypatch.setattr(deployment, "connect", connect)
+
+
+@pytest.mark.usefixtures("letters")
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["pause", "media"], "There are: post, print."),
+        (["pause", "pots"], "Did you mean post?"),
+        (["inspect", "registered"], "The catalogue letters.catalogue cannot be imported"),
+        (["send", "frank"], "The catalogue letters.catalogue cannot be imported"),
+        (["mail", "unknown"], "letters is not the social network's"),
+        (["seed"], "letters is not the social network's"),
+    ],
+)
+def test_another_application_has_its_own_queues_and_tasks(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert nexus(*words) in (ExitCode.USAGE, ExitCode.WRONG)
+    assert told in capsys.readouterr().err
+
+
+def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
+    base = "http://127.0.0.1:4566/000000000000"
+    outputs = {
+        "PostQueueUrl": f"{base}/letters-post",
+        "PostDeadLetterQueueUrl": f"{base}/letters-post-dead",
+        "PrintFastQueueUrl": f"{base}/letters-print-fast",
+        "PostFunctionName": "letters-post",
+    }
+    made = deployment.Deployment("letters", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {}, outputs=outputs)
+    assert made.queues == ("post", "print-fast")
+
+
+def test_a_stack_that_names_no_catalogue_says_how_to_name_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def connect(_: deployment.Choice) -> deployment.Deployment:
+        catalogue.use("", tuple(QUEUES))
+        return where("dev")
+
+    monkeypatch.setattr(deployment, "connect", connect)
+    assert nexus("send", "ping") == ExitCode.WRONG
+    assert "export NEXUS_CATALOGUE=" in capsys.readouterr().err
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    assert nexus("send", "pong") == ExitCode.USAGE
+    assert "Did you mean ping?" in capsys.readouterr().err
 
 
 # --- which deployment ---
@@ -275,16 +359,32 @@ def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monke
 
 
 def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dev.local_cloud import Cloud
+    from ops.checkout import Cloud
 
     for name in Cloud(1, 4999).exports():
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    monkeypatch.setattr("dev.local_cloud.running", lambda: Cloud(1, 4999))
+    monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
     import os
 
     assert deployment.choose(deployment.Choice()) == "nexus-local"
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4999"
+
+
+def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops.checkout import Cloud
+
+    monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
+    # Given variables that point at it, as `nexus env` prints them, but for the stack's name
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4999")
+    monkeypatch.setenv("NEXUS_STACK", "")
+    assert deployment.choose(deployment.Choice()) == "nexus-local"
+    # And those that point elsewhere
+    monkeypatch.setenv("NEXUS_STACK", "")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    with pytest.raises(Problem) as refusal:
+        deployment.choose(deployment.Choice())
+    assert "is not the local cloud that runs here (http://127.0.0.1:4999)" in refusal.value.why
 
 
 def _client_error(code: str, message: str = "m") -> Exception:

@@ -4,7 +4,8 @@ import re
 from pathlib import Path
 
 from dev import demo
-from ops import cli
+from ops.main import main
+from ops.social.upload import Upload
 from social.data.posts import Media
 
 ROOT = Path(__file__).parents[3]
@@ -15,7 +16,7 @@ def test_the_seconds_are_said_to_be_those_until_an_upload_is_ready(tmp_path: Pat
     sample.touch()
     media = Media(status="ready", kind="image", width=1, height=1)
 
-    (taken,) = demo.tables([demo.Upload(sample, "p-1", "k", seconds=1.5, media=media)])
+    (taken,) = demo.tables([demo.Sample(sample, Upload("u", "p-1", "k", ""), seconds=1.5, media=media)])
 
     assert [str(column.header) for column in taken.columns][-1] == "seconds\nuntil ready"
 
@@ -24,7 +25,7 @@ def test_every_command_that_it_ends_with_exists() -> None:
     commands = re.findall(r"nexus ([a-z]+)", demo.NEXT)
     assert commands == ["status", "upload", "dlq"]
     for command in commands:
-        assert cli.main([command, "--help"]) == 0
+        assert main([command, "--help"]) == 0
     (target,) = re.findall(r"make ([a-z]+)", demo.NEXT)
     assert f"\n{target}: " in (ROOT / "Makefile").read_text()
     assert 'PATH="$PWD/.venv/bin:$PATH"' in (ROOT / "README.md").read_text()

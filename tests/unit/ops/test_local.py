@@ -1,4 +1,4 @@
-"""`nexus up` and `nexus down`: the local cloud of this checkout, with make and the cloud itself replaced."""
+"""`nexus up` and `nexus down`: the local cloud of this checkout, with make replaced."""
 
 import json
 import subprocess
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dev import local_cloud
-from dev.local_cloud import Cloud
-from ops import cli
+from ops import checkout
+from ops.checkout import Cloud
+from ops.main import main
 from ops.problems import ExitCode
 
 
@@ -22,7 +22,8 @@ class _Make:
 
     def __call__(self, command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         self.calls.append(command)
-        self.cloud = None if self.code else Cloud(7, 4999)
+        if not self.code:
+            self.cloud = Cloud(7, 4999) if command[-1] == "up" else None
         return subprocess.CompletedProcess(command, self.code)
 
 
@@ -30,37 +31,31 @@ class _Make:
 def make(monkeypatch: pytest.MonkeyPatch) -> _Make:
     made = _Make()
     monkeypatch.setattr("subprocess.run", made)
-    monkeypatch.setattr(local_cloud, "running", lambda: made.cloud)
-
-    def stop() -> bool:
-        was, made.cloud = made.cloud, None
-        return was is not None
-
-    monkeypatch.setattr(local_cloud, "stop", stop)
+    monkeypatch.setattr(checkout, "running", lambda: made.cloud)
     return made
 
 
 def test_up_starts_and_deploys_and_says_where(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["up", "--json"]) == 0
-    assert make.calls == [["make", "-C", str(local_cloud.ROOT), "up"]]
+    assert main(["up", "--json"]) == 0
+    assert make.calls == [["make", "-C", str(checkout.ROOT), "up"]]
     assert json.loads(capsys.readouterr().out)["endpoint"] == "http://127.0.0.1:4999"
 
 
 def test_up_that_fails_says_where_to_look(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
     make.code = 2
-    assert cli.main(["up"]) == ExitCode.WRONG
+    assert main(["up"]) == ExitCode.WRONG
     assert ".local/log" in capsys.readouterr().err
 
 
 def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["up"])
-    assert cli.main(["down"]) == ExitCode.NOT_CONFIRMED
-    assert local_cloud.running() is not None
-    assert cli.main(["down", "--yes"]) == 0
-    assert local_cloud.running() is None
+    main(["up"])
+    assert main(["down"]) == ExitCode.NOT_CONFIRMED
+    assert checkout.running() is not None
+    assert main(["down", "--yes"]) == 0
+    assert checkout.running() is None
     assert "has ended" in capsys.readouterr().out
 
 
 def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["down"]) == 0
+    assert main(["down"]) == 0
     assert capsys.readouterr().out == "No local cloud was running.\n"

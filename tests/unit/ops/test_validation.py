@@ -6,21 +6,23 @@ from typing import Any
 import pytest
 
 from nexus.registry import registry
-from ops import trial, validation
+from ops import template as templates
+from ops import validation
+from ops.social import trial
 from social.catalogue import QUEUES
 from tests.support.template import PATH
 
 
 @pytest.fixture(scope="module")
 def template() -> Any:
-    return validation.load_template(PATH.read_text())
+    return templates.load(PATH.read_text())
 
 
 def test_what_sam_packages_is_no_difference(template: Any) -> None:
     deployed = deepcopy(template)
     deployed["Resources"]["MediaFunction"]["Properties"]["CodeUri"] = "s3://bucket/key"
     deployed["Resources"]["NexusLayer"]["Metadata"] = {"SamResourceId": "NexusLayer"}
-    assert list(validation.differences(template, deployed)) == []
+    assert list(templates.differences(template, deployed)) == []
 
 
 def test_long_and_short_forms_are_the_same(template: Any) -> None:
@@ -29,7 +31,7 @@ def test_long_and_short_forms_are_the_same(template: Any) -> None:
         "Fn::GetAtt": ["MediaDeadLetterQueue", "Arn"]
     }
     deployed["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"] = "1800"
-    assert list(validation.differences(template, deployed)) == []
+    assert list(templates.differences(template, deployed)) == []
 
 
 def test_changed_missing_and_foreign_parts_are_named(template: Any) -> None:
@@ -37,14 +39,12 @@ def test_changed_missing_and_foreign_parts_are_named(template: Any) -> None:
     deployed["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"] = 30
     del deployed["Resources"]["EmailsQueue"]
     deployed["Resources"]["Extra"] = {"Type": "AWS::SQS::Queue"}
-    found = list(validation.differences(template, deployed))
+    found = list(templates.differences(template, deployed))
     assert found == ["EmailsQueue (not deployed)", "Extra (only deployed)", "MediaQueue"]
 
 
 def test_the_template_tells_each_queue_s_concurrency(template: Any) -> None:
-    assert {queue: validation.concurrency(template, queue) for queue in validation.QUEUES} == {
-        str(queue): QUEUES[queue] for queue in QUEUES
-    }
+    assert {queue: templates.concurrency(template, queue) for queue in QUEUES} == QUEUES
 
 
 def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:

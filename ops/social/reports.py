@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from dev.local_cloud import ROOT
 from nexus.aws.clients import client
 from nexus.settings import settings
+from ops.checkout import ROOT
 from ops.problems import Problem, usage
 
 PREFIX = "reports/content/"

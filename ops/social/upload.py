@@ -9,11 +9,12 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from nexus.aws.rows import BadRow
 from ops.problems import ExitCode, Problem, usage
 from social import application
 from social.data import objects, posts
@@ -88,18 +89,33 @@ def _submit(form: PresignedPost, path: Path) -> None:
         raise Problem("S3 does not answer", str(error.reason), code=ExitCode.UNREACHABLE) from None
 
 
+def put(path: Path, upload: Upload) -> None:
+    """Puts a file to its upload's key without a form, as its owner's own program would."""
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    objects.put("uploads", upload.key, path.read_bytes(), kind)
+
+
+def ended(uploads: Sequence[Upload]) -> Mapping[str, Media]:
+    """What came of those uploads that are ready or rejected, by their posts. Raises Problem for a broken post."""
+    # The order first: once it is another, the media read after it is this upload's and not the one's before.
+    newer = [u.post_id for u in uploads if posts.media_order(u.post_id) != u.order_before]
+    found = {}
+    for post in posts.get_many(newer):
+        if isinstance(post, BadRow):
+            raise Problem("A post cannot be read", str(post))
+        if post.media and post.media.status != "processing":
+            found[post.post_id] = post.media
+    return found
+
+
 def settled(upload: Upload, patience: float) -> Media | None:
-    """What came of an upload, ready or rejected; None when it is neither after `patience` seconds."""
+    """What came of an upload; None when it is neither ready nor rejected after `patience` seconds."""
     deadline = time.monotonic() + patience
-    while True:
-        # The order first: once it is another, the media read after it is this upload's and not the one's before.
-        if posts.media_order(upload.post_id) != upload.order_before:
-            post = posts.get(upload.post_id, consistent=True)
-            if post and post.media and post.media.status != "processing":
-                return post.media
+    while not (found := ended([upload])):
         if time.monotonic() > deadline:
             return None
         time.sleep(POLL)
+    return found[upload.post_id]
 
 
 def save(media: Media, folder: Path) -> Mapping[str, Path]:

@@ -8,9 +8,10 @@ import typer
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
+from ops.social import network
 
 if TYPE_CHECKING:
-    from ops import mail
+    from ops.social import mail
 
 app = common.app("What a mail looks like, what the local cloud sent, and the mails whose fate is unknown.")
 
@@ -35,11 +36,11 @@ def preview(
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
 ) -> int:
     """Render a mail to .local/mail and open it. Nothing is sent."""
-    from ops import mail
+    from ops.social import mail
 
     wanted = _kind(kind)
     if user is not None:
-        common.connect()
+        network.connect()
     shown = mail.preview(wanted, user, locale=locale)
     if options.json:
         output.emit(shown)
@@ -56,9 +57,9 @@ def sent(
     last: Annotated[int, typer.Option(min=1, help="So many, the newest first.")] = 10,
 ) -> int:
     """The mails that the local cloud sent: written to .local/mail for reading. In an account SES keeps no copy."""
-    from ops import mail
+    from ops.social import mail
 
-    deployment = common.connect()
+    deployment = network.connect()
     if deployment.stage != "local" or deployment.endpoint is None:
         why = "What the local cloud sent can be read again, and nothing else."
         raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it anew.")
@@ -79,9 +80,9 @@ def sent(
 @command(app, "unknown")
 def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so many weeks.")] = None) -> int:
     """The mails of which nobody knows whether SES took them: a function died between sending and noting it."""
-    from ops import mail
+    from ops.social import mail
 
-    common.connect()
+    network.connect()
     found = mail.unknown(mail.WEEKS if weeks is None else weeks)
     if options.json:
         output.emit(found)
@@ -116,12 +117,12 @@ def decide(
     yes: common.Yes = False,
 ) -> int:
     """Settle an unknown mail: take it for sent, or free it to be sent."""
-    from ops import mail
+    from ops.social import mail
 
     wanted = _kind(kind)
     if verdict not in ("sent", "send"):
         raise usage(f"{verdict!r} is no verdict", do="sent: it was sent, leave it. send: let a new run send it.")
-    deployment = common.connect()
+    deployment = network.connect()
     word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
     common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
     mail.decide(wanted, user, verdict == "sent", week=week)

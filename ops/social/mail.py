@@ -12,16 +12,18 @@ import time
 import urllib.request
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nexus.errors import ConfigurationError
 from nexus.settings import settings
 from ops.aws import client
+from ops.checkout import ROOT
 from ops.problems import Problem, usage
 from social.data import days, follows, mail_ledger, users
 from social.data.mail_ledger import Entry
+from social.weeks import week_of, weeks_before
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
     from mail_rendering import Mail, Picture, Story
     from mail_settings import MailSettings
 
-ROOT = Path(__file__).resolve().parents[1]
 EMAILS = ROOT / "functions" / "emails"
 FOLDER = ROOT / ".local" / "mail"
 SAMPLE_WEEK = (date(2026, 11, 16), date(2026, 11, 22))
@@ -113,7 +114,7 @@ def unknown(weeks: int = WEEKS, *, older_than: float = 900.0) -> list[Entry]:
     seconds is left out: somebody may be sending it at this moment.
     """
     now = time.time()
-    mailings = [mail_ledger.WELCOME, *(mail_ledger.digest(week) for week in last_weeks(now, weeks))]
+    mailings = [mail_ledger.WELCOME, *(mail_ledger.digest(weeks_before(week_of(now), n)) for n in range(weeks))]
     found = [
         entry
         for mailing in mailings
@@ -133,13 +134,6 @@ def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None)
     mailing = mail_ledger.WELCOME if kind == "welcome" or week is None else mail_ledger.digest(week)
     if not mail_ledger.decide(mailing, user_id, was_sent, int(time.time())):
         raise Problem(f"The {kind} mail of {user_id} is not unknown.", do="`nexus mail unknown` lists those that are.")
-
-
-def last_weeks(now: float, weeks: int) -> list[str]:
-    """The present ISO week and those before it, as 2026-W47."""
-    today = datetime.fromtimestamp(now, UTC).date()
-    calendar = [(today - timedelta(weeks=number)).isocalendar() for number in range(weeks)]
-    return [f"{year}-W{week:02}" for year, week, _ in calendar]
 
 
 # --- rendering -------------------------------------------------------------------------------------------------------
@@ -299,4 +293,4 @@ def _landscape(width: int, height: int, hue: int) -> "Image":
     return picture
 
 
-__all__ = ["Preview", "Sent", "decide", "last_weeks", "open_preview", "preview", "sent", "unknown"]
+__all__ = ["Preview", "Sent", "decide", "open_preview", "preview", "sent", "unknown"]

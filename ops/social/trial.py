@@ -18,7 +18,8 @@ from typing import Any
 from nexus.client import AsyncResult, read_records
 from nexus.registry import registry
 from nexus.settings import settings
-from ops.upload import Upload, settled
+from ops.health import Finding
+from ops.social.upload import Upload, settled
 from social import application
 from social.data import mail_ledger, notifications, objects, posts, users
 
@@ -94,6 +95,24 @@ def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
             status = handles[name].status
             told = f"not within {timeout:g} s; `nexus result {handles[name].id}`"
             yield Outcome(name, handles[name].id, status, time.monotonic() - began, told)
+
+
+def walk(patience: float) -> tuple[str, list[Finding]]:
+    """One upload through the deployed stack: what became of it in a line, and what is wrong."""
+    with _stage(with_upload=False) as stage:
+        began = time.monotonic()
+        objects.put("uploads", stage.upload_key, picture(), "image/png")
+        media = settled(Upload(stage.user_id, stage.post_id, stage.upload_key, order_before=""), patience)
+        took = time.monotonic() - began
+    if media is None:
+        what = f"an upload was not processed within {patience:g} s"
+        do = "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up."
+        return "", [Finding("failed", "media", what, do)]
+    if media.status != "ready":
+        return "", [
+            Finding("failed", "media", f"an upload was {media.status}: {media.reason}", "`nexus logs --queue media`")
+        ]
+    return f"{len(media.renditions)} renditions in {took:.1f} s", []
 
 
 def _outcome(name: str, handle: AsyncResult[Any], status: str, took: float) -> Outcome:

@@ -1,0 +1,251 @@
+"""Runs ministack, with two things that AWS does and ministack by itself does not.
+
+    .venv-cloud/bin/python dev/emulator.py
+
+A function that dies writes why into its log, in Lambda's own words; and a change set with the deployment mode
+REVERT_DRIFT puts back what was deleted or changed by hand. Both hook into a pinned version (requirements/cloud.txt);
+the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own environment and imports
+nothing of this project.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ministack import app
+from ministack.core import lambda_runtime
+from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, s3, scheduler, sqs
+from ministack.services.cloudformation import _change_sets, _stacks, changesets, drift, handlers, provisioners, stacks
+
+# --- what a dying function writes -------------------------------------------------------------------------------------
+
+INIT_ANSWER = '{"status": "error", "error": str(e)}'
+NAMED_INIT_ANSWER = '{"status": "error", "error": type(e).__name__ + ": " + str(e)}'
+INIT_FAILED = "Worker init failed: "
+
+
+def write_what_kills_functions() -> None:
+    """Lambda's lines for an import that fails, a handler that is missing, an exception and a killed sandbox."""
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    if script.count(INIT_ANSWER) != 1:
+        raise RuntimeError("ministack's worker does not answer an import that fails as it did")
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(INIT_ANSWER, NAMED_INIT_ANSWER)
+    execute = lambda_svc._execute_function_warm
+
+    def execute_and_write(func: Any, event: Any, request_id: str) -> dict[str, Any]:
+        result: dict[str, Any] = execute(func, event, request_id)
+        if result.get("error"):
+            line = last_words(result, (func.get("config") or func).get("Handler", ""), request_id)
+            result["log"] = "\n".join(part for part in (result.get("log", ""), line) if part)
+        return result
+
+    lambda_svc._execute_function_warm = execute_and_write
+
+
+def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
+    """The line in which Lambda says what ended an invocation; empty when the log has it already."""
+    message = str(result.get("body", {}).get("errorMessage", ""))
+    module, _, name = handler.rpartition(".")
+    if message.startswith(INIT_FAILED):
+        kind, _, why = message.removeprefix(INIT_FAILED).partition(": ")
+        if kind in ("ModuleNotFoundError", "ImportError"):
+            return f"[ERROR] Runtime.ImportModuleError: Unable to import module '{module}': {why}"
+        if kind == "AttributeError" and why.endswith(f"has no attribute '{name}'"):
+            return f"[ERROR] Runtime.HandlerNotFound: Handler '{name}' missing on module '{module}'"
+        return f"[ERROR] {kind}: {why}"
+    if "timed out after" in message:
+        return ""
+    if "process died" in message or "exited immediately" in message:
+        return f"RequestId: {request_id} Error: Runtime exited with error: signal: killed Runtime.ExitError"
+    raised = re.findall(r"^([\w.]+(?:Error|Exception|Exit|\w*)): ", str(result.get("log", "")), re.MULTILINE)
+    return f"[ERROR] {raised[-1] if raised else 'Exception'}: {message}"
+
+
+# --- drift, and putting it back ---------------------------------------------------------------------------------------
+
+
+def _event_source(physical_id: str, _: Any) -> Any:
+    found = lambda_svc._esms.get(physical_id)
+    return found and {
+        name: found[name] for name in ("BatchSize", "FunctionResponseTypes", "ScalingConfig") if name in found
+    }
+
+
+def _rule(physical_id: str, props: Any) -> Any:
+    key = eventbridge._rule_key(physical_id, provisioners._eb_rule_bus_name(props))
+    found = eventbridge._rules.get(key)
+    if found is None:
+        return None
+    wanted = {target["Id"]: target for target in props.get("Targets", [])}
+    there = {target["Id"]: target["Arn"] for target in eventbridge._targets.get(key, [])}
+    return {
+        "ScheduleExpression": found.get("ScheduleExpression", ""),
+        "Targets": [wanted[name] for name, arn in there.items() if name in wanted and wanted[name]["Arn"] == arn],
+    }
+
+
+def _queue_policy(_: str, props: Any) -> Any:
+    queues = [sqs._queues.get(url) for url in props.get("Queues", [])]
+    policies = [queue["attributes"].get("Policy") for queue in queues if queue]
+    return {"PolicyDocument": json.loads(policies[0])} if policies and all(policies) else None
+
+
+def _role(physical_id: str, props: Any) -> Any:
+    found = iam._roles.get(physical_id)
+    if found is None:
+        return None
+    inline = found.get("InlinePolicies", {})
+    named = [policy["PolicyName"] for policy in props.get("Policies", [])]
+    return {
+        "AssumeRolePolicyDocument": drift._json_or(found.get("AssumeRolePolicyDocument")),
+        "ManagedPolicyArns": [arn for arn in props.get("ManagedPolicyArns", []) if arn in found["AttachedPolicies"]],
+        "Policies": [
+            {"PolicyName": name, "PolicyDocument": drift._json_or(inline[name])} for name in named if name in inline
+        ],
+    }
+
+
+def _bucket(physical_id: str, props: Any) -> Any:
+    found = drift._read_s3_bucket(physical_id, props)
+    if found is not None and "NotificationConfiguration" in props:
+        there = physical_id in s3._bucket_notifications and b"Configuration>" in _bytes(
+            s3._bucket_notifications[physical_id]
+        )
+        found["NotificationConfiguration"] = props["NotificationConfiguration"] if there else {}
+    return found
+
+
+def _bytes(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value, default=str).encode()
+
+
+def _function(physical_id: str, props: Any) -> Any:
+    found = drift._read_lambda_function(physical_id, props)
+    if found is not None:
+        config = lambda_svc._functions[physical_id]["config"]
+        found["Layers"] = [one["Arn"] if isinstance(one, dict) else one for one in config.get("Layers", [])]
+    return found
+
+
+def _permission(physical_id: str, props: Any) -> Any:
+    function, *_ = provisioners._lambda_function_for_cfn_ref(props.get("FunctionName", ""))
+    statements = function["policy"]["Statement"] if function else []
+    return {} if any(statement.get("Sid") == physical_id for statement in statements) else None
+
+
+def _there(store: Callable[[], Any]) -> Callable[[str, Any], Any]:
+    return lambda physical_id, _: {} if physical_id in store() else None
+
+
+def _readers() -> Mapping[str, tuple[Callable[[str, Any], Any], frozenset[str]]]:
+    """What ministack's drift detection does not look at, in its form: a reader, and the properties that it reads."""
+    return {
+        "AWS::Lambda::EventSourceMapping": (
+            _event_source,
+            frozenset({"BatchSize", "FunctionResponseTypes", "ScalingConfig"}),
+        ),
+        "AWS::Events::Rule": (_rule, frozenset({"ScheduleExpression", "Targets"})),
+        "AWS::SQS::QueuePolicy": (_queue_policy, frozenset({"PolicyDocument"})),
+        "AWS::IAM::Role": (_role, frozenset({"AssumeRolePolicyDocument", "ManagedPolicyArns", "Policies"})),
+        "AWS::Lambda::Function": (
+            _function,
+            drift._DRIFT_READERS["AWS::Lambda::Function"][1] | {"Layers"},
+        ),
+        "AWS::Lambda::Permission": (_permission, frozenset()),
+        "AWS::IAM::ManagedPolicy": (_there(lambda: iam._policies), frozenset()),
+        "AWS::S3::Bucket": (
+            _bucket,
+            frozenset({"BucketName", "VersioningConfiguration", "NotificationConfiguration"}),
+        ),
+        "AWS::CloudWatch::Alarm": (_there(lambda: cloudwatch._alarms), frozenset()),
+        "AWS::Scheduler::ScheduleGroup": (_there(lambda: scheduler._schedule_groups), frozenset()),
+    }
+
+
+_reverting: dict[str, dict[str, Any]] = {}
+"""By stack: the drift of each resource that an executing change set puts back."""
+
+
+def _drifted(stack: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, record in stack.get("_resources", {}).items():
+        if drift.supports_drift(record.get("ResourceType", "")):
+            state = drift.detect_resource_drift(stack, name, record, "")
+            if state["StackResourceDriftStatus"] in ("DELETED", "MODIFIED"):
+                found[name] = state
+    return found
+
+
+def put_drift_back() -> None:
+    """The deployment mode REVERT_DRIFT of CreateChangeSet."""
+    drift._DRIFT_READERS.update(_readers())
+    create, execute, update = changesets._create_change_set, changesets._execute_change_set, stacks._update_resource
+
+    def create_change_set(params: Any) -> Any:
+        answer = create(params)
+        if changesets._p(params, "DeploymentMode") != "REVERT_DRIFT":
+            return answer
+        made = next(
+            (one for one in _change_sets.values() if one["ChangeSetName"] == changesets._p(params, "ChangeSetName")),
+            None,
+        )
+        if made is not None and (drifted := _drifted(_stacks[made["StackName"]])):
+            made |= {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE", "StatusReason": ""}
+            made["_drifted"] = drifted
+            made["Changes"] = [
+                {
+                    "Type": "Resource",
+                    "ResourceChange": {
+                        "Action": "Add" if state["StackResourceDriftStatus"] == "DELETED" else "Modify",
+                        "LogicalResourceId": name,
+                        "PhysicalResourceId": state["PhysicalResourceId"],
+                        "ResourceType": state["ResourceType"],
+                    },
+                }
+                for name, state in drifted.items()
+            ]
+        return answer
+
+    def execute_change_set(params: Any) -> Any:
+        _, found = changesets._find_change_set(
+            changesets._p(params, "ChangeSetName"), changesets._p(params, "StackName")
+        )
+        if found:
+            _reverting[found["StackName"]] = found.get("_drifted", {})
+        return execute(params)
+
+    def update_resource(*given: Any) -> Any:
+        kind, physical_id, old, new, stack, name, _ = given
+        state = _reverting.get(stack, {}).pop(name, None)
+        if state is None:
+            return update(*given)
+        if state["StackResourceDriftStatus"] == "DELETED":
+            made, attributes = provisioners._provision_resource(kind, name, new, stack)
+            # A queue policy's id is made up: another one would have the policy of the old id taken off the queue again.
+            return physical_id if kind == "AWS::SQS::QueuePolicy" else made, attributes
+        # What differs looks as if the stack had not had it yet.
+        changed = {one["PropertyPath"].split("/")[1] for one in state["PropertyDifferences"]}
+        handler = provisioners._RESOURCE_HANDLERS[kind]
+        which = (name,) if handler.get("update_with_logical_id") else ()
+        before = {key: value for key, value in old.items() if key not in changed}
+        return handler["update"](physical_id, before, new, stack, *which)
+
+    hooks = {"CreateChangeSet": create_change_set, "ExecuteChangeSet": execute_change_set}
+    found = [
+        table
+        for table in vars(handlers).values()
+        if isinstance(table, dict)
+        and table.get("CreateChangeSet") is create
+        and table.get("ExecuteChangeSet") is execute
+    ]
+    if len(found) != 1:
+        raise RuntimeError("ministack does not dispatch change sets as it did")
+    found[0].update(hooks)
+    stacks._update_resource = update_resource
+
+
+if __name__ == "__main__":
+    write_what_kills_functions()
+    put_drift_back()
+    app.main()

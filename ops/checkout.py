@@ -1,0 +1,82 @@
+"""This checkout and the local cloud that runs in it: where it is, and the variables that point any AWS tool at it.
+
+`dev.local_cloud` starts and stops it. Whether it runs is what a lock says that the process itself holds, and not its
+process id, which may have become somebody else's.
+"""
+
+import fcntl
+import json
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+HOST: Final = "127.0.0.1"
+STACK: Final = "nexus-local"
+REGION: Final = "eu-west-1"
+ACCOUNT_ID: Final = "000000000000"
+
+
+@dataclass(frozen=True, slots=True)
+class Cloud:
+    """A local cloud that runs: its process id and the port it listens on."""
+
+    pid: int
+    port: int
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://{HOST}:{self.port}"
+
+    def exports(self) -> dict[str, str]:
+        """The variables that point any AWS tool, and nexus itself, at this cloud, with an administrator's rights."""
+        return {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
+            # The emulator takes this key for the account's root, whom no policy binds.
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "NEXUS_STACK": STACK,
+            "NEXUS_ACCOUNT_ID": ACCOUNT_ID,
+        }
+
+
+def cloud_folder() -> Path:
+    """All that the local cloud writes: .local/cloud, or the folder that NEXUS_CLOUD_FOLDER names."""
+    folder = ROOT / ".local" / os.environ.get("NEXUS_CLOUD_FOLDER", "cloud")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def lock_file() -> Path:
+    """The file that a running cloud keeps locked, with its process id and port."""
+    return cloud_folder() / "cloud.json"
+
+
+def take_lock(descriptor: int) -> bool:
+    """Takes the lock; False when a running cloud holds it. It goes with the last process that has the file open."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def running() -> Cloud | None:
+    """The cloud that this checkout has started and that is still there, or None."""
+    try:
+        with lock_file().open("r+") as file:
+            if take_lock(file.fileno()):
+                return None
+            return Cloud(**json.loads(file.read()))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def shell_lines(variables: Mapping[str, str]) -> str:
+    """`export NAME=value` lines for `eval "$(...)"`."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in variables.items())

@@ -1,0 +1,153 @@
+"""`nexus doctor`: everything that can be looked at, and one message and one upload through the deployed stack.
+
+What `status` and `validate` look at, and beside it: a ping through each queue, the walks that an application adds (the
+network's is an upload), alarms against what they watch, quotas, the clock, and the versions of client and stack.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from nexus.settings import settings
+from ops import catalogue, health, pinging, validation
+from ops.aws import client, in_parallel
+from ops.deployment import Deployment
+from ops.health import Finding
+from ops.problems import REPAIR
+from ops.validation import Check, checked
+
+SKEW, SKEW_REFUSED = 5.0, 300.0
+"""Seconds that a clock may be wrong, and those from which it is a fault: AWS refuses a quarter of an hour."""
+
+NEARLY = 0.8
+"""The part of a quota from which on it is told."""
+
+now = time.time
+"""This machine's clock, which a test sets wrong."""
+
+type Walk = Callable[[float], tuple[str, list[Finding]]]
+"""Sends something through the stack, within so many seconds: what came of it in a line, and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """Something that was looked at: its findings, and what is worth knowing when there are none."""
+
+    name: str
+    told: str
+    findings: tuple[Finding, ...]
+
+
+def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Examined]:
+    """All of it. Errors of AWS become findings."""
+    found = health.look(deployment)
+    looked = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
+    examined = [Examined("nothing is wrong by `nexus status`", looked, found.findings)]
+    examined += [Examined(check.name, "", check.findings) for check in validation.validate(deployment)]
+    examined += in_parallel(
+        lambda walk: _walk(walk[0], walk[1], patience), [("each queue answers a ping", ping), *walks.items()]
+    )
+    checks: list[tuple[str, validation.Finder]] = [
+        ("alarms watch what is there, and reach somebody", alarms),
+        ("quotas have room", quotas),
+        ("this machine's clock is right", clock),
+        ("the client is as new as the stack", versions),
+    ]
+    return examined + [_as_examined(Check(name, checked(name, finder, deployment))) for name, finder in checks]
+
+
+def _as_examined(check: Check) -> Examined:
+    return Examined(check.name, "", check.findings)
+
+
+def _walk(name: str, walk: Walk, patience: float) -> Examined:
+    told = ""
+
+    def find(_: Deployment | None) -> Iterator[Finding]:
+        nonlocal told
+        told, findings = walk(patience)
+        yield from findings
+
+    findings = checked(name, find, None)  # type: ignore[arg-type]
+    return Examined(name, told, findings)
+
+
+def ping(patience: float) -> tuple[str, list[Finding]]:
+    """One message through each queue."""
+    pongs = pinging.ping(catalogue.queues(), patience)
+    told = ", ".join(f"{p.queue} {(p.round_trip or 0) * 1000:.0f} ms" for p in pongs if p.answered)
+    return told, [Finding("failed", p.queue, f"a ping has {p.status}", p.why) for p in pongs if not p.answered]
+
+
+def alarms(deployment: Deployment) -> Iterator[Finding]:
+    """Alarms that watch nothing, that reach nobody, or that do not ring though they should."""
+    cloudwatch = client("cloudwatch")
+    pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
+    dead = {settings().dead_letter_queue_name(queue): queue for queue in deployment.queues}
+    there = {settings().queue_name(queue) for queue in deployment.queues} | set(dead)
+    for alarm in (alarm for page in pages for alarm in page["MetricAlarms"]):
+        name = alarm["AlarmName"]
+        watched = [d["Value"] for d in alarm.get("Dimensions", []) if d["Name"] == "QueueName"]
+        for queue in watched:
+            if queue not in there:
+                yield Finding("failed", name, f"it watches {queue}, which is no queue of the stack", validation.DEPLOY)
+            elif queue in dead and alarm.get("StateValue") == "OK" and _dead(queue):
+                what = f"{_dead(queue)} dead letters, and it does not ring"
+                severity: health.Severity = "unchecked" if deployment.stage == "local" else "warning"
+                yield Finding(severity, name, what, "CloudWatch takes some minutes; the local cloud never rings.")
+        if not alarm.get("ActionsEnabled", True) or not alarm.get("AlarmActions"):
+            yield Finding("warning", name, "it tells nobody: its actions are off", REPAIR)
+    topic = deployment.outputs.get("AlarmTopicArn")
+    if topic and not deployment.parameters.get("AlarmEmail"):
+        do = "AlarmEmail in samconfig.toml, and a deployment; or subscribe to the topic."
+        yield Finding("unchecked", topic.rpartition(":")[2], "the stack names nobody to be told of alarms", do)
+
+
+def _dead(queue: str) -> int:
+    counts = health.queue_counts(queue)
+    return counts.total if counts else 0
+
+
+def quotas(deployment: Deployment) -> Iterator[Finding]:
+    """Sandboxes at once against the account's concurrency, and mail against SES's day."""
+    from nexus.aws.clients import client as runtime_client
+
+    limits = client("lambda").get_account_settings().get("AccountLimit", {})
+    room = limits.get("UnreservedConcurrentExecutions") or limits.get("ConcurrentExecutions", 0)
+    sources = in_parallel(health.event_source, deployment.queues)
+    wanted = sum((source or {}).get("ScalingConfig", {}).get("MaximumConcurrency", 0) for source in sources)
+    if wanted > room:
+        what = f"the queues may use {wanted} sandboxes at once, the account has {room} for functions without a reserve"
+        do = (
+            "Ask AWS for more concurrent executions (Service Quotas, L-B99A9384), or lower `nexus concurrency QUEUE N`."
+        )
+        yield Finding("warning", deployment.stack, what, do)
+    if "SenderAddress" in deployment.parameters:
+        quota = runtime_client("sesv2").get_account().get("SendQuota", {})
+        most, sent = quota.get("Max24HourSend", -1.0), quota.get("SentLast24Hours", 0.0)
+        if most > 0 and sent >= NEARLY * most:
+            do = "Ask AWS for a higher quota, or wait: the day is the last 24 hours."
+            yield Finding("warning", "emails", f"SES has sent {sent:,.0f} of {most:,.0f} mails of the day", do)
+
+
+def clock(deployment: Deployment) -> Iterator[Finding]:
+    """This machine's time against AWS's, by the Date header of an answer."""
+    before = now()
+    answer = client("cloudformation").describe_stacks(StackName=deployment.stack)
+    here = (before + now()) / 2
+    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if date is None:
+        yield Finding("unchecked", "the clock", "AWS's answer has no date", "Nothing: the emulator leaves it out.")
+        return
+    off = here - parsedate_to_datetime(date).timestamp()
+    if abs(off) > SKEW:
+        word = "ahead" if off > 0 else "behind"
+        what = f"it is {abs(off):.0f} s {word} of AWS's"
+        do = "Set it by NTP: AWS refuses requests that are signed with a time 15 minutes off."
+        yield Finding("failed" if abs(off) > SKEW_REFUSED else "warning", "the clock", what, do)
+
+
+def versions(deployment: Deployment) -> Iterator[Finding]:
+    """A client that is older than the stack may not know what it says."""
+    yield from health.of_version(deployment)

@@ -1,0 +1,176 @@
+"""Commands about the social network's own data: test, seed, upload, mail, report."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.commands import stack
+from ops.cli.common import command, options
+from ops.problems import ExitCode, Problem, usage
+from ops.social import mails, network
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "test")(run_all)
+    command(app, "seed")(seed)
+    command(app, "upload")(upload)
+    command(app, "report")(report)
+    app.add_typer(mails.app, name="mail")
+    stack.walks["an upload becomes renditions"] = walk
+
+
+def walk(patience: float) -> Any:
+    """`nexus doctor`'s upload: a picture for a user and a post made for it, which are removed."""
+    from ops.social import trial
+
+    return trial.walk(patience)
+
+
+def run_all(
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Only these.", metavar="TASK", autocompletion=common.complete_task)
+    ] = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
+    yes: common.Yes = False,
+) -> int:
+    """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
+    from ops.social import trial
+
+    deployment = network.connect()
+    wanted = [common.the_task(name).name for name in tasks] if tasks else list(trial.names())
+    limit = common.seconds(timeout)
+    common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
+    outcomes = []
+    if not options.json:
+        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  what came of it")
+    for outcome in trial.run(wanted, timeout=limit):
+        outcomes.append(outcome)
+        if not options.json:
+            style = output.STYLES.get(outcome.status)
+            output.line(f"{outcome.task:<32}{outcome.status:<10}{outcome.seconds:>9.1f}s  {outcome.told}", style)
+    passed = all(outcome.status == "SUCCESS" for outcome in outcomes)
+    if options.json:
+        output.emit({"passed": passed, "runs": outcomes})
+    return ExitCode.DONE if passed else ExitCode.WRONG
+
+
+def seed(
+    users: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many users; posts and follows go with them.")
+    ] = 1000,
+    number: Annotated[int, typer.Option("--seed", help="The same number makes the same network.")] = 1,
+    yes: common.Yes = False,
+) -> int:
+    """Write a believable small social network: users, posts, follows, comments, tokens."""
+    from ops.social import seed as seeding
+
+    deployment = network.connect()
+    if deployment.is_prod:
+        raise usage(f"{deployment.stack} is prod", "Demo data have no business there.")
+    if deployment.stage != "local":
+        common.confirm(deployment, f"Write {users} made-up users to {deployment.stack}?", yes=yes)
+    shown = output.fancy(sys.stderr) and not options.json
+
+    def told(done: int, total: int, table: str) -> None:
+        if shown:
+            print(f"\r\033[K{done} of {total} rows ({table})", end="", file=sys.stderr, flush=True)
+
+    report = seeding.seed(users, number, told)
+    if shown:
+        print("\r\033[K", end="", file=sys.stderr)
+    if options.json:
+        output.emit(report)
+    else:
+        rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
+        output.line(f"{rows} in {report.seconds:.1f} s.")
+    return ExitCode.DONE
+
+
+def upload(
+    *,
+    file: Annotated[
+        Path, typer.Argument(help="A picture or a clip.", metavar="FILE", exists=True, dir_okay=False, readable=True)
+    ],
+    user: Annotated[str, typer.Option(help="Whose post it is for; made where it is missing.", metavar="ID")] = "demo",
+    post: Annotated[
+        str | None, typer.Option(help="Made where it is missing; a new one when left out.", metavar="ID")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is ready or rejected.")] = True,
+    timeout: Annotated[str, typer.Option(help="How long to wait: 90s, 5m.")] = "2m",
+    save: Annotated[
+        Path | None, typer.Option(help="Write the renditions there.", metavar="FOLDER", file_okay=False)
+    ] = None,
+    yes: common.Yes = False,
+) -> int:
+    """Upload a picture or clip as a browser does, and show what became of it. Exit code 1 when it was rejected."""
+    from ops.social import upload as uploading
+
+    if save is not None and not wait:
+        raise usage("--save needs the renditions, and --no-wait does not wait for them", do="Leave one out.")
+    patience = common.seconds(timeout)
+    uploading.content_type(file)
+    deployment = network.connect()
+    common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)
+    sent = uploading.send(file, user, post)
+    told: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
+    if not wait:
+        if options.json:
+            output.emit(told)
+        else:
+            output.pairs(told)
+            output.note("`nexus inspect active media` shows its run.")
+        return ExitCode.DONE
+    media = uploading.settled(sent, patience)
+    if media is None:
+        raise Problem(
+            f"{file.name} is not processed after {output.age(patience)}",
+            f"It is {sent.key}.",
+            "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
+            ExitCode.STILL_RUNNING,
+        )
+    files = uploading.save(media, save) if save is not None and media.renditions else {}
+    if options.json:
+        output.emit({**told, **media.model_dump(mode="json", exclude={"source"}), "saved": files})
+    else:
+        size = f"{media.width} x {media.height}" if media.width else None
+        output.pairs(told | {"status": media.status, "reason": media.reason, "kind": media.kind, "size": size})
+        if media.renditions:
+            output.line()
+        output.table(
+            [
+                {
+                    "rendition": name,
+                    "size": f"{made.width} x {made.height}",
+                    "bytes": f"{made.bytes:,}",
+                    "type": made.content_type,
+                    **({"saved": files[name]} if files else {}),
+                }
+                for name, made in media.renditions.items()
+            ],
+            right=("size", "bytes"),
+        )
+    return ExitCode.DONE if media.status == "ready" else ExitCode.WRONG
+
+
+def report(
+    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
+    save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+) -> int:
+    """Fetch the HTML report of a day's content analytics, and open it."""
+    from ops.social import reports
+
+    wanted = reports.the_day(day)
+    network.connect()
+    found = reports.fetch(wanted, save)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.line(str(found.path))
+    if browse and output.fancy():
+        typer.launch(found.path)
+    return ExitCode.DONE

@@ -1,0 +1,23 @@
+"""The stack that serves the social network, as the commands about its data need it."""
+
+from typing import TYPE_CHECKING
+
+from ops.problems import usage
+
+if TYPE_CHECKING:
+    from ops.deployment import Deployment
+
+CATALOGUE = "social.catalogue"
+
+
+def connect() -> "Deployment":
+    """The deployment that this command line means. Raises Problem, also for one that serves another application."""
+    from ops import catalogue
+    from ops.cli import common
+
+    deployment = common.connect()
+    if CATALOGUE not in catalogue.modules():
+        serves = ", ".join(catalogue.modules()) or "a catalogue that it does not name"
+        what = f"{deployment.stack} is not the social network's"
+        raise usage(what, f"It serves {serves}; this command is about users, posts and mail.")
+    return deployment

@@ -1,0 +1,109 @@
+"""Why a run has not started yet, or not ended, and what will release it."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from nexus.backend import backend
+from nexus.backend.store import number
+from nexus.runs import tallies
+from nexus.runs.record import RunRecord
+from nexus.settings import settings
+from ops import diagnosis, health, live
+from ops.problems import REPAIR
+
+LATE = 60.0
+"""Seconds after which a run that is due, and whose queue has no message, has lost its message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A reason, and what releases the run: by itself, or by a command."""
+
+    why: str
+    release: str
+
+
+def reasons(record: RunRecord) -> list[Wait]:
+    """Everything that a run waits for, what stops its whole queue first; empty when it runs, or has ended."""
+    now = time.time()
+    if record.status == "STARTED":
+        return list(_started(record, now))
+    if record.status not in ("PENDING", "RETRY"):
+        return []
+    due = record.eta or 0.0
+    found = [*_queue(record.queue), *(_not_due(record) if due > now else ())]
+    return found or list(_in_line(record, now))
+
+
+def stopped(queue: str) -> Wait | None:
+    """Why nothing of a queue runs; None when it may."""
+    return next(_queue(queue), None)
+
+
+def _started(record: RunRecord, now: float) -> Iterator[Wait]:
+    if record.fanned_out:
+        done, total = tallies.progress(record)
+        yield Wait(f"{done} of its {total} parts are done", f"`nexus inspect active {record.queue}` shows what runs.")
+    elif record.lease_until is not None and record.lease_until < now:
+        yield Wait("its sandbox died", "Its message comes again by itself, by the queue's visibility timeout.")
+
+
+def _queue(queue: str) -> Iterator[Wait]:
+    """What keeps the whole queue from running."""
+    if health.queue_counts(settings().queue_name(queue)) is None:
+        yield Wait(f"the queue {queue} is missing", REPAIR)
+        return
+    source = health.event_source(queue)
+    if source is None:
+        yield Wait(f"no event source feeds {queue}'s function", REPAIR)
+    elif source.get("State") in ("Disabled", "Disabling"):
+        yield Wait(f"the queue {queue} is paused", f"`nexus resume {queue}`")
+    if health.reserved_concurrency(queue) == 0:
+        yield Wait(f"the reserved concurrency of {queue}'s function is 0", f"`nexus resume {queue}`")
+
+
+def _not_due(record: RunRecord) -> Iterator[Wait]:
+    due = record.eta or 0.0
+    at = f"{datetime.fromtimestamp(due, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    item = backend().store.get([record.id]).get(record.id, {})
+    place = backend().store.get([record.place]).get(record.place, {}) if record.place else {}
+    holder = str(place.get("holder", ""))
+    if holder and holder != record.id and place.get("waiter") == record.id:
+        until = datetime.fromtimestamp(number(place, "lease_until") or due, UTC)
+        release = f"Its end, {until:%H:%M:%S} UTC at the latest; or `nexus revoke {holder}`."
+        yield Wait(f"{holder} is live, and {record.task} is unique", release)
+    elif "slot" in item:
+        yield Wait(f"{record.task} has a rate limit, and its start is booked for {at}", "It starts then by itself.")
+    elif record.status == "RETRY" and record.error is not None:
+        error = f"{record.error.type}: {record.error.message}"
+        yield Wait(f"attempt {record.attempts} failed ({error}); the next comes at {at}", "It starts then by itself.")
+    else:
+        release = f"It starts then by itself; `nexus revoke {record.id}` takes it back."
+        yield Wait(f"it is due at {at}", release)
+
+
+def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
+    """Why a run that may start has not."""
+    queue = record.queue
+    changed_at = health.changed_at(queue)
+    dying = diagnosis.dying(queue, now, changed_at)
+    if dying is not None:
+        yield Wait(f"the function dies: {dying.error}", "`nexus status` says what to do.")
+        return
+    counts, source = health.queue_counts(settings().queue_name(queue)), health.event_source(queue)
+    most = (source or {}).get("ScalingConfig", {}).get("MaximumConcurrency")
+    running = live.runs([queue], "STARTED", limit=1000, details=False).runs
+    # A sandbox claims its whole batch at once, and its lease ends with its invocation.
+    busy = len({run.lease_until for run in running if not run.lost})
+    waiting = counts.waiting if counts else 0
+    if most is not None and busy >= most:
+        release = f"The end of one of them (`nexus inspect active {queue}`), or `nexus concurrency {queue} {most * 2}`."
+        yield Wait(f"all {most} sandboxes of {queue} are busy, and {waiting} messages wait", release)
+    elif counts is not None and not counts.total and now - max(record.eta or 0, record.sent_at or 0) > LATE:
+        release = f"`nexus send {record.task} ... --id {record.id}` sends it again under its id."
+        yield Wait(f"{queue} has no message of it: it was purged, or has expired", release)
+    else:
+        release = f"It starts by itself; `nexus status` shows how {queue} is."
+        yield Wait(f"{waiting} messages wait in {queue}", release)

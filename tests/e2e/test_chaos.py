@@ -1,0 +1,178 @@
+"""Forty faults, each made on the deployed stack: the command names it, its remedy is followed, and all is well again.
+
+The table in docs/operations.md is made here: NEXUS_WRITE_TABLE=1 writes what was seen, otherwise it is compared.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nexus.settings import Settings
+from ops.main import main
+from tests.support.faults import Fault, Trouble, faults, troubles
+from tests.support.stack import eventually
+
+PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
+BEGIN, END = "<!-- the faults, as tests/e2e/test_chaos.py sees them -->", "<!-- the end of the faults -->"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A row of the table: what was said and done about a fault, and after how many seconds."""
+
+    fault: str
+    command: str
+    says: str
+    seconds: int
+    do: str
+
+
+_seen: dict[str, Seen] = {}
+
+
+class Nexus:
+    """The command in this process, with JSON."""
+
+    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
+        self._capture = capture
+
+    def __call__(self, *words: str) -> Any:
+        self._capture.readouterr()
+        code = main([*words, "--json"])
+        captured = self._capture.readouterr()
+        assert "Traceback" not in captured.err
+        return code, json.loads(captured.out or captured.err)
+
+    def findings(self, command: tuple[str, ...]) -> list[dict[str, str]]:
+        """What status or validate finds; what is only noted of the emulator is left out."""
+        _, answer = self(*command)
+        checks = answer.get("checks", answer.get("examined", ()))
+        found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
+        return [one for one in found if one["severity"] != "unchecked"]
+
+
+def fresh(*words: str, **variables: str) -> tuple[int, str]:
+    """The command in a process of its own: its exit code, and all that it printed."""
+    path = f"{PAGE.parents[1]}:{PAGE.parents[1] / 'shared'}"
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())", *words],
+        env={**os.environ, "PYTHONPATH": path, **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
+    return Nexus(capsys)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def table(stack: Settings) -> Iterator[None]:
+    """Writes the table when it is asked for and every fault was seen."""
+    yield
+    names = [*(fault.name for fault in faults()), *(trouble.name for trouble in troubles())]
+    if os.environ.get("NEXUS_WRITE_TABLE") and set(_seen) == set(names):
+        before, _, rest = PAGE.read_text().partition(BEGIN)
+        _, _, after = rest.partition(END)
+        PAGE.write_text(f"{before}{BEGIN}\n\n{drawn([_seen[name] for name in names])}\n{END}{after}")
+
+
+def drawn(rows: list[Seen]) -> str:
+    """The rows as Markdown."""
+    lines = ["| fault | found by | what is said | after | what to do |", "| --- | --- | --- | --- | --- |"]
+    cells = ([row.fault, f"`{row.command}`", row.says, f"{row.seconds} s", row.do] for row in rows)
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
+    return "\n".join(lines) + "\n"
+
+
+def steady(text: str) -> str:
+    """What is said, without what differs from time to time: hours, ids, addresses, how often."""
+    text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
+    text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
+    text = re.sub(r"once, at|\d+ times since", "n times since", text)
+    text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)
+    # Names that CloudFormation makes up.
+    text = re.sub(r"(assumed-role/[\w-]+Role)-[0-9A-F]+", r"\1", text)
+    return re.sub(r"(http://)?127\.0\.0\.1:\d+", "the local cloud", text)
+
+
+@pytest.mark.parametrize("fault", faults(), ids=lambda fault: re.sub(r"\W+", "_", fault.name))
+def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, nexus: Nexus) -> None:
+    command = tuple(fault.command)
+
+    # Given the fault
+    fault.make()
+    began = time.monotonic()
+
+    # Then the command says so, for each part of it, and ends with 1
+    def named() -> list[dict[str, str]]:
+        found = nexus.findings(command)
+        told = [
+            next((one for one in found if one["where"] == where and piece in one["what"]), None)
+            for where, piece in fault.says
+        ]
+        return [one for one in told if one is not None] if all(told) else []
+
+    told = eventually(named, within=60, every=0.5)
+    seen = Seen(fault.name, f"nexus {' '.join(command)}", "", round(time.monotonic() - began), steady(told[0]["do"]))
+    seen = replace(seen, says=steady(f"{told[0]['where']}: {told[0]['what']}"))
+
+    # When its words are followed
+    for words in fault.remedy:
+        said = f"nexus {' '.join(word for word in words if word != '--yes')}"
+        assert any(said in one["do"] for one in told), f"`{said}` is not what was said: {told[0]['do']}"
+    for words in (*fault.remedy, *fault.also):
+        code, answer = nexus(*words)
+        assert code == 0, answer
+    fault.then()
+
+    # Then all is well
+    eventually(lambda: not nexus.findings(command), within=90, every=0.5)
+    _seen[fault.name] = seen
+
+
+@pytest.mark.parametrize("trouble", troubles(), ids=lambda trouble: re.sub(r"\W+", "_", trouble.name))
+def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Trouble) -> None:
+    words = ("status", *trouble.options)
+    began = time.monotonic()
+    code, printed = fresh(*words, **trouble.variables)
+    seconds = round(time.monotonic() - began)
+    assert code != 0
+    assert trouble.says in printed
+    assert trouble.do in printed
+    assert "Traceback" not in printed
+    # When the variables and options are taken away, as is said
+    assert fresh("status")[0] == 0
+    command = " ".join((*(f"{name}={value}" for name, value in trouble.variables.items()), "nexus", *words))
+    _seen[trouble.name] = Seen(trouble.name, command, trouble.says, seconds, trouble.do)
+
+
+def test_the_stack_is_well_after_all_of_it(nexus: Nexus) -> None:
+    assert not nexus.findings(("validate",))
+    assert not nexus.findings(("status",))
+    code, pongs = nexus("inspect", "ping")
+    assert code == 0, pongs
+
+
+def test_the_page_has_what_was_seen(stack: Settings) -> None:
+    if os.environ.get("NEXUS_WRITE_TABLE"):
+        pytest.skip("it is being written")
+    shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+    for seen in _seen.values():
+        row = drawn([seen]).splitlines()[2]
+        without_seconds = re.escape(row).replace(re.escape(f"| {seen.seconds} s |"), r"\| \d+ s \|")
+        assert re.search(without_seconds, shown), row

@@ -1,0 +1,185 @@
+"""What the logs and metrics of a function say about how it dies, and when that is over."""
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ops import diagnosis, logs
+
+NOW = 1_795_000_000.0
+IMPORT = "[ERROR] Runtime.ImportModuleError: Unable to import module 'app': No module named 'x'"
+
+
+class Log:
+    """A function's log, as FilterLogEvents gives it."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+
+    def write(self, at: float, *messages: str | dict[str, Any], stream: str = "s-1") -> None:
+        for message in messages:
+            text = message if isinstance(message, str) else json.dumps(message)
+            self.events.append(
+                {
+                    "timestamp": int(at * 1000),
+                    "message": text,
+                    "logStreamName": stream,
+                    "eventId": str(len(self.events)),
+                }
+            )
+
+    def invocation(self, at: float, *messages: str | dict[str, Any], stream: str = "s-1") -> None:
+        self.write(at, f"START RequestId: r-{at} Version: 1", *messages, f"END RequestId: r-{at}", stream=stream)
+
+    def run(self, at: float, outcome: str | None, task: str = "t", run_id: str = "r", **fields: Any) -> None:
+        started: dict[str, Any] = {"message": "run started", "task": task, "run_id": run_id}
+        lines: list[dict[str, Any]] = [started]
+        if outcome is not None:
+            lines.append({"message": "run ended", "task": task, "run_id": run_id, "outcome": outcome, **fields})
+        self.invocation(at, *lines)
+
+    def read(
+        self,
+        _: str,
+        phrases: Sequence[str],
+        start: float,
+        end: float | None = None,
+        *,
+        stream: str | None = None,
+    ) -> Iterator[logs.Line]:
+        for event in self.events:
+            line = logs._line(event, "users")
+            if (
+                all(phrase in event["message"] for phrase in phrases)
+                and start <= line.at <= (end or NOW)
+                and stream in (None, line.stream)
+            ):
+                yield line
+
+
+@pytest.fixture
+def log(monkeypatch: pytest.MonkeyPatch) -> Log:
+    made = Log()
+    monkeypatch.setattr(logs, "read", made.read)
+    return made
+
+
+def test_a_function_that_cannot_start_is_named_with_its_last_words_and_since_when(log: Log) -> None:
+    log.run(NOW - 300, "success")
+    for seconds in (120, 60, 5):
+        log.invocation(NOW - seconds, IMPORT)
+    found = diagnosis.dying("users", NOW, 0.0)
+    assert found is not None
+    assert (found.since, found.times, found.in_a_run) == (NOW - 120, 3, False)
+    assert found.error == "Runtime.ImportModuleError: Unable to import module 'app': No module named 'x'"
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "2026-11-27T04:00:00.000Z 0e-1 Task timed out after 3.00 seconds",
+        "RequestId: 0e-1 Error: Runtime exited with error: signal: killed Runtime.ExitError",
+        "[ERROR] KeyError: 'x'\nTraceback (most recent call last):\n  File ...",
+    ],
+)
+def test_lambda_s_own_last_words_are_known(log: Log, last: str) -> None:
+    log.invocation(NOW - 5, last)
+    found = diagnosis.dying("users", NOW, 0.0)
+    assert found is not None
+    assert (found.error or "none") in last
+    assert "\n" not in str(found.error)
+
+
+def test_it_is_over_once_a_run_has_started_or_the_function_was_changed(log: Log) -> None:
+    log.invocation(NOW - 60, IMPORT)
+    assert diagnosis.dying("users", NOW, 0.0) is not None
+    assert diagnosis.dying("users", NOW, NOW - 30) is None
+    log.run(NOW - 10, "success")
+    assert diagnosis.dying("users", NOW, 0.0) is None
+
+
+def test_a_death_in_the_middle_of_a_run_is_told_apart(log: Log) -> None:
+    log.invocation(NOW - 5, {"message": "run started", "run_id": "r"}, "Runtime exited with error: signal: killed")
+    found = diagnosis.dying("users", NOW, 0.0)
+    assert found is not None
+    assert found.in_a_run
+
+
+def test_what_a_task_logs_is_no_last_word_of_lambda_s(log: Log) -> None:
+    log.invocation(NOW - 5, {"message": "[ERROR] Task timed out after 3.00 seconds, said the other side"})
+    assert diagnosis.dying("users", NOW, 0.0) is None
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """Whether each run has ended; those not named have not."""
+    ended: dict[str, bool] = {}
+
+    def read_records(handles: Sequence[Any]) -> list[Any]:
+        return [SimpleNamespace(ended=ended.get(handle.id, False)) for handle in handles]
+
+    monkeypatch.setattr("nexus.client.read_records", read_records)
+    return ended
+
+
+def failures(log: Log, *ago: float) -> None:
+    for seconds in ago:
+        log.run(NOW - seconds, "retry", run_id=f"r-{seconds:g}", reason="ModuleNotFoundError: No module named 'x'")
+
+
+def test_a_task_whose_every_attempt_fails_is_named_with_its_error(log: Log, live: dict[str, bool]) -> None:
+    log.run(NOW - 600, "success")
+    failures(log, 500, 90, 40, 5)
+    log.run(NOW - 3, "success", task="another")
+    (found,) = diagnosis.failing("users", NOW, 0.0)
+    assert (found.task, found.times, found.since, found.run_id) == ("t", 4, NOW - 500, "r-5")
+    assert found.reason == "ModuleNotFoundError: No module named 'x'"
+    # And it is over as soon as no run of it is tried any more
+    live.update({f"r-{seconds}": True for seconds in (500, 90, 40, 5)})
+    assert diagnosis.failing("users", NOW, 0.0) == []
+
+
+@pytest.mark.usefixtures("live")
+def test_two_failures_or_one_success_among_them_are_what_retries_are_for(log: Log) -> None:
+    failures(log, 90, 40)
+    assert diagnosis.failing("users", NOW, 0.0) == []
+    log.run(NOW - 20, "success")
+    failures(log, 5)
+    assert diagnosis.failing("users", NOW, 0.0) == []
+
+
+class CloudWatch:
+    """Lambda's metrics of two functions: invocations and errors by minutes before now."""
+
+    def __init__(self, minutes: dict[str, dict[float, float]]) -> None:
+        self.minutes = minutes
+
+    def get_metric_data(self, **_: Any) -> dict[str, Any]:
+        results = []
+        for name, values in self.minutes.items():
+            times = [datetime.fromtimestamp(NOW - 60 * ago, UTC) for ago in sorted(values, reverse=True)]
+            results.append(
+                {"Id": name, "Timestamps": times, "Values": [values[ago] for ago in sorted(values, reverse=True)]}
+            )
+        return {"MetricDataResults": results}
+
+
+def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
+    monkeypatch: pytest.MonkeyPatch, environment: None
+) -> None:
+    minutes: dict[str, dict[float, float]] = {
+        # The first queue's function fails since three minutes, the second's went well again.
+        "invocations0": {9: 4, 3: 2, 1: 5},
+        "errors0": {9: 1, 3: 2, 1: 5},
+        "invocations1": {3: 2, 1: 2},
+        "errors1": {3: 2, 1: 0},
+    }
+    monkeypatch.setattr(diagnosis, "client", lambda _: CloudWatch(minutes))
+    (found,) = diagnosis.silent_deaths(["users", "media"], NOW, {})
+    assert (found.queue, found.since, found.times, found.error) == ("users", NOW - 180, 7, None)
+    # And what was before the last change is not held against the function
+    assert diagnosis.silent_deaths(["users", "media"], NOW, {"users": NOW - 30}) == []

@@ -1,0 +1,191 @@
+"""Why a run waits, and what releases it."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nexus import version
+from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.runs.record import RunError, RunRecord
+from ops import diagnosis, doctor, finding, health, live, waiting
+from ops.deployment import Deployment
+from ops.problems import Problem
+from tests.support import moto_cloud
+
+RUN = "01a203f2-0000-7000-8000-000000000001"
+OTHER = "01a203f2-0000-7000-8000-000000000002"
+
+
+@pytest.fixture(autouse=True)
+def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
+    """A deployment whose queue is on and has nine sandboxes, as far as a test does not say otherwise."""
+    state: dict[str, Any] = {
+        "source": {"State": "Enabled", "ScalingConfig": {"MaximumConcurrency": 2}},
+        "counts": health.Counts(3, 0, 0),
+        "reserved": None,
+        "dying": None,
+        "running": (),
+    }
+    monkeypatch.setattr(health, "event_source", lambda _: state["source"])
+    monkeypatch.setattr(health, "queue_counts", lambda _: state["counts"])
+    monkeypatch.setattr(health, "reserved_concurrency", lambda _: state["reserved"])
+    monkeypatch.setattr(health, "changed_at", lambda _: 0.0)
+    monkeypatch.setattr(diagnosis, "dying", lambda *_: state["dying"])
+    monkeypatch.setattr(live, "runs", lambda *_, **__: live.Found(state["running"], more=False))
+    with moto_cloud.deployment():
+        yield state
+
+
+def run(status: Any = "PENDING", **also: Any) -> RunRecord:
+    return RunRecord(RUN, status, task="t", queue="users", sent_at=time.time() - 5, **also)
+
+
+def told(record: RunRecord) -> tuple[str, str]:
+    (wait,) = waiting.reasons(record)
+    return wait.why, wait.release
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"])
+def test_what_has_ended_waits_for_nothing(status: str) -> None:
+    assert waiting.reasons(run(status)) == []
+
+
+def test_a_paused_queue_is_said_with_what_resumes_it(well: dict[str, Any]) -> None:
+    well["source"] = {"State": "Disabled"}
+    assert told(run()) == ("the queue users is paused", "`nexus resume users`")
+    # And a run that is due later waits for both
+    assert len(waiting.reasons(run(eta=time.time() + 600))) == 2
+
+
+@pytest.mark.parametrize(
+    ("what", "value", "why"),
+    [
+        ("counts", None, "the queue users is missing"),
+        ("source", None, "no event source feeds users's function"),
+        ("reserved", 0, "the reserved concurrency of users's function is 0"),
+    ],
+)
+def test_a_queue_that_lacks_a_part_is_said(well: dict[str, Any], what: str, value: Any, why: str) -> None:
+    well[what] = value
+    assert told(run())[0] == why
+
+
+def test_a_run_before_its_time_says_when() -> None:
+    why, release = told(run(eta=4_102_444_800.0))
+    assert why == "it is due at 2100-01-01 00:00:00 UTC"
+    assert f"`nexus revoke {RUN}`" in release
+
+
+def test_a_failed_attempt_is_said_with_its_error() -> None:
+    why, _ = told(run("RETRY", eta=4_102_444_800.0, attempts=2, error=RunError("ValueError", "no")))
+    assert why == "attempt 2 failed (ValueError: no); the next comes at 2100-01-01 00:00:00 UTC"
+
+
+def test_a_rate_limit_is_said_with_the_booked_start() -> None:
+    backend().store.apply(Write(RUN, {"slot": True}))
+    assert told(run("RETRY", eta=4_102_444_800.0))[0].startswith("t has a rate limit, and its start is booked for 2100")
+
+
+def test_a_unique_task_names_the_run_that_it_waits_for() -> None:
+    backend().store.apply(Write("unique/t/1", {"holder": OTHER, "waiter": RUN, "lease_until": 4_102_444_800}))
+    why, release = told(run("RETRY", eta=4_102_444_800.0, place="unique/t/1"))
+    assert why == f"{OTHER} is live, and t is unique"
+    assert f"`nexus revoke {OTHER}`" in release
+
+
+def test_no_sandbox_left_is_said_with_how_many_are_busy(well: dict[str, Any]) -> None:
+    until = time.time() + 60
+    # Given three runs in two sandboxes: a batch's leases end together
+    leases = (until, until, until + 5)
+    well["running"] = tuple(live.LiveRun(str(n), "t", "users", "STARTED", 0.0, 1, at) for n, at in enumerate(leases))
+    why, release = told(run())
+    assert why == "all 2 sandboxes of users are busy, and 3 messages wait"
+    assert "`nexus concurrency users 4`" in release
+
+
+def test_a_function_that_dies_is_said(well: dict[str, Any]) -> None:
+    well["dying"] = diagnosis.Dying("users", 0.0, 1, "Runtime.ImportModuleError: x")
+    assert told(run())[0] == "the function dies: Runtime.ImportModuleError: x"
+
+
+def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> None:
+    well["counts"] = health.Counts(0, 0, 0)
+    assert told(run())[0] == "0 messages wait in users", "it may be on its way"
+    late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
+    why, release = told(late)
+    assert why == "users has no message of it: it was purged, or has expired"
+    assert f"--id {RUN}" in release
+
+
+# --- ids, clocks, versions ---
+
+
+def test_an_id_may_be_cut_to_eight_characters(well: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    from ops import catalogue, logs
+
+    monkeypatch.setattr(catalogue, "queues", lambda: ("users",))
+    monkeypatch.setattr(logs, "read", lambda *_, **__: iter(()))
+    with pytest.raises(Problem, match="No run's id begins with 01a203f2"):
+        finding.run_id("01a203f2")
+    # A run that waits in its queue is in its record alone
+    waits = "01a203f2-1111-7000-8000-000000000003"
+    backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
+    assert finding.run_id("01a203f2-1") == waits
+    assert [run.id for run in finding.live_runs(["users"], "t", None)] == [waits]
+    assert finding.live_runs(["users"], "another", None) == finding.live_runs(["media"], "t", None) == []
+    assert finding.live_runs(["users"], None, "STARTED") == []
+    well["running"] = (live.LiveRun(RUN, "t", "users", "STARTED", 0.0),)
+    assert finding.run_id("01A203F2") == RUN
+    well["running"] = (*well["running"], live.LiveRun(OTHER, "t", "users", "STARTED", 0.0))
+    with pytest.raises(Problem, match="01a203f2 fits 2 runs"):
+        finding.run_id("01a203f2")
+    assert finding.run_id(OTHER) == OTHER
+    with pytest.raises(Problem, match="no run id"):
+        finding.run_id("01a203f")
+
+
+def deployment(**outputs: str) -> Deployment:
+    return Deployment("nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {}, outputs=outputs)
+
+
+class CloudFormation:
+    """Answers with a date, as every service of AWS does."""
+
+    def describe_stacks(self, **_: str) -> Any:
+        return {"ResponseMetadata": {"HTTPHeaders": {"date": "Fri, 27 Nov 2026 05:00:00 GMT"}}}
+
+
+@pytest.mark.parametrize(
+    ("off", "severity"), [(0.0, None), (4.0, None), (60.0, "warning"), (-60.0, "warning"), (900.0, "failed")]
+)
+def test_a_wrong_clock_is_said(off: float, severity: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = 1_795_755_600.0
+    monkeypatch.setattr(doctor, "client", lambda _: CloudFormation())
+    monkeypatch.setattr(doctor, "now", lambda: right + off)
+    found = list(doctor.clock(deployment()))
+    assert [one.severity for one in found] == ([] if severity is None else [severity])
+    if found:
+        assert found[0].what == f"it is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'} of AWS's"
+
+
+@pytest.mark.parametrize(
+    ("deployed", "older"), [("0.1.0", False), ("0.0.9", False), ("0.1.1", True), ("0.10.0", True), (None, False)]
+)
+def test_a_client_older_than_the_deployment_says_so(
+    deployed: str | None, older: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(version, "VERSION", "0.1.0")
+    outputs = {} if deployed is None else {"Version": deployed}
+    assert bool(health.of_version(deployment(**outputs))) is older
+
+
+def test_the_package_the_stack_and_the_client_have_one_version() -> None:
+    import tomllib
+
+    from tests.support.template import PATH, template
+
+    package = tomllib.loads((PATH.parent / "shared" / "pyproject.toml").read_text())
+    assert version.VERSION == package["project"]["version"] == template()["Outputs"]["Version"]["Value"]
