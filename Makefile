@@ -57,6 +57,21 @@ example: up ## Serve the example application on http://localhost:8000, on the lo
 	eval "$$($(CLOUD) env)"
 	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
 
+.PHONY: example-own-tasks
+example-own-tasks: up ## Deploy the example of another application's own tasks to the local cloud, beside the network
+	@$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/own-tasks
+
+OWN := examples/own_tasks
+OWN_CONFIG := --config-env local --config-file "$(CURDIR)/$(OWN)/samconfig.toml"
+OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
+.local/$(NEXUS_CLOUD_FOLDER)/own-tasks: .local/$(NEXUS_CLOUD_FOLDER)/deployed $(OWN)/template.yaml $(wildcard $(OWN)/functions/own_tasks/*.py)
+	@echo "Deploying $(OWN) to the local cloud"
+	eval "$$($(CLOUD) env)"
+	$(call quiet,own-tasks,$(SAM) build $(OWN_CONFIG) --template $(OWN)/template.yaml --build-dir .aws-sam/own-tasks --parameter-overrides $(OWN_ARCHITECTURE) \
+		&& $(SAM) deploy $(OWN_CONFIG) --template-file .aws-sam/own-tasks/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE))
+	rm -rf .local/tmp
+	touch $@
+
 .PHONY: stop
 stop: ## End the local cloud; its data go with it
 	@test ! -x $(DEV)/python || $(CLOUD) stop
@@ -197,7 +212,7 @@ integration: up .local/chromium ## Tests of parts together, against the local cl
 	$(PYTEST) tests/integration
 
 .PHONY: e2e
-e2e: up .local/chromium ## Tests of the deployed stack, from the outside
+e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e

@@ -127,6 +127,11 @@ class Registry:
         """The allow-list of a queue's function: the tasks of that queue, and the built-in ones."""
         return {name: task for name, task in self.tasks().items() if task.served_by(queue)}
 
+    def serves(self, name: str) -> bool:
+        """Whether the deployment that this process is set to serves the task: True when NEXUS_CATALOGUE is not set."""
+        named = settings().catalogue
+        return not named or (name in self.tasks() and self._declared[name][1] in (*named, BUILT_IN))
+
     # --- implementations ---
 
     def implement(self, implementation: Implementation) -> None:

@@ -194,6 +194,9 @@ def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
     target = queue if queue is not None else task.queue or registry.queues()[-1]
     if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
         raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")
+    if not registry.serves(task.name):
+        named, stack = ", ".join(settings().catalogue), settings().stack or "in memory"
+        raise UnknownTask(f"{task.name} is in no catalogue of this deployment ({stack}, NEXUS_CATALOGUE={named})")
     return target
 
 

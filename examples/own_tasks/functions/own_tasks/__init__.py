@@ -1,0 +1,1 @@
+"""An application's own tasks: what it declares is in `catalogue`, what it does in `work`."""
