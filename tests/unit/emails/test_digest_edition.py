@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import digest_edition
+import digest.edition
 import send_content_digest_email as digest_task
-from digest_edition import Edition, build, fetch, held, open_edition, publish
+from digest.edition import Edition, build, fetch, held, open_edition, publish
 from nexus.testing import run_task
 from send_content_digest_email import send_content_digest_email
 from social.data import blocks, objects, posts
@@ -21,7 +21,7 @@ JPEG = Rendition(key="media/p/w1080.jpg", width=1080, height=720, bytes=1, conte
 @pytest.fixture
 def week(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> list[Post]:
     """Thirty posts by six authors, read five at a time."""
-    monkeypatch.setattr(digest_edition, "READ_AT_ONCE", 5)
+    monkeypatch.setattr(digest.edition, "READ_AT_ONCE", 5)
     chance = random.Random(3)
     for number in range(6):
         person(f"a{number}")
@@ -59,7 +59,7 @@ def opened(path: Path) -> Edition:
 def test_it_keeps_the_best_of_each_author_with_all_that_a_mail_shows(week: list[Post], tmp_path: Path) -> None:
     path = tmp_path / "edition.sqlite"
     assert build(path, SINCE, NOW)
-    assert held(path) == 6 * digest_edition.KEPT_OF_ONE_AUTHOR
+    assert held(path) == 6 * digest.edition.KEPT_OF_ONE_AUTHOR
 
     edition = opened(path)
     stories = edition.stories_for("reader", ["a1"], frozenset())

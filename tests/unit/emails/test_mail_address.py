@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail_address import BadAddress, checked_address
+from mail.address import BadAddress, checked_address
 
 
 @pytest.mark.parametrize(

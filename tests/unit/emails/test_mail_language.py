@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 
-from mail_language import LOCALES, Language, available, choose, load, parse
+from mail.languages import LOCALES, Language, available, choose, load, parse
 
 
 def placeholders(text: object) -> set[str]:

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import mail_rendering
-from mail_language import Language, load
-from mail_rendering import Mail, Picture, Story, TemplateFault, choose_picture, excerpt, one_line, safe_name
-from mail_settings import MailSettings, from_environment
+from mail import rendering
+from mail.languages import Language, load
+from mail.rendering import Mail, Picture, Story, TemplateFault, choose_picture, excerpt, one_line, safe_name
+from mail.settings import MailSettings, from_environment
 from nexus.errors import ConfigurationError
 from social.data.posts import Media, Rendition
 
@@ -30,7 +30,7 @@ SOME_TEXT = st.text(max_size=300)
 
 
 def digest(*stories: Story, name: str | None = "Ada", language: Language | None = None) -> Mail:
-    return mail_rendering.digest(
+    return rendering.digest(
         language or load("en"),
         SENDER,
         name=name,
@@ -42,7 +42,7 @@ def digest(*stories: Story, name: str | None = "Ada", language: Language | None 
 
 
 def welcome(name: str | None = "Ada", language: Language | None = None) -> Mail:
-    return mail_rendering.welcome(language or load("en"), SENDER, name=name, unsubscribe_url=LINK)
+    return rendering.welcome(language or load("en"), SENDER, name=name, unsubscribe_url=LINK)
 
 
 class Parsed(HTMLParser):
@@ -105,7 +105,7 @@ def test_what_users_write_stays_text(name: str, author: str, text: str) -> None:
     assert Parsed(mail.html).values("a", "href") == Parsed(tame.html).values("a", "href")
     assert mail.subject == one_line(mail.subject)
     assert "\r" not in mail.text
-    assert len(mail.subject) <= mail_rendering.SUBJECT_LIMIT
+    assert len(mail.subject) <= rendering.SUBJECT_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_a_name_is_left_as_it_is(name: str) -> None:
 @given(SOME_TEXT)
 def test_an_excerpt_is_one_line_and_short(text: str) -> None:
     shown = excerpt(text)
-    assert len(shown) <= mail_rendering.EXCERPT_LIMIT
+    assert len(shown) <= rendering.EXCERPT_LIMIT
     assert shown == " ".join(shown.split())
     assert one_line(shown) == shown
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
-import mail_language
 import send_content_digest_email as digest_task
+from mail import languages
 from nexus import worker
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage, Reject, Retry
@@ -351,12 +351,12 @@ def test_a_language_that_cannot_be_rendered_fails_for_its_readers_alone(
 ) -> None:
     town(1)
     person("zoe", locale="fr")
-    french = mail_language.load("fr")
-    broken = mail_language.Language(
+    french = languages.load("fr")
+    broken = languages.Language(
         "fr", "ltr", {**french.texts, "digest.why": "{nobody}"}, french.plural, ",", french.months
     )
-    choose = mail_language.choose
-    monkeypatch.setattr(mail_language, "choose", lambda locale: broken if locale == "fr" else choose(locale))
+    choose = languages.choose
+    monkeypatch.setattr(languages, "choose", lambda locale: broken if locale == "fr" else choose(locale))
     report = run()
     assert ses.recipients == ["r00@example.com"]
     assert report.failed == {"template": 1}

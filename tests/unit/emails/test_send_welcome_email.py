@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
-import mail_delivery
-import mail_language
+from mail import delivery, languages
 from nexus.errors import Reject, Retry
 from nexus.testing import run_task
 from send_welcome_email import send_welcome_email
@@ -155,7 +154,7 @@ def test_a_claim_that_another_run_left_long_ago_is_unknown(ses: Ses, monkeypatch
     ("error", "after"),
     [
         (refusal("TooManyRequestsException", "Maximum sending rate exceeded."), None),
-        (refusal("LimitExceededException", "Daily message quota exceeded."), mail_delivery.QUOTA_WAIT),
+        (refusal("LimitExceededException", "Daily message quota exceeded."), delivery.QUOTA_WAIT),
         (EndpointConnectionError(endpoint_url="https://email"), None),
         (ConnectTimeoutError(endpoint_url="https://email"), None),
     ],
@@ -213,10 +212,10 @@ def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mend
 
 def test_a_template_error_is_rejected_before_anything_is_claimed(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     person("ada")
-    english = mail_language.load("en")
+    english = languages.load("en")
     texts = {key: text for key, text in english.texts.items() if key != "welcome.title"}
-    broken = mail_language.Language("en", "ltr", texts, english.plural, ",", english.months)
-    monkeypatch.setattr(mail_language, "choose", lambda locale: broken)
+    broken = languages.Language("en", "ltr", texts, english.plural, ",", english.months)
+    monkeypatch.setattr(languages, "choose", lambda locale: broken)
     with pytest.raises(Reject, match=r"template: welcome in en: KeyError: 'welcome\.title'"):
         send("ada")
     assert ledger("ada") is None
@@ -236,7 +235,7 @@ def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch
         person(user_id)
         send(user_id)
     assert ses.closed == 1, "the second came at once"
-    monkeypatch.setattr(mail_delivery, "_last_used", mail_delivery._last_used - mail_delivery.IDLE - 1)
+    monkeypatch.setattr(delivery, "_last_used", delivery._last_used - delivery.IDLE - 1)
     person("cleo")
     send("cleo")
     assert ses.closed == 2

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
-from mail_rendering import Mail, one_line
-from mail_settings import MailSettings
+from mail.rendering import Mail, one_line
+from mail.settings import MailSettings
 from nexus.aws.clients import client
 from nexus.aws.table import Meter
 from nexus.errors import NexusError

@@ -19,8 +19,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from digest_ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
-from mail_rendering import Picture, Story, choose_picture, excerpt, safe_name
+from digest.ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
+from mail.rendering import Picture, Story, choose_picture, excerpt, safe_name
 from nexus.aws.table import Meter
 from social.data import blocks, objects, posts, users
 from social.data.posts import Post

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
-from mail_address import BadAddress, checked_address
+from mail.address import BadAddress, checked_address
 from nexus.errors import ConfigurationError
 
 

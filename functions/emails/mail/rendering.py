@@ -16,8 +16,8 @@ from typing import Any
 
 import jinja2
 
-from mail_language import Language
-from mail_settings import MailSettings
+from mail.languages import Language
+from mail.settings import MailSettings
 from social.data.posts import Media, Rendition
 
 TEMPLATES = Path(__file__).parent / "templates"
