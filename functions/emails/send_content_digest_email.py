@@ -154,6 +154,7 @@ class Tally:
 
     before: DigestReport
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     throttled: int = 0
     meter: Meter = field(default_factory=Meter)
     started: float = field(default_factory=time.monotonic)
@@ -172,6 +173,7 @@ class Tally:
             skipped=by_reason("skipped"),
             unknown=sum(by_reason("unknown").values()),
             failed=by_reason("failed"),
+            left_out=self.left_out,
             throttled=self.throttled,
             requests=self.meter.requests,
             read_units=round(self.meter.read_units, 1),
@@ -198,7 +200,7 @@ class Segment:
         self._mailing = mail_ledger.digest(week)
         # A fan-out's segments are one run to the ledger: what an earlier attempt of it sent counts as sent.
         self._run_id = run.parent or run.id
-        self._since, self._until = part.since, part.until
+        self._until = part.until
         cursor = run.cursor or {}
         before = cursor.get("report")
         self._start: Row | None = cursor.get("start")
@@ -213,6 +215,8 @@ class Segment:
     def send(self) -> DigestReport | Continuation:
         """Sends to the segment's users, from where the last invocation stopped."""
         edition = _edition(self._part.edition)
+        if self._part.segment == 0 and not self._run.cursor:  # once a run
+            self._tally.left_out = edition.left_out
         for page in self._pages():
             for some in batched(page.users, READERS_AT_ONCE, strict=False):
                 stopped_at = self._send_to(some, edition)
@@ -225,8 +229,8 @@ class Segment:
         return self._tally.report()
 
     def _pages(self) -> Iterator[users.Sweep]:
-        since = days.day_of(self._since)
         part = self._part
+        since = days.day_of(part.since)
         return users.sweep_active(
             since, segment=part.segment, total=part.total, start=self._start, meter=self._tally.meter
         )
@@ -334,7 +338,7 @@ class Segment:
         return None
 
     def _rendered(self, to: Addressee, link: str) -> Mail:
-        first, last = (datetime.fromtimestamp(at, UTC).date() for at in (self._since, self._until - 1))
+        first, last = digest.edition.days_named(self._until)
         return rendering.digest(
             languages.choose(to.user.locale),
             self._settings,

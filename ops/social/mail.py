@@ -180,7 +180,7 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
     path.unlink()
     if not stories:
         raise Problem(f"There is nothing new for {user_id} this week.", "A reader with nothing new gets no mail.")
-    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until))
+    first, last = digest.edition.days_named(until)
     return rendering.digest(
         language, sender, name=user.name, stories=stories, first_day=first, last_day=last, unsubscribe_url=link
     )
@@ -222,6 +222,7 @@ def sample_settings(folder: Path) -> "MailSettings":
 
     return MailSettings(
         sender="hello@nexus.example",
+        digest_sender="digest@nexus.example",
         sender_name="Nexus",
         base_url="https://nexus.example",
         media_url=folder.resolve().as_uri(),
@@ -246,7 +247,7 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
         Story("p-5", "Zoë & <Co>", "R&D is <b>not</b> a department.", 3100, 120, 77, followed=False),
         Story(
             "p-6",
-            "Donaudampfschifffahrtsgesellschaftska…",
+            "Donaudampfschifffahrtsg…",
             f"https://long.example/{'unbroken' * 12}long",
             1,
             0,
@@ -257,14 +258,16 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
 
 
 def _picture(folder: Path, name: str, width: int, height: int, *, is_video: bool = False) -> "Picture":
-    """A landscape of three ridges under a sky, drawn anew."""
+    """A landscape of three ridges under a sky, as the two renditions that are made for mail."""
+    from mail.rendering import Image as Shown
     from mail.rendering import Picture
 
     folder.mkdir(parents=True, exist_ok=True)
     hues = {"coast": 14, "clip": 150, "socks": 190}
-    _landscape(width, height, hues[name]).save(folder / f"{name}.jpg", quality=82)
-    _landscape(width // 2, height // 2, hues[name]).save(folder / f"{name}.webp", quality=80)
-    return Picture(f"{name}.jpg", width, height, f"{name}.webp", is_video)
+    lead = _landscape(width, min(height, width * 3 // 4), hues[name])
+    lead.save(folder / f"{name}.jpg", quality=82)
+    _landscape(224, 224, hues[name]).save(folder / f"{name}-square.jpg", quality=82)
+    return Picture(Shown(f"{name}.jpg", *lead.size), Shown(f"{name}-square.jpg", 224, 224), is_video)
 
 
 def _landscape(width: int, height: int, hue: int) -> "Image":

@@ -1,32 +1,39 @@
 """Turns what a mail says into what is sent: a subject, an HTML part and a text part, in the reader's language.
 
-Pure but for reading its templates. Everything a user wrote (names, posts) passes through `one_line`, `safe_name` or
-`excerpt` and through Jinja's escaping: a mail carries other people's words under our name.
+Pure but for reading its templates. Everything a user wrote (names, posts) passes through words.py and through Jinja's
+escaping. The HTML is made for what mail programs support (docs/mail.md has the table): separators are text, paddings
+and fonts stand on table cells, pictures have the size at which they are shown.
 """
 
-import re
 import textwrap
-import unicodedata
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
+from mail import words
 from mail.languages import Language
 from mail.settings import MailSettings
 from social.data.posts import Media, Rendition
+from social.text import direction, isolated, one_line, shortened
 
 TEMPLATES = Path(__file__).parent / "templates"
-NAME_LIMIT = 40
 SUBJECT_LIMIT = 110
-EXCERPT_LIMIT = 220
-# U+200C and U+200D join letters and emoji; every other format character can only mislead (bidi overrides, blanks).
-_JOINERS = "\u200c\u200d"
-_LOOKS_LIKE_A_LINK = re.compile(r"://|www\.|[@/\\]|\.[a-z]{2,}", re.IGNORECASE)
+LINE_LIMIT = 900
+"""Bytes of a line in a mail, which may have 998 (RFC 5322, 2.1.1)."""
+
+LEAD = (536, 402)
+THUMB = (112, 112)
+"""The boxes, in CSS pixels, that the first post's picture and the others' fit into."""
+
+FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")
+"""What Outlook for Windows shows too; it does not show WebP."""
 
 
 class TemplateFault(Exception):
@@ -43,22 +50,34 @@ class Mail:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A post's picture: a JPEG that every mail client shows and, where there is one, a smaller WebP for those that can.
-
-    `key` and `small_key` are the renditions' keys; `width` and `height` are the JPEG's, in pixels.
-    """
+class Image:
+    """A file that every mail program shows: its rendition key, and its size in pixels."""
 
     key: str
     width: int
     height: int
-    small_key: str | None = None
+
+    def within(self, box: tuple[int, int]) -> tuple[int, int]:
+        """The size in CSS pixels at which it is shown: in the box, with its own proportions, not enlarged."""
+        scale = min(1.0, box[0] / self.width, box[1] / self.height)
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A post's picture in the two sizes of a mail: over the width of the first post, and beside the text of others."""
+
+    lead: Image
+    thumb: Image
     is_video: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """One post as the digest shows it. `text` is as its author wrote it."""
+    """One post as the digest shows it.
+
+    `author` is a name that may be shown, empty for none (words.person_name); `text` is as its author wrote it.
+    """
 
     post_id: str
     author: str
@@ -70,88 +89,39 @@ class Story:
     picture: Picture | None = None
 
 
-class _Kept(dict[int, str]):
-    """str.translate's table: what a character becomes in a mail, found out when it is first met."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        misleads = unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") and character not in _JOINERS
-        self[code] = kept = " " if misleads else character
-        return kept
-
-
-_KEPT = _Kept()
-
-
-def one_line(text: str) -> str:
-    """The text without control and misleading format characters, its white space collapsed to single spaces."""
-    return " ".join(text.translate(_KEPT).split())
-
-
-def shortened(text: str, limit: int) -> str:
-    """The text cut to at most `limit` characters, at a word's end where there is one, with an ellipsis."""
-    if len(text) <= limit:
-        return text
-    cut = text[: limit - 1]
-    at_word = cut.rsplit(" ", 1)[0] if " " in cut[limit // 2 :] else cut
-    # A joiner or combining mark at the cut belongs to a character that is not there any more.
-    while at_word and (at_word[-1] in _JOINERS or unicodedata.combining(at_word[-1]) or not at_word[-1].isprintable()):
-        at_word = at_word[:-1]
-    return at_word.rstrip(" ,;:.-\u2013\u2014") + "…"
-
-
-def safe_name(name: str | None, fallback: str = "") -> str:
-    """A person's name for a heading or a subject, or `fallback`.
-
-    A name that reads as a link is not used: signing up a stranger's address under the name `win at evil.example`
-    would make our welcome mail carry the message.
-    """
-    cleaned = one_line(name or "")
-    return fallback if not cleaned or _LOOKS_LIKE_A_LINK.search(cleaned) else shortened(cleaned, NAME_LIMIT)
-
-
-def excerpt(text: str) -> str:
-    """A post's text as a mail shows it."""
-    return shortened(one_line(text), EXCERPT_LIMIT)
-
-
 def choose_picture(media: Media | None) -> Picture | None:
-    """The picture of a post's `media` that a mail shows, or None.
+    """The picture of a post's `media` that a mail shows, or None when it has none that every program shows.
 
-    A JPEG rendition where there is one (Outlook on Windows shows no WebP), else the picture nearest to 640 px wide.
+    The renditions made for mail (mail_lead, mail_square) where there are, else the one whose size is nearest.
     """
     if media is None or media.status != "ready":
         return None
-    pictures = [one for one in media.renditions.values() if one.content_type.startswith("image/") and one.height > 0]
-    if not pictures:
+    shown = {
+        name: one
+        for name, one in media.renditions.items()
+        if one.content_type in SHOWN_EVERYWHERE and one.width > 0 and one.height > 0
+    }
+    if not shown:
         return None
-    near_640 = partial(_distance, 640)
-    jpeg = [one for one in pictures if one.content_type == "image/jpeg"]
-    webp = [one for one in pictures if one.content_type == "image/webp"]
-    best = min(jpeg, key=partial(_distance, 1080)) if jpeg else min(pictures, key=near_640)
-    smaller = min(webp, key=near_640) if webp else best
     return Picture(
-        key=best.key,
-        width=best.width,
-        height=best.height,
-        small_key=smaller.key if smaller is not best else None,
-        is_video=media.kind == "video",
+        _image(shown, "mail_lead", 2 * LEAD[0]), _image(shown, "mail_square", 2 * THUMB[0]), media.kind == "video"
     )
 
 
-def _distance(width: int, rendition: Rendition) -> tuple[int, int]:
-    return abs(rendition.width - width), abs(rendition.height - width)
+def _image(shown: Mapping[str, Rendition], name: str, width: int) -> Image:
+    own = next((one for key, one in shown.items() if key.removeprefix("poster_") == name), None)
+    best = own or min(shown.values(), key=lambda one: (abs(one.width - width), one.key))
+    return Image(best.key, best.width, best.height)
 
 
 def welcome(language: Language, settings: MailSettings, *, name: str | None, unsubscribe_url: str) -> Mail:
     """The welcome mail. Raises TemplateFault."""
-    shown = safe_name(name)
+    shown = words.person_name(name)
     return _render(
         "welcome",
         language,
         settings,
-        subject_key="welcome.subject" if shown else "welcome.subject_nameless",
-        subject_values={"name": shown},
+        subject=("welcome.subject", {"name": shown}) if shown else ("welcome.subject_nameless", {}),
         name=shown,
         unsubscribe_url=unsubscribe_url,
     )
@@ -168,17 +138,16 @@ def digest(
     unsubscribe_url: str,
 ) -> Mail:
     """The digest of `stories` (at least one, best first). Raises TemplateFault."""
-    lead = stories[0]
-    others = len(stories) - 1
+    stories = [replace(story, author=story.author or _neutral(language)) for story in stories]
+    lead, others = stories[0], len(stories) - 1
     return _render(
         "digest",
         language,
         settings,
-        subject_key="digest.subject" if others else "digest.subject_one",
-        subject_values={"author": lead.author, "count": others},
-        name=safe_name(name),
-        preheader=excerpt(lead.text),
-        days=language.days(first_day, last_day),
+        subject=("digest.subject" if others else "digest.subject_one", {"author": lead.author, "count": others}),
+        name=words.person_name(name),
+        preheader=words.excerpt(lead.text, link=""),
+        days=lambda: language.source("digest.summary").days(first_day, last_day),
         sections=[
             (heading, [story for story in stories if story.followed is followed])
             for heading, followed in (("digest.followed", True), ("digest.popular", False))
@@ -189,29 +158,92 @@ def digest(
     )
 
 
+def _neutral(language: Language) -> str:
+    try:
+        return language.text("common.somebody")
+    except KeyError as error:
+        raise TemplateFault(f"digest in {language.code}: {error}") from error
+
+
 def _render(
     template: str,
     language: Language,
     settings: MailSettings,
     *,
-    subject_key: str,
-    subject_values: Mapping[str, Any],
+    subject: tuple[str, Mapping[str, Any]],
     **values: Any,
 ) -> Mail:
-    def text(key: str, **placeholders: Any) -> str:
+    def plain(key: str, **placeholders: Any) -> str:
         return language.text(key, product=settings.sender_name, **placeholders)
 
+    def marked(key: str, **placeholders: Any) -> Markup:
+        return _marked(language, key, product=settings.sender_name, **placeholders)
+
+    def foreign(key: str) -> Markup:
+        """The attributes of an element whose attributes or whole text are this text, when it is in another language."""
+        source = language.source(key)
+        return Markup() if source is language else Markup(' lang="{}" dir="{}"').format(source.code, source.direction)
+
+    def says(story: Story) -> str:
+        if story.followed:
+            return words.excerpt_of_friend(story.text)
+        return words.excerpt(story.text, link=language.text("common.link"))
+
     try:
-        subject = shortened(one_line(text(subject_key, **subject_values)), SUBJECT_LIMIT)
-        context = {**values, "subject": subject, "t": text, "language": language, "settings": settings}
+        key, placeholders = subject
+        heading = _subject(plain(key, **placeholders))
+        shared = {**values, "subject": heading, "plain": plain, "foreign": foreign, "says": says}
+        shared |= {"language": language, "settings": settings, "start": "left", "end": "right"}
+        if language.direction == "rtl":
+            shared |= {"start": "right", "end": "left"}
         environment = _environment()
-        return Mail(
-            subject=subject,
-            html=environment.get_template(f"{template}.html").render(context),
-            text=environment.get_template(f"{template}.txt").render(context).strip() + "\n",
-        )
+        html = environment.get_template(f"{template}.html").render(shared, t=marked)
+        text = environment.get_template(f"{template}.txt").render(shared, t=plain)
+        return Mail(heading, html=_folded(html), text=text.strip() + "\n")
     except (jinja2.TemplateError, KeyError, IndexError) as error:
         raise TemplateFault(f"{template} in {language.code}: {type(error).__name__}: {error}") from error
+
+
+def _subject(text: str) -> str:
+    cut = shortened(" ".join(text.split()), SUBJECT_LIMIT)
+    return cut + "\u2069" * (cut.count("\u2068") - cut.count("\u2069"))
+
+
+def _marked(language: Language, key: str, **placeholders: Any) -> Markup:
+    """A text for HTML: words that run the other way have a direction of their own, a foreign text its language."""
+    source = language.source(key)
+
+    def filled(value: Any) -> Any:
+        if type(value) is int:
+            return source.number(value)
+        shown = words.breakable(str(value))
+        if isolated(shown, source.direction) == shown:
+            return shown
+        return Markup('<span dir="{}">{}</span>').format(direction(shown), shown)
+
+    template = escape(language.template(key, placeholders.get("count", 1)))
+    text = template.format(**{name: filled(value) for name, value in placeholders.items()})
+    if source is language:
+        return text
+    return Markup('<span lang="{}" dir="{}">{}</span>').format(source.code, source.direction, text)
+
+
+def _folded(html: str) -> str:
+    """HTML with no line over LINE_LIMIT bytes: a line is broken at a space, which HTML takes for the same."""
+    return "\n".join(part for line in html.splitlines() for part in _fold(line))
+
+
+def _fold(line: str) -> Sequence[str]:
+    if len(line.encode()) <= LINE_LIMIT:
+        return [line]
+    parts, size = [[""]], 0
+    for word in line.split(" "):
+        size += len(word.encode()) + 1
+        if size > LINE_LIMIT:
+            parts.append([])
+            size = len(word.encode())
+        parts[-1].append(word)
+    return [" ".join(part).removeprefix(" ") for part in parts]
 
 
 @lru_cache(maxsize=1)
@@ -224,10 +256,15 @@ def _environment() -> jinja2.Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    environment.filters["excerpt"] = excerpt
-    environment.filters["wrap"] = _wrapped
-    environment.filters["initial"] = _initial
-    environment.filters["tint"] = _tint
+    filters: dict[str, Callable[..., Any]] = {
+        "wrap": _wrapped,
+        "initial": _initial,
+        "tint": _tint,
+        "breakable": words.breakable,
+        "runs": _runs,
+    }
+    environment.filters.update(filters)
+    environment.globals.update(FONT=FONT, LEAD=LEAD, THUMB=THUMB)
     return environment
 
 
@@ -237,8 +274,13 @@ def _wrapped(text: str, indent: str = "") -> str:
     )
 
 
+def _runs(text: str, language: Language) -> str:
+    """The direction of somebody's words: their own, or the mail's for those that have none."""
+    return direction(text) or language.direction
+
+
 def _initial(name: str) -> str:
-    return next((character.upper() for character in name if character.isalnum()), "•")
+    return next((character.upper() for character in one_line(name) if character.isalnum()), "•")
 
 
 def _tint(name: str) -> str:
