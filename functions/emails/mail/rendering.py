@@ -27,9 +27,10 @@ SUBJECT_LIMIT = 110
 LINE_LIMIT = 900
 """Bytes of a line in a mail, which may have 998 (RFC 5322, 2.1.1)."""
 
-LEAD = (536, 402)
+LEAD = (510, 383)
 THUMB = (112, 112)
-"""The boxes, in CSS pixels, that the first post's picture and the others' fit into."""
+"""The boxes, in CSS pixels, that the first post's picture and the others' fit into: 510 is what the card's paddings
+leave of 600."""
 
 FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
 SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")

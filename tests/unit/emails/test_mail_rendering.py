@@ -267,8 +267,8 @@ def test_the_renditions_made_for_mail_are_shown_at_an_honest_size() -> None:
         "https://media.nexus.example/lead.jpg",
         "https://media.nexus.example/square.jpg",
     ]
-    assert html.values("img", "width") == ["536", "112"]
-    assert html.values("img", "height") == ["402", "112"]
+    assert html.values("img", "width") == ["510", "112"]
+    assert html.values("img", "height") == ["382", "112"]
     assert not html.values("source", "srcset"), "Gmail, Outlook and Yahoo drop picture and source"
 
 
@@ -287,7 +287,7 @@ def test_a_clips_still_is_shown_too() -> None:
 
 @pytest.mark.parametrize(
     ("size", "lead", "thumb"),
-    [((1080, 1920), (226, 402), (63, 112)), ((1080, 108), (536, 54), (112, 11)), ((90, 60), (90, 60), (90, 60))],
+    [((1080, 1920), (215, 383), (63, 112)), ((1080, 108), (510, 51), (112, 11)), ((90, 60), (90, 60), (90, 60))],
 )
 def test_a_post_from_before_keeps_its_pictures_proportions(
     size: tuple[int, int], lead: tuple[int, int], thumb: tuple[int, int]

@@ -145,7 +145,7 @@ def test_nothing_is_enlarged(kind: str) -> None:
     made = render(still(kind, gradient(100, 60)))
 
     sizes = {rendition.name: (rendition.width, rendition.height) for rendition in made.renditions}
-    assert sizes == dict.fromkeys(NAMES, (100, 60)) | {"thumbnail": (60, 60)}
+    assert sizes == dict.fromkeys(NAMES, (100, 60)) | {"thumbnail": (60, 60), "mail_square": (60, 60)}
     assert named(made, "w320").data == named(made, "full").data
 
 
