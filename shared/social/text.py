@@ -99,16 +99,18 @@ def _boundary(text: str, at: int) -> int:
 def _parts(text: str, at: int) -> bool:
     """Whether a grapheme ends before text[at] (UAX #29, and on the safe side where its rules are finer)."""
     before, after = text[at - 1], text[at]
-    if _extends(after) or before == JOINERS[1] or before in _PREPENDED or before in _BEFORE:
+    if _extends(after) or before in _PREPENDED or before in _BEFORE:
         return False
+    if before == JOINERS[1] and (unicodedata.category(after)[0] == "S" or _indian(after)):
+        return False  # one emoji of several, or of two consonants one
     if _regional(before) and _regional(after):
         run = at - 1
         while run > 0 and _regional(text[run - 1]):
             run -= 1
         return (at - run) % 2 == 0  # two make a flag
-    if unicodedata.combining(before) == 9 and after.isalpha():
-        return False  # a virama joins two consonants
-    return not (_jamo(before) and _jamo(after) and not "\uac00" <= after <= "\ud7a3")
+    if unicodedata.combining(before) == 9 and _indian(after):
+        return False  # a virama joins two consonants of the scripts of India
+    return _hangul(after) not in _JOINED_BY[_hangul(before)]
 
 
 def _extends(character: str) -> bool:
@@ -121,13 +123,29 @@ def _extends(character: str) -> bool:
     )
 
 
+def _indian(character: str) -> bool:
+    return "\u0900" <= character <= "\u0d7f" and character.isalpha()
+
+
 def _regional(character: str) -> bool:
     return "\U0001f1e6" <= character <= "\U0001f1ff"
 
 
-def _jamo(character: str) -> bool:
-    """Part of a Hangul syllable that is spelt in its parts, or a whole one that may be followed by one."""
-    return "\u1100" <= character <= "\u11ff" or "\ua960" <= character <= "\ua97c" or "\uac00" <= character <= "\ud7fb"
+_JOINED_BY = {"L": ("L", "V", "LV", "LVT"), "V": ("V", "T"), "LV": ("V", "T"), "T": ("T",), "LVT": ("T",), "": ()}
+"""Which part of a Hangul syllable goes on from which (UAX #29, GB6 to GB8)."""
+
+
+def _hangul(character: str) -> str:
+    """A leading consonant, vowel or trailing consonant, or a whole syllable of the two or three; empty for others."""
+    if "\u1100" <= character <= "\u115f" or "\ua960" <= character <= "\ua97c":
+        return "L"
+    if "\u1160" <= character <= "\u11a7" or "\ud7b0" <= character <= "\ud7c6":
+        return "V"
+    if "\u11a8" <= character <= "\u11ff" or "\ud7cb" <= character <= "\ud7fb":
+        return "T"
+    if "\uac00" <= character <= "\ud7a3":
+        return "LVT" if (ord(character) - 0xAC00) % 28 else "LV"
+    return ""
 
 
 def direction(text: str) -> Direction | None:

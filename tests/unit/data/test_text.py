@@ -5,7 +5,7 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from social.text import direction, is_blank, isolated, one_line, shortened
+from social.text import _BEFORE, direction, is_blank, isolated, one_line, shortened
 
 ENGLAND = "\U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
 PIECES = [
@@ -28,7 +28,8 @@ PIECES = [
     "❤\ufe0f",
     "1\ufe0f\u20e3",
 ]
-ANY_TEXT = st.one_of(st.text(max_size=60), st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
+HANGUL = st.text(alphabet=st.characters(min_codepoint=0x1100, max_codepoint=0x11FF), max_size=12)
+ANY_TEXT = st.one_of(st.text(max_size=60), HANGUL, st.lists(st.sampled_from(PIECES), max_size=20).map("".join))
 
 
 @settings(deadline=None, max_examples=500)
@@ -41,9 +42,9 @@ def test_nothing_is_cut_in_half(text: str, limit: int) -> None:
         return
     kept = shown.removesuffix("…")
     assert text.startswith(kept)
-    ends = {match.end() for match in regex.finditer(r"\X", text)}
-    graphemes = regex.findall(r"\X", text)
-    if graphemes and len(graphemes[0]) < limit:
+    ends = [match.end() for match in regex.finditer(r"\X", text)]
+    # The libraries differ in which rare letters belong to the next (Prepend), and no cut fits into one long grapheme.
+    if ends[0] < limit and not _BEFORE & set(text):
         # What was stripped off the end (spaces, dots) are graphemes of their own, unless a mark stands on them.
         assert not kept or len(kept) in ends or text[len(kept)] in " ,;:.-\u2013\u2014\u200c\u200d"
 
