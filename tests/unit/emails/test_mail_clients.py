@@ -22,7 +22,7 @@ SCREENSHOTS = mail.FOLDER / "screenshots"
 MAILS = {"welcome": welcomes, "digest": digests}
 
 # Lays documents out in one frame after the other and answers with what is wrong with each.
-LAYOUT = """(async (documents, widths, contrast) => {
+LAYOUT = """(async (documents, widths, styled) => {
   const frame = document.createElement('iframe');
   frame.style.cssText = 'border:0; height:900px; position:absolute; left:0; top:0';
   document.body.replaceChildren(frame);
@@ -73,18 +73,18 @@ LAYOUT = """(async (documents, widths, contrast) => {
       if (before && !apart && letters && !spaceless && block(before.parentElement) === block(node.parentElement))
         wrong(`glued: ${end.slice(-20)}|${start.slice(0, 20)}`);
       before = node; apart = false;
-      if (contrast) {
+      if (styled) {
         const [a, b] = [light(rgb(style(node.parentElement).color)), light(behind(node.parentElement))];
         const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         if (ratio < 4.5) wrong(`contrast ${ratio.toFixed(2)}: ${text.trim().slice(0, 30)}`);
       }
-      if (parseFloat(style(node.parentElement).fontSize) < 12) wrong(`small: ${text}`);
+      if (styled && parseFloat(style(node.parentElement).fontSize) < 12) wrong(`small: ${text}`);
     }
     const article = page.querySelector('[role=article]');
     if (!article.lang || !article.dir) wrong('no language or direction');
     if (style(article).direction !== article.dir) wrong(`runs ${style(article).direction}`);
     for (const cell of page.querySelectorAll('td'))
-      if (cell.innerText.trim() && !style(cell).fontFamily.includes('Arial'))
+      if (styled && cell.innerText.trim() && !style(cell).fontFamily.includes('Arial'))
         wrong(`font: ${cell.innerText.slice(0, 30)}`);
     for (const image of page.images) image.src = 'blocked:';
     for (const width of widths) fits(width, ', pictures blocked');
@@ -112,11 +112,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     }
 
 
-def laid_out(page: Page, client: Client, mails: list[str], *, contrast: bool) -> list[str]:
+def laid_out(page: Page, client: Client, mails: list[str], *, styled: bool = True) -> list[str]:
     seen = [as_seen_in(client, html) for html in mails]
     found: list[str] = []
     for some in batched(seen, 16, strict=False):
-        arguments = ", ".join(map(json.dumps, (some, client.widths, contrast)))
+        arguments = ", ".join(map(json.dumps, (some, client.widths, styled)))
         found += page.evaluate(f"{LAYOUT}({arguments})")
     return found
 
@@ -124,7 +124,7 @@ def laid_out(page: Page, client: Client, mails: list[str], *, contrast: bool) ->
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 def test_a_mail_holds_in_a_program(page: Page, rendered: dict[str, list[str]], client: Client) -> None:
     page.look(width=1280)
-    found = {name: laid_out(page, client, mails, contrast=True) for name, mails in rendered.items()}
+    found = {name: laid_out(page, client, mails) for name, mails in rendered.items()}
     assert {name: problems for name, problems in found.items() if problems} == {}
 
     page.evaluate(f"{LAYOUT}({json.dumps([as_seen_in(client, rendered['digest in en'][27])])}, [640], false)")
@@ -135,7 +135,15 @@ def test_a_mail_holds_in_a_program(page: Page, rendered: dict[str, list[str]], c
 @pytest.mark.parametrize("client", [client for client in CLIENTS if client.dark], ids=lambda client: client.name)
 def test_a_mail_holds_in_the_dark(page: Page, rendered: dict[str, list[str]], client: Client) -> None:
     page.look(width=1280, dark=True)
-    found = {name: laid_out(page, client, mails[:6], contrast=True) for name, mails in rendered.items()}
+    found = {name: laid_out(page, client, mails[:6]) for name, mails in rendered.items()}
+    assert {name: problems for name, problems in found.items() if problems} == {}
+
+
+def test_a_mail_reads_without_any_style(page: Page, rendered: dict[str, list[str]]) -> None:
+    """As a program that takes all of it away, or a reader who prints it, has it."""
+    page.look(width=1280)
+    bare = Client("none", style_element=False, attributes=frozenset({"style", "bgcolor"}), widths=(616, 1200))
+    found = {name: laid_out(page, bare, mails, styled=False) for name, mails in rendered.items()}
     assert {name: problems for name, problems in found.items() if problems} == {}
 
 
@@ -163,7 +171,7 @@ def test_the_layout_finds_what_it_is_there_to_find(
     next(digests(load("en"), tmp_path))
     (seen_in,) = [one for one in CLIENTS if one.name == client]
     html = SOUND.format(broken.replace('src="', f'src="{tmp_path.as_uri()}/'))
-    found = laid_out(page, seen_in, [f"<!doctype html><html><body>{html}</body></html>"], contrast=True)
+    found = laid_out(page, seen_in, [f"<!doctype html><html><body>{html}</body></html>"])
     assert any(problem in one for one in found), found
 
 
