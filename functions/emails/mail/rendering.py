@@ -32,7 +32,7 @@ THUMB = (112, 112)
 """The boxes, in CSS pixels, that the first post's picture and the others' fit into: 510 is what the card's paddings
 leave of 600."""
 
-FONT = "font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;"
+FONT = Markup("font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;")
 SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")
 """What Outlook for Windows shows too; it does not show WebP."""
 
@@ -235,7 +235,7 @@ def _folded(html: str) -> str:
 
 
 def _fold(line: str) -> Sequence[str]:
-    if len(line.encode()) <= LINE_LIMIT:
+    if len(line) * 4 <= LINE_LIMIT or len(line.encode()) <= LINE_LIMIT:
         return [line]
     parts, size = [[""]], 0
     for word in line.split(" "):
