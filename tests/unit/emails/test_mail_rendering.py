@@ -18,6 +18,7 @@ from mail.words import person_name
 from nexus.errors import ConfigurationError
 from social.data.posts import Media, Rendition
 from tests.support.links import live_links
+from tests.support.template import template
 
 SENDER = MailSettings(
     sender="no-reply@nexus.example",
@@ -342,3 +343,27 @@ def test_an_incomplete_deployment_is_told_what_is_missing() -> None:
     ):
         with pytest.raises(ConfigurationError, match=name):
             from_environment({**complete, name: value})
+
+
+@pytest.mark.parametrize(
+    ("origin", "accepted"),
+    [
+        ("https://nexus.example", True),
+        ("http://localhost:8000", True),
+        ("http://127.0.0.1", True),
+        ("http://nexus.example", False),
+        ("http://localhost.evil.example", False),
+        ("ftp://nexus.example", False),
+    ],
+)
+def test_the_template_takes_the_origins_that_the_function_takes(origin: str, accepted: bool) -> None:
+    """A link in a mail carries a token: https, but on this machine. CloudFormation matches the whole value."""
+    for parameter, value in (("BaseUrl", origin), ("MediaUrl", f"{origin}/media")):
+        pattern = template()["Parameters"][parameter]["AllowedPattern"]
+        assert (re.fullmatch(pattern, value) is not None) is accepted, parameter
+    environment = {"NEXUS_MAIL_SENDER": "no-reply@nexus.example", "NEXUS_MAIL_BASE_URL": origin}
+    if accepted:
+        assert from_environment(environment).base_url == origin
+    else:
+        with pytest.raises(ConfigurationError, match="NEXUS_MAIL_BASE_URL"):
+            from_environment(environment)
