@@ -10,7 +10,7 @@ import digest.edition
 import send_content_digest_email as digest_task
 from digest.edition import Edition, build, days_named, fetch, held, open_edition, publish
 from mail.rendering import Image
-from nexus.aws.dynamodb import Change
+from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
 from send_content_digest_email import send_content_digest_email
 from social.data import blocks, objects, posts, users
@@ -137,7 +137,7 @@ def test_an_author_whose_name_cannot_be_shown_keeps_his_posts_and_what_is_left_o
     hidden = Post(post_id="hidden", author_id="tolkien", created_at=NOW - 60)
     posts.put_many([hidden], now=NOW)
     # Made private, and deleted, after the index had them.
-    posts.TABLE.update(Change({"post_id": "hidden"}, set={"visibility": "private"}))
+    posts.TABLE.update(Write({"post_id": "hidden"}, set={"visibility": "private"}))
     path = tmp_path / "edition.sqlite"
     build(path, SINCE, NOW)
     edition = opened(path)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mail.languages import available, load
-from ops import mail
+from ops.social import mail
 from tests.support.browser import Page, browser
 from tests.support.mail_clients import CHECKED, CLIENTS, Client, as_seen_in
 from tests.unit.emails.odd_readers import NAMES, digests, welcomes
