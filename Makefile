@@ -140,6 +140,26 @@ endef
 	fi
 	touch $@
 
+# The mails are scored by SpamAssassin's own rules, offline, and tested for accessibility by axe.
+.local/spamassassin: | .local/python
+	@if ! command -v spamassassin > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need SpamAssassin: install it (spamassassin) and run this again" >&2; exit 1; }
+		echo "Installing SpamAssassin"
+		$(call quiet,spamassassin,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends spamassassin)
+	fi
+	touch $@
+
+.local/axe/ready:
+	@if ! command -v npm > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need axe-core, and npm to install it: install Node with npm and run this again" >&2; exit 1; }
+		echo "Installing npm"
+		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
+	fi
+	echo "Installing axe"
+	mkdir -p $(@D)
+	$(call quiet,axe,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund axe-core@4.14.1)
+	touch $@
+
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
 SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
@@ -200,7 +220,7 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready .local/chromium ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime

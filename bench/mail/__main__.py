@@ -123,7 +123,7 @@ def measure(people: int) -> Measured:
         NEXUS_MAIL_BASE_URL="https://nexus.example",
         NEXUS_MAIL_POSTAL_ADDRESS="1 Example Street",
     )
-    import digest_edition
+    import digest.edition
     import send_content_digest_email as task
 
     logging.disable(logging.CRITICAL)
@@ -141,13 +141,13 @@ def measure(people: int) -> Measured:
 
     ses = Ses()
     built: dict[str, Any] = {}
-    build, publish = digest_edition.build, digest_edition.publish
+    build, publish = digest.edition.build, digest.edition.publish
 
     def timed(path: Path, since: int, until: int, **also: Any) -> bool:
         own, started = cloud.spent.own_seconds, time.process_time()
         complete = build(path, since, until, **also)
         built["cpu"] = time.process_time() - started - (cloud.spent.own_seconds - own)
-        built["held"] = digest_edition.held(path)
+        built["held"] = digest.edition.held(path)
         return complete
 
     def measured(path: Path, key: str) -> None:
@@ -160,12 +160,12 @@ def measure(people: int) -> Measured:
     with (
         cloud.installed(),
         memory_backend(),
-        patch("mail_delivery.client", lambda service: ses if service == "sesv2" else clients.client(service)),
+        patch("mail.delivery.client", lambda service: ses if service == "sesv2" else clients.client(service)),
         patch("social.mail_links.signing_keys", lambda: (b"k" * 64,)),
         patch("send_content_digest_email.segments", lambda *_: 4),
         patch("send_content_digest_email._now", lambda: network.NOW),
-        patch("digest_edition.build", timed),
-        patch("digest_edition.publish", measured),
+        patch("digest.edition.build", timed),
+        patch("digest.edition.publish", measured),
     ):
         cloud.reset()
         gc.collect()

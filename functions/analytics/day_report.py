@@ -1,66 +1,112 @@
-"""The HTML report of a day: figures, four charts of the last month and the most popular posts, in one file.
+"""The report of a day: figures, four charts of the last month and the most popular posts, as HTML, JSON and CSV.
 
-No script, no font and no picture from elsewhere: the charts are inline SVG, and light and dark follow the reader's
-system. Every text from the network is escaped.
+The HTML is one file, with no script, no font and no picture from elsewhere: the charts are inline SVG with their values
+in a table below, and light and dark follow the reader's system. Every text from the network is cleaned and escaped, and
+runs the way its own letters do.
 """
 
+import csv
+import json
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date
 from html import escape
+from io import StringIO
 
 from social.data.analytics import ContentDay
 from social.data.days import add_days
+from social.text import direction, one_line, shortened
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 640, 180, 48, 22
+EXCERPT = 140
+NAME = 40
+NOBODY = "a deleted user"
+"""In place of the name of an author who is gone."""
 
+type _Value = Callable[[ContentDay], int]
+
+_MEASURES: Sequence[tuple[str, _Value]] = (
+    ("Posts", lambda day: day.total_of_posts),
+    ("Comments", lambda day: day.comments),
+    ("Active users", lambda day: day.active_users),
+    ("New users", lambda day: day.new_users),
+)
+_TOTALS: Sequence[tuple[str, _Value]] = (
+    ("users", lambda day: day.total_users),
+    ("posts", lambda day: day.total_posts),
+    ("follows", lambda day: day.total_follows),
+)
 _VISIBLE_TO = {"public": "public", "followers": "for followers", "private": "private"}
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c2330; --soft: #5b6575; --line: #d9dee6; --paper: #f6f7f9; --card: #fff;
-  --mark: #2f6fde; --today: #d9480f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8ebf0; --soft: #9aa5b5; --line: #333b48; --paper: #14181f;
+:root { color-scheme: light dark; --ink: #1c2330; --soft: #515b6b; --line: #d9dee6; --paper: #f6f7f9; --card: #fff;
+  --mark: #2f6fde; --today: #c2410c; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ebf0; --soft: #a3adbc; --line: #333b48; --paper: #14181f;
   --card: #1d232d; --mark: #6fa1ff; --today: #ff8a4c; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, sans-serif; }
 main { max-width: 1400px; margin: 0 auto; padding: 24px 16px 48px; }
-h1 { font-size: 1.6rem; margin: 0 0 4px; } h2 { font-size: 1rem; margin: 0 0 8px; }
+h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 4px; } h2 { font-size: 1rem; margin: 0 0 8px; }
 p.note { color: var(--soft); margin: 0 0 24px; }
-.tiles, .charts { display: grid; gap: 12px; grid-template-columns: repeat(auto-fit, minmax(175px, 1fr)); }
-.charts { grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); margin-top: 12px; }
+.tiles, .charts { display: grid; gap: 12px; grid-template-columns: repeat(2, minmax(0, 1fr)); margin: 0 0 12px; }
+.charts { grid-template-columns: minmax(0, 1fr); }
+@media (min-width: 800px) { .tiles { grid-template-columns: repeat(4, minmax(0, 1fr)); }
+  .charts { grid-template-columns: repeat(2, minmax(0, 1fr)); } }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; min-width: 0; }
-.card b { display: block; font-size: 1.4rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
-.card span { color: var(--soft); font-size: .85rem; }
-svg { width: 100%; height: auto; display: block; }
-svg text { fill: var(--soft); font: 11px system-ui, sans-serif; } svg line { stroke: var(--line); }
+.tiles b { display: block; font-size: 1.25rem; overflow-wrap: anywhere; font-variant-numeric: tabular-nums; }
+.tiles span { display: block; color: var(--soft); font-size: .875rem; }
+.plot { display: grid; grid-template-columns: auto minmax(0, 1fr); gap: 2px 8px; font-size: .8125rem;
+  line-height: 1; color: var(--soft); }
+.scale { display: flex; flex-direction: column; justify-content: space-between; text-align: right; }
+.dates { grid-column: 2; display: flex; justify-content: space-between; padding-top: 4px; }
+svg { width: 100%; height: 160px; display: block; } svg line { stroke: var(--line); vector-effect: non-scaling-stroke; }
 rect.day { fill: var(--mark); } rect.today { fill: var(--today); }
-.wide { overflow-x: auto; margin-top: 12px; }
+details { margin-top: 12px; } summary { cursor: pointer; font-size: .875rem; color: var(--soft); padding: 4px 0; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; font-weight: 600; margin-bottom: 8px; }
 th, td { text-align: left; padding: 6px 12px 6px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; } td.text { overflow-wrap: anywhere; }
-code { font-size: .85em; color: var(--soft); }
+th:last-child, td:last-child { padding-right: 0; }
+th { font-weight: 600; font-size: .875rem; } .number { text-align: right; font-variant-numeric: tabular-nums; }
+.text { overflow-wrap: anywhere; width: 100%; } .text > div[dir] { text-align: start; }
+.by { color: var(--soft); font-size: .875rem; }
 """
 
 
-def render(history: Sequence[ContentDay]) -> str:
-    """The report of the last of these days, the others for the charts. At least one day."""
-    today = history[-1]
-    charts: Sequence[tuple[str, Callable[[ContentDay], int]]] = (
-        ("Posts a day", lambda day: day.total_of_posts),
-        ("Comments a day", lambda day: day.comments),
-        ("Active users a day", lambda day: day.active_users),
-        ("New users a day", lambda day: day.new_users),
-    )
-    tiles = (
-        ("posts", today.total_of_posts, _change(history, charts[0][1])),
-        ("comments", today.comments, _change(history, charts[1][1])),
-        ("active users", today.active_users, _change(history, charts[2][1])),
-        ("new users", today.new_users, _change(history, charts[3][1])),
-        ("users", today.total_users, "in all"),
-        ("posts", today.total_posts, "in all"),
-        ("follows", today.total_follows, "in all"),
-    )
-    when = date.fromisoformat(today.day).strftime("%A %-d %B %Y")
+def excerpt(text: str) -> str:
+    """A post's text as the report shows it."""
+    return shortened(one_line(text), EXCERPT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Month:
+    """The days from the first that was counted to the reported one, in order; None for one that was not counted."""
+
+    days: Sequence[tuple[str, ContentDay | None]]
+
+    @classmethod
+    def of(cls, history: Sequence[ContentDay]) -> "_Month":
+        counted = {content.day: content for content in history}
+        day, days = history[0].day, []
+        while day <= history[-1].day:
+            days.append((day, counted.get(day)))
+            day = add_days(day, 1)
+        return cls(days)
+
+    @property
+    def today(self) -> ContentDay:
+        content = self.days[-1][1]
+        assert content is not None
+        return content
+
+    def before(self, days: int) -> ContentDay | None:
+        """The day so many days before the reported one, where that was counted."""
+        return self.days[-1 - days][1] if days < len(self.days) else None
+
+
+def as_html(history: Sequence[ContentDay]) -> str:
+    """The report of the last of these days, the others for charts and comparison. At least one day, in order."""
+    month = _Month.of(history)
+    today = month.today
     by_visibility = ", ".join(f"{count:,} {_VISIBLE_TO.get(name, name)}" for name, count in sorted(today.posts.items()))
+    totals = ", ".join(f"{value(today):,} {name}" for name, value in _TOTALS)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -71,61 +117,145 @@ def render(history: Sequence[ContentDay]) -> str:
 </head>
 <body>
 <main>
-<h1>{when}</h1>
-<p class="note">Days are UTC. Posts: {by_visibility or "none"}. Totals are as of the count.</p>
-<section class="tiles">{"".join(_tile(*tile) for tile in tiles)}</section>
-<section class="charts">{"".join(_chart(title, history, value) for title, value in charts)}</section>
-<section class="card wide">{_popular(today)}</section>
+<h1>{date.fromisoformat(today.day):%A %-d %B %Y}</h1>
+<p class="note">Days are UTC. Posts of the day: {escape(by_visibility) or "none"}.
+In all, as of the count: {totals}.</p>
+<section class="tiles" aria-label="Figures of the day">{"".join(_tile(month, *one) for one in _MEASURES)}</section>
+<section class="charts" aria-label="The last month">{"".join(_chart(month, *one) for one in _MEASURES)}</section>
+<section class="card">{_popular(today)}</section>
 </main>
 </body>
 </html>
 """
 
 
-def _tile(name: str, value: int, note: str) -> str:
-    return f'<div class="card"><b>{value:,}</b>{escape(name)}<br><span>{escape(note)}</span></div>'
+def as_json(history: Sequence[ContentDay]) -> str:
+    """The same report for programs: the day's figures and posts, and the month's figures by day (null: not counted)."""
+    month = _Month.of(history)
+    figures = {day: content and _figures(content) for day, content in month.days}
+    report = {
+        "day": month.today.day,
+        "counted_at": month.today.counted_at,
+        "figures": figures[month.today.day],
+        "popular": [asdict(post) for post in month.today.popular],
+        "days": figures,
+    }
+    return json.dumps(report, ensure_ascii=False, indent=2) + "\n"
 
 
-def _change(history: Sequence[ContentDay], value: Callable[[ContentDay], int]) -> str:
-    """The change to the day before, where that was counted."""
-    if len(history) < 2 or history[-2].day != add_days(history[-1].day, -1) or value(history[-2]) == 0:
-        return "no day before"
-    before, now = value(history[-2]), value(history[-1])
-    return f"{(now - before) / before:+.0%} to the day before"
+def as_csv(history: Sequence[ContentDay]) -> str:
+    """The month's figures for a spreadsheet, a row a day; the row of a day that was not counted has its day alone."""
+    month = _Month.of(history)
+    names = list(_figures(month.today))
+
+    def row(day: str, content: ContentDay | None) -> Sequence[str | int]:
+        return [day, *_figures(content).values()] if content else [day, *([""] * len(names))]
+
+    return _table(["day", *names], [row(*one) for one in month.days])
 
 
-def _chart(title: str, history: Sequence[ContentDay], value: Callable[[ContentDay], int]) -> str:
-    """Bars, one a counted day; the axis begins at zero."""
-    values = [value(day) for day in history]
-    top = _round_up(max(values))
-    inner_width, inner_height = _WIDTH - _LEFT - 4, _HEIGHT - _BOTTOM - 8
-    step = inner_width / max(len(values), 7)
-    marks = []
-    for place, (day, number) in enumerate(zip(history, values, strict=True)):
-        height = inner_height * number / top
-        kind = "today" if place == len(values) - 1 else "day"
-        marks.append(
-            f'<rect class="{kind}" x="{_LEFT + place * step + 1:.1f}" y="{8 + inner_height - height:.1f}" '
-            f'width="{max(1.0, step - 2):.1f}" height="{height:.1f}"><title>{day.day}: {number:,}</title></rect>'
-        )
-    lines = []
-    for share in (0.0, 0.5, 1.0):
-        y = 8 + inner_height * (1 - share)
-        lines.append(f'<line x1="{_LEFT}" x2="{_WIDTH - 4}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        lines.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_short(top * share)}</text>')
-    labels = f'<text x="{_LEFT}" y="{_HEIGHT - 6}">{history[0].day}</text>'
-    if len(history) > 1:
-        end = _LEFT + len(values) * step
-        anchor = "end" if end > _LEFT + 160 else "start"
-        labels += (
-            f'<text x="{max(end, _LEFT + 80):.1f}" y="{_HEIGHT - 6}" text-anchor="{anchor}">{history[-1].day}</text>'
-        )
-    name = f"{escape(title)}: {values[-1]:,} on {history[-1].day}"
-    drawing = "".join((*lines, *marks, labels))
-    return (
-        f'<div class="card"><h2>{escape(title)}</h2>'
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{name}">{drawing}</svg></div>'
+def popular_csv(history: Sequence[ContentDay]) -> str:
+    """The day's most popular posts for a spreadsheet, best first."""
+    header = ["place", "post_id", "author_id", "author", "engagement_score", "text"]
+    rows: list[Sequence[str | int]] = [
+        [place, post.post_id, post.author_id, post.author, post.engagement_score, post.text]
+        for place, post in enumerate(history[-1].popular, 1)
+    ]
+    return _table(header, rows)
+
+
+def _figures(content: ContentDay) -> dict[str, int]:
+    by_visibility = {f"posts_{name}": content.posts.get(name, 0) for name in _VISIBLE_TO}
+    return {
+        "posts": content.total_of_posts,
+        **by_visibility,
+        "comments": content.comments,
+        "active_users": content.active_users,
+        "new_users": content.new_users,
+        "total_users": content.total_users,
+        "total_posts": content.total_posts,
+        "total_follows": content.total_follows,
+    }
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
+    out = StringIO()
+    writer = csv.writer(out)
+    writer.writerow(header)
+    writer.writerows([[_cell(value) for value in row] for row in rows])
+    return out.getvalue()
+
+
+def _cell(value: str | int) -> str | int:
+    """A spreadsheet takes a text that begins with one of these for a formula, and people write posts."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _tile(month: _Month, name: str, value: _Value) -> str:
+    now = value(month.today)
+    notes = (
+        _change(now, month.before(1), value, "the day before"),
+        _change(now, month.before(7), value, "a week before"),
     )
+    told = "".join(f"<span>{note}</span>" for note in notes)
+    return f'<div class="card"><b>{now:,}</b>{escape(name)}{told}</div>'
+
+
+def _change(now: int, content: ContentDay | None, value: _Value, period: str) -> str:
+    if content is None:
+        return f"{period}: not counted"
+    before = value(content)
+    if before == 0:
+        return f"{period}: 0"
+    return f"{(now - before) / before:+.0%} on {period} ({before:,})"
+
+
+def _chart(month: _Month, name: str, value: _Value) -> str:
+    """Bars, one a counted day, gaps for the others; the axis begins at zero. The values are in a table below."""
+    title = f"{name} a day"
+    top = _round_up(max(value(content) for _, content in month.days if content))
+    places = max(len(month.days), 7)
+    bars = []
+    for place, (day, content) in enumerate(month.days):
+        if content is not None:
+            height = 100 * value(content) / top
+            kind = "today" if content is month.today else "day"
+            bars.append(
+                f'<rect class="{kind}" x="{place * 10 + 1}" y="{100 - height:.2f}" width="8" height="{height:.2f}">'
+                f"<title>{day}: {value(content):,}</title></rect>"
+            )
+    lines = "".join(f'<line x1="0" x2="{places * 10}" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
+    scale = "".join(f"<span>{_short(top * share)}</span>" for share in (1.0, 0.5, 0.0))
+    first, last = month.days[0][0], month.days[-1][0]
+    # A short history does not fill the axis, and its last day is not at the axis' end.
+    dates = f"<span>{_day(first)}</span>" + (f"<span>{_day(last)}</span>" if len(month.days) >= 7 else "")
+    label = f"{title}, {first} to {last}: {value(month.today):,} on {last}"
+    return (
+        f'<figure class="card" style="margin:0"><h2>{escape(title)}</h2>'
+        f'<div class="plot"><div class="scale" aria-hidden="true">{scale}</div>'
+        f'<svg viewBox="0 0 {places * 10} 100" preserveAspectRatio="none" role="img" aria-label="{escape(label)}">'
+        f'{lines}{"".join(bars)}</svg><div class="dates" aria-hidden="true">{dates}</div></div>'
+        f"<details><summary>Every value: {escape(title.lower())}</summary>{_values(month, title, value)}</details>"
+        "</figure>"
+    )
+
+
+def _values(month: _Month, title: str, value: _Value) -> str:
+    rows = "".join(
+        f'<tr><td>{day}</td><td class="number">{"not counted" if content is None else f"{value(content):,}"}</td></tr>'
+        for day, content in reversed(month.days)
+    )
+    return (
+        f'<table><caption>{escape(title)}</caption><thead><tr><th scope="col">Day (UTC)</th>'
+        f'<th scope="col" class="number">{escape(title)}</th></tr></thead><tbody>{rows}</tbody></table>'
+    )
+
+
+def _day(day: str) -> str:
+    return f"{date.fromisoformat(day):%-d %b}"
 
 
 def _round_up(value: int) -> int:
@@ -149,12 +279,21 @@ def _popular(day: ContentDay) -> str:
     if not day.popular:
         return "<p>No public posts.</p>"
     rows = "".join(
-        f'<tr><td class="number">{place}</td><td class="text">{escape(post.text) or "(no text)"}<br>'
-        f"<code>{escape(post.post_id)} by {escape(post.author_id)}</code></td>"
-        f'<td class="number">{post.engagement_score:,}</td></tr>'
+        f'<tr><td class="number">{place}</td><td class="text">{_quoted(excerpt(post.text)) or "(no text)"}'
+        f'<div class="by">by {_named(post.author)}</div></td><td class="number">{post.engagement_score:,}</td></tr>'
         for place, post in enumerate(day.popular, 1)
     )
     return (
-        "<table><caption>Most popular public posts of the day</caption>"
-        f"<thead><tr><th></th><th>Post</th><th>Engagement</th></tr></thead><tbody>{rows}</tbody></table>"
+        '<table><caption>Most popular public posts of the day</caption><thead><tr><th scope="col">Place</th>'
+        '<th scope="col">Post</th><th scope="col" class="number">Engagement</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table>"
     )
+
+
+def _quoted(text: str) -> str:
+    return f'<div dir="{direction(text) or "ltr"}">{escape(text)}</div>' if text else ""
+
+
+def _named(name: str) -> str:
+    shown = shortened(one_line(name), NAME)
+    return f"<bdi>{escape(shown)}</bdi>" if shown else NOBODY

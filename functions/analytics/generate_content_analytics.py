@@ -1,9 +1,9 @@
 """generate_content_analytics: one UTC day's posts, comments, active users, totals and most popular posts.
 
 The day's posts and comments are counted from their buckets in the indexes by day, the users by one scan. Each segment
-leaves its sums as an item of the run; a last step adds them up, keeps the day's figures (analytics table) and writes a
-self-contained HTML report with charts to the archive bucket. Popular are the public posts with the highest engagement
-score by their counters as they stand, since the night's scoring comes later.
+leaves its sums as an item of the run; a last step adds them up, keeps the day's figures (analytics table) and writes
+the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. Popular are the
+public posts with the highest engagement score by their counters as they stand, since the night's scoring comes later.
 
 Who was active on a day is exact even though people come back: each user keeps a bit for each of his last 36 days. A day
 may be counted again, when late rows have come in: the later count replaces the earlier one, but for the active users of
@@ -12,7 +12,7 @@ a day that the bits no longer tell of.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import day_report
 import day_sums
@@ -23,15 +23,22 @@ from nexus.worker import Continuation, Run, handler_for, implements, implements_
 from social import catalogue
 from social.catalogue import AnalyticsReport, GenerateContentAnalytics, SweepReport
 from social.data import analytics, comments, objects, posts, users
-from social.data.analytics import ContentDay, PopularPost
+from social.data.analytics import ContentDay, PopularPost, ReportFormat
 from social.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
 from social.data.posts import Post
+from social.data.users import User
 from social.parts import CountBucket, CountUsers, PublishDay, ScanPart
 from social.sweep import Tally, segments
 
 THREADS = 4
 DAYS_SHOWN = 30
-TEXT_SHOWN = 140
+
+FORMS: Mapping[ReportFormat, tuple[Callable[[Sequence[ContentDay]], str], str]] = {
+    "json": (day_report.as_json, "application/json"),
+    "csv": (day_report.as_csv, "text/csv"),
+    "popular": (day_report.popular_csv, "text/csv"),
+    "html": (day_report.as_html, "text/html"),
+}
 
 
 def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
@@ -178,13 +185,17 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     if newest:  # whoever counted later writes the later report
         first, last = add_days(args.day, 1 - DAYS_SHOWN), add_days(args.day, -1)
         before = analytics.content_days(first, last, meter=tally.meter)
-        objects.put("archive", key, day_report.render([*before, content]).encode(), "text/html; charset=utf-8")
+        for form, (write, content_type) in FORMS.items():
+            report = write([*before, content]).encode()
+            objects.put("archive", analytics.report_key(args.day, form), report, f"{content_type}; charset=utf-8")
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 
 
 def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> ContentDay:
     read = posts.get_many([post_id for _, post_id in sums.popular], meter=tally.meter)
     popular = {post.post_id: post for post in read if isinstance(post, Post)}
+    authors = users.get_many([post.author_id for post in popular.values()], meter=tally.meter)
+    names = {author.user_id: author.name or "" for author in authors if isinstance(author, User)}
     return ContentDay(
         day=day,
         counted_at=counted_at,
@@ -196,7 +207,13 @@ def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> Cont
         total_posts=sums.numbers["total_posts"],
         total_follows=sums.numbers["total_follows"],
         popular=tuple(
-            PopularPost(post_id, popular[post_id].author_id, score, popular[post_id].text[:TEXT_SHOWN])
+            PopularPost(
+                post_id,
+                popular[post_id].author_id,
+                score,
+                day_report.excerpt(popular[post_id].text),
+                names.get(popular[post_id].author_id, ""),
+            )
             for score, post_id in sums.popular
             if post_id in popular
         ),

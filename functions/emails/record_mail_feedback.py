@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from mail_address import BadAddress, checked_address
+from mail.address import BadAddress, checked_address
 from nexus.definitions import faults
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements

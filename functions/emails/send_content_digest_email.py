@@ -1,6 +1,6 @@
 """send_content_digest_email: the week's top posts, personal, to each user active in the last 7 days who wants them.
 
-1. The run makes the week's edition (digest_edition.py) once, asks SES for its rate, and plans segments of the users.
+1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
 2. A segment scans its users, and for each active one: reads whom he follows, ranks the edition for him, renders, waits
    for the common rate, claims the mail in the ledger, sends, settles. It hands on its place when time runs short.
 
@@ -16,20 +16,18 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ALL_COMPLETED, FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import lru_cache
 from itertools import batched
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import digest_edition
-import mail_delivery
-import mail_language
-import mail_rendering
-from mail_address import BadAddress, checked_address
-from mail_delivery import CannotSend, Outcome, Pace, SlowDown
-from mail_rendering import Mail, Story, TemplateFault
-from mail_settings import MailSettings, mail_settings
+import digest.edition
+from mail import delivery, languages, rendering
+from mail.address import BadAddress, checked_address
+from mail.delivery import CannotSend, Outcome, Pace, SlowDown
+from mail.rendering import Mail, Story, TemplateFault
+from mail.settings import MailSettings, mail_settings
 from nexus.aws.rows import BadRow
 from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
@@ -42,7 +40,7 @@ from social.parts import DigestPart, DigestSegment
 from social.weeks import monday_of, week_of, weeks_before
 
 if TYPE_CHECKING:
-    from digest_edition import Edition
+    from digest.edition import Edition
     from nexus.aws.dynamodb import Row
 
 DAYS = 7
@@ -79,22 +77,22 @@ def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestR
     since, until = span(week, now)
     mail_settings()  # reports a misconfigured deployment once, not per segment
     try:
-        per_second = mail_delivery.send_rate()
+        per_second = delivery.send_rate()
     except CannotSend as error:
         raise Reject(str(error)) from error
     except SlowDown as error:
         raise Retry(str(error)) from error
-    key = f"{digest_edition.FOLDER}/{week}/{until}-{run.id}.gz"
+    key = f"{digest.edition.FOLDER}/{week}/{until}-{run.id}.gz"
     path = _folder() / "plan.sqlite"
     path.unlink(missing_ok=True)
     if cursor:
-        digest_edition.fetch(key, path)
-    complete = digest_edition.build(path, since, until, stop=lambda: run.remaining < TIME_TO_PUBLISH)
-    digest_edition.publish(path, key)
+        digest.edition.fetch(key, path)
+    complete = digest.edition.build(path, since, until, stop=lambda: run.remaining < TIME_TO_PUBLISH)
+    digest.edition.publish(path, key)
     if not complete:
         return run.continue_from({"now": now})
     total = segments(users.TABLE.size()[0], per_second)
-    run.logger.info("digest planned", week=week, posts=digest_edition.held(path), segments=total, per_second=per_second)
+    run.logger.info("digest planned", week=week, posts=digest.edition.held(path), segments=total, per_second=per_second)
     path.unlink()
     part = DigestPart(
         edition=key,
@@ -121,7 +119,7 @@ def overlapping(week: str, since: int) -> str | None:
     On the weekly schedule none does, and nobody's last mail needs to be looked up.
     """
     before = weeks_before(week)
-    ends = [_until_of(key) for key in objects.keys("archive", f"{digest_edition.FOLDER}/{before}/")]
+    ends = [_until_of(key) for key in objects.keys("archive", f"{digest.edition.FOLDER}/{before}/")]
     return before if max(ends, default=0) > since + OVERLAP else None
 
 
@@ -156,6 +154,7 @@ class Tally:
 
     before: DigestReport
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     throttled: int = 0
     meter: Meter = field(default_factory=Meter)
     started: float = field(default_factory=time.monotonic)
@@ -174,6 +173,7 @@ class Tally:
             skipped=by_reason("skipped"),
             unknown=sum(by_reason("unknown").values()),
             failed=by_reason("failed"),
+            left_out=self.left_out,
             throttled=self.throttled,
             requests=self.meter.requests,
             read_units=round(self.meter.read_units, 1),
@@ -200,13 +200,13 @@ class Segment:
         self._mailing = mail_ledger.digest(week)
         # A fan-out's segments are one run to the ledger: what an earlier attempt of it sent counts as sent.
         self._run_id = run.parent or run.id
-        self._since, self._until = part.since, part.until
+        self._until = part.until
         cursor = run.cursor or {}
         before = cursor.get("report")
         self._start: Row | None = cursor.get("start")
         self._tally = Tally(DigestReport.model_validate(before) if before else DigestReport(week=week))
         self._settings: MailSettings = mail_settings()
-        self._pace: Pace = mail_delivery.pace(part.per_second)
+        self._pace: Pace = delivery.pace(part.per_second)
         self._lost = 0
         self._trouble: SlowDown | None = None
         self._cannot: CannotSend | None = None
@@ -215,6 +215,8 @@ class Segment:
     def send(self) -> DigestReport | Continuation:
         """Sends to the segment's users, from where the last invocation stopped."""
         edition = _edition(self._part.edition)
+        if self._part.segment == 0 and not self._run.cursor:  # once a run
+            self._tally.left_out = edition.left_out
         for page in self._pages():
             for some in batched(page.users, READERS_AT_ONCE, strict=False):
                 stopped_at = self._send_to(some, edition)
@@ -227,8 +229,8 @@ class Segment:
         return self._tally.report()
 
     def _pages(self) -> Iterator[users.Sweep]:
-        since = days.day_of(self._since)
         part = self._part
+        since = days.day_of(part.since)
         return users.sweep_active(
             since, segment=part.segment, total=part.total, start=self._start, meter=self._tally.meter
         )
@@ -244,7 +246,7 @@ class Segment:
         cursor = {"start": self._start, "report": self._tally.report().model_dump(mode="json")}
         if self._trouble is not None and (self._trouble.quota or self._tally.outcomes["sent", ""] == 0):
             # Hand-ons come at once and are few. What was sent counts again, as sent, when this is tried again.
-            raise Retry(str(self._trouble), after=mail_delivery.QUOTA_WAIT if self._trouble.quota else None)
+            raise Retry(str(self._trouble), after=delivery.QUOTA_WAIT if self._trouble.quota else None)
         return self._run.continue_from(cursor)
 
     def _send_to(self, some: Sequence[User], edition: "Edition") -> int | None:
@@ -304,17 +306,17 @@ class Segment:
     def _deliver(self, to: Addressee) -> Outcome | None:
         """Renders and sends one mail; None when it was not sent and is to be tried again by the next invocation."""
         user = to.user
-        link = mail_delivery.unsubscribe_url(user.user_id, self._settings)
+        link = delivery.unsubscribe_url(user.user_id, self._settings)
         try:
             mail = self._rendered(to, link)
         except TemplateFault as error:
             self._run.logger.warning("digest not rendered", user_id=user.user_id, reason=str(error)[:300])
             return Outcome("failed", "template")
         for tried in range(TRIES):
-            if self._must_stop() or not self._pace.wait(self._run.remaining - mail_delivery.LONGEST_SEND):
+            if self._must_stop() or not self._pace.wait(self._run.remaining - delivery.LONGEST_SEND):
                 return None
             try:
-                outcome = mail_delivery.deliver(
+                outcome = delivery.deliver(
                     mail,
                     to.address,
                     user.user_id,
@@ -336,9 +338,9 @@ class Segment:
         return None
 
     def _rendered(self, to: Addressee, link: str) -> Mail:
-        first, last = (datetime.fromtimestamp(at, UTC).date() for at in (self._since, self._until - 1))
-        return mail_rendering.digest(
-            mail_language.choose(to.user.locale),
+        first, last = digest.edition.days_named(self._until)
+        return rendering.digest(
+            languages.choose(to.user.locale),
             self._settings,
             name=to.user.name,
             stories=to.stories,
@@ -354,7 +356,7 @@ class Segment:
             if error.quota or tried == TRIES - 1:
                 self._trouble = error
         if self._trouble is None:
-            most = min(0.5 * 2.0**tried, max(0.0, self._run.remaining - mail_delivery.LONGEST_SEND))
+            most = min(0.5 * 2.0**tried, max(0.0, self._run.remaining - delivery.LONGEST_SEND))
             _pause(random.uniform(0.0, most))  # noqa: S311 - jitter
 
     def _note(self, outcome: Outcome) -> None:
@@ -397,10 +399,10 @@ def _edition(key: str) -> "Edition":
         close_editions()
         path = _folder() / "edition.sqlite"
         try:
-            digest_edition.fetch(key, path)
+            digest.edition.fetch(key, path)
         except LookupError as error:
             raise Reject(f"the week's posts have expired: {error}") from error
-        _opened[key] = digest_edition.open_edition(path)
+        _opened[key] = digest.edition.open_edition(path)
     return _opened[key]
 
 

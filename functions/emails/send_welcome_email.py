@@ -4,13 +4,11 @@ Who is not there, is suppressed or has an address that cannot be mailed is skipp
 operator can mend (the sender, the account, a template) goes to the dead-letter queue, to be sent again after that.
 """
 
-import mail_delivery
-import mail_language
-import mail_rendering
-from mail_address import BadAddress, checked_address
-from mail_delivery import CannotSend, SlowDown
-from mail_rendering import TemplateFault
-from mail_settings import mail_settings
+from mail import delivery, languages, rendering
+from mail.address import BadAddress, checked_address
+from mail.delivery import CannotSend, SlowDown
+from mail.rendering import TemplateFault
+from mail.settings import mail_settings
 from nexus.errors import Reject, Retry
 from nexus.worker import Run, handler_for, implements
 from social import catalogue
@@ -33,13 +31,13 @@ def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
         return _skipped(args, f"the address {error}")
 
     settings = mail_settings()
-    unsubscribe_url = mail_delivery.unsubscribe_url(user.user_id, settings)
+    unsubscribe_url = delivery.unsubscribe_url(user.user_id, settings)
     try:
-        mail = mail_rendering.welcome(
-            mail_language.choose(user.locale), settings, name=user.name, unsubscribe_url=unsubscribe_url
+        mail = rendering.welcome(
+            languages.choose(user.locale), settings, name=user.name, unsubscribe_url=unsubscribe_url
         )
-        mail_delivery.keep_pace(run.remaining - mail_delivery.LONGEST_SEND)
-        outcome = mail_delivery.deliver(
+        delivery.keep_pace(run.remaining - delivery.LONGEST_SEND)
+        outcome = delivery.deliver(
             mail,
             address,
             user.user_id,
@@ -53,7 +51,7 @@ def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
     except CannotSend as error:
         raise Reject(str(error)) from error
     except SlowDown as error:
-        raise Retry(str(error), after=mail_delivery.QUOTA_WAIT if error.quota else None) from error
+        raise Retry(str(error), after=delivery.QUOTA_WAIT if error.quota else None) from error
     if outcome.outcome == "failed":
         raise Reject(outcome.reason)
     return WelcomeReport(

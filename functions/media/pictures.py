@@ -64,12 +64,16 @@ _WEBP_SIDE = 16_383
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One rendition to make: fit into width x height with its proportions kept, or a centre square. Never enlarged."""
+    """One rendition to make: fit into width x height with its proportions kept, or a centre square. Never enlarged.
+
+    `tallest` cuts off, above and below, what a picture is higher than so many times its width.
+    """
 
     name: str
     width: int
     height: int = _WEBP_SIDE
     square: bool = False
+    tallest: float | None = None
     encoding: Literal["WEBP", "JPEG"] = "WEBP"
 
 
@@ -80,6 +84,9 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("w1080", 1080),
     Recipe("full", 2048, 2048),
     Recipe("w1080_jpeg", 1080, encoding="JPEG"),
+    # For mail, which knows no cropping (docs/mail.md): twice the pixels of their places in the digest.
+    Recipe("mail_lead", 1080, tallest=0.75, encoding="JPEG"),
+    Recipe("mail_square", 224, 224, square=True, encoding="JPEG"),
 )
 ANIMATED = Recipe("animated", 720, 720)
 """What an animation gets beside its stills: the long side of a phone's feed, since every frame is encoded."""
@@ -410,8 +417,8 @@ def _stills(
         else:
             if size != levels[-1].size:
                 levels.append(levels[-1].resize(size, Image.Resampling.LANCZOS))
-            picture = levels[-1]
-        key = (picture.size, recipe.square, recipe.encoding)
+            picture = _cut(levels[-1], recipe.tallest)
+        key = (picture.size, picture is not levels[-1], recipe.encoding)
         if key not in encodings:
             encodings[key] = encoders.submit(_encode, picture, recipe.encoding)
         stills[recipe.name] = _Still(recipe, picture.size, encodings[key])
@@ -424,6 +431,15 @@ def _centre(picture: Image.Image, edge: int) -> Image.Image:
     side = min(width, height)
     left, top = (width - side) / 2, (height - side) / 2
     return picture.resize((edge, edge), Image.Resampling.LANCZOS, box=(left, top, left + side, top + side))
+
+
+def _cut(picture: Image.Image, tallest: float | None) -> Image.Image:
+    """The middle of a picture that is higher than `tallest` times its width; any other as it is."""
+    height = picture.height if tallest is None else max(1, round(picture.width * tallest))
+    if picture.height <= height:
+        return picture
+    top = (picture.height - height) // 2
+    return picture.crop((0, top, picture.width, top + height))
 
 
 def _encode(picture: Image.Image, encoding: str) -> bytes:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -159,18 +159,22 @@ def upload(
 def report(
     day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
     save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
-    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+    form: Annotated[
+        Literal["html", "json", "csv", "popular"],
+        typer.Option("--as", help="The page, all of it as JSON, the month's figures or the popular posts as CSV."),
+    ] = "html",
+    browse: Annotated[bool, typer.Option("--open/--no-open", help="Open a page in the browser.")] = True,
 ) -> int:
-    """Fetch the HTML report of a day's content analytics, and open it."""
+    """Fetch the report of a day's content analytics, and open it."""
     from ops.social import reports
 
     wanted = reports.the_day(day)
     network.connect()
-    found = reports.fetch(wanted, save)
+    found = reports.fetch(wanted, save, form)
     if options.json:
         output.emit(found)
         return ExitCode.DONE
     output.line(str(found.path))
-    if browse and output.fancy():
+    if browse and form == "html" and output.fancy():
         typer.launch(found.path)
     return ExitCode.DONE

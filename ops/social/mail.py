@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from PIL.Image import Image
 
-    from mail_rendering import Mail, Picture, Story
-    from mail_settings import MailSettings
+    from mail.rendering import Mail, Picture, Story
+    from mail.settings import MailSettings
 
 EMAILS = ROOT / "functions" / "emails"
 FOLDER = ROOT / ".local" / "mail"
@@ -146,44 +146,42 @@ def _import_emails() -> None:
 
 
 def _sample(kind: Kind, locale: str | None, folder: Path) -> "Mail":
-    import mail_language
-    import mail_rendering
+    from mail import languages, rendering
 
-    language, sender = mail_language.choose(locale), sample_settings(folder)
+    language, sender = languages.choose(locale), sample_settings(folder)
     link = sender.unsubscribe("preview")
     if kind == "welcome":
-        return mail_rendering.welcome(language, sender, name="Ada", unsubscribe_url=link)
+        return rendering.welcome(language, sender, name="Ada", unsubscribe_url=link)
     first, last = SAMPLE_WEEK
     stories = sample_stories(folder)
-    return mail_rendering.digest(
+    return rendering.digest(
         language, sender, name="Ada", stories=stories, first_day=first, last_day=last, unsubscribe_url=link
     )
 
 
 def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Mail":
-    import digest_edition
-    import mail_language
-    import mail_rendering
+    import digest.edition
+    from mail import languages, rendering
 
     user = _user(user_id)
-    language, sender = mail_language.choose(locale or user.locale), deployed_settings()
+    language, sender = languages.choose(locale or user.locale), deployed_settings()
     # A link that works would let whoever sees the preview unsubscribe the user.
     link = sender.unsubscribe("preview")
     if kind == "welcome":
-        return mail_rendering.welcome(language, sender, name=user.name, unsubscribe_url=link)
+        return rendering.welcome(language, sender, name=user.name, unsubscribe_url=link)
     until = int(time.time())
     since = until - 7 * days.DAY_SECONDS
     path = folder / "edition.sqlite"
     path.unlink(missing_ok=True)
-    digest_edition.build(path, since, until)
-    edition = digest_edition.open_edition(path)
+    digest.edition.build(path, since, until)
+    edition = digest.edition.open_edition(path)
     with closing(edition.database):
         stories = edition.stories_for(user_id, follows.followed_by(user_id, limit=2_000), frozenset())
     path.unlink()
     if not stories:
         raise Problem(f"There is nothing new for {user_id} this week.", "A reader with nothing new gets no mail.")
-    first, last = (datetime.fromtimestamp(at, UTC).date() for at in (since, until))
-    return mail_rendering.digest(
+    first, last = digest.edition.days_named(until)
+    return rendering.digest(
         language, sender, name=user.name, stories=stories, first_day=first, last_day=last, unsubscribe_url=link
     )
 
@@ -197,20 +195,20 @@ def _user(user_id: str) -> users.User:
 
 def _check_language(locale: str) -> None:
     """Raises Problem for a locale whose mails would be English for want of a translation."""
-    import mail_language
+    from mail import languages
 
-    if re.split("[-_.]", locale.lower())[0] != mail_language.choose(locale).code.split("-")[0]:
-        raise usage(f"No mail is written in {locale!r}", do=f"There are: {', '.join(mail_language.available())}.")
+    if re.split("[-_.]", locale.lower())[0] != languages.choose(locale).code.split("-")[0]:
+        raise usage(f"No mail is written in {locale!r}", do=f"There are: {', '.join(languages.available())}.")
 
 
 def deployed_settings() -> "MailSettings":
     """The mail settings of the deployed function. Raises Problem when it has none."""
-    import mail_settings
+    from mail.settings import from_environment
 
     name = settings().function_name("emails")
     configuration = client("lambda").get_function_configuration(FunctionName=name)
     try:
-        return mail_settings.from_environment(configuration.get("Environment", {}).get("Variables", {}))
+        return from_environment(configuration.get("Environment", {}).get("Variables", {}))
     except ConfigurationError as error:
         raise Problem(f"The function {name} has no usable mail settings.", str(error)) from None
 
@@ -220,10 +218,11 @@ def deployed_settings() -> "MailSettings":
 
 def sample_settings(folder: Path) -> "MailSettings":
     """Settings whose pictures are files in `folder`."""
-    from mail_settings import MailSettings
+    from mail.settings import MailSettings
 
     return MailSettings(
         sender="hello@nexus.example",
+        digest_sender="digest@nexus.example",
         sender_name="Nexus",
         base_url="https://nexus.example",
         media_url=folder.resolve().as_uri(),
@@ -233,7 +232,7 @@ def sample_settings(folder: Path) -> "MailSettings":
 
 def sample_stories(folder: Path) -> "Sequence[Story]":
     """A week with everything in it: pictures upright and wide, a clip, no picture, no text, long words, one like."""
-    from mail_rendering import Story
+    from mail.rendering import Story
 
     coast = (
         "Three days on the coast with a tent and an old film camera. The light at five in the morning is worth every "
@@ -248,7 +247,7 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
         Story("p-5", "Zoë & <Co>", "R&D is <b>not</b> a department.", 3100, 120, 77, followed=False),
         Story(
             "p-6",
-            "Donaudampfschifffahrtsgesellschaftska…",
+            "Donaudampfschifffahrtsg…",
             f"https://long.example/{'unbroken' * 12}long",
             1,
             0,
@@ -259,14 +258,16 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
 
 
 def _picture(folder: Path, name: str, width: int, height: int, *, is_video: bool = False) -> "Picture":
-    """A landscape of three ridges under a sky, drawn anew."""
-    from mail_rendering import Picture
+    """A landscape of three ridges under a sky, as the two renditions that are made for mail."""
+    from mail.rendering import Image as Shown
+    from mail.rendering import Picture
 
     folder.mkdir(parents=True, exist_ok=True)
     hues = {"coast": 14, "clip": 150, "socks": 190}
-    _landscape(width, height, hues[name]).save(folder / f"{name}.jpg", quality=82)
-    _landscape(width // 2, height // 2, hues[name]).save(folder / f"{name}.webp", quality=80)
-    return Picture(f"{name}.jpg", width, height, f"{name}.webp", is_video)
+    lead = _landscape(width, min(height, width * 3 // 4), hues[name])
+    lead.save(folder / f"{name}.jpg", quality=82)
+    _landscape(224, 224, hues[name]).save(folder / f"{name}-square.jpg", quality=82)
+    return Picture(Shown(f"{name}.jpg", *lead.size), Shown(f"{name}-square.jpg", 224, 224), is_video)
 
 
 def _landscape(width: int, height: int, hue: int) -> "Image":

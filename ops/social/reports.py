@@ -1,4 +1,4 @@
-"""The HTML report of a day's content analytics, fetched from the archive bucket."""
+"""The report of a day's content analytics, fetched from the archive bucket: a page, JSON or CSV."""
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -8,8 +8,8 @@ from nexus.aws.clients import client
 from nexus.settings import settings
 from ops.checkout import ROOT
 from ops.problems import Problem, usage
+from social.data.analytics import REPORTS, ReportFormat, report_key
 
-PREFIX = "reports/content/"
 FOLDER = ROOT / ".local" / "reports"
 
 
@@ -32,19 +32,20 @@ def the_day(text: str | None) -> str:
         raise usage(f"{text!r} is no day", str(error), "Such as 2026-11-22.") from None
 
 
-def fetch(day: str, save: str | None) -> Report:
+def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
     """Fetches the report of a UTC day to `save`, else .local/reports/. Raises Problem."""
     s3, bucket = client("s3"), settings().bucket("archive")
-    key = f"{PREFIX}{day}.html"
+    key = report_key(day, form)
     try:
         body = s3.get_object(Bucket=bucket, Key=key)["Body"].read()
     except s3.exceptions.NoSuchKey:
-        found = s3.list_objects_v2(Bucket=bucket, Prefix=PREFIX).get("Contents", [])
-        days = sorted(o["Key"].removeprefix(PREFIX).removesuffix(".html") for o in found)
+        found = s3.list_objects_v2(Bucket=bucket, Prefix=REPORTS).get("Contents", [])
+        there = {o["Key"].removeprefix(REPORTS)[:10] for o in found}
+        days = sorted(day for day in there if any(o["Key"] == report_key(day, form) for o in found))
         why = f"There are those of {', '.join(days[-5:])}." if days else "There is none yet."
         do = f"`nexus send generate_content_analytics day={day} --wait` makes it."
         raise Problem(f"There is no report of {day}", why, do) from None
-    path = Path(save) if save else FOLDER / f"{day}.html"
+    path = Path(save) if save else FOLDER / key.removeprefix(REPORTS)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(body)
     return Report(day, key, str(path))

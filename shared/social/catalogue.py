@@ -114,7 +114,8 @@ class SendContentDigestEmail(Arguments):
 class DigestReport(Summed):
     """What became of each reader considered: sent, skipped or failed (by reason), or unknown (`nexus mail unknown`).
 
-    Requests and units are DynamoDB's, `seconds` those of work, over all segments.
+    `left_out` counts the week's public posts that no digest could show, by reason. Requests and units are DynamoDB's,
+    `seconds` those of work, over all segments.
     """
 
     week: str = ""
@@ -123,6 +124,7 @@ class DigestReport(Summed):
     skipped: Mapping[str, int] = Field(default_factory=dict)
     unknown: int = 0
     failed: Mapping[str, int] = Field(default_factory=dict)
+    left_out: Mapping[str, int] = Field(default_factory=dict)
     throttled: int = 0
     requests: int = 0
     read_units: float = 0.0

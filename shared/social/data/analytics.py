@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Literal
 
 from nexus.aws.dynamodb import Condition, Row, Write, from_item
 from nexus.aws.table import Meter, Table
@@ -12,12 +13,16 @@ _CONTENT, _WATERMARK = "content", "watermark"
 
 @dataclass(frozen=True, slots=True)
 class PopularPost:
-    """One of a day's most popular public posts, as scored when the day was counted."""
+    """One of a day's most popular public posts, as scored when the day was counted.
+
+    `author` is the author's name then; empty when they were gone, or for a day counted before names were kept.
+    """
 
     post_id: str
     author_id: str
     engagement_score: int
     text: str = ""
+    author: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +70,16 @@ def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
     return None if item is None else _read_day(item)
 
 
-def report_key(day: str) -> str:
-    """Where a day's HTML report is in the archive bucket."""
-    return f"reports/content/{day}.html"
+ReportFormat = Literal["html", "json", "csv", "popular"]
+"""A day's report: the page, all of it for programs, the month's figures and the popular posts as tables."""
+
+REPORTS = "reports/content/"
+_ENDINGS: Mapping[ReportFormat, str] = {"html": ".html", "json": ".json", "csv": ".csv", "popular": "-popular.csv"}
+
+
+def report_key(day: str, form: ReportFormat = "html") -> str:
+    """Where a day's report is in the archive bucket."""
+    return f"{REPORTS}{day}{_ENDINGS[form]}"
 
 
 def watermark(job: str, *, meter: Meter | None = None) -> str | None:

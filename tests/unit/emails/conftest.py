@@ -14,9 +14,8 @@ import pytest
 from botocore.exceptions import ClientError
 from botocore.validate import ParamValidator
 
-import mail_delivery
-import mail_settings
 import send_content_digest_email as digest_task
+from mail import delivery, settings
 from nexus.aws import clients
 from social import mail_links
 from social.data import users
@@ -95,9 +94,7 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
     }.items():
         monkeypatch.setenv(name, value)
     fake = Ses()
-    monkeypatch.setattr(
-        mail_delivery, "client", lambda service: fake if service == "sesv2" else clients.client(service)
-    )
+    monkeypatch.setattr(delivery, "client", lambda service: fake if service == "sesv2" else clients.client(service))
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
     monkeypatch.setattr(digest_task, "_now", lambda: NOW)
     _forget()
@@ -107,10 +104,10 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
 
 def _forget() -> None:
     mail_links.forget_keys()
-    mail_settings.mail_settings.cache_clear()
-    mail_delivery.pace.cache_clear()
-    mail_delivery._rate, mail_delivery._rate_until = mail_delivery.DEFAULT_RATE, 0.0
-    mail_delivery._last_used = 0.0
+    settings.mail_settings.cache_clear()
+    delivery.pace.cache_clear()
+    delivery._rate, delivery._rate_until = delivery.DEFAULT_RATE, 0.0
+    delivery._last_used = 0.0
     digest_task.close_editions()
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digest_ranking import Candidate, Reader, may_be_told, rank
+from digest.ranking import Candidate, Reader, may_be_told, rank
 
 PEOPLE = [f"u{number}" for number in range(7)]
 READER = "u0"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mail_address import BadAddress, checked_address
+from mail.address import BadAddress, checked_address
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,8 @@ def test_a_good_address_is_mailed(given_address: str, mailed: str) -> None:
         "ada@",
         "ada@example",
         "ada@example..com",
+        "a@b.co.",
+        "ada@example.com\u3002",
         "ada@-example.com",
         "ada@[127.0.0.1]",
         "ada@127.0.0.1",

@@ -6,6 +6,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from digest.edition import days_named
+from mail import languages
 from ops import aws
 from ops.problems import Problem
 from ops.social import mail
@@ -40,6 +42,9 @@ def test_the_digest_of_a_user_as_it_would_go_out_now(deployed: None, ses: Ses, t
     shown = mail.preview("digest", "ada", folder=tmp_path)
 
     assert shown.subject == "Bea cette semaine sur Nexus"
+    assert languages.load("fr").days(*days_named(int(time.time()))) in shown.text.read_text(), (
+        "seven days, as it is sent"
+    )
     assert "Fresh news" in shown.html.read_text()
     assert "https://real.example/posts/p" in shown.text.read_text()
     assert "token=preview" in shown.text.read_text(), "a link that works would let any reader of it unsubscribe her"

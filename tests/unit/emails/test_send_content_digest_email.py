@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
-import mail_language
 import send_content_digest_email as digest_task
+from mail import languages
 from nexus import worker
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage, Reject, Retry
@@ -26,7 +26,7 @@ from social import catalogue
 from social.data import blocks, follows, mail_ledger, objects, posts, users
 from social.data.posts import Counters, Media, Post, Rendition
 from social.parts import DigestPart, DigestSegment
-from tests.support.template import ACCOUNT, REGION
+from tests.support.template import ACCOUNT, REGION, STACK
 from tests.unit.emails.conftest import NOW, Ses, person, refusal
 
 RUN = "01900000-0000-7000-8000-000000000001"
@@ -117,8 +117,28 @@ def test_each_active_reader_gets_his_own_week(ses: Ses) -> None:
     in_french = text_to(ses, "bea")
     assert in_french.index("DES PERSONNES QUE VOUS SUIVEZ") < in_french.index("This is adas")
     assert in_french.index("POPULAIRE") < in_french.index("This is cleos")
-    assert "du 16 au 23 novembre" in in_french
+    assert "du 16 au 22 novembre" in in_french
     assert (report.week, report.considered, report.sent, report.skipped) == (WEEK, 4, 4, {})
+
+
+def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a reader can sort it, and so that what is said of the one mailing is not said of the other."""
+    town(1)
+    run()
+    (request,) = ses.sent
+    assert request["FromEmailAddress"] == "Nexus <digest@nexus.example>"
+    headers = {header["Name"]: header["Value"] for header in request["Content"]["Simple"]["Headers"]}
+    assert headers["List-Id"] == "Nexus <digest.nexus.example>"
+    assert headers["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    tags = {tag["Name"]: tag["Value"] for tag in request["EmailTags"]}
+    assert (tags["ses:feedback-id-a"], tags["ses:feedback-id-b"]) == ("digest", STACK)
+
+
+def test_the_report_counts_the_posts_that_nobody_was_shown_once(ses: Ses) -> None:
+    town(7)
+    post("orphan", "nobody", likes=99)
+    report = run()
+    assert report.left_out == {"their author is gone": 1}, "once, and not by each segment"
 
 
 def test_the_report_says_why_the_others_got_none(ses: Ses) -> None:
@@ -351,12 +371,12 @@ def test_a_language_that_cannot_be_rendered_fails_for_its_readers_alone(
 ) -> None:
     town(1)
     person("zoe", locale="fr")
-    french = mail_language.load("fr")
-    broken = mail_language.Language(
+    french = languages.load("fr")
+    broken = languages.Language(
         "fr", "ltr", {**french.texts, "digest.why": "{nobody}"}, french.plural, ",", french.months
     )
-    choose = mail_language.choose
-    monkeypatch.setattr(mail_language, "choose", lambda locale: broken if locale == "fr" else choose(locale))
+    choose = languages.choose
+    monkeypatch.setattr(languages, "choose", lambda locale: broken if locale == "fr" else choose(locale))
     report = run()
     assert ses.recipients == ["r00@example.com"]
     assert report.failed == {"template": 1}

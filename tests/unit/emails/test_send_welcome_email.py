@@ -1,18 +1,19 @@
 """The welcome mail: sent once in a life, and every way in which it is not sent has an outcome and a reason."""
 
+from email.header import decode_header, make_header
 from typing import Any
 
 import pytest
 from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
-import mail_delivery
-import mail_language
+from mail import delivery, languages
 from nexus.errors import Reject, Retry
 from nexus.testing import run_task
 from send_welcome_email import send_welcome_email
 from social import catalogue, mail_links
 from social.data import mail_ledger
 from social.data.mail_ledger import WELCOME
+from tests.support.template import STACK
 from tests.unit.emails.conftest import Ses, person, refusal
 
 RUN = "01900000-0000-7000-8000-000000000001"
@@ -44,7 +45,10 @@ def test_a_new_user_is_welcomed_in_his_language(ses: Ses) -> None:
     assert simple["Subject"]["Data"] == "Bienvenue sur Nexus, Ada"
     assert "Bienvenue, Ada" in simple["Body"]["Text"]["Data"]
     assert 'lang="fr"' in simple["Body"]["Html"]["Data"]
-    assert {"Name": "user_id", "Value": "ada"} in request["EmailTags"]
+    tags = {tag["Name"]: tag["Value"] for tag in request["EmailTags"]}
+    assert tags["user_id"] == "ada"
+    assert (tags["ses:feedback-id-a"], tags["ses:feedback-id-b"]) == ("welcome", STACK)
+    assert "List-Id" not in {header["Name"] for header in simple["Headers"]}, "it is no mailing"
     entry = ledger("ada")
     assert entry is not None
     assert (entry.status, entry.message_id, entry.run_id) == ("sent", "m-0", RUN)
@@ -155,7 +159,7 @@ def test_a_claim_that_another_run_left_long_ago_is_unknown(ses: Ses, monkeypatch
     ("error", "after"),
     [
         (refusal("TooManyRequestsException", "Maximum sending rate exceeded."), None),
-        (refusal("LimitExceededException", "Daily message quota exceeded."), mail_delivery.QUOTA_WAIT),
+        (refusal("LimitExceededException", "Daily message quota exceeded."), delivery.QUOTA_WAIT),
         (EndpointConnectionError(endpoint_url="https://email"), None),
         (ConnectTimeoutError(endpoint_url="https://email"), None),
     ],
@@ -213,10 +217,10 @@ def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mend
 
 def test_a_template_error_is_rejected_before_anything_is_claimed(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     person("ada")
-    english = mail_language.load("en")
+    english = languages.load("en")
     texts = {key: text for key, text in english.texts.items() if key != "welcome.title"}
-    broken = mail_language.Language("en", "ltr", texts, english.plural, ",", english.months)
-    monkeypatch.setattr(mail_language, "choose", lambda locale: broken)
+    broken = languages.Language("en", "ltr", texts, english.plural, ",", english.months)
+    monkeypatch.setattr(languages, "choose", lambda locale: broken)
     with pytest.raises(Reject, match=r"template: welcome in en: KeyError: 'welcome\.title'"):
         send("ada")
     assert ledger("ada") is None
@@ -236,7 +240,38 @@ def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch
         person(user_id)
         send(user_id)
     assert ses.closed == 1, "the second came at once"
-    monkeypatch.setattr(mail_delivery, "_last_used", mail_delivery._last_used - mail_delivery.IDLE - 1)
+    monkeypatch.setattr(delivery, "_last_used", delivery._last_used - delivery.IDLE - 1)
     person("cleo")
     send("cleo")
     assert ses.closed == 2
+
+
+def test_a_long_foreign_name_of_the_product_is_encoded_in_words_that_fit(
+    ses: Ses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 2047, 2: 75 characters, and no character in two words."""
+    name = "Réseau d’amitié – 友達の輪 – сеть друзей и знакомых"
+    monkeypatch.setenv("NEXUS_MAIL_SENDER_NAME", name)
+    person("ada")
+    send("ada")
+    sender = ses.sent[0]["FromEmailAddress"]
+    assert sender.endswith(" <no-reply@nexus.example>")
+    encoded = sender.removesuffix(" <no-reply@nexus.example>").split(" ")
+    assert len(encoded) > 1
+    assert all(len(word) <= 75 and word.isascii() for word in encoded)
+    assert str(make_header(decode_header(" ".join(encoded)))) == name
+    for word in encoded:
+        ((content, charset),) = decode_header(word)
+        assert isinstance(content, bytes)
+        content.decode(charset or "ascii")
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("Nexus", "Nexus"), ("Ada & Co", '"Ada & Co"'), ('A "B" <c>\r\nBcc: x', '"A \\"B\\" <c> Bcc: x"')],
+)
+def test_the_product_goes_by_its_name(ses: Ses, monkeypatch: pytest.MonkeyPatch, name: str, shown: str) -> None:
+    monkeypatch.setenv("NEXUS_MAIL_SENDER_NAME", name)
+    person("ada")
+    send("ada")
+    assert ses.sent[0]["FromEmailAddress"] == f"{shown} <no-reply@nexus.example>"

@@ -1,11 +1,15 @@
 """generate_content_analytics against counting every row, and the report that a person opens."""
 
+import csv
+import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from html.parser import HTMLParser
+from io import StringIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -23,6 +27,8 @@ from social.data.analytics import ContentDay, PopularPost
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
 from social.data.posts import Post
+from tests.support.axe import violations
+from tests.support.browser import Page, browser
 from tests.support.sandboxes import Queue, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
 
@@ -41,6 +47,7 @@ def expected(network: Network, day: str) -> ContentDay:
     scores = {p.post_id: sum(w * n for w, n in zip(weights, p.counters.values, strict=True)) for p in made}
     best = sorted((p for p in made if p.visibility == "public"), key=lambda p: (-scores[p.post_id], p.post_id))[:10]
     end = start_of(day) + DAY_SECONDS
+    names = {user.user_id: user.name for user in network.users}
     return ContentDay(
         day=day,
         counted_at=NOW,
@@ -51,7 +58,12 @@ def expected(network: Network, day: str) -> ContentDay:
         total_users=sum(user.created_at < end for user in network.users),
         total_posts=sum(user.posts_count for user in network.users),
         total_follows=sum(user.following_count for user in network.users),
-        popular=tuple(PopularPost(p.post_id, p.author_id, scores[p.post_id], p.text[:140]) for p in best),
+        popular=tuple(
+            PopularPost(
+                p.post_id, p.author_id, scores[p.post_id], day_report.excerpt(p.text), names.get(p.author_id, "")
+            )
+            for p in best
+        ),
     )
 
 
@@ -73,6 +85,10 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
         report = Queue.unreliable(seed).run(job.generate_content_analytics)
     assert analytics.content_day(DAY) == expected(network, DAY)
     assert objects.get("archive", report.report_key).startswith(b"<!doctype html>")
+    assert json.loads(objects.get("archive", analytics.report_key(report.day, "json")))["day"] == report.day
+    for form in ("csv", "popular"):
+        table = objects.get("archive", analytics.report_key(report.day, form)).decode()
+        assert len(list(csv.DictReader(StringIO(table)))) > 0
 
 
 def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
@@ -198,22 +214,138 @@ class _Balanced(HTMLParser):
 
 @pytest.mark.parametrize("days", [1, 2, 30])
 def test_the_report_stands_alone_and_takes_no_text_for_markup(days: int) -> None:
-    page = day_report.render(history(days))
+    page = day_report.as_html(history(days))
     parser = _Balanced()
     parser.feed(page)
     assert parser.open == []
     assert parser.tags["svg"] == 4
     assert parser.tags["rect"] == 4 * days
+    assert parser.tags["table"] == 5
     assert "<script" not in page
     assert "&lt;script&gt;alert(1)" in page
     assert not re.search(r"(src|href)=|url\(|@import", page), "nothing from elsewhere"
 
 
-def test_a_change_is_told_to_the_day_before_and_to_no_earlier_one() -> None:
-    before, day = history(2)
-    assert "to the day before" in day_report.render([before, day])
-    assert "to the day before" not in day_report.render([replace(before, day=add_days(before.day, -1)), day])
+def text_of(page: str) -> str:
+    return " ".join(re.sub(r"<style>.*?</style>|<[^>]*>", " ", page, flags=re.DOTALL).split())
+
+
+def test_a_figure_is_compared_with_the_day_and_the_week_before_and_with_no_other() -> None:
+    *_, day = days = history(8)
+    numbers = {content.day: content.comments for content in days} | {day.day: 150, days[-2].day: 100, days[0].day: 200}
+    days = [replace(content, comments=numbers[content.day]) for content in days]
+    text = text_of(day_report.as_html(days))
+    assert "150 Comments +50% on the day before (100) -25% on a week before (200)" in text
+    gaps = text_of(day_report.as_html([content for content in days if content not in (days[-2], days[0])]))
+    assert "150 Comments the day before: not counted a week before: not counted" in gaps
+    nothing = text_of(day_report.as_html([replace(days[-2], comments=0), days[-1]]))
+    assert "150 Comments the day before: 0 a week before: not counted" in nothing
+
+
+def test_a_day_that_was_not_counted_is_a_gap_and_says_so() -> None:
+    days = history(30)
+    counted = [content for content in days if content.day not in (days[3].day, days[4].day)]
+    page = day_report.as_html(counted)
+    places = [float(x) for x in re.findall(r'<rect class="\w+" x="([\d.]+)"', page.split("</svg>")[0])]
+    assert places == [place * 10 + 1 for place in range(30) if place not in (3, 4)]
+    for table in page.split("<table>")[1:5]:
+        assert table.count("<tr>") == 31, "the heading and every day"
+        assert text_of(table).count("not counted") == 2
+        for content in counted:
+            assert content.day in table
+
+
+def test_each_value_is_in_the_table_under_its_chart() -> None:
+    days = history(30)
+    tables = [text_of(table) for table in day_report.as_html(days).split("<table>")[1:5]]
+    for content in days:
+        figures = (content.total_of_posts, content.comments, content.active_users, content.new_users)
+        for table, figure in zip(tables, figures, strict=True):
+            assert f"{content.day} {figure:,}" in table
+
+
+def test_the_report_names_people_and_quotes_posts_in_one_piece() -> None:
+    posts_of_the_day = (
+        PopularPost("post-1", "author-1", 5, day_report.excerpt("word " * 60), "Ada \u202eLovelace\x1b[0m"),
+        PopularPost("post-2", "author-2", 4, "صباح الخير", "عمر"),
+        PopularPost("post-3", "author-3", 3, "", ""),
+    )
+    page = day_report.as_html([ContentDay(DAY, NOW, popular=posts_of_the_day)])
+    assert "by <bdi>Ada Lovelace[0m</bdi>" in page
+    assert '<div dir="rtl">صباح الخير</div>' in page
+    assert "word…" in page
+    assert "(no text)" in page
+    assert "by a deleted user" in page
+    for post in posts_of_the_day:
+        assert post.post_id not in page
+        assert post.author_id not in page
+
+
+def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
+    days = [content for content in history(8) if content.day != add_days(DAY, -3)]
+    formula = replace(days[-1].popular[0], text='=HYPERLINK("https://evil.example")', author="@ada", author_id="-1")
+    days[-1] = replace(days[-1], popular=(formula,))
+
+    report = json.loads(day_report.as_json(days))
+    assert (report["day"], report["figures"]["comments"]) == (DAY, 50)
+    assert report["days"][add_days(DAY, -3)] is None
+    assert report["days"][days[0].day]["posts"] == days[0].total_of_posts
+    assert report["popular"][0]["text"] == formula.text
+
+    rows = list(csv.DictReader(StringIO(day_report.as_csv(days))))
+    assert [row["day"] for row in rows] == [add_days(DAY, n - 7) for n in range(8)]
+    assert rows[4] == dict.fromkeys(rows[4], "") | {"day": add_days(DAY, -3)}
+    assert int(rows[-1]["posts_public"]) == days[-1].posts["public"]
+
+    (row,) = csv.DictReader(StringIO(day_report.popular_csv(days)))
+    assert row["text"] == "'" + formula.text, "a spreadsheet would run it"
+    assert (row["author"], row["author_id"], row["engagement_score"]) == ("'@ada", "'-1", "1234")
 
 
 def test_a_network_of_nobody_has_a_report_too() -> None:
-    assert "No public posts" in day_report.render([ContentDay(DAY, NOW)])
+    assert "No public posts" in day_report.as_html([ContentDay(DAY, NOW)])
+
+
+@pytest.fixture(scope="module")
+def browsing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("chromium") / "profile") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("days", [1, 30])
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (800, False), (1280, True)])
+def test_the_report_is_legible_on_any_screen(
+    browsing: Page, tmp_path: Path, days: int, width: int, *, dark: bool
+) -> None:
+    """No text under 12 px, no tile alone in its row, nothing outside, no finding of axe, opened tables and all."""
+    month = history(days)
+    long = PopularPost("p", "a", 1, "W" * 140, "صباح " * 20)
+    month[-1] = replace(month[-1], active_users=12_345_678, popular=(*month[-1].popular, long))
+    shown = tmp_path / "report.html"
+    shown.write_text(day_report.as_html(month), encoding="utf-8")
+    browsing.look(width=width, dark=dark)
+    browsing.open(shown.as_uri())
+    for opened in (False, True):
+        browsing.evaluate(
+            f"document.querySelectorAll('details').forEach((one) => {{ one.open = {str(opened).lower()}; }})"
+        )
+        seen = browsing.evaluate(
+            """(() => {
+              const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT), small = [];
+              for (let node = texts.nextNode(); node; node = texts.nextNode())
+                if (node.textContent.trim() && parseFloat(getComputedStyle(node.parentElement).fontSize) < 12)
+                  small.push(node.textContent);
+              const rows = {};
+              for (const tile of document.querySelectorAll('.tiles .card')) {
+                const top = Math.round(tile.getBoundingClientRect().top);
+                rows[top] = (rows[top] ?? 0) + 1;
+              }
+              return {over: document.documentElement.scrollWidth - innerWidth, small, rows: Object.values(rows),
+                scaled: document.querySelectorAll('svg text').length};
+            })()"""
+        )
+        assert seen["over"] <= 0
+        assert seen["small"] == []
+        assert seen["scaled"] == 0, "text in a picture shrinks with it"
+        assert len(set(seen["rows"])) == 1, "each row has as many tiles"
+        assert violations(browsing) == []

@@ -73,6 +73,8 @@ def test_every_accepted_format_becomes_every_rendition(kind: str) -> None:
         ("w1080", 1080, 810, "image/webp", "webp"),
         ("full", 1200, 900, "image/webp", "webp"),
         ("w1080_jpeg", 1080, 810, "image/jpeg", "jpg"),
+        ("mail_lead", 1080, 810, "image/jpeg", "jpg"),
+        ("mail_square", 224, 224, "image/jpeg", "jpg"),
     ]
     for rendition in made.renditions:
         picture = opened(rendition.data)
@@ -82,6 +84,33 @@ def test_every_accepted_format_becomes_every_rendition(kind: str) -> None:
     # GIF has 256 colours to draw a gradient with.
     seen = np.asarray(shown(made, "w320"), np.int16) - np.asarray(source.resize((320, 240)), np.int16)
     assert np.abs(seen).mean() < (9 if kind == "GIF" else 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "lead", "square"),
+    [
+        ((3000, 2000), (1080, 720), 224),
+        ((900, 1600), (900, 675), 224),
+        ((2000, 400), (1080, 216), 224),
+        ((160, 120), (160, 120), 120),
+        ((1, 300), (1, 1), 1),
+    ],
+)
+def test_a_mail_gets_pictures_that_need_no_cropping(size: tuple[int, int], lead: tuple[int, int], square: int) -> None:
+    """A lead that is no higher than three quarters of its width, and the middle of the picture as a square."""
+    stripes = plain(RED, *size)
+    width, height = size
+    stripes.paste(BLUE, (0, round(height * 0.45), width, round(height * 0.55) + 1))
+    made = render(still("PNG", stripes))
+    assert (named(made, "mail_lead").width, named(made, "mail_lead").height) == lead
+    assert (named(made, "mail_square").width, named(made, "mail_square").height) == (square, square)
+    for name in ("mail_lead", "mail_square"):
+        assert distance(centre(shown(made, name)), BLUE) < 40, "the middle stays the middle"
+
+
+def test_a_picture_that_needs_no_cut_is_encoded_once_for_the_mail() -> None:
+    made = render(still("JPEG", gradient(1200, 900)))
+    assert named(made, "mail_lead").data == named(made, "w1080_jpeg").data
 
 
 def test_the_format_is_what_the_bytes_say_and_an_album_of_jpegs_is_its_first_picture() -> None:
@@ -116,7 +145,7 @@ def test_nothing_is_enlarged(kind: str) -> None:
     made = render(still(kind, gradient(100, 60)))
 
     sizes = {rendition.name: (rendition.width, rendition.height) for rendition in made.renditions}
-    assert sizes == dict.fromkeys(NAMES, (100, 60)) | {"thumbnail": (60, 60)}
+    assert sizes == dict.fromkeys(NAMES, (100, 60)) | {"thumbnail": (60, 60), "mail_square": (60, 60)}
     assert named(made, "w320").data == named(made, "full").data
 
 

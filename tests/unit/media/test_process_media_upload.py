@@ -68,7 +68,16 @@ def test_a_picture_becomes_renditions_under_immutable_keys_and_the_post_knows_th
     assert report.status == "ready"
     known = media()
     assert (known["status"], known["kind"], known["width"], known["height"]) == ("ready", "image", 900, 600)
-    assert set(known["renditions"]) == {"thumbnail", "w320", "w640", "w1080", "full", "w1080_jpeg"}
+    assert set(known["renditions"]) == {
+        "thumbnail",
+        "w320",
+        "w640",
+        "w1080",
+        "full",
+        "w1080_jpeg",
+        "mail_lead",
+        "mail_square",
+    }
     assert sorted(r["key"] for r in known["renditions"].values()) == keys("media")
     for rendition in known["renditions"].values():
         stored = boto3.client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition["key"])

@@ -108,7 +108,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["report", "--day", "2026-13-01"], "is no day"),
         (["report", "--day", "yesterday"], "is no day"),
         (["up", "--stack", "prod"], "starts the local cloud"),
-        (["mail", "preview", "welcome", "--locale", "xx"], "There are: en, fr"),
+        (["mail", "preview", "welcome", "--locale", "xx"], "There are: ar, de, en, fr, ja"),
         (["upload", "no-such-file.jpg"], "does not exist"),
         (["upload", __file__], "neither a picture nor a clip"),
         (["upload", __file__, "--no-wait", "--save", "x"], "does not wait"),

@@ -48,6 +48,6 @@ def _ascii_domain(domain: str) -> str:
     except idna.IDNAError:
         raise BadAddress("has a malformed domain") from None
     labels = ascii_domain.split(".")
-    if len(labels) < 2 or labels[-1].isdecimal():
+    if len(labels) < 2 or not labels[-1] or labels[-1].isdecimal():
         raise BadAddress("has no domain that mail can reach")
     return ascii_domain

@@ -9,18 +9,22 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote, urlencode, urlsplit
 
-from mail_address import BadAddress, checked_address
+from mail.address import BadAddress, checked_address
 from nexus.errors import ConfigurationError
+
+_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+"""Where http will do: the local cloud's application. A link in a mail carries a token, and mail is read anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailSettings:
-    """`sender` is a bare address verified in SES, `base_url` the web application's, `media_url` what rendition keys
-    are appended to; both without a slash at the end. `postal_address` is what CAN-SPAM (15 U.S.C. 7704(a)(5)) and
-    its like want in every mailing.
+    """`sender` and `digest_sender` are bare addresses of one domain that is verified in SES, `base_url` is the web
+    application's, `media_url` what rendition keys are appended to; both without a slash at the end. `postal_address` is
+    what CAN-SPAM (15 U.S.C. 7704(a)(5)) and its like want in every mailing.
     """
 
     sender: str
+    digest_sender: str
     sender_name: str
     base_url: str
     media_url: str
@@ -39,17 +43,20 @@ class MailSettings:
 
 
 def from_environment(environment: Mapping[str, str]) -> MailSettings:
-    """Reads NEXUS_MAIL_SENDER, _SENDER_NAME, _BASE_URL, _MEDIA_URL and _POSTAL_ADDRESS.
+    """Reads NEXUS_MAIL_SENDER, _DIGEST_SENDER, _SENDER_NAME, _BASE_URL, _MEDIA_URL and _POSTAL_ADDRESS.
 
-    Raises ConfigurationError naming the variable that is missing or malformed.
+    The digest's sender is `digest` at the sender's domain unless another is given. Raises ConfigurationError naming the
+    variable that is missing or malformed.
     """
-    try:
-        sender = checked_address(environment.get("NEXUS_MAIL_SENDER", ""))
-    except BadAddress as error:
-        raise ConfigurationError(f"NEXUS_MAIL_SENDER {error}") from None
+    sender = _sender(environment, "NEXUS_MAIL_SENDER", "")
+    domain = sender.rpartition("@")[2]
+    digest_sender = _sender(environment, "NEXUS_MAIL_DIGEST_SENDER", f"digest@{domain}")
+    if digest_sender.rpartition("@")[2] != domain:
+        raise ConfigurationError(f"NEXUS_MAIL_DIGEST_SENDER is not at {domain}, the domain of NEXUS_MAIL_SENDER")
     base_url = _address(environment, "NEXUS_MAIL_BASE_URL")
     return MailSettings(
         sender=sender,
+        digest_sender=digest_sender,
         sender_name=environment.get("NEXUS_MAIL_SENDER_NAME") or "Nexus",
         base_url=base_url,
         media_url=_address(environment, "NEXUS_MAIL_MEDIA_URL")
@@ -65,9 +72,18 @@ def mail_settings() -> MailSettings:
     return from_environment(os.environ)
 
 
+def _sender(environment: Mapping[str, str], variable: str, default: str) -> str:
+    try:
+        return checked_address(environment.get(variable) or default)
+    except BadAddress as error:
+        raise ConfigurationError(f"{variable} {error}") from None
+
+
 def _address(environment: Mapping[str, str], variable: str) -> str:
     value = environment.get(variable, "").rstrip("/")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
         raise ConfigurationError(f"{variable} is {value!r}: an http(s) address without query or fragment")
+    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
+        raise ConfigurationError(f"{variable} is {value!r}: https, but on this machine")
     return value

@@ -1,8 +1,8 @@
 """The languages that mails are written in: one file each in locales/, so a translator adds a language with one file.
 
-A locale file is TOML. English is the reference: a text that another language lacks comes from English, so a language
-is usable from its first translated line. Plural forms are lists, chosen by the file's own `plural` expression in
-gettext's notation (https://www.gnu.org/software/gettext/manual/html_node/Plural-forms.html).
+A locale file is TOML. English is the reference: a text that another language lacks comes from English, marked as
+English, so a language is usable from its first translated line. Plural forms are lists, chosen by the file's own
+`plural` expression in gettext's notation (https://www.gnu.org/software/gettext/manual/html_node/Plural-forms.html).
 """
 
 import gettext
@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from social.text import Direction, isolated
 
 FALLBACK = "en"
 LOCALES = Path(__file__).parent / "locales"
@@ -22,38 +24,53 @@ type Text = str | Sequence[str]
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One language's texts. `code` is the BCP 47 tag for the mail's lang attribute, `direction` is ltr or rtl."""
+    """One language's texts. `code` is the BCP 47 tag for the mail's lang attribute, `direction` its script's.
+
+    `fallback` has the texts that this language lacks; None for English.
+    """
 
     code: str
-    direction: Literal["ltr", "rtl"]
+    direction: Direction
     texts: Mapping[str, Text]
     plural: Callable[[int], int]
     thousands: str
     months: Sequence[str]
+    fallback: "Language | None" = None
+
+    def source(self, key: str) -> "Language":
+        """The language in which there is a text named `key`: this one, or the one it falls back to."""
+        return self if key in self.texts or self.fallback is None else self.fallback.source(key)
+
+    def template(self, key: str, count: int = 1) -> str:
+        """The text named `key` with its placeholders; of a list, the plural form for `count`. Raises KeyError."""
+        source = self.source(key)
+        text = source.texts[key]
+        return text if isinstance(text, str) else text[source.plural(count)]
 
     def text(self, key: str, **values: Any) -> str:
-        """The text named `key` with its `{placeholders}` filled; of a list, the plural form for `count`.
+        """The text named `key` with its `{placeholders}` filled.
 
-        Whole numbers are written the language's way. Raises KeyError for a text that English lacks too, or for a
-        placeholder without a value.
+        Whole numbers are written the language's way, words that run the other way are isolated. Raises KeyError for a
+        text that English lacks too, or for a placeholder without a value.
         """
-        text = self.texts[key]
-        if not isinstance(text, str):
-            text = text[self.plural(values["count"])]
-        return text.format_map(
-            {name: self.number(value) if type(value) is int else value for name, value in values.items()}
-        )
+        source = self.source(key)
+        filled = {
+            name: source.number(value) if type(value) is int else isolated(str(value), source.direction)
+            for name, value in values.items()
+        }
+        return self.template(key, values.get("count", 1)).format_map(filled)
 
     def number(self, value: int) -> str:
         return f"{value:,}".replace(",", self.thousands)
 
     def days(self, first: date, last: date) -> str:
         """A span of days, both included: `16-22 November`, in the language's own order and words."""
-        return self.text(
-            "dates.one_month" if (first.year, first.month) == (last.year, last.month) else "dates.two_months",
-            first_day=str(first.day),
+        return self.template(
+            "dates.one_month" if (first.year, first.month) == (last.year, last.month) else "dates.two_months"
+        ).format(
+            first_day=first.day,
             first_month=self.months[first.month - 1],
-            last_day=str(last.day),
+            last_day=last.day,
             last_month=self.months[last.month - 1],
         )
 
@@ -81,21 +98,18 @@ def load(code: str) -> Language:
 
 
 def parse(code: str, source: str) -> Language:
-    """A locale file's content as a Language, with English beneath it."""
+    """A locale file's content as a Language, with English behind it. Raises ValueError for one that cannot be used."""
     content = tomllib.loads(source)
     language = content.pop("language")
     months = content["dates"].pop("months")
     if len(months) != 12 or language["direction"] not in ("ltr", "rtl"):
         raise ValueError(f"locales/{code}.toml: twelve months and a direction of ltr or rtl are needed")
-    texts = {f"{group}.{name}": text for group, entries in content.items() for name, text in entries.items()}
-    beneath = {} if code == FALLBACK else load(FALLBACK).texts
-    # A plural list of English has English's number of forms, which this language's rule would overrun.
-    beneath = {key: text if isinstance(text, str) else text[-1] for key, text in beneath.items()}
     return Language(
         code=code,
         direction=language["direction"],
-        texts={**beneath, **texts},
+        texts={f"{group}.{name}": text for group, entries in content.items() for name, text in entries.items()},
         plural=gettext.c2py(language["plural"]),
         thousands=language["thousands"],
         months=months,
+        fallback=None if code == FALLBACK else load(FALLBACK),
     )

@@ -19,9 +19,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from mail_rendering import Mail, one_line
-from mail_settings import MailSettings
+from mail.rendering import Mail
+from mail.settings import MailSettings
 from nexus.aws.clients import client
 from nexus.aws.table import Meter
 from nexus.errors import NexusError
@@ -30,6 +31,7 @@ from nexus.settings import settings
 from social import mail_links as unsubscribing
 from social.data import mail_ledger
 from social.data.mail_ledger import Entry, Mailing
+from social.text import one_line
 
 UNKNOWN_AFTER = 900
 """Seconds after which a claim that another run made and has not settled is taken for lost: Lambda's longest run."""
@@ -216,19 +218,27 @@ def _request(
     def part(text: str) -> dict[str, str]:
         return {"Data": text, "Charset": "UTF-8"}
 
-    tags = [{"Name": "mailing", "Value": mailing.kind}]
+    # The last two are for Feedback-ID, by which Google's Postmaster Tools tell of complaints.
+    tags = [
+        {"Name": "mailing", "Value": mailing.kind},
+        {"Name": "ses:feedback-id-a", "Value": mailing.kind},
+        {"Name": "ses:feedback-id-b", "Value": settings().stack},
+    ]
     if mailing.period != "-":
         tags.append({"Name": "period", "Value": mailing.period})
     if len(user_id) <= 256 and user_id.isascii() and user_id.replace("-", "").replace("_", "").isalnum():
         tags.append({"Name": "user_id", "Value": user_id})
+    headers = list(one_click(unsubscribe))
+    if mailing.kind == "digest":
+        headers.append({"Name": "List-Id", "Value": _list_id(mail_settings)})
     return {
-        "FromEmailAddress": _from(mail_settings),
+        "FromEmailAddress": sender(mailing.kind, mail_settings),
         "Destination": {"ToAddresses": [address]},
         "Content": {
             "Simple": {
                 "Subject": part(mail.subject),
                 "Body": {"Text": part(mail.text), "Html": part(mail.html)},
-                "Headers": list(one_click(unsubscribe)),
+                "Headers": headers,
             }
         },
         "ConfigurationSetName": f"{settings().stack}-mail",
@@ -236,10 +246,26 @@ def _request(
     }
 
 
-def _from(mail_settings: MailSettings) -> str:
-    from email.utils import formataddr
+def sender(kind: str, mail_settings: MailSettings) -> str:
+    """The From field: the product's name, and an address that a mailing has to itself, so that readers can sort it."""
+    address = mail_settings.digest_sender if kind == "digest" else mail_settings.sender
+    return f"{_phrase(mail_settings.sender_name)} <{address}>"
 
-    return formataddr((one_line(mail_settings.sender_name), mail_settings.sender))
+
+def _list_id(mail_settings: MailSettings) -> str:
+    """The digest's List-Id (RFC 2919), in the web application's domain."""
+    return f"{_phrase(mail_settings.sender_name)} <digest.{urlsplit(mail_settings.base_url).hostname}>"
+
+
+def _phrase(text: str) -> str:
+    """A name for a header: in quotes where it needs them, in encoded words of at most 75 characters (RFC 2047, 2)."""
+    from email.header import Header
+    from email.utils import quote
+
+    name = one_line(text)
+    if not name.isascii():
+        return Header(name, "utf-8", maxlinelen=75).encode(linesep="")
+    return name if name.replace(" ", "").isalnum() else f'"{quote(name)}"'
 
 
 _last_used = 0.0

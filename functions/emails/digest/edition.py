@@ -12,19 +12,22 @@ import gzip
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from digest_ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
-from mail_rendering import Picture, Story, choose_picture, excerpt, safe_name
+from digest.ranking import POSTS_OF_ONE_AUTHOR, Candidate, Reader, rank
+from mail.rendering import Image, Picture, Story, choose_picture
+from mail.words import person_name
 from nexus.aws.table import Meter
 from social.data import blocks, objects, posts, users
 from social.data.posts import Post
 from social.data.users import User
+from social.text import one_line, shortened
 
 FOLDER = "digest"
 KEPT_OF_ONE_AUTHOR = POSTS_OF_ONE_AUTHOR + 1
@@ -34,6 +37,9 @@ KEPT_POSTS = 300_000
 """The most posts in an edition, those with the highest engagement; 100 MB of file."""
 
 TOP_POSTS = 200
+TEXT_KEPT = 400
+"""Characters of a post that are kept: more than an excerpt shows, since links are taken out when it is made."""
+
 READ_AT_ONCE = 1_000
 THREADS = 8
 
@@ -44,15 +50,20 @@ CREATE TABLE authors (author_id TEXT PRIMARY KEY, name TEXT) WITHOUT ROWID;
 CREATE TABLE blocks (user_id TEXT, blocked_id TEXT, PRIMARY KEY (user_id, blocked_id)) WITHOUT ROWID;
 CREATE TABLE top (post_id TEXT, author_id TEXT, created_at INTEGER, engagement INTEGER);
 CREATE TABLE blocks_read_to (next_key TEXT);
+CREATE TABLE left_out (reason TEXT PRIMARY KEY, posts INTEGER);
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """An open edition. Not to be used from two threads."""
+    """An open edition. Not to be used from two threads.
+
+    `left_out` counts the public posts of the week that are not in it, by reason.
+    """
 
     database: sqlite3.Connection
     top: Sequence[Candidate]
+    left_out: Mapping[str, int]
 
     def stories_for(self, user_id: str, follows: Sequence[str], already_sent: frozenset[str]) -> Sequence[Story]:
         """The reader's digest, best first; empty when there is nothing new for him."""
@@ -83,7 +94,7 @@ class Edition:
             post_id=candidate.post_id,
             author=name,
             followed=followed,
-            picture=Picture(**picture) if picture else None,
+            picture=picture and Picture(Image(*picture["lead"]), Image(*picture["thumb"]), picture["is_video"]),
             **shown,
         )
 
@@ -137,12 +148,22 @@ def open_edition(path: Path) -> Edition:
     """Opens a fetched edition for reading."""
     database = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True, check_same_thread=False)
     rows = database.execute("SELECT post_id, author_id, created_at, engagement FROM top")
-    return Edition(database, [_candidate(row) for row in rows])
+    left_out = dict(database.execute("SELECT reason, posts FROM left_out WHERE posts > 0"))
+    return Edition(database, [_candidate(row) for row in rows], left_out)
 
 
 def _candidate(row: tuple[str, str, int, int]) -> Candidate:
     post_id, author_id, created_at, engagement = row
     return Candidate(post_id, author_id, engagement=engagement, created_at=created_at)
+
+
+def days_named(until: int) -> tuple[date, date]:
+    """The seven days that a mail names for the posts made before `until`: the last is the day before that moment's.
+
+    The posts of seven days up to 09:00 on a Monday fall on eight calendar days; the week is Monday to Sunday.
+    """
+    last = datetime.fromtimestamp(until, UTC).date() - timedelta(days=1)
+    return last - timedelta(days=6), last
 
 
 type _Steps = Iterator[None]
@@ -176,6 +197,14 @@ def _rank_week(database: sqlite3.Connection, since: int, until: int, meter: Mete
             """,
             (KEPT_OF_ONE_AUTHOR, KEPT_POSTS),
         )
+        ((ranked,),) = database.execute("SELECT count(*) FROM ranked")
+        ((of_authors,),) = database.execute(
+            "SELECT sum(min(posts, ?)) FROM (SELECT count(*) AS posts FROM ranked GROUP BY author_id)",
+            (KEPT_OF_ONE_AUTHOR,),
+        )
+        ((kept,),) = database.execute("SELECT count(*) FROM kept")
+        _leave_out(database, "their author has better ones", ranked - (of_authors or 0))
+        _leave_out(database, "over the edition's size", (of_authors or 0) - kept)
         database.execute("DROP TABLE ranked")
     return iter(())
 
@@ -185,31 +214,43 @@ def _fill_posts(database: sqlite3.Connection, _since: int, _until: int, meter: M
     while some := database.execute(
         "SELECT rowid, post_id FROM kept ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
     ).fetchall():
-        read = posts.get_many([post_id for _, post_id in some], meter=meter, threads=THREADS)
+        found = list(posts.get_many([post_id for _, post_id in some], meter=meter, threads=THREADS))
+        readable = [post for post in found if isinstance(post, Post)]
         # The index lags behind the post, so what is public is asked of the post itself.
-        rows = [_row(post) for post in read if isinstance(post, Post) and post.visibility == "public"]
+        rows = [_row(post) for post in readable if post.visibility == "public"]
         with _written(database):
             database.executemany("INSERT OR IGNORE INTO posts VALUES (?, ?, ?, ?, ?)", rows)
+            _leave_out(database, "deleted", len(some) - len(found))
+            _leave_out(database, "unreadable", len(found) - len(readable))
+            _leave_out(database, "no longer public", len(readable) - len(rows))
             database.execute("DELETE FROM kept WHERE rowid <= ?", (some[-1][0],))
         yield
     database.execute("DROP TABLE kept")
     database.execute("CREATE TABLE wanted AS SELECT DISTINCT author_id FROM posts")
 
 
-def _next(database: sqlite3.Connection, query: str) -> list[tuple[int, str]]:
-    return database.execute(query, (READ_AT_ONCE,)).fetchall()
+def _leave_out(database: sqlite3.Connection, reason: str, count: int) -> None:
+    database.execute(
+        "INSERT INTO left_out VALUES (?, ?) ON CONFLICT (reason) DO UPDATE SET posts = posts + excluded.posts",
+        (reason, count),
+    )
 
 
 def _row(post: Post) -> tuple[str, str, int, int, str]:
     picture = choose_picture(post.media)
     shown: dict[str, Any] = {
-        "text": excerpt(post.text),
+        "text": shortened(one_line(post.text), TEXT_KEPT),
         "likes": post.counters.likes,
         "comments": post.counters.comments,
         "shares": post.counters.shares,
     }
     if picture:
-        shown["picture"] = {name: getattr(picture, name) for name in Picture.__slots__}
+        lead, thumb = picture.lead, picture.thumb
+        shown["picture"] = {
+            "lead": (lead.key, lead.width, lead.height),
+            "thumb": (thumb.key, thumb.width, thumb.height),
+            "is_video": picture.is_video,
+        }
     text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
     # The score as it is now: the stored one is as old as the last scoring.
     return post.author_id, post.post_id, post.created_at, posts.engagement_score(post.counters), text
@@ -221,13 +262,15 @@ def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter:
         "SELECT rowid, author_id FROM wanted ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
     ).fetchall():
         found = users.get_many([author_id for _, author_id in some], meter=meter, threads=THREADS)
-        names = [(user.user_id, safe_name(user.name)) for user in found if isinstance(user, User)]
+        # One whose name cannot be shown, or whose row cannot be read, goes by the neutral name (an empty one here).
+        names = [(user.user_id, person_name(user.name)) if isinstance(user, User) else (user.key, "") for user in found]
         with _written(database):
-            database.executemany("INSERT OR IGNORE INTO authors VALUES (?, ?)", [row for row in names if row[1]])
+            database.executemany("INSERT OR IGNORE INTO authors VALUES (?, ?)", names)
             database.execute("DELETE FROM wanted WHERE rowid <= ?", (some[-1][0],))
         yield
-    # A post whose author is gone, or has no name that may be shown, is not told of.
-    database.execute("DELETE FROM posts WHERE author_id NOT IN (SELECT author_id FROM authors)")
+    with _written(database):
+        gone = database.execute("DELETE FROM posts WHERE author_id NOT IN (SELECT author_id FROM authors)").rowcount
+        _leave_out(database, "their author is gone", gone)
 
 
 def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:

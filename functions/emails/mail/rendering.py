@@ -1,0 +1,289 @@
+"""Turns what a mail says into what is sent: a subject, an HTML part and a text part, in the reader's language.
+
+Pure but for reading its templates. Everything a user wrote (names, posts) passes through words.py and through Jinja's
+escaping. The HTML is made for what mail programs support (docs/mail.md has the table): separators are text, paddings
+and fonts stand on table cells, pictures have the size at which they are shown.
+"""
+
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+
+from mail import words
+from mail.languages import Language
+from mail.settings import MailSettings
+from social.data.posts import Media, Rendition
+from social.text import direction, isolated, one_line, shortened
+
+TEMPLATES = Path(__file__).parent / "templates"
+SUBJECT_LIMIT = 110
+LINE_LIMIT = 900
+"""Bytes of a line in a mail, which may have 998 (RFC 5322, 2.1.1)."""
+
+LEAD = (510, 383)
+THUMB = (112, 112)
+"""The boxes, in CSS pixels, that the first post's picture and the others' fit into: 510 is what the card's paddings
+leave of 600."""
+
+FONT = Markup("font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;")
+SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")
+"""What Outlook for Windows shows too; it does not show WebP."""
+
+
+class TemplateFault(Exception):
+    """A template or a locale's text that cannot be rendered: a fault of ours, the same for every attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What is sent: a subject of one line, and the same content twice."""
+
+    subject: str
+    html: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A file that every mail program shows: its rendition key, and its size in pixels."""
+
+    key: str
+    width: int
+    height: int
+
+    def within(self, box: tuple[int, int]) -> tuple[int, int]:
+        """The size in CSS pixels at which it is shown: in the box, with its own proportions, not enlarged."""
+        scale = min(1.0, box[0] / self.width, box[1] / self.height)
+        return max(1, round(self.width * scale)), max(1, round(self.height * scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A post's picture in the two sizes of a mail: over the width of the first post, and beside the text of others."""
+
+    lead: Image
+    thumb: Image
+    is_video: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One post as the digest shows it.
+
+    `author` is a name that may be shown, empty for none (words.person_name); `text` is as its author wrote it.
+    """
+
+    post_id: str
+    author: str
+    text: str
+    likes: int
+    comments: int
+    shares: int
+    followed: bool
+    picture: Picture | None = None
+
+
+def choose_picture(media: Media | None) -> Picture | None:
+    """The picture of a post's `media` that a mail shows, or None when it has none that every program shows.
+
+    The renditions made for mail (mail_lead, mail_square) where there are, else the one whose size is nearest.
+    """
+    if media is None or media.status != "ready":
+        return None
+    shown = {
+        name: one
+        for name, one in media.renditions.items()
+        if one.content_type in SHOWN_EVERYWHERE and one.width > 0 and one.height > 0
+    }
+    if not shown:
+        return None
+    return Picture(
+        _image(shown, "mail_lead", 2 * LEAD[0]), _image(shown, "mail_square", 2 * THUMB[0]), media.kind == "video"
+    )
+
+
+def _image(shown: Mapping[str, Rendition], name: str, width: int) -> Image:
+    own = next((one for key, one in shown.items() if key.removeprefix("poster_") == name), None)
+    best = own or min(shown.values(), key=lambda one: (abs(one.width - width), one.key))
+    return Image(best.key, best.width, best.height)
+
+
+def welcome(language: Language, settings: MailSettings, *, name: str | None, unsubscribe_url: str) -> Mail:
+    """The welcome mail. Raises TemplateFault."""
+    shown = words.person_name(name)
+    return _render(
+        "welcome",
+        language,
+        settings,
+        subject=("welcome.subject", {"name": shown}) if shown else ("welcome.subject_nameless", {}),
+        name=shown,
+        unsubscribe_url=unsubscribe_url,
+    )
+
+
+def digest(
+    language: Language,
+    settings: MailSettings,
+    *,
+    name: str | None,
+    stories: Sequence[Story],
+    first_day: date,
+    last_day: date,
+    unsubscribe_url: str,
+) -> Mail:
+    """The digest of `stories` (at least one, best first). Raises TemplateFault."""
+    stories = [replace(story, author=story.author or _neutral(language)) for story in stories]
+    lead, others = stories[0], len(stories) - 1
+    return _render(
+        "digest",
+        language,
+        settings,
+        subject=("digest.subject" if others else "digest.subject_one", {"author": lead.author, "count": others}),
+        name=words.person_name(name),
+        preheader=words.excerpt(lead.text, link=""),
+        days=lambda: language.source("digest.summary").days(first_day, last_day),
+        sections=[
+            (heading, [story for story in stories if story.followed is followed])
+            for heading, followed in (("digest.followed", True), ("digest.popular", False))
+        ],
+        count=len(stories),
+        lead=lead,
+        unsubscribe_url=unsubscribe_url,
+    )
+
+
+def _neutral(language: Language) -> str:
+    try:
+        return language.text("common.somebody")
+    except KeyError as error:
+        raise TemplateFault(f"digest in {language.code}: {error}") from error
+
+
+def _render(
+    template: str,
+    language: Language,
+    settings: MailSettings,
+    *,
+    subject: tuple[str, Mapping[str, Any]],
+    **values: Any,
+) -> Mail:
+    def plain(key: str, **placeholders: Any) -> str:
+        return language.text(key, product=settings.sender_name, **placeholders)
+
+    def marked(key: str, **placeholders: Any) -> Markup:
+        return _marked(language, key, product=settings.sender_name, **placeholders)
+
+    def foreign(key: str) -> Markup:
+        """The attributes of an element whose attributes or whole text are this text, when it is in another language."""
+        source = language.source(key)
+        return Markup() if source is language else Markup(' lang="{}" dir="{}"').format(source.code, source.direction)
+
+    def says(story: Story) -> str:
+        if story.followed:
+            return words.excerpt_of_friend(story.text)
+        return words.excerpt(story.text, link=language.text("common.link"))
+
+    try:
+        key, placeholders = subject
+        heading = _subject(plain(key, **placeholders))
+        shared = {**values, "subject": heading, "plain": plain, "foreign": foreign, "says": says}
+        shared |= {"language": language, "settings": settings, "start": "left", "end": "right"}
+        if language.direction == "rtl":
+            shared |= {"start": "right", "end": "left"}
+        environment = _environment()
+        html = environment.get_template(f"{template}.html").render(shared, t=marked)
+        text = environment.get_template(f"{template}.txt").render(shared, t=plain)
+        return Mail(heading, html=_folded(html), text=text.strip() + "\n")
+    except (jinja2.TemplateError, KeyError, IndexError) as error:
+        raise TemplateFault(f"{template} in {language.code}: {type(error).__name__}: {error}") from error
+
+
+def _subject(text: str) -> str:
+    cut = shortened(" ".join(text.split()), SUBJECT_LIMIT)
+    return cut + "\u2069" * (cut.count("\u2068") - cut.count("\u2069"))
+
+
+def _marked(language: Language, key: str, **placeholders: Any) -> Markup:
+    """A text for HTML: words that run the other way have a direction of their own, a foreign text its language."""
+    source = language.source(key)
+
+    def filled(value: Any) -> Any:
+        if type(value) is int:
+            return source.number(value)
+        shown = words.breakable(str(value))
+        if isolated(shown, source.direction) == shown:
+            return shown
+        return Markup('<span dir="{}">{}</span>').format(direction(shown), shown)
+
+    template = escape(language.template(key, placeholders.get("count", 1)))
+    text = template.format(**{name: filled(value) for name, value in placeholders.items()})
+    if source is language:
+        return text
+    return Markup('<span lang="{}" dir="{}">{}</span>').format(source.code, source.direction, text)
+
+
+def _folded(html: str) -> str:
+    """HTML with no line over LINE_LIMIT bytes: a line is broken at a space, which HTML takes for the same."""
+    return "\n".join(part for line in html.splitlines() for part in _fold(line))
+
+
+def _fold(line: str) -> Sequence[str]:
+    if len(line) * 4 <= LINE_LIMIT or len(line.encode()) <= LINE_LIMIT:
+        return [line]
+    parts, size = [[""]], 0
+    for word in line.split(" "):
+        size += len(word.encode()) + 1
+        if size > LINE_LIMIT:
+            parts.append([])
+            size = len(word.encode())
+        parts[-1].append(word)
+    return [" ".join(part).removeprefix(" ") for part in parts]
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(enabled_extensions=("html",), default=False),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    filters: dict[str, Callable[..., Any]] = {
+        "wrap": _wrapped,
+        "initial": _initial,
+        "tint": _tint,
+        "breakable": words.breakable,
+        "runs": _runs,
+    }
+    environment.filters.update(filters)
+    environment.globals.update(FONT=FONT, LEAD=LEAD, THUMB=THUMB)
+    return environment
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, 72, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
+def _runs(text: str, language: Language) -> str:
+    """The direction of somebody's words: their own, or the mail's for those that have none."""
+    return direction(text) or language.direction
+
+
+def _initial(name: str) -> str:
+    return next((character.upper() for character in one_line(name) if character.isalnum()), "•")
+
+
+def _tint(name: str) -> str:
+    """A colour for an author's initial, the same in every mail; each has white text at a contrast of 4.5 or more."""
+    return ("#b4235a", "#6d28d9", "#1d4ed8", "#0f766e", "#a14a09", "#4d5b16")[sum(name.encode()) % 6]

@@ -1,0 +1,164 @@
+"""Other people's words, made fit to be quoted in a mail, a subject or a report: clean, on one line, cut between words.
+
+Pure, and the standard library's Unicode alone. The terms are Unicode's: format characters (Cf), grapheme clusters
+(UAX #29), strong directions (UAX #9).
+"""
+
+import re
+import unicodedata
+from typing import Literal
+
+Direction = Literal["ltr", "rtl"]
+
+JOINERS = "\u200c\u200d"
+"""Zero width non-joiner and joiner: they spell words in Persian and Indic scripts, and make one emoji of several."""
+
+_MARKS_IN_A_ROW = 6
+"""More marks on one letter than any script writes; a pile of them covers the lines above and below."""
+
+_PREPENDED = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
+"""Format characters that are visible: signs that enclose a number."""
+
+_BEFORE = frozenset(
+    "\u0d4e\U000111c2\U000111c3\U0001193f\U00011941\U00011a3a\U00011a84\U00011a85\U00011a86\U00011a87\U00011a88\U00011a89"
+    "\U00011d46\U00011f02"
+)
+"""Letters that belong to the one after them (Grapheme_Cluster_Break=Prepend)."""
+
+_BLANK = frozenset("\u115f\u1160\u3164\uffa0\u2800")
+"""Letters and a symbol that show nothing: the Hangul fillers and the empty Braille cell."""
+
+_TAGS = re.compile("(\U0001f3f4[\U000e0020-\U000e007e]{1,8}\U000e007f)|[\U000e0000-\U000e007f]")
+"""The flags of regions such as Scotland, spelt in tag characters; those anywhere else are invisible text."""
+
+
+class _Kept(dict[int, str]):
+    """str.translate's table: what a character becomes, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = kept = _kept(chr(code))
+        return kept
+
+
+def _kept(character: str) -> str:
+    code = ord(character)
+    if character.isspace():
+        return " "
+    if character in JOINERS or character in _PREPENDED or 0xE0000 <= code <= 0xE007F:
+        return character
+    nobody = code & 0xFFFE == 0xFFFE or 0xFDD0 <= code <= 0xFDEF  # noncharacters, which XML and SQS refuse
+    return "" if nobody or unicodedata.category(character) in ("Cc", "Cf", "Co", "Cs") else character
+
+
+_KEPT = _Kept()
+
+
+def one_line(text: str) -> str:
+    """The text on one line, with single spaces, and without what is invisible or turns text around.
+
+    Removed are control characters, format characters (bidirectional controls, soft hyphens, zero width spaces) but for
+    joiners, flags and visible signs, private use, lone surrogates, and marks piled up higher than any script has them.
+    """
+    kept = _TAGS.sub(lambda match: match[1] or "", text.translate(_KEPT))
+    return " ".join(_without_piles(kept).split())
+
+
+def _without_piles(text: str) -> str:
+    if not any(map(unicodedata.combining, text)):
+        return text
+    kept, marks = [], 0
+    for character in text:
+        marks = marks + 1 if unicodedata.category(character) in ("Mn", "Me") else 0
+        if marks <= _MARKS_IN_A_ROW:
+            kept.append(character)
+    return "".join(kept)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a reader sees nothing of a text."""
+    return all(character in _BLANK or unicodedata.category(character)[0] not in "LNSP" for character in text)
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text in at most `limit` code points: cut at a word's end where there is one, else between two graphemes.
+
+    What is cut ends in an ellipsis. No combining sequence, flag or emoji is cut in half.
+    """
+    if len(text) <= limit:
+        return text
+    space = text.rfind(" ", limit // 2, limit)
+    at = space if space > 0 else _boundary(text, limit - 1)
+    return text[:at].rstrip(" ,;:.-\u2013\u2014" + JOINERS) + "…"
+
+
+def _boundary(text: str, at: int) -> int:
+    """The last place up to `at` between two graphemes; `at` itself for a text that is all one."""
+    return next((place for place in range(at, 0, -1) if _parts(text, place)), at)
+
+
+def _parts(text: str, at: int) -> bool:
+    """Whether a grapheme ends before text[at] (UAX #29, and on the safe side where its rules are finer)."""
+    before, after = text[at - 1], text[at]
+    if _extends(after) or before in _PREPENDED or before in _BEFORE:
+        return False
+    if before == JOINERS[1] and (unicodedata.category(after)[0] == "S" or _indian(after)):
+        return False  # one emoji of several, or of two consonants one
+    if _regional(before) and _regional(after):
+        run = at - 1
+        while run > 0 and _regional(text[run - 1]):
+            run -= 1
+        return (at - run) % 2 == 0  # two make a flag
+    if unicodedata.combining(before) == 9 and _indian(after):
+        return False  # a virama joins two consonants of the scripts of India
+    return _hangul(after) not in _JOINED_BY[_hangul(before)]
+
+
+def _extends(character: str) -> bool:
+    return (
+        unicodedata.category(character)[0] == "M"
+        or character in JOINERS
+        or "\U0001f3fb" <= character <= "\U0001f3ff"  # the colours of skin
+        or "\U000e0020" <= character <= "\U000e007f"
+        or character in "\u0e33\u0eb3\uff9e\uff9f"  # Thai and Lao am, the voicing of narrow katakana
+    )
+
+
+def _indian(character: str) -> bool:
+    return "\u0900" <= character <= "\u0d7f" and character.isalpha()
+
+
+def _regional(character: str) -> bool:
+    return "\U0001f1e6" <= character <= "\U0001f1ff"
+
+
+_JOINED_BY = {"L": ("L", "V", "LV", "LVT"), "V": ("V", "T"), "LV": ("V", "T"), "T": ("T",), "LVT": ("T",), "": ()}
+"""Which part of a Hangul syllable goes on from which (UAX #29, GB6 to GB8)."""
+
+
+def _hangul(character: str) -> str:
+    """A leading consonant, vowel or trailing consonant, or a whole syllable of the two or three; empty for others."""
+    if "\u1100" <= character <= "\u115f" or "\ua960" <= character <= "\ua97c":
+        return "L"
+    if "\u1160" <= character <= "\u11a7" or "\ud7b0" <= character <= "\ud7c6":
+        return "V"
+    if "\u11a8" <= character <= "\u11ff" or "\ud7cb" <= character <= "\ud7fb":
+        return "T"
+    if "\uac00" <= character <= "\ud7a3":
+        return "LVT" if (ord(character) - 0xAC00) % 28 else "LV"
+    return ""
+
+
+def direction(text: str) -> Direction | None:
+    """Which way a text runs: by its first strong character (UAX #9, rule P2); None for one that has none."""
+    for character in text:
+        match unicodedata.bidirectional(character):
+            case "L":
+                return "ltr"
+            case "R" | "AL":
+                return "rtl"
+    return None
+
+
+def isolated(text: str, around: Direction) -> str:
+    """A text to be set into another that runs `around`: isolated (UAX #9) when it runs the other way."""
+    return f"\u2068{text}\u2069" if direction(text) not in (None, around) else text
