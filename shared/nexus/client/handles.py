@@ -119,7 +119,7 @@ class AsyncResult[R: Result]:
                     _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
-                elif record.status == "PENDING" and record.eta is not None:
+                elif record.eta is not None and record.eta > clock.now():
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status

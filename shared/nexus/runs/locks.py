@@ -92,6 +92,13 @@ def _wake(envelope: Envelope) -> None:
             raise SendFailed(dict(failures))
 
 
+def wake_if_free(key: str, envelope: Envelope) -> None:
+    """Wakes a run that has just begun to wait, if nobody has the place any more."""
+    item = backend().store.get([key]).get(key, {})
+    if "holder" not in item:
+        _wake(envelope)
+
+
 def leave(key: str, run_id: str) -> None:
     """Gives up waiting for the place, if this run is the one that waits."""
     backend().store.apply(Write(key, remove=LEFT_BY_WAITER, when=(equals("waiter", run_id),)))

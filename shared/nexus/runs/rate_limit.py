@@ -19,6 +19,10 @@ So the rate may be exceeded by what is made up for within one second, and not by
 """
 
 
+LATEST = 5.0
+"""Seconds by which a run may come late to the start that it has booked; later, it books another."""
+
+
 @dataclass(slots=True)
 class RateLimiter:
     """At most `per_second` acquisitions a second under this name, over everything that uses the same run table."""

@@ -99,7 +99,15 @@ def live_key(queue: str, run_id: str) -> str:
     return f"{queue}#{run_id[-1]}"
 
 
-def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int, place: str | None = None) -> Decision:
+def claim(
+    envelope: Envelope,
+    known: Item | None,
+    by: Claim,
+    max_attempts: int,
+    place: str | None = None,
+    *,
+    redriven: bool = False,
+) -> Decision:
     """The move to STARTED, given what is known of the record (None: nothing is there).
 
     A claim that is one of a batch (`by.shared`) charges its attempt before it is sure to be run. So if its sandbox
@@ -131,8 +139,8 @@ def claim(envelope: Envelope, known: Item | None, by: Claim, max_attempts: int, 
                 return Early(record.eta)
             when = (status, equals("attempts", record.attempts))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=when)
-        case "FAILURE" if not record.waits:
-            # A dead letter that SQS has moved back: it has its attempts anew.
+        case "FAILURE" if not record.waits and redriven:
+            # A dead letter that SQS has moved back: its attempts begin again. A mere duplicate has no such mark.
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
@@ -236,11 +244,13 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
     )
 
 
-def never_ran(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, log: str) -> Write:
+def never_ran(
+    envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, known: Item | None, log: str
+) -> Write:
     """FAILURE of a run that could not start (bad arguments, an unknown task), whether it was recorded or not."""
     values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now, "expires": keep_until}
     values["log"] = log
-    when = (equals("result", None),)
+    when = (equals("status", (known or {}).get("status")),)
     return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=LEFT_BY_CLAIM, when=when)
 
 

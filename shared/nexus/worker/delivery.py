@@ -23,6 +23,9 @@ class SqsMessage:
     receipt: str
     body: str
     receives: int = 1
+    redriven: bool = False
+    """Whether it is a dead letter that SQS has moved back: it still carries the reason why it was given up."""
+
     own: bool = True
     """Whether its body is an envelope, and not the S3 event that a failed invocation left."""
 
@@ -34,6 +37,7 @@ class SqsMessage:
             receipt=str(record.get("receiptHandle", "")),
             body=str(record.get("body", "")),
             receives=int(receives) if receives.isdecimal() else 1,
+            redriven="ErrorType" in mapping(record.get("messageAttributes")),
         )
 
 
@@ -54,6 +58,10 @@ class Received:
         if self.message is not None and self.message.own:
             return self.message.body
         return self.envelope.encode()
+
+    @property
+    def redriven(self) -> bool:
+        return self.message is not None and self.message.redriven
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
         """With its arguments checked by the model of what it is. Raises InvalidMessage."""

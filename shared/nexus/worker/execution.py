@@ -24,7 +24,7 @@ from nexus.definitions import Arguments, RateLimit, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
 from nexus.registry import Implementation, registry
-from nexus.runs import locks, payloads, transitions
+from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
 from nexus.runs.record import RunError, RunRecord, clean, compact
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
@@ -100,14 +100,18 @@ class Worker:
                 self._never_ran(received, RunError.of(error))
 
     def _never_ran(self, received: Received, error: RunError) -> None:
-        envelope = received.envelope
-        keep = transitions.keep_until()
+        envelope, store = received.envelope, backend().store
         with self._on_failure(received):
-            self.dead_letter(received.body, error, envelope, 0)
-            backend().store.apply(
-                transitions.never_ran(envelope, self.queue, error, clock.moment(), keep, log=self._log)
-            )
-            fanout.settle_member(envelope, succeeded=False)
+            standing = store.get([envelope.id]).get(envelope.id)
+            record = RunRecord.of(standing or {})
+            if not record.ended:
+                self.dead_letter(received.body, error, envelope, 0)
+                keep, now = transitions.keep_until(), clock.moment()
+                write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
+                if not isinstance(store.apply(write), Applied):
+                    self.later.append((received, 1.0))
+                    return
+            fanout.settle_member(envelope, succeeded=record.status == "SUCCESS")
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
         """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
@@ -129,7 +133,8 @@ class Worker:
         for readable in batch:
             envelope = readable.envelope
             guess: Item | None = {"id": envelope.id, "status": "PENDING"} if envelope.recorded else None
-            decision = transitions.claim(envelope, guess, by, readable.policy({}).max_retries + 1, readable.place)
+            attempts = readable.policy({}).max_retries + 1
+            decision = transitions.claim(envelope, guess, by, attempts, readable.place)
             assert isinstance(decision, Write)
             writes.append(decision)
         claimed = []
@@ -149,7 +154,8 @@ class Worker:
             standing = store.get([envelope.id]).get(envelope.id)
         while True:
             attempts = readable.policy(standing or {}).max_retries + 1
-            match transitions.claim(envelope, standing, self._claimant(), attempts, readable.place):
+            by, redriven = self._claimant(), readable.redriven
+            match transitions.claim(envelope, standing, by, attempts, readable.place, redriven=redriven):
                 case Write() as write:
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
@@ -280,14 +286,18 @@ class Worker:
             held = locks.acquire(claimed.place, task.unique, envelope)
             if held is not None and held.wait:
                 self._release(claimed, held.until - clock.now() + LEASE_GRACE, eta=round(held.until, 3))
+                locks.wake_if_free(claimed.place, envelope)  # the holder may have left before this run waited
                 return False
             if held is not None:
                 self._revoke(claimed, f"{held.holder} is live, and {task.name} is unique")
                 return False
-        return task.rate_limit is None or "slot" in claimed.item or self._starts_in_turn(claimed, task.rate_limit)
+        return task.rate_limit is None or self._starts_in_turn(claimed, task.rate_limit)
 
     def _starts_in_turn(self, claimed: Claimed, rate: RateLimit) -> bool:
         """Books the run's start. False when it is too far away to wait for: the run comes back at it."""
+        booked = claimed.record.eta
+        if "slot" in claimed.item and booked is not None and clock.now() <= booked + rate_limit.LATEST:
+            return True
         start = _limiter(claimed.task.name, rate).take()
         wait = start - clock.now()
         if wait > min(PATIENCE_FOR_RATE, self._left / 2, self._left - MARGIN - claimed.task.time_limit):
@@ -347,24 +357,36 @@ class Worker:
             if (outcome.item or {}).get("revoke"):
                 self._revoke(claimed, "revoked while it ran; its attempt failed")
                 return "revoked", reason
+            self._not_ours(claimed, outcome.item)
+            return "dropped", reason
+        if clock.now() > (record.lease_until or 0.0):
+            self._not_ours(claimed, backend().store.get([envelope.id]).get(envelope.id))
+            return "dropped", reason
         if claimed.source != "direct":
             self.dead_letter(claimed.body, reason, envelope, record.attempts)
         self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log))
         return "failure", reason
 
     def _revoke(self, claimed: Claimed, reason: str) -> None:
-        backend().store.apply(transitions.revoke_held(claimed.envelope.id, self._token, reason, clock.moment()))
-        fanout.settle_member(claimed.envelope, succeeded=False)
+        revocation = transitions.revoke_held(claimed.envelope.id, self._token, reason, clock.moment())
+        outcome = backend().store.apply(revocation)
+        if not isinstance(outcome, Applied):
+            self._not_ours(claimed, outcome.item)
+            return
+        with self._on_failure(claimed):
+            self._follow_up(claimed, outcome.item, succeeded=False)
         observe.logger().info("run revoked", run_id=claimed.envelope.id, task=claimed.envelope.task, reason=reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation, without spending an attempt."""
         write = transitions.release(claimed.envelope.id, self._token, claimed.record.attempts, **also)
         outcome = backend().store.apply(write)
-        if not isinstance(outcome, Applied) and (outcome.item or {}).get("revoke"):
+        if isinstance(outcome, Applied):
+            self._come_back(claimed, delay)
+        elif (outcome.item or {}).get("revoke"):
             self._revoke(claimed, "revoked while it ran")
-            return
-        self._come_back(claimed, delay)
+        else:
+            self._not_ours(claimed, outcome.item)
 
     # --- settle ---
 
@@ -384,8 +406,19 @@ class Worker:
                 with self._on_failure(claimed):
                     self._follow_up(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
             else:
-                # The lease had run out and another sandbox took over: its outcome counts, and ours is dropped.
-                observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
+                self._not_ours(claimed, outcome.item)
+
+    def _not_ours(self, claimed: Claimed, standing: Item | None) -> None:
+        """Drops an outcome: the lease had run out, and another sandbox's outcome counts.
+
+        The message comes again: it finds the run ended, or waits for the sandbox that has it. A place that was taken
+        for a run that has ended is given up.
+        """
+        observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
+        with self._on_failure(claimed):
+            if claimed.place and RunRecord.of(standing or {}).ended:
+                locks.release(claimed.place, claimed.envelope.id)
+        self.later.append((claimed, 1.0))
 
     def _follow_up(self, readable: Readable, item: Item, succeeded: bool) -> None:
         """What follows from the end of a run. Idempotent: a redelivered message resumes it."""

@@ -17,6 +17,7 @@ from itertools import batched
 from typing import Any
 
 from nexus import clock
+from nexus.aws import clients
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
@@ -164,7 +165,10 @@ def _succeed(item: Item) -> None:
     record = RunRecord.of(item)
     try:
         text = payloads.dump(record.id, _reduced(item))
-    except Exception as error:  # noqa: BLE001 - whatever a task's reducer raises is that run's failure, with its reason
+    except Exception as error:
+        if clients.is_outage(error):
+            raise  # the message comes again
+        # Whatever else a task's reducer raises is that run's failure, with its reason.
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from nexus.runs.record import RunError, RunRecord
 
 NAMESPACE = "nexus"
+REASON_SHOWN = 1000
 
 # An error's message may quote the argument at fault; a log line must not carry an address or a token.
 _ADDRESS = re.compile(r"[^\s@'\"<>]+@[^\s@'\"<>]+")
@@ -51,7 +52,7 @@ def log_reference(context: Any) -> str:
 
 def redacted(text: str) -> str:
     """The text with e-mail addresses and what looks like a token taken out."""
-    return _TOKEN.sub("<token>", _ADDRESS.sub("<address>", text))
+    return _TOKEN.sub("<token>", _ADDRESS.sub("<address>", text[:REASON_SHOWN]))
 
 
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:

@@ -302,7 +302,10 @@ ROWS: dict[str, Row] = {
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),
     "transitions.not_sent": rule(transitions.not_sent(RUN, ERROR, float(NOW)), PENDING),
-    "transitions.never_ran": rule(transitions.never_ran(ENVELOPE, "default", ERROR, float(NOW), NOW, log="l"), PENDING),
+    "transitions.never_ran": rule(
+        transitions.never_ran(ENVELOPE, "default", ERROR, float(NOW), NOW, known={"status": "PENDING"}, log="l"),
+        PENDING,
+    ),
     "transitions.ask_to_revoke": rule(transitions.ask_to_revoke(RUN), STARTED),
     "transitions.revoke_held": rule(transitions.revoke_held(RUN, "mine", "why", float(NOW)), STARTED),
     "transitions.revoked": rule(transitions.revoked(ENVELOPE, "default", "why", float(NOW), NOW)),

@@ -31,7 +31,9 @@ pytestmark = pytest.mark.usefixtures("cloud")
 def give_up(number: int, task: str = "ping", error: str = "ValueError", at: str = "2026-11-22T10:00:00Z") -> Envelope:
     """A run that failed and lies among the dead letters of `default`, as the worker leaves it."""
     envelope = Envelope(id=derived_id("letter", number), task=task, args={"text": f"n{number}"})
-    backend().store.apply(never_ran(envelope, "default", RunError(error, "no luck"), 1.0, 2_000_000_000, log="l"))
+    backend().store.apply(
+        never_ran(envelope, "default", RunError(error, "no luck"), 1.0, 2_000_000_000, known=None, log="l")
+    )
     attributes = {
         "ErrorType": error,
         "ErrorMessage": "no luck",

@@ -85,10 +85,14 @@ class Queue:
     messages: dict[str, Message] = field(default_factory=dict)
     dead: list[DeadLetter] = field(default_factory=list)
     count: int = 0
+    moved: set[str] = field(default_factory=set)
+    """The messages that SQS has moved back from the dead letters: they keep their attributes."""
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Message) -> str:
         self.count += 1
-        self.messages[f"m{self.count}"] = message
+        key = f"m{self.count}"
+        self.messages[key] = message
+        return key
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
         self.fuse.burn()
@@ -187,6 +191,7 @@ class Effects(RuleBasedStateMachine):
                 "receiptHandle": key,
                 "body": self.queue.messages[key].body,
                 "eventSource": "aws:sqs",
+                "messageAttributes": {"ErrorType": {}} if key in self.queue.moved else {},
             }
             for n, key in enumerate(keys)
         ]
@@ -238,7 +243,9 @@ class Effects(RuleBasedStateMachine):
         if by != "StartMessageMoveTask":
             self.store.inner.apply(send_again(run_id))
         if by != "nexus dlq retry that dies before it sends":
-            self.queue.put(Message(run_id, letter.body, "g"))
+            key = self.queue.put(Message(run_id, letter.body, "g"))
+            if by == "StartMessageMoveTask":
+                self.queue.moved.add(key)
             del self.queue.dead[number]
 
     # --- what must hold ---

@@ -15,6 +15,7 @@ from nexus.builtin import Ping
 from nexus.eager import Context
 from nexus.errors import Reject
 from nexus.registry import Implementation, registry
+from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run
 from nexus.worker.entry import serve
@@ -117,6 +118,7 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
     ((_, letter),) = tasks.dead_letters
     from nexus.backend.transport import Message
 
+    tasks.store.apply(send_again(letter.attributes["RunId"]))
     tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
     tasks.run()
 
