@@ -15,7 +15,7 @@ from typing import Any
 
 from nexus.aws.clients import client as runtime_client
 from nexus.settings import settings
-from ops import catalogue, configuration, health, template
+from ops import catalogue, configuration, health, template, versions
 from ops.aws import client, in_parallel
 from ops.checkout import ROOT
 from ops.deployment import Deployment
@@ -262,7 +262,7 @@ def _permissions(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
-    function = client("lambda").get_function_configuration(FunctionName=settings().function_name(queue))
+    function = versions.configuration(queue)
     where = f"{deployment.region}:{deployment.account_id}"
     own, dead = settings().queue_name(queue), settings().dead_letter_queue_name(queue)
     runs = f"arn:aws:dynamodb:{where}:table/{settings().table('task-runs')}"
@@ -314,11 +314,11 @@ def _uploads(_: Deployment) -> Iterator[Finding]:
     bucket, function = settings().bucket("uploads"), settings().function_name(queue)
     configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
     targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
-    if not any(arn.endswith(f":{function}") for arn in targets):
-        yield Finding("failed", bucket, f"its uploads do not invoke {function}", REPAIR)
+    if not any(arn.endswith(f":{versions.alias(queue)}") for arn in targets):
+        yield Finding("failed", bucket, f"its uploads do not invoke {versions.alias(queue)}", REPAIR)
     lambda_ = client("lambda")
     try:
-        policy = lambda_.get_policy(FunctionName=function)["Policy"]
+        policy = lambda_.get_policy(FunctionName=function, Qualifier=versions.ALIAS)["Policy"]
     except lambda_.exceptions.ResourceNotFoundException:
         policy = ""
     if "s3.amazonaws.com" not in policy:

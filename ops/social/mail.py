@@ -208,7 +208,7 @@ def deployed_settings() -> "MailSettings":
     import mail_settings
 
     name = settings().function_name("emails")
-    configuration = client("lambda").get_function_configuration(FunctionName=name)
+    configuration = client("lambda").get_function_configuration(FunctionName=name, Qualifier="live")
     try:
         return mail_settings.from_environment(configuration.get("Environment", {}).get("Variables", {}))
     except ConfigurationError as error:

@@ -11,7 +11,7 @@ from nexus.registry import registry
 from nexus.settings import Settings
 from nexus.tasks import Task
 from social.catalogue import QUEUES
-from tests.support.template import ACCOUNT, REGION, STACK, resolved, resources, template
+from tests.support.template import ACCOUNT, STACK, resolved, resources, template
 
 ROOT = Path(__file__).parents[2]
 NAMES = Settings(stack=STACK, account_id=ACCOUNT)
@@ -228,6 +228,5 @@ def test_an_upload_invokes_the_media_function_and_what_fails_goes_on_in_its_queu
     (notification,) = uploads["NotificationConfiguration"]["LambdaConfigurations"]
     assert notification["Event"] == "s3:ObjectCreated:*"
     assert {"Name": "prefix", "Value": "uploads/"} in notification["Filter"]["S3Key"]["Rules"]
-    function = notification["Function"]
-    expected = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{NAMES.function_name('media')}"
-    assert function in (expected, {"Fn::GetAtt": "MediaFunction.Arn"})
+    (permission,) = resources("AWS::Lambda::Permission").values()
+    assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
