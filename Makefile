@@ -139,7 +139,7 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 
 # Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
 # keys) it refuses here too, and here there is nothing to lose: the second try is on an empty cloud.
-.local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator.yaml dev/emulator_stack.py
+.local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator_stack.yaml dev/emulator_stack.py
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
 	deploy() {

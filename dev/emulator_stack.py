@@ -1,4 +1,4 @@
-"""Deploys dev/emulator.yaml beside the local stack: `python -m dev.emulator_stack`, by `make up`.
+"""Deploys dev/emulator_stack.yaml beside the local stack: `python -m dev.emulator_stack`, by `make up`.
 
 Its parameters come from the stack that template.yaml has made there; nothing in template.yaml knows of it.
 """
@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from dev.local_cloud import STACK
 
-TEMPLATE: Final = Path(__file__).with_name("emulator.yaml")
+TEMPLATE: Final = Path(__file__).with_name("emulator_stack.yaml")
 NAME: Final = f"{STACK}-emulator"
 
 
