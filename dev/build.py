@@ -29,8 +29,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, get_args, get_overloads
 
-from ops.checkout import ROOT
-
+ROOT: Final = Path(__file__).resolve().parent.parent
 BUILT: Final = ROOT / ".aws-sam" / "local"
 """What `make build` leaves for the local cloud. What goes to AWS is in SAM's own .aws-sam/build."""
 KEPT: Final = ROOT / ".aws-sam" / "packages"

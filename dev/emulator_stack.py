@@ -9,7 +9,7 @@ from typing import Any, Final
 import boto3
 from botocore.exceptions import ClientError
 
-from dev.local_cloud import STACK
+from ops.checkout import STACK
 
 TEMPLATE: Final = Path(__file__).with_name("emulator_stack.yaml")
 NAME: Final = f"{STACK}-emulator"

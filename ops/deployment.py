@@ -3,7 +3,8 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from ops import checkout
 from ops.aws import client
@@ -19,6 +20,9 @@ class Choice:
     region: str | None = None
 
 
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
     """A stack as CloudFormation describes it. `changed_at` is when its last deployment began; `named` tells whether its
@@ -29,7 +33,7 @@ class Deployment:
     region: str
     account_id: str
     parameters: Mapping[str, str]
-    changed_at: datetime
+    changed_at: datetime = EPOCH
     status_reason: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None

@@ -168,8 +168,8 @@ def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
 def _queues(deployment: Deployment) -> Iterator[Finding]:
     for queue in configuration.of_queues(deployment.queues):
         name = queue.queue
-        if queue.visibility_timeout < 6 * queue.timeout:
-            what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
+        if queue.visibility_timeout <= queue.timeout:
+            what = f"visibility timeout {queue.visibility_timeout} s is not over the function's {queue.timeout} s"
             yield Finding(
                 "warning",
                 name,
@@ -263,16 +263,16 @@ def _permissions(deployment: Deployment) -> Iterator[Finding]:
 
 def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
     function = versions.configuration(queue)
-    where = f"{deployment.region}:{deployment.account_id}"
+    where, partition = f"{deployment.region}:{deployment.account_id}", runtime_client("sqs").meta.partition
     own, dead = settings().queue_name(queue), settings().dead_letter_queue_name(queue)
-    runs = f"arn:aws:dynamodb:{where}:table/{settings().table('task-runs')}"
+    runs = f"arn:{partition}:dynamodb:{where}:table/{settings().table('task-runs')}"
     receive = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
     needed = (
-        (receive, f"arn:aws:sqs:{where}:{own}"),
-        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{dead}"),
-        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{own}"),
+        (receive, f"arn:{partition}:sqs:{where}:{own}"),
+        (["sqs:SendMessage"], f"arn:{partition}:sqs:{where}:{dead}"),
+        (["sqs:SendMessage"], f"arn:{partition}:sqs:{where}:{own}"),
         (["dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"], runs),
-        (["logs:PutLogEvents"], f"arn:aws:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
+        (["logs:PutLogEvents"], f"arn:{partition}:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
     )
     for actions, resource in needed:
         answer = client("iam").simulate_principal_policy(
