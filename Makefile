@@ -165,7 +165,7 @@ package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: EN
 .PHONY: deploy
 deploy: package ## Build and deploy to AWS with your own credentials, and delete old versions: ENV=dev|prod
 	@options="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV))"
-	$(SAM) deploy --config-env $(ENV) $$options
+	$(SAM) deploy --config-env $(ENV) $$options $(OPTIONS)
 	$(DEV)/nexus --stack nexus-$(ENV) versions --prune > /dev/null
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
