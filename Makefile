@@ -13,14 +13,7 @@ export SAM_CLI_TELEMETRY := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
-# SAM builds with the python3.13 that it finds first: its own. samconfig.toml says x86_64 for the local environment.
 ENV ?= local
-SAM_CONFIG := $(CURDIR)/samconfig.toml
-ifneq (,$(filter arm64 aarch64,$(shell uname -m)))
-SAM_CONFIG := $(CURDIR)/.local/samconfig.toml
-.local/samconfig.toml: samconfig.toml
-	@mkdir -p .local && sed 's/Architecture=x86_64/Architecture=arm64/' $< > $@
-endif
 # SAM leaves empty folders where it keeps temporary files: .local/tmp, which goes again when it has deployed.
 SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
@@ -164,20 +157,30 @@ endef
 
 SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
 
-.PHONY: build
-build: .aws-sam/build/finished ## Build the functions and the layer for this machine, compiled and cut to what is used
+# What `sam build` calls for each function and for the layer: compiled, and cut to what is used.
+build-%:
+	@PYTHONPATH=shared "$(or $(wildcard $(DEV)/python),python3.13)" -m dev.build '$*' "$(ARTIFACTS_DIR)"
 
-.aws-sam/build/finished: template.yaml dev/build.py $(SOURCES) $(SAM_CONFIG) | .venv/ready .venv-sam/ready
+.PHONY: build
+build: .aws-sam/local/finished ## Build the functions and the layer for this machine, apart from what goes to AWS
+
+LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
+
+.aws-sam/local/finished: template.yaml dev/build.py $(SOURCES) samconfig.toml | .venv/ready .venv-sam/ready
 	@echo "Building the functions and the layer"
-	$(call quiet,build,$(SAM) build --config-env local --config-file "$(SAM_CONFIG)" && PYTHONPATH=shared $(DEV)/python -m dev.build)
+	export NEXUS_ARCHITECTURE=$(LOCAL_ARCHITECTURE)
+	$(call quiet,build,$(SAM) build --config-env local --build-dir .aws-sam/local)
 	touch $@
 
 # Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
 # keys) it refuses here too, and here there is nothing to lose: the second try is on an empty cloud.
-.local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/build/finished
+.local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator_stack.yaml dev/emulator_stack.py
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
-	deploy() { $(SAM) deploy --config-env local --config-file "$(SAM_CONFIG)"; }
+	deploy() {
+		$(SAM) deploy --config-env local --config-file "$(CURDIR)/samconfig.toml" --template-file .aws-sam/local/template.yaml \
+			&& PYTHONPATH=shared $(DEV)/python -m dev.emulator_stack
+	}
 	export -f deploy
 	if ! $(call quiet,deploy,deploy); then
 		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
@@ -188,12 +191,17 @@ build: .aws-sam/build/finished ## Build the functions and the layer for this mac
 	rm -rf .local/tmp
 	touch $@
 
-.PHONY: deploy
-deploy: .venv/ready .venv-sam/ready ## Build and deploy to AWS with your own credentials: ENV=dev|prod
-	@case '$(ENV)' in dev|prod) ;; *) echo "Where to? make deploy ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
+.PHONY: package
+package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: ENV=dev|prod
+	@case '$(ENV)' in dev|prod) ;; *) echo "For where? ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
 	echo "Building for $(ENV)"
-	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV) --build-dir .aws-sam/$(ENV) && PYTHONPATH=shared $(DEV)/python -m dev.build .aws-sam/$(ENV))
-	$(SAM) deploy --config-env $(ENV) --config-file "$(CURDIR)/samconfig.toml" --template-file .aws-sam/$(ENV)/template.yaml
+	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV))
+
+.PHONY: deploy
+deploy: package ## Build and deploy to AWS with your own credentials, and delete old versions: ENV=dev|prod
+	@options="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV))"
+	$(SAM) deploy --config-env $(ENV) $$options $(OPTIONS)
+	$(DEV)/nexus --stack nexus-$(ENV) versions --prune > /dev/null
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
@@ -239,7 +247,7 @@ e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from t
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
-bench-coldstart: .aws-sam/build/finished
+bench-coldstart: .aws-sam/local/finished
 bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, mail
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 

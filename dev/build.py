@@ -1,31 +1,46 @@
-"""Finishes what `sam build` made: drops what no function needs, and compiles the rest.
+"""Builds one function or the layer for Lambda. `sam build` calls it, through the Makefile's target build-<logical id>.
 
-    python -m dev.build [.aws-sam/build]
+    python -m dev.build MediaFunction .aws-sam/build/MediaFunction
 
-A package without .pyc files costs more at a cold start than everything else together: Lambda's file system is
-read-only, so every module would be compiled each time. They are checked by nothing (unchecked-hash), for SAM's zips set
-every time stamp to 1980 and an ordinary .pyc would count as stale. Bytecode does not depend on the architecture.
+Every package comes out the same byte for byte wherever it is built, and in the form in which it starts fastest:
 
-Botocore's data (28 MB for 400 services) is cut to the services that `nexus.aws.clients` names in its overloads, and
-loses its documentation.
+- Packages come as wheels for the functions' architecture, whatever machine this is: NEXUS_ARCHITECTURE, or what
+  template.yaml says (SAM tells a makefile nothing of it).
+- Everything is compiled. Lambda's file system is read-only, so a module without a .pyc file is compiled at every cold
+  start, which costs more than all the rest of one. Nothing checks the .pyc files (unchecked-hash), since SAM's zips set
+  every time stamp to 1980 and an ordinary one would count as stale.
+- What no function reads is left out. Botocore's data (28 MB for 400 services) is cut to the services that
+  `nexus.aws.clients` names in its overloads, and loses its documentation.
+
+Packages are kept in .aws-sam/packages under a hash of all that they are made from, so that a change of a task builds
+within a second. Needs Python 3.13 with pip, and nothing else of the project's.
 """
 
-import compileall
 import gzip
+import hashlib
 import json
-import py_compile
+import os
+import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, get_args, get_overloads
 
-from ops.checkout import ROOT
+ROOT: Final = Path(__file__).resolve().parent.parent
+BUILT: Final = ROOT / ".aws-sam" / "local"
+"""What `make build` leaves for the local cloud. What goes to AWS is in SAM's own .aws-sam/build."""
+KEPT: Final = ROOT / ".aws-sam" / "packages"
 
-BUILT: Final = ROOT / ".aws-sam" / "build"
+LAYER: Final = "NexusLayer"
+LAYER_PACKAGES: Final = ("nexus", "social")
 
-# Never read by a running function. (Pydantic does look through every *.dist-info, for plug-ins, and finds none.)
+MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
+WHEELS: Final = (*(f"manylinux_2_{minor}" for minor in (34, 28, 26, 24, 17)), "manylinux2014")
+"""Those that Lambda's Python 3.13 takes, the best first: its Amazon Linux 2023 has glibc 2.34."""
+
 NEEDLESS: Final = (
     "**/*.dist-info",
     "**/*.data",
@@ -35,23 +50,110 @@ NEEDLESS: Final = (
     "**/__pycache__",
     "boto3/examples",
     "bin",
-    "pyproject.toml",
-    "requirements.txt",
-    "build",  # left in shared/ by `pip install ./shared`, beside an egg-info that SAM leaves out by itself
 )
+"""Never read by a running function. (Pydantic does look through every *.dist-info, for plug-ins, and finds none.)"""
 
 
 class BuildError(Exception):
-    """The build is not what `sam build` makes, or does not compile."""
+    """A package cannot be built, and why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
-    """One built function or layer: its name, and its size before and after in bytes."""
+def build(name: str, folder: Path) -> None:
+    """Builds the function or layer of that logical id into `folder`, which is emptied first. Raises BuildError."""
+    source = source_of(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    root = folder / "python" if name == LAYER else folder
+    if (requirements := source / "requirements.txt").is_file():
+        shutil.copytree(packages(requirements, name), root)
+    root.mkdir(parents=True, exist_ok=True)
+    for part in LAYER_PACKAGES if name == LAYER else ["."]:
+        shutil.copytree(source / part, root / part, ignore=_not_source, dirs_exist_ok=True)
+    sources = (root / path.relative_to(source) for path in source.rglob("*.py"))
+    compile_all(root, name, [path for path in sources if path.is_file()])
 
-    name: str
-    before: int
-    after: int
+
+def _not_source(_: str, names: list[str]) -> set[str]:
+    return {name for name in names if name in ("__pycache__", "requirements.txt") or name.endswith(".md")}
+
+
+def source_of(name: str) -> Path:
+    """The folder that the function or layer of that logical id is built from. Raises BuildError when there is none."""
+    folder = ROOT / "shared" if name == LAYER else ROOT / "functions" / name.removesuffix("Function").lower()
+    if not folder.is_dir() or (name != LAYER and not name.endswith("Function")):
+        raise BuildError(f"there is no function {name}: {folder} is missing")
+    return folder
+
+
+def architecture() -> str:
+    """The architecture to build for, in Lambda's words. Raises BuildError when it is neither arm64 nor x86_64."""
+    said = os.environ.get("NEXUS_ARCHITECTURE")
+    if not said:
+        text = (ROOT / "template.yaml").read_text()
+        found = re.search(r"^  Architecture:\n(?:    .*\n)*?    Default: (\S+)$", text, re.MULTILINE)
+        said = found[1] if found else "not to be found in template.yaml"
+    if said not in MACHINES:
+        raise BuildError(f"the architecture is {said}: it must be one of {', '.join(MACHINES)}")
+    return said
+
+
+def packages(requirements: Path, name: str) -> Path:
+    """A folder with the packages of a requirements file: installed, cut and compiled, once for all builds of them."""
+    target = architecture()
+    made_of = (requirements, Path(__file__), ROOT / "shared" / "nexus" / "aws" / "clients.py")
+    identity = hashlib.sha256(b"".join(path.read_bytes() for path in made_of))
+    identity.update(f"{name == LAYER} {target} {sys.version}".encode())
+    kept = KEPT / identity.hexdigest()[:16]
+    if kept.is_dir():
+        return kept
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=KEPT) as scratch:
+        root = Path(scratch) / "packages"
+        _install(requirements, root, target)
+        cut(root)
+        compile_all(root, name, [root])
+        try:
+            root.rename(kept)
+        except OSError:
+            if not kept.is_dir():  # another build was faster: its packages are the same
+                raise
+    return kept
+
+
+def _install(requirements: Path, root: Path, target: str) -> None:
+    platforms = [word for wheels in WHEELS for word in ("--platform", f"{wheels}_{MACHINES[target]}")]
+    command: list[str | Path] = [
+        *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"),
+        *("--requirement", requirements, "--require-hashes", "--no-deps", "--target", root),
+        *("--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.13", *platforms),
+    ]
+    if subprocess.run(command, check=False).returncode:
+        raise BuildError(f"pip does not install {requirements}: see above")
+
+
+def cut(root: Path) -> None:
+    """Drops from installed packages what no function reads."""
+    for pattern in NEEDLESS:
+        for path in list(root.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if (data := root / "botocore" / "data").is_dir():
+        cut_botocore(data, services())
+
+
+def compile_all(root: Path, name: str, paths: Iterable[Path]) -> None:
+    """Compiles files and folders under `root`, with the file names that they have in Lambda. Raises BuildError.
+
+    In one process, in order and with a fixed hash seed: marshal writes down which objects were shared when it met them,
+    and the order of a set of strings, so the bytes depend on what the process did before.
+    """
+    deployed = "/opt/python" if name == LAYER else "/var/task"
+    command: list[str | Path] = [
+        *(sys.executable, "-s", "-P", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+        *("-s", root, "-p", deployed),
+        *sorted(paths),
+    ]
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    if subprocess.run(command, check=False, env=plain | {"PYTHONHASHSEED": "0"}).returncode:
+        raise BuildError(f"{name} does not compile: see above")
 
 
 def services() -> frozenset[str]:
@@ -61,39 +163,6 @@ def services() -> frozenset[str]:
     return frozenset(
         name for overload in get_overloads(client) for name in get_args(overload.__annotations__["service"])
     )
-
-
-def finish(built: Path = BUILT) -> list[Package]:
-    """Prunes and compiles every package in `built`. Doing it again changes nothing.
-
-    Raises BuildError when there is none, or when a module does not compile.
-    """
-    packages = [folder for folder in sorted(built.iterdir()) if folder.is_dir()] if built.is_dir() else []
-    if not packages:
-        raise BuildError(f"nothing is built in {built}: run `sam build` first")
-    return [_finish(package) for package in packages]
-
-
-def _finish(package: Path) -> Package:
-    is_layer = (package / "python").is_dir()
-    root = package / "python" if is_layer else package
-    before = size(package)
-    for pattern in NEEDLESS:
-        for path in list(root.glob(pattern)):
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if (data := root / "botocore" / "data").is_dir():
-        cut_botocore(data, services())
-    compiled = compileall.compile_dir(
-        root,
-        quiet=1,
-        workers=2,
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-        stripdir=str(package),
-        prependdir="/opt" if is_layer else "/var/task",
-    )
-    if not compiled:
-        raise BuildError(f"{package.name} does not compile")
-    return Package(package.name, before, size(package))
 
 
 def cut_botocore(data: Path, kept: frozenset[str]) -> None:
@@ -143,13 +212,16 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def main(arguments: list[str]) -> int:
     """The command line; its exit code."""
+    if len(arguments) != 2:
+        print("Usage: python -m dev.build LOGICAL_ID FOLDER (`sam build` does this)", file=sys.stderr)
+        return 2
+    name, folder = arguments
     try:
-        packages = finish(Path(arguments[0]) if arguments else BUILT)
+        build(name, Path(folder))
     except BuildError as error:
-        print(f"The build cannot be finished: {error}", file=sys.stderr)
+        print(f"{name} cannot be built: {error}", file=sys.stderr)
         return 1
-    for package in packages:
-        print(f"  {package.name:<20} {package.after / 1e6:6.1f} MB (was {package.before / 1e6:.1f})")
+    print(f"  {name:<20} {size(Path(folder)) / 1e6:6.1f} MB")
     return 0
 
 

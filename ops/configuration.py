@@ -8,8 +8,8 @@ from typing import Any
 from nexus.aws.clients import client as runtime_client
 from nexus.backend.transport import queue_url
 from nexus.settings import settings
-from ops import catalogue
-from ops.aws import client, in_parallel
+from ops import catalogue, versions
+from ops.aws import in_parallel
 from ops.health import event_source
 
 
@@ -43,7 +43,7 @@ def _of_queue(queue: str) -> QueueConfiguration:
     attributes = runtime_client("sqs").get_queue_attributes(
         QueueUrl=queue_url(settings().queue_name(queue)), AttributeNames=["All"]
     )["Attributes"]
-    function: Any = client("lambda").get_function_configuration(FunctionName=settings().function_name(queue))
+    function: Any = versions.configuration(queue)
     source = event_source(queue) or {}
     redrive = json.loads(attributes.get("RedrivePolicy", "{}"))
     receives = redrive.get("maxReceiveCount")

@@ -21,7 +21,7 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import transitions
 from nexus.settings import settings
-from ops import catalogue
+from ops import catalogue, versions
 from ops.aws import client
 from ops.health import event_source
 from ops.problems import REPAIR, Problem
@@ -56,11 +56,17 @@ def pause(queue: str) -> Switched:
     return switched
 
 
-def resume(queue: str) -> Switched:
-    """Undoes `pause`, and a reserved concurrency of 0 however it came about."""
+def resume(queue: str, reserved: int = 0) -> Switched:
+    """Undoes `pause`, and a reserved concurrency of 0 however it came about.
+
+    `reserved` is what the deployment reserves for the function that uploads go to (0: nothing).
+    """
     lambda_, function = client("lambda"), settings().function_name(queue)
     if lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
-        lambda_.delete_function_concurrency(FunctionName=function)
+        if reserved and queue == catalogue.upload_queue():
+            lambda_.put_function_concurrency(FunctionName=function, ReservedConcurrentExecutions=reserved)
+        else:
+            lambda_.delete_function_concurrency(FunctionName=function)
     return _switch(queue, enabled=True)
 
 
@@ -85,22 +91,10 @@ def concurrency(queue: str, maximum: int | None = None) -> Switched:
 
 
 def restart(queue: str) -> str:
-    """Fresh sandboxes: any change of a function's configuration makes Lambda leave the old ones. Answers with the note
-    that was left as the function's description."""
-    lambda_, function = client("lambda"), settings().function_name(queue)
+    """Fresh sandboxes: what is live is published once more. The note that the version carries."""
     note = f"restarted {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-    lambda_.update_function_configuration(FunctionName=function, Description=note)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        configuration = lambda_.get_function_configuration(FunctionName=function)
-        match configuration.get("LastUpdateStatus", "Successful"):
-            case "Successful":
-                return note
-            case "Failed":
-                raise Problem(f"{function} was not restarted", configuration.get("LastUpdateStatusReason", ""))
-        if time.monotonic() > deadline:
-            raise Problem(f"{function} is still being restarted", do="`nexus status` shows when it is Active.")
-        time.sleep(0.5)
+    versions.republish(queue, note)
+    return note
 
 
 def _source(queue: str) -> Any:

@@ -33,6 +33,10 @@ LETTERS_A_SECOND = 200
 """A letter is hidden while it is looked at: half a minute, and as long as so slow a look takes over its whole queue.
 Whoever is killed in the middle leaves them hidden until then."""
 
+ONE_BY_ONE = 1_000
+"""Up to so many letters of a whole queue are sent again one by one: their runs say PENDING at once, and an event that a
+rule could not deliver goes as the message that the rule would have sent. SQS moves more by itself, and as they are."""
+
 SCAN_LIMIT = 100_000
 """Letters that one look receives at most: SQS lets 120,000 of a queue be in flight."""
 
@@ -220,8 +224,11 @@ def _letter(queue: str, message: Any) -> Letter:
     attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
     # SQS's own time of the dead letter is that of its giving up: only the envelope knows when the run was sent.
     taken_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
+    body = message["Body"]
+    if rule := attributes.get("RULE_ARN"):
+        body = _as_the_rule_sends(body, rule.rpartition("/")[2])
     try:
-        envelope = decode(message["Body"])
+        envelope = decode(body)
     except InvalidMessage:
         envelope = None
     sent_at = envelope.sent_at.timestamp() if envelope and "sent_at" in envelope.model_fields_set else taken_at
@@ -230,16 +237,45 @@ def _letter(queue: str, message: Any) -> Letter:
         id=attributes.get("RunId") or (envelope.id if envelope else "") or message["MessageId"],
         queue=queue,
         task=attributes.get("Task") or (envelope.task if envelope else ""),
-        error=attributes.get("ErrorType") or "Redriven",
-        message=attributes.get("ErrorMessage") or "moved by SQS after too many receives: no attempt was settled",
+        # EventBridge and Scheduler name what they could not deliver in their own way.
+        error=attributes.get("ErrorType") or attributes.get("ERROR_CODE") or "Redriven",
+        message=attributes.get("ErrorMessage")
+        or attributes.get("ERROR_MESSAGE")
+        or "moved by SQS after too many receives: no attempt was settled",
         attempts=int(attempts) if attempts.isdecimal() else 0,
         log=attributes.get("Log", ""),
         failed_at=_seconds(attributes.get("FailedAt", "")) or taken_at,
         sent_at=sent_at,
-        body=message["Body"],
+        body=body,
         message_id=message["MessageId"],
         receipt=message["ReceiptHandle"],
     )
+
+
+def _as_the_rule_sends(event: str, rule: str) -> str:
+    """What a rule makes of its event, by its target's transformer: its dead letters hold the event as it came.
+
+    The event itself where the rule is gone, or has no transformer.
+    """
+    from ops.aws import client as operator_client
+
+    events = operator_client("events")
+    try:
+        targets = events.list_targets_by_rule(Rule=rule)["Targets"]
+    except events.exceptions.ResourceNotFoundException:
+        return event
+    transformer = targets[0].get("InputTransformer") if targets else None
+    if transformer is None:
+        return event
+    text = transformer["InputTemplate"]
+    for name, path in transformer.get("InputPathsMap", {}).items():
+        value = json.loads(event)
+        for part in path.removeprefix("$.").split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        # A template quotes what is text and not what is JSON.
+        quoted = json.dumps(value)
+        text = text.replace(f'"<{name}>"', quoted).replace(f"<{name}>", quoted)
+    return text
 
 
 def _seconds(text: str) -> float | None:
@@ -373,8 +409,8 @@ def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __:
     from botocore.exceptions import ClientError
 
     sqs = client("sqs")
-    arn = f"arn:aws:sqs:{sqs.meta.region_name}:{settings().account_id}:{settings().dead_letter_queue_name(queue)}"
-    to = f"arn:aws:sqs:{sqs.meta.region_name}:{settings().account_id}:{settings().queue_name(queue)}"
+    queues = f"arn:{sqs.meta.partition}:sqs:{sqs.meta.region_name}:{settings().account_id}"
+    arn, to = f"{queues}:{settings().dead_letter_queue_name(queue)}", f"{queues}:{settings().queue_name(queue)}"
     try:
         # The letters were sent there and not redriven by SQS, so it does not know where they came from.
         sqs.start_message_move_task(SourceArn=arn, DestinationArn=to)

@@ -3,6 +3,8 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
 
 from ops import checkout
 from ops.aws import client
@@ -18,15 +20,20 @@ class Choice:
     region: str | None = None
 
 
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A stack as CloudFormation describes it. `named` tells whether its name was typed on this command line."""
+    """A stack as CloudFormation describes it. `changed_at` is when its last deployment began; `named` tells whether its
+    name was typed on this command line."""
 
     stack: str
     status: str
     region: str
     account_id: str
     parameters: Mapping[str, str]
+    changed_at: datetime = EPOCH
     status_reason: str = ""
     outputs: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
@@ -46,6 +53,11 @@ class Deployment:
         urls = [url for name, url in self.outputs.items() if name.endswith("QueueUrl")]
         names = [url.rpartition("/")[2].removeprefix(f"{self.stack}-") for url in urls]
         return tuple(name for name in names if not name.endswith("-dead"))
+
+    @property
+    def reserved_for_uploads(self) -> int:
+        """The media function's reserved concurrency, as deployed; 0 for none."""
+        return int(self.parameters.get("MediaReservedConcurrency", 0))
 
 
 def choose(choice: Choice) -> str:
@@ -126,6 +138,7 @@ def connect(choice: Choice) -> Deployment:
         parameters={p.get("ParameterKey", ""): p.get("ParameterValue", "") for p in described.get("Parameters", [])},
         outputs={o.get("OutputKey", ""): o.get("OutputValue", "") for o in described.get("Outputs", [])},
         endpoint=os.environ.get("AWS_ENDPOINT_URL"),
+        changed_at=described.get("LastUpdatedTime") or described["CreationTime"],
         named=choice.stack is not None,
     )
     os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id

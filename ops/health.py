@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from nexus.settings import settings
-from ops import catalogue, diagnosis
+from ops import catalogue, diagnosis, versions
 from ops.aws import client, in_parallel
 from ops.deployment import Deployment
 from ops.problems import REPAIR
@@ -157,10 +157,10 @@ def queue_counts(name: str) -> Counts | None:
 
 
 def event_source(queue: str) -> Mapping[str, Any] | None:
-    """The event source mapping from a queue to its function; None when there is none."""
+    """The event source mapping from a queue to its function's alias; None when there is none."""
     lambda_ = client("lambda")
     try:
-        mappings = lambda_.list_event_source_mappings(FunctionName=settings().function_name(queue))
+        mappings = lambda_.list_event_source_mappings(FunctionName=versions.alias(queue))
     except lambda_.exceptions.ResourceNotFoundException:
         return None
     wanted = f":{settings().queue_name(queue)}"
@@ -172,10 +172,10 @@ def _function(queue: str) -> tuple[str, int | None, float]:
     """A function's state (Active, Pending, Failed: why, missing), its reserved concurrency, and when it was changed."""
     lambda_ = client("lambda")
     try:
-        answer = lambda_.get_function(FunctionName=settings().function_name(queue))
+        configuration = versions.configuration(queue)
     except lambda_.exceptions.ResourceNotFoundException:
         return "missing", None, 0.0
-    configuration = answer["Configuration"]
+    reserved = lambda_.get_function_concurrency(FunctionName=settings().function_name(queue))
     state = str(configuration.get("State", "Active"))
     if configuration.get("LastUpdateStatus") == "Failed":
         state = f"Failed: {configuration.get('LastUpdateStatusReason', 'its last update')}"
@@ -183,7 +183,7 @@ def _function(queue: str) -> tuple[str, int | None, float]:
         state = f"{state}: {configuration.get('StateReason', '')}".rstrip(": ")
     changed = configuration.get("LastModified")
     changed_at = datetime.fromisoformat(changed).timestamp() if changed else 0.0
-    return state, answer.get("Concurrency", {}).get("ReservedConcurrentExecutions"), changed_at
+    return state, reserved.get("ReservedConcurrentExecutions"), changed_at
 
 
 def reserved_concurrency(queue: str) -> int | None:

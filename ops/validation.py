@@ -15,7 +15,7 @@ from typing import Any
 
 from nexus.aws.clients import client as runtime_client
 from nexus.settings import settings
-from ops import catalogue, configuration, health, template
+from ops import catalogue, configuration, health, template, versions
 from ops.aws import client, in_parallel
 from ops.checkout import ROOT
 from ops.deployment import Deployment
@@ -168,8 +168,8 @@ def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
 def _queues(deployment: Deployment) -> Iterator[Finding]:
     for queue in configuration.of_queues(deployment.queues):
         name = queue.queue
-        if queue.visibility_timeout < 6 * queue.timeout:
-            what = f"visibility timeout {queue.visibility_timeout} s is under 6 x the function's {queue.timeout} s"
+        if queue.visibility_timeout <= queue.timeout:
+            what = f"visibility timeout {queue.visibility_timeout} s is not over the function's {queue.timeout} s"
             yield Finding(
                 "warning",
                 name,
@@ -262,17 +262,17 @@ def _permissions(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
-    function = client("lambda").get_function_configuration(FunctionName=settings().function_name(queue))
-    where = f"{deployment.region}:{deployment.account_id}"
+    function = versions.configuration(queue)
+    where, partition = f"{deployment.region}:{deployment.account_id}", runtime_client("sqs").meta.partition
     own, dead = settings().queue_name(queue), settings().dead_letter_queue_name(queue)
-    runs = f"arn:aws:dynamodb:{where}:table/{settings().table('task-runs')}"
+    runs = f"arn:{partition}:dynamodb:{where}:table/{settings().table('task-runs')}"
     receive = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"]
     needed = (
-        (receive, f"arn:aws:sqs:{where}:{own}"),
-        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{dead}"),
-        (["sqs:SendMessage"], f"arn:aws:sqs:{where}:{own}"),
+        (receive, f"arn:{partition}:sqs:{where}:{own}"),
+        (["sqs:SendMessage"], f"arn:{partition}:sqs:{where}:{dead}"),
+        (["sqs:SendMessage"], f"arn:{partition}:sqs:{where}:{own}"),
         (["dynamodb:GetItem", "dynamodb:UpdateItem", "dynamodb:PartiQLInsert", "dynamodb:PartiQLUpdate"], runs),
-        (["logs:PutLogEvents"], f"arn:aws:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
+        (["logs:PutLogEvents"], f"arn:{partition}:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
     )
     for actions, resource in needed:
         answer = client("iam").simulate_principal_policy(
@@ -314,11 +314,11 @@ def _uploads(_: Deployment) -> Iterator[Finding]:
     bucket, function = settings().bucket("uploads"), settings().function_name(queue)
     configured = runtime_client("s3").get_bucket_notification_configuration(Bucket=bucket)
     targets = [c["LambdaFunctionArn"] for c in configured.get("LambdaFunctionConfigurations", [])]
-    if not any(arn.endswith(f":{function}") for arn in targets):
-        yield Finding("failed", bucket, f"its uploads do not invoke {function}", REPAIR)
+    if not any(arn.endswith(f":{versions.alias(queue)}") for arn in targets):
+        yield Finding("failed", bucket, f"its uploads do not invoke {versions.alias(queue)}", REPAIR)
     lambda_ = client("lambda")
     try:
-        policy = lambda_.get_policy(FunctionName=function)["Policy"]
+        policy = lambda_.get_policy(FunctionName=function, Qualifier=versions.ALIAS)["Policy"]
     except lambda_.exceptions.ResourceNotFoundException:
         policy = ""
     if "s3.amazonaws.com" not in policy:

@@ -206,7 +206,7 @@ def deployed_settings() -> "MailSettings":
     from mail.settings import from_environment
 
     name = settings().function_name("emails")
-    configuration = client("lambda").get_function_configuration(FunctionName=name)
+    configuration = client("lambda").get_function_configuration(FunctionName=name, Qualifier="live")
     try:
         return from_environment(configuration.get("Environment", {}).get("Variables", {}))
     except ConfigurationError as error:

@@ -102,6 +102,12 @@ class TaskDefinition[A: Arguments, R: Result]:
     rate_limit: RateLimit | None = None
     part: Any = None
     module: str | None = None
+    sends_to: tuple[str, ...] = ()
+    """Other queues that it sends to, by itself or as what a chain goes on with: its function's role needs them."""
+
+    sends_later: bool = False
+    """It sends with a countdown over 15 minutes, or revokes such a run: its function's role needs schedules."""
+
     on_upload: bool = False
     """An S3 upload starts it: it takes `bucket`, `key`, `version_id` (None without versioning) and `event_order`."""
 

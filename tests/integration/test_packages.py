@@ -1,7 +1,10 @@
 """What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from its .pyc files alone."""
 
+import filecmp
 import importlib.util
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -73,3 +76,40 @@ print(json.dumps({"compiled": compiled, "outside": outside}))
     command = [sys.executable, "-I", "-S", "-c", script, str(LAYER / "python"), services]
     answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout)
     assert answer == {"compiled": [], "outside": []}
+
+
+def _different(one: Path, other: Path) -> list[str]:
+    """Names of what is in one folder alone, or not the same byte for byte."""
+    found: list[str] = []
+
+    def compare(pair: filecmp.dircmp[str]) -> None:
+        found.extend(pair.left_only + pair.right_only + pair.common_funny)
+        _, differing, errors = filecmp.cmpfiles(pair.left, pair.right, pair.common_files, shallow=False)
+        found.extend(str(Path(pair.left) / name) for name in differing + errors)
+        for inner in pair.subdirs.values():
+            compare(inner)
+
+    compare(filecmp.dircmp(one, other, ignore=[]))
+    return found
+
+
+def test_sam_build_typed_by_hand_makes_what_make_deploy_makes(tmp_path: Path) -> None:
+    """Given a fresh clone that has nothing but SAM, `sam build` there is what `make deploy` ships, byte for byte."""
+    clone = tmp_path / "clone"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
+    names = subprocess.run(listed, cwd=build.ROOT, check=True, capture_output=True, text=True).stdout.split("\0")
+    for name in filter(None, names):
+        needed = name.startswith(("functions/", "shared/", "dev/", "Makefile", "template.yaml", "samconfig.toml"))
+        if needed and (build.ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(build.ROOT / name, clone / name)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "MAKE", "PYTHON"))}
+    sam = build.ROOT / ".venv-sam" / "bin"
+    by_hand = plain | {"PATH": f"{sam}:{plain['PATH']}", "SAM_CLI_TELEMETRY": "0"}
+
+    subprocess.run(["sam", "build"], cwd=clone, env=by_hand, check=True, capture_output=True)
+    subprocess.run(["make", "package", "ENV=dev"], cwd=build.ROOT, env=plain, check=True, capture_output=True)
+
+    made, typed = build.ROOT / ".aws-sam" / "build", clone / ".aws-sam" / "build"
+    assert {path.name for path in made.iterdir()} == {package.name for package in PACKAGES} | {"template.yaml"}
+    assert _different(made, typed) == []

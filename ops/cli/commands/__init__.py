@@ -6,7 +6,7 @@ from ops.cli.commands import dlq, inspecting, local, queues, schedules, stack, t
 
 class _Groups(common.Group):
     headings = (
-        ("The stack", ("status", "doctor", "validate", "repair", "up", "down", "env")),
+        ("The stack", ("status", "doctor", "validate", "repair", "versions", "rollback", "up", "down", "env")),
         ("Tasks", ("send", "result", "revoke", "logs", "inspect")),
         ("Watching", ("monitor", "events")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),

@@ -214,7 +214,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
         common.confirm(deployment, question, yes=yes)
     outcomes: dict[str, Outcome] = {}
     for name, count in present.items():
-        if wanted.everything:
+        if wanted.everything and count > dead_letters.ONE_BY_ONE:
             moved = dead_letters.move_all(name, lambda done, of: _progress("moved", done, of))
             if moved is not None:
                 outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)

@@ -17,6 +17,8 @@ def add_to(app: typer.Typer) -> None:
     command(app, "validate")(validate)
     command(app, "doctor")(doctor)
     command(app, "repair")(repair)
+    command(app, "versions")(show_versions)
+    command(app, "rollback")(rollback)
 
 
 def status() -> int:
@@ -144,6 +146,9 @@ def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
         output.line(f"        {finding.where}: {finding.what}. {finding.do}")
 
 
+_HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")
+
+
 def repair(yes: common.Yes = False) -> int:
     """Put back what was deleted or changed by hand: the stack as its template has it, and nothing else deployed."""
     from ops import repair as repairing
@@ -182,4 +187,56 @@ def repair(yes: common.Yes = False) -> int:
     return ExitCode.DONE
 
 
-_HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")
+def show_versions(
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all but the newest, and what is live.")] = False,
+    keep: Annotated[int, typer.Option(min=1, help="How many versions of each function --prune keeps.")] = 5,
+) -> int:
+    """The versions of each function that can be gone back to, and which one is live."""
+    from ops import versions
+
+    queues = common.connect().queues
+    pruned = versions.prune(queues, keep) if prune else {}
+    found = {queue: versions.versions(queue) for queue in queues}
+    if options.json:
+        output.emit({"versions": found, "pruned": pruned})
+        return ExitCode.DONE
+    output.table(
+        [
+            {
+                "function": queue,
+                "version": version.number,
+                "deployed": f"{version.changed:%Y-%m-%d %H:%M:%S}",
+                "live": "live" if version.live else "",
+                "note": version.note,
+            }
+            for queue, there in found.items()
+            for version in there
+        ],
+        right=("version",),
+    )
+    if prune:
+        output.line(f"{sum(map(len, pruned.values()))} versions deleted.")
+    return ExitCode.DONE
+
+
+def rollback(
+    before: Annotated[
+        str | None, typer.Option(help="Go back to what was live before this time (UTC); the last deployment's start.")
+    ] = None,
+    yes: common.Yes = False,
+) -> int:
+    """Put every function back to the version that it was before the last deployment. Data and settings stay."""
+    from ops import versions
+
+    when = common.moment(before) if before else None
+    deployment = common.connect()
+    moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
+    shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
+    common.confirm(deployment, f"Put the functions of {deployment.stack} back ({shown})?", yes=yes)
+    versions.move(moves)
+    if options.json:
+        output.emit({"moved": moves})
+    else:
+        output.line(f"{shown}.")
+        output.note("The next deployment that changes a function publishes and uses a new version again.")
+    return ExitCode.DONE

@@ -124,7 +124,8 @@ class SqsTransport:
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None:
         where = settings()
-        arn = f"arn:aws:sqs:{client('sqs').meta.region_name}:{where.account_id}:{where.queue_name(queue)}"
+        here = client("sqs").meta
+        queues = f"arn:{here.partition}:sqs:{here.region_name}:{where.account_id}"
         # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
         client("scheduler").create_schedule(
@@ -135,10 +136,11 @@ class SqsTransport:
             FlexibleTimeWindow={"Mode": "OFF"},
             ActionAfterCompletion="DELETE",
             Target={
-                "Arn": arn,
-                "RoleArn": f"arn:aws:iam::{where.account_id}:role/{where.stack}-scheduler",
+                # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
+                "Arn": f"{queues}:{where.queue_name(queue)}",
+                "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
                 "Input": message.body,
-                "SqsParameters": {"MessageGroupId": message.group},
+                "DeadLetterConfig": {"Arn": f"{queues}:{where.dead_letter_queue_name(queue)}"},
             },
         )
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 from nexus import clock
@@ -33,6 +34,15 @@ def then[R: Result](task: TaskDefinition[Any, R], result_as: str, **arguments: A
     return Signature(task, arguments, result_as)
 
 
+def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
+    """The function that ends a link sends the next one, with its own role. Raises InvalidMessage where it may not."""
+    if after.queue not in (before.queue, *before.task.sends_to):
+        raise InvalidMessage(
+            f"{before.task.name}: {after.task.name} cannot follow it: the function of {before.queue} may not send to "
+            f"{after.queue}. Name that in the task's sends_to, and let its role (template.yaml)"
+        )
+
+
 def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
     """Sends them all at once; the handle's result is the list of their results, in order.
 
@@ -41,6 +51,9 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     """
     if not 1 <= len(signatures) <= tallies.LIMIT:
         raise ValueError(f"a group of {len(signatures)}: 1 to {tallies.LIMIT}")
+    if callback is not None:
+        for member in signatures:
+            _may_follow(member, callback)
     group_id = new_id()
     total = len(signatures)
     keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
@@ -77,6 +90,8 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     """
     if not 1 <= len(links) <= CHAIN_LIMIT:
         raise ValueError(f"a chain of {len(links)} links: 1 to {CHAIN_LIMIT}")
+    for before, after in pairwise(links):
+        _may_follow(before, after)
     run_id = first = new_id()
     rest = [link.to_json() for link in links[1:]]
     envelope = envelope_of(links[0], first)

@@ -1,6 +1,7 @@
 """A result as its record keeps it: JSON in the item, or an object in S3 when the item would grow too large."""
 
 import json
+import os
 from typing import Any
 
 from nexus.aws.clients import client
@@ -18,12 +19,15 @@ class ResultExpired(NexusError):
 
 
 def dump(run_id: str, value: Any) -> str:
-    """The text for the record's `result`: the JSON itself, or a pointer to results/<id>.json in the archive bucket."""
+    """The text for the record's `result`: the JSON itself, or a pointer to an object of the archive bucket.
+
+    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone.
+    """
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     data = text.encode()
     if len(data) <= INLINE_BYTES:
         return text
-    key = f"results/{run_id}.json"
+    key = f"results/{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
     client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")
     return _POINTER + key
 
@@ -40,6 +44,10 @@ def load_text(text: str) -> str:
     s3 = client("s3")
     try:
         answer = s3.get_object(Bucket=settings().bucket("archive"), Key=text.removeprefix(_POINTER))
-    except s3.exceptions.NoSuchKey:
-        raise ResultExpired(f"{text.removeprefix(_POINTER)} is gone: results are kept as long as run records") from None
+    except s3.exceptions.ClientError as error:
+        # To whoever may not list the bucket S3 says that a missing object is forbidden: nobody lists others' results.
+        if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
+            raise
+        key = text.removeprefix(_POINTER)
+        raise ResultExpired(f"{key} is gone, or may not be read: results are kept as long as run records") from None
     return answer["Body"].read().decode()

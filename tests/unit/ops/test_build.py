@@ -14,46 +14,48 @@ from botocore.exceptions import UnknownServiceError
 from botocore.loaders import Loader
 
 from dev import build
+from tests.support.template import resources, template
 
 ROOT = Path(__file__).parents[3]
 BOTOCORE_DATA = Path(botocore.__file__).parent / "data"
 
 
 @pytest.fixture
-def function(tmp_path: Path) -> Path:
-    """What `sam build` leaves of a small function: its module, a package, and what came with the package."""
-    package = tmp_path / "SmallFunction"
+def installed(tmp_path: Path) -> Path:
+    """What pip leaves of a small package, and what it leaves beside it."""
+    root = tmp_path / "installed"
     for name, text in {
-        "task.py": "VALUE = 1\n",
-        "requirements.txt": "package==1\n",
         "package/__init__.py": "",
         "package/__init__.pyi": "",
+        "package/README.md": "",
         "package/__pycache__/__init__.cpython-313.pyc": "stale",
         "package/template.html": "<p>",
         "package-1.dist-info/METADATA": "Name: package",
-        "build/lib/package/__init__.py": "",
+        "bin/package": "",
     }.items():
-        path = package / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    return package
+    return root
 
 
 def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_modules_are_compiled_and_what_only_a_developer_needs_is_gone(function: Path) -> None:
-    (report,) = build.finish(function.parent)
+def test_what_only_a_developer_needs_is_dropped_from_packages(installed: Path) -> None:
+    build.cut(installed)
+    assert names(installed) == {"package/__init__.py", "package/template.html"}
 
-    assert report.name == "SmallFunction"
-    assert names(function) == {
-        "task.py",
-        "__pycache__/task.cpython-313.pyc",
-        "package/__init__.py",
-        "package/__pycache__/__init__.cpython-313.pyc",
-        "package/template.html",
-    }
+
+def test_a_function_is_its_sources_compiled_and_nothing_else(tmp_path: Path) -> None:
+    built = tmp_path / "built"
+    build.build("UsersFunction", built)
+
+    sources = {path.name for path in (ROOT / "functions/users").glob("*.py")}
+    compiled = {f"__pycache__/{Path(name).stem}.cpython-313.pyc" for name in sources}
+    assert names(built) == sources | compiled
+    assert b"/var/task/revoke_user_tokens.py" in (built / "__pycache__/revoke_user_tokens.cpython-313.pyc").read_bytes()
 
 
 def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_removes_it(tmp_path: Path) -> None:
@@ -74,36 +76,48 @@ def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_r
     assert names(tmp_path) == set(sources)
 
 
-def test_it_compiles_to_the_same_bytes_wherever_it_was_built(function: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(function.parent / "SmallFunction", elsewhere / "SmallFunction")
-
-    build.finish(elsewhere)
-    shutil.move(elsewhere, tmp_path.parent / f"{tmp_path.name}-elsewhere")
-    build.finish(tmp_path)
-
-    compiled = "SmallFunction/__pycache__/task.cpython-313.pyc"
-    here, there = tmp_path / compiled, tmp_path.parent / f"{tmp_path.name}-elsewhere" / compiled
-    assert here.read_bytes() == there.read_bytes()
-    assert b"/var/task/task.py" in here.read_bytes()
+SOURCE = "NAMES = {'a', 'b', 'c', 'd'}\n\n\ndef is_known(name: str) -> bool:\n    return name in {'x', 'y', 'z'}\n"
 
 
-def test_finishing_twice_changes_nothing(function: Path) -> None:
-    build.finish(function.parent)
-    once = {path: path.read_bytes() for path in function.rglob("*") if path.is_file()}
-    build.finish(function.parent)
-    assert {path: path.read_bytes() for path in function.rglob("*") if path.is_file()} == once
+def test_it_compiles_to_the_same_bytes_wherever_it_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets of strings have another order in every process, unless their hashes are fixed."""
+    compiled = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        folder = tmp_path / seed
+        folder.mkdir()
+        (folder / "task.py").write_text(SOURCE)
+        build.compile_all(folder, "SmallFunction", [folder])
+        compiled.append((folder / "__pycache__/task.cpython-313.pyc").read_bytes())
+    assert compiled[0] == compiled[1]
+    assert b"/var/task/task.py" in compiled[0]
 
 
-def test_a_module_that_does_not_compile_fails_the_build(function: Path) -> None:
-    (function / "task.py").write_text("def broken(:\n")
+def test_a_module_that_does_not_compile_fails_the_build(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "task.py").write_text("def broken(:\n")
     with pytest.raises(build.BuildError, match="SmallFunction does not compile"):
-        build.finish(function.parent)
+        build.compile_all(tmp_path, "SmallFunction", [tmp_path])
+    assert "SyntaxError" in "".join(capfd.readouterr())
 
 
-def test_there_is_nothing_to_finish_before_a_build(tmp_path: Path) -> None:
-    with pytest.raises(build.BuildError, match="run `sam build` first"):
-        build.finish(tmp_path / "nowhere")
+def test_each_function_of_the_template_and_the_layer_are_built_from_their_uri() -> None:
+    functions, layers = resources("AWS::Serverless::Function"), resources("AWS::Serverless::LayerVersion")
+    uris = {name: body["Properties"]["CodeUri"] for name, body in functions.items()}
+    uris |= {name: body["Properties"]["ContentUri"] for name, body in layers.items()}
+    assert len(uris) == 7
+    assert {name: build.source_of(name) for name in uris} == {name: ROOT / uri for name, uri in uris.items()}
+    with pytest.raises(build.BuildError, match="no function MdiaFunction"):
+        build.source_of("MdiaFunction")
+
+
+def test_packages_are_built_for_the_architecture_of_the_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NEXUS_ARCHITECTURE", raising=False)
+    assert build.architecture() == template()["Parameters"]["Architecture"]["Default"]
+    rule = template()["Rules"]["PackagesAreBuiltForTheFunctions"]["Assertions"][0]["Assert"]
+    assert rule == {"Fn::Equals": [{"Ref": "Architecture"}, build.architecture()]}
+    monkeypatch.setenv("NEXUS_ARCHITECTURE", "sparc")
+    with pytest.raises(build.BuildError, match="sparc: it must be one of arm64, x86_64"):
+        build.architecture()
 
 
 @pytest.mark.usefixtures("environment")

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +213,9 @@ def test_outcomes_are_completed_behind_a_comma_too() -> None:
 
 
 def where(stage: str, *, named: bool = False) -> deployment.Deployment:
-    return deployment.Deployment("nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, named=named)
+    return deployment.Deployment(
+        "nexus-x", "CREATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": stage}, datetime.now(UTC), named=named
+    )
 
 
 class _Terminal:

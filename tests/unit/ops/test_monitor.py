@@ -1,6 +1,7 @@
 """How `nexus monitor` divides a terminal's width: what is long is cut, and nothing else for its sake."""
 
 import time
+from datetime import UTC, datetime
 
 import pytest
 from rich.console import Console
@@ -17,7 +18,7 @@ TASK = "update_post_engagement_scores"
 
 def drawn(width: int, view: monitor.View) -> list[str]:
     """The lines on a terminal of that width."""
-    deployment = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"})
+    deployment = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
     console = Console(width=width, force_terminal=False)
     with console.capture() as captured:
         console.print(monitor.draw(deployment, view, height=45, hint="Ctrl-C ends it"))

@@ -1,0 +1,110 @@
+"""What `make deploy` asks before it hands over to SAM: `python -m dev.deploy dev|prod`, which prints SAM's options.
+
+A deployment that cannot go well should end here, within a second, and not after ten minutes with half of a stack. The
+first deployment of a stack is made without a roll-back (--disable-rollback): tables that are protected from deletion
+cannot be rolled back, whereas a stack that stopped half-way goes on from there once the fault is put right.
+"""
+
+import re
+import sys
+import tomllib
+from typing import Any, Final
+
+from dev.build import ROOT
+from ops.template import load_template
+
+LONGEST_NAME: Final = 34
+"""A rule's name is the stack's and the task's, and EventBridge takes 64 characters; buckets take 42."""
+STACK_NAME: Final = rf"[a-z][a-z0-9-]{{0,{LONGEST_NAME - 1}}}"
+KEPT_FREE: Final = 100
+"""Lambda lets nobody reserve the last hundred sandboxes of an account."""
+
+
+def faults_of_name(stack: str) -> list[str]:
+    """Why a stack may not have this name; empty when it may."""
+    if re.fullmatch(STACK_NAME, stack) and not stack.endswith("-"):
+        return []
+    return [
+        f"stack_name is {stack!r}: lower-case letters, digits and hyphens, at most {LONGEST_NAME} in all. Buckets, rules and "
+        "functions are named after it"
+    ]
+
+
+def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
+    """What an account's limit of concurrent executions is too small for; empty when it is not.
+
+    `at_once` is the sum of the queues' MaximumConcurrency, `reserved` what the media function is to have for itself.
+    """
+    if reserved and limit - reserved < KEPT_FREE:
+        return [
+            f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}: Lambda keeps {KEPT_FREE} for "
+            "everybody. Have the limit raised (docs/deploy.md, step 2), or deploy with MediaReservedConcurrency=0"
+        ]
+    if limit < at_once:
+        return [
+            f"the account's limit is {limit} concurrent executions and the queues may use {at_once}: messages would be "
+            "throttled into the dead-letter queues. Have the limit raised (docs/deploy.md, step 2), or go on with "
+            "NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
+        ]
+    return []
+
+
+def faults_of_state(status: str | None, stack: str) -> list[str]:
+    """What CloudFormation will not deploy over; empty when it will. None: there is no such stack."""
+    if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
+        return [
+            f'the stack {stack} is {status}: it has to be deleted first (docs/deploy.md, "When the first one fails")'
+        ]
+    if status and status.endswith("_IN_PROGRESS"):
+        return [f"the stack {stack} is {status}: wait until that has ended"]
+    return []
+
+
+def options(status: str | None) -> list[str]:
+    """SAM's options for a stack in that state."""
+    return ["--disable-rollback"] if status in (None, "REVIEW_IN_PROGRESS", "CREATE_FAILED") else []
+
+
+def concurrency() -> int:
+    """How many sandboxes all queues may have at once, by template.yaml."""
+    events = [
+        event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
+        for body in load_template((ROOT / "template.yaml").read_text())["Resources"].values()
+        if body["Type"] == "AWS::Serverless::Function"
+        for event in body["Properties"]["Events"].values()
+    ]
+    return sum(map(int, events))
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; its exit code."""
+    import os
+
+    import boto3
+    from botocore.exceptions import ClientError
+
+    (environment,) = arguments
+    settings = tomllib.loads((ROOT / "samconfig.toml").read_text())[environment]
+    stack = settings["global"]["parameters"]["stack_name"]
+    region = settings["global"]["parameters"]["region"]
+    given = dict(one.split("=", 1) for one in settings["deploy"]["parameters"]["parameter_overrides"])
+    cloudformation: Any = boto3.client("cloudformation", region_name=region)
+    try:
+        status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
+    except ClientError as error:
+        if "does not exist" not in str(error):
+            raise
+        status = None
+    account = boto3.client("lambda", region_name=region).get_account_settings()["AccountLimit"]
+    faults = faults_of_name(stack) + faults_of_state(None if status == "REVIEW_IN_PROGRESS" else status, stack)
+    if not os.environ.get("NEXUS_FEW_SANDBOXES"):
+        reserved = int(given.get("MediaReservedConcurrency", 0))
+        faults += faults_of_concurrency(account["ConcurrentExecutions"], concurrency(), reserved)
+    for fault in faults:
+        print(f"Nothing was deployed: {fault}.", file=sys.stderr)
+    print(*options(status))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
