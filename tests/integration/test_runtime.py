@@ -56,8 +56,8 @@ def test_number_sets_count_a_member_once() -> None:
     store.apply(Write(key, set={"size": 2}, insert=True))
     lacks = (Condition("size", "exists"), Condition("done", "lacks", 7))
 
-    first = store.apply(Write(key, add={"done": 7}, when=lacks))
-    second = store.apply(Write(key, add={"done": 7}, when=lacks))
+    first = store.apply(Write(key, add={"done": frozenset({7})}, when=lacks))
+    second = store.apply(Write(key, add={"done": frozenset({7})}, when=lacks))
 
     assert isinstance(first, Applied)
     assert isinstance(second, Refused)
