@@ -36,7 +36,7 @@ def write_what_kills_functions() -> None:
     def execute_and_write(func: Any, event: Any, request_id: str) -> dict[str, Any]:
         result: dict[str, Any] = execute(func, event, request_id)
         if "[Errno 2]" in (message := _message(result)) and "ministack-lambda-" in message:
-            # The function was changed while its sandbox was being made, and the sandbox's folder went with the old code.
+            # The function was changed while its sandbox was made, whose folder went with the old code.
             result = execute(func, event, request_id)
         if result.get("error"):
             line = last_words(result, (func.get("config") or func).get("Handler", ""), request_id)
