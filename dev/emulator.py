@@ -35,6 +35,9 @@ def write_what_kills_functions() -> None:
 
     def execute_and_write(func: Any, event: Any, request_id: str) -> dict[str, Any]:
         result: dict[str, Any] = execute(func, event, request_id)
+        if "[Errno 2]" in (message := _message(result)) and "ministack-lambda-" in message:
+            # The function was changed while its sandbox was made, whose folder went with the old code.
+            result = execute(func, event, request_id)
         if result.get("error"):
             line = last_words(result, (func.get("config") or func).get("Handler", ""), request_id)
             result["log"] = "\n".join(part for part in (result.get("log", ""), line) if part)
@@ -43,9 +46,15 @@ def write_what_kills_functions() -> None:
     lambda_svc._execute_function_warm = execute_and_write
 
 
+def _message(result: Mapping[str, Any]) -> str:
+    """An invocation's error; empty when it has none."""
+    body = result.get("body")
+    return str(body.get("errorMessage", "")) if result.get("error") and isinstance(body, dict) else ""
+
+
 def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
     """The line in which Lambda says what ended an invocation; empty when the log has it already."""
-    message = str(result.get("body", {}).get("errorMessage", ""))
+    message = _message(result)
     module, _, name = handler.rpartition(".")
     if message.startswith(INIT_FAILED):
         kind, _, why = message.removeprefix(INIT_FAILED).partition(": ")

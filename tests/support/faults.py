@@ -22,6 +22,7 @@ from social import application
 
 QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
 REPAIR = ("repair", "--yes")
+PING = ("inspect", "ping", "--timeout", "4m")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,15 @@ def function_with(queue: str, **to: Any) -> Callable[[], object]:
     return make
 
 
-def variables(queue: str, **to: str | None) -> Callable[[], object]:
-    """Other environment variables of a function; None takes one away."""
+def variables(queue: str, *, ping: bool = True, **to: str | None) -> Callable[[], object]:
+    """Other environment variables of a function, which is pinged then; None takes one away."""
 
     def make() -> None:
         found = boto3.client("lambda").get_function_configuration(FunctionName=name_of(queue))
         given = {**found["Environment"]["Variables"], **to}
         change_function(queue, Environment={"Variables": {k: v for k, v in given.items() if v is not None}})
-        send(queue)
+        if ping:
+            send(queue)
 
     return make
 
@@ -327,41 +329,41 @@ def faults() -> Sequence[Fault]:
             "each function names a module that is not there",
             each(lambda q: function_with(q, Handler="nexus.nowhere.handler")()),
             [(q, "Runtime.ImportModuleError: Unable to import module 'nexus.nowhere'") for q in QUEUES],
-            also=[("inspect", "ping")],
+            also=[PING],
         ),
         Fault(
             "a function names a handler that its module lacks",
             function_with("users", Handler="nexus.worker.nobody"),
             [("users", "Runtime.HandlerNotFound: Handler 'nobody' missing on module 'nexus.worker'")],
-            also=[("inspect", "ping", "users")],
+            also=[(*PING, "users")],
         ),
         Fault(
             "a function has lost its layer",
             function_with("users", Layers=[]),
             [("users", "Runtime.ImportModuleError: Unable to import module 'nexus.worker': No module named 'nexus'")],
-            also=[("inspect", "ping", "users")],
+            also=[(*PING, "users")],
         ),
         Fault(
             "a function does not know its queue",
             variables("users", NEXUS_QUEUE=None),
             [("users", "ConfigurationError: NEXUS_QUEUE is not set")],
-            also=[("inspect", "ping", "users")],
+            also=[(*PING, "users")],
         ),
         Fault(
             "a function names a catalogue that is not there",
             variables("users", NEXUS_CATALOGUE="nowhere.catalogue"),
             [("users", "ConfigurationError: NEXUS_CATALOGUE: the catalogue nowhere.catalogue cannot be imported")],
-            also=[("inspect", "ping", "users")],
+            also=[(*PING, "users")],
         ),
         Fault(
             "a function has a parameter that cannot be",
             variables("users", NEXUS_RUN_DAYS="soon"),
             [("users", "ConfigurationError: NEXUS_RUN_DAYS is 'soon': a whole number of days, 1 or more")],
-            also=[("inspect", "ping", "users")],
+            also=[(*PING, "users")],
         ),
         Fault(
             "a function works for another stack",
-            variables("users", NEXUS_STACK="nexus-other"),
+            variables("users", ping=False, NEXUS_STACK="nexus-other"),
             [("users", "the function's NEXUS_STACK is 'nexus-other' and not 'nexus-local'")],
             command=("validate", "--no-drift"),
         ),
@@ -499,7 +501,7 @@ def faults() -> Sequence[Fault]:
             "a function may not write run records",
             lambda: (detach_policies("analytics")(), send("analytics")),
             [("analytics", "the function died before it starts a run")],
-            also=[("inspect", "ping", "analytics")],
+            also=[(*PING, "analytics")],
         ),
         Fault(
             "an alarm is deleted",
