@@ -148,6 +148,13 @@ class Sqs:
         queue.messages.append(Stored(f"m{self._count}", entry["MessageBody"], attributes, now, now + delay))
         return f"m{self._count}"
 
+    def move(self, letter: Stored, dead: Queue, to: Queue) -> None:
+        """A message move task's step: the message keeps its attributes, and counts as new."""
+        dead.messages.remove(letter)
+        self._count += 1
+        now = self._clock.now
+        to.messages.append(Stored(f"m{self._count}", letter.body, letter.attributes, now, now))
+
     def receive(self, queue: Queue, most: int) -> list[Stored]:
         """Some of the visible messages, at least one, hidden from now on; a worn-out one goes to the dead letters."""
         found = []
@@ -190,11 +197,21 @@ class Sqs:
         queue.messages = [message for message in queue.messages if message.receipt not in receipts]
         return {"Successful": [{"Id": entry["Id"]} for entry in Entries]}
 
-    def change_message_visibility_batch(self, QueueUrl: str, Entries: Sequence[Any]) -> Mapping[str, Any]:  # noqa: N803
+    def change_message_visibility_batch(
+        self,
+        QueueUrl: str,  # noqa: N803
+        Entries: Sequence[Any],  # noqa: N803
+        failing: int = 0,
+    ) -> Mapping[str, Any]:
+        """`failing` entries (by chance) fail for SQS's own reasons."""
         _check_batch(Entries)
         answer: dict[str, list[Any]] = {"Successful": [], "Failed": []}
         now = self._clock.now
+        unlucky = {entry["Id"] for entry in self._chance.sample(list(Entries), min(failing, len(Entries)))}
         for entry in Entries:
+            if entry["Id"] in unlucky:
+                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+                continue
             held = [m for m in self.queues[QueueUrl].messages if m.receipt == entry["ReceiptHandle"]]
             seconds = entry["VisibilityTimeout"]
             fault = ""

@@ -103,6 +103,7 @@ def work(args: Step, run: Run) -> Any:
     with world.current().at_work(run, key) as start:
         world.current().spend(args.takes)
         _misbehave(args.does, start)
+        world.current().done(run)
         if "big" in args.does:
             return Done(text="x" * 300_000)
         return Done(text=f"{args.name}({shown(args.given)})")
@@ -122,6 +123,7 @@ def part(args: Part, run: Run) -> Any:
         if "continue" in args.does and run.cursor is None:
             return run.continue_from({"at": 1})
         _misbehave(args.does, start)
+        world.current().done(run)
         return Count(done=100 if args.last else 1)
 
 

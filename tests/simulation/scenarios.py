@@ -263,8 +263,10 @@ def redrive(world: World, *, by_sqs: bool = False) -> None:
             envelope = envelope_of(letter.body)
             if envelope is None:
                 continue
-            if not by_sqs:
-                backend().store.apply(transitions.send_again(envelope.id))
+            if by_sqs:
+                world.sqs.move(letter, letters, world.sqs.queues[f"{STACK}-{queue}"])
+                continue
+            backend().store.apply(transitions.send_again(envelope.id))
             world.clients["sqs"].send_message(QueueUrl=f"{STACK}-{queue}", MessageBody=letter.body)
             if letter in letters.messages:
                 letters.messages.remove(letter)

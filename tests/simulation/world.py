@@ -83,6 +83,9 @@ class Faults:
     at_most: int = 4
 
 
+PARTIAL = frozenset(
+    {"send_message_batch", "change_message_visibility_batch", "batch_get_item", "batch_execute_statement"}
+)
 AT_REQUEST = frozenset({"kill", "kill after", "lost", "unanswered", "refused", "partial"})
 
 
@@ -112,7 +115,7 @@ class World:
         self.violations: list[str] = []
         self.starts: dict[str, list[tuple[Actor, float]]] = defaultdict(list)
         self.since_reset: dict[str, int] = defaultdict(int)
-        self.unstarted_deaths: dict[str, int] = defaultdict(int)
+        self.claims: dict[str, list[Actor]] = defaultdict(list)
         self.completions: dict[str, list[Actor]] = defaultdict(list)
         self.holding: dict[tuple[str, str], Actor] = {}
         self.watch: Callable[[str, aws.Item | None, aws.Item | None], None] = lambda _key, _before, _after: None
@@ -149,7 +152,7 @@ class World:
                 self._attempt(actor, operation, method, parameters)
                 actor.dead = actor.faulted = True
                 raise Killed
-            case "partial":
+            case "partial" if operation in PARTIAL:
                 parameters = {**parameters, "failing": 1}
         if self.trace is None:
             return method(**parameters)
@@ -214,9 +217,8 @@ class World:
         number = len(self.starts[run.id])
         self.starts[run.id].append((actor, self.clock.now))
         actor.started.append(run.id)
-        unexplained = run.attempt - 1 - self.since_reset[run.id] - self.unstarted_deaths[run.id]
-        if unexplained > 0:
-            self.violation(f"{run.task} {run.id} starts attempt {run.attempt} after {self.since_reset[run.id]} starts")
+        if run.attempt > 1 + self.paid(run.id):
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt}, and has paid {self.paid(run.id)}")
         self.since_reset[run.id] += 1
         place = (run.task, key) if key is not None else None
         if place is not None:
@@ -230,7 +232,23 @@ class World:
             if place is not None and self.holding.get(place) is actor:
                 del self.holding[place]
         self._say(actor, f"ENDS {run.task} {run.id[-6:]}")
-        self.completions[run.id].append(actor)
+
+    def done(self, run: Any) -> None:
+        """The task's effect has happened: it is about to return its result."""
+        assert self._now is not None
+        self.completions[run.id].append(self._now)
+
+    def paid(self, run_id: str) -> int:
+        """How many attempts of this run are spent: its starts, and the sandboxes that were lost with it alone.
+
+        A sandbox that was lost before it had started any of a batch, or while it ran another run, costs this one none.
+        """
+        lost = 0
+        for actor in self.claims[run_id]:
+            gone = actor is not self._now and (actor.faulted or self.clock.now >= actor.deadline)
+            if gone and run_id not in actor.started and actor.claimed[-1] == run_id:
+                lost += 1
+        return self.since_reset[run_id] + lost
 
     # --- what goes on ---
 
@@ -340,6 +358,10 @@ class World:
                     "ApproximateReceiveCount": str(message.receives),
                     "SentTimestamp": str(int(message.sent * 1000)),
                 },
+                "messageAttributes": {
+                    name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+                    for name, value in message.attributes.items()
+                },
                 "eventSource": "aws:sqs",
             }
             for message in messages
@@ -399,11 +421,6 @@ class World:
         self.actors.remove(actor)
         if actor.dead and actor.queue:
             self.memories.pop((actor.queue, actor.slot), None)
-        if actor.faulted and actor.queue:
-            first = actor.started[0] if actor.started else None
-            for run_id in set(actor.claimed) - set(actor.started):
-                if first is None or len(actor.claimed) == 1:
-                    self.unstarted_deaths[run_id] += 1
 
     # --- what is seen of it ---
 
@@ -411,9 +428,11 @@ class World:
         if after is not None and "status" in after:
             status = after["status"]["S"]
             if status == "PENDING" or (before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"):
-                self.since_reset[key] = self.unstarted_deaths[key] = 0
+                self.since_reset[key] = 0
+                self.claims[key].clear()
             if status == "STARTED" and self._now is not None and after.get("claim") != (before or {}).get("claim"):
                 self._now.claimed.append(key)
+                self.claims[key].append(self._now)
         self.watch(key, before, after)
 
     def violation(self, text: str) -> None:
