@@ -6,8 +6,9 @@ transports run on them unchanged.
 
 import random
 import re
+import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -70,6 +71,7 @@ class Stored:
     receives: int = 0
     received: float = 0.0
     receipt: str = ""
+    copy: int = 0
 
 
 @dataclass(eq=False, slots=True)
@@ -95,7 +97,7 @@ class Sqs:
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self.queues: dict[str, Queue] = {}
         self._clock, self._chance = clock, chance
-        self._count = 0
+        self._sent: dict[int, int] = {}
 
     def add(self, name: str, visibility: float, max_receives: int = 20) -> None:
         dead = Queue(f"{name}-dead", 30.0, retention=1_209_600.0)
@@ -142,35 +144,47 @@ class Sqs:
         return {kind: entries for kind, entries in answer.items() if entries}
 
     def _take(self, queue: Queue, entry: Mapping[str, Any]) -> str:
-        self._count += 1
         now, delay = self._clock.now, entry.get("DelaySeconds", 0)
-        attributes = entry.get("MessageAttributes", {})
-        queue.messages.append(Stored(f"m{self._count}", entry["MessageBody"], attributes, now, now + delay))
-        return f"m{self._count}"
+        body, attributes = entry["MessageBody"], entry.get("MessageAttributes", {})
+        queue.messages.append(Stored(self._new_id(body), body, attributes, now, now + delay))
+        return queue.messages[-1].id
+
+    def _new_id(self, body: str) -> str:
+        """An id that does not tell in which order different messages were sent: so histories meet again."""
+        mark = zlib.crc32(body.encode(errors="surrogatepass"))
+        self._sent[mark] = self._sent.get(mark, 0) + 1
+        return f"{mark:08x}.{self._sent[mark]}"
+
+    def duplicate(self, queue: Queue, message: Stored) -> None:
+        """Another copy of a message, which can be received now: a server of SQS's had missed its receive."""
+        copies = 1 + max(one.copy for one in queue.messages if one.id == message.id)
+        queue.messages.append(replace(message, visible=self._clock.now, receipt="", copy=copies))
 
     def move(self, letter: Stored, dead: Queue, to: Queue) -> None:
         """A message move task's step: the message keeps its attributes, and counts as new."""
         dead.messages.remove(letter)
-        self._count += 1
         now = self._clock.now
-        to.messages.append(Stored(f"m{self._count}", letter.body, letter.attributes, now, now))
+        to.messages.append(Stored(self._new_id(letter.body), letter.body, letter.attributes, now, now))
 
     def receive(self, queue: Queue, most: int) -> list[Stored]:
         """Some of the visible messages, at least one, hidden from now on; a worn-out one goes to the dead letters."""
+        visible = queue.visible(self._clock.now)
+        return self.take(queue, self._chance.sample(visible, min(most, len(visible))))
+
+    def take(self, queue: Queue, messages: Sequence[Stored]) -> list[Stored]:
+        """These messages, hidden from now on."""
         found = []
         now = self._clock.now
-        visible = queue.visible(now)
-        for message in self._chance.sample(visible, min(most, len(visible))):
+        for message in messages:
             if message.receives >= queue.max_receives and queue.dead:
                 queue.messages.remove(message)
                 queue.redriven.append(message.body)
                 message.receives, message.visible = 0, now
                 queue.dead.messages.append(message)
                 continue
-            self._count += 1
             message.receives += 1
             message.received, message.visible = now, now + queue.visibility
-            message.receipt = f"r{self._count}"
+            message.receipt = f"{message.id}/{message.copy}/{message.receives}"
             found.append(message)
         return found
 

@@ -67,6 +67,11 @@ class Story:
     garbage: list[str] = field(default_factory=list)
     programs: list[Any] = field(default_factory=list)
     broken_sends: int = 0
+    small: bool = False
+
+    def count(self, chance: random.Random, least: int, most: int) -> int:
+        """How many: two at most in a small story."""
+        return chance.randint(least, max(least, min(most, 2)) if self.small else most)
 
     def program(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> None:
         """Adds a program whose sends may fail as AWS may; then nothing was accepted."""
@@ -100,7 +105,7 @@ def _says(name: str, *given: str) -> dict[str, Any]:
 
 def sends(story: Story, chance: random.Random, name: str) -> None:
     """Some sends, with what apply_async takes."""
-    signatures = [_step(chance, f"{name}{n}") for n in range(chance.randint(1, 4))]
+    signatures = [_step(chance, f"{name}{n}") for n in range(story.count(chance, 1, 4))]
     options: list[dict[str, Any]] = [
         chance.choice(({}, {}, {"countdown": 5}, {"countdown": 5000}, {"expires": 20}, {"task_id": new_id()}))
         for _ in signatures
@@ -118,7 +123,7 @@ def sends(story: Story, chance: random.Random, name: str) -> None:
 
 def sends_many(story: Story, chance: random.Random, name: str) -> None:
     """A batch, tracked or not."""
-    signatures = [_step(chance, f"{name}{n}") for n in range(chance.randint(2, 12))]
+    signatures = [_step(chance, f"{name}{n}") for n in range(story.count(chance, 2, 12))]
     track = chance.random() < 0.7
 
     def body() -> None:
@@ -157,7 +162,7 @@ def garbage(story: Story, chance: random.Random, name: str) -> None:
 
 def chains(story: Story, chance: random.Random, name: str) -> None:
     """A chain of two to four, each taking the last one's result."""
-    count = chance.randint(2, 4)
+    count = story.count(chance, 2, 4)
     first = _step(chance, f"{name}0", 0.15)
     text = f"{name}0()"
     links = [first]
@@ -173,7 +178,7 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
 
 def groups(story: Story, chance: random.Random, name: str) -> None:
     """A group, or a chord."""
-    count = chance.randint(1, 4)
+    count = story.count(chance, 1, 4)
     members = [_step(chance, f"{name}{n}", 0.15) for n in range(count)]
     texts = [f"{name}{n}()" for n in range(count)]
     is_chord = chance.random() < 0.6
@@ -192,7 +197,7 @@ def fan_outs(story: Story, chance: random.Random, name: str) -> None:
     """A fan-out, with a second phase or without."""
     task = chance.choice((catalogue.spread, catalogue.single))
     does = chance.choice((*GOOD, ("fails",) * 3, ("dies",), ("continue",)))
-    parts, second = chance.randint(1, 4), chance.random() < 0.5
+    parts, second = story.count(chance, 1, 4), chance.random() < 0.5
     signature = task.s(name=name, parts=parts, does=does, then=second)
 
     def body() -> None:
@@ -205,7 +210,7 @@ def fan_outs(story: Story, chance: random.Random, name: str) -> None:
 def uniques(story: Story, chance: random.Random, name: str) -> None:
     """Runs of a unique task with one key, from several programs."""
     task = chance.choice((catalogue.only, catalogue.queued))
-    for n in range(chance.randint(2, 3)):
+    for n in range(story.count(chance, 2, 3)):
         signature = _step(chance, name, 0.2, task)
 
         def body(signature: Any = signature) -> None:
@@ -217,7 +222,7 @@ def uniques(story: Story, chance: random.Random, name: str) -> None:
 def rates(story: Story, chance: random.Random, name: str) -> None:
     """More runs than their rate allows at once."""
     task, most = chance.choice(((catalogue.paced, 12), (catalogue.rare, 6)))
-    signatures = [task.s(name=f"{name}{n}", does=chance.choice(GOOD)) for n in range(chance.randint(2, most))]
+    signatures = [task.s(name=f"{name}{n}", does=chance.choice(GOOD)) for n in range(story.count(chance, 2, most))]
 
     def body() -> None:
         for signature, handle in zip(signatures, send_many(signatures), strict=True):
@@ -314,7 +319,7 @@ def draw(seed: int, *, trace: bool = False) -> Story:
     chance = random.Random(f"story {seed}")
     kinds = {kind: weight for kind, weight in KINDS.items() if chance.random() < 0.4}
     quiet = not kinds or chance.random() < 0.15
-    faults = Faults(kinds, chance.choice((8, 20, 50)), 0 if quiet else chance.randint(1, 5))
+    faults = Faults(kinds, chance.choice((8, 20, 50)), 0 if quiet else chance.randint(1, 4))
     world = World(seed, faults, trace=trace)
     return Story(world)
 
@@ -322,7 +327,8 @@ def draw(seed: int, *, trace: bool = False) -> Story:
 def tell(story: Story, seed: int) -> None:
     """Adds the programs and the operators of a seed. The world must be in force."""
     chance = random.Random(f"programs {seed}")
-    for n in range(chance.choice((1, 1, 2, 3))):
+    story.small = chance.random() < 0.7
+    for n in range(1 if story.small else chance.choice((1, 1, 2, 3))):
         chance.choice(SENDERS)(story, chance, "abc"[n])
-    for n in range(chance.choice((0, 0, 1, 2))):
+    for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):
         chance.choice(OPERATORS)(story, chance, "xy"[n])

@@ -9,6 +9,7 @@ import os
 import random
 import re
 import time
+import traceback
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,6 +33,8 @@ BATCH = {"quick": 10, "slow": 1}
 TIMEOUT = {"quick": 30.0, "slow": 900.0}
 CONCURRENCY = 3
 STEPS_AT_MOST = 20_000
+TICK = 0.01
+"""Seconds that a request takes."""
 
 _world: "World | None" = None
 
@@ -91,6 +94,8 @@ AT_REQUEST = frozenset({"kill", "kill after", "lost", "unanswered", "refused", "
 
 class World:
     """`seed` decides everything. `trace` keeps a line for each thing that happens."""
+
+    tick = TICK
 
     def __init__(self, seed: int, faults: Faults, *, trace: bool = False) -> None:
         self.seed, self.faults = seed, faults
@@ -154,15 +159,20 @@ class World:
                 raise Killed
             case "partial" if operation in PARTIAL:
                 parameters = {**parameters, "failing": 1}
-        if self.trace is None:
-            return method(**parameters)
         try:
             answer = method(**parameters)
         except Exception as error:
-            self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
+            self._answered(error)
+            if self.trace is not None:
+                self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
             raise
-        self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
+        self._answered(answer)
+        if self.trace is not None:
+            self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
         return answer
+
+    def _answered(self, answer: object) -> None:
+        """An actor sees an answer."""
 
     def _attempt(self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
         """Carries a request out whose answer nobody gets."""
@@ -170,7 +180,8 @@ class World:
             answer = method(**parameters)
         except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it is
             answer = error
-        self._say(actor, f"{operation} {_brief(parameters)} -> (unseen) {_brief(answer)}")
+        if self.trace is not None:
+            self._say(actor, f"{operation} {_brief(parameters)} -> (unseen) {_brief(answer)}")
         return answer
 
     def _give_way(self, operation: str) -> str:
@@ -182,6 +193,10 @@ class World:
             actor.dead = actor.faulted = True
             raise Killed
         return fate
+
+    def bytes(self, count: int) -> bytes:
+        """Random ones."""
+        return self.chance.randbytes(count)
 
     def sleep(self, seconds: float) -> None:
         """time.sleep of the world."""
@@ -223,7 +238,8 @@ class World:
         place = (run.task, key) if key is not None else None
         if place is not None:
             other = self.holding.get(place)
-            if other is not None and not other.faulted and not actor.faulted:
+            lost = actor.faulted or other is None or other.faulted or self.clock.now >= other.deadline
+            if other is not None and not lost:
                 self.violation(f"two runs of {place} at work at once")
             self.holding[place] = actor
         try:
@@ -306,12 +322,7 @@ class World:
             case "twice":
                 queue = self.sqs.queues[f"{STACK}-{self.chance.choice(list(TIMEOUT))}"]
                 if queue.messages:
-                    one_message = self.chance.choice(queue.messages)
-                    copy = aws.Stored(
-                        one_message.id, one_message.body, one_message.attributes, one_message.sent, self.clock.now
-                    )
-                    copy.receives = one_message.receives
-                    queue.messages.append(copy)
+                    self.sqs.duplicate(queue, self.chance.choice(queue.messages))
 
     def _move_clock(self) -> bool:
         """To the next thing that is due; False when there is none."""
@@ -342,10 +353,13 @@ class World:
         worn = len(source.redriven)
         messages = self.sqs.receive(source, self.chance.randint(1, BATCH[queue]))
         self.redriven += source.redriven[worn:]
-        if not messages:
-            return
-        self._count += 1
-        name = f"sandbox {self._count}"
+        if messages:
+            self._count += 1
+            self.invoke(queue, messages, f"sandbox {self._count}")
+
+    def invoke(self, queue: str, messages: Sequence[aws.Stored], name: str) -> None:
+        """A sandbox with these messages, which it has yet to begin with."""
+        source = self.sqs.queues[f"{STACK}-{queue}"]
         actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
         taken = {other.slot for other in self.actors if other.queue == queue}
         actor.slot = min(set(range(CONCURRENCY)) - taken)
@@ -367,6 +381,8 @@ class World:
             for message in messages
         ]
 
+        receipts = [(message.id, message.receipt) for message in messages]
+
         def invoke() -> None:
             try:
                 answer = serve(queue, registry.served_by(queue), {"Records": records}, _Context(self, actor))
@@ -377,7 +393,7 @@ class World:
                     self.violation(f"the handler raised {type(error).__name__}: {str(error)[:200]}")
                 raise Killed from error
             again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-            done = {message.receipt for message in messages if message.id not in again}
+            done = {receipt for message_id, receipt in receipts if message_id not in again}
             source.messages = [message for message in source.messages if message.receipt not in done]
 
         actor.body = invoke
@@ -402,7 +418,7 @@ class World:
             actor.green.switch(fate)
         finally:
             self._now = None
-        self.clock.now += 0.01
+        self.clock.now += self.tick
         if actor.green.dead:
             self._end(actor)
 
@@ -550,9 +566,11 @@ def installed() -> Iterator[None]:
         patch.setattr(time, "time_ns", lambda: int(now() * 1e9))
         patch.setattr(time, "gmtime", lambda seconds=None: real_gmtime(now() if seconds is None else seconds))
         patch.setattr(time, "sleep", lambda seconds: current().sleep(seconds))
-        patch.setattr(os, "urandom", lambda count: current().chance.randbytes(count))
-        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().chance.randbytes(16), version=4))
+        patch.setattr(os, "urandom", lambda count: current().bytes(count))
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().bytes(16), version=4))
         patch.setattr(observe, "logger", lambda: silent)
+        # A tenth of a schedule, and nothing that a schedule looks at.
+        patch.setattr(traceback, "format_tb", lambda _traceback: [])
         patch.setattr(execution, "time_limit", _limit)
         patch.setattr(execution, "_limiters", Memory)
         for name, module in list(sys.modules.items()):
