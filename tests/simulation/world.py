@@ -261,7 +261,8 @@ class World:
         """
         lost = 0
         for actor in self.claims[run_id]:
-            gone = actor is not self._now and (actor.faulted or self.clock.now >= actor.deadline)
+            stalled = actor in self.actors and actor is not self._now and self.clock.now >= actor.deadline
+            gone = actor.faulted or stalled
             if gone and run_id not in actor.started and actor.claimed[-1] == run_id:
                 lost += 1
         return self.since_reset[run_id] + lost
