@@ -7,6 +7,7 @@ invariants remember. For histories to meet again, requests take no time and no n
 
 import hashlib
 import random
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -22,6 +23,7 @@ class SmallWorld(World):
     """A world that takes given choices, and the first of each after them."""
 
     tick = 0.0
+    repeats_late = False
 
     def __init__(self, faults: Mapping[str, float], at_most: int, path: Sequence[int], sandboxes: int = 2) -> None:
         super().__init__(0, Faults(faults, 1, at_most))
@@ -85,7 +87,7 @@ class SmallWorld(World):
 
     def _go(self, actor: Actor, fate: str) -> None:
         self.left -= fate != "go"
-        random.seed(f"{actor.name}/{self._draws.get(actor.name, 0)}")
+        random.seed(zlib.crc32(actor.name.encode()) + self._draws.get(actor.name, 0))
         before = self._histories.get(actor, actor.name.encode())
         self._answers = hashlib.blake2b(before + fate.encode() + repr(self.clock.now).encode(), digest_size=12)
         self._resume(actor, fate)

@@ -96,6 +96,8 @@ class World:
     """`seed` decides everything. `trace` keeps a line for each thing that happens."""
 
     tick = TICK
+    repeats_late = True
+    """Others may go on between a request whose answer is lost and its repetition."""
 
     def __init__(self, seed: int, faults: Faults, *, trace: bool = False) -> None:
         self.seed, self.faults = seed, faults
@@ -142,10 +144,10 @@ class World:
         fate = self._give_way(operation)
         match fate:
             case "lost":
-                first = self._attempt(actor, operation, method, parameters)
+                self._attempt(actor, operation, method, parameters)
                 self._say(actor, f"{operation}: carried out; its answer is lost, and the SDK repeats it")
-                self._give_way(operation)
-                del first
+                if self.repeats_late:
+                    self._give_way(operation)
             case "unanswered":
                 self._attempt(actor, operation, method, parameters)
                 actor.faulted = True
