@@ -31,7 +31,7 @@ def machinery() -> Iterator[None]:
         registry.register(catalogue.__name__)
         registry.register("nexus.builtin")
         catalogue.implement(registry)
-        with installed(), backend.use(backend.Backend(DynamoStore("runs"), SqsTransport())):
+        with installed(), backend.use(backend.Backend(DynamoStore(), SqsTransport())):
             yield
     backend.reset()
 

@@ -20,7 +20,7 @@ from datetime import datetime as real_datetime
 from typing import Any, NoReturn
 
 import greenlet
-from botocore.exceptions import ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError
 
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
@@ -69,6 +69,9 @@ class Actor:
     faulted: bool = False
     """Something befell it by which an outcome may be lost: death, a stall past its lease, a request that failed."""
 
+    outage: float = 0.0
+    """Until when DynamoDB refuses all that it asks."""
+
     outlives: bool = False
     limit_at: float = float("inf")
     claimed: list[str] = field(default_factory=list)
@@ -89,7 +92,7 @@ class Faults:
 PARTIAL = frozenset(
     {"send_message_batch", "change_message_visibility_batch", "batch_get_item", "batch_execute_statement"}
 )
-AT_REQUEST = frozenset({"kill", "kill after", "lost", "unanswered", "refused", "partial"})
+AT_REQUEST = frozenset({"kill", "kill after", "lost", "again", "unanswered", "refused", "outage", "partial"})
 
 
 class World:
@@ -137,32 +140,42 @@ class World:
     ) -> Any:
         actor = self._now
         if actor is None:
-            return method(**parameters)
+            return _carried_out(method, parameters)
         if actor.dead:
             raise Killed
         self.requests += 1
         fate = self._give_way(operation)
+        if service == "dynamodb" and self.clock.now < actor.outage:
+            fate = "refused"
+        repeats = 0
         match fate:
             case "lost":
-                self._attempt(actor, operation, method, parameters)
+                self._unseen(actor, operation, method, parameters)
                 self._say(actor, f"{operation}: carried out; its answer is lost, and the SDK repeats it")
-                if self.repeats_late:
-                    self._give_way(operation)
+                repeats = 1
+            case "again":
+                self._say(actor, f"{operation}: refused; the SDK repeats it")
+                repeats = 1
             case "unanswered":
-                self._attempt(actor, operation, method, parameters)
+                self._unseen(actor, operation, method, parameters)
                 actor.faulted = True
                 raise ConnectionClosedError(endpoint_url=service)
-            case "refused":
+            case "outage":
                 actor.faulted = True
-                raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
+                actor.outage = self.clock.now + 120.0
             case "kill after":
-                self._attempt(actor, operation, method, parameters)
+                self._unseen(actor, operation, method, parameters)
                 actor.dead = actor.faulted = True
                 raise Killed
             case "partial" if operation in PARTIAL:
                 parameters = {**parameters, "failing": 1}
+        if fate in ("refused", "outage"):
+            actor.faulted = actor.faulted or service != "dynamodb"
+            raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
+        if repeats and self.repeats_late:
+            self._give_way(operation)
         try:
-            answer = method(**parameters)
+            answer = _carried_out(method, parameters, repeats)
         except Exception as error:
             self._answered(error)
             if self.trace is not None:
@@ -176,7 +189,7 @@ class World:
     def _answered(self, answer: object) -> None:
         """An actor sees an answer."""
 
-    def _attempt(self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    def _unseen(self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
         """Carries a request out whose answer nobody gets."""
         try:
             answer = method(**parameters)
@@ -462,6 +475,16 @@ class World:
         if self.trace is not None:
             name = actor.name if actor else "world"
             self.trace.append(f"{self.steps:5} {self.clock.now - START:11.2f} {name:12} {text}")
+
+
+def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repeats: int = 0) -> dict[str, Any]:
+    """The answer to a request, which tells, as the SDK's does, how often it was repeated."""
+    metadata = {"RetryAttempts": repeats, "HTTPStatusCode": 200}
+    try:
+        return {**(method(**parameters) or {}), "ResponseMetadata": metadata}
+    except ClientError as error:
+        error.response["ResponseMetadata"] = metadata  # type: ignore[typeddict-item]
+        raise
 
 
 class _Context:
