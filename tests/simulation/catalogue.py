@@ -9,7 +9,7 @@ from nexus.worker.run import Run
 from tests.simulation import world
 
 QUEUES = {"quick": 5, "slow": 5}
-POLICY = RetryPolicy(max_retries=2, base=10.0, cap=60.0)
+POLICY = RetryPolicy(max_retries=world.MAX_ATTEMPTS - 1, base=10.0, cap=60.0)
 
 
 class Step(Arguments):

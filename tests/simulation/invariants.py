@@ -6,6 +6,7 @@ from typing import Any
 from nexus.client.handles import read_records
 from nexus.runs import payloads
 from nexus.runs.record import RunRecord
+from tests.simulation import catalogue
 from tests.simulation.aws import Item
 from tests.simulation.scenarios import Accepted, Story, envelope_of
 from tests.simulation.world import STACK, TIMEOUT
@@ -25,6 +26,8 @@ def watch(story: Story) -> None:
             world.violation(f"{key} was SUCCESS and is {new}, or has another result")
         if old == "REVOKED" and new != "REVOKED":
             world.violation(f"{key} was REVOKED and is {new}")
+        if old == "RETRY" and new == "STARTED" and "eta" in before and float(before["eta"]["N"]) > world.clock.now + 3.0:  # type: ignore[index,operator]
+            world.violation(f"{key} is claimed before its time")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")
 
@@ -69,8 +72,34 @@ def at_rest(story: Story) -> Iterator[str]:
         sound = [actor for actor in actors if not actor.faulted]
         if len(sound) > 1:
             yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
+    yield from _too_fast(story)
     if world.scheduler.schedules:
         yield f"schedules are left: {list(world.scheduler.schedules)}"
+
+
+def _too_fast(story: Story) -> Iterator[str]:
+    """Starts beyond a task's rate, where no sandbox was lost or held up: a start that is made late may be used."""
+    world = story.world
+    if world.faults.at_most and not world.faults.kinds.keys() <= {"lost", "again", "partial", "twice", "refused"}:
+        return
+    for task in (catalogue.paced, catalogue.rare):
+        assert task.rate_limit is not None
+        begun = sorted(
+            when
+            for run_id, starts in world.starts.items()
+            if _task(world.dynamo.items.get(run_id)) == task.name
+            for actor, when in starts
+            if not actor.faulted
+        )
+        for many in range(2, len(begun) + 1):
+            least = (many - 1) / task.rate_limit.per_second - 1.5
+            if any(begun[n + many - 1] - begun[n] < least for n in range(len(begun) - many + 1)):
+                yield f"{many} runs of {task.name} began within {least:.1f} s"
+                break
+
+
+def _task(item: Item | None) -> str | None:
+    return None if item is None else item["task"]["S"]
 
 
 def healed(story: Story) -> Iterator[str]:

@@ -118,6 +118,8 @@ def sends(story: Story, chance: random.Random, name: str) -> None:
             for _ in range(2 if "task_id" in also else 1):
                 handle = send(signature, **also)
             expected = _says(signature.args["name"])
+            if "expires" in also:
+                story.world.expires[handle.id] = story.world.clock.now + also["expires"]
             story.accepted.append(Accepted("send", handle, expected, revocable="expires" in also))
 
     story.program(f"sends {name}", body)

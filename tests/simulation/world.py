@@ -33,6 +33,7 @@ BATCH = {"quick": 10, "slow": 1}
 TIMEOUT = {"quick": 30.0, "slow": 900.0}
 CONCURRENCY = 3
 STEPS_AT_MOST = 20_000
+MAX_ATTEMPTS = 3
 TICK = 0.01
 """Seconds that a request takes."""
 
@@ -126,7 +127,10 @@ class World:
         self.starts: dict[str, list[tuple[Actor, float]]] = defaultdict(list)
         self.since_reset: dict[str, int] = defaultdict(int)
         self.claims: dict[str, list[Actor]] = defaultdict(list)
+        self.attempts: dict[str, dict[int, Actor]] = defaultdict(dict)
         self.completions: dict[str, list[Actor]] = defaultdict(list)
+        self.unwanted: set[str] = set()
+        self.expires: dict[str, float] = {}
         self.holding: dict[tuple[str, str], Actor] = {}
         self.watch: Callable[[str, aws.Item | None, aws.Item | None], None] = lambda _key, _before, _after: None
         self.redriven: list[str] = []
@@ -247,6 +251,17 @@ class World:
         number = len(self.starts[run.id])
         self.starts[run.id].append((actor, self.clock.now))
         actor.started.append(run.id)
+        if run.attempt > MAX_ATTEMPTS:
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt} of {MAX_ATTEMPTS}")
+        if run.id in self.unwanted:
+            self.violation(f"{run.task} {run.id} starts, and was revoked before it was claimed")
+        if self.clock.now > self.expires.get(run.id, float("inf")) + 1.0 and not actor.faulted:
+            self.violation(f"{run.task} {run.id} starts after it has expired")
+        earlier = self.attempts[run.id].get(run.attempt)
+        lost = actor.faulted or earlier is None or earlier.faulted or self.clock.now >= earlier.deadline
+        if run.cursor is None and not lost:
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt} twice")
+        self.attempts[run.id][run.attempt] = actor
         if run.attempt > 1 + self.paid(run.id):
             self.violation(f"{run.task} {run.id} starts attempt {run.attempt}, and has paid {self.paid(run.id)}")
         self.since_reset[run.id] += 1
@@ -461,8 +476,10 @@ class World:
             status = after["status"]["S"]
             if status == "PENDING" or (before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"):
                 self.since_reset[key] = 0
+                self.attempts[key].clear()
                 self.claims[key].clear()
             if status == "STARTED" and self._now is not None and after.get("claim") != (before or {}).get("claim"):
+                (self.unwanted.add if "revoke" in (before or {}) else self.unwanted.discard)(key)
                 self._now.claimed.append(key)
                 self.claims[key].append(self._now)
         self.watch(key, before, after)
