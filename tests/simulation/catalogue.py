@@ -1,0 +1,175 @@
+"""The tasks of the simulation. What each attempt does is written in its arguments; what it did, the world notes."""
+
+from typing import Any, Self
+
+from nexus.errors import Reject, Retry
+from nexus.registry import Implementation, Registry
+from nexus.tasks import Arguments, RateLimit, Result, RetryPolicy, Task, Unique
+from nexus.worker.run import Run
+from tests.simulation import world
+
+QUEUES = {"quick": 5, "slow": 5}
+POLICY = RetryPolicy(max_retries=world.MAX_ATTEMPTS - 1, base=10.0, cap=60.0)
+
+
+class Step(Arguments):
+    """`does` says how each attempt goes, the last of them well; `takes` seconds; `given` is a chain's or chord's."""
+
+    name: str
+    does: tuple[str, ...] = ()
+    takes: float = 0.1
+    given: Any = None
+
+
+class Done(Result):
+    """Who did it, and on what."""
+
+    text: str
+
+
+class Spread(Arguments):
+    """A fan-out of so many parts, whose attempts go as `does` says; with a second phase, or without."""
+
+    name: str
+    parts: int
+    does: tuple[str, ...] = ()
+    then: bool = False
+
+
+class Part(Arguments):
+    """A part, or the second phase, of a fan-out."""
+
+    name: str
+    does: tuple[str, ...] = ()
+    last: bool = False
+
+
+class Count(Result):
+    """How many parts were done."""
+
+    done: int = 0
+
+    def add(self, *others: Self) -> Self:
+        return self.model_copy(update={"done": self.done + sum(other.done for other in others)})
+
+
+def _task(name: str, queue: str = "quick", **also: Any) -> Task[Step, Done]:
+    limit = 20.0 if queue == "quick" else 840.0
+    fields: dict[str, Any] = {"summary": "A step.", "retry": POLICY, "time_limit": limit, **also}
+    return Task(name=name, queue=queue, arguments=Step, result=Done, **fields)
+
+
+step = _task("step")
+solo = _task("solo", "slow")
+only = _task("only", unique=Unique(key=("name",), lease=3600))
+queued = _task("queued", unique=Unique(key=("name",), on_conflict="coalesce", lease=3600))
+paced = _task("paced", rate_limit=RateLimit(1.0))
+rare = _task("rare", rate_limit=RateLimit(1 / 60))
+spread = Task(
+    name="spread",
+    queue="quick",
+    arguments=Spread,
+    part=Part,
+    result=Count,
+    summary="Fans out.",
+    retry=POLICY,
+    time_limit=20.0,
+)
+single = Task(
+    name="single",
+    queue="quick",
+    arguments=Spread,
+    part=Part,
+    result=Count,
+    summary="Fans out, one run at a time.",
+    retry=POLICY,
+    time_limit=20.0,
+    unique=Unique(key=("name",), lease=3600),
+)
+STEPS = (step, solo, only, queued, paced, rare)
+SPREADS = (spread, single)
+
+
+class Unprintable(Exception):
+    """An error that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+def work(args: Step, run: Run) -> Any:
+    """Does what the arguments say of this attempt."""
+    key = args.name if run.task in ("only", "queued", "single") else None
+    with world.current().at_work(run, key) as start:
+        world.current().spend(args.takes)
+        _misbehave(args.does, start)
+        world.current().done(run)
+        if "big" in args.does:
+            return Done(text="x" * 300_000)
+        return Done(text=f"{args.name}({shown(args.given)})")
+
+
+def plan(args: Spread, run: Run) -> Any:
+    """Fans out."""
+    with world.current().at_work(run, args.name if run.task == "single" else None) as start:
+        _misbehave(args.does, start)
+        parts = [Part(name=f"{args.name}.{n}", does=args.does if n == 0 else ()) for n in range(args.parts)]
+        return run.fan_out(parts, then=Part(name=f"{args.name}.then", last=True) if args.then else None)
+
+
+def part(args: Part, run: Run) -> Any:
+    """Does one part."""
+    with world.current().at_work(run, None) as start:
+        if "continue" in args.does and run.cursor is None:
+            return run.continue_from({"at": 1})
+        _misbehave(args.does, start)
+        world.current().done(run)
+        return Count(done=100 if args.last else 1)
+
+
+def _misbehave(does: tuple[str, ...], start: int) -> None:
+    """How start number `start` of a run goes, from 0: after the last word, well."""
+    match does[start] if start < len(does) else "well":
+        case "fails":
+            raise OSError("it does not work")
+        case "again":
+            raise Retry("not yet", after=7.0)
+        case "later":
+            raise Retry("tomorrow", after=100_000.0)
+        case "rejects":
+            raise Reject("it never works")
+        case "exits":
+            raise SystemExit(3)
+        case "surrogate":
+            raise OSError("no file \udcff")
+        case "control":
+            raise OSError("no file \ufffe\x00")
+        case "unprintable":
+            raise Unprintable
+        case "talks":
+            raise OSError("talks " * 5_000)
+        case "overruns":
+            world.current().spend(1000.0)
+        case "dies":
+            world.current().die()
+        case "progresses":
+            pass
+
+
+def shown(value: Any) -> str:
+    """What a step was given, short: its text where it is a step's result."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ",".join(shown(each) for each in value)
+    if isinstance(value, dict) and "text" in value:
+        return str(value["text"])
+    return str(value)
+
+
+def implement(registry: Registry) -> None:
+    """Registers the functions of all of them."""
+    for task in STEPS:
+        registry.implement(Implementation(task, work))
+    for task in SPREADS:
+        registry.implement(Implementation(task, plan, part))

@@ -1,0 +1,146 @@
+"""What holds of every history, whatever went wrong in it."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from nexus.client.handles import read_records
+from nexus.runs import payloads
+from nexus.runs.record import RunRecord
+from tests.simulation import catalogue
+from tests.simulation.aws import Item
+from tests.simulation.scenarios import Accepted, Story, envelope_of
+from tests.simulation.world import STACK, TIMEOUT
+
+ENDED = ("SUCCESS", "FAILURE", "REVOKED")
+
+
+def watch(story: Story) -> None:
+    """Looks at each write to a run record."""
+    world = story.world
+
+    def written(key: str, before: Item | None, after: Item | None) -> None:
+        old, new = _status(before), _status(after)
+        if after is not None and "expires" not in after:
+            world.violation(f"{key} would stay for ever: it has no time to expire")
+        if old == "SUCCESS" and (new != "SUCCESS" or after["result"] != before["result"]):  # type: ignore[index]
+            world.violation(f"{key} was SUCCESS and is {new}, or has another result")
+        if old == "REVOKED" and new != "REVOKED":
+            world.violation(f"{key} was REVOKED and is {new}")
+        if old == "RETRY" and new == "STARTED" and "eta" in before and float(before["eta"]["N"]) > world.clock.now + 3.0:  # type: ignore[index,operator]
+            world.violation(f"{key} is claimed before its time")
+        if new in ENDED and after is not None and "live" in after:
+            world.violation(f"{key} is {new} and still listed as live")
+
+    world.watch = written
+
+
+def _status(item: Item | None) -> str | None:
+    return None if item is None or "status" not in item else item["status"]["S"]
+
+
+def at_rest(story: Story) -> Iterator[str]:
+    """What is wrong with a world in which nothing is left to happen."""
+    world = story.world
+    yield from world.violations
+    letters = dead_letters(story)
+    tidy = not story.broken_sends and not any(program.faulted for program in story.programs)
+    for one, record in zip(story.accepted, _records(story), strict=True):
+        if record.status not in ENDED and one.handle.id not in letters:
+            yield f"{one.what} {one.handle.id} was accepted, and is {record.status} for ever"
+    for key, item in world.dynamo.items.items():
+        status = _status(item)
+        if status is None:
+            if key.startswith("unique/") and ({"holder", "waiter"} & item.keys()):
+                yield f"{key} is still held by {item.get('holder')}, waited for by {item.get('waiter')}"
+            continue
+        if status not in ENDED and tidy and key not in letters:
+            yield f"{item['task']['S']} {key} stays {status}, and nobody will ever touch it"
+        waits = "waits" in item
+        if status == "FAILURE" and not waits and key not in letters and not _sender_gave_up(item):
+            yield f"{item['task']['S']} {key} is FAILURE, and there is no dead letter: {item['error']['S'][:200]}"
+        if status == "SUCCESS" and key in letters and not _any_faulted(story, key):
+            yield f"{key} is SUCCESS, and there is a dead letter of it"
+    for body in world.redriven:
+        yield f"SQS gave up after too many receives: {body[:150]}"
+    for body in world.dropped:
+        yield f"SQS dropped what it had kept for too long: {body[:150]}"
+    kept = [letter.body for queue in TIMEOUT for letter in world.sqs.queues[f"{STACK}-{queue}-dead"].messages]
+    for body in story.garbage:
+        if body not in kept:
+            yield f"garbage is not among the dead letters as it came: {body[:80]}"
+    for run_id, actors in world.completions.items():
+        sound = [actor for actor in actors if not actor.faulted]
+        if len(sound) > 1:
+            yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
+    yield from _too_fast(story)
+    if world.scheduler.schedules:
+        yield f"schedules are left: {list(world.scheduler.schedules)}"
+
+
+def _too_fast(story: Story) -> Iterator[str]:
+    """Starts beyond a task's rate, where no sandbox was lost or held up: a start that is made late may be used."""
+    world = story.world
+    if world.faults.at_most and not world.faults.kinds.keys() <= {"lost", "again", "partial", "twice", "refused"}:
+        return
+    for task in (catalogue.paced, catalogue.rare):
+        assert task.rate_limit is not None
+        begun = sorted(
+            when
+            for run_id, starts in world.starts.items()
+            if _task(world.dynamo.items.get(run_id)) == task.name
+            for actor, when in starts
+            if not actor.faulted
+        )
+        for many in range(2, len(begun) + 1):
+            least = (many - 1) / task.rate_limit.per_second - 1.5
+            if any(begun[n + many - 1] - begun[n] < least for n in range(len(begun) - many + 1)):
+                yield f"{many} runs of {task.name} began within {least:.1f} s"
+                break
+
+
+def _task(item: Item | None) -> str | None:
+    return None if item is None else item["task"]["S"]
+
+
+def healed(story: Story) -> Iterator[str]:
+    """What is wrong once all dead letters have been sent again and nothing has failed since."""
+    for one, record in zip(story.accepted, _records(story), strict=True):
+        if story.revoked:
+            continue
+        if record.status == "REVOKED" and one.revocable:
+            continue
+        if record.status != "SUCCESS":
+            yield f"{one.what} {one.handle.id} is {record.status} after its dead letter was sent again: {record.error}"
+        elif one.expected is not None and (found := _result(record)) != one.expected:
+            yield f"{one.what} {one.handle.id} has the result {str(found)[:200]}, not {one.expected}"
+
+
+def _result(record: RunRecord) -> Any:
+    return None if record.result is None else payloads.load(record.result)
+
+
+def _records(story: Story) -> list[RunRecord]:
+    handles: list[Accepted] = story.accepted
+    found: list[RunRecord] = []
+    for at in range(0, len(handles), 100):
+        found += read_records([one.handle for one in handles[at : at + 100]])
+    return found
+
+
+def dead_letters(story: Story) -> set[str]:
+    """The runs of which there is a dead letter."""
+    found = set()
+    for queue in TIMEOUT:
+        for letter in story.world.sqs.queues[f"{STACK}-{queue}-dead"].messages:
+            run_id = letter.attributes.get("RunId", {}).get("StringValue")
+            envelope = None if run_id else envelope_of(letter.body)
+            found.add(run_id or (envelope.id if envelope else letter.body))
+    return found
+
+
+def _sender_gave_up(item: Item) -> bool:
+    return "SendFailed" in item["error"]["S"]
+
+
+def _any_faulted(story: Story, run_id: str) -> bool:
+    return any(actor.faulted for actor, _ in story.world.starts[run_id])

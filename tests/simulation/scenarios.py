@@ -1,0 +1,338 @@
+"""What programs send and operators do, drawn from a seed."""
+
+import json
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus.backend import backend
+from nexus.client import AsyncResult, chain, chord, group, send, send_many, then
+from nexus.envelope import Envelope
+from nexus.errors import InvalidMessage, NexusError, SendFailed
+from nexus.ids import derived_id, new_id
+from nexus.registry import registry
+from nexus.runs import transitions
+from tests.simulation import catalogue
+from tests.simulation.world import STACK, TIMEOUT, Faults, World
+
+KINDS = {
+    "kill": 3.0,
+    "kill after": 3.0,
+    "lost": 3.0,
+    "again": 1.0,
+    "unanswered": 1.0,
+    "outage": 1.0,
+    "refused": 1.0,
+    "partial": 1.0,
+    "stall": 2.0,
+    "jump": 1.0,
+    "twice": 2.0,
+}
+GOOD: Sequence[tuple[str, ...]] = ((), (), (), (), ("fails",), ("fails", "fails"), ("again",))
+BAD: Sequence[tuple[str, ...]] = (
+    ("fails",) * 3,
+    ("rejects",),
+    ("exits",),
+    ("exits",) * 3,
+    ("surrogate",) * 3,
+    ("control",) * 3,
+    ("unprintable",) * 3,
+    ("talks",) * 3,
+    ("overruns",),
+    ("dies",),
+    ("dies",) * 3,
+    ("later",),
+)
+GARBAGE = ("no json", "{}", "[" * 100_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 300_000, "null")
+
+
+@dataclass(eq=False, slots=True)
+class Accepted:
+    """A handle that a program was given, and what its result is once all is well."""
+
+    what: str
+    handle: AsyncResult[Any]
+    expected: Any = None
+    revocable: bool = False
+    """Its end may be REVOKED: it expires, or another run of a unique task is live."""
+
+
+@dataclass(eq=False, slots=True)
+class Story:
+    """Everything that was done to a world."""
+
+    world: World
+    accepted: list[Accepted] = field(default_factory=list)
+    revoked: set[str] = field(default_factory=set)
+    garbage: list[str] = field(default_factory=list)
+    programs: list[Any] = field(default_factory=list)
+    broken_sends: int = 0
+    small: bool = False
+
+    def count(self, chance: random.Random, least: int, most: int) -> int:
+        """How many: two at most in a small story."""
+        return chance.randint(least, max(least, min(most, 2)) if self.small else most)
+
+    def program(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> None:
+        """Adds a program whose sends may fail as AWS may; then nothing was accepted."""
+
+        def guarded() -> None:
+            try:
+                body()
+            except SendFailed:
+                self.broken_sends += 1
+            except NexusError:
+                raise
+
+        self.programs.append(self.world.add(name, guarded, after=after))
+
+
+type Scenario = Callable[[Story, random.Random, str], None]
+
+
+def _does(chance: random.Random, poison: float) -> tuple[str, ...]:
+    return chance.choice(BAD if chance.random() < poison else GOOD)
+
+
+def _step(chance: random.Random, name: str, poison: float = 0.3, task: Any = None) -> Any:
+    task = task or chance.choice((catalogue.step, catalogue.step, catalogue.solo))
+    return task.s(name=name, does=_does(chance, poison), takes=chance.choice((0.0, 0.1, 0.1, 5.0)))
+
+
+def _says(name: str, *given: str) -> dict[str, Any]:
+    return {"text": f"{name}({','.join(given)})"}
+
+
+def sends(story: Story, chance: random.Random, name: str) -> None:
+    """Some sends, with what apply_async takes."""
+    signatures = [_step(chance, f"{name}{n}") for n in range(story.count(chance, 1, 4))]
+    options: list[dict[str, Any]] = [
+        chance.choice(({}, {}, {"countdown": 5}, {"countdown": 5000}, {"expires": 20}, {"task_id": new_id()}))
+        for _ in signatures
+    ]
+
+    def body() -> None:
+        for signature, also in zip(signatures, options, strict=True):
+            for _ in range(2 if "task_id" in also else 1):
+                handle = send(signature, **also)
+            expected = _says(signature.args["name"])
+            if "expires" in also:
+                story.world.expires[handle.id] = story.world.clock.now + also["expires"]
+            story.accepted.append(Accepted("send", handle, expected, revocable="expires" in also))
+
+    story.program(f"sends {name}", body)
+
+
+def sends_many(story: Story, chance: random.Random, name: str) -> None:
+    """A batch, tracked or not."""
+    signatures = [_step(chance, f"{name}{n}") for n in range(story.count(chance, 2, 12))]
+    track = chance.random() < 0.7
+
+    def body() -> None:
+        for signature, handle in zip(signatures, send_many(signatures, track=track), strict=True):
+            story.accepted.append(Accepted("send_many", handle, _says(signature.args["name"])))
+
+    story.program(f"sends many {name}", body)
+
+
+def rules(story: Story, chance: random.Random, name: str) -> None:
+    """EventBridge fires a rule, and does it twice."""
+    signature = _step(chance, name)
+    run_id = derived_id("rule", name, story.world.seed)
+    sent_at = datetime.fromtimestamp(story.world.clock.now, UTC)
+    body = Envelope(id=run_id, task=signature.task.name, args=dict(signature.args), sent_at=sent_at).encode()
+
+    def fire() -> None:
+        for _ in range(chance.randint(1, 2)):
+            story.world.sqs.send_message(QueueUrl=f"{STACK}-{signature.queue}", MessageBody=body)
+        story.accepted.append(Accepted("rule", AsyncResult(run_id), _says(name)))
+
+    story.program(f"rule {name}", fire)
+
+
+def garbage(story: Story, chance: random.Random, name: str) -> None:
+    """Somebody puts into a queue what is no message of ours."""
+    body = chance.choice(GARBAGE)
+    queue = chance.choice(list(TIMEOUT))
+
+    def throw() -> None:
+        story.world.sqs.send_message(QueueUrl=f"{STACK}-{queue}", MessageBody=body)
+        story.garbage.append(body)
+
+    story.program(f"garbage {name}", throw)
+
+
+def chains(story: Story, chance: random.Random, name: str) -> None:
+    """A chain of two to four, each taking the last one's result."""
+    count = story.count(chance, 2, 4)
+    first = _step(chance, f"{name}0", 0.15)
+    text = f"{name}0()"
+    links = [first]
+    for n in range(1, count):
+        links.append(then(catalogue.step, "given", name=f"{name}{n}", does=list(_does(chance, 0.15))))
+        text = f"{name}{n}({text})"
+
+    def body() -> None:
+        story.accepted.append(Accepted("chain", chain(*links), {"text": text}))
+
+    story.program(f"chain {name}", body)
+
+
+def groups(story: Story, chance: random.Random, name: str) -> None:
+    """A group, or a chord."""
+    count = story.count(chance, 1, 4)
+    members = [_step(chance, f"{name}{n}", 0.15) for n in range(count)]
+    texts = [f"{name}{n}()" for n in range(count)]
+    is_chord = chance.random() < 0.6
+
+    def body() -> None:
+        if is_chord:
+            last = then(catalogue.step, "given", name=name)
+            story.accepted.append(Accepted("chord", chord(members, last), _says(name, *texts)))
+        else:
+            story.accepted.append(Accepted("group", group(members), [{"text": text} for text in texts]))
+
+    story.program(f"group {name}", body)
+
+
+def fan_outs(story: Story, chance: random.Random, name: str) -> None:
+    """A fan-out, with a second phase or without."""
+    task = chance.choice((catalogue.spread, catalogue.single))
+    does = chance.choice((*GOOD, ("fails",) * 3, ("dies",), ("continue",)))
+    parts, second = story.count(chance, 1, 4), chance.random() < 0.5
+    signature = task.s(name=name, parts=parts, does=does, then=second)
+
+    def body() -> None:
+        expected = {"done": parts + (100 if second else 0)}
+        story.accepted.append(Accepted("fan-out", send(signature), expected))
+
+    story.program(f"fans out {name}", body)
+
+
+def uniques(story: Story, chance: random.Random, name: str) -> None:
+    """Runs of a unique task with one key, from several programs."""
+    task = chance.choice((catalogue.only, catalogue.queued))
+    for n in range(story.count(chance, 2, 3)):
+        signature = _step(chance, name, 0.2, task)
+
+        def body(signature: Any = signature) -> None:
+            story.accepted.append(Accepted(task.name, send(signature), _says(name), revocable=True))
+
+        story.program(f"unique {name}{n}", body, after=chance.choice((0.0, 0.0, 3.0, 40.0)))
+
+
+def rates(story: Story, chance: random.Random, name: str) -> None:
+    """More runs than their rate allows at once."""
+    task, most = chance.choice(((catalogue.paced, 12), (catalogue.rare, 6)))
+    signatures = [task.s(name=f"{name}{n}", does=chance.choice(GOOD)) for n in range(story.count(chance, 2, most))]
+
+    def body() -> None:
+        for signature, handle in zip(signatures, send_many(signatures), strict=True):
+            story.accepted.append(Accepted(task.name, handle, _says(signature.args["name"])))
+
+    story.program(f"rate {name}", body)
+
+
+SENDERS: Sequence[Scenario] = (sends, sends, sends_many, rules, garbage, chains, groups, fan_outs, uniques, rates)
+
+
+# --- operators -------------------------------------------------------------------------------------------------------
+
+
+def revokes(story: Story, chance: random.Random, name: str) -> None:
+    """Somebody revokes a run that has been accepted."""
+    nth = chance.random()
+
+    def body() -> None:
+        if story.accepted:
+            one = story.accepted[int(nth * len(story.accepted))]
+            story.revoked.add(one.handle.id)
+            status = one.handle.revoke("not wanted")
+            if status == "REVOKED" and one.handle.id in story.world.scheduler.schedules:
+                story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
+
+    story.program(f"revokes {name}", body, after=chance.choice((0.0, 0.1, 1.0, 30.0, 1000.0)))
+
+
+def redrives(story: Story, chance: random.Random, name: str) -> None:
+    """An operator sends all dead letters again while the rest goes on."""
+    by_sqs = chance.random() < 0.3
+    story.program(
+        f"redrives {name}", lambda: redrive(story.world, by_sqs=by_sqs), after=chance.choice((1.0, 60.0, 600.0))
+    )
+
+
+def redrive(world: World, *, by_sqs: bool = False) -> None:
+    """As `nexus dlq retry` does it: the record first, then the message, then the letter is deleted; or as SQS does."""
+    for queue in TIMEOUT:
+        letters = world.sqs.queues[f"{STACK}-{queue}-dead"]
+        for letter in list(letters.messages):
+            envelope = envelope_of(letter.body)
+            if envelope is None:
+                continue
+            if by_sqs:
+                world.sqs.move(letter, letters, world.sqs.queues[f"{STACK}-{queue}"])
+                continue
+            backend().store.apply(transitions.send_again(envelope.id))
+            world.clients["sqs"].send_message(QueueUrl=f"{STACK}-{queue}", MessageBody=letter.body)
+            if letter in letters.messages:
+                letters.messages.remove(letter)
+
+
+def envelope_of(body: str) -> Envelope | None:
+    """The envelope in a letter, where there is one that can run."""
+    try:
+        value = json.loads(body)
+        return Envelope.model_validate(value) if value["task"] in registry.tasks() else None
+    except (ValueError, RecursionError, TypeError, KeyError, InvalidMessage):
+        return None
+
+
+def pauses(story: Story, chance: random.Random, name: str) -> None:
+    """An operator pauses a queue, and resumes it."""
+    queue = chance.choice(list(TIMEOUT))
+
+    def body() -> None:
+        story.world.paused.add(queue)
+        story.world.sleep(chance.choice((5.0, 500.0, 20_000.0)))
+        story.world.paused.discard(queue)
+
+    story.program(f"pauses {name}", body, after=chance.choice((0.0, 1.0, 20.0)))
+
+
+def deploys(story: Story, chance: random.Random, name: str) -> None:
+    """A deployment whose catalogue lacks a task, and the next one that has it again."""
+    task = chance.choice((catalogue.step, catalogue.solo, catalogue.only, catalogue.spread))
+
+    def body() -> None:
+        declared = registry._declared.pop(task.name, None)
+        story.world.sleep(chance.choice((1.0, 60.0, 4000.0)))
+        if declared:
+            registry._declared[task.name] = declared
+
+    story.program(f"deploys {name}", body, after=chance.choice((0.0, 0.5, 20.0)))
+
+
+OPERATORS: Sequence[Scenario] = (revokes, revokes, redrives, pauses, deploys)
+
+
+def draw(seed: int, *, trace: bool = False) -> Story:
+    """The world and the story of a seed."""
+    chance = random.Random(f"story {seed}")
+    kinds = {kind: weight for kind, weight in KINDS.items() if chance.random() < 0.4}
+    quiet = not kinds or chance.random() < 0.15
+    faults = Faults(kinds, chance.choice((8, 20, 50)), 0 if quiet else chance.randint(1, 4))
+    world = World(seed, faults, trace=trace)
+    return Story(world)
+
+
+def tell(story: Story, seed: int) -> None:
+    """Adds the programs and the operators of a seed. The world must be in force."""
+    chance = random.Random(f"programs {seed}")
+    story.small = chance.random() < 0.7
+    for n in range(1 if story.small else chance.choice((1, 1, 2, 3))):
+        chance.choice(SENDERS)(story, chance, "abc"[n])
+    for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):
+        chance.choice(OPERATORS)(story, chance, "xy"[n])

@@ -1,0 +1,47 @@
+"""Schedules from seeds: what goes wrong in them breaks none of the promises in `tests.simulation.invariants`.
+
+NEXUS_SCHEDULES says how many; `make simulate` runs a million. A seed that shows a fault is told with the line that
+replays it, request by request.
+"""
+
+import os
+from collections import Counter
+
+import pytest
+
+from tests.simulation.scenarios import KINDS
+from tests.simulation.simulate import faults_of, run
+
+SCHEDULES = int(os.environ.get("NEXUS_SCHEDULES", "50000"))
+BLOCK = 500
+
+
+@pytest.mark.parametrize("first", range(0, SCHEDULES, BLOCK))
+def test_no_schedule_breaks_a_promise(first: int) -> None:
+    failures = run(range(first, min(first + BLOCK, SCHEDULES)))
+
+    assert not failures, "\n".join(failures)
+
+
+def test_a_seed_is_one_history() -> None:
+    for seed in range(20):
+        (_, once), (_, again) = faults_of(seed, trace=True), faults_of(seed, trace=True)
+
+        assert once.world.trace == again.world.trace
+
+
+def test_much_goes_wrong_and_much_goes_well() -> None:
+    befallen, ends = Counter[str](), Counter[str]()
+    for seed in range(400):
+        _, story = faults_of(seed, trace=True)
+        assert story.world.trace is not None
+        befallen.update(line.rpartition("FAULT ")[2] for line in story.world.trace if " FAULT " in line)
+        ends.update(
+            item["status"]["S"] for item in story.world.dynamo.items.values() if "status" in item and "task" in item
+        )
+
+    assert befallen.keys() == KINDS.keys()
+    assert min(befallen.values()) > 10
+    assert ends["SUCCESS"] > 400
+    assert ends["FAILURE"] > 50
+    assert ends["REVOKED"] > 20

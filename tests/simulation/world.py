@@ -1,0 +1,643 @@
+"""A world of sandboxes, programs and operators over SQS and DynamoDB, one of them at work at a time.
+
+Each is a greenlet that gives way at every request to AWS, at every wait and within every task's work. Who goes on, what
+becomes of the request, when the clock moves and who dies is decided by a `Chooser`: from a seed, or one choice after
+the other through all that there are. Nothing else is left to chance, so the same choices are the same history.
+"""
+
+import os
+import random
+import re
+import time
+import traceback
+import uuid
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC
+from datetime import datetime as real_datetime
+from typing import Any, NoReturn
+
+import greenlet
+from botocore.exceptions import ClientError, ConnectionClosedError
+
+from nexus.errors import TimeLimitExceeded
+from nexus.registry import registry
+from nexus.worker.entry import serve
+from tests.simulation import aws
+
+START = 1_800_000_000.0
+STACK = "nexus-test"
+BATCH = {"quick": 10, "slow": 1}
+TIMEOUT = {"quick": 30.0, "slow": 900.0}
+CONCURRENCY = 3
+STEPS_AT_MOST = 20_000
+MAX_ATTEMPTS = 3
+TICK = 0.01
+"""Seconds that a request takes."""
+
+_world: "World | None" = None
+
+
+def current() -> "World":
+    """The world in which this runs."""
+    assert _world is not None
+    return _world
+
+
+class Killed(BaseException):
+    """A sandbox or a program is gone: nothing catches it."""
+
+
+class Endless(Exception):
+    """The world does not come to rest."""
+
+
+@dataclass(eq=False, slots=True)
+class Actor:
+    """A sandbox at one invocation, a program that sends, or an operator."""
+
+    name: str
+    body: Callable[[], None]
+    wake: float
+    queue: str | None = None
+    deadline: float = float("inf")
+    """When Lambda ends the invocation, which is when its leases end."""
+
+    green: Any = None
+    dead: bool = False
+    faulted: bool = False
+    """Something befell it by which an outcome may be lost: death, a stall past its lease, a request that failed."""
+
+    outage: float = 0.0
+    """Until when DynamoDB refuses all that it asks."""
+
+    outlives: bool = False
+    limit_at: float = float("inf")
+    claimed: list[str] = field(default_factory=list)
+    started: list[str] = field(default_factory=list)
+    slot: int = 0
+    """Which of the queue's sandboxes: what it remembers between invocations is `World.memories` of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What goes wrong in a world: kinds with their weights, one step in how many, how often in all."""
+
+    kinds: Mapping[str, float] = field(default_factory=dict)
+    one_in: int = 25
+    at_most: int = 4
+
+
+PARTIAL = frozenset(
+    {"send_message_batch", "change_message_visibility_batch", "batch_get_item", "batch_execute_statement"}
+)
+AT_REQUEST = frozenset({"kill", "kill after", "lost", "again", "unanswered", "refused", "outage", "partial"})
+
+
+class World:
+    """`seed` decides everything. `trace` keeps a line for each thing that happens."""
+
+    tick = TICK
+    repeats_late = True
+    """Others may go on between a request whose answer is lost and its repetition."""
+
+    def __init__(self, seed: int, faults: Faults, *, trace: bool = False) -> None:
+        self.seed, self.faults = seed, faults
+        self.chance = random.Random(seed)
+        self.clock = aws.Clock(START)
+        self.sqs = aws.Sqs(self.clock, self.chance)
+        for queue, timeout in TIMEOUT.items():
+            self.sqs.add(f"{STACK}-{queue}", 6 * timeout)
+        self.dynamo = aws.Dynamo(self.clock, self.chance, self._written)
+        self.scheduler = aws.Scheduler(self.clock, self.sqs)
+        self.s3 = aws.S3()
+        models = {"sqs": self.sqs, "dynamodb": self.dynamo, "scheduler": self.scheduler, "s3": self.s3}
+        self.clients = aws.clients(models, self._request)
+        self.actors: list[Actor] = []
+        self.trace: list[str] | None = [] if trace else None
+        self.paused: set[str] = set()
+        self.left = faults.at_most
+        self.steps = self.requests = self._count = 0
+        self._hub = greenlet.getcurrent()
+        self._now: Actor | None = None
+        # What happened, for the invariants.
+        self.violations: list[str] = []
+        self.starts: dict[str, list[tuple[Actor, float]]] = defaultdict(list)
+        self.since_reset: dict[str, int] = defaultdict(int)
+        self.claims: dict[str, list[Actor]] = defaultdict(list)
+        self.attempts: dict[str, dict[int, Actor]] = defaultdict(dict)
+        self.completions: dict[str, list[Actor]] = defaultdict(list)
+        self.unwanted: set[str] = set()
+        self.expires: dict[str, float] = {}
+        self.holding: dict[tuple[str, str], Actor] = {}
+        self.watch: Callable[[str, aws.Item | None, aws.Item | None], None] = lambda _key, _before, _after: None
+        self.redriven: list[str] = []
+        self.dropped: list[str] = []
+        self.memories: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
+
+    # --- what the code under test sees ---
+
+    def _request(
+        self, service: str, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]
+    ) -> Any:
+        actor = self._now
+        if actor is None:
+            return _carried_out(method, parameters)
+        if actor.dead:
+            raise Killed
+        self.requests += 1
+        fate = self._give_way(operation)
+        if service == "dynamodb" and self.clock.now < actor.outage:
+            fate = "refused"
+        repeats = 0
+        match fate:
+            case "lost":
+                self._unseen(actor, operation, method, parameters)
+                self._say(actor, f"{operation}: carried out; its answer is lost, and the SDK repeats it")
+                repeats = 1
+            case "again":
+                self._say(actor, f"{operation}: refused; the SDK repeats it")
+                repeats = 1
+            case "unanswered":
+                self._unseen(actor, operation, method, parameters)
+                actor.faulted = True
+                raise ConnectionClosedError(endpoint_url=service)
+            case "outage":
+                actor.faulted = True
+                actor.outage = self.clock.now + 120.0
+            case "kill after":
+                self._unseen(actor, operation, method, parameters)
+                actor.dead = actor.faulted = True
+                raise Killed
+            case "partial" if operation in PARTIAL:
+                parameters = {**parameters, "failing": 1}
+        if fate in ("refused", "outage"):
+            actor.faulted = actor.faulted or service != "dynamodb"
+            raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
+        if repeats and self.repeats_late:
+            self._give_way(operation)
+        try:
+            answer = _carried_out(method, parameters, repeats)
+        except Exception as error:
+            self._answered(error)
+            if self.trace is not None:
+                self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
+            raise
+        self._answered(answer)
+        if self.trace is not None:
+            self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
+        return answer
+
+    def _answered(self, answer: object) -> None:
+        """An actor sees an answer."""
+
+    def _unseen(self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+        """Carries a request out whose answer nobody gets."""
+        try:
+            answer = method(**parameters)
+        except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it is
+            answer = error
+        if self.trace is not None:
+            self._say(actor, f"{operation} {_brief(parameters)} -> (unseen) {_brief(answer)}")
+        return answer
+
+    def _give_way(self, operation: str) -> str:
+        """Lets others go on; returns what becomes of the request that this one is about to make."""
+        actor = self._now
+        assert actor is not None
+        fate: str = self._hub.switch(operation)
+        if actor.dead or fate == "kill":
+            actor.dead = actor.faulted = True
+            raise Killed
+        return fate
+
+    def bytes(self, count: int) -> bytes:
+        """Random ones."""
+        return self.chance.randbytes(count)
+
+    def sleep(self, seconds: float) -> None:
+        """time.sleep of the world."""
+        actor = self._now
+        if actor is None:
+            self.clock.now += seconds
+            return
+        actor.wake = self.clock.now + seconds
+        self._give_way("")
+
+    def spend(self, seconds: float) -> None:
+        """A task's work: time that passes, within the time limit."""
+        actor = self._now
+        assert actor is not None
+        left = actor.limit_at - self.clock.now
+        self.sleep(max(0.0, min(seconds, left)))
+        if self.clock.now >= actor.limit_at:
+            raise TimeLimitExceeded("the task has used its time")
+
+    def die(self) -> NoReturn:
+        """The task takes its sandbox down."""
+        actor = self._now
+        assert actor is not None
+        actor.dead = actor.faulted = True
+        raise Killed
+
+    @contextmanager
+    def at_work(self, run: Any, key: str | None) -> Iterator[int]:
+        """Around a task's work; gives how often this run has started before. `key`: of a unique task's place."""
+        actor = self._now
+        assert actor is not None
+        self._say(actor, f"STARTS {run.task} {run.id[-6:]} attempt {run.attempt}")
+        number = len(self.starts[run.id])
+        self.starts[run.id].append((actor, self.clock.now))
+        actor.started.append(run.id)
+        if run.attempt > MAX_ATTEMPTS:
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt} of {MAX_ATTEMPTS}")
+        if run.id in self.unwanted:
+            self.violation(f"{run.task} {run.id} starts, and was revoked before it was claimed")
+        if self.clock.now > self.expires.get(run.id, float("inf")) + 1.0 and not actor.faulted:
+            self.violation(f"{run.task} {run.id} starts after it has expired")
+        earlier = self.attempts[run.id].get(run.attempt)
+        lost = actor.faulted or earlier is None or earlier.faulted or self.clock.now >= earlier.deadline
+        if run.cursor is None and not lost:
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt} twice")
+        self.attempts[run.id][run.attempt] = actor
+        if run.attempt > 1 + self.paid(run.id):
+            self.violation(f"{run.task} {run.id} starts attempt {run.attempt}, and has paid {self.paid(run.id)}")
+        self.since_reset[run.id] += 1
+        place = (run.task, key) if key is not None else None
+        if place is not None:
+            other = self.holding.get(place)
+            lost = actor.faulted or other is None or other.faulted or self.clock.now >= other.deadline
+            if other is not None and not lost:
+                self.violation(f"two runs of {place} at work at once")
+            self.holding[place] = actor
+        try:
+            yield number
+        finally:
+            if place is not None and self.holding.get(place) is actor:
+                del self.holding[place]
+        self._say(actor, f"ENDS {run.task} {run.id[-6:]}")
+
+    def done(self, run: Any) -> None:
+        """The task's effect has happened: it is about to return its result."""
+        assert self._now is not None
+        self.completions[run.id].append(self._now)
+
+    def paid(self, run_id: str) -> int:
+        """How many attempts of this run are spent: its starts, and the sandboxes that were lost with it alone.
+
+        A sandbox that was lost before it had started any of a batch, or while it ran another run, costs this one none.
+        """
+        lost = 0
+        for actor in self.claims[run_id]:
+            stalled = actor in self.actors and actor is not self._now and self.clock.now >= actor.deadline
+            gone = actor.faulted or stalled
+            if gone and run_id not in actor.started and actor.claimed[-1] == run_id:
+                lost += 1
+        return self.since_reset[run_id] + lost
+
+    # --- what goes on ---
+
+    def add(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> Actor:
+        """A program or an operator, to begin `after` so many seconds."""
+        actor = Actor(name, body, self.clock.now + after)
+        self.actors.append(actor)
+        return actor
+
+    def run(self) -> None:
+        """Until nothing is left to happen. Raises Endless."""
+        while self._step():
+            self.steps += 1
+            if self.steps > STEPS_AT_MOST:
+                raise Endless(f"after {self.steps} steps there is still something to do")
+
+    def _step(self) -> bool:
+        self.scheduler.fire()
+        now = self.clock.now
+        ready: list[Actor | str] = [actor for actor in self.actors if actor.wake <= now]
+        ready += [queue for queue in TIMEOUT if self._receivable(queue, now)]
+        if not ready:
+            return self._move_clock()
+        one = ready[self.chance.randrange(len(ready))] if len(ready) > 1 else ready[0]
+        kind = self._fault()
+        if isinstance(one, str):
+            if kind is not None and kind not in AT_REQUEST:
+                self._befall(kind, None)
+            self._receive(one)
+        elif kind is None:
+            self._resume(one, "go")
+        elif kind in AT_REQUEST:
+            self._say(one, f"FAULT {kind}")
+            self._resume(one, kind)
+        else:
+            self._befall(kind, one)
+        return True
+
+    def _fault(self) -> str | None:
+        if self.left <= 0 or self.chance.randrange(self.faults.one_in):
+            return None
+        self.left -= 1
+        kinds = self.faults.kinds
+        return self.chance.choices(list(kinds), list(kinds.values()))[0]
+
+    def _befall(self, kind: str, one: Actor | None) -> None:
+        """What happens apart from a request."""
+        self._say(one, f"FAULT {kind}")
+        match kind:
+            case "stall" if one is not None and one.queue:
+                one.outlives = self.chance.random() < 0.5
+                one.wake = self.clock.now + self.chance.choice((3.0, TIMEOUT[one.queue] * 1.1, TIMEOUT[one.queue] * 7))
+            case "jump":
+                self.clock.now += self.chance.choice((1.0, 30.0, 200.0, 4000.0))
+            case "twice":
+                queue = self.sqs.queues[f"{STACK}-{self.chance.choice(list(TIMEOUT))}"]
+                if queue.messages:
+                    self.sqs.duplicate(queue, self.chance.choice(queue.messages))
+
+    def _move_clock(self) -> bool:
+        """To the next thing that is due; False when there is none."""
+        times = [actor.wake for actor in self.actors]
+        due = self.scheduler.due()
+        if due is not None:
+            times.append(due)
+        for queue in TIMEOUT:
+            if queue not in self.paused:
+                messages = self.sqs.queues[f"{STACK}-{queue}"].messages
+                times += [message.visible for message in messages if message.visible > self.clock.now]
+        if not times:
+            return False
+        before, self.clock.now = self.clock.now, max(self.clock.now, min(times))
+        if self.clock.now - before > 3600:
+            self.dynamo.expire()
+            self.dropped += [message.body for message in self.sqs.expire()]
+        return True
+
+    def _receivable(self, queue: str, now: float) -> bool:
+        if queue in self.paused or sum(1 for actor in self.actors if actor.queue == queue) >= CONCURRENCY:
+            return False
+        return any(message.visible <= now for message in self.sqs.queues[f"{STACK}-{queue}"].messages)
+
+    def _receive(self, queue: str) -> None:
+        """The event source takes a batch and invokes the queue's function with it."""
+        source = self.sqs.queues[f"{STACK}-{queue}"]
+        worn = len(source.redriven)
+        messages = self.sqs.receive(source, self.chance.randint(1, BATCH[queue]))
+        self.redriven += source.redriven[worn:]
+        if messages:
+            self._count += 1
+            self.invoke(queue, messages, f"sandbox {self._count}")
+
+    def invoke(self, queue: str, messages: Sequence[aws.Stored], name: str) -> None:
+        """A sandbox with these messages, which it has yet to begin with."""
+        source = self.sqs.queues[f"{STACK}-{queue}"]
+        actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
+        taken = {other.slot for other in self.actors if other.queue == queue}
+        actor.slot = min(set(range(CONCURRENCY)) - taken)
+        records = [
+            {
+                "messageId": message.id,
+                "receiptHandle": message.receipt,
+                "body": message.body,
+                "attributes": {
+                    "ApproximateReceiveCount": str(message.receives),
+                    "SentTimestamp": str(int(message.sent * 1000)),
+                },
+                "messageAttributes": {
+                    name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+                    for name, value in message.attributes.items()
+                },
+                "eventSource": "aws:sqs",
+            }
+            for message in messages
+        ]
+
+        receipts = [(message.id, message.receipt) for message in messages]
+
+        def invoke() -> None:
+            try:
+                answer = serve(queue, registry.served_by(queue), {"Records": records}, _Context(self, actor))
+            except Killed:
+                raise
+            except BaseException as error:
+                if not actor.faulted:
+                    self.violation(f"the handler raised {type(error).__name__}: {str(error)[:200]}")
+                raise Killed from error
+            again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+            done = {receipt for message_id, receipt in receipts if message_id not in again}
+            source.messages = [message for message in source.messages if message.receipt not in done]
+
+        actor.body = invoke
+        self._say(actor, f"RECEIVES {len(messages)} of {queue}: {[message.id for message in messages]}")
+        self.actors.append(actor)
+
+    def _resume(self, actor: Actor, fate: str) -> None:
+        if self.clock.now >= actor.deadline:
+            actor.faulted = True
+            if not actor.outlives:
+                self._say(actor, "Lambda ends it: out of time")
+                actor.dead = True
+                fate = "kill"
+        if actor.green is None:
+            if fate == "kill":
+                self._end(actor)
+                return
+            actor.green = greenlet.greenlet(lambda _fate: self._live(actor))
+            fate = "go"
+        self._now = actor
+        try:
+            actor.green.switch(fate)
+        finally:
+            self._now = None
+        self.clock.now += self.tick
+        if actor.green.dead:
+            self._end(actor)
+
+    def _live(self, actor: Actor) -> None:
+        try:
+            actor.body()
+        except Killed:
+            self._say(actor, "is gone")
+            actor.dead = True
+        except Exception as error:  # noqa: BLE001 - a program's own: the world goes on without it
+            self._say(actor, f"raised {type(error).__name__}: {error}")
+            if not actor.faulted:
+                self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
+
+    def _end(self, actor: Actor) -> None:
+        self.actors.remove(actor)
+        if actor.dead and actor.queue:
+            self.memories.pop((actor.queue, actor.slot), None)
+
+    # --- what is seen of it ---
+
+    def _written(self, key: str, before: aws.Item | None, after: aws.Item | None) -> None:
+        if after is not None and "status" in after:
+            status = after["status"]["S"]
+            if status == "PENDING" or (before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"):
+                self.since_reset[key] = 0
+                self.attempts[key].clear()
+                self.claims[key].clear()
+            if status == "STARTED" and self._now is not None and after.get("claim") != (before or {}).get("claim"):
+                (self.unwanted.add if "revoke" in (before or {}) else self.unwanted.discard)(key)
+                self._now.claimed.append(key)
+                self.claims[key].append(self._now)
+        self.watch(key, before, after)
+
+    def violation(self, text: str) -> None:
+        self.violations.append(text)
+        self._say(None, f"VIOLATION {text}")
+
+    def _say(self, actor: Actor | None, text: str) -> None:
+        if self.trace is not None:
+            name = actor.name if actor else "world"
+            self.trace.append(f"{self.steps:5} {self.clock.now - START:11.2f} {name:12} {text}")
+
+
+def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repeats: int = 0) -> dict[str, Any]:
+    """The answer to a request, which tells, as the SDK's does, how often it was repeated."""
+    metadata = {"RetryAttempts": repeats, "HTTPStatusCode": 200}
+    try:
+        return {**(method(**parameters) or {}), "ResponseMetadata": metadata}
+    except ClientError as error:
+        error.response["ResponseMetadata"] = metadata  # type: ignore[typeddict-item]
+        raise
+
+
+class _Context:
+    """As much of Lambda's context as the worker reads."""
+
+    log_group_name = log_stream_name = ""
+
+    def __init__(self, world: World, actor: Actor) -> None:
+        self._world, self._actor = world, actor
+        self.aws_request_id = actor.name
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int((self._actor.deadline - self._world.clock.now) * 1000)
+
+
+def _brief(value: Any) -> str:
+    """A request or an answer in one line: its placeholders filled in, ids by their ends."""
+    if isinstance(value, Mapping) and "UpdateExpression" in value:
+        names, values = value["ExpressionAttributeNames"], value.get("ExpressionAttributeValues", {})
+        text = f"{value['Key']['id']['S']} {value['UpdateExpression']} WHEN {value.get('ConditionExpression')}"
+        text = re.sub(r"#\w+", lambda found: names[found[0]], text)
+        text = re.sub(r":\d+", lambda found: str(next(iter(values[found[0]].values()))), text)
+    elif isinstance(value, Mapping) and "Statements" in value:
+        texts = []
+        for one in value["Statements"]:
+            given = iter(one["Parameters"])
+            texts.append(re.sub(r"\?", lambda _, given=given: str(next(iter(next(given).values()))), one["Statement"]))
+        text = "\n                                 ".join(texts)
+    else:
+        text = str(value)
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{21}([0-9a-f]{6})", r"\1", text)[:700]
+
+
+# --- the world in place of the machine's --------------------------------------------------------------------------------
+
+
+class _Datetime(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, real_datetime)
+
+
+class WorldDatetime(real_datetime, metaclass=_Datetime):
+    """`datetime`, whose now is the world's."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> Any:
+        return real_datetime.fromtimestamp(current().clock.now, tz or UTC)
+
+
+class Memory:
+    """A dictionary of a process, such as the rate limiters': each sandbox has its own, which dies with it."""
+
+    @staticmethod
+    def setdefault(name: str, value: Any) -> Any:
+        world = current()
+        actor = world._now
+        assert actor is not None
+        assert actor.queue is not None
+        if hasattr(value, "clock"):
+            value.clock, value.sleep = time.time, time.sleep
+        return world.memories[actor.queue, actor.slot].setdefault(name, value)
+
+
+class SilentLogger:
+    """A logger that drops its lines: what they say has tests of its own."""
+
+    def __getattr__(self, _name: str) -> Callable[..., Any]:
+        return lambda *_args, **_fields: {}
+
+
+@contextmanager
+def _limit(seconds: float, _message: str) -> Iterator[None]:
+    """The soft time limit, on the world's clock."""
+    actor = current()._now
+    assert actor is not None
+    actor.limit_at = current().clock.now + seconds
+    try:
+        yield
+    finally:
+        actor.limit_at = float("inf")
+
+
+@contextmanager
+def installed() -> Iterator[None]:
+    """The clock, chance, clients, logger and time limit of whichever world is in force, in place of the machine's."""
+    import sys
+
+    import pytest
+
+    from nexus.aws import clients
+    from nexus.backend import transport
+    from nexus.worker import execution, observe
+
+    silent = SilentLogger()
+    real_gmtime, real_time = time.gmtime, time.time
+
+    def now() -> float:
+        return real_time() if _world is None else _world.clock.now
+
+    with pytest.MonkeyPatch.context() as patch:
+        transport.queue_url.cache_clear()
+        patch.setattr(clients, "_client", lambda service: current().clients[service])
+        patch.setattr(time, "time", now)
+        patch.setattr(time, "monotonic", now)
+        patch.setattr(time, "time_ns", lambda: int(now() * 1e9))
+        patch.setattr(time, "gmtime", lambda seconds=None: real_gmtime(now() if seconds is None else seconds))
+        patch.setattr(time, "sleep", lambda seconds: current().sleep(seconds))
+        patch.setattr(os, "urandom", lambda count: current().bytes(count))
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().bytes(16), version=4))
+        patch.setattr(observe, "logger", lambda: silent)
+        # A tenth of a schedule, and nothing that a schedule looks at.
+        patch.setattr(traceback, "format_tb", lambda _traceback: [])
+        patch.setattr(execution, "time_limit", _limit)
+        patch.setattr(execution, "_limiters", Memory)
+        for name, module in list(sys.modules.items()):
+            if name.startswith("nexus.") and getattr(module, "datetime", None) is real_datetime:
+                patch.setattr(module, "datetime", WorldDatetime)
+        yield
+    transport.queue_url.cache_clear()
+
+
+@contextmanager
+def in_force(world: World) -> Iterator[World]:
+    """This world is the current one within the block."""
+    global _world  # noqa: PLW0603 - the one world, which tasks and patches ask for
+    _world = world
+    random.seed(world.seed)
+    try:
+        yield world
+    finally:
+        _world = None
+
+
+def abandon(actors: Sequence[Actor]) -> None:
+    """Ends what still waits, so that nothing of one world goes on in another."""
+    for actor in actors:
+        actor.dead = True
+        if actor.green is not None and not actor.green.dead:
+            actor.green.throw(Killed)
