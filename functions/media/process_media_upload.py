@@ -26,13 +26,12 @@ from nexus.aws.clients import client
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
 from nexus.worker import Run, handler_for, implements
-from rejected import Rejected
 from social import catalogue
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
 from social.data.posts import Media, MediaOutcome
+from social.refusals import Rejected
 from social.uploads import UploadKey
-from video_rules import container_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
@@ -196,10 +195,9 @@ def _make(upload: UploadKey, size: int, body: BinaryIO, run: Run) -> Media:
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
         return _make_picture(upload, size, head, body)
-    if container_of(head):
+    if video.container_of(head):
         return _make_video(upload, size, head, body, run)
-    pictures.inspect(head)  # raises Rejected with the words for what was found
-    raise AssertionError("a picture after all")
+    raise pictures.unsupported(head)
 
 
 def _make_picture(upload: UploadKey, size: int, head: bytes, body: BinaryIO) -> Media:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image, ImageFile
 
 import pictures
-from picture_headers import Format, Header, check
-from pictures import LIMITS, Limits, inspect, render, sniff
-from rejected import Rejected
+import social
+from pictures import LIMITS, Limits, inspect, render, rendering, sniff
+from pictures.headers import Format, Header, check
 from samples import files
+from social.refusals import Rejected
 from tests.support.stills import (
     ANIMATIONS,
     COLOURS,
@@ -54,7 +55,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
             yield from all_below(special)
 
     for kind in Format:
-        pictures._register(kind)
+        rendering._register(kind)
     for image_file in all_below(ImageFile.ImageFile):  # type: ignore[type-abstract]
         if "load" in vars(image_file):
             monkeypatch.setattr(image_file, "load", decode)
@@ -347,7 +348,7 @@ def test_the_largest_accepted_picture_takes_less_than_half_of_the_functions_memo
 
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, str(upload)],
-        env={"PYTHONPATH": str(Path(pictures.__file__).parent)},
+        env={"PYTHONPATH": f"{Path(pictures.__file__).parents[1]}:{Path(social.__file__).parents[1]}"},
         capture_output=True,
         text=True,
         check=True,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from struct import unpack_from
 
-from rejected import Rejected
+from social.refusals import Rejected
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +108,9 @@ def read_header(source: bytes) -> Header | None:
 
     Raises Rejected for anything else, and where the header is broken or cut short.
     """
-    if not source:
-        raise Rejected("empty", "the upload is empty")
     kind = sniff(source)
     if kind is None:
-        raise Rejected("unsupported", f"neither {ACCEPTED} but {_describe(source)}")
+        raise unsupported(source)
     reader = _READERS.get(kind)
     if reader is None:
         return None
@@ -153,6 +151,13 @@ def check(header: Header, limits: Limits) -> None:
     if header.scans > limits.scans or (header.scans > 10 and header.scans * pixels > limits.scan_pixels):
         size = f"{header.scans} scans over {header.width} x {header.height} pixels"
         raise Rejected("too_many_scans", f"{size}; {limits.scans} at most, and {limits.scan_pixels / 1e6:g} megapixels")
+
+
+def unsupported(source: bytes) -> Rejected:
+    """The refusal of what is no accepted picture by its first bytes, and is no clip either."""
+    if not source:
+        return Rejected("empty", "the upload is empty")
+    return Rejected("unsupported", f"neither {ACCEPTED} but {_describe(source)}")
 
 
 def _describe(source: bytes) -> str:

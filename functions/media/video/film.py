@@ -16,9 +16,9 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from video_files import Files, Reader, Writer
-from video_rules import BT709, BT2020, HDR_TRANSFERS, TV_RANGE
-from video_source import MAX_FRAME_RATE, Clip
+from video.files import Files, Reader, Writer
+from video.rules import BT709, BT2020, HDR_TRANSFERS, TV_RANGE
+from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
 """Ticks a second of the rendition: every usual frame rate's period is a whole number of them."""

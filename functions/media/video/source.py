@@ -16,10 +16,10 @@ from av.rational import AVRational
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from rejected import Rejected
-from video import Limits
-from video_files import Reader
-from video_rules import Container, fit, square_pixels, turn_of
+from social.refusals import Rejected
+from video.files import Reader
+from video.job import Limits
+from video.rules import Container, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(

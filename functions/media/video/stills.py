@@ -8,9 +8,9 @@ from typing import Final
 import av
 from av.video.frame import VideoFrame
 
-from rejected import Rejected
-from video_files import Writer
-from video_rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
+from social.refusals import Rejected
+from video.files import Writer
+from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
 
 PREVIEW_SIDE: Final = 320
 PREVIEW_RATE: Final = 10
@@ -90,7 +90,7 @@ class Poster:
             self._best, self._score = frame, points
 
     def write(self, file: FileIO) -> None:
-        """As a PNG, which pictures.py takes. Raises Rejected where there has been no frame at all."""
+        """As a PNG, which `pictures` takes. Raises Rejected where there has been no frame at all."""
         if self._best is None:
             raise Rejected("no_frames", "not one frame of it can be decoded")
         best = self._best

@@ -1,8 +1,8 @@
-"""The half of video.py that touches the clip's bytes, in a process that may crash, hang or die.
+"""The half of this package that touches the clip's bytes, in a process that may crash, hang or die.
 
-video.render() starts it as `python -m video_worker JOB`. It opens the source and its outputs, gives up the right to
+video.render() starts it as `python -m video.worker JOB`. It opens the source and its outputs, gives up the right to
 open anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded
-again (video_film), and the frames that go by are offered to the poster and the preview (video_stills). What it has to
+again (video.film), and the frames that go by are offered to the poster and the preview (video.stills). What it has to
 say goes to its standard output, a JSON object a line: {"progress": 0.4}, then {"made": {...}} or
 {"rejected": {"code", "reason"}}.
 """
@@ -13,7 +13,6 @@ import math
 import os
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -26,13 +25,13 @@ import av.subtitles.stream
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from rejected import Rejected
-from video import Job, Limits
-from video_files import Files
-from video_film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
-from video_rules import BT601, TV_RANGE, matrix_of
-from video_source import Clip, admit, check_length, check_size, check_work
-from video_stills import Poster, Preview, luma_of
+from social.refusals import Rejected
+from video.files import Files
+from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
+from video.job import Job, Limits
+from video.rules import BT601, TV_RANGE, matrix_of
+from video.source import Clip, admit, check_length, check_size, check_work
+from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
 """At most: each holds a frame more, and one of 4K in 10 bits has 25 MB. A Lambda of 2 GB has less than two cores."""
@@ -42,15 +41,14 @@ class Report:
     """The worker's one way to say something."""
 
     def __init__(self) -> None:
-        self._fraction = 0.0
-        self._next = 0.0
+        self._percent = 0
 
     def progress(self, fraction: float) -> None:
-        """Says it twice a second at most, and never backwards."""
-        if fraction > self._fraction and time.monotonic() >= self._next:
-            self._fraction = fraction
-            self._next = time.monotonic() + 0.5
-            self.say({"progress": round(min(fraction, 1.0), 3)})
+        """Says every whole percent that is new: the work itself is the clock."""
+        percent = min(100, math.floor(100 * fraction))
+        if percent > self._percent:
+            self._percent = percent
+            self.say({"progress": percent / 100})
 
     def say(self, message: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")

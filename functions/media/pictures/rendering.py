@@ -2,7 +2,7 @@
 
 render() does, in this order, and each step exists because the obvious way costs more or leaks something:
 
-1. The header is checked against the limits before anything is decoded (picture_headers), and the decoder is opened for
+1. The header is checked against the limits before anything is decoded (headers), and the decoder is opened for
    the one format that the first bytes prove.
 2. JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that is enough (the DCT does the scaling), and everything
    is resized once, to the largest rendition: the master. Orientation and colour are corrected there, on fewer pixels.
@@ -28,27 +28,13 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from picture_headers import Format, Header, Limits, check, largest_item, read_header, sniff
-from placeholder import blurhash, dominant_colour
-from rejected import Rejected
+from pictures.headers import Format, Header, Limits, check, largest_item, read_header, sniff
+from pictures.placeholder import blurhash, dominant_colour
+from social.refusals import Rejected
 
 if TYPE_CHECKING:
     from PIL._imagingcms import CmsProfile
     from PIL.ImageCms import ImageCmsTransform
-
-__all__ = [
-    "ANIMATED",
-    "LIMITS",
-    "RECIPES",
-    "Limits",
-    "Pictures",
-    "Recipe",
-    "Rejected",
-    "Rendition",
-    "inspect",
-    "render",
-    "sniff",
-]
 
 Kind = Literal["image", "animation"]
 Size = tuple[int, int]
@@ -57,7 +43,7 @@ LIMITS = Limits()
 
 _REVISION = b"nexus-pictures 1"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
-of a clip's posters have video.py's own in them."""
+of a clip's posters have the video package's own in them."""
 
 _WEBP_SIDE = 16_383
 
