@@ -41,7 +41,7 @@ Size = tuple[int, int]
 
 LIMITS = Limits()
 
-_REVISION = b"nexus-pictures 1"
+_REVISION = b"nexus-pictures 2"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
 of a clip's posters have the video package's own in them."""
 

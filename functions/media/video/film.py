@@ -94,7 +94,8 @@ class Upright:
         else:
             nodes.append(graph.add("scale", out_range="tv", **size))
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
-        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
+        # What hangs on a frame (its matrix, its position, its light) was for the source, and is used by now.
+        nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
         graph.link_nodes(*nodes).configure()
         return graph
 

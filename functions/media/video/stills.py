@@ -7,6 +7,7 @@ from typing import Final
 
 import av
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
 from social.refusals import Rejected
 from video.files import Writer
@@ -22,11 +23,15 @@ POSTER_CANDIDATES: Final = 8
 type Luma = list[bytes]
 
 
+def rows_of(plane: VideoPlane, size: int) -> Luma:
+    """The rows of a plane, `size` bytes each, without what FFmpeg pads them with."""
+    content = memoryview(plane)
+    return [bytes(content[start : start + size]) for start in range(0, plane.height * plane.line_size, plane.line_size)]
+
+
 def luma_of(frame: VideoFrame) -> Luma:
-    """The rows of a frame's brightness, without what FFmpeg pads them with."""
-    plane = frame.planes[0]
-    content = bytes(plane)
-    return [content[start : start + frame.width] for start in range(0, frame.height * plane.line_size, plane.line_size)]
+    """The rows of a frame's brightness."""
+    return rows_of(frame.planes[0], frame.width)
 
 
 class Preview:
@@ -94,12 +99,16 @@ class Poster:
         if self._best is None:
             raise Rejected("no_frames", "not one frame of it can be decoded")
         best = self._best
-        frame = best.reformat(
+        rgb = best.reformat(
             format="rgb24",
             src_colorspace=matrix_of(best.colorspace, best.width, best.height),
             src_color_range=TV_RANGE,
             dst_color_range=FULL_RANGE,
         )
+        # A frame of the pixels alone: the encoder would write a display matrix beside them as an orientation to apply.
+        frame = VideoFrame(rgb.width, rgb.height, "rgb24")
+        line = frame.planes[0].line_size
+        frame.planes[0].update(b"".join(row.ljust(line, b"\0") for row in rows_of(rgb.planes[0], 3 * rgb.width)))
         encoder = av.VideoCodecContext.create("png", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
         encoder.time_base = MILLISECOND

@@ -46,7 +46,7 @@ _CRASHES: Final = {
     signal.SIGSYS,
     signal.SIGTRAP,
 }
-_REVISION: Final = b"nexus-video 1"
+_REVISION: Final = b"nexus-video 2"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
 PROGRESS_STEP: Final = 0.05
 """Each report may cost the caller a write, so a clip has at most twenty."""
