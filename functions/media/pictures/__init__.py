@@ -4,7 +4,8 @@ Here belongs everything that reads, decodes, converts or encodes a picture. AWS,
 decodes may have none of them. Clips belong to `video`, the reasons of a refusal to `social.refusals`.
 """
 
-from pictures.headers import Format, Header, Limits, sniff, unsupported
+from pictures.formats import Format, sniff, unsupported
+from pictures.headers import Header, Limits
 from pictures.rendering import ANIMATED, LIMITS, RECIPES, Pictures, Recipe, Rendition, inspect, render
 
 __all__ = [

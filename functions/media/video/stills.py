@@ -9,7 +9,7 @@ import av
 from av.video.frame import VideoFrame
 from av.video.plane import VideoPlane
 
-from social.refusals import Rejected
+from social.refusals import Code, Rejected
 from video.files import Writer
 from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
 
@@ -97,7 +97,7 @@ class Poster:
     def write(self, file: FileIO) -> None:
         """As a PNG, which `pictures` takes. Raises Rejected where there has been no frame at all."""
         if self._best is None:
-            raise Rejected("no_frames", "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
         best = self._best
         rgb = best.reformat(
             format="rgb24",

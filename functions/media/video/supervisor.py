@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Literal
 
-from social.refusals import Rejected
+from social.refusals import Code, Rejected, megabytes
 from video.job import OUTPUTS, POSTER, Job, Limits, Made
 from video.rules import Container, container_of, promised_bytes
 
@@ -112,10 +112,7 @@ def render(
             stops the work.
 
     Raises:
-        Rejected: the clip is at fault: codes "empty", "unsupported", "too_many_bytes", "too_long", "too_much_work",
-            "too_many_pixels", "too_small", "frame_rate_too_high", "too_many_streams", "no_video", "no_frames",
-            "truncated", "broken", "output_too_large", "too_much_memory", "decoder_crashed" (which the same bytes would
-            do again).
+        Rejected: the clip is at fault, and the same bytes would be again.
         Unfinished: the deadline came first, or the worker was killed or failed without a word about the clip.
 
     Whatever is raised, `folder` is left as it was.
@@ -146,16 +143,18 @@ def render(
 def _admit(source: Path, limits: Limits) -> Container:
     size = source.stat().st_size
     if size == 0:
-        raise Rejected("empty", "the file is empty")
+        raise Rejected(Code.EMPTY, "the file is empty")
     if size > limits.bytes:
-        raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {limits.bytes}")
+        raise Rejected(
+            Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {limits.bytes}", megabytes(limits.bytes)
+        )
     with source.open("rb") as file:
         head = file.read(4096)
     container = container_of(head)
     if container is None:
-        raise Rejected("unsupported", "not an MP4, MOV, WebM, AVI or WMV file")
+        raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
     if promised_bytes(head) > size:
-        raise Rejected("truncated", f"it has {size} of the {promised_bytes(head)} bytes that it says it has")
+        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised_bytes(head)} bytes that it says it has")
     return container
 
 
@@ -215,8 +214,8 @@ def _understood(line: bytes) -> float | Made | Rejected:
         match json.loads(line):
             case {"progress": int() | float() as fraction}:
                 return float(fraction)
-            case {"rejected": {"code": str() as code, "reason": str() as reason}}:
-                return Rejected(code, reason)
+            case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
+                return Rejected(Code(code), detail, limit)
             case {"made": dict() as fields}:
                 return Made.from_fields(fields)
     except (ValueError, TypeError) as error:
@@ -227,7 +226,7 @@ def _understood(line: bytes) -> float | Made | Rejected:
 def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
     """Why a worker that made nothing and refused nothing has ended."""
     if -status in _CRASHES:
-        return Rejected("decoder_crashed", f"the clip crashes the decoder ({signal.Signals(-status).name})")
+        return Rejected(Code.DECODER_CRASHED, f"the clip crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
         return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))

@@ -4,7 +4,7 @@ video.render() starts it as `python -m video.worker JOB`. It opens the source an
 open anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded
 again (video.film), and the frames that go by are offered to the poster and the preview (video.stills). What it has to
 say goes to its standard output, a JSON object a line: {"progress": 0.4}, then {"made": {...}} or
-{"rejected": {"code", "reason"}}.
+{"rejected": {"code", "detail", "limit"}}.
 """
 
 import errno
@@ -25,7 +25,7 @@ import av.subtitles.stream
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from social.refusals import Rejected
+from social.refusals import Code, Rejected
 from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
 from video.job import Job, Limits
@@ -49,6 +49,9 @@ class Report:
         if percent > self._percent:
             self._percent = percent
             self.say({"progress": percent / 100})
+
+    def refuse(self, refusal: Rejected) -> None:
+        self.say({"rejected": {"code": refusal.code, "detail": refusal.detail, "limit": refusal.limit}})
 
     def say(self, message: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
@@ -193,8 +196,9 @@ class Pass:
         check_work(self._pixels, self._limits)
         if self._frames > self._limits.frame_rate * (max(self._end, seconds) + 1):
             raise Rejected(
-                "frame_rate_too_high",
+                Code.FRAME_RATE_TOO_HIGH,
                 f"{self._frames} frames in {self._end:.1f} seconds, over {self._limits.frame_rate:.0f} a second",
+                round(self._limits.frame_rate),
             )
 
     def _offer(self, upright: VideoFrame, seconds: float) -> None:
@@ -226,12 +230,12 @@ class Pass:
 
     def _check_end(self) -> None:
         if not self._frames:
-            raise Rejected("no_frames", "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
         if self._errors > max(2, 0.05 * self._packets):
-            raise Rejected("broken", f"{self._errors} of its {self._packets} packets cannot be decoded")
+            raise Rejected(Code.DAMAGED, f"{self._errors} of its {self._packets} packets cannot be decoded")
         declared = self._clip.declared
         if declared and self._end < 0.98 * declared - 0.25:
-            raise Rejected("truncated", f"it says that it lasts {declared:.1f} seconds, and ends at {self._end:.1f}")
+            raise Rejected(Code.TRUNCATED, f"it says that it lasts {declared:.1f} seconds, and ends at {self._end:.1f}")
 
 
 def _packets(clip: Clip) -> Iterator[AnyPacket]:
@@ -241,7 +245,7 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
     except MemoryError:
         raise
     except (av.FFmpegError, OSError) as error:
-        raise Rejected("truncated", f"it cannot be read to its end: {error.strerror}") from error
+        raise Rejected(Code.TRUNCATED, f"it cannot be read to its end: {error.strerror}") from error
 
 
 def work(files: Files, job: Job, report: Report) -> dict[str, Any]:
@@ -264,15 +268,15 @@ def main() -> None:
     try:
         report.say({"made": work(files, job, report)})
     except Rejected as refusal:
-        report.say({"rejected": {"code": refusal.code, "reason": refusal.reason}})
+        report.refuse(refusal)
     except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
-        limit = job.limits.memory >> 20
-        report.say({"rejected": {"code": "too_much_memory", "reason": f"it needs more than {limit} MiB to decode"}})
+        needed = f"it needs more than {job.limits.memory >> 20} MiB to decode"
+        report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
-        limit = job.limits.output_bytes >> 20
-        report.say({"rejected": {"code": "output_too_large", "reason": f"it becomes more than {limit} MiB"}})
+        made = f"it becomes more than {job.limits.output_bytes >> 20} MiB"
+        report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
 
 
 if __name__ == "__main__":
