@@ -121,7 +121,9 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
     except Rejected as refusal:
         if refusal.code is Code.GONE and (told := _refused_already(upload.post_id, args.key, order)):
             return report("rejected", told)
-        tell(Media(status="rejected", reason=refusal.reason, source=args.key))
+        run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
+        reason, code, limit = refusal.reason, refusal.code, refusal.limit
+        tell(Media(status="rejected", reason=reason, code=code, limit=limit, source=args.key))
         _quarantine(args)
         return report("rejected", str(refusal))
     media = media.model_copy(update={"source": args.key})

@@ -49,7 +49,7 @@ def test_a_playlist_named_mp4_is_refused(content: bytes, tmp_path: Path, out: Pa
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(content)
 
-    assert refusal(clip, out).code == "unsupported"
+    assert refusal(clip, out).code == "unknown"
 
 
 def test_a_playlist_behind_the_first_bytes_of_an_mp4_opens_nothing(tmp_path: Path, out: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_playlist_behind_the_first_bytes_of_an_mp4_opens_nothing(tmp_path: Pat
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"\0\0\0\x18ftypisom\0\0\0\0isom" + b"\n#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n" * 20)
 
-    assert refusal(clip, out).code == "broken"
+    assert refusal(clip, out).code == "damaged"
 
 
 def test_an_empty_file_and_one_over_the_limit_of_bytes_are_refused(tmp_path: Path, out: Path) -> None:
@@ -67,7 +67,7 @@ def test_an_empty_file_and_one_over_the_limit_of_bytes_are_refused(tmp_path: Pat
     assert refusal(empty, out).code == "empty"
     refused = refusal(large, out, Limits(bytes=1000))
     assert refused.code == "too_many_bytes"
-    assert "1000" in refused.reason
+    assert "1000" in refused.detail
 
 
 # What is refused by its header.
@@ -83,7 +83,7 @@ def test_a_clip_declared_too_long_is_refused_with_both_lengths(tmp_path: Path, o
     refused = refusal(clip, out)
 
     assert refused.code == "too_long"
-    assert "400" in refused.reason
+    assert "400" in refused.detail
     assert "300" in refused.reason
 
 
@@ -93,7 +93,7 @@ def test_too_many_pixels_in_a_frame_are_refused(tmp_path: Path, out: Path) -> No
     refused = refusal(clip, out, Limits(pixels=320 * 239))
 
     assert refused.code == "too_many_pixels"
-    assert "320x240" in refused.reason
+    assert "320x240" in refused.detail
     assert refusal(clip, out, Limits(pixels=320)).code == "too_many_pixels"
 
 
@@ -165,7 +165,7 @@ def test_a_truncated_clip_is_refused(kind: Kind, part: float, tmp_path: Path, ou
     content = clip.read_bytes()
     clip.write_bytes(content[: int(part * len(content))])
 
-    assert refusal(clip, out).code in {"truncated", "broken", "no_frames"}
+    assert refusal(clip, out).code in {"truncated", "damaged"}
 
 
 def test_an_mp4_without_its_index_at_the_end_is_refused(tmp_path: Path, out: Path) -> None:
@@ -173,7 +173,7 @@ def test_an_mp4_without_its_index_at_the_end_is_refused(tmp_path: Path, out: Pat
     content = clip.read_bytes()
     clip.write_bytes(content[: content.index(b"moov") - 4])
 
-    assert refusal(clip, out).code == "broken"
+    assert refusal(clip, out).code == "damaged"
 
 
 def test_a_clip_with_no_frame_is_refused(tmp_path: Path, out: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_clip_with_no_frame_is_refused(tmp_path: Path, out: Path) -> None:
     content[start:end] = bytes(end - start)
     clip.write_bytes(content)
 
-    assert refusal(clip, out).code in {"no_frames", "broken", "truncated"}
+    assert refusal(clip, out).code in {"damaged", "truncated"}
 
 
 def test_frames_of_noise_instead_of_video_are_refused(tmp_path: Path, out: Path) -> None:
@@ -193,7 +193,7 @@ def test_frames_of_noise_instead_of_video_are_refused(tmp_path: Path, out: Path)
     content[start:] = bytes(value ^ 0x5A for value in content[start:])
     clip.write_bytes(content)
 
-    assert refusal(clip, out).code in {"no_frames", "broken", "truncated"}
+    assert refusal(clip, out).code in {"damaged", "truncated"}
 
 
 def test_memory_has_a_ceiling(tmp_path: Path, out: Path) -> None:
@@ -270,7 +270,7 @@ def test_a_decoder_that_crashes_is_the_clips_fault_and_not_the_tasks(
     refused = refusal(clip, out)
 
     assert refused.code == "decoder_crashed"
-    assert "SIGSEGV" in refused.reason
+    assert "SIGSEGV" in refused.detail
 
 
 class Clock:
@@ -356,7 +356,16 @@ def test_a_worker_that_fails_is_tried_again_and_says_why(
 
 
 @pytest.mark.parametrize(
-    "said", ["not json", "[1, 2]", '{"made": {}}', '{"rejected": {"codes": 1}}', '{"progress": "x"}', "x" * 3_000_000]
+    "said",
+    [
+        "not json",
+        "[1, 2]",
+        '{"made": {}}',
+        '{"rejected": {"codes": 1}}',
+        '{"rejected": {"code": "new", "detail": "", "limit": null}}',
+        '{"progress": "x"}',
+        "x" * 3_000_000,
+    ],
 )
 def test_a_worker_that_talks_nonsense_is_not_believed(
     said: str, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
@@ -441,13 +450,13 @@ from video import worker as video_worker
 video_worker.confine(video_worker.Job.from_json(sys.argv[1]))
 names = ("DATA", "CPU", "FSIZE", "NOFILE")
 limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
-print(json.dumps({"rejected": {"code": "seen", "reason": json.dumps(limits)}}), flush=True)
+print(json.dumps({"rejected": {"code": "damaged", "detail": json.dumps(limits), "limit": None}}), flush=True)
 """
     clip = worker(tmp_path, monkeypatch, body)
 
     refused = refusal(clip, out, Limits(memory=700 << 20, output_bytes=5 << 20), seconds=600)
 
-    limits = json.loads(refused.reason)
+    limits = json.loads(refused.detail)
     assert limits["DATA"] == [700 << 20, 700 << 20]
     assert limits["FSIZE"] == [5 << 20, 5 << 20]
     assert 600 <= limits["CPU"][0] <= 600 * (os.process_cpu_count() or 1)
