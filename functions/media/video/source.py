@@ -16,6 +16,7 @@ from av.rational import AVRational
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from colours.light import HDR
 from social.refusals import Code, Rejected
 from video.files import Reader
 from video.job import Limits
@@ -89,6 +90,10 @@ COPIED_BIT_RATE: Final = 5_000_000
 """Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
 
 
+HDR_WEIGHT: Final = 2
+"""What a pixel of a high dynamic range costs, decoded from 10 bits and mapped to a screen, in ordinary ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """An admitted source. Sizes in pixels, times in seconds.
@@ -100,6 +105,7 @@ class Clip:
         rate: frames a second by the header, 0 if it does not say.
         declared: how long the header says that it lasts, which proves nothing.
         origin: time of the first packet.
+        weight: what a pixel costs, in ordinary ones.
         suits: the streams can be the rendition's as they are.
     """
 
@@ -115,6 +121,7 @@ class Clip:
     rate: Fraction
     declared: float | None
     origin: float
+    weight: int
     suits: bool
 
 
@@ -139,7 +146,8 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         )
     declared = _declared(container, video, audio)
     check_length(declared or 0, limits)
-    check_work((declared or 0) * float(rate) * video.width * video.height, limits)
+    weight = HDR_WEIGHT if video.codec_context.color_trc in HDR else 1
+    check_work((declared or 0) * float(rate) * video.width * video.height * weight, limits)
     _check_index(video, audio, source)
 
     pixel = _fraction(video.sample_aspect_ratio) or _fraction(video.codec_context.sample_aspect_ratio) or Fraction(1)
@@ -160,6 +168,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         rate=rate,
         declared=declared,
         origin=(container.start_time or 0) / 1_000_000,
+        weight=weight,
         suits=as_it_is and container_format == "mov" and _copies(container, video, audio, rate, declared),
     )
 

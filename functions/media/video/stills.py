@@ -43,6 +43,8 @@ class Preview:
         self._frames: list[tuple[int, VideoFrame]] = []
         self._start = self._due = -math.inf
         self._dark = True
+        self._beginning: list[tuple[int, VideoFrame]] = []
+        self._began = 0.0
 
     def due(self, seconds: float) -> bool:
         self.full = self.full or (not self._dark and seconds >= self._start + PREVIEW_SECONDS)
@@ -50,6 +52,7 @@ class Preview:
 
     def offer(self, small: VideoFrame, luma: Luma, seconds: float) -> None:
         if self._dark:
+            self._offer_dark(small, seconds)
             self._frames.clear()
             self._start = seconds
             self._dark = brightness(luma) < BLACK
@@ -58,7 +61,16 @@ class Preview:
         # The next place on the grid, so that a rate which ten does not divide is not sampled ever later.
         self._due = self._start + math.floor((seconds - self._start) * PREVIEW_RATE + 1 + 1e-6) / PREVIEW_RATE - 1e-6
 
+    def _offer_dark(self, small: VideoFrame, seconds: float) -> None:
+        """Keeps how the clip begins, in case that it stays in the dark to its end."""
+        if not self._beginning:
+            self._began = seconds
+        if seconds < self._began + PREVIEW_SECONDS:
+            self._beginning.append((round((seconds - self._began) * 1000), small))
+
     def write(self, file: FileIO) -> None:
+        if self._dark:
+            self._frames = self._beginning
         with av.open(Writer(file), "w", format="webp", options={"loop": "0"}) as out:
             options = {"quality": "50", "compression_level": "2"}
             stream = out.add_stream("libwebp_anim", PREVIEW_RATE, options, time_base=MILLISECOND)

@@ -8,6 +8,7 @@ say goes to its standard output, a JSON object a line: {"progress": 0.4}, then {
 """
 
 import errno
+import heapq
 import json
 import math
 import os
@@ -84,6 +85,9 @@ class Pass:
         self._upright = Upright(clip.stored, clip.turn)
         self._poster = Poster()
         self._preview = Preview(clip.target)
+        # AVI has the times of packets alone, in the order of decoding: the frames take them in theirs.
+        self._by_order = clip.container.format.name == "avi"
+        self._times: list[int] = []
         self._frames = 0
         self._pixels = 0
         self._samples = 0
@@ -132,7 +136,11 @@ class Pass:
             self._errors += packet.is_corrupt
             self._show_progress(packet)
         if is_picture:
+            if self._by_order and packet.size and packet.dts is not None:
+                heapq.heappush(self._times, packet.dts)
             for frame in self._decoded(packet):
+                if self._by_order and self._times:
+                    frame.pts = heapq.heappop(self._times)
                 self._see(cast("VideoFrame", frame))
         elif not self._copy:
             for frame in self._decoded(packet):
@@ -164,6 +172,8 @@ class Pass:
         seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
         if self._copy:
+            if frame.interlaced_frame:
+                raise CopyFailed
             self._offer(frame, seconds)
             if self._preview.full and self._poster.good:
                 clip.video.codec_context.skip_frame = "NONKEY"
@@ -193,7 +203,7 @@ class Pass:
         self._frames += 1
         self._pixels += pixels
         self._first, self._last = min(self._first, seconds), max(self._last, seconds)
-        check_work(self._pixels, self._limits)
+        check_work(self._pixels * self._clip.weight, self._limits)
         if self._frames > self._limits.frame_rate * (max(self._end, seconds) + 1):
             raise Rejected(
                 Code.FRAME_RATE_TOO_HIGH,

@@ -1,4 +1,4 @@
-"""What a person is told about a refused upload: one sentence for each code, in every language, and no machine's words."""
+"""What a person is told of a refused upload: a sentence for each code and language, and no machine's words."""
 
 import re
 

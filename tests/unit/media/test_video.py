@@ -16,6 +16,7 @@ from PIL import Image
 import pictures
 import social
 import video
+from colours.light import hlg_scene, pq_light
 from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
 from video import Video
 from video.supervisor import PROGRESS_STEP
@@ -130,7 +131,7 @@ def apart(one: Image.Image, other: Image.Image) -> float:
     """The mean difference of two pictures' channels, after both are as large as the smaller."""
     size = min(one.size, other.size)
     pair = [picture.convert("RGB").resize(size, Image.Resampling.BOX).tobytes() for picture in (one, other)]
-    return sum(abs(a - b) for a, b in zip(*pair, strict=True)) / len(pair[0])
+    return float(sum(abs(a - b) for a, b in zip(*pair, strict=True)) / len(pair[0]))
 
 
 @pytest.mark.parametrize("name", MATRICES)
@@ -291,27 +292,54 @@ def test_a_clip_that_is_black_throughout_still_has_a_poster(tmp_path: Path, out:
     assert poster_of(made).size == (64, 48)
 
 
-def test_hdr_is_mapped_to_an_ordinary_screen(tmp_path: Path, out: Path) -> None:
-    """A grey of 61% in HLG is 0.45 of paper white (BT.2100, BT.2408), which BT.1886 codes as 172 of 255."""
-    clip = tmp_path / "hlg.mov"
-    with av.open(str(clip), "w", format="mov") as container:
-        stream = container.add_stream("libx265", 24, {"preset": "ultrafast", "x265-params": "log-level=none"})
-        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p10le"
+def hdr_ramp(path: Path, transfer: int, codes: list[int]) -> Path:
+    """Vertical bars of grey, 32 pixels each, in BT.2020 and 10 bits."""
+    size = 32 * len(codes), 64
+    with av.open(str(path), "w", format="mov") as container:
+        stream = container.add_stream(
+            "libx265", 24, {"preset": "ultrafast", "crf": "8", "x265-params": "log-level=none:hdr10=0"}
+        )
+        stream.width, stream.height, stream.pix_fmt = *size, "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 18, 1
-        frame = av.VideoFrame(64, 64, "yuv420p10le")
-        for plane, value in zip(frame.planes, (600, 512, 512), strict=True):
-            plane.update(value.to_bytes(2, "little") * (plane.buffer_size // 2))
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
+        frame = av.VideoFrame(*size, "yuv420p10le")
+        light, *colours = frame.planes
+        row = b"".join(code.to_bytes(2, "little") * 32 for code in codes)
+        light.update(row.ljust(light.line_size, b"\0") * 64)
+        for plane in colours:
+            plane.update((512).to_bytes(2, "little") * (plane.buffer_size // 2))
         frame.pts, frame.time_base = 0, Fraction(1, 24)
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("transfer", "grey_card", "skin"), [(18, 38, (50, 58)), (16, 38, (44, 50))], ids=["HLG", "PQ"])
+def test_hdr_keeps_its_mid_tones_and_rolls_its_highlights_off(
+    transfer: int, grey_card: int, skin: tuple[int, int], tmp_path: Path, out: Path
+) -> None:
+    """BT.2408: a grey card at 38% has 26 cd/m2 of the 203 of reference white, in HLG and in PQ, and skin lies above."""
+    steps = [grey_card, *skin, 60, 65, 70, 75, 80, 85, 90, 95]
+    clip = hdr_ramp(tmp_path / "hdr.mov", transfer, [round(64 + 876 * percent / 100) for percent in steps])
 
     made = render(clip, out)
 
     frame = frames_of(made.renditions["video"].path)[0]
-    assert bytes(frame.planes[0])[0] == pytest.approx(172, abs=3)
     assert frame.color_trc == 1
-    assert poster_of(made).getpixel((32, 32)) == pytest.approx((181, 181, 181), abs=4)
+    poster = poster_of(made)
+    with Image.open(made.renditions["preview"].path) as preview:
+        views = [frame.to_image(), poster, preview.convert("RGB").resize(poster.size)]  # type: ignore[no-untyped-call]
+    for view in views:
+        seen = [int(view.convert("L").getpixel((32 * number + 16, 32))) for number in range(len(steps))]
+        assert all(later > earlier for earlier, later in pairwise(seen[:8])), seen
+        assert all(later >= earlier - 1 for earlier, later in pairwise(seen)), seen
+        assert max(seen) >= 245
+        assert seen[0] == pytest.approx(255 * (26 / 203) ** (1 / 2.4), abs=6), seen
+        for code, percent in zip(seen[1:3], skin, strict=True):
+            light = (
+                pq_light(percent / 100) if transfer == 16 else 1000 * hlg_scene(percent / 100) ** 1.2
+            )  # before any tone mapping
+            assert code == pytest.approx(255 * (light / 203) ** (1 / 2.4), abs=8), seen
 
 
 def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path: Path, out: Path) -> None:
