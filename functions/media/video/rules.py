@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 from operator import sub
 from struct import unpack
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
@@ -62,8 +62,7 @@ def promised_bytes(head: bytes) -> int:
     """How long at least the file is by its first 4 KiB, 0 where they do not say. A file that is shorter is truncated.
 
     AVI: the size of the first RIFF chunk. WMV: the File Properties Object (ASF specification, 3.2), unless it says that
-    it was broadcast. WebM: the Segment's size, unless it was written live. MP4: the boxes up to the first that reaches
-    beyond; `moov` or `mdat`, whichever stands first, is most of the file.
+    it was broadcast. WebM: the Segment's size, unless it was written live. MP4: see `end_of_boxes`.
     """
     if head[:4] == b"RIFF":
         size = int.from_bytes(head[4:8], "little")
@@ -73,7 +72,7 @@ def promised_bytes(head: bytes) -> int:
     place = head.find(_ASF_PROPERTIES)
     if head.startswith(_ASF_HEADER) and place >= 0 and not int.from_bytes(head[place + 88 : place + 92], "little") & 1:
         return int.from_bytes(head[place + 40 : place + 48], "little")
-    return _end_of_boxes(head) if head[4:8] in _QUICKTIME_ATOMS | {b"ftyp"} else 0
+    return 0
 
 
 def _end_of_segment(head: bytes) -> int:
@@ -95,16 +94,22 @@ def _ebml_size(head: bytes, at: int) -> int:
     return int.from_bytes(head[at : at + length]) & (1 << 7 * length) - 1
 
 
-def _end_of_boxes(head: bytes) -> int:
+def end_of_boxes(file: BinaryIO) -> int:
+    """Where the last box of an MP4 or MOV file ends by its own word; 0 where something else stands between boxes."""
     at = 0
-    while at + 16 <= len(head):
-        size = int.from_bytes(head[at : at + 4])
+    while len(head := _read_at(file, at)) >= 8:
+        size = int.from_bytes(head[:4])
         if size == 1:
-            size = int.from_bytes(head[at + 8 : at + 16])
-        if size < 8 or not head[at + 4 : at + 8].isalnum():
+            size = int.from_bytes(head[8:16])
+        if size < 8 or not head[4:8].isalnum():
             return 0
         at += size
     return at
+
+
+def _read_at(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(16)
 
 
 def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:

@@ -31,7 +31,7 @@ from typing import IO, Final, Literal
 
 from social.refusals import Code, Rejected, megabytes
 from video.job import OUTPUTS, POSTER, Job, Limits, Made
-from video.rules import Container, container_of, promised_bytes
+from video.rules import Container, container_of, end_of_boxes, promised_bytes
 
 WORKER = "video.worker"
 """The module that runs as the worker."""
@@ -150,11 +150,12 @@ def _admit(source: Path, limits: Limits) -> Container:
         )
     with source.open("rb") as file:
         head = file.read(4096)
-    container = container_of(head)
+        container = container_of(head)
+        promised = end_of_boxes(file) if container == "mov" else promised_bytes(head)
     if container is None:
         raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
-    if promised_bytes(head) > size:
-        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised_bytes(head)} bytes that it says it has")
+    if promised > size:
+        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that it says it has")
     return container
 
 

@@ -168,12 +168,20 @@ def test_a_truncated_clip_is_refused(kind: Kind, part: float, tmp_path: Path, ou
     assert refusal(clip, out).code in {"truncated", "damaged"}
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.suffix[1:])
+def test_a_clip_that_lacks_its_last_byte_is_called_cut_short(kind: Kind, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip", kind, frames=48)
+    clip.write_bytes(clip.read_bytes()[:-1])
+
+    assert refusal(clip, out).code == "truncated"
+
+
 def test_an_mp4_without_its_index_at_the_end_is_refused(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
     content = clip.read_bytes()
     clip.write_bytes(content[: content.index(b"moov") - 4])
 
-    assert refusal(clip, out).code == "damaged"
+    assert refusal(clip, out).code == "damaged"  # nothing says that there should be more
 
 
 def test_a_clip_with_no_frame_is_refused(tmp_path: Path, out: Path) -> None:
