@@ -66,11 +66,16 @@ def read(source: bytes) -> Source:
     colours = b"".join(profile[number] for number in sorted(profile))
     return Source(
         Header(Format.JPEG, width, height, scans=scans, bytes_a_pixel=cost),
-        b"".join([*kept, source[first_scan : end if end > 0 else len(source)], _EOI]),
+        b"".join([*kept, _scans(source[first_scan : end if end > 0 else len(source)], ended=end > 0), _EOI]),
         orientation=orientation_of(exif),
         profile=colours if 0 < len(colours) <= _LARGEST_PROFILE else None,
         ends_early=end < 0,
     )
+
+
+def _scans(data: bytes, *, ended: bool) -> bytes:
+    """The entropy-coded data, without half a marker at their end."""
+    return data if ended else data.rstrip(b"\xff")
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, int]:

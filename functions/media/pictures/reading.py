@@ -98,8 +98,11 @@ def _has_all_scans(data: bytes) -> bool:
     """Whether a JPEG without its last marker has all its pixels: whatever follows them, they stay the same."""
     seen = set()
     for filler in (0x55, 0xAA):
-        with Image.open(BytesIO(jpeg.with_tail(data, filler)), formats=(Format.JPEG,)) as image:
-            seen.add(sha256(image.tobytes()).digest())
+        try:
+            with Image.open(BytesIO(jpeg.with_tail(data, filler)), formats=(Format.JPEG,)) as image:
+                seen.add(sha256(image.tobytes()).digest())
+        except DECODER_ERRORS:
+            return False
     return len(seen) == 1
 
 
