@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "medi
 
 from PIL import Image
 
-from placeholder import blurhash
+from pictures.placeholder import blurhash
 
 Made = dict[str, bytes]
 """Rendition's name to its file, and "blurhash" to its text."""

@@ -2,7 +2,7 @@
 
     python -m bench.media.video [rounds]
 
-Makes its clips, renders each with functions/media/video.py and with one ffmpeg command that does the same from one
+Makes its clips, renders each with functions/media/video and with one ffmpeg command that does the same from one
 decoding (an MP4 of the same encoder settings, a poster by the `thumbnail` filter, a preview), in turns, and prints wall
 time, processor time and peak memory of the whole process, with the median of the ratios pair by pair. `video alone` is
 ffmpeg without poster and preview: a floor. Only the ratios travel to another machine.

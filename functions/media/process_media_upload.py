@@ -26,13 +26,12 @@ from nexus.aws.clients import client
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
 from nexus.worker import Run, handler_for, implements
-from rejected import Rejected
 from social import catalogue
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
 from social.data.posts import Media, MediaOutcome
+from social.refusals import Code, Rejected, megabytes
 from social.uploads import UploadKey
-from video_rules import container_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
@@ -41,7 +40,6 @@ HEAD_BYTES = 1024
 """Enough to tell what a file is: 64 for a format, the rest for the words about a text that is none."""
 
 CHUNK_BYTES = 1 << 20
-GONE = "gone"
 FOR_EVER = "public, max-age=31536000, immutable"
 RESERVE = 20.0
 """Seconds of the run kept for a clip's posters and for storing what was made."""
@@ -121,9 +119,11 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
                     raise Retry(f"there is no post {upload.post_id!r} yet")
             media = _make(upload, size, body, run)
     except Rejected as refusal:
-        if refusal.code == GONE and (told := _refused_already(upload.post_id, args.key, order)):
+        if refusal.code is Code.GONE and (told := _refused_already(upload.post_id, args.key, order)):
             return report("rejected", told)
-        tell(Media(status="rejected", reason=refusal.reason, source=args.key))
+        run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
+        reason, code, limit = refusal.reason, refusal.code, refusal.limit
+        tell(Media(status="rejected", reason=reason, code=code, limit=limit, source=args.key))
         _quarantine(args)
         return report("rejected", str(refusal))
     media = media.model_copy(update={"source": args.key})
@@ -156,7 +156,7 @@ def _opened(args: ProcessMediaUpload) -> Iterator[tuple[int, BinaryIO]]:
         answer = s3.get_object(Bucket=args.bucket, Key=args.key, **_version(args))
     except s3.exceptions.ClientError as error:
         if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
-            raise Rejected(GONE, "the upload was removed before it was processed") from None
+            raise Rejected(Code.GONE, "the upload was removed before it was processed") from None
         raise
     body = answer["Body"]
     try:
@@ -196,16 +196,15 @@ def _make(upload: UploadKey, size: int, body: BinaryIO, run: Run) -> Media:
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
         return _make_picture(upload, size, head, body)
-    if container_of(head):
+    if video.container_of(head):
         return _make_video(upload, size, head, body, run)
-    pictures.inspect(head)  # raises Rejected with the words for what was found
-    raise AssertionError("a picture after all")
+    raise pictures.unsupported(head)
 
 
 def _make_picture(upload: UploadKey, size: int, head: bytes, body: BinaryIO) -> Media:
     most = limits().picture.bytes
     if size > most:
-        raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {most} for a picture")
+        raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a picture", megabytes(most))
     made = pictures.render(head + body.read(), limits().picture)
     return Media(
         status="ready",
@@ -228,7 +227,7 @@ def _files(made: pictures.Pictures, prefix: str = "") -> list[File]:
 def _make_video(upload: UploadKey, size: int, head: bytes, body: BinaryIO, run: Run) -> Media:
     most = limits().video.bytes
     if size > most:
-        raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {most} for a video")
+        raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a clip", megabytes(most))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source"
@@ -265,7 +264,7 @@ def _rendered(source: Path, folder: Path, run: Run) -> video.Video:
     except video.Unfinished as unfinished:
         if run.attempt <= catalogue.process_media_upload.retry.max_retries:
             raise Retry(str(unfinished)) from unfinished
-        raise Rejected("too_slow", f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
+        raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 
 
 def _read(body: BinaryIO, size: int) -> bytes:

@@ -731,7 +731,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
     # And the next upload to the post is waited for, whatever it has from the one before
     rejected = nexus("upload", str(page), *words)
     assert (rejected.code, rejected.json["status"]) == (ExitCode.WRONG, "rejected")
-    assert "HTML" in rejected.json["reason"]
+    assert "web page" in rejected.json["reason"]
     # And what S3's policy or the post's author forbids is told
     page.write_text("")
     assert "S3 refuses page.jpg (400)" in nexus("upload", str(page), "--user", user).err

@@ -219,7 +219,7 @@ def test_what_is_no_picture_is_refused_with_its_reason(page: Page, user: str, tm
     page.choose_files("#files", [path])
 
     page.wait_for(tile("rejected"), within=60)
-    assert "HTML" in page.evaluate(f"{tile('rejected')}.querySelector('.fault').innerText")
+    assert "web page" in page.evaluate(f"{tile('rejected')}.querySelector('.fault').innerText")
     look_at(page, "refused")
 
 

@@ -85,7 +85,8 @@ def test_what_is_no_picture_is_rejected_with_its_reason_and_quarantined(post: st
 
     media = eventually(lambda: media_of(post))
     assert media["status"] == "rejected"
-    assert "HTML" in media["reason"]
+    assert media["code"] == "html"
+    assert "web page" in media["reason"]
     s3, bucket = boto3.client("s3"), settings().bucket("uploads")
     moved = eventually(lambda: s3.list_objects_v2(Bucket=bucket, Prefix=f"quarantine/{key}").get("Contents"))
     assert len(moved) == 1

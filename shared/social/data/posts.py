@@ -53,6 +53,7 @@ class Rendition(BaseModel):
 class Media(BaseModel):
     """The post's attribute `media`. While processing, and when rejected (for `reason`), there is a status and no more.
 
+    `code` is one of social.refusals.Code, which has the sentence of `reason` in other languages; `limit` goes with it.
     `width` and `height` are those of the upright original in pixels, `duration` seconds, `placeholder` a blurhash,
     `colour` the dominant colour as #rrggbb, `source` the upload's key.
     """
@@ -61,6 +62,8 @@ class Media(BaseModel):
 
     status: Literal["processing", "ready", "rejected"]
     reason: str | None = None
+    code: str | None = None
+    limit: int | None = None
     kind: Literal["image", "animation", "video"] | None = None
     width: int | None = None
     height: int | None = None

@@ -204,7 +204,7 @@ def test_memory_that_runs_out_is_not_the_pictures_fault(monkeypatch: pytest.Monk
     def exhausted(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pictures, "_shrink", exhausted)
+    monkeypatch.setattr(pictures.rendering, "_shrink", exhausted)
 
     with pytest.raises(MemoryError):
         render(still("PNG", plain(RED)))

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image, ImageFile
 
 import pictures
-from picture_headers import Format, Header, check
-from pictures import LIMITS, Limits, inspect, render, sniff
-from rejected import Rejected
+import social
+from pictures import LIMITS, Limits, inspect, reading, render, sniff
+from pictures.formats import Format
+from pictures.headers import DEEP, Header, check
 from samples import files
+from social.refusals import Code, Rejected
 from tests.support.stills import (
     ANIMATIONS,
     COLOURS,
@@ -36,8 +38,9 @@ def refusal(source: bytes, limits: Limits = LIMITS) -> Rejected:
     """How an upload is refused, which must be the same before and in rendering, with a reason for a person."""
     with pytest.raises(Rejected) as refused:
         render(source, limits)
-    assert refused.value.reason[0].isalnum()
-    assert len(refused.value.reason) > 10
+    assert refused.value.code in Code
+    assert "0x" not in refused.value.detail
+    assert "<" not in refused.value.reason
     return refused.value
 
 
@@ -54,7 +57,7 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
             yield from all_below(special)
 
     for kind in Format:
-        pictures._register(kind)
+        reading.register(kind)
     for image_file in all_below(ImageFile.ImageFile):  # type: ignore[type-abstract]
         if "load" in vars(image_file):
             monkeypatch.setattr(image_file, "load", decode)
@@ -78,31 +81,39 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(%pipe
 
 @pytest.mark.usefixtures("no_opening")
 @pytest.mark.parametrize(
-    ("content", "what"),
+    ("content", "code"),
     [
-        (b'<?xml version="1.0"?>\n<!-- a --><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', "SVG"),
-        (b"\xef\xbb\xbf <svg onload='alert(1)'/>", "SVG"),
-        (b"<!doctype html><script>alert(1)</script>", "HTML"),
-        (saved(plain(RED), "TIFF"), "TIFF"),
-        (b"MM\0*\0\0\0\x08", "TIFF"),
-        (saved(plain(RED), "BMP"), "BMP"),
+        (b'<?xml version="1.0"?>\n<!-- a --><svg xmlns="http://www.w3.org/2000/svg"><script/></svg>', "svg"),
+        (b"\xef\xbb\xbf <svg onload='alert(1)'/>", "svg"),
+        (b"<!doctype html><script>alert(1)</script>", "html"),
+        (saved(plain(RED), "tiff"), "tiff"),
+        (b"MM\0*\0\0\0\x08", "tiff"),
+        (saved(plain(RED), "bmp"), "bmp"),
         (saved(plain(RED), "ICO"), "icon"),
-        (saved(plain(RED), "JPEG2000"), "JPEG 2000"),
-        (EPS, "PostScript"),
-        (b"%PDF-1.7\n1 0 obj\n", "PDF"),
-        (b"8BPS\0\1", "Photoshop"),
-        (b"PK\3\4\x14\0", "ZIP"),
-        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "isom"),
-        (b"#EXTM3U\n", "begins with"),
-        (b"\0" * 100, "begins with"),
-        (b"\xff", "begins with"),
+        (saved(plain(RED), "JPEG2000"), "jpeg_2000"),
+        (EPS, "postscript"),
+        (b"%PDF-1.7\n1 0 obj\n", "pdf"),
+        (b"8BPS\0\1", "photoshop"),
+        (b"PK\3\4\x14\0", "archive"),
+        (b"\0\0\0\x20ftypisom\0\0\2\0isomiso2avc1mp41", "other_clip"),
+        (b"#EXTM3U\n", "unknown"),
+        (b"\0" * 100, "unknown"),
+        (b"\xff", "unknown"),
+        (b"II*\0\x10\0\0\0CR\2\0", "raw"),
+        (b"II*\0\x08\0\0\0" + bytes(200) + b"NIKON CORPORATION\0", "raw"),
+        (b"FUJIFILMCCD-RAW 0201", "raw"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "raw"),
+        (b"\xff\x0a\x7f\0", "jpeg_xl"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "jpeg_xl"),
+        (b"\x1aE\xdf\xa3\xa3B\x86\x81\1B\x82\x88matroska", "matroska"),
+        (b"ID3\4\0\0", "sound"),
+        (b"RIFF\x24\0\0\0WAVEfmt ", "sound"),
+        (b"FLV\1\5\0\0\0\x09", "other_clip"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1jpeg", "heif_codec"),
     ],
 )
-def test_what_is_no_accepted_picture_is_refused_and_named(content: bytes, what: str) -> None:
-    refused = refusal(content)
-
-    assert refused.code == "unsupported"
-    assert what in refused.reason
+def test_what_is_no_accepted_picture_is_refused_and_named(content: bytes, code: str) -> None:
+    assert refusal(content).code == code
 
 
 def test_an_empty_upload_is_refused_as_such() -> None:
@@ -153,7 +164,7 @@ def test_only_the_decoder_that_the_first_bytes_prove_is_asked(kind: str, monkeyp
     "bomb",
     [
         lambda: files.png_bomb(50_000, 50_000),
-        lambda: files.png_bomb(13_000, 13_000),
+        lambda: files.png_bomb(15_000, 13_000),
         lambda: webp_of_one_colour(13_340, 13_340),
         lambda: still("JPEG", plain(RED)).replace(b"\0\x11\x08\0\x30\0\x40", b"\0\x11\x08\xff\xff\xff\xff"),
         lambda: gif_of_tiny_frames(60_000, 60_000, 1),
@@ -161,7 +172,7 @@ def test_only_the_decoder_that_the_first_bytes_prove_is_asked(kind: str, monkeyp
         lambda: with_stated_size(still("AVIF", plain(RED)), 14_000, 14_000),
         lambda: with_stated_size(still("HEIF", plain(RED)), 12_000, 14_000),
     ],
-    ids=["png", "png-169", "webp-178", "jpeg", "gif", "avif-168", "avif-196", "heic-168"],
+    ids=["png", "png-195", "webp-178", "jpeg", "gif", "avif-168", "avif-196", "heic-168"],
 )
 def test_a_few_bytes_that_unpack_to_a_wall_of_pixels_are_refused_unopened(bomb: Callable[[], bytes]) -> None:
     source = bomb()
@@ -170,7 +181,6 @@ def test_a_few_bytes_that_unpack_to_a_wall_of_pixels_are_refused_unopened(bomb: 
     refused = refusal(source)
 
     assert refused.code == "too_many_pixels"
-    assert "the limit is 50" in refused.reason
 
 
 @pytest.mark.usefixtures("no_opening")
@@ -192,12 +202,6 @@ def test_what_just_keeps_the_limits_is_accepted(kind: str) -> None:
     assert (made.width, made.height) == (64, 64)
 
 
-def test_a_limit_above_the_decoders_own_does_not_lift_that() -> None:
-    bomb = with_stated_size(still("AVIF", plain(RED)), 14_000, 14_000)
-
-    assert refusal(bomb, Limits(pixels=1_000_000_000)).code == "too_many_pixels"
-
-
 @pytest.mark.usefixtures("no_opening")
 def test_too_many_bytes_are_not_looked_at() -> None:
     source = still("PNG", gradient(200, 200))
@@ -217,7 +221,7 @@ def test_too_many_bytes_are_not_looked_at() -> None:
 def test_an_animation_that_would_take_minutes_is_refused(source: bytes, reason: str) -> None:
     refused = refusal(source)
 
-    assert (refused.code, refused.reason) == ("too_many_frames", reason)
+    assert (refused.code, refused.detail) == ("too_many_frames", reason)
 
 
 @pytest.mark.usefixtures("no_decoding")
@@ -246,7 +250,7 @@ def test_a_jpeg_of_endless_scans_is_refused() -> None:
     refused = refusal(files.scan_bomb(gradient(600, 400), 306))
 
     assert refused.code == "too_many_scans"
-    assert "306 scans" in refused.reason
+    assert "306 scans" in refused.detail
 
 
 def test_the_scans_that_encoders_write_are_accepted() -> None:
@@ -265,8 +269,19 @@ def test_the_scans_that_encoders_write_are_accepted() -> None:
         (Header(Format.JPEG, 10, 10, scans=100), None),
         (Header(Format.JPEG, 10, 10, scans=101), "too_many_scans"),
         (Header(Format.PNG, 0, 10), "damaged"),
-        (Header(Format.GIF, 10_000, 5_000), None),
-        (Header(Format.GIF, 10_000, 5_001), "too_many_pixels"),
+        (Header(Format.GIF, 16_000, 10_000), None),
+        (Header(Format.GIF, 20_000, 10_000), "too_many_pixels"),
+        # What telephones write: 50, 64, 108 and 200 megapixels.
+        (Header(Format.JPEG, 16_320, 12_240), None),
+        (Header(Format.JPEG, 16_320, 12_240, bytes_a_pixel=6), None),
+        (Header(Format.HEIF, 12_000, 9_000), None),
+        (Header(Format.HEIF, 9_248, 6_936, bytes_a_pixel=DEEP), None),
+        (Header(Format.AVIF, 9_248, 6_936, bytes_a_pixel=DEEP), None),
+        (Header(Format.WEBP, 9_248, 6_936), None),
+        (Header(Format.PNG, 9_248, 6_936), None),
+        (Header(Format.WEBP, 16_320, 12_240), "too_many_pixels"),
+        (Header(Format.HEIF, 16_320, 12_240), "too_many_pixels"),
+        (Header(Format.JPEG, 20_000, 15_000), "too_many_pixels"),
         (Header(Format.GIF, 10, 10, frames=1_001), "too_many_frames"),
     ],
 )
@@ -340,22 +355,34 @@ print(made.width * made.height, int(status.partition("VmHWM:")[2].split()[0]))
 """
 
 
-def test_the_largest_accepted_picture_takes_less_than_half_of_the_functions_memory(tmp_path: Path) -> None:
-    """A WebP: its decoder keeps two canvases of 4 bytes a pixel, Pillow takes two copies. Other formats take less."""
+@pytest.mark.parametrize(
+    ("maker", "least"),
+    [
+        (lambda: webp_of_one_colour(11_000, 7_900), 86_000_000),
+        (lambda: files.png_bomb(15_000, 11_600), 170_000_000),
+        (lambda: still("JPEG", plain(RED, 16_320, 12_240)), 199_000_000),
+        (lambda: still("progressive JPEG", plain(RED, 16_320, 12_240), subsampling=0), 199_000_000),
+    ],
+    ids=["WEBP", "PNG", "JPEG", "progressive JPEG"],
+)
+def test_the_largest_accepted_picture_leaves_room_in_the_functions_memory(
+    maker: Callable[[], bytes], least: int, tmp_path: Path
+) -> None:
+    """2 GB, of which the runtime has 150 MB. AVIF and HEIC take too long to make here: bench-media measures them."""
     upload = tmp_path / "upload"
-    upload.write_bytes(webp_of_one_colour(8_660, 5_770))
+    upload.write_bytes(maker())
 
     measured = subprocess.run(
         [sys.executable, "-c", MEASURE, str(upload)],
-        env={"PYTHONPATH": str(Path(pictures.__file__).parent)},
+        env={"PYTHONPATH": f"{Path(pictures.__file__).parents[1]}:{Path(social.__file__).parents[1]}"},
         capture_output=True,
         text=True,
         check=True,
     )
 
     pixels, kilobytes = map(int, measured.stdout.split())
-    assert 49_900_000 < pixels <= LIMITS.pixels
-    assert kilobytes < 1_000 * 1024
+    assert pixels >= least
+    assert kilobytes < 1_850 * 1024
 
 
 def test_the_maker_of_that_picture_makes_valid_ones() -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_rules import brightness, container_of, fit, score, square_pixels, turn_of
+from video.rules import brightness, container_of, fit, score, square_pixels, turn_of
 
 ONE = 1 << 16
 

@@ -1,19 +1,19 @@
-"""The half of video.py that touches the clip's bytes, in a process that may crash, hang or die.
+"""The half of this package that touches the clip's bytes, in a process that may crash, hang or die.
 
-video.render() starts it as `python -m video_worker JOB`. It opens the source and its outputs, gives up the right to
+video.render() starts it as `python -m video.worker JOB`. It opens the source and its outputs, gives up the right to
 open anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded
-again (video_film), and the frames that go by are offered to the poster and the preview (video_stills). What it has to
+again (video.film), and the frames that go by are offered to the poster and the preview (video.stills). What it has to
 say goes to its standard output, a JSON object a line: {"progress": 0.4}, then {"made": {...}} or
-{"rejected": {"code", "reason"}}.
+{"rejected": {"code", "detail", "limit"}}.
 """
 
 import errno
+import heapq
 import json
 import math
 import os
 import resource
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any, Final, cast
 
@@ -26,13 +26,13 @@ import av.subtitles.stream
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
-from rejected import Rejected
-from video import Job, Limits
-from video_files import Files
-from video_film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
-from video_rules import BT601, TV_RANGE, matrix_of
-from video_source import Clip, admit, check_length, check_size, check_work
-from video_stills import Poster, Preview, luma_of
+from social.refusals import Code, Rejected
+from video.files import Files
+from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
+from video.job import Job, Limits
+from video.rules import BT601, TV_RANGE, matrix_of
+from video.source import Clip, admit, check_length, check_size, check_work
+from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
 """At most: each holds a frame more, and one of 4K in 10 bits has 25 MB. A Lambda of 2 GB has less than two cores."""
@@ -42,15 +42,17 @@ class Report:
     """The worker's one way to say something."""
 
     def __init__(self) -> None:
-        self._fraction = 0.0
-        self._next = 0.0
+        self._percent = 0
 
     def progress(self, fraction: float) -> None:
-        """Says it twice a second at most, and never backwards."""
-        if fraction > self._fraction and time.monotonic() >= self._next:
-            self._fraction = fraction
-            self._next = time.monotonic() + 0.5
-            self.say({"progress": round(min(fraction, 1.0), 3)})
+        """Says every whole percent that is new: the work itself is the clock."""
+        percent = min(100, math.floor(100 * fraction))
+        if percent > self._percent:
+            self._percent = percent
+            self.say({"progress": percent / 100})
+
+    def refuse(self, refusal: Rejected) -> None:
+        self.say({"rejected": {"code": refusal.code, "detail": refusal.detail, "limit": refusal.limit}})
 
     def say(self, message: dict[str, Any]) -> None:
         os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
@@ -83,6 +85,9 @@ class Pass:
         self._upright = Upright(clip.stored, clip.turn)
         self._poster = Poster()
         self._preview = Preview(clip.target)
+        # AVI has the times of packets alone, in the order of decoding: the frames take them in theirs.
+        self._by_order = clip.container.format.name == "avi"
+        self._times: list[int] = []
         self._frames = 0
         self._pixels = 0
         self._samples = 0
@@ -131,7 +136,11 @@ class Pass:
             self._errors += packet.is_corrupt
             self._show_progress(packet)
         if is_picture:
+            if self._by_order and packet.size and packet.dts is not None:
+                heapq.heappush(self._times, packet.dts)
             for frame in self._decoded(packet):
+                if self._by_order and self._times:
+                    frame.pts = heapq.heappop(self._times)
                 self._see(cast("VideoFrame", frame))
         elif not self._copy:
             for frame in self._decoded(packet):
@@ -163,6 +172,8 @@ class Pass:
         seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
         if self._copy:
+            if frame.interlaced_frame:
+                raise CopyFailed
             self._offer(frame, seconds)
             if self._preview.full and self._poster.good:
                 clip.video.codec_context.skip_frame = "NONKEY"
@@ -192,11 +203,12 @@ class Pass:
         self._frames += 1
         self._pixels += pixels
         self._first, self._last = min(self._first, seconds), max(self._last, seconds)
-        check_work(self._pixels, self._limits)
+        check_work(self._pixels * self._clip.weight, self._limits)
         if self._frames > self._limits.frame_rate * (max(self._end, seconds) + 1):
             raise Rejected(
-                "frame_rate_too_high",
+                Code.FRAME_RATE_TOO_HIGH,
                 f"{self._frames} frames in {self._end:.1f} seconds, over {self._limits.frame_rate:.0f} a second",
+                round(self._limits.frame_rate),
             )
 
     def _offer(self, upright: VideoFrame, seconds: float) -> None:
@@ -228,12 +240,12 @@ class Pass:
 
     def _check_end(self) -> None:
         if not self._frames:
-            raise Rejected("no_frames", "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
         if self._errors > max(2, 0.05 * self._packets):
-            raise Rejected("broken", f"{self._errors} of its {self._packets} packets cannot be decoded")
+            raise Rejected(Code.DAMAGED, f"{self._errors} of its {self._packets} packets cannot be decoded")
         declared = self._clip.declared
         if declared and self._end < 0.98 * declared - 0.25:
-            raise Rejected("truncated", f"it says that it lasts {declared:.1f} seconds, and ends at {self._end:.1f}")
+            raise Rejected(Code.TRUNCATED, f"it says that it lasts {declared:.1f} seconds, and ends at {self._end:.1f}")
 
 
 def _packets(clip: Clip) -> Iterator[AnyPacket]:
@@ -243,7 +255,7 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
     except MemoryError:
         raise
     except (av.FFmpegError, OSError) as error:
-        raise Rejected("truncated", f"it cannot be read to its end: {error.strerror}") from error
+        raise Rejected(Code.TRUNCATED, f"it cannot be read to its end: {error.strerror}") from error
 
 
 def work(files: Files, job: Job, report: Report) -> dict[str, Any]:
@@ -266,15 +278,15 @@ def main() -> None:
     try:
         report.say({"made": work(files, job, report)})
     except Rejected as refusal:
-        report.say({"rejected": {"code": refusal.code, "reason": refusal.reason}})
+        report.refuse(refusal)
     except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
-        limit = job.limits.memory >> 20
-        report.say({"rejected": {"code": "too_much_memory", "reason": f"it needs more than {limit} MiB to decode"}})
+        needed = f"it needs more than {job.limits.memory >> 20} MiB to decode"
+        report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
     except OSError as error:
         if error.errno != errno.EFBIG:
             raise
-        limit = job.limits.output_bytes >> 20
-        report.say({"rejected": {"code": "output_too_large", "reason": f"it becomes more than {limit} MiB"}})
+        made = f"it becomes more than {job.limits.output_bytes >> 20} MiB"
+        report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
-from video import OUTPUTS, POSTER, Job
+from video.job import OUTPUTS, POSTER, Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 render() does, in this order, and each step exists because the obvious way costs more or leaks something:
 
-1. The header is checked against the limits before anything is decoded (picture_headers), and the decoder is opened for
+1. The header is checked against the limits before anything is decoded (headers), and the decoder is opened for
    the one format that the first bytes prove.
 2. JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that is enough (the DCT does the scaling), and everything
    is resized once, to the largest rendition: the master. Orientation and colour are corrected there, on fewer pixels.
@@ -12,52 +12,33 @@ render() does, in this order, and each step exists because the obvious way costs
 The same bytes give the same renditions, byte for byte, with the same libraries; `content_hash` names them.
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from dataclasses import dataclass
 from hashlib import sha256
-from importlib import import_module
 from io import BytesIO
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from picture_headers import Format, Header, Limits, check, largest_item, read_header, sniff
-from placeholder import blurhash, dominant_colour
-from rejected import Rejected
-
-if TYPE_CHECKING:
-    from PIL._imagingcms import CmsProfile
-    from PIL.ImageCms import ImageCmsTransform
-
-__all__ = [
-    "ANIMATED",
-    "LIMITS",
-    "RECIPES",
-    "Limits",
-    "Pictures",
-    "Recipe",
-    "Rejected",
-    "Rendition",
-    "inspect",
-    "render",
-    "sniff",
-]
+from pictures.colour import resizable, to_srgb
+from pictures.formats import Format
+from pictures.headers import Header, Limits, Source
+from pictures.placeholder import blurhash, dominant_colour
+from pictures.reading import DECODER_ERRORS, admit, fault, open_picture
+from social.refusals import Rejected
 
 Kind = Literal["image", "animation"]
 Size = tuple[int, int]
 
 LIMITS = Limits()
 
-_REVISION = b"nexus-pictures 1"
+_REVISION = b"nexus-pictures 2"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
-of a clip's posters have video.py's own in them."""
+of a clip's posters have the video package's own in them."""
 
 _WEBP_SIDE = 16_383
 
@@ -123,44 +104,70 @@ class Pictures:
     content_hash: str
 
 
-def inspect(source: bytes, limits: Limits = LIMITS) -> Header:
+def inspect(upload: bytes, limits: Limits = LIMITS) -> Header:
     """Format, stored size and frames, without decoding a pixel. Raises Rejected for all that this shows."""
-    return _open(source, limits)[0]
+    return open_picture(admit(upload, limits), limits)[0]
 
 
 def render(
-    source: bytes, limits: Limits = LIMITS, recipes: Iterable[Recipe] = RECIPES, animated: Recipe = ANIMATED
+    upload: bytes, limits: Limits = LIMITS, recipes: Iterable[Recipe] = RECIPES, animated: Recipe = ANIMATED
 ) -> Pictures:
     """Every rendition of one picture, in the order of `recipes`.
 
-    An animation gets `animated` too, and its stills are of its first frame.
-    All names are always there: a small picture's renditions are its own size, encoded once.
-    Raises Rejected(code, reason) with the code empty, unsupported, truncated, damaged, too_many_bytes, too_many_pixels,
-    too_many_frames or too_many_scans. MemoryError and the like are not the picture's fault, and pass.
+    An animation gets `animated` too, and its stills are of its first frame; an APNG whose animation is broken is a
+    picture. All names are always there: a small picture's renditions are its own size, encoded once.
+    Raises Rejected. MemoryError and the like are not the picture's fault, and pass.
     """
     recipes = tuple(recipes)
+    digest = sha256(_REVISION + repr((recipes, animated)).encode() + upload).hexdigest()[:32]
+    source = admit(upload, limits)
+    try:
+        return _render(source, limits, recipes, animated, digest)
+    except Rejected:
+        if source.header.format is not Format.PNG or source.header.frames == 1:
+            raise
+    return _render(admit(upload, limits, animated=False), limits, recipes, animated, digest)
+
+
+def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, digest: str) -> Pictures:
     with warnings.catch_warnings():
         # Pillow warns about odd metadata and goes on; the limits that it warns about are our own, and stricter.
         warnings.simplefilter("ignore")
-        header, image = _open(source, limits)
+        header, image = open_picture(source, limits)
         try:
-            return _render(source, header, image, recipes, animated)
-        except _DECODER_ERRORS as error:
-            truncated = "truncated" in str(error).lower()
-            reason = f"the {header.format} data cannot be decoded: {str(error) or 'it contradicts itself'}"
-            raise Rejected("truncated" if truncated else "damaged", reason) from error
+            return _renditions(_View(source, header, image), recipes, animated, digest)
+        except DECODER_ERRORS as error:
+            raise fault(source, error) from error
 
 
-def _render(source: bytes, header: Header, image: ImageFile, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
+@dataclass(frozen=True, slots=True)
+class _View:
+    """An opened picture and how it is to be seen."""
+
+    source: Source
+    header: Header
+    image: ImageFile
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """What is shown of the stored pixels."""
+        return self.source.crop or (0, 0, self.header.width, self.header.height)
+
+    @property
+    def size(self) -> Size:
+        """Width and height of what is shown, upright."""
+        left, top, right, bottom = self.box
+        return _upright(right - left, bottom - top, self.source.orientation)
+
+
+def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, digest: str) -> Pictures:
+    header, image = view.header, view.image
     # An APNG may begin with a still for those who know only PNG.
     first = 1 if getattr(image, "default_image", False) else 0
     if header.frames > 1:
         image.seek(first)
-    orientation = _orientation(image)
-    width, height = _upright(header.width, header.height, orientation)
-
-    size = _master_size(width, height, recipes)
-    master = _shrink(image, (header.width, header.height), size, orientation)
+    width, height = view.size
+    master = _shrink(view, _master_size(width, height, recipes))
     if header.frames == 1:
         image.close()
     with ThreadPoolExecutor(max_workers=2) as encoders:
@@ -169,7 +176,7 @@ def _render(source: bytes, header: Header, image: ImageFile, recipes: tuple[Reci
         placeholder, colour = blurhash(opaque), dominant_colour(smallest)
         renditions = [still.result() for still in stills]
     if header.frames > 1:
-        renditions.append(_animate(image, header, first, orientation, animated))
+        renditions.append(_animate(view, first, animated))
     return Pictures(
         kind="animation" if header.frames > 1 else "image",
         format=header.format,
@@ -179,69 +186,10 @@ def _render(source: bytes, header: Header, image: ImageFile, recipes: tuple[Reci
         placeholder=placeholder,
         dominant_colour=colour,
         renditions=tuple(renditions),
-        content_hash=sha256(_REVISION + repr((recipes, animated)).encode() + source).hexdigest()[:32],
+        content_hash=digest,
     )
 
 
-# Opening
-
-
-_PLUGINS = {
-    Format.JPEG: "PIL.JpegImagePlugin",
-    Format.PNG: "PIL.PngImagePlugin",
-    Format.GIF: "PIL.GifImagePlugin",
-    Format.WEBP: "PIL.WebPImagePlugin",
-    Format.AVIF: "PIL.AvifImagePlugin",
-}
-
-_STILL = {Format.JPEG, Format.HEIF}
-"""Several pictures in one of these are views of the same scene, an album or a depth map; the first is the picture."""
-
-# What Pillow's decoders raise on files that lie, seen by mutating good ones. MemoryError is left out on purpose.
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError, AssertionError,
-    struct.error, zlib.error,
-)  # fmt: skip
-
-
-def _open(source: bytes, limits: Limits) -> tuple[Header, ImageFile]:
-    if len(source) > limits.bytes:
-        raise Rejected("too_many_bytes", f"{len(source):,} bytes, the limit is {limits.bytes:,}")
-    header = read_header(source)
-    kind = header.format if header is not None else sniff(source)
-    assert kind is not None
-    if stated := header or largest_item(source, kind):
-        check(stated, limits)  # before the decoder: libwebp reserves the whole canvas as soon as it is opened
-    _register(kind)
-    _register(Format.WEBP)  # which is what is written
-    try:
-        image = Image.open(BytesIO(source), formats=(kind,))
-        frames = 1 if kind in _STILL else getattr(image, "n_frames", 1)
-    except Image.DecompressionBombError as error:  # reached only where our limit is above Pillow's
-        raise Rejected("too_many_pixels", str(error)) from error
-    except _DECODER_ERRORS as error:
-        raise Rejected("damaged", f"the {kind} file cannot be opened: {error}") from error
-    opened = Header(kind, *image.size, frames=frames - getattr(image, "default_image", False))
-    if header is not None:
-        opened = replace(opened, scans=header.scans)
-        if kind is Format.GIF:  # Pillow grows the canvas only when it meets the frame that needs it
-            opened = replace(opened, width=header.width, height=header.height)
-    check(opened, limits)
-    return opened, image
-
-
-@cache
-def _register(kind: Format) -> None:
-    """Import the one plugin needed: Image.open would import all of Pillow's for a format that it has not met yet."""
-    if kind is Format.HEIF:
-        import pi_heif
-
-        pi_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
-    else:
-        import_module(_PLUGINS[kind])
-
-
-_ORIENTATION = 0x0112
 _TRANSPOSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -251,17 +199,6 @@ _TRANSPOSE = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-def _orientation(image: ImageFile) -> int:
-    """The EXIF orientation, 1 to 8; 1 for a broken one. AVIF's own rotation arrives as one, HEIC's is done by now."""
-    exif = Image.Exif()
-    try:
-        exif.load(image.info.get("exif", b""))
-        orientation = exif.get(_ORIENTATION, 1)
-    except _DECODER_ERRORS:
-        return 1
-    return orientation if orientation in _TRANSPOSE else 1
 
 
 # Geometry
@@ -291,90 +228,25 @@ def _upright(width: int, height: int, orientation: int) -> Size:
 # Pixels
 
 
-def _shrink(image: Image.Image, stored: Size, size: Size, orientation: int) -> Image.Image:
-    """The picture at `size`, upright, in sRGB, as RGB or RGBA, with nothing attached. `stored` is its canvas."""
-    target = _upright(*size, orientation)
+def _shrink(view: _View, size: Size) -> Image.Image:
+    """The picture at `size`, upright, in sRGB, as RGB or RGBA, with nothing attached."""
+    source, image = view.source, view.image
+    target = _upright(*size, source.orientation)
     drafted = image.draft(None, target) if isinstance(image, JpegImageFile) else None
     image.load()
-    profile = image.info.get("icc_profile")
-    pixels = _resizable(image)
-    if drafted is None and pixels.size != stored:
-        pixels = pixels.crop((0, 0, *stored))  # a GIF's canvas, which has not grown yet
-    box = drafted[1] if drafted else (0, 0, *stored)
+    pixels = resizable(image)
+    if view.header.format is Format.GIF and pixels.size != (view.header.width, view.header.height):
+        pixels = pixels.crop((0, 0, view.header.width, view.header.height))  # its canvas, which has not grown yet
+    box = drafted[1] if drafted else view.box
     # The gap lets a much larger picture be averaged by whole numbers first; 3 is indistinguishable from none.
     pixels = pixels.resize(target, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    if orientation in _TRANSPOSE:
-        pixels = pixels.transpose(_TRANSPOSE[orientation])
-    pixels = _to_srgb(pixels, profile)
+    if source.orientation in _TRANSPOSE:
+        pixels = pixels.transpose(_TRANSPOSE[source.orientation])
+    pixels = to_srgb(pixels, source.profile, source.light)
     if pixels.mode == "RGBA" and pixels.getchannel("A").getextrema() == (255, 255):
         pixels = pixels.convert("RGB")
     pixels.info.clear()
     return pixels
-
-
-def _resizable(image: Image.Image) -> Image.Image:
-    """In a mode that can be resized smoothly: L, LA, RGB, RGBA or CMYK."""
-    transparency = image.info.get("transparency")
-    if image.mode.startswith("I"):
-        # convert() cuts 16 bits off at 255, which turns nearly everything white.
-        image = image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
-        if isinstance(transparency, int):
-            image.info["transparency"] = transparency // 257
-    elif isinstance(transparency, tuple) and max(transparency) > 255:
-        image.info["transparency"] = tuple(value >> 8 for value in transparency)  # 16 bits, as their pixels were
-    if image.mode in {"1", "L"}:
-        return image.convert("LA" if image.has_transparency_data else "L")
-    if image.mode in {"LA", "RGBA", "CMYK"}:
-        return image
-    return _as(image, "RGBA" if image.has_transparency_data else "RGB")
-
-
-def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB or RGBA in sRGB. A profile that is broken, or for another kind of colour than the pixels, counts as sRGB."""
-    plain: Literal["RGB", "RGBA"] = "RGBA" if image.mode in {"LA", "RGBA"} else "RGB"
-    if profile:
-        # A grey picture may carry a profile of colours: both ways of reading it are tried.
-        for mode in dict.fromkeys(("L" if image.mode == "LA" else image.mode, plain)):
-            if transform := _transform(profile, mode, "RGB" if mode in {"L", "CMYK"} else plain):
-                if mode == "L" and plain == "RGBA":
-                    grey, alpha = image.split()
-                    image = _apply(transform, grey)
-                    image.putalpha(alpha)
-                    return image
-                return _apply(transform, _as(image, mode))
-    return _as(image, plain)
-
-
-def _as(image: Image.Image, mode: str) -> Image.Image:
-    """convert() to a picture's own mode copies all of it."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
-    converted = transform.apply(image)
-    assert converted is not None
-    return converted
-
-
-@lru_cache(maxsize=16)
-def _transform(profile: bytes, mode: str, output: str) -> "ImageCmsTransform | None":
-    """From the profile to sRGB; None where none is needed or can be had. Cameras use few profiles, so they are kept."""
-    from PIL import ImageCms  # Little CMS only for pictures that carry a profile
-
-    try:
-        embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
-        if mode != "L" and ImageCms.getProfileDescription(embedded).startswith("sRGB"):
-            return None
-        return ImageCms.buildTransform(embedded, _srgb(), mode, output, renderingIntent=ImageCms.Intent.PERCEPTUAL)
-    except (OSError, ImageCms.PyCMSError, ValueError, TypeError):
-        return None
-
-
-@cache
-def _srgb() -> "CmsProfile":
-    from PIL import ImageCms
-
-    return ImageCms.createProfile("sRGB")
 
 
 def _flatten(image: Image.Image) -> Image.Image:
@@ -460,15 +332,15 @@ def _rendition(recipe: Recipe, data: bytes, size: Size) -> Rendition:
 # Animations
 
 
-def _animate(image: ImageFile, header: Header, first: int, orientation: int, recipe: Recipe) -> Rendition:
+def _animate(view: _View, first: int, recipe: Recipe) -> Rendition:
     """All frames as one animated WebP, as long and as often as the source plays them."""
-    upright = _upright(header.width, header.height, orientation)
-    size = scaled(*upright, fit(*upright, recipe))
+    header, image = view.header, view.image
+    size = scaled(*view.size, fit(*view.size, recipe))
     durations = [0] * header.frames
 
     def frame(number: int) -> Image.Image:
         image.seek(first + number)
-        picture = _shrink(image, (header.width, header.height), size, orientation)
+        picture = _shrink(view, size)
         shown = image.info.get("duration", 0)
         # Browsers show frames of 10 ms and less for 100 ms; GIFs that say 0 are made with that in mind.
         # A minute at most: what is longer is a lie, and a thousand of them have to fit in 31 bits of milliseconds.

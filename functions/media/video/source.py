@@ -16,10 +16,11 @@ from av.rational import AVRational
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from rejected import Rejected
-from video import Limits
-from video_files import Reader
-from video_rules import Container, fit, square_pixels, turn_of
+from colours.light import HDR
+from social.refusals import Code, Rejected
+from video.files import Reader
+from video.job import Limits
+from video.rules import Container, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
@@ -66,7 +67,14 @@ AUDIO_CODECS: Final = frozenset(
         "pcm_s16be",
         "pcm_s24le",
         "pcm_s24be",
+        "pcm_s32le",
+        "pcm_s32be",
         "pcm_u8",
+        "pcm_f64le",
+        "adpcm_ms",
+        "adpcm_ima_wav",
+        "adpcm_ima_qt",
+        "dca",
         "pcm_f32le",
         "pcm_alaw",
         "pcm_mulaw",
@@ -82,6 +90,10 @@ COPIED_BIT_RATE: Final = 5_000_000
 """Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
 
 
+HDR_WEIGHT: Final = 2
+"""What a pixel of a high dynamic range costs, decoded from 10 bits and mapped to a screen, in ordinary ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class Clip:
     """An admitted source. Sizes in pixels, times in seconds.
@@ -93,6 +105,7 @@ class Clip:
         rate: frames a second by the header, 0 if it does not say.
         declared: how long the header says that it lasts, which proves nothing.
         origin: time of the first packet.
+        weight: what a pixel costs, in ordinary ones.
         suits: the streams can be the rendition's as they are.
     """
 
@@ -108,6 +121,7 @@ class Clip:
     rate: Fraction
     declared: float | None
     origin: float
+    weight: int
     suits: bool
 
 
@@ -115,7 +129,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
     """Opens the source and holds its header against the limits. Raises Rejected."""
     container = _open(source, container_format, limits)
     if len(container.streams) > limits.streams:
-        raise Rejected("too_many_streams", f"more than {limits.streams} streams")
+        raise Rejected(Code.TOO_MANY_STREAMS, f"more than {limits.streams} streams")
     video = _picture_of(container)
     audio = _sound_of(container)
     for stream in container.streams:
@@ -125,10 +139,15 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
     check_size(video.width, video.height, limits)
     rate = _fraction(video.average_rate) or Fraction(0)
     if rate > limits.frame_rate:
-        raise Rejected("frame_rate_too_high", f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}")
+        raise Rejected(
+            Code.FRAME_RATE_TOO_HIGH,
+            f"{float(rate):.0f} frames a second, over {limits.frame_rate:.0f}",
+            round(limits.frame_rate),
+        )
     declared = _declared(container, video, audio)
     check_length(declared or 0, limits)
-    check_work((declared or 0) * float(rate) * video.width * video.height, limits)
+    weight = HDR_WEIGHT if video.codec_context.color_trc in HDR else 1
+    check_work((declared or 0) * float(rate) * video.width * video.height * weight, limits)
     _check_index(video, audio, source)
 
     pixel = _fraction(video.sample_aspect_ratio) or _fraction(video.codec_context.sample_aspect_ratio) or Fraction(1)
@@ -149,6 +168,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         rate=rate,
         declared=declared,
         origin=(container.start_time or 0) / 1_000_000,
+        weight=weight,
         suits=as_it_is and container_format == "mov" and _copies(container, video, audio, rate, declared),
     )
 
@@ -156,34 +176,38 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Refuses a frame that is too large, or too small to be seen."""
     if not width * height:
-        raise Rejected("too_many_pixels", "the size of its frames cannot be found out, or is far over the limit")
+        raise Rejected(Code.TOO_MANY_PIXELS, "the size of its frames cannot be found out, or is far over the limit")
     if width * height > limits.pixels:
         raise Rejected(
-            "too_many_pixels", f"{width}x{height} is over the limit of {limits.pixels / 1e6:.1f} megapixels a frame"
+            Code.TOO_MANY_PIXELS, f"{width}x{height} is over the limit of {limits.pixels / 1e6:.1f} megapixels a frame"
         )
     if min(width, height) < limits.least_side:
-        raise Rejected("too_small", f"{width}x{height} is under the limit of {limits.least_side} pixels a side")
+        raise Rejected(
+            Code.TOO_SMALL,
+            f"{width}x{height} is under the limit of {limits.least_side} pixels a side",
+            limits.least_side,
+        )
 
 
 def check_length(seconds: float, limits: Limits) -> None:
     """Refuses a clip that lasts too long."""
     if seconds > limits.seconds:
-        raise Rejected("too_long", f"it lasts {seconds:.0f} seconds or more, over the limit of {limits.seconds:.0f}")
+        most = round(limits.seconds)
+        raise Rejected(Code.TOO_LONG, f"it lasts {seconds:.0f} seconds or more, over the limit of {most}", most)
 
 
 def check_work(pixels: float, limits: Limits) -> None:
     """Refuses a clip whose frames have too many pixels in all."""
     if pixels > limits.decoded_pixels:
         raise Rejected(
-            "too_much_work",
-            f"{pixels / 1e9:.0f} gigapixels in all its frames, over the limit of {limits.decoded_pixels / 1e9:.0f}: "
-            "shorten it, or upload it smaller",
+            Code.TOO_MUCH_WORK,
+            f"{pixels / 1e9:.0f} gigapixels in all its frames, over the limit of {limits.decoded_pixels / 1e9:.0f}",
         )
 
 
 def _open(source: FileIO, container_format: Container, limits: Limits) -> InputContainer:
     def refuse(url: str, _flags: int, _options: dict[str, str]) -> None:
-        raise Rejected("broken", f"it asks for another file, {url!r}")
+        raise Rejected(Code.DAMAGED, f"it asks for another file, {url!r}")
 
     options = {
         "max_streams": str(limits.streams),
@@ -201,28 +225,27 @@ def _open(source: FileIO, container_format: Container, limits: Limits) -> InputC
         )
     except MemoryError as error:
         # How libavformat says that there are too many; an index of gigabytes ends here too.
-        raise Rejected("too_many_streams", f"more than {limits.streams} streams, or an index without end") from error
+        raise Rejected(Code.TOO_MANY_STREAMS, f"more than {limits.streams} streams, or an index without end") from error
     except (av.FFmpegError, OSError) as error:  # the latter from a seek to before the file's start
-        raise Rejected("broken", f"cannot be read as {container_format}: {error.strerror}") from error
+        raise Rejected(Code.DAMAGED, f"cannot be read as {container_format}: {error.strerror}") from error
 
 
 def _picture_of(container: InputContainer) -> VideoStream:
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     moving = [stream for stream in container.streams.video if not stream.disposition & stills]
     if not moving:
-        raise Rejected("no_video", "there is no video in it")
+        raise Rejected(Code.NO_VIDEO, "there is no video in it")
     if _codec_of(moving[0]) not in VIDEO_CODECS:
-        raise Rejected("unsupported", f"video encoded as {_codec_of(moving[0])}")
+        raise Rejected(Code.CLIP_CODEC, f"video encoded as {_codec_of(moving[0])}")
     return moving[0]
 
 
 def _sound_of(container: InputContainer) -> AudioStream | None:
-    """The first that can be decoded: telephones write a spatial one beside it that nothing else reads."""
-    sounds = container.streams.audio
-    known = [stream for stream in sounds if _codec_of(stream) in AUDIO_CODECS]
-    if sounds and not known:
-        raise Rejected("unsupported", f"sound encoded as {_codec_of(sounds[0])}")
-    return known[0] if known else None
+    """The first that can be decoded: telephones write a spatial one beside it that nothing else reads.
+
+    A clip with no sound that can be is shown without.
+    """
+    return next((stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS), None)
 
 
 def _codec_of(stream: VideoStream | AudioStream) -> str:
@@ -245,7 +268,7 @@ def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) 
         if stream is not None and len(stream.index_entries):
             last = stream.index_entries[-1]
             if last.pos + last.size > size:
-                raise Rejected("truncated", f"the file ends at byte {size}, and its index goes on")
+                raise Rejected(Code.TRUNCATED, f"the file ends at byte {size}, and its index goes on")
 
 
 def _copies(

@@ -6,7 +6,7 @@ from fractions import Fraction
 from itertools import pairwise
 from operator import sub
 from struct import unpack
-from typing import Final, Literal
+from typing import BinaryIO, Final, Literal
 
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
@@ -32,8 +32,6 @@ _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 BT709: Final = 1
 UNSPECIFIED: Final = 2
 BT601: Final = 5
-BT2020: Final = 9
-HDR_TRANSFERS: Final = (16, 18)
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
 
@@ -64,15 +62,54 @@ def promised_bytes(head: bytes) -> int:
     """How long at least the file is by its first 4 KiB, 0 where they do not say. A file that is shorter is truncated.
 
     AVI: the size of the first RIFF chunk. WMV: the File Properties Object (ASF specification, 3.2), unless it says that
-    it was broadcast. MP4 and WebM say it further back: their demuxers find it out.
+    it was broadcast. WebM: the Segment's size, unless it was written live. MP4: see `end_of_boxes`.
     """
     if head[:4] == b"RIFF":
         size = int.from_bytes(head[4:8], "little")
         return size + 8 if size < 0xFFFFFFFF else 0
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _end_of_segment(head)
     place = head.find(_ASF_PROPERTIES)
     if head.startswith(_ASF_HEADER) and place >= 0 and not int.from_bytes(head[place + 88 : place + 92], "little") & 1:
         return int.from_bytes(head[place + 40 : place + 48], "little")
     return 0
+
+
+def _end_of_segment(head: bytes) -> int:
+    """Where the Segment behind the EBML header ends (RFC 8794 and 9559)."""
+    start = 4 + _ebml_length(head, 4) + _ebml_size(head, 4)
+    if head[start : start + 4] != b"\x18\x53\x80\x67":
+        return 0
+    length, size = _ebml_length(head, start + 4), _ebml_size(head, start + 4)
+    unknown = size == (1 << 7 * length) - 1
+    return 0 if unknown else start + 4 + length + size
+
+
+def _ebml_length(head: bytes, at: int) -> int:
+    return 9 - head[at].bit_length() if at < len(head) and head[at] else 1
+
+
+def _ebml_size(head: bytes, at: int) -> int:
+    length = _ebml_length(head, at)
+    return int.from_bytes(head[at : at + length]) & (1 << 7 * length) - 1
+
+
+def end_of_boxes(file: BinaryIO) -> int:
+    """Where the last box of an MP4 or MOV file ends by its own word; 0 where something else stands between boxes."""
+    at = 0
+    while len(head := _read_at(file, at)) >= 8:
+        size = int.from_bytes(head[:4])
+        if size == 1:
+            size = int.from_bytes(head[8:16])
+        if size < 8 or not head[4:8].isalnum():
+            return 0
+        at += size
+    return at
+
+
+def _read_at(file: BinaryIO, at: int) -> bytes:
+    file.seek(at)
+    return file.read(16)
 
 
 def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from typing import Final
 
 import av
 from av.video.frame import VideoFrame
+from av.video.plane import VideoPlane
 
-from rejected import Rejected
-from video_files import Writer
-from video_rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
+from social.refusals import Code, Rejected
+from video.files import Writer
+from video.rules import BLACK, FULL_RANGE, TV_RANGE, brightness, fit, matrix_of, score
 
 PREVIEW_SIDE: Final = 320
 PREVIEW_RATE: Final = 10
@@ -22,11 +23,15 @@ POSTER_CANDIDATES: Final = 8
 type Luma = list[bytes]
 
 
+def rows_of(plane: VideoPlane, size: int) -> Luma:
+    """The rows of a plane, `size` bytes each, without what FFmpeg pads them with."""
+    content = memoryview(plane)
+    return [bytes(content[start : start + size]) for start in range(0, plane.height * plane.line_size, plane.line_size)]
+
+
 def luma_of(frame: VideoFrame) -> Luma:
-    """The rows of a frame's brightness, without what FFmpeg pads them with."""
-    plane = frame.planes[0]
-    content = bytes(plane)
-    return [content[start : start + frame.width] for start in range(0, frame.height * plane.line_size, plane.line_size)]
+    """The rows of a frame's brightness."""
+    return rows_of(frame.planes[0], frame.width)
 
 
 class Preview:
@@ -38,6 +43,8 @@ class Preview:
         self._frames: list[tuple[int, VideoFrame]] = []
         self._start = self._due = -math.inf
         self._dark = True
+        self._beginning: list[tuple[int, VideoFrame]] = []
+        self._began = 0.0
 
     def due(self, seconds: float) -> bool:
         self.full = self.full or (not self._dark and seconds >= self._start + PREVIEW_SECONDS)
@@ -45,6 +52,7 @@ class Preview:
 
     def offer(self, small: VideoFrame, luma: Luma, seconds: float) -> None:
         if self._dark:
+            self._offer_dark(small, seconds)
             self._frames.clear()
             self._start = seconds
             self._dark = brightness(luma) < BLACK
@@ -53,7 +61,16 @@ class Preview:
         # The next place on the grid, so that a rate which ten does not divide is not sampled ever later.
         self._due = self._start + math.floor((seconds - self._start) * PREVIEW_RATE + 1 + 1e-6) / PREVIEW_RATE - 1e-6
 
+    def _offer_dark(self, small: VideoFrame, seconds: float) -> None:
+        """Keeps how the clip begins, in case that it stays in the dark to its end."""
+        if not self._beginning:
+            self._began = seconds
+        if seconds < self._began + PREVIEW_SECONDS:
+            self._beginning.append((round((seconds - self._began) * 1000), small))
+
     def write(self, file: FileIO) -> None:
+        if self._dark:
+            self._frames = self._beginning
         with av.open(Writer(file), "w", format="webp", options={"loop": "0"}) as out:
             options = {"quality": "50", "compression_level": "2"}
             stream = out.add_stream("libwebp_anim", PREVIEW_RATE, options, time_base=MILLISECOND)
@@ -90,16 +107,20 @@ class Poster:
             self._best, self._score = frame, points
 
     def write(self, file: FileIO) -> None:
-        """As a PNG, which pictures.py takes. Raises Rejected where there has been no frame at all."""
+        """As a PNG, which `pictures` takes. Raises Rejected where there has been no frame at all."""
         if self._best is None:
-            raise Rejected("no_frames", "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
         best = self._best
-        frame = best.reformat(
+        rgb = best.reformat(
             format="rgb24",
             src_colorspace=matrix_of(best.colorspace, best.width, best.height),
             src_color_range=TV_RANGE,
             dst_color_range=FULL_RANGE,
         )
+        # A frame of the pixels alone: the encoder would write a display matrix beside them as an orientation to apply.
+        frame = VideoFrame(rgb.width, rgb.height, "rgb24")
+        line = frame.planes[0].line_size
+        frame.planes[0].update(b"".join(row.ljust(line, b"\0") for row in rows_of(rgb.planes[0], 3 * rgb.width)))
         encoder = av.VideoCodecContext.create("png", "w")
         encoder.width, encoder.height, encoder.pix_fmt = frame.width, frame.height, "rgb24"
         encoder.time_base = MILLISECOND

@@ -1,8 +1,10 @@
 """The MP4 of a clip: its frames set upright and encoded as H.264, its sound as AAC, or both copied as they are."""
 
+from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final, cast
 
 import av
@@ -11,14 +13,16 @@ from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.filter import Graph
+from av.filter.context import FilterContext
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from video_files import Files, Reader, Writer
-from video_rules import BT709, BT2020, HDR_TRANSFERS, TV_RANGE
-from video_source import MAX_FRAME_RATE, Clip
+from colours.light import BT709, BT2020, HDR, cube, screen_code
+from video.files import Files, Reader, Writer
+from video.rules import FULL_RANGE, TV_RANGE
+from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
 """Ticks a second of the rendition: every usual frame rate's period is a whole number of them."""
@@ -34,6 +38,8 @@ ENCODER: Final = {
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
+_CUBE_LEVEL: Final = 6
+"""A side of 36 colours."""
 AUDIO_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
 AUDIO_BITS_PER_CHANNEL: Final = 64_000
 
@@ -43,7 +49,7 @@ type VideoPackets = list[Packet[VideoStream]]
 
 
 class CopyFailed(Exception):
-    """The muxer refuses the source's own packets: they must be encoded again."""
+    """The source's own packets will not do, by the muxer's word or for the eye: they must be encoded again."""
 
 
 class Upright:
@@ -52,6 +58,7 @@ class Upright:
     def __init__(self, stored: tuple[int, int], turn: tuple[tuple[str, str], ...]) -> None:
         self._stored, self._turn = stored, turn
         self._graph: Graph | None = None
+        self._input: FilterContext
         self._made_for: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
@@ -60,43 +67,75 @@ class Upright:
         if shape != self._made_for:
             yield from self.flush()
             self._graph, self._made_for = self._build(frame), shape
-        graph = cast("Graph", self._graph)
-        graph.vpush(frame)
-        yield from _pulled(graph)
+        self._input.push(frame)
+        yield from _pulled(cast("Graph", self._graph))
 
     def flush(self) -> Iterator[VideoFrame]:
         if self._graph is not None:
-            self._graph.vpush(None)
+            self._input.push(None)
             yield from _pulled(self._graph)
             self._graph = None
 
     def _build(self, frame: VideoFrame) -> Graph:
         graph = Graph()
         width, height = self._stored
-        size = {"w": str(width), "h": str(height), "flags": "bicubic"}
-        nodes = [
-            graph.add(
-                "buffer",
-                video_size=f"{frame.width}x{frame.height}",
-                pix_fmt=frame.format.name,
-                time_base=f"1/{CLOCK}",
-                pixel_aspect="1/1",
-                colorspace=str(frame.colorspace),
-                range=str(frame.color_range),
-            )
-        ]
+        self._input = _source(graph, frame)
+        nodes = [self._input]
         if frame.interlaced_frame:
             nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
-        if frame.color_trc in HDR_TRANSFERS or frame.color_primaries == BT2020:
-            # Mapped to the colours of an ordinary screen after the scaling: it costs 50 ms on a frame of 1080p.
-            colours = {"out_color_matrix": "bt709", "out_transfer": "bt709", "out_primaries": "bt709"}
-            nodes += [graph.add("scale", **size), graph.add("scale", out_range="tv", **colours)]
-        else:
-            nodes.append(graph.add("scale", out_range="tv", **size))
+        nodes.append(graph.add("scale", w=str(width), h=str(height), flags="bicubic", out_range="tv"))
+        is_wide = frame.color_trc in HDR or frame.color_primaries == BT2020
+        mapper = graph.add("haldclut", clut="first") if is_wide else None
+        if mapper:  # after the scaling, on fewer pixels
+            matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
+            nodes += [graph.add("format", "gbrp16le"), mapper, matrix]
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
-        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
-        graph.link_nodes(*nodes).configure()
+        # What hangs on a frame (its matrix, its position, its light) was for the source, and is used by now.
+        nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
+        for node, following in pairwise(nodes):
+            node.link_to(following)
+        if not mapper:
+            graph.configure()
+            return graph
+        screen = _screen(frame.color_trc)
+        colours = _source(graph, screen)
+        colours.link_to(mapper, 0, 1)
+        graph.configure()
+        colours.push(screen)
+        colours.push(None)
         return graph
+
+
+def _source(graph: Graph, frame: VideoFrame) -> FilterContext:
+    return graph.add(
+        "buffer",
+        video_size=f"{frame.width}x{frame.height}",
+        pix_fmt=frame.format.name,
+        time_base=f"1/{CLOCK}",
+        pixel_aspect="1/1",
+        colorspace=str(frame.colorspace),
+        range=str(frame.color_range),
+    )
+
+
+def _screen(transfer: int) -> VideoFrame:
+    """The colours of an ordinary screen for those of BT.2020, as the picture of a cube that `haldclut` reads.
+
+    FFmpeg's own conversion cuts highlights off, or takes six seconds to prepare where it does not.
+    """
+    planes = [array("H"), array("H"), array("H")]
+    for colour in cube(transfer, BT2020, _CUBE_LEVEL**2, screen_code):
+        for plane, value in zip(planes, colour, strict=True):
+            plane.append(round(65535 * value))
+    side = _CUBE_LEVEL**3
+    frame = VideoFrame(side, side, "gbrp16le")
+    red, green, blue = (plane.tobytes() for plane in planes)
+    for out, content in zip(frame.planes, (green, blue, red), strict=True):
+        rows = (content[start : start + 2 * side] for start in range(0, len(content), 2 * side))
+        out.update(b"".join(row.ljust(out.line_size, b"\0") for row in rows))
+    frame.pts, frame.time_base = 0, TICK
+    frame.color_range = FULL_RANGE
+    return frame
 
 
 def _pulled(graph: Graph) -> Iterator[VideoFrame]:
@@ -189,7 +228,8 @@ class Film:
             if clip.audio is not None:
                 self._sound = Sound(clip.audio, self._out)
         self._last = -1
-        self._least_gap = CLOCK / MAX_FRAME_RATE * 0.75 if clip.rate > MAX_FRAME_RATE + 1 else 0
+        self._slot = -1
+        self._thins = clip.rate > MAX_FRAME_RATE + 1
 
     def _add_picture(self) -> VideoStream:
         clip = self._clip
@@ -200,7 +240,7 @@ class Film:
         stream.gop_size = max(1, round(rate * KEY_FRAME_SECONDS))
         source, context = clip.video.codec_context, stream.codec_context
         context.color_range = TV_RANGE
-        if source.color_trc in HDR_TRANSFERS or source.color_primaries == BT2020:
+        if source.color_trc in HDR or source.color_primaries == BT2020:
             context.colorspace = context.color_primaries = context.color_trc = BT709
         elif source.colorspace:  # 0 is RGB, which the rendition is not
             context.colorspace, context.color_primaries = source.colorspace, source.color_primaries
@@ -208,8 +248,12 @@ class Film:
         return stream
 
     def wants(self, ticks: int) -> bool:
-        """Whether a frame of this time has a place after the last: not before it, and not too soon."""
-        return ticks > self._last and (self._last < 0 or ticks - self._last >= self._least_gap)
+        """Whether a frame of this time has a place after the last: not before it, and one for each sixtieth at most."""
+        slot = ticks * MAX_FRAME_RATE // CLOCK
+        if ticks <= self._last or (self._thins and slot <= self._slot):
+            return False
+        self._slot = slot
+        return True
 
     def encode(self, frame: VideoFrame) -> None:
         if frame.pts is None or frame.pts <= self._last:

@@ -5,7 +5,7 @@
 gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good), `Unfinished` (try again).
 
 The bytes are somebody else's, and a decoder is a million lines of C. So nothing of the clip is decoded here:
-video_worker.py does that in a process of its own, which gets no credentials, may open no file or socket once it has
+video.worker does that in a process of its own, which gets no credentials, may open no file or socket once it has
 its input and outputs, has a ceiling on memory, processor time and file size, and is killed with its whole group at the
 deadline. It writes into a folder that is thrown away unless it ends well, so there are no partial renditions. PyAV
 (131 MB of libraries) is imported there and only there: a cold start for a picture pays nothing for video.
@@ -25,16 +25,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Final, Literal
 
-from rejected import Rejected
-from video_rules import Container, container_of, promised_bytes
+from social.refusals import Code, Rejected, megabytes
+from video.job import OUTPUTS, POSTER, Job, Limits, Made
+from video.rules import Container, container_of, end_of_boxes, promised_bytes
 
-OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
-POSTER: Final = "poster.png"
-WORKER = "video_worker"
+WORKER = "video.worker"
 """The module that runs as the worker."""
 
 # What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
@@ -47,39 +46,16 @@ _CRASHES: Final = {
     signal.SIGSYS,
     signal.SIGTRAP,
 }
-_REVISION: Final = b"nexus-video 1"
+_REVISION: Final = b"nexus-video 2"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
+PROGRESS_STEP: Final = 0.05
+"""Each report may cost the caller a write, so a clip has at most twenty."""
 _MESSAGE_LIMIT: Final = 1 << 20
 _LOG_TAIL: Final = 2000
 
 
 class Unfinished(Exception):
     """The clip could not be finished this time, through no known fault of its own: try again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a clip may cost. Over any of them it is rejected, with the limit in the reason."""
-
-    bytes: int = 256 << 20
-    """Size of the source. The function's /tmp must hold this and the renditions (about 0.6 MB a second) at once."""
-    seconds: float = 300.0
-    """Play time, as measured: what the container declares can only make the refusal earlier."""
-    pixels: int = 4096 * 2304
-    """Width x height of one frame: 4K, with room for cinema's."""
-    least_side: int = 16
-    """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
-    frame_rate: float = 240.0
-    """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
-    decoded_pixels: int = 40_000_000_000
-    """Pixels of all frames together, which is what the work is proportional to: 160 s of 4K or 640 s of 1080p, at 30
-    frames a second. A clip under the limit of seconds can still be more than one Lambda can do."""
-    streams: int = 16
-    """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
-    memory: int = 1 << 30
-    """Bytes of private memory that the worker may take (RLIMIT_DATA)."""
-    output_bytes: int = 512 << 20
-    """Bytes of any one file that the worker may write (RLIMIT_FSIZE)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +78,7 @@ class Video:
         duration: seconds, measured.
         frame_rate: frames a second of the source, on average.
         renditions: `video` (H.264/AAC MP4) and `preview` (animated WebP without sound, up to 3 s).
-        poster: a PNG of the frame that stands for the clip, as upright and as large as `video`, for pictures.py to make
+        poster: a PNG of the frame that stands for the clip, as upright and as large as `video`, for `pictures` to make
             the `poster_*` renditions of.
         remuxed: the source suited as it was, and was copied and not encoded again.
         content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, and on
@@ -120,48 +96,6 @@ class Video:
     kind: Literal["video"] = "video"
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What the worker is told, as one JSON argument. Paths are absolute, `seconds` is processor time."""
-
-    source: str
-    folder: str
-    container: Container
-    seconds: float
-    limits: Limits
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        fields = json.loads(text)
-        return cls(**{**fields, "limits": Limits(**fields["limits"])})
-
-
-@dataclass(frozen=True, slots=True)
-class _Made:
-    """What the worker says of the files that it has finished. `renditions`: name to width and height."""
-
-    width: int
-    height: int
-    duration: float
-    frame_rate: float
-    remuxed: bool
-    renditions: dict[str, tuple[int, int]]
-
-    @classmethod
-    def from_fields(cls, fields: dict[str, Any]) -> "_Made":
-        """Raises ValueError or TypeError."""
-        made = cls(**fields)
-        sizes = {name: (int(width), int(height)) for name, (width, height) in dict(made.renditions).items()}
-        if set(sizes) != set(OUTPUTS):
-            raise ValueError(f"renditions {sorted(sizes)}")
-        return cls(
-            int(made.width), int(made.height), float(made.duration), float(made.frame_rate), bool(made.remuxed), sizes
-        )
-
-
 def render(
     source: Path,
     folder: Path,
@@ -174,13 +108,11 @@ def render(
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_progress: called with a rising fraction from 0 to 1, twice a second at most. What it raises stops the work.
+        on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more. What it raises
+            stops the work.
 
     Raises:
-        Rejected: the clip is at fault: codes "empty", "unsupported", "too_many_bytes", "too_long", "too_much_work",
-            "too_many_pixels", "too_small", "frame_rate_too_high", "too_many_streams", "no_video", "no_frames",
-            "truncated", "broken", "output_too_large", "too_much_memory", "decoder_crashed" (which the same bytes would
-            do again).
+        Rejected: the clip is at fault, and the same bytes would be again.
         Unfinished: the deadline came first, or the worker was killed or failed without a word about the clip.
 
     Whatever is raised, `folder` is left as it was.
@@ -191,13 +123,15 @@ def render(
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial, tempfile.TemporaryFile() as log:
         cpu_seconds = max(1.0, seconds) * (os.process_cpu_count() or 1)
         job = Job(str(source.resolve()), str(Path(partial).resolve()), container, cpu_seconds, limits)
-        answer: _Made | Rejected | None = None
+        answer: Made | Rejected | None = None
+        shown = 0.0
         with _worker(job, log) as worker:
             for message in _messages(worker, deadline):
                 if not isinstance(message, float):
                     answer = message
-                elif on_progress:
+                elif on_progress and round(message - shown, 3) >= PROGRESS_STEP:
                     on_progress(message)
+                    shown = message
             worker.wait(timeout=max(0.1, deadline - time.monotonic()))
         if isinstance(answer, Rejected):
             raise answer
@@ -209,23 +143,26 @@ def render(
 def _admit(source: Path, limits: Limits) -> Container:
     size = source.stat().st_size
     if size == 0:
-        raise Rejected("empty", "the file is empty")
+        raise Rejected(Code.EMPTY, "the file is empty")
     if size > limits.bytes:
-        raise Rejected("too_many_bytes", f"{size} bytes are over the limit of {limits.bytes}")
+        raise Rejected(
+            Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {limits.bytes}", megabytes(limits.bytes)
+        )
     with source.open("rb") as file:
         head = file.read(4096)
-    container = container_of(head)
+        container = container_of(head)
+        promised = end_of_boxes(file) if container == "mov" else promised_bytes(head)
     if container is None:
-        raise Rejected("unsupported", "not an MP4, MOV, WebM, AVI or WMV file")
-    if promised_bytes(head) > size:
-        raise Rejected("truncated", f"it has {size} of the {promised_bytes(head)} bytes that it says it has")
+        raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+    if promised > size:
+        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that it says it has")
     return container
 
 
 @contextlib.contextmanager
 def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     """Starts the worker in a process group of its own, and leaves none of it alive."""
-    here = str(Path(__file__).resolve().parent)
+    here = str(Path(__file__).resolve().parents[1])
     # A fresh environment, so that the function's credentials are not where the decoder is. -P and the explicit path let
     # it import what this process can, and nothing from the current folder.
     environment = {
@@ -255,14 +192,14 @@ def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
             worker.stdout.close()
 
 
-def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[float | _Made | Rejected]:
+def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[float | Made | Rejected]:
     """What the worker says, a line at a time, until it closes its end or the deadline is over."""
     assert worker.stdout is not None
     pipe = worker.stdout.fileno()
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
-        while selector.select(max(0.0, deadline - time.monotonic())):
+        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
             chunk = os.read(pipe, 65536)
             if not chunk:
                 return
@@ -272,16 +209,16 @@ def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[floa
             yield from map(_understood, lines)
 
 
-def _understood(line: bytes) -> float | _Made | Rejected:
+def _understood(line: bytes) -> float | Made | Rejected:
     """One message. What the decoder's process says is believed as little as the clip itself."""
     try:
         match json.loads(line):
             case {"progress": int() | float() as fraction}:
                 return float(fraction)
-            case {"rejected": {"code": str() as code, "reason": str() as reason}}:
-                return Rejected(code, reason)
+            case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
+                return Rejected(Code(code), detail, limit)
             case {"made": dict() as fields}:
-                return _Made.from_fields(fields)
+                return Made.from_fields(fields)
     except (ValueError, TypeError) as error:
         raise Unfinished(f"the worker talks nonsense: {error}") from error
     raise Unfinished(f"the worker talks nonsense: {line[:80]!r}")
@@ -290,14 +227,14 @@ def _understood(line: bytes) -> float | _Made | Rejected:
 def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
     """Why a worker that made nothing and refused nothing has ended."""
     if -status in _CRASHES:
-        return Rejected("decoder_crashed", f"the clip crashes the decoder ({signal.Signals(-status).name})")
+        return Rejected(Code.DECODER_CRASHED, f"the clip crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
         return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
     return Unfinished(f"the worker ended with {status}: {log.read().decode(errors='replace').strip()}")
 
 
-def _publish(made: _Made, source: Path, partial: Path, folder: Path) -> Video:
+def _publish(made: Made, source: Path, partial: Path, folder: Path) -> Video:
     """Moves the finished files into the caller's folder: all of them, and only when all are there."""
     files = {name: folder / file for name, (file, _) in OUTPUTS.items()}
     sizes = {}

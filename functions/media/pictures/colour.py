@@ -1,0 +1,97 @@
+"""Pixels of any mode, profile or dynamic range to RGB or RGBA in sRGB."""
+
+from functools import cache, lru_cache
+from io import BytesIO
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+
+from PIL import Image
+from PIL.ImageFilter import Color3DLUT
+
+from colours.light import PRIMARIES, cube, srgb_code
+
+if TYPE_CHECKING:
+    from PIL._imagingcms import CmsProfile
+    from PIL.ImageCms import ImageCmsTransform
+
+_CUBE_SIDE = 33
+
+
+def resizable(image: Image.Image) -> Image.Image:
+    """In a mode that can be resized smoothly: L, LA, RGB, RGBA or CMYK."""
+    transparency = image.info.get("transparency")
+    if image.mode.startswith("I"):
+        # convert() cuts 16 bits off at 255, which turns nearly everything white.
+        image = image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+        if isinstance(transparency, int):
+            image.info["transparency"] = transparency // 257
+    elif isinstance(transparency, tuple) and max(transparency) > 255:
+        image.info["transparency"] = tuple(value >> 8 for value in transparency)  # 16 bits, as their pixels were
+    if image.mode in {"1", "L"}:
+        return image.convert("LA" if image.has_transparency_data else "L")
+    if image.mode in {"LA", "RGBA", "CMYK"}:
+        return image
+    return _as(image, "RGBA" if image.has_transparency_data else "RGB")
+
+
+def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | None = None) -> Image.Image:
+    """RGB or RGBA in sRGB. A profile that is broken, or for another kind of colour than the pixels, counts as sRGB.
+
+    `light`: primaries and transfer function of a high dynamic range, which go before a profile.
+    """
+    plain: Literal["RGB", "RGBA"] = "RGBA" if image.mode in {"LA", "RGBA"} else "RGB"
+    if light and light[0] in PRIMARIES:
+        alpha = image.getchannel("A") if plain == "RGBA" else None
+        image = _as(image, plain).convert("RGB").filter(_screen(*light))
+        if alpha:
+            image.putalpha(alpha)
+        return image
+    if profile:
+        # A grey picture may carry a profile of colours: both ways of reading it are tried.
+        for mode in dict.fromkeys(("L" if image.mode == "LA" else image.mode, plain)):
+            if transform := _transform(profile, mode, "RGB" if mode in {"L", "CMYK"} else plain):
+                if mode == "L" and plain == "RGBA":
+                    grey, alpha = image.split()
+                    image = _apply(transform, grey)
+                    image.putalpha(alpha)
+                    return image
+                return _apply(transform, _as(image, mode))
+    return _as(image, plain)
+
+
+def _as(image: Image.Image, mode: str) -> Image.Image:
+    """convert() to a picture's own mode copies all of it."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
+    converted = transform.apply(image)
+    assert converted is not None
+    return converted
+
+
+@lru_cache(maxsize=16)
+def _transform(profile: bytes, mode: str, output: str) -> "ImageCmsTransform | None":
+    """From the profile to sRGB; None where none is needed or can be had. Cameras use few profiles, so they are kept."""
+    from PIL import ImageCms  # Little CMS only for pictures that carry a profile
+
+    try:
+        embedded = ImageCms.ImageCmsProfile(BytesIO(profile))
+        if mode != "L" and ImageCms.getProfileDescription(embedded).startswith("sRGB"):
+            return None
+        return ImageCms.buildTransform(embedded, _srgb(), mode, output, renderingIntent=ImageCms.Intent.PERCEPTUAL)
+    except (OSError, ImageCms.PyCMSError, ValueError, TypeError):
+        return None
+
+
+@cache
+def _srgb() -> "CmsProfile":
+    from PIL import ImageCms
+
+    return ImageCms.createProfile("sRGB")
+
+
+@lru_cache(maxsize=4)
+def _screen(primaries: int, transfer: int) -> Color3DLUT:
+    table = chain.from_iterable(cube(transfer, primaries, _CUBE_SIDE, srgb_code))
+    return Color3DLUT(_CUBE_SIDE, list(table))

@@ -1,0 +1,120 @@
+"""What a file is, told by its first bytes: one of the accepted formats, or the code for what it is instead."""
+
+from enum import StrEnum
+from typing import Final
+
+from social.refusals import Code, Rejected
+
+
+class Format(StrEnum):
+    """The accepted formats, by the names under which Pillow knows them (HEIC is HEIF there)."""
+
+    JPEG = "JPEG"
+    PNG = "PNG"
+    GIF = "GIF"
+    WEBP = "WEBP"
+    AVIF = "AVIF"
+    HEIF = "HEIF"
+
+
+_HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+
+_OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
+    (b"II*\0\x10\0\0\0CR", Code.RAW),
+    (b"IIRO", Code.RAW),
+    (b"IIRS", Code.RAW),
+    (b"IIU\0", Code.RAW),
+    (b"FUJIFILMCCD-RAW", Code.RAW),
+    (b"FOVb", Code.RAW),
+    (b"\0MRM", Code.RAW),
+    (b"II*\0", Code.TIFF),
+    (b"MM\0*", Code.TIFF),
+    (b"II+\0", Code.TIFF),
+    (b"MM\0+", Code.TIFF),
+    (b"BM", Code.BMP),
+    (b"8BPS", Code.PHOTOSHOP),
+    (b"%PDF", Code.PDF),
+    (b"%!PS", Code.POSTSCRIPT),
+    (b"\xc5\xd0\xd3\xc6", Code.POSTSCRIPT),
+    (b"\0\0\1\0", Code.ICON),
+    (b"\0\0\0\x0cjP  ", Code.JPEG_2000),
+    (b"\xff\x4f\xff\x51", Code.JPEG_2000),
+    (b"\xff\x0a", Code.JPEG_XL),
+    (b"\0\0\0\x0cJXL ", Code.JPEG_XL),
+    (b"\x1aE\xdf\xa3", Code.MATROSKA),
+    (b"FLV\1", Code.OTHER_CLIP),
+    (b"\0\0\1\xba", Code.OTHER_CLIP),
+    (b".RMF", Code.OTHER_CLIP),
+    (b"OggS", Code.OTHER_CLIP),
+    (b"ID3", Code.SOUND),
+    (b"fLaC", Code.SOUND),
+    (b"\xff\xfb", Code.SOUND),
+    (b"\xff\xf3", Code.SOUND),
+    (b"\xff\xf1", Code.SOUND),
+    (b"#!AMR", Code.SOUND),
+    (b"PK\3\4", Code.ARCHIVE),
+    (b"Rar!", Code.ARCHIVE),
+    (b"7z\xbc\xaf", Code.ARCHIVE),
+    (b"\x1f\x8b", Code.ARCHIVE),
+    (b"\xd0\xcf\x11\xe0", Code.ARCHIVE),
+)
+_SOFTWARE_OF_RAW = (b"NIKON", b"DNGVersion", b"\xc6\x12\0\1")  # the last is DNGVersion's tag and its type
+_BRANDS: Final = {b"crx ": Code.RAW, b"jxl ": Code.JPEG_XL, b"jp2 ": Code.JPEG_2000, b"M4A ": Code.SOUND}
+
+
+def sniff(source: bytes) -> Format | None:
+    """The format that the first bytes prove, or None. Names and Content-Types are the sender's word and never asked.
+
+    The first 64 bytes of an object are enough.
+    """
+    if source.startswith(b"\xff\xd8\xff"):
+        return Format.JPEG
+    if source.startswith(b"\x89PNG\r\n\x1a\n"):
+        return Format.PNG
+    if source.startswith((b"GIF87a", b"GIF89a")):
+        return Format.GIF
+    if source.startswith(b"RIFF") and source[8:12] == b"WEBP":
+        return Format.WEBP
+    if source[4:8] == b"ftyp":
+        major, compatible = source[8:12], _compatible_brands(source)
+        # mif1 and msf1 say "HEIF structure" and leave the codec to the compatible brands.
+        brands = compatible if major in (b"mif1", b"msf1") else {major}
+        if brands & _AVIF_BRANDS:
+            return Format.AVIF
+        if brands & _HEIC_BRANDS:
+            return Format.HEIF
+    return None
+
+
+def _compatible_brands(source: bytes) -> set[bytes]:
+    end = min(int.from_bytes(source[:4]), len(source), 256)
+    return {source[at : at + 4] for at in range(16, end - 3, 4)}
+
+
+def unsupported(source: bytes) -> Rejected:
+    """The refusal of what is no accepted picture by its first bytes, and is no clip either."""
+    if not source:
+        return Rejected(Code.EMPTY, "the upload is empty")
+    return Rejected(_code_of(source), f"begins with the bytes {source[:16].hex(' ')}")
+
+
+def _code_of(source: bytes) -> Code:
+    head = source[:1024]
+    for signature, code in _OTHERS:
+        if source.startswith(signature):
+            is_raw = code is Code.TIFF and any(name in head for name in _SOFTWARE_OF_RAW)
+            return Code.RAW if is_raw else code
+    if source[4:8] == b"ftyp":
+        heif = source[8:12] in (b"mif1", b"msf1", b"heif")
+        return _BRANDS.get(source[8:12], Code.HEIF_CODEC if heif else Code.OTHER_CLIP)
+    if source.startswith(b"RIFF"):
+        return Code.SOUND if source[8:12] == b"WAVE" else Code.UNKNOWN
+    if source[:1] == b"G" and source[188:189] in (b"G", b""):  # the packets of an MPEG transport stream
+        return Code.OTHER_CLIP if source[188:189] else Code.UNKNOWN
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith((b"<svg", b"<?xml", b"<!--", b"<!doctype svg")) and b"<svg" in text:
+        return Code.SVG
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<!--")):
+        return Code.HTML
+    return Code.UNKNOWN

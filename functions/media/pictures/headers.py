@@ -1,0 +1,109 @@
+"""What a picture says of itself before it is decoded, and what it may cost.
+
+A few kilobytes can unpack into gigabytes of pixels, minutes of CPU or ten thousand frames. Everything that the limits
+speak of stands in plain fields of the six formats, and is read by the modules beside this one without a decoder.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Final
+
+from pictures.formats import Format
+from social.refusals import Code, Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one upload may ask of us. Pixels are width x height as stored; frame pixels are frames x pixels."""
+
+    bytes: int = 100 * 1024 * 1024
+    memory: int = 1_500 << 20
+    """Bytes that decoding may take at its peak, by `Header.memory`: what 2 GB have beside the runtime and the file."""
+    pixels: int = 220_000_000
+    """Of any format: the largest sensors of phones have 200 million."""
+    frames: int = 1_000
+    frame_pixels: int = 300_000_000
+    scans: int = 100
+    """Scans of a JPEG. Encoders write 10 or fewer; each one costs a pass over every coefficient of the picture."""
+    scan_pixels: int = 1_000_000_000
+    """Scans x pixels of a JPEG of more than 10 scans: the bound of the CPU time that decoding can take."""
+
+
+_BYTES_A_PIXEL: Final = {Format.PNG: 9.0, Format.GIF: 9.0, Format.WEBP: 18.0, Format.AVIF: 12.0, Format.HEIF: 12.0}
+"""Memory for each pixel of the whole picture at the peak, with transparency, as measured (docs/media.md)."""
+DEEP: Final = 20.0
+"""The same for AVIF and HEIC of more than 8 bits."""
+_DRAFT_SIDE: Final = 2048
+"""A JPEG is decoded at the smallest of 1/1, 1/2, 1/4, 1/8 at which its long side still has the master's pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Width and height in pixels as stored, before any orientation or crop; frames of an animation; scans of a JPEG.
+
+    bytes_a_pixel: what decoding takes for each, where the format alone does not say. Of a JPEG it is the coefficients
+    that a decoder keeps until the last scan, 0 for a JPEG of one scan.
+    """
+
+    format: Format
+    width: int
+    height: int
+    frames: int = 1
+    scans: int = 1
+    bytes_a_pixel: float | None = None
+
+    @property
+    def pixels(self) -> int:
+        return self.width * self.height
+
+    @property
+    def memory(self) -> float:
+        """Bytes that decoding takes at its peak, beside the file itself."""
+        if self.format is not Format.JPEG:
+            return self.pixels * (self.bytes_a_pixel or _BYTES_A_PIXEL[self.format])
+        scale = 1
+        while scale < 8 and ceil(max(self.width, self.height) / (2 * scale)) >= _DRAFT_SIDE:
+            scale *= 2
+        return self.pixels * ((self.bytes_a_pixel or 0.0) + 8.0 / scale**2)
+
+
+def check(header: Header, limits: Limits) -> None:
+    """Raises Rejected where the header goes beyond the limits."""
+    size = f"{header.width} x {header.height}"
+    if not header.pixels:
+        raise Rejected(Code.DAMAGED, f"the picture has no pixels: {size}")
+    if header.pixels > limits.pixels:
+        raise Rejected(Code.TOO_MANY_PIXELS, f"{size} is over the limit of {limits.pixels / 1e6:g} megapixels")
+    if header.memory > limits.memory:
+        needed = f"{size} {header.format} takes {header.memory / 2**20:.0f} MiB to decode"
+        raise Rejected(Code.TOO_MANY_PIXELS, f"{needed}, over the limit of {limits.memory / 2**20:.0f}")
+    if header.frames > limits.frames:
+        raise Rejected(Code.TOO_MANY_FRAMES, f"{header.frames} frames, the limit is {limits.frames}")
+    if header.frames > 1 and header.frames * header.pixels > limits.frame_pixels:
+        total = f"{header.frames} frames of {size} are {header.frames * header.pixels / 1e6:.0f} megapixels"
+        raise Rejected(Code.TOO_MANY_FRAMES, f"{total}, the limit is {limits.frame_pixels / 1e6:g}")
+    if header.scans > limits.scans or (header.scans > 10 and header.scans * header.pixels > limits.scan_pixels):
+        most = f"{limits.scans} at most, and {limits.scan_pixels / 1e6:g} megapixels"
+        raise Rejected(Code.TOO_MANY_SCANS, f"{header.scans} scans over {size} pixels; {most}")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture ready for its decoder.
+
+    Attributes:
+        data: the file without what a decoder could stumble over and what we drop anyway; its pixels are untouched.
+        orientation: as in EXIF, 1 to 8.
+        profile: an ICC profile, None where there is none.
+        light: primaries and transfer function (ITU-T H.273) of a high dynamic range, which no profile can say.
+        crop: (left, top, right, bottom) of what is to be shown, in stored pixels.
+        ends_early: the last bytes are missing: what is decoded has to be looked at.
+    """
+
+    header: Header
+    data: bytes
+    orientation: int = 1
+    profile: bytes | None = None
+    light: tuple[int, int] | None = None
+    crop: tuple[int, int, int, int] | None = None
+    ends_early: bool = False

@@ -1,0 +1,425 @@
+"""AVIF and HEIC (ISO/IEC 14496-12, 23008-12, 23000-22): what the boxes say of the picture, without decoding it.
+
+Their libraries leave three things to us: how large the coded pictures really are (`ispe` is only a claim), what a clean
+aperture crops away (libavif reports it and pi-heif refuses large ones, so that it is applied here), and an alpha plane
+whose size is not stated, which browsers show and libavif refuses.
+"""
+
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from fractions import Fraction
+from struct import unpack_from
+from typing import Final
+
+from colours import icc
+from colours.light import HDR
+from pictures.formats import Format
+from pictures.headers import DEEP, Header, Source
+from social.refusals import Code, Rejected
+
+_CROP, _TURN, _MIRROR = b"clap", b"irot", b"imir"
+_ALPHA: Final = b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha\0"
+_HEVC_ALPHA: Final = b"urn:mpeg:hevc:2015:auxid:1\0"
+_MOST_ITEMS: Final = 4096
+
+ORIENTATION: Final = {
+    # quarter turns to the left, and what is exchanged after them (None, 0 top and bottom, 1 left and right)
+    (0, None): 1, (0, 0): 4, (0, 1): 2,
+    (1, None): 8, (1, 0): 5, (1, 1): 7,
+    (2, None): 3, (2, 0): 2, (2, 1): 4,
+    (3, None): 6, (3, 0): 7, (3, 1): 5,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    name: bytes
+    start: int
+    body: int
+    end: int
+
+
+@dataclass(slots=True)
+class _Meta:
+    """The `meta` box. Items go by their number, properties by their place in `ipco` from 1 on."""
+
+    box: _Box
+    primary: int = 0
+    kinds: dict[int, bytes] = field(default_factory=dict)
+    extents: dict[int, tuple[int, int]] = field(default_factory=dict)
+    properties: list[_Box] = field(default_factory=list)
+    owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """item: [(property, where in the file the association stands)]"""
+    ipma: _Box | None = None
+    wide: bool = False
+    alphas: set[int] = field(default_factory=set)
+
+
+def read(source: bytes, kind: Format) -> Source:
+    """Raises Rejected, and struct.error or IndexError where a box contradicts itself.
+
+    The header's size is the largest that any picture in the file has, by its own word or in truth: what is shown may be
+    a small part of it, and would be decoded whole all the same.
+    """
+    boxes = list(_boxes(source, 0, len(source)))
+    found = next((box for box in boxes if box.name == b"meta"), None)
+    moov = next((box for box in boxes if box.name == b"moov"), None)
+    cut = bool(boxes) and boxes[-1].end > len(source)
+    if found is None:
+        if moov is not None and kind is Format.HEIF:
+            raise Rejected(Code.HEIF_SEQUENCE, "a HEIF file of a sequence alone")
+        if moov is None or cut:
+            raise Rejected(Code.TRUNCATED if cut or len(boxes) < 2 else Code.DAMAGED, f"the {kind} file has no picture")
+    if found is not None and found.end > len(source):
+        raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its index")
+    meta = _meta(source, found) if found is not None else None
+    if meta is not None and any(end > len(source) for _, end in meta.extents.values()):
+        raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its pixels")
+    if meta is not None and moov is None:
+        _supported(meta, kind)
+    sizes = list(_sizes(source, meta, moov))
+    if not sizes:
+        raise Rejected(Code.DAMAGED, f"the {kind} file states no size")
+    deep = any(_is_deep(source, box) for box in meta.properties) if meta is not None else True
+    header = Header(kind, *max(sizes, key=lambda size: size[0] * size[1]), bytes_a_pixel=DEEP if deep else None)
+    return _shown(source, meta, header) if meta is not None else Source(header, source)
+
+
+def _supported(meta: _Meta, kind: Format) -> None:
+    codecs = {b"av01"} if kind is Format.AVIF else {b"hvc1", b"grid", b"iovl", b"iden", b"tmap"}
+    primary = meta.kinds.get(meta.primary)
+    if kind is Format.HEIF and primary is not None and primary not in codecs:
+        raise Rejected(Code.HEIF_CODEC, f"a HEIF picture encoded as {primary!r}")
+
+
+def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
+    """The file as its library can take it, and what is left to do here."""
+    mine = {meta.properties[number - 1].name: meta.properties[number - 1] for number, _ in meta.owned[meta.primary]}
+    data = source
+    crop = _crop(source, mine) if _CROP in mine else None
+    orientation = 1
+    if crop or header.format is Format.AVIF:  # libheif turns by itself, and before a crop of ours would be too early
+        turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
+        mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
+        orientation = ORIENTATION[turn, mirror]
+    if crop:
+        data = _without(source, meta, {_CROP, _TURN, _MIRROR})
+    if header.format is Format.AVIF and not meta.alphas <= _sized(meta):
+        data = _with_alpha_sizes(data, meta)
+    colours = [
+        source[box.body : box.end] for box in meta.properties if box.name == b"colr" and _owns(meta, box, meta.primary)
+    ]
+    coded = next((unpack_from(">HH", body, 4) for body in colours if body[:4] == b"nclx"), None)
+    stated = next((body[4:] for body in colours if body[:4] in (b"prof", b"rICC")), None)
+    light = coded if coded and coded[1] in HDR else None
+    profile = stated or (icc.of_code_points(*coded) if coded else None)
+    return Source(header, data, orientation, profile, light or None, crop)
+
+
+def _owns(meta: _Meta, box: _Box, item: int) -> bool:
+    return any(meta.properties[number - 1] is box for number, _ in meta.owned.get(item, []))
+
+
+# Boxes
+
+
+def _boxes(source: bytes, at: int, end: int) -> Iterator[_Box]:
+    while at + 8 <= end:
+        size, name = unpack_from(">I4s", source, at)
+        body = at + 8
+        if size == 1:
+            (size,) = unpack_from(">Q", source, body)
+            body += 8
+        elif size == 0:
+            size = end - at
+        if size < body - at:
+            raise Rejected(Code.DAMAGED, f"a box {name!r} of {size} bytes")
+        yield _Box(name, at, body, at + size)
+        at += size
+
+
+def _meta(source: bytes, box: _Box) -> _Meta:
+    meta = _Meta(box)
+    inner = {child.name: child for child in _boxes(source, box.body + 4, box.end)}
+    if pitm := inner.get(b"pitm"):
+        (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
+    if iinf := inner.get(b"iinf"):
+        meta.kinds = dict(_kinds(source, iinf))
+    if iprp := inner.get(b"iprp"):
+        for child in _boxes(source, iprp.body, iprp.end):
+            if child.name == b"ipco":
+                meta.properties = list(_boxes(source, child.body, child.end))
+            elif child.name == b"ipma":
+                meta.ipma = child
+                _associations(source, child, meta)
+    meta.owned.setdefault(meta.primary, [])
+    if iloc := inner.get(b"iloc"):
+        meta.extents = _extents(source, iloc, inner.get(b"idat"))
+    for item, owned in meta.owned.items():
+        for number, _ in owned:
+            one = meta.properties[number - 1]
+            if one.name == b"auxC" and source[one.body + 4 : one.end].startswith((_ALPHA, _HEVC_ALPHA)):
+                meta.alphas.add(item)
+    return meta
+
+
+def _kinds(source: bytes, iinf: _Box) -> Iterator[tuple[int, bytes]]:
+    for child in _boxes(source, iinf.body + (8 if source[iinf.body] else 6), iinf.end):
+        if child.name == b"infe" and source[child.body] >= 2:
+            wide = source[child.body] >= 3
+            (number,) = unpack_from(">I" if wide else ">H", source, child.body + 4)
+            at = child.body + (10 if wide else 8)
+            yield number, source[at : at + 4]
+
+
+def _associations(source: bytes, ipma: _Box, meta: _Meta) -> None:
+    version, flags = source[ipma.body], source[ipma.body + 3]
+    meta.wide = bool(flags & 1)
+    (count,) = unpack_from(">I", source, ipma.body + 4)
+    at = ipma.body + 8
+    for _ in range(min(count, _MOST_ITEMS)):
+        (item,) = unpack_from(">I" if version else ">H", source, at)
+        at += 4 if version else 2
+        entries, at = source[at], at + 1
+        owned = meta.owned.setdefault(item, [])
+        for _ in range(entries):
+            number = unpack_from(">H", source, at)[0] & 0x7FFF if meta.wide else source[at] & 0x7F
+            if 0 < number <= len(meta.properties):
+                owned.append((number, at))
+            at += 2 if meta.wide else 1
+
+
+def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[int, int]]:
+    """Where each item's bytes begin, and where its last extent ends, in the file."""
+    version = source[iloc.body]
+    sizes, more = source[iloc.body + 4], source[iloc.body + 5]
+    widths = {"offset": sizes >> 4, "length": sizes & 15, "base": more >> 4, "index": more & 15 if version else 0}
+    at = iloc.body + 6
+
+    def number(width: int) -> int:
+        nonlocal at
+        at += width
+        return int.from_bytes(source[at - width : at])
+
+    extents = {}
+    for _ in range(min(number(4 if version == 2 else 2), _MOST_ITEMS)):
+        item = number(4 if version == 2 else 2)
+        method = number(2) & 15 if version else 0
+        number(2)
+        base = number(widths["base"])
+        starts = []
+        end = 0
+        for _ in range(number(2)):
+            number(widths["index"])
+            start = base + number(widths["offset"]) + (idat.body if method == 1 and idat else 0)
+            starts.append(start)
+            end = max(end, start + number(widths["length"]))
+        if starts and method < 2:
+            extents[item] = (starts[0], end)
+    return extents
+
+
+# Sizes
+
+
+def _sizes(source: bytes, meta: _Meta | None, moov: _Box | None) -> Iterator[tuple[int, int]]:
+    """Every size that a picture in the file claims to have, and every one that it is coded with."""
+    if meta is not None:
+        for box in meta.properties:
+            if box.name == b"ispe":
+                yield unpack_from(">II", source, box.body + 4)
+            elif box.name == b"av1C":
+                yield from _av1_sizes(source[box.body + 4 : box.end])
+            elif box.name == b"hvcC":
+                yield from _hevc_sizes(source[box.body : box.end])
+        for item, (start, _) in meta.extents.items():
+            if meta.kinds.get(item) == b"av01":
+                yield from _av1_sizes(source[start : start + 64])
+    if moov is not None:
+        at = moov.start
+        while (at := source.find(b"stco", at, moov.end)) > 0:
+            at += 4
+            if unpack_from(">I", source, at + 4)[0]:
+                (start,) = unpack_from(">I", source, at + 8)
+                yield from _av1_sizes(source[start : start + 64])
+
+
+def _is_deep(source: bytes, box: _Box) -> bool:
+    """Whether a codec's configuration says more than 8 bits."""
+    if box.name == b"av1C":
+        return bool(source[box.body + 2] & 0x40)
+    return box.name == b"hvcC" and bool(source[box.body + 17] & 7)
+
+
+class _Bits:
+    def __init__(self, data: bytes) -> None:
+        self._value, self._left = int.from_bytes(data), 8 * len(data)
+
+    def take(self, count: int) -> int:
+        """Raises IndexError at the end."""
+        self._left -= count
+        if self._left < 0:
+            raise IndexError("the bits are over")
+        return self._value >> self._left & (1 << count) - 1
+
+    def exp_golomb(self) -> int:
+        zeros = 0
+        while not self.take(1):
+            zeros += 1
+        return (1 << zeros) - 1 + self.take(zeros)
+
+
+def _av1_sizes(data: bytes) -> Iterator[tuple[int, int]]:
+    """The size in the sequence header among the first OBUs (AV1 bitstream specification, 5.3 and 5.5)."""
+    at = 0
+    while at < len(data):
+        kind, extended, sized = data[at] >> 3 & 15, data[at] >> 2 & 1, data[at] >> 1 & 1
+        at += 1 + extended
+        size = shift = 0
+        while sized and at < len(data):
+            byte = data[at]
+            at += 1
+            size |= (byte & 0x7F) << shift
+            shift += 7
+            if not byte & 0x80:
+                break
+        if kind == 1:
+            with suppress(IndexError):
+                yield _av1_size(_Bits(data[at : at + 64]))
+            return
+        if not sized:
+            return
+        at += size
+
+
+def _av1_size(bits: _Bits) -> tuple[int, int]:
+    bits.take(4)
+    if bits.take(1):  # the short header of a still
+        bits.take(5)
+    else:
+        model = delay = 0
+        if bits.take(1):
+            bits.take(64)
+            if bits.take(1):
+                bits.exp_golomb()
+            if model := bits.take(1):
+                delay = bits.take(5) + 1
+                bits.take(42)
+        display = bits.take(1)
+        for _ in range(bits.take(5) + 1):
+            bits.take(12)
+            if bits.take(5) > 7:
+                bits.take(1)
+            if model and bits.take(1):
+                bits.take(2 * delay + 1)
+            if display and bits.take(1):
+                bits.take(4)
+    width, height = bits.take(4) + 1, bits.take(4) + 1
+    return bits.take(width) + 1, bits.take(height) + 1
+
+
+def _hevc_sizes(configuration: bytes) -> Iterator[tuple[int, int]]:
+    """The sizes in the sequence parameter sets of an hvcC (ISO/IEC 14496-15, 8.3.2; ITU-T H.265, 7.3.2.2)."""
+    at = 23
+    for _ in range(configuration[22] if len(configuration) > 22 else 0):
+        kind = configuration[at] & 63
+        (count,) = unpack_from(">H", configuration, at + 1)
+        at += 3
+        for _ in range(count):
+            (length,) = unpack_from(">H", configuration, at)
+            if kind == 33:
+                with suppress(IndexError):
+                    yield _hevc_size(_Bits(configuration[at + 4 : at + 2 + length].replace(b"\0\0\3", b"\0\0")))
+            at += 2 + length
+
+
+def _hevc_size(bits: _Bits) -> tuple[int, int]:
+    bits.take(4)
+    layers = bits.take(3)
+    bits.take(1 + 96)
+    if layers:
+        flags = [(bits.take(1), bits.take(1)) for _ in range(layers)]
+        bits.take(2 * (8 - layers))
+        for profile, level in flags:
+            bits.take(88 * profile + 8 * level)
+    bits.exp_golomb()
+    if bits.exp_golomb() == 3:
+        bits.take(1)
+    return bits.exp_golomb(), bits.exp_golomb()
+
+
+# Cropping, and what has to be rewritten for it
+
+
+def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int] | None:
+    """The clean aperture (ISO/IEC 14496-12, 12.1.4.3) in whole pixels, None where it is the whole picture or nonsense.
+
+    A boundary between two pixels goes to the inside: what was cropped away stays away.
+    """
+    size = mine.get(b"ispe")
+    if size is None:
+        return None
+    width, height = unpack_from(">II", source, size.body + 4)
+    values = unpack_from(">IIIIiIiI", source, mine[_CROP].body)
+    if not all(values[1::2]):
+        return None
+    wide, high, right, down = (Fraction(values[at], values[at + 1]) for at in (0, 2, 4, 6))
+    left = Fraction(width - 1, 2) + right - (wide - 1) / 2
+    top = Fraction(height - 1, 2) + down - (high - 1) / 2
+    box = (-(-left // 1), -(-top // 1), (left + wide) // 1, (top + high) // 1)
+    inside = 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
+    return box if inside and box != (0, 0, width, height) else None
+
+
+def _without(source: bytes, meta: _Meta, names: set[bytes]) -> bytes:
+    """The file with some properties renamed to nothing, so that its library does not act on them."""
+    data = bytearray(source)
+    for number, box in enumerate(meta.properties, start=1):
+        if box.name in names:
+            data[box.start + 4 : box.start + 8] = b"free"
+            for owned in meta.owned.values():
+                for other, at in owned:
+                    if other == number:
+                        data[at] &= 0x7F  # not essential
+    return bytes(data)
+
+
+def _sized(meta: _Meta) -> set[int]:
+    names = {number: box.name for number, box in enumerate(meta.properties, start=1)}
+    return {item for item, owned in meta.owned.items() if any(names[number] == b"ispe" for number, _ in owned)}
+
+
+def _with_alpha_sizes(data: bytes, meta: _Meta) -> bytes:
+    """The file with the picture's own size given to its alpha planes. The new index stands behind the rest, where it
+    moves no offset; the old one becomes a hole."""
+    sized = _sized(meta)
+    size = next((n for n, _ in meta.owned[meta.primary] if meta.properties[n - 1].name == b"ispe"), 0)
+    if not size or meta.ipma is None:
+        return data
+    version, flags = data[meta.ipma.body], data[meta.ipma.body + 3]
+    table = b""
+    for item, owned in meta.owned.items():
+        entries = [data[at : at + (2 if meta.wide else 1)] for _, at in owned]
+        if item in meta.alphas - sized:
+            entries.append(struct.pack(">H" if flags & 1 else ">B", size))
+        table += struct.pack(">I" if version else ">H", item) + bytes([len(entries)]) + b"".join(entries)
+    ipma = data[meta.ipma.body : meta.ipma.body + 4] + struct.pack(">I", len(meta.owned)) + table
+    new = _replaced(data, meta.box, {b"iprp", b"meta"}, {b"ipma": ipma})
+    old = bytearray(data)
+    old[meta.box.start + 4 : meta.box.start + 8] = b"free"
+    return bytes(old) + new
+
+
+def _replaced(data: bytes, box: _Box, parents: set[bytes], bodies: Mapping[bytes, bytes]) -> bytes:
+    """A box with the bodies of some of its descendants exchanged."""
+    if box.name in bodies:
+        body = bodies[box.name]
+    elif box.name in parents:
+        head = 4 if box.name == b"meta" else 0
+        children = _boxes(data, box.body + head, box.end)
+        body = data[box.body : box.body + head] + b"".join(_replaced(data, c, parents, bodies) for c in children)
+    else:
+        body = data[box.body : box.end]
+    return struct.pack(">I4s", 8 + len(body), box.name) + body

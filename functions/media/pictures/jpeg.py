@@ -1,0 +1,113 @@
+"""JPEG (ITU T.81, JFIF, Exif): the frame and its scans, and the file without its metadata.
+
+What is not needed for the pixels (EXIF, XMP, IPTC, MPF, gain maps, comments, and all that follows the picture, such as
+the clip of a motion photo) is taken out before the decoder sees it: broken metadata refuses no picture.
+"""
+
+import re
+from struct import unpack_from
+
+from pictures.exif import orientation_of
+from pictures.formats import Format
+from pictures.headers import Header, Source
+from social.refusals import Code, Rejected
+
+# A marker that means something: not a stuffed zero, not fill, not one of the restart markers inside a scan.
+_MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = frozenset({0xC2})
+_LOSSLESS = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
+_ARITHMETIC = frozenset({0xC9, 0xCA})
+_EOI = b"\xff\xd9"
+_LARGEST_PROFILE = 4 << 20
+
+
+def read(source: bytes) -> Source:
+    """Raises Rejected, and IndexError or struct.error where the file ends within a field."""
+    width = height = components = scans = 0
+    samples = 0.0
+    many_scans = False
+    exif = b""
+    profile: dict[int, bytes] = {}
+    kept = [source[:2]]
+    at, first_scan, end = 2, 0, -1
+    while found := _MARKER.search(source, at):
+        marker, start, at = found[1][0], found.start(), found.end()
+        if marker == 0xD9:
+            end = start
+            break
+        if marker in (0x01, 0xD8):
+            continue
+        (length,) = unpack_from(">H", source, at)
+        body = source[at + 2 : at + length]
+        if marker in _FRAMES:
+            height, width, components = _frame(marker, body)
+            samples = _samples(body, components)
+            many_scans = marker in _PROGRESSIVE
+        if marker == 0xDA:
+            first_scan = first_scan or start
+            scans += 1
+            # As in libjpeg: a decoder reads beyond the first scan only if that one left something out.
+            many_scans = many_scans or source[at + 2] < components
+            if not many_scans:
+                end = source.find(_EOI, at)  # nothing but entropy-coded data until there
+                break
+        elif marker == 0xE1 and not exif and body.startswith(b"Exif\0\0"):
+            exif = body[6:]
+        elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
+            profile.setdefault(body[12], body[14:])
+        if not first_scan and _needed(marker, body):
+            kept.append(source[start : at + length])
+        at += length
+    if not scans or not components:
+        raise Rejected(Code.TRUNCATED, "the JPEG file ends before its first scan")
+    # All coefficients until the last scan, and all pixels when it has to be found out whether they are there.
+    cost = (2 * samples if many_scans else 0.0) + (7.0 if end < 0 else 0.0)
+    colours = b"".join(profile[number] for number in sorted(profile))
+    return Source(
+        Header(Format.JPEG, width, height, scans=scans, bytes_a_pixel=cost),
+        b"".join([*kept, _scans(source[first_scan : end if end > 0 else len(source)], ended=end > 0), _EOI]),
+        orientation=orientation_of(exif),
+        profile=colours if 0 < len(colours) <= _LARGEST_PROFILE else None,
+        ends_early=end < 0,
+    )
+
+
+def _scans(data: bytes, *, ended: bool) -> bytes:
+    """The entropy-coded data, without half a marker at their end."""
+    return data if ended else data.rstrip(b"\xff")
+
+
+def _frame(marker: int, body: bytes) -> tuple[int, int, int]:
+    if marker in _LOSSLESS:
+        raise Rejected(Code.JPEG_LOSSLESS, f"a lossless or hierarchical JPEG, SOF{marker - 0xC0}")
+    if marker in _ARITHMETIC:
+        raise Rejected(Code.JPEG_ARITHMETIC, "a JPEG with arithmetic coding")
+    precision, height, width, components = unpack_from(">BHHB", body)
+    if precision != 8:
+        raise Rejected(Code.JPEG_12_BIT, f"a JPEG of {precision} bits")
+    return height, width, components
+
+
+def _samples(body: bytes, components: int) -> float:
+    """Samples of all components for one pixel: 3 without subsampling, 1.5 for 4:2:0."""
+    factors = [divmod(body[7 + 3 * number], 16) for number in range(components)]
+    widest, highest = max((h for h, _ in factors), default=1), max((v for _, v in factors), default=1)
+    return sum(h * v for h, v in factors) / max(1, widest * highest)
+
+
+def _needed(marker: int, body: bytes) -> bool:
+    """Whether the decoder has a use for the segment: two of the APPn say what the colours are, no comment does."""
+    if marker == 0xEE:
+        return body.startswith(b"Adobe") and len(body) >= 12
+    if marker == 0xE0:
+        return body.startswith(b"JFIF\0") and len(body) >= 14
+    return marker not in range(0xE1, 0xF0) and marker != 0xFE
+
+
+def with_tail(data: bytes, filler: int) -> bytes:
+    """`data` with bytes of `filler` where the end of its last scan is missing.
+
+    A scan that has all its data is decoded to the same pixels whatever follows it; one that has not, is not.
+    """
+    return data.removesuffix(_EOI) + bytes([filler]) * 4096 + _EOI

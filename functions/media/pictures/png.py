@@ -1,0 +1,111 @@
+"""PNG and APNG (W3C, third edition): header, colours, and the file without the chunks that no pixel depends on.
+
+Text, profiles and the like are where generators put prompts of megabytes and editors put mistakes. A chunk that is
+needed is checked here; one that is not, or that is broken and may be missing, never reaches the decoder.
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import unpack_from
+from typing import Final
+
+from colours import icc
+from colours.light import HDR
+from pictures.exif import orientation_of
+from pictures.formats import Format
+from pictures.headers import Header, Source
+from social.refusals import Code, Rejected
+
+_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+_PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
+_ANIMATION: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
+_LARGEST_PROFILE: Final = 4 << 20
+_TRANSPARENCY: Final = {0: 2, 2: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    name: bytes
+    data: bytes
+    raw: bytes
+    """As it stands in the file, or as it should."""
+
+
+def read(source: bytes, *, animated: bool = True) -> Source:
+    """Raises Rejected, and struct.error where the header is cut. `animated`=False takes the still of an APNG."""
+    if source[12:16] != b"IHDR":
+        raise Rejected(Code.DAMAGED, "the PNG file does not begin with its header")
+    width, height, _, colours = unpack_from(">IIBB", source, 16)
+    kept: list[bytes] = [_SIGNATURE]
+    notes: dict[bytes, bytes] = {}
+    frames = pixels = 0
+    ends_early = True
+    for chunk in _chunks(source):
+        if chunk.name == b"IEND":
+            ends_early = False
+            break
+        if chunk.name == b"acTL" and animated and not pixels:
+            (frames,) = unpack_from(">I", chunk.data)
+        pixels += chunk.name == b"IDAT"
+        fits = chunk.name != b"tRNS" or len(chunk.data) == _TRANSPARENCY.get(colours, len(chunk.data))
+        if chunk.name in _PIXELS or (animated and chunk.name in _ANIMATION) or (chunk.name == b"tRNS" and fits):
+            kept.append(chunk.raw)
+        elif not chunk.name[0] & 0x20:
+            raise Rejected(Code.DAMAGED, f"the PNG file has a critical chunk {chunk.name!r}")
+        else:
+            notes.setdefault(chunk.name, chunk.data)
+    if not pixels:
+        raise Rejected(Code.TRUNCATED, "the PNG file ends before its pixels")
+    return Source(
+        Header(Format.PNG, width, height, frames=max(1, frames)),
+        b"".join([*kept, struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]),
+        orientation=orientation_of(notes.get(b"eXIf", b"")),
+        profile=_profile(notes, grey=not colours & 2),
+        light=(coding[0], coding[1]) if len(coding := notes.get(b"cICP", b"")) == 4 and coding[1] in HDR else None,
+        ends_early=ends_early,
+    )
+
+
+def _chunks(source: bytes) -> Iterator[_Chunk]:
+    """The chunks that can be used. A broken one that may be missing is left out; a broken one that may not is told."""
+    at = len(_SIGNATURE)
+    while at + 8 <= len(source):
+        (length,) = unpack_from(">I", source, at)
+        name, end = source[at + 4 : at + 8], at + 8 + length
+        optional = bool(name[:1] and name[0] & 0x20)
+        data = source[at + 8 : end]
+        raw = source[at : end + 4]
+        if len(data) < length:
+            if optional and name not in _ANIMATION:
+                return
+            raise Rejected(Code.TRUNCATED, f"the PNG file ends within its chunk {name!r}")
+        if len(raw) < 12 + length:  # all of the data, and not all of the checksum
+            raw = source[at:end] + struct.pack(">I", zlib.crc32(name + data))
+        # Checking what is not kept costs nothing but time.
+        good = name in _PIXELS or name in _ANIMATION or zlib.crc32(name + data) == unpack_from(">I", raw, 8 + length)[0]
+        if good or not optional:
+            yield _Chunk(name, data, raw)
+        at = end + 4
+
+
+def _profile(notes: dict[bytes, bytes], *, grey: bool) -> bytes | None:
+    """By the order of the specification: cICP, iCCP, sRGB, then gAMA with cHRM. What cannot be read is sRGB."""
+    if len(coding := notes.get(b"cICP", b"")) == 4 and not grey:
+        return icc.of_code_points(coding[0], coding[1])
+    if packed := notes.get(b"iCCP"):
+        name, _, rest = packed.partition(b"\0")
+        unpacker = zlib.decompressobj()
+        try:
+            profile = unpacker.decompress(rest[1:], _LARGEST_PROFILE)
+        except zlib.error:
+            return None
+        return profile if name and unpacker.eof else None
+    if len(notes.get(b"sRGB", b"")) == 1:
+        return None
+    if len(gamma := notes.get(b"gAMA", b"")) == 4:
+        points = notes.get(b"cHRM", b"")
+        whites = tuple(value / 100_000 for value in unpack_from(">8I", points)) if len(points) == 32 else None
+        return icc.of_gamma(unpack_from(">I", gamma)[0] / 100_000, whites, grey=grey)
+    return None

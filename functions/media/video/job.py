@@ -1,0 +1,77 @@
+"""What the parent and the worker say to each other: the job, its limits, and what was made of it."""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from video.rules import Container
+
+OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
+POSTER: Final = "poster.png"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a clip may cost. Over any of them it is rejected, with the limit in the reason."""
+
+    bytes: int = 256 << 20
+    """Size of the source. The function's /tmp must hold this and the renditions (about 0.6 MB a second) at once."""
+    seconds: float = 300.0
+    """Play time, as measured: what the container declares can only make the refusal earlier."""
+    pixels: int = 4096 * 2304
+    """Width x height of one frame: 4K, with room for cinema's."""
+    least_side: int = 16
+    """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
+    frame_rate: float = 240.0
+    """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
+    decoded_pixels: int = 40_000_000_000
+    """Pixels of all frames together, which is what the work is proportional to: 160 s of 4K or 640 s of 1080p, at 30
+    frames a second. A clip under the limit of seconds can still be more than one Lambda can do."""
+    streams: int = 16
+    """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
+    memory: int = 1 << 30
+    """Bytes of private memory that the worker may take (RLIMIT_DATA)."""
+    output_bytes: int = 512 << 20
+    """Bytes of any one file that the worker may write (RLIMIT_FSIZE)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the worker is told, as one JSON argument. Paths are absolute, `seconds` is processor time."""
+
+    source: str
+    folder: str
+    container: Container
+    seconds: float
+    limits: Limits
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        fields = json.loads(text)
+        return cls(**{**fields, "limits": Limits(**fields["limits"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What the worker says of the files that it has finished. `renditions`: name to width and height."""
+
+    width: int
+    height: int
+    duration: float
+    frame_rate: float
+    remuxed: bool
+    renditions: dict[str, tuple[int, int]]
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any]) -> "Made":
+        """Raises ValueError or TypeError."""
+        made = cls(**fields)
+        sizes = {name: (int(width), int(height)) for name, (width, height) in dict(made.renditions).items()}
+        if set(sizes) != set(OUTPUTS):
+            raise ValueError(f"renditions {sorted(sizes)}")
+        return cls(
+            int(made.width), int(made.height), float(made.duration), float(made.frame_rate), bool(made.remuxed), sizes
+        )
