@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nexus.builtin import ping
-    from nexus.client import AsyncResult, Signature, chain, chord, group, read_records, send_many, then
+    from nexus.client import (
+        AsyncResult,
+        Signature,
+        achain,
+        achord,
+        agroup,
+        asend_many,
+        chain,
+        check,
+        chord,
+        group,
+        read_records,
+        send_many,
+        then,
+    )
     from nexus.errors import (
         ConfigurationError,
         InvalidMessage,
@@ -31,7 +45,21 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "nexus.builtin": ("ping",),
-    "nexus.client": ("AsyncResult", "Signature", "chain", "chord", "group", "read_records", "send_many", "then"),
+    "nexus.client": (
+        "AsyncResult",
+        "Signature",
+        "achain",
+        "achord",
+        "agroup",
+        "asend_many",
+        "chain",
+        "check",
+        "chord",
+        "group",
+        "read_records",
+        "send_many",
+        "then",
+    ),
     "nexus.errors": (
         "ConfigurationError",
         "InvalidMessage",
@@ -73,7 +101,12 @@ __all__ = [
     "TimeLimitExceeded",
     "Unique",
     "UnknownTask",
+    "achain",
+    "achord",
+    "agroup",
+    "asend_many",
     "chain",
+    "check",
     "chord",
     "group",
     "handler",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Never
 
-from nexus.client import AsyncResult, Signature, send
+from nexus.client import AsyncResult, Signature, asynchronous, send
 from nexus.definitions import (
     Arguments,
     NoArguments,
@@ -75,6 +75,14 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
             task_id=task_id,
             track=track,
         )
+
+    async def adelay(self, *positional: Never, **arguments: Any) -> AsyncResult[R]:
+        """`delay` for a coroutine: the event loop goes on meanwhile."""
+        return await asynchronous(self.delay)(*positional, **arguments)
+
+    async def aapply_async(self, args: Mapping[str, Any] | A | None = None, **options: Any) -> AsyncResult[R]:
+        """`apply_async` for a coroutine, with the same options."""
+        return await asynchronous(self.apply_async)(args, **options)
 
     def s(self, *positional: Never, **arguments: Any) -> Signature[R]:
         """A signature: the task with its arguments, checked and not yet sent; for send_many, group, chain and chord."""

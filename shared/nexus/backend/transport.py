@@ -8,7 +8,7 @@ from itertools import batched, chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nexus.aws.clients import client, is_missing
+from nexus.aws.clients import client, is_misconfigured, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
 
@@ -91,7 +91,7 @@ class SqsTransport:
         return client("sqs")
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        """As Transport says. Raises ClientError when there is no such queue."""
+        """As Transport says. Raises ClientError when there is no such queue, BotoCoreError without credentials."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
@@ -101,9 +101,9 @@ class SqsTransport:
             try:
                 failures |= self._send_page(queue_url(name), page)
             except (BotoCoreError, ClientError) as error:
-                if is_missing(error):
+                if is_missing(error) or is_misconfigured(error):
                     raise
-                # The SDK has tried it five times: the pages that follow would only take as long to fail.
+                # The SDK has tried it more than once: the pages that follow would only take as long to fail.
                 return failures | {message.id: str(error) for message in chain.from_iterable(pages[number:])}
         return failures
 

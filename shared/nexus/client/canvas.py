@@ -9,6 +9,7 @@ from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write
 from nexus.backend.transport import Message
+from nexus.client.bounded import asynchronous, bounded
 from nexus.client.handles import AsyncResult
 from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending
 from nexus.definitions import Result, TaskDefinition
@@ -33,6 +34,7 @@ def then[R: Result](task: TaskDefinition[Any, R], result_as: str, **arguments: A
     return Signature(task, arguments, result_as)
 
 
+@bounded
 def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
     """Sends them all at once; the handle's result is the list of their results, in order.
 
@@ -63,12 +65,14 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     return AsyncResult(group_id, None)
 
 
+@bounded
 def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "AsyncResult[Any]":
     """A group and what comes after it; the handle is the callback's."""
     handle = group(signatures, callback)
     return AsyncResult(next_id(handle.id), callback.task.result)
 
 
+@bounded
 def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
 
@@ -120,3 +124,7 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
     if rest and not isinstance(written, Applied):
         store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
     dispatch(signature.queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)
+
+
+agroup, achain, achord = asynchronous(group), asynchronous(chain), asynchronous(chord)
+"""The same for a coroutine: `await agroup([...])`."""

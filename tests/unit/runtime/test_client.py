@@ -239,14 +239,26 @@ def test_aws_out_of_reach_is_a_failed_send(
 
 
 @EACH_WAY
-def test_no_credentials_are_a_failed_send(
+def test_no_credentials_are_a_fault_of_the_configuration(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    with pytest.raises(SendFailed, match="Unable to locate credentials"):
+    with pytest.raises(ConfigurationError, match="Unable to locate credentials"):
+        send()
+
+
+@EACH_WAY
+def test_no_region_is_a_fault_of_the_configuration(
+    environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    clients.reset()
+    with pytest.raises(ConfigurationError, match="region"):
         send()
 
 
