@@ -3,7 +3,6 @@
 import http.client
 import os
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -49,6 +48,10 @@ class Silence:
             self.met.set()
 
     def close(self) -> None:
+        """Ends every connection, and refuses what comes after."""
+        if self.listener.fileno() < 0:
+            return
+        self.listener.shutdown(socket.SHUT_RDWR)  # close() alone would leave the thread accepting
         self.listener.close()
         for connection in self.connections:
             connection.close()
@@ -114,8 +117,12 @@ def served(
             eventually(up)
             yield ask
         finally:
-            server.send_signal(signal.SIGTERM)
-            server.wait(60)
+            server.terminate()
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])

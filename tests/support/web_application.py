@@ -6,6 +6,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError
 
 from nexus import AsyncResult, NexusError, ping
+from nexus.builtin import Pong
 
 TEXT = [(b"content-type", b"text/plain")]
 
@@ -33,7 +34,7 @@ async def asgi(
         if scope["path"] == "/send":
             answer = (await ping.adelay()).id
         elif scope["path"] == "/get":
-            answer = str(await AsyncResult("0189d6b0-0000-7000-8000-000000000001").aget())
+            answer = await AsyncResult[Pong]("0189d6b0-0000-7000-8000-000000000001").astatus()
     except (NexusError, BotoCoreError) as error:
         answer = f"{type(error).__name__}: {error}"
     await send({"type": "http.response.start", "status": 200, "headers": TEXT})

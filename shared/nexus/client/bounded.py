@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial, wraps
 from typing import Any
 
+from nexus import clock
 from nexus.aws import clients
 from nexus.backend import backend
 from nexus.backend.transport import SqsTransport
@@ -88,8 +89,12 @@ def note(*run_ids: str) -> None:
 
 
 def _seconds() -> float:
-    """The time for a send that begins here; 0 where there is no limit: in a function, in memory, within another."""
-    if clients.wait.get() is not None or not isinstance(backend().transport, SqsTransport):
+    """The time for a send that begins here; 0 where there is no limit: in a function, in memory, within another send.
+
+    Where the time is not the machine's, seconds of the machine's bound nothing.
+    """
+    within = clients.wait.get() is not None or not clock.is_machines()
+    if within or not isinstance(backend().transport, SqsTransport):
         return 0.0
     return settings().send_timeout
 

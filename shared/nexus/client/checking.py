@@ -63,7 +63,7 @@ def _ask() -> None:
     try:
         backend().store.get([NO_RUN])
         owners = {queue_url(where.queue_name(queue)).split("/")[-2] for queue in registry.queues()}
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, clients.Throttled) as error:
         if clients.is_missing(error):
             raise ConfigurationError(
                 f"there is no stack {where.stack} in {clients.region()}, or not all of it: {error}"

@@ -164,7 +164,7 @@ def sending(*run_ids: str) -> Iterator[None]:
     note(*run_ids)
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, clients.Throttled) as error:
         if clients.is_misconfigured(error):
             raise ConfigurationError(f"AWS cannot be asked: {error}") from error
         if clients.is_missing(error):
@@ -179,7 +179,7 @@ def forget(run_ids: Iterable[str]) -> None:
 
     clients.wait.set(None)  # whoever has given up on the send still wants its record settled
     error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
-    with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError, ClientError, clients.Throttled):
         for run_id in run_ids:
             backend().store.apply(transitions.not_sent(run_id, error, now))
 
