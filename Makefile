@@ -131,6 +131,14 @@ endef
 	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
 	touch $@
 
+# A user's project may be checked by pyright as well as by mypy: the tests hold both.
+.local/pyright/ready:
+	@command -v npm > /dev/null || { echo "The tests need Node 20 and npm, for pyright: install them and run this again" >&2; exit 1; }
+	echo "Installing pyright"
+	mkdir -p $(@D)
+	$(call quiet,pyright,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund pyright@1.1.414)
+	touch $@
+
 # Chromium takes the web monitor's picture in its test.
 .local/chromium: | .local/python
 	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
@@ -220,7 +228,7 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
         chord,
         group,
         read_records,
+        result_of,
+        results_of,
         send_many,
         then,
     )
@@ -57,6 +59,8 @@ _WHERE = {
         "chord",
         "group",
         "read_records",
+        "result_of",
+        "results_of",
         "send_many",
         "then",
     ),
@@ -117,6 +121,8 @@ __all__ = [
     "read_records",
     "register",
     "registry",
+    "result_of",
+    "results_of",
     "send_many",
     "then",
 ]

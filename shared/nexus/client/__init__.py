@@ -4,7 +4,7 @@ Belongs here: all that a web application imports to send and to ask. Does not be
 """
 
 from nexus.client.bounded import asynchronous
-from nexus.client.canvas import achain, achord, agroup, chain, chord, group, then
+from nexus.client.canvas import achain, achord, agroup, chain, chord, group, result_of, results_of, then
 from nexus.client.checking import check
 from nexus.client.handles import AsyncResult, read_records
 from nexus.client.sending import Signature, asend_many, send, send_many
@@ -22,6 +22,8 @@ __all__ = [
     "chord",
     "group",
     "read_records",
+    "result_of",
+    "results_of",
     "send",
     "send_many",
     "then",

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from nexus import clock
 from nexus.backend import backend
@@ -78,6 +78,10 @@ class AsyncResult[R: Result]:
         ids = tallies.children(record) if record.fanned_out else record.children
         return [AsyncResult(run_id) for run_id in ids]
 
+    @overload
+    def get(self, timeout: float | None = ..., *, propagate: Literal[True] = ..., interval: float = ...) -> R: ...
+    @overload
+    def get(self, timeout: float | None = ..., *, propagate: bool, interval: float = ...) -> R | None: ...
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
         """Waits for the end and gives the result.
 
@@ -156,9 +160,26 @@ class AsyncResult[R: Result]:
         """`revoke` for a coroutine."""
         return await in_thread(self.revoke, reason)
 
+    # `timeout` is a parameter because get() has it.
+    @overload
     async def aget(
         self,
-        timeout: float | None = None,  # noqa: ASYNC109 - as get() has it
+        timeout: float | None = ...,  # noqa: ASYNC109
+        *,
+        propagate: Literal[True] = ...,
+        interval: float = ...,
+    ) -> R: ...
+    @overload
+    async def aget(
+        self,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        *,
+        propagate: bool,
+        interval: float = ...,
+    ) -> R | None: ...
+    async def aget(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
         *,
         propagate: bool = True,
         interval: float = 0.2,
@@ -168,7 +189,7 @@ class AsyncResult[R: Result]:
         while True:
             left = 0.0 if deadline is None else deadline - clock.monotonic()
             try:
-                return await in_thread(self.get, 0, propagate=propagate)
+                return await in_thread(lambda: self.get(0, propagate=propagate))
             except StillRunning as running:
                 if deadline is not None and left <= 0:
                     raise StillRunning(f"{str(running).rpartition(' after ')[0]} after {timeout} s") from None

@@ -21,7 +21,7 @@ from nexus import client
 from nexus.aws import clients
 from nexus.backend.store import Write
 from nexus.builtin import Ping, Pong, ping
-from nexus.client import AsyncResult, chain, chord, group, send_many, then
+from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
@@ -386,8 +386,19 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
 
 
 def test_a_link_that_takes_the_result_names_an_argument_that_exists() -> None:
-    with pytest.raises(InvalidMessage, match="no such argument"):
-        then(ping, "colour")
+    wrong: Any = {"colour": result_of(ping)}
+    with pytest.raises(InvalidMessage, match="colour: no such argument"):
+        then(ping, **wrong)
+
+
+def test_a_link_says_which_argument_takes_the_result() -> None:
+    by_position: Any = ("text",)
+    with pytest.raises(TypeError, match="write then"):
+        then(ping, text="hello")
+    with pytest.raises(TypeError, match="write then"):
+        then(ping, *by_position)
+    link: Any = {**NOTE, "text": result_of(ping)}
+    assert then(catalogue.send_note, **link).result_as == "text"
 
 
 # --- unique tasks ---
