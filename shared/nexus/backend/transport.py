@@ -1,6 +1,7 @@
 """How messages travel: SQS for now, EventBridge Scheduler for later, and the dead-letter queue for never."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -127,20 +128,22 @@ class SqsTransport:
         arn = f"arn:aws:sqs:{client('sqs').meta.region_name}:{where.account_id}:{where.queue_name(queue)}"
         # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
-        client("scheduler").create_schedule(
-            Name=message.id,
-            GroupName=where.stack,
-            ClientToken=message.id,
-            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
-            FlexibleTimeWindow={"Mode": "OFF"},
-            ActionAfterCompletion="DELETE",
-            Target={
-                "Arn": arn,
-                "RoleArn": f"arn:aws:iam::{where.account_id}:role/{where.stack}-scheduler",
-                "Input": message.body,
-                "SqsParameters": {"MessageGroupId": message.group},
-            },
-        )
+        scheduler = client("scheduler")
+        with suppress(scheduler.exceptions.ConflictException):  # it waits already: the same id is the same run
+            scheduler.create_schedule(
+                Name=message.id,
+                GroupName=where.stack,
+                ClientToken=message.id,
+                ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+                FlexibleTimeWindow={"Mode": "OFF"},
+                ActionAfterCompletion="DELETE",
+                Target={
+                    "Arn": arn,
+                    "RoleArn": f"arn:aws:iam::{where.account_id}:role/{where.stack}-scheduler",
+                    "Input": message.body,
+                    "SqsParameters": {"MessageGroupId": message.group},
+                },
+            )
 
     def cancel(self, run_id: str) -> None:
         scheduler = client("scheduler")

@@ -190,6 +190,18 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
     assert scheduler.list_schedules(GroupName=settings().stack)["Schedules"] == []
 
 
+def test_the_same_id_scheduled_twice_is_one_run(cloud: None) -> None:
+    scheduler = boto3.client("scheduler")
+    scheduler.create_schedule_group(Name=settings().stack)
+    run_id = "0189d6b0-0000-7000-8000-000000000001"
+
+    for _ in range(2):
+        handle = catalogue.send_note.apply_async(NOTE, countdown=7200, task_id=run_id)
+        assert handle.id == run_id
+
+    assert len(scheduler.list_schedules(GroupName=settings().stack)["Schedules"]) == 1
+
+
 def test_many_are_sent_in_batches(cloud: None) -> None:
     handles = send_many([catalogue.send_note.s(**NOTE) for _ in range(23)])
 
