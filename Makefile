@@ -124,6 +124,23 @@ endef
 	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
 	touch $@
 
+# A user's project may be checked by pyright as well as by mypy: the tests hold both.
+.local/pyright/ready:
+	@command -v npm > /dev/null || { echo "The tests need Node 20 and npm, for pyright: install them and run this again" >&2; exit 1; }
+	echo "Installing pyright"
+	mkdir -p $(@D)
+	$(call quiet,pyright,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund pyright@1.1.414)
+	touch $@
+
+# The outbox is tested on PostgreSQL: its server, and libpq for the driver.
+.local/postgresql: | .local/python
+	@if ! compgen -G '/usr/lib/postgresql/*/bin/initdb' > /dev/null && ! command -v postgres > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need PostgreSQL: install it (postgresql) and run this again" >&2; exit 1; }
+		echo "Installing PostgreSQL"
+		$(call quiet,postgresql,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends postgresql)
+	fi
+	touch $@
+
 # Chromium takes the web monitor's picture in its test.
 .local/chromium: | .local/python
 	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
@@ -228,7 +245,7 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime

@@ -42,6 +42,9 @@ class Cloud:
             "AWS_SECRET_ACCESS_KEY": "test",
             "NEXUS_STACK": STACK,
             "NEXUS_ACCOUNT_ID": ACCOUNT_ID,
+            # An emulator on a busy machine is slower than AWS.
+            "NEXUS_READ_TIMEOUT": "30",
+            "NEXUS_SEND_TIMEOUT": "60",
         }
 
 

@@ -10,6 +10,14 @@ from ops import checkout
 from ops.aws import client
 from ops.problems import ExitCode, Problem
 
+PATIENCE = {
+    "NEXUS_CONNECT_TIMEOUT": "5",
+    "NEXUS_READ_TIMEOUT": "30",
+    "NEXUS_ATTEMPTS": "5",
+    "NEXUS_SEND_TIMEOUT": "60",
+}
+"""An operator waits longer for AWS than a web request may, unless they say otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -142,6 +150,8 @@ def connect(choice: Choice) -> Deployment:
         named=choice.stack is not None,
     )
     os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
     if days := deployment.parameters.get("RunRetentionDays"):
         os.environ["NEXUS_RUN_DAYS"] = days
     settings.settings.cache_clear()

@@ -12,7 +12,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nexus.builtin import ping
-    from nexus.client import AsyncResult, Signature, chain, chord, group, read_records, send_many, then
+    from nexus.client import (
+        AsyncResult,
+        Signature,
+        achain,
+        achord,
+        agroup,
+        asend_many,
+        chain,
+        check,
+        chord,
+        group,
+        read_records,
+        result_of,
+        results_of,
+        send_many,
+        then,
+    )
     from nexus.errors import (
         ConfigurationError,
         InvalidMessage,
@@ -31,7 +47,23 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "nexus.builtin": ("ping",),
-    "nexus.client": ("AsyncResult", "Signature", "chain", "chord", "group", "read_records", "send_many", "then"),
+    "nexus.client": (
+        "AsyncResult",
+        "Signature",
+        "achain",
+        "achord",
+        "agroup",
+        "asend_many",
+        "chain",
+        "check",
+        "chord",
+        "group",
+        "read_records",
+        "result_of",
+        "results_of",
+        "send_many",
+        "then",
+    ),
     "nexus.errors": (
         "ConfigurationError",
         "InvalidMessage",
@@ -73,7 +105,12 @@ __all__ = [
     "TimeLimitExceeded",
     "Unique",
     "UnknownTask",
+    "achain",
+    "achord",
+    "agroup",
+    "asend_many",
     "chain",
+    "check",
     "chord",
     "group",
     "handler",
@@ -84,6 +121,8 @@ __all__ = [
     "read_records",
     "register",
     "registry",
+    "result_of",
+    "results_of",
     "send_many",
     "then",
 ]

@@ -55,6 +55,11 @@ class Ahead:
 _current: ContextVar[Clock] = ContextVar("clock", default=MachineClock())  # noqa: B039 - it has no state
 
 
+def is_machines() -> bool:
+    """Whether nobody has put another clock in the machine's place."""
+    return isinstance(_current.get(), MachineClock)
+
+
 def now() -> float:
     """Seconds since 1970, UTC."""
     return _current.get().now()

@@ -6,7 +6,10 @@ class NexusError(Exception):
 
 
 class ConfigurationError(NexusError):
-    """The environment does not say which deployment is meant, or says it wrongly: there is no such stack."""
+    """The environment does not say which deployment is meant, or says it wrongly.
+
+    No such stack, no region, no credentials: trying again does not help.
+    """
 
 
 class Retry(NexusError):
@@ -34,10 +37,14 @@ class UnknownTask(NexusError):
 
 
 class SendFailed(NexusError):
-    """AWS did not take the task, or was not reached. `failures` maps a run's id to the reason; the others were sent."""
+    """AWS did not take the task, or was not reached in time. `failures` maps a run's id to the reason.
 
-    def __init__(self, failures: dict[str, str]) -> None:
-        told = [f"{run_id}: {reason}" for run_id, reason in failures.items()]
+    The others were sent. A request whose answer did not come in time may have been carried out all the same: send again
+    with the same `task_id` where a second run would do harm.
+    """
+
+    def __init__(self, failures: dict[str, str], reason: str = "") -> None:
+        told = [f"{run_id}: {why}" for run_id, why in failures.items()] or [reason]
         more = [f"and {len(told) - 3} more"] if len(told) > 3 else []
         super().__init__("not sent: " + "; ".join(told[:3] + more))
         self.failures = failures

@@ -9,8 +9,17 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from nexus.errors import ConfigurationError
+
+PATIENCE = {
+    "connect_timeout": "NEXUS_CONNECT_TIMEOUT",
+    "read_timeout": "NEXUS_READ_TIMEOUT",
+    "attempts": "NEXUS_ATTEMPTS",
+    "send_timeout": "NEXUS_SEND_TIMEOUT",
+}
+IN_A_FUNCTION = {"connect_timeout": 5.0, "read_timeout": 30.0, "attempts": 5, "send_timeout": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,11 @@ class Settings:
     `queue` (NEXUS_QUEUE) the one that a function serves, `run_days` (NEXUS_RUN_DAYS) how long a run record is kept,
     `backend` (NEXUS_BACKEND) the module of another backend than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the
     tasks' code in eager mode. Tasks that run in memory need no stack.
+
+    A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
+    (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
+    (NEXUS_SEND_TIMEOUT) seconds for all its requests. The defaults are a producer's, which must not hold up a web
+    request. A function (NEXUS_QUEUE is set) waits longer, and its sends have no limit but its own (0).
     """
 
     stack: str = ""
@@ -31,6 +45,10 @@ class Settings:
     run_days: int = 7
     backend: str = ""
     functions: str = ""
+    connect_timeout: float = 1.0
+    read_timeout: float = 2.0
+    attempts: int = 2
+    send_timeout: float = 4.5
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -47,6 +65,7 @@ class Settings:
             run_days=int(days),
             backend=environment.get("NEXUS_BACKEND", ""),
             functions=environment.get("NEXUS_FUNCTIONS", ""),
+            **_patience(environment),
         )
 
     @property
@@ -81,6 +100,26 @@ class Settings:
         if not self.account_id:
             raise ConfigurationError("NEXUS_ACCOUNT_ID is not set: bucket names carry the account's twelve digits")
         return f"{self.deployment}-{purpose}-{self.account_id}"
+
+
+def _patience(environment: Mapping[str, str]) -> dict[str, Any]:
+    """How long to wait for AWS. Raises ConfigurationError, naming the variable and its fault."""
+    usual = IN_A_FUNCTION if environment.get("NEXUS_QUEUE") else {}
+    found: dict[str, Any] = dict(usual)
+    for field, variable in PATIENCE.items():
+        text = environment.get(variable)
+        if not text:
+            continue
+        whole = field == "attempts"
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = 0
+        if not (1 <= value <= 10 if whole else 0 < value <= 900):
+            wanted = "a whole number from 1 to 10" if whole else "seconds, more than 0 and at most 900"
+            raise ConfigurationError(f"{variable} is {text!r}: {wanted}")
+        found[field] = value
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -1,11 +1,13 @@
 """A task as its senders see it: its definition, with `delay` and `apply_async` as Celery's tasks have them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Never
+from typing import TYPE_CHECKING, Any, Generic, Never
 
-from nexus.client import AsyncResult, Signature, send
+from typing_extensions import ParamSpec, TypeVar  # noqa: UP035 - typing's take a default from Python 3.13 on
+
+from nexus.client import AsyncResult, Signature, asynchronous, send
 from nexus.definitions import (
     Arguments,
     NoArguments,
@@ -29,11 +31,41 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
-    """A task that can be sent."""
+A = TypeVar("A", bound=Arguments)
+R = TypeVar("R", bound=Result)
+P = ParamSpec("P", default=...)
 
-    def delay(self, *positional: Never, **arguments: Any) -> AsyncResult[R]:
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Task(TaskDefinition[A, R], Generic[A, R, P]):
+    """A task that can be sent.
+
+    To a type checker the arguments of `delay` and its kin are those of the argument model's own constructor (P), so a
+    name or a type that the model does not take is an error before anything runs.
+    """
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            name: str,
+            queue: str,
+            arguments: Callable[P, A],
+            result: type[R],
+            summary: str,
+            time_limit: float = ...,
+            retry: RetryPolicy = ...,
+            schedule: Schedule | None = ...,
+            unique: Unique | None = ...,
+            rate_limit: RateLimit | None = ...,
+            part: Any = ...,
+            module: str | None = ...,
+            on_upload: bool = ...,
+            everywhere: bool = ...,
+        ) -> None: ...
+
+    def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
         """Sends the task with these arguments. Raises InvalidMessage before anything is sent if they do not fit."""
         return send(self.s(*positional, **arguments))
 
@@ -66,7 +98,7 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
         elif not isinstance(args, Mapping | None):
             raise self._by_name(f"got a {type(args).__name__}")
         return send(
-            self.s(**args or {}),
+            self._signature(args or {}),
             countdown=countdown,
             eta=eta,
             queue=queue,
@@ -76,10 +108,21 @@ class Task[A: Arguments, R: Result](TaskDefinition[A, R]):
             track=track,
         )
 
-    def s(self, *positional: Never, **arguments: Any) -> Signature[R]:
+    async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
+        """`delay` for a coroutine: the event loop goes on meanwhile."""
+        return await asynchronous(self.delay)(*positional, **arguments)
+
+    async def aapply_async(self, args: Mapping[str, Any] | A | None = None, **options: Any) -> AsyncResult[R]:
+        """`apply_async` for a coroutine, with the same options."""
+        return await asynchronous(self.apply_async)(args, **options)
+
+    def s(self, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
         """A signature: the task with its arguments, checked and not yet sent; for send_many, group, chain and chord."""
         if positional:
             raise self._by_name("got arguments without a name")
+        return self._signature(arguments)
+
+    def _signature(self, arguments: Mapping[str, Any]) -> Signature[R]:
         return Signature.of(self, arguments)
 
     def _by_name(self, fault: str) -> TypeError:

@@ -46,7 +46,9 @@ class NoSuchKey(ClientError):
     pass
 
 
-_KINDS = {kind.__name__: kind for kind in (ConditionalCheckFailedException, ResourceNotFoundException, ConflictException)}
+_KINDS = {
+    kind.__name__: kind for kind in (ConditionalCheckFailedException, ResourceNotFoundException, ConflictException)
+}
 _KINDS["NoSuchKey"] = NoSuchKey
 
 
@@ -516,4 +518,3 @@ class Client:
 
 def clients(world: Mapping[str, Any], request: Request) -> dict[str, Client]:
     return {service: Client(service, model, request) for service, model in world.items()}
-

@@ -14,7 +14,18 @@ from itertools import combinations
 
 from tests.simulation import aws, invariants
 from tests.simulation.scenarios import Story
-from tests.simulation.world import AT_REQUEST, BATCH, CONCURRENCY, STACK, TIMEOUT, Actor, Endless, Faults, World, abandon
+from tests.simulation.world import (
+    AT_REQUEST,
+    BATCH,
+    CONCURRENCY,
+    STACK,
+    TIMEOUT,
+    Actor,
+    Endless,
+    Faults,
+    World,
+    abandon,
+)
 
 type Move = Callable[[], None]
 
@@ -69,7 +80,9 @@ class SmallWorld(World):
             if self._receivable(queue, now) and self._room(queue):
                 visible = self.sqs.queues[f"{STACK}-{queue}"].visible(now)
                 sizes = range(min(len(visible), BATCH[queue]), 0, -1)
-                moves += [lambda q=queue, m=batch: self._take(q, m) for n in sizes for batch in combinations(visible, n)]
+                moves += [
+                    lambda q=queue, m=batch: self._take(q, m) for n in sizes for batch in combinations(visible, n)
+                ]
                 if self.left and "twice" in self.faults.kinds:
                     moves += [lambda q=queue, m=one: self._twice(q, m) for one in visible]
         return moves
@@ -130,7 +143,10 @@ class SmallWorld(World):
             sorted(self.since_reset.items()),
             sorted((run, sorted((a.name, a.faulted) for a in claims)) for run, claims in self.claims.items()),
         ]
-        items = sorted((key, sorted((name, repr(value)) for name, value in item.items())) for key, item in self.dynamo.items.items())
+        items = sorted(
+            (key, sorted((name, repr(value)) for name, value in item.items()))
+            for key, item in self.dynamo.items.items()
+        )
         whole = (self.clock.now, self.left, queues, actors, items, sorted(self.scheduler.schedules), noted)
         return hashlib.blake2b(repr(whole).encode(), digest_size=12).digest()
 

@@ -26,7 +26,12 @@ def watch(story: Story) -> None:
             world.violation(f"{key} was SUCCESS and is {new}, or has another result")
         if old == "REVOKED" and new != "REVOKED":
             world.violation(f"{key} was REVOKED and is {new}")
-        if old == "RETRY" and new == "STARTED" and "eta" in before and float(before["eta"]["N"]) > world.clock.now + 3.0:  # type: ignore[index,operator]
+        if (
+            old == "RETRY"
+            and new == "STARTED"
+            and "eta" in before
+            and float(before["eta"]["N"]) > world.clock.now + 3.0
+        ):  # type: ignore[index,operator]
             world.violation(f"{key} is claimed before its time")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")

@@ -82,7 +82,9 @@ def main() -> int:
     """One seed with its history, or many."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int, help="the first seed")
-    parser.add_argument("--schedules", type=int, default=0, help="how many from it on; without it, one with its history")
+    parser.add_argument(
+        "--schedules", type=int, default=0, help="how many from it on; without it, one with its history"
+    )
     options = parser.parse_args()
     with machinery():
         if not options.schedules:

@@ -139,9 +139,7 @@ class World:
 
     # --- what the code under test sees ---
 
-    def _request(
-        self, service: str, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]
-    ) -> Any:
+    def _request(self, service: str, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
         actor = self._now
         if actor is None:
             return _carried_out(method, parameters)
@@ -474,7 +472,9 @@ class World:
     def _written(self, key: str, before: aws.Item | None, after: aws.Item | None) -> None:
         if after is not None and "status" in after:
             status = after["status"]["S"]
-            if status == "PENDING" or (before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"):
+            if status == "PENDING" or (
+                before and before.get("status", {}).get("S") == "FAILURE" and status == "STARTED"
+            ):
                 self.since_reset[key] = 0
                 self.attempts[key].clear()
                 self.claims[key].clear()

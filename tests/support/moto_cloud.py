@@ -17,6 +17,9 @@ from nexus.worker import observe
 from tests.support import moto_partiql, sandboxes
 from tests.support.template import ACCOUNT, ENVIRONMENT, REGION, resolved, resources
 
+UNHURRIED = {"NEXUS_SEND_TIMEOUT": "600"}
+"""On a busy machine moto may take longer than a producer gives AWS."""
+
 _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 
@@ -26,7 +29,7 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
-        for name, value in {**ENVIRONMENT, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
+        for name, value in {**ENVIRONMENT, **UNHURRIED, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
             patch.setenv(name, value)
         _forget()
         yield patch

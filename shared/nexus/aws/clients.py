@@ -4,11 +4,15 @@ Four Sessions cost half as much start-up again as one. Parameters are not valida
 BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
 """
 
+import os
 import threading
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from nexus.errors import NexusError
+from nexus.settings import settings
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -25,6 +29,16 @@ USER_AGENT = "nexus-tasks/0.1"
 
 _making = threading.Lock()
 """A Session is not made for threads; its clients are."""
+
+
+@dataclass(slots=True)
+class Wait:
+    """Somebody who waits for the requests made in this context. `over` once they have given up: no request follows."""
+
+    over: bool = False
+
+
+wait: ContextVar[Wait | None] = ContextVar("wait", default=None)
 
 
 @lru_cache(maxsize=1)
@@ -61,32 +75,53 @@ def client(service: str) -> Any:
 
 @cache
 def _client(service: str) -> Any:
-    import os
-
     from botocore.config import Config
 
     from nexus.aws import plain_json
 
+    patience = settings()
     # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
     # the one, and the other answers with a redirect, which no browser's upload follows.
     made = _session().create_client(
         service,
-        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        region_name=region(),
         config=Config(
             user_agent=USER_AGENT,
             signature_version="s3v4" if service == "s3" else None,
             parameter_validation=False,
             max_pool_connections=CONNECTIONS,
             # A SendEmail whose answer was lost may have been a mail: SES knows no token by which a repeat is the same.
-            retries={"mode": "standard", "total_max_attempts": 1 if service == "sesv2" else 5},
-            connect_timeout=3 if service == "sesv2" else 5,
-            read_timeout=7 if service == "sesv2" else 30,
+            retries={"mode": "standard", "total_max_attempts": 1 if service == "sesv2" else patience.attempts},
+            connect_timeout=3 if service == "sesv2" else patience.connect_timeout,
+            read_timeout=7 if service == "sesv2" else patience.read_timeout,
             s3={"addressing_style": "auto" if os.environ.get("AWS_ENDPOINT_URL") else "virtual"},
         ),
     )
     if service == "dynamodb":
         plain_json.install(made)
+    if patience.send_timeout:
+        made.meta.events.register("before-send", _unless_given_up)
     return made
+
+
+def _unless_given_up(**_: Any) -> None:
+    from botocore.exceptions import BotoCoreError
+
+    waiting = wait.get()
+    if waiting is not None and waiting.over:
+        raise BotoCoreError
+
+
+def region() -> str | None:
+    """The region: AWS_REGION, else AWS_DEFAULT_REGION, else the profile's; None when none of them is set."""
+    found = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return found or _session().get_config_variable("region")
+
+
+def session() -> "Session":
+    """The one Session, by which a start-up check finds the region and the credentials."""
+    with _making:
+        return _session()
 
 
 def is_missing(error: Exception) -> bool:
@@ -108,6 +143,49 @@ def is_outage(error: BaseException) -> bool:
         code = error.response["Error"]["Code"]
         return bool(status >= 500) or "Throttl" in code or "Exceeded" in code
     return isinstance(error, HTTPClientError | Throttled)
+
+
+def is_misconfigured(error: Exception) -> bool:
+    """Whether botocore had no region, no credentials or no usable configuration file, and sent nothing."""
+    from botocore import exceptions as e
+
+    return isinstance(
+        error,
+        e.NoRegionError
+        | e.InvalidRegionError
+        | e.NoCredentialsError
+        | e.PartialCredentialsError
+        | e.ProfileNotFound
+        | e.ConfigNotFound
+        | e.ConfigParseError
+        | e.InvalidConfigError,
+    )
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether AWS does not know this process's credentials, or does not grant them what was asked."""
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _REFUSED
+
+
+_REFUSED = frozenset(
+    {
+        "AccessDenied",
+        "AccessDeniedException",
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationTokenException",
+        "NotAuthorized",
+        "OptInRequired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
 
 
 def reset() -> None:

@@ -1,6 +1,7 @@
 """How messages travel: SQS for now, EventBridge Scheduler for later, and the dead-letter queue for never."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -8,7 +9,7 @@ from itertools import batched, chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nexus.aws.clients import client, is_missing
+from nexus.aws.clients import client, is_misconfigured, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
 
@@ -91,7 +92,7 @@ class SqsTransport:
         return client("sqs")
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        """As Transport says. Raises ClientError when there is no such queue."""
+        """As Transport says. Raises ClientError when there is no such queue, BotoCoreError without credentials."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
@@ -101,9 +102,9 @@ class SqsTransport:
             try:
                 failures |= self._send_page(queue_url(name), page)
             except (BotoCoreError, ClientError) as error:
-                if is_missing(error):
+                if is_missing(error) or is_misconfigured(error):
                     raise
-                # The SDK has tried it five times: the pages that follow would only take as long to fail.
+                # The SDK has tried it more than once: the pages that follow would only take as long to fail.
                 return failures | {message.id: str(error) for message in chain.from_iterable(pages[number:])}
         return failures
 
@@ -128,21 +129,23 @@ class SqsTransport:
         queues = f"arn:{here.partition}:sqs:{here.region_name}:{where.account_id}"
         # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
-        client("scheduler").create_schedule(
-            Name=message.id,
-            GroupName=where.stack,
-            ClientToken=message.id,
-            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
-            FlexibleTimeWindow={"Mode": "OFF"},
-            ActionAfterCompletion="DELETE",
-            Target={
-                # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
-                "Arn": f"{queues}:{where.queue_name(queue)}",
-                "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
-                "Input": message.body,
-                "DeadLetterConfig": {"Arn": f"{queues}:{where.dead_letter_queue_name(queue)}"},
-            },
-        )
+        scheduler = client("scheduler")
+        with suppress(scheduler.exceptions.ConflictException):  # it waits already: the same id is the same run
+            scheduler.create_schedule(
+                Name=message.id,
+                GroupName=where.stack,
+                ClientToken=message.id,
+                ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+                FlexibleTimeWindow={"Mode": "OFF"},
+                ActionAfterCompletion="DELETE",
+                Target={
+                    # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
+                    "Arn": f"{queues}:{where.queue_name(queue)}",
+                    "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
+                    "Input": message.body,
+                    "DeadLetterConfig": {"Arn": f"{queues}:{where.dead_letter_queue_name(queue)}"},
+                },
+            )
 
     def cancel(self, run_id: str) -> None:
         scheduler = client("scheduler")

@@ -3,8 +3,28 @@
 Belongs here: all that a web application imports to send and to ask. Does not belong here: anything that runs a task.
 """
 
-from nexus.client.canvas import chain, chord, group, then
+from nexus.client.bounded import asynchronous
+from nexus.client.canvas import achain, achord, agroup, chain, chord, group, result_of, results_of, then
+from nexus.client.checking import check
 from nexus.client.handles import AsyncResult, read_records
-from nexus.client.sending import Signature, send, send_many
+from nexus.client.sending import Signature, asend_many, send, send_many
 
-__all__ = ["AsyncResult", "Signature", "chain", "chord", "group", "read_records", "send", "send_many", "then"]
+__all__ = [
+    "AsyncResult",
+    "Signature",
+    "achain",
+    "achord",
+    "agroup",
+    "asend_many",
+    "asynchronous",
+    "chain",
+    "check",
+    "chord",
+    "group",
+    "read_records",
+    "result_of",
+    "results_of",
+    "send",
+    "send_many",
+    "then",
+]

@@ -1,15 +1,17 @@
 """Runs that depend on each other: groups, chains and chords."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from nexus import clock
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write
 from nexus.backend.transport import Message
+from nexus.client.bounded import asynchronous, bounded
 from nexus.client.handles import AsyncResult
 from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending
 from nexus.definitions import Result, TaskDefinition
@@ -20,18 +22,46 @@ from nexus.registry import registry
 from nexus.runs import tallies, transitions
 from nexus.runs.record import compact
 
+if TYPE_CHECKING:
+    from nexus.tasks import Task
+
 CHAIN_LIMIT = 12
 """Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
 
 
-def then[R: Result](task: TaskDefinition[Any, R], result_as: str, **arguments: Any) -> Signature[R]:
-    """A link of a chain or the callback of a chord that takes what came before as its argument `result_as`.
+@dataclass(frozen=True, slots=True)
+class ResultOf:
+    """Stands for a result that is not there yet."""
 
-    Its other arguments are checked when it runs, since they are not complete before.
+    task: str
+
+
+def result_of[R: Result](task: TaskDefinition[Any, R]) -> R:
+    """In `then(...)`, the result of the link before, which is this task. To a type checker it is that result."""
+    return cast(R, ResultOf(task.name))
+
+
+def results_of[R: Result](task: TaskDefinition[Any, R]) -> Sequence[R]:
+    """In `then(...)`, the results of a chord's members, which are runs of this task, in order."""
+    return cast(Sequence[R], ResultOf(task.name))
+
+
+def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
+    """A link of a chain or the callback of a chord that takes what came before as an argument.
+
+        chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count), to="ops"))
+
+    Its arguments are checked when it runs, since they are not complete before. Raises InvalidMessage for one that the
+    task does not have, TypeError unless exactly one of them is `result_of(...)` or `results_of(...)`.
     """
-    if result_as not in task.arguments.model_fields:
-        raise InvalidMessage(f"{task.name}: {result_as}: no such argument")
-    return Signature(task, arguments, result_as)
+    for name in arguments:
+        if name not in task.arguments.model_fields:
+            raise InvalidMessage(f"{task.name}: {name}: no such argument")
+    waiting = [name for name, value in arguments.items() if isinstance(value, ResultOf)]
+    if positional or len(waiting) != 1:
+        raise TypeError(f"{task.name}: write then({task.name}, argument=result_of(the_task_before), ...)")
+    given = {name: value for name, value in arguments.items() if name not in waiting}
+    return Signature(task, given, waiting[0])
 
 
 def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
@@ -43,6 +73,7 @@ def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
         )
 
 
+@bounded
 def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
     """Sends them all at once; the handle's result is the list of their results, in order.
 
@@ -76,12 +107,14 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     return AsyncResult(group_id, None)
 
 
+@bounded
 def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "AsyncResult[Any]":
     """A group and what comes after it; the handle is the callback's."""
     handle = group(signatures, callback)
     return AsyncResult(next_id(handle.id), callback.task.result)
 
 
+@bounded
 def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
 
@@ -135,3 +168,7 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
     if rest and not isinstance(written, Applied):
         store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
     dispatch(signature.queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)
+
+
+agroup, achain, achord = asynchronous(group), asynchronous(chain), asynchronous(chord)
+"""The same for a coroutine: `await agroup([...])`."""

@@ -1,11 +1,13 @@
 """The handle to a run: its status, its result, waiting for it, and revoking it."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, overload
 
 from nexus import clock
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item
+from nexus.client.bounded import in_thread
 from nexus.definitions import Result
 from nexus.envelope import Envelope
 from nexus.errors import StillRunning, TaskFailed
@@ -76,6 +78,10 @@ class AsyncResult[R: Result]:
         ids = tallies.children(record) if record.fanned_out else record.children
         return [AsyncResult(run_id) for run_id in ids]
 
+    @overload
+    def get(self, timeout: float | None = ..., *, propagate: Literal[True] = ..., interval: float = ...) -> R: ...
+    @overload
+    def get(self, timeout: float | None = ..., *, propagate: bool, interval: float = ...) -> R | None: ...
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
         """Waits for the end and gives the result.
 
@@ -123,6 +129,72 @@ class AsyncResult[R: Result]:
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
+
+    # For a coroutine: each of these asks in a thread of the client's own, and the event loop goes on meanwhile.
+
+    async def arecord(self) -> RunRecord:
+        """`record` for a coroutine."""
+        return await in_thread(self.record)
+
+    async def astatus(self) -> str:
+        """`status` for a coroutine."""
+        return (await self.arecord()).status
+
+    async def aready(self) -> bool:
+        """`ready` for a coroutine."""
+        return (await self.arecord()).ended
+
+    async def asuccessful(self) -> bool:
+        """`successful` for a coroutine."""
+        return await self.astatus() == "SUCCESS"
+
+    async def aresult(self) -> R | None:
+        """`result` for a coroutine."""
+        return await in_thread(lambda: self.result)
+
+    async def aprogress(self) -> tuple[int, int]:
+        """`progress` for a coroutine."""
+        return await in_thread(lambda: self.progress)
+
+    async def arevoke(self, reason: str = "revoked") -> str:
+        """`revoke` for a coroutine."""
+        return await in_thread(self.revoke, reason)
+
+    # `timeout` is a parameter because get() has it.
+    @overload
+    async def aget(
+        self,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        *,
+        propagate: Literal[True] = ...,
+        interval: float = ...,
+    ) -> R: ...
+    @overload
+    async def aget(
+        self,
+        timeout: float | None = ...,  # noqa: ASYNC109
+        *,
+        propagate: bool,
+        interval: float = ...,
+    ) -> R | None: ...
+    async def aget(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109
+        *,
+        propagate: bool = True,
+        interval: float = 0.2,
+    ) -> R | None:
+        """`get` for a coroutine."""
+        deadline = None if timeout is None else clock.monotonic() + timeout
+        while True:
+            left = 0.0 if deadline is None else deadline - clock.monotonic()
+            try:
+                return await in_thread(lambda: self.get(0, propagate=propagate))
+            except StillRunning as running:
+                if deadline is not None and left <= 0:
+                    raise StillRunning(f"{str(running).rpartition(' after ')[0]} after {timeout} s") from None
+            await asyncio.sleep(interval if deadline is None else min(interval, max(left, 0.01)))
+            interval = min(interval * 1.5, 2.0)
 
     def __repr__(self) -> str:
         return f"<AsyncResult {self.id}>"

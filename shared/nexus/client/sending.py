@@ -13,6 +13,7 @@ from nexus.aws import clients
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value
 from nexus.backend.transport import MAX_DELAY, Message
+from nexus.client.bounded import asynchronous, bounded, note
 from nexus.client.handles import AsyncResult
 from nexus.definitions import Result, RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
@@ -63,6 +64,7 @@ def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> 
     return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
 
 
+@bounded
 def send[R: Result](
     signature: Signature[R],
     *,
@@ -108,6 +110,7 @@ def send[R: Result](
     return AsyncResult(envelope.id, task.result)
 
 
+@bounded
 def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "list[AsyncResult[Any]]":
     """Sends them in batches of ten messages and 25 records a request.
 
@@ -138,6 +141,10 @@ def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "l
     return [AsyncResult(e.id, s.task.result) for e, s in zip(envelopes, signatures, strict=True)]
 
 
+asend_many = asynchronous(send_many)
+"""`send_many` for a coroutine."""
+
+
 def dispatch(queue: str, message: Message, due: datetime, now: datetime) -> None:
     """Sends a message now, or so that it comes when it is due. Raises SendFailed."""
     delay = (due - now).total_seconds()
@@ -154,9 +161,12 @@ def sending(*run_ids: str) -> Iterator[None]:
     """What botocore raises within the block as an application's errors: no such stack, or these runs were not sent."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    note(*run_ids)
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, clients.Throttled) as error:
+        if clients.is_misconfigured(error):
+            raise ConfigurationError(f"AWS cannot be asked: {error}") from error
         if clients.is_missing(error):
             stack, region = settings().stack, clients.client("sqs").meta.region_name
             raise ConfigurationError(f"there is no stack {stack} in {region}, or not all of it: {error}") from error
@@ -167,8 +177,9 @@ def forget(run_ids: Iterable[str]) -> None:
     """Settles the records of what was not sent. Those that AWS does not let be settled stay PENDING."""
     from botocore.exceptions import BotoCoreError, ClientError
 
+    clients.wait.set(None)  # whoever has given up on the send still wants its record settled
     error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
-    with suppress(BotoCoreError, ClientError):
+    with suppress(BotoCoreError, ClientError, clients.Throttled):
         for run_id in run_ids:
             backend().store.apply(transitions.not_sent(run_id, error, now))
 

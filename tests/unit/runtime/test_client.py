@@ -21,7 +21,7 @@ from nexus import client
 from nexus.aws import clients
 from nexus.backend.store import Write
 from nexus.builtin import Ping, Pong, ping
-from nexus.client import AsyncResult, chain, chord, group, send_many, then
+from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, SendFailed, StillRunning, TaskFailed, UnknownTask
@@ -190,6 +190,18 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
     assert scheduler.list_schedules(GroupName=settings().stack)["Schedules"] == []
 
 
+def test_the_same_id_scheduled_twice_is_one_run(cloud: None) -> None:
+    scheduler = boto3.client("scheduler")
+    scheduler.create_schedule_group(Name=settings().stack)
+    run_id = "0189d6b0-0000-7000-8000-000000000001"
+
+    for _ in range(2):
+        handle = catalogue.send_note.apply_async(NOTE, countdown=7200, task_id=run_id)
+        assert handle.id == run_id
+
+    assert len(scheduler.list_schedules(GroupName=settings().stack)["Schedules"]) == 1
+
+
 def test_many_are_sent_in_batches(cloud: None) -> None:
     handles = send_many([catalogue.send_note.s(**NOTE) for _ in range(23)])
 
@@ -239,14 +251,26 @@ def test_aws_out_of_reach_is_a_failed_send(
 
 
 @EACH_WAY
-def test_no_credentials_are_a_failed_send(
+def test_no_credentials_are_a_fault_of_the_configuration(
     environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
 ) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
-    with pytest.raises(SendFailed, match="Unable to locate credentials"):
+    with pytest.raises(ConfigurationError, match="Unable to locate credentials"):
+        send()
+
+
+@EACH_WAY
+def test_no_region_is_a_fault_of_the_configuration(
+    environment: None, monkeypatch: pytest.MonkeyPatch, send: Callable[[], object]
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
+    clients.reset()
+    with pytest.raises(ConfigurationError, match="region"):
         send()
 
 
@@ -374,8 +398,19 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
 
 
 def test_a_link_that_takes_the_result_names_an_argument_that_exists() -> None:
-    with pytest.raises(InvalidMessage, match="no such argument"):
-        then(ping, "colour")
+    wrong: Any = {"colour": result_of(ping)}
+    with pytest.raises(InvalidMessage, match="colour: no such argument"):
+        then(ping, **wrong)
+
+
+def test_a_link_says_which_argument_takes_the_result() -> None:
+    by_position: Any = ("text",)
+    with pytest.raises(TypeError, match="write then"):
+        then(ping, text="hello")
+    with pytest.raises(TypeError, match="write then"):
+        then(ping, *by_position)
+    link: Any = {**NOTE, "text": result_of(ping)}
+    assert then(catalogue.send_note, **link).result_as == "text"
 
 
 # --- unique tasks ---

@@ -1,0 +1,118 @@
+"""A send ends in time, whatever AWS, the network or the resolver does: within `Settings.send_timeout` seconds.
+
+A send is up to three requests, each of which may be tried again, and neither a name look-up nor fetching credentials
+has a time-out of its own. So a thread does the requests, and the caller waits for it for as long as they may. When the
+time is over the thread begins no further request, and the one in flight ends by its own time-out.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, field
+from functools import cache, partial, wraps
+from typing import Any
+
+from nexus import clock
+from nexus.aws import clients
+from nexus.backend import backend
+from nexus.backend.transport import SqsTransport
+from nexus.errors import SendFailed
+from nexus.settings import settings
+
+THREADS = 64
+"""More sends at once than this wait their turn, which counts as part of their time."""
+
+
+@dataclass(slots=True)
+class Wait(clients.Wait):
+    """A send that somebody waits for, and the ids of its runs once they are known."""
+
+    run_ids: list[str] = field(default_factory=list)
+
+    def given_up(self, seconds: float) -> SendFailed:
+        """Ends the wait."""
+        self.over = True
+        reason = f"AWS has not answered within {seconds:g} s (NEXUS_SEND_TIMEOUT)"
+        return SendFailed(dict.fromkeys(self.run_ids, reason), reason)
+
+
+def bounded[**P, T](send: Callable[P, T]) -> Callable[P, T]:
+    """A function that sends, made to end in time. Raises SendFailed when it does not."""
+
+    @wraps(send)
+    def in_time(*args: P.args, **kwargs: P.kwargs) -> T:
+        seconds = _seconds()
+        if not seconds:
+            return send(*args, **kwargs)
+        waiting, future = _start(partial(send, *args, **kwargs))
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            if future.cancel() or not future.done():
+                raise waiting.given_up(seconds) from None
+            return future.result()
+
+    return in_time
+
+
+def asynchronous[**P, T](work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """The same as a coroutine function that never blocks its event loop, and is bounded in the same way."""
+
+    @wraps(work)
+    async def in_time(*args: P.args, **kwargs: P.kwargs) -> T:
+        seconds = _seconds()
+        if not seconds:
+            return await in_thread(work, *args, **kwargs)
+        waiting, future = _start(partial(work, *args, **kwargs))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+        except TimeoutError:
+            if future.cancel() or not future.done():
+                raise waiting.given_up(seconds) from None
+            return future.result()
+
+    return in_time
+
+
+async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Calls a function that blocks, in a thread of the client's own: the event loop's are the application's."""
+    return await asyncio.wrap_future(_threads().submit(copy_context().run, partial(work, *args, **kwargs)))
+
+
+def note(*run_ids: str) -> None:
+    """Tells whoever waits which runs are being sent."""
+    waiting = clients.wait.get()
+    if isinstance(waiting, Wait):
+        waiting.run_ids += run_ids
+
+
+def _seconds() -> float:
+    """The time for a send that begins here; 0 where there is no limit: in a function, in memory, within another send.
+
+    Where the time is not the machine's, seconds of the machine's bound nothing.
+    """
+    within = clients.wait.get() is not None or not clock.is_machines()
+    if within or not isinstance(backend().transport, SqsTransport):
+        return 0.0
+    return settings().send_timeout
+
+
+def _start[T](work: Callable[[], T]) -> tuple[Wait, Future[T]]:
+    waiting = Wait()
+
+    def run() -> T:
+        clients.wait.set(waiting)
+        return work()
+
+    return waiting, _threads().submit(copy_context().run, run)
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(THREADS, thread_name_prefix="nexus-send")
+
+
+# A pre-forking web server's child has none of its parent's threads.
+os.register_at_fork(after_in_child=_threads.cache_clear)

@@ -1,0 +1,225 @@
+"""An outbox: tasks that are sent if, and only if, the application's own transaction commits.
+
+The application writes what it wants sent into one table of its own database, in the transaction of its own rows:
+
+    outbox.add(connection, send_welcome_email.s(user_id=user.id))
+    connection.commit()
+
+A sender, at intervals (cron, a loop, `python -m nexus.outbox send myapp.db:connect --every 10`) and wherever else the
+application likes (after a commit), sends what is there and deletes it:
+
+    outbox.send_pending(connect)
+
+A row's id is its run's id, so a row that is sent twice, because the sender died before it deleted the row or because
+two senders met, is one run. This holds for as long as the run's record is kept (NEXUS_RUN_DAYS): no row may wait for
+its second sending longer than that.
+
+Any DB-API connection will do, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the table.
+"""
+
+import argparse
+import importlib
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus import clock
+from nexus.client import AsyncResult, Signature
+from nexus.client.sending import send
+from nexus.definitions import Result
+from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
+from nexus.ids import new_id
+from nexus.registry import registry
+
+TABLE = "nexus_outbox"
+DDL = f"""\
+CREATE TABLE {TABLE} (
+    id VARCHAR(36) PRIMARY KEY,
+    task VARCHAR(100) NOT NULL,
+    args TEXT NOT NULL,
+    due DOUBLE PRECISION,
+    expires DOUBLE PRECISION,
+    added DOUBLE PRECISION NOT NULL,
+    fault TEXT
+);
+"""
+"""Ids sort by the time they were made. Times are seconds since 1970. `fault` is why a row can never be sent."""
+
+COLUMNS = ("id", "task", "args", "due", "expires", "added")
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a sender did: rows sent and deleted, and rows kept because they can never be sent, with the reason."""
+
+    sent: int = 0
+    kept: int = 0
+
+
+def add[R: Result](
+    connection: Any,
+    signature: Signature[R],
+    *,
+    countdown: float | None = None,
+    eta: datetime | None = None,
+    expires: float | datetime | None = None,
+) -> AsyncResult[R]:
+    """Writes one task into the outbox, in the transaction that the connection or session is in.
+
+    `countdown` and `eta` delay it and `expires` ends it, as in `apply_async`; seconds count from now. The handle is
+    the run's: UNKNOWN until it is sent. Raises ValueError for a time without a zone, and for two ways to say one thing.
+    """
+    if countdown is not None and eta is not None:
+        raise ValueError("countdown and eta are two ways to say one thing: give one")
+    now = clock.now()
+    run_id = new_id()
+    row = (
+        run_id,
+        signature.task.name,
+        json.dumps(dict(signature.args)),
+        _moment("eta", now, countdown if eta is None else eta),
+        _moment("expires", now, expires),
+        now,
+    )
+    _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+    return AsyncResult(run_id, signature.task.result)
+
+
+def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 25) -> Sent:
+    """Sends up to `limit` rows that are there, the oldest first, and deletes each that was sent.
+
+    `connect` gives a DB-API connection of the sender's own, which is closed in the end. A row that can never be sent
+    (its task is gone, its arguments no longer fit) keeps its reason in `fault` and is passed over from then on. Raises
+    SendFailed when AWS does not take them, ConfigurationError when it cannot be asked: the rows that were not sent
+    stay, and the next sender takes them up.
+    """
+    sent = kept = 0
+    with closing(connect()) as connection:
+        while sent + kept < limit:
+            rows = _pending(connection, min(page, limit - sent - kept))
+            try:
+                for row in rows:
+                    if _send(connection, row):
+                        sent += 1
+                    else:
+                        kept += 1
+            finally:
+                connection.commit()  # what was sent is deleted although a later row failed
+            if not rows:
+                break
+    return Sent(sent, kept)
+
+
+def faults(connection: Any) -> list[tuple[str, str, str]]:
+    """The rows that can never be sent, as (id, task, reason). Delete them, or correct them and set `fault` to NULL."""
+    rows = _execute(connection, f"SELECT id, task, fault FROM {TABLE} WHERE fault IS NOT NULL ORDER BY id").fetchall()  # noqa: S608
+    return [(row[0], row[1], row[2]) for row in rows]
+
+
+def _pending(connection: Any, count: int) -> Sequence[Any]:
+    """The oldest rows; other senders pass over them where the database has a way to say so."""
+    lock = " FOR UPDATE SKIP LOCKED" if _driver(connection) in SKIPS_LOCKED else ""
+    query = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE fault IS NULL ORDER BY id LIMIT {count}{lock}"  # noqa: S608
+    rows: Sequence[Any] = _execute(connection, query).fetchall()
+    return rows
+
+
+def _send(connection: Any, row: Any) -> bool:
+    run_id, name, args, due, expires, _ = row
+    try:
+        signature = Signature.of(registry.task(name), json.loads(args))
+        send(
+            signature,
+            eta=None if due is None else datetime.fromtimestamp(due, UTC),
+            expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
+            task_id=run_id,
+        )
+    except (InvalidMessage, UnknownTask) as error:
+        reason = f"{type(error).__name__}: {error}"[:2000]
+        _execute(connection, f"UPDATE {TABLE} SET fault = ? WHERE id = ?", (reason, run_id))  # noqa: S608
+        return False
+    _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608
+    return True
+
+
+def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+        return value.timestamp()
+    return None if value is None else now + value
+
+
+# --- databases -------------------------------------------------------------------------------------------------------
+
+SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql", "oracledb"})
+PLACES = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+
+
+def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> Any:
+    """Runs a statement, with `?` for each value, on a DB-API connection or SQLAlchemy's session or connection."""
+    if hasattr(connection, "exec_driver_sql"):  # SQLAlchemy's connection
+        places = PLACES[connection.dialect.paramstyle if connection.dialect.paramstyle in PLACES else "pyformat"]
+        return connection.exec_driver_sql(statement.replace("?", places), tuple(values))
+    if hasattr(connection, "connection") and callable(connection.connection):  # SQLAlchemy's session
+        return _execute(connection.connection(), statement, values)
+    module = sys.modules[_driver(connection)]
+    cursor = connection.cursor()
+    if module.paramstyle in PLACES:
+        cursor.execute(statement.replace("?", PLACES[module.paramstyle]), tuple(values))
+        return cursor
+    parts = statement.split("?")
+    names = [f"v{place}" for place in range(1, len(parts))]
+    marks = names if module.paramstyle == "named" else [name[1:] for name in names]
+    text = parts[0] + "".join(f":{mark}{part}" for mark, part in zip(marks, parts[1:], strict=True))
+    cursor.execute(text, dict(zip(names, values, strict=True)) if module.paramstyle == "named" else tuple(values))
+    return cursor
+
+
+def _driver(connection: Any) -> str:
+    """The name of the connection's DB-API module; Django's wrapper is looked through."""
+    inner = getattr(connection, "connection", None)
+    own = type(connection).__module__.partition(".")[0]
+    return type(inner).__module__.partition(".")[0] if own == "django" and inner is not None else own
+
+
+# --- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m nexus.outbox ddl`, and `python -m nexus.outbox send MODULE:FUNCTION [--every SECONDS]`."""
+    parser = argparse.ArgumentParser(prog="python -m nexus.outbox", description="The outbox's table and its sender.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("ddl", help="print the table's definition")
+    sender = commands.add_parser("send", help="send what is in the outbox")
+    sender.add_argument("connect", help="the function that gives a DB-API connection, e.g. myapp.db:connect")
+    sender.add_argument("--every", type=float, default=0.0, help="again after so many seconds; without it once")
+    chosen = parser.parse_args(arguments)
+    if chosen.command == "ddl":
+        print(DDL, end="")
+        return 0
+    module, _, function = chosen.connect.partition(":")
+    connect = getattr(importlib.import_module(module), function)
+    while True:
+        try:
+            done = send_pending(connect)
+            print(f"sent {done.sent}, kept {done.kept}", flush=True)
+        except SendFailed as error:
+            print(error, file=sys.stderr, flush=True)
+            if not chosen.every:
+                return 1
+        except NexusError as error:
+            print(error, file=sys.stderr)
+            return 2
+        if not chosen.every:
+            return 0
+        time.sleep(chosen.every)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,256 @@
+"""A producer is never held up: sends end in time, a coroutine's loop goes on, a start-up check finds the faults."""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.httpsession import URLLib3Session
+
+from nexus import AsyncResult, achain, agroup, asend_many, check, group, ping, send_many
+from nexus.aws import clients
+from nexus.client import bounded
+from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
+from nexus.registry import registry
+from nexus.settings import Settings, settings
+from nexus.testing import SentTasks
+from tests.support import own_catalogue as catalogue
+
+NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
+
+
+class Silence:
+    """AWS that takes each request and never answers it, until the test lets it go."""
+
+    def __init__(self) -> None:
+        self.requests: list[str] = []
+        self.released = threading.Event()
+
+    def send(self, request: Any) -> Any:
+        self.requests.append(request.url)
+        self.released.wait()
+        raise EndpointConnectionError(endpoint_url="released")
+
+
+@pytest.fixture
+def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Silence]:
+    monkeypatch.setenv("NEXUS_SEND_TIMEOUT", "0.05")
+    settings.cache_clear()
+    silent = Silence()
+    monkeypatch.setattr(URLLib3Session, "send", silent.send)
+    yield silent
+    silent.released.set()
+
+
+# --- in time ---
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda: catalogue.send_note.delay(**NOTE),
+        lambda: catalogue.send_note.apply_async(NOTE, track=False),
+        lambda: send_many([catalogue.send_note.s(**NOTE)] * 2),
+        lambda: group([catalogue.send_note.s(**NOTE)] * 2),
+        check,
+    ],
+    ids=["delay", "untracked", "send_many", "group", "check"],
+)
+def test_aws_that_never_answers_is_a_failed_send(silence: Silence, send: Callable[[], object]) -> None:
+    with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
+        send()
+
+
+def test_a_send_that_was_given_up_names_its_run_and_begins_no_further_request(silence: Silence) -> None:
+    with pytest.raises(SendFailed) as refused:
+        catalogue.send_note.delay(**NOTE)
+    silence.released.set()
+    bounded._threads().shutdown()  # waits for the thread that sends
+    bounded._threads.cache_clear()
+    assert len(refused.value.failures) == 1
+    assert len(silence.requests) <= 1  # none where the thread had not come so far; a second one would be the retry
+
+
+@pytest.mark.parametrize("track", [True, False])
+def test_throttling_is_a_failed_send(cloud: None, monkeypatch: pytest.MonkeyPatch, track: bool) -> None:
+    def refuse(**request: Any) -> Any:
+        answer: Any = {"Error": {"Code": "ThrottlingException", "Message": "no"}, "ResponseMetadata": {}}
+        answer["ResponseMetadata"]["RetryAttempts"] = 0
+        raise ClientError(answer, "any")
+
+    operations: dict[Any, str] = {"dynamodb": "update_item", "sqs": "send_message"}
+    for service, operation in operations.items():
+        monkeypatch.setattr(clients.client(service), operation, refuse)
+    with pytest.raises(SendFailed) as refused:
+        catalogue.send_note.apply_async(NOTE, track=track)
+    assert len(refused.value.failures) == 1
+
+
+def test_a_function_waits_as_long_as_its_own_time_limit_lets_it() -> None:
+    function = Settings.read({"NEXUS_QUEUE": "default"})
+    producer = Settings.read({})
+    assert (function.connect_timeout, function.read_timeout, function.attempts, function.send_timeout) == (5, 30, 5, 0)
+    assert (producer.connect_timeout, producer.read_timeout, producer.attempts, producer.send_timeout) == (1, 2, 2, 4.5)
+
+
+def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"CONNECT_TIMEOUT": "0.5", "READ_TIMEOUT": "7", "ATTEMPTS": "3", "SEND_TIMEOUT": "9"}.items():
+        monkeypatch.setenv(f"NEXUS_{name}", value)
+    settings.cache_clear()
+    config: Any = clients.client("sqs").meta.config
+    assert (config.connect_timeout, config.read_timeout, config.retries) == (
+        0.5,
+        7,
+        {"mode": "standard", "total_max_attempts": 3},
+    )
+    assert settings().send_timeout == 9
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("NEXUS_READ_TIMEOUT", "soon"),
+        ("NEXUS_CONNECT_TIMEOUT", "0"),
+        ("NEXUS_SEND_TIMEOUT", "nan"),
+        ("NEXUS_ATTEMPTS", "2.5"),
+    ],
+)
+def test_a_patience_that_is_none_is_refused_by_name(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"^{variable} is '{value}'"):
+        Settings.read({variable: value})
+
+
+def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
+    catalogue.send_note.delay(**NOTE)
+    child = os.fork()
+    if child == 0:
+        try:
+            catalogue.send_note.delay(**NOTE)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# --- coroutines ---
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda: catalogue.send_note.adelay(**NOTE),
+        lambda: catalogue.send_note.aapply_async(NOTE, countdown=5),
+        lambda: asend_many([catalogue.send_note.s(**NOTE)]),
+        lambda: agroup([catalogue.send_note.s(**NOTE)]),
+        lambda: achain(catalogue.send_note.s(**NOTE), ping.s()),
+    ],
+    ids=["adelay", "aapply_async", "asend_many", "agroup", "achain"],
+)
+def test_the_loop_goes_on_while_aws_is_silent(
+    silence: Silence, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Coroutine[Any, Any, object]]
+) -> None:
+    """The request is let go by the loop itself: a loop that was blocked would never come to it."""
+    monkeypatch.setenv("NEXUS_SEND_TIMEOUT", "600")
+    settings.cache_clear()
+
+    async def serve() -> None:
+        sending = asyncio.ensure_future(send())
+        while not silence.requests:  # noqa: ASYNC110 - it is a thread that adds to them
+            await asyncio.sleep(0)
+        silence.released.set()
+        with pytest.raises(SendFailed, match="released"):
+            await sending
+
+    asyncio.run(serve())
+
+
+def test_a_coroutine_is_never_held_up_either(silence: Silence) -> None:
+    with pytest.raises(SendFailed, match="AWS has not answered within"):
+        asyncio.run(catalogue.send_note.adelay(**NOTE))
+
+
+def test_a_coroutine_asks_a_handle_as_anybody_does(tasks: SentTasks) -> None:
+    async def ask(handle: AsyncResult[Any]) -> tuple[Any, ...]:
+        with pytest.raises(StillRunning, match=r"is PENDING after 0.01 s"):
+            await handle.aget(timeout=0.01)
+        tasks.run()
+        asked = await handle.astatus(), await handle.aready(), await handle.asuccessful(), await handle.aprogress()
+        return *asked, (await handle.aget()), (await handle.aresult())
+
+    async def revoke() -> None:
+        handle = await ping.adelay()
+        assert await handle.arevoke() == "REVOKED"
+        with pytest.raises(TaskFailed):
+            await handle.aget()
+        assert await handle.aget(propagate=False) is None
+
+    handle = ping.delay(text="hello")
+    answer = asyncio.run(ask(handle))
+    assert answer == ("SUCCESS", True, True, (0, 0), handle.result, handle.result)
+    asyncio.run(revoke())
+
+
+# --- the start-up check ---
+
+
+@pytest.fixture
+def queues(cloud: None) -> None:
+    """The template has the network's queues; these are the tests' own."""
+    for queue in registry.queues():
+        boto3.client("sqs").create_queue(QueueName=settings().queue_name(queue))
+
+
+def test_a_deployment_that_is_there_passes(queues: None) -> None:
+    check()
+
+
+def test_tasks_in_memory_need_no_deployment(tasks: SentTasks) -> None:
+    check()
+
+
+def test_every_fault_of_the_settings_is_named_at_once(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NEXUS_STACK", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NEXUS_ACCOUNT_ID", "1234")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    settings.cache_clear()
+    clients.reset()
+    with pytest.raises(ConfigurationError) as refused:
+        check()
+    for fault in ("NEXUS_STACK is not set", "NEXUS_ACCOUNT_ID is '1234'", "no region", "no credentials"):
+        assert fault in str(refused.value)
+
+
+def test_a_stack_that_is_not_there_is_named(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_STACK", "nexus-prdo")
+    settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="no stack nexus-prdo in eu-west-1"):
+        check()
+
+
+def test_another_account_is_named(queues: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_ACCOUNT_ID", "999999999999")
+    settings.cache_clear()
+    with pytest.raises(ConfigurationError, match="NEXUS_ACCOUNT_ID is 999999999999, but the queues are those of"):
+        check()
+
+
+@pytest.mark.parametrize(
+    ("code", "error"), [("AccessDeniedException", ConfigurationError), ("ThrottlingException", SendFailed)]
+)
+def test_a_refusal_is_a_fault_and_throttling_is_not(
+    cloud: None, monkeypatch: pytest.MonkeyPatch, code: str, error: type[Exception]
+) -> None:
+    def refuse(**request: Any) -> Any:
+        answer: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"RetryAttempts": 0}}
+        raise ClientError(answer, "GetItem")
+
+    monkeypatch.setattr(clients.client("dynamodb"), "get_item", refuse)
+    with pytest.raises(error, match=r"AccessDeniedException|get_item"):
+        check()

@@ -1,0 +1,317 @@
+"""What is in the outbox is sent if and only if the application's transaction commits, whoever dies in between."""
+
+import os
+import pwd
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy
+from sqlalchemy.orm import Session
+
+from nexus import outbox, ping
+from nexus.errors import SendFailed
+from nexus.registry import Implementation, registry
+from nexus.testing import SentTasks
+from nexus.worker import Run
+from tests.support import own_catalogue as catalogue
+
+NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
+type Connect = Callable[[], Any]
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of PostgreSQL on a socket of its own; gives its connection string."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    found = programs[-1] / "postgres" if programs else Path(shutil.which("postgres") or "")
+    assert found.is_file(), "PostgreSQL is missing: `make unit` installs it"
+    folder = tmp_path_factory.mktemp("pg")
+    as_root = os.geteuid() == 0  # as whom PostgreSQL does not run
+    user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if as_root else {}
+    if as_root:
+        for above in (folder, *folder.parents):
+            if above.stat().st_uid == 0 and above != Path("/") and not above.stat().st_mode & 0o001:
+                above.chmod(above.stat().st_mode | 0o011)
+        owner = pwd.getpwnam("postgres")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+    data, log = folder / "data", folder / "log"
+    subprocess.run(
+        (found.with_name("initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-D", data),
+        check=True, capture_output=True, cwd=folder, **user,
+    )  # fmt: skip
+    control = (found.with_name("pg_ctl"), "-w", "-D", data)
+    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
+    subprocess.run((*control, "-l", log, "-o", options, "start"), check=True, capture_output=True, cwd=folder, **user)
+    yield f"host={folder} user=postgres dbname=postgres"
+    subprocess.run((*control, "-m", "immediate", "stop"), check=True, capture_output=True, cwd=folder, **user)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Connect:
+    """Connects to a database that has the outbox, and a table of the application's own."""
+
+    def to_sqlite() -> Any:
+        return sqlite3.connect(tmp_path / "database")
+
+    def to_postgres() -> Any:
+        return psycopg.connect(request.getfixturevalue("postgres"))
+
+    made: Connect = to_sqlite if request.param == "sqlite" else to_postgres
+    connection = made()
+    for statement in (f"DROP TABLE IF EXISTS {outbox.TABLE}", "DROP TABLE IF EXISTS users", outbox.DDL):
+        connection.execute(statement)
+    connection.execute("CREATE TABLE users (id INTEGER)")
+    connection.commit()
+    connection.close()
+    return made
+
+
+@pytest.fixture
+def runs(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run of each time that send_note was carried out."""
+    seen: list[str] = []
+
+    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
+        seen.append(run.id)
+        return catalogue.NoteSent(notification_id=args.text)
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+    return seen
+
+
+def rows(connect: Connect) -> int:
+    connection = connect()
+    count: int = connection.execute(f"SELECT count(*) FROM {outbox.TABLE}").fetchone()[0]
+    connection.close()
+    return count
+
+
+def register(connection: Any) -> str:
+    """What an application does: its own row and the task, in one transaction."""
+    connection.execute("INSERT INTO users VALUES (1)")
+    handle = outbox.add(connection, catalogue.send_note.s(**NOTE))
+    connection.commit()
+    return handle.id
+
+
+def test_what_is_committed_is_sent_once_and_leaves_the_outbox(
+    connect: Connect, tasks: SentTasks, runs: list[str]
+) -> None:
+    connection = connect()
+    ids = [register(connection) for _ in range(30)]
+    connection.close()
+    assert tasks.calls == []
+
+    assert outbox.send_pending(connect) == outbox.Sent(sent=30)
+    assert outbox.send_pending(connect) == outbox.Sent()
+    tasks.run()
+
+    assert runs == ids
+    assert rows(connect) == 0
+
+
+def test_nothing_is_sent_for_a_transaction_that_was_rolled_back(connect: Connect, tasks: SentTasks) -> None:
+    connection = connect()
+    outbox.add(connection, catalogue.send_note.s(**NOTE))
+    connection.rollback()
+    connection.close()
+
+    assert outbox.send_pending(connect) == outbox.Sent()
+    assert tasks.calls == []
+
+
+def test_nothing_is_lost_while_aws_is_away(
+    connect: Connect, tasks: SentTasks, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect()
+    ids = [register(connection), register(connection)]
+    connection.close()
+    with monkeypatch.context() as away:
+        away.setattr(
+            type(tasks.transport), "send", lambda self, queue, messages: {m.id: "no connection" for m in messages}
+        )
+        for _ in range(3):
+            with pytest.raises(SendFailed):
+                outbox.send_pending(connect)
+    assert rows(connect) == 2
+
+    assert outbox.send_pending(connect) == outbox.Sent(sent=2)
+    tasks.run()
+
+    assert runs == ids
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class Mortal:
+    """A connection, store or transport whose process dies at the n-th thing that it does, before or after it."""
+
+    def __init__(self, target: Any, life: "Life") -> None:
+        self.target, self.life = target, life
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self.target, name)
+        return self.life.spend(found) if callable(found) and name not in ("cursor", "close") else found
+
+    def cursor(self) -> "Mortal":
+        return Mortal(self.target.cursor(), self.life)
+
+
+class Life:
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def spend(self, work: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return work(*args, **kwargs)
+
+        return step
+
+
+def lives(connect: Connect, steps: int) -> tuple[Life, Connect]:
+    life = Life(steps)
+
+    def mortal() -> Any:
+        connection = connect()
+        # The outbox knows the database by the module of the connection's class.
+        kind = type("Mortal", (Mortal,), {"__module__": type(connection).__module__})
+        return kind(connection, life)
+
+    return life, mortal
+
+
+@pytest.mark.parametrize("steps", range(14))
+def test_a_death_between_any_two_statements_loses_nothing_and_runs_nothing_twice(
+    connect: Connect, tasks: SentTasks, runs: list[str], monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """The application registers, the sender sends: one life for both, spent at each statement, write and message."""
+    life, mortal = lives(connect, steps)
+    with monkeypatch.context() as dying:
+        for owner, name in ((tasks.store, "apply"), (tasks.transport, "send")):
+            whole = getattr(type(owner), name)
+            dying.setattr(type(owner), name, life.spend(whole))
+        connection = mortal()
+        try:
+            register(connection)
+            outbox.send_pending(mortal)
+        except Killed:
+            pass
+        finally:
+            connection.target.close()
+    reader = connect()
+    users = reader.execute("SELECT count(*) FROM users").fetchone()[0]
+    reader.close()
+
+    outbox.send_pending(connect)
+    tasks.run()
+
+    assert len(runs) == users
+    assert rows(connect) == 0
+    assert steps < 14 - 1 or life.left > 0, "the deaths do not reach the end"
+
+
+def test_two_senders_at_once_are_one_run_a_row(connect: Connect, tasks: SentTasks, runs: list[str]) -> None:
+    """The second takes what the first has read and not yet deleted, where the database does not hide it."""
+    connection = connect()
+    ids = [register(connection) for _ in range(3)]
+    held = outbox._pending(connection, 2)
+    assert len(held) == 2
+    connection.rollback()
+    connection.close()
+
+    outbox.send_pending(connect)
+    for row in held:
+        catalogue.send_note.apply_async(NOTE, task_id=row[0])
+    tasks.run()
+
+    assert sorted(runs) == sorted(ids)
+
+
+def test_a_row_that_can_never_be_sent_says_why_and_holds_up_no_other(
+    connect: Connect, tasks: SentTasks, runs: list[str]
+) -> None:
+    connection = connect()
+    gone = outbox.add(connection, ping.s(text="hello"))
+    for statement in (f"UPDATE {outbox.TABLE} SET task = 'no_more'",):
+        connection.execute(statement)
+    register(connection)
+    connection.close()
+
+    assert outbox.send_pending(connect) == outbox.Sent(sent=1, kept=1)
+    assert outbox.send_pending(connect) == outbox.Sent()
+
+    connection = connect()
+    ((row, task, reason),) = outbox.faults(connection)
+    connection.close()
+    assert (row, task) == (gone.id, "no_more")
+    assert reason.startswith("UnknownTask: ")
+
+
+def test_times_are_kept(connect: Connect, tasks: SentTasks) -> None:
+    connection = connect()
+    eta = datetime.now(UTC) + timedelta(hours=1)
+    outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta, expires=7200)
+    with pytest.raises(ValueError, match="without a time zone"):
+        outbox.add(connection, catalogue.send_note.s(**NOTE), eta=eta.replace(tzinfo=None))
+    connection.commit()
+    connection.close()
+    outbox.send_pending(connect)
+    (sent,) = tasks.transport.sent
+    assert sent.due == pytest.approx(eta.timestamp(), abs=0.01)
+
+
+def test_an_sqlalchemy_session_and_its_connection_write_in_their_transaction(
+    connect: Connect, tasks: SentTasks, runs: list[str]
+) -> None:
+    probe = connect()
+    dialect = "sqlite://" if isinstance(probe, sqlite3.Connection) else "postgresql+psycopg://"
+    probe.close()
+    engine = sqlalchemy.create_engine(dialect, creator=connect)
+    with Session(engine) as session:
+        outbox.add(session, catalogue.send_note.s(**NOTE))
+        session.rollback()
+        handle = outbox.add(session, catalogue.send_note.s(**NOTE))
+        session.commit()
+    with engine.begin() as connection:
+        second = outbox.add(connection, catalogue.send_note.s(**NOTE))
+    engine.dispose()
+
+    outbox.send_pending(connect)
+    tasks.run()
+
+    assert runs == [handle.id, second.id]
+
+
+def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert outbox.main(["ddl"]) == 0
+    assert capsys.readouterr().out == outbox.DDL
+
+
+def test_the_command_sends(
+    tmp_path: Path, tasks: SentTasks, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"import sqlite3\n\ndef connect():\n    return sqlite3.connect({str(tmp_path / 'db')!r})\n"
+    (tmp_path / "shop.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    connection = sqlite3.connect(tmp_path / "db")
+    connection.execute(outbox.DDL)
+    outbox.add(connection, ping.s())
+    connection.commit()
+    connection.close()
+    assert outbox.main(["send", "shop:connect"]) == 0
+    assert capsys.readouterr().out == "sent 1, kept 0\n"
+    assert len(tasks.calls) == 1
+    sys.modules.pop("shop")
