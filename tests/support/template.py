@@ -57,7 +57,8 @@ def resolved(value: Any, parameters: Mapping[str, Any] | None = None) -> Any:
         case {"Fn::If": [_, _, otherwise]}:
             return resolved(otherwise, parameters)
         case dict():
-            return {key: resolved(inner, parameters) for key, inner in value.items()}
+            found = {key: resolved(inner, parameters) for key, inner in value.items()}
+            return {key: inner for key, inner in found.items() if inner != {"Ref": "AWS::NoValue"}}
         case list():
             return [resolved(inner, parameters) for inner in value]
     return value
