@@ -10,8 +10,8 @@ import sys
 import tomllib
 from typing import Any, Final
 
-from dev.build import ROOT
-from ops.template import load_template
+from ops import template
+from ops.checkout import ROOT
 
 LONGEST_NAME: Final = 34
 """A rule's name is the stack's and the task's, and EventBridge takes 64 characters; buckets take 42."""
@@ -19,15 +19,15 @@ STACK_NAME: Final = rf"[a-z][a-z0-9-]{{0,{LONGEST_NAME - 1}}}"
 KEPT_FREE: Final = 100
 """Lambda lets nobody reserve the last hundred sandboxes of an account."""
 
+RAISE: Final = "Have the limit raised (docs/deploy.md, step 2)"
+
 
 def faults_of_name(stack: str) -> list[str]:
     """Why a stack may not have this name; empty when it may."""
     if re.fullmatch(STACK_NAME, stack) and not stack.endswith("-"):
         return []
-    return [
-        f"stack_name is {stack!r}: lower-case letters, digits and hyphens, at most {LONGEST_NAME} in all. Buckets, rules and "
-        "functions are named after it"
-    ]
+    rule = f"lower-case letters, digits and hyphens, at most {LONGEST_NAME} in all"
+    return [f"stack_name is {stack!r}: {rule}. Buckets, rules and functions are named after it"]
 
 
 def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
@@ -36,25 +36,20 @@ def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
     `at_once` is the sum of the queues' MaximumConcurrency, `reserved` what the media function is to have for itself.
     """
     if reserved and limit - reserved < KEPT_FREE:
-        return [
-            f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}: Lambda keeps {KEPT_FREE} for "
-            "everybody. Have the limit raised (docs/deploy.md, step 2), or deploy with MediaReservedConcurrency=0"
-        ]
+        fault = f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}"
+        return [f"{fault}: Lambda keeps {KEPT_FREE} for everybody. {RAISE}, or deploy with MediaReservedConcurrency=0"]
     if limit < at_once:
-        return [
-            f"the account's limit is {limit} concurrent executions and the queues may use {at_once}: messages would be "
-            "throttled into the dead-letter queues. Have the limit raised (docs/deploy.md, step 2), or go on with "
-            "NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
-        ]
+        fault = f"the account's limit is {limit} concurrent executions and the queues may use {at_once}"
+        do = "or go on with NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
+        return [f"{fault}: messages would be throttled into the dead-letter queues. {RAISE}, {do}"]
     return []
 
 
 def faults_of_state(status: str | None, stack: str) -> list[str]:
     """What CloudFormation will not deploy over; empty when it will. None: there is no such stack."""
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
-        return [
-            f'the stack {stack} is {status}: it has to be deleted first (docs/deploy.md, "When the first one fails")'
-        ]
+        do = 'it has to be deleted first (docs/deploy.md, "When the first deployment fails")'
+        return [f"the stack {stack} is {status}: {do}"]
     if status and status.endswith("_IN_PROGRESS"):
         return [f"the stack {stack} is {status}: wait until that has ended"]
     return []
@@ -69,7 +64,7 @@ def concurrency() -> int:
     """How many sandboxes all queues may have at once, by template.yaml."""
     events = [
         event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
-        for body in load_template((ROOT / "template.yaml").read_text())["Resources"].values()
+        for body in template.load((ROOT / "template.yaml").read_text())["Resources"].values()
         if body["Type"] == "AWS::Serverless::Function"
         for event in body["Properties"]["Events"].values()
     ]

@@ -8,6 +8,7 @@ import pytest
 from dev import deploy
 from nexus.registry import registry
 from nexus.settings import Settings
+from ops.checkout import ROOT
 from social.catalogue import QUEUES
 from tests.support.template import template
 
@@ -35,7 +36,7 @@ def test_the_longest_name_is_the_longest_that_fits() -> None:
 
 def test_an_account_that_is_too_small_is_told_before_and_not_after() -> None:
     at_once = deploy.concurrency()
-    assert at_once == sum(queue.priority for queue in QUEUES.values())
+    assert at_once == sum(QUEUES.values())
     (few,) = deploy.faults_of_concurrency(10, at_once, 0)
     assert f"10 concurrent executions and the queues may use {at_once}" in few
     (reserved,) = deploy.faults_of_concurrency(100, at_once, 50)
@@ -62,7 +63,7 @@ def test_what_cloudformation_would_refuse_is_told(status: str) -> None:
 
 
 def environment(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = tomllib.loads((deploy.ROOT / "samconfig.toml").read_text())[name]
+    found: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())[name]
     return found
 
 
