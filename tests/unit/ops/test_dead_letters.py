@@ -206,7 +206,7 @@ class _MovingSqs:
     """StartMessageMoveTask as SQS documents it: asynchronous, looked at with ListMessageMoveTasks."""
 
     def __init__(self) -> None:
-        self.meta: Any = type("meta", (), {"region_name": "eu-west-1"})
+        self.meta: Any = type("meta", (), {"region_name": "eu-west-1", "partition": "aws"})
         self.started: list[dict[str, str]] = []
         self._results: Iterator[dict[str, Any]] = iter(
             [
@@ -232,3 +232,38 @@ def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest
     assert told == [(10, 30), (30, None)]
     assert sqs.started[0]["SourceArn"].endswith("-default-dead")
     assert sqs.started[0]["DestinationArn"].endswith("-default")
+
+
+# --- what EventBridge could not deliver ---
+
+
+def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_would_have_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its dead letter holds the event as it came, and AWS's own attributes."""
+    transformer = {
+        "InputPathsMap": {"id": "$.id", "time": "$.time", "notification": "$.detail"},
+        "InputTemplate": '{"id":"<id>","task":"record","args":{"notification":<notification>},"sent_at":"<time>"}',
+    }
+
+    class Events:
+        exceptions = boto3.client("events", region_name="eu-west-1").exceptions
+
+        def list_targets_by_rule(self, Rule: str) -> dict[str, Any]:  # noqa: N803
+            assert Rule == "nexus-test-record"
+            return {"Targets": [{"Id": "queue", "Arn": "arn", "InputTransformer": transformer}]}
+
+    monkeypatch.setattr("ops.aws.client", lambda _: Events())
+    event = {"id": derived_id("event", 1), "time": "2026-11-22T10:00:00Z", "detail": {"eventType": "Bounce"}}
+    attributes = {
+        "RULE_ARN": "arn:aws:events:eu-west-1:123456789012:rule/nexus-test-record",
+        "ERROR_CODE": "NO_PERMISSIONS",
+        "ERROR_MESSAGE": "the queue's policy does not allow it",
+    }
+    backend().transport.dead_letter("default", DeadLetter(json.dumps(event), attributes, "record"))
+
+    (letter,) = dead_letters.look("default", Filter())
+
+    assert (letter.id, letter.task, letter.error) == (event["id"], "record", "NO_PERMISSIONS")
+    assert letter.message == "the queue's policy does not allow it"
+    assert letter.args == {"notification": {"eventType": "Bounce"}}

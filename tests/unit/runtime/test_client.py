@@ -185,7 +185,10 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
     schedule = scheduler.get_schedule(Name=handle.id, GroupName=settings().stack)
     assert schedule["ActionAfterCompletion"] == "DELETE"
     assert schedule["ScheduleExpression"].startswith(f"at({eta:%Y-%m-%dT%H:%M:}")
-    assert json.loads(schedule["Target"]["Input"])["id"] == handle.id
+    target = schedule["Target"]
+    assert json.loads(target["Input"])["id"] == handle.id
+    assert "SqsParameters" not in target, "Scheduler documents a message group for FIFO queues alone"
+    assert target["DeadLetterConfig"]["Arn"].endswith(f":{settings().dead_letter_queue_name('default')}")
     assert handle.revoke() == "REVOKED"
     assert scheduler.list_schedules(GroupName=settings().stack)["Schedules"] == []
 
@@ -594,3 +597,15 @@ def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(client.__file__).parents[2])}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_chain_that_a_functions_role_could_not_go_on_with_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
+    """The function that ends a link sends the next one."""
+    welcome = catalogue.send_note.s(**NOTE)
+    elsewhere = replace(welcome, task=replace(welcome.task, name="elsewhere", queue="emails"))
+    with pytest.raises(InvalidMessage, match=r"may not send to emails\. Name that in the task's sends_to"):
+        chain(welcome, elsewhere)
+    with pytest.raises(InvalidMessage, match="elsewhere cannot follow it"):
+        chord([welcome], elsewhere)
+    allowed = replace(welcome, task=replace(welcome.task, sends_to=("emails",)))
+    chain(allowed, elsewhere)
