@@ -203,8 +203,8 @@ class CpuOfParts:
         if job != "update_user_statistics":
             return
         count, merge = module.count, module.merge
-        module.count = lambda args, part, run: self._timed(part.table, lambda: count(args, part, run))
-        module.merge = lambda args, number, run: self._timed("merge", lambda: merge(args, number, run))
+        module.count = lambda args, run: self._timed(args.part.table, lambda: count(args, run))
+        module.merge = lambda args, run: self._timed("merge", lambda: merge(args, run))
 
     def _timed(self, name: str, work: Callable[[], Any]) -> Any:
         own, started = self._cloud.spent.own_seconds, time.process_time()
