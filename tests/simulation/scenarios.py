@@ -235,7 +235,7 @@ def rates(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"rate {name}", body)
 
 
-SENDERS: Sequence[Scenario] = (sends, sends, sends_many, rules, garbage, chains, groups, fan_outs, uniques, rates)
+SENDERS: Sequence[Scenario] = (sends, sends_many, rules, garbage, chains, groups, fan_outs, fan_outs, uniques, rates)
 
 
 # --- operators -------------------------------------------------------------------------------------------------------

@@ -1,0 +1,195 @@
+"""Faults planted into the runtime, to see that the simulation finds them: each changes one line of one function.
+
+The line is replaced in the function's source and the function's code is exchanged, so whoever imported it has the fault.
+"""
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from nexus.aws.table import Table
+from nexus.client import canvas
+from nexus.client.handles import AsyncResult
+from nexus.runs import locks, tallies, transitions
+from nexus.runs.rate_limit import RateLimiter
+from nexus.worker import entry, fanout
+from nexus.worker.execution import Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`right` is what the function says, once; `wrong` is what it says instead."""
+
+    promise: str
+    function: Callable[..., Any]
+    right: str
+    wrong: str
+    found_in: str = ""
+    """The small world that shows it, where schedules would seldom meet it."""
+
+
+FAULTS = (
+    # claims
+    Fault("a live lease keeps others away", transitions.claim, "if record.lease_until > by.now:", "if False:"),
+    Fault(
+        "a claim takes over from the claim that it looked at",
+        transitions.claim,
+        'when = (status, equals("claim", known.get("claim")))',
+        "when = ()",
+        found_in="a_message_in_three_copies",
+    ),
+    Fault(
+        "no neighbour pays for a sandbox's death",
+        transitions.claim,
+        "attempts = record.attempts if shared else record.attempts + 1",
+        "attempts = record.attempts + 1",
+    ),
+    Fault(
+        "the last attempt is the last",
+        transitions.claim,
+        "if record.attempts >= max_attempts and not shared:",
+        "if False:",
+    ),
+    Fault(
+        "every retry is another attempt",
+        transitions.claim,
+        '"attempts": record.attempts + 1}, remove=left, when=when)',
+        '"attempts": record.attempts}, remove=left, when=when)',
+    ),
+    Fault(
+        "no run is claimed before its time",
+        transitions.claim,
+        "if record.eta is not None and record.eta > by.now + EARLY:",
+        "if False:",
+    ),
+    Fault("a run that has ended is not claimed", transitions.claim, "return Acknowledge(record)", "return Busy(by.now)"),
+    Fault(
+        "one run is once in a batch",
+        Worker._once,
+        "return list(first.values())",
+        "return list(deliveries)",
+    ),
+    # outcomes
+    Fault(
+        "an outcome counts only from who holds the run",
+        transitions.held,
+        'return (equals("status", "STARTED"), equals("claim", token))',
+        'return ()',
+    ),
+    Fault(
+        "a run that has ended is not listed as live",
+        transitions.succeed,
+        'remove=(*LEFT_BY_CLAIM, "error", "eta")',
+        'remove=("claim", "lease_until", "error", "eta")',
+    ),
+    Fault(
+        "a wait costs no attempt",
+        transitions.release,
+        '"attempts": attempt - 1',
+        '"attempts": attempt',
+    ),
+    Fault("what is retried comes again", Worker._failed, "self._come_back(claimed, delay)", "pass"),
+    Fault("what is given up is a dead letter", Worker._failed, 'if claimed.source != "direct":', "if False:"),
+    Fault(
+        "what a lost sandbox leaves after its last attempt is a dead letter",
+        Worker._died,
+        "self.dead_letter(readable.body, error, readable.envelope, record.attempts)",
+        "pass",
+    ),
+    Fault(
+        "whatever a task raises is its own failure",
+        Worker._run,
+        "except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:",
+        "except Exception as raised:",
+    ),
+    Fault(
+        "a failure after a run is left for its message alone",
+        Worker._already_ended,
+        "if record.ended:",
+        "if False:",
+    ),
+    Fault(
+        "the outcome of what runs is written before the handler returns",
+        Worker.deliver,
+        "finally:\n        self._settle()",
+        "finally:\n        pass",
+    ),
+    Fault(
+        "what is to come again is not deleted",
+        entry._messages,
+        'return {"batchItemFailures": [{"itemIdentifier": message.id} for message in later]}',
+        'return {"batchItemFailures": []}',
+    ),
+    # revoking and expiring
+    Fault("a revoked run does not start again", Worker._may_start, 'if claimed.item.get("revoke"):', "if False:"),
+    Fault(
+        "an expired run does not start",
+        Worker._may_start,
+        "envelope.expires_at.timestamp() < clock.now()",
+        "envelope.expires_at.timestamp() < 0",
+    ),
+    Fault(
+        "a revoked run's schedule goes with it",
+        AsyncResult.revoke,
+        "backend().transport.cancel(self.id)",
+        "pass",
+    ),
+    # places and rates
+    Fault("a place is given up", Worker._follow_up, "locks.release(readable.place, envelope.id)", "pass"),
+    Fault(
+        "a place that is taken is not taken again",
+        locks.acquire,
+        "if not holder or holder == run_id or until <= now:",
+        "if True:",
+    ),
+    Fault("a start is booked once", RateLimiter._book, "when=(equals(\"next_at\", known),)", "when=()"),
+    # who waits for whom
+    Fault(
+        "the last member ends the run, and no other",
+        fanout.settle_member,
+        'if len(done) + len(failed) < int(str(tally["size"])):',
+        'if len(done) + len(failed) < int(str(tally["size"])) - 1:',
+    ),
+    Fault(
+        "a member that succeeds at last counts as done",
+        fanout.settle_member,
+        'add={"done": one}, discard={"failed": one}, when=uncounted',
+        'add={"done": one}, when=uncounted',
+    ),
+    Fault(
+        "the second phase is sent, whoever died before",
+        fanout.settle_member,
+        "elif RunRecord.of(noted.item).phase == segment.phase + 1:",
+        "elif False:",
+        found_in="fan_out_of_two_phases",
+    ),
+    Fault("a chain goes on", fanout.follow_up, 'if succeeded and "then" in item:', "if False:"),
+    Fault(
+        "what follows a run is one run, however often it is sent",
+        canvas.send_next,
+        "envelope_of(signature, next_id(run_id), parent=run_id)",
+        "envelope_of(signature, new_id(), parent=run_id)",
+    ),
+    Fault("a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"),
+    # lost answers
+    Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),
+)
+
+
+@contextmanager
+def planted(fault: Fault) -> Iterator[None]:
+    """The runtime with the fault in it, within the block."""
+    function = fault.function
+    source = textwrap.dedent(inspect.getsource(function))
+    assert source.count(fault.right) == 1, f"{function.__qualname__} does not say once {fault.right!r}"
+    made: dict[str, Any] = {}
+    exec(compile(source.replace(fault.right, fault.wrong), f"<{fault.promise}>", "exec"), function.__globals__, made)  # noqa: S102
+    whole = function.__code__
+    function.__code__ = made[function.__name__].__code__
+    try:
+        yield
+    finally:
+        function.__code__ = whole

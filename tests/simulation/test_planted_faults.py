@@ -1,0 +1,35 @@
+"""Each planted fault is found by the same schedules that pass without it."""
+
+import pytest
+
+from tests.simulation.exhaustive import explore
+from tests.simulation.planted import FAULTS, Fault, planted
+from tests.simulation.simulate import faults_of
+from tests.simulation.small_worlds import SCOPES
+
+BUDGET = 3000
+"""Schedules within which a fault is found; most are within the first hundred."""
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.promise)
+def test_a_planted_fault_is_found(fault: Fault) -> None:
+    if fault.found_in:
+        (scope,) = (scope for scope in SCOPES if scope[0].__name__ == fault.found_in)
+        with planted(fault):
+            assert explore(scope[0], scope[1], at_most=scope[2]).faults
+        return
+    assert found_by(fault) is not None, f"not found in {BUDGET} schedules: {fault.promise}"
+
+
+def found_by(fault: Fault) -> int | None:
+    """The first seed that shows the fault, and shows none without it."""
+    for seed in range(BUDGET):
+        with planted(fault):
+            found, _ = faults_of(seed)
+        if found and not faults_of(seed)[0]:
+            return seed
+    return None
+
+
+def test_there_are_twenty_planted_faults_at_least() -> None:
+    assert len({fault.promise for fault in FAULTS}) == len(FAULTS) >= 20
