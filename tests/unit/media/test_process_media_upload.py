@@ -201,9 +201,14 @@ def test_the_limits_of_pictures_are_not_those_of_a_clips_own_poster(
 
 def test_from_s3s_event_to_the_post(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_QUEUE", "media")
+    settings.cache_clear()
     args = upload(picture())
     thing = {"key": "uploads/u-1/p-1/holiday+photo.jpg", "sequencer": "0A", "versionId": args.version_id}
-    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": args.bucket}, "object": thing}}
+    record = {
+        "eventSource": "aws:s3",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": args.bucket}, "object": thing},
+    }
 
     handler({"Records": [record]}, Context(seconds=60))
 

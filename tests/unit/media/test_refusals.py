@@ -1,6 +1,7 @@
 """What a person is told of a refused upload: a sentence for each code and language, and no machine's words."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +34,11 @@ def test_a_refusal_has_a_limit_exactly_where_its_sentence_names_one() -> None:
         Rejected(Code.TOO_LONG, "lasts 400 seconds")
     with pytest.raises(ValueError, match="limit"):
         Rejected(Code.TIFF, "begins with II*", 3)
+
+
+def test_the_docs_have_every_code_with_its_sentence() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "media.md").read_text()
+
+    for code, words in SENTENCES["en"].items():
+        assert f"| `{code}` | {words} |" in page
+    assert len(re.findall(r"^\| `[a-z_0-9]+` \|", page, re.MULTILINE)) == len(Code)
