@@ -63,6 +63,8 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             module: str | None = ...,
             on_upload: bool = ...,
             everywhere: bool = ...,
+            sends_to: tuple[str, ...] = ...,
+            sends_later: bool = ...,
         ) -> None: ...
 
     def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
