@@ -63,6 +63,8 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             module: str | None = ...,
             on_upload: bool = ...,
             everywhere: bool = ...,
+            sends_to: tuple[str, ...] = ...,
+            sends_later: bool = ...,
         ) -> None: ...
 
     def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
@@ -87,9 +89,10 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         `args` are the arguments by name, or an instance of their model.
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
         `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
-        makes sending twice one run; `track=False` saves the PENDING record (status is UNKNOWN until it starts); `queue`
-        is checked against the catalogue. Raises InvalidMessage, UnknownTask; SendFailed when AWS does not take it or is
-        not reached; ConfigurationError when there is no such stack.
+        makes sending twice one run, PENDING until a send succeeds; `track=False` saves the PENDING record (status is
+        UNKNOWN until it starts); `queue` is checked against the catalogue. Raises InvalidMessage, UnknownTask;
+        SendFailed when AWS does not take it or is not reached in time; ConfigurationError when there is no such stack,
+        no region or no credentials.
         """
         if unknown:
             raise self._by_name(f"apply_async() has no {', '.join(unknown)}")

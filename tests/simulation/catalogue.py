@@ -171,5 +171,5 @@ def implement(registry: Registry) -> None:
     """Registers the functions of all of them."""
     for task in STEPS:
         registry.implement(Implementation(task, work))
-    for task in SPREADS:
-        registry.implement(Implementation(task, plan, part))
+    for spread in SPREADS:
+        registry.implement(Implementation(spread, plan, part))

@@ -103,7 +103,8 @@ def send[R: Result](
         try:
             dispatch(target, message, due, now)
         except Exception:
-            if written:
+            # Who gave the id sends it again: a record that this try settles late would stop the message of the next.
+            if written and task_id is None:
                 forget([envelope.id])
             raise
     note_child(envelope.id)

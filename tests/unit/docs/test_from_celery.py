@@ -1,12 +1,15 @@
 """docs/from-celery.md: the code after the move runs, and sends what its heading says; the code before it is Python."""
 
+import sqlite3
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nexus import outbox
 from nexus.backend import Backend, use
 from nexus.backend.memory import MemoryStore
 from nexus.eager import EagerTransport
@@ -58,19 +61,28 @@ def sent(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
 
 
 @pytest.fixture
-def django(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+def django(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
     """As much of Django, and of an application on it, as the page's code names."""
     database = ModuleType("django.db")
     database.transaction = SimpleNamespace(on_commit=lambda then: then())  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "django", ModuleType("django"))
     monkeypatch.setitem(sys.modules, "django.db", database)
     user = SimpleNamespace(pk=7)
-    return {
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(tmp_path / "database", isolation_level=None)  # each statement commits
+
+    connection = connect()
+    connection.execute(outbox.DDL)
+    yield {
+        "connect": connect,
+        "connection": connection,
         "user": user,
         "post": SimpleNamespace(pk=17),
         "form": SimpleNamespace(save=lambda: user),
         "request": SimpleNamespace(POST={"name": "holiday.jpg", "type": "image/jpeg"}),
     }
+    connection.close()
 
 
 @pytest.mark.parametrize("block", BEFORE, ids=name)

@@ -1,13 +1,17 @@
 """What a type checker says of a user's application: each wrong line is an error, and no other line is."""
 
+import ast
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+
+from nexus.definitions import TaskDefinition
 
 ROOT = Path(__file__).parents[3]
 APPLICATION = ROOT / "tests/support/typed_application.txt"
@@ -47,6 +51,14 @@ def pyright(project: Path) -> set[int]:
     found = json.loads(run.stdout)["generalDiagnostics"]
     assert {Path(each["file"]).name for each in found} == {"web.py"}
     return {each["range"]["start"]["line"] + 1 for each in found if each["severity"] == "error"}
+
+
+def test_a_checker_knows_every_field_of_a_task() -> None:
+    """Task's constructor is written out for checkers alone, so nothing at run time would miss a field."""
+    tree = ast.parse((ROOT / "shared/nexus/tasks.py").read_text())
+    written = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
+    (constructor,) = written
+    assert {each.arg for each in constructor.args.kwonlyargs} == {each.name for each in fields(TaskDefinition)}
 
 
 @pytest.mark.parametrize("checker", [mypy, mypy_with_pydantics_plugin, pyright], ids=lambda check: check.__name__)
