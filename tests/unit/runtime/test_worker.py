@@ -8,6 +8,7 @@ from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
 from nexus.errors import Reject, Retry
 from nexus.registry import Implementation, registry
+from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
 from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
@@ -103,6 +104,11 @@ def test_a_dead_letter_sent_again_runs_with_its_attempts_anew(tasks: SentTasks, 
     tasks.run()
     assert handle.status == "FAILURE"
 
+    tasks.transport.sent.append(message)  # a mere duplicate
+    tasks.run()
+    assert handle.status == "FAILURE"
+
+    tasks.store.apply(send_again(handle.id))
     tasks.transport.sent.append(message)
     tasks.run()
 
