@@ -131,7 +131,7 @@ PENDING = transitions.pending(ENVELOPE, "default", NOW + 1000)
 
 
 def claimed(known: Item | None, token: str = "mine") -> Write:
-    write = transitions.claim(ENVELOPE, known, by(token), 4)
+    write = transitions.claim(ENVELOPE, known, by(token), 4, redriven=True)
     assert isinstance(write, Write)
     return write
 
