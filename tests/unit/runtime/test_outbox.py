@@ -6,7 +6,9 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,18 +30,23 @@ type Connect = Callable[[], Any]
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of PostgreSQL on a socket of its own; gives its connection string."""
+def postgres() -> Iterator[str]:
+    """A server of PostgreSQL on a socket of its own; gives its connection string.
+
+    Its folder is not pytest's: that one is root's alone, and other sessions of pytest clean up there.
+    """
+    with tempfile.TemporaryDirectory(prefix="nexus-pg-") as name, _server(Path(name)) as where:
+        yield where
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     found = programs[-1] / "postgres" if programs else Path(shutil.which("postgres") or "")
     assert found.is_file(), "PostgreSQL is missing: `make unit` installs it"
-    folder = tmp_path_factory.mktemp("pg")
     as_root = os.geteuid() == 0  # as whom PostgreSQL does not run
     user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if as_root else {}
     if as_root:
-        for above in (folder, *folder.parents):
-            if above.stat().st_uid == 0 and above != Path("/") and not above.stat().st_mode & 0o001:
-                above.chmod(above.stat().st_mode | 0o011)
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
     data, log = folder / "data", folder / "log"
