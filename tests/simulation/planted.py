@@ -1,6 +1,6 @@
-"""Faults planted into the runtime, to see that the simulation finds them: each changes one line of one function.
+"""Faults planted into the runtime, to see that the simulation finds them: one line of a function is changed.
 
-The line is replaced in the function's source and the function's code is exchanged, so whoever imported it has the fault.
+The line is replaced in the function's source and its code is exchanged, so whoever imported it has the fault.
 """
 
 import inspect
@@ -65,7 +65,9 @@ FAULTS = (
         "if record.eta is not None and record.eta > by.now + EARLY:",
         "if False:",
     ),
-    Fault("a run that has ended is not claimed", transitions.claim, "return Acknowledge(record)", "return Busy(by.now)"),
+    Fault(
+        "a run that has ended is not claimed", transitions.claim, "return Acknowledge(record)", "return Busy(by.now)"
+    ),
     Fault(
         "one run is once in a batch",
         Worker._once,
@@ -77,7 +79,7 @@ FAULTS = (
         "an outcome counts only from who holds the run",
         transitions.held,
         'return (equals("status", "STARTED"), equals("claim", token))',
-        'return ()',
+        "return ()",
     ),
     Fault(
         "a run that has ended is not listed as live",
@@ -145,7 +147,7 @@ FAULTS = (
         "if not holder or holder == run_id or until <= now:",
         "if True:",
     ),
-    Fault("a start is booked once", RateLimiter._book, "when=(equals(\"next_at\", known),)", "when=()"),
+    Fault("a start is booked once", RateLimiter._book, 'when=(equals("next_at", known),)', "when=()"),
     # who waits for whom
     Fault(
         "the last member ends the run, and no other",
@@ -173,7 +175,9 @@ FAULTS = (
         "envelope_of(signature, next_id(run_id), parent=run_id)",
         "envelope_of(signature, new_id(), parent=run_id)",
     ),
-    Fault("a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"),
+    Fault(
+        "a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"
+    ),
     # lost answers
     Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),
 )
@@ -186,7 +190,7 @@ def planted(fault: Fault) -> Iterator[None]:
     source = textwrap.dedent(inspect.getsource(function))
     assert source.count(fault.right) == 1, f"{function.__qualname__} does not say once {fault.right!r}"
     made: dict[str, Any] = {}
-    exec(compile(source.replace(fault.right, fault.wrong), f"<{fault.promise}>", "exec"), function.__globals__, made)  # noqa: S102
+    exec(compile(source.replace(fault.right, fault.wrong), f"<{fault.promise}>", "exec"), function.__globals__, made)
     whole = function.__code__
     function.__code__ = made[function.__name__].__code__
     try:
