@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from botocore.exceptions import ClientError
 
-from nexus.aws import plain_json
 from tests.simulation.expressions import Given, Item, ValidationError, condition, number_text, statement, update
 
 MIB = 1024 * 1024
@@ -46,10 +46,10 @@ class NoSuchKey(ClientError):
     pass
 
 
-_KINDS = {
-    kind.__name__: kind for kind in (ConditionalCheckFailedException, ResourceNotFoundException, ConflictException)
+_KINDS: dict[str, type[ClientError]] = {
+    kind.__name__: kind
+    for kind in (ConditionalCheckFailedException, ResourceNotFoundException, ConflictException, NoSuchKey)
 }
-_KINDS["NoSuchKey"] = NoSuchKey
 
 
 def refusal(code: str, message: str = "", operation: str = "", **also: Any) -> ClientError:
@@ -402,7 +402,7 @@ def _tells_old(request: Mapping[str, Any]) -> bool:
 
 def _encoded(request: Any) -> None:
     """As the project's client encodes it, which raises for what is no JSON."""
-    plain_json.dumps(request)
+    orjson.dumps(request)
 
 
 # --- Scheduler and S3 ------------------------------------------------------------------------------------------------
@@ -493,6 +493,7 @@ class Meta:
     """A client's `meta`."""
 
     region_name = "eu-west-1"
+    partition = "aws"
 
 
 class Client:

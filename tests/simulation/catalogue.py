@@ -1,5 +1,6 @@
 """The tasks of the simulation. What each attempt does is written in its arguments; what it did, the world notes."""
 
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from nexus.errors import Reject, Retry
@@ -55,7 +56,13 @@ class Count(Result):
 
 def _task(name: str, queue: str = "quick", **also: Any) -> Task[Step, Done]:
     limit = 20.0 if queue == "quick" else 840.0
-    fields: dict[str, Any] = {"summary": "A step.", "retry": POLICY, "time_limit": limit, **also}
+    fields: dict[str, Any] = {
+        "sends_to": tuple(QUEUES),
+        "summary": "A step.",
+        "retry": POLICY,
+        "time_limit": limit,
+        **also,
+    }
     return Task(name=name, queue=queue, arguments=Step, result=Done, **fields)
 
 
@@ -127,33 +134,29 @@ def part(args: Part, run: Run) -> Any:
         return Count(done=100 if args.last else 1)
 
 
+_FAILURES: Mapping[str, Callable[[], BaseException]] = {
+    "fails": lambda: OSError("it does not work"),
+    "again": lambda: Retry("not yet", after=7.0),
+    "later": lambda: Retry("tomorrow", after=100_000.0),
+    "rejects": lambda: Reject("it never works"),
+    "exits": lambda: SystemExit(3),
+    "surrogate": lambda: OSError("no file \udcff"),
+    "control": lambda: OSError("no file \ufffe\x00"),
+    "unprintable": Unprintable,
+    "talks": lambda: OSError("talks " * 5_000),
+}
+
+
 def _misbehave(does: tuple[str, ...], start: int) -> None:
     """How start number `start` of a run goes, from 0: after the last word, well."""
-    match does[start] if start < len(does) else "well":
-        case "fails":
-            raise OSError("it does not work")
-        case "again":
-            raise Retry("not yet", after=7.0)
-        case "later":
-            raise Retry("tomorrow", after=100_000.0)
-        case "rejects":
-            raise Reject("it never works")
-        case "exits":
-            raise SystemExit(3)
-        case "surrogate":
-            raise OSError("no file \udcff")
-        case "control":
-            raise OSError("no file \ufffe\x00")
-        case "unprintable":
-            raise Unprintable
-        case "talks":
-            raise OSError("talks " * 5_000)
-        case "overruns":
-            world.current().spend(1000.0)
-        case "dies":
-            world.current().die()
-        case "progresses":
-            pass
+    how = does[start] if start < len(does) else "well"
+    if how in _FAILURES:
+        error = _FAILURES[how]()
+        raise error
+    if how == "overruns":
+        world.current().spend(1000.0)
+    elif how == "dies":
+        world.current().die()
 
 
 def shown(value: Any) -> str:
@@ -171,5 +174,5 @@ def implement(registry: Registry) -> None:
     """Registers the functions of all of them."""
     for task in STEPS:
         registry.implement(Implementation(task, work))
-    for spread in SPREADS:
-        registry.implement(Implementation(spread, plan, part))
+    for spreading in SPREADS:
+        registry.implement(Implementation(spreading, plan, part))

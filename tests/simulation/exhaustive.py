@@ -10,6 +10,7 @@ import random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 
 from tests.simulation import aws, invariants
@@ -47,7 +48,7 @@ class SmallWorld(World):
         self._histories: dict[Actor, bytes] = {}
         self._draws: dict[str, int] = {}
 
-    def bytes(self, count: int) -> bytes:
+    def draw(self, count: int) -> bytes:
         """Drawn by each for itself, so that nobody's depend on the order."""
         name = self._now.name if self._now else ""
         self._draws[name] = self._draws.get(name, 0) + 1
@@ -80,19 +81,17 @@ class SmallWorld(World):
             if self._receivable(queue, now) and self._room(queue):
                 visible = self.sqs.queues[f"{STACK}-{queue}"].visible(now)
                 sizes = range(min(len(visible), BATCH[queue]), 0, -1)
-                moves += [
-                    lambda q=queue, m=batch: self._take(q, m) for n in sizes for batch in combinations(visible, n)
-                ]
+                moves += [partial(self._take, queue, batch) for n in sizes for batch in combinations(visible, n)]
                 if self.left and "twice" in self.faults.kinds:
-                    moves += [lambda q=queue, m=one: self._twice(q, m) for one in visible]
+                    moves += [partial(self._twice, queue, one) for one in visible]
         return moves
 
     def _moves_of(self, actor: Actor) -> list[Move]:
-        moves: list[Move] = [lambda: self._go(actor, "go")]
+        moves: list[Move] = [partial(self._go, actor, "go")]
         if self.left and actor.queue and actor.green is not None:
-            moves += [lambda k=kind: self._go(actor, k) for kind in self.faults.kinds if kind in AT_REQUEST]
+            moves += [partial(self._go, actor, kind) for kind in self.faults.kinds if kind in AT_REQUEST]
             if "stall" in self.faults.kinds:
-                moves.append(lambda: self._stall(actor))
+                moves.append(partial(self._stall, actor))
         return moves
 
     def _room(self, queue: str) -> bool:

@@ -1,5 +1,6 @@
 """DynamoDB's expressions and the PartiQL of BatchExecuteStatement, compiled once a text: conditions and updates."""
 
+import operator
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -228,15 +229,13 @@ class _Reader:
                 self.expect(")")
                 wanted = function == "attribute_exists"
                 return lambda item, given: (given.name(name) in item) is wanted
-        for function in ("contains", "begins_with"):
-            if self.skip(function):
-                self.expect("(")
-                left = self.operand()
-                self.expect(",")
-                right = self.operand()
-                self.expect(")")
-                found = _contains if function == "contains" else _begins
-                return lambda item, given: found(left(item, given), right(item, given))
+        if self.skip("contains"):
+            self.expect("(")
+            left = self.operand()
+            self.expect(",")
+            right = self.operand()
+            self.expect(")")
+            return lambda item, given: _contains(left(item, given), right(item, given))
         name = self._tokens[self._at]
         left = self.operand()
         if self.skip("IS"):
@@ -255,24 +254,7 @@ class _Reader:
             token, self._parameters = f"?{self._parameters}", self._parameters + 1
         if token[0] in ":?":
             return lambda _item, given: given.value(token)
-        if token == "size":
-            self.expect("(")
-            name = self.must()
-            self.expect(")")
-            return lambda item, given: _size(item.get(given.name(name)))
-        if token == "if_not_exists":
-            self.expect("(")
-            name = self.must()
-            self.expect(",")
-            other = self.operand()
-            self.expect(")")
-            return lambda item, given: item.get(given.name(name)) or other(item, given)
-        first: Operand = lambda item, given: item.get(given.name(token))  # noqa: E731 - beside its kin above
-        for sign, factor in (("+", 1), ("-", -1)):
-            if self.skip(sign):
-                second = self.operand()
-                return lambda item, given: _sum(first(item, given), second(item, given), factor)
-        return first
+        return lambda item, given: item.get(given.name(token))
 
 
 def _tokens(text: str) -> Iterator[str]:
@@ -285,25 +267,12 @@ def _tokens(text: str) -> Iterator[str]:
         at = found.end()
 
 
-def _sum(left: Attribute | None, right: Attribute | None, factor: int) -> Attribute | None:
-    if left is None or right is None:
-        return None
-    return {"N": number_text(f"{float(left['N']) + factor * float(right['N']):.6f}")}
-
-
-def _size(attribute: Attribute | None) -> Attribute | None:
-    return None if attribute is None else {"N": str(len(next(iter(attribute.values()))))}
-
-
 def _contains(left: Attribute | None, right: Attribute | None) -> bool:
     if left is None or right is None:
         return False
     kind, members = next(iter(left.items()))
-    return next(iter(right.values())) in members if kind in ("S", "SS", "NS") else right in members
-
-
-def _begins(left: Attribute | None, right: Attribute | None) -> bool:
-    return left is not None and right is not None and left.get("S", "").startswith(right["S"])
+    wanted = next(iter(right.values()))
+    return bool(wanted in members if kind in ("S", "SS", "NS") else right in members)
 
 
 def _compare(how: str, left: Attribute | None, right: Attribute | None) -> bool:
@@ -314,5 +283,15 @@ def _compare(how: str, left: Attribute | None, right: Attribute | None) -> bool:
         return how == "<>"
     if kind == "N":
         a, b = float(a), float(b)
-    order = (a > b) - (a < b) if kind in ("N", "S") else a != b
-    return {"=": order == 0, "<>": order != 0, "<": order < 0, "<=": order <= 0, ">": order > 0, ">=": order >= 0}[how]
+    if how in ("=", "<>"):
+        return bool(a == b) is (how == "=")
+    compared: bool = _ORDER[how](a, b)
+    return compared
+
+
+_ORDER: Mapping[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}

@@ -7,7 +7,7 @@ from nexus.client.handles import read_records
 from nexus.runs import payloads
 from nexus.runs.record import RunRecord
 from tests.simulation import catalogue
-from tests.simulation.aws import Item
+from tests.simulation.expressions import Item
 from tests.simulation.scenarios import Accepted, Story, envelope_of
 from tests.simulation.world import STACK, TIMEOUT
 
@@ -26,12 +26,8 @@ def watch(story: Story) -> None:
             world.violation(f"{key} was SUCCESS and is {new}, or has another result")
         if old == "REVOKED" and new != "REVOKED":
             world.violation(f"{key} was REVOKED and is {new}")
-        if (
-            old == "RETRY"
-            and new == "STARTED"
-            and "eta" in before
-            and float(before["eta"]["N"]) > world.clock.now + 3.0
-        ):  # type: ignore[index,operator]
+        due = float(before["eta"]["N"]) if before is not None and "eta" in before else 0.0
+        if old == "RETRY" and new == "STARTED" and due > world.clock.now + 3.0:
             world.violation(f"{key} is claimed before its time")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")
@@ -48,23 +44,37 @@ def at_rest(story: Story) -> Iterator[str]:
     world = story.world
     yield from world.violations
     letters = dead_letters(story)
-    tidy = not story.broken_sends and not any(program.faulted for program in story.programs)
     for one, record in zip(story.accepted, _records(story), strict=True):
         if record.status not in ENDED and one.handle.id not in letters:
             yield f"{one.what} {one.handle.id} was accepted, and is {record.status} for ever"
     for key, item in world.dynamo.items.items():
-        status = _status(item)
-        if status is None:
-            if key.startswith("unique/") and ({"holder", "waiter"} & item.keys()):
-                yield f"{key} is still held by {item.get('holder')}, waited for by {item.get('waiter')}"
-            continue
-        if status not in ENDED and tidy and key not in letters:
-            yield f"{item['task']['S']} {key} stays {status}, and nobody will ever touch it"
-        waits = "waits" in item
-        if status == "FAILURE" and not waits and key not in letters and not _sender_gave_up(item):
-            yield f"{item['task']['S']} {key} is FAILURE, and there is no dead letter: {item['error']['S'][:200]}"
-        if status == "SUCCESS" and key in letters and not _any_faulted(story, key):
-            yield f"{key} is SUCCESS, and there is a dead letter of it"
+        if "status" in item:
+            yield from _run_at_rest(story, key, item, letters)
+        elif key.startswith("unique/") and ({"holder", "waiter"} & item.keys()):
+            yield f"{key} is still held by {item.get('holder')}, waited for by {item.get('waiter')}"
+    for run_id, actors in world.completions.items():
+        sound = [actor for actor in actors if not actor.faulted]
+        if len(sound) > 1:
+            yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
+    yield from _messages_at_rest(story)
+    yield from _too_fast(story)
+    if world.scheduler.schedules:
+        yield f"schedules are left: {list(world.scheduler.schedules)}"
+
+
+def _run_at_rest(story: Story, key: str, item: Item, letters: set[str]) -> Iterator[str]:
+    status, task = _status(item), item["task"]["S"]
+    tidy = not story.broken_sends and not any(program.faulted for program in story.programs)
+    if status not in ENDED and tidy and key not in letters:
+        yield f"{task} {key} stays {status}, and nobody will ever touch it"
+    if status == "FAILURE" and "waits" not in item and key not in letters and not _sender_gave_up(item):
+        yield f"{task} {key} is FAILURE, and there is no dead letter: {item['error']['S'][:200]}"
+    if status == "SUCCESS" and key in letters and not _any_faulted(story, key):
+        yield f"{key} is SUCCESS, and there is a dead letter of it"
+
+
+def _messages_at_rest(story: Story) -> Iterator[str]:
+    world = story.world
     for body in world.redriven:
         yield f"SQS gave up after too many receives: {body[:150]}"
     for body in world.dropped:
@@ -73,13 +83,6 @@ def at_rest(story: Story) -> Iterator[str]:
     for body in story.garbage:
         if body not in kept:
             yield f"garbage is not among the dead letters as it came: {body[:80]}"
-    for run_id, actors in world.completions.items():
-        sound = [actor for actor in actors if not actor.faulted]
-        if len(sound) > 1:
-            yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
-    yield from _too_fast(story)
-    if world.scheduler.schedules:
-        yield f"schedules are left: {list(world.scheduler.schedules)}"
 
 
 def _too_fast(story: Story) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""Faults planted into the runtime, to see that the simulation finds them: each changes one line of one function.
+"""Faults planted into the runtime, to see that the simulation finds them: one line of a function is changed.
 
-The line is replaced in the function's source and the function's code is exchanged, so whoever imported it has the fault.
+The line is replaced in the function's source and its code is exchanged, so whoever imported it has the fault.
 """
 
 import inspect

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from nexus.backend import backend
-from nexus.client import AsyncResult, chain, chord, group, send, send_many, then
+from nexus.client import AsyncResult, chain, chord, group, result_of, send, send_many, then
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, NexusError, SendFailed
 from nexus.ids import derived_id, new_id
@@ -101,6 +101,10 @@ def _step(chance: random.Random, name: str, poison: float = 0.3, task: Any = Non
     return task.s(name=name, does=_does(chance, poison), takes=chance.choice((0.0, 0.1, 0.1, 5.0)))
 
 
+def _then(before: Any, name: str, does: tuple[str, ...] = ()) -> Any:
+    return then(catalogue.step, given=result_of(before.task), name=name, does=does)
+
+
 def _says(name: str, *given: str) -> dict[str, Any]:
     return {"text": f"{name}({','.join(given)})"}
 
@@ -115,7 +119,8 @@ def sends(story: Story, chance: random.Random, name: str) -> None:
 
     def body() -> None:
         for signature, also in zip(signatures, options, strict=True):
-            for _ in range(2 if "task_id" in also else 1):
+            handle = send(signature, **also)
+            if "task_id" in also:
                 handle = send(signature, **also)
             expected = _says(signature.args["name"])
             if "expires" in also:
@@ -171,7 +176,7 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
     text = f"{name}0()"
     links = [first]
     for n in range(1, count):
-        links.append(then(catalogue.step, "given", name=f"{name}{n}", does=list(_does(chance, 0.15))))
+        links.append(_then(links[-1], f"{name}{n}", _does(chance, 0.15)))
         text = f"{name}{n}({text})"
 
     def body() -> None:
@@ -189,7 +194,7 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
 
     def body() -> None:
         if is_chord:
-            last = then(catalogue.step, "given", name=name)
+            last = _then(members[0], name)
             story.accepted.append(Accepted("chord", chord(members, last), _says(name, *texts)))
         else:
             story.accepted.append(Accepted("group", group(members), [{"text": text} for text in texts]))

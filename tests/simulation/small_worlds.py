@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from nexus.client import chain, send, then
+from nexus.client import chain, result_of, send, then
 from tests.simulation import catalogue
 from tests.simulation.scenarios import Accepted, Story
 from tests.simulation.world import STACK
@@ -46,7 +46,10 @@ def fan_out_of_two(story: Story) -> None:
 
 def chain_of_two(story: Story) -> None:
     """A chain of two links."""
-    links = (catalogue.step.s(name="a", takes=0.0), then(catalogue.step, "given", name="b", takes=0.0))
+    links = (
+        catalogue.step.s(name="a", takes=0.0),
+        then(catalogue.step, given=result_of(catalogue.step), name="b", takes=0.0),
+    )
     story.program("chains", lambda: story.accepted.append(Accepted("chain", chain(*links))))
 
 

@@ -22,10 +22,12 @@ from typing import Any, NoReturn
 import greenlet
 from botocore.exceptions import ClientError, ConnectionClosedError
 
+from nexus import clock
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
 from nexus.worker.entry import serve
 from tests.simulation import aws
+from tests.simulation.expressions import Item
 
 START = 1_800_000_000.0
 STACK = "nexus-test"
@@ -132,7 +134,7 @@ class World:
         self.unwanted: set[str] = set()
         self.expires: dict[str, float] = {}
         self.holding: dict[tuple[str, str], Actor] = {}
-        self.watch: Callable[[str, aws.Item | None, aws.Item | None], None] = lambda _key, _before, _after: None
+        self.watch: Callable[[str, Item | None, Item | None], None] = lambda _key, _before, _after: None
         self.redriven: list[str] = []
         self.dropped: list[str] = []
         self.memories: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
@@ -149,33 +151,16 @@ class World:
         fate = self._give_way(operation)
         if service == "dynamodb" and self.clock.now < actor.outage:
             fate = "refused"
-        repeats = 0
-        match fate:
-            case "lost":
-                self._unseen(actor, operation, method, parameters)
-                self._say(actor, f"{operation}: carried out; its answer is lost, and the SDK repeats it")
-                repeats = 1
-            case "again":
-                self._say(actor, f"{operation}: refused; the SDK repeats it")
-                repeats = 1
-            case "unanswered":
-                self._unseen(actor, operation, method, parameters)
-                actor.faulted = True
-                raise ConnectionClosedError(endpoint_url=service)
-            case "outage":
-                actor.faulted = True
-                actor.outage = self.clock.now + 120.0
-            case "kill after":
-                self._unseen(actor, operation, method, parameters)
-                actor.dead = actor.faulted = True
-                raise Killed
-            case "partial" if operation in PARTIAL:
-                parameters = {**parameters, "failing": 1}
-        if fate in ("refused", "outage"):
-            actor.faulted = actor.faulted or service != "dynamodb"
-            raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
-        if repeats and self.repeats_late:
-            self._give_way(operation)
+        if fate in ("lost", "unanswered", "kill after"):
+            self._unseen(actor, operation, method, parameters)
+        self._befallen(actor, service, operation, fate)
+        if fate == "partial" and operation in PARTIAL:
+            parameters = {**parameters, "failing": 1}
+        repeats = int(fate in ("lost", "again"))
+        if repeats:
+            self._say(actor, f"{operation}: its answer is lost, or it was refused: the SDK repeats it")
+            if self.repeats_late:
+                self._give_way(operation)
         try:
             answer = _carried_out(method, parameters, repeats)
         except Exception as error:
@@ -187,6 +172,22 @@ class World:
         if self.trace is not None:
             self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
         return answer
+
+    def _befallen(self, actor: Actor, service: str, operation: str, fate: str) -> None:
+        """Raises what a request without an answer ends in."""
+        match fate:
+            case "unanswered":
+                actor.faulted = True
+                raise ConnectionClosedError(endpoint_url=service)
+            case "kill after":
+                actor.dead = actor.faulted = True
+                raise Killed
+            case "outage":
+                actor.faulted = True
+                actor.outage = self.clock.now + 120.0
+        if fate in ("refused", "outage"):
+            actor.faulted = actor.faulted or service != "dynamodb"
+            raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
 
     def _answered(self, answer: object) -> None:
         """An actor sees an answer."""
@@ -211,7 +212,7 @@ class World:
             raise Killed
         return fate
 
-    def bytes(self, count: int) -> bytes:
+    def draw(self, count: int) -> bytes:
         """Random ones."""
         return self.chance.randbytes(count)
 
@@ -453,7 +454,8 @@ class World:
 
     def _live(self, actor: Actor) -> None:
         try:
-            actor.body()
+            with clock.use(WorldClock(self)):
+                actor.body()
         except Killed:
             self._say(actor, "is gone")
             actor.dead = True
@@ -469,7 +471,7 @@ class World:
 
     # --- what is seen of it ---
 
-    def _written(self, key: str, before: aws.Item | None, after: aws.Item | None) -> None:
+    def _written(self, key: str, before: Item | None, after: Item | None) -> None:
         if after is not None and "status" in after:
             status = after["status"]["S"]
             if status == "PENDING" or (
@@ -504,6 +506,22 @@ def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repe
         raise
 
 
+@dataclass(frozen=True, slots=True)
+class WorldClock:
+    """A world's time, as the runtime asks for it."""
+
+    world: World
+
+    def now(self) -> float:
+        return self.world.clock.now
+
+    def monotonic(self) -> float:
+        return self.world.clock.now
+
+    def sleep(self, seconds: float) -> None:
+        self.world.sleep(seconds)
+
+
 class _Context:
     """As much of Lambda's context as the worker reads."""
 
@@ -527,15 +545,15 @@ def _brief(value: Any) -> str:
     elif isinstance(value, Mapping) and "Statements" in value:
         texts = []
         for one in value["Statements"]:
-            given = iter(one["Parameters"])
-            texts.append(re.sub(r"\?", lambda _, given=given: str(next(iter(next(given).values()))), one["Statement"]))
+            parts, given = one["Statement"].split("?"), [str(next(iter(value.values()))) for value in one["Parameters"]]
+            texts.append("".join(f"{part}{value}" for part, value in zip(parts, [*given, ""], strict=True)))
         text = "\n                                 ".join(texts)
     else:
         text = str(value)
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{21}([0-9a-f]{6})", r"\1", text)[:700]
 
 
-# --- the world in place of the machine's --------------------------------------------------------------------------------
+# --- the world in place of the machine's -----------------------------------------------------------------------------
 
 
 class _Datetime(type):
@@ -560,8 +578,6 @@ class Memory:
         actor = world._now
         assert actor is not None
         assert actor.queue is not None
-        if hasattr(value, "clock"):
-            value.clock, value.sleep = time.time, time.sleep
         return world.memories[actor.queue, actor.slot].setdefault(name, value)
 
 
@@ -596,21 +612,14 @@ def installed() -> Iterator[None]:
     from nexus.worker import execution, observe
 
     silent = SilentLogger()
-    real_gmtime, real_time = time.gmtime, time.time
-
-    def now() -> float:
-        return real_time() if _world is None else _world.clock.now
+    real_time = time.time
 
     with pytest.MonkeyPatch.context() as patch:
         transport.queue_url.cache_clear()
         patch.setattr(clients, "_client", lambda service: current().clients[service])
-        patch.setattr(time, "time", now)
-        patch.setattr(time, "monotonic", now)
-        patch.setattr(time, "time_ns", lambda: int(now() * 1e9))
-        patch.setattr(time, "gmtime", lambda seconds=None: real_gmtime(now() if seconds is None else seconds))
-        patch.setattr(time, "sleep", lambda seconds: current().sleep(seconds))
-        patch.setattr(os, "urandom", lambda count: current().bytes(count))
-        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().bytes(16), version=4))
+        patch.setattr(time, "time_ns", lambda: int((_world.clock.now if _world else real_time()) * 1e9))
+        patch.setattr(os, "urandom", lambda count: current().draw(count))
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().draw(16), version=4))
         patch.setattr(observe, "logger", lambda: silent)
         # A tenth of a schedule, and nothing that a schedule looks at.
         patch.setattr(traceback, "format_tb", lambda _traceback: [])
@@ -630,7 +639,8 @@ def in_force(world: World) -> Iterator[World]:
     _world = world
     random.seed(world.seed)
     try:
-        yield world
+        with clock.use(WorldClock(world)):
+            yield world
     finally:
         _world = None
 
