@@ -67,7 +67,13 @@ def _run_at_rest(story: Story, key: str, item: Item, letters: set[str]) -> Itera
     tidy = not story.broken_sends and not any(program.faulted for program in story.programs)
     if status not in ENDED and tidy and key not in letters:
         yield f"{task} {key} stays {status}, and nobody will ever touch it"
-    if status == "FAILURE" and "waits" not in item and key not in letters and not _sender_gave_up(item):
+    if (
+        status == "FAILURE"
+        and "waits" not in item
+        and "blocked" not in item
+        and key not in letters
+        and not _sender_gave_up(item)
+    ):
         yield f"{task} {key} is FAILURE, and there is no dead letter: {item['error']['S'][:200]}"
     if status == "SUCCESS" and key in letters and not _any_faulted(story, key):
         yield f"{key} is SUCCESS, and there is a dead letter of it"

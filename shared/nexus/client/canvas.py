@@ -13,14 +13,14 @@ from nexus.backend.store import Applied, Value, Write
 from nexus.backend.transport import Message
 from nexus.client.bounded import asynchronous, bounded
 from nexus.client.handles import AsyncResult
-from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending
+from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending, trace
 from nexus.definitions import Result, TaskDefinition
 from nexus.envelope import Envelope, Segment
-from nexus.errors import InvalidMessage, SendFailed
+from nexus.errors import InvalidMessage, SendFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
 from nexus.runs import tallies, transitions
-from nexus.runs.record import compact
+from nexus.runs.record import RunError, RunRecord, compact
 
 if TYPE_CHECKING:
     from nexus.tasks import Task
@@ -99,6 +99,9 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     failures: dict[str, str] = {}
     with sending(*(envelope.id for envelope in envelopes)):
         tallies.open_group(group_id, total, keep, **also)
+        if callback is not None:
+            later = Envelope(id=next_id(group_id), task=callback.task.name, args=dict(callback.args))
+            backend().store.apply(transitions.pending(later, callback.queue, keep))
         for queue, page in messages.items():
             failures |= backend().transport.send(queue, page)
     note_child(group_id)
@@ -118,7 +121,8 @@ def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "As
 def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
 
-    The handle is the last link's. A link that fails stops the chain there; its dead letter sent again goes on with it.
+    The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too. Its dead letter
+    sent again goes on with it.
     At most 12 links: longer chains through one function look like a loop to Lambda and are dropped.
     """
     if not 1 <= len(links) <= CHAIN_LIMIT:
@@ -152,22 +156,52 @@ def next_id(run_id: str) -> str:
 
 
 def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
-    """Sends what follows a run that has succeeded. `links` is its record's `then`."""
+    """Sends what follows a run that has succeeded. `links` is its record's `then`.
+
+    What cannot be sent for good (its arguments are too large) becomes that run's FAILURE.
+    """
     link, rest = links[0], links[1:]
-    task = registry.task(link["task"])
+    following = next_id(run_id)
     args = dict(link["args"])
     if link.get("result_as"):
         args[link["result_as"]] = result
-    signature = Signature(task, args)
-    envelope = envelope_of(signature, next_id(run_id), parent=run_id)
+    try:
+        # By the queue's name: a task that the catalogue has lost meanwhile ends among that queue's dead letters.
+        queue = link.get("queue") or registry.task(link["task"]).queue
+        envelope = Envelope.of(id=following, task=link["task"], args=args, parent=run_id, trace=trace())
+        message = Message.of(envelope)
+    except (InvalidMessage, UnknownTask) as error:
+        fail_next(run_id, links, RunError.of(error))
+        return
     also: dict[str, Value] = {"then": compact(rest)} if rest else {}
     store = backend().store
-    written = store.apply(
-        transitions.pending(envelope, signature.queue, keep_until(datetime.fromtimestamp(clock.now(), UTC)), **also)
-    )
-    if rest and not isinstance(written, Applied):
-        store.apply(Write(envelope.id, set=also, when=(equals("status", "PENDING"),)))
-    dispatch(signature.queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)
+    now = datetime.fromtimestamp(clock.now(), UTC)
+    written = store.apply(transitions.pending(envelope, queue, keep_until(now), **also))
+    standing = RunRecord.of(written.item or {})
+    if not isinstance(written, Applied):
+        if standing.status == "REVOKED":
+            fail_next(following, rest, RunError("UpstreamFailed", f"{standing.task} {following} is REVOKED"))
+            return
+        if standing.status == "FAILURE":
+            store.apply(transitions.unblocked(following, **also))
+        elif rest:
+            store.apply(Write(following, set=also, when=(equals("status", "PENDING"),)))
+    dispatch(queue, message, now, now)
+
+
+def fail_next(run_id: str, links: Sequence[Mapping[str, Any]], error: RunError) -> None:
+    """Ends what follows a run that has failed, so that no handle waits for what will not come."""
+    now = clock.moment()
+    keep = transitions.keep_until()
+    for link in links:
+        run_id = next_id(run_id)
+        envelope = Envelope(id=run_id, task=link["task"], args=dict(link["args"]))
+        task = registry.known(link["task"])
+        queue = str(link.get("queue") or (task.queue if task else ""))
+        for recorded in (True, False):
+            write = transitions.blocked(envelope, queue, error, now, keep, recorded=recorded)
+            if isinstance(backend().store.apply(write), Applied):
+                break
 
 
 agroup, achain, achord = asynchronous(group), asynchronous(chain), asynchronous(chord)

@@ -57,7 +57,7 @@ class Signature[R: Result]:
         return send(self)
 
     def to_json(self) -> dict[str, Any]:
-        return {"task": self.task.name, "args": dict(self.args), "result_as": self.result_as}
+        return {"task": self.task.name, "queue": self.queue, "args": dict(self.args), "result_as": self.result_as}
 
 
 def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -189,9 +189,13 @@ def envelope_of(signature: Signature[Any], run_id: str, **also: Any) -> Envelope
     """The envelope of a run with this id, a child of the run that sends it."""
     sender = current.get()
     parent = also.pop("parent", None) or (sender.run_id if sender else None)
-    trace = os.environ.get("_X_AMZN_TRACE_ID")
     args = dict(signature.args)
-    return Envelope.of(id=run_id, task=signature.task.name, args=args, parent=parent, trace=trace, **also)
+    return Envelope.of(id=run_id, task=signature.task.name, args=args, parent=parent, trace=trace(), **also)
+
+
+def trace() -> str | None:
+    """The X-Ray trace of this invocation."""
+    return os.environ.get("_X_AMZN_TRACE_ID")
 
 
 def note_child(run_id: str) -> None:

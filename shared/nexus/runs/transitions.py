@@ -254,6 +254,19 @@ def never_ran(
     return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=LEFT_BY_CLAIM, when=when)
 
 
+def blocked(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, recorded: bool) -> Write:
+    """FAILURE of a run that will not be sent, since what it follows has failed; sent after all, it is PENDING again."""
+    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now, "blocked": True}
+    values |= {**_described(envelope, queue), "expires": keep_until}
+    return Write(envelope.id, set=values, when=(equals("status", "PENDING"),) if recorded else (), insert=not recorded)
+
+
+def unblocked(run_id: str, **also: Value) -> Write:
+    """FAILURE of a run that was not sent to PENDING: what it follows has succeeded after all."""
+    when = (equals("status", "FAILURE"), Condition("blocked", "exists"))
+    return Write(run_id, set={"status": "PENDING", **also}, remove=LEFT_BY_FAILURE, when=when)
+
+
 def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write:
     """The latest progress of a STARTED run."""
     return Write(run_id, set={"progress": compact([done, total, note])}, when=held(token))

@@ -108,9 +108,11 @@ class Worker:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
                 write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
-                if not isinstance(store.apply(write), Applied):
+                outcome = store.apply(write)
+                if not isinstance(outcome, Applied):
                     self.later.append((received, 1.0))
                     return
+                fanout.follow_up(envelope.id, outcome.item, succeeded=False)
             fanout.settle_member(envelope, succeeded=record.status == "SUCCESS")
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:

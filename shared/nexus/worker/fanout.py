@@ -22,7 +22,7 @@ from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
 from nexus.backend.transport import Message
-from nexus.client.canvas import send_next
+from nexus.client.canvas import fail_next, send_next
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
@@ -132,6 +132,8 @@ def _end_if_complete(item: Item) -> None:
     if record.status in ("SUCCESS", "REVOKED"):
         if record.status == "SUCCESS":
             _after_success(item)
+        else:
+            follow_up(record.id, item, succeeded=False)
         return
     if record.chunks_failed:
         _fail(item, _failures(record))
@@ -154,8 +156,10 @@ def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
     values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": clock.moment()}
     when = (equals("status", record.status), equals("phase", record.phase))
-    if isinstance(backend().store.apply(Write(record.id, values, when=when)), Applied):
+    outcome = backend().store.apply(Write(record.id, values, when=when))
+    if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
+    follow_up(record.id, {**item, **values}, succeeded=False)
     _release(record)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)
@@ -232,9 +236,17 @@ def _after_success(item: Item) -> None:
 
 
 def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
-    """Sends what the record says comes next: a chain's next link, a chord's callback."""
-    if succeeded and "then" in item:
-        send_next(run_id, json.loads(str(item["then"])), payloads.load(str(item["result"])))
+    """Sends what the record says comes next, a chain's next link or a chord's callback; or ends it, unsent."""
+    if "then" not in item:
+        return
+    links = json.loads(str(item["then"]))
+    if succeeded:
+        send_next(run_id, links, payloads.load(str(item["result"])))
+    else:
+        record = RunRecord.of(item)
+        fail_next(
+            run_id, links, RunError("UpstreamFailed", f"{record.task} {run_id} is {record.status}: {record.error}")
+        )
 
 
 def _release(record: RunRecord) -> None:
