@@ -228,7 +228,7 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 test: setup ## Lint, types, unit, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
 	trap '$(CLOUD) stop > /dev/null' EXIT
-	for check in lint types unit integration e2e; do $(MAKE) $$check; done
+	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
@@ -249,6 +249,15 @@ unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/py
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+
+SCHEDULES ?= 2000
+.PHONY: simulation simulate
+simulation: .venv/ready ## The runtime under simulated faults, interleaved at every request: SCHEDULES=2000 of them
+	@echo "Simulating $(SCHEDULES) schedules"
+	NEXUS_SCHEDULES=$(SCHEDULES) $(PYTEST) -n 2 -p tests.support.without_social tests/simulation
+
+simulate: ## A million schedules: hours
+	@$(MAKE) simulation SCHEDULES=1000000
 
 .PHONY: integration
 integration: up .local/chromium ## Tests of parts together, against the local cloud
