@@ -9,7 +9,6 @@ import boto3
 import pytest
 
 from nexus.aws.dynamodb import from_item
-from nexus.registry import registry
 from nexus.settings import Settings
 from nexus.tasks import Task
 from ops.social.seed import seed
@@ -18,9 +17,10 @@ from social.data import comments, objects, posts, users
 from social.data.comments import Comment
 from social.data.days import day_of, start_of
 from social.data.posts import Media, Post, Rendition
+from tests.support import network
 from tests.support.stack import eventually
 
-JOBS = [task for task in registry.tasks().values() if task.schedule]
+JOBS = [task for task in network.tasks().values() if task.schedule]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -168,12 +168,12 @@ FAULTS = (
         "elif False:",
         found_in="fan_out_of_two_phases",
     ),
-    Fault("a chain goes on", fanout.follow_up, 'if succeeded and "then" in item:', "if False:"),
+    Fault("a chain goes on", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
         canvas.send_next,
-        "envelope_of(signature, next_id(run_id), parent=run_id)",
-        "envelope_of(signature, new_id(), parent=run_id)",
+        "following = next_id(run_id)",
+        "following = new_id()",
     ),
     Fault(
         "a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"

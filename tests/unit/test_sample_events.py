@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from nexus.envelope import Envelope
-from nexus.registry import registry
 from nexus.worker.events import upload_envelopes
+from tests.support import network
 
 EVENTS = Path(__file__).resolve().parents[2] / "events"
 
@@ -17,11 +17,11 @@ def event(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
-@pytest.mark.parametrize("task", sorted(registry.tasks()))
+@pytest.mark.parametrize("task", sorted(network.tasks()))
 def test_a_sample_has_arguments_that_the_task_accepts(task: str) -> None:
     sample = event(task)
     assert sample["task"] == task
-    registry.tasks()[task].arguments.model_validate(sample["args"])
+    network.tasks()[task].arguments.model_validate(sample["args"])
 
 
 def test_the_sample_of_an_s3_event_is_about_the_same_upload_as_the_direct_one() -> None:

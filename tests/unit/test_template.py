@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from nexus.registry import registry
 from nexus.settings import Settings
 from nexus.tasks import Task
 from social.catalogue import QUEUES
+from tests.support import network
 from tests.support.template import ACCOUNT, STACK, resolved, resources, template
 
 ROOT = Path(__file__).parents[2]
@@ -107,7 +107,7 @@ def statements_of(queue: str) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("queue", QUEUES)
 def test_a_role_sends_to_its_own_queue_and_to_those_that_its_tasks_name(queue: str) -> None:
     """A task that sends elsewhere, or later than SQS can, says so in the catalogue."""
-    tasks = [task for task in registry.tasks().values() if task.queue == queue]
+    tasks = [task for task in network.tasks().values() if task.queue == queue]
     elsewhere = {name for task in tasks for name in task.sends_to}
     wanted = {f"{name.capitalize()}Queue.Arn" for name in {queue, *elsewhere}} | {
         f"{queue.capitalize()}DeadLetterQueue.Arn"
@@ -178,7 +178,7 @@ def test_the_allow_list_of_a_queue_is_the_files_of_its_folder(queue: str) -> Non
         for path in (ROOT / "functions" / queue).glob("*.py")
         if path.read_text().rstrip().splitlines()[-1].startswith("handler = ")
     }
-    assert files == set(registry.served_by(queue)) - {"ping"}, f"functions/{queue}/ and the catalogue differ"
+    assert files == set(network.served_by(queue)) - {"ping"}, f"functions/{queue}/ and the catalogue differ"
 
 
 def test_no_two_functions_have_a_module_of_the_same_name() -> None:
@@ -187,12 +187,12 @@ def test_no_two_functions_have_a_module_of_the_same_name() -> None:
     assert [name for name, times in Counter(modules).items() if times > 1] == []
 
 
-@pytest.mark.parametrize("task", [t for t in registry.tasks().values() if t.queue], ids=lambda task: task.name)
+@pytest.mark.parametrize("task", [t for t in network.tasks().values() if t.queue], ids=lambda task: task.name)
 def test_a_task_fits_into_its_function(task: Task[Any, Any], functions: dict[str, Any]) -> None:
     assert task.time_limit < functions[task.queue]["Timeout"]
 
 
-SCHEDULED = [task for task in registry.tasks().values() if task.schedule]
+SCHEDULED = [task for task in network.tasks().values() if task.schedule]
 
 
 def test_exactly_the_scheduled_tasks_have_a_rule() -> None:

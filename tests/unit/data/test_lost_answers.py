@@ -137,6 +137,7 @@ def claimed(known: Item | None, token: str = "mine") -> Write:
 
 
 STARTED = claimed(None)
+BLOCKED = transitions.blocked(ENVELOPE, "default", ERROR, float(NOW), NOW, recorded=True)
 RETRIED = transitions.retry(RUN, "mine", ERROR, NOW + 5.0)
 FAILED = transitions.fail(RUN, "mine", ERROR, float(NOW))
 LIVE: Item = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
@@ -289,6 +290,8 @@ SET_MEDIA = Row(lambda: posts.set_media("p", Media(status="rejected", reason="r"
 ROWS: dict[str, Row] = {
     "transitions.pending": rule(PENDING),
     "transitions.claim: of a run without a record": rule(STARTED),
+    "transitions.blocked": rule(BLOCKED, PENDING),
+    "transitions.unblocked": rule(transitions.unblocked(RUN), PENDING, BLOCKED),
     "transitions.claim: of a pending run": rule(claimed({"id": RUN, "status": "PENDING"}), PENDING),
     "transitions.claim: of a retry": rule(
         claimed({"id": RUN, "status": "RETRY", "attempts": 1}, "next"), STARTED, RETRIED

@@ -15,6 +15,7 @@ from nexus.backend.memory import MemoryStore
 from nexus.eager import EagerTransport
 from nexus.registry import Implementation, registry
 from nexus.tasks import Task
+from tests.support import network
 from tests.support.pages import Block, blocks
 
 PAGE = "from-celery.md"
@@ -54,7 +55,7 @@ def sent(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
 
         return Implementation(task, work)
 
-    for task in registry.tasks().values():
+    for task in network.tasks().values():
         monkeypatch.setitem(registry._implementations, task.name, stand_in(task))
     with use(Backend(MemoryStore(), EagerTransport())):
         yield seen

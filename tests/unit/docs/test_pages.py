@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from nexus.registry import registry
 from nexus.testing import memory_backend
+from tests.support import network
 from tests.support.pages import tasks_of_the_readme
 
 ROOT = Path(__file__).parents[3]
@@ -32,9 +32,9 @@ def test_make_targets_exist(page: Path) -> None:
         assert known, f"{page.name} shows `make {target}`"
 
 
-@pytest.mark.parametrize("name", sorted(registry.tasks().keys() - INTERNAL))
+@pytest.mark.parametrize("name", sorted(network.tasks().keys() - INTERNAL))
 def test_the_readme_lists_a_task_with_its_queue_and_schedule(name: str) -> None:
-    task = registry.tasks()[name]
+    task = network.tasks()[name]
     row = tasks_of_the_readme((ROOT / "README.md").read_text()).get(name)
     when = task.schedule.meaning if task.schedule else row[1] if row else "on demand"
     listed = row == (task.queue, when)
@@ -42,7 +42,7 @@ def test_the_readme_lists_a_task_with_its_queue_and_schedule(name: str) -> None:
 
 
 def test_the_readme_lists_no_other_tasks() -> None:
-    others = tasks_of_the_readme((ROOT / "README.md").read_text()).keys() - (registry.tasks().keys() - INTERNAL)
+    others = tasks_of_the_readme((ROOT / "README.md").read_text()).keys() - (network.tasks().keys() - INTERNAL)
     assert not others, f'README.md, "The tasks": take out {", ".join(others)}'
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nexus.registry import registry
 from ops import cron
+from tests.support import network
 
 NOW = datetime(2026, 11, 22, 15, 30, 20, tzinfo=UTC)  # a Sunday
 
@@ -86,6 +86,6 @@ def test_no_minute_between_is_one_that_the_expression_names(fields: tuple[str, .
 
 
 def test_every_schedule_of_the_catalogue_fires() -> None:
-    for task in registry.tasks().values():
+    for task in network.tasks().values():
         if task.schedule:
             assert len(cron.next_times(task.schedule.expression, 5, NOW)) == 5

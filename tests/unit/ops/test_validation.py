@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from nexus.registry import registry
 from ops import template as templates
 from ops import validation
 from ops.social import trial
 from social.catalogue import QUEUES
+from tests.support import network
 from tests.support.template import PATH
 
 
@@ -30,7 +30,8 @@ def test_long_and_short_forms_are_the_same(template: Any) -> None:
     deployed["Resources"]["MediaQueue"]["Properties"]["RedrivePolicy"]["deadLetterTargetArn"] = {
         "Fn::GetAtt": ["MediaDeadLetterQueue", "Arn"]
     }
-    deployed["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"] = "1800"
+    seconds = template["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"]
+    deployed["Resources"]["MediaQueue"]["Properties"]["VisibilityTimeout"] = str(seconds)
     assert list(templates.differences(template, deployed)) == []
 
 
@@ -60,8 +61,8 @@ def test_what_drift_detection_leaves_out_is_counted_by_type() -> None:
 @pytest.mark.usefixtures("environment")
 def test_every_task_has_safe_arguments_for_its_trial() -> None:
     stage = trial.Stage("nexus-test-u", "nexus-test-p", "uploads/nexus-test-u/nexus-test-p/test.png")
-    for name in trial.names():
-        registry.tasks()[name].check(trial.arguments(name, stage))
+    for name in network.tasks():
+        network.tasks()[name].check(trial.arguments(name, stage))
 
 
 def test_the_trial_does_nothing_that_lasts() -> None:
