@@ -371,7 +371,9 @@ def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
 
     tasks.run()
 
-    assert handle.status == "PENDING"
+    assert handle.status == "FAILURE"
+    assert handle.error is not None
+    assert handle.error.type == "UpstreamFailed"
 
 
 def test_a_chain_too_long_for_lambdas_loop_detection_is_refused(tasks: SentTasks) -> None:
