@@ -137,6 +137,12 @@ def _function(physical_id: str, props: Any) -> Any:
     return found
 
 
+def _alias(_: str, props: Any) -> Any:
+    function, *_rest = provisioners._lambda_function_for_cfn_ref(props.get("FunctionName", ""))
+    found = function["aliases"].get(props.get("Name")) if function else None
+    return found and {"FunctionVersion": found["FunctionVersion"]}
+
+
 def _permission(physical_id: str, props: Any) -> Any:
     function, *_ = provisioners._lambda_function_for_cfn_ref(props.get("FunctionName", ""))
     statements = function["policy"]["Statement"] if function else []
@@ -161,6 +167,7 @@ def _readers() -> Mapping[str, tuple[Callable[[str, Any], Any], frozenset[str]]]
             _function,
             drift._DRIFT_READERS["AWS::Lambda::Function"][1] | {"Layers"},
         ),
+        "AWS::Lambda::Alias": (_alias, frozenset({"FunctionVersion"})),
         "AWS::Lambda::Permission": (_permission, frozenset()),
         "AWS::IAM::ManagedPolicy": (_there(lambda: iam._policies), frozenset()),
         "AWS::S3::Bucket": (

@@ -402,15 +402,16 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
     error = one.error or "its log does not say why; Lambda counts an error for each of its invocations"
     held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight else 0
     waits = f". {held} message{'s' if held != 1 else ''} in flight that no run has claimed" if held else ""
-    do = f"`nexus logs --queue {one.queue} --since 15m` has the whole of it. `nexus repair` undoes a change by hand; "
-    do += f"otherwise mend the code and deploy it. `nexus inspect ping {one.queue}` shows whether it is well."
+    do = f"`nexus logs --queue {one.queue} --since 15m` has the whole of it. `nexus repair` undoes a change by hand, "
+    do += "`nexus rollback` a deployment; else mend the code and deploy it. "
+    do += f"`nexus inspect ping {one.queue}` shows whether it is well."
     return Finding("failed", one.queue, f"the function died {when} {times} {since} UTC: {error}{waits}", do)
 
 
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
-    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand; otherwise mend the "
-    do += "code and deploy it. Runs in RETRY go on by themselves."
+    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand, `nexus rollback` "
+    do += "a deployment; else mend the code and deploy it. Runs in RETRY go on by themselves."
     return Finding("failed", one.queue, what, do)
 
 

@@ -16,7 +16,7 @@ import boto3
 from nexus import version
 from nexus.envelope import Envelope
 from nexus.settings import settings
-from ops import doctor
+from ops import doctor, versions
 from ops.template import load
 from social import application
 
@@ -82,7 +82,11 @@ def change_source(queue: str, **to: Any) -> Callable[[], object]:
 
 
 def change_function(queue: str, **to: Any) -> None:
-    boto3.client("lambda").update_function_configuration(FunctionName=name_of(queue), **to)
+    """Changes a function by hand, so that it counts: what is changed is published, and the alias moved to it."""
+    lambda_, name = boto3.client("lambda"), name_of(queue)
+    lambda_.update_function_configuration(FunctionName=name, **to)
+    published = lambda_.publish_version(FunctionName=name)["Version"]
+    lambda_.update_alias(FunctionName=name, Name=versions.ALIAS, FunctionVersion=published)
 
 
 def function_with(queue: str, **to: Any) -> Callable[[], object]:

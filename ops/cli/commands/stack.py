@@ -171,6 +171,8 @@ def repair(yes: common.Yes = False) -> int:
             lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
                 output.line(f"What {', '.join(lost)} held is not put back: they are made empty.", "yellow")
+            if any(change.kind == "Lambda::Alias" for change in made.changes):
+                output.line("What `nexus rollback` moved goes to the version of the last deployment again.", "yellow")
         try:
             common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
         except Problem:
