@@ -225,10 +225,10 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 
 .PHONY: test
-test: setup ## Lint, types, unit, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
 	trap '$(CLOUD) stop > /dev/null' EXIT
-	for check in lint types unit integration e2e; do $(MAKE) $$check; done
+	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
@@ -249,6 +249,15 @@ unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/py
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+
+.PHONY: simulation
+simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
+	@echo "Simulating the runtime under faults"
+	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
+
+.PHONY: simulate
+simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on
+	@PYTHONPATH=shared $(DEV)/python -m tests.simulation.simulate $(or $(SEED),0) --schedules $(or $(SCHEDULES),1000000)
 
 .PHONY: integration
 integration: up .local/chromium ## Tests of parts together, against the local cloud
