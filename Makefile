@@ -225,7 +225,7 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 
 .PHONY: test
-test: setup ## Lint, types, unit, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
 	trap '$(CLOUD) stop > /dev/null' EXIT
 	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
@@ -250,14 +250,14 @@ unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/py
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
 
-SCHEDULES ?= 2000
-.PHONY: simulation simulate
-simulation: .venv/ready ## The runtime under simulated faults, interleaved at every request: SCHEDULES=2000 of them
-	@echo "Simulating $(SCHEDULES) schedules"
-	NEXUS_SCHEDULES=$(SCHEDULES) $(PYTEST) -n 2 -p tests.support.without_social tests/simulation
+.PHONY: simulation
+simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
+	@echo "Simulating the runtime under faults"
+	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
 
-simulate: ## A million schedules: hours
-	@$(MAKE) simulation SCHEDULES=1000000
+.PHONY: simulate
+simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on
+	@PYTHONPATH=shared $(DEV)/python -m tests.simulation.simulate $(or $(SEED),0) --schedules $(or $(SCHEDULES),1000000)
 
 .PHONY: integration
 integration: up .local/chromium ## Tests of parts together, against the local cloud

@@ -1,15 +1,15 @@
 """One error type for each decision that a caller or the worker can take.
 
-    NexusError
-    +-- ConfigurationError   the environment is wrong: nothing works until it is changed
-    +-- InvalidMessage       the message or its arguments are wrong: never tried again
-    +-- UnknownTask          no such task here: never tried again
-    +-- SendFailed           AWS did not take it: send it again
-    +-- Retry                raised by a task: try this run again later
-    +-- Reject               raised by a task: give this run up
-    +-- TimeLimitExceeded    the task's time is over: tried again by its policy
-    +-- TaskFailed           get() of a run that failed
-    +-- StillRunning         get() of a run that has not ended in time
+NexusError
++-- ConfigurationError   the environment is wrong: nothing works until it is changed
++-- InvalidMessage       the message or its arguments are wrong: never tried again
++-- UnknownTask          no such task here: never tried again
++-- SendFailed           AWS did not take it: send it again
++-- Retry                raised by a task: try this run again later
++-- Reject               raised by a task: give this run up
++-- TimeLimitExceeded    the task's time is over: tried again by its policy
++-- TaskFailed           get() of a run that failed
++-- StillRunning         get() of a run that has not ended in time
 """
 
 

@@ -161,13 +161,19 @@ class Explored:
 
 
 def explore(
-    tell: Callable[[Story], None], kinds: Sequence[str], *, at_most: int = 1, sandboxes: int = 2, budget: int = 20_000
+    tell: Callable[[Story], None],
+    kinds: Sequence[str],
+    *,
+    at_most: int = 1,
+    sandboxes: int = 2,
+    budget: int = 20_000,
+    until_found: bool = False,
 ) -> Explored:
     """Every history of a story, with up to `at_most` faults of these kinds; `budget` bounds how many ways are taken."""
     found, seen = Explored(), set[bytes]()
     todo: list[list[int]] = [[]]
     while todo:
-        if budget == 0:
+        if budget == 0 or (until_found and found.faults):
             found.complete = False
             break
         budget -= 1

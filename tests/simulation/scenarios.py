@@ -336,7 +336,7 @@ def draw(seed: int, *, trace: bool = False) -> Story:
 def tell(story: Story, seed: int) -> None:
     """Adds the programs and the operators of a seed. The world must be in force."""
     chance = random.Random(f"programs {seed}")
-    story.small = chance.random() < 0.7
+    story.small = chance.random() < 0.85
     for n in range(1 if story.small else chance.choice((1, 1, 2, 3))):
         chance.choice(SENDERS)(story, chance, "abc"[n])
     for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):

@@ -1,19 +1,27 @@
 """Runs schedules from seeds: `python -m tests.simulation.simulate 17` replays one, line by line."""
 
 import argparse
+import os
+import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from nexus import backend
 from nexus.backend.store import DynamoStore
 from nexus.backend.transport import SqsTransport
 from nexus.registry import registry
 from tests.simulation import catalogue, invariants, scenarios
+from tests.simulation.known import unknown
 from tests.simulation.world import Endless, abandon, in_force, installed
 from tests.support.template import ENVIRONMENT
+
+BLOCK = 500
+"""Seeds that are run in one go."""
 
 
 @contextmanager
@@ -54,6 +62,8 @@ def faults_of(seed: int, *, trace: bool = False) -> tuple[list[str], scenarios.S
             found += invariants.at_rest(story)
             if not found and seed % 2:
                 for _ in range(3):
+                    if not invariants.dead_letters(story):
+                        break
                     scenarios.redrive(world, by_sqs=bool(seed % 3))
                     world.run()
                 found += invariants.at_rest(story)
@@ -66,57 +76,81 @@ def faults_of(seed: int, *, trace: bool = False) -> tuple[list[str], scenarios.S
     return found, story
 
 
-def run(seeds: Iterable[int], *, stop_after: int = 10) -> list[str]:
-    """The seeds that show a fault, each with the line that replays it."""
-    failures = []
+@dataclass(slots=True)
+class Survey:
+    """What many schedules came to. `examples` has a seed and a violation for each kind that was found."""
+
+    schedules: int = 0
+    steps: int = 0
+    requests: int = 0
+    seconds: float = 0.0
+    kinds: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def add(self, other: "Survey") -> None:
+        self.schedules += other.schedules
+        self.steps += other.steps
+        self.requests += other.requests
+        self.seconds += other.seconds
+        self.kinds += other.kinds
+        self.examples = other.examples | self.examples
+
+    def __str__(self) -> str:
+        each = 1000 * self.seconds / max(1, self.schedules)
+        done = f"{self.schedules:,} schedules, {self.steps:,} steps, {self.requests:,} requests"
+        lines = [f"{done}, {self.seconds:,.0f} s of CPU ({each:.1f} ms each); {self.kinds.total()} show a fault"]
+        for kind, count in self.kinds.most_common():
+            seed, text = self.examples[kind]
+            lines += [f"{count:6} x {text}", f"         python -m tests.simulation.simulate {seed}"]
+        return "\n".join(lines)
+
+
+def survey(seeds: range) -> Survey:
+    """Runs the schedules of these seeds. Only within `machinery()`."""
+    found, began = Survey(), time.process_time()
     for seed in seeds:
-        found, _ = faults_of(seed)
-        if found:
-            failures.append(f"python -m tests.simulation.simulate {seed}  # {found[0]}")
-            if len(failures) >= stop_after:
-                break
-    return failures
+        wrong, story = faults_of(seed)
+        found.schedules += 1
+        found.steps += story.world.steps
+        found.requests += story.world.requests
+        if wrong:
+            text = (unknown(wrong) or wrong)[0]
+            kind = _kind(text)
+            found.kinds[kind] += 1
+            found.examples.setdefault(kind, (seed, text))
+    found.seconds = time.process_time() - began
+    return found
+
+
+def _kind(text: str) -> str:
+    """A violation without what is particular to one run."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "_", text)[:160]
+
+
+def _survey_apart(seeds: range) -> Survey:
+    with machinery():
+        return survey(seeds)
 
 
 def main() -> int:
     """One seed with its history, or many."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int, help="the first seed")
-    parser.add_argument(
-        "--schedules", type=int, default=0, help="how many from it on; without it, one with its history"
-    )
+    parser.add_argument("--schedules", type=int, help="how many, from it on; without this, one with its history")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
-    with machinery():
-        if not options.schedules:
-            found, story = faults_of(options.seed, trace=True)
-            print("\n".join(story.world.trace or ()))
-            print(*(found or ["nothing is wrong"]), sep="\n")
-            return bool(found)
-        began, steps, requests, kinds = time.process_time(), 0, 0, Counter[str]()
-        examples: dict[str, int] = {}
-        for seed in range(options.seed, options.seed + options.schedules):
-            found, story = faults_of(seed)
-            steps += story.world.steps
-            requests += story.world.requests
-            if found:
-                kind = _kind(found[0])
-                kinds[kind] += 1
-                examples.setdefault(kind, seed)
-        spent = time.process_time() - began
-        print(
-            f"{options.schedules} schedules, {steps} steps, {requests} requests, {spent:.1f} s of CPU "
-            f"({1000 * spent / options.schedules:.1f} ms each); {kinds.total()} show a fault"
-        )
-        for kind, count in kinds.most_common():
-            print(f"{count:6}  seed {examples[kind]:7}  {kind}")
-        return bool(kinds)
-
-
-def _kind(text: str) -> str:
-    """A violation without what is particular to one run."""
-    import re
-
-    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "_", text)[:160]
+    if options.schedules is None:
+        with machinery():
+            wrong, story = faults_of(options.seed, trace=True)
+        print(*(story.world.trace or ()), *(wrong or ["nothing is wrong"]), sep="\n")
+        return bool(wrong)
+    whole, seeds = Survey(), range(options.seed, options.seed + options.schedules)
+    blocks = [seeds[at : at + BLOCK] for at in range(0, len(seeds), BLOCK)]
+    with ProcessPoolExecutor(options.jobs) as pool:
+        for part in pool.map(_survey_apart, blocks):
+            whole.add(part)
+    print(whole)
+    return bool(whole.kinds)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Each planted fault is found by the same schedules that pass without it."""
+"""Each planted fault is found: by schedules that pass without it, or in a small world."""
 
 import pytest
 
 from tests.simulation.exhaustive import explore
+from tests.simulation.known import KNOWN
 from tests.simulation.planted import FAULTS, Fault, planted
 from tests.simulation.simulate import faults_of
 from tests.simulation.small_worlds import SCOPES
@@ -16,20 +17,25 @@ def test_a_planted_fault_is_found(fault: Fault) -> None:
     if fault.found_in:
         (scope,) = (scope for scope in SCOPES if scope[0].__name__ == fault.found_in)
         with planted(fault):
-            assert explore(scope[0], scope[1], at_most=scope[2]).faults
+            assert explore(scope[0], scope[1], at_most=scope[2], until_found=True).faults
         return
-    assert found_by(fault) is not None, f"not found in {BUDGET} schedules: {fault.promise}"
+    assert any(_shows(fault, seed) for seed in range(BUDGET)), f"not found in {BUDGET} schedules"
 
 
-def found_by(fault: Fault) -> int | None:
-    """The first seed that shows the fault, and shows none without it."""
-    for seed in range(BUDGET):
-        with planted(fault):
-            found, _ = faults_of(seed)
-        if found and not faults_of(seed)[0]:
-            return seed
-    return None
+def _shows(fault: Fault, seed: int) -> bool:
+    """Whether the seed shows the fault, and is sound without it."""
+    with planted(fault):
+        found, _ = faults_of(seed)
+    return bool(found) and not faults_of(seed)[0]
 
 
 def test_there_are_twenty_planted_faults_at_least() -> None:
     assert len({fault.promise for fault in FAULTS}) == len(FAULTS) >= 20
+
+
+@pytest.mark.parametrize(("pattern", "seed"), KNOWN.items())
+@pytest.mark.xfail(strict=True, reason="known, and not yet right")
+def test_a_known_fault_is_gone(pattern: str, seed: int) -> None:
+    found, _ = faults_of(seed)
+
+    assert not found
