@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterable, Mapping
 
 KNOWN: Mapping[str, int] = {
-    r"chord \S+ was accepted, and is UNKNOWN for ever": 87,
-    r"(chain \S+ was accepted, and is|step \S+ stays) PENDING": 82,
     r"is FAILURE and still listed as live": 7585,
     r"^unique/\S+ is still held by": 4391,
     r"is SUCCESS, and there is a dead letter|SQS gave up after too many receives": 1504,
