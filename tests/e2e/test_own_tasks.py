@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_its_tasks_are_listed_and_those_of_the_network_are_not() -> None:
     listed = nexus("inspect", "registered")
     assert {"is_prime", "count_primes"} <= {task["task"] for task in listed}
     assert "send_welcome_email" not in json.dumps(listed)
-    (queue,) = nexus("status")["queues"]
+    (queue,) = nexus("inspect", "conf")["queues"]
     assert queue["queue"] == "numbers"
 
 
@@ -81,7 +82,7 @@ def test_a_task_that_the_stack_does_not_serve_is_refused_at_once() -> None:
 
 def test_a_dead_letter_is_shown_and_sent_again() -> None:
     url = boto3.client("sqs").get_queue_url(QueueName=f"{STACK}-numbers")["QueueUrl"]
-    run_id = "01900000-0000-5000-8000-00000000abcd"
+    run_id = str(uuid.uuid5(uuid.NAMESPACE_OID, uuid.uuid4().hex))
     body = json.dumps({"v": 1, "id": run_id, "task": "is_prime", "args": {"number": 1}})
     boto3.client("sqs").send_message(QueueUrl=url, MessageBody=body, MessageGroupId="is_prime")
 
