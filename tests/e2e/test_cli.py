@@ -159,7 +159,7 @@ def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) 
     assert answer.json[0]["status"] == "not sent"
     assert answer.json[0]["why"] == f"the queue {paused} is paused. `nexus resume {paused}`"
     # And no ping waits there
-    assert nexus("purge", paused).out == f"Nothing waits in {paused}.\n"
+    assert f"Nothing waits in {paused}" in nexus("purge", paused).out
 
 
 def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
@@ -241,7 +241,7 @@ def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack:
     refused = nexus("repair")
     assert (refused.code, refused.out) == (ExitCode.NOT_CONFIRMED, "UsersFunction (Lambda::Function) was changed\n")
     plans = boto3.client("cloudformation").list_change_sets(StackName=stack.stack)["Summaries"]
-    assert not [plan for plan in plans if plan["ChangeSetName"].startswith("repair-")]
+    assert not [plan for plan in plans if plan["ExecutionStatus"] == "AVAILABLE"]
     assert nexus("repair", "--yes", "--json").json["repaired"][0]["name"] == "UsersFunction"
     assert boto3.client("lambda").get_function_configuration(FunctionName=function)["MemorySize"] == 512
 
@@ -408,7 +408,8 @@ def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str
     assert answer.json["purged"] == {"messages": 23, "runs": 23, "jobs": 0}
     assert {handle.status for handle in handles} == {"REVOKED"}
     empty = nexus("purge", paused)
-    assert (empty.code, empty.out) == (0, f"Nothing waits in {paused}.\n")
+    assert empty.code == 0
+    assert f"Nothing waits in {paused}" in empty.out
 
 
 def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:

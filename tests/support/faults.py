@@ -168,7 +168,8 @@ def detach_policies(queue: str) -> Callable[[], object]:
     def make() -> None:
         iam, role = boto3.client("iam"), role_of(queue)
         for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
-            if "RuntimePolicy" in policy["PolicyName"]:
+            # The local cloud attaches another stack's beside it, which no repair of this stack puts back.
+            if policy["PolicyName"].startswith(f"{settings().stack}-RuntimePolicy"):
                 iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
 
     return make
