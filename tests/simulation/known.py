@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 KNOWN: Mapping[str, int] = {
     r"is FAILURE and still listed as live": 7585,
     r"^unique/\S+ is still held by": 4391,
-    r"is SUCCESS, and there is a dead letter|SQS gave up after too many receives": 1504,
 }
 
 
