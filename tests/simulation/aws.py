@@ -476,6 +476,9 @@ class _Body:
     def read(self) -> bytes:
         return self._data
 
+    def __repr__(self) -> str:
+        return f"<{len(self._data)} bytes>"
+
 
 # --- the clients -----------------------------------------------------------------------------------------------------
 

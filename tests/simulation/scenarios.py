@@ -45,6 +45,7 @@ BAD: Sequence[tuple[str, ...]] = (
     ("dies",) * 3,
     ("later",),
 )
+LARGE = "x" * 300_000
 GARBAGE = ("no json", "{}", "[" * 100_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 300_000, "null")
 
 
@@ -216,6 +217,18 @@ def fan_outs(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"fans out {name}", body)
 
 
+def large_results(story: Story, chance: random.Random, name: str) -> None:
+    """A chain or a chord of results that are too large for a record."""
+    members = [catalogue.step.s(name=f"{name}{n}", does=("big",)) for n in range(chance.randint(1, 4))]
+    last = _then(members[0], name)
+
+    def body() -> None:
+        handle = chord(members, last) if len(members) > 1 else chain(*members, last)
+        story.accepted.append(Accepted("large", handle, _says(name, *(LARGE for _ in members))))
+
+    story.program(f"large {name}", body)
+
+
 def uniques(story: Story, chance: random.Random, name: str) -> None:
     """Runs of a unique task with one key, from several programs."""
     task = chance.choice((catalogue.only, catalogue.queued))
@@ -240,7 +253,19 @@ def rates(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"rate {name}", body)
 
 
-SENDERS: Sequence[Scenario] = (sends, sends_many, rules, garbage, chains, groups, fan_outs, fan_outs, uniques, rates)
+SENDERS: Sequence[Scenario] = (
+    sends,
+    large_results,
+    sends_many,
+    rules,
+    garbage,
+    chains,
+    groups,
+    fan_outs,
+    fan_outs,
+    uniques,
+    rates,
+)
 
 
 # --- operators -------------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Actor:
     limit_at: float = float("inf")
     claimed: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
+    bodies: list[str] = field(default_factory=list)
     slot: int = 0
     """Which of the queue's sandboxes: what it remembers between invocations is `World.memories` of it."""
 
@@ -136,6 +137,7 @@ class World:
         self.holding: dict[tuple[str, str], Actor] = {}
         self.watch: Callable[[str, Item | None, Item | None], None] = lambda _key, _before, _after: None
         self.redriven: list[str] = []
+        self.lost: list[str] = []
         self.dropped: list[str] = []
         self.memories: dict[tuple[str, int], dict[str, Any]] = defaultdict(dict)
 
@@ -391,6 +393,7 @@ class World:
         """A sandbox with these messages, which it has yet to begin with."""
         source = self.sqs.queues[f"{STACK}-{queue}"]
         actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
+        actor.bodies = [message.body for message in messages]
         taken = {other.slot for other in self.actors if other.queue == queue}
         actor.slot = min(set(range(CONCURRENCY)) - taken)
         records = [
@@ -466,6 +469,8 @@ class World:
 
     def _end(self, actor: Actor) -> None:
         self.actors.remove(actor)
+        if actor.faulted:
+            self.lost += actor.bodies
         if actor.dead and actor.queue:
             self.memories.pop((actor.queue, actor.slot), None)
 
