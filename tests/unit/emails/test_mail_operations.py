@@ -24,8 +24,8 @@ def deployed(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {"NEXUS_MAIL_SENDER": "no-reply@real.example", "NEXUS_MAIL_BASE_URL": "https://real.example"}
 
     class Lambda:
-        def get_function_configuration(self, FunctionName: str) -> dict[str, object]:  # noqa: N803
-            assert FunctionName == f"{STACK}-emails"
+        def get_function_configuration(self, FunctionName: str, Qualifier: str) -> dict[str, object]:  # noqa: N803
+            assert (FunctionName, Qualifier) == (f"{STACK}-emails", "live")
             return {"Environment": {"Variables": variables}}
 
     monkeypatch.setattr(mail, "client", lambda service: Lambda() if service == "lambda" else aws.client(service))

@@ -298,7 +298,8 @@ def hdr_ramp(path: Path, codes: list[int]) -> Path:
     """Vertical bars of grey, 32 pixels each, in HLG, BT.2020 and 10 bits."""
     size = 32 * len(codes), 64
     with av.open(str(path), "w", format="mov") as container:
-        options = {"preset": "ultrafast", "crf": "8", "x265-params": "log-level=none"}
+        # Without B-frames: x265 leaves the decoding time of a lone frame that it may reorder undefined.
+        options = {"preset": "ultrafast", "crf": "8", "x265-params": "log-level=none:bframes=0"}
         stream = container.add_stream("libx265", 24, options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p10le"
         context = stream.codec_context
