@@ -39,7 +39,7 @@ def processed(monkeypatch: pytest.MonkeyPatch) -> list[catalogue.ProcessUpload]:
     def work(args: catalogue.ProcessUpload, run: Run) -> catalogue.UploadReport:
         seen.append(args)
         if "later" in args.key:
-            raise Retry("not yet")
+            raise Retry("not yet", after=20)
         return catalogue.UploadReport(post_id="p", status="ready")
 
     task = catalogue.process_upload
