@@ -130,7 +130,11 @@ class Registry:
     def serves(self, name: str) -> bool:
         """Whether the deployment that this process is set to serves the task: True when NEXUS_CATALOGUE is not set."""
         named = settings().catalogue
-        return not named or (name in self.tasks() and self._declared[name][1] in (*named, BUILT_IN))
+        if not named:
+            return True
+        served = (*named, BUILT_IN)
+        self.load(served)
+        return name in self._declared and self._declared[name][1] in served
 
     # --- implementations ---
 

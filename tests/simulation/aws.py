@@ -48,7 +48,7 @@ class NoSuchKey(ClientError):
 
 _KINDS: dict[str, type[ClientError]] = {
     kind.__name__: kind
-    for kind in (ConditionalCheckFailedException, ResourceNotFoundException, ConflictException, NoSuchKey)
+    for kind in (ClientError, ConditionalCheckFailedException, ResourceNotFoundException, ConflictException, NoSuchKey)
 }
 
 

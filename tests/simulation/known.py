@@ -12,10 +12,6 @@ KNOWN: Mapping[str, int] = {
     r"^unique/\S+ is still held by": 3872,
     # A chord's results that are together over SQS's message do not travel by reference.
     r"^large \S+ is FAILURE after its dead letter was sent again": 193,
-    # S3 that refuses is taken for a failing reducer, where DynamoDB that refuses is an outage.
-    r"its members' results are not all there": 389,
-    # fanout._fail keeps the claim of a planner that died before it let its lease go.
-    r"is FAILURE and still listed as live": 7585,
 }
 
 

@@ -188,6 +188,13 @@ _REFUSED = frozenset(
 )
 
 
+def is_of_aws(error: BaseException) -> bool:
+    """Whether it is AWS that raised it, out of reach or refusing, and not the code that asked."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return isinstance(error, BotoCoreError | ClientError | Throttled)
+
+
 def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()

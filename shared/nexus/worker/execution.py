@@ -64,6 +64,7 @@ class Worker:
         self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
+        self._has_run = False
 
     @property
     def upload_task(self) -> str | None:
@@ -82,11 +83,11 @@ class Worker:
         readable = self._once(list(self._readable(deliveries)))
         claimed, refused = self._claim(readable)
         try:
-            for number, held in enumerate(claimed):
-                self._run_or_release(held, first=number == 0)
+            for held in claimed:
+                self._run_or_release(held)
             for one, standing, known_absent in refused:
                 if late := self._claim_alone(one, standing, known_absent):
-                    self._run_or_release(late, first=not claimed)
+                    self._run_or_release(late)
         finally:
             self._settle()
 
@@ -151,7 +152,6 @@ class Worker:
     def _claim_alone(self, readable: Readable, standing: Item | None, known_absent: bool) -> Claimed | None:
         """Claims one run by what stands in its record; None when it is not ours to run now."""
         envelope, store = readable.envelope, backend().store
-        self._settle()
         if standing is None and not known_absent:
             standing = store.get([envelope.id]).get(envelope.id)
         while True:
@@ -159,6 +159,8 @@ class Worker:
             by, redriven = self._claimant(), readable.redriven
             match transitions.claim(envelope, standing, by, attempts, readable.place, redriven=redriven):
                 case Write() as write:
+                    if (standing or {}).get("status") == "STARTED":
+                        self._settle()  # what killed a sandbox may kill this one
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
                         return readable.claimed(outcome.item)
@@ -228,11 +230,12 @@ class Worker:
 
     # --- run ---
 
-    def _run_or_release(self, claimed: Claimed, *, first: bool) -> None:
+    def _run_or_release(self, claimed: Claimed) -> None:
         """Runs it if there is the time that the task may take; the first of an invocation takes what there is."""
-        if self._left < (MARGIN if first else claimed.task.time_limit + MARGIN):
+        if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
             self._release(claimed)
             return
+        self._has_run = True
         self._run(claimed)
         if self._unsettled and clock.monotonic() - self._oldest > SETTLE_AFTER:
             self._settle()

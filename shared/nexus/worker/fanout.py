@@ -156,7 +156,7 @@ def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
     values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": clock.moment()}
     when = (equals("status", record.status), equals("phase", record.phase))
-    outcome = backend().store.apply(Write(record.id, values, when=when))
+    outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
     follow_up(record.id, {**item, **values}, succeeded=False)
@@ -170,8 +170,8 @@ def _succeed(item: Item) -> None:
     try:
         text = payloads.dump(record.id, _reduced(item))
     except Exception as error:
-        if clients.is_outage(error):
-            raise  # the message comes again
+        if clients.is_of_aws(error):
+            raise  # the results could not be read or kept: the message comes again
         # Whatever else a task's reducer raises is that run's failure, with its reason.
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
