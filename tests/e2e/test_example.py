@@ -44,7 +44,7 @@ def credentials(stack: Settings, outputs: dict[str, str]) -> Iterator[dict[str, 
     trust = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     role = iam.create_role(RoleName=name, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
     emulator = boto3.client("cloudformation").describe_stack_resource(
-        StackName=stack.stack, LogicalResourceId="EmulatorPolicy"
+        StackName=f"{stack.stack}-emulator", LogicalResourceId="RuntimePolicy"
     )["StackResourceDetail"]["PhysicalResourceId"]
     policies = (outputs["ApplicationPolicyArn"], emulator)
     for policy in policies:

@@ -9,14 +9,20 @@ import boto3
 import pytest
 
 from nexus.aws.dynamodb import from_item
+from nexus.backend import backend
+from nexus.backend.transport import Message
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope, Segment
+from nexus.ids import derived_id
 from nexus.settings import Settings
-from nexus.tasks import Task
+from nexus.tasks import Arguments, Result, Task
 from ops.social.seed import seed
 from social import catalogue
 from social.data import comments, objects, posts, users
 from social.data.comments import Comment
 from social.data.days import day_of, start_of
 from social.data.posts import Media, Post, Rendition
+from social.parts import ReviewDays
 from tests.support import network
 from tests.support.stack import eventually
 
@@ -77,6 +83,18 @@ def _runs(task: str, stack: Settings, since: float) -> dict[str, Any] | None:
     return None
 
 
+def part[R: Result](task: Task[Any, R, ...], args: Arguments) -> AsyncResult[R]:
+    """Sends one segment of a job by itself, as the job's own run would."""
+    envelope = Envelope(
+        id=derived_id("part", uuid.uuid4()),
+        task=task.name,
+        args=args.model_dump(mode="json", exclude_defaults=True),
+        segment=Segment(index=0, total=1),
+    )
+    assert not backend().transport.send(task.queue, [Message.of(envelope)])
+    return AsyncResult(envelope.id, task.result)
+
+
 def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None:
     """With no rights but the function's own; a day of its own, so that the seeded posts stay."""
     day, post_id = "2024-01-02", f"p-{uuid.uuid4().hex[:12]}"
@@ -87,8 +105,8 @@ def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None
     comments.put_many([Comment(post_id, "c", "u-e2e", start_of(day) + 6, deleted=True)])
     objects.put("media", key, b"picture")
 
-    segment = {"days": [day], "since": day, "today": day_of(time.time())}
-    archived = catalogue.cleanup_old_posts.delay(mode="archive", **segment).get(timeout=60)
+    segment = ReviewDays(mode="archive", days=(day,), since=day, today=day_of(time.time()))
+    archived = part(catalogue.cleanup_old_posts, segment).get(timeout=60)
     assert archived is not None
     assert (archived.archived, posts.get(post_id, consistent=True)) == (1, None)
     assert not [*objects.keys("media", f"media/{post_id}/"), *comments.items_of_post(post_id)]
