@@ -1,11 +1,11 @@
-"""Runs ministack, with two things that AWS does and ministack by itself does not.
+"""Runs ministack, with three things that AWS does and ministack by itself does not.
 
     .venv-cloud/bin/python dev/emulator.py
 
-A function that dies writes why into its log, in Lambda's own words; and a change set with the deployment mode
-REVERT_DRIFT puts back what was deleted or changed by hand. Both hook into a pinned version (requirements/cloud.txt);
-the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own environment and imports
-nothing of this project.
+A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
+the alias's own configuration; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or
+changed by hand. They hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to
+hold on to. It runs in the local cloud's own environment and imports nothing of this project.
 """
 
 import json
@@ -69,6 +69,23 @@ def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
         return f"RequestId: {request_id} Error: Runtime exited with error: signal: killed Runtime.ExitError"
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Exit|\w*)): ", str(result.get("log", "")), re.MULTILINE)
     return f"[ERROR] {raised[-1] if raised else 'Exception'}: {message}"
+
+
+# --- asynchronous invocations through an alias ------------------------------------------------------------------------
+
+
+def follow_the_aliases_configuration() -> None:
+    """Retries and the on-failure destination of an alias; ministack reads $LATEST's alone, and loses the event."""
+    invoke = lambda_svc.invoke_async_with_retry
+
+    def invoke_by_alias(func: Any, event: Any) -> None:
+        config = func.get("config") or func
+        whole = lambda_svc._functions.get(config["FunctionName"]) or {"aliases": {}}
+        aliases = [name for name, alias in whole["aliases"].items() if alias["FunctionVersion"] == config["Version"]]
+        configured = [found for name in aliases if (found := lambda_svc._event_invoke_config(whole, name))]
+        invoke({**func, "event_invoke_config": configured[0]} if configured else func, event)
+
+    lambda_svc.invoke_async_with_retry = invoke_by_alias
 
 
 # --- drift, and putting it back ---------------------------------------------------------------------------------------
@@ -263,5 +280,6 @@ def put_drift_back() -> None:
 
 if __name__ == "__main__":
     write_what_kills_functions()
+    follow_the_aliases_configuration()
     put_drift_back()
     app.main()

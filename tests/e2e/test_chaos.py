@@ -109,6 +109,7 @@ def steady(text: str) -> str:
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)
+    text = re.sub(r"\b(59\d|60\d) s ahead", "600 s ahead", text)
     # Names that CloudFormation makes up.
     text = re.sub(r"(assumed-role/[\w-]+Role)-[0-9A-F]+", r"\1", text)
     return re.sub(r"(http://)?127\.0\.0\.1:\d+", "the local cloud", text)
