@@ -10,7 +10,7 @@ Every package comes out the same byte for byte wherever it is built, and in the 
   start, which costs more than all the rest of one. Nothing checks the .pyc files (unchecked-hash), since SAM's zips set
   every time stamp to 1980 and an ordinary one would count as stale.
 - What no function reads is left out. Botocore's data (28 MB for 400 services) is cut to the services that
-  `nexus.aws.clients` names in its overloads, and loses its documentation.
+  `nexus.aws.sdk` names in its overloads, and loses its documentation.
 
 Packages are kept in .aws-sam/packages under a hash of all that they are made from, so that a change of a task builds
 within a second. Needs Python 3.13 with pip, and nothing else of the project's.
@@ -99,7 +99,7 @@ def architecture() -> str:
 def packages(requirements: Path, name: str) -> Path:
     """A folder with the packages of a requirements file: installed, cut and compiled, once for all builds of them."""
     target = architecture()
-    made_of = (requirements, Path(__file__), ROOT / "shared" / "nexus" / "aws" / "clients.py")
+    made_of = (requirements, Path(__file__), ROOT / "shared" / "nexus" / "aws" / "sdk.py")
     identity = hashlib.sha256(b"".join(path.read_bytes() for path in made_of))
     identity.update(f"{name == LAYER} {target} {sys.version}".encode())
     kept = KEPT / identity.hexdigest()[:16]
@@ -157,8 +157,8 @@ def compile_all(root: Path, name: str, paths: Iterable[Path]) -> None:
 
 
 def services() -> frozenset[str]:
-    """The AWS services that functions use: those that `nexus.aws.clients.client` has an overload for."""
-    from nexus.aws.clients import client
+    """The AWS services that functions use: those that `nexus.aws.sdk.client` has an overload for."""
+    from nexus.aws.sdk import client
 
     return frozenset(
         name for overload in get_overloads(client) for name in get_args(overload.__annotations__["service"])

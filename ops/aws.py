@@ -1,4 +1,4 @@
-"""The operator's AWS clients: those of the services that functions never call. The rest are in `nexus.aws.clients`."""
+"""The operator's AWS clients: those of the services that functions never call. The rest are in `nexus.aws.sdk`."""
 
 import threading
 from collections.abc import Callable, Sequence

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.aws.clients import client as runtime_client
+from nexus.aws.sdk import client as runtime_client
 from nexus.backend.transport import queue_url
 from nexus.settings import settings
 from ops import catalogue, versions

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.aws.clients import client as runtime_client
 from nexus.aws.dynamodb import equals
+from nexus.aws.sdk import client as runtime_client
 from nexus.backend import backend
 from nexus.backend.store import Applied, Write
 from nexus.backend.transport import queue_url

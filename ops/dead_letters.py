@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value
 from nexus.backend.transport import queue_url

@@ -111,7 +111,7 @@ def _dead(queue: str) -> int:
 
 def quotas(deployment: Deployment) -> Iterator[Finding]:
     """Sandboxes at once against the account's concurrency, and mail against SES's day."""
-    from nexus.aws.clients import client as runtime_client
+    from nexus.aws.sdk import client as runtime_client
 
     limits = client("lambda").get_account_settings().get("AccountLimit", {})
     room = limits.get("UnreservedConcurrentExecutions") or limits.get("ConcurrentExecutions", 0)

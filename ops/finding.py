@@ -13,8 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from nexus.aws.clients import client
 from nexus.aws.dynamodb import from_item
+from nexus.aws.sdk import client
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
 from ops import catalogue, live, logs

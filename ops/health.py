@@ -144,7 +144,7 @@ _COUNTS: tuple[Any, ...] = (
 
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
-    from nexus.aws.clients import client as runtime_client
+    from nexus.aws.sdk import client as runtime_client
     from nexus.backend.transport import queue_url
 
     sqs = runtime_client("sqs")
@@ -355,7 +355,7 @@ def _missing(kind: str, name: str) -> Finding | None:
     """What is wrong when a part of the stack cannot be seen; None when it is there."""
     from botocore.exceptions import ClientError
 
-    from nexus.aws.clients import client as runtime_client
+    from nexus.aws.sdk import client as runtime_client
 
     try:
         if kind == "Table":

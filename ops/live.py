@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from nexus.aws.clients import client
 from nexus.aws.dynamodb import from_item
+from nexus.aws.sdk import client
 from nexus.client import AsyncResult, read_records
 from nexus.runs.record import RunRecord
 from nexus.runs.transitions import SHARDS

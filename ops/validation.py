@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nexus.aws.clients import client as runtime_client
+from nexus.aws.sdk import client as runtime_client
 from nexus.settings import settings
 from ops import catalogue, configuration, health, template, versions
 from ops.aws import client, in_parallel

@@ -24,7 +24,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import orjson
 from botocore.awsrequest import AWSResponse
 
-from nexus.aws import clients
+from nexus.aws import sdk
 from tests.support import partiql
 from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources
@@ -328,7 +328,7 @@ class StandIn:
     @contextmanager
     def installed(self) -> Iterator["StandIn"]:
         """In the place of both services, for this process's clients."""
-        dynamodb, s3 = clients.client("dynamodb").meta.events, clients.client("s3").meta.events
+        dynamodb, s3 = sdk.client("dynamodb").meta.events, sdk.client("s3").meta.events
         dynamodb.register_first("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
         s3.register_first("before-send.s3", self._s3)  # type: ignore[arg-type]
         try:

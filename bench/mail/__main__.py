@@ -25,7 +25,7 @@ from unittest.mock import patch
 from bench import deployment
 from bench.jobs import network, stand_in
 from bench.jobs.stand_in import StandIn, dollars
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.aws.dynamodb import to_item
 from nexus.testing import memory_backend, run_task
 from social.data import blocks, posts
@@ -160,7 +160,7 @@ def measure(people: int) -> Measured:
     with (
         cloud.installed(),
         memory_backend(),
-        patch("mail.delivery.client", lambda service: ses if service == "sesv2" else clients.client(service)),
+        patch("mail.delivery.client", lambda service: ses if service == "sesv2" else sdk.client(service)),
         patch("social.mail_links.signing_keys", lambda: (b"k" * 64,)),
         patch("send_content_digest_email.segments", lambda *_: 4),
         patch("send_content_digest_email._now", lambda: network.NOW),

@@ -23,7 +23,7 @@ from urllib.request import urlopen
 from bench import deployment
 from bench.runtime.stand_in import Attached, StandIn
 from nexus import client
-from nexus.aws.clients import client as aws_client
+from nexus.aws.sdk import client as aws_client
 from nexus.backend.transport import queue_url
 from nexus.tasks import Arguments, Result, Task
 from nexus.worker import Run, handler_for, implements

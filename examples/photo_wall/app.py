@@ -38,7 +38,7 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from examples.photo_wall.mail_links import links
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.client import AsyncResult
 from nexus.settings import settings
 from social import application

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pictures
 import video
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
 from nexus.worker import Run, handler_for, implements

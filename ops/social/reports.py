@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.settings import settings
 from ops.checkout import ROOT
 from ops.problems import Problem, usage

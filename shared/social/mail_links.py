@@ -113,7 +113,7 @@ def signing_keys() -> Sequence[bytes]:
 
 @lru_cache(maxsize=1)
 def _keys(stack: str, _period: int) -> Sequence[bytes]:
-    from nexus.aws.clients import client
+    from nexus.aws.sdk import client
 
     secrets = client("secretsmanager")
     name = f"{stack}-mail-signing"

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.errors import InvalidMessage
 from nexus.settings import settings
 

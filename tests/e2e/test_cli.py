@@ -23,7 +23,7 @@ from typing import Any
 import boto3
 import pytest
 
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
@@ -650,7 +650,7 @@ def test_retry_of_what_fails_again_ends_and_loses_nothing(nexus: Nexus) -> None:
 @pytest.mark.usefixtures("no_dead_letters")
 def test_ten_thousand_dead_letters(nexus: Nexus, stack: Settings) -> None:
     # Given 10,000 dead letters of two tasks
-    url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), clients.client("sqs"), 10_000
+    url, sqs, count = queue_url(stack.dead_letter_queue_name("users")), sdk.client("sqs"), 10_000
 
     def send(page: int) -> None:
         entries: list[Any] = []

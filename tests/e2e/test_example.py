@@ -23,7 +23,7 @@ import pytest
 from PIL import Image
 
 from examples.photo_wall.app import create_app
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.settings import Settings, settings
 from social import mail_links
 from social.data import posts, users
@@ -325,14 +325,14 @@ def test_a_mail_program_unsubscribes_with_one_request(user: str) -> None:
 def test_without_the_local_cloud_a_page_says_what_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # botocore's, between its attempts
-    clients.reset()
+    sdk.reset()
     try:
         client = create_app().test_client()
         form = {"name": "Ada", "email": "ada@example.com"}
         to_person = client.post("/register", data=form, headers={"Accept": "text/html,*/*;q=0.8"})
         to_script = client.post("/register", data=form, headers={"Accept": "*/*"})
     finally:
-        clients.reset()
+        sdk.reset()
 
     assert (to_person.status_code, to_script.status_code) == (503, 503)
     assert "`make up` starts it" in to_person.text

@@ -66,7 +66,7 @@ from importlib.machinery import SourceFileLoader
 compiled = []
 SourceFileLoader.source_to_code = lambda self, data, path, **_: compiled.append(path) or compile(data, path, "exec")
 import nexus.worker
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 for service in sys.argv[2].split(): client(service)
 outside = [name for name, module in list(sys.modules.items())
            if "site-packages" in (getattr(module, "__file__", None) or "")]

@@ -612,7 +612,7 @@ def installed() -> Iterator[None]:
 
     import pytest
 
-    from nexus.aws import clients
+    from nexus.aws import sdk
     from nexus.backend import transport
     from nexus.worker import execution, observe
 
@@ -621,7 +621,7 @@ def installed() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         transport.queue_url.cache_clear()
-        patch.setattr(clients, "_client", lambda service: current().clients[service])
+        patch.setattr(sdk, "_client", lambda service: current().clients[service])
         patch.setattr(time, "time_ns", lambda: int((_world.clock.now if _world else real_time()) * 1e9))
         patch.setattr(os, "urandom", lambda count: current().draw(count))
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().draw(16), version=4))

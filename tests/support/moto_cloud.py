@@ -11,7 +11,7 @@ from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 
 from nexus import backend, settings
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import transport
 from nexus.worker import observe
 from tests.support import moto_partiql, sandboxes
@@ -70,7 +70,7 @@ def _resources(kind: str) -> list[dict[str, Any]]:
 
 
 def _forget() -> None:
-    clients.reset()
+    sdk.reset()
     backend.reset()
     observe.logger.cache_clear()
     settings.settings.cache_clear()

@@ -16,7 +16,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
 from moto.core.models import botocore_stubber
 
-from nexus.aws import clients, table
+from nexus.aws import sdk, table
 from nexus.envelope import Segment
 from nexus.registry import registry
 from nexus.worker import Continued, FannedOut, Run
@@ -33,7 +33,7 @@ def requests(before: Callable[[str], None]) -> Iterator[None]:
     def hook(model: Any, **_: Any) -> None:
         before(model.name)
 
-    hooked = [clients.client("dynamodb"), clients.client("s3")]
+    hooked = [sdk.client("dynamodb"), sdk.client("s3")]
     for client in hooked:
         client.meta.events.register_first("before-call", hook)
     try:
@@ -50,7 +50,7 @@ def small_pages(limit: int) -> Iterator[None]:
     def hook(params: dict[str, Any], **_: Any) -> None:
         params["Limit"] = min(limit, params.get("Limit", limit))
 
-    events = clients.client("dynamodb").meta.events
+    events = sdk.client("dynamodb").meta.events
     names = ("provide-client-params.dynamodb.Query", "provide-client-params.dynamodb.Scan")
     for name in names:
         events.register_first(name, hook)
@@ -170,7 +170,7 @@ def throttled(one_in: int, seed: int) -> Iterator[dict[str, int]]:
         refused["requests"] += 1
         return AWSResponse(request.url, 400, {"content-type": "application/x-amz-json-1.0"}, _Body(_SLOW_DOWN))  # type: ignore[arg-type]
 
-    events = clients.client("dynamodb").meta.events
+    events = sdk.client("dynamodb").meta.events
     events.register_first("before-send.dynamodb", hook)
     try:
         yield refused
@@ -232,7 +232,7 @@ def lost_answers(meanwhile: Callable[[], object] | None = None) -> Iterator[list
             elsewhere = False
         raise ConnectionClosedError(endpoint_url=request.url)
 
-    events = clients.client("dynamodb").meta.events
+    events = sdk.client("dynamodb").meta.events
     events.register_first("before-send.dynamodb", hook)
     try:
         yield lost

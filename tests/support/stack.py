@@ -14,7 +14,7 @@ import boto3
 import pytest
 
 from nexus import backend, settings
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import transport
 from social import application
 
@@ -29,7 +29,7 @@ def stack() -> settings.Settings:
         pytest.exit(f"the end-to-end tests need a local cloud, and {', '.join(missing)} not set: run `make e2e`", 2)
     # A shell's background job ignores SIGINT, and would hand that on to the commands that tests interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    for forget in (clients.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
+    for forget in (sdk.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
         forget()
     return settings.settings()
 

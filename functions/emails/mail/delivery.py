@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from mail.rendering import Mail
 from mail.settings import MailSettings
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.aws.table import Meter
 from nexus.errors import NexusError
 from nexus.runs.rate_limit import RateLimiter

@@ -18,7 +18,6 @@ from itertools import batched
 from typing import Any
 
 from nexus import clock
-from nexus.aws.clients import CONNECTIONS, Throttled, client
 from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
@@ -39,6 +38,7 @@ from nexus.aws.dynamodb import (
     update_request,
     update_statement,
 )
+from nexus.aws.sdk import CONNECTIONS, Throttled, client
 from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25

@@ -9,7 +9,7 @@ from itertools import batched, chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from nexus.aws.clients import client, is_misconfigured, is_missing
+from nexus.aws.sdk import client, is_misconfigured, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
 

@@ -15,7 +15,7 @@ from functools import cache, partial, wraps
 from typing import Any
 
 from nexus import clock
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.transport import SqsTransport
 from nexus.errors import SendFailed
@@ -26,7 +26,7 @@ THREADS = 64
 
 
 @dataclass(slots=True)
-class Wait(clients.Wait):
+class Wait(sdk.Wait):
     """A send that somebody waits for, and the ids of its runs once they are known."""
 
     run_ids: list[str] = field(default_factory=list)
@@ -83,7 +83,7 @@ async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 def note(*run_ids: str) -> None:
     """Tells whoever waits which runs are being sent."""
-    waiting = clients.wait.get()
+    waiting = sdk.wait.get()
     if isinstance(waiting, Wait):
         waiting.run_ids += run_ids
 
@@ -93,7 +93,7 @@ def _seconds() -> float:
 
     Where the time is not the machine's, seconds of the machine's bound nothing.
     """
-    within = clients.wait.get() is not None or not clock.is_machines()
+    within = sdk.wait.get() is not None or not clock.is_machines()
     if within or not isinstance(backend().transport, SqsTransport):
         return 0.0
     return settings().send_timeout
@@ -103,7 +103,7 @@ def _start[T](work: Callable[[], T]) -> tuple[Wait, Future[T]]:
     waiting = Wait()
 
     def run() -> T:
-        clients.wait.set(waiting)
+        sdk.wait.set(waiting)
         return work()
 
     return waiting, _threads().submit(copy_context().run, run)

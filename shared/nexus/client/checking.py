@@ -2,7 +2,7 @@
 
 import re
 
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.transport import SqsTransport, Transport, queue_url
 from nexus.client.bounded import bounded
@@ -46,9 +46,9 @@ def _faults_of_settings() -> list[str]:
     if not re.fullmatch(r"\d{12}", where.account_id):
         faults.append(f"NEXUS_ACCOUNT_ID is {where.account_id!r}: the twelve digits of the account")
     try:
-        if clients.region() is None:
+        if sdk.region() is None:
             faults.append("no region: set AWS_REGION")
-        if clients.session().get_credentials() is None:
+        if sdk.session().get_credentials() is None:
             faults.append("no credentials: give this process an IAM role, a profile or keys")
     except BotoCoreError as error:
         faults.append(str(error))
@@ -63,12 +63,12 @@ def _ask() -> None:
     try:
         backend().store.get([NO_RUN])
         owners = {queue_url(where.queue_name(queue)).split("/")[-2] for queue in registry.queues()}
-    except (BotoCoreError, ClientError, clients.Throttled) as error:
-        if clients.is_missing(error):
+    except (BotoCoreError, ClientError, sdk.Throttled) as error:
+        if sdk.is_missing(error):
             raise ConfigurationError(
-                f"there is no stack {where.stack} in {clients.region()}, or not all of it: {error}"
+                f"there is no stack {where.stack} in {sdk.region()}, or not all of it: {error}"
             ) from error
-        if clients.is_misconfigured(error) or clients.is_refused(error):
+        if sdk.is_misconfigured(error) or sdk.is_refused(error):
             raise ConfigurationError(f"AWS cannot be used: {error}") from error
         raise SendFailed({}, str(error)) from error
     if owners != {where.account_id}:

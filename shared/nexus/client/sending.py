@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 from nexus import clock
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value
 from nexus.backend.transport import MAX_DELAY, Message
@@ -165,11 +165,11 @@ def sending(*run_ids: str) -> Iterator[None]:
     note(*run_ids)
     try:
         yield
-    except (BotoCoreError, ClientError, clients.Throttled) as error:
-        if clients.is_misconfigured(error):
+    except (BotoCoreError, ClientError, sdk.Throttled) as error:
+        if sdk.is_misconfigured(error):
             raise ConfigurationError(f"AWS cannot be asked: {error}") from error
-        if clients.is_missing(error):
-            stack, region = settings().stack, clients.client("sqs").meta.region_name
+        if sdk.is_missing(error):
+            stack, region = settings().stack, sdk.client("sqs").meta.region_name
             raise ConfigurationError(f"there is no stack {stack} in {region}, or not all of it: {error}") from error
         raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
 
@@ -178,9 +178,9 @@ def forget(run_ids: Iterable[str]) -> None:
     """Settles the records of what was not sent. Those that AWS does not let be settled stay PENDING."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    clients.wait.set(None)  # whoever has given up on the send still wants its record settled
+    sdk.wait.set(None)  # whoever has given up on the send still wants its record settled
     error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
-    with suppress(BotoCoreError, ClientError, clients.Throttled):
+    with suppress(BotoCoreError, ClientError, sdk.Throttled):
         for run_id in run_ids:
             backend().store.apply(transitions.not_sent(run_id, error, now))
 

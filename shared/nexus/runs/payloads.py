@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.errors import NexusError
 from nexus.settings import settings
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from nexus import builtin, clock
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
@@ -439,7 +439,7 @@ class Worker:
         try:
             yield
         except Exception as error:
-            if clients.is_outage(error):
+            if sdk.is_outage(error):
                 raise
             observe.logger().warning(
                 "what follows is left for later", run_id=received.envelope.id, reason=str(RunError.of(error))

@@ -17,7 +17,7 @@ from itertools import batched
 from typing import Any
 
 from nexus import clock
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
@@ -170,7 +170,7 @@ def _succeed(item: Item) -> None:
     try:
         text = payloads.dump(record.id, _reduced(item))
     except Exception as error:
-        if clients.is_of_aws(error):
+        if sdk.is_of_aws(error):
             raise  # the results could not be read or kept: the message comes again
         # Whatever else a task's reducer raises is that run's failure, with its reason.
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))

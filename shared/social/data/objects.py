@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from nexus.settings import settings
 
 type Bucket = Literal["uploads", "media", "archive"]

@@ -3,8 +3,8 @@
 import pytest
 
 from bench.jobs.stand_in import StandIn
-from nexus.aws.clients import Throttled
 from nexus.aws.dynamodb import Condition, Write, from_item
+from nexus.aws.sdk import Throttled
 from nexus.aws.table import Meter, Table, transact
 
 USERS = Table("users", ("user_id",))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nexus.aws.clients import client
+from nexus.aws.sdk import client
 from social.uploads import PresignedPost, presigned_post
 
 

@@ -16,7 +16,7 @@ from botocore.validate import ParamValidator
 
 import send_content_digest_email as digest_task
 from mail import delivery, settings
-from nexus.aws import clients
+from nexus.aws import sdk
 from social import mail_links
 from social.data import users
 from social.data.users import User
@@ -94,7 +94,7 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
     }.items():
         monkeypatch.setenv(name, value)
     fake = Ses()
-    monkeypatch.setattr(delivery, "client", lambda service: fake if service == "sesv2" else clients.client(service))
+    monkeypatch.setattr(delivery, "client", lambda service: fake if service == "sesv2" else sdk.client(service))
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
     monkeypatch.setattr(digest_task, "_now", lambda: NOW)
     _forget()

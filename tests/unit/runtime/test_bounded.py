@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
 from nexus import AsyncResult, achain, agroup, asend_many, check, group, ping, send_many
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.client import bounded
 from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
 from nexus.registry import registry
@@ -84,7 +84,7 @@ def test_throttling_is_a_failed_send(cloud: None, monkeypatch: pytest.MonkeyPatc
 
     operations: dict[Any, str] = {"dynamodb": "update_item", "sqs": "send_message"}
     for service, operation in operations.items():
-        monkeypatch.setattr(clients.client(service), operation, refuse)
+        monkeypatch.setattr(sdk.client(service), operation, refuse)
     with pytest.raises(SendFailed) as refused:
         catalogue.send_note.apply_async(NOTE, track=track)
     assert len(refused.value.failures) == 1
@@ -101,7 +101,7 @@ def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, mo
     for name, value in {"CONNECT_TIMEOUT": "0.5", "READ_TIMEOUT": "7", "ATTEMPTS": "3", "SEND_TIMEOUT": "9"}.items():
         monkeypatch.setenv(f"NEXUS_{name}", value)
     settings.cache_clear()
-    config: Any = clients.client("sqs").meta.config
+    config: Any = sdk.client("sqs").meta.config
     assert (config.connect_timeout, config.read_timeout, config.retries) == (
         0.5,
         7,
@@ -220,7 +220,7 @@ def test_every_fault_of_the_settings_is_named_at_once(environment: None, monkeyp
     for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
         monkeypatch.setenv(name, os.devnull)
     settings.cache_clear()
-    clients.reset()
+    sdk.reset()
     with pytest.raises(ConfigurationError) as refused:
         check()
     for fault in ("NEXUS_STACK is not set", "NEXUS_ACCOUNT_ID is '1234'", "no region", "no credentials"):
@@ -251,6 +251,6 @@ def test_a_refusal_is_a_fault_and_throttling_is_not(
         answer: Any = {"Error": {"Code": code, "Message": "no"}, "ResponseMetadata": {"RetryAttempts": 0}}
         raise ClientError(answer, "GetItem")
 
-    monkeypatch.setattr(clients.client("dynamodb"), "get_item", refuse)
+    monkeypatch.setattr(sdk.client("dynamodb"), "get_item", refuse)
     with pytest.raises(error, match=r"AccessDeniedException|get_item"):
         check()

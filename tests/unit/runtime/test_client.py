@@ -18,7 +18,7 @@ from botocore.httpsession import URLLib3Session
 
 from nexus import backend as backends
 from nexus import client
-from nexus.aws import clients
+from nexus.aws import sdk
 from nexus.backend.store import Write
 from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
@@ -272,7 +272,7 @@ def test_no_region_is_a_fault_of_the_configuration(
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
-    clients.reset()
+    sdk.reset()
     with pytest.raises(ConfigurationError, match="region"):
         send()
 
@@ -290,7 +290,7 @@ def test_a_stack_that_is_not_there_is_named(
 def test_when_sqs_goes_out_of_reach_between_two_requests_only_what_went_before_is_sent(
     cloud: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sqs = clients.client("sqs")
+    sqs = sdk.client("sqs")
     answer, requests = sqs.send_message_batch, []
 
     def once(**request: Any) -> Any:
