@@ -169,12 +169,11 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     said = comments.items_of_post(post_id, meter=meter)
     comments.delete_many([(post_id, one["comment_id"]["S"]) for one in said], meter=meter)
     erased = Counter(comments=len(said), posts=item is not None)
-    for prefix in (f"uploads/{erasing.user_id}/{post_id}/", f"quarantine/uploads/{erasing.user_id}/{post_id}/"):
-        erased["uploads"] += objects.erase("uploads", prefix)
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
     if item is not None or not erasing.again:  # of a post that is not there, the archive may hold somebody else's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
     if erasing.post_id is not None:
+        erased["uploads"] += sum(number for _, number in erase_uploads(erasing))
         erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
         erased["reports"] += sum(number for _, number in erase_reports(erasing))
     if item is not None:
@@ -227,8 +226,9 @@ def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], era
 
 def erase_uploads(erasing: Erasing) -> Step:
     """Originals, refused ones too, in every version."""
-    for prefix in (f"uploads/{erasing.user_id}/", f"quarantine/uploads/{erasing.user_id}/"):
-        yield "uploads", objects.erase("uploads", prefix)
+    of_the_post = "" if erasing.post_id is None else f"{erasing.post_id}/"
+    for folder in ("uploads", "quarantine/uploads"):
+        yield "uploads", objects.erase("uploads", f"{folder}/{erasing.user_id}/{of_the_post}")
 
 
 def erase_mails(erasing: Erasing) -> Step:
