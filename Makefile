@@ -65,9 +65,31 @@ OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
 	rm -rf .local/tmp
 	touch $@
 
+DJANGO := examples/django
+DJANGO_CONFIG := --config-env local --config-file "$(CURDIR)/$(DJANGO)/samconfig.toml"
+.PHONY: django-network
+django-network: up .local/postgresql # Deploy the Django example beside the network, with a PostgreSQL of its own
+	@PYTHONPATH=shared $(DEV)/python -m dev.postgres start
+	$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
+
+.local/$(NEXUS_CLOUD_FOLDER)/django-network: .local/$(NEXUS_CLOUD_FOLDER)/deployed .local/$(NEXUS_CLOUD_FOLDER)/postgres.json $(DJANGO)/template.yaml $(DJANGO)/requirements.txt $(wildcard $(DJANGO)/*/*.py)
+	@echo "Deploying $(DJANGO) to the local cloud"
+	eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	cd $(DJANGO) && PYTHONPATH=../../shared ../../$(DEV)/python manage.py migrate --verbosity 0 && cd ../..
+	$(call quiet,django-network,$(SAM) build $(DJANGO_CONFIG) --template $(DJANGO)/template.yaml --build-dir .aws-sam/django-network --parameter-overrides $(OWN_ARCHITECTURE) \
+		&& $(SAM) deploy $(DJANGO_CONFIG) --template-file .aws-sam/django-network/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE) \
+		DatabaseHost=$$DATABASE_HOST DatabasePort=$$DATABASE_PORT)
+	rm -rf .local/tmp
+	touch $@
+
+.PHONY: example-django
+example-django: django-network ## Serve a Django project whose @task functions run on the local cloud, on http://localhost:8001
+	@eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	cd $(DJANGO) && DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
+
 .PHONY: stop
-stop: ## End the local cloud; its data go with it
-	@test ! -x $(DEV)/python || $(CLOUD) stop
+stop: ## End the local cloud and the example's PostgreSQL; their data go with them
+	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
 
 .PHONY: invoke
 invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
@@ -227,7 +249,7 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 .PHONY: test
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
-	trap '$(CLOUD) stop > /dev/null' EXIT
+	trap '$(MAKE) -s stop > /dev/null' EXIT
 	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
@@ -266,7 +288,7 @@ integration: up .local/chromium ## Tests of parts together, against the local cl
 	$(PYTEST) tests/integration
 
 .PHONY: e2e
-e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from the outside
+e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
@@ -295,6 +317,7 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 	}
 	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
+	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
 	compile media.in ../functions/media/requirements.txt -c dev.txt
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
 
