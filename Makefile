@@ -122,6 +122,13 @@ endef
 	$(call venv,the project's packages and tools)
 	$(DEV)/python dev/install.py
 
+# The older of the two versions of Django that nexus.django supports; .venv has the newer one.
+.local/django-6.0/ready: requirements/django-6.0.txt .venv/ready
+	@echo "Installing Django 6.0"
+	rm -rf $(@D)
+	$(call quiet,django-6.0,$(DEV)/pip install --require-hashes --no-deps --target $(@D) -r $<)
+	touch $@
+
 .venv-cloud/ready: requirements/cloud.txt | .local/python
 	$(call venv,the local cloud)
 
@@ -267,10 +274,11 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
@@ -317,6 +325,7 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 	}
 	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
+	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
 	compile media.in ../functions/media/requirements.txt -c dev.txt
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
