@@ -30,7 +30,7 @@ from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
-from nexus.client.sending import send
+from nexus.client.canvas import send
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -74,8 +74,11 @@ def add[R: Result](
     """Writes one task into the outbox, in the transaction that the connection or session is in.
 
     `queue`, `countdown`, `eta` and `expires` are those of `apply_async`; seconds count from now. The handle is the
-    run's: UNKNOWN until it is sent. Raises ValueError for a time without a zone, and for two ways to say one thing.
+    run's: UNKNOWN until it is sent. Raises TypeError for what is more than one task, ValueError for a time without a
+    zone, and for two ways to say one thing.
     """
+    if not _is_bare(signature):
+        raise TypeError("the outbox takes task.s(...), with its options here: let a task send a canvas of several")
     if countdown is not None and eta is not None:
         raise ValueError("countdown and eta are two ways to say one thing: give one")
     now = clock.now()
@@ -163,6 +166,10 @@ def _moment(name: str, now: float, value: float | datetime | None) -> float | No
 
 SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql", "mysql", "oracledb"})
 PLACES = {"qmark": "?", "format": "%s", "pyformat": "%s"}
+
+
+def _is_bare(signature: Any) -> bool:
+    return isinstance(signature, Signature) and not signature.options and signature.takes is None
 
 
 def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> Any:

@@ -198,3 +198,13 @@ def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()
     _session.cache_clear()
+
+
+def _after_fork() -> None:
+    """A child shares neither its parent's connections nor the locks that the parent's other threads held."""
+    global _making  # noqa: PLW0603 - a lock cannot be cleared
+    _making = threading.Lock()
+    reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)
