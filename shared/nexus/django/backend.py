@@ -11,8 +11,7 @@ from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
 from django.utils import timezone
 
-from nexus.client import AsyncResult, asynchronous
-from nexus.client.sending import send, send_many
+from nexus.client import AsyncResult, asynchronous, send, send_many
 from nexus.django import conf
 from nexus.django.tasks import AnyTask, Task, TaskResult, find, result_of
 from nexus.errors import ConfigurationError

@@ -21,8 +21,7 @@ from django.utils import timezone
 
 from nexus.backend.transport import Message
 from nexus.builtin import ping
-from nexus.client import AsyncResult
-from nexus.client.sending import send
+from nexus.client import AsyncResult, send
 from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
 from nexus.eager import run_next
 from nexus.envelope import Envelope
