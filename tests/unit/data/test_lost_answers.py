@@ -194,7 +194,7 @@ def retried() -> Row:
         return NoteSent(notification_id="n")
 
     note = own_catalogue.send_note.s(**own_catalogue.NOTE)
-    return Row(in_runtime(lambda: chain(note, note)), lambda: implements(Implementation(note.task, work)))
+    return Row(in_runtime(lambda: chain(note, note, note).delay()), lambda: implements(Implementation(note.task, work)))
 
 
 def in_store[**P](action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Callable[[], object]:
@@ -312,6 +312,7 @@ ROWS: dict[str, Row] = {
     "transitions.retry": rule(RETRIED, STARTED),
     "transitions.release": rule(transitions.release(RUN, "mine", 1, cursor="[1]"), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
+    "transitions.forget": rule(transitions.forget(RUN), STARTED, transitions.succeed(RUN, "mine", "{}", float(NOW))),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),
     "transitions.not_sent": rule(transitions.not_sent(RUN, ERROR, float(NOW)), PENDING),
     "transitions.never_ran": rule(
@@ -330,12 +331,12 @@ ROWS: dict[str, Row] = {
     "fanout.plan, fanout.send_plan, fanout.settle_member, fanout._succeed, tallies.new_tallies": job(),
     "fanout._fail": job(faulty=True),
     "fanout._advance": job(second_phase=True),
-    "canvas.send_next": retried(),
+    "following._status, sending._later": retried(),
     "tallies.put_all": Row(
         in_store(tallies.put_all, [Write("t", {"size": 1}), Write("v", {"size": 2})]),
         lambda: apply(Write("v", {"x": 1})),
     ),
-    "tallies.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]))),
+    "following.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]).delay())),
     "locks.acquire: of a free place": Row(acquire("a")),
     "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
     "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a")), waiting),
@@ -439,8 +440,7 @@ def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = Non
     moto_cloud.clear()
     row.given()
     ids = (f"00000000-0000-7000-8000-{number:012}" for number in itertools.count())
-    for module in ("sending", "canvas"):
-        monkeypatch.setattr(f"nexus.client.{module}.new_id", lambda: next(ids))
+    monkeypatch.setattr("nexus.client.canvas.new_id", lambda: next(ids))
     random.seed(1)
     if calls is not None:
         sys.setprofile(lambda frame, event, _: calls.add(_name(frame)) if event == "call" else None)
