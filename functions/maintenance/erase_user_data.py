@@ -16,12 +16,13 @@ minutes later: no form and no sandbox lives longer. A user with many rows is sha
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import read_count, read_texts
+from nexus.aws.rows import BadRow, read_count, read_texts
 from nexus.aws.table import Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -177,8 +178,9 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
         erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
         erased["reports"] += sum(number for _, number in erase_reports(erasing))
     if item is not None:
-        if read_texts(item, "hashtags", post_id):
-            hashtags.count_again(read_count(item, "created_at", post_id), time.time())
+        with suppress(BadRow):  # a row that cannot be read has cast no votes
+            if read_texts(item, "hashtags", post_id):
+                hashtags.count_again(read_count(item, "created_at", post_id), time.time())
         posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
             _look_again(erasing.user_id, post_id)
@@ -188,7 +190,10 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
 def _unsettled(item: Row) -> bool:
     """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
     busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
-    return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+    try:
+        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+    except BadRow:
+        return True
 
 
 # --- whatever else is a user's ---------------------------------------------------------------------------------------

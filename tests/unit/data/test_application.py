@@ -13,7 +13,7 @@ from nexus.aws.table import Table
 from nexus.errors import SendFailed
 from nexus.testing import memory_backend
 from social import application
-from social.data import comments, days, follows, posts, sessions, users
+from social.data import blocks, comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
 from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
 from tests.support import sandboxes
@@ -130,10 +130,14 @@ def test_following_and_blocking(database: None) -> None:
     assert follows.followed_by("a") == ["b"]
     application.block("a", "b", at=NOW)
     assert (follows.followed_by("a"), follows.followed_by("b")) == ([], [])
-    application.unblock("a", "b")
+    application.block("a", "b", at=NOW)
+    for _ in range(2):
+        application.unblock("a", "b")
+        assert not blocks.has_blocked("a", "b")
     application.follow("a", "b")
-    application.unfollow("a", "b")
-    assert follows.followed_by("a") == []
+    for _ in range(2):
+        application.unfollow("a", "b")
+        assert follows.followed_by("a") == []
 
 
 def test_a_profile_changes_and_the_next_mail_goes_to_the_new_address(database: None) -> None:
