@@ -460,6 +460,38 @@ def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, spe
     assert speaker.said == []
 
 
+def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
+    together = handle.parent
+    assert together is not None
+
+    assert [member.revoke() for member in together.results[:2]] == ["REVOKED", "REVOKED"]
+    tasks.run()
+
+    assert result(handle) == "e<[- - d]"
+    assert sorted(speaker.said) == ["b", "d", "e"]
+
+
+def test_an_untracked_run_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = say.apply_async({"word": "a"}, track=False)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("REVOKED", [])
+
+
+def test_what_waits_for_a_revoked_run_ends_though_that_was_to_come_in_hours(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chain(s("a"), after("b")).apply_async(countdown=7200)
+    first = handle.parent
+    assert first is not None
+
+    assert first.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("FAILURE", [])
+
+
 def test_a_chords_group_is_to_be_had(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b")], body("c")).delay()
 
