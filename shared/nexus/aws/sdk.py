@@ -113,9 +113,8 @@ def _unless_given_up(**_: Any) -> None:
 
 
 def region() -> str | None:
-    """The region: AWS_REGION, else AWS_DEFAULT_REGION, else the profile's; None when none of them is set."""
-    found = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return found or _session().get_config_variable("region")
+    """The region of the settings, else the profile's; None when neither is set."""
+    return settings().region or _session().get_config_variable("region")
 
 
 def session() -> "Session":

@@ -17,6 +17,7 @@ import pytest
 from moto.dynamodb.models import dynamodb_backends
 
 import cleanup_old_posts as cleanup
+import erase_user_data as erasing
 from nexus import backend
 from nexus.aws.dynamodb import Condition, Item, Write, equals
 from nexus.aws.table import Meter, Table
@@ -40,7 +41,7 @@ from nexus.worker import Run
 from ops import control
 from social import application
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
-from social.data.analytics import ContentDay
+from social.data.analytics import ContentDay, PopularPost
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.hashtags import Trend
@@ -48,6 +49,7 @@ from social.data.notifications import Notification
 from social.data.posts import Counters, Media, Post
 from social.data.sessions import Session, Token
 from social.data.users import Counts, User
+from social.sweep import Tally
 from tests.support import moto_cloud, own_catalogue, sandboxes
 from tests.support.own_catalogue import Counted, NoteSent, ReportPart
 from tests.support.sandboxes import lost_answers
@@ -59,6 +61,7 @@ DAY = day_of(NOW)
 RUN = "00000000-0000-7000-8000-000000000001"
 ERROR = RunError("E", "it failed")
 ENVELOPE = Envelope.of(id=RUN, task="ping", sent_at="2026-11-22T12:00:00Z")
+COUNTED = ContentDay(DAY, NOW, popular=(PopularPost("p", "a", 9, "words", "A"),))
 JOB = own_catalogue.make_report
 
 
@@ -239,6 +242,12 @@ def commented() -> None:
     comments.put_many([Comment("p", "c", "a", NOW)])
 
 
+def erased_comment() -> int:
+    run = Run(id=RUN, task="erase_user_data", attempt=1, deadline=0.0, limit=0.0, token="t")
+    keys = {"post_id": {"S": "p"}, "comment_id": {"S": "c"}}
+    return erasing._erase_comment(erasing.Erasing("a", False, Tally(run)), keys)
+
+
 def a_person() -> None:
     users.put_many([PERSON])
 
@@ -371,15 +380,21 @@ ROWS: dict[str, Row] = {
         ),
         signed_in,
     ),
-    "application._counted": Row(lambda: application.count("p", likes=1, views=2), posted),
-    "application._counted: down to nothing": Row(lambda: application.count("p", likes=-1), lambda: posted(likes=1)),
+    "posts.counted": Row(lambda: application.count("p", likes=1, views=2), posted),
+    "posts.counted: down to nothing": Row(lambda: application.count("p", likes=-1), lambda: posted(likes=1)),
     "application.comment": Row(lambda: application.comment("p", "a", "hello", comment_id="c", at=NOW), posted),
     "application.delete_comment": Row(
         lambda: application.delete_comment("p", "c", at=NOW),
         commented,
     ),
     "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
-    "application.set_visibility": Row(lambda: application.set_visibility("p", "private"), posted),
+    "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
+    "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),
+    "posts.hide": Row(lambda: posts.hide("p"), posted),
+    "users.change": Row(lambda: application.change_user("u", email="new@example.com", name="N"), a_person),
+    "users.change: not the address": Row(lambda: application.change_user("u", locale="fr"), a_person),
+    "analytics.set_popular": Row(lambda: analytics.set_popular(COUNTED, ()), lambda: analytics.put_day(COUNTED)),
+    "erase_user_data._erase_comment": Row(erased_comment, commented),
     "application.record_activity": Row(lambda: application.record_activity("u", "s0", at=NOW), signed_in),
     "application.rotate_token": Row(lambda: application.rotate_token("u", "t0", "t9", at=NOW), signed_in),
     "cleanup_old_posts.move, cleanup_old_posts._move_with_all, cleanup_old_posts._remove_marked": Row(
