@@ -222,9 +222,6 @@ class Group(Canvas[Any]):
         """`group(...)()` sends it, `chord(members)(body)` with what follows it."""
         return (self if body is None else self | body).apply_async(**options)
 
-    def __len__(self) -> int:
-        return len(self.members)
-
     def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> GroupStep:
         """The step of the group with this id."""
         total = len(self.members)
