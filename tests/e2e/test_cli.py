@@ -610,14 +610,14 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert f"`nexus logs {run_id}`" in nexus("dlq", "show", run_id).err
     # Arguments that do not fit are not sent
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
-    assert nexus("dlq", "edit", run_id, "text=corrected").code == ExitCode.NOT_CONFIRMED
-    assert nexus("dlq", "edit", run_id, "text=corrected", "--yes").code == 0
+    assert nexus("dlq", "edit", run_id, "text=fixed").code == ExitCode.NOT_CONFIRMED
+    assert nexus("dlq", "edit", run_id, "text=fixed", "--yes").code == 0
     # And who follows it from that moment on sees the new run, not the failure before
     result = nexus("result", run_id, "--follow", "--json").json
     assert (result["status"], result["result"]["text"], result["args"]) == (
         "SUCCESS",
-        "corrected",
-        {"text": "corrected"},
+        "fixed",
+        {"text": "fixed"},
     )
     gone = nexus("dlq", "show", run_id)
     assert gone.code == ExitCode.WRONG
