@@ -30,7 +30,7 @@ from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
-from nexus.client.sending import send
+from nexus.client.sending import moment, send
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -76,15 +76,15 @@ def add[R: Result](
     """
     if countdown is not None and eta is not None:
         raise ValueError("countdown and eta are two ways to say one thing: give one")
-    now = clock.now()
+    now = datetime.fromtimestamp(clock.now(), UTC)
     run_id = new_id()
+    times = {"countdown" if eta is None else "eta": countdown if eta is None else eta, "expires": expires}
     row = (
         run_id,
         signature.task.name,
         json.dumps(dict(signature.args)),
-        _moment("eta", now, countdown if eta is None else eta),
-        _moment("expires", now, expires),
-        now,
+        *(None if value is None else moment(name, now, value).timestamp() for name, value in times.items()),
+        now.timestamp(),
     )
     _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
     return AsyncResult(run_id, signature.task.result)
@@ -145,14 +145,6 @@ def _send(connection: Any, row: Any) -> bool:
         return False
     _execute(connection, f"DELETE FROM {TABLE} WHERE id = ?", (run_id,))  # noqa: S608
     return True
-
-
-def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
-        return value.timestamp()
-    return None if value is None else now + value
 
 
 # --- databases -------------------------------------------------------------------------------------------------------

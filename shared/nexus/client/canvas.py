@@ -15,11 +15,11 @@ from nexus.client.bounded import asynchronous, bounded
 from nexus.client.handles import AsyncResult
 from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending, trace
 from nexus.definitions import Result, TaskDefinition
-from nexus.envelope import Envelope, Segment
+from nexus.envelope import Envelope, Segment, TooLarge
 from nexus.errors import InvalidMessage, SendFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
-from nexus.runs import tallies, transitions
+from nexus.runs import payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord, compact
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 CHAIN_LIMIT = 12
 """Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
+
+
+LINKS_BYTES = 150 * 1024
+"""What follows a run is kept in its record, beside its result: DynamoDB's items have 400 KB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +55,16 @@ def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **argu
 
         chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count), to="ops"))
 
-    Its arguments are checked when it runs, since they are not complete before. Raises InvalidMessage for one that the
-    task does not have, TypeError unless exactly one of them is `result_of(...)` or `results_of(...)`.
+    What is given is checked at once, and all of it together when it runs. Raises InvalidMessage like `delay`,
+    TypeError unless exactly one argument is `result_of(...)` or `results_of(...)`.
     """
-    for name in arguments:
-        if name not in task.arguments.model_fields:
-            raise InvalidMessage(f"{task.name}: {name}: no such argument")
     waiting = [name for name, value in arguments.items() if isinstance(value, ResultOf)]
     if positional or len(waiting) != 1:
         raise TypeError(f"{task.name}: write then({task.name}, argument=result_of(the_task_before), ...)")
+    if waiting[0] not in task.arguments.model_fields:
+        raise InvalidMessage(f"{task.name}: {waiting[0]}: no such argument")
     given = {name: value for name, value in arguments.items() if name not in waiting}
-    return Signature(task, given, waiting[0])
+    return Signature(task, task.some_to_send(given, missing=waiting[0]), waiting[0])
 
 
 def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
@@ -95,7 +98,7 @@ def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None 
     messages: dict[str, list[Message]] = {}
     for signature, envelope in zip(signatures, envelopes, strict=True):
         messages.setdefault(signature.queue, []).append(Message.of(envelope))
-    also: dict[str, Value] = {"then": compact([callback.to_json()])} if callback else {}
+    also: dict[str, Value] = {"then": _kept([callback.to_json()])} if callback else {}
     failures: dict[str, str] = {}
     with sending(*(envelope.id for envelope in envelopes)):
         tallies.open_group(group_id, total, keep, **also)
@@ -133,7 +136,7 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     rest = [link.to_json() for link in links[1:]]
     envelope = envelope_of(links[0], first)
     keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
-    also: dict[str, Value] = {"then": compact(rest)} if rest else {}
+    also: dict[str, Value] = {"then": _kept(rest)} if rest else {}
     store = backend().store
     with sending(first):
         store.apply(transitions.pending(envelope, links[0].queue, keep, **also))
@@ -150,26 +153,32 @@ def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
     return AsyncResult(run_id, links[-1].task.result)
 
 
+def _kept(links: Sequence[Mapping[str, Any]]) -> str:
+    """Links as the record of the run before them keeps them. Raises InvalidMessage where that has no room."""
+    text = compact(links)
+    size = len(text.encode())
+    if size > LINKS_BYTES:
+        fault = f"the links after the first: {size:,} bytes with their arguments, over {LINKS_BYTES:,}: pass keys"
+        raise InvalidMessage(fault, fault)
+    return text
+
+
 def next_id(run_id: str) -> str:
     """The id of what follows a run: a chain's next link, a chord's callback. Sent twice, it is one run."""
     return derived_id(run_id, "then")
 
 
-def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
-    """Sends what follows a run that has succeeded. `links` is its record's `then`.
+def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: str) -> None:
+    """Sends what follows a run that has succeeded. `links` is its record's `then`, `result` as the record keeps it.
 
-    What cannot be sent for good (its arguments are too large) becomes that run's FAILURE.
+    What cannot be sent for good becomes that run's FAILURE.
     """
     link, rest = links[0], links[1:]
     following = next_id(run_id)
-    args = dict(link["args"])
-    if link.get("result_as"):
-        args[link["result_as"]] = result
     try:
         # By the queue's name: a task that the catalogue has lost meanwhile ends among that queue's dead letters.
         queue = link.get("queue") or registry.task(link["task"]).queue
-        envelope = Envelope.of(id=following, task=link["task"], args=args, parent=run_id, trace=trace())
-        message = Message.of(envelope)
+        envelope, message = _follower(following, link, run_id, result)
     except (InvalidMessage, UnknownTask) as error:
         fail_next(run_id, links, RunError.of(error))
         return
@@ -187,6 +196,20 @@ def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> N
         elif rest:
             store.apply(Write(following, set=also, when=(equals("status", "PENDING"),)))
     dispatch(queue, message, now, now)
+
+
+def _follower(following: str, link: Mapping[str, Any], run_id: str, result: str) -> tuple[Envelope, Message]:
+    """What follows a run, with its result among the arguments: by reference where S3 has it, or where it must."""
+    fields = {"id": following, "task": link["task"], "parent": run_id, "trace": trace()}
+    args, name = dict(link["args"]), link.get("result_as")
+    if name and not payloads.is_pointer(result):
+        try:
+            envelope = Envelope.of(**fields, args={**args, name: payloads.load(result)})
+            return envelope, Message.of(envelope)
+        except TooLarge:
+            result = payloads.dump(following, result, inline=0)
+    envelope = Envelope.of(**fields, args=args, refs={name: result} if name else None)
+    return envelope, Message.of(envelope)
 
 
 def fail_next(run_id: str, links: Sequence[Mapping[str, Any]], error: RunError) -> None:

@@ -1,12 +1,13 @@
 """Sending: a task with its arguments, checked, recorded and put into its queue."""
 
 import os
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from nexus import clock
 from nexus.aws import sdk
@@ -17,7 +18,7 @@ from nexus.client.bounded import asynchronous, bounded, note
 from nexus.client.handles import AsyncResult
 from nexus.definitions import Result, RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import ConfigurationError, SendFailed, UnknownTask
+from nexus.errors import ConfigurationError, InvalidMessage, SendFailed, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
 from nexus.runs import transitions
@@ -46,7 +47,7 @@ class Signature[R: Result]:
 
     @classmethod
     def of(cls, task: TaskDefinition[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
-        return cls(task, _arguments(task, arguments))
+        return cls(task, task.to_send(arguments))
 
     @property
     def queue(self) -> str:
@@ -60,10 +61,6 @@ class Signature[R: Result]:
         return {"task": self.task.name, "queue": self.queue, "args": dict(self.args), "result_as": self.result_as}
 
 
-def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
-
-
 @bounded
 def send[R: Result](
     signature: Signature[R],
@@ -73,7 +70,7 @@ def send[R: Result](
     queue: str | None = None,
     expires: float | datetime | None = None,
     retry: RetryPolicy | None = None,
-    task_id: str | None = None,
+    task_id: str | uuid.UUID | None = None,
     track: bool = True,
 ) -> "AsyncResult[R]":
     """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
@@ -81,10 +78,10 @@ def send[R: Result](
     target = _queue(task, queue)
     now = datetime.fromtimestamp(clock.now(), UTC)
     due = _due(now, countdown, eta)
-    envelope = envelope_of(signature, task_id or (new_id() if track else derived_id("untracked", new_id())))
+    run_id = _given_id(task_id) if task_id else new_id() if track else derived_id("untracked", new_id())
+    envelope = envelope_of(signature, run_id)
     if expires is not None:
-        limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
-        envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
+        envelope = envelope.model_copy(update={"expires_at": moment("expires", now, expires)})
     message = Message.of(envelope)
     also: dict[str, Value] = {}
     if retry is not None:
@@ -216,18 +213,32 @@ def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
     return target
 
 
+def _given_id(task_id: str | uuid.UUID) -> str:
+    """The id of a run as its sender gave it, in the one form that ids have."""
+    try:
+        return str(task_id if isinstance(task_id, uuid.UUID) else uuid.UUID(task_id))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidMessage("task_id: not a UUID", "task_id: not a UUID") from None
+
+
 def _due(now: datetime, countdown: float | None, eta: datetime | None) -> datetime:
     if countdown is not None and eta is not None:
         raise ValueError("countdown and eta are two ways to say one thing: give one")
     if eta is not None:
-        return _aware("eta", eta)
-    return now + timedelta(seconds=countdown or 0)
+        return moment("eta", now, eta)
+    return now if countdown is None else moment("countdown", now, countdown)
 
 
-def _aware(name: str, value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
-    return value
+def moment(name: str, now: datetime, value: float | datetime) -> datetime:
+    """A time that a sender gave, as itself or in seconds from now. Raises ValueError, naming what cannot be one."""
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+        return value
+    try:
+        return now + timedelta(seconds=value)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{name} is {value!r}: not a number of seconds, or beyond the year 9999") from None
 
 
 def keep_until(due: datetime) -> int:

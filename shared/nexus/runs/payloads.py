@@ -1,4 +1,7 @@
-"""A result as its record keeps it: JSON in the item, or an object in S3 when the item would grow too large."""
+"""A result as its record keeps it: JSON in the item, or an object in S3 when the item would grow too large.
+
+What follows the run then takes it from there too: a message carries the pointer.
+"""
 
 import json
 import os
@@ -15,21 +18,27 @@ _POINTER = "s3:"
 
 
 class ResultExpired(NexusError):
-    """The result was kept in S3 and its time there is over."""
+    """The result, or the argument, was kept in S3 and its time there is over."""
 
 
-def dump(run_id: str, value: Any) -> str:
-    """The text for the record's `result`: the JSON itself, or a pointer to an object of the archive bucket.
+def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
+    """The text for the record: the JSON itself up to `inline` bytes, else a pointer to an object of the archive bucket.
 
-    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone.
+    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone, and read all. A
+    `value` that is a text is JSON already.
     """
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     data = text.encode()
-    if len(data) <= INLINE_BYTES:
+    if len(data) <= inline or is_pointer(text):
         return text
     key = f"results/{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
     client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")
     return _POINTER + key
+
+
+def is_pointer(text: str) -> bool:
+    """Whether the value is kept in S3: no JSON begins so."""
+    return text.startswith(_POINTER)
 
 
 def load(text: str) -> Any:
@@ -39,7 +48,7 @@ def load(text: str) -> Any:
 
 def load_text(text: str) -> str:
     """The text that `dump` was given. Raises ResultExpired."""
-    if not text.startswith(_POINTER):
+    if not is_pointer(text):
         return text
     s3 = client("s3")
     try:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from nexus.backend.store import Item, number, numbers
+from nexus.errors import ConfigurationError, InvalidMessage, TimeLimitExceeded, UnknownTask
+from nexus.runs.payloads import ResultExpired
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
 
@@ -29,6 +31,18 @@ class RunError:
     message: str
     path: str = ""
     traceback: str = ""
+    fault: str = ""
+    """What is wrong, in words that hold no argument's value; not kept in the record."""
+
+    @classmethod
+    def own(cls, kind: str, message: str) -> "RunError":
+        """An error that no exception stands for, in words of this package's own."""
+        return cls(kind, message, fault=message)
+
+    @property
+    def shown(self) -> str:
+        """The error as a log line may tell it: without its message, which may quote an argument."""
+        return f"{self.type}: {self.fault}" if self.fault else self.type
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
@@ -38,16 +52,33 @@ class RunError:
             message = str(error)
         except Exception as fault:  # noqa: BLE001 - an exception's own __str__ is a task's code
             message = f"(its text cannot be had: {type(fault).__name__})"
-        frames = "".join(traceback.format_tb(error.__traceback__))
+        stack = traceback.extract_tb(error.__traceback__)
+        frames = "".join(stack.format())
         return cls(
             clean(kind.__name__)[:200],
             clean(message)[:MESSAGE_LIMIT] or "no message",
             clean(f"{kind.__module__}.{kind.__qualname__}")[:400],
             clean(frames)[-TRACEBACK_LIMIT:],
+            clean(_fault(error) or _place(stack)),
         )
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
+
+
+def _fault(error: BaseException) -> str:
+    """What this package or AWS says of an error in words of its own."""
+    if isinstance(error, InvalidMessage):
+        return error.fault
+    if isinstance(error, ConfigurationError | UnknownTask | TimeLimitExceeded | ResultExpired | ImportError):
+        return str(error)
+    code = getattr(error, "response", None)
+    return str(code["Error"]["Code"]) if isinstance(code, Mapping) and "Error" in code else ""
+
+
+def _place(stack: traceback.StackSummary) -> str:
+    """The line of code that raised."""
+    return f"at {stack[-1].filename.rpartition('/')[2]}:{stack[-1].lineno} in {stack[-1].name}" if stack else ""
 
 
 @dataclass(frozen=True, slots=True)

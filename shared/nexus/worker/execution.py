@@ -20,7 +20,7 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import Arguments, RateLimit, TaskDefinition
+from nexus.definitions import RateLimit, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
 from nexus.registry import Implementation, registry
@@ -97,8 +97,10 @@ class Worker:
         for received in deliveries:
             try:
                 yield received.readable(self.task_for(received.envelope))
-            except (UnknownTask, InvalidMessage) as error:
+            except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
                 self._never_ran(received, RunError.of(error))
+            except Exception as error:  # noqa: BLE001 - S3 does not give what its message refers to: its trouble alone
+                self._leave_for_later(received, error)
 
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
@@ -187,7 +189,7 @@ class Worker:
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
         """The sandbox of the last attempt is gone, and nobody settled it."""
-        error = RunError(
+        error = RunError.own(
             "SandboxDied",
             f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
             f"(its lease ran out {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
@@ -222,8 +224,7 @@ class Worker:
                 message = Message.of(received.envelope)
                 backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
             except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
-                reason = str(RunError.of(error))
-                observe.logger().warning("no schedule for a long wait", run_id=received.envelope.id, reason=reason)
+                observe.no_schedule(received.envelope.id, RunError.of(error))
             else:
                 return
         self.later.append((received, delay))
@@ -275,7 +276,7 @@ class Worker:
             outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
-        observe.run_ended(outcome, clock.monotonic() - started, str(error) if error else None)
+        observe.run_ended(outcome, clock.monotonic() - started, error)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""
@@ -329,8 +330,8 @@ class Worker:
         match answer:
             case FannedOut(segments, then):
                 self._settle()
-                arguments = [_plain(args) for args in segments]
-                next_phase = None if then is None else _plain(then)
+                arguments = [claimed.task.part_to_send(args) for args in segments]
+                next_phase = None if then is None else claimed.task.part_to_send(then)
                 fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
                 fanout.send_plan(envelope, self._token, len(arguments))
                 return "fanned_out"
@@ -340,15 +341,15 @@ class Worker:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times already: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
-        result = payloads.dump(envelope.id, answer.model_dump_json())
+        result = payloads.dump(envelope.id, claimed.task.result_to_keep(answer))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
-        observe.logger().debug("the error of this attempt", exc_info=error)
         reason = RunError.of(error)
+        observe.attempt_failed(reason)
         policy = claimed.policy(claimed.item)
         retryable = claimed.source != "direct" and not isinstance(error, Reject | InvalidMessage | UnknownTask)
         if retryable and policy.retries(error, record.attempts):
@@ -380,7 +381,7 @@ class Worker:
             return
         with self._on_failure(claimed):
             self._follow_up(claimed, outcome.item, succeeded=False)
-        observe.logger().info("run revoked", run_id=claimed.envelope.id, task=claimed.envelope.task, reason=reason)
+        observe.run_revoked(claimed.envelope, reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation, without spending an attempt."""
@@ -419,7 +420,7 @@ class Worker:
         The message comes again: it finds the run ended, or waits for the sandbox that has it. A place that was taken
         for a run that has ended is given up.
         """
-        observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
+        observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
             if claimed.place and RunRecord.of(standing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id)
@@ -441,10 +442,11 @@ class Worker:
         except Exception as error:
             if sdk.is_outage(error):
                 raise
-            observe.logger().warning(
-                "what follows is left for later", run_id=received.envelope.id, reason=str(RunError.of(error))
-            )
-            self.later.append((received, AFTER_TROUBLE))
+            self._leave_for_later(received, error)
+
+    def _leave_for_later(self, received: Received, error: Exception) -> None:
+        observe.left_for_later(received.envelope.id, RunError.of(error))
+        self.later.append((received, AFTER_TROUBLE))
 
     def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
         """Sends a message that is given up to the dead-letter queue, with its reason."""
@@ -470,10 +472,6 @@ def _check_answer(implementation: Implementation, answer: Any) -> None:
             raise Reject(f"{task.name} fans out, and neither has a reducer nor a result with an add method")
     elif not isinstance(answer, Continued | task.result):
         raise Reject(f"{task.name} returned {type(answer).__name__}, not {task.result.__name__}")
-
-
-def _plain(args: Arguments) -> dict[str, Any]:
-    return args.model_dump(mode="json", exclude_defaults=True)
 
 
 _limiters: dict[str, RateLimiter] = {}
