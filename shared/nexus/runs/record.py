@@ -1,6 +1,7 @@
 """The run record as its readers see it: one item per run."""
 
 import json
+import os
 import re
 import traceback
 from collections.abc import Mapping
@@ -67,11 +68,13 @@ class RunError:
 
 
 def _fault(error: BaseException) -> str:
-    """What this package or AWS says of an error in words of its own."""
+    """What this package, AWS or the operating system says of an error in words of its own."""
     if isinstance(error, InvalidMessage):
         return error.fault
     if isinstance(error, ConfigurationError | UnknownTask | TimeLimitExceeded | ResultExpired | ImportError):
         return str(error)
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return f"[Errno {error.errno}] {os.strerror(error.errno)}"
     code = getattr(error, "response", None)
     return str(code["Error"]["Code"]) if isinstance(code, Mapping) and "Error" in code else ""
 

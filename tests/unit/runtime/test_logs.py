@@ -99,6 +99,7 @@ def good(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def failing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     errors = (
         OSError(SECRET, NUMBER),
+        FileNotFoundError(2, SECRET, SECRET),
         KeyError(SECRET),
         Retry(SECRET, after=1),
         Reject(SECRET),
