@@ -140,7 +140,7 @@ FAULTS = (
         "pass",
     ),
     # places and rates
-    Fault("a place is given up", Worker._follow_up, "locks.release(readable.place, envelope.id)", "pass"),
+    Fault("a place is given up", Worker._follow_up, 'locks.release(str(item["place"]), envelope.id)', "pass"),
     Fault(
         "a place that is taken is not taken again",
         locks.acquire,

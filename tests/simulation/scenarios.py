@@ -15,7 +15,7 @@ from nexus.ids import derived_id, new_id
 from nexus.registry import registry
 from nexus.runs import transitions
 from tests.simulation import catalogue
-from tests.simulation.world import STACK, TIMEOUT, Faults, World
+from tests.simulation.world import INLINE_BYTES, STACK, TIMEOUT, Faults, World
 
 KINDS = {
     "kill": 3.0,
@@ -45,8 +45,8 @@ BAD: Sequence[tuple[str, ...]] = (
     ("dies",) * 3,
     ("later",),
 )
-LARGE = "x" * 300_000
-GARBAGE = ("no json", "{}", "[" * 100_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 300_000, "null")
+LARGE = "x" * 2 * INLINE_BYTES
+GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
 
 
 @dataclass(eq=False, slots=True)

@@ -16,7 +16,6 @@ from nexus.backend.store import DynamoStore
 from nexus.backend.transport import SqsTransport
 from nexus.registry import registry
 from tests.simulation import catalogue, invariants, scenarios
-from tests.simulation.known import unknown
 from tests.simulation.world import Endless, abandon, in_force, installed
 from tests.support.template import ENVIRONMENT
 
@@ -114,10 +113,9 @@ def survey(seeds: range) -> Survey:
         found.steps += story.world.steps
         found.requests += story.world.requests
         if wrong:
-            text = (unknown(wrong) or wrong)[0]
-            kind = _kind(text)
+            kind = _kind(wrong[0])
             found.kinds[kind] += 1
-            found.examples.setdefault(kind, (seed, text))
+            found.examples.setdefault(kind, (seed, wrong[0]))
     found.seconds = time.process_time() - began
     return found
 

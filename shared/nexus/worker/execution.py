@@ -106,8 +106,7 @@ class Worker:
         envelope, store = received.envelope, backend().store
         with self._on_failure(received):
             standing = store.get([envelope.id]).get(envelope.id)
-            record = RunRecord.of(standing or {})
-            if not record.ended:
+            if standing is None or not RunRecord.of(standing).ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
                 write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
@@ -115,8 +114,8 @@ class Worker:
                 if not isinstance(outcome, Applied):
                     self.later.append((received, 1.0))
                     return
-                fanout.follow_up(envelope.id, outcome.item, succeeded=False)
-            fanout.settle_member(envelope, succeeded=record.status == "SUCCESS")
+                standing = outcome.item
+            self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
         """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
@@ -185,7 +184,7 @@ class Worker:
         """A duplicate of a run that has ended: completes what its first delivery may have left undone."""
         if record.ended:
             with self._on_failure(readable):
-                self._follow_up(readable, item, succeeded=record.status == "SUCCESS")
+                self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
         """The sandbox of the last attempt is gone, and nobody settled it."""
@@ -200,7 +199,7 @@ class Worker:
         if not isinstance(outcome, Applied):
             return False
         with self._on_failure(readable):
-            self._follow_up(readable, outcome.item, succeeded=False)
+            self._follow_up(readable.envelope, outcome.item)
         return True
 
     def _claimant(self, *, shared: bool = False) -> Claim:
@@ -386,7 +385,7 @@ class Worker:
             self._not_ours(claimed, outcome.item)
             return
         with self._on_failure(claimed):
-            self._follow_up(claimed, outcome.item, succeeded=False)
+            self._follow_up(claimed.envelope, outcome.item)
         observe.run_revoked(claimed.envelope, reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
@@ -413,10 +412,10 @@ class Worker:
         if not waiting:
             return
         outcomes = backend().store.apply_all([write for _, write in waiting])
-        for (claimed, write), outcome in zip(waiting, outcomes, strict=True):
+        for (claimed, _), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 with self._on_failure(claimed):
-                    self._follow_up(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
+                    self._follow_up(claimed.envelope, outcome.item)
             else:
                 self._not_ours(claimed, outcome.item)
 
@@ -432,11 +431,11 @@ class Worker:
                 locks.release(claimed.place, claimed.envelope.id)
         self.later.append((claimed, 1.0))
 
-    def _follow_up(self, readable: Readable, item: Item, succeeded: bool) -> None:
+    def _follow_up(self, envelope: Envelope, item: Item) -> None:
         """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
-        envelope = readable.envelope
-        if readable.place:
-            locks.release(readable.place, envelope.id)
+        if "place" in item:
+            locks.release(str(item["place"]), envelope.id)
+        succeeded = item["status"] == "SUCCESS"
         fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
 
