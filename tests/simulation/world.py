@@ -123,6 +123,7 @@ class World:
         self.clients = aws.clients(models, self._request)
         self.actors: list[Actor] = []
         self.trace: list[str] | None = [] if trace else None
+        self.lurking: list[tuple[str, Actor]] = []
         self.paused: set[str] = set()
         self.left = faults.at_most
         self.steps = self.requests = self._count = 0
@@ -174,6 +175,8 @@ class World:
                 self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
             raise
         self._answered(answer)
+        if operation == "send_message" and parameters["QueueUrl"].endswith("-dead"):
+            self._happens("a dead letter")
         if self.trace is not None:
             self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
         return answer
@@ -303,11 +306,21 @@ class World:
 
     # --- what goes on ---
 
-    def add(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> Actor:
-        """A program or an operator, to begin `after` so many seconds."""
-        actor = Actor(name, body, self.clock.now + after)
+    def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
+        """A program or an operator, to begin `after` so many seconds, or at the next event of a kind."""
+        actor = Actor(name, body, float("inf") if at else self.clock.now + after)
         self.actors.append(actor)
+        if at:
+            self.lurking.append((at, actor))
         return actor
+
+    def _happens(self, event: str) -> None:
+        """Lets one begin who waits for this."""
+        for one in self.lurking:
+            if one[0] == event:
+                self.lurking.remove(one)
+                one[1].wake = self.clock.now
+                return
 
     def run(self) -> None:
         """Until nothing is left to happen. Raises Endless."""
@@ -369,7 +382,7 @@ class World:
             if queue not in self.paused:
                 messages = self.sqs.queues[f"{STACK}-{queue}"].messages
                 times += [message.visible for message in messages if message.visible > self.clock.now]
-        if not times:
+        if min(times, default=float("inf")) == float("inf"):
             return False
         before, self.clock.now = self.clock.now, max(self.clock.now, min(times))
         if self.clock.now - before > 3600:
@@ -491,6 +504,7 @@ class World:
             if status == "STARTED" and self._now is not None and after.get("claim") != (before or {}).get("claim"):
                 (self.unwanted.add if "revoke" in (before or {}) else self.unwanted.discard)(key)
                 self._now.claimed.append(key)
+                self._happens("a claim")
                 self.claims[key].append(self._now)
         self.watch(key, before, after)
 
@@ -589,6 +603,14 @@ class Memory:
         return world.memories[actor.queue, actor.slot].setdefault(name, value)
 
 
+class MachineTime:
+    """The module `time`, as the operator's code asks it."""
+
+    @staticmethod
+    def time() -> float:
+        return current().clock.now
+
+
 class SilentLogger:
     """A logger that drops its lines: what they say has tests of its own."""
 
@@ -619,6 +641,7 @@ def installed() -> Iterator[None]:
     from nexus.backend import transport
     from nexus.runs import payloads
     from nexus.worker import execution, observe
+    from ops import control
 
     silent = SilentLogger()
     real_time = time.time
@@ -635,6 +658,7 @@ def installed() -> Iterator[None]:
         patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
         # What one sandbox was refused is nothing to the next.
         patch.setattr(table, "throttled_since", lambda _moment: None)
+        patch.setattr(control, "time", MachineTime())
         patch.setattr(execution, "time_limit", _limit)
         patch.setattr(execution, "_limiters", Memory)
         for name, module in list(sys.modules.items()):
