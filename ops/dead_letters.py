@@ -399,17 +399,21 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
             envelope = letter.envelope
             if envelope is None:
                 raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
-            # An argument that is kept in S3 stays there unless it was edited too.
-            refs = {name: where for name, where in (envelope.refs or {}).items() if name not in args}
-            whole = task.to_send({**{name: payloads.load(where) for name, where in refs.items()}, **args})
-            checked = {name: value for name, value in whole.items() if name not in refs}
-            body = envelope.model_copy(update={"args": checked, "refs": refs or None}).encode()
-            refused = _send_again(queue, [replace(letter, body=body)], args=compact(checked))
+            changed = edited(envelope, task, args)
+            refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
                 raise SendFailed(refused)
             looking.delete([letter])
             return letter
     return None
+
+
+def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:
+    """With other arguments. One that is kept in S3 stays there unless it is among them. Raises InvalidMessage."""
+    refs = {name: where for name, where in (envelope.refs or {}).items() if name not in args}
+    whole = task.to_send({**{name: payloads.load(where) for name, where in refs.items()}, **args})
+    sent = {name: value for name, value in whole.items() if name not in refs}
+    return envelope.model_copy(update={"args": sent, "refs": refs or None})
 
 
 def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:

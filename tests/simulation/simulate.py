@@ -1,6 +1,7 @@
 """Runs schedules from seeds: `python -m tests.simulation.simulate 17` replays one, line by line."""
 
 import argparse
+import gc
 import os
 import re
 import sys
@@ -107,15 +108,20 @@ class Survey:
 def survey(seeds: range) -> Survey:
     """Runs the schedules of these seeds. Only within `machinery()`."""
     found, began = Survey(), time.process_time()
+    gc.collect()
+    gc.freeze()
+    gc.disable()
     for seed in seeds:
         wrong, story = faults_of(seed)
         found.schedules += 1
         found.steps += story.world.steps
         found.requests += story.world.requests
+        story.world.close()
         if wrong:
             kind = _kind(wrong[0])
             found.kinds[kind] += 1
             found.examples.setdefault(kind, (seed, wrong[0]))
+    gc.enable()
     found.seconds = time.process_time() - began
     return found
 

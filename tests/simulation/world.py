@@ -116,6 +116,7 @@ class World:
         self.sqs = aws.Sqs(self.clock, self.chance)
         for queue, timeout in TIMEOUT.items():
             self.sqs.add(f"{STACK}-{queue}", 6 * timeout)
+        self.sources = {queue: self.sqs.queues[f"{STACK}-{queue}"] for queue in TIMEOUT}
         self.dynamo = aws.Dynamo(self.clock, self.chance, self._written)
         self.scheduler = aws.Scheduler(self.clock, self.sqs)
         self.s3 = aws.S3()
@@ -368,7 +369,7 @@ class World:
             case "jump":
                 self.clock.now += self.chance.choice((1.0, 30.0, 200.0, 4000.0))
             case "twice":
-                queue = self.sqs.queues[f"{STACK}-{self.chance.choice(list(TIMEOUT))}"]
+                queue = self.sources[self.chance.choice(list(TIMEOUT))]
                 if queue.messages:
                     self.sqs.duplicate(queue, self.chance.choice(queue.messages))
 
@@ -380,7 +381,7 @@ class World:
             times.append(due)
         for queue in TIMEOUT:
             if queue not in self.paused:
-                messages = self.sqs.queues[f"{STACK}-{queue}"].messages
+                messages = self.sources[queue].messages
                 times += [message.visible for message in messages if message.visible > self.clock.now]
         if min(times, default=float("inf")) == float("inf"):
             return False
@@ -391,13 +392,15 @@ class World:
         return True
 
     def _receivable(self, queue: str, now: float) -> bool:
-        if queue in self.paused or sum(1 for actor in self.actors if actor.queue == queue) >= CONCURRENCY:
+        messages = self.sources[queue].messages
+        if not messages or queue in self.paused:
             return False
-        return any(message.visible <= now for message in self.sqs.queues[f"{STACK}-{queue}"].messages)
+        busy = sum([actor.queue == queue for actor in self.actors])
+        return busy < CONCURRENCY and any(message.visible <= now for message in messages)
 
     def _receive(self, queue: str) -> None:
         """The event source takes a batch and invokes the queue's function with it."""
-        source = self.sqs.queues[f"{STACK}-{queue}"]
+        source = self.sources[queue]
         worn = len(source.redriven)
         messages = self.sqs.receive(source, self.chance.randint(1, BATCH[queue]))
         self.redriven += source.redriven[worn:]
@@ -407,7 +410,7 @@ class World:
 
     def invoke(self, queue: str, messages: Sequence[aws.Stored], name: str) -> None:
         """A sandbox with these messages, which it has yet to begin with."""
-        source = self.sqs.queues[f"{STACK}-{queue}"]
+        source = self.sources[queue]
         actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
         actor.bodies = [message.body for message in messages]
         taken = {other.slot for other in self.actors if other.queue == queue}
@@ -483,8 +486,16 @@ class World:
             if not actor.faulted:
                 self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
 
+    def close(self) -> None:
+        """Nobody looks at it any more: without its circles it is gone at once, and no collector has to find it."""
+        abandon(self.actors)
+        for client in self.clients.values():
+            vars(client).clear()
+        vars(self).clear()
+
     def _end(self, actor: Actor) -> None:
         self.actors.remove(actor)
+        actor.body, actor.green = _nothing, None
         if actor.faulted:
             self.lost += actor.bodies
         if actor.dead and actor.queue:
@@ -516,6 +527,10 @@ class World:
         if self.trace is not None:
             name = actor.name if actor else "world"
             self.trace.append(f"{self.steps:5} {self.clock.now - START:11.2f} {name:12} {text}")
+
+
+def _nothing() -> None:
+    """What is left to do of what has ended."""
 
 
 def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repeats: int = 0) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nexus.backend.store import Item, number, numbers
+from nexus.backend.store import Item
 from nexus.errors import ConfigurationError, InvalidMessage, TimeLimitExceeded, UnknownTask
 from nexus.runs.payloads import ResultExpired
 
@@ -129,44 +129,39 @@ class RunRecord:
     @classmethod
     def of(cls, item: Item) -> "RunRecord":
         """The record in an item."""
-        progress = _json(item, "progress")
-        error = _json(item, "error")
+        kept: Mapping[str, Any] = item
+        get = kept.get
+        progress, error = _json(get("progress")), _json(get("error"))
         return cls(
-            id=_text(item, "id"),
-            status=item.get("status", "UNKNOWN"),  # type: ignore[arg-type]
-            task=_text(item, "task"),
-            queue=_text(item, "queue"),
-            args=_json(item, "args"),
-            attempts=int(number(item, "attempts") or 0),
-            sent_at=number(item, "sent_at"),
-            started_at=number(item, "started_at"),
-            ended_at=number(item, "ended_at"),
-            eta=number(item, "eta"),
-            lease_until=number(item, "lease_until"),
-            result=_text(item, "result") or None,
+            id=get("id", ""),
+            status=get("status", "UNKNOWN"),
+            task=get("task", ""),
+            queue=get("queue", ""),
+            args=_json(get("args")),
+            attempts=int(get("attempts", 0)),
+            sent_at=get("sent_at"),
+            started_at=get("started_at"),
+            ended_at=get("ended_at"),
+            eta=get("eta"),
+            lease_until=get("lease_until"),
+            result=get("result"),
             error=RunError(**error) if error else None,
-            log=_text(item, "log") or None,
-            parent=_text(item, "parent") or None,
-            segment=None if "segment" not in item else int(number(item, "segment") or 0),
-            place=_text(item, "place") or None,
-            children=tuple(_json(item, "children") or ()),
-            phase=int(number(item, "phase") or 0),
-            total=int(number(item, "total") or 0),
-            waits=bool(item.get("waits", False)),
-            chunks_done=numbers(item, "chunks_done"),
-            chunks_failed=numbers(item, "chunks_failed"),
+            log=get("log"),
+            parent=get("parent"),
+            segment=get("segment"),
+            place=get("place"),
+            children=tuple(_json(get("children")) or ()),
+            phase=int(get("phase", 0)),
+            total=int(get("total", 0)),
+            waits=bool(get("waits", False)),
+            chunks_done=get("chunks_done", frozenset()),
+            chunks_failed=get("chunks_failed", frozenset()),
             progress=(progress[0], progress[1], progress[2]) if progress else None,
-            cursor=_json(item, "cursor"),
+            cursor=_json(get("cursor")),
         )
 
 
-def _text(item: Item, name: str) -> str:
-    value = item.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _json(item: Item, name: str) -> Any:
-    text = _text(item, name)
+def _json(text: str | None) -> Any:
     return json.loads(text) if text else None
 
 
