@@ -73,6 +73,12 @@ class Letter:
             return None
 
     @property
+    def group(self) -> str:
+        """Whose turn it takes when it is sent again: see `nexus.envelope`."""
+        envelope = self.envelope
+        return (envelope.group if envelope else None) or self.task or "unreadable"
+
+    @property
     def args(self) -> Mapping[str, Any] | None:
         envelope = self.envelope
         return envelope.args if envelope else None
@@ -365,8 +371,7 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
 
 def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozenset()) -> dict[str, str]:
     entries: list[Any] = [
-        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.task or "unreadable"}
-        for n, letter in enumerate(letters)
+        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.group} for n, letter in enumerate(letters)
     ]
     for entry, letter in zip(entries, letters, strict=True):
         if letter.id in marked:

@@ -23,6 +23,9 @@ from tests.support.template import ENVIRONMENT
 BLOCK = 500
 """Seeds that are run in one go."""
 
+SAID_EVERY = 10_000
+"""Schedules after which a long run says how it goes."""
+
 
 @contextmanager
 def machinery() -> Iterator[None]:
@@ -153,6 +156,8 @@ def main() -> int:
     with ProcessPoolExecutor(options.jobs) as pool:
         for part in pool.map(_survey_apart, blocks):
             whole.add(part)
+            if whole.schedules % SAID_EVERY == 0:
+                print(whole, file=sys.stderr, flush=True)
     print(whole)
     return bool(whole.kinds)
 

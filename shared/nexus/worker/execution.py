@@ -22,7 +22,7 @@ from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
 from nexus.definitions import RateLimit, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import InvalidMessage, Reject, Retry, TimeLimitExceeded, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -346,7 +346,8 @@ class Worker:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times already: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
-        result = payloads.dump(envelope.id, claimed.task.result_to_keep(answer))
+        result = claimed.task.result_to_keep(answer)
+        result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
 
@@ -355,6 +356,9 @@ class Worker:
         envelope, record = claimed.envelope, claimed.record
         reason = RunError.of(error)
         observe.attempt_failed(reason)
+        if isinstance(error, Revoked):
+            self._revoke(claimed, f"revoked while it ran: {reason.message}")
+            return "revoked", reason
         policy = claimed.policy(claimed.item)
         retryable = claimed.source != "direct" and not isinstance(error, Reject | InvalidMessage | UnknownTask)
         if retryable and policy.retries(error, record.attempts):

@@ -165,7 +165,7 @@ def waiting(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     task.delay()
     tasks.run()
     does(monkeypatch, raises(Reject(SECRET)))
-    group([catalogue.send_note.s(**{**NOTE, "text": SECRET}) for _ in range(2)])
+    group([catalogue.send_note.s(**{**NOTE, "text": SECRET}) for _ in range(2)]).delay()
     tasks.run()
     return []
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError
 from hypothesis import assume, given
@@ -15,7 +14,7 @@ from pydantic import ConfigDict, Field, SecretStr
 
 from nexus import outbox
 from nexus.aws import sdk
-from nexus.client import Signature, chain, chord, group, result_of, results_of, then
+from nexus.client import Signature, chain, chord, group, result_of, results_of, the_failure, then
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Retry
 from nexus.registry import Implementation, registry
@@ -53,8 +52,8 @@ class Strict(Arguments):
     at: datetime
 
 
-keep = Task(name="keep", queue="default", arguments=Anything, result=Kept, summary="Gives back what came.")
-strict = Task(name="strict", queue="default", arguments=Strict, result=Kept, summary="Takes a time.")
+keep: Any = Task(name="keep", queue="default", arguments=Anything, result=Kept, summary="Gives back what came.")
+strict: Any = Task(name="strict", queue="default", arguments=Strict, result=Kept, summary="Takes a time.")
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +114,7 @@ SENDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "delay": lambda args: keep.delay(**args),
     "apply_async": keep.apply_async,
     "apply_async of a model": lambda args: keep.apply_async(Anything(**args)),
-    "a group": lambda args: group([keep.s(**args)]),
+    "a group": lambda args: group([keep.s(**args)]).delay(),
     "a chain's later link": lambda args: chain(
         catalogue.welcome.s(user_id="u"), then(keep, **{**args, "value": result_of(catalogue.welcome)})
     ),
@@ -252,7 +251,8 @@ def test_the_same_id_sent_twice_for_much_later_is_one_run() -> None:
 @pytest.mark.usefixtures("cloud")
 @pytest.mark.parametrize(("members", "size"), [(300, 1000), (50, 100_000)], ids=["300 of 1 KB", "5 MB"])
 def test_a_chords_results_of_any_size_arrive(tasks: SentTasks, returned: list[Any], members: int, size: int) -> None:
-    handle = chord([catalogue.send_note.s(**{**catalogue.NOTE, "text": str(n)}) for n in range(members)], _last())
+    notes = (catalogue.send_note.s(**{**catalogue.NOTE, "text": str(n)}) for n in range(members))
+    handle = chord(notes, _last()).delay()
     with _notes(size):
         tasks.run()
 
@@ -263,7 +263,7 @@ def test_a_chords_results_of_any_size_arrive(tasks: SentTasks, returned: list[An
 @pytest.mark.usefixtures("cloud")
 def test_a_chains_result_of_any_size_arrives_and_travels_by_reference(tasks: SentTasks) -> None:
     last = then(keep, value=result_of(catalogue.send_note))
-    handle = chain(catalogue.send_note.s(**catalogue.NOTE), last)
+    handle = chain(catalogue.send_note.s(**catalogue.NOTE), last).delay()
     with _notes(5_000_000):
         _one(tasks)
     (sent,) = tasks.transport.sent
@@ -279,7 +279,7 @@ def test_a_small_result_beside_large_arguments_goes_by_reference_too(tasks: Sent
     handle = chain(
         catalogue.send_note.s(**catalogue.NOTE),
         then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 140_000}),
-    )
+    ).delay()
     with pytest.MonkeyPatch.context() as patch, _notes(100_000):
         patch.setattr("nexus.envelope.MAX_BYTES", 200_000)
         tasks.run()
@@ -289,11 +289,10 @@ def test_a_small_result_beside_large_arguments_goes_by_reference_too(tasks: Sent
 
 @pytest.mark.usefixtures("cloud")
 def test_a_reference_that_has_expired_is_that_runs_failure_and_no_neighbours(tasks: SentTasks) -> None:
-    handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note)))
+    handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note))).delay()
     with _notes(300_000):
         _one(tasks)
-    bucket = boto3.resource("s3").Bucket("nexus-test-archive-123456789012")
-    bucket.objects.delete()
+    tasks.store.objects.clear()
     neighbour = keep.delay(value=1)
 
     tasks.run()
@@ -306,7 +305,7 @@ def test_a_reference_that_has_expired_is_that_runs_failure_and_no_neighbours(tas
 
 @pytest.mark.usefixtures("cloud")
 def test_a_reference_that_s3_does_not_give_now_is_had_later(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note)))
+    handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note))).delay()
     with _notes(300_000):
         _one(tasks)
     real, refused = payloads.load, list[str]()
@@ -350,14 +349,26 @@ def test_a_fan_outs_segments_and_its_second_phase_may_be_large(
 
 
 def test_what_a_record_cannot_hold_of_a_chain_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
-    later = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 300_000})
+    first = catalogue.send_note.s(**catalogue.NOTE)
+    later = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 150_000})
+    failed = then(keep, value=the_failure(), entries={"text": "y" * 150_000})
 
-    with pytest.raises(InvalidMessage, match=r"the links after the first: 3\d\d,\d\d\d bytes"):
-        chain(catalogue.send_note.s(**catalogue.NOTE), later)
-    with pytest.raises(InvalidMessage, match="the links after the first"):
-        chord([catalogue.send_note.s(**catalogue.NOTE)], later)
+    again = keep.s(entries={"text": "y" * 150_000})
+    for canvas in (first | later | again, chord([first], later) | again, first.set(link_error=failed) | later):
+        with pytest.raises(InvalidMessage, match=r"3\d\d,\d\d\d bytes of plan"):
+            canvas.delay()
 
     assert tasks.store.items == {}
+
+
+def test_a_result_beside_a_large_plan_leaves_the_record_room(tasks: SentTasks) -> None:
+    later = then(keep, value=result_of(catalogue.send_note), entries={"text": "y" * 250_000})
+    handle = (catalogue.send_note.s(**catalogue.NOTE) | later).delay()
+    with _notes(199_000):
+        tasks.run()
+
+    assert len(handle.get().value["notification_id"]) == 199_000
+    assert max(len(json.dumps(item, default=sorted)) for item in tasks.store.items.values()) < 400 * 1024
 
 
 def _last() -> Any:
