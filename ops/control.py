@@ -5,7 +5,7 @@ What is switched here is drift from the template: the next deployment that chang
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import transitions
 from nexus.settings import settings
+from nexus.worker import fanout
 from ops import catalogue, versions
 from ops.aws import client
 from ops.health import event_source
@@ -151,26 +152,34 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
             empty = 0 if messages else empty + 1
             if not messages:
                 continue
-            envelopes = [envelope for message in messages if (envelope := _envelope(message["Body"]))]
-            revoked = _revoke(envelopes, queue)
-            runtime_client("sqs").delete_message_batch(
-                QueueUrl=url,
-                Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
-            )
+            revoked, waiting = purge_page(queue, messages)
             with lock:
                 purged.messages += len(messages)
                 purged.runs += revoked
-                parents.update(e.parent for e in envelopes if e.parent and e.segment)
+                parents.update(waiting)
                 told(purged)
 
     with ThreadPoolExecutor(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
             done.result()
-    for parent in sorted(parents):
-        handle: AsyncResult[Any] = AsyncResult(parent)
-        if handle.revoke("segments of it were purged") == "REVOKED":
-            purged.jobs += 1
+    purged.jobs = revoke_jobs(parents)
     return purged
+
+
+def purge_page(queue: str, messages: Sequence[Any]) -> tuple[int, set[str]]:
+    """Up to ten received messages: how many runs are REVOKED now, and the ids of the jobs that lose members."""
+    envelopes = [envelope for message in messages if (envelope := _envelope(message["Body"]))]
+    revoked = _revoke(envelopes, queue)
+    runtime_client("sqs").delete_message_batch(
+        QueueUrl=queue_url(settings().queue_name(queue)),
+        Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
+    )
+    return revoked, {envelope.parent for envelope in envelopes if envelope.parent and envelope.segment}
+
+
+def revoke_jobs(ids: Iterable[str]) -> int:
+    """Revokes jobs whole that have lost members; answers with how many."""
+    return sum(AsyncResult[Any](run_id).revoke("segments of it were purged") == "REVOKED" for run_id in sorted(ids))
 
 
 def _envelope(body: str) -> Envelope | None:
@@ -197,6 +206,8 @@ def _revoke(envelopes: list[Envelope], queue: str) -> int:
     for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
         if isinstance(outcome, Applied):
             revoked += 1
+            # Nobody is left who would end what was to follow it.
+            fanout.follow_up(str(write.key), outcome.item, succeeded=False)
         else:
             handle: AsyncResult[Any] = AsyncResult(str(write.key))
             if handle.status in ("PENDING", "RETRY"):
