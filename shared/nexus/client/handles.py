@@ -16,6 +16,9 @@ from nexus.registry import registry
 from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
+SCHEDULED_WITHIN = 60.0
+"""Seconds by which Scheduler may be late: until then a schedule may still be there."""
+
 
 class AsyncResult[R: Result]:
     """The handle to a run. Every property reads the record anew, one consistent GetItem.
@@ -197,7 +200,7 @@ class AsyncResult[R: Result]:
                     _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
-                elif record.eta is not None and record.eta > clock.now():
+                elif record.eta is not None and record.eta + SCHEDULED_WITHIN > clock.now():
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
