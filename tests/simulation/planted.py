@@ -190,7 +190,7 @@ FAULTS = (
     Fault(
         "what was to follow a run that is purged ends with it",
         control._revoke,
-        "fanout.follow_up(str(write.key), outcome.item, succeeded=False)",
+        "fanout.follow_up(run_id, item, succeeded=False)",
         "pass",
     ),
     # what has no task here

@@ -138,7 +138,8 @@ def _end_if_complete(item: Item) -> None:
         if record.status == "SUCCESS":
             _after_success(item)
         else:
-            follow_up(record.id, item, succeeded=False)
+            _release(record)  # whoever revoked it may have died before
+            after_revoked(item)
         return
     if record.chunks_failed:
         _fail(item, _failures(record))
@@ -275,6 +276,13 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
             ended = fail_next(run_id, steps, error, failure)
     for member in ended:
         settle_member(member, succeeded=False)
+
+
+def after_revoked(item: Item) -> None:
+    """What follows from a waiting run that was revoked, where its members will not end it."""
+    follow_up(str(item["id"]), item, succeeded=False)
+    if waiting := _waits_for(item):
+        settle_member(waiting, succeeded=False)
 
 
 def _release(record: RunRecord) -> None:
