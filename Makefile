@@ -249,6 +249,7 @@ unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/py
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -p nexus.pytest examples/photo_wall
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults

@@ -1,12 +1,12 @@
 """The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
 
 import re
-from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from nexus import clock
 from nexus.definitions import faults
 from nexus.errors import InvalidMessage
 from nexus.ids import made_by_producer
@@ -47,7 +47,7 @@ class Envelope(BaseModel):
     id: str = Field(pattern=_UUID)
     task: str = Field(pattern=r"^[\w.:-]{1,100}$")
     args: dict[str, Any] = Field(default_factory=dict)
-    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    sent_at: AwareDatetime = Field(default_factory=lambda: clock.date(clock.now()))
     parent: str | None = Field(default=None, pattern=_UUID)
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None

@@ -66,7 +66,10 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
 
 
 def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
-    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, put_back."""
+    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, put_back.
+
+    A success with a `reason` fell short of what it was sent for (`Result.shortfall`).
+    """
     log = logger()
     milliseconds = round(seconds * 1000, 3)
     metrics: dict[str, Any] = {
@@ -86,6 +89,8 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
     }
     if reason is None:
         log.info("run ended", outcome=outcome, **metrics)
+    elif outcome == "success":
+        log.info("run ended", outcome=outcome, shortfall=redacted(reason), **metrics)
     else:
         log.warning("run ended", outcome=outcome, reason=redacted(reason), **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))

@@ -7,8 +7,8 @@ from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
-TABLE = Table("comments", ("post_id", "comment_id"))
 BY_DAY = "by-day"
+TABLE = Table("comments", ("post_id", "comment_id"), {BY_DAY: ("bucket", "created_at")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) 
 
 def made_on(bucket: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of one bucket's comments and the time of each: post_id, comment_id, created_at."""
-    yield from TABLE.query(bucket, index=BY_DAY, key=("bucket", "created_at"), start=start, meter=meter)
+    yield from TABLE.query(bucket, index=BY_DAY, start=start, meter=meter)
 
 
 def to_values(comment: Comment) -> Mapping[str, Value]:

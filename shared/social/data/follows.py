@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 
-TABLE = Table("follows", ("follower_id", "followed_id"))
 FOLLOWERS = "followers"
-_FOLLOWERS_KEY = ("followed_id", "follower_id")
+TABLE = Table("follows", ("follower_id", "followed_id"), {FOLLOWERS: ("followed_id", "follower_id")})
 
 
 def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None = None) -> list[str]:
@@ -53,4 +52,4 @@ def count_followed(user_id: str, *, start: Row | None = None, meter: Meter | Non
 
 def count_followers(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many follow the user."""
-    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, counted=True, start=start, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, counted=True, start=start, meter=meter)

@@ -10,8 +10,8 @@ from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.rows import read_count, read_text
 from nexus.aws.table import Meter, Table
 
-TABLE = Table("hashtags", ("tag",))
 TRENDING = "trending"
+TABLE = Table("hashtags", ("tag",), {TRENDING: ("trending", "trending_score")})
 MAX_LENGTH = 100
 _NOW = "now"
 
@@ -48,7 +48,7 @@ def normalise(text: str) -> str:
 
 def trending(*, meter: Meter | None = None) -> list[Trend]:
     """The tags that trend now, the highest score first, ties by name."""
-    pages = TABLE.query(_NOW, index=TRENDING, key=("trending", "trending_score"), newest_first=True, meter=meter)
+    pages = TABLE.query(_NOW, index=TRENDING, newest_first=True, meter=meter)
     trends = [
         Trend(
             tag=read_text(item, "tag", "?"),

@@ -5,10 +5,11 @@ import pytest
 from bench.jobs.stand_in import StandIn
 from nexus.aws.dynamodb import Condition, Write, from_item
 from nexus.aws.sdk import Throttled
-from nexus.aws.table import Meter, Table, transact
+from nexus.aws.table import Meter, transact
+from social.data import follows, users
 
-USERS = Table("users", ("user_id",))
-FOLLOWS = Table("follows", ("follower_id", "followed_id"))
+USERS = users.TABLE
+FOLLOWS = follows.TABLE
 
 
 def people(count: int) -> list[dict[str, str | int]]:
