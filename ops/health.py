@@ -19,7 +19,8 @@ from ops.problems import REPAIR
 THREADS = 32
 
 
-type Severity = Literal["failed", "warning", "unchecked"]
+type Severity = Literal["failed", "warning", "unchecked", "note"]
+"""Of the last two neither is wrong: what a check does not reach, and what is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Finding:
     where: str
     what: str
     do: str
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.severity in ("failed", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Health:
 
     @property
     def well(self) -> bool:
-        return not self.findings
+        return not any(finding.is_wrong for finding in self.findings)
 
 
 def look(deployment: Deployment) -> Health:
@@ -424,7 +429,7 @@ def _of_falling_short(one: diagnosis.FallingShort) -> Finding:
     what += figures.in_words(one.reasons)
     do = f"`nexus result {one.run_id}` shows the last: did its sender first write what the task reads? "
     do += "`nexus inspect stats` counts the reasons."
-    return Finding("warning", one.queue, what, do)
+    return Finding("note", one.queue, what, do)
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:

@@ -25,6 +25,7 @@ STYLES = {
     "ready": "green",
     "rejected": "red",
     "off": "yellow",
+    "note": "yellow",
     "REVOKED": "yellow",
     "RETRY": "yellow",
     "STARTED": "cyan",
