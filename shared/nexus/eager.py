@@ -56,9 +56,10 @@ def run_next(transport: MemoryTransport, place: int = 0) -> bool:
 
     Raises ConfigurationError when the task's code or a package that it needs is not there.
     """
-    if not transport.sent:
+    try:
+        sent = transport.sent.pop(place)
+    except IndexError:  # another thread of a development server may have taken it
         return False
-    sent = transport.sent.pop(place)
     sent.receives += 1
     if name := task_in(sent.message):
         registry.implementation(name)

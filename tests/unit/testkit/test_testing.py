@@ -1,5 +1,6 @@
 """An application's tests: what was sent, running it with its effects, time, and what goes wrong."""
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def test_what_differs_is_shown(nexus_tasks: Tasks) -> None:
     ]
     with pytest.raises(TypeError, match="send_notification has no argument user: it takes user_id, kind"):
         nexus_tasks.assert_sent(send_notification, user="7")
+
+
+def test_a_coroutine_sends_into_the_same_queues(nexus_tasks: Tasks) -> None:
+    async def view() -> None:
+        await send_welcome_email.adelay(user_id="7")
+
+    asyncio.run(view())
+    nexus_tasks.assert_sent(send_welcome_email, user_id="7")
 
 
 # --- running it ---
@@ -348,7 +357,7 @@ def test_eager_mode_says_that_it_does_not_know_where_the_code_is() -> None:
     assert "NEXUS_FUNCTIONS" in done.stderr
 
 
-def test_looking_at_what_was_sent_needs_no_package_of_the_workers(tmp_path: Path) -> None:
+def test_the_plugin_needs_no_package_of_the_workers_and_leaves_marked_tests_alone(tmp_path: Path) -> None:
     (tmp_path / "test_view.py").write_text(
         "from social import application\n"
         "from social.catalogue import send_welcome_email\n"
@@ -357,14 +366,21 @@ def test_looking_at_what_was_sent_needs_no_package_of_the_workers(tmp_path: Path
         "    send_welcome_email.delay(user_id=user.user_id)\n"
         "    nexus_tasks.assert_sent(send_welcome_email, user_id=user.user_id)\n"
     )
-    absent = ("aws_lambda_powertools", "orjson", "jinja2", "PIL", "av")
-    program = (
-        f"import sys; sys.modules |= dict.fromkeys({absent!r})\n"
+    (tmp_path / "test_cloud.py").write_text(
         "import pytest\n"
-        f"sys.exit(pytest.main(['-q', '-p', 'nexus.pytest', '-p', 'no:cacheprovider', {str(tmp_path)!r}]))"
+        "from nexus.settings import settings\n"
+        "@pytest.mark.nexus_aws\n"
+        "def test_on_a_deployment(nexus_tasks):\n"
+        "    assert nexus_tasks is None\n"
+        "    assert not settings().memory\n"
+        "def test_in_memory():\n"
+        "    assert settings().memory\n"
     )
+    absent = ("aws_lambda_powertools", "orjson", "jinja2", "PIL", "av")
+    options = ["-q", "--strict-markers", "-p", "nexus.pytest", "-p", "no:cacheprovider", str(tmp_path)]
+    program = f"import sys; sys.modules |= dict.fromkeys({absent!r})\nimport pytest\nsys.exit(pytest.main({options!r}))"
     done = run(program)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_record_that_was_never_sent_is_unknown(nexus_tasks: Tasks) -> None:
