@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -81,15 +81,20 @@ class MemoryTable:
 
     def in_order(self, request: Mapping[str, Any]) -> list[Item]:
         """The items that a Query or Scan goes over: those of its index, each partition in a row and in order."""
-        names = self.schema.indexes[request["IndexName"]] if "IndexName" in request else self.schema.key
-        order = tuple(dict.fromkeys((*names, *self.schema.key)))
+        names = self.names(request)
         held = [item for item in self.items.values() if all(name in item for name in names)]
-        return sorted(held, key=lambda item: tuple(_comparable(item[name]) for name in order))
+        return sorted(held, key=partial(place, names))
+
+    def names(self, request: Mapping[str, Any]) -> tuple[str, ...]:
+        """The attributes by which a Query or Scan is in order: the key of its index, and the table's own."""
+        index = self.schema.indexes[request["IndexName"]] if "IndexName" in request else ()
+        return tuple(dict.fromkeys((*index, *self.schema.key)))
 
 
-def _comparable(attribute: Any) -> Any:
-    value = from_attribute(attribute)
-    return value.encode() if isinstance(value, str) else value
+def place(names: Sequence[str], item: Item) -> tuple[Any, ...]:
+    """Where an item, or the key in LastEvaluatedKey, stands among others: strings compare by their bytes."""
+    values = (from_attribute(item[name]) for name in names)
+    return tuple(value.encode() if isinstance(value, str) else value for value in values)
 
 
 class DynamoDB:
@@ -143,26 +148,25 @@ class DynamoDB:
     def scan(self, **request: Any) -> Mapping[str, Any]:
         segment, total = request.get("Segment", 0), request.get("TotalSegments", 1)
         table = self.table(request["TableName"])
-        by = table.schema.indexes[request["IndexName"]][0] if "IndexName" in request else table.schema.key[0]
+        by = table.names(request)[0]
         items = [item for item in table.in_order(request) if zlib.crc32(str(item[by]).encode()) % total == segment]
         return self._page(items, request)
 
     def _page(self, items: Sequence[Item], request: Mapping[str, Any]) -> Mapping[str, Any]:
-        table = self.table(request["TableName"])
-        first = 0
-        if start := request.get("ExclusiveStartKey"):
-            places = [n for n, item in enumerate(items, 1) if table.key(item) == table.key(start)]
-            first = places[0] if places else len(items)
-        end = first + request.get("Limit", len(items))
-        page = items[first:end]
+        names = self.table(request["TableName"]).names(request)
+        if start := request.get("ExclusiveStartKey"):  # the item of that key may be gone
+            after, backwards = place(names, start), not request.get("ScanIndexForward", True)
+            items = [
+                item for item in items if (place(names, item) < after if backwards else place(names, item) > after)
+            ]
+        page = items[: request.get("Limit", len(items))]
         filters = request.get("FilterExpression")
         kept = [item for item in page if not filters or expressions.condition(filters)(item, Given.of(request))]
         answer: dict[str, Any] = {"Count": len(kept), "ScannedCount": len(page)}
         if request.get("Select") != "COUNT":
             answer["Items"] = [_projected(item, request) for item in kept]
-        if page and end < len(items):
-            index = table.schema.indexes[request["IndexName"]] if "IndexName" in request else ()
-            answer["LastEvaluatedKey"] = {name: page[-1][name] for name in (*table.schema.key, *index)}
+        if page and len(page) < len(items):
+            answer["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
         return answer
 
     def put_item(self, **request: Any) -> Mapping[str, Any]:

@@ -61,6 +61,16 @@ def test_pages_go_on_where_they_ended(database: None) -> None:
     assert len(scanned) == 25
 
 
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_go_on_behind_an_item_that_is_gone(database: None, newest_first: bool) -> None:
+    follows.put_many([("a", f"b{n}", n) for n in range(9)])
+    seen = []
+    for page in follows.TABLE.query("a", limit=2, newest_first=newest_first):
+        seen += [item["followed_id"]["S"] for item in page.items]
+        follows.remove("a", seen[-1])
+    assert sorted(seen) == [f"b{n}" for n in range(9)]
+
+
 def test_statements_say_what_was_there(database: None) -> None:
     follows.add("a", "b", 7)
     keys = [{"follower_id": "a", "followed_id": other} for other in ("b", "c")]
