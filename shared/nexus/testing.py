@@ -134,6 +134,7 @@ class Tasks:
     services: Memory = field(default_factory=Memory)
     clock: FrozenClock = field(default_factory=lambda: FrozenClock(clock.now()))
     _deaths: Counter[str] = field(default_factory=Counter)
+    _uploads: int = 0
 
     # --- what was sent ---
 
@@ -225,7 +226,8 @@ class Tasks:
         bucket = variables.settings().bucket("uploads")
         sdk.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
         (task,) = [one for one in registry.tasks().values() if one.on_upload]
-        order = f"{len(self.transport.history):016X}"
+        self._uploads += 1
+        order = f"{self._uploads:016X}"
         about = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key), "size": len(body), "sequencer": order}}
         record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Post", "eventTime": f"{self.now:%FT%TZ}"}
         event = json.dumps({"Records": [{**record, "s3": about}]})
@@ -289,7 +291,8 @@ class Tasks:
         item = self.store.items.get(told["RunId"], {})
         error = RunRecord.of(item).error
         frames = error.traceback.splitlines()[-TRACEBACK_LINES:] if error else ()
-        what = f"{told['Task'] or 'a message'} was given up after {told['Attempts']} attempts"
+        times = "1 attempt" if told["Attempts"] == "1" else f"{told['Attempts']} attempts"
+        what = f"{told['Task'] or 'a message'} was given up after {times}"
         return "\n".join((f"{what}: {told['ErrorType']}: {told['ErrorMessage']}", *frames))
 
 

@@ -132,7 +132,7 @@ def test_drain_runs_what_was_sent_with_its_effects(nexus_tasks: Tasks) -> None:
 
 def test_drain_shows_why_a_run_was_given_up(nexus_tasks: Tasks) -> None:
     send_notification.delay(user_id="nobody", kind="like", text="x")
-    with pytest.raises(AssertionError, match="send_notification was given up after 1 attempts: Reject: no user nobody"):
+    with pytest.raises(AssertionError, match="send_notification was given up after 1 attempt: Reject: no user nobody"):
         nexus_tasks.drain()
 
 
