@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from nexus.builtin import ping
     from nexus.client import (
         AsyncResult,
+        Canvas,
+        Failure,
         Signature,
-        achain,
-        achord,
-        agroup,
         asend_many,
         chain,
         check,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
         result_of,
         results_of,
         send_many,
+        the_failure,
         then,
     )
     from nexus.errors import (
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         NexusError,
         Reject,
         Retry,
+        Revoked,
         SendFailed,
         StillRunning,
         TaskFailed,
@@ -49,10 +50,9 @@ _WHERE = {
     "nexus.builtin": ("ping",),
     "nexus.client": (
         "AsyncResult",
+        "Canvas",
+        "Failure",
         "Signature",
-        "achain",
-        "achord",
-        "agroup",
         "asend_many",
         "chain",
         "check",
@@ -62,6 +62,7 @@ _WHERE = {
         "result_of",
         "results_of",
         "send_many",
+        "the_failure",
         "then",
     ),
     "nexus.errors": (
@@ -70,6 +71,7 @@ _WHERE = {
         "NexusError",
         "Reject",
         "Retry",
+        "Revoked",
         "SendFailed",
         "StillRunning",
         "TaskFailed",
@@ -85,8 +87,10 @@ _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Arguments",
     "AsyncResult",
+    "Canvas",
     "ConfigurationError",
     "Continuation",
+    "Failure",
     "InvalidMessage",
     "NexusError",
     "NoArguments",
@@ -95,6 +99,7 @@ __all__ = [
     "Result",
     "Retry",
     "RetryPolicy",
+    "Revoked",
     "Run",
     "Schedule",
     "SendFailed",
@@ -105,9 +110,6 @@ __all__ = [
     "TimeLimitExceeded",
     "Unique",
     "UnknownTask",
-    "achain",
-    "achord",
-    "agroup",
     "asend_many",
     "chain",
     "check",
@@ -124,6 +126,7 @@ __all__ = [
     "result_of",
     "results_of",
     "send_many",
+    "the_failure",
     "then",
 ]
 

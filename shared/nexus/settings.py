@@ -31,11 +31,11 @@ class Settings:
     """Where the deployment is, and what this process serves.
 
     `stack` (NEXUS_STACK) is the CloudFormation stack's name, `account_id` (NEXUS_ACCOUNT_ID) the twelve digits of the
-    account (bucket names are global, so they carry it), `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks,
-    `queue` (NEXUS_QUEUE) the one that a function serves, `run_days` (NEXUS_RUN_DAYS) how long a run record is kept,
-    `backend` (NEXUS_BACKEND) the module of another backend than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the
-    tasks' code in eager mode. Another backend and no stack mean `memory`: tables, buckets and mail are in this
-    process's memory too.
+    account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
+    `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
+    `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
+    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Another backend and no stack
+    mean `memory`: tables, buckets and mail are in this process's memory too.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
     (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
@@ -45,6 +45,7 @@ class Settings:
 
     stack: str = ""
     account_id: str = ""
+    region: str = ""
     catalogue: tuple[str, ...] = ()
     queue: str = ""
     run_days: int = 7
@@ -69,6 +70,7 @@ class Settings:
         return cls(
             stack=environment.get("NEXUS_STACK", ""),
             account_id=environment.get("NEXUS_ACCOUNT_ID", ""),
+            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", ""),
             catalogue=tuple(module.strip() for module in modules if module.strip()),
             queue=environment.get("NEXUS_QUEUE", ""),
             run_days=int(days),
@@ -132,22 +134,43 @@ def _patience(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-_environments: list[Mapping[str, str]] = [os.environ]
+_defaults: dict[str, str] = {}
+
+
+def configure(variables: Mapping[str, str]) -> bool:
+    """Gives variables for which the environment has no value, in place of those given before; whether that changed any.
+
+    For a framework with settings of its own. A backend that was made before must be reset (`nexus.backend.reset`).
+    """
+    if dict(variables) == _defaults:
+        return False
+    _defaults.clear()
+    _defaults.update(variables)
+    settings.cache_clear()
+    return True
 
 
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
-    return Settings.read(_environments[-1])
+    return Settings.read(_replaced[-1] if _replaced else variables())
+
+
+def variables() -> Mapping[str, str]:
+    """The environment's variables, and those of `configure`."""
+    return {**_defaults, **os.environ}
+
+
+_replaced: list[Mapping[str, str]] = []
 
 
 @contextmanager
 def use(environment: Mapping[str, str]) -> Iterator[None]:
     """The variables in force within the block, in place of the process's own."""
-    _environments.append(environment)
+    _replaced.append(environment)
     settings.cache_clear()
     try:
         yield
     finally:
-        _environments.pop()
+        _replaced.pop()
         settings.cache_clear()

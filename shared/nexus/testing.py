@@ -11,7 +11,6 @@ pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksM
 
 import difflib
 import json
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -43,6 +42,9 @@ from nexus.worker.run import Continued, FannedOut, Run
 
 DELIVERIES = 10_000
 """More than a test needs: tasks that send each other without end are stopped here."""
+
+SAME = 0.001
+"""Seconds that are no difference: sums of fractions are not exact."""
 
 TRACEBACK_LINES = 9
 """The task's own frames, without the worker's."""
@@ -126,13 +128,13 @@ class RecordingTransport(MemoryTransport):
 class Tasks:
     """A test's own queues, run records, tables, buckets, mail and time, all in memory.
 
-    The time stands still at the test's start. `drain` and `advance` move it, and a task that sleeps.
+    The time stands still at the second of the test's start. `drain` and `advance` move it, and a task that sleeps.
     """
 
     store: MemoryStore = field(default_factory=MemoryStore)
     transport: RecordingTransport = field(default_factory=RecordingTransport)
     services: Memory = field(default_factory=Memory)
-    clock: FrozenClock = field(default_factory=lambda: FrozenClock(clock.now()))
+    clock: FrozenClock = field(default_factory=lambda: FrozenClock(float(int(clock.now()))))
     _deaths: Counter[str] = field(default_factory=Counter)
     _uploads: int = 0
 
@@ -245,7 +247,7 @@ class Tasks:
             if firings and firings[0][0] <= due:
                 self._fire(*firings.pop(0))
                 continue
-            if place is None or due > end:
+            if place is None or due > end + SAME:
                 break
             self.clock.moment = max(self.clock.moment, due)
             self._deliver(place)
@@ -302,7 +304,8 @@ def in_memory(at: datetime | None = None) -> Iterator[Tasks]:
     tasks = Tasks()
     if at is not None:
         tasks.freeze(at)
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    given = variables.variables()
+    kept = {name: given[name] for name in _KEPT if name in given}
     with ExitStack() as stack:
         stack.enter_context(variables.use({**kept, "NEXUS_BACKEND": "nexus.eager"}))
         stack.enter_context(memory.use(tasks.services))

@@ -648,7 +648,7 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     # Given a group of two, of which one fails for its arguments
     from nexus.client import group
 
-    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")])
+    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")]).delay()
     bad = AsyncResult[Any](handle.children[0].id)
     eventually(lambda: bad.status == "FAILURE")
     eventually(lambda: handle.status == "FAILURE")

@@ -1,4 +1,7 @@
-"""Comments: one item a comment, under its post. The index `by-day` finds a day's comments without reading any other."""
+"""Comments: one item a comment, under its post.
+
+The index `by-day` finds a day's comments without reading any other, `by-author` those of a user who is to be erased.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +10,12 @@ from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
-BY_DAY = "by-day"
-TABLE = Table("comments", ("post_id", "comment_id"), {BY_DAY: ("bucket", "created_at")})
+BY_DAY, BY_AUTHOR = "by-day", "by-author"
+TABLE = Table(
+    "comments",
+    ("post_id", "comment_id"),
+    {BY_DAY: ("bucket", "created_at"), BY_AUTHOR: ("author_id", "created_at")},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +33,11 @@ class Comment:
 def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Row]:
     """The comments of a post as they are stored, read consistently: for the archive."""
     return [item for page in TABLE.query(post_id, consistent=True, meter=meter) for item in page.items]
+
+
+def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of an author's comments, deleted ones too."""
+    yield from TABLE.query(author_id, index=BY_AUTHOR, attributes=TABLE.key, meter=meter)
 
 
 def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:

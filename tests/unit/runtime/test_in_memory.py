@@ -30,9 +30,9 @@ def does(monkeypatch: pytest.MonkeyPatch, task: Any, work: Any, part: Any = None
 def test_members_links_and_callbacks_are_drained(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent(notification_id=args.text))
     note = catalogue.send_note.s
-    together = group([note(**{**NOTE, "text": text}) for text in "ab"])
-    last = chain(note(**{**NOTE, "text": "c"}), note(**{**NOTE, "text": "d"}))
-    after = chord([note(**{**NOTE, "text": "e"})], note(**{**NOTE, "text": "f"}))
+    together = group([note(**{**NOTE, "text": text}) for text in "ab"]).delay()
+    last = chain(note(**{**NOTE, "text": "c"}), note(**{**NOTE, "text": "d"})).delay()
+    after = chord([note(**{**NOTE, "text": "e"})], note(**{**NOTE, "text": "f"})).delay()
 
     tasks.drain()
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nexus import clock
 from nexus.client import AsyncResult
@@ -181,6 +183,18 @@ def test_a_countdown_runs_when_it_is_due_and_not_before(nexus_tasks: Tasks) -> N
     assert late.status == "SUCCESS"
     first, last = sorted(note.created_at for note in notifications.latest(user.user_id))
     assert last - first == 3 * 86_400 - 600
+
+
+@given(st.floats(0, 1e9), st.lists(st.integers(1, 1000), min_size=1, max_size=5))
+def test_what_is_due_at_the_end_of_a_span_runs_however_the_span_is_cut(start: float, minutes: list[int]) -> None:
+    with in_memory(at=clock.date(start)) as tasks:
+        user = application.register("ada@example.com", "Ada")
+        tip = {"user_id": user.user_id, "kind": "tip", "text": "x"}
+        handle = send_notification.apply_async(tip, countdown=60 * sum(minutes))
+        for part in minutes:
+            assert handle.status == "PENDING"
+            tasks.advance(timedelta(minutes=part))
+        assert handle.status == "SUCCESS"
 
 
 def test_a_backoff_is_waited_for(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
