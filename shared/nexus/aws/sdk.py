@@ -70,20 +70,25 @@ def client(service: str) -> Any:
     AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool; `Settings.memory` that it is in this process.
     """
     with _making:
-        return _client(service, settings().memory)
+        return _client_in_memory(service) if settings().memory else _client(service)
 
 
 @cache
-def _client(service: str, in_memory: bool) -> Any:
+def _client_in_memory(service: str) -> Any:
+    from botocore.config import Config
+
+    from nexus.aws import memory
+
+    signed = "s3v4" if service == "s3" else None
+    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+
+
+@cache
+def _client(service: str) -> Any:
     from botocore.config import Config
 
     from nexus.aws import plain_json
 
-    if in_memory:
-        from nexus.aws import memory
-
-        signed = "s3v4" if service == "s3" else None
-        return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
     patience = settings()
     # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
     # the one, and the other answers with a redirect, which no browser's upload follows.
