@@ -10,6 +10,10 @@ Importing `nexus` costs nothing; each name is imported when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nexus import version
+
+__version__ = version.VERSION
+
 if TYPE_CHECKING:
     from nexus.builtin import ping
     from nexus.client import (

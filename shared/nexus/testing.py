@@ -11,15 +11,18 @@ pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksM
 
 import difflib
 import json
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from math import inf
 from pprint import pformat
 from typing import Any
 from urllib.parse import quote_plus
+from zoneinfo import ZoneInfo
 
 from nexus import backend as backends
 from nexus import clock, cron
@@ -33,9 +36,10 @@ from nexus.client import AsyncResult
 from nexus.clock import FrozenClock
 from nexus.definitions import Arguments, TaskDefinition
 from nexus.eager import INVOCATION_SECONDS, find_functions, run_all, run_next, task_in
-from nexus.envelope import Envelope, Segment, decode
+from nexus.envelope import FIRED_AT, Envelope, Segment, decode
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
+from nexus.periodic import PeriodicTask
 from nexus.registry import Implementation, registry
 from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
@@ -124,6 +128,21 @@ class RecordingTransport(MemoryTransport):
         self.history += [Sent(one.queue, one.message, one.due) for one in self.sent[first:]]
 
 
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """What a schedule sends, and when."""
+
+    at: float
+    queue: str
+    message: Message
+
+    @classmethod
+    def of_periodic(cls, periodic: PeriodicTask, at: datetime) -> "Firing":
+        """As Scheduler sends it, which puts in the time that it fires for."""
+        body = periodic.request()["Target"]["Input"].replace(FIRED_AT, f"{at.astimezone(UTC):%FT%TZ}")
+        return cls(at.timestamp(), periodic.queue, Message(periodic.run_id(at), body, periodic.task))
+
+
 @dataclass(slots=True)
 class Tasks:
     """A test's own queues, run records, tables, buckets, mail and time, all in memory.
@@ -194,7 +213,10 @@ class Tasks:
         return self._run(inf, [], raising=raising)
 
     def advance(self, by: timedelta, *, schedules: bool = False, raising: bool = True) -> int:
-        """Lets time pass, and runs what falls due meanwhile; with `schedules`, what the tasks' schedules send, too."""
+        """Lets time pass, and runs what falls due meanwhile.
+
+        With `schedules`, what the catalogue's schedules and `nexus.periodic` send, too.
+        """
         __tracebackhide__ = True
         end = self.clock.moment + by.total_seconds()
         count = self._run(end, self._firings(end) if schedules else [], raising=raising)
@@ -237,15 +259,17 @@ class Tasks:
 
     # --- running ---
 
-    def _run(self, end: float, firings: list[tuple[float, str]], *, raising: bool) -> int:
+    def _run(self, end: float, firings: "list[Firing]", *, raising: bool) -> int:
         __tracebackhide__ = True
         already, count = len(self.transport.dead), 0
         while True:
             waiting = self.transport.sent
             place = min(range(len(waiting)), key=lambda n: waiting[n].due, default=None)
             due = inf if place is None else waiting[place].due
-            if firings and firings[0][0] <= due:
-                self._fire(*firings.pop(0))
+            if firings and firings[0].at <= due:
+                firing = firings.pop(0)
+                self.clock.moment = max(self.clock.moment, firing.at)
+                self.transport.send(firing.queue, [firing.message])
                 continue
             if place is None or due > end + SAME:
                 break
@@ -273,19 +297,17 @@ class Tasks:
             sent.due = self.clock.moment + INVOCATION_SECONDS + 1  # its lease is over then
             self.transport.sent.append(sent)
 
-    def _firings(self, end: float) -> list[tuple[float, str]]:
-        """(when, task) of each time that a schedule sends a task until then, in order."""
+    def _firings(self, end: float) -> "list[Firing]":
+        """What schedules send until then, in order."""
+        now, until = self.now, clock.date(end)
         found = []
         for task in registry.tasks().values():
-            if task.schedule is not None:
-                times = cron.times(task.schedule.expression, self.now, clock.date(end))
-                found += [(when.timestamp(), task.name) for when in times]
-        return sorted(found)
-
-    def _fire(self, when: float, name: str) -> None:
-        self.clock.moment = max(self.clock.moment, when)
-        task = registry.task(name)
-        self.transport.send(task.queue, [Message.of(Envelope.of(id=derived_id("schedule", name, when), task=name))])
+            for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
+                envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
+                found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
+        for schedule in self.services.scheduler.schedules.values():
+            found += map(partial(Firing.of_periodic, PeriodicTask.of(schedule)), _times(schedule, now, until))
+        return sorted(found, key=lambda firing: firing.at)
 
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
         _, letter = given_up
@@ -329,6 +351,26 @@ class TasksMixin:
 
     def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
         self.tasks.assert_not_sent(task, **args)
+
+
+def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
+    """When a periodic task fires; not at times that the clocks of its zone skip."""
+    periodic = PeriodicTask.of(schedule)
+    zone = ZoneInfo(periodic.timezone)
+
+    def on_the_wall(moment: datetime) -> datetime:
+        return moment.astimezone(zone).replace(tzinfo=UTC)
+
+    if once := re.fullmatch(r"at\((.*)\)", periodic.expression):
+        times: Iterable[datetime] = [datetime.fromisoformat(once[1]).replace(tzinfo=UTC)]
+    else:
+        times = cron.times(periodic.expression, on_the_wall(after), on_the_wall(until))
+    for wall in times:
+        when = wall.replace(tzinfo=zone)
+        first, last = periodic.start or after, periodic.end or until
+        there = on_the_wall(when.astimezone(UTC)) == wall
+        if there and not periodic.paused and after < when <= until and first <= when <= last:
+            yield when
 
 
 def _sent_task(sent: Sent) -> SentTask | None:

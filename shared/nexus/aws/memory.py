@@ -1,4 +1,4 @@
-"""DynamoDB, S3, SES and Secrets Manager in this process's memory: for an application's own tests, and for eager mode.
+"""DynamoDB, S3, SES, Scheduler and Secrets Manager in this process's memory: for applications' tests and eager mode.
 
 The clients are botocore's own, so presigned forms, paginators and exceptions are as ever; only the request is answered
 here. Tables have the keys that `nexus.aws.table.Table` declares. Items that TTL would remove stay. What the project
@@ -256,7 +256,7 @@ def _projected(item: Item, request: Mapping[str, Any]) -> Item:
     return {name: item[name] for name in names if name in item}
 
 
-# --- S3, SES, Secrets Manager ----------------------------------------------------------------------------------------
+# --- S3, SES, Scheduler, Secrets Manager -----------------------------------------------------------------------------
 
 
 class S3:
@@ -328,6 +328,37 @@ class Sesv2:
         return {"MessageId": f"memory-{len(self.sent)}"}
 
 
+class Scheduler:
+    """Schedules of one group, as they were asked for. `nexus.testing` fires them."""
+
+    def __init__(self) -> None:
+        self.schedules: dict[str, Mapping[str, Any]] = {}
+
+    def create_schedule(self, **request: Any) -> Mapping[str, Any]:
+        if request["Name"] in self.schedules:
+            raise Refusal("ConflictException", f"Schedule {request['Name']} already exists.")
+        self.schedules[request["Name"]] = request
+        return {}
+
+    def update_schedule(self, **request: Any) -> Mapping[str, Any]:
+        self.get_schedule(request["Name"])
+        self.schedules[request["Name"]] = request
+        return {}
+
+    def get_schedule(self, Name: str, **_: Any) -> Mapping[str, Any]:  # noqa: N803
+        if Name not in self.schedules:
+            raise Refusal("ResourceNotFoundException", f"Schedule {Name} does not exist.")
+        return self.schedules[Name]
+
+    def delete_schedule(self, Name: str, **_: Any) -> Mapping[str, Any]:  # noqa: N803
+        self.get_schedule(Name)
+        del self.schedules[Name]
+        return {}
+
+    def list_schedules(self, NamePrefix: str = "", **_: Any) -> Mapping[str, Any]:  # noqa: N803
+        return {"Schedules": [{"Name": name} for name in sorted(self.schedules) if name.startswith(NamePrefix)]}
+
+
 class SecretsManager:
     """Every secret is there, and was never rotated."""
 
@@ -348,6 +379,7 @@ class Memory:
     dynamodb: DynamoDB = field(default_factory=DynamoDB)
     s3: S3 = field(default_factory=S3)
     sesv2: Sesv2 = field(default_factory=Sesv2)
+    scheduler: Scheduler = field(default_factory=Scheduler)
     secretsmanager: SecretsManager = field(default_factory=SecretsManager)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

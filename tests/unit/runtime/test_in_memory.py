@@ -1,12 +1,12 @@
 """What an application's tests stand on, with a catalogue of its own: groups, chains, expiry, rates and unique tasks."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from nexus import clock
+from nexus import clock, periodic
 from nexus.client import chain, chord, group
 from nexus.errors import Retry
 from nexus.registry import Implementation, registry
@@ -91,3 +91,26 @@ def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
     assert tasks.now - before == timedelta(hours=1)
     with pytest.raises(ValueError, match="without a time zone"):
         tasks.freeze(before.replace(tzinfo=None))
+
+
+def test_periodic_tasks_fire_in_their_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent(notification_id=args.text))
+    with in_memory(at=datetime(2027, 3, 26, 12, tzinfo=UTC)) as tasks:  # a Friday; on Sunday Berlin's clocks skip 02:30
+        for name, expression in (("nine", "cron(0 9 * * ? *)"), ("skipped", "cron(30 2 28 * ? *)")):
+            note = catalogue.send_note.s(**{**NOTE, "text": name})
+            periodic.create(name, note, expression, timezone="Europe/Berlin")
+        periodic.create("once", catalogue.send_note.s(**NOTE), "at(2027-03-27T10:00:00)")
+        periodic.create("paused", catalogue.send_note.s(**NOTE), "rate(1 minute)", paused=True)
+
+        tasks.advance(timedelta(days=3), schedules=True)
+
+        assert [f"{one.due:%d %H:%M} {one.args['text']}" for one in tasks.sent] == [
+            "27 08:00 nine", "27 10:00 hello", "28 07:00 nine", "29 07:00 nine"
+        ]  # fmt: skip
+        assert {one.handle.status for one in tasks.sent} == {"SUCCESS"}
+        assert periodic.update("nine", paused=True).paused
+        assert [task.name for task in periodic.every()] == ["nine", "once", "paused", "skipped"]
+        assert periodic.delete("nine")
+        assert not periodic.delete("nine")
+        with pytest.raises(periodic.PeriodicTaskError, match="already"):
+            periodic.create("once", catalogue.send_note.s(**NOTE), "rate(1 minute)")
