@@ -208,8 +208,8 @@ class DynamoDB:
                 return {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
             table.write(table.key(after), after)
             return {}
-        place = text[: text.index("WHERE")].count("?")
-        key = tuple(value["S"] for value in parameters[place : place + len(table.schema.key)])
+        first = text[: text.index("WHERE")].count("?")
+        key = tuple(value["S"] for value in parameters[first : first + len(table.schema.key)])
         return self._change(table, key, wanted, given, one)
 
     @staticmethod
@@ -307,6 +307,15 @@ class S3:
         prefix, after = request.get("Prefix", ""), request.get("StartAfter", "")
         keys = sorted(k for bucket, k in self.objects if bucket == request["Bucket"] and k.startswith(prefix))
         return {"IsTruncated": False, "Contents": [{"Key": k, **self._listed(request, k)} for k in keys if k > after]}
+
+    def list_object_versions(self, **request: Any) -> Mapping[str, Any]:
+        keys = [listed["Key"] for listed in self.list_objects_v2(**request)["Contents"]]
+        return {"IsTruncated": False, "Versions": [{"Key": key, "VersionId": "null"} for key in keys]}
+
+    def delete_objects(self, Bucket: str, Delete: Mapping[str, Any], **_: Any) -> Mapping[str, Any]:  # noqa: N803
+        for one in Delete["Objects"]:
+            self.delete_object(Bucket=Bucket, Key=one["Key"])
+        return {}
 
     def _listed(self, request: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         _, about = self._found({**request, "Key": key})

@@ -122,7 +122,8 @@ class Table:
     indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        schemas[self.entity] = Schema(self.key, self.indexes)
+        known = schemas.get(self.entity)
+        schemas[self.entity] = Schema(self.key, {**(known.indexes if known else {}), **self.indexes})
 
     @property
     def name(self) -> str:

@@ -409,3 +409,19 @@ def test_the_code_of_the_tasks_is_named_where_it_is_missing(
     process_media_upload.delay(bucket="b-uploads", key="uploads/7/p/holiday.jpg")
     with pytest.raises(ConfigurationError, match="no module process_media_upload"):
         nexus_tasks.drain()
+
+
+def test_an_account_is_erased(nexus_tasks: Tasks) -> None:
+    user_id = register_view("ada@example.com")
+    post = application.new_post(user_id, "From the #train")
+    nexus_tasks.upload(presigned_post(user_id, post.post_id, "holiday.jpg").key, PHOTO)
+    nexus_tasks.drain()
+
+    erasing = application.delete_user(user_id)
+    nexus_tasks.drain()
+
+    assert erasing is not None
+    assert erasing.status == "SUCCESS"
+    assert users.get(user_id) is None
+    assert posts.get(post.post_id) is None
+    assert not nexus_tasks.services.s3.objects
