@@ -188,12 +188,12 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     with pytest.raises(InvalidMessage, match="at most 200"):
         dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
     assert len(list(dead_letters.look("default", Filter()))) == 1
-    assert dead_letters.edit("default", envelope.id, ping, {"text": "mended"}) is not None
+    assert dead_letters.edit("default", envelope.id, ping, {"text": "fixed"}) is not None
     (message,) = waiting(settings().queue_name("default"))
-    assert json.loads(message["Body"]) | {"args": {"text": "mended"}} == json.loads(message["Body"])
+    assert json.loads(message["Body"]) | {"args": {"text": "fixed"}} == json.loads(message["Body"])
     assert json.loads(message["Body"])["id"] == envelope.id
     assert not waiting(dead)
-    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"mended"}'
+    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"fixed"}'
 
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
