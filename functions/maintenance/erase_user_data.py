@@ -13,13 +13,13 @@ What is written while this runs (an upload whose form was handed out, a comment 
 minutes later: no form and no sandbox lives longer. A user with many rows is shared out, a segment for each kind of row.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
 from nexus.aws.rows import read_count, read_texts
 from nexus.aws.table import Page, Table, in_threads, transact
@@ -179,7 +179,7 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
         erased["reports"] += sum(number for _, number in erase_reports(erasing))
     if item is not None:
         if read_texts(item, "hashtags", post_id):
-            hashtags.count_again(read_count(item, "created_at", post_id), time.time())
+            hashtags.count_again(read_count(item, "created_at", post_id), clock.now())
         posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
             _look_again(erasing.user_id, post_id)
@@ -189,7 +189,7 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
 def _unsettled(item: Row) -> bool:
     """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
     busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
-    return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+    return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(clock.now()))
 
 
 # --- whatever else is a user's ---------------------------------------------------------------------------------------
@@ -233,7 +233,7 @@ def erase_uploads(erasing: Erasing) -> Step:
 
 def erase_mails(erasing: Erasing) -> Step:
     """The mail ledger's entries, of which none is read."""
-    mail_ledger.erase(erasing.user_id, time.time(), meter=erasing.tally.meter)
+    mail_ledger.erase(erasing.user_id, clock.now(), meter=erasing.tally.meter)
     yield "mails", 0
 
 
