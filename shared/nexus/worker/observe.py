@@ -83,7 +83,7 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, sho
     }
     if error is None:
         if shortfall is not None:
-            metrics["shortfall"] = shortfall
+            metrics["shortfall"] = shortfall.partition(":")[0]  # what comes behind a colon may be an argument's value
         log.info("run ended", outcome=outcome, **metrics)
     else:
         log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
