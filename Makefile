@@ -278,6 +278,7 @@ unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .l
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation

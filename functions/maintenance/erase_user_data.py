@@ -13,7 +13,6 @@ What is written while this runs (an upload whose form was handed out, a comment 
 minutes later: no form and no sandbox lives longer. A user with many rows is shared out, a segment for each kind of row.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
 from nexus.aws.rows import BadRow, read_count, read_texts
 from nexus.aws.table import Page, Table, in_threads, transact
@@ -180,7 +180,7 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     if item is not None:
         with suppress(BadRow):  # a row that cannot be read has cast no votes
             if read_texts(item, "hashtags", post_id):
-                hashtags.count_again(read_count(item, "created_at", post_id), time.time())
+                hashtags.count_again(read_count(item, "created_at", post_id), clock.now())
         posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
             _look_again(erasing.user_id, post_id)
@@ -191,7 +191,7 @@ def _unsettled(item: Row) -> bool:
     """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
     busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
     try:
-        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(clock.now()))
     except BadRow:
         return True
 
@@ -238,7 +238,7 @@ def erase_uploads(erasing: Erasing) -> Step:
 
 def erase_mails(erasing: Erasing) -> Step:
     """The mail ledger's entries, of which none is read."""
-    mail_ledger.erase(erasing.user_id, time.time(), meter=erasing.tally.meter)
+    mail_ledger.erase(erasing.user_id, clock.now(), meter=erasing.tally.meter)
     yield "mails", 0
 
 

@@ -62,6 +62,11 @@ class MediaReport(Result):
     bytes_out: int = 0
     seconds: float = 0.0
 
+    @property
+    def shortfall(self) -> str | None:
+        kind = (self.reason or "").partition(":")[0]  # of a refusal its code, without what was found
+        return None if self.status == "ready" else f"{self.status}: {kind}"
+
 
 process_media_upload = Task(
     name="process_media_upload",
@@ -90,6 +95,10 @@ class WelcomeReport(Result):
     outcome: str
     reason: str | None = None
     message_id: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return None if self.outcome == "sent" else self.reason or self.outcome
 
 
 send_welcome_email = Task(
@@ -131,6 +140,13 @@ class DigestReport(Summed):
     write_units: float = 0.0
     seconds: float = 0.0
 
+    @property
+    def shortfall(self) -> str | None:
+        reasons = Counter(self.skipped) + Counter(self.failed)
+        if self.sent or not reasons:
+            return None
+        return f"nobody was sent it: {reasons.most_common(1)[0][0]}"
+
 
 send_content_digest_email = Task(
     name="send_content_digest_email",
@@ -157,6 +173,10 @@ class FeedbackReport(Result):
 
     suppressed: int
     reason: str
+
+    @property
+    def shortfall(self) -> str | None:
+        return None if self.suppressed else self.reason
 
 
 record_mail_feedback = Task(
@@ -447,6 +467,10 @@ class NotificationSent(Result):
 
     notification_id: str | None = None
     reason: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.reason
 
 
 send_notification = Task(
