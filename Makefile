@@ -226,9 +226,11 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
-	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
+	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
+	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
+	rm -rf "$$NEXUS_RIGHTS" && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(CLOUD) stop > /dev/null' EXIT
-	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
+	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
@@ -270,6 +272,11 @@ e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from t
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
+
+.PHONY: rights
+rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
+	@echo "Comparing the rights that were used with those that are granted"
+	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
