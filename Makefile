@@ -106,6 +106,9 @@ endef
 .venv-sam/ready: requirements/sam.txt | .local/python
 	$(call venv,the SAM CLI)
 
+.venv-check/ready: requirements/check.txt | .local/python
+	$(call venv,the checks of templates and workflows)
+
 .venv-bench/ready: requirements/bench.txt | .local/python
 	$(call venv,the peers of the measurements)
 
@@ -218,6 +221,7 @@ package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: EN
 deploy: package ## Build and deploy to AWS with your own credentials, and delete old versions: ENV=dev|prod
 	@options="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV))"
 	$(SAM) deploy --config-env $(ENV) $$options $(OPTIONS)
+	PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV) --protect
 	$(DEV)/nexus --stack nexus-$(ENV) versions --prune > /dev/null
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
@@ -233,13 +237,22 @@ test: setup ## Lint, types, unit tests, simulation, integration and end-to-end t
 	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
 
 .PHONY: lint
-lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
+lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the direction of imports, templates, workflows
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
-	$(SAM) validate --lint --region eu-west-1 > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
+	templates() {
+		$(SAM) validate --region eu-west-1
+		.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
+		for template in template.yaml ops/*.yaml; do
+			.venv-check/bin/checkov -f $$template --framework cloudformation --compact --quiet --skip-download
+		done
+		.venv-check/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+		.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
+	}
+	(templates) > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
 
 .PHONY: types
 types: .venv/ready ## mypy --strict
@@ -273,6 +286,11 @@ e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from t
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
 
+.PHONY: e2e-aws
+e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
+	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
+		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
+
 .PHONY: rights
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
 	@echo "Comparing the rights that were used with those that are granted"
@@ -300,7 +318,7 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile media.in ../functions/media/requirements.txt -c dev.txt
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
