@@ -38,7 +38,8 @@ class Envelope(BaseModel):
     """What SQS carries, as JSON.
 
     `id` is the run's; `parent` the run that sent or waits for it; `segment` its place in that run; `expires_at` the
-    time after which it must not start; `trace` an X-Ray trace header.
+    time after which it must not start; `trace` an X-Ray trace header; `group` whose turn it is in a fair queue (a
+    tenant, a user), the task's own when left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Envelope(BaseModel):
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None
     trace: str | None = Field(default=None, max_length=512)
+    group: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
 
     @classmethod
     def of(cls, **fields: Any) -> Self:

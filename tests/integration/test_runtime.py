@@ -131,8 +131,8 @@ def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: di
 
 
 def test_a_group_and_a_chain_over_real_queues() -> None:
-    together = group([ping.s(text=str(n)) for n in range(12)])
-    last = chain(ping.s(text="first"), ping.s(text="second"))
+    together = group([ping.s(text=str(n)) for n in range(12)]).delay()
+    last = chain(ping.s(text="first"), ping.s(text="second")).delay()
 
     assert [pong["text"] for pong in together.get(timeout=90) or []] == [str(n) for n in range(12)]
     pong = last.get(timeout=90)

@@ -181,7 +181,7 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
         text = f"{name}{n}({text})"
 
     def body() -> None:
-        story.accepted.append(Accepted("chain", chain(*links), {"text": text}))
+        story.accepted.append(Accepted("chain", chain(*links).delay(), {"text": text}))
 
     story.program(f"chain {name}", body)
 
@@ -196,9 +196,9 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
     def body() -> None:
         if is_chord:
             last = _then(members[0], name)
-            story.accepted.append(Accepted("chord", chord(members, last), _says(name, *texts)))
+            story.accepted.append(Accepted("chord", chord(members, last).delay(), _says(name, *texts)))
         else:
-            story.accepted.append(Accepted("group", group(members), [{"text": text} for text in texts]))
+            story.accepted.append(Accepted("group", group(members).delay(), [{"text": text} for text in texts]))
 
     story.program(f"group {name}", body)
 
@@ -223,7 +223,7 @@ def large_results(story: Story, chance: random.Random, name: str) -> None:
     last = _then(members[0], name)
 
     def body() -> None:
-        handle = chord(members, last) if len(members) > 1 else chain(*members, last)
+        handle = (chord(members, last) if len(members) > 1 else chain(*members, last)).delay()
         story.accepted.append(Accepted("large", handle, _says(name, *(LARGE for _ in members))))
 
     story.program(f"large {name}", body)

@@ -158,6 +158,11 @@ def _s3(operation: str, asked: Mapping[str, Any], error: str) -> Iterator[Reques
                 source = {"Bucket": name, "Key": key}
             yield from _s3("GetObject", source, error)
             yield Request("s3:PutObject", f"{bucket}/{asked['Key']}")
+        case "DeleteObjects":
+            for one in asked["Delete"]["Objects"]:
+                yield from _s3("DeleteObject", {"Bucket": asked["Bucket"], **one}, error)
+        case "ListObjectVersions":
+            yield Request("s3:ListBucketVersions", bucket, {"s3:prefix": asked["Prefix"]} if "Prefix" in asked else {})
         case "ListObjectsV2":
             context = {"s3:prefix": asked["Prefix"]} if "Prefix" in asked else {}
             yield Request("s3:ListBucket", bucket, context)

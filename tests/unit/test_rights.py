@@ -110,7 +110,7 @@ def test_an_application_may_send_to_every_queue_and_later_and_read_what_came_of_
 def test_an_application_may_send_many_at_once_read_them_and_revoke_a_group(cloud: None) -> None:
     both = send_many([ping.s(text="one"), ping.s(text="two")])
     assert [record.status for record in read_records(both)] == ["PENDING", "PENDING"]
-    assert group([ping.s(text="one"), ping.s(text="two")]).revoke() == "REVOKED"
+    assert group([ping.s(text="one"), ping.s(text="two")]).apply_async().revoke() == "REVOKED"
 
 
 ON = "arn:aws:dynamodb:eu-west-1:123456789012:table/nexus-test-posts"

@@ -29,7 +29,7 @@ SEND_ATTEMPTS = 3
 class Message:
     """An envelope on its way.
 
-    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks; `trace` an X-Ray trace
+    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks or tenants; `trace` an X-Ray trace
     header, which SQS hands to the function; `delay` in seconds, at most MAX_DELAY.
     """
 
@@ -42,7 +42,7 @@ class Message:
     @classmethod
     def of(cls, envelope: Envelope, delay: int = 0) -> Self:
         """The envelope's message. Raises InvalidMessage when it is too large."""
-        return cls(envelope.id, envelope.encode(), envelope.task, delay, envelope.trace)
+        return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
 
     def entry(self) -> dict[str, Any]:
         """As SendMessage and SendMessageBatch take it."""

@@ -11,13 +11,15 @@ would not.
        STARTED with a dead lease --claim--> STARTED, one attempt more
 """
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
-from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.runs.record import RunError, RunRecord, clean, compact, error_text
 from nexus.settings import settings
 
 MAX_CONTINUED = 10
@@ -25,6 +27,7 @@ EARLY = 2.0
 """Seconds by which a message may be early, by two machines' clocks and SQS's whole seconds."""
 
 ARGUMENTS_SHOWN = 2048
+PROGRESS_BYTES = 8192
 SHARDS = "0123456789abcdef"
 
 
@@ -267,9 +270,19 @@ def unblocked(run_id: str, **also: Value) -> Write:
     return Write(run_id, set={"status": "PENDING", **also}, remove=LEFT_BY_FAILURE, when=when)
 
 
-def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write:
-    """The latest progress of a STARTED run."""
-    return Write(run_id, set={"progress": compact([done, total, note])}, when=held(token))
+def forget(run_id: str, *, counted: bool = False) -> Write:
+    """Drops the result of a run that has ended, unless what follows needs it, or a group that has not `counted` it."""
+    needed = ("then", "member", "segment")[: 1 if counted else 3]
+    when = (Condition("ended_at", "exists"), *(Condition(name, "missing") for name in needed))
+    return Write(run_id, remove=("result", "progress"), when=when)
+
+
+def progress(run_id: str, token: str, done: int, total: int, note: str, *, info: Any = None) -> Write:
+    """The latest progress of a STARTED run. Raises ValueError or TypeError for `info` that is large, or no JSON."""
+    shown = clean(json.dumps([done, total, note, info], separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+    if len(shown.encode()) > PROGRESS_BYTES:
+        raise ValueError(f"progress: {len(shown.encode())} bytes, over {PROGRESS_BYTES}: show a key, not the data")
+    return Write(run_id, set={"progress": shown}, when=held(token))
 
 
 def keep_until(now: float | None = None) -> int:
