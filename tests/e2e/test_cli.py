@@ -631,6 +631,11 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     bad = AsyncResult[Any](handle.children[0].id)
     eventually(lambda: bad.status == "FAILURE")
     eventually(lambda: handle.status == "FAILURE")
+    # The record says where it was raised, which a dead letter's attributes have no room for
+    result, letter = nexus("result", bad.id, "--json").json, nexus("dlq", "show", bad.id, "--json").json
+    assert result["error"]["path"] == letter["path"]
+    assert result["error"]["traceback"] == letter["traceback"]
+    assert "refresh_user_statistics.py" in letter["traceback"]
     user = f"u-{uuid.uuid4().hex[:12]}"
     application.register("a@example.com", "A", user_id=user)
     # When the operator mends its arguments

@@ -50,7 +50,9 @@ def requests(service: str, operation: str, asked: Mapping[str, Any], error: str 
             return [Request("ses:GetAccount", "*")]
         case "sesv2" if operation == "SendEmail":
             return list(_mail(asked))
-        case "scheduler" if operation in ("CreateSchedule", "DeleteSchedule"):
+        case "scheduler" if operation == "ListSchedules":
+            return [Request("scheduler:ListSchedules", "*")]
+        case "scheduler" if operation in ("CreateSchedule", "UpdateSchedule", "GetSchedule", "DeleteSchedule"):
             return list(_schedule(operation, asked))
         case "secretsmanager" if operation == "GetSecretValue":
             context = {"secretsmanager:VersionStage": asked.get("VersionStage", "AWSCURRENT")}
@@ -184,7 +186,7 @@ def _mail(asked: Mapping[str, Any]) -> Iterator[Request]:
 
 def _schedule(operation: str, asked: Mapping[str, Any]) -> Iterator[Request]:
     yield Request(f"scheduler:{operation}", _arn("scheduler", f"schedule/{asked['GroupName']}/{asked['Name']}"))
-    if operation == "CreateSchedule":
+    if operation in ("CreateSchedule", "UpdateSchedule"):
         context = {"iam:PassedToService": "scheduler.amazonaws.com"}
         yield Request("iam:PassRole", asked["Target"]["RoleArn"], context)
 

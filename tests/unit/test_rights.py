@@ -10,6 +10,7 @@ from typing import Any
 import boto3
 import pytest
 
+from nexus import periodic
 from nexus.builtin import ping
 from nexus.client import group, read_records, send_many
 from nexus.eager import Context
@@ -111,6 +112,14 @@ def test_an_application_may_send_many_at_once_read_them_and_revoke_a_group(cloud
     both = send_many([ping.s(text="one"), ping.s(text="two")])
     assert [record.status for record in read_records(both)] == ["PENDING", "PENDING"]
     assert group([ping.s(text="one"), ping.s(text="two")]).apply_async().revoke() == "REVOKED"
+
+
+def test_an_application_may_keep_periodic_tasks(cloud: None) -> None:
+    boto3.client("scheduler").create_schedule_group(Name=STACK)
+    periodic.create("weekly", ping.s(text="now"), "rate(7 days)")
+    assert periodic.update("weekly", paused=True).paused
+    assert [task.name for task in periodic.every()] == ["weekly"]
+    assert periodic.delete("weekly")
 
 
 ON = "arn:aws:dynamodb:eu-west-1:123456789012:table/nexus-test-posts"
