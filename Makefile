@@ -264,7 +264,7 @@ lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of impor
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
-	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
+	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
 	$(SAM) validate --lint --region eu-west-1 > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
 
@@ -314,7 +314,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 takes the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements

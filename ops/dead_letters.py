@@ -394,7 +394,7 @@ def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozen
 
 
 def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
-    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it is mended.
+    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it can succeed.
 
     None when the letter is not there any more. Raises InvalidMessage when the arguments do not fit; SendFailed.
     """

@@ -1,5 +1,6 @@
 """The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
@@ -8,7 +9,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from pydantic_core import PydanticSerializationError
 
 from nexus.errors import InvalidMessage
-from nexus.ids import made_by_producer
+from nexus.ids import derived_id, made_by_producer
 from nexus.values import faults_of, kinds, told
 
 MAX_BYTES = 1_040_000
@@ -107,14 +108,40 @@ class Envelope(BaseModel):
         return body
 
 
+FIRED_AT = "<aws.scheduler.scheduled-time>"
+"""Scheduler puts the time that it fires for in its place: `2030-01-31T09:00:00Z`."""
+
+
+def fired_id(name: str, at: str) -> str:
+    """The run that a periodic task's firing is."""
+    return derived_id("periodic", name, at)
+
+
 def decode(body: str | bytes) -> Envelope:
-    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault."""
+    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault.
+
+    A periodic task's message has `fired`, its name and time, in place of an id.
+    """
     try:
         return Envelope.model_validate_json(body)
     except ValidationError as error:
+        if (fired := _fired(body)) is not None:
+            return Envelope.of(**fired)
         raise _no_envelope(error) from None
     except UnicodeError as error:
         raise InvalidMessage(f"not an envelope: {error}", "not an envelope: no Unicode") from None
+
+
+def _fired(body: str | bytes) -> dict[str, Any] | None:
+    try:
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    match value:
+        case {"fired": [str(name), str(at)]} if "id" not in value:
+            fields = {field: item for field, item in value.items() if field != "fired"}
+            return {**fields, "id": fired_id(name, at), "sent_at": at}
+    return None
 
 
 def _no_envelope(error: ValidationError) -> InvalidMessage:

@@ -58,8 +58,8 @@ FAULTS = (
     Fault(
         "every retry is another attempt",
         transitions.claim,
-        '"attempts": record.attempts + 1}, remove=left, when=when)',
-        '"attempts": record.attempts}, remove=left, when=when)',
+        '"attempts": record.attempts + 1}, remove=left, when=read)',
+        '"attempts": record.attempts}, remove=left, when=read)',
     ),
     Fault(
         "no run is claimed before its time",

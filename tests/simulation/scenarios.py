@@ -185,8 +185,34 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"chain {name}", body)
 
 
+def nested(chance: random.Random, name: str, before: str | None, depth: int) -> tuple[Any, str]:
+    """Canvases within each other, and what they say of what came `before`."""
+    kind = chance.choice(("task", "chain", "group")) if depth else "task"
+    if kind == "task":
+        step = catalogue.step.s(name=name, does=_does(chance, 0.1))
+        return step if before is None else _then(step, name, step.args.get("does", ())), f"{name}({before or ''})"
+    parts, texts = [], []
+    for n in range(chance.randint(2, 3)):
+        part, text = nested(chance, f"{name}{n}", before, depth - 1)
+        parts.append(part)
+        texts.append(text)
+        if kind == "chain":
+            before = text
+    return (chain(parts), texts[-1]) if kind == "chain" else (group(parts), ",".join(texts))
+
+
 def groups(story: Story, chance: random.Random, name: str) -> None:
-    """A group, or a chord."""
+    """A group, a chord, or canvases within each other."""
+    own = random.Random(f"{story.world.seed} {name}")
+    if not story.small and own.random() < 0.4:
+        canvas, text = nested(own, f"{name}n", None, 3)
+        canvas |= _then(catalogue.step.s(name=name), name)
+        if own.random() < 0.5:
+            canvas = canvas.on_error(catalogue.step.s(name=f"{name}e"))
+        story.program(
+            f"nested {name}", lambda: story.accepted.append(Accepted("nested", canvas.delay(), _says(name, text)))
+        )
+        return
     count = story.count(chance, 1, 4)
     members = [_step(chance, f"{name}{n}", 0.15) for n in range(count)]
     texts = [f"{name}{n}()" for n in range(count)]

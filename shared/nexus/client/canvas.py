@@ -9,7 +9,6 @@ it is sent, before its first message.
 """
 
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -82,19 +81,19 @@ _INSTEAD = {
 }
 
 
-class Canvas[R](ABC):
+class Canvas[R]:
     """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`, or in a coroutine by `adelay()`."""
 
     __slots__ = ()
 
-    @abstractmethod
     def set(self, **options: Unpack[Options]) -> Self:
         """The same with these options."""
+        raise NotImplementedError
 
     @property
-    @abstractmethod
     def parts(self) -> Parts:
         """What runs one after another."""
+        raise NotImplementedError
 
     def on_error(self, callback: "Canvas[Any] | Sequence[Canvas[Any]]") -> Self:
         """The same with a callback that is sent, once, when it fails: `set(link_error=callback)`."""
@@ -116,7 +115,7 @@ class Canvas[R](ABC):
         steps = _plan(ready.parts, last)
         if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
             # By its version an id tells a worker that there is a record, which saves the worker a request.
-            steps = (steps[0].model_copy(update={"id": new_id()}), *steps[1:])
+            steps = (replace(steps[0], id=new_id()), *steps[1:])
         launch(steps, given=task_id is not None)
         return self._handle(last)
 
@@ -182,20 +181,21 @@ class Signature[R: Result](Canvas[R]):
     def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> TaskStep:
         """The step of the run with this id."""
         options = self.options
-        countdown, eta, expires, retry = (options.get(name) for name in ("countdown", "eta", "expires", "retry"))
+        countdown, eta = options.get("countdown"), options.get("eta")
+        expires, retry = options.get("expires"), options.get("retry")
         if countdown is not None and eta is not None:
             raise ValueError("countdown and eta are two ways to say one thing: give one")
         return TaskStep(
             id=run_id,
             task=self.task.name,
             queue=self.queue,
-            args=dict(self.args),
+            args=self.args,
             result_as=self.result_as,
-            countdown=seconds("countdown", cast(float, countdown or 0.0)),
-            eta=_moment("eta", eta) if isinstance(eta, datetime) else None,
-            expires_in=seconds("expires", expires) if isinstance(expires, int | float) else None,
+            countdown=seconds("countdown", countdown or 0.0),
+            eta=None if eta is None else _moment("eta", eta),
+            expires_in=None if expires is None or isinstance(expires, datetime) else seconds("expires", expires),
             expires_at=_moment("expires", expires) if isinstance(expires, datetime) else None,
-            retry=_policy(retry) if isinstance(retry, RetryPolicy) else None,
+            retry=None if retry is None else _policy(retry),
             group=options.get("group"),
             always=options.get("always", False),
             on_error=_callback(options, run_id),
@@ -224,9 +224,6 @@ class Group(Canvas[Any]):
     def __call__(self, body: "Canvas[Any] | None" = None, **options: Any) -> "AsyncResult[Any]":
         """`group(...)()` sends it, `chord(members)(body)` with what follows it."""
         return (self if body is None else self | body).apply_async(**options)
-
-    def __len__(self) -> int:
-        return len(self.members)
 
     def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> GroupStep:
         """The step of the group with this id."""

@@ -14,7 +14,7 @@ from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Outcome, Value, Write
 from nexus.backend.transport import MAX_DELAY, Message
-from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump
+from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, place
 from nexus.envelope import Envelope, TooLarge
 from nexus.errors import InvalidMessage, SendFailed
 from nexus.runs import payloads, tallies, transitions
@@ -87,7 +87,7 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     envelope = Envelope.of(
         id=step.id,
         task=step.task,
-        args=step.args if pointers else {**step.args, **taken},
+        args=dict(step.args) if pointers else {**step.args, **taken},
         refs=pointers or None,
         parent=step.parent or parent,
         segment=step.segment,
@@ -141,7 +141,7 @@ def send_next(run_id: str, steps: Steps, result: Any) -> list[Envelope]:
     except InvalidMessage as error:
         reason = RunError.of(error)
         failure = Failure(id=first.id, task=first.name, type=reason.type, message=reason.message)
-        return fail_next(run_id, [first.model_copy(update={"always": False}), *rest], reason, failure)
+        return fail_next(run_id, [replace(first, always=False), *rest], reason, failure)
     return begin(beginning)
 
 
@@ -185,7 +185,7 @@ def _status(parcel: Parcel, outcome: Outcome) -> str:
 
 def _after_revoked(step: Step, rest: Steps) -> list[Envelope]:
     if not rest:
-        return [step.place]
+        return [place(step)]
     error = RunError("Revoked", "revoked before it started")
     failure = Failure(id=step.id, task=step.name, type=error.type, message=error.message)
     return fail_next(step.id, rest, RunError("UpstreamFailed", f"{step.name} {step.id} is REVOKED"), failure)
@@ -212,11 +212,11 @@ def fail_next(run_id: str, steps: Steps, error: RunError, failure: Failure) -> l
     if blocked < len(steps):
         nothing = [None] * len(before.members) if isinstance(before, GroupStep) else None
         return send_next(before.id if before else run_id, steps[blocked:], nothing)
-    return [before.place] if before else []
+    return [place(before)] if before else []
 
 
 def _blocked(step: Step, error: RunError, now: float, keep: int, *, recorded: bool) -> Write:
-    args = step.args if isinstance(step, TaskStep) else {}
+    args = dict(step.args) if isinstance(step, TaskStep) else {}
     envelope = Envelope(id=step.id, task=step.name, args=args, parent=step.parent)
     queue = step.queue if isinstance(step, TaskStep) else ""
     write = transitions.blocked(envelope, queue, error, now, keep, recorded=recorded)
@@ -274,7 +274,7 @@ def dispatch(parcels: Sequence[Parcel]) -> dict[str, str]:
         if delay > MAX_DELAY:
             transport.send_at(parcel.step.queue, parcel.message, clock.date(parcel.due))
         else:
-            message = replace(parcel.message, delay=max(0, round(delay)))
+            message = replace(parcel.message, delay=round(delay)) if delay > 0 else parcel.message
             pages.setdefault(parcel.step.queue, []).append(message)
     for queue, page in pages.items():
         failures |= transport.send(queue, page)

@@ -16,6 +16,9 @@ from nexus.registry import registry
 from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
+FOLLOWED = frozenset({"then", "segment"})
+"""By these a record says that others wait for the run. Then its message has to come, for a worker to end them too."""
+
 SCHEDULED_WITHIN = 60.0
 """Seconds by which Scheduler may be late: until then a schedule may still be there."""
 
@@ -181,7 +184,8 @@ class AsyncResult[R: Result]:
     def revoke(self, reason: str = "revoked") -> str:
         """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
 
-        What is running is not killed: it ends as it ends, but is not tried again.
+        What is running is not killed: it ends as it ends, but is not tried again, and `run.revoked` tells it. A run
+        without a record is stopped too: a member that has not begun, one that was sent untracked.
         """
         store = backend().store
         for _ in range(10):
@@ -193,14 +197,21 @@ class AsyncResult[R: Result]:
                 write = transitions.revoke_fan_out(self.id, reason, now)
             elif record.status == "STARTED":
                 write = transitions.ask_to_revoke(self.id)
+            elif record.status == "UNKNOWN":
+                write = transitions.revoke_unknown(self.id, reason, now)
             else:
                 return record.status
-            if isinstance(store.apply(write), Applied):
+            outcome = store.apply(write)
+            if isinstance(outcome, Applied):
                 if record.fanned_out or record.status == "RETRY":
                     _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
-                elif record.eta is not None and record.eta + SCHEDULED_WITHIN > clock.now():
+                elif (
+                    record.eta is not None
+                    and record.eta + SCHEDULED_WITHIN > clock.now()
+                    and not FOLLOWED & outcome.item.keys()
+                ):
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
@@ -314,8 +325,11 @@ class AsyncResult[R: Result]:
             try:
                 return await in_thread(lambda: self.get(0, propagate=propagate))
             except StillRunning as running:
+                asked = str(running).rpartition(" after ")[0]
+                if deadline is None and _hint():
+                    raise StillRunning(f"{asked}{_hint()}") from None
                 if deadline is not None and left <= 0:
-                    raise StillRunning(f"{str(running).rpartition(' after ')[0]} after {timeout} s") from None
+                    raise StillRunning(f"{asked} after {timeout} s{_hint()}") from None
             await asyncio.sleep(interval if deadline is None else min(interval, max(left, 0.01)))
             interval = min(interval * 1.5, 2.0)
 

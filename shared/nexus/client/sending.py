@@ -78,7 +78,7 @@ def _later(step: Step, before: str) -> Write:
     if isinstance(step, GroupStep):
         values: dict[str, Value] = {**group_values(step, before), "status": "PENDING", "expires": keep}
         return Write(step.id, set=values, insert=True)
-    envelope = Envelope(id=step.id, task=step.task, args=step.args, parent=before)
+    envelope = Envelope(id=step.id, task=step.task, args=dict(step.args), parent=before)
     return transitions.pending(envelope, step.queue, keep)
 
 

@@ -4,10 +4,12 @@ What follows a run stands in the run's record as JSON (`then`, `on_error`), so w
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from nexus.envelope import Envelope, Segment
 from nexus.errors import InvalidMessage
@@ -37,37 +39,18 @@ class Failure(BaseModel):
         return cls(id=record.id, task=record.task, type=why[0], message=why[1])
 
 
-class _Step(BaseModel):
-    """`parent` and `segment` are those of the group of which the step's sequence is a member, at its last step."""
-
-    model_config = ConfigDict(frozen=True)
-
-    id: str = ""
-    parent: str | None = None
-    segment: Segment | None = None
-    always: bool = False
-    on_error: tuple["Step", ...] = ()
-
-    @property
-    def name(self) -> str:
-        """The task of the step's run."""
-        raise NotImplementedError
-
-    @property
-    def place(self) -> Envelope:
-        """By which a group counts the member that ends with this step."""
-        return Envelope(id=self.id, task=self.name, parent=self.parent, segment=self.segment)
-
-
-class TaskStep(_Step):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskStep:
     """One run. Times are seconds: `countdown` and `expires_in` from when it is sent, the others since 1970.
 
-    `result_as` names the argument that takes the result of the step before; `retry` is what the record keeps.
+    `result_as` names the argument that takes the result of the step before; `retry` is what the record keeps; `parent`
+    and `segment` are those of the group of which the step's sequence is a member, at the last step of it.
     """
 
+    id: str
     task: str
     queue: str
-    args: dict[str, Any] = Field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
     result_as: str | None = None
     countdown: float = 0.0
     eta: float | None = None
@@ -75,19 +58,31 @@ class TaskStep(_Step):
     expires_at: float | None = None
     retry: str | None = None
     group: str | None = None
+    always: bool = False
+    on_error: tuple["Step", ...] = ()
+    parent: str | None = None
+    segment: Segment | None = None
 
     @property
     def name(self) -> str:
+        """The task of the step's run."""
         return self.task
 
 
-class GroupStep(_Step):
-    """Sequences that run side by side."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupStep:
+    """Sequences that run side by side. `parent` and `segment` as of a TaskStep."""
 
+    id: str
     members: tuple[tuple["Step", ...], ...]
+    always: bool = False
+    on_error: tuple["Step", ...] = ()
+    parent: str | None = None
+    segment: Segment | None = None
 
     @property
     def name(self) -> str:
+        """The task of the step's run."""
         return GROUP
 
     @property
@@ -100,15 +95,20 @@ class GroupStep(_Step):
 type Step = TaskStep | GroupStep
 type Steps = Sequence[Step]
 
-_Step.model_rebuild()
-TaskStep.model_rebuild()
-GroupStep.model_rebuild()
-_STEPS = TypeAdapter(tuple[Step, ...])
+
+@cache
+def _json() -> TypeAdapter[tuple[Step, ...]]:
+    return TypeAdapter(tuple[Step, ...])
+
+
+def place(step: Step) -> Envelope:
+    """By which a group counts the member that ends with this step."""
+    return Envelope(id=step.id, task=step.name, parent=step.parent, segment=step.segment)
 
 
 def dump(steps: Steps, beside: str = "") -> str:
     """As a record keeps them, `beside` others. Raises InvalidMessage when they are too many for it."""
-    text = _STEPS.dump_json(tuple(steps), exclude_defaults=True).decode()
+    text = _json().dump_json(tuple(steps), exclude_defaults=True).decode()
     size = len(text.encode()) + len(beside.encode())
     if size > MAX_BYTES:
         fault = f"{size:,} bytes of plan, over {MAX_BYTES:,}"
@@ -127,4 +127,4 @@ def load(text: str, run_id: str) -> tuple[Step, ...]:
         # A chain that was sent before steps had ids of their own.
         run_id = step.setdefault("id", derived_id(run_id, "then"))
         steps.append(step)
-    return _STEPS.validate_python(steps)
+    return _json().validate_python(steps)

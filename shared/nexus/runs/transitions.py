@@ -141,8 +141,9 @@ def claim(
         case "RETRY":
             if record.eta is not None and record.eta > by.now + EARLY:
                 return Early(record.eta)
-            when = (status, equals("attempts", record.attempts))
-            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=when)
+            # Another delivery may have put it off since this was read, without spending an attempt.
+            read = (status, equals("attempts", record.attempts), equals("eta", known.get("eta")))
+            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=read)
         case "FAILURE" if not record.waits and redriven:
             # A dead letter that SQS has moved back: its attempts begin again. A mere duplicate has no such mark.
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
@@ -246,6 +247,11 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
     return Write(
         envelope.id, set={**_described(envelope, queue), **_revocation(reason, now), "expires": keep_until}, insert=True
     )
+
+
+def revoke_unknown(run_id: str, reason: str, now: float) -> Write:
+    """The same of a run of which only the id is known."""
+    return Write(run_id, set={"task": "", **_revocation(reason, now), "expires": keep_until()}, insert=True)
 
 
 def never_ran(

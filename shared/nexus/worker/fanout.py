@@ -5,7 +5,7 @@ as two number sets, `done` and `failed`: one conditional update adds a member an
 duplicates count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are,
 the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes,
 and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
-`done`, and mends the run.
+`done`, and repairs the run.
 
 Every step is idempotent, and each member's message is acknowledged only after its steps: after a crash, redelivery of
 the last member's message resumes the remaining steps.

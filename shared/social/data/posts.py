@@ -324,7 +324,7 @@ def scored(item: Row, now: int) -> Write:
     """The write that scores a post from what was read of it, if its counters still stand as they were read.
 
     It takes the post out of the `moved` index; a like since then refuses it, and the post stays there. A post that is
-    old and quiet (again) is put up for review. The feed's key is mended where it is not what visibility says.
+    old and quiet (again) is put up for review. The feed's key is corrected where it is not what visibility says.
     Raises BadRow.
     """
     key = key_of(item, "post_id")

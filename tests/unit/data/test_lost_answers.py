@@ -322,6 +322,7 @@ ROWS: dict[str, Row] = {
     "transitions.ask_to_revoke": rule(transitions.ask_to_revoke(RUN), STARTED),
     "transitions.revoke_held": rule(transitions.revoke_held(RUN, "mine", "why", float(NOW)), STARTED),
     "transitions.revoked": rule(transitions.revoked(ENVELOPE, "default", "why", float(NOW), NOW)),
+    "transitions.revoke_unknown": rule(transitions.revoke_unknown(RUN, "why", float(NOW))),
     "transitions.revoke_before_start": rule(
         transitions.revoke_before_start(RUN, RunRecord(RUN, "PENDING"), "why", float(NOW)), PENDING
     ),

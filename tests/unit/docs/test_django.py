@@ -1,10 +1,12 @@
 """docs/django.md, walked: its files and commands, in turn, in a project fresh from `django-admin startproject`."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+from nexus import periodic
 from tests.support.pages import Block, blocks
 
 ROOT = Path(__file__).parents[3]
@@ -55,6 +57,13 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     said = run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder)
     assert said.splitlines() == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL"]
     run([sys.executable, "manage.py", "test", "-v0"], folder)
+
+
+def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None:
+    (block,) = [block for block in PAGE if block.words == ("example",)]
+    block.compiled("django.md")
+    for name in re.findall(r"periodic\.(\w+)\(", block.text):
+        assert callable(getattr(periodic, name))
 
 
 def test_the_examples_function_is_as_the_page_says() -> None:

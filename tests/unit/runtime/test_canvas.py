@@ -1,5 +1,6 @@
 """Groups, chains and chords in the forms that Celery's users write: what is sent, what each gets, and how it fails."""
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 from nexus import backend
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
+from nexus.backend.store import Write
+from nexus.backend.transport import Message
 from nexus.client import (
     AsyncResult,
     Canvas,
@@ -24,15 +27,16 @@ from nexus.client import (
     the_failure,
     then,
 )
-from nexus.eager import run_next
+from nexus.eager import Context, run_next
 from nexus.envelope import decode
 from nexus.errors import InvalidMessage, Reject, TaskFailed, UnknownTask
-from nexus.ids import new_id
+from nexus.ids import derived_id, new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.transitions import send_again
 from nexus.tasks import Arguments, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
 from nexus.worker import Run
+from nexus.worker.entry import serve
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -242,8 +246,6 @@ def redrive(tasks: SentTasks) -> None:
     for queue, letter in letters:
         envelope = decode(letter.body)
         tasks.store.apply(send_again(envelope.id))
-        from nexus.backend.transport import Message
-
         tasks.transport.send(queue, [Message.of(envelope)])
 
 
@@ -270,10 +272,6 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.Da
 
 
 def deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
-    from nexus.backend.store import Write
-    from nexus.eager import Context
-    from nexus.worker.entry import serve
-
     if not queue.messages:
         return
     key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
@@ -460,6 +458,38 @@ def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, spe
     assert speaker.said == []
 
 
+def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
+    together = handle.parent
+    assert together is not None
+
+    assert [member.revoke() for member in together.results[:2]] == ["REVOKED", "REVOKED"]
+    tasks.run()
+
+    assert result(handle) == "e<[- - d]"
+    assert sorted(speaker.said) == ["b", "d", "e"]
+
+
+def test_an_untracked_run_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = say.apply_async({"word": "a"}, track=False)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("REVOKED", [])
+
+
+def test_what_waits_for_a_revoked_run_ends_though_that_was_to_come_in_hours(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chain(s("a"), after("b")).apply_async(countdown=7200)
+    first = handle.parent
+    assert first is not None
+
+    assert first.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("FAILURE", [])
+
+
 def test_a_chords_group_is_to_be_had(tasks: SentTasks, speaker: Speaker) -> None:
     handle = chord([s("a"), s("b")], body("c")).delay()
 
@@ -487,6 +517,21 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
 
     assert handle.error is not None
     assert "pass a key, not the data" in handle.error.message
+
+
+def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
+    """Its record has the links alone, whose ids follow from the run's."""
+    handle = say.delay(word="a")
+    links = [
+        {"task": "say", "queue": "default", "args": {"word": "b"}, "result_as": "before"},
+        {"task": "say", "queue": "default", "args": {"word": "c"}, "result_as": "before"},
+    ]
+    tasks.store.apply(Write(handle.id, {"then": json.dumps(links)}))
+
+    tasks.run()
+
+    last = derived_id(derived_id(handle.id, "then"), "then")
+    assert result(AsyncResult(last, Said)) == "c<b<a"
 
 
 # --- what is refused, before anything is sent ---
