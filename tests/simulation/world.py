@@ -671,6 +671,7 @@ def installed() -> Iterator[None]:
         # A tenth of a schedule, and nothing that a schedule looks at.
         patch.setattr(traceback, "extract_tb", lambda _traceback: traceback.StackSummary())
         patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
+        patch.setattr(payloads, "INLINE_BYTES", INLINE_BYTES)
         # What one sandbox was refused is nothing to the next.
         patch.setattr(table, "throttled_since", lambda _moment: None)
         patch.setattr(control, "time", MachineTime())
