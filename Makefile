@@ -273,7 +273,7 @@ lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the 
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
-	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
+	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
 	templates() {
 		$(SAM) validate --region eu-west-1
@@ -296,6 +296,7 @@ unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .l
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
@@ -347,7 +348,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 takes the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements

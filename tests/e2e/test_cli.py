@@ -28,7 +28,7 @@ from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
 from nexus.builtin import ping
-from nexus.client import AsyncResult
+from nexus.client import AsyncResult, send_many
 from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.registry import registry
@@ -393,6 +393,27 @@ def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
     assert counted[0]["success"] >= 1
 
 
+def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None:
+    def welcomes() -> dict[str, Any]:
+        rows = nexus("inspect", "stats", "emails", "--json").json["tasks"]
+        return next((row for row in rows if row["task"] == "send_welcome_email"), {"success": 0, "shortfalls": {}})
+
+    # Given an application most of whose welcomes are of people whom it has not written to the user table
+    enough = welcomes()["success"] + 1
+    handles = send_many(
+        [catalogue.send_welcome_email.s(user_id=f"nobody-{uuid.uuid4().hex[:8]}") for _ in range(enough)]
+    )
+    for handle in handles:
+        handle.get(timeout=120)
+    # Then the figures count the reason
+    eventually(lambda: welcomes()["shortfalls"].get("no such user", 0) >= enough)
+    assert "no such user" in nexus("inspect", "stats", "emails").out
+    # And the status names the task
+    told = [one for one in nexus("status", "--json").json["findings"] if "send_welcome_email" in one["what"]]
+    assert [one["severity"] for one in told] == ["note"]
+    assert "no such user" in told[0]["what"]
+
+
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
     assert "Nothing runs." in nexus("inspect", "active", "users").out
     assert "Nothing is sent for later." in nexus("inspect", "scheduled", "users").out
@@ -610,11 +631,15 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert f"`nexus logs {run_id}`" in nexus("dlq", "show", run_id).err
     # Arguments that do not fit are not sent
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
-    assert nexus("dlq", "edit", run_id, "text=mended").code == ExitCode.NOT_CONFIRMED
-    assert nexus("dlq", "edit", run_id, "text=mended", "--yes").code == 0
+    assert nexus("dlq", "edit", run_id, "text=fixed").code == ExitCode.NOT_CONFIRMED
+    assert nexus("dlq", "edit", run_id, "text=fixed", "--yes").code == 0
     # And who follows it from that moment on sees the new run, not the failure before
     result = nexus("result", run_id, "--follow", "--json").json
-    assert (result["status"], result["result"]["text"], result["args"]) == ("SUCCESS", "mended", {"text": "mended"})
+    assert (result["status"], result["result"]["text"], result["args"]) == (
+        "SUCCESS",
+        "fixed",
+        {"text": "fixed"},
+    )
     gone = nexus("dlq", "show", run_id)
     assert gone.code == ExitCode.WRONG
     assert f"`nexus result {run_id}`" in gone.err
@@ -638,7 +663,7 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     assert "refresh_user_statistics.py" in letter["traceback"]
     user = f"u-{uuid.uuid4().hex[:12]}"
     application.register("a@example.com", "A", user_id=user)
-    # When the operator mends its arguments
+    # When the operator corrects its arguments
     assert nexus("dlq", "edit", bad.id, f"user_id={user}", "--yes").code == 0
     # Then the group succeeds after all
     eventually(lambda: handle.status == "SUCCESS")
