@@ -426,6 +426,7 @@ KEPT_AFTER_ERASURE = (
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 15 days after their week",
     "the mail ledger of others: names posts that are gone, and expires after 90 days",
+    "SES's suppression list: addresses that bounced or complained, so that nobody mails them again",
     "backups: point-in-time recovery forgets after 35 days; erase again what is restored",
 )
 """What erase_user_data leaves, and why."""
