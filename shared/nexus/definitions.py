@@ -4,7 +4,6 @@ So a web application that imports a catalogue needs none of the tasks' dependenc
 of the client; `nexus.registry` knows which function implements a task.
 """
 
-import json
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from nexus.errors import LONGEST_WAIT, InvalidMessage
-from nexus.values import faults_of, kinds, plain, told
+from nexus.values import compact, faults_of, kinds, plain, told
 
 
 class Arguments(BaseModel):
@@ -166,7 +165,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         """A result as the JSON that its record keeps. Raises InvalidMessage for one that nobody could read again."""
         kept = plain(result, "result")
         self._checked(self.result, kept)
-        return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+        return compact(kept)
 
     def _checked(self, model: Any, arguments: Mapping[str, Any]) -> Any:
         try:

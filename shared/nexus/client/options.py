@@ -12,8 +12,8 @@ from nexus import clock
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.errors import InvalidMessage, UnknownTask
 from nexus.registry import registry
-from nexus.runs.record import compact
 from nexus.settings import settings
+from nexus.values import compact
 
 if TYPE_CHECKING:
     from nexus.client.canvas import Canvas

@@ -26,8 +26,9 @@ from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceed
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
-from nexus.runs.record import RunError, RunRecord, clean, compact
+from nexus.runs.record import RunError, RunRecord, clean
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
+from nexus.values import compact
 from nexus.worker import fanout, observe
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.run import Continued, FannedOut, Run
