@@ -74,9 +74,13 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
             elif not all(map(_is_unicode, value)):
                 fault = "a key with a lone surrogate, which is no Unicode"
             else:
+                # In order, since a key that is no text is another key than it was.
+                sources = pairs.values() if pairs else [None] * len(value)
                 prefix = f"{path}." if path else ""
-                return _first(unsendable(v, pairs.get(k), f"{prefix}{k}", depth + 1) for k, v in value.items())
-
+                return _first(
+                    unsendable(v, source, f"{prefix}{k}", depth + 1)
+                    for (k, v), source in zip(value.items(), sources, strict=True)
+                )
         case list():
             each = source if isinstance(source, list | tuple) and len(source) == len(value) else [None] * len(value)
             return _first(
