@@ -74,12 +74,12 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
             elif not all(map(_is_unicode, value)):
                 fault = "a key with a lone surrogate, which is no Unicode"
             else:
-                # In order, since a key that is no text is another key than it was.
-                sources = pairs.values() if pairs else [None] * len(value)
                 prefix = f"{path}." if path else ""
+                # By place and not by key: a key that is a number has become text.
+                sources = list(pairs.values()) if pairs else [None] * len(value)
                 return _first(
-                    unsendable(v, source, f"{prefix}{k}", depth + 1)
-                    for (k, v), source in zip(value.items(), sources, strict=True)
+                    unsendable(v, s, f"{prefix}{k}", depth + 1)
+                    for (k, v), s in zip(value.items(), sources, strict=True)
                 )
         case list():
             each = source if isinstance(source, list | tuple) and len(source) == len(value) else [None] * len(value)
