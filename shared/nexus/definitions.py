@@ -28,6 +28,15 @@ class Result(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
+    @property
+    def shortfall(self) -> str | None:
+        """Why the run succeeded and yet did not do what it was sent for; None when it did.
+
+        A task whose runs may rightly do nothing overrides it, in words that many runs share: `nexus inspect stats`
+        counts them, and `nexus status` names a task most of whose runs fall short.
+        """
+        return None
+
 
 class NoArguments(Arguments):
     """For a task that takes none."""

@@ -75,8 +75,12 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
                 fault = "a key with a lone surrogate, which is no Unicode"
             else:
                 prefix = f"{path}." if path else ""
-                return _first(unsendable(v, pairs.get(k), f"{prefix}{k}", depth + 1) for k, v in value.items())
-
+                # By place and not by key: a key that is a number has become text.
+                sources = list(pairs.values()) if pairs else [None] * len(value)
+                return _first(
+                    unsendable(v, s, f"{prefix}{k}", depth + 1)
+                    for (k, v), s in zip(value.items(), sources, strict=True)
+                )
         case list():
             each = source if isinstance(source, list | tuple) and len(source) == len(value) else [None] * len(value)
             return _first(

@@ -23,11 +23,11 @@ import greenlet
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from nexus import clock
+from nexus.aws.expressions import Item
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
 from nexus.worker.entry import serve
 from tests.simulation import aws
-from tests.simulation.expressions import Item
 
 START = 1_800_000_000.0
 STACK = "nexus-test"
