@@ -44,12 +44,12 @@ class Summed(Result):
 
 
 class ProcessMediaUpload(Arguments):
-    """One uploaded object. `event_order` is S3's sequencer, by which an older event is told from a newer one."""
+    """One uploaded object. `event_order` is S3's sequencer: it tells uploads of the same second apart."""
 
     bucket: str = Field(min_length=3, max_length=63)
     key: str = Field(min_length=1, max_length=1024)
     version_id: str | None = None
-    event_order: str = ""
+    event_order: str = Field(default="", max_length=64, pattern=r"^[0-9A-Fa-f]*$")
 
 
 class MediaReport(Result):

@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from nexus.backend.store import Item
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.runs import locks
+from nexus.errors import InvalidMessage
+from nexus.runs import locks, tallies
 from nexus.runs.record import RunRecord
 
 
@@ -65,9 +66,12 @@ class Received:
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
         """With its arguments checked by the model of what it is. Raises InvalidMessage."""
-        check = task.check_part if self.envelope.is_part else task.check
-        args = check(self.envelope.args)
-        return Readable(envelope=self.envelope, source=self.source, message=self.message, task=task, args=args)
+        envelope = self.envelope
+        if envelope.segment is not None and envelope.parent is not None and not tallies.is_member(envelope):
+            raise InvalidMessage(f"id: not that of member {envelope.segment.index} of {envelope.parent}")
+        check = task.check_part if envelope.is_part else task.check
+        args = check(envelope.args)
+        return Readable(envelope=envelope, source=self.source, message=self.message, task=task, args=args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,6 +52,9 @@ class Run:
     parent: str | None = None
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None
+    last_attempt: bool = False
+    """Whether a failure ends the run: its policy has no retry left."""
+
     _told: float = field(default=0.0, repr=False)
 
     @property
