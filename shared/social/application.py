@@ -5,7 +5,6 @@ feed's shard of a post, the mark of a post whose counters moved. docs/web-applic
 seconds since 1970 and default to now; ids are the application's own or made here.
 """
 
-import re
 import secrets
 import time
 from collections.abc import Sequence
@@ -13,17 +12,17 @@ from dataclasses import asdict
 
 from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.table import transact
-from social.data import blocks, comments, follows, hashtags, posts, sessions, users
+from social.data import blocks, comments, follows, posts, sessions, users
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.ids import new_key
 from social.data.posts import Counters, Post, Visibility
 from social.data.sessions import Session, Token
 from social.data.users import User
+from social.tags import found_in, normalise
 
 SESSION_DAYS = 90
 MAX_HASHTAGS = 30
-_HASHTAG = re.compile(r"(?<!\w)[#\uff03](\w{1,100})")
 
 # --- people ----------------------------------------------------------------------------------------------------------
 
@@ -150,14 +149,14 @@ def new_post(
 
 def hashtags_in(text: str) -> tuple[str, ...]:
     """The hashtags of a text, normalised, each once, in order; at most MAX_HASHTAGS."""
-    return _normalised(_HASHTAG.findall(text))
+    return found_in(text)[:MAX_HASHTAGS]
 
 
-def _normalised(tags: Sequence[str]) -> tuple[str, ...]:
+def _normalised(texts: Sequence[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for tag in tags:
+    for text in texts:
         try:
-            found[hashtags.normalise(tag)] = None
+            found[normalise(text)] = None
         except ValueError:
             continue
     return tuple(found)[:MAX_HASHTAGS]
