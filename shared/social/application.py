@@ -75,6 +75,21 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
     sessions.SESSIONS.update(Write(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
 
 
+def is_signed_in(user_id: str, session_id: str, *, at: float | None = None) -> bool:
+    """Whether a session stands: neither signed out nor expired, and made since the user's tokens were last revoked.
+
+    Ask it at every request: a cookie alone is good for as long as it was made to be, whoever has it. Two reads.
+    """
+    session = sessions.session(user_id, session_id, time.time() if at is None else at)
+    valid_from = users.tokens_valid_from(user_id)
+    return session is not None and valid_from is not None and session.created_at >= valid_from
+
+
+def sign_out(user_id: str, session_id: str) -> None:
+    """Ends a session and its refresh tokens; nothing when it has ended."""
+    sessions.end_session(user_id, session_id)
+
+
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
     """A refresh: the old token becomes the new one in one transaction; False when the old one may not be used."""
     now = int(time.time() if at is None else at)
