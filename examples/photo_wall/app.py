@@ -94,7 +94,7 @@ def home() -> ResponseReturnValue:
 
 @pages.post("/register")
 def register() -> ResponseReturnValue:
-    """A new user, signed in; his welcome mail is a task, and this request does not wait for it."""
+    """A new user, signed in. The welcome mail is a task; this request does not wait for it."""
     given = {name: request.form.get(name, "").strip() for name in ("name", "email")}
     faults: dict[str, str] = {}
     if not 1 <= len(given["name"]) <= NAME_LENGTH:
@@ -219,7 +219,7 @@ def rendition(key: str) -> ResponseReturnValue:
 
 
 def _photos_of(user_id: str) -> list[Post]:
-    """His newest posts that have a file, the newest first."""
+    """The user's posts that have a file, newest first."""
     newest = posts.TABLE.query(
         user_id,
         index=posts.BY_AUTHOR,
@@ -275,9 +275,8 @@ def _limits() -> dict[str, int]:
 
 @pages.before_app_request
 def _who() -> None:
-    """Whose request it is, as long as the cookie's session stands.
-
-    The first of a UTC day is the user's activity of that day, by which the jobs tell them from the dormant.
+    """The signed-in user, as long as the cookie's session stands. The first request of a UTC day records activity:
+    jobs treat the others as dormant.
 
     A form that another site's page sends here is refused, but for unsubscribing: there a token gives the right, and a
     webmail's page may send it.

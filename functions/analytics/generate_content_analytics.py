@@ -5,7 +5,7 @@ leaves its sums as an item of the run; a last step adds them up, keeps the day's
 the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. Popular are the
 public posts with the highest engagement score by their counters as they stand, since the night's scoring comes later.
 
-Who was active on a day is exact even though people come back: each user keeps a bit for each of his last 36 days. A day
+Who was active on a day is exact even though people come back: each user keeps a bit for each of the last 36 days. A day
 may be counted again, when late rows have come in: the later count replaces the earlier one, but for the active users of
 a day that the bits no longer tell of.
 """
@@ -148,7 +148,7 @@ def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continua
 
 
 def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
-    """Adds one user; one who registered after the day was no user then, but his posts and follows are totals of now."""
+    """Adds one user. Who registered after the day is not counted, but their posts and follows belong to the totals."""
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)
     last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)

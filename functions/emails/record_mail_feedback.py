@@ -62,7 +62,7 @@ class Notification(_Part):
 
 @implements(catalogue.record_mail_feedback)
 def record_mail_feedback(args: RecordMailFeedback, run: Run) -> FeedbackReport:
-    """Suppresses whom the notification is about, unless he has another address by now."""
+    """Suppresses the recipient, unless the user's address has changed since."""
     notification = read(args.notification)
     suppress, reason, addresses = verdict(notification)
     if not suppress:

@@ -53,7 +53,7 @@ def register(
 
 
 def record_login(user_id: str, token_id: str, *, session_id: str | None = None, at: float | None = None) -> Session:
-    """A login: the day of activity first, so that no cleanup takes him for dormant, then session and refresh token.
+    """A login: the day of activity first, so no cleanup takes the user for dormant, then session and refresh token.
 
     Raises LookupError when there is no such user.
     """
@@ -68,7 +68,7 @@ def record_login(user_id: str, token_id: str, *, session_id: str | None = None, 
 
 
 def record_activity(user_id: str, session_id: str, *, at: float | None = None) -> None:
-    """A request of somebody signed in. Call it on his first request of a UTC day; more often does no harm but cost."""
+    """A request of a signed-in user. Call it on the first request of a UTC day; further calls only cost a read."""
     now = int(time.time() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
@@ -109,7 +109,7 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
 
 
 def follow(follower_id: str, followed_id: str, *, at: float | None = None) -> bool:
-    """False when he follows already, or would follow himself. Counts are the nightly job's."""
+    """False if the user follows already, or would follow themselves. Counts are the nightly job's."""
     if follower_id == followed_id:
         return False
     return follows.add(follower_id, followed_id, int(time.time() if at is None else at))

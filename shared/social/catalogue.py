@@ -138,7 +138,7 @@ send_content_digest_email = Task(
     arguments=SendContentDigestEmail,
     part=parts.DigestSegment,
     result=DigestReport,
-    summary="To each user active in the last 7 days who wants it: the week's top posts, personal to him.",
+    summary="To each user active in the last 7 days who wants it: the week's top posts, personalised for each reader.",
     time_limit=100,
     retry=RetryPolicy(max_retries=6, base=60, cap=900),
     schedule=Schedule("cron(0 9 ? * MON *)", "Monday 09:00"),

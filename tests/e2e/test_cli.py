@@ -99,9 +99,11 @@ def fresh(*words: str, **variables: str | None) -> Answer:
 
 @pytest.fixture
 def paused(nexus: Nexus) -> Iterator[str]:
-    """A queue that is paused for the test, and nothing left in it."""
+    """A queue that is paused for the test, and nothing in it, before or after."""
     queue = "users"
     assert nexus("pause", queue).code == 0
+    # What an earlier test left hidden, too, which the command cannot see.
+    boto3.client("sqs").purge_queue(QueueUrl=queue_url(settings().queue_name(queue)))
     yield queue
     nexus("purge", queue, "--yes")
     assert nexus("resume", queue).code == 0

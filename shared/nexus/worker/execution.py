@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from nexus import builtin, clock
-from nexus.aws import sdk
+from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
 from nexus.definitions import Arguments, RateLimit, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -320,8 +320,14 @@ class Worker:
             return builtin.Pong(text=claimed.args.text, queue=self.queue, function=here)
         implementation = registry.implementation(task.name)
         work = implementation.function_for(part=claimed.envelope.is_part)
-        with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
-            answer = work(claimed.args, run)
+        started = clock.monotonic()
+        try:
+            with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
+                answer = work(claimed.args, run)
+        except TimeLimitExceeded as error:
+            if what := table.throttled_since(started):
+                raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
+            raise
         _check_answer(implementation, answer)
         return answer
 

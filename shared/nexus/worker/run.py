@@ -64,7 +64,7 @@ class Run:
 
     @property
     def short_of_time(self) -> bool:
-        """Whether it is time to hand on or to settle: a tenth of the limit is left, or 15 seconds of a long one."""
+        """Whether to continue elsewhere or settle: a tenth of the limit is left, or 15 seconds of a long one."""
         return self.remaining < min(15.0, self.limit / 10)
 
     @property

@@ -24,7 +24,7 @@ def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None =
 
 
 def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
-    """Follows; False when he did already."""
+    """Follows; False if the user did already."""
     values: dict[str, Value] = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
     return TABLE.insert(values, meter=meter) is None
 

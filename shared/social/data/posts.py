@@ -2,7 +2,7 @@
 
 Five indexes, each with only the posts that its readers want:
     by-day      every post under its day's bucket: yesterday's posts, the last hour's hashtags, year-old posts
-    by-author   every post under its author, keys alone: a profile page, and how many posts he has
+    by-author   every post under its author, keys alone: a profile page, and how many posts they have
     feed        public posts by feed_rank, in FEED_SHARDS shards: the feed, and the top posts of any span of time
     moved       posts whose counters changed since they were scored, and no others
     review      posts that fell back to nobody's interest after their yearly review, and no others

@@ -1,6 +1,6 @@
 """Sessions and refresh tokens: a table each, both under their user, both with a TTL that removes what has expired.
 
-DynamoDB's TTL is free and late, by up to days; so whoever reads a token compares `expires_at` himself (`is_valid`),
+DynamoDB's TTL is free and late, by up to days; so every reader of a token compares `expires_at` (`is_valid`),
 and a late removal is never a security matter.
 """
 

@@ -131,7 +131,7 @@ def test_late_rows_count_when_the_day_is_counted_again(
 def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user's item tells of his last 36 days: of a day before them it says nothing, which is not "inactive"."""
+    """A user's item covers the last 36 days: of a day before them it says nothing, which is not "inactive"."""
     user = application.register("a@example.com", "A", user_id="a", at=start_of(DAY) + 60)
     run_task(job.generate_content_analytics, {"day": DAY})
     later = NOW + 40 * DAY_SECONDS
