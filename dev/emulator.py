@@ -1,16 +1,21 @@
-"""Runs ministack, with three things that AWS does and ministack by itself does not.
+"""Runs ministack with four hooks: three things that AWS does and ministack does not, and one that a machine needs.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or
-changed by hand. They hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to
-hold on to. It runs in the local cloud's own environment and imports nothing of this project.
+the alias's own configuration; a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed
+by hand; and NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there are at once. They hook into a pinned version
+(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
+environment and imports nothing of this project.
 """
 
 import json
+import os
 import re
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
 from typing import Any
 
 from ministack import app
@@ -69,6 +74,64 @@ def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
         return f"RequestId: {request_id} Error: Runtime exited with error: signal: killed Runtime.ExitError"
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Exit|\w*)): ", str(result.get("log", "")), re.MULTILINE)
     return f"[ERROR] {raised[-1] if raised else 'Exception'}: {message}"
+
+
+# --- a bound on sandboxes ---------------------------------------------------------------------------------------------
+
+FOR_QUEUES = 4
+"""Sandboxes that asynchronous invocations leave to queues and to callers who wait."""
+
+_asynchronous: ContextVar[bool] = ContextVar("asynchronous", default=False)
+
+
+def bound_sandboxes(most: int) -> None:
+    """At most so many sandboxes at once, each of which unpacks its function's code; invocations wait in line for one.
+
+    AWS has a thousand of them and throttles what comes above. An asynchronous invocation that is throttled there waits
+    in Lambda's own queue, for hours; ministack would count it as a failure, so here none is throttled.
+    """
+    free, free_for_events = threading.BoundedSemaphore(most), threading.BoundedSemaphore(max(1, most - FOR_QUEUES))
+    making_room = threading.Lock()
+    execute, acquire, invoke = (
+        lambda_svc._execute_function_warm,
+        lambda_svc.acquire_worker,
+        lambda_svc.invoke_async_with_retry,
+    )
+
+    def execute_in_turn(func: Any, event: Any, request_id: str) -> dict[str, Any]:
+        with free_for_events if _asynchronous.get() else nullcontext(), free:
+            result: dict[str, Any] = execute(func, event, request_id)
+        return result
+
+    def acquire_and_make_room(*given: Any, **named: Any) -> Any:
+        with making_room:
+            worker, how = acquire(*given, **named)
+            if how == "spawn":
+                lambda_runtime.kill_workers(_idle_beyond(most))
+        return worker, how
+
+    def invoke_as_event(func: Any, event: Any) -> None:
+        token = _asynchronous.set(True)  # the thread that invokes it starts with a copy of this context
+        try:
+            invoke(func, event)
+        finally:
+            _asynchronous.reset(token)
+
+    lambda_svc._execute_function_warm = execute_in_turn
+    lambda_svc.acquire_worker = acquire_and_make_room
+    lambda_svc.invoke_async_with_retry = invoke_as_event
+
+
+def _idle_beyond(most: int) -> list[Any]:
+    """Takes idle sandboxes out of their pools, those first that have been idle longest, until `most` are left."""
+    with lambda_runtime._lock:
+        pools = lambda_runtime._workers
+        idle = [(worker.last_used, key, worker) for key, pool in pools.items() for worker in pool if not worker.in_use]
+        idle.sort(key=lambda one: one[0])
+        excess = max(0, sum(map(len, pools.values())) - most)
+        for _, key, worker in idle[:excess]:
+            pools[key].remove(worker)
+    return [worker for *_, worker in idle[:excess]]
 
 
 # --- asynchronous invocations through an alias ------------------------------------------------------------------------
@@ -281,5 +344,6 @@ def put_drift_back() -> None:
 if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
+    bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     put_drift_back()
     app.main()

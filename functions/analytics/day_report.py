@@ -9,7 +9,7 @@ import csv
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from html import escape
 from io import StringIO
 
@@ -29,11 +29,6 @@ _MEASURES: Sequence[tuple[str, _Value]] = (
     ("Comments", lambda day: day.comments),
     ("Active users", lambda day: day.active_users),
     ("New users", lambda day: day.new_users),
-)
-_TOTALS: Sequence[tuple[str, _Value]] = (
-    ("users", lambda day: day.total_users),
-    ("posts", lambda day: day.total_posts),
-    ("follows", lambda day: day.total_follows),
 )
 _VISIBLE_TO = {"public": "public", "followers": "for followers", "private": "private"}
 
@@ -106,7 +101,6 @@ def as_html(history: Sequence[ContentDay]) -> str:
     month = _Month.of(history)
     today = month.today
     by_visibility = ", ".join(f"{count:,} {_VISIBLE_TO.get(name, name)}" for name, count in sorted(today.posts.items()))
-    totals = ", ".join(f"{value(today):,} {name}" for name, value in _TOTALS)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -119,7 +113,7 @@ def as_html(history: Sequence[ContentDay]) -> str:
 <main>
 <h1>{date.fromisoformat(today.day):%A %-d %B %Y}</h1>
 <p class="note">Days are UTC. Posts of the day: {escape(by_visibility) or "none"}.
-In all, as of the count: {totals}.</p>
+{_totals(today)}</p>
 <section class="tiles" aria-label="Figures of the day">{"".join(_tile(month, *one) for one in _MEASURES)}</section>
 <section class="charts" aria-label="The last month">{"".join(_chart(month, *one) for one in _MEASURES)}</section>
 <section class="card">{_popular(today)}</section>
@@ -136,6 +130,7 @@ def as_json(history: Sequence[ContentDay]) -> str:
     report = {
         "day": month.today.day,
         "counted_at": month.today.counted_at,
+        "totals_at": month.today.totals_at,
         "figures": figures[month.today.day],
         "popular": [asdict(post) for post in month.today.popular],
         "days": figures,
@@ -192,6 +187,15 @@ def _cell(value: str | int) -> str | int:
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _totals(day: ContentDay) -> str:
+    """How large the network is, and as of when: the two counts are of different times."""
+    counted, rows = (f"{datetime.fromtimestamp(at, UTC):%-d %B %H:%M}" for at in (day.counted_at, day.totals_at))
+    return (
+        f"In all: {day.total_users:,} users as of {counted}, "
+        f"{day.total_posts:,} posts and {day.total_follows:,} follows as of {rows}."
+    )
 
 
 def _tile(month: _Month, name: str, value: _Value) -> str:

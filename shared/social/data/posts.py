@@ -28,7 +28,6 @@ BY_DAY, BY_AUTHOR, FEED, MOVED, REVIEW = "by-day", "by-author", "feed", "moved",
 FEED_SHARDS = 8
 MOVED_SHARDS = 16
 REVIEW_SHARDS = 4
-OLD_AFTER_DAYS = 365
 QUIET_VIEWS = 10
 FEED_EPOCH = days.start_of(days.FIRST_DAY)
 FEED_SECONDS = 45_000
@@ -425,8 +424,11 @@ def review_shard(shard: int) -> str:
 
 
 def old_day(today: str) -> str:
-    """The last day whose posts are older than a year, every one of them."""
-    return days.add_days(today, -OLD_AFTER_DAYS - 1)
+    """The last day whose posts are older than a year, every one of them: its date has come again, and is over.
+
+    A calendar year, 365 days or 366. The date of 29 February comes again on the 28th.
+    """
+    return days.add_days(days.year_before(today), -1)
 
 
 def is_eligible(item: Row, today: str) -> bool:
