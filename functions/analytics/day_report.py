@@ -8,12 +8,12 @@ runs the way its own letters do.
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from html import escape
 from io import StringIO
 
-from social.data.analytics import ContentDay
+from social.data.analytics import ContentDay, PopularPost
 from social.data.days import add_days
 from social.text import direction, one_line, shortened
 
@@ -68,6 +68,11 @@ th { font-weight: 600; font-size: .875rem; } .number { text-align: right; font-v
 def excerpt(text: str) -> str:
     """A post's text as the report shows it."""
     return shortened(one_line(text), EXCERPT)
+
+
+def _cleaned(post: PopularPost) -> PopularPost:
+    """With nothing in it that a page, a terminal or a spreadsheet's cell would obey."""
+    return replace(post, text=excerpt(post.text), author=one_line(post.author))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def as_json(history: Sequence[ContentDay]) -> str:
         "counted_at": month.today.counted_at,
         "totals_at": month.today.totals_at,
         "figures": figures[month.today.day],
-        "popular": [asdict(post) for post in month.today.popular],
+        "popular": [asdict(_cleaned(post)) for post in month.today.popular],
         "days": figures,
     }
     return json.dumps(report, ensure_ascii=False, indent=2) + "\n"
@@ -154,7 +159,7 @@ def popular_csv(history: Sequence[ContentDay]) -> str:
     header = ["place", "post_id", "author_id", "author", "engagement_score", "text"]
     rows: list[Sequence[str | int]] = [
         [place, post.post_id, post.author_id, post.author, post.engagement_score, post.text]
-        for place, post in enumerate(history[-1].popular, 1)
+        for place, post in enumerate(map(_cleaned, history[-1].popular), 1)
     ]
     return _table(header, rows)
 
