@@ -91,12 +91,11 @@ def bound_sandboxes(most: int) -> None:
     in Lambda's own queue, for hours; ministack would count it as a failure, so here none is throttled.
     """
     free, free_for_events = threading.BoundedSemaphore(most), threading.BoundedSemaphore(max(1, most - FOR_QUEUES))
-    making_room = threading.Lock()
-    execute, acquire, invoke = (
-        lambda_svc._execute_function_warm,
-        lambda_svc.acquire_worker,
-        lambda_svc.invoke_async_with_retry,
-    )
+    there: set[Any] = set()  # sandboxes with a folder, those that are on their way out too
+    changed = threading.Condition()
+    execute, invoke = lambda_svc._execute_function_warm, lambda_svc.invoke_async_with_retry
+    acquire, release = lambda_svc.acquire_worker, lambda_svc.release_worker
+    discard = lambda_runtime.Worker._discard_tmpdir
 
     def execute_in_turn(func: Any, event: Any, request_id: str) -> dict[str, Any]:
         with free_for_events if _asynchronous.get() else nullcontext(), free:
@@ -104,11 +103,29 @@ def bound_sandboxes(most: int) -> None:
         return result
 
     def acquire_and_make_room(*given: Any, **named: Any) -> Any:
-        with making_room:
+        with changed:
             worker, how = acquire(*given, **named)
             if how == "spawn":
-                lambda_runtime.kill_workers(_idle_beyond(most))
+                there.add(worker)
+                while len(there) > most:
+                    if idle := _longest_idle():
+                        lambda_runtime.kill_workers([idle])
+                    else:
+                        changed.wait(1.0)  # for those that somebody else is killing
         return worker, how
+
+    def release_and_end(worker: Any) -> None:
+        release(worker)
+        with lambda_runtime._lock:
+            pooled = worker is None or any(worker in pool for pool in lambda_runtime._workers.values())
+        if not pooled:  # its function was changed or deleted while it was at work: nobody else would end it
+            lambda_runtime.kill_workers([worker])
+
+    def discard_and_note(worker: Any) -> None:
+        discard(worker)
+        with changed:
+            there.discard(worker)
+            changed.notify_all()
 
     def invoke_as_event(func: Any, event: Any) -> None:
         token = _asynchronous.set(True)  # the thread that invokes it starts with a copy of this context
@@ -119,19 +136,21 @@ def bound_sandboxes(most: int) -> None:
 
     lambda_svc._execute_function_warm = execute_in_turn
     lambda_svc.acquire_worker = acquire_and_make_room
+    lambda_svc.release_worker = release_and_end
+    lambda_runtime.Worker._discard_tmpdir = discard_and_note
     lambda_svc.invoke_async_with_retry = invoke_as_event
 
 
-def _idle_beyond(most: int) -> list[Any]:
-    """Takes idle sandboxes out of their pools, those first that have been idle longest, until `most` are left."""
+def _longest_idle() -> Any:
+    """Takes the sandbox that has been idle longest out of its pool; None when all are at work."""
     with lambda_runtime._lock:
         pools = lambda_runtime._workers
         idle = [(worker.last_used, key, worker) for key, pool in pools.items() for worker in pool if not worker.in_use]
-        idle.sort(key=lambda one: one[0])
-        excess = max(0, sum(map(len, pools.values())) - most)
-        for _, key, worker in idle[:excess]:
-            pools[key].remove(worker)
-    return [worker for *_, worker in idle[:excess]]
+        if not idle:
+            return None
+        _, key, worker = min(idle, key=lambda one: one[0])
+        pools[key].remove(worker)
+        return worker
 
 
 # --- asynchronous invocations through an alias ------------------------------------------------------------------------
