@@ -1,10 +1,11 @@
-"""Runs ministack with four hooks: three things that AWS does and ministack does not, and one that a machine needs.
+"""Runs ministack with five hooks: four things that AWS does and ministack does not, and one that a machine needs.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed
-by hand; and NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there are at once. They hook into a pinned version
+the alias's own configuration; a schedule's input has the time that it fires for; a change set with the deployment mode
+REVERT_DRIFT puts back what was deleted or changed by hand; and NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there
+are at once. They hook into a pinned version
 (requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
 environment and imports nothing of this project.
 """
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
+from datetime import UTC, datetime
 from typing import Any
 
 from ministack import app
@@ -168,6 +170,25 @@ def follow_the_aliases_configuration() -> None:
         invoke({**func, "event_invoke_config": configured[0]} if configured else func, event)
 
     lambda_svc.invoke_async_with_retry = invoke_by_alias
+
+
+# --- what a schedule says of itself -----------------------------------------------------------------------------------
+
+SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+
+
+def name_the_scheduled_time() -> None:
+    """Scheduler's context attribute, in a target's input; ministack passes the attribute's name on."""
+    invoke = eventbridge._invoke_target
+
+    def invoke_at(target: Any, event: Any, rule: Any) -> Any:
+        if event.get("Source") == "aws.scheduler" and SCHEDULED_TIME in target.get("Input", ""):
+            at = scheduler._at_time_epoch(rule.get("ScheduleExpression", "")) or event["Time"]
+            named = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            target = {**target, "Input": target["Input"].replace(SCHEDULED_TIME, named)}
+        return invoke(target, event, rule)
+
+    eventbridge._invoke_target = invoke_at
 
 
 # --- drift, and putting it back ---------------------------------------------------------------------------------------
@@ -364,5 +385,6 @@ if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
+    name_the_scheduled_time()
     put_drift_back()
     app.main()

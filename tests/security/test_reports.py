@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-import day_report
+from social import day_report
 from social.data.analytics import ContentDay, PopularPost
 from social.text import _PREPENDED, JOINERS
 
