@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from nexus.aws.dynamodb import Value, Write
 from nexus.aws.table import Table
-from nexus.definitions import faults
+from nexus.values import faults_of, told
 from social import application
 from social.data import follows as edges
 from social.data import posts as articles
@@ -151,7 +151,7 @@ def _fill(
                 values = values_of({name: value for name, value in row.items() if value != ""})
             except ValidationError as error:
                 faulty += 1
-                on_fault(number, faults(error))
+                on_fault(number, told(faults_of(error)))
                 continue
             key = {name: str(values[name]) for name in table.key}
             present += tuple(key.values()) in writes

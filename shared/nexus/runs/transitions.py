@@ -201,7 +201,7 @@ def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
     values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "since": eta}
     return Write(
         run_id,
-        set=values,
+        set=values | {"expires": keep_until(eta)},
         remove=("claim", "lease_until", "shared", "slot"),
         when=(*held(token), equals("revoke", None)),
     )
