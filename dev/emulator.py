@@ -1,11 +1,11 @@
-"""Runs ministack with five hooks: four things that AWS does and ministack does not, and one that a machine needs.
+"""Runs ministack with hooks: four things that AWS does and ministack does not, one for the machine, one for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; a schedule's input has the time that it fires for; a change set with the deployment mode
-REVERT_DRIFT puts back what was deleted or changed by hand; and NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there
-are at once. They hook into a pinned version
+the alias's own configuration; a schedule's input has the time that it fires for; and a change set with the deployment
+mode REVERT_DRIFT puts back what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there
+are at once; with NEXUS_REQUESTS set, they write their requests to that file. All hook into a pinned version
 (requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
 environment and imports nothing of this project.
 """
@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ministack import app
@@ -153,6 +154,22 @@ def _longest_idle() -> Any:
         _, key, worker = min(idle, key=lambda one: one[0])
         pools[key].remove(worker)
         return worker
+
+
+# --- what the sandboxes ask for ---------------------------------------------------------------------------------------
+
+
+RECORDER = Path(__file__).with_name("recorder.py")
+IMPORTS = "    try:\n        mod = importlib.import_module(module_name)\n"
+
+
+def record_requests() -> None:
+    """Every sandbox writes down its requests to AWS (dev/recorder.py), where a variable names a file for them."""
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    if script.count(IMPORTS) != 1:
+        raise RuntimeError("ministack's worker does not import its function as it did")
+    recorder = f"    exec(compile({RECORDER.read_text()!r}, 'recorder.py', 'exec'), {{'__name__': 'recorder'}})\n"
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(IMPORTS, recorder + IMPORTS)
 
 
 # --- asynchronous invocations through an alias ------------------------------------------------------------------------
@@ -386,5 +403,7 @@ if __name__ == "__main__":
     follow_the_aliases_configuration()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
+    if os.environ.get("NEXUS_REQUESTS"):
+        record_requests()
     put_drift_back()
     app.main()
