@@ -205,7 +205,7 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
     """A group, a chord, or canvases within each other."""
     own = random.Random(f"{story.world.seed} {name}")
     if not story.small and own.random() < 0.4:
-        canvas, text = nested(own, f"{name}n", None, 3)
+        canvas, text = nested(own, f"{name}n", None, 2)
         canvas |= _then(catalogue.step.s(name=name), name)
         if own.random() < 0.5:
             canvas = canvas.on_error(catalogue.step.s(name=f"{name}e"))

@@ -17,7 +17,7 @@ from typing import Any
 from nexus import builtin, clock
 from nexus.aws import sdk, table
 from nexus.backend import backend
-from nexus.backend.store import Applied, Item, Value, Write
+from nexus.backend.store import Applied, Item, Outcome, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
 from nexus.definitions import RateLimit, Result, TaskDefinition
@@ -268,8 +268,7 @@ class Worker:
         try:
             if record.total:
                 # It was planned by a sandbox that died before all was sent.
-                fanout.send_plan(envelope, self._token, record.total)
-                outcome = "fanned_out"
+                outcome = self._fanned_out(claimed, fanout.send_plan(envelope, self._token, record.total))
             else:
                 answer = self._call(claimed, run, limit)
                 if isinstance(answer, Result) and not envelope.is_part:
@@ -342,9 +341,10 @@ class Worker:
                 self._settle()
                 arguments = [claimed.task.part_to_send(args) for args in segments]
                 next_phase = None if then is None else claimed.task.part_to_send(then)
-                fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
-                fanout.send_plan(envelope, self._token, len(arguments))
-                return "fanned_out"
+                outcome = fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
+                if isinstance(outcome, Applied):
+                    outcome = fanout.send_plan(envelope, self._token, len(arguments))
+                return self._fanned_out(claimed, outcome)
             case Continued(cursor):
                 continued = int(str(claimed.item.get("continued", 0))) + 1
                 if continued > transitions.MAX_CONTINUED:
@@ -355,6 +355,12 @@ class Worker:
         result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
+
+    def _fanned_out(self, claimed: Claimed, outcome: Outcome) -> str:
+        if isinstance(outcome, Applied):
+            return "fanned_out"
+        self._not_ours(claimed, outcome.item)
+        return "dropped"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""

@@ -20,7 +20,7 @@ from nexus import clock
 from nexus.aws import sdk
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
-from nexus.backend.store import Applied, Item, Value, Write, numbers
+from nexus.backend.store import Applied, Item, Outcome, Value, Write, numbers
 from nexus.backend.transport import Message
 from nexus.client.following import fail_next, send_next
 from nexus.client.steps import Failure, load
@@ -48,8 +48,8 @@ def plan(
     segments: Sequence[dict[str, Any]],
     next_phase: dict[str, Any] | None,
     keep_until: int,
-) -> None:
-    """Writes down the segments of a claimed run, before the first is sent."""
+) -> Outcome:
+    """Writes down the segments of a claimed run, before the first is sent. Refused where the run is another's now."""
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(
@@ -64,10 +64,10 @@ def plan(
         values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
-    backend().store.apply(Write(envelope.id, values, when=held(token)))
+    return backend().store.apply(Write(envelope.id, values, when=held(token)))
 
 
-def send_plan(envelope: Envelope, token: str, total: int) -> None:
+def send_plan(envelope: Envelope, token: str, total: int) -> Outcome:
     """Sends what is written down, and lets the lease go: the run waits for its segments.
 
     Done again after a crash it sends the same ids again. Raises SendFailed when SQS refuses messages after retries; the
@@ -86,7 +86,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
         if failures:
             raise SendFailed(dict(failures))
     sent = Write(envelope.id, {"waits": True}, remove=(*LEFT_BY_CLAIM, "cursor"), when=held(token))
-    store.apply(sent)
+    return store.apply(sent)
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
