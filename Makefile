@@ -247,7 +247,7 @@ types: .venv/ready ## mypy --strict
 .PHONY: unit
 unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
+	$(PYTEST) -n 2 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
 
 .PHONY: simulation
@@ -269,7 +269,7 @@ integration: up .local/chromium ## Tests of parts together, against the local cl
 e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
-	$(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e tests/security/cloud
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Any
 
-from nexus.aws.sdk import client
+from nexus.aws.sdk import client, is_no_object
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -12,6 +12,7 @@ INLINE_BYTES = 200 * 1024
 """Below DynamoDB's 400 KB item with the rest of the record; a kilobyte costs a write unit, so large ones are dear."""
 
 _POINTER = "s3:"
+_FOLDER = "results/"
 
 
 class ResultExpired(NexusError):
@@ -27,7 +28,7 @@ def dump(run_id: str, value: Any) -> str:
     data = text.encode()
     if len(data) <= INLINE_BYTES:
         return text
-    key = f"results/{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
+    key = f"{_FOLDER}{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
     client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")
     return _POINTER + key
 
@@ -41,13 +42,13 @@ def load_text(text: str) -> str:
     """The text that `dump` was given. Raises ResultExpired."""
     if not text.startswith(_POINTER):
         return text
-    s3 = client("s3")
+    s3, key = client("s3"), text.removeprefix(_POINTER)
+    if not key.startswith(_FOLDER):  # whoever can write a record would choose what its reader fetches
+        raise ResultExpired(f"{key} is no result")
     try:
-        answer = s3.get_object(Bucket=settings().bucket("archive"), Key=text.removeprefix(_POINTER))
+        answer = s3.get_object(Bucket=settings().bucket("archive"), Key=key)
     except s3.exceptions.ClientError as error:
-        # To whoever may not list the bucket S3 says that a missing object is forbidden: nobody lists others' results.
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
+        if not is_no_object(error):
             raise
-        key = text.removeprefix(_POINTER)
         raise ResultExpired(f"{key} is gone, or may not be read: results are kept as long as run records") from None
     return answer["Body"].read().decode()

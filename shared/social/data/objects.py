@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Literal
 
-from nexus.aws.sdk import client
+from nexus.aws.sdk import client, is_no_object
 from nexus.settings import settings
 
 type Bucket = Literal["uploads", "media", "archive"]
@@ -22,7 +22,9 @@ def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = No
             answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
         else:
             answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
-    except s3.exceptions.NoSuchKey:
+    except s3.exceptions.ClientError as error:
+        if not is_no_object(error):
+            raise
         raise LookupError(f"{bucket}: no object {key}") from None
     return answer["Body"].read()
 
@@ -58,7 +60,7 @@ def _head(bucket: Bucket, key: str) -> tuple[int, str] | None:
     try:
         answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key)
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
-            return None
-        raise
+        if not is_no_object(error):
+            raise
+        return None
     return answer["ContentLength"], answer["ETag"]
