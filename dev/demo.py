@@ -116,7 +116,7 @@ def main() -> int:
 def register() -> None:
     """The users of the samples, where they are not there yet."""
     for user_id, name in USERS.items():
-        with suppress(ValueError):  # he exists
+        with suppress(ValueError):  # the user exists
             application.register(f"{user_id}@example.com", name, user_id=user_id)
 
 

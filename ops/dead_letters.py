@@ -21,6 +21,7 @@ from nexus.backend.store import Applied, Value
 from nexus.backend.transport import queue_url
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
+from nexus.runs import payloads
 from nexus.runs.record import RunError, compact
 from nexus.runs.transitions import not_sent, send_again
 from nexus.settings import settings
@@ -70,6 +71,12 @@ class Letter:
             return decode(self.body)
         except InvalidMessage:
             return None
+
+    @property
+    def group(self) -> str:
+        """Whose turn it takes when it is sent again: see `nexus.envelope`."""
+        envelope = self.envelope
+        return (envelope.group if envelope else None) or self.task or "unreadable"
 
     @property
     def args(self) -> Mapping[str, Any] | None:
@@ -350,7 +357,11 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
     """Lets their runs wait anew and sends the letters; answers with SQS's reason for each that was not taken."""
     store = backend().store
     outcomes = store.apply_all([send_again(letter.id, **also) for letter in letters])
-    refused = _send(queue, letters)
+    # A letter is sent before its run is FAILURE: who is that fast leaves a mark by which the message is claimed then.
+    early = frozenset(
+        one.id for one, outcome in zip(letters, outcomes, strict=True) if not isinstance(outcome, Applied)
+    )
+    refused = _send(queue, letters, early)
     for letter, outcome in zip(letters, outcomes, strict=True):
         if letter.id in refused and isinstance(outcome, Applied):
             error = RunError(letter.error, letter.message)
@@ -358,11 +369,13 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
     return refused
 
 
-def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
+def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozenset()) -> dict[str, str]:
     entries: list[Any] = [
-        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.task or "unreadable"}
-        for n, letter in enumerate(letters)
+        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.group} for n, letter in enumerate(letters)
     ]
+    for entry, letter in zip(entries, letters, strict=True):
+        if letter.id in marked:
+            entry["MessageAttributes"] = {"ErrorType": {"DataType": "String", "StringValue": letter.error}}
     pages, size = [[]], 0  # type: list[list[Any]], int
     for entry in entries:
         length = len(entry["MessageBody"].encode())
@@ -380,25 +393,32 @@ def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
 
 
 def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
-    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it is mended.
+    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it can succeed.
 
     None when the letter is not there any more. Raises InvalidMessage when the arguments do not fit; SendFailed.
     """
     from nexus.errors import SendFailed
 
-    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
     with _Look(queue) as looking:
         for letter in looking.letters(Filter(ids=frozenset({letter_id}))):
             envelope = letter.envelope
             if envelope is None:
                 raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
-            edited = replace(letter, body=envelope.model_copy(update={"args": checked}).encode())
-            refused = _send_again(queue, [edited], args=compact(checked))
+            changed = edited(envelope, task, args)
+            refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
                 raise SendFailed(refused)
             looking.delete([letter])
             return letter
     return None
+
+
+def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:
+    """With other arguments. One that is kept in S3 stays there unless it is among them. Raises InvalidMessage."""
+    refs = {name: where for name, where in (envelope.refs or {}).items() if name not in args}
+    whole = task.to_send({**{name: payloads.load(where) for name, where in refs.items()}, **args})
+    sent = {name: value for name, value in whole.items() if name not in refs}
+    return envelope.model_copy(update={"args": sent, "refs": refs or None})
 
 
 def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:

@@ -149,7 +149,7 @@ def _idle(place: int, people: int) -> int:
 
 
 def _signed_in(ids: list[str]) -> Iterator[tuple[str, int]]:
-    """(user, when he was seen last) of all who have sessions and tokens."""
+    """(user, when last seen) of every user with sessions and tokens."""
     for place, user_id in enumerate(ids):
         idle = _idle(place, len(ids))
         if idle <= 40:

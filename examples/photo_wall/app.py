@@ -93,7 +93,7 @@ def home() -> ResponseReturnValue:
 
 @pages.post("/register")
 def register() -> ResponseReturnValue:
-    """A new user, signed in; his welcome mail is a task, and this request does not wait for it."""
+    """A new user, signed in. The welcome mail is a task; this request does not wait for it."""
     given = {name: request.form.get(name, "").strip() for name in ("name", "email")}
     faults: dict[str, str] = {}
     if not 1 <= len(given["name"]) <= NAME_LENGTH:
@@ -197,7 +197,7 @@ def rendition(key: str) -> ResponseReturnValue:
 
 
 def _photos_of(user_id: str) -> list[Post]:
-    """His newest posts that have a file, the newest first."""
+    """The user's posts that have a file, newest first."""
     newest = posts.TABLE.query(
         user_id,
         index=posts.BY_AUTHOR,
@@ -253,7 +253,7 @@ def _limits() -> dict[str, int]:
 
 @pages.before_app_request
 def _who() -> None:
-    """Whose request it is. His first of a UTC day is his day of activity, by which the jobs tell him from the dormant.
+    """The signed-in user. The first request of a UTC day records activity: jobs treat the others as dormant.
 
     A form that another site's page sends here is refused, but for unsubscribing: there a token gives the right, and a
     webmail's page may send it.

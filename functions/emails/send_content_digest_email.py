@@ -1,8 +1,8 @@
 """send_content_digest_email: the week's top posts, personal, to each user active in the last 7 days who wants them.
 
 1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
-2. A segment scans its users, and for each active one: reads whom he follows, ranks the edition for him, renders, waits
-   for the common rate, claims the mail in the ledger, sends, settles. It hands on its place when time runs short.
+2. A segment scans its users, and for each active one: reads whom they follow, ranks their edition, renders, waits
+   for the common rate, claims the mail in the ledger, sends, settles. Short of time, it continues in a new invocation.
 
 A mail goes out once for a user and ISO week, whatever is delivered twice, overlaps or is sent again from the dead
 letters: the ledger's conditional write comes before SES. Throttling slows a segment down and loses nobody.
@@ -288,7 +288,7 @@ class Segment:
         return mail_ledger.posts_sent(before, [user.user_id for user in some], meter=self._tally.meter)
 
     def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Addressee | Outcome:
-        """What he is to be sent, or why nothing is."""
+        """The mail to send, or the reason to send none."""
         if user.suppressed:
             return Outcome("skipped", f"suppressed: {user.suppressed}")
         if not user.digest:

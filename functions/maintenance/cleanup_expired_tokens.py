@@ -1,8 +1,8 @@
 """cleanup_expired_tokens: expired refresh tokens, and the sessions and tokens of users inactive for 30 days or more.
 
-Inactive is who was not seen on any of the last 30 UTC days. One scan of the users finds them, each once: when his
-sessions and tokens are gone he is marked as signed out, until his next login takes the mark away. Every deletion has a
-condition of its own (last seen, or issued, before those 30 days), so whoever logs in meanwhile keeps what he got.
+Inactive is who was not seen on any of the last 30 UTC days. One scan of the users finds them, each once: when their
+sessions and tokens are gone they are marked as signed out, until the next login removes the mark. Every deletion has a
+condition of its own (last seen, or issued, before those 30 days), so a user who logs in meanwhile keeps the new ones.
 
 Expired rows are DynamoDB's own to remove (TTL: free, and late by up to days; readers compare expires_at themselves).
 The job looks at the first page of each segment of tokens and sessions and deletes what has expired there; if that shows

@@ -1,8 +1,8 @@
 """refresh_user_statistics: one user's followers_count, following_count and posts_count, now.
 
-Three counting queries: his edges, the index `followers` and the posts' index by author. A celebrity's followers take
-many pages; a run short of time hands on where it is. The counts carry the second at which counting began, so neither a
-nightly count that began earlier nor this one overwrites what was counted later.
+Three counting queries: the user's edges, the index `followers` and the posts' index by author. A celebrity's
+followers take many pages; a run short of time continues in another invocation. The counts carry the second at which
+counting began, so neither a nightly count that began earlier nor this one overwrites what was counted later.
 """
 
 import time

@@ -55,7 +55,7 @@ def preview(kind: Kind, user_id: str | None = None, *, locale: str | None = None
     """Renders a mail into `folder`: for a made-up reader, or as the deployment would send it to a user now.
 
     `locale` overrides the reader's. Raises Problem for a language that mails are not written in, and for a user who is
-    not there or has nothing new in his digest.
+    not there or has nothing new in their digest.
     """
     _import_emails()
     if locale is not None:

@@ -32,7 +32,7 @@ def _kind(name: str) -> "mail.Kind":
 def preview(
     kind: Kind,
     user: Annotated[str | None, typer.Option(help="A real user's mail; a made-up reader's when left out.")] = None,
-    locale: Annotated[str | None, typer.Option(help="In another language than his: en, fr, ...")] = None,
+    locale: Annotated[str | None, typer.Option(help="In another language than the user's: en, fr, ...")] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
 ) -> int:
     """Render a mail to .local/mail and open it. Nothing is sent."""

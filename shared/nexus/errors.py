@@ -7,10 +7,14 @@ NexusError
 +-- SendFailed           AWS did not take it: send it again
 +-- Retry                raised by a task: try this run again later
 +-- Reject               raised by a task: give this run up
++-- Revoked              raised by a task that has seen `run.revoked`: end as REVOKED
 +-- TimeLimitExceeded    the task's time is over: tried again by its policy
 +-- TaskFailed           get() of a run that failed
 +-- StillRunning         get() of a run that has not ended in time
 """
+
+LONGEST_WAIT = 366 * 86_400
+"""Seconds for which a run may ask to wait: a year."""
 
 
 class NexusError(Exception):
@@ -29,6 +33,8 @@ class Retry(NexusError):
 
     def __init__(self, reason: str = "retry asked for", *, after: float | None = None) -> None:
         super().__init__(reason)
+        if after is not None and not 0 <= after <= LONGEST_WAIT:
+            raise ValueError(f"after is {after}: seconds, from 0 to {LONGEST_WAIT}")
         self.after = after
 
 
@@ -36,12 +42,23 @@ class Reject(NexusError):
     """Raised by a task: this run can never succeed. It goes to the dead-letter queue at once, with the reason."""
 
 
+class Revoked(NexusError):
+    """Raised by a task that has learned from `run.revoked` that nobody wants it any more: the run ends as REVOKED."""
+
+
 class TimeLimitExceeded(NexusError):
     """The task's time limit, or the invocation's end, is near. Raised inside the task; retried by the policy."""
 
 
 class InvalidMessage(NexusError):
-    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault."""
+    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault.
+
+    `fault` says the same without any value: what a log line may carry.
+    """
+
+    def __init__(self, message: str, fault: str = "") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class UnknownTask(NexusError):

@@ -1,4 +1,4 @@
-"""Unsubscribing from mail: what the web application calls when somebody follows the link, or his mail program does.
+"""Unsubscribing from mail: what the web application calls when a reader, or a mail program, follows the link.
 
     from social import mail_links
     mail_links.unsubscribe(token)     # POST /mail/unsubscribe?token=...: at once, no login (RFC 8058)

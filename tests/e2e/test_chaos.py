@@ -184,6 +184,14 @@ def test_the_stack_is_well_after_all_of_it(nexus: Nexus) -> None:
     assert code == 0, pongs
 
 
+def test_every_fault_of_the_page_showed_within_a_minute() -> None:
+    """The committed figures, and not this machine's."""
+    shown = PAGE.read_text().partition(BEGIN)[2].partition(END)[0]
+    seconds = [int(found) for found in re.findall(r" \| (\d+) s \| ", shown)]
+    assert len(seconds) == len(faults()) + len(troubles())
+    assert max(seconds) < 60
+
+
 def test_the_page_has_what_was_seen(stack: Settings) -> None:
     if os.environ.get("NEXUS_WRITE_TABLE"):
         pytest.skip("it is being written")

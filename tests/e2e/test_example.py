@@ -104,7 +104,7 @@ def sign_out(page: Page) -> None:
 
 
 def register(page: Page, origin: str = ORIGIN) -> str:
-    """Somebody new, signed in; his address."""
+    """A new user, signed in; returns the address."""
     email = f"ada.{uuid.uuid4().hex[:10]}@example.com"
     page.errors.clear()
     page.look(width=1200)
@@ -127,7 +127,7 @@ def look_at(page: Page, name: str) -> None:
 
 @pytest.fixture
 def user(page: Page) -> str:
-    """Somebody new, signed in; his address."""
+    """A new user, signed in; returns the address."""
     return register(page)
 
 

@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.aws.table import Table
-from nexus.client import canvas
+from nexus.client import following
 from nexus.client.handles import AsyncResult
 from nexus.runs import locks, tallies, transitions
 from nexus.runs.rate_limit import RateLimiter
 from nexus.worker import entry, fanout
+from nexus.worker.delivery import Received
 from nexus.worker.execution import Worker
+from ops import control, dead_letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ FAULTS = (
     Fault(
         "every retry is another attempt",
         transitions.claim,
-        '"attempts": record.attempts + 1}, remove=left, when=when)',
-        '"attempts": record.attempts}, remove=left, when=when)',
+        '"attempts": record.attempts + 1}, remove=left, when=read)',
+        '"attempts": record.attempts}, remove=left, when=read)',
     ),
     Fault(
         "no run is claimed before its time",
@@ -140,7 +142,7 @@ FAULTS = (
         "pass",
     ),
     # places and rates
-    Fault("a place is given up", Worker._follow_up, "locks.release(readable.place, envelope.id)", "pass"),
+    Fault("a place is given up", Worker._follow_up, 'locks.release(str(item["place"]), envelope.id)', "pass"),
     Fault(
         "a place that is taken is not taken again",
         locks.acquire,
@@ -171,12 +173,38 @@ FAULTS = (
     Fault("a chain goes on", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
-        canvas.send_next,
-        "following = next_id(run_id)",
-        "following = new_id()",
+        following._parcel,
+        "id=step.id,",
+        'id=step.id if parent is None else str(__import__("uuid").uuid4()),',
     ),
     Fault(
         "a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"
+    ),
+    # operators
+    Fault(
+        "a letter that is sent again before its run is FAILURE is not lost",
+        dead_letters._send,
+        "if letter.id in marked:",
+        "if False:",
+    ),
+    Fault(
+        "what was to follow a run that is purged ends with it",
+        control._revoke,
+        "fanout.follow_up(run_id, item, succeeded=False)",
+        "pass",
+    ),
+    # what has no task here
+    Fault(
+        "what follows a run is done although the catalogue lacks its task",
+        Worker._never_ran,
+        "self._follow_up(envelope, standing)",
+        "fanout.settle_member(envelope, False)",
+    ),
+    Fault(
+        "a large result is read where its message says",
+        Received.readable,
+        "refs = self.envelope.refs or {}",
+        "refs = {}",
     ),
     # lost answers
     Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),

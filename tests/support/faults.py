@@ -4,14 +4,19 @@ docs/operations.md has them as a table, which tests/e2e/test_chaos.py makes and 
 """
 
 import json
+import os
+import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 
 from nexus import version
 from nexus.envelope import Envelope
@@ -19,6 +24,8 @@ from nexus.settings import settings
 from ops import doctor, versions
 from ops.template import load
 from social import application
+from tests.support.clips import make_clip
+from tests.support.throttling import throttling
 
 QUEUES = ("media", "emails", "users", "analytics", "maintenance", "default")
 REPAIR = ("repair", "--yes")
@@ -180,8 +187,54 @@ def failing_task() -> None:
     with suppress(ValueError):
         application.register("chaos@example.com", "Chaos", user_id="chaos")
     take_rights_of_data("users")()
+    _refresh_three_times()
+
+
+def _refresh_three_times() -> None:
     for _ in range(3):
         send("users", "refresh_user_statistics", user_id="chaos")
+
+
+class ThrottledTable:
+    """A table that DynamoDB throttles, as the users' function sees it; three runs need it."""
+
+    def __init__(self, entity: str) -> None:
+        self._entity = entity
+
+    def make(self) -> None:
+        with suppress(ValueError):
+            application.register("chaos@example.com", "Chaos", user_id="chaos")
+        endpoint = boto3.client("dynamodb").meta.endpoint_url
+        self._server = throttling(endpoint, settings().table(self._entity))
+        port = self._server.server_address[1]
+        variables("users", ping=False, AWS_ENDPOINT_URL_DYNAMODB=f"http://127.0.0.1:{port}")()
+        _refresh_three_times()
+
+    def end(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FullDisk:
+    """A media function whose /tmp is full, as a file system of one page is; three clips are uploaded."""
+
+    def make(self) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("a file system can be mounted by root alone")
+        self._folder = tempfile.mkdtemp(prefix="nexus-full-disk-")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", self._folder], check=True)
+        variables("media", ping=False, TMPDIR=self._folder)()
+        with tempfile.TemporaryDirectory() as folder:
+            clip = make_clip(Path(folder) / "clip.mov", size=(320, 240), frames=48).read_bytes()
+        for _ in range(3):
+            post = uuid.uuid4().hex[:12]
+            application.new_post("chaos", "a clip", post_id=post)
+            key = f"uploads/chaos/{post}/clip.mov"
+            boto3.client("s3").put_object(Bucket=settings().bucket("uploads"), Key=key, Body=clip)
+
+    def end(self) -> None:
+        subprocess.run(["umount", self._folder], check=True)
+        Path(self._folder).rmdir()
 
 
 def take_rights_of_data(queue: str) -> Callable[[], object]:
@@ -317,6 +370,7 @@ RULES = (
 def faults() -> Sequence[Fault]:
     """All of them."""
     scheduled = "cleanup_old_posts"
+    throttled, disk = ThrottledTable("follows"), FullDisk()
     return (
         # --- queues, functions, event sources
         Fault("each queue is deleted", each(delete_queue), [(q, "the queue is missing") for q in QUEUES]),
@@ -526,6 +580,19 @@ def faults() -> Sequence[Fault]:
             failing_task,
             [("users", "the last 3 attempts of refresh_user_statistics failed: ")],
             also=[("send", "refresh_user_statistics", "user_id=chaos", "--wait")],
+        ),
+        Fault(
+            "a table is throttled",
+            throttled.make,
+            [("users", "DynamoDB throttled query nexus-local-follows")],
+            also=[("send", "refresh_user_statistics", "user_id=chaos", "--wait")],
+            then=throttled.end,
+        ),
+        Fault(
+            "a function's disk is full",
+            disk.make,
+            [("media", "attempts of process_media_upload failed: OSError: [Errno 28] No space left on device")],
+            then=disk.end,
         ),
         Fault(
             "a poison message: no envelope",

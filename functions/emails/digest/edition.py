@@ -2,7 +2,7 @@
 
 A SQLite file, compressed, in the archive bucket: each author's best posts of the week with what a mail shows of them,
 the overall top, and who blocked whom. A segment fetches it once and looks a reader's authors up by index, so a reader
-costs one query (whom he follows) and no post is read from DynamoDB twice.
+costs one query (whom they follow) and no post is read from DynamoDB twice.
 
 What it costs to make, for half a million posts: one pass over the week in the feed index (85 bytes a post), the best
 KEPT_POSTS in full, their authors, and one scan of the blocks.
@@ -66,7 +66,7 @@ class Edition:
     left_out: Mapping[str, int]
 
     def stories_for(self, user_id: str, follows: Sequence[str], already_sent: frozenset[str]) -> Sequence[Story]:
-        """The reader's digest, best first; empty when there is nothing new for him."""
+        """The reader's digest, best first; empty when there is nothing new."""
         reader = Reader(user_id, frozenset(follows), self._blocked_by(user_id), already_sent)
         chosen = rank([*self._by_authors(follows), *self.top], reader)
         return [self._story(candidate, candidate.author_id in reader.follows) for candidate in chosen]

@@ -20,7 +20,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Whom the digest is for: what the ranking needs to know of him, as sets of ids."""
+    """The reader of a digest, as the ranking sees them: sets of ids."""
 
     user_id: str
     follows: frozenset[str] = field(default_factory=frozenset)
@@ -29,7 +29,7 @@ class Reader:
 
 
 def may_be_told(post: Candidate, reader: Reader) -> bool:
-    """Whether a post may stand in this reader's digest: not his own, not by one he blocked, none that he was sent."""
+    """Whether a post may appear in this reader's digest: not their own, not by a blocked author, not sent before."""
     return not (
         post.author_id == reader.user_id or post.author_id in reader.blocked or post.post_id in reader.already_sent
     )
@@ -42,7 +42,7 @@ def rank(
     limit: int = POSTS_IN_A_DIGEST,
     per_author: int = POSTS_OF_ONE_AUTHOR,
 ) -> Sequence[Candidate]:
-    """The reader's digest, best first: posts of authors he follows, then the week's others, each by engagement.
+    """The reader's digest, best first: posts of authors they follow, then the week's others, each by engagement.
 
     Ties go to the newer post, then to the smaller id, so the order does not depend on the order of `posts`. A post
     given twice counts once. At most `per_author` posts by one author, so that nobody fills a digest alone. Empty

@@ -149,15 +149,20 @@ def show(
     letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
     queue: QueueOption = None,
 ) -> int:
-    """One dead letter, whole: its error, its log, its message."""
+    """One dead letter, whole: its error, its traceback, its log, its message."""
+    from nexus.client import AsyncResult
     from ops import dead_letters
+    from ops.cli.commands.tasks import error_as_plain
 
     wanted = Filters().read([_id(letter_id)])
     common.connect()
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
+    # The traceback does not fit into a message's attributes: it stands in the run's record.
+    error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
     if options.json:
-        output.emit(dead_letters.as_plain(letter))
+        kept = error_as_plain(error) or {}
+        output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
         return ExitCode.DONE
     output.pairs(
         {
@@ -166,12 +171,15 @@ def show(
             "task": letter.task,
             "error": letter.error,
             "message": letter.message,
+            "exception": error.path or None if error else None,
             "attempts": letter.attempts or None,
             "sent": output.time_of(letter.sent_at),
             "given up": output.time_of(letter.failed_at),
             "log": letter.log,
         }
     )
+    if error and error.traceback:
+        output.line(error.traceback.rstrip())
     plain = dead_letters.as_plain(letter)["body"]
     output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
     if letter.log:
@@ -302,8 +310,9 @@ def edit(
     deployment = common.connect()
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
-    if letter.args is None or task is None:
-        why = "It carries no envelope." if letter.args is None else f"{letter.task!r} is no task of this catalogue."
+    envelope = letter.envelope
+    if letter.args is None or envelope is None or task is None:
+        why = "It carries no envelope." if envelope is None else f"{letter.task!r} is no task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
     if arguments or unset:
         args = {**letter.args, **arguments_of(task, arguments or [])}
@@ -311,7 +320,7 @@ def edit(
             args.pop(name, None)
     else:
         args = _in_editor(letter.args)
-    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
+    checked = dead_letters.edited(envelope, task, args).args
     if not options.json:
         output.line(f"was  {json.dumps(letter.args, ensure_ascii=False)}", "red")
         output.line(f"is   {json.dumps(checked, ensure_ascii=False)}", "green")

@@ -16,7 +16,7 @@ from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from nexus.client import AsyncResult
-    from nexus.runs.record import RunRecord
+    from nexus.runs.record import RunError, RunRecord
 
 
 def add_to(app: typer.Typer) -> None:
@@ -310,10 +310,14 @@ def _print(record: "RunRecord") -> None:
             "parent": record.parent,
             "segment": record.segment,
             "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
-            "error": f"{record.error.type}: {record.error.message}" if record.error else None,
+            "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
+            "error": str(record.error) if record.error else None,
+            "exception": record.error.path or None if record.error else None,
             "log": record.log,
         }
     )
+    if record.error and record.error.traceback:
+        output.line(record.error.traceback.rstrip())
     if told["result"] is not None:
         output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
     if record.status == "FAILURE" and output.fancy():
@@ -348,8 +352,21 @@ def run_as_plain(record: "RunRecord") -> dict[str, Any]:
         "segment": record.segment,
         "progress": progress,
         "result": payloads.load(record.result) if record.result is not None else None,
-        "error": {"type": record.error.type, "message": record.error.message} if record.error else None,
+        "info": record.info,
+        "error": error_as_plain(record.error),
         "log": record.log,
+    }
+
+
+def error_as_plain(error: "RunError | None") -> dict[str, Any] | None:
+    """An error as --json shows it; `path` and `traceback` are null where they were not kept."""
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "path": error.path or None,
+        "traceback": error.traceback or None,
     }
 
 

@@ -112,7 +112,7 @@ class Table:
     """The table of one entity. `key` names its key attributes, the partition key first.
 
     Every method raises Throttled when DynamoDB keeps refusing, and botocore's ClientError for what only an operator can
-    mend (a missing table, a denied permission).
+    fix (a missing table, a denied permission).
     """
 
     entity: str
@@ -168,7 +168,7 @@ class Table:
             "ConsistentRead": consistent,
             **_projected(attributes),
         }
-        for wait in _waits(meter):
+        for wait in _waits(meter, self.name):
             answer = call("batch_get_item", meter, RequestItems={self.name: request})
             found += answer["Responses"].get(self.name, ())
             left = (answer.get("UnprocessedKeys") or {}).get(self.name)
@@ -340,7 +340,7 @@ class Table:
     def _write_many(self, writes: Sequence[Mapping[str, Any]], meter: Meter | None, threads: int) -> int:
         def write(page: Sequence[Mapping[str, Any]]) -> int:
             left: Sequence[Mapping[str, Any]] = page
-            for wait in _waits(meter):
+            for wait in _waits(meter, self.name):
                 answer = call("batch_write_item", meter, RequestItems={self.name: left})
                 left = (answer.get("UnprocessedItems") or {}).get(self.name, ())
                 if not left:
@@ -373,7 +373,7 @@ class Table:
     def _apply_page(self, writes: Sequence[Write], meter: Meter | None, *, returning: bool) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}
         waiting, again = list(range(len(writes))), False
-        for wait in _waits(meter):
+        for wait in _waits(meter, self.name):
             statements = [self._statement(writes[place], returning) for place in waiting]
             answer = call("batch_execute_statement", meter, Statements=statements)
             again = again or _repeated(answer)
@@ -426,7 +426,7 @@ def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, 
     }
     from botocore.exceptions import ClientError
 
-    for wait in _waits(meter):
+    for wait in _waits(meter, "a transaction"):
         try:
             call("transact_write_items", meter, **parameters)
         except ClientError as error:
@@ -450,7 +450,8 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     method = getattr(client("dynamodb"), operation)
     if meter is not None and operation not in _UNMETERED:
         parameters["ReturnConsumedCapacity"] = "TOTAL"
-    for tried, wait in enumerate(_waits(meter)):
+    what = f"{operation} {parameters.get('TableName', '')}".strip()
+    for tried, wait in enumerate(_waits(meter, what)):
         try:
             answer: dict[str, Any] = method(**parameters)
         except ClientError as error:
@@ -464,7 +465,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
         if meter is not None:
             meter.count(operation, answer)
         return answer
-    raise Throttled(f"{operation} {parameters.get('TableName', '')}".strip())
+    raise Throttled(what)
 
 
 def _repeated(answer: Mapping[str, Any]) -> bool:
@@ -488,11 +489,22 @@ def sleep(seconds: float) -> None:
     clock.sleep(seconds)
 
 
-def _waits(meter: Meter | None) -> Iterator[Callable[[], None]]:
+_throttled: tuple[float, str] = (float("-inf"), "")
+
+
+def throttled_since(moment: float) -> str | None:
+    """What DynamoDB last throttled since `moment` (of clock.monotonic()): a table or a request, None for nothing."""
+    at, what = _throttled
+    return what if at >= moment else None
+
+
+def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
     """One element a try, each to be called when the try was refused: exponential backoff with full jitter."""
     for attempt in range(MAX_TRIES):
 
         def wait(attempt: int = attempt) -> None:
+            global _throttled  # noqa: PLW0603 - the sandbox's last refusal, for the run that has no time left to say it
+            _throttled = clock.monotonic(), what
             if meter is not None:
                 meter.refused()
             if attempt + 1 < MAX_TRIES:

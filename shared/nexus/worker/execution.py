@@ -15,14 +15,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from nexus import builtin, clock
-from nexus.aws import sdk
+from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import Arguments, RateLimit, TaskDefinition
+from nexus.definitions import RateLimit, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import InvalidMessage, Reject, Retry, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -97,15 +97,16 @@ class Worker:
         for received in deliveries:
             try:
                 yield received.readable(self.task_for(received.envelope))
-            except (UnknownTask, InvalidMessage) as error:
+            except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
                 self._never_ran(received, RunError.of(error))
+            except Exception as error:  # noqa: BLE001 - S3 does not give what its message refers to: its trouble alone
+                self._leave_for_later(received, error)
 
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
         with self._on_failure(received):
             standing = store.get([envelope.id]).get(envelope.id)
-            record = RunRecord.of(standing or {})
-            if not record.ended:
+            if standing is None or not RunRecord.of(standing).ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
                 write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
@@ -113,8 +114,8 @@ class Worker:
                 if not isinstance(outcome, Applied):
                     self.later.append((received, 1.0))
                     return
-                fanout.follow_up(envelope.id, outcome.item, succeeded=False)
-            fanout.settle_member(envelope, succeeded=record.status == "SUCCESS")
+                standing = outcome.item
+            self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
         """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
@@ -183,11 +184,11 @@ class Worker:
         """A duplicate of a run that has ended: completes what its first delivery may have left undone."""
         if record.ended:
             with self._on_failure(readable):
-                self._follow_up(readable, item, succeeded=record.status == "SUCCESS")
+                self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
         """The sandbox of the last attempt is gone, and nobody settled it."""
-        error = RunError(
+        error = RunError.own(
             "SandboxDied",
             f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
             f"(its lease ran out {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
@@ -198,7 +199,7 @@ class Worker:
         if not isinstance(outcome, Applied):
             return False
         with self._on_failure(readable):
-            self._follow_up(readable, outcome.item, succeeded=False)
+            self._follow_up(readable.envelope, outcome.item)
         return True
 
     def _claimant(self, *, shared: bool = False) -> Claim:
@@ -222,8 +223,7 @@ class Worker:
                 message = Message.of(received.envelope)
                 backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
             except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
-                reason = str(RunError.of(error))
-                observe.logger().warning("no schedule for a long wait", run_id=received.envelope.id, reason=reason)
+                observe.no_schedule(received.envelope.id, RunError.of(error))
             else:
                 return
         self.later.append((received, delay))
@@ -275,7 +275,7 @@ class Worker:
             outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
-        observe.run_ended(outcome, clock.monotonic() - started, str(error) if error else None)
+        observe.run_ended(outcome, clock.monotonic() - started, error)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""
@@ -319,8 +319,14 @@ class Worker:
             return builtin.Pong(text=claimed.args.text, queue=self.queue, function=here)
         implementation = registry.implementation(task.name)
         work = implementation.function_for(part=claimed.envelope.is_part)
-        with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
-            answer = work(claimed.args, run)
+        started = clock.monotonic()
+        try:
+            with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
+                answer = work(claimed.args, run)
+        except TimeLimitExceeded as error:
+            if what := table.throttled_since(started):
+                raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
+            raise
         _check_answer(implementation, answer)
         return answer
 
@@ -329,8 +335,8 @@ class Worker:
         match answer:
             case FannedOut(segments, then):
                 self._settle()
-                arguments = [_plain(args) for args in segments]
-                next_phase = None if then is None else _plain(then)
+                arguments = [claimed.task.part_to_send(args) for args in segments]
+                next_phase = None if then is None else claimed.task.part_to_send(then)
                 fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
                 fanout.send_plan(envelope, self._token, len(arguments))
                 return "fanned_out"
@@ -340,15 +346,19 @@ class Worker:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times already: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
-        result = payloads.dump(envelope.id, answer.model_dump_json())
+        result = claimed.task.result_to_keep(answer)
+        result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
-        observe.logger().debug("the error of this attempt", exc_info=error)
         reason = RunError.of(error)
+        observe.attempt_failed(reason)
+        if isinstance(error, Revoked):
+            self._revoke(claimed, f"revoked while it ran: {reason.message}")
+            return "revoked", reason
         policy = claimed.policy(claimed.item)
         retryable = claimed.source != "direct" and not isinstance(error, Reject | InvalidMessage | UnknownTask)
         if retryable and policy.retries(error, record.attempts):
@@ -379,8 +389,8 @@ class Worker:
             self._not_ours(claimed, outcome.item)
             return
         with self._on_failure(claimed):
-            self._follow_up(claimed, outcome.item, succeeded=False)
-        observe.logger().info("run revoked", run_id=claimed.envelope.id, task=claimed.envelope.task, reason=reason)
+            self._follow_up(claimed.envelope, outcome.item)
+        observe.run_revoked(claimed.envelope, reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation, without spending an attempt."""
@@ -406,10 +416,10 @@ class Worker:
         if not waiting:
             return
         outcomes = backend().store.apply_all([write for _, write in waiting])
-        for (claimed, write), outcome in zip(waiting, outcomes, strict=True):
+        for (claimed, _), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 with self._on_failure(claimed):
-                    self._follow_up(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
+                    self._follow_up(claimed.envelope, outcome.item)
             else:
                 self._not_ours(claimed, outcome.item)
 
@@ -419,17 +429,17 @@ class Worker:
         The message comes again: it finds the run ended, or waits for the sandbox that has it. A place that was taken
         for a run that has ended is given up.
         """
-        observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
+        observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
             if claimed.place and RunRecord.of(standing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id)
         self.later.append((claimed, 1.0))
 
-    def _follow_up(self, readable: Readable, item: Item, succeeded: bool) -> None:
+    def _follow_up(self, envelope: Envelope, item: Item) -> None:
         """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
-        envelope = readable.envelope
-        if readable.place:
-            locks.release(readable.place, envelope.id)
+        if "place" in item:
+            locks.release(str(item["place"]), envelope.id)
+        succeeded = item["status"] == "SUCCESS"
         fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
 
@@ -441,10 +451,11 @@ class Worker:
         except Exception as error:
             if sdk.is_outage(error):
                 raise
-            observe.logger().warning(
-                "what follows is left for later", run_id=received.envelope.id, reason=str(RunError.of(error))
-            )
-            self.later.append((received, AFTER_TROUBLE))
+            self._leave_for_later(received, error)
+
+    def _leave_for_later(self, received: Received, error: Exception) -> None:
+        observe.left_for_later(received.envelope.id, RunError.of(error))
+        self.later.append((received, AFTER_TROUBLE))
 
     def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
         """Sends a message that is given up to the dead-letter queue, with its reason."""
@@ -470,10 +481,6 @@ def _check_answer(implementation: Implementation, answer: Any) -> None:
             raise Reject(f"{task.name} fans out, and neither has a reducer nor a result with an add method")
     elif not isinstance(answer, Continued | task.result):
         raise Reject(f"{task.name} returned {type(answer).__name__}, not {task.result.__name__}")
-
-
-def _plain(args: Arguments) -> dict[str, Any]:
-    return args.model_dump(mode="json", exclude_defaults=True)
 
 
 _limiters: dict[str, RateLimiter] = {}

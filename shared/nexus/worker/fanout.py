@@ -5,14 +5,14 @@ as two number sets, `done` and `failed`: one conditional update adds a member an
 duplicates count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are,
 the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes,
 and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
-`done`, and mends the run.
+`done`, and repairs the run.
 
 Every step is idempotent, and each member's message is acknowledged only after its steps: after a crash, redelivery of
 the last member's message resumes the remaining steps.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import batched
 from typing import Any
 
@@ -22,12 +22,13 @@ from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
 from nexus.backend.transport import Message
-from nexus.client.canvas import fail_next, send_next
+from nexus.client.following import fail_next, send_next
+from nexus.client.steps import Failure, load
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
 from nexus.runs import locks, payloads, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.runs.record import RunError, RunRecord, error_text
 from nexus.runs.transitions import LEFT_BY_CLAIM, held
 from nexus.worker import observe
 
@@ -51,12 +52,16 @@ def plan(
     """Writes down the segments of a claimed run, before the first is sent."""
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
-        Write(_plan_key(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages
+        Write(
+            _plan_key(envelope.id, 1, n),
+            {"segments": payloads.dump(f"{envelope.id}-plan-{n}", page), "expires": keep_until},
+        )
+        for n, page in pages
     ]
     tallies.put_all([*plans, *tallies.new_tallies(envelope.id, 1, len(segments), keep_until)])
     values: dict[str, Value] = {"total": len(segments), "phase": 1}
     if next_phase is not None:
-        values["next_phase"] = compact(next_phase)
+        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
     backend().store.apply(Write(envelope.id, values, when=held(token)))
@@ -73,7 +78,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
     for chunk in range(tallies.chunks(total)):
         key = _plan_key(envelope.id, 1, chunk)
         messages = []
-        for offset, args in enumerate(json.loads(str(store.get([key])[key]["segments"]))):
+        for offset, args in enumerate(payloads.load(str(store.get([key])[key]["segments"]))):
             index = chunk * tallies.CHUNK + offset
             segment = Segment(index=index, total=total)
             messages.append(_message(envelope, tallies.member(envelope.id, 1, index), args, segment))
@@ -85,8 +90,8 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
-    member = Envelope(id=run_id, task=parent.task, args=args, parent=parent.id, segment=segment, trace=parent.trace)
-    return Message.of(member)
+    inherited = {"task": parent.task, "parent": parent.id, "trace": parent.trace, "group": parent.group}
+    return Message.of(Envelope.of(id=run_id, args=args, segment=segment, **inherited))
 
 
 # --- ending ----------------------------------------------------------------------------------------------------
@@ -133,7 +138,8 @@ def _end_if_complete(item: Item) -> None:
         if record.status == "SUCCESS":
             _after_success(item)
         else:
-            follow_up(record.id, item, succeeded=False)
+            _release(record)  # whoever revoked it may have died before
+            after_revoked(item)
         return
     if record.chunks_failed:
         _fail(item, _failures(record))
@@ -149,7 +155,11 @@ def _failures(record: RunRecord) -> RunError:
     )
     failed = sorted(index for item in counted.values() for index in numbers(item, "failed"))
     named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
-    return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}")
+    first = tallies.member(record.id, record.phase, failed[0])
+    one = RunRecord.of(backend().store.get([first]).get(first, {}))
+    reason = f" ({one.task} {first} is {one.status}: {one.error})" if one.error else ""
+    what = f"{len(failed)} of {record.total} failed: {named}"
+    return RunError("SegmentsFailed", what + reason, fault=what)
 
 
 def _fail(item: Item, error: RunError) -> None:
@@ -158,7 +168,7 @@ def _fail(item: Item, error: RunError) -> None:
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if isinstance(outcome, Applied):
-        observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
+        observe.waiting_run_ended(record, "failure", error)
     follow_up(record.id, {**item, **values}, succeeded=False)
     _release(record)
     if waiting := _waits_for(item):
@@ -168,12 +178,13 @@ def _fail(item: Item, error: RunError) -> None:
 def _succeed(item: Item) -> None:
     record = RunRecord.of(item)
     try:
-        text = payloads.dump(record.id, _reduced(item))
+        text = payloads.dump(record.id, _reduced(item), inline=payloads.room(item))
     except Exception as error:
         if sdk.is_of_aws(error):
             raise  # the results could not be read or kept: the message comes again
         # Whatever else a task's reducer raises is that run's failure, with its reason.
-        _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
+        reason = RunError.of(error)
+        _fail(item, replace(reason, message=f"while the results were reduced: {reason.message}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     when = (equals("status", record.status), equals("phase", record.phase))
@@ -187,17 +198,25 @@ def _succeed(item: Item) -> None:
 def _reduced(item: Item) -> Any:
     """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
     record = RunRecord.of(item)
-    values = []
-    for page in batched(tallies.children(record), tallies.CHUNK):
-        members = backend().store.get(page)
-        values += [payloads.load(str(members[run_id]["result"])) for run_id in page]
-    if record.task == "group":
+    values = _results(record)
+    if record.task == tallies.GROUP:
         return values
     joined = registry.implementation(record.task)
     parts = [joined.task.result.model_validate(value) for value in values]
     if "partial" in item:
-        parts.insert(0, joined.task.result.model_validate_json(str(item["partial"])))
-    return joined.reduced(parts).model_dump_json()
+        parts.insert(0, joined.task.result.model_validate(payloads.load(str(item["partial"]))))
+    return joined.task.result_to_keep(joined.reduced(parts))
+
+
+def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
+    """The members' results, in order; of those that failed None, where that is asked for."""
+    values: list[Any] = []
+    for page in batched(tallies.children(record), tallies.CHUNK):
+        members = backend().store.get(page)
+        for run_id in page:
+            ended_well = not failed_too or members.get(run_id, {}).get("status") == "SUCCESS"
+            values.append(payloads.load(str(members[run_id]["result"])) if ended_well else None)
+    return values
 
 
 def _advance(item: Item) -> None:
@@ -205,7 +224,8 @@ def _advance(item: Item) -> None:
     record = RunRecord.of(item)
     keep_until = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
+    partial = payloads.dump(f"{record.id}-partial", _reduced(item))
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": partial}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
@@ -218,7 +238,7 @@ def _send_next_phase(item: Item) -> None:
     if "next_phase" not in item:
         return  # A late duplicate: the next phase has ended the run already.
     record = RunRecord.of(item)
-    args: dict[str, Any] = json.loads(str(item["next_phase"]))
+    args: dict[str, Any] = payloads.load(str(item["next_phase"]))
     parent = Envelope(id=record.id, task=record.task)
     segment = Segment(index=0, total=1, phase=2, kind="phase")
     message = _message(parent, tallies.member(record.id, 2, 0), args, segment)
@@ -236,17 +256,33 @@ def _after_success(item: Item) -> None:
 
 
 def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
-    """Sends what the record says comes next, a chain's next link or a chord's callback; or ends it, unsent."""
-    if "then" not in item:
+    """Sends what the record says comes next, a chain's next link or a chord's body; or ends it, unsent."""
+    if "then" not in item and "on_error" not in item:
         return
-    links = json.loads(str(item["then"]))
+    record = RunRecord.of(item)
+    steps = load(str(item.get("then", "[]")), run_id)
+    ended: list[Envelope] = []
     if succeeded:
-        send_next(run_id, links, payloads.load(str(item["result"])))
+        if steps:
+            ended = send_next(run_id, steps, payloads.taken(str(item["result"])))
     else:
-        record = RunRecord.of(item)
-        fail_next(
-            run_id, links, RunError("UpstreamFailed", f"{record.task} {run_id} is {record.status}: {record.error}")
-        )
+        failure = Failure.of(record)
+        if "on_error" in item and record.status == "FAILURE":
+            send_next(run_id, load(str(item["on_error"]), run_id), failure.model_dump())
+        if steps and steps[0].always and record.task == tallies.GROUP:
+            ended = send_next(run_id, steps, _results(record, failed_too=True))
+        elif steps:
+            error = RunError("UpstreamFailed", f"{record.task} {run_id} is {record.status}: {record.error}")
+            ended = fail_next(run_id, steps, error, failure)
+    for member in ended:
+        settle_member(member, succeeded=False)
+
+
+def after_revoked(item: Item) -> None:
+    """What follows from a waiting run that was revoked, where its members will not end it."""
+    follow_up(str(item["id"]), item, succeeded=False)
+    if waiting := _waits_for(item):
+        settle_member(waiting, succeeded=False)
 
 
 def _release(record: RunRecord) -> None:

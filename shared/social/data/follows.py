@@ -24,7 +24,7 @@ def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None =
 
 
 def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
-    """Follows; False when he did already."""
+    """Follows; False if the user did already."""
     values: dict[str, Value] = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
     return TABLE.insert(values, meter=meter) is None
 
@@ -39,6 +39,12 @@ def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = Non
     return TABLE.put_many(
         ({"follower_id": a, "followed_id": b, "created_at": at} for a, b, at in edges), meter=meter, threads=threads
     )
+
+
+def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of the edges from the user, and of those to them."""
+    yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, attributes=TABLE.key, meter=meter)
 
 
 def edges(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:

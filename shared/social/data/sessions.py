@@ -1,6 +1,6 @@
 """Sessions and refresh tokens: a table each, both under their user, both with a TTL that removes what has expired.
 
-DynamoDB's TTL is free and late, by up to days; so whoever reads a token compares `expires_at` himself (`is_valid`),
+DynamoDB's TTL is free and late, by up to days; so every reader of a token compares `expires_at` (`is_valid`),
 and a late removal is never a security matter.
 """
 
@@ -96,6 +96,11 @@ def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[i
     ended = SESSIONS.delete_each(held, when=(Condition("created_at", "<", before),), meter=meter)
     tokens = [(user_id, token_id) for token_id in tokens_of(user_id, meter=meter)]
     return sum(ended), sum(revoke_tokens(tokens, issued_before=before, meter=meter))
+
+
+def held_by(table: Table, user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of a user's sessions or tokens, expired ones too."""
+    yield from table.query(user_id, attributes=table.key, consistent=True, meter=meter)
 
 
 def delete_expired(

@@ -2,7 +2,7 @@
 
 Activity is kept by day: `last_active_day`, and `active_days`, a number whose bit i says "active i days before that".
 It is written once a user and day, fits eleven digits, and tells for each of the last ACTIVITY_DAYS days exactly who was
-active, however often he came back since. A scan of all users costs a fiftieth of keeping an index by day.
+active, however often the user came back since. A scan of all users costs a fiftieth of keeping an index by day.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ NEVER_COUNTED = 0
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person as the jobs see him.
+    """A person as the jobs see them.
 
-    `digest` is whether he wants the weekly digest; `suppressed` the reason for which no mail may go to him any more
+    `digest` is whether the user wants the weekly digest; `suppressed` the reason why no more mail may be sent to them
     ("bounce", "complaint", ...), None when there is none; `locale` a BCP 47 tag such as fr or en-GB.
-    `last_active_day` is the UTC day of his latest activity; `created_at` seconds since 1970.
+    `last_active_day` is the UTC day of the latest activity; `created_at` seconds since 1970.
     """
 
     user_id: str
@@ -42,7 +42,7 @@ class User:
     posts_count: int = 0
 
     def active_since(self, day: str) -> bool:
-        """Whether he was active on that day or later."""
+        """Whether the user was active on that day or later."""
         return self.last_active_day >= day
 
 
@@ -129,7 +129,7 @@ def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int 
 
 
 def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
-    """No mail to him any more, for this reason (the first one stays). False when there is no such user."""
+    """Stops all mail to the user, for this reason (the first one stays). False when there is no such user."""
     change = Write(user_id, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
@@ -139,8 +139,23 @@ def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> boo
     return TABLE.update(Write(user_id, set={"digest": wanted}), meter=meter)
 
 
+def change(user_id: str, profile: Mapping[str, Value], *, meter: Meter | None = None) -> bool:
+    """Sets attributes of the profile; one write, two when the address given is the present one.
+
+    A new address may be mailed again, whatever the old one's mail came to. False when there is no such user.
+    """
+    if "email" in profile:
+        email = normal_email(str(profile["email"]))
+        another = Condition("email", "missing or <>", email)
+        moved = Write(user_id, set={**profile, "email": email}, remove=("suppressed",), when=(another,))
+        if TABLE.update(moved, meter=meter):
+            return True
+    others = {name: value for name, value in profile.items() if name != "email"}
+    return TABLE.update(Write(user_id, set=others), meter=meter) if others else exists(user_id, meter=meter)
+
+
 def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bool:
-    """Notes that the user was active on `day`; one read, and a write when it is his first activity of the day.
+    """Notes that the user was active on `day`; one read, and a write when it is the first activity of the day.
 
     A user who is back after a cleanup counts as signed in again. False when there is no such user.
     """
@@ -173,9 +188,9 @@ def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = Non
 
 
 def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:
-    """Notes of each user, seen as (id, last_active_day), that his sessions and tokens are gone.
+    """Marks each user, seen as (id, last_active_day), as having no sessions and tokens left.
 
-    False where he was active meanwhile, and where he is no more.
+    False for a user who was active meanwhile, or has been deleted.
     """
     changes = [
         Write(
@@ -233,7 +248,7 @@ def was_active(last_active_day: str, active_days: int, day: str) -> bool:
 
 
 def with_activity(last_active_day: str, active_days: int, day: str) -> tuple[str, int]:
-    """The two activity attributes once the user was active on `day`, which may lie before his latest day."""
+    """The two activity attributes once the user was active on `day`, which may lie before the latest day."""
     mask = (1 << ACTIVITY_DAYS) - 1
     if not last_active_day:
         return day, 1

@@ -3,9 +3,10 @@
 import pytest
 
 from bench.jobs.stand_in import StandIn
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Write, from_item
 from nexus.aws.sdk import Throttled
-from nexus.aws.table import Meter, Table, transact
+from nexus.aws.table import Meter, Table, throttled_since, transact
 
 USERS = Table("users", ("user_id",))
 FOLLOWS = Table("follows", ("follower_id", "followed_id"))
@@ -30,13 +31,16 @@ def test_what_a_batch_leaves_unprocessed_is_sent_again_until_all_is_done(strict:
 
 
 def test_who_is_refused_again_and_again_is_told_and_nothing_is_half_done(strict: StandIn) -> None:
+    before = clock.monotonic()
     strict.throttle = 2.0
     with pytest.raises(Throttled):
         USERS.put({"user_id": "a"})
+    assert throttled_since(before) == f"put_item {USERS.name}"
     with pytest.raises(Throttled):
         USERS.update_many([Write({"user_id": "a"}, set={"n": 1})])
     strict.throttle = 0.0
     assert USERS.get({"user_id": "a"}) is None
+    assert throttled_since(clock.monotonic()) is None
 
 
 def test_a_scan_reads_every_item_once_in_any_number_of_segments(strict: StandIn) -> None:

@@ -54,7 +54,7 @@ def test_those_he_follows_come_first_and_each_part_goes_by_engagement(week: list
 @many
 @given(weeks, readers, st.integers(1, 9), st.integers(1, 4))
 def test_nothing_better_is_left_out(week: list[Candidate], reader: Reader, limit: int, per_author: int) -> None:
-    """What is left out is worse than all that is in, or by an author who has his share, or not for him."""
+    """What is left out is worse than all that is in, or by an author who has their share, or not for this reader."""
     chosen = rank(week, reader, limit=limit, per_author=per_author)
     by_author = Counter(post.author_id for post in chosen)
     assert len(chosen) <= limit
@@ -87,7 +87,7 @@ def test_the_order_in_which_posts_were_read_does_not_matter(
 @many
 @given(weeks, readers)
 def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Reader) -> None:
-    """Digest after digest, he sees each post once, and in the end nothing is left."""
+    """Digest after digest, the reader sees each post once, and in the end nothing is left."""
     seen: set[str] = set()
     for _ in range(60):
         chosen = rank(week, replace(reader, already_sent=reader.already_sent | seen))

@@ -95,7 +95,7 @@ def test_a_user_who_logs_in_during_the_cleanup_keeps_his_session(empty: Callable
         assert ("a", "new") in keys(sessions.TOKENS)
         item = users.TABLE.get({"user_id": "a"})
         assert item is not None
-        assert "signed_out_at" not in item, "he will be looked at again when he falls silent"
+        assert "signed_out_at" not in item, "the user must be looked at again once inactive"
     run_task(job.cleanup_expired_tokens)
     assert (("a", "new") in keys(sessions.SESSIONS)) == (seen[0] > moment)
 

@@ -1,4 +1,4 @@
-"""The tasks for one user: his counts, his tokens, a notification."""
+"""The tasks for one user: counts, tokens, a notification."""
 
 from collections.abc import Callable
 

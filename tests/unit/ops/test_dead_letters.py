@@ -16,11 +16,15 @@ from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
-from nexus.runs.record import RunError, RunRecord
+from nexus.runs import payloads
+from nexus.runs.record import RunError, RunRecord, error_text
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
+from nexus.worker.delivery import Received
 from ops import dead_letters
+from ops.cli import common
 from ops.dead_letters import Filter
+from ops.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -146,8 +150,8 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
     letters = {give_up(number).id for number in range(10)}
     real = dead_letters._send
 
-    def refusing(queue: str, some: Any) -> dict[str, str]:
-        return real(queue, some[::2]) | {letter.id: "refused" for letter in some[1::2]}
+    def refusing(queue: str, some: Any, *marked: Any) -> dict[str, str]:
+        return real(queue, some[::2], *marked) | {letter.id: "refused" for letter in some[1::2]}
 
     monkeypatch.setattr(dead_letters, "_send", refusing)
     outcome = dead_letters.retry("default", Filter())
@@ -169,8 +173,8 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
     give_up(1)
     real = dead_letters._send
 
-    def and_back(queue: str, some: Any) -> dict[str, str]:
-        refused = real(queue, some)
+    def and_back(queue: str, some: Any, *marked: Any) -> dict[str, str]:
+        refused = real(queue, some, *marked)
         for letter in some:
             backend().transport.dead_letter(queue, DeadLetter(letter.body, {"RunId": letter.id}, ""))
         return refused
@@ -186,12 +190,36 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     with pytest.raises(InvalidMessage, match="at most 200"):
         dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
     assert len(list(dead_letters.look("default", Filter()))) == 1
-    assert dead_letters.edit("default", envelope.id, ping, {"text": "mended"}) is not None
+    assert dead_letters.edit("default", envelope.id, ping, {"text": "fixed"}) is not None
     (message,) = waiting(settings().queue_name("default"))
-    assert json.loads(message["Body"]) | {"args": {"text": "mended"}} == json.loads(message["Body"])
+    assert json.loads(message["Body"]) | {"args": {"text": "fixed"}} == json.loads(message["Body"])
     assert json.loads(message["Body"])["id"] == envelope.id
     assert not waiting(dead)
-    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"mended"}'
+    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"fixed"}'
+
+
+@pytest.mark.parametrize(("args", "text"), [({}, "kept in S3"), ({"text": "edited"}, "edited")])
+def test_an_argument_that_is_kept_in_s3_stays_there_unless_it_is_edited(args: dict[str, str], text: str) -> None:
+    where = payloads.dump("0189d6b0-0000-7000-8000-000000000001", '"kept in S3"', inline=0)
+    before = Envelope(id=derived_id("letter", 1), task="ping", refs={"text": where})
+
+    after = dead_letters.edited(before, ping, args)
+
+    delivered = Received(envelope=Envelope.model_validate_json(after.encode()), source="sqs")
+    assert delivered.readable(ping).args.text == text
+    assert (after.refs or {}).keys() | after.args.keys() == {"text"}
+
+
+@pytest.mark.parametrize("status", ["STARTED", "FAILURE"])
+def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(status: str) -> None:
+    envelope = give_up(1)
+    backend().store.apply(Write(envelope.id, {"status": status}))
+
+    dead_letters.retry("default", Filter())
+
+    url = queue_url(settings().queue_name("default"))
+    (message,) = boto3.client("sqs").receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"]
+    assert ("ErrorType" in message.get("MessageAttributes", {})) == (status == "STARTED")
 
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
@@ -267,3 +295,26 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     assert (letter.id, letter.task, letter.error) == (event["id"], "record", "NO_PERMISSIONS")
     assert letter.message == "the queue's policy does not allow it"
     assert letter.args == {"notification": {"eventType": "Bounce"}}
+
+
+def test_result_and_show_tell_the_exceptions_class_and_where_it_was_raised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A message's attributes have no room for a traceback: the run's record keeps it."""
+    monkeypatch.setattr(common, "connect", lambda: None)
+    monkeypatch.setattr(common, "the_queues", lambda _: ["default"])
+    run_id = give_up(1).id
+    with pytest.raises(ZeroDivisionError) as raised:
+        _ = 1 / 0
+    backend().store.apply(Write(run_id, {"error": error_text(RunError.of(raised.value))}))
+
+    for words in (["result", run_id], ["dlq", "show", run_id]):
+        main(words)
+        shown = capsys.readouterr().out
+        assert "builtins.ZeroDivisionError" in shown
+        assert "_ = 1 / 0" in shown
+
+    main(["result", run_id, "--json"])
+    assert json.loads(capsys.readouterr().out)["error"]["path"] == "builtins.ZeroDivisionError"
+    main(["dlq", "show", run_id, "--json"])
+    assert "_ = 1 / 0" in json.loads(capsys.readouterr().out)["traceback"]
