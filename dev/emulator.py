@@ -3,7 +3,7 @@
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; IAM knows which attributes a write to DynamoDB names; a schedule's input has the time that
+the alias's own configuration; IAM knows what attributes a write to DynamoDB names; a schedule's input has the time that
 it fires for; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed by hand. They
 hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in
 the local cloud's own environment and imports nothing of this project.
