@@ -148,14 +148,15 @@ def test_no_schedule_can_be_made_and_no_role_passed_on(
     )
 
 
-def test_the_archive_cannot_be_listed_and_others_results_not_read_or_written(media: Clients) -> None:
+def test_the_archive_cannot_be_listed_or_read_and_others_results_not_written(media: Clients) -> None:
     bucket, s3 = settings().bucket("archive"), media("s3")
-    boto3.client("s3").put_object(Bucket=bucket, Key="results/users/x.json", Body=b"{}")
     assert refused(lambda: s3.list_objects_v2(Bucket=bucket))
     assert refused(lambda: s3.list_objects_v2(Bucket=bucket, Prefix="results/"))
-    for key in ("results/users/x.json", "posts/x", "digest/x"):
+    for key in ("posts/x", "digest/x", "work/x", "media/x"):
+        boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=b"{}")
         assert refused(lambda key=key: s3.get_object(Bucket=bucket, Key=key))  # type: ignore[misc]
         assert refused(lambda key=key: s3.put_object(Bucket=bucket, Key=key, Body=b"{}"))  # type: ignore[misc]
+    assert refused(lambda: s3.put_object(Bucket=bucket, Key="results/users/x.json", Body=b"{}"))
 
 
 def test_nothing_else_of_the_account_is_in_reach(media: Clients, stack: Settings) -> None:
