@@ -136,7 +136,7 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
     SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight and delayed ones stay; a fan-out
     or a group that lost a member here is revoked whole, since it could never succeed.
     """
-    purged, parents, lock = Purged(), set[str](), threading.Lock()
+    purged, jobs, lock = Purged(), set[str](), threading.Lock()
     url = queue_url(settings().queue_name(queue))
 
     def drain(_: int) -> None:
@@ -152,40 +152,45 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
             empty = 0 if messages else empty + 1
             if not messages:
                 continue
-            revoked, waiting = purge_page(queue, messages)
+            done = purge_page(queue, messages, jobs)
             with lock:
-                purged.messages += len(messages)
-                purged.runs += revoked
-                parents.update(waiting)
+                purged.messages += done.messages
+                purged.runs += done.runs
+                purged.jobs += done.jobs
                 told(purged)
 
     with ThreadPoolExecutor(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
             done.result()
-    purged.jobs = revoke_jobs(parents)
     return purged
 
 
-def purge_page(queue: str, messages: Sequence[Any]) -> tuple[int, set[str]]:
-    """Up to ten received messages: how many runs are REVOKED now, and the ids of the jobs that lose members.
+def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
+    """Purges up to ten received messages. `jobs` are the ids of those that are revoked already; it adds to them.
 
-    The message of a run that has begun is left: by it the run goes on, or what follows its end is done.
+    The message of a run that has begun is left: by it the run goes on, or what follows its end is done. A job is
+    revoked before the messages of its members are deleted: whoever dies in between leaves them to be purged again.
     """
     held = [(message, _envelope(message["Body"])) for message in messages]
     envelopes = {envelope.id: envelope for _, envelope in held if envelope}
     revoked, begun = _revoke(list(envelopes.values()), queue)
+    lost = [envelope for run_id, envelope in envelopes.items() if run_id not in begun]
+    parents = {envelope.parent for envelope in lost if envelope.parent and envelope.segment} - jobs
+    done = Purged(runs=revoked, jobs=_revoke_jobs(parents))
+    jobs |= parents
     entries: list[Any] = [
         {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]}
         for n, (message, envelope) in enumerate(held)
         if envelope is None or envelope.id not in begun
     ]
     if entries:
-        runtime_client("sqs").delete_message_batch(QueueUrl=queue_url(settings().queue_name(queue)), Entries=entries)
-    lost = [envelope for run_id, envelope in envelopes.items() if run_id not in begun]
-    return revoked, {envelope.parent for envelope in lost if envelope.parent and envelope.segment}
+        url = queue_url(settings().queue_name(queue))
+        runtime_client("sqs").delete_message_batch(QueueUrl=url, Entries=entries)
+    done.messages = len(entries)
+    return done
 
 
-def revoke_jobs(ids: Iterable[str]) -> int:
+def _revoke_jobs(ids: Iterable[str]) -> int:
     """Revokes jobs whole that have lost members, and ends what was to follow them; answers with how many."""
     revoked = 0
     for run_id in sorted(ids):

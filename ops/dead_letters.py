@@ -22,10 +22,11 @@ from nexus.backend.transport import queue_url
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import payloads
-from nexus.runs.record import RunError, compact
+from nexus.runs.record import RunError
 from nexus.runs.transitions import not_sent, send_again
 from nexus.settings import settings
 from nexus.tasks import Task
+from nexus.values import compact
 from ops.health import queue_counts
 
 THREADS = 8

@@ -4,7 +4,6 @@ So a web application that imports a catalogue needs none of the tasks' dependenc
 of the client; `nexus.registry` knows which function implements a task.
 """
 
-import json
 import math
 import random
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from nexus.errors import LONGEST_WAIT, InvalidMessage
-from nexus.values import faults_of, kinds, plain, told
+from nexus.values import compact, faults_of, kinds, plain, told
 
 
 class Arguments(BaseModel):
@@ -28,6 +27,15 @@ class Result(BaseModel):
     """What a task returns; stored as JSON in its run record."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why the run succeeded and yet did not do what it was sent for; None when it did.
+
+        A task whose runs may rightly do nothing overrides it, in words that many runs share: `nexus inspect stats`
+        counts them, and `nexus status` names a task most of whose runs fall short.
+        """
+        return None
 
 
 class NoArguments(Arguments):
@@ -166,7 +174,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         """A result as the JSON that its record keeps. Raises InvalidMessage for one that nobody could read again."""
         kept = plain(result, "result")
         self._checked(self.result, kept)
-        return json.dumps(kept, separators=(",", ":"), ensure_ascii=False)
+        return compact(kept)
 
     def _checked(self, model: Any, arguments: Mapping[str, Any]) -> Any:
         try:

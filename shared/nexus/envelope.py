@@ -2,12 +2,12 @@
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from nexus import clock
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id, made_by_producer
 from nexus.values import faults_of, kinds, told
@@ -59,7 +59,7 @@ class Envelope(BaseModel):
     id: str = Field(pattern=_UUID)
     task: str = Field(pattern=r"^[\w.:-]{1,100}$")
     args: dict[str, Any] = Field(default_factory=dict)
-    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    sent_at: AwareDatetime = Field(default_factory=lambda: clock.date(clock.now()))
     parent: str | None = Field(default=None, pattern=_UUID)
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None

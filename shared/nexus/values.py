@@ -4,6 +4,7 @@ JSON has no NaN and no infinity, UTF-8 no lone surrogate, JSON's objects no keys
 (null, an error without a name, one entry of two) would be read by a task as something else, or not at all.
 """
 
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,20 +19,38 @@ DEPTH = 100
 BITS = 14_000
 """Of a whole number: Python reads 4,300 digits."""
 
+_SMALL = 2**63
 _DIGITS = "a number of more digits than Python reads"
+
+
+compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+"""JSON without spaces, as records and keys carry it."""
 
 
 def plain(model: BaseModel, what: str, **options: Any) -> dict[str, Any]:
     """The model as JSON's values; `options` are model_dump's. Raises InvalidMessage: "`what`: field: its fault"."""
     try:
         # First, since an iterator can be read once; the other walks over what the model holds.
-        sent: dict[str, Any] = model.model_dump(mode="json", warnings="error", **options)
+        sent: dict[str, Any] = model.model_dump(mode="json", warnings=False, **options)
+        held = model.__dict__
+        if all(_is_simple(value, held.get(name, held)) for name, value in sent.items()):
+            return sent
         fault = unsendable(sent, model.model_dump(warnings=False, **options))
     except (ValueError, TypeError, RecursionError):
         sent, fault = {}, _fault_of_fields(model)
     if fault:
         raise InvalidMessage(f"{what}: {fault}", fault)
     return sent
+
+
+def _is_simple(value: Any, source: Any) -> bool:
+    """Whether it needs no closer look, as most values do not."""
+    kind = type(value)
+    if kind is not type(source):
+        return False
+    return (
+        value.isascii() if kind is str else kind is bool or value is None or (kind is int and -_SMALL < value < _SMALL)
+    )
 
 
 def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -> str:
@@ -56,8 +75,12 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
                 fault = "a key with a lone surrogate, which is no Unicode"
             else:
                 prefix = f"{path}." if path else ""
-                return _first(unsendable(v, pairs.get(k), f"{prefix}{k}", depth + 1) for k, v in value.items())
-
+                # By place and not by key: a key that is a number has become text.
+                sources = list(pairs.values()) if pairs else [None] * len(value)
+                return _first(
+                    unsendable(v, s, f"{prefix}{k}", depth + 1)
+                    for (k, v), s in zip(value.items(), sources, strict=True)
+                )
         case list():
             each = source if isinstance(source, list | tuple) and len(source) == len(value) else [None] * len(value)
             return _first(
@@ -89,7 +112,7 @@ def _fault_of_fields(model: BaseModel) -> str:
     """The first field that cannot be JSON by itself, and why, without its value."""
     for name in (*type(model).model_fields, *(model.model_extra or ())):
         try:
-            model.model_dump(mode="json", include={name}, warnings="error")
+            model.model_dump(mode="json", include={name}, warnings=False)
         except (ValueError, TypeError, RecursionError) as error:
             return f"{name}: {_why(error)}"
     return "(whole): cannot be JSON"

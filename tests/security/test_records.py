@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from nexus.aws.sdk import client
 from nexus.runs import payloads
 from nexus.runs.payloads import ResultExpired
 from social.data import objects
@@ -48,7 +49,7 @@ def test_a_missing_object_is_missing_to_a_role_that_may_not_list_too(
 ) -> None:
     """S3 answers 403 and not 404 to whoever may not list the bucket, and no function may without a prefix."""
     operation, read = READERS[reader]
-    monkeypatch.setattr(objects.client("s3"), operation, answering(code))
+    monkeypatch.setattr(client("s3"), operation, answering(code))
 
     with pytest.raises((LookupError, ResultExpired)):
         read()
@@ -57,7 +58,7 @@ def test_a_missing_object_is_missing_to_a_role_that_may_not_list_too(
 @pytest.mark.parametrize("reader", READERS)
 def test_an_outage_is_not_a_missing_object(reader: str, monkeypatch: pytest.MonkeyPatch) -> None:
     operation, read = READERS[reader]
-    monkeypatch.setattr(objects.client("s3"), operation, answering("SlowDown"))
+    monkeypatch.setattr(client("s3"), operation, answering("SlowDown"))
 
     with pytest.raises(ClientError, match="SlowDown"):
         read()
@@ -65,5 +66,5 @@ def test_an_outage_is_not_a_missing_object(reader: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("code", ["404", "403"])
 def test_a_copy_of_what_is_not_there_is_no_copy(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects.client("s3"), "head_object", answering(code))
+    monkeypatch.setattr(client("s3"), "head_object", answering(code))
     assert not objects.copy("media", "archive", "media/p/h/full.webp")

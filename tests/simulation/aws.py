@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from botocore.exceptions import ClientError
 
-from tests.simulation.expressions import Given, Item, ValidationError, condition, number_text, statement, update
+from nexus.aws.expressions import Given, Item, ValidationError, condition, number_text, statement, update
 
 MIB = 1024 * 1024
 ITEM_BYTES = 400 * 1024

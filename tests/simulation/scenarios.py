@@ -337,8 +337,7 @@ def purges(story: Story, chance: random.Random, name: str) -> None:
         while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
             story.revoked.add(name)
             story.garbage = [body for body in story.garbage if body not in {one["Body"] for one in messages}]
-            jobs |= control.purge_page(queue, messages)[1]
-        control.revoke_jobs(jobs)
+            control.purge_page(queue, messages, jobs)
 
     story.program(f"purges {name}", body, after=chance.choice((0.0, 0.1, 20.0)))
 

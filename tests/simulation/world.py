@@ -23,11 +23,11 @@ import greenlet
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from nexus import clock
+from nexus.aws.expressions import Item
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
 from nexus.worker.entry import serve
 from tests.simulation import aws
-from tests.simulation.expressions import Item
 
 START = 1_800_000_000.0
 STACK = "nexus-test"
@@ -671,6 +671,7 @@ def installed() -> Iterator[None]:
         # A tenth of a schedule, and nothing that a schedule looks at.
         patch.setattr(traceback, "extract_tb", lambda _traceback: traceback.StackSummary())
         patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
+        patch.setattr(payloads, "INLINE_BYTES", INLINE_BYTES)
         # What one sandbox was refused is nothing to the next.
         patch.setattr(table, "throttled_since", lambda _moment: None)
         patch.setattr(control, "time", MachineTime())

@@ -28,8 +28,8 @@ from nexus.errors import InvalidMessage, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
 from nexus.runs import tallies
-from nexus.runs.record import compact
 from nexus.settings import settings
+from nexus.values import compact
 
 if TYPE_CHECKING:
     from nexus.tasks import Task

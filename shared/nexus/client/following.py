@@ -18,8 +18,9 @@ from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, 
 from nexus.envelope import Envelope, TooLarge
 from nexus.errors import InvalidMessage, SendFailed
 from nexus.runs import payloads, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact
+from nexus.runs.record import RunError, RunRecord
 from nexus.runs.tallies import GROUP
+from nexus.values import compact
 
 
 @dataclass(frozen=True, slots=True)

@@ -341,7 +341,7 @@ def _hint() -> str:
     """What to do where nothing runs by itself."""
     transport = backend().transport
     if isinstance(transport, MemoryTransport) and not transport.runs_by_itself:
-        return ": what memory_backend() was sent runs when its run() is called, so call that first"
+        return ": what a test has sent runs when it calls drain(), or run() of memory_backend(), so call that first"
     return ""
 
 

@@ -14,6 +14,7 @@ from nexus.backend.memory import MemoryStore
 from nexus.backend.store import Item
 from nexus.errors import NexusError
 from nexus.settings import settings
+from nexus.values import compact
 
 INLINE_BYTES = 200 * 1024
 """Below DynamoDB's 400 KB item with the rest of the record; a kilobyte costs a write unit, so large ones are dear."""
@@ -42,7 +43,7 @@ def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
     results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone, and read all. A
     `value` that is a text is JSON already. In memory the store keeps the objects too.
     """
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    text = value if isinstance(value, str) else compact(value)
     data = text.encode()
     if len(data) <= inline:
         return text

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nexus.backend.store import Item
 from nexus.errors import ConfigurationError, InvalidMessage, TimeLimitExceeded, UnknownTask
 from nexus.runs.payloads import ResultExpired
+from nexus.values import compact
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
 
@@ -171,11 +172,6 @@ class RunRecord:
 
 def _json(text: str | None) -> Any:
     return json.loads(text) if text else None
-
-
-def compact(value: Any) -> str:
-    """JSON without spaces, as records and keys carry it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def error_text(error: RunError) -> str:

@@ -19,8 +19,9 @@ from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
-from nexus.runs.record import RunError, RunRecord, clean, compact, error_text
+from nexus.runs.record import RunError, RunRecord, clean, error_text
 from nexus.settings import settings
+from nexus.values import compact
 
 MAX_CONTINUED = 10
 EARLY = 2.0

@@ -20,14 +20,15 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import RateLimit, TaskDefinition
+from nexus.definitions import RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
-from nexus.runs.record import RunError, RunRecord, clean, compact
+from nexus.runs.record import RunError, RunRecord, clean
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
+from nexus.values import compact
 from nexus.worker import fanout, observe
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.run import Continued, FannedOut, Run
@@ -262,6 +263,7 @@ class Worker:
         sender = Sender(envelope.id)
         entered = current.set(sender)
         error: RunError | None = None
+        shortfall: str | None = None
         try:
             if record.total:
                 # It was planned by a sandbox that died before all was sent.
@@ -269,13 +271,15 @@ class Worker:
                 outcome = "fanned_out"
             else:
                 answer = self._call(claimed, run, limit)
+                if isinstance(answer, Result) and not envelope.is_part:
+                    shortfall = answer.shortfall
                 outcome = self._answered(claimed, answer, tuple(sender.children))
         except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:  # noqa: BLE001
             # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
             outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
-        observe.run_ended(outcome, clock.monotonic() - started, error)
+        observe.run_ended(outcome, clock.monotonic() - started, error, shortfall)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""

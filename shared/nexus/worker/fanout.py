@@ -178,7 +178,9 @@ def _fail(item: Item, error: RunError) -> None:
 def _succeed(item: Item) -> None:
     record = RunRecord.of(item)
     try:
-        text = payloads.dump(record.id, _reduced(item), inline=payloads.room(item))
+        reduced = _reduced(item)
+        shortfall = _shortfall(record, reduced)
+        text = payloads.dump(record.id, reduced, inline=payloads.room(item))
     except Exception as error:
         if sdk.is_of_aws(error):
             raise  # the results could not be read or kept: the message comes again
@@ -191,8 +193,15 @@ def _succeed(item: Item) -> None:
     removed = (*LEFT_BY_CLAIM, "error", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
-        observe.waiting_run_ended(record, "success")
+        observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
+
+
+def _shortfall(record: RunRecord, reduced: Any) -> str | None:
+    if record.task == "group":
+        return None
+    shortfall: str | None = registry.task(record.task).result.model_validate_json(reduced).shortfall
+    return shortfall
 
 
 def _reduced(item: Item) -> Any:

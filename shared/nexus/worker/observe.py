@@ -59,8 +59,11 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
     log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
 
 
-def run_ended(outcome: str, seconds: float, error: "RunError | None" = None) -> None:
-    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, put_back."""
+def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
+    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, released.
+
+    `shortfall` is what a success fell short of (`Result.shortfall`).
+    """
     log = logger()
     milliseconds = round(seconds * 1000, 3)
     metrics: dict[str, Any] = {
@@ -79,19 +82,23 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None) -> 
         outcome: 1,
     }
     if error is None:
+        if shortfall is not None:
+            metrics["shortfall"] = shortfall.partition(":")[0]  # what comes behind a colon may be an argument's value
         log.info("run ended", outcome=outcome, **metrics)
     else:
         log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
 
 
-def waiting_run_ended(run: "RunRecord", outcome: str, error: "RunError | None" = None) -> None:
+def waiting_run_ended(
+    run: "RunRecord", outcome: str, error: "RunError | None" = None, shortfall: str | None = None
+) -> None:
     """The end of a fan-out or a group, by whichever invocation settled its last member."""
     log = logger()
     # The line stands among those of the member that ended it, and is its own: the member's keys are put back after it.
     standing = log.get_current_keys()
     log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
-    run_ended(outcome, clock.now() - (run.started_at or clock.now()), error)
+    run_ended(outcome, clock.now() - (run.started_at or clock.now()), error, shortfall)
     log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
 
 

@@ -256,6 +256,18 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
         assert isinstance(ended[metric["Name"]], int | float)
 
 
+def test_the_line_of_a_success_says_in_what_it_fell_short(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: catalogue.NoteSent(reason="no such user: ada@example.org"))
+    catalogue.send_note.delay(**NOTE)
+
+    tasks.run()
+
+    _, ended = lines()
+    assert (ended["outcome"], ended["shortfall"], ended["level"]) == ("success", "no such user", "INFO")
+
+
 def test_the_end_of_a_group_has_a_line_of_its_own(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +279,25 @@ def test_the_end_of_a_group_has_a_line_of_its_own(
     ended = [line for line in lines() if line["message"] == "run ended"]
     assert [line["task"] for line in ended] == ["send_note", "send_note", "group"]
     assert (ended[-1]["run_id"], ended[-1]["outcome"]) == (handle.id, "success")
+
+
+def test_a_fan_out_falls_short_as_a_whole_and_its_segments_do_not(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(args: catalogue.MakeReport, run: Run) -> Continuation:
+        return run.fan_out([catalogue.ReportPart(day="2026-01-01")] * 2)
+
+    joined = Implementation(catalogue.make_report, plan, lambda args, run: catalogue.Counted())
+    monkeypatch.setitem(registry._implementations, "make_report", joined)
+    handle = catalogue.make_report.delay()
+
+    tasks.run()
+
+    ended = [line for line in lines() if line["message"] == "run ended"]
+    assert [line["outcome"] for line in ended] == ["fanned_out", "success", "success", "success"]
+    assert [(line["run_id"], line["shortfall"]) for line in ended if "shortfall" in line] == [
+        (handle.id, "nothing to count")
+    ]
 
 
 # --- visibility -------------------------------------------------------------------------------------------------------
