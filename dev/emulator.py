@@ -5,9 +5,9 @@
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
 the alias's own configuration; IAM knows what attributes a write to DynamoDB names; a schedule's input has the time that
 it fires for; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed by hand. With
-NEXUS_REQUESTS set, sandboxes write their requests to that file. All hook into a pinned version (requirements/cloud.txt);
-the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own environment and imports nothing
-of this project.
+NEXUS_REQUESTS set, sandboxes write their requests to that file. All hook into a pinned version
+(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
+environment and imports nothing of this project.
 """
 
 import json
