@@ -143,7 +143,7 @@ def _s3(operation: str, asked: Mapping[str, Any], error: str) -> Iterator[Reques
     match operation:
         case "GetObject" | "HeadObject":
             yield Request(f"s3:GetObject{version}", f"{bucket}/{asked['Key']}")
-            # Who may not list is refused a key that is missing: every reader takes both alike (nexus.aws.sdk.is_no_object).
+            # Who may not list is refused a missing key: every reader takes both alike (nexus.aws.sdk.is_no_object).
         case "PutObject":
             yield Request("s3:PutObject", f"{bucket}/{asked['Key']}")
         case "DeleteObject":
