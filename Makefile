@@ -138,6 +138,9 @@ endef
 .venv-check/ready: requirements/check.txt | .local/python
 	$(call venv,the checks of templates and workflows)
 
+.venv-second/ready: requirements/second.txt | .local/python
+	$(call venv,the second emulator)
+
 .venv-bench/ready: requirements/bench.txt | .local/python
 	$(call venv,the peers of the measurements)
 
@@ -297,7 +300,7 @@ unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .l
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
-simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
+simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
 	@echo "Simulating the runtime under faults"
 	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
 
@@ -316,6 +319,11 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e tests/security/cloud
+
+.PHONY: second
+second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a second emulator: message moves, schedules that fire
+	@echo "Running the tests of the second emulator"
+	$(PYTEST) tests/second
 
 .PHONY: e2e-aws
 e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
@@ -349,7 +357,7 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud second sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
