@@ -294,7 +294,7 @@ types: .venv/ready ## mypy --strict
 .PHONY: unit
 unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
+	$(PYTEST) -n 2 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
@@ -318,7 +318,7 @@ integration: up .local/chromium ## Tests of parts together, against the local cl
 e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
-	$(PYTEST) tests/e2e
+	$(PYTEST) tests/e2e tests/security/cloud
 
 .PHONY: second
 second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a second emulator: message moves, schedules that fire

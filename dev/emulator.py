@@ -1,13 +1,13 @@
-"""Runs ministack with hooks: four things that AWS does and ministack does not, one for the machine, one for the tests.
+"""Runs ministack with hooks: five things that AWS does and ministack does not, one for the machine, one for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; a schedule's input has the time that it fires for; and a change set with the deployment
-mode REVERT_DRIFT puts back what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there
-are at once; with NEXUS_REQUESTS set, they write their requests to that file. All hook into a pinned version
-(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
-environment and imports nothing of this project.
+the alias's own configuration; IAM knows what attributes a write to DynamoDB names; a schedule's input has the time that
+it fires for; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed by hand.
+NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there are at once; with NEXUS_REQUESTS set, they write their requests to
+that file. All hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to hold on
+to. It runs in the local cloud's own environment and imports nothing of this project.
 """
 
 import json
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ministack import app
-from ministack.core import lambda_runtime
+from ministack.core import iam_actions, lambda_runtime
 from ministack.services import cloudwatch, eventbridge, iam, lambda_svc, s3, scheduler, sqs
 from ministack.services.cloudformation import _change_sets, _stacks, changesets, drift, handlers, provisioners, stacks
 
@@ -187,6 +187,38 @@ def follow_the_aliases_configuration() -> None:
         invoke({**func, "event_invoke_config": configured[0]} if configured else func, event)
 
     lambda_svc.invoke_async_with_retry = invoke_by_alias
+
+
+# --- what a write to DynamoDB names -----------------------------------------------------------------------------------
+
+_PATH = re.compile(r"(?<![:\w#.])(#?[A-Za-z_]\w*)(?:\.#?\w+|\[\d+\])*(?!\w*\s*\()")
+_WORDS = frozenset({"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "BETWEEN", "IN"})
+
+
+def name_the_attributes_of_writes() -> None:
+    """dynamodb:Attributes and dynamodb:ReturnValues of a write; ministack reads the attributes of projections alone."""
+    context = iam_actions.dynamodb_service_context
+
+    def context_of_writes(body: bytes) -> dict[str, Any]:
+        found: dict[str, Any] = context(body)
+        data = json.loads(body or b"{}")
+        if attributes := written_attributes(data):
+            found["dynamodb:Attributes"] = sorted({*found.get("dynamodb:Attributes", ()), *attributes})
+        if "ReturnValues" in data:
+            found["dynamodb:ReturnValues"] = data["ReturnValues"]
+        return found
+
+    iam_actions.dynamodb_service_context = context_of_writes
+
+
+def written_attributes(data: Mapping[str, Any]) -> set[str]:
+    """The top-level attributes that a request names in its key, its item and its expressions."""
+    names = data.get("ExpressionAttributeNames", {})
+    text = " ".join(
+        data.get(field, "") for field in ("UpdateExpression", "ConditionExpression", "KeyConditionExpression")
+    )
+    heads = {head for head in _PATH.findall(text) if head.upper() not in _WORDS}
+    return {names.get(head, head) for head in heads} | set(data.get("Key", ())) | set(data.get("Item", ()))
 
 
 # --- what a schedule says of itself -----------------------------------------------------------------------------------
@@ -401,6 +433,7 @@ def put_drift_back() -> None:
 if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
+    name_the_attributes_of_writes()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
     if os.environ.get("NEXUS_REQUESTS"):

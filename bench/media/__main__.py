@@ -1,9 +1,9 @@
-"""`make bench-media`: what a picture costs, then what a clip costs."""
+"""`make bench-media`: what a picture costs, what its sandbox adds to that, then what a clip costs."""
 
 import subprocess
 import sys
 
-for part in ("pictures", "video"):
+for part in ("pictures", "sandbox_cost", "video"):
     # Each in a process of its own: what one holds in memory would be the floor of the other's peaks.
     print(f"\n{part}\n", flush=True)
     done = subprocess.run([sys.executable, "-m", f"bench.media.{part}"], check=False)

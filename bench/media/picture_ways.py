@@ -32,12 +32,13 @@ ANY_HEIGHT = 10_000_000
 
 
 def ours() -> Way:
-    import pictures
+    from pictures.recipes import RECIPES
+    from pictures.rendering import render
 
-    recipes = [recipe for recipe in pictures.RECIPES if recipe.name in {"thumbnail", "w320", "w640", "w1080"}]
+    recipes = [recipe for recipe in RECIPES if recipe.name in {"thumbnail", "w320", "w640", "w1080"}]
 
     def make(source: bytes) -> Made:
-        rendered = pictures.render(source, recipes=recipes)
+        rendered = render(source, recipes=recipes)
         return {"blurhash": rendered.placeholder.encode()} | {made.name: made.data for made in rendered.renditions}
 
     return make

@@ -11,19 +11,19 @@ nothing is retried. What cannot be done this time (the clip took too long, AWS f
 import os
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import pictures
+import sandbox
 import video
-from nexus.aws.sdk import client
+from nexus.aws.sdk import client, is_no_object, is_refused
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, Retry
 from nexus.settings import settings
 from nexus.worker import Run, handler_for, implements
@@ -44,11 +44,10 @@ UPLOADS, QUARANTINE = "uploads/", "quarantine/"
 MAX_KEY_BYTES = 1024
 """Of a key in S3, in UTF-8."""
 
-MISSING = ("NoSuchKey", "NoSuchVersion", "404")
 CHUNK_BYTES = 1 << 20
 FOR_EVER = "public, max-age=31536000, immutable"
 RESERVE = 20.0
-"""Seconds of the run kept for a clip's posters and for storing what was made."""
+"""Seconds of the run kept for storing what was made, and of those of a clip half for its posters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +75,11 @@ def limits() -> MediaLimits:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class File:
-    """A rendition that is ready to be stored; `content` is its bytes or where they are."""
-
-    name: str
-    content: bytes | Path
-    extension: str
-    content_type: str
-    width: int
-    height: int
-
-    @property
-    def size(self) -> int:
-        return self.content.stat().st_size if isinstance(self.content, Path) else len(self.content)
-
-    def opened(self) -> BinaryIO:
-        return self.content.open("rb") if isinstance(self.content, Path) else BytesIO(self.content)
-
-
 @implements(catalogue.process_media_upload)
 def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
     """Reads the upload, makes its renditions, stores them and tells the post; see the module's text for the rule."""
     started = time.monotonic()
+    sandbox.start()  # it gets ready while the upload comes
     upload = _upload_key(args)
 
     def report(status: str, reason: str | None = None, made: Media | None = None) -> MediaReport:
@@ -112,7 +93,7 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    with _opened(args) as original:
+    with _opened(args, run) as original:
         if original is None:
             return report("rejected", _tell_gone(upload, args))
         post = posts.upload_target(upload.post_id) if upload else None
@@ -169,15 +150,17 @@ def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
 
 
 @contextmanager
-def _opened(args: ProcessMediaUpload) -> Iterator[Original | None]:
+def _opened(args: ProcessMediaUpload, run: Run) -> Iterator[Original | None]:
     """The upload, open; None when it is not there any more."""
     s3 = client("s3")
     version: Any = {"VersionId": args.version_id} if args.version_id else {}
     try:
         answer = s3.get_object(Bucket=args.bucket, Key=args.key, **version)
     except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] not in MISSING:
+        if not is_no_object(error):
             raise
+        if is_refused(error) and not run.last_attempt:
+            raise Retry("S3 says forbidden: the upload was removed, or this role has lost rights") from None
         yield None
         return
     with closing(answer["Body"]) as body:
@@ -255,53 +238,41 @@ def _quarantine(original: Original) -> None:
             CopySource=cast("CopySourceTypeDef", {"Bucket": original.bucket, "Key": original.key, **version}),
         )
     except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] in MISSING:
-            return
-        raise
-    s3.delete_object(Bucket=original.bucket, Key=original.key, **version)
+        if not is_no_object(error):
+            raise
+        return
+    # A deletion without a version leaves a marker: the version stays for a month, and this role cannot remove it. The
+    # marker hides whatever the key has by now, so a later upload under the same name is left alone.
+    if not original.version or _current_version(original) == original.version:
+        s3.delete_object(Bucket=original.bucket, Key=original.key)
+
+
+def _current_version(original: Original) -> str | None:
+    """The version that the key shows; None where it is deleted."""
+    s3 = client("s3")
+    try:
+        return s3.head_object(Bucket=original.bucket, Key=original.key).get("VersionId")
+    except s3.exceptions.ClientError as error:
+        if not is_no_object(error):
+            raise
+        return None
 
 
 # --- the renditions ----------------------------------------------------------------------------------------------
 
 
 def _make(upload: UploadKey, original: Original, run: Run) -> Media:
-    """What the upload becomes, stored. Raises Rejected."""
+    """What the upload becomes, stored. Nothing of it is decoded in this process. Raises Rejected."""
     size, body = original.size, original.body
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
-        return _make_picture(upload, size, head, body)
-    if video.container_of(head):
-        return _make_video(upload, size, head, body, run)
-    raise pictures.unsupported(head)
-
-
-def _make_picture(upload: UploadKey, size: int, head: bytes, body: BinaryIO) -> Media:
-    most = limits().picture.bytes
+        make, kind, most = _make_picture, "picture", limits().picture.bytes
+    elif video.container_of(head):
+        make, kind, most = _make_video, "clip", limits().video.bytes
+    else:
+        raise pictures.unsupported(head)
     if size > most:
-        raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a picture", megabytes(most))
-    made = pictures.render(head + body.read(), limits().picture)
-    return Media(
-        status="ready",
-        kind=made.kind,
-        width=made.width,
-        height=made.height,
-        placeholder=made.placeholder,
-        colour=made.dominant_colour,
-        renditions=_store(upload.post_id, made.content_hash, _files(made)),
-    )
-
-
-def _files(made: pictures.Pictures, prefix: str = "") -> list[File]:
-    return [
-        File(prefix + r.name, r.data, r.extension, r.content_type, width=r.width, height=r.height)
-        for r in made.renditions
-    ]
-
-
-def _make_video(upload: UploadKey, size: int, head: bytes, body: BinaryIO, run: Run) -> Media:
-    most = limits().video.bytes
-    if size > most:
-        raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a clip", megabytes(most))
+        raise Rejected(Code.TOO_MANY_BYTES, f"{size} bytes are over the limit of {most} for a {kind}", megabytes(most))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         source = folder / "source"
@@ -309,36 +280,45 @@ def _make_video(upload: UploadKey, size: int, head: bytes, body: BinaryIO, run: 
             file.write(head)
             for chunk in iter(lambda: body.read(CHUNK_BYTES), b""):
                 file.write(chunk)
-        made = _rendered(source, folder, run)
-        poster = pictures.render(made.poster.read_bytes())  # ours: the limits of uploads are not meant
-        files = [
-            File(name, r.path, r.path.suffix.removeprefix("."), r.content_type, width=r.width, height=r.height)
-            for name, r in made.renditions.items()
-        ]
-        return Media(
-            status="ready",
-            kind="video",
-            width=made.width,
-            height=made.height,
-            duration=round(made.duration, 3),
-            placeholder=poster.placeholder,
-            colour=poster.dominant_colour,
-            renditions=_store(upload.post_id, made.content_hash, [*files, *_files(poster, "poster_")]),
-        )
+        try:
+            return make(upload, source, folder, run)
+        except sandbox.Unfinished as unfinished:
+            if not run.last_attempt:
+                raise Retry(str(unfinished)) from unfinished
+            raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 
 
-def _rendered(source: Path, folder: Path, run: Run) -> video.Video:
-    """The clip's files. One that is not done in time is tried again, and on the last attempt refused for it."""
+def _make_picture(upload: UploadKey, source: Path, folder: Path, run: Run) -> Media:
+    made = pictures.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().picture)
+    return Media(
+        status="ready",
+        kind=made.kind,
+        width=made.width,
+        height=made.height,
+        placeholder=made.placeholder,
+        colour=made.dominant_colour,
+        renditions=_store(upload.post_id, made.content_hash, made.renditions),
+    )
 
+
+def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run) -> Media:
     def show(fraction: float) -> None:
         run.progress(round(fraction * 100), 100, "encoding")
 
-    try:
-        return video.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().video, on_progress=show)
-    except video.Unfinished as unfinished:
-        if not run.last_attempt:
-            raise Retry(str(unfinished)) from unfinished
-        raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
+    made = video.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().video, on_progress=show)
+    # The poster is the decoder's word too, and decoded in a sandbox. The limits of uploads are not meant.
+    poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2)
+    posters = {f"poster_{name}": rendition for name, rendition in poster.renditions.items()}
+    return Media(
+        status="ready",
+        kind="video",
+        width=made.width,
+        height=made.height,
+        duration=round(made.duration, 3),
+        placeholder=poster.placeholder,
+        colour=poster.dominant_colour,
+        renditions=_store(upload.post_id, made.content_hash, {**made.renditions, **posters}),
+    )
 
 
 def _read(body: BinaryIO, size: int) -> bytes:
@@ -350,21 +330,24 @@ def _read(body: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _store(post_id: str, content_hash: str, files: Iterable[File]) -> Mapping[str, posts.Rendition]:
+def _store(
+    post_id: str, content_hash: str, renditions: Mapping[str, sandbox.Rendition]
+) -> Mapping[str, posts.Rendition]:
     """Puts the files into the media bucket, several at a time: media/<post_id>/<content hash>/<rendition>.<ext>."""
     s3, bucket = client("s3"), settings().bucket("media")
 
-    def put(file: File) -> tuple[str, posts.Rendition]:
-        key = f"media/{post_id}/{content_hash}/{file.name}.{file.extension}"
-        with file.opened() as body:
-            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=file.content_type, CacheControl=FOR_EVER)
-        rendition = posts.Rendition(
-            key=key, width=file.width, height=file.height, bytes=file.size, content_type=file.content_type
+    def put(name: str) -> tuple[str, posts.Rendition]:
+        made = renditions[name]
+        key = f"media/{post_id}/{content_hash}/{name}{made.path.suffix}"
+        with made.path.open("rb") as body:
+            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=made.content_type, CacheControl=FOR_EVER)
+        stored = posts.Rendition(
+            key=key, width=made.width, height=made.height, bytes=made.bytes, content_type=made.content_type
         )
-        return file.name, rendition
+        return name, stored
 
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(pool.map(put, files))
+        return dict(pool.map(put, renditions))
 
 
 handler = handler_for(process_media_upload)

@@ -9,16 +9,15 @@ render() does, in this order, and each step exists because the obvious way costs
 3. The other renditions are cut from the next larger one, so each costs a fraction of the one before.
 4. Encoding runs beside the resizing: Pillow releases the GIL. Metadata has been dropped by then, GPS above all.
 
-The same bytes give the same renditions, byte for byte, with the same libraries; `content_hash` names them.
+The same bytes give the same renditions, byte for byte, with the same libraries; `recipes.content_hash` names them.
 """
 
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from hashlib import sha256
 from io import BytesIO
-from typing import Literal
+from typing import Final, Literal
 
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -29,48 +28,13 @@ from pictures.formats import Format
 from pictures.headers import Header, Limits, Source
 from pictures.placeholder import blurhash, dominant_colour
 from pictures.reading import DECODER_ERRORS, admit, fault, open_picture
+from pictures.recipes import ANIMATED, RECIPES, Recipe
 from social.refusals import Rejected
 
 Kind = Literal["image", "animation"]
 Size = tuple[int, int]
 
-LIMITS = Limits()
-
-_REVISION = b"nexus-pictures 2"
-"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
-of a clip's posters have the video package's own in them."""
-
-_WEBP_SIDE = 16_383
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """One rendition to make: fit into width x height with its proportions kept, or a centre square. Never enlarged.
-
-    `tallest` cuts off, above and below, what a picture is higher than so many times its width.
-    """
-
-    name: str
-    width: int
-    height: int = _WEBP_SIDE
-    square: bool = False
-    tallest: float | None = None
-    encoding: Literal["WEBP", "JPEG"] = "WEBP"
-
-
-RECIPES: tuple[Recipe, ...] = (
-    Recipe("thumbnail", 150, 150, square=True),
-    Recipe("w320", 320),
-    Recipe("w640", 640),
-    Recipe("w1080", 1080),
-    Recipe("full", 2048, 2048),
-    Recipe("w1080_jpeg", 1080, encoding="JPEG"),
-    # For mail, which knows no cropping (docs/mail.md): twice the pixels of their places in the digest.
-    Recipe("mail_lead", 1080, tallest=0.75, encoding="JPEG"),
-    Recipe("mail_square", 224, 224, square=True, encoding="JPEG"),
-)
-ANIMATED = Recipe("animated", 720, 720)
-"""What an animation gets beside its stills: the long side of a phone's feed, since every frame is encoded."""
+LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +54,6 @@ class Pictures:
     """All that a picture became. Width and height are the original's, upright, in pixels.
 
     placeholder: a blurhash. dominant_colour: "#rrggbb".
-    content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, nothing else.
     """
 
     kind: Kind
@@ -101,7 +64,6 @@ class Pictures:
     placeholder: str
     dominant_colour: str
     renditions: tuple[Rendition, ...]
-    content_hash: str
 
 
 def inspect(upload: bytes, limits: Limits = LIMITS) -> Header:
@@ -119,23 +81,22 @@ def render(
     Raises Rejected. MemoryError and the like are not the picture's fault, and pass.
     """
     recipes = tuple(recipes)
-    digest = sha256(_REVISION + repr((recipes, animated)).encode() + upload).hexdigest()[:32]
     source = admit(upload, limits)
     try:
-        return _render(source, limits, recipes, animated, digest)
+        return _render(source, limits, recipes, animated)
     except Rejected:
         if source.header.format is not Format.PNG or source.header.frames == 1:
             raise
-    return _render(admit(upload, limits, animated=False), limits, recipes, animated, digest)
+    return _render(admit(upload, limits, animated=False), limits, recipes, animated)
 
 
-def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, digest: str) -> Pictures:
+def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
     with warnings.catch_warnings():
         # Pillow warns about odd metadata and goes on; the limits that it warns about are our own, and stricter.
         warnings.simplefilter("ignore")
         header, image = open_picture(source, limits)
         try:
-            return _renditions(_View(source, header, image), recipes, animated, digest)
+            return _renditions(_View(source, header, image), recipes, animated)
         except DECODER_ERRORS as error:
             raise fault(source, error) from error
 
@@ -160,7 +121,7 @@ class _View:
         return _upright(right - left, bottom - top, self.source.orientation)
 
 
-def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, digest: str) -> Pictures:
+def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
     header, image = view.header, view.image
     # An APNG may begin with a still for those who know only PNG.
     first = 1 if getattr(image, "default_image", False) else 0
@@ -186,7 +147,6 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, dige
         placeholder=placeholder,
         dominant_colour=colour,
         renditions=tuple(renditions),
-        content_hash=digest,
     )
 
 

@@ -1,10 +1,7 @@
-"""What the parent and the worker say to each other: the job, its limits, and what was made of it."""
+"""What the parent and the worker say to each other: what a clip may cost, and what was made of it."""
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
-
-from video.rules import Container
 
 OUTPUTS: Final = {"video": ("video.mp4", "video/mp4"), "preview": ("preview.webp", "image/webp")}
 POSTER: Final = "poster.png"
@@ -36,25 +33,6 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What the worker is told, as one JSON argument. Paths are absolute, `seconds` is processor time."""
-
-    source: str
-    folder: str
-    container: Container
-    seconds: float
-    limits: Limits
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        fields = json.loads(text)
-        return cls(**{**fields, "limits": Limits(**fields["limits"])})
-
-
-@dataclass(frozen=True, slots=True)
 class Made:
     """What the worker says of the files that it has finished. `renditions`: name to width and height."""
 
@@ -67,11 +45,20 @@ class Made:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Made":
-        """Raises ValueError or TypeError."""
+        """Raises ValueError, TypeError or OverflowError: JSON as Python reads it has infinities and NaN."""
         made = cls(**fields)
         sizes = {name: (int(width), int(height)) for name, (width, height) in dict(made.renditions).items()}
         if set(sizes) != set(OUTPUTS):
             raise ValueError(f"renditions {sorted(sizes)}")
+        numbers = (
+            made.width,
+            made.height,
+            made.duration,
+            made.frame_rate,
+            *(n for size in sizes.values() for n in size),
+        )
+        if not all(0 <= number < 1 << 31 for number in numbers):
+            raise ValueError(f"numbers {numbers}")
         return cls(
             int(made.width), int(made.height), float(made.duration), float(made.frame_rate), bool(made.remuxed), sizes
         )

@@ -263,7 +263,9 @@ def _declared(container: InputContainer, video: VideoStream, audio: AudioStream 
 
 def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) -> None:
     """Finds out, where the container has an index, that the end of the file is missing."""
-    size = os.fstat(source.fileno()).st_size
+    here = source.tell()
+    size = source.seek(0, os.SEEK_END)
+    source.seek(here)  # the demuxer reads on from there
     for stream in (video, audio):
         if stream is not None and len(stream.index_entries):
             last = stream.index_entries[-1]

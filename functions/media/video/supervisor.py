@@ -4,69 +4,40 @@
 
 gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good), `Unfinished` (try again).
 
-The bytes are somebody else's, and a decoder is a million lines of C. So nothing of the clip is decoded here:
-video.worker does that in a process of its own, which gets no credentials, may open no file or socket once it has
-its input and outputs, has a ceiling on memory, processor time and file size, and is killed with its whole group at the
-deadline. It writes into a folder that is thrown away unless it ends well, so there are no partial renditions. PyAV
-(131 MB of libraries) is imported there and only there: a cold start for a picture pays nothing for video.
+Nothing of the clip is decoded here: a sandbox's child does that. It writes into a folder that is thrown away unless it
+ends well, so there are no partial renditions. PyAV (131 MB of libraries) is imported there and only there: a cold start
+for a picture pays nothing for video.
 
 The source is a file, which the caller has downloaded with a limit on its bytes. Reading it over presigned range
 requests would save that copy, and would give the process that is least trusted a network.
 """
 
-import contextlib
 import hashlib
-import json
-import os
-import selectors
-import signal
-import subprocess
-import sys
+import re
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import Final, Literal
 
+import sandbox
+from sandbox import Rendition, Unfinished
 from social.refusals import Code, Rejected, megabytes
-from video.job import OUTPUTS, POSTER, Job, Limits, Made
+from video.job import OUTPUTS, POSTER, Limits, Made
 from video.rules import Container, container_of, end_of_boxes, promised_bytes
 
-WORKER = "video.worker"
-"""The module that runs as the worker."""
-
-# What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
-_CRASHES: Final = {
-    signal.SIGSEGV,
-    signal.SIGBUS,
-    signal.SIGABRT,
-    signal.SIGILL,
-    signal.SIGFPE,
-    signal.SIGSYS,
-    signal.SIGTRAP,
+WORKER: Final = "video.worker"
+"""The module whose `work` does it."""
+_SIGNATURES: Final = {
+    ".mp4": re.compile(rb".{4}ftyp", re.DOTALL),
+    ".webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
+    ".png": re.compile(rb"\x89PNG\r\n\x1a\n"),
 }
+"""How files of each type begin: what the worker made is published as that type."""
+
 _REVISION: Final = b"nexus-video 2"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
-PROGRESS_STEP: Final = 0.05
-"""Each report may cost the caller a write, so a clip has at most twenty."""
-_MESSAGE_LIMIT: Final = 1 << 20
-_LOG_TAIL: Final = 2000
-
-
-class Unfinished(Exception):
-    """The clip could not be finished this time, through no known fault of its own: try again later."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rendition:
-    """A finished file. Width and height in pixels, as displayed."""
-
-    path: Path
-    width: int
-    height: int
-    bytes: int
-    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +79,7 @@ def render(
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more. What it raises
-            stops the work.
+        on_progress: as sandbox.run has it.
 
     Raises:
         Rejected: the clip is at fault, and the same bytes would be again.
@@ -118,26 +88,25 @@ def render(
     Whatever is raised, `folder` is left as it was.
     """
     limits = limits or Limits()
-    deadline = time.monotonic() + seconds
     container = _admit(source, limits)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as partial, tempfile.TemporaryFile() as log:
-        cpu_seconds = max(1.0, seconds) * (os.process_cpu_count() or 1)
-        job = Job(str(source.resolve()), str(Path(partial).resolve()), container, cpu_seconds, limits)
-        answer: Made | Rejected | None = None
-        shown = 0.0
-        with _worker(job, log) as worker:
-            for message in _messages(worker, deadline):
-                if not isinstance(message, float):
-                    answer = message
-                elif on_progress and round(message - shown, 3) >= PROGRESS_STEP:
-                    on_progress(message)
-                    shown = message
-            worker.wait(timeout=max(0.1, deadline - time.monotonic()))
-        if isinstance(answer, Rejected):
-            raise answer
-        if answer and worker.returncode == 0:
-            return _publish(answer, source, Path(partial), folder)
-        raise _failure(worker.returncode, log, seconds)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name, ExitStack() as stack:
+        partial = Path(name)
+        mp4, webp, png = (partial / file for file in (OUTPUTS["video"][0], OUTPUTS["preview"][0], POSTER))
+        opened = ((source, "rb"), (mp4, "wb"), (mp4, "rb"), (webp, "wb"), (png, "wb"))  # video.files.Files
+        said = sandbox.run(
+            WORKER,
+            {"container": container, "limits": asdict(limits)},
+            [stack.enter_context(path.open(mode)) for path, mode in opened],
+            memory=limits.memory,
+            output_bytes=limits.output_bytes,
+            seconds=seconds,
+            on_progress=on_progress,
+        )
+        try:
+            made = Made.from_fields(said)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Unfinished(f"the worker talks nonsense: {error}") from error
+        return _publish(made, source, partial, folder)
 
 
 def _admit(source: Path, limits: Limits) -> Container:
@@ -159,90 +128,16 @@ def _admit(source: Path, limits: Limits) -> Container:
     return container
 
 
-@contextlib.contextmanager
-def _worker(job: Job, log: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
-    """Starts the worker in a process group of its own, and leaves none of it alive."""
-    here = str(Path(__file__).resolve().parents[1])
-    # A fresh environment, so that the function's credentials are not where the decoder is. -P and the explicit path let
-    # it import what this process can, and nothing from the current folder.
-    environment = {
-        "PYTHONPATH": os.pathsep.join([here, *(entry for entry in sys.path if Path(entry).is_absolute())]),
-        "MALLOC_ARENA_MAX": "2",
-        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
-    }
-    worker = subprocess.Popen(
-        [sys.executable, "-s", "-P", "-m", WORKER, job.to_json()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        cwd=job.folder,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        yield worker
-    except subprocess.TimeoutExpired:
-        pass  # out of time, or it has answered and does not end: it is killed either way
-    finally:
-        # Even when it has ended: what it may have forked is in its group still.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(worker.pid, signal.SIGKILL)
-        worker.wait()
-        if worker.stdout:
-            worker.stdout.close()
-
-
-def _messages(worker: subprocess.Popen[bytes], deadline: float) -> Iterator[float | Made | Rejected]:
-    """What the worker says, a line at a time, until it closes its end or the deadline is over."""
-    assert worker.stdout is not None
-    pipe = worker.stdout.fileno()
-    rest = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(pipe, selectors.EVENT_READ)
-        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
-            chunk = os.read(pipe, 65536)
-            if not chunk:
-                return
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _MESSAGE_LIMIT:
-                raise Unfinished("the worker does not stop talking")
-            yield from map(_understood, lines)
-
-
-def _understood(line: bytes) -> float | Made | Rejected:
-    """One message. What the decoder's process says is believed as little as the clip itself."""
-    try:
-        match json.loads(line):
-            case {"progress": int() | float() as fraction}:
-                return float(fraction)
-            case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
-                return Rejected(Code(code), detail, limit)
-            case {"made": dict() as fields}:
-                return Made.from_fields(fields)
-    except (ValueError, TypeError) as error:
-        raise Unfinished(f"the worker talks nonsense: {error}") from error
-    raise Unfinished(f"the worker talks nonsense: {line[:80]!r}")
-
-
-def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
-    """Why a worker that made nothing and refused nothing has ended."""
-    if -status in _CRASHES:
-        return Rejected(Code.DECODER_CRASHED, f"the clip crashes the decoder ({signal.Signals(-status).name})")
-    if -status in (signal.SIGKILL, signal.SIGXCPU):
-        return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
-    log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
-    return Unfinished(f"the worker ended with {status}: {log.read().decode(errors='replace').strip()}")
-
-
 def _publish(made: Made, source: Path, partial: Path, folder: Path) -> Video:
     """Moves the finished files into the caller's folder: all of them, and only when all are there."""
     files = {name: folder / file for name, (file, _) in OUTPUTS.items()}
     sizes = {}
     for path in (folder / POSTER, *files.values()):
         written = partial / path.name
-        sizes[path] = written.stat().st_size if written.is_file() and not written.is_symlink() else 0
-        if not sizes[path]:
-            raise Unfinished(f"the worker left no {path.name}")
+        with written.open("rb") as file:
+            if not _SIGNATURES[path.suffix].match(file.read(16)):
+                raise Unfinished(f"the worker left no {path.name}")
+        sizes[path] = written.stat().st_size
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: hashlib.sha256(_REVISION))
     for path in sizes:

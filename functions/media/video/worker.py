@@ -1,20 +1,14 @@
-"""The half of this package that touches the clip's bytes, in a process that may crash, hang or die.
+"""The half of this package that touches the clip's bytes, in a sandbox's child, which may crash, hang or die.
 
-video.render() starts it as `python -m video.worker JOB`. It opens the source and its outputs, gives up the right to
-open anything else, and then reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded
-again (video.film), and the frames that go by are offered to the poster and the preview (video.stills). What it has to
-say goes to its standard output, a JSON object a line: {"progress": 0.4}, then {"made": {...}} or
-{"rejected": {"code", "detail", "limit"}}.
+It reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded again (video.film), and
+the frames that go by are offered to the poster and the preview (video.stills).
 """
 
-import errno
 import heapq
-import json
 import math
 import os
-import resource
-import sys
 from collections.abc import Iterator
+from io import FileIO
 from typing import Any, Final, cast
 
 import av
@@ -26,54 +20,17 @@ import av.subtitles.stream
 from av.audio.frame import AudioFrame
 from av.video.frame import VideoFrame
 
+from sandbox.report import Report
 from social.refusals import Code, Rejected
 from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
-from video.job import Job, Limits
+from video.job import Limits
 from video.rules import BT601, TV_RANGE, matrix_of
 from video.source import Clip, admit, check_length, check_size, check_work
 from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
 """At most: each holds a frame more, and one of 4K in 10 bits has 25 MB. A Lambda of 2 GB has less than two cores."""
-
-
-class Report:
-    """The worker's one way to say something."""
-
-    def __init__(self) -> None:
-        self._percent = 0
-
-    def progress(self, fraction: float) -> None:
-        """Says every whole percent that is new: the work itself is the clock."""
-        percent = min(100, math.floor(100 * fraction))
-        if percent > self._percent:
-            self._percent = percent
-            self.say({"progress": percent / 100})
-
-    def refuse(self, refusal: Rejected) -> None:
-        self.say({"rejected": {"code": refusal.code, "detail": refusal.detail, "limit": refusal.limit}})
-
-    def say(self, message: dict[str, Any]) -> None:
-        os.write(sys.stdout.fileno(), json.dumps(message).encode() + b"\n")
-
-
-def confine(job: Job) -> None:
-    """Leaves this process nothing to reach for.
-
-    RLIMIT_NOFILE of 0 is the sandbox: what is open stays usable, and no call can make another descriptor, for a file, a
-    socket or a pipe, whatever code runs by then. It needs no privilege, namespace or system call filter, which Lambda
-    does not give. The other limits bound memory, processor time and disk.
-    """
-    seconds = math.ceil(job.seconds)
-    for limit, soft, hard in (
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_DATA, job.limits.memory, job.limits.memory),
-        (resource.RLIMIT_CPU, seconds, seconds + 1),
-        (resource.RLIMIT_FSIZE, job.limits.output_bytes, job.limits.output_bytes),
-        (resource.RLIMIT_NOFILE, 0, 0),
-    ):
-        resource.setrlimit(limit, (soft, hard))
 
 
 class Pass:
@@ -258,36 +215,13 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
         raise Rejected(Code.TRUNCATED, f"it cannot be read to its end: {error.strerror}") from error
 
 
-def work(files: Files, job: Job, report: Report) -> dict[str, Any]:
+def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
     """Reads the clip once, or twice where it looked as if it could be copied and cannot. Raises Rejected."""
-    clip = admit(files.source, job.container, job.limits)
+    clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
+    clip = admit(clip_files.source, container, limits)
     if clip.suits:
         try:
-            return Pass(clip, files, job.limits, report, copy=True).run()
+            return Pass(clip, clip_files, limits, report, copy=True).run()
         except CopyFailed:
-            clip = admit(files.source, job.container, job.limits)
-    return Pass(clip, files, job.limits, report, copy=False).run()
-
-
-def main() -> None:
-    """Does the job of the first argument, and says how it ended. Anything unforeseen ends in a traceback."""
-    job = Job.from_json(sys.argv[1])
-    report = Report()
-    files = Files.open(job)
-    confine(job)
-    try:
-        report.say({"made": work(files, job, report)})
-    except Rejected as refusal:
-        report.refuse(refusal)
-    except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
-        needed = f"it needs more than {job.limits.memory >> 20} MiB to decode"
-        report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
-    except OSError as error:
-        if error.errno != errno.EFBIG:
-            raise
-        made = f"it becomes more than {job.limits.output_bytes >> 20} MiB"
-        report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
-
-
-if __name__ == "__main__":
-    main()
+            clip = admit(clip_files.source, container, limits)
+    return Pass(clip, clip_files, limits, report, copy=False).run()

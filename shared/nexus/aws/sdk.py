@@ -143,6 +143,22 @@ def is_missing(error: Exception) -> bool:
     )
 
 
+def is_no_object(error: Exception) -> bool:
+    """Whether S3 says by this error that there is no such object, or no such version of it.
+
+    To whoever may not list the bucket, which no function may without a prefix, it says so as "forbidden".
+    """
+    from botocore.exceptions import ClientError
+
+    return isinstance(error, ClientError) and error.response["Error"]["Code"] in _NO_OBJECT
+
+
+_NO_OBJECT = frozenset(
+    {"NoSuchKey", "NoSuchVersion", "NotFound", "404", "AccessDenied", "403", "MethodNotAllowed", "405"}
+)
+"""405 is the answer about a version that is a deletion's marker."""
+
+
 def is_outage(error: BaseException) -> bool:
     """Whether AWS could not be reached, throttled or failed: the same request may go through later."""
     from botocore.exceptions import ClientError, HTTPClientError

@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from nexus.aws.sdk import client
+from nexus.aws.sdk import client, is_no_object
 from nexus.backend import backend
 from nexus.backend.memory import MemoryStore
 from nexus.backend.store import Item
@@ -23,6 +23,7 @@ ITEM_BYTES = 350 * 1024
 """Of a result and of what is to follow the run: the rest of DynamoDB's 400 KiB is for an error and the small things."""
 
 _POINTER = "s3:"
+_FOLDER = "results/"
 
 
 class ResultExpired(NexusError):
@@ -46,7 +47,7 @@ def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
     data = text.encode()
     if len(data) <= inline:
         return text
-    key = f"results/{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
+    key = f"{_FOLDER}{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
     store = backend().store
     if isinstance(store, MemoryStore):
         store.objects[key] = text
@@ -75,6 +76,8 @@ def load_text(text: str) -> str:
     if not text.startswith(_POINTER):
         return text
     key, store = text.removeprefix(_POINTER), backend().store
+    if not key.startswith(_FOLDER):  # whoever can write a record would choose what its reader fetches
+        raise ResultExpired(f"{key} is no result")
     kept = store.objects.get(key) if isinstance(store, MemoryStore) else _from_s3(key)
     if kept is None:
         raise ResultExpired(f"{key} is gone, or may not be read: results are kept as long as run records")
@@ -86,8 +89,7 @@ def _from_s3(key: str) -> str | None:
     try:
         answer = s3.get_object(Bucket=settings().bucket("archive"), Key=key)
     except s3.exceptions.ClientError as error:
-        # To whoever may not list the bucket S3 says that a missing object is forbidden: nobody lists others' results.
-        if error.response["Error"]["Code"] not in ("NoSuchKey", "AccessDenied"):
+        if not is_no_object(error):
             raise
         return None
     return answer["Body"].read().decode()

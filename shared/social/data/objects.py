@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nexus.aws.sdk import client
+from nexus.aws.sdk import client, is_no_object
 from nexus.settings import settings
 
 type Bucket = Literal["uploads", "media", "archive"]
@@ -23,7 +23,9 @@ def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = No
             answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
         else:
             answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
-    except s3.exceptions.NoSuchKey:
+    except s3.exceptions.ClientError as error:
+        if not is_no_object(error):
+            raise
         raise LookupError(f"{bucket}: no object {key}") from None
     return answer["Body"].read()
 
@@ -94,9 +96,9 @@ def _head(bucket: Bucket, key: str) -> _Head | None:
     try:
         answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key, ChecksumMode="ENABLED")
     except ClientError as error:
-        if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
-            return None
-        raise
+        if not is_no_object(error):
+            raise
+        return None
     whole = answer.get("ChecksumType") != "COMPOSITE"
     checksums = {str(name): str(value) for name, value in answer.items() if name in _CHECKSUMS and whole}
     return _Head(answer["ContentLength"], checksums)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-import pictures
-from pictures import RECIPES, Pictures, Rendition, render
+from pictures import rendering
+from pictures.recipes import RECIPES, Recipe, content_hash
+from pictures.rendering import Pictures, Rendition, render
 from samples import files
 from tests.support.stills import (
     ANIMATIONS,
@@ -190,10 +191,10 @@ def test_the_content_hash_names_the_source_and_how_it_is_rendered() -> None:
     source, other = still("PNG", plain(RED)), still("PNG", plain(BLUE))
 
     hashes = [
-        render(source).content_hash,
-        render(other).content_hash,
-        render(source, recipes=RECIPES[:4]).content_hash,
-        render(source, animated=pictures.Recipe("animated", 480, 480)).content_hash,
+        content_hash(BytesIO(source)),
+        content_hash(BytesIO(other)),
+        content_hash(BytesIO(source), recipes=RECIPES[:4]),
+        content_hash(BytesIO(source), animated=Recipe("animated", 480, 480)),
     ]
 
     assert len(set(hashes)) == 4
@@ -204,7 +205,7 @@ def test_memory_that_runs_out_is_not_the_pictures_fault(monkeypatch: pytest.Monk
     def exhausted(*args: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(pictures.rendering, "_shrink", exhausted)
+    monkeypatch.setattr(rendering, "_shrink", exhausted)
 
     with pytest.raises(MemoryError):
         render(still("PNG", plain(RED)))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from colours.light import HLG, PQ
-from pictures import LIMITS, Limits, inspect, render
+from pictures.headers import Limits
+from pictures.rendering import LIMITS, inspect, render
 from samples import files
 from social.refusals import Rejected
 from tests.support.stills import COLOURS, RED, gradient, opened, plain, quarters, reel, saved, still, with_stated_size

@@ -13,9 +13,10 @@ from PIL import Image, ImageFile
 
 import pictures
 import social
-from pictures import LIMITS, Limits, inspect, reading, render, sniff
+from pictures import reading, sniff
 from pictures.formats import Format
-from pictures.headers import DEEP, Header, check
+from pictures.headers import DEEP, Header, Limits, check
+from pictures.rendering import LIMITS, inspect, render
 from samples import files
 from social.refusals import Code, Rejected
 from tests.support.stills import (
@@ -348,7 +349,7 @@ def test_a_picture_behind_which_a_page_hangs_is_a_picture() -> None:
 MEASURE = """
 import sys
 from pathlib import Path
-from pictures import render
+from pictures.rendering import render
 made = render(Path(sys.argv[1]).read_bytes())
 status = Path("/proc/self/status").read_text()
 print(made.width * made.height, int(status.partition("VmHWM:")[2].split()[0]))

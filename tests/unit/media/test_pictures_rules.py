@@ -7,9 +7,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pictures import ANIMATED, RECIPES, Limits, Pictures, Recipe, render
+from pictures.headers import Limits
 from pictures.placeholder import blurhash, dominant_colour
-from pictures.rendering import fit, scaled
+from pictures.recipes import ANIMATED, RECIPES, Recipe
+from pictures.rendering import Pictures, fit, render, scaled
 from samples import files
 from social.refusals import Code, Rejected
 from tests.support.stills import ANIMATIONS, BLUE, COLOURS, GREEN, RED, STILLS, gradient, plain, quarters, reel, still

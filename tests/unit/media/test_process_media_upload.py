@@ -7,9 +7,11 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from PIL import Image
 
 import process_media_upload as module
+from nexus.aws.sdk import client
 from nexus.eager import Context
 from nexus.errors import Reject, Retry
 from nexus.settings import settings
@@ -143,10 +145,49 @@ def test_a_refusal_done_again_after_a_crash_ends_the_same() -> None:
     args = upload(b"no picture")
     first, told = process(args), media()
     again = process(args)
-    assert (again.status, media()) == ("rejected", told), "the object is in quarantine by now, and the reason stands"
-    assert (again.reason, told["code"]) == (told["reason"], "unknown")
+    assert (again.status, again.reason, media()) == ("rejected", first.reason, told), "the version is still there"
     assert str(first.reason).startswith("unknown: ")
     assert keys("uploads") == [f"quarantine/{KEY}"]
+
+
+def test_a_refused_upload_without_a_version_that_is_in_quarantine_by_now_keeps_its_reason() -> None:
+    args = upload(b"no picture").model_copy(update={"version_id": None})
+    process(args)
+    again = process(args)
+    assert (again.status, again.reason) == ("rejected", sentence("unknown"))
+
+
+def test_a_refused_upload_is_hidden_and_kept() -> None:
+    """The media role cannot remove a version, and an upload that came later under the name is not hidden with it."""
+    s3 = boto3.client("s3")
+    args = upload(b"no picture")
+    process(args)
+    assert args.version_id
+    assert s3.get_object(Bucket=args.bucket, Key=KEY, VersionId=args.version_id)["Body"].read() == b"no picture"
+
+    refused = upload(b"no picture either", order="0B")
+    later = s3.put_object(Bucket=args.bucket, Key=KEY, Body=picture())["VersionId"]
+    process(refused)
+    assert s3.head_object(Bucket=args.bucket, Key=KEY)["VersionId"] == later
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_forbidden_may_mean_that_the_upload_is_gone_and_is_tried_again_first(
+    last: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3's answer about a missing object to a role that may not list, and about a right that was lost."""
+    args = upload(picture())
+
+    def forbidden(*_: Any, **__: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": ""}}, "GetObject")
+
+    for call in ("get_object", "copy_object"):
+        monkeypatch.setattr(client("s3"), call, forbidden)
+    if last:
+        assert "removed" in str(process(args, last_attempt=last).reason)
+    else:
+        with pytest.raises(Retry, match="forbidden"):
+            process(args, last_attempt=last)
 
 
 def test_another_upload_of_the_same_name_that_is_gone_has_its_own_reason() -> None:

@@ -13,14 +13,15 @@ import av
 import pytest
 from PIL import Image
 
-import pictures
 import social
 import video
 from colours.light import HLG, PQ, hlg_scene, pq_light
+from pictures import rendering
+from pictures.recipes import RECIPES
+from sandbox.supervisor import PROGRESS_STEP
 from tests.support.clips import AVI, KINDS, MOV, MP4, WEBM, Kind, make_clip, plain, quarters, texture
 from video import Video
 from video.film import TICK, Upright
-from video.supervisor import PROGRESS_STEP
 
 ONE = 1 << 16
 POSITION = "+48.8577+002.295/"
@@ -149,8 +150,8 @@ def test_video_preview_and_every_poster_stand_as_a_player_shows_the_source(
     assert (made.width, made.height) == wanted.size
     frame = frames_of(made.renditions["video"].path)[0]
     assert frame.rotation == 0
-    posters = pictures.render(made.poster.read_bytes()).renditions
-    cut = {recipe.name for recipe in pictures.RECIPES if recipe.square or recipe.tallest}
+    posters = rendering.render(made.poster.read_bytes()).renditions
+    cut = {recipe.name for recipe in RECIPES if recipe.square or recipe.tallest}
     with Image.open(made.renditions["preview"].path) as preview:
         shown = {
             "video": frame.to_image(),  # type: ignore[no-untyped-call]
@@ -402,7 +403,7 @@ def test_what_on_progress_raises_stops_the_work(tmp_path: Path, out: Path) -> No
 def test_the_poster_is_a_picture_that_the_picture_pipeline_takes(tmp_path: Path, out: Path) -> None:
     made = render(make_clip(tmp_path / "clip.webm", WEBM, size=(200, 160), frames=6), out)
 
-    rendered = pictures.render(made.poster.read_bytes())
+    rendered = rendering.render(made.poster.read_bytes())
 
     assert (rendered.width, rendered.height) == (200, 160)
     thumbnail = next(rendition for rendition in rendered.renditions if rendition.name == "thumbnail")

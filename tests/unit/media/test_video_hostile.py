@@ -1,26 +1,22 @@
 """No clip takes more than its share, reaches beyond its own bytes or leaves a trace."""
 
-import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import av
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import social
+import sandbox
 import video
+from sandbox import Unfinished
 from social.refusals import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
-from video import Limits, Unfinished, supervisor
+from video import Limits
 from video.film import CLOCK, Upright
-from video.job import Job
-
-MODULES = os.pathsep.join(str(Path(str(package.__file__)).parents[1]) for package in (video, social))
 
 
 def refusal(clip: Path, out: Path, limits: Limits | None = None, *, seconds: float = 600) -> Rejected:
@@ -257,28 +253,7 @@ def test_a_damaged_clip_is_rendered_or_refused_and_never_fails_otherwise(
         assert made.renditions["video"].bytes > 0
 
 
-# The process that it happens in.
-
-
-def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> Path:
-    """Puts a worker that behaves badly in the real one's place, and gives a clip for it."""
-    modules = tmp_path / "modules"
-    modules.mkdir()
-    (modules / "bad_worker.py").write_text(f"import os, sys, time, json\njob = json.loads(sys.argv[1])\n{body}\n")
-    monkeypatch.syspath_prepend(str(modules))
-    monkeypatch.setattr(supervisor, "WORKER", "bad_worker")
-    return make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
-
-
-def test_a_decoder_that_crashes_is_the_clips_fault_and_not_the_tasks(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = worker(tmp_path, monkeypatch, "import ctypes\nctypes.string_at(0)")
-
-    refused = refusal(clip, out)
-
-    assert refused.code == "decoder_crashed"
-    assert "SIGSEGV" in refused.detail
+# The process that it happens in: tests/unit/media/test_sandbox.py has the rest.
 
 
 class Clock:
@@ -286,52 +261,11 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        monkeypatch.setattr("video.supervisor.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
 
     def expire(self, _: float) -> None:
         """As `on_progress`: the time is up with the worker's first word."""
         self.now = 1e9
-
-
-@pytest.mark.parametrize(
-    ("ending", "reason"),
-    [("time.sleep(600)", "over 600 seconds"), ("os._exit(3)", "ended with 3")],
-    ids=["hangs", "ends"],
-)
-def test_a_decoder_that_hangs_or_forks_is_killed_with_its_children_and_leaves_nothing(
-    ending: str, reason: str, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pids = tmp_path / "pids"
-    body = f"""
-open("video.mp4", "wb").write(b"half")
-child = os.fork()
-if child == 0:
-    os.close(1)
-    time.sleep(600)
-with open({str(pids)!r}, "a") as file:
-    file.write(f"{{os.getpid()}} {{child}}")
-if {reason!r}.startswith("over"):
-    print('{{"progress": 0.5}}', flush=True)
-{ending}
-"""
-    clip = worker(tmp_path, monkeypatch, body)
-    clock = Clock(monkeypatch)
-
-    with pytest.raises(Unfinished, match=reason):
-        video.render(clip, out, seconds=600, on_progress=clock.expire)
-
-    assert not list(out.iterdir())
-    left = [int(pid) for pid in pids.read_text().split()]
-    assert len(left) == 2
-    while left:  # killed by now, and gone when the system has had the time
-        left = [pid for pid in left if _alive(pid)]
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return not Path(f"/proc/{pid}/stat").read_text().rsplit(") ", 1)[1].startswith("Z")
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_a_clip_is_stopped_at_the_deadline_while_it_encodes(
@@ -344,128 +278,55 @@ def test_a_clip_is_stopped_at_the_deadline_while_it_encodes(
     assert not list(out.iterdir())
 
 
-def test_a_worker_killed_by_the_system_is_tried_again(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = worker(tmp_path, monkeypatch, "os.kill(os.getpid(), 9)")
+SIZES = {"video": [2, 2], "preview": [2, 2]}
+MADE: dict[str, Any] = {
+    "width": 2,
+    "height": 2,
+    "duration": 1.0,
+    "frame_rate": 1.0,
+    "remuxed": False,
+    "renditions": SIZES,
+}
 
-    with pytest.raises(Unfinished):
-        video.render(clip, out, seconds=600)
-    assert not list(out.iterdir())
+
+def lying(files: dict[int, bytes], said: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """A sandbox whose child was taken over: it writes what it likes, and says what it likes."""
+
+    def run(_: str, __: object, opened: Sequence[BinaryIO], **___: object) -> dict[str, Any]:
+        for number, content in files.items():
+            opened[number].write(content)
+            opened[number].flush()
+        return said
+
+    return run
 
 
-def test_a_worker_that_fails_is_tried_again_and_says_why(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clip = worker(tmp_path, monkeypatch, "raise RuntimeError('no such codec')")
-
-    with pytest.raises(Unfinished, match="no such codec"):
-        video.render(clip, out, seconds=600)
+MP4_HEAD, WEBP_HEAD, PNG_HEAD = b"\0\0\0\x18ftypisom", b"RIFF\0\0\0\0WEBPVP8 ", b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.parametrize(
-    "said",
+    ("files", "said"),
     [
-        "not json",
-        "[1, 2]",
-        '{"made": {}}',
-        '{"rejected": {"codes": 1}}',
-        '{"rejected": {"code": "new", "detail": "", "limit": null}}',
-        '{"progress": "x"}',
-        "x" * 3_000_000,
+        ({}, MADE),
+        ({1: b"<!doctype html>", 3: WEBP_HEAD, 4: PNG_HEAD}, MADE),
+        ({1: MP4_HEAD, 3: b"<script>", 4: PNG_HEAD}, MADE),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: b"<svg/>"}, MADE),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, {}),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"duration": float("nan")}),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"width": float("inf")}),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"renditions": SIZES | {"../page": [1, 1]}}),
+        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"more": 1}),
     ],
+    ids=["no files", "page as clip", "page as preview", "page as poster", "nothing", "nan", "inf", "name", "field"],
 )
-def test_a_worker_that_talks_nonsense_is_not_believed(
-    said: str, tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_that_lies_is_not_believed(
+    files: dict[int, bytes], said: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = tmp_path / "words"
-    words.write_text(said + "\n")
-    clip = worker(tmp_path, monkeypatch, f"sys.stdout.write(open({str(words)!r}).read())")
-
-    with pytest.raises(Unfinished):
-        video.render(clip, out, seconds=600)
-    assert not list(out.iterdir())
-
-
-def test_a_worker_that_promises_files_which_it_did_not_write_is_not_believed(
-    tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sizes = {"video": [2, 2], "preview": [2, 2]}
-    made = {"width": 1, "height": 1, "duration": 1.0, "frame_rate": 1.0, "remuxed": False, "renditions": sizes}
-    clip = worker(tmp_path, monkeypatch, f"print({json.dumps(json.dumps({'made': made}))})")
-
-    with pytest.raises(Unfinished):
-        video.render(clip, out, seconds=600)
-    assert not list(out.iterdir())
-
-
-def test_the_worker_has_no_credentials(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    seen = tmp_path / "environment"
-    clip = worker(tmp_path, monkeypatch, f"open({str(seen)!r}, 'w').write(repr(dict(os.environ)))")
-
-    with pytest.raises(Unfinished):
-        video.render(clip, out, seconds=600)
-
-    environment = seen.read_text()
-    assert "AWS" not in environment
-    assert "secret" not in environment
-
-
-def test_once_confined_the_worker_can_open_nothing(tmp_path: Path) -> None:
-    """Not a file, a socket, a pipe or a program; and it goes on reading what it has."""
     clip = make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
-    job = Job(str(clip), str(tmp_path), "mov", 30, Limits())
-    code = f"""
-import errno, os, socket, subprocess, resource
-from video import worker as video_worker
-job = video_worker.Job.from_json({job.to_json()!r})
-files = video_worker.Files.open(job)
-video_worker.confine(job)
-attempts = {{
-    "file": lambda: open("/etc/hostname"),
-    "folder": lambda: os.listdir("/"),
-    "socket": lambda: socket.socket(),
-    "pipe": lambda: os.pipe(),
-    "program": lambda: subprocess.run(["/bin/true"]),
-    "copy": lambda: os.dup(1),
-    "memory file": lambda: os.memfd_create("x"),
-    "other file by libavformat": lambda: video_worker.av.open({str(clip)!r}),
-}}
-for name, attempt in attempts.items():
-    try:
-        attempt()
-    except OSError as error:
-        assert error.errno in (errno.EMFILE, errno.EBADF, errno.EINVAL), error
-    else:
-        print(name)
-for limit in ("NOFILE", "CORE"):
-    assert resource.getrlimit(getattr(resource, "RLIMIT_" + limit)) == (0, 0)
-assert files.source.read(8)[4:] == b"ftyp"
-print("confined")
-"""
-    environment = {**os.environ, "PYTHONPATH": MODULES}
+    monkeypatch.setattr(sandbox, "run", lying({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE))
+    assert video.render(clip, tmp_path, seconds=600).width == 2, "what is right is believed"
 
-    answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-
-    assert answer.stdout == "confined\n", answer.stderr
-
-
-def test_each_limit_of_the_worker_is_set(tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = """
-import resource
-from video import worker as video_worker
-video_worker.confine(video_worker.Job.from_json(sys.argv[1]))
-names = ("DATA", "CPU", "FSIZE", "NOFILE")
-limits = {name: resource.getrlimit(getattr(resource, "RLIMIT_" + name)) for name in names}
-print(json.dumps({"rejected": {"code": "damaged", "detail": json.dumps(limits), "limit": None}}), flush=True)
-"""
-    clip = worker(tmp_path, monkeypatch, body)
-
-    refused = refusal(clip, out, Limits(memory=700 << 20, output_bytes=5 << 20), seconds=600)
-
-    limits = json.loads(refused.detail)
-    assert limits["DATA"] == [700 << 20, 700 << 20]
-    assert limits["FSIZE"] == [5 << 20, 5 << 20]
-    assert 600 <= limits["CPU"][0] <= 600 * (os.process_cpu_count() or 1)
-    assert limits["NOFILE"] == [0, 0]
+    monkeypatch.setattr(sandbox, "run", lying(files, said))
+    with pytest.raises(Unfinished):
+        video.render(clip, out, seconds=600)
+    assert not list(out.iterdir())

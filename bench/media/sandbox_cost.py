@@ -1,0 +1,77 @@
+"""What the sandbox costs a picture: its renditions made in this process, and in a sandbox's child, in turn.
+
+    python -m bench.media.sandbox_cost [--pictures 20] [--rounds 5]
+
+Both are warm, and both read the upload from a file and end with renditions in files. CPU is user and system time of all
+processes: this one, the sandbox's server and its children. The system counts it in ticks of 10 ms, so the figure is the
+sum over all pictures. Only the ratio travels to another machine.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
+
+import pictures
+import sandbox
+from pictures.recipes import content_hash
+from pictures.rendering import render
+
+ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / ".local" / "bench" / "pictures"
+BOUND = 1.05
+
+
+def here(source: Path, folder: Path) -> None:
+    """As it would be without a sandbox."""
+    with source.open("rb") as upload:
+        content_hash(upload)
+    for made in render(source.read_bytes()).renditions:
+        (folder / f"{made.name}.{made.extension}").write_bytes(made.data)
+
+
+def there(source: Path, folder: Path) -> None:
+    """As the function does it."""
+    pictures.render(source, folder, seconds=600)
+
+
+def cpu(server: int) -> float:
+    """Seconds of this process, and of the server with the children that it has waited for."""
+    ticks = Path(f"/proc/{server}/stat").read_text().rsplit(") ", 1)[1].split()[11:15]
+    return time.process_time() + sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="What the sandbox costs a picture.")
+    parser.add_argument("--pictures", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
+    subprocess.run(maker, cwd=ROOT, check=True)
+    sources = sorted(PICTURES.glob("*.jpg"))[: options.pictures]
+    server = sandbox.start().pid
+    spent = {here: 0.0, there: 0.0}
+    with tempfile.TemporaryDirectory() as name:
+        for way in spent:
+            way(sources[0], Path(name))  # imports, caches, tables
+        for number in range(options.rounds):
+            for at, source in enumerate(sources):
+                for way in (here, there) if (number + at) % 2 else (there, here):
+                    before = cpu(server)
+                    way(source, Path(name))
+                    spent[way] += cpu(server) - before
+    sandbox.stop()
+    alone, apart = (1000 * seconds / (options.rounds * len(sources)) for seconds in spent.values())
+    ratio = apart / alone
+    print(f"{alone:.0f} ms of CPU in the process, {apart:.0f} in the sandbox")
+    print(f"{ratio:.3f} times, {'reached' if ratio <= BOUND else 'MISSED'}: at most {BOUND}")
+    return 0 if ratio <= BOUND else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

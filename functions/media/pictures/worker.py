@@ -1,0 +1,36 @@
+"""The half of this package that touches a picture's bytes, in a sandbox's child (`sandbox`).
+
+The server imports this module once, for all of its children. So everything that decoding may want is imported here:
+a child can open no file any more.
+"""
+
+from io import FileIO
+from typing import Any
+
+from PIL import Image, ImageCms  # noqa: F401 - see above
+
+from pictures.formats import Format
+from pictures.headers import Limits
+from pictures.reading import register
+from pictures.rendering import render
+from sandbox.report import Report, write_all
+
+Image.preinit()
+for each in Format:
+    register(each)
+
+
+def work(job: dict[str, Any], files: list[FileIO], _: Report) -> dict[str, Any]:
+    """Renders the first of the files into the others, one for each recipe and one for an animation. Raises Rejected."""
+    source, *outputs = files
+    made = render(source.readall(), Limits(**job["limits"]))
+    for output, rendition in zip(outputs, made.renditions, strict=False):
+        write_all(output, rendition.data)
+    return {
+        "kind": made.kind,
+        "width": made.width,
+        "height": made.height,
+        "placeholder": made.placeholder,
+        "dominant_colour": made.dominant_colour,
+        "sizes": [(rendition.width, rendition.height) for rendition in made.renditions],
+    }

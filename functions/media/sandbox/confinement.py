@@ -1,0 +1,163 @@
+"""What a decoder's process gives up before it reads a byte of an upload.
+
+In the order of what holds without the kernel's help:
+
+1. RLIMIT_NOFILE of 0: what is open stays usable, and no call can make another descriptor, for a file, a socket, a pipe
+   or a memory file, whatever code runs by then. Memory, processor time and the size of outputs have limits too.
+2. Its own memory and the function's are closed to other processes (PR_SET_DUMPABLE): a process of the same user could
+   read and write them with process_vm_readv and ptrace, which take no descriptor.
+3. Where it runs as root (the local cloud, containers), it becomes nobody.
+4. A system call filter (seccomp) leaves the calls that decoding needs. What takes no descriptor goes too: signals, new
+   processes and programs, names in the file system, shared memory, executable memory, and most of the kernel's code.
+
+A kernel may lack the last two. The server tries them when it starts, the function's log says which are missing, and
+the others hold without them.
+"""
+
+import ctypes
+import errno
+import math
+import os
+import resource
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+NOBODY: Final = 65534
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_SECCOMP: Final = 22
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_SECCOMP_MODE_FILTER: Final = 2
+_INSTRUCTION_BYTES: Final = 8
+_SIGKILL: Final = 9
+
+ALLOWED: Final = (
+    # what is open
+    *("read", "readv", "pread64", "write", "writev", "pwrite64", "lseek", "ftruncate", "close"),
+    # memory; mmap and mprotect have conditions
+    *("brk", "munmap", "mremap", "madvise"),
+    # threads; clone has a condition
+    *("futex", "set_robust_list", "rseq", "sched_getaffinity", "sched_yield", "exit", "gettid", "getpid"),
+    # time, chance, the end
+    *("clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "getrandom", "exit_group"),
+    *("rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "restart_syscall"),
+)
+_CLONE_THREAD: Final = 0x10000
+_PROT_EXEC: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one child may use.
+
+    Attributes:
+        memory: bytes of private memory (RLIMIT_DATA).
+        output_bytes: bytes of any one file.
+        seconds: of processor time.
+    """
+
+    memory: int
+    output_bytes: int
+    seconds: float
+
+
+def close_memory() -> None:
+    """Lets no other process of this user read or write this one's memory or environment. Forks inherit it."""
+    _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def adopt_orphans() -> None:
+    """Makes this process the parent of its descendants' orphans, so that none of them gets away."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def confine(bounds: Bounds, missing: Mapping[str, int]) -> None:
+    """Gives up everything, for good. Raises OSError where a layer fails that is not among those known as missing."""
+    if "another user" not in missing:
+        _leave_root()
+    _limit(bounds)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user forgets it
+    if "seccomp" not in missing:
+        _filter_calls()
+
+
+def probe() -> dict[str, int]:
+    """The layers that this kernel lacks or refuses, with the errno: each is tried, in a process of its own."""
+    call_filter()
+    return {name: number for name, layer in LAYERS.items() if (number := _tried(layer))}
+
+
+def _tried(layer: Callable[[], None]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            layer()
+        except OSError as error:
+            os._exit(error.errno or errno.EINVAL)
+        except BaseException:  # noqa: BLE001 - a fork of the server must not go on as a second server
+            os._exit(errno.EINVAL)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _limit(bounds: Bounds) -> None:
+    seconds = math.ceil(bounds.seconds)
+    for limit, soft, hard in (
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_DATA, bounds.memory, bounds.memory),
+        (resource.RLIMIT_CPU, seconds, seconds + 1),
+        (resource.RLIMIT_FSIZE, bounds.output_bytes, bounds.output_bytes),
+        (resource.RLIMIT_NOFILE, 0, 0),
+    ):
+        resource.setrlimit(limit, (soft, hard))
+
+
+def _leave_root() -> None:
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+
+
+def _filter_calls() -> None:
+    program = call_filter()
+    header = _Program(len(program) // _INSTRUCTION_BYTES, program)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(header))
+
+
+class _Program(ctypes.Structure):
+    """sock_fprog of linux/filter.h."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+@cache
+def call_filter() -> bytes:
+    """The filter as the kernel takes it. What is not allowed fails with EPERM, which libraries can cope with."""
+    from seccompy import Action, ArgCmp, CmpOp, Filter  # in the server alone: the function never loads it
+
+    made = Filter(default=Action.ERRNO | errno.EPERM)
+    for name in ALLOWED:
+        made.allow(name)
+    made.allow("clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, mask=_CLONE_THREAD)])
+    made.errno("clone3", errno.ENOSYS)  # its flags lie behind a pointer: glibc takes clone instead
+    for name in ("mmap", "mprotect"):
+        made.allow(name, args=[ArgCmp(2, CmpOp.MASKED_EQ, 0, mask=_PROT_EXEC)])
+    return made.program
+
+
+LAYERS: Final[Mapping[str, Callable[[], None]]] = {"another user": _leave_root, "seccomp": _filter_calls}
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _prctl(option: int, value: int, pointer: object = None) -> None:
+    if _libc().prctl(option, ctypes.c_ulong(value), pointer, None, None):
+        raise OSError(ctypes.get_errno(), f"prctl {option}")

@@ -1,0 +1,115 @@
+"""The server that forks a child for each upload: `python -m sandbox.server SOCKET MODULE...`.
+
+The function starts it, with an environment without credentials. It imports MODULES, which is what makes a fork worth
+it, and answers on the socket: first with the layers of the confinement that are missing, then, for each job, with how
+the child ended. A job is one message: JSON, and the descriptors of the report, the log and the work's files.
+
+The server has one thread and never reads what an upload says. When the function goes, it goes.
+"""
+
+import errno
+import fcntl
+import gc
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from io import FileIO
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from sandbox.confinement import Bounds, adopt_orphans, close_memory, confine, probe
+from sandbox.report import Report
+from social.refusals import Code, Rejected
+
+MOST_FILES: Final = 32
+MESSAGE_BYTES: Final = 1 << 16
+
+
+def main() -> None:
+    """Serves until the function's end of the socket is closed."""
+    channel = socket.socket(fileno=int(sys.argv[1]))
+    close_memory()
+    adopt_orphans()
+    for name in sys.argv[2:]:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page that it only looks at
+    missing = probe()
+    channel.send(json.dumps(missing).encode())
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_FILES)
+        if not message:
+            return
+        child = os.fork()
+        if child == 0:
+            channel.close()
+            _work(json.loads(message), descriptors, missing)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        channel.recv(1)  # the function has heard the end of the report, or has waited long enough, or is gone
+        status = _end(child)
+        with suppress(BrokenPipeError):
+            channel.send(json.dumps({"status": status}).encode())
+
+
+def _end(child: int) -> int:
+    """Ends a child with all that it may have started, and returns how it has ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    os.kill(child, signal.SIGKILL)  # before it had a group of its own; one that has ended keeps its own status
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    orphans = Path(f"/proc/self/task/{os.getpid()}/children")
+    with suppress(ChildProcessError):
+        while True:
+            for orphan in orphans.read_text().split():
+                os.kill(int(orphan), signal.SIGKILL)
+            os.waitpid(-1, 0)
+    return status
+
+
+def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) -> NoReturn:
+    """The child: does one job and ends. Anything unforeseen ends in a traceback, in the job's log."""
+    code = 1
+    try:
+        os.setsid()
+        pipe, log, *rest = descriptors
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        work = import_module(job["work"]).work
+        files = [FileIO(each, _mode(each)) for each in rest]
+        bounds = Bounds(**job["bounds"])
+        confine(bounds, missing)
+        report = Report(pipe)
+        try:
+            report.made(work(job["job"], files, report))
+        except Rejected as refusal:
+            report.refuse(refusal)
+        except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
+            needed = f"it needs more than {bounds.memory >> 20} MiB to decode"
+            report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
+        except OSError as error:
+            if error.errno != errno.EFBIG:
+                raise
+            made = f"it becomes more than {bounds.output_bytes >> 20} MiB"
+            report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
+        code = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, a fork of the server must not go on as a second server
+        traceback.print_exc()
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+
+
+def _mode(descriptor: int) -> str:
+    access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+    return {os.O_RDONLY: "r", os.O_WRONLY: "w"}.get(access, "r+")
+
+
+if __name__ == "__main__":
+    main()

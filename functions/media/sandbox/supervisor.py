@@ -1,0 +1,292 @@
+"""The function's side of a sandbox: starts the server, hands it a job, and believes nothing that comes back."""
+
+import atexit
+import contextlib
+import json
+import logging
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+from sandbox.confinement import Bounds, close_memory
+from social.refusals import Code, Rejected
+
+if TYPE_CHECKING:
+    from _typeshed import HasFileno
+
+SERVER: Final = "sandbox.server"
+PRELOADED: Final = ("pictures.worker",)
+"""What the server imports before it forks. FFmpeg (131 MB of libraries) is imported by a clip's own child."""
+MALLOC: Final = {
+    "MALLOC_ARENA_MAX": "1",  # no heap for every thread of an encoder
+    # A child begins with no memory of its own. What it frees it uses again, and the kernel need not clear it twice.
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
+}
+"""glibc's settings: with its own, a picture would cost a tenth more in a child than in a warm process."""
+PROGRESS_STEP: Final = 0.05
+"""Each report may cost the caller a write, so a job has at most twenty."""
+
+# What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
+_CRASHES: Final = {
+    signal.SIGSEGV,
+    signal.SIGBUS,
+    signal.SIGABRT,
+    signal.SIGILL,
+    signal.SIGFPE,
+    signal.SIGSYS,
+    signal.SIGTRAP,
+}
+_MESSAGE_LIMIT: Final = 1 << 20
+_LOG_TAIL: Final = 2000
+_ANSWER_SECONDS: Final = 30.0
+
+_logger = logging.getLogger(__name__)
+
+
+class Unfinished(Exception):
+    """The work could not be finished this time, through no known fault of the upload: try again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rendition:
+    """A finished file. Width and height in pixels, as displayed."""
+
+    path: Path
+    width: int
+    height: int
+    bytes: int
+    content_type: str
+
+
+def run(
+    work: str,
+    job: Mapping[str, Any],
+    files: "Sequence[HasFileno]",
+    *,
+    memory: int,
+    output_bytes: int,
+    seconds: float,
+    on_progress: Callable[[float], None] | None = None,
+) -> dict[str, Any]:
+    """What `work(job, files, report)` of a module made in a child of its own, as it says itself: to be checked.
+
+    Args:
+        work: the module's name.
+        job: what it is told, as JSON.
+        files: open files: what it reads, and what it writes. It has no others.
+        memory: bytes of private memory that it may take.
+        output_bytes: bytes of any one file that it may write.
+        seconds: wall time from now after which it is stopped.
+        on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more. What it raises
+            stops the work.
+
+    Raises:
+        Rejected: the bytes are at fault, and the same bytes would be again.
+        Unfinished: the deadline came first, or the child was killed or failed without a word about the bytes.
+    """
+    deadline = time.monotonic() + seconds
+    bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
+    message = json.dumps({"work": work, "job": job, "bounds": asdict(bounds)}).encode()
+    answer: dict[str, Any] | Rejected | None = None
+    shown = 0.0
+    with _turn, tempfile.TemporaryFile() as log, ExitStack() as stack:
+        server = start()
+        pipe = stack.enter_context(_report_pipe())
+        descriptors = [pipe.writer, log.fileno(), *(file.fileno() for file in files)]
+        with server.child(message, descriptors) as child:
+            pipe.close_writer()
+            for said in _messages(pipe.reader, deadline):
+                if not isinstance(said, float):
+                    answer = said
+                elif on_progress and round(said - shown, 3) >= PROGRESS_STEP:
+                    on_progress(said)
+                    shown = said
+        if isinstance(answer, Rejected):
+            raise answer
+        if answer is not None and child.status == 0:
+            return answer
+        raise _failure(child.status, log, seconds)
+
+
+# --- the server --------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Child:
+    """How a child ended: its exit code, or the negative number of the signal that ended it."""
+
+    status: int = 0
+
+
+class _Server:
+    """The process that forks, and the socket to it."""
+
+    def __init__(self) -> None:
+        close_memory()  # before the first process starts that could look
+        self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        modules = str(Path(__file__).resolve().parents[1])
+        # A fresh environment: the function's has credentials. -P and the explicit path let it import what this process
+        # can, and nothing from the current folder.
+        environment = {
+            "PYTHONPATH": os.pathsep.join([modules, *(entry for entry in sys.path if Path(entry).is_absolute())]),
+            **MALLOC,
+            **{name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+        }
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-s", "-P", "-m", SERVER, str(there.fileno()), *PRELOADED],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                cwd="/",
+                env=environment,
+                pass_fds=[there.fileno()],
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
+        self._heard = False
+
+    @contextlib.contextmanager
+    def child(self, message: bytes, descriptors: Sequence[int]) -> Iterator[_Child]:
+        """A child at work, which does not outlive the block. Raises Unfinished where the server has gone."""
+        child = _Child()
+        if not self._heard:
+            self._hear_what_is_missing()
+        try:
+            socket.send_fds(self._here, [message], descriptors)
+        except OSError as error:
+            raise self._gone(str(error)) from error
+        try:
+            yield child
+        finally:
+            child.status = self._end()
+
+    def _hear_what_is_missing(self) -> None:
+        for layer, number in self._answer().items():
+            # Once for each sandbox: what is left of the confinement holds without it.
+            _logger.warning("decoders run without %s: %s (%s)", layer, os.strerror(number), os.uname().release)
+        self._heard = True
+
+    def _end(self) -> int:
+        try:
+            self._here.send(b".")
+        except OSError as error:
+            raise self._gone(str(error)) from error
+        return int(self._answer()["status"])
+
+    def _answer(self) -> dict[str, Any]:
+        self._here.settimeout(_ANSWER_SECONDS)
+        try:
+            text = self._here.recv(1 << 16)
+        except OSError as error:
+            raise self._gone(str(error)) from error
+        if not text:
+            raise self._gone("it has closed its socket")
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def _gone(self, why: str) -> Unfinished:
+        stop()
+        return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
+
+    def close(self) -> None:
+        """Ends the server, and with it a child that may be at work."""
+        self._here.close()
+        self._process.kill()
+        self._process.wait()
+
+
+_turn = threading.RLock()
+"""The server has one child at a time."""
+_running: list[_Server] = []
+
+
+def start() -> _Server:
+    """The server, started where none runs: a function that calls this first has it ready when it has its upload."""
+    with _turn:
+        if not _running:
+            _running.append(_Server())
+            atexit.register(stop)
+        return _running[0]
+
+
+def stop() -> None:
+    """Ends the server; the next job has a new one."""
+    with _turn:
+        while _running:
+            _running.pop().close()
+
+
+# --- what the child says -----------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Pipe:
+    reader: int
+    writer: int
+    _open: bool = True
+
+    def close_writer(self) -> None:
+        if self._open:
+            self._open = False
+            os.close(self.writer)
+
+
+@contextlib.contextmanager
+def _report_pipe() -> Iterator[_Pipe]:
+    pipe = _Pipe(*os.pipe())
+    try:
+        yield pipe
+    finally:
+        pipe.close_writer()
+        os.close(pipe.reader)
+
+
+def _messages(pipe: int, deadline: float) -> Iterator[float | dict[str, Any] | Rejected]:
+    """What the child says, a line at a time, until it closes its end or the deadline is over."""
+    rest = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, selectors.EVENT_READ)
+        while (left := deadline - time.monotonic()) > 0 and selector.select(left):
+            chunk = os.read(pipe, 65536)
+            if not chunk:
+                return
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _MESSAGE_LIMIT:
+                raise Unfinished("the decoder does not stop talking")
+            yield from map(_understood, lines)
+
+
+def _understood(line: bytes) -> float | dict[str, Any] | Rejected:
+    try:
+        match json.loads(line):
+            case {"progress": int() | float() as fraction}:
+                return float(fraction)
+            case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
+                return Rejected(Code(code), detail, limit)
+            case {"made": dict() as fields}:
+                return fields
+    except ValueError as error:
+        raise Unfinished(f"the decoder talks nonsense: {error}") from error
+    raise Unfinished(f"the decoder talks nonsense: {line[:80]!r}")
+
+
+def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
+    """Why a child that made nothing and refused nothing has ended."""
+    if -status in _CRASHES:
+        return Rejected(Code.DECODER_CRASHED, f"the file crashes the decoder ({signal.Signals(-status).name})")
+    if -status in (signal.SIGKILL, signal.SIGXCPU):
+        return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
+    return Unfinished(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")

@@ -1,0 +1,325 @@
+"""A decoder's child may crash, hang, lie or start others: the function says so, and the next upload is well."""
+
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+import pictures
+import sandbox
+from pictures import rendering
+from pictures.recipes import ANIMATED, RECIPES, content_hash
+from sandbox import Unfinished, confinement, supervisor
+from social.refusals import Rejected
+from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
+
+Run = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder from which the server and its children can import."""
+    folder = tmp_path / "modules"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.fixture
+def child(modules: Path) -> Iterator[Run]:
+    """Runs a body of Python as a child's work, with `job`, `files` and `report`; `before` is its module's top."""
+    sandbox.stop()
+    numbers = count()
+
+    def run(body: str, before: str = "", files: Sequence[BinaryIO] = (), **options: Any) -> dict[str, Any]:
+        lines = "\n".join(f"    {line}" for line in body.splitlines())
+        imports = "import ctypes, os, time\nfrom sandbox.report import write_all"
+        name = f"some_work_{next(numbers)}"
+        (modules / f"{name}.py").write_text(f"{imports}\n{before}\ndef work(job, files, report):\n{lines}\n")
+        return sandbox.run(name, {}, files, memory=1 << 30, output_bytes=1 << 20, seconds=600, **options)
+
+    yield run
+    sandbox.stop()
+
+
+def test_a_crash_is_the_files_fault_and_the_next_child_is_well(child: Run) -> None:
+    with pytest.raises(Rejected) as refused:
+        child("ctypes.string_at(0)")
+
+    assert refused.value.code == "decoder_crashed"
+    assert "SIGSEGV" in refused.value.detail
+    assert child("return {'well': 1}") == {"well": 1}
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("raise RuntimeError('no such codec')", "no such codec"),
+        ("os._exit(3)", "ended with 3"),
+        ("return 1", "nonsense"),
+    ],
+)
+def test_a_child_that_fails_is_tried_again_and_says_why(body: str, why: str, child: Run) -> None:
+    with pytest.raises(Unfinished, match=why):
+        child(body)
+
+
+class Clock:
+    """A deadline that comes when the test says so, however fast the machine is."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setattr("sandbox.supervisor.time.monotonic", lambda: self.now)
+
+    def expire(self, _: float) -> None:
+        """As `on_progress`: the time is up with the child's first word."""
+        self.now = 1e9
+
+
+FORKS = """
+if os.fork() == 0:
+    os.setsid()  # out of the child's group
+    os.closerange(3, 100)
+    if os.fork():
+        os._exit(0)
+    open({pids!r}, "a").write(f"{{os.getpid()}} ")
+    time.sleep(600)
+while not os.path.exists({pids!r}):
+    time.sleep(0.01)
+open({pids!r}, "a").write(f"{{os.getpid()}} ")
+"""
+
+
+@pytest.mark.parametrize("ending", ["report.progress(0.5)\ntime.sleep(600)", "os._exit(3)"], ids=["hangs", "ends"])
+def test_a_child_goes_with_all_that_it_started(
+    ending: str, child: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = tmp_path / "pids"
+
+    with pytest.raises(Unfinished):
+        child(ending, before=FORKS.format(pids=str(pids)), on_progress=Clock(monkeypatch).expire)
+
+    started = [int(pid) for pid in pids.read_text().split()]
+    assert len(started) == 2
+    assert [pid for pid in started if Path(f"/proc/{pid}").exists()] == []
+
+
+def test_a_server_that_was_killed_is_replaced(child: Run) -> None:
+    server = sandbox.start()
+    server._process.kill()
+    server._process.wait()
+
+    with pytest.raises(Unfinished, match="server"):
+        child("return {}")
+    assert child("return {'well': 1}") == {"well": 1}
+
+
+def test_the_server_goes_with_the_function(child: Run) -> None:
+    child("return {}")
+    server = sandbox.start()
+    server._here.close()
+    assert server._process.wait() == 0
+    supervisor._running.clear()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "not json",
+        "[1, 2]",
+        '{"rejected": {"codes": 1}}',
+        '{"rejected": {"code": "new", "detail": "", "limit": null}}',
+        '{"progress": "x"}',
+        '{"made": [1]}',
+        "x" * 3_000_000,
+    ],
+)
+def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> None:
+    text = f"rest = memoryview({said!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
+
+    with pytest.raises(Unfinished, match="talk"):
+        child(text)
+
+
+def test_neither_the_child_nor_its_server_has_the_functions_environment(
+    child: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sandbox.stop()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+    seen = child("return {'environment': dict(os.environ)}")["environment"]
+
+    assert set(seen) <= {"PYTHONPATH", "LD_LIBRARY_PATH", "LC_CTYPE", *supervisor.MALLOC}
+
+
+def test_each_bound_is_a_limit_of_the_child() -> None:
+    names = ("DATA", "CPU", "FSIZE", "NOFILE", "CORE")
+    reader, writer = os.pipe()
+    if (pid := os.fork()) == 0:
+        confinement._limit(confinement.Bounds(memory=700 << 20, output_bytes=5 << 20, seconds=30))
+        limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in names}
+        os.write(writer, json.dumps(limits).encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+    seen = json.loads(os.read(reader, 4096))
+
+    assert seen == {
+        "DATA": [700 << 20] * 2,
+        "CPU": [30, 31],
+        "FSIZE": [5 << 20] * 2,
+        "NOFILE": [0, 0],
+        "CORE": [0, 0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("bytearray(2 << 30)", "too_much_memory"), ("write_all(files[0], bytes(2 << 20))", "output_too_large")],
+)
+def test_a_child_over_a_bound_is_the_files_fault(body: str, code: str, child: Run, tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as out, pytest.raises(Rejected) as refused:
+        child(
+            f"from_there = write_all\n{body.replace('files[0].write(', 'write_all(files[0], ')}\nreturn {{}}",
+            before="from sandbox.report import write_all",
+            files=[out],
+        )
+
+    assert refused.value.code == code
+
+
+def test_the_log_says_which_layer_the_kernel_lacks(
+    child: Run, modules: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "SERVER", "some_server")
+    (modules / "some_server.py").write_text(
+        "import errno\nfrom sandbox import confinement, server\n"
+        "def refused(*_):\n    raise OSError(errno.ENOSYS, 'no such call')\n"
+        "confinement.LAYERS = {**confinement.LAYERS, 'seccomp': refused}\nserver.main()\n"
+    )
+
+    with caplog.at_level(logging.WARNING):
+        assert child("return {'well': 1}") == {"well": 1}
+        assert child("return {'well': 2}") == {"well": 2}
+
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "seccomp" in line
+    assert "not implemented" in line
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("kind", [*STILLS, *ANIMATIONS])
+def test_a_sandbox_renders_the_same_bytes(kind: str, tmp_path: Path) -> None:
+    content = reel(kind, COLOURS, (100,) * len(COLOURS)) if kind in ANIMATIONS else still(kind, gradient(900, 600))
+    (tmp_path / "source").write_bytes(content)
+    alone = rendering.render(content)
+
+    made = pictures.render(tmp_path / "source", tmp_path, seconds=600)
+
+    assert (made.kind, made.width, made.height) == (alone.kind, alone.width, alone.height)
+    assert (made.placeholder, made.dominant_colour) == (alone.placeholder, alone.dominant_colour)
+    assert made.content_hash == content_hash(BytesIO(content))
+    assert list(made.renditions) == [rendition.name for rendition in alone.renditions]
+    for rendition in alone.renditions:
+        published = made.renditions[rendition.name]
+        assert published.path.read_bytes() == rendition.data
+        assert published.path.suffix == f".{rendition.extension}"
+        assert (published.width, published.height, published.bytes, published.content_type) == (
+            rendition.width,
+            rendition.height,
+            len(rendition.data),
+            rendition.content_type,
+        )
+
+
+def test_a_refusal_of_the_child_is_the_pictures(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("JPEG", gradient(900, 600))[:500])
+
+    with pytest.raises(Rejected) as refused:
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
+    assert refused.value.code == "truncated"
+
+
+def test_limits_reach_the_child(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("PNG", plain(COLOURS[0], 64, 64)))
+
+    with pytest.raises(Rejected) as refused:
+        pictures.render(tmp_path / "source", tmp_path, seconds=600, limits=pictures.Limits(pixels=64 * 63))
+    assert refused.value.code == "too_many_pixels"
+
+
+def test_the_function_loads_no_decoder() -> None:
+    """Hostile bytes cannot be decoded where the credentials are: nothing there could."""
+    code = """
+import sys
+import process_media_upload
+print([name for name in ("PIL", "av", "pi_heif", "seccompy") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "[]\n"
+
+
+PICTURE: dict[str, Any] = {
+    "kind": "image",
+    "width": 2,
+    "height": 2,
+    "placeholder": "0" * 28,
+    "dominant_colour": "#ffffff",
+    "sizes": [[2, 2]] * len(RECIPES),
+}
+HEADS = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "JPEG": b"\xff\xd8\xff\xe0"}
+
+
+@pytest.mark.parametrize(
+    ("said", "files"),
+    [
+        ({}, {}),
+        ({"kind": "video"}, {}),
+        ({"kind": ["image"]}, {}),
+        ({"placeholder": "<script>"}, {}),
+        ({"placeholder": None}, {}),
+        ({"dominant_colour": "red; x"}, {}),
+        ({"sizes": [[2, 2]]}, {}),
+        ({"sizes": [[2, 2]] * 9}, {}),
+        ({"sizes": [[2, "2"]] * len(RECIPES)}, {}),
+        ({"width": 1e400}, {}),
+        ({"width": True}, {}),
+        (PICTURE, {"thumbnail": b"<!doctype html><script>"}),
+        (PICTURE, {"w1080_jpeg": HEADS["WEBP"]}),
+        (PICTURE | {"kind": "animation", "sizes": [[2, 2]] * 9}, {"animated": b"<svg/>"}),
+    ],
+)
+def test_a_picture_that_lies_is_not_believed(
+    said: dict[str, Any], files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(_: str, __: object, opened: Any, **___: object) -> dict[str, Any]:
+        for recipe, file in zip((*RECIPES, ANIMATED), opened[1:], strict=True):
+            file.write(wrong.get(recipe.name, HEADS[recipe.encoding]))
+            file.flush()
+        return answer
+
+    (tmp_path / "source").write_bytes(b"x")
+    monkeypatch.setattr(sandbox, "run", run)
+    answer, wrong = PICTURE, {}
+    assert pictures.render(tmp_path / "source", tmp_path, seconds=600).width == 2, "what is right is believed"
+
+    answer, wrong = ({**PICTURE, **said} if said else {}), files
+    with pytest.raises(Unfinished, match="nonsense"):
+        pictures.render(tmp_path / "source", tmp_path, seconds=600)
