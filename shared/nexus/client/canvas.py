@@ -66,6 +66,8 @@ def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **argu
 
 def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
     """The function that ends a link sends the next one, with its own role. Raises InvalidMessage where it may not."""
+    if after.task.secret:
+        raise InvalidMessage(f"{after.task.name} has secret arguments: what follows is written down until it is sent")
     if after.queue not in (before.queue, *before.task.sends_to):
         raise InvalidMessage(
             f"{before.task.name}: {after.task.name} cannot follow it: the function of {before.queue} may not send to "

@@ -15,9 +15,6 @@ from nexus.registry import registry
 from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
-GROUP = "group"
-"""The task name of a group's own record."""
-
 
 class AsyncResult[R: Result]:
     """The handle to a run. Every property reads the record anew, one consistent GetItem."""
@@ -216,7 +213,7 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
     now, keep_until = clock.moment(), transitions.keep_until()
     writes = []
     for run_id in tallies.children(record):
-        member = Envelope(id=run_id, task=record.task or GROUP, parent=record.id)
+        member = Envelope(id=run_id, task=record.task or tallies.GROUP, parent=record.id)
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
     for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
         if not isinstance(outcome, Applied):

@@ -9,7 +9,11 @@ from nexus import clock
 from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write, numbers
 from nexus.ids import derived_id
+from nexus.runs import history
 from nexus.runs.record import RunRecord
+
+GROUP = "group"
+"""The task name of a group's own record."""
 
 CHUNK = 100
 LIMIT = 10_000
@@ -45,7 +49,8 @@ def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> Non
     """The record and the tallies of a group, written before its members are sent."""
     put_all(new_tallies(group_id, 1, total, keep_until))
     now = clock.moment()
-    values: dict[str, Value] = {"status": "STARTED", "task": "group", "sent_at": now, "started_at": now, **also}
+    values: dict[str, Value] = {"status": "STARTED", "task": GROUP, "sent_at": now, "started_at": now, **also}
+    values["history"] = history.of_task(GROUP, group_id)
     waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
     backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
 

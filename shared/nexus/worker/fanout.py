@@ -26,8 +26,8 @@ from nexus.client.canvas import fail_next, send_next
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
-from nexus.runs import locks, payloads, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.runs import history, locks, payloads, tallies, transitions
+from nexus.runs.record import RunError, RunRecord, compact
 from nexus.runs.transitions import LEFT_BY_CLAIM, held
 from nexus.worker import observe
 
@@ -154,7 +154,7 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": clock.moment()}
+    values = transitions.failure(record.id, error, clock.moment())
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if isinstance(outcome, Applied):
@@ -176,8 +176,9 @@ def _succeed(item: Item) -> None:
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
+    values["history"] = history.of_task(record.task, record.id)  # a failed part that has succeeded may mend it
     when = (equals("status", record.status), equals("phase", record.phase))
-    removed = (*LEFT_BY_CLAIM, "error", "next_phase", "partial")
+    removed = (*LEFT_BY_CLAIM, "error", "why", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success")
