@@ -1,12 +1,13 @@
 """The run history: any run by its task, queue, status, time, error, parent or arguments, the newest first, in pages.
 
-Two indexes of the run table (`nexus.runs.history`) give ids by the time of sending; the records themselves are then
-read, and decide. A search that finds little stops after `PATIENCE` seconds and says from where to go on.
+An index of the run table (`nexus.runs.history`) gives ids by the time of sending; the records themselves are then read,
+and decide. A search that finds little stops after `PATIENCE` seconds and says from where to go on.
 """
 
 import heapq
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any, Final
@@ -28,6 +29,8 @@ PATIENCE: Final = 1.5
 """Seconds after which a search that has not filled its page gives what it has."""
 
 THREADS: Final = 32
+INDEX = "history"
+FEW, PAGES = 16, 2
 AFTER_THE_END: Final = 60.0
 """Seconds after a run's end in which what follows it is sent."""
 
@@ -223,10 +226,14 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
         records = read_records([AsyncResult(run.id) for run in running])
         yield from _sorted([*records, *live.parents(running)], top)
         return
-    partitions = [_Partition(*one, wanted, top) for one in _partitions(wanted)]
+    wanted = replace(wanted, until=top)
+    partitions = _partitions(wanted)
+    items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
+    if items is None:
+        items = _merged(partitions, limit)
     # Within one millisecond an index has no order, and a page may end there.
-    for sent_at, items in groupby(_merged(partitions, limit), key=lambda item: float(item["sent_at"])):
-        yield from sorted(((sent_at, str(item["id"])) for item in items), reverse=True)
+    for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
+        yield from sorted(((sent_at, str(item["id"])) for item in together), reverse=True)
 
 
 def _members(record: RunRecord) -> list[RunRecord]:
@@ -246,26 +253,28 @@ def _sorted(records: Sequence[RunRecord], top: float | None) -> list[Entry]:
     return sorted((entry for entry in entries if top is None or entry[0] <= top), reverse=True)
 
 
-def _partitions(wanted: Query) -> list[tuple[str, str]]:
-    """The index and partition of everything that a query may hold for."""
+def _partitions(wanted: Query) -> list["_Partition"]:
+    """Everything of the index that a query may hold for."""
+    found: list[_Partition] = []
     tasks = _tasks(wanted)
-    found: list[tuple[str, str]] = []
-    for name, value in wanted.args.items():
-        if value.endswith("*"):
-            continue
-        indexed = [task for task in tasks if _leads(tasks[task], name)]
-        if indexed:
-            found.append(("arguments", f"{name}={value}"))
-            tasks = {task: tasks[task] for task in tasks if task not in indexed and _has(tasks[task], name)}
-            if not tasks:
-                return found
+    whole = {f"{name}={value}": name for name, value in wanted.args.items() if not value.endswith("*")}
+    leading = {t: next((arg for arg, name in whole.items() if _leads(task, name)), None) for t, task in tasks.items()}
+    for name, task in tasks.items():
+        if wanted.status in BADLY or wanted.error:
             break
-    names: list[str] = [] if wanted.status in BADLY or wanted.error else list(tasks)
-    if wanted.status in BADLY:
-        names.append(str(wanted.status))
-    elif wanted.status != "SUCCESS":
-        names += BADLY
-    return found + [("history", history.partition(name, shard)) for name in names for shard in range(history.SHARDS)]
+        argument = leading[name]
+        if argument is not None:
+            found.append(_Partition(history.of_argument(name, argument), wanted, argument))
+        elif all(task is None or arg in task.arguments.model_fields for arg in wanted.args):
+            keys = [*history.shards(name), *(history.argument_shards(name) if _may_have(task) else ())]
+            found += [_Partition(key, wanted) for key in keys]
+    if wanted.status != "SUCCESS":
+        # The failures of all tasks are together: by argument only where each that has it is indexed by it.
+        having = {leading[t] for t, task in tasks.items() if any(_has(task, name) for name in whole.values())}
+        argument = having.pop() if len(having) == 1 else None
+        for status in (wanted.status,) if wanted.status in BADLY else BADLY:
+            found += [_Partition(key, wanted, argument) for key in history.shards(str(status))]
+    return found
 
 
 def _tasks(wanted: Query) -> dict[str, Any]:
@@ -279,37 +288,35 @@ def _tasks(wanted: Query) -> dict[str, Any]:
 
 
 def _leads(task: Any, name: str) -> bool:
-    """Whether every run of a task that has the argument is in the index by it."""
-    if task is None or not _has(task, name) or name not in task.searchable:
-        return False
-    before = task.searchable[: task.searchable.index(name)]
-    return not any(_has(task, other) for other in before)
+    """Whether every run of a task that has the argument is in the partition of the argument's value."""
+    return task is not None and name == next((a for a in task.searchable if a in task.arguments.model_fields), None)
 
 
 def _has(task: Any, name: str) -> bool:
     return task is not None and name in task.arguments.model_fields
 
 
-class _Partition:
-    """One partition of an index, newest first, read as far as it is asked for."""
+def _may_have(task: Any) -> bool:
+    """Whether a task's runs may have a searchable argument; of a task that the catalogue has lost nobody knows."""
+    return task is None or any(name in task.arguments.model_fields for name in task.searchable)
 
-    def __init__(self, index: str, key: str, wanted: Query, top: float | None) -> None:
+
+class _Partition:
+    """One partition of the index, newest first, read as far as it is asked for."""
+
+    def __init__(self, key: str, wanted: Query, argument: str | None = None) -> None:
+        self.key = key
         self.items: list[Mapping[str, Any]] = []
         self.more = True
-        attribute = "history" if index == "history" else "argument"
-        values: dict[str, Any] = {":key": key, ":low": wanted.since or 0, ":top": _ENDLESS if top is None else top}
-        filters = {}
-        if index == "history":
-            filters = {
-                "queue": wanted.queue,
-                "task": wanted.task if key.startswith(BADLY) else None,
-                "why": wanted.error,
-            }
-        filters = {name: value for name, value in filters.items() if value is not None}
+        low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+        values: dict[str, Any] = {":p": key, ":low": low, ":high": high}
+        task = wanted.task if key.startswith(BADLY) else None
+        named = {"task": task, "argument": argument, "why": wanted.error}
+        filters = {name: value for name, value in named.items() if value is not None}
         self._request: dict[str, Any] = {
             "TableName": settings().table("task-runs"),
-            "IndexName": index,
-            "KeyConditionExpression": f"{attribute} = :key AND sent_at BETWEEN :low AND :top",
+            "IndexName": INDEX,
+            "KeyConditionExpression": "history = :p AND sent_at BETWEEN :low AND :high",
             "ScanIndexForward": False,
         }
         if filters:
@@ -324,24 +331,42 @@ class _Partition:
         while self.more and not self.items:
             # DynamoDB counts a page's limit before it filters.
             request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
-            answer = _asked(lambda request=request: client("dynamodb").query(**request))  # type: ignore[misc]
+            answer = _asked("query", request)
             self.items = [from_item(item) for item in reversed(answer["Items"])]
             self.more = "LastEvaluatedKey" in answer
             if self.more:
                 self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
 
-def _asked(query: Callable[[], Any]) -> Any:
+def _asked(operation: str, request: Mapping[str, Any]) -> Any:
     from botocore.exceptions import ClientError
 
     try:
-        return query()
+        return getattr(client("dynamodb"), operation)(**request)
     except ClientError as error:
         if "index" not in error.response["Error"].get("Message", ""):
             raise
-        why = "The stack's parameter RunHistory is off, or keeps no arguments; or the index is still being made."
-        do = "RunHistory in samconfig.toml switches it on, one step a deployment (docs/deploy.md)."
+        why = "The stack's parameter RunHistory is off; or the index is still being made."
+        do = "RunHistory=on in samconfig.toml, and a deployment, make it (docs/deploy.md)."
         raise Problem("The run history is not kept here", why, do) from None
+
+
+def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
+    """The items of these partitions from the whole index, when that is a page or two; None when it is more.
+
+    A stack that has run little is read in one request instead of one for each of its empty partitions.
+    """
+    found: list[Mapping[str, Any]] = []
+    request: dict[str, Any] = {"TableName": settings().table("task-runs"), "IndexName": INDEX}
+    for _ in range(PAGES):
+        answer = _asked("scan", request)
+        found += (from_item(item) for item in answer["Items"] if item["history"]["S"] in keys)
+        if "LastEvaluatedKey" not in answer:
+            low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+            within = [item for item in found if low <= float(item["sent_at"]) <= high]
+            return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    return None
 
 
 def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:

@@ -50,7 +50,7 @@ def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> Non
     put_all(new_tallies(group_id, 1, total, keep_until))
     now = clock.moment()
     values: dict[str, Value] = {"status": "STARTED", "task": GROUP, "sent_at": now, "started_at": now, **also}
-    values["history"] = history.of_task(GROUP, group_id)
+    values["history"] = history.of_task(GROUP, group_id, None)
     waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
     backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
 

@@ -85,19 +85,25 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         "task": envelope.task,
         "queue": queue,
         "sent_at": round(envelope.sent_at.timestamp(), 3),
-        "history": history.of_task(envelope.task, envelope.id),
+        **_indexed(envelope),
     }
     task = registry.known(envelope.task)
     shown = compact(task.without_secrets(envelope.args) if task else envelope.args)
     if len(shown) <= ARGUMENTS_SHOWN:
         values["args"] = shown
-    if task and (argument := history.argument(task.searchable, envelope.args)):
-        values["argument"] = argument
     if envelope.parent:
         values["parent"] = envelope.parent
     if envelope.segment:
         values["segment"] = envelope.segment.index
     return values
+
+
+def _indexed(envelope: Envelope) -> dict[str, Value]:
+    """Where the run history has a run that has not ended badly."""
+    task = registry.known(envelope.task)
+    argument = history.argument(task.searchable, envelope.args) if task else None
+    values: dict[str, Value] = {"history": history.of_task(envelope.task, envelope.id, argument)}
+    return values if argument is None else {**values, "argument": argument}
 
 
 def live_key(queue: str, run_id: str) -> str:
@@ -127,7 +133,7 @@ def claim(
         "live": live_key(by.queue, envelope.id),
         "since": by.now,
         "expires": by.keep_until,
-        "history": history.of_task(envelope.task, envelope.id),
+        **_indexed(envelope),
     }
     if place:
         started["place"] = place

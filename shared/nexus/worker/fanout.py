@@ -176,7 +176,9 @@ def _succeed(item: Item) -> None:
         _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
-    values["history"] = history.of_task(record.task, record.id)  # a failed part that has succeeded may mend it
+    values["history"] = history.of_task(
+        record.task, record.id, item.get("argument")
+    )  # a failed part that has succeeded may mend it
     when = (equals("status", record.status), equals("phase", record.phase))
     removed = (*LEFT_BY_CLAIM, "error", "why", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))

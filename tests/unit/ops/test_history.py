@@ -17,7 +17,7 @@ from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
 from nexus.tasks import Task
-from ops import catalogue, history
+from ops import audit, catalogue, history
 from ops.cli import common
 from ops.history import Query, find, parse
 from ops.main import main
@@ -57,7 +57,8 @@ def ended(run_id: str, task: str, error: RunError | None = None) -> str:
     """The run, claimed and settled."""
     by = transitions.Claim("t", "users", NOW, NOW + 60, KEEP)
     known = backend().store.get([run_id])[run_id]
-    claim = transitions.claim(Envelope(id=run_id, task=task), known, by, 4)
+    envelope = Envelope(id=run_id, task=task, args=json.loads(str(known["args"])))
+    claim = transitions.claim(envelope, known, by, 4)
     assert isinstance(claim, Write)
     backend().store.apply(claim)
     end = transitions.fail(run_id, "t", error, NOW + 1) if error else transitions.succeed(run_id, "t", "{}", NOW + 1)
@@ -69,13 +70,18 @@ def ids(wanted: Query, **also: Any) -> list[str]:
     return [run.id for run in find(wanted, **also).runs]
 
 
-def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first() -> None:
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
     good = ended(sent("refresh_user_statistics", 1, user_id="u-1"), "refresh_user_statistics")
     bad = ended(
         sent("send_welcome_email", 2, "emails", user_id="u-1"), "send_welcome_email", RunError("Timeout", "too slow")
     )
     waits = sent("send_welcome_email", 3, "emails", user_id="u-2")
     other = sent("cleanup_old_posts", 4, "maintenance", mode="review")
+    audit.note("pause", {"queue": "users"}, "done")  # shares the index, and is no run
     assert ids(Query()) == [other, waits, bad, good]
     assert ids(Query(task="send_welcome_email")) == [waits, bad]
     assert ids(Query(queue="emails")) == [waits, bad]
@@ -116,7 +122,11 @@ def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
     assert "why" not in backend().store.get([run_id])[run_id]
 
 
-def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out() -> None:
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
     every = {sent("send_welcome_email", n // 7, "emails", user_id=f"u-{n}") for n in range(50)}
     seen: list[str] = []
     after = None
@@ -195,7 +205,7 @@ def test_what_no_query_is_is_refused(typed: str) -> None:
 
 
 def test_a_stack_without_the_history_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "_partitions", lambda _: [("gone", "x")])
+    monkeypatch.setattr(history, "INDEX", "gone")
     with pytest.raises(Problem, match="not kept"):
         find(Query())
 
