@@ -1,7 +1,7 @@
 """Who changed what, and when: an item of the run table for each change, kept as long as run records.
 
 The items are in the index of the run history, in a partition of their own. A change that was made stands, whether or
-not its note could be written; then the change's own answer says so.
+not its note could be written; then the change's own answer says so (`ops.web.actions.perform`).
 """
 
 import getpass

@@ -14,7 +14,7 @@ from nexus.runs.record import RunRecord
 from ops import audit, catalogue, control, dead_letters, finding, history, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
-from ops.problems import ExitCode, Problem, usage
+from ops.problems import ExitCode, Problem, explained, usage
 from ops.web.views import Site
 
 type Form = Mapping[str, Any]
@@ -57,7 +57,14 @@ def perform(site: Site, name: str, form: Form) -> Plan | str:
         done = action.do(site, form)
     finally:
         site.forget()
-    audit.note(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, done)
+    about = {key: form[key] for key in action.fields if form.get(key) and key != "args"}
+    try:
+        audit.note(name, about, done)
+    except Exception as error:
+        problem = explained(error)
+        if problem is None:
+            raise
+        return f"{done} The audit trail does not have it: {problem.what}."
     return done
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from ops.cli import output
 
@@ -53,6 +53,12 @@ def words(args: Mapping[str, Any] | None) -> str:
     return "  ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in args.items())
 
 
+def commands(text: str) -> Markup:
+    """A text in which `commands` stand out."""
+    parts = output.safe(text).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
+
+
 def pretty(value: Any) -> str:
     """A value as JSON, for reading."""
     return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
@@ -88,6 +94,6 @@ def templates() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
-    made.filters |= {"age": age, "ago": ago, "clock": clock, "words": words, "pretty": pretty}
+    made.filters |= {"age": age, "ago": ago, "clock": clock, "words": words, "pretty": pretty, "commands": commands}
     made.globals |= {"spark": spark}
     return made

@@ -87,6 +87,7 @@ class Site:
 
     choice: Choice
     read_only: bool = False
+    _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
     _health: "Kept[health.Health]" = field(init=False)
     _view: "Kept[View]" = field(init=False)
@@ -161,18 +162,26 @@ class Site:
 
     # --- dead letters ---
 
+    def _looked_at(self) -> tuple[Letter, ...]:
+        """All of them, looked at again when there are more or fewer than before."""
+        counts = dead_letters.counts(catalogue.queues())
+        if counts != self._counts:
+            self._counts = counts
+            self._letters.forget()
+        return self._letters.get()
+
     def letters(self, task: str | None = None, error: str | None = None, queue: str | None = None) -> list[Letter]:
         """Dead letters, the latest first."""
         return [
             letter
-            for letter in self._letters.get()
+            for letter in self._looked_at()
             if task in (None, letter.task) and error in (None, letter.error) and queue in (None, letter.queue)
         ]
 
     def groups(self) -> list[Group]:
         """Dead letters by task and error, the largest group first."""
         by_kind: dict[tuple[str, str, str], list[Letter]] = {}
-        for letter in self._letters.get():
+        for letter in self._looked_at():
             by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
         now = time.time()
         found = []

@@ -8,7 +8,7 @@ class _Groups(common.Group):
     headings = (
         ("The stack", ("status", "doctor", "validate", "repair", "versions", "rollback", "up", "down", "env")),
         ("Tasks", ("send", "result", "runs", "revoke", "logs", "inspect")),
-        ("Watching", ("web", "monitor", "events")),
+        ("Watching", ("web", "monitor", "events", "audit")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
         ("The social network", ("test", "seed", "upload", "mail", "report")),

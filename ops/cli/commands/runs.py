@@ -1,4 +1,4 @@
-"""`nexus runs`: the run history."""
+"""`nexus runs`: the run history; `nexus audit`: what was changed from the pages."""
 
 import json
 import time
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 
 def add_to(app: typer.Typer) -> None:
-    """Adds this command."""
+    """Adds these commands."""
     command(app, "runs")(runs)
+    command(app, "audit")(audit)
 
 
 def runs(
@@ -92,3 +93,29 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
         "arguments": output.cut(args, 50),
         "error": output.cut(what, 60),
     }
+
+
+def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most so many.")] = 50) -> int:
+    """What was changed from the pages of `nexus web`: who, what, when."""
+    from ops import audit as trail
+
+    common.connect()
+    found = trail.entries(limit)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.table(
+        [
+            {
+                "when": output.time_of(entry.at),
+                "what": entry.what,
+                "about": output.cut(" ".join(f"{k}={v}" for k, v in entry.about.items()), 60),
+                "outcome": output.cut(entry.outcome, 60),
+                "who": entry.who,
+            }
+            for entry in found
+        ]
+    )
+    if not found:
+        output.line("Nothing has been changed.")
+    return ExitCode.DONE
