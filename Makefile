@@ -70,9 +70,31 @@ OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
 	rm -rf .local/tmp
 	touch $@
 
+DJANGO := examples/django
+DJANGO_CONFIG := --config-env local --config-file "$(CURDIR)/$(DJANGO)/samconfig.toml"
+.PHONY: django-network
+django-network: up .local/postgresql # Deploy the Django example beside the network, with a PostgreSQL of its own
+	@PYTHONPATH=shared $(DEV)/python -m dev.postgres start
+	$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
+
+.local/$(NEXUS_CLOUD_FOLDER)/django-network: .local/$(NEXUS_CLOUD_FOLDER)/deployed .local/$(NEXUS_CLOUD_FOLDER)/postgres.json $(DJANGO)/template.yaml $(DJANGO)/requirements.txt $(wildcard $(DJANGO)/*/*.py)
+	@echo "Deploying $(DJANGO) to the local cloud"
+	eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	cd $(DJANGO) && PYTHONPATH=../../shared ../../$(DEV)/python manage.py migrate --verbosity 0 && cd ../..
+	$(call quiet,django-network,$(SAM) build $(DJANGO_CONFIG) --template $(DJANGO)/template.yaml --build-dir .aws-sam/django-network --parameter-overrides $(OWN_ARCHITECTURE) \
+		&& $(SAM) deploy $(DJANGO_CONFIG) --template-file .aws-sam/django-network/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE) \
+		DatabaseHost=$$DATABASE_HOST DatabasePort=$$DATABASE_PORT)
+	rm -rf .local/tmp
+	touch $@
+
+.PHONY: example-django
+example-django: django-network ## Serve a Django project whose @task functions run on the local cloud, on http://localhost:8001
+	@eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
+	cd $(DJANGO) && DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
+
 .PHONY: stop
-stop: ## End the local cloud; its data go with it
-	@test ! -x $(DEV)/python || $(CLOUD) stop
+stop: ## End the local cloud and the example's PostgreSQL; their data go with them
+	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
 
 .PHONY: invoke
 invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
@@ -104,6 +126,13 @@ endef
 .venv/ready: requirements/dev.txt dev/install.py | .local/python
 	$(call venv,the project's packages and tools)
 	$(DEV)/python dev/install.py
+
+# The older of the two versions of Django that nexus.django supports; .venv has the newer one.
+.local/django-6.0/ready: requirements/django-6.0.txt .venv/ready
+	@echo "Installing Django 6.0"
+	rm -rf $(@D)
+	$(call quiet,django-6.0,$(DEV)/pip install --require-hashes --no-deps --target $(@D) -r $<)
+	touch $@
 
 .venv-cloud/ready: requirements/cloud.txt | .local/python
 	$(call venv,the local cloud)
@@ -232,7 +261,7 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 .PHONY: test
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
-	trap '$(CLOUD) stop > /dev/null' EXIT
+	trap '$(MAKE) -s stop > /dev/null' EXIT
 	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
 
 .PHONY: lint
@@ -240,7 +269,7 @@ lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of impor
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
-	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` mends this" >&2; exit 1; }
+	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
 	$(SAM) validate --lint --region eu-west-1 > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
 
@@ -250,10 +279,11 @@ types: .venv/ready ## mypy --strict
 	$(DEV)/mypy
 
 .PHONY: unit
-unit: .venv/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
@@ -271,7 +301,7 @@ integration: up .local/chromium ## Tests of parts together, against the local cl
 	$(PYTEST) tests/integration
 
 .PHONY: e2e
-e2e: up example-own-tasks .local/chromium ## Tests of the deployed stack, from the outside
+e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
@@ -289,7 +319,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 takes the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
@@ -300,6 +330,8 @@ compile: | .local/python ## Pin requirements/*.in anew, with hashes; UPGRADE=1 t
 	}
 	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
+	compile django-6.0.in django-6.0.txt
+	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
 	compile media.in ../functions/media/requirements.txt -c dev.txt
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
 

@@ -1,16 +1,18 @@
-"""Runs ministack, with three things that AWS does and ministack by itself does not.
+"""Runs ministack, with four things that AWS does and ministack by itself does not.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or
-changed by hand. They hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to
-hold on to. It runs in the local cloud's own environment and imports nothing of this project.
+the alias's own configuration; a schedule's input has the time that it fires for; and a change set with the deployment
+mode REVERT_DRIFT puts back what was deleted or changed by hand. They hook into a pinned version
+(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
+environment and imports nothing of this project.
 """
 
 import json
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from ministack import app
@@ -86,6 +88,25 @@ def follow_the_aliases_configuration() -> None:
         invoke({**func, "event_invoke_config": configured[0]} if configured else func, event)
 
     lambda_svc.invoke_async_with_retry = invoke_by_alias
+
+
+# --- what a schedule says of itself -----------------------------------------------------------------------------------
+
+SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
+
+
+def name_the_scheduled_time() -> None:
+    """Scheduler's context attribute, in a target's input; ministack passes the attribute's name on."""
+    invoke = eventbridge._invoke_target
+
+    def invoke_at(target: Any, event: Any, rule: Any) -> Any:
+        if event.get("Source") == "aws.scheduler" and SCHEDULED_TIME in target.get("Input", ""):
+            at = scheduler._at_time_epoch(rule.get("ScheduleExpression", "")) or event["Time"]
+            named = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            target = {**target, "Input": target["Input"].replace(SCHEDULED_TIME, named)}
+        return invoke(target, event, rule)
+
+    eventbridge._invoke_target = invoke_at
 
 
 # --- drift, and putting it back ---------------------------------------------------------------------------------------
@@ -281,5 +302,6 @@ def put_drift_back() -> None:
 if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
+    name_the_scheduled_time()
     put_drift_back()
     app.main()

@@ -48,7 +48,6 @@ def note(what: str, about: Mapping[str, Any], outcome: str) -> None:
                 "outcome": outcome[:1000],
                 "expires": transitions.keep_until(),
             },
-            insert=True,
         )
     )
 

@@ -79,6 +79,12 @@ class Letter:
             return None
 
     @property
+    def group(self) -> str:
+        """Whose turn it takes when it is sent again: see `nexus.envelope`."""
+        envelope = self.envelope
+        return (envelope.group if envelope else None) or self.task or "unreadable"
+
+    @property
     def args(self) -> Mapping[str, Any] | None:
         envelope = self.envelope
         return envelope.args if envelope else None
@@ -372,8 +378,7 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
 
 def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
     entries: list[Any] = [
-        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.task or "unreadable"}
-        for n, letter in enumerate(letters)
+        {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.group} for n, letter in enumerate(letters)
     ]
     pages, size = [[]], 0  # type: list[list[Any]], int
     for entry in entries:
@@ -392,7 +397,7 @@ def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
 
 
 def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
-    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it is mended.
+    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it can succeed.
 
     None when the letter is not there any more. Raises InvalidMessage when the arguments do not fit; SendFailed.
     """

@@ -288,7 +288,7 @@ def of_stack(deployment: Deployment) -> list[Finding]:
         do = "The version before is running. Mend the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
     if status == "UPDATE_FAILED":
-        do = "`nexus repair` goes back to the deployment before. Then mend the template and deploy."
+        do = "`nexus repair` goes back to the deployment before. Then fix the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
     elif deployment.stage == "local":
@@ -403,7 +403,7 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
     held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight else 0
     waits = f". {held} message{'s' if held != 1 else ''} in flight that no run has claimed" if held else ""
     do = f"`nexus logs --queue {one.queue} --since 15m` has the whole of it. `nexus repair` undoes a change by hand, "
-    do += "`nexus rollback` a deployment; else mend the code and deploy it. "
+    do += "`nexus rollback` a deployment; otherwise fix the code and deploy it. "
     do += f"`nexus inspect ping {one.queue}` shows whether it is well."
     return Finding("failed", one.queue, f"the function died {when} {times} {since} UTC: {error}{waits}", do)
 
@@ -411,7 +411,7 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
     do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand, `nexus rollback` "
-    do += "a deployment; else mend the code and deploy it. Runs in RETRY go on by themselves."
+    do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY go on by themselves."
     return Finding("failed", one.queue, what, do)
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from nexus.runs import payloads, tallies
-from nexus.runs.record import RunRecord
+from nexus.runs.record import RunError, RunRecord
 from ops.spans import at
 
 
@@ -29,7 +29,8 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
         "parent": record.parent,
         "segment": record.segment,
         "progress": progress,
-        "error": {"type": record.error.type, "message": record.error.message} if record.error else None,
+        "info": record.info,
+        "error": error_as_plain(record.error),
         "log": record.log,
     }
     if result:
@@ -39,6 +40,18 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
 
         told["waits_for"] = waiting.reasons(record)
     return told
+
+
+def error_as_plain(error: RunError | None) -> dict[str, Any] | None:
+    """An error; `path` and `traceback` are null where they were not kept."""
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "path": error.path or None,
+        "traceback": error.traceback or None,
+    }
 
 
 def took(record: RunRecord) -> float | None:

@@ -12,18 +12,17 @@ a day that the bits no longer tell of.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import day_report
 import day_sums
 from day_sums import DaySums
 from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
-from social import catalogue
+from social import catalogue, day_report
 from social.catalogue import AnalyticsReport, GenerateContentAnalytics, SweepReport
-from social.data import analytics, comments, objects, posts, users
-from social.data.analytics import ContentDay, PopularPost, ReportFormat
+from social.data import analytics, comments, posts, users
+from social.data.analytics import ContentDay, PopularPost
 from social.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
 from social.data.posts import Post
 from social.data.users import User
@@ -31,14 +30,6 @@ from social.parts import CountBucket, CountUsers, PublishDay, ScanPart
 from social.sweep import Tally, segments
 
 THREADS = 4
-DAYS_SHOWN = 30
-
-FORMS: Mapping[ReportFormat, tuple[Callable[[Sequence[ContentDay]], str], str]] = {
-    "json": (day_report.as_json, "application/json"),
-    "csv": (day_report.as_csv, "text/csv"),
-    "popular": (day_report.popular_csv, "text/csv"),
-    "html": (day_report.as_html, "text/html"),
-}
 
 
 def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
@@ -183,11 +174,7 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     tally.written([newest])
     key = analytics.report_key(args.day)
     if newest:  # whoever counted later writes the later report
-        first, last = add_days(args.day, 1 - DAYS_SHOWN), add_days(args.day, -1)
-        before = analytics.content_days(first, last, meter=tally.meter)
-        for form, (write, content_type) in FORMS.items():
-            report = write([*before, content]).encode()
-            objects.put("archive", analytics.report_key(args.day, form), report, f"{content_type}; charset=utf-8")
+        day_report.publish(content, meter=tally.meter)
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 
 

@@ -17,20 +17,11 @@ from nexus.aws.rows import BadRow, key_of, read_texts
 from nexus.aws.table import Meter
 from social.data import hashtags, objects, posts
 from social.data.days import HOUR_SECONDS, buckets_of
-
-WINDOW = 168
-"""Hours that count: seven days, the present one included."""
+from social.data.hashtags import DAYS, HOURS, hour_name
 
 GRACE = 900
 TOGETHER = 6
 """Hours that are read at once: two million posts at a hundred million users."""
-
-HOURS, DAYS = "hashtags/hour/", "hashtags/day/"
-
-
-def name_of(hour: int) -> str:
-    """An hour's name, as 2026-11-22T07."""
-    return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H")
 
 
 def hours_of(day: str) -> range:
@@ -49,7 +40,7 @@ def stretches(hours: Iterable[int]) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
     for hour in sorted(hours):
         last = found[-1] if found else ()
-        if last and hour == last[-1] + 1 and len(last) < TOGETHER and name_of(hour)[:10] == name_of(last[-1])[:10]:
+        if last and hour == last[-1] + 1 and len(last) < TOGETHER and hour_name(hour)[:10] == hour_name(last[-1])[:10]:
             found[-1] = (*last, hour)
         else:
             found.append((hour,))
@@ -64,7 +55,7 @@ def count(hours: Sequence[int], bad: Callable[[BadRow], None], meter: Meter) -> 
     voted: set[tuple[int, str, str]] = set()
     read = 0
     since, until = hours[0] * HOUR_SECONDS, (hours[-1] + 1) * HOUR_SECONDS
-    for bucket in buckets_of(name_of(hours[0])[:10]):
+    for bucket in buckets_of(hour_name(hours[0])[:10]):
         for page in posts.made_on(bucket, since, until, meter=meter):
             read += len(page.items)
             for item in page.items:
@@ -95,7 +86,7 @@ def _votes(item: Row, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]
 
 def keep_hour(hour: int, votes: Mapping[str, int]) -> None:
     """Keeps an hour's votes; the same hour replaces itself."""
-    _write(f"{HOURS}{name_of(hour)}.json", votes)
+    _write(f"{HOURS}{hour_name(hour)}.json", votes)
 
 
 def kept() -> tuple[set[str], set[str]]:
@@ -109,7 +100,7 @@ def kept() -> tuple[set[str], set[str]]:
 
 def read_hour(hour: int) -> dict[str, int]:
     """A kept hour's votes."""
-    votes: dict[str, int] = json.loads(objects.get("archive", f"{HOURS}{name_of(hour)}.json"))
+    votes: dict[str, int] = json.loads(objects.get("archive", f"{HOURS}{hour_name(hour)}.json"))
     return votes
 
 

@@ -19,14 +19,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import hashtag_counts
-from hashtag_counts import WINDOW
 from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, TrendingReport, UpdateTrendingHashtags
 from social.data import hashtags
 from social.data.days import HOUR_SECONDS
-from social.data.hashtags import Trend
+from social.data.hashtags import WINDOW, Trend
 from social.parts import CountHours, Rank
 from social.sweep import Tally
 
@@ -65,7 +64,7 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)
     final = [hour for hour in window if hashtag_counts.is_final(hour, at)]
-    missing = [hour for hour in final if hashtag_counts.name_of(hour) not in hours]
+    missing = [hour for hour in final if hashtags.hour_name(hour) not in hours]
     shares = hashtag_counts.stretches(missing)
     if len(shares) > STRETCHES_ALONE:
         return run.fan_out([CountHours(**dict(args), hours=share) for share in shares], then=args)
@@ -100,7 +99,7 @@ def _count(stretch: Sequence[int], tally: Tally) -> dict[int, Counter[str]]:
 def _counted(window: range, final: Sequence[int], days: set[str], tally: Tally) -> Iterator[tuple[int, str, int, int]]:
     """(hour or first hour, tag, votes, moment) of every hour of the window; whole days in one where they are kept."""
     over = set(final)
-    for day in dict.fromkeys(hashtag_counts.name_of(hour)[:10] for hour in window):
+    for day in dict.fromkeys(hashtags.hour_name(hour)[:10] for hour in window):
         hours = hashtag_counts.hours_of(day)
         if hours[0] in window and over.issuperset(hours):
             sums = hashtag_counts.read_day(day) if day in days else hashtag_counts.keep_day(day)

@@ -2,7 +2,7 @@
 
 1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
 2. A segment scans its users, and for each active one: reads whom they follow, ranks their edition, renders, waits
-   for the common rate, claims the mail in the ledger, sends, settles. It hands on its place when time runs short.
+   for the common rate, claims the mail in the ledger, sends, settles. Short of time, it continues in a new invocation.
 
 A mail goes out once for a user and ISO week, whatever is delivered twice, overlaps or is sent again from the dead
 letters: the ledger's conditional write comes before SES. Throttling slows a segment down and loses nobody.

@@ -1,7 +1,7 @@
 """send_welcome_email: a personal welcome mail to a newly registered user, at most once per user.
 
 Who is not there, is suppressed or has an address that cannot be mailed is skipped with the reason; what only an
-operator can mend (the sender, the account, a template) goes to the dead-letter queue, to be sent again after that.
+operator can fix (the sender, the account, a template) goes to the dead-letter queue, to be sent again after that.
 """
 
 from mail import delivery, languages, rendering

@@ -175,6 +175,8 @@ def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tall
         try:
             if isinstance(args, ReviewShard) and _in_days(item, args):
                 continue  # found through its day
+            if posts.is_erased(item):
+                continue  # erase_user_data removes it
             if "archived_as" in item:
                 left_behind.append(item)
             elif posts.is_eligible(item, args.today):
@@ -222,7 +224,22 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
         (laden if one.comments or "media" in one.post else bare).append(one)
     removals = [Write(one.post_id, delete=True, when=posts.as_read(one.post)) for one in bare]
     removed = posts.TABLE.update_many(removals, meter=tally.meter)
-    return sum(removed) + sum(in_threads(lambda one: _move_with_all(one, key, tally), laden, THREADS))
+    removed += in_threads(lambda one: _move_with_all(one, key, tally), laden, THREADS)
+    _forget_erased([one for one, gone in zip([*bare, *laden], removed, strict=True) if not gone], tally)
+    return sum(removed)
+
+
+def _forget_erased(stayed: Sequence[ArchivedPost], tally: Tally) -> None:
+    """A post that is being erased has just been copied to the archive: the copy goes too.
+
+    One that is not there may as well have been archived by another delivery: the second look of its erasure tells.
+    """
+    there = posts.for_review([one.post_id for one in stayed], consistent=True, meter=tally.meter)
+    erased = {item["post_id"]["S"] for item in there if posts.is_erased(item)}
+    for one in stayed:
+        if one.post_id in erased:
+            archive.erase(one.post["author_id"]["S"], one.post_id, last=False, meter=tally.meter)
+            objects.erase("archive", f"media/{one.post_id}/")
 
 
 def _still(item: Row, today: str) -> bool:
@@ -249,8 +266,14 @@ def finish_removal(marked: Iterable[Row], tally: Tally) -> int:
     gone = 0
     for item in marked:
         key, post_id = item["archived_as"]["S"], item["post_id"]["S"]
-        gone += _remove_marked(archive.read(key)[post_id], key, tally)
+        gone += _remove_marked(_archived(post_id, key, tally), key, tally)
     return gone
+
+
+def _archived(post_id: str, key: str, tally: Tally) -> ArchivedPost:
+    """A post as its object has it, or the one by which that has been replaced since. Raises LookupError."""
+    where = key if archive.exists(key) else archive.find([post_id], meter=tally.meter)[post_id]
+    return archive.read(where)[post_id]
 
 
 def _remove_marked(one: ArchivedPost, key: str, tally: Tally) -> bool:

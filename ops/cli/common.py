@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from nexus import version as package
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
@@ -93,6 +94,12 @@ class Group(TyperGroup):
                     formatter.write_dl(rows)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nexus {package.VERSION}")
+        raise typer.Exit
+
+
 def app(help_text: str, group: type[Group] = Group, *, completion: bool = False) -> typer.Typer:
     """A list of commands, with the common options. Its help is plain text; nothing of typer's own error screens."""
     made = typer.Typer(
@@ -104,8 +111,17 @@ def app(help_text: str, group: type[Group] = Group, *, completion: bool = False)
         add_completion=completion,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
-    made.callback()(with_options(lambda: None))
+    made.callback()(with_options(_nexus if completion else lambda: None))
     return made
+
+
+def _nexus(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """The options of `nexus` itself. Typer has called back for each."""
 
 
 def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -9,7 +9,8 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
@@ -81,6 +82,25 @@ def line(text: str = "", style: str | None = None) -> None:
 def note(text: str) -> None:
     """A line on stderr, for what is not the answer: progress, hints."""
     print(safe(text), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
+    """A progress bar on stderr, where that is a terminal: to be called with (done, total, a few words)."""
+    if not shown or not fancy(sys.stderr):
+        yield lambda _done, _total, _words: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(safe(what, lines=False), total=None)
+
+        def advance(done: int, total: int, words: str) -> None:
+            progress.update(task, completed=done, total=total, description=f"{safe(what, lines=False)}: {words}")
+
+        yield advance
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:

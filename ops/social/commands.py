@@ -1,4 +1,4 @@
-"""Commands about the social network's own data: test, seed, upload, mail, report."""
+"""Commands about the social network's own data: test, seed, backfill, upload, mail, report."""
 
 import sys
 from pathlib import Path
@@ -13,11 +13,15 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 from ops.social import mails, network
 
+KINDS = ("users", "posts", "follows")
+FAULTS_SHOWN = 20
+
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
     command(app, "test")(run_all)
     command(app, "seed")(seed)
+    command(app, "backfill")(backfill)
     command(app, "upload")(upload)
     command(app, "report")(report)
     app.add_typer(mails.app, name="mail")
@@ -89,6 +93,67 @@ def seed(
         rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
         output.line(f"{rows} in {report.seconds:.1f} s.")
     return ExitCode.DONE
+
+
+def backfill(
+    *,
+    kind: Annotated[
+        str, typer.Argument(help="users|posts|follows", metavar="KIND", autocompletion=lambda: list(KINDS))
+    ],
+    file: Annotated[
+        Path, typer.Argument(help="CSV with a header, or JSON lines.", metavar="FILE", exists=True, dir_okay=False)
+    ],
+    form: Annotated[
+        Literal["csv", "jsonl"] | None, typer.Option("--format", help="By the file's name when left out.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read all rows and write none.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="From the first row, though an earlier run came further.")
+    ] = False,
+    yes: common.Yes = False,
+) -> int:
+    """Write the users, posts or follows of a file. What is there stays; cut short, it goes on where it stopped."""
+    from dataclasses import replace
+
+    from ops.social import backfilling
+    from social import backfill as filling
+
+    if kind not in KINDS:
+        raise usage(f"There is no back-fill of {kind!r}", do=common.closest(kind, KINDS))
+    deployment = network.connect()
+    source_form = form or backfilling.form_of(file)
+    if not check:
+        common.confirm(deployment, f"Write the {kind} of {file.name} to {deployment.stack}?", yes=yes, lasting=False)
+    position = backfilling.remembered(file, deployment.stack, kind)
+    start = 0 if check or again else position.done
+    if start:
+        output.note(f"{start:,} rows are done; going on after them.")
+    faults = 0
+
+    def faulty(number: int, reason: str) -> None:
+        nonlocal faults
+        faults += 1
+        if faults <= FAULTS_SHOWN:
+            output.note(f"row {number}: {reason}")
+
+    with file.open("rb") as opened, output.bar(file.name, shown=not options.json) as bar:
+        source = backfilling.Source(file, opened, source_form)
+
+        def done(rows: int) -> None:
+            if not check:
+                backfilling.remember(file, replace(position, done=rows))
+            bar(source.read, source.size, f"{rows:,} rows")
+
+        report = getattr(filling, kind)(source, start=start, check=check, on_progress=done, on_fault=faulty)
+    if not check:
+        backfilling.forget(file)
+    if options.json:
+        output.emit(report)
+    else:
+        output.pairs({name: f"{number:,}" for name, number in output.plain(report).items()})
+    if report.written and kind != "posts":
+        output.note("`nexus send update_user_statistics` counts followers and posts now; else the night's run does.")
+    return ExitCode.WRONG if report.faulty else ExitCode.DONE
 
 
 def upload(

@@ -2,8 +2,8 @@
 
 What is about one person is about a user made for it, whose mail goes to SES's simulator; their post gets a picture of
 this program's own drawing. The jobs do what they do every night and may be repeated at any time; old posts are
-reviewed and not archived; the bounce is a passing one, which marks nobody; the digest is that of a week before the
-network began, which has no posts. All that was made is removed afterwards.
+reviewed and not archived; the user who is erased never was; the bounce is a passing one, which marks nobody; the digest
+is that of a week before the network began, which has no posts. All that was made is removed afterwards.
 """
 
 import struct
@@ -68,6 +68,8 @@ def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
             recipients = [{"emailAddress": ADDRESS}]
             bounce = {"bounceType": "Transient", "bouncedRecipients": recipients}
             return {"notification": {"eventType": "Bounce", "bounce": bounce, "mail": {"tags": {}}}}
+        case "erase_user_data":
+            return {"user_id": f"{stage.user_id}-gone", "again": False}
         case "cleanup_old_posts":
             return {"mode": "review"}
         case "send_notification":

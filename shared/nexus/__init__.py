@@ -10,14 +10,17 @@ Importing `nexus` costs nothing; each name is imported when it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nexus import version
+
+__version__ = version.VERSION
+
 if TYPE_CHECKING:
     from nexus.builtin import ping
     from nexus.client import (
         AsyncResult,
+        Canvas,
+        Failure,
         Signature,
-        achain,
-        achord,
-        agroup,
         asend_many,
         chain,
         check,
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
         result_of,
         results_of,
         send_many,
+        the_failure,
         then,
     )
     from nexus.errors import (
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
         NexusError,
         Reject,
         Retry,
+        Revoked,
         SendFailed,
         StillRunning,
         TaskFailed,
@@ -49,10 +54,9 @@ _WHERE = {
     "nexus.builtin": ("ping",),
     "nexus.client": (
         "AsyncResult",
+        "Canvas",
+        "Failure",
         "Signature",
-        "achain",
-        "achord",
-        "agroup",
         "asend_many",
         "chain",
         "check",
@@ -62,6 +66,7 @@ _WHERE = {
         "result_of",
         "results_of",
         "send_many",
+        "the_failure",
         "then",
     ),
     "nexus.errors": (
@@ -70,6 +75,7 @@ _WHERE = {
         "NexusError",
         "Reject",
         "Retry",
+        "Revoked",
         "SendFailed",
         "StillRunning",
         "TaskFailed",
@@ -85,8 +91,10 @@ _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Arguments",
     "AsyncResult",
+    "Canvas",
     "ConfigurationError",
     "Continuation",
+    "Failure",
     "InvalidMessage",
     "NexusError",
     "NoArguments",
@@ -95,6 +103,7 @@ __all__ = [
     "Result",
     "Retry",
     "RetryPolicy",
+    "Revoked",
     "Run",
     "Schedule",
     "SendFailed",
@@ -105,9 +114,6 @@ __all__ = [
     "TimeLimitExceeded",
     "Unique",
     "UnknownTask",
-    "achain",
-    "achord",
-    "agroup",
     "asend_many",
     "chain",
     "check",
@@ -124,6 +130,7 @@ __all__ = [
     "result_of",
     "results_of",
     "send_many",
+    "the_failure",
     "then",
 ]
 

@@ -9,18 +9,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from nexus import clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, MemoryTransport
-from nexus.backend.transport import Message
+from nexus.backend.transport import DeadLetter, Message
 from nexus.errors import ConfigurationError
 from nexus.registry import registry
 from nexus.settings import settings
 from nexus.worker.entry import serve
 
 INVOCATION_SECONDS = 900.0
+
+MAX_RECEIVES = 20
+"""As the deployed queues have it: a message that comes back for ever, comes back so often."""
 
 
 @dataclass(slots=True)
@@ -38,6 +41,8 @@ class Context:
 
 class EagerTransport(MemoryTransport):
     """Runs what is sent before send() returns, retries included and unwaited, as Celery's task_always_eager does."""
+
+    runs_by_itself: ClassVar[bool] = True
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
         # super() has no cell in a dataclass with slots.
@@ -66,7 +71,10 @@ def run_next(transport: MemoryTransport) -> bool:
         answer = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
         if answer["batchItemFailures"]:
             sent.due = transport.hidden.pop(sent.message.id, clock.now())
-            transport.sent.append(sent)
+            if sent.receives < MAX_RECEIVES:
+                transport.sent.append(sent)
+            else:
+                transport.dead_letter(sent.queue, DeadLetter(sent.message.body, {}, sent.message.group))
     return True
 
 

@@ -1,5 +1,6 @@
 """The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
@@ -9,7 +10,7 @@ from pydantic_core import PydanticSerializationError
 
 from nexus.definitions import faults
 from nexus.errors import InvalidMessage
-from nexus.ids import made_by_producer
+from nexus.ids import derived_id, made_by_producer
 
 MAX_BYTES = 1_040_000
 """SQS takes 1 MiB, attributes included: what is left is room for a dead letter's reason. SQS bills each 64 KiB."""
@@ -38,7 +39,8 @@ class Envelope(BaseModel):
     """What SQS carries, as JSON.
 
     `id` is the run's; `parent` the run that sent or waits for it; `segment` its place in that run; `expires_at` the
-    time after which it must not start; `trace` an X-Ray trace header.
+    time after which it must not start; `trace` an X-Ray trace header; `group` whose turn it is in a fair queue (a
+    tenant, a user), the task's own when left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +54,7 @@ class Envelope(BaseModel):
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None
     trace: str | None = Field(default=None, max_length=512)
+    group: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -95,11 +98,37 @@ class Envelope(BaseModel):
         return body
 
 
+FIRED_AT = "<aws.scheduler.scheduled-time>"
+"""Scheduler puts the time that it fires for in its place: `2030-01-31T09:00:00Z`."""
+
+
+def fired_id(name: str, at: str) -> str:
+    """The run that a periodic task's firing is."""
+    return derived_id("periodic", name, at)
+
+
 def decode(body: str | bytes) -> Envelope:
-    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault."""
+    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault.
+
+    A periodic task's message has `fired`, its name and time, in place of an id.
+    """
     try:
         return Envelope.model_validate_json(body)
     except ValidationError as error:
+        if (fired := _fired(body)) is not None:
+            return Envelope.of(**fired)
         raise InvalidMessage(f"not an envelope: {faults(error)}") from None
     except UnicodeError as error:
         raise InvalidMessage(f"not an envelope: {error}") from None
+
+
+def _fired(body: str | bytes) -> dict[str, Any] | None:
+    try:
+        value: Any = json.loads(body)
+    except ValueError:
+        return None
+    match value:
+        case {"fired": [str(name), str(at)]} if "id" not in value:
+            fields = {field: item for field, item in value.items() if field != "fired"}
+            return {**fields, "id": fired_id(name, at), "sent_at": at}
+    return None

@@ -7,6 +7,7 @@ NexusError
 +-- SendFailed           AWS did not take it: send it again
 +-- Retry                raised by a task: try this run again later
 +-- Reject               raised by a task: give this run up
++-- Revoked              raised by a task that has seen `run.revoked`: end as REVOKED
 +-- TimeLimitExceeded    the task's time is over: tried again by its policy
 +-- TaskFailed           get() of a run that failed
 +-- StillRunning         get() of a run that has not ended in time
@@ -34,6 +35,10 @@ class Retry(NexusError):
 
 class Reject(NexusError):
     """Raised by a task: this run can never succeed. It goes to the dead-letter queue at once, with the reason."""
+
+
+class Revoked(NexusError):
+    """Raised by a task that has learned from `run.revoked` that nobody wants it any more: the run ends as REVOKED."""
 
 
 class TimeLimitExceeded(NexusError):

@@ -30,7 +30,7 @@ from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
-from nexus.client.sending import send
+from nexus.client.canvas import send
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -42,6 +42,7 @@ CREATE TABLE {TABLE} (
     id VARCHAR(36) PRIMARY KEY,
     task VARCHAR(100) NOT NULL,
     args TEXT NOT NULL,
+    queue VARCHAR(80),
     due DOUBLE PRECISION,
     expires DOUBLE PRECISION,
     added DOUBLE PRECISION NOT NULL,
@@ -50,7 +51,7 @@ CREATE TABLE {TABLE} (
 """
 """Ids sort by the time they were made. Times are seconds since 1970. `fault` is why a row can never be sent."""
 
-COLUMNS = ("id", "task", "args", "due", "expires", "added")
+COLUMNS = ("id", "task", "args", "queue", "due", "expires", "added")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +66,19 @@ def add[R: Result](
     connection: Any,
     signature: Signature[R],
     *,
+    queue: str | None = None,
     countdown: float | None = None,
     eta: datetime | None = None,
     expires: float | datetime | None = None,
 ) -> AsyncResult[R]:
     """Writes one task into the outbox, in the transaction that the connection or session is in.
 
-    `countdown` and `eta` delay it and `expires` ends it, as in `apply_async`; seconds count from now. The handle is
-    the run's: UNKNOWN until it is sent. Raises ValueError for a time without a zone, and for two ways to say one thing.
+    `queue`, `countdown`, `eta` and `expires` are those of `apply_async`; seconds count from now. The handle is the
+    run's: UNKNOWN until it is sent. Raises TypeError for what is more than one task, ValueError for a time without a
+    zone, and for two ways to say one thing.
     """
+    if not _is_bare(signature):
+        raise TypeError("the outbox takes task.s(...), with its options here: let a task send a canvas of several")
     if countdown is not None and eta is not None:
         raise ValueError("countdown and eta are two ways to say one thing: give one")
     now = clock.now()
@@ -82,11 +87,12 @@ def add[R: Result](
         run_id,
         signature.task.name,
         json.dumps(dict(signature.args)),
+        queue,
         _moment("eta", now, countdown if eta is None else eta),
         _moment("expires", now, expires),
         now,
     )
-    _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?)", row)  # noqa: S608
+    _execute(connection, f"INSERT INTO {TABLE} ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?)", row)  # noqa: S608
     return AsyncResult(run_id, signature.task.result)
 
 
@@ -130,11 +136,12 @@ def _pending(connection: Any, count: int) -> Sequence[Any]:
 
 
 def _send(connection: Any, row: Any) -> bool:
-    run_id, name, args, due, expires, _ = row
+    run_id, name, args, queue, due, expires, _ = row
     try:
         signature = Signature.of(registry.task(name), json.loads(args))
         send(
             signature,
+            queue=queue,
             eta=None if due is None else datetime.fromtimestamp(due, UTC),
             expires=None if expires is None else datetime.fromtimestamp(expires, UTC),
             task_id=run_id,
@@ -161,8 +168,16 @@ SKIPS_LOCKED = frozenset({"psycopg", "psycopg2", "pg8000", "MySQLdb", "pymysql",
 PLACES = {"qmark": "?", "format": "%s", "pyformat": "%s"}
 
 
+def _is_bare(signature: Any) -> bool:
+    return isinstance(signature, Signature) and not signature.options and signature.takes is None
+
+
 def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> Any:
-    """Runs a statement, with `?` for each value, on a DB-API connection or SQLAlchemy's session or connection."""
+    """Runs a statement, with `?` for each value, on a DB-API connection, or SQLAlchemy's or Django's wrapper of one."""
+    if _is_djangos(connection):
+        cursor = connection.cursor()
+        cursor.execute(statement.replace("?", "%s"), tuple(values))
+        return cursor
     if hasattr(connection, "exec_driver_sql"):  # SQLAlchemy's connection
         places = PLACES[connection.dialect.paramstyle if connection.dialect.paramstyle in PLACES else "pyformat"]
         return connection.exec_driver_sql(statement.replace("?", places), tuple(values))
@@ -184,8 +199,12 @@ def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> 
 def _driver(connection: Any) -> str:
     """The name of the connection's DB-API module; Django's wrapper is looked through."""
     inner = getattr(connection, "connection", None)
-    own = type(connection).__module__.partition(".")[0]
-    return type(inner).__module__.partition(".")[0] if own == "django" and inner is not None else own
+    driver = inner if _is_djangos(connection) and inner is not None else connection
+    return type(driver).__module__.partition(".")[0]
+
+
+def _is_djangos(connection: Any) -> bool:
+    return type(connection).__module__.partition(".")[0] == "django"
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ task first runs.
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +72,18 @@ class Registry:
 
         Raises ConfigurationError when another catalogue has declared a task of the same name.
         """
-        for value in list(vars(sys.modules[module]).values()):
-            if not isinstance(value, TaskDefinition):
-                continue
-            known, where = self._declared.get(value.name, (value, module))
-            if known is not value and where != module:
-                raise ConfigurationError(f"task {value.name} is declared twice: in {where} and in {module}")
-            self._declared[value.name] = (value, where)
+        values = list(vars(sys.modules[module]).values())
+        self.declare(module, [value for value in values if isinstance(value, TaskDefinition)])
         self._priorities |= getattr(sys.modules[module], "QUEUES", {})
         self._loaded.add(module)
+
+    def declare(self, module: str, tasks: Iterable[TaskDefinition[Any, Any]]) -> None:
+        """Takes in tasks that a catalogue makes rather than names. Raises ConfigurationError like `register`."""
+        for task in tasks:
+            known, where = self._declared.get(task.name, (task, module))
+            if known is not task and where != module:
+                raise ConfigurationError(f"task {task.name} is declared twice: in {where} and in {module}")
+            self._declared[task.name] = (task, where)
 
     def load(self, modules: Sequence[str]) -> None:
         """Imports these catalogues. Raises ConfigurationError for one that cannot be imported."""

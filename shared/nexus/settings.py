@@ -27,10 +27,11 @@ class Settings:
     """Where the deployment is, and what this process serves.
 
     `stack` (NEXUS_STACK) is the CloudFormation stack's name, `account_id` (NEXUS_ACCOUNT_ID) the twelve digits of the
-    account (bucket names are global, so they carry it), `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks,
-    `queue` (NEXUS_QUEUE) the one that a function serves, `run_days` (NEXUS_RUN_DAYS) how long a run record is kept,
-    `backend` (NEXUS_BACKEND) the module of another backend than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the
-    tasks' code in eager mode. Tasks that run in memory need no stack.
+    account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
+    `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
+    `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
+    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Tasks that run in memory need
+    no stack.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
     (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
@@ -40,6 +41,7 @@ class Settings:
 
     stack: str = ""
     account_id: str = ""
+    region: str = ""
     catalogue: tuple[str, ...] = ()
     queue: str = ""
     run_days: int = 7
@@ -60,6 +62,7 @@ class Settings:
         return cls(
             stack=environment.get("NEXUS_STACK", ""),
             account_id=environment.get("NEXUS_ACCOUNT_ID", ""),
+            region=environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION", ""),
             catalogue=tuple(module.strip() for module in modules if module.strip()),
             queue=environment.get("NEXUS_QUEUE", ""),
             run_days=int(days),
@@ -122,7 +125,23 @@ def _patience(environment: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
+_defaults: dict[str, str] = {}
+
+
+def configure(variables: Mapping[str, str]) -> bool:
+    """Gives variables for which the environment has no value, in place of those given before; whether that changed any.
+
+    For a framework with settings of its own. A backend that was made before must be reset (`nexus.backend.reset`).
+    """
+    if dict(variables) == _defaults:
+        return False
+    _defaults.clear()
+    _defaults.update(variables)
+    settings.cache_clear()
+    return True
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
-    return Settings.read(os.environ)
+    return Settings.read({**_defaults, **os.environ})

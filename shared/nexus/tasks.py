@@ -1,13 +1,14 @@
 """A task as its senders see it: its definition, with `delay` and `apply_async` as Celery's tasks have them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, Never
 
 from typing_extensions import ParamSpec, TypeVar  # noqa: UP035 - typing's take a default from Python 3.13 on
 
-from nexus.client import AsyncResult, Signature, asynchronous, send
+from nexus.client import AsyncResult, Canvas, Group, Signature, asynchronous, send
+from nexus.client.canvas import chunks
 from nexus.definitions import (
     Arguments,
     NoArguments,
@@ -84,6 +85,8 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         retry: RetryPolicy | None = None,
         task_id: str | None = None,
         track: bool = True,
+        group: str | None = None,
+        link_error: Canvas[Any] | Sequence[Canvas[Any]] | None = None,
         **unknown: Never,
     ) -> AsyncResult[R]:
         """Sends the task, as Celery's apply_async does.
@@ -92,10 +95,16 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
         `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
         makes sending twice one run, PENDING until a send succeeds; `track=False` saves the PENDING record (status is
-        UNKNOWN until it starts); `queue` is checked against the catalogue. Raises InvalidMessage, UnknownTask;
+        UNKNOWN until it starts); `queue` is checked against the catalogue; `group` (a tenant, a user) is whose turn it
+        takes in SQS's fair queue, and its retries and dead letter with it; `link_error` is sent, once, when it ends as
+        FAILURE (`then(tell, failure=the_failure())` takes the failure). Raises InvalidMessage, UnknownTask;
         SendFailed when AWS does not take it or is not reached in time; ConfigurationError when there is no such stack,
         no region or no credentials.
         """
+        if "link" in unknown:
+            raise TypeError(
+                f"{self.name}: apply_async() has no link: write ({self.name}.s(...) | callback).apply_async()"
+            )
         if unknown:
             raise self._by_name(f"apply_async() has no {', '.join(unknown)}")
         if isinstance(args, Arguments):
@@ -111,6 +120,8 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             retry=retry,
             task_id=task_id,
             track=track,
+            group=group,
+            link_error=link_error,
         )
 
     async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
@@ -126,6 +137,14 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         if positional:
             raise self._by_name("got arguments without a name")
         return self._signature(arguments)
+
+    def si(self, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
+        """The same as `s`: no signature takes the result before it, unless `then` says so."""
+        return self.s(*positional, **arguments)
+
+    def chunks(self, items: Iterable[Mapping[str, Any]], size: int) -> Group:
+        """A group of groups of `size` runs, one for each item (its arguments by name); its result a list of lists."""
+        return chunks(self, items, size)
 
     def _signature(self, arguments: Mapping[str, Any]) -> Signature[R]:
         return Signature.of(self, arguments)

@@ -6,13 +6,15 @@ seconds since 1970 and default to now; ids are the application's own or made her
 """
 
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from nexus.aws.dynamodb import Condition, Write
+from nexus.aws.dynamodb import Condition, Value, Write
 from nexus.aws.table import transact
+from nexus.client import AsyncResult
+from social import catalogue
+from social.catalogue import ErasureReport
 from social.data import blocks, comments, follows, hashtags, posts, sessions, users
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
@@ -51,6 +53,35 @@ def register(
     if not users.create(user):
         raise ValueError(f"user {user.user_id} exists")
     return user
+
+
+def change_user(
+    user_id: str,
+    *,
+    name: str | None = None,
+    email: str | None = None,
+    locale: str | None = None,
+    digest: bool | None = None,
+) -> bool:
+    """Changes what is given of a user's profile; the same again changes nothing. False when there is no such user.
+
+    The next mail goes to the new address, in the new language. One request, or two when `email` is the present one.
+    """
+    given: dict[str, Value] = {"name": name, "email": email, "locale": locale, "digest": digest}
+    return users.change(user_id, {name: value for name, value in given.items() if value is not None})
+
+
+def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
+    """Deletes the account now, and sends erase_user_data to erase all else; None when there is no such user (any more).
+
+    The task is sent first, so a failure in between is made good by the task; SendFailed means that nothing has changed,
+    and the call may be repeated. Three requests and a message.
+    """
+    if not users.exists(user_id):
+        return None
+    erasing = catalogue.erase_user_data.delay(user_id=user_id)
+    users.TABLE.delete(user_id)
+    return erasing
 
 
 def record_login(user_id: str, token_id: str, *, session_id: str | None = None, at: float | None = None) -> Session:
@@ -141,11 +172,16 @@ def new_post(
         created_at=now,
         text=text,
         visibility=visibility,
-        hashtags=hashtags_in(text) if tags is None else _normalised(tags),
+        hashtags=hashtags_of(text, tags),
     )
     if posts.TABLE.insert(posts.to_values(post, now=int(time.time()))) is not None:
         raise ValueError(f"post {post.post_id} exists")
     return post
+
+
+def hashtags_of(text: str, tags: Sequence[str] | None) -> tuple[str, ...]:
+    """The given tags, normalised, or those in the text when None are given; at most MAX_HASHTAGS."""
+    return hashtags_in(text) if tags is None else _normalised(tags)
 
 
 def hashtags_in(text: str) -> tuple[str, ...]:
@@ -164,12 +200,34 @@ def _normalised(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def set_visibility(post_id: str, visibility: Visibility) -> bool:
-    """Who may see a post; the feed index holds public ones alone. False when there is no such post."""
-    if visibility == "public":
-        change = Write(post_id, set={"visibility": visibility, "feed": posts.feed_of(post_id)})
-    else:
-        change = Write(post_id, set={"visibility": visibility}, remove=("feed",))
-    return posts.TABLE.update(change)
+    """Who may see a post; the feed index holds public ones alone. One request.
+
+    False when there is no such post (any more), or it is on its way to the archive.
+    """
+    return posts.show_to(post_id, visibility)
+
+
+def edit_post(post_id: str, text: str, *, tags: Sequence[str] | None = None, at: float | None = None) -> bool:
+    """A post's new text; its hashtags are those in the text unless given. Counters and rank stay. One request.
+
+    The same again changes nothing but `edited_at`. False when there is no such post (any more), or it is on its way to
+    the archive. A vote that its hashtags cast in an hour that has been counted stays, as anonymous as it is.
+    """
+    return posts.edit(post_id, text, hashtags_of(text, tags), int(time.time() if at is None else at))
+
+
+def delete_post(post_id: str) -> AsyncResult[ErasureReport] | None:
+    """Takes a post out of sight now, and sends erase_user_data to erase it; None when there is no such post (any more).
+
+    With it go its comments, its upload, its renditions and whatever the archive holds of it. The task is sent first, as
+    for `delete_user`. Three requests and a message.
+    """
+    post = posts.get(post_id, consistent=True)
+    if post is None:
+        return None
+    erasing = catalogue.erase_user_data.delay(user_id=post.author_id, post_id=post_id)
+    posts.hide(post_id)
+    return erasing
 
 
 def count(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> bool:
@@ -179,26 +237,13 @@ def count(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> b
     once for each like that is new: the application keeps who liked what, and can put both in one transaction with
     `count_request`.
     """
-    return posts.TABLE.update(_counted(post_id, Counters(likes=likes, shares=shares, views=views)))
+    return posts.TABLE.update(posts.counted(post_id, Counters(likes=likes, shares=shares, views=views)))
 
 
 def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> dict[str, object]:
     """The same as an action of TransactWriteItems."""
-    change = _counted(post_id, Counters(likes=likes, shares=shares, views=views))
+    change = posts.counted(post_id, Counters(likes=likes, shares=shares, views=views))
     return {"Update": posts.TABLE.update_request(change)}
-
-
-def _counted(post_id: str, by: Counters) -> Write:
-    amounts = dict(zip(posts.COUNTERS, by.values, strict=True))
-    added = {name: amount for name, amount in amounts.items() if amount}
-    enough = tuple(Condition(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
-    once = secrets.token_hex(6)  # a repeat of the same request must not add again
-    return Write(
-        post_id,
-        set={"moved": posts.moved_of(post_id), "counted_by": once},
-        add=added,
-        when=(Condition("archived_as", "missing"), Condition("counted_by", "missing or <>", once), *enough),
-    )
 
 
 def comment(
@@ -210,7 +255,7 @@ def comment(
     written = transact(
         [
             {"Put": comments.TABLE.put_request(comments.to_values(made), new=True)},
-            {"Update": posts.TABLE.update_request(_counted(post_id, Counters(comments=1)))},
+            {"Update": posts.TABLE.update_request(posts.counted(post_id, Counters(comments=1)))},
         ]
     )
     return made if written else None
@@ -228,6 +273,6 @@ def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) ->
     return transact(
         [
             {"Update": comments.TABLE.update_request(gone)},
-            {"Update": posts.TABLE.update_request(_counted(post_id, Counters(comments=-1)))},
+            {"Update": posts.TABLE.update_request(posts.counted(post_id, Counters(comments=-1)))},
         ]
     )

@@ -387,6 +387,47 @@ cleanup_old_posts = Task(
     unique=Unique(),
 )
 
+
+class EraseUserData(Arguments):
+    """Whose data; with `post_id`, that one post of theirs alone.
+
+    `again` sends the task once more for 15 minutes later, when whatever was under way at the deletion has ended.
+    """
+
+    user_id: str = Field(min_length=1, max_length=128)
+    post_id: str | None = Field(default=None, min_length=1, max_length=128)
+    again: bool = True
+
+
+KEPT_AFTER_ERASURE = (
+    "counters: likes, shares, views, hashtag votes and the days' figures are numbers that name nobody",
+    "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
+    "logs: expire (LogRetentionDays), and hold ids but no address and no text",
+    "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
+    "editions of the digest: expire 15 days after their week",
+    "the mail ledger of others: names posts that are gone, and expires after 90 days",
+    "backups: point-in-time recovery forgets after 35 days; erase again what is restored",
+)
+"""What erase_user_data leaves, and why."""
+
+
+class ErasureReport(SweepReport):
+    """`erased` counts rows and objects (each version one) by what they were; `kept` says what stays, and why."""
+
+    erased: Mapping[str, int] = Field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+
+
+erase_user_data = Task(
+    name="erase_user_data",
+    queue="maintenance",
+    arguments=EraseUserData,
+    part=parts.EraseShare | parts.LookAgain,
+    result=ErasureReport,
+    summary="Erases a user, or one post, from every table, bucket and archive.",
+    time_limit=840,
+)
+
 # --- default ---------------------------------------------------------------------------------------------------
 
 

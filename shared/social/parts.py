@@ -135,6 +135,25 @@ class CleanUp(Arguments):
     part: ScanPart
 
 
+# --- erase_user_data ---------------------------------------------------------------------------------------------
+
+
+class EraseShare(Arguments):
+    """A segment: one kind of a user's data (`store`); of the posts, some."""
+
+    user_id: str
+    store: str
+    post_ids: tuple[str, ...] = ()
+    again: bool
+
+
+class LookAgain(Arguments):
+    """The second phase: sends the task once more."""
+
+    user_id: str
+    look_again: Literal[True] = True
+
+
 # --- cleanup_old_posts -------------------------------------------------------------------------------------------
 
 

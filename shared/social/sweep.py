@@ -35,7 +35,7 @@ class Tally:
 
     @classmethod
     def resumed(cls, run: "Run") -> "Tally":
-        """The tally of a run that may have been handed on: goes on from the sums in its cursor."""
+        """The tally of a run that may have continued: starts from the sums in its cursor."""
         before = (run.cursor or {}).get("report")
         return cls(run, _before=SweepReport.model_validate(before) if before else SweepReport())
 

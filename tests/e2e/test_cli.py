@@ -610,11 +610,15 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert f"`nexus logs {run_id}`" in nexus("dlq", "show", run_id).err
     # Arguments that do not fit are not sent
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
-    assert nexus("dlq", "edit", run_id, "text=mended").code == ExitCode.NOT_CONFIRMED
-    assert nexus("dlq", "edit", run_id, "text=mended", "--yes").code == 0
+    assert nexus("dlq", "edit", run_id, "text=fixed").code == ExitCode.NOT_CONFIRMED
+    assert nexus("dlq", "edit", run_id, "text=fixed", "--yes").code == 0
     # And who follows it from that moment on sees the new run, not the failure before
     result = nexus("result", run_id, "--follow", "--json").json
-    assert (result["status"], result["result"]["text"], result["args"]) == ("SUCCESS", "mended", {"text": "mended"})
+    assert (result["status"], result["result"]["text"], result["args"]) == (
+        "SUCCESS",
+        "fixed",
+        {"text": "fixed"},
+    )
     gone = nexus("dlq", "show", run_id)
     assert gone.code == ExitCode.WRONG
     assert f"`nexus result {run_id}`" in gone.err
@@ -627,13 +631,18 @@ def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> No
     # Given a group of two, of which one fails for its arguments
     from nexus.client import group
 
-    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")])
+    handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")]).delay()
     bad = AsyncResult[Any](handle.children[0].id)
     eventually(lambda: bad.status == "FAILURE")
     eventually(lambda: handle.status == "FAILURE")
+    # The record says where it was raised, which a dead letter's attributes have no room for
+    result, letter = nexus("result", bad.id, "--json").json, nexus("dlq", "show", bad.id, "--json").json
+    assert result["error"]["path"] == letter["path"]
+    assert result["error"]["traceback"] == letter["traceback"]
+    assert "refresh_user_statistics.py" in letter["traceback"]
     user = f"u-{uuid.uuid4().hex[:12]}"
     application.register("a@example.com", "A", user_id=user)
-    # When the operator mends its arguments
+    # When the operator corrects its arguments
     assert nexus("dlq", "edit", bad.id, f"user_id={user}", "--yes").code == 0
     # Then the group succeeds after all
     eventually(lambda: handle.status == "SUCCESS")

@@ -5,13 +5,15 @@ import uuid
 from typing import Any
 
 import boto3
+import pytest
 
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import transport
 from nexus.backend.store import Applied, DynamoStore, Refused, Write
 from nexus.builtin import ping
-from nexus.client import AsyncResult, chain, group, read_records, send_many
-from nexus.ids import new_id
+from nexus.client import AsyncResult, Signature, chain, group, read_records, send_many
+from nexus.errors import TaskFailed
+from nexus.ids import derived_id, new_id
 from nexus.settings import settings
 from social.catalogue import QUEUES
 from tests.support.stack import dead_letters, eventually
@@ -131,13 +133,37 @@ def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: di
 
 
 def test_a_group_and_a_chain_over_real_queues() -> None:
-    together = group([ping.s(text=str(n)) for n in range(12)])
-    last = chain(ping.s(text="first"), ping.s(text="second"))
+    together = group([ping.s(text=str(n)) for n in range(12)]).delay()
+    last = chain(ping.s(text="first"), ping.s(text="second")).delay()
 
     assert [pong["text"] for pong in together.get(timeout=90) or []] == [str(n) for n in range(12)]
     pong = last.get(timeout=90)
     assert pong is not None
     assert pong.text == "second"
+
+
+def test_canvases_within_each_other_over_real_queues() -> None:
+    def say(text: str) -> Any:
+        return ping.s(text=text)
+
+    nested = group(say("a"), say("b") | say("c")) | say("d") | group(say("e"), group(say("f")) | say("g"))
+    handle = nested.apply_async(countdown=1, expires=300, group="tenant-7")
+
+    assert handle.status == "PENDING"
+    assert [pong["text"] for pong in handle.get(timeout=120) or []] == ["e", "g"]
+    assert [member.status for member in handle.results] == ["SUCCESS", "SUCCESS"]
+
+
+def test_an_error_callback_comes_through_the_failing_tasks_own_function() -> None:
+    task_id = new_id()
+    bad = Signature(ping, {"text": "x" * 201})  # refused where it runs
+
+    handle = chain(ping.s(), bad, ping.s()).on_error(ping.s(text="oops")).apply_async(task_id=task_id)
+
+    with pytest.raises(TaskFailed, match=r"UpstreamFailed: ping .* is FAILURE: InvalidMessage"):
+        handle.get(90)
+    callback: AsyncResult[Any] = AsyncResult(derived_id(task_id, "error"))
+    assert callback.get(60).text == "oops"
 
 
 def test_a_direct_invocation_answers_with_the_settled_run(outputs: dict[str, str]) -> None:

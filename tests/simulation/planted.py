@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nexus.aws.table import Table
-from nexus.client import canvas
+from nexus.client import following
 from nexus.client.handles import AsyncResult
 from nexus.runs import locks, tallies, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -56,8 +56,8 @@ FAULTS = (
     Fault(
         "every retry is another attempt",
         transitions.claim,
-        '"attempts": record.attempts + 1}, remove=left, when=when)',
-        '"attempts": record.attempts}, remove=left, when=when)',
+        '"attempts": record.attempts + 1}, remove=left, when=read)',
+        '"attempts": record.attempts}, remove=left, when=read)',
     ),
     Fault(
         "no run is claimed before its time",
@@ -171,9 +171,9 @@ FAULTS = (
     Fault("a chain goes on", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
-        canvas.send_next,
-        "following = next_id(run_id)",
-        "following = new_id()",
+        following._parcel,
+        "id=step.id,",
+        'id=step.id if parent is None else str(__import__("uuid").uuid4()),',
     ),
     Fault(
         "a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"

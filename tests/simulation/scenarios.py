@@ -181,13 +181,39 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
         text = f"{name}{n}({text})"
 
     def body() -> None:
-        story.accepted.append(Accepted("chain", chain(*links), {"text": text}))
+        story.accepted.append(Accepted("chain", chain(*links).delay(), {"text": text}))
 
     story.program(f"chain {name}", body)
 
 
+def nested(chance: random.Random, name: str, before: str | None, depth: int) -> tuple[Any, str]:
+    """Canvases within each other, and what they say of what came `before`."""
+    kind = chance.choice(("task", "chain", "group")) if depth else "task"
+    if kind == "task":
+        step = catalogue.step.s(name=name, does=_does(chance, 0.1))
+        return step if before is None else _then(step, name, step.args.get("does", ())), f"{name}({before or ''})"
+    parts, texts = [], []
+    for n in range(chance.randint(2, 3)):
+        part, text = nested(chance, f"{name}{n}", before, depth - 1)
+        parts.append(part)
+        texts.append(text)
+        if kind == "chain":
+            before = text
+    return (chain(parts), texts[-1]) if kind == "chain" else (group(parts), ",".join(texts))
+
+
 def groups(story: Story, chance: random.Random, name: str) -> None:
-    """A group, or a chord."""
+    """A group, a chord, or canvases within each other."""
+    own = random.Random(f"{story.world.seed} {name}")
+    if not story.small and own.random() < 0.4:
+        canvas, text = nested(own, f"{name}n", None, 3)
+        canvas |= _then(catalogue.step.s(name=name), name)
+        if own.random() < 0.5:
+            canvas = canvas.on_error(catalogue.step.s(name=f"{name}e"))
+        story.program(
+            f"nested {name}", lambda: story.accepted.append(Accepted("nested", canvas.delay(), _says(name, text)))
+        )
+        return
     count = story.count(chance, 1, 4)
     members = [_step(chance, f"{name}{n}", 0.15) for n in range(count)]
     texts = [f"{name}{n}()" for n in range(count)]
@@ -196,9 +222,9 @@ def groups(story: Story, chance: random.Random, name: str) -> None:
     def body() -> None:
         if is_chord:
             last = _then(members[0], name)
-            story.accepted.append(Accepted("chord", chord(members, last), _says(name, *texts)))
+            story.accepted.append(Accepted("chord", chord(members, last).delay(), _says(name, *texts)))
         else:
-            story.accepted.append(Accepted("group", group(members), [{"text": text} for text in texts]))
+            story.accepted.append(Accepted("group", group(members).delay(), [{"text": text} for text in texts]))
 
     story.program(f"group {name}", body)
 
@@ -223,7 +249,7 @@ def large_results(story: Story, chance: random.Random, name: str) -> None:
     last = _then(members[0], name)
 
     def body() -> None:
-        handle = chord(members, last) if len(members) > 1 else chain(*members, last)
+        handle = (chord(members, last) if len(members) > 1 else chain(*members, last)).delay()
         story.accepted.append(Accepted("large", handle, _says(name, *(LARGE for _ in members))))
 
     story.program(f"large {name}", body)

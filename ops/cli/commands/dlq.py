@@ -150,15 +150,20 @@ def show(
     letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
     queue: QueueOption = None,
 ) -> int:
-    """One dead letter, whole: its error, its log, its message."""
+    """One dead letter, whole: its error, its traceback, its log, its message."""
+    from nexus.client import AsyncResult
     from ops import dead_letters
+    from ops.runs import error_as_plain
 
     wanted = Filters().read([_id(letter_id)])
     common.connect()
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
+    # The traceback does not fit into a message's attributes: it stands in the run's record.
+    error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
     if options.json:
-        output.emit(dead_letters.as_plain(letter))
+        kept = error_as_plain(error) or {}
+        output.emit(dead_letters.as_plain(letter) | {name: kept.get(name) for name in ("path", "traceback")})
         return ExitCode.DONE
     output.pairs(
         {
@@ -167,12 +172,15 @@ def show(
             "task": letter.task,
             "error": letter.error,
             "message": letter.message,
+            "exception": error.path or None if error else None,
             "attempts": letter.attempts or None,
             "sent": output.time_of(letter.sent_at),
             "given up": output.time_of(letter.failed_at),
             "log": letter.log,
         }
     )
+    if error and error.traceback:
+        output.line(error.traceback.rstrip())
     plain = dead_letters.as_plain(letter)["body"]
     output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
     if letter.log:

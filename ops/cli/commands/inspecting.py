@@ -28,7 +28,7 @@ def registered(queue: common.OptionalQueue = None) -> int:
     common.connect()
     known = catalogue.tasks().values()
     tasks = [task for name in common.the_queues(queue) for task in known if task.queue == name]
-    tasks += [task for task in known if task.everywhere]
+    tasks += [task for task in known if task.everywhere and not task.queue]
     if options.json:
         output.emit([_task(task) for task in tasks])
         return ExitCode.DONE

@@ -306,10 +306,14 @@ def _print(record: "RunRecord") -> None:
             "parent": record.parent,
             "segment": record.segment,
             "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
-            "error": f"{record.error.type}: {record.error.message}" if record.error else None,
+            "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
+            "error": str(record.error) if record.error else None,
+            "exception": record.error.path or None if record.error else None,
             "log": record.log,
         }
     )
+    if record.error and record.error.traceback:
+        output.line(record.error.traceback.rstrip())
     if told["result"] is not None:
         output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
     if record.status == "FAILURE" and output.fancy():

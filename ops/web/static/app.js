@@ -12,6 +12,7 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "notices") dialog.close();
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
+one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
 document.addEventListener("htmx:afterSettle", () => { freshen(); chosen(); });
 document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not answer. Is it still running?"));
 document.addEventListener("htmx:responseError", (event) => failed(event, event.detail.xhr.responseText.slice(0, 300)));

@@ -113,9 +113,8 @@ def _unless_given_up(**_: Any) -> None:
 
 
 def region() -> str | None:
-    """The region: AWS_REGION, else AWS_DEFAULT_REGION, else the profile's; None when none of them is set."""
-    found = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-    return found or _session().get_config_variable("region")
+    """The region of the settings, else the profile's; None when neither is set."""
+    return settings().region or _session().get_config_variable("region")
 
 
 def session() -> "Session":
@@ -199,3 +198,13 @@ def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()
     _session.cache_clear()
+
+
+def _after_fork() -> None:
+    """A child shares neither its parent's connections nor the locks that the parent's other threads held."""
+    global _making  # noqa: PLW0603 - a lock cannot be cleared
+    _making = threading.Lock()
+    reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -112,7 +112,7 @@ class Table:
     """The table of one entity. `key` names its key attributes, the partition key first.
 
     Every method raises Throttled when DynamoDB keeps refusing, and botocore's ClientError for what only an operator can
-    mend (a missing table, a denied permission).
+    fix (a missing table, a denied permission).
     """
 
     entity: str

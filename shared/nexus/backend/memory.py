@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, ClassVar
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition
@@ -90,6 +90,9 @@ class Sent:
 @dataclass(slots=True)
 class MemoryTransport:
     """Queues as one list. Delays and backoffs are kept as `due` times, and not waited for."""
+
+    runs_by_itself: ClassVar[bool] = False
+    """Whether what is sent runs without a further call."""
 
     sent: list[Sent] = field(default_factory=list)
     dead: list[tuple[str, DeadLetter]] = field(default_factory=list)

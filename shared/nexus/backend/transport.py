@@ -29,7 +29,7 @@ SEND_ATTEMPTS = 3
 class Message:
     """An envelope on its way.
 
-    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks; `trace` an X-Ray trace
+    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks or tenants; `trace` an X-Ray trace
     header, which SQS hands to the function; `delay` in seconds, at most MAX_DELAY.
     """
 
@@ -42,7 +42,7 @@ class Message:
     @classmethod
     def of(cls, envelope: Envelope, delay: int = 0) -> Self:
         """The envelope's message. Raises InvalidMessage when it is too large."""
-        return cls(envelope.id, envelope.encode(), envelope.task, delay, envelope.trace)
+        return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
 
     def entry(self) -> dict[str, Any]:
         """As SendMessage and SendMessageBatch take it."""
@@ -124,27 +124,18 @@ class SqsTransport:
         return {waiting[key].id: reason for key, reason in reasons.items()}
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None:
-        where = settings()
-        here = client("sqs").meta
-        queues = f"arn:{here.partition}:sqs:{here.region_name}:{where.account_id}"
         # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
         scheduler = client("scheduler")
         with suppress(scheduler.exceptions.ConflictException):  # it waits already: the same id is the same run
             scheduler.create_schedule(
                 Name=message.id,
-                GroupName=where.stack,
+                GroupName=settings().stack,
                 ClientToken=message.id,
                 ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
-                Target={
-                    # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
-                    "Arn": f"{queues}:{where.queue_name(queue)}",
-                    "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
-                    "Input": message.body,
-                    "DeadLetterConfig": {"Arn": f"{queues}:{where.dead_letter_queue_name(queue)}"},
-                },
+                Target=schedule_target(queue, message.body),
             )
 
     def cancel(self, run_id: str) -> None:
@@ -172,6 +163,20 @@ class SqsTransport:
                 for n, (receipt, wait) in enumerate(page)
             ]
             self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+
+
+def schedule_target(queue: str, body: str) -> Any:
+    """A queue as the target of a schedule. What Scheduler cannot send ends in the queue's dead letters."""
+    where = settings()
+    here = client("sqs").meta
+    queues = f"arn:{here.partition}:sqs:{here.region_name}:{where.account_id}"
+    return {
+        # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
+        "Arn": f"{queues}:{where.queue_name(queue)}",
+        "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
+        "Input": body,
+        "DeadLetterConfig": {"Arn": f"{queues}:{where.dead_letter_queue_name(queue)}"},
+    }
 
 
 def _pages(messages: Sequence[Message]) -> list[list[Message]]:

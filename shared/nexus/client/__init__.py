@@ -4,17 +4,33 @@ Belongs here: all that a web application imports to send and to ask. Does not be
 """
 
 from nexus.client.bounded import asynchronous
-from nexus.client.canvas import achain, achord, agroup, chain, chord, group, result_of, results_of, then
+from nexus.client.canvas import (
+    Canvas,
+    Chain,
+    Group,
+    Signature,
+    asend_many,
+    chain,
+    chord,
+    group,
+    result_of,
+    results_of,
+    send,
+    send_many,
+    the_failure,
+    then,
+)
 from nexus.client.checking import check
 from nexus.client.handles import AsyncResult, read_records
-from nexus.client.sending import Signature, asend_many, send, send_many
+from nexus.client.steps import Failure
 
 __all__ = [
     "AsyncResult",
+    "Canvas",
+    "Chain",
+    "Failure",
+    "Group",
     "Signature",
-    "achain",
-    "achord",
-    "agroup",
     "asend_many",
     "asynchronous",
     "chain",
@@ -26,5 +42,6 @@ __all__ = [
     "results_of",
     "send",
     "send_many",
+    "the_failure",
     "then",
 ]

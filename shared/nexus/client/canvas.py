@@ -1,58 +1,366 @@
-"""Runs that depend on each other: groups, chains and chords."""
+"""What is sent, before it is sent: a task with its arguments (a signature), and runs that depend on each other.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, cast
+    chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count))).delay()
+    chord((count.s(user_id=user) for user in users), then(add, counts=results_of(count))).apply_async(countdown=60)
+    (count.s(user_id="7") | group(one.s(), two.s()) | three.s()).delay()
+
+Nothing here changes once it is made: `set` returns another one. Everything that a canvas may get wrong is refused when
+it is sent, before its first message.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from itertools import batched, pairwise
+from itertools import chain as joined
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypedDict, Unpack, cast, overload
 
 from nexus import clock
-from nexus.aws.dynamodb import equals
-from nexus.backend import backend
-from nexus.backend.store import Applied, Value, Write
-from nexus.backend.transport import Message
-from nexus.client.bounded import asynchronous, bounded
+from nexus.backend.transport import MAX_DELAY
+from nexus.client.bounded import asynchronous
 from nexus.client.handles import AsyncResult
-from nexus.client.sending import Signature, dispatch, envelope_of, forget, keep_until, note_child, sending, trace
-from nexus.definitions import Result, TaskDefinition
+from nexus.client.sending import launch, send_batch
+from nexus.client.steps import Failure, GroupStep, Step, TaskStep
+from nexus.definitions import Result, RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope, Segment
-from nexus.errors import InvalidMessage, SendFailed, UnknownTask
+from nexus.errors import InvalidMessage, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
-from nexus.runs import tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact
+from nexus.runs import tallies
+from nexus.runs.record import compact
+from nexus.settings import settings
 
 if TYPE_CHECKING:
     from nexus.tasks import Task
 
 CHAIN_LIMIT = 12
-"""Links of a chain: Lambda ends a loop of about 16 invocations through SQS, and a link may be retried by nobody."""
+"""Runs that follow each other: Lambda ends a loop of about 16 invocations through SQS, and a run may be retried."""
+
+
+CALLBACK_LIMIT = 3
+"""Runs that follow each other in an error callback, which comes on top of them."""
+
+NOWHERE: Mapping[str, Any] = {}
+
+
+class Options(TypedDict, total=False):
+    """How a task is sent: see `nexus.tasks.Task.apply_async`.
+
+    Of a canvas, `countdown` and `eta` delay its first runs, `link_error` follows it as a whole, and the rest holds for
+    each of its tasks. `always` sends what follows something although that has failed.
+    """
+
+    countdown: float | None
+    eta: datetime | None
+    queue: str | None
+    expires: float | datetime | None
+    retry: RetryPolicy | None
+    group: str | None
+    link_error: "Canvas[Any] | Sequence[Canvas[Any]] | None"
+    always: bool
+
+
+type Part = Signature[Any] | Group
+type Parts = tuple[Part, ...]
+
+OF_THE_FIRST = frozenset({"countdown", "eta", "always"})
+OF_THE_LAST = frozenset({"link_error"})
+
+_INSTEAD = {
+    "link": "first | callback, or chain(first, callback)",
+    "clone": "the signature itself: it never changes",
+    "freeze": ".delay() or .apply_async(task_id=...)",
+    "get": ".delay().get()",
+    "apply": ".delay(), with NEXUS_BACKEND=nexus.eager",
+    "map": "group(task.s(...) for ...)",
+    "starmap": "group(task.s(...) for ...)",
+    "skew": "group(task.s(...).set(countdown=n) for n, ...)",
+}
+
+
+class Canvas[R]:
+    """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`, or in a coroutine by `adelay()`."""
+
+    __slots__ = ()
+
+    def set(self, **options: Unpack[Options]) -> Self:
+        """The same with these options."""
+        raise NotImplementedError
+
+    @property
+    def parts(self) -> Parts:
+        """What runs one after another."""
+        raise NotImplementedError
+
+    def on_error(self, callback: "Canvas[Any] | Sequence[Canvas[Any]]") -> Self:
+        """The same with a callback that is sent, once, when it fails: `set(link_error=callback)`."""
+        return self.set(link_error=callback)
+
+    def __or__[S](self, after: "Canvas[S]") -> "Chain[S]":
+        """`first | second`: a chain. After a group it is a chord."""
+        return chain(self, after)
+
+    def delay(self) -> "AsyncResult[Any]":
+        """Sends it. The handle is that of what runs last."""
+        return self.apply_async()
+
+    def apply_async(self, *, task_id: str | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
+        """Sends it with these options. `task_id` is the id of what runs last: sent twice with it, it runs once."""
+        _known(options, "apply_async")
+        last = task_id or new_id()
+        ready = self.set(**_fixed(options)) if options else self
+        steps = _plan(ready.parts, last)
+        if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
+            # By its version an id tells a worker that there is a record, which saves the worker a request.
+            steps = (replace(steps[0], id=new_id()), *steps[1:])
+        launch(steps, given=task_id is not None)
+        return self._handle(last)
+
+    def _handle(self, run_id: str) -> "AsyncResult[Any]":
+        last = self.parts[-1]
+        return AsyncResult(run_id, last.task.result if isinstance(last, Signature) else None)
+
+    async def adelay(self) -> "AsyncResult[Any]":
+        """`delay` for a coroutine."""
+        return await asynchronous(self.delay)()
+
+    async def aapply_async(self, **options: Any) -> "AsyncResult[Any]":
+        """`apply_async` for a coroutine, with the same options."""
+        return await asynchronous(self.apply_async)(**options)
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Never:
+            instead = f": write {_INSTEAD[name]}" if name in _INSTEAD else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature[R: Result](Canvas[R]):
+    """A task with checked arguments, not yet sent. `result_as` names the argument that takes what `takes` means."""
+
+    task: TaskDefinition[Any, R]
+    args: Mapping[str, Any]
+    result_as: str | None = None
+    takes: "ResultOf | None" = None
+    options: Options = field(default_factory=Options)
+
+    @classmethod
+    def of(cls, task: TaskDefinition[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
+        return cls(task, _arguments(task, arguments))
+
+    @property
+    def queue(self) -> str:
+        """The queue that it goes to. Raises UnknownTask for one that does not serve the task."""
+        return _queue(self.task, self.options.get("queue"))
+
+    @property
+    def parts(self) -> Parts:
+        return (self,)
+
+    def set(self, **options: Unpack[Options]) -> Self:
+        _known(options, "set")
+        return replace(self, options={**self.options, **options})
+
+    def delay(self) -> "AsyncResult[R]":
+        return self.apply_async()
+
+    def apply_async(
+        self, *, task_id: str | None = None, track: bool = True, **options: Unpack[Options]
+    ) -> "AsyncResult[R]":
+        """Sends it: see `nexus.tasks.Task.apply_async`."""
+        _known(options, "apply_async")
+        run_id = task_id or (new_id() if track else derived_id("untracked", new_id()))
+        ready = replace(self, options={**self.options, **options}) if options else self
+        launch(_plan((ready,), run_id), given=task_id is not None, track=track)
+        return AsyncResult(run_id, self.task.result)
+
+    def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> TaskStep:
+        """The step of the run with this id."""
+        options = self.options
+        countdown, eta = options.get("countdown"), options.get("eta")
+        expires, retry = options.get("expires"), options.get("retry")
+        if countdown is not None and eta is not None:
+            raise ValueError("countdown and eta are two ways to say one thing: give one")
+        return TaskStep(
+            id=run_id,
+            task=self.task.name,
+            queue=self.queue,
+            args=self.args,
+            result_as=self.result_as,
+            countdown=countdown or 0.0,
+            eta=None if eta is None else _moment("eta", eta),
+            expires_in=None if isinstance(expires, datetime) else expires,
+            expires_at=_moment("expires", expires) if isinstance(expires, datetime) else None,
+            retry=None if retry is None else _policy(retry),
+            group=options.get("group"),
+            always=options.get("always", False),
+            on_error=_callback(options, run_id),
+            **place,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Group(Canvas[Any]):
+    """Sequences that run side by side. Its result is the list of their results, in order."""
+
+    members: tuple[Parts, ...]
+    options: Options = field(default_factory=Options)
+
+    @property
+    def parts(self) -> Parts:
+        return (self,)
+
+    def set(self, **options: Unpack[Options]) -> Self:
+        _known(options, "set")
+        own = cast(Options, {name: value for name, value in options.items() if name in ("link_error", "always")})
+        each = cast(Options, {name: value for name, value in options.items() if name not in own})
+        members = tuple(_with(member, each) for member in self.members) if each else self.members
+        return replace(self, members=members, options={**self.options, **own})
+
+    def __call__(self, body: "Canvas[Any] | None" = None, **options: Any) -> "AsyncResult[Any]":
+        """`group(...)()` sends it, `chord(members)(body)` with what follows it."""
+        return (self if body is None else self | body).apply_async(**options)
+
+    def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> GroupStep:
+        """The step of the group with this id."""
+        total = len(self.members)
+        if not 1 <= total <= tallies.LIMIT:
+            raise ValueError(f"a group of {total}: 1 to {tallies.LIMIT}")
+        members = []
+        for index, member in enumerate(self.members):
+            own = {"parent": run_id, "segment": Segment(index=index, total=total, kind="group")}
+            members.append(_steps(member, tallies.member(run_id, 1, index), own))
+        return GroupStep(
+            id=run_id,
+            members=tuple(members),
+            always=self.options.get("always", False),
+            on_error=_callback(self.options, run_id),
+            **place,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chain[R](Canvas[R]):
+    """What runs one after another: each that succeeds sends the next, with its result where that asks for it."""
+
+    parts: Parts = ()
+
+    def set(self, **options: Unpack[Options]) -> Self:
+        _known(options, "set")
+        return replace(self, parts=_with(self.parts, options))
+
+    def __call__(self, **options: Any) -> "AsyncResult[Any]":
+        """`chain(...)()` sends it."""
+        return self.apply_async(**options)
+
+
+def group(*members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group:
+    """What runs side by side: `group(a, b)`, `group([a, b])`, or of a generator. 1 to 10,000 members.
+
+    Its result is the list of the members' results, in order. A group within a group adds its members to it. A member
+    that fails makes the group FAILURE; when its dead letter is sent again and succeeds, the group is SUCCESS after all.
+    """
+    flat: list[Parts] = []
+    for member in _canvases("group", members):
+        # A group that does more than stand for its members stays one.
+        if isinstance(member, Group) and not member.options:
+            flat += member.members
+        else:
+            flat.append(member.parts)
+    return Group(tuple(flat))
+
+
+def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
+    """What runs one after another: `chain(a, b)`, `chain([a, b])` or `a | b`. What follows a group is its chord's body.
+
+    The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, unless one is
+    to run `always`. When its dead letter is sent again and succeeds, the chain goes on. At most 12 runs in a row.
+    """
+    return Chain(tuple(joined.from_iterable(link.parts for link in _canvases("chain", links))))
+
+
+@overload
+def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group: ...
+@overload
+def chord[S](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
+def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | None" = None) -> "Chain[Any] | Group":
+    """A group and what comes after it, a task or a canvas. The handle is the body's.
+
+    `chord(members)(body)` sends it at once.
+    """
+    header = members if isinstance(members, Group) else group(members)
+    return header if body is None else chain(header, body)
+
+
+def chunks(task: "Task[Any, Any]", items: Iterable[Mapping[str, Any]], size: int) -> Group:
+    """A group for every `size` items, in one group: its result is a list of lists. Each item is a run of its own."""
+    if size < 1:
+        raise ValueError(f"chunks of {size}: 1 or more")
+    pages = batched((Signature.of(task, item) for item in items), size)
+    return Group(tuple((Group(tuple(one.parts for one in page)),) for page in pages))
+
+
+def _canvases(what: str, given: "Sequence[Any]") -> "Iterator[Canvas[Any]]":
+    """The canvases given, one by one or as one iterable."""
+    if len(given) == 1 and not isinstance(given[0], Canvas) and isinstance(given[0], Iterable):
+        given = tuple(given[0])
+    for one in given:
+        if not isinstance(one, Canvas):
+            raise TypeError(f"{what}: {one!r} is no signature: write task.s(name=value), without delay()")
+        yield one
+
+
+def _with(parts: Parts, options: Options) -> Parts:
+    """The parts of a sequence with the options of the whole."""
+    last = len(parts) - 1
+
+    def meant(n: int) -> Options:
+        left_out = (OF_THE_FIRST if n else frozenset()) | (OF_THE_LAST if n < last else frozenset())
+        return cast(Options, {name: value for name, value in options.items() if name not in left_out})
+
+    return tuple(part.set(**meant(n)) for n, part in enumerate(parts))
+
+
+# --- what takes a result ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ResultOf:
-    """Stands for a result that is not there yet."""
+    """Stands for what is not there yet."""
 
     task: str
+    what: Literal["result", "results", "failure"] = "result"
 
 
 def result_of[R: Result](task: TaskDefinition[Any, R]) -> R:
-    """In `then(...)`, the result of the link before, which is this task. To a type checker it is that result."""
+    """In `then(...)`, the result of the link before, which is this task. To a type checker it is that result.
+
+    Where the link is to run `always`, it is None after one that failed.
+    """
     return cast(R, ResultOf(task.name))
 
 
 def results_of[R: Result](task: TaskDefinition[Any, R]) -> Sequence[R]:
-    """In `then(...)`, the results of a chord's members, which are runs of this task, in order."""
-    return cast(Sequence[R], ResultOf(task.name))
+    """In `then(...)`, the results of a chord's members, which are runs of this task, in order.
+
+    Where the body is to run `always`, None stands for each that failed.
+    """
+    return cast(Sequence[R], ResultOf(task.name, "results"))
+
+
+def the_failure() -> Failure:
+    """In `then(...)`, for an error callback: the run that failed, and why."""
+    return cast(Failure, ResultOf("", "failure"))
 
 
 def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
-    """A link of a chain or the callback of a chord that takes what came before as an argument.
+    """A link of a chain, the body of a chord or an error callback that takes what came before as an argument.
 
         chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count), to="ops"))
 
     Its arguments are checked when it runs, since they are not complete before. Raises InvalidMessage for one that the
-    task does not have, TypeError unless exactly one of them is `result_of(...)` or `results_of(...)`.
+    task does not have, TypeError unless exactly one of them is `result_of(...)`, `results_of(...)` or `the_failure()`.
     """
     for name in arguments:
         if name not in task.arguments.model_fields:
@@ -61,150 +369,221 @@ def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **argu
     if positional or len(waiting) != 1:
         raise TypeError(f"{task.name}: write then({task.name}, argument=result_of(the_task_before), ...)")
     given = {name: value for name, value in arguments.items() if name not in waiting}
-    return Signature(task, given, waiting[0])
+    return Signature(task, given, waiting[0], cast(ResultOf, arguments[waiting[0]]))
 
 
-def _may_follow(before: Signature[Any], after: Signature[Any]) -> None:
-    """The function that ends a link sends the next one, with its own role. Raises InvalidMessage where it may not."""
-    if after.task.secret:
-        raise InvalidMessage(f"{after.task.name} has secret arguments: what follows is written down until it is sent")
-    if after.queue not in (before.queue, *before.task.sends_to):
+# --- sending ---------------------------------------------------------------------------------------------------------
+
+
+def send[R: Result](
+    signature: Signature[R], *, task_id: str | None = None, track: bool = True, **options: Unpack[Options]
+) -> "AsyncResult[R]":
+    """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
+    return signature.apply_async(task_id=task_id, track=track, **options)
+
+
+def send_many(
+    signatures: Iterable[Signature[Any]], *, track: bool = True, **options: Unpack[Options]
+) -> "list[AsyncResult[Any]]":
+    """Sends many tasks that nobody waits for together, in batches; `options` hold for each.
+
+    SendFailed names the runs that SQS did not take, by id, and the others have been sent.
+    """
+    _known(options, "send_many")
+    steps, handles = [], []
+    for signature in signatures:
+        if not isinstance(signature, Signature):
+            raise TypeError(f"send_many: {signature!r} is no signature: write group(...) for a canvas of several")
+        run_id = new_id() if track else derived_id("untracked", new_id())
+        ready = replace(signature, options={**signature.options, **options}) if options else signature
+        (step,) = _plan((ready,), run_id)
+        steps.append(cast(TaskStep, step))
+        handles.append(AsyncResult(run_id, signature.task.result))
+    send_batch(steps, track=track)
+    return handles
+
+
+asend_many = asynchronous(send_many)
+"""`send_many` for a coroutine."""
+
+
+def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
+    """The steps of a whole canvas, checked. Raises InvalidMessage, ValueError, UnknownTask."""
+    for first in _starts(parts[:1]):
+        if first.takes is not None:
+            raise InvalidMessage(f"{first.task.name}: {first.result_as}: nothing comes before it whose result it takes")
+    steps = _steps(parts, last) if parts else ()
+    if not 1 <= _depth(parts) <= CHAIN_LIMIT:
+        raise ValueError(f"a chain of {_depth(parts)} links: 1 to {CHAIN_LIMIT}")
+    _check(parts)
+    return steps
+
+
+def _steps(parts: Parts, last: str, place: Mapping[str, Any] = NOWHERE) -> tuple[Step, ...]:
+    """A sequence's steps. Their ids follow from the last one's, so that a canvas sent twice with it is the same."""
+    *before, end = parts
+    return (
+        *(part.step(tallies.earlier_id(last, n)) for n, part in enumerate(before)),
+        end.step(last, place),
+    )
+
+
+def _callback(options: Options, run_id: str) -> tuple[Step, ...]:
+    callback = options.get("link_error")
+    if callback is None:
+        return ()
+    return _steps(_callback_of(callback).parts, derived_id(run_id, "error"))
+
+
+def _callback_of(given: "Canvas[Any] | Sequence[Canvas[Any]]") -> "Canvas[Any]":
+    return given if isinstance(given, Canvas) else group(given)
+
+
+# --- checks ----------------------------------------------------------------------------------------------------------
+
+
+def _depth(parts: Parts) -> int:
+    """How many runs follow each other."""
+    return sum(max(map(_depth, part.members), default=0) if isinstance(part, Group) else 1 for part in parts)
+
+
+def _runs(parts: Iterable[Part]) -> "Iterator[Signature[Any]]":
+    """Every task in it."""
+    yield from _tasks(parts, _runs)
+
+
+def _starts(parts: Sequence[Part]) -> "Iterator[Signature[Any]]":
+    """The tasks that run first."""
+    yield from _tasks(parts[:1], _starts)
+
+
+def _ends(parts: Sequence[Part]) -> "Iterator[Signature[Any]]":
+    """The tasks that run last."""
+    yield from _tasks(parts[-1:], _ends)
+
+
+def _tasks(
+    parts: Iterable[Part], of_member: "Callable[[Parts], Iterator[Signature[Any]]]"
+) -> "Iterator[Signature[Any]]":
+    for part in parts:
+        if isinstance(part, Signature):
+            yield part
+        else:
+            for member in part.members:
+                yield from of_member(member)
+
+
+def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> None:
+    """Raises InvalidMessage for what could be sent and never go well. `upstream` is what may fail before it begins."""
+    for before, after in pairwise(parts):
+        _may_follow(_ends([before]), _starts([after]))
+        for start in _starts([after]):
+            _gets_what_it_takes(before, start)
+    for n, part in enumerate(parts):
+        if part.options.get("always"):
+            _may_follow([*upstream, *_runs(parts[:n])], _starts([part]))
+        callback = part.options.get("link_error")
+        if callback is not None:
+            _check_callback(_callback_of(callback).parts, [*upstream, *_runs(parts[: n + 1])])
+        if isinstance(part, Group):
+            earlier = [*upstream, *_runs(parts[:n])]
+            for member in part.members:
+                _check(member, earlier)
+        elif n or upstream:
+            # Sent later, perhaps with a result: what is known of its arguments must fit into a message.
+            Envelope.of(id=derived_id(n), task=part.task.name, args=dict(part.args)).encode()
+
+
+def _check_callback(parts: Parts, failing: "Sequence[Signature[Any]]") -> None:
+    _may_follow(failing, _starts(parts))
+    for start in _starts(parts):
+        if start.takes is not None and start.takes.what != "failure":
+            raise InvalidMessage(f"{start.task.name}: an error callback takes the_failure(), and no result")
+    if _depth(parts) > CALLBACK_LIMIT:
+        raise ValueError(f"an error callback of {_depth(parts)} links: 1 to {CALLBACK_LIMIT}")
+    _check(parts, failing)
+
+
+def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
+    takes = after.takes
+    if takes is None:
+        return
+    if takes.what == "failure":
+        raise InvalidMessage(f"{after.task.name}: the_failure() is for error callbacks: {after.result_as}")
+    names = {end.task.name for end in _ends([before])}
+    if takes.task not in names:
         raise InvalidMessage(
-            f"{before.task.name}: {after.task.name} cannot follow it: the function of {before.queue} may not send to "
-            f"{after.queue}. Name that in the task's sends_to, and let its role (template.yaml)"
+            f"{after.task.name}: {after.result_as}: it takes the result of {takes.task}, "
+            f"and what comes before it is {', '.join(sorted(names))}"
         )
 
 
-@bounded
-def group(signatures: Sequence[Signature[Any]], callback: Signature[Any] | None = None) -> "AsyncResult[Any]":
-    """Sends them all at once; the handle's result is the list of their results, in order.
-
-    With a `callback` this is a chord: when all have succeeded it is sent, with the list as its `result_as` argument. A
-    member that fails makes the group FAILURE; its dead letter sent again and then well mends it.
-    """
-    if not 1 <= len(signatures) <= tallies.LIMIT:
-        raise ValueError(f"a group of {len(signatures)}: 1 to {tallies.LIMIT}")
-    if callback is not None:
-        for member in signatures:
-            _may_follow(member, callback)
-    group_id = new_id()
-    total = len(signatures)
-    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
-    envelopes = [
-        envelope_of(s, derived_id(group_id, 1, i), parent=group_id, segment=Segment(index=i, total=total, kind="group"))
-        for i, s in enumerate(signatures)
-    ]
-    messages: dict[str, list[Message]] = {}
-    for signature, envelope in zip(signatures, envelopes, strict=True):
-        messages.setdefault(signature.queue, []).append(Message.of(envelope))
-    also: dict[str, Value] = {"then": compact([callback.to_json()])} if callback else {}
-    failures: dict[str, str] = {}
-    with sending(*(envelope.id for envelope in envelopes)):
-        tallies.open_group(group_id, total, keep, **also)
-        if callback is not None:
-            later = Envelope(id=next_id(group_id), task=callback.task.name, args=dict(callback.args))
-            backend().store.apply(transitions.pending(later, callback.queue, keep))
-        for queue, page in messages.items():
-            failures |= backend().transport.send(queue, page)
-    note_child(group_id)
-    if failures:
-        raise SendFailed(failures)
-    return AsyncResult(group_id, None)
+def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[Any]]") -> None:
+    """The function that ends a run sends the next one, with its own role. Raises InvalidMessage where it may not."""
+    enders = {(one.task.name, one.queue): one for one in before}
+    starters = {(one.task.name, one.queue, _waits_long(one)): one for one in after}
+    for starter in starters.values():
+        if starter.task.secret:
+            why = "what follows is written down until it is sent"
+            raise InvalidMessage(f"{starter.task.name} has secret arguments and cannot follow another run: {why}")
+    for ender in enders.values():
+        for starter in starters.values():
+            if starter.queue not in (ender.queue, *ender.task.sends_to):
+                raise InvalidMessage(
+                    f"{ender.task.name}: {starter.task.name} cannot follow it: the function of {ender.queue} may not "
+                    f"send to {starter.queue}. Name that in the task's sends_to, and let its role (template.yaml)"
+                )
+            if _waits_long(starter) and not ender.task.sends_later:
+                raise InvalidMessage(
+                    f"{ender.task.name}: {starter.task.name} cannot follow it more than {MAX_DELAY} s later: the "
+                    f"function of {ender.queue} may not make schedules. Set the task's sends_later, and let its role"
+                )
 
 
-@bounded
-def chord(signatures: Sequence[Signature[Any]], callback: Signature[Any]) -> "AsyncResult[Any]":
-    """A group and what comes after it; the handle is the callback's."""
-    handle = group(signatures, callback)
-    return AsyncResult(next_id(handle.id), callback.task.result)
+def _waits_long(signature: Signature[Any]) -> bool:
+    return signature.options.get("eta") is not None or (signature.options.get("countdown") or 0.0) > MAX_DELAY
 
 
-@bounded
-def chain(*links: Signature[Any]) -> "AsyncResult[Any]":
-    """Sends the first; each that succeeds sends the next, with its result where that asks for it (`then`).
-
-    The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too. Its dead letter
-    sent again goes on with it.
-    At most 12 links: longer chains through one function look like a loop to Lambda and are dropped.
-    """
-    if not 1 <= len(links) <= CHAIN_LIMIT:
-        raise ValueError(f"a chain of {len(links)} links: 1 to {CHAIN_LIMIT}")
-    for before, after in pairwise(links):
-        _may_follow(before, after)
-    run_id = first = new_id()
-    rest = [link.to_json() for link in links[1:]]
-    envelope = envelope_of(links[0], first)
-    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
-    also: dict[str, Value] = {"then": compact(rest)} if rest else {}
-    store = backend().store
-    with sending(first):
-        store.apply(transitions.pending(envelope, links[0].queue, keep, **also))
-        for link in links[1:]:
-            run_id = next_id(run_id)
-            later = Envelope(id=run_id, task=link.task.name, args=dict(link.args))
-            store.apply(transitions.pending(later, link.queue, keep))
-        try:
-            dispatch(links[0].queue, Message.of(envelope), *(datetime.fromtimestamp(clock.now(), UTC),) * 2)
-        except Exception:
-            forget([first])
-            raise
-    note_child(first)
-    return AsyncResult(run_id, links[-1].task.result)
+# --- options ---------------------------------------------------------------------------------------------------------
 
 
-def next_id(run_id: str) -> str:
-    """The id of what follows a run: a chain's next link, a chord's callback. Sent twice, it is one run."""
-    return derived_id(run_id, "then")
+def _known(options: Mapping[str, Any], where: str) -> None:
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        instead = ", ".join(
+            f"{name} (write {_INSTEAD[name]})" if name in _INSTEAD else name for name in sorted(unknown)
+        )
+        raise TypeError(f"{where}() has no {instead}; it has {', '.join(Options.__annotations__)}")
 
 
-def send_next(run_id: str, links: Sequence[Mapping[str, Any]], result: Any) -> None:
-    """Sends what follows a run that has succeeded. `links` is its record's `then`.
-
-    What cannot be sent for good (its arguments are too large) becomes that run's FAILURE.
-    """
-    link, rest = links[0], links[1:]
-    following = next_id(run_id)
-    args = dict(link["args"])
-    if link.get("result_as"):
-        args[link["result_as"]] = result
-    try:
-        # By the queue's name: a task that the catalogue has lost meanwhile ends among that queue's dead letters.
-        queue = link.get("queue") or registry.task(link["task"]).queue
-        envelope = Envelope.of(id=following, task=link["task"], args=args, parent=run_id, trace=trace())
-        message = Message.of(envelope)
-    except (InvalidMessage, UnknownTask) as error:
-        fail_next(run_id, links, RunError.of(error))
-        return
-    also: dict[str, Value] = {"then": compact(rest)} if rest else {}
-    store = backend().store
-    now = datetime.fromtimestamp(clock.now(), UTC)
-    written = store.apply(transitions.pending(envelope, queue, keep_until(now), **also))
-    standing = RunRecord.of(written.item or {})
-    if not isinstance(written, Applied):
-        if standing.status == "REVOKED":
-            fail_next(following, rest, RunError("UpstreamFailed", f"{standing.task} {following} is REVOKED"))
-            return
-        if standing.status == "FAILURE":
-            store.apply(transitions.unblocked(following, **also))
-        elif rest:
-            store.apply(Write(following, set=also, when=(equals("status", "PENDING"),)))
-    dispatch(queue, message, now, now)
+def _fixed(options: Options) -> Options:
+    """An end for the whole is one moment, and not so many seconds from when each of its runs is sent."""
+    expires = options.get("expires")
+    if expires is None or isinstance(expires, datetime):
+        return options
+    return {**options, "expires": datetime.fromtimestamp(clock.now(), UTC) + timedelta(seconds=expires)}
 
 
-def fail_next(run_id: str, links: Sequence[Mapping[str, Any]], error: RunError) -> None:
-    """Ends what follows a run that has failed, so that no handle waits for what will not come."""
-    now = clock.moment()
-    keep = transitions.keep_until()
-    for link in links:
-        run_id = next_id(run_id)
-        envelope = Envelope(id=run_id, task=link["task"], args=dict(link["args"]))
-        task = registry.known(link["task"])
-        queue = str(link.get("queue") or (task.queue if task else ""))
-        for recorded in (True, False):
-            write = transitions.blocked(envelope, queue, error, now, keep, recorded=recorded)
-            if isinstance(backend().store.apply(write), Applied):
-                break
+def _policy(retry: RetryPolicy) -> str:
+    return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
 
 
-agroup, achain, achord = asynchronous(group), asynchronous(chain), asynchronous(chord)
-"""The same for a coroutine: `await agroup([...])`."""
+def _moment(name: str, value: datetime) -> float:
+    if value.tzinfo is None:
+        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+    return value.timestamp()
+
+
+def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
+
+
+def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
+    """The queue to send to. Raises UnknownTask where it is known here that no function of it serves the task."""
+    target = queue if queue is not None else task.queue or registry.queues()[-1]
+    if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
+        raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")
+    if not registry.serves(task.name):
+        named, stack = ", ".join(settings().catalogue), settings().stack or "in memory"
+        raise UnknownTask(f"{task.name} is in no catalogue of this deployment ({stack}, NEXUS_CATALOGUE={named})")
+    return target

@@ -6,6 +6,7 @@ from typing import Any, Literal, overload
 
 from nexus import clock
 from nexus.backend import backend
+from nexus.backend.memory import MemoryTransport
 from nexus.backend.store import Applied, Item
 from nexus.client.bounded import in_thread
 from nexus.definitions import Result
@@ -15,13 +16,33 @@ from nexus.registry import registry
 from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
+FOLLOWED = frozenset({"then", "segment"})
+"""By these a record says that others wait for the run. Then its message has to come, for a worker to end them too."""
+
 
 class AsyncResult[R: Result]:
-    """The handle to a run. Every property reads the record anew, one consistent GetItem."""
+    """The handle to a run. Every property reads the record anew, one consistent GetItem.
+
+    As text it is the run's id, and two handles to one run are equal.
+    """
 
     def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
         self.id = run_id
         self._result_type = result_type
+
+    @property
+    def task_id(self) -> str:
+        """The run's id, by Celery's name."""
+        return self.id
+
+    def __str__(self) -> str:
+        return self.id
+
+    def __eq__(self, other: object) -> bool:
+        return self.id == other.id if isinstance(other, AsyncResult) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.id)
 
     def record(self) -> RunRecord:
         """The whole record; status UNKNOWN when there is none."""
@@ -32,11 +53,19 @@ class AsyncResult[R: Result]:
         """PENDING, STARTED, RETRY, SUCCESS, FAILURE, REVOKED; UNKNOWN for an id that was never sent, or has expired."""
         return self.record().status
 
+    @property
+    def state(self) -> str:
+        """`status`, by Celery's name."""
+        return self.status
+
     def ready(self) -> bool:
         return self.record().ended
 
     def successful(self) -> bool:
         return self.status == "SUCCESS"
+
+    def failed(self) -> bool:
+        return self.status == "FAILURE"
 
     @property
     def attempts(self) -> int:
@@ -46,6 +75,21 @@ class AsyncResult[R: Result]:
     def error(self) -> RunError | None:
         """Why it failed, or why its last attempt did."""
         return self.record().error
+
+    @property
+    def traceback(self) -> str | None:
+        """Where its last attempt failed: the end of the traceback, without values."""
+        error = self.record().error
+        return (error.traceback or None) if error else None
+
+    @property
+    def info(self) -> Any:
+        """The result of a run that is SUCCESS, the error of one that is FAILURE or REVOKED; before, the `info` that the
+        task has given to `run.progress`."""
+        record = self.record()
+        if record.status == "SUCCESS":
+            return self._result(record)
+        return record.error if record.ended else record.info
 
     @property
     def result(self) -> R | None:
@@ -75,6 +119,37 @@ class AsyncResult[R: Result]:
         ids = tallies.children(record) if record.fanned_out else record.children
         return [AsyncResult(run_id) for run_id in ids]
 
+    @property
+    def parent(self) -> "AsyncResult[Any] | None":
+        """What it follows in a chain or a chord (there its group), what it is a member of, or the run that sent it."""
+        parent = self.record().parent
+        return AsyncResult(parent) if parent else None
+
+    @property
+    def results(self) -> "list[AsyncResult[Any]]":
+        """A group's members, in order."""
+        return self.children
+
+    def completed_count(self) -> int:
+        """How many members of a group have succeeded."""
+        return self.progress[0]
+
+    def join(self, timeout: float | None = None, *, propagate: bool = True) -> R | None:
+        """`get`, by the name that Celery's groups have for it."""
+        return self.get(timeout, propagate=propagate)
+
+    def forget(self) -> None:
+        """Drops the result of a run that has ended, and those of a group's members.
+
+        The record stays until it expires: by it a message that comes twice runs once. What a chain, a group or an error
+        callback has yet to use stays too.
+        """
+        record = self.record()
+        writes = [transitions.forget(self.id)]
+        if record.fanned_out and record.ended:
+            writes += [transitions.forget(member, counted=True) for member in tallies.children(record)]
+        backend().store.apply_all(writes)
+
     @overload
     def get(self, timeout: float | None = ..., *, propagate: Literal[True] = ..., interval: float = ...) -> R: ...
     @overload
@@ -82,8 +157,9 @@ class AsyncResult[R: Result]:
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
         """Waits for the end and gives the result.
 
-        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever), and
-        TaskFailed for FAILURE and REVOKED unless `propagate` is False (then: None).
+        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever, but at once
+        where only a call of `run()` would run it), and TaskFailed for FAILURE and REVOKED unless `propagate` is False
+        (then: None).
         """
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
@@ -92,7 +168,9 @@ class AsyncResult[R: Result]:
                 break
             left = None if deadline is None else deadline - clock.monotonic()
             if left is not None and left <= 0:
-                raise StillRunning(f"{self.id} is {record.status} after {timeout} s")
+                raise StillRunning(f"{self.id} is {record.status} after {timeout} s{_hint()}")
+            if left is None and _hint():
+                raise StillRunning(f"{self.id} is {record.status}{_hint()}")
             clock.sleep(interval if left is None else min(interval, max(left, 0.01)))
             interval = min(interval * 1.5, 2.0)
         if record.status != "SUCCESS" and propagate:
@@ -103,7 +181,8 @@ class AsyncResult[R: Result]:
     def revoke(self, reason: str = "revoked") -> str:
         """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
 
-        What is running is not killed: it ends as it ends, but is not tried again.
+        What is running is not killed: it ends as it ends, but is not tried again, and `run.revoked` tells it. A run
+        without a record is stopped too: a member that has not begun, one that was sent untracked.
         """
         store = backend().store
         for _ in range(10):
@@ -115,14 +194,17 @@ class AsyncResult[R: Result]:
                 write = transitions.revoke_fan_out(self.id, reason, now)
             elif record.status == "STARTED":
                 write = transitions.ask_to_revoke(self.id)
+            elif record.status == "UNKNOWN":
+                write = transitions.revoke_unknown(self.id, reason, now)
             else:
                 return record.status
-            if isinstance(store.apply(write), Applied):
+            outcome = store.apply(write)
+            if isinstance(outcome, Applied):
                 if record.fanned_out or record.status == "RETRY":
                     _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
-                elif record.eta is not None and record.eta > clock.now():
+                elif record.eta is not None and record.eta > clock.now() and not FOLLOWED & outcome.item.keys():
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
@@ -137,6 +219,10 @@ class AsyncResult[R: Result]:
         """`status` for a coroutine."""
         return (await self.arecord()).status
 
+    async def astate(self) -> str:
+        """`state` for a coroutine."""
+        return await self.astatus()
+
     async def aready(self) -> bool:
         """`ready` for a coroutine."""
         return (await self.arecord()).ended
@@ -144,6 +230,50 @@ class AsyncResult[R: Result]:
     async def asuccessful(self) -> bool:
         """`successful` for a coroutine."""
         return await self.astatus() == "SUCCESS"
+
+    async def afailed(self) -> bool:
+        """`failed` for a coroutine."""
+        return await self.astatus() == "FAILURE"
+
+    async def ainfo(self) -> Any:
+        """`info` for a coroutine."""
+        return await in_thread(lambda: self.info)
+
+    async def atraceback(self) -> str | None:
+        """`traceback` for a coroutine."""
+        return await in_thread(lambda: self.traceback)
+
+    async def aparent(self) -> "AsyncResult[Any] | None":
+        """`parent` for a coroutine."""
+        return await in_thread(lambda: self.parent)
+
+    async def achildren(self) -> "list[AsyncResult[Any]]":
+        """`children` for a coroutine."""
+        return await in_thread(lambda: self.children)
+
+    async def aresults(self) -> "list[AsyncResult[Any]]":
+        """`results` for a coroutine."""
+        return await self.achildren()
+
+    async def acompleted_count(self) -> int:
+        """`completed_count` for a coroutine."""
+        return (await self.aprogress())[0]
+
+    async def ajoin(self, timeout: float | None = None, *, propagate: bool = True) -> R | None:  # noqa: ASYNC109
+        """`join` for a coroutine."""
+        return await self.aget(timeout, propagate=propagate)
+
+    async def aforget(self) -> None:
+        """`forget` for a coroutine."""
+        await in_thread(self.forget)
+
+    async def aattempts(self) -> int:
+        """`attempts` for a coroutine."""
+        return (await self.arecord()).attempts
+
+    async def aerror(self) -> RunError | None:
+        """`error` for a coroutine."""
+        return (await self.arecord()).error
 
     async def aresult(self) -> R | None:
         """`result` for a coroutine."""
@@ -197,6 +327,14 @@ class AsyncResult[R: Result]:
         return f"<AsyncResult {self.id}>"
 
 
+def _hint() -> str:
+    """What to do where nothing runs by itself."""
+    transport = backend().transport
+    if isinstance(transport, MemoryTransport) and not transport.runs_by_itself:
+        return ": what memory_backend() was sent runs when its run() is called, so call that first"
+    return ""
+
+
 def _result_type(task_name: str) -> type[Any] | None:
     task = registry.known(task_name)
     return task.result if task else None
@@ -212,7 +350,7 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
     """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
     now, keep_until = clock.moment(), transitions.keep_until()
     writes = []
-    for run_id in tallies.children(record):
+    for run_id in (*tallies.earlier(record), *tallies.children(record)):
         member = Envelope(id=run_id, task=record.task or tallies.GROUP, parent=record.id)
         writes.append(transitions.revoked(member, record.queue, reason, now, keep_until))
     for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):

@@ -1,27 +1,22 @@
-"""Sending: a task with its arguments, checked, recorded and put into its queue."""
+"""Sending: the first steps of a canvas, or many single tasks, recorded and put into their queues."""
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 from nexus import clock
 from nexus.aws import sdk
 from nexus.backend import backend
-from nexus.backend.store import Applied, Value
-from nexus.backend.transport import MAX_DELAY, Message
-from nexus.client.bounded import asynchronous, bounded, note
-from nexus.client.handles import AsyncResult
-from nexus.definitions import Result, RetryPolicy, TaskDefinition
+from nexus.backend.store import Applied, Value, Write
+from nexus.client.bounded import bounded, note
+from nexus.client.following import Beginning, dispatch, group_values, open_group, send_all
+from nexus.client.steps import GroupStep, Step, Steps, TaskStep
 from nexus.envelope import Envelope
-from nexus.errors import ConfigurationError, SendFailed, UnknownTask
-from nexus.ids import derived_id, new_id
-from nexus.registry import registry
+from nexus.errors import ConfigurationError, SendFailed
 from nexus.runs import transitions
-from nexus.runs.record import RunError, compact
+from nexus.runs.record import RunError
 from nexus.settings import settings
 
 
@@ -36,125 +31,81 @@ class Sender:
 current: ContextVar[Sender | None] = ContextVar("current", default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class Signature[R: Result]:
-    """A task with checked arguments, not yet sent. `result_as` names the argument that takes a chain's last result."""
-
-    task: TaskDefinition[Any, R]
-    args: Mapping[str, Any]
-    result_as: str | None = None
-
-    @classmethod
-    def of(cls, task: TaskDefinition[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
-        return cls(task, _arguments(task, arguments))
-
-    @property
-    def queue(self) -> str:
-        """The queue that it goes to."""
-        return _queue(self.task, None)
-
-    def delay(self) -> "AsyncResult[R]":
-        return send(self)
-
-    def to_json(self) -> dict[str, Any]:
-        return {"task": self.task.name, "queue": self.queue, "args": dict(self.args), "result_as": self.result_as}
-
-
-def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
-
-
 @bounded
-def send[R: Result](
-    signature: Signature[R],
-    *,
-    countdown: float | None = None,
-    eta: datetime | None = None,
-    queue: str | None = None,
-    expires: float | datetime | None = None,
-    retry: RetryPolicy | None = None,
-    task_id: str | None = None,
-    track: bool = True,
-) -> "AsyncResult[R]":
-    """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
-    task = signature.task
-    target = _queue(task, queue)
-    now = datetime.fromtimestamp(clock.now(), UTC)
-    due = _due(now, countdown, eta)
-    envelope = envelope_of(signature, task_id or (new_id() if track else derived_id("untracked", new_id())))
-    if expires is not None:
-        limit = expires if isinstance(expires, datetime) else now + timedelta(seconds=expires)
-        envelope = envelope.model_copy(update={"expires_at": _aware("expires", limit)})
-    message = Message.of(envelope)
-    also: dict[str, Value] = {}
-    if retry is not None:
-        also["retry"] = compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
-    if due > now:
-        # A run that waits is one that somebody asks about: the sparse index lists it.
-        since = round(due.timestamp(), 3)
-        also |= {"eta": since, "live": transitions.live_key(target, envelope.id), "since": since}
-    if not track and also.keys() - {"eta", "live", "since"}:
-        raise ValueError("retry= is kept in the run's record, so it needs track=True")
-    # With task_id given the record may stand already: then it is the same run, and its message is sent once more.
-    with sending(envelope.id):
-        written = track and isinstance(
-            backend().store.apply(transitions.pending(envelope, target, keep_until(due), **also)), Applied
-        )
+def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
+    """Sends the first of a canvas' steps, and records the others. Raises InvalidMessage before anything is sent.
+
+    `given` says that the caller gave the id: then the records may stand already, and what has not run is sent once
+    more. Without `track` nothing is recorded.
+    """
+    beginning = Beginning.of([steps], _parent())
+    if not track and any(parcel.record.keys() - {"eta", "live", "since"} for parcel in beginning.parcels):
+        raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
+    later = [_later(step, before.id) for before, step in pairwise(steps)]
+    run_ids = [parcel.envelope.id for parcel in beginning.all_parcels()]
+    with sending(*run_ids):
+        written = _record(beginning, later, track=track)
         try:
-            dispatch(target, message, due, now)
-        except Exception:
+            send_all(list(beginning.all_parcels()))
+        except Exception as error:
             # Who gave the id sends it again: a record that this try settles late would stop the message of the next.
-            if written and task_id is None:
-                forget([envelope.id])
+            if not given:
+                refused = error.failures if isinstance(error, SendFailed) else {}
+                sent = {p.envelope.id for group in beginning.groups for p in group.members.all_parcels()} - set(refused)
+                forget(run_id for run_id in written if run_id not in sent)
             raise
-    note_child(envelope.id)
-    return AsyncResult(envelope.id, task.result)
+    note_child(steps[0].id)
+
+
+def _record(beginning: Beginning, later: Sequence[Write], *, track: bool) -> list[str]:
+    """Records what begins, and what comes later; answers with the ids that are PENDING by it.
+
+    A member of a group that is a single task has no record until it is claimed, unless there is something to keep.
+    """
+    for group in beginning.groups:
+        open_group(group)
+        _record(group.members, (), track=track)
+    parcels = [p for p in beginning.parcels if track and (p.record or p.step.segment is None)]
+    writes = [*(parcel.pending for parcel in parcels), *later]
+    store = backend().store
+    outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
+    return [str(write.key) for write, outcome in zip(writes, outcomes, strict=True) if isinstance(outcome, Applied)]
+
+
+def _later(step: Step, before: str) -> Write:
+    """The record of a step that is not sent yet: its handle is PENDING from the start."""
+    keep = transitions.keep_until()
+    if isinstance(step, GroupStep):
+        values: dict[str, Value] = {**group_values(step, before), "status": "PENDING", "expires": keep}
+        return Write(step.id, set=values, insert=True)
+    envelope = Envelope(id=step.id, task=step.task, args=dict(step.args), parent=before)
+    return transitions.pending(envelope, step.queue, keep)
 
 
 @bounded
-def send_many(signatures: Sequence[Signature[Any]], *, track: bool = True) -> "list[AsyncResult[Any]]":
-    """Sends them in batches of ten messages and 25 records a request.
+def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
+    """Sends single tasks in batches of ten messages and 25 records a request.
 
     What SQS refuses is tried again twice; SendFailed names the runs that were still not taken, by id, and the others
     have been sent. When AWS cannot be reached, the rest is not tried.
     """
-    envelopes = [envelope_of(s, new_id() if track else derived_id("untracked", new_id())) for s in signatures]
-    messages = [Message.of(envelope) for envelope in envelopes]
-    keep = keep_until(datetime.fromtimestamp(clock.now(), UTC))
-    by_queue: dict[str, list[Message]] = {}
-    writes = []
-    for signature, envelope, message in zip(signatures, envelopes, messages, strict=True):
-        by_queue.setdefault(signature.queue, []).append(message)
-        writes.append(transitions.pending(envelope, signature.queue, keep))
-    failures: dict[str, str] = {}
-    with sending(*(envelope.id for envelope in envelopes)):
+    beginning = Beginning.of([[step] for step in steps], _parent())
+    with sending(*(step.id for step in steps)):
         if track:
-            backend().store.apply_all(writes)
-        for queue, page in by_queue.items():
-            failures |= backend().transport.send(queue, page)
-    for envelope in envelopes:
-        if envelope.id not in failures:
-            note_child(envelope.id)
+            backend().store.apply_all([parcel.pending for parcel in beginning.parcels])
+        failures = dispatch(beginning.parcels)
+    for step in steps:
+        if step.id not in failures:
+            note_child(step.id)
     if failures:
         if track:
             forget(failures)
         raise SendFailed(failures)
-    return [AsyncResult(e.id, s.task.result) for e, s in zip(envelopes, signatures, strict=True)]
 
 
-asend_many = asynchronous(send_many)
-"""`send_many` for a coroutine."""
-
-
-def dispatch(queue: str, message: Message, due: datetime, now: datetime) -> None:
-    """Sends a message now, or so that it comes when it is due. Raises SendFailed."""
-    delay = (due - now).total_seconds()
-    if delay > MAX_DELAY:
-        backend().transport.send_at(queue, message, due)
-        return
-    failures = backend().transport.send(queue, [replace(message, delay=max(0, round(delay)))])
-    if failures:
-        raise SendFailed(dict(failures))
+def _parent() -> str | None:
+    sender = current.get()
+    return sender.run_id if sender else None
 
 
 @contextmanager
@@ -185,51 +136,8 @@ def forget(run_ids: Iterable[str]) -> None:
             backend().store.apply(transitions.not_sent(run_id, error, now))
 
 
-def envelope_of(signature: Signature[Any], run_id: str, **also: Any) -> Envelope:
-    """The envelope of a run with this id, a child of the run that sends it."""
-    sender = current.get()
-    parent = also.pop("parent", None) or (sender.run_id if sender else None)
-    args = dict(signature.args)
-    return Envelope.of(id=run_id, task=signature.task.name, args=args, parent=parent, trace=trace(), **also)
-
-
-def trace() -> str | None:
-    """The X-Ray trace of this invocation."""
-    return os.environ.get("_X_AMZN_TRACE_ID")
-
-
 def note_child(run_id: str) -> None:
     """Notes a run among the children of the one that sends it: the first hundred."""
     sender = current.get()
     if sender is not None and len(sender.children) < 100:
         sender.children.append(run_id)
-
-
-def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
-    """The queue to send to. Raises UnknownTask where it is known here that no function of it serves the task."""
-    target = queue if queue is not None else task.queue or registry.queues()[-1]
-    if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
-        raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")
-    if not registry.serves(task.name):
-        named, stack = ", ".join(settings().catalogue), settings().stack or "in memory"
-        raise UnknownTask(f"{task.name} is in no catalogue of this deployment ({stack}, NEXUS_CATALOGUE={named})")
-    return target
-
-
-def _due(now: datetime, countdown: float | None, eta: datetime | None) -> datetime:
-    if countdown is not None and eta is not None:
-        raise ValueError("countdown and eta are two ways to say one thing: give one")
-    if eta is not None:
-        return _aware("eta", eta)
-    return now + timedelta(seconds=countdown or 0)
-
-
-def _aware(name: str, value: datetime) -> datetime:
-    if value.tzinfo is None:
-        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
-    return value
-
-
-def keep_until(due: datetime) -> int:
-    """The TTL of the record of a run that is due then, in epoch seconds."""
-    return transitions.keep_until(max(clock.now(), due.timestamp()))

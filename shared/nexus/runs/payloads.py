@@ -5,6 +5,8 @@ import os
 from typing import Any
 
 from nexus.aws.sdk import client
+from nexus.backend import backend
+from nexus.backend.memory import MemoryStore
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -21,11 +23,12 @@ class ResultExpired(NexusError):
 def dump(run_id: str, value: Any) -> str:
     """The text for the record's `result`: the JSON itself, or a pointer to an object of the archive bucket.
 
-    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone.
+    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone. In memory an item
+    has no limit, and there is no bucket.
     """
     text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"), ensure_ascii=False)
     data = text.encode()
-    if len(data) <= INLINE_BYTES:
+    if len(data) <= INLINE_BYTES or isinstance(backend().store, MemoryStore):
         return text
     key = f"results/{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
     client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")

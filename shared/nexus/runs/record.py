@@ -79,9 +79,15 @@ class RunRecord:
     waits: bool = False
     """A fan-out whose segments have all been sent, or a group: it has no lease, and its members end it."""
 
+    earlier: tuple[int, ...] = ()
+    """How many runs each member of a group has before its last; empty where none has any."""
+
     chunks_done: frozenset[int] = frozenset()
     chunks_failed: frozenset[int] = frozenset()
     progress: tuple[int, int, str] | None = None
+    info: Any = None
+    """What the task shows of itself besides its progress."""
+
     cursor: Mapping[str, Any] | None = None
 
     @property
@@ -119,9 +125,11 @@ class RunRecord:
             phase=int(number(item, "phase") or 0),
             total=int(number(item, "total") or 0),
             waits=bool(item.get("waits", False)),
+            earlier=tuple(_json(item, "earlier") or ()),
             chunks_done=numbers(item, "chunks_done"),
             chunks_failed=numbers(item, "chunks_failed"),
             progress=(progress[0], progress[1], progress[2]) if progress else None,
+            info=progress[3] if progress and len(progress) > 3 else None,
             cursor=_json(item, "cursor"),
         )
 

@@ -5,11 +5,9 @@ See `nexus.worker.fanout` for how members end a run; this is what producers need
 
 from collections.abc import Sequence
 
-from nexus import clock
 from nexus.backend import backend
-from nexus.backend.store import Applied, Value, Write, numbers
+from nexus.backend.store import Applied, Write, numbers
 from nexus.ids import derived_id
-from nexus.runs import history
 from nexus.runs.record import RunRecord
 
 GROUP = "group"
@@ -34,6 +32,17 @@ def member(parent: str, phase: int, index: int) -> str:
     return derived_id(parent, phase, index)
 
 
+def earlier_id(last: str, number: int) -> str:
+    """The id of an earlier step, from 0, of the sequence whose last step has the id `last`."""
+    return derived_id(last, "step", number)
+
+
+def earlier(record: RunRecord) -> list[str]:
+    """The ids of what runs before the last step of each of a group's members."""
+    counts = zip(children(record), record.earlier, strict=False)
+    return [earlier_id(last, number) for last, count in counts for number in range(count)]
+
+
 def children(record: RunRecord) -> list[str]:
     """The ids of the members of the run's present phase."""
     return [member(record.id, record.phase, index) for index in range(record.total)]
@@ -43,16 +52,6 @@ def progress(record: RunRecord) -> tuple[int, int]:
     """(members that have succeeded, members) of the run's present phase; one read per 10,000 members."""
     counted = backend().store.get([tally(record.id, record.phase, chunk) for chunk in range(chunks(record.total))])
     return sum(len(numbers(item, "done")) for item in counted.values()), record.total
-
-
-def open_group(group_id: str, total: int, keep_until: int, **also: Value) -> None:
-    """The record and the tallies of a group, written before its members are sent."""
-    put_all(new_tallies(group_id, 1, total, keep_until))
-    now = clock.moment()
-    values: dict[str, Value] = {"status": "STARTED", "task": GROUP, "sent_at": now, "started_at": now, **also}
-    values["history"] = history.of_task(GROUP, group_id, None)
-    waiting: dict[str, Value] = {"total": total, "phase": 1, "waits": True, "expires": keep_until}
-    backend().store.apply(Write(group_id, set={**values, **waiting}, insert=True))
 
 
 def new_tallies(parent: str, phase: int, total: int, keep_until: int) -> list[Write]:

@@ -11,7 +11,9 @@ would not.
        STARTED with a dead lease --claim--> STARTED, one attempt more
 """
 
+import json
 from dataclasses import dataclass
+from typing import Any
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
@@ -19,7 +21,7 @@ from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
 from nexus.registry import registry
 from nexus.runs import history
-from nexus.runs.record import RunError, RunRecord, compact, error_text
+from nexus.runs.record import RunError, RunRecord, clean, compact, error_text
 from nexus.settings import settings
 
 MAX_CONTINUED = 10
@@ -27,6 +29,7 @@ EARLY = 2.0
 """Seconds by which a message may be early, by two machines' clocks and SQS's whole seconds."""
 
 ARGUMENTS_SHOWN = 2048
+PROGRESS_BYTES = 8192
 SHARDS = "0123456789abcdef"
 
 
@@ -150,8 +153,9 @@ def claim(
         case "RETRY":
             if record.eta is not None and record.eta > by.now + EARLY:
                 return Early(record.eta)
-            when = (status, equals("attempts", record.attempts))
-            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=when)
+            # Another delivery may have put it off since this was read, without spending an attempt.
+            read = (status, equals("attempts", record.attempts), equals("eta", known.get("eta")))
+            return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=read)
         case "FAILURE" if not record.waits and redriven:
             # A dead letter that SQS has moved back: its attempts begin again. A mere duplicate has no such mark.
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
@@ -269,6 +273,11 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
     )
 
 
+def revoke_unknown(run_id: str, reason: str, now: float) -> Write:
+    """The same of a run of which only the id is known."""
+    return Write(run_id, set={"task": "", **_revocation(run_id, reason, now), "expires": keep_until()}, insert=True)
+
+
 def never_ran(
     envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, known: Item | None, log: str
 ) -> Write:
@@ -290,9 +299,19 @@ def unblocked(run_id: str, **also: Value) -> Write:
     return Write(run_id, set={"status": "PENDING", **also}, remove=LEFT_BY_FAILURE, when=when)
 
 
-def progress(run_id: str, token: str, done: int, total: int, note: str) -> Write:
-    """The latest progress of a STARTED run."""
-    return Write(run_id, set={"progress": compact([done, total, note])}, when=held(token))
+def forget(run_id: str, *, counted: bool = False) -> Write:
+    """Drops the result of a run that has ended, unless what follows needs it, or a group that has not `counted` it."""
+    needed = ("then", "member", "segment")[: 1 if counted else 3]
+    when = (Condition("ended_at", "exists"), *(Condition(name, "missing") for name in needed))
+    return Write(run_id, remove=("result", "progress"), when=when)
+
+
+def progress(run_id: str, token: str, done: int, total: int, note: str, *, info: Any = None) -> Write:
+    """The latest progress of a STARTED run. Raises ValueError or TypeError for `info` that is large, or no JSON."""
+    shown = clean(json.dumps([done, total, note, info], separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+    if len(shown.encode()) > PROGRESS_BYTES:
+        raise ValueError(f"progress: {len(shown.encode())} bytes, over {PROGRESS_BYTES}: show a key, not the data")
+    return Write(run_id, set={"progress": shown}, when=held(token))
 
 
 def keep_until(now: float | None = None) -> int:

@@ -22,7 +22,7 @@ from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
 from nexus.definitions import Arguments, RateLimit, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import InvalidMessage, Reject, Retry, TimeLimitExceeded, UnknownTask
+from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
@@ -355,6 +355,9 @@ class Worker:
         envelope, record = claimed.envelope, claimed.record
         observe.logger().debug("the error of this attempt", exc_info=error)
         reason = RunError.of(error)
+        if isinstance(error, Revoked):
+            self._revoke(claimed, f"revoked while it ran: {reason.message}")
+            return "revoked", reason
         policy = claimed.policy(claimed.item)
         retryable = claimed.source != "direct" and not isinstance(error, Reject | InvalidMessage | UnknownTask)
         if retryable and policy.retries(error, record.attempts):

@@ -5,7 +5,7 @@ as two number sets, `done` and `failed`: one conditional update adds a member an
 duplicates count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are,
 the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes,
 and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
-`done`, and mends the run.
+`done`, and repairs the run.
 
 Every step is idempotent, and each member's message is acknowledged only after its steps: after a crash, redelivery of
 the last member's message resumes the remaining steps.
@@ -22,7 +22,8 @@ from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write, numbers
 from nexus.backend.transport import Message
-from nexus.client.canvas import fail_next, send_next
+from nexus.client.following import fail_next, send_next
+from nexus.client.steps import Failure, load
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
@@ -85,8 +86,8 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:
-    member = Envelope(id=run_id, task=parent.task, args=args, parent=parent.id, segment=segment, trace=parent.trace)
-    return Message.of(member)
+    inherited = {"task": parent.task, "parent": parent.id, "trace": parent.trace, "group": parent.group}
+    return Message.of(Envelope.of(id=run_id, args=args, segment=segment, **inherited))
 
 
 # --- ending ----------------------------------------------------------------------------------------------------
@@ -149,7 +150,10 @@ def _failures(record: RunRecord) -> RunError:
     )
     failed = sorted(index for item in counted.values() for index in numbers(item, "failed"))
     named = ", ".join(map(str, failed[:FAILURES_NAMED])) + (", ..." if len(failed) > FAILURES_NAMED else "")
-    return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}")
+    first = tallies.member(record.id, record.phase, failed[0])
+    one = RunRecord.of(backend().store.get([first]).get(first, {}))
+    reason = f" ({one.task} {first} is {one.status}: {one.error})" if one.error else ""
+    return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}{reason}")
 
 
 def _fail(item: Item, error: RunError) -> None:
@@ -190,17 +194,25 @@ def _succeed(item: Item) -> None:
 def _reduced(item: Item) -> Any:
     """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
     record = RunRecord.of(item)
-    values = []
-    for page in batched(tallies.children(record), tallies.CHUNK):
-        members = backend().store.get(page)
-        values += [payloads.load(str(members[run_id]["result"])) for run_id in page]
-    if record.task == "group":
+    values = _results(record)
+    if record.task == tallies.GROUP:
         return values
     joined = registry.implementation(record.task)
     parts = [joined.task.result.model_validate(value) for value in values]
     if "partial" in item:
         parts.insert(0, joined.task.result.model_validate_json(str(item["partial"])))
     return joined.reduced(parts).model_dump_json()
+
+
+def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
+    """The members' results, in order; of those that failed None, where that is asked for."""
+    values: list[Any] = []
+    for page in batched(tallies.children(record), tallies.CHUNK):
+        members = backend().store.get(page)
+        for run_id in page:
+            ended_well = not failed_too or members.get(run_id, {}).get("status") == "SUCCESS"
+            values.append(payloads.load(str(members[run_id]["result"])) if ended_well else None)
+    return values
 
 
 def _advance(item: Item) -> None:
@@ -239,17 +251,26 @@ def _after_success(item: Item) -> None:
 
 
 def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
-    """Sends what the record says comes next, a chain's next link or a chord's callback; or ends it, unsent."""
-    if "then" not in item:
+    """Sends what the record says comes next, a chain's next link or a chord's body; or ends it, unsent."""
+    if "then" not in item and "on_error" not in item:
         return
-    links = json.loads(str(item["then"]))
+    record = RunRecord.of(item)
+    steps = load(str(item.get("then", "[]")), run_id)
+    ended: list[Envelope] = []
     if succeeded:
-        send_next(run_id, links, payloads.load(str(item["result"])))
+        if steps:
+            ended = send_next(run_id, steps, payloads.load(str(item["result"])))
     else:
-        record = RunRecord.of(item)
-        fail_next(
-            run_id, links, RunError("UpstreamFailed", f"{record.task} {run_id} is {record.status}: {record.error}")
-        )
+        failure = Failure.of(record)
+        if "on_error" in item and record.status == "FAILURE":
+            send_next(run_id, load(str(item["on_error"]), run_id), failure.model_dump())
+        if steps and steps[0].always and record.task == tallies.GROUP:
+            ended = send_next(run_id, steps, _results(record, failed_too=True))
+        elif steps:
+            error = RunError("UpstreamFailed", f"{record.task} {run_id} is {record.status}: {record.error}")
+            ended = fail_next(run_id, steps, error, failure)
+    for member in ended:
+        settle_member(member, succeeded=False)
 
 
 def _release(record: RunRecord) -> None:

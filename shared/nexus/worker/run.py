@@ -1,11 +1,13 @@
 """What a task sees of its own run, and the answers by which it asks for more than one invocation."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from nexus import clock
 from nexus.backend import backend
+from nexus.backend.store import Item
 from nexus.definitions import Arguments
 from nexus.envelope import Segment
 from nexus.errors import Reject
@@ -52,7 +54,9 @@ class Run:
     parent: str | None = None
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None
-    _told: float = field(default=0.0, repr=False)
+    _shown: float = field(default=-math.inf, repr=False)
+    _asked: float = field(default=-math.inf, repr=False)
+    _revoked: bool = field(default=False, repr=False)
 
     @property
     def remaining(self) -> float:
@@ -61,7 +65,7 @@ class Run:
 
     @property
     def short_of_time(self) -> bool:
-        """Whether it is time to hand on or to settle: a tenth of the limit is left, or 15 seconds of a long one."""
+        """Whether to continue elsewhere or settle: a tenth of the limit is left, or 15 seconds of a long one."""
         return self.remaining < min(15.0, self.limit / 10)
 
     @property
@@ -69,12 +73,31 @@ class Run:
         """Structured; every line carries task, run_id, attempt and queue."""
         return observe.logger()
 
-    def progress(self, done: int, total: int, note: str = "") -> None:
-        """Shows how far the run is. Written at most once a second, so it may be called for every row."""
+    def progress(self, done: int = 0, total: int = 0, note: str = "", *, info: Any = None) -> None:
+        """Shows how far the run is. Written at most once a second, so it may be called for every row.
+
+        `info` is whatever else the handle's `info` is to show: JSON, 8 KiB at most. Raises ValueError beyond that.
+        """
         now = clock.monotonic()
-        if now - self._told >= 1.0 or done >= total:
-            self._told = now
-            backend().store.apply(transitions.progress(self.id, self.token, done, total, note))
+        if now - self._shown >= 1.0 or 0 < total <= done:
+            write = transitions.progress(self.id, self.token, done, total, note, info=info)
+            self._shown = self._asked = now
+            self._note(backend().store.apply(write).item)
+
+    @property
+    def revoked(self) -> bool:
+        """Whether somebody has revoked the run since it began: end early, by `raise Revoked()` or with a result.
+
+        `progress` learns it with each of its writes. Otherwise it is one read, at most once a second.
+        """
+        now = clock.monotonic()
+        if not self._revoked and now - self._asked >= 1.0:
+            self._asked = now
+            self._note(backend().store.get([self.id]).get(self.id))
+        return self._revoked
+
+    def _note(self, item: Item | None) -> None:
+        self._revoked = self._revoked or bool((item or {}).get("revoke"))
 
     def fan_out(self, segments: Sequence[Arguments], *, then: Arguments | None = None) -> FannedOut:
         """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.

@@ -13,10 +13,12 @@ from nexus.errors import TimeLimitExceeded
 def time_limit(seconds: float, message: str) -> Iterator[None]:
     """Raises TimeLimitExceeded in the block after `seconds`.
 
-    By SIGALRM, so only in the main thread, where Lambda calls its handler; elsewhere (a caller's thread in eager
-    mode) the block runs to its end.
+    By SIGALRM, so only in the main thread, where Lambda calls its handler, and only if no alarm is set. Elsewhere the
+    block runs to its end: in a caller's thread in eager mode, under an alarm of the application's own, and within the
+    run of another task that sends this one eagerly.
     """
-    if threading.current_thread() is not threading.main_thread():
+    alarm_is_set = signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    if alarm_is_set or threading.current_thread() is not threading.main_thread():
         yield
         return
 

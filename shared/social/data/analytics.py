@@ -1,6 +1,6 @@
 """What the jobs keep about days: each day's figures, and the last day that a job has done for good."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Literal
 
@@ -68,6 +68,24 @@ def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
     """One day's figures, or None when it has not been counted."""
     item = TABLE.get({"kind": _CONTENT, "period": day}, meter=meter)
     return None if item is None else _read_day(item)
+
+
+def all_days(*, meter: Meter | None = None) -> Iterator[ContentDay]:
+    """Every day that has been counted, in order: a thousand of them are 300 read units."""
+    for page in TABLE.query(_CONTENT, consistent=True, meter=meter):
+        yield from map(_read_day, page.items)
+
+
+def set_popular(before: ContentDay, popular: Sequence[PopularPost], *, meter: Meter | None = None) -> bool:
+    """Replaces a day's popular posts; False when they, or the count, are no longer what was read."""
+    as_read = (
+        Condition("counted_at", "=", before.counted_at),
+        Condition("popular", "=", [asdict(post) for post in before.popular]),
+    )
+    change = Write(
+        {"kind": _CONTENT, "period": before.day}, set={"popular": [asdict(post) for post in popular]}, when=as_read
+    )
+    return TABLE.update(change, meter=meter)
 
 
 ReportFormat = Literal["html", "json", "csv", "popular"]

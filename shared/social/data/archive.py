@@ -4,13 +4,17 @@ An object is gzip-compressed JSON lines, one a post with its comments, as Dynamo
 posts/<day>/<SHA-256 of the lines>.jsonl.gz. The same posts make the same object, so a repeat replaces it with itself.
 One item of the analytics table an object lists the posts in it: a list of 1,000 is 20 write units, where an item for
 each post would be 1,000. Bringing a post back, which is rare, reads the lists: 2,500 read units a million posts.
+
+One item a person and object (kind archived-by#<user>) says in which objects a person's posts and comments are, so that
+a person can be erased without reading the archive. It is written before the object and removed after it: every object
+that holds something of a person is named there, whoever dies when. An entry may name an object that is not there.
 """
 
 import gzip
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nexus.aws.dynamodb import Row, Value
 from nexus.aws.rows import read_count, read_texts
@@ -19,6 +23,7 @@ from social.data import objects
 
 LISTS = Table("analytics", ("kind", "period"))
 _KIND = "archived"
+THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,11 @@ class ArchivedPost:
 
     post: Row
     comments: Sequence[Row] = ()
+
+    @property
+    def people(self) -> set[str]:
+        """The authors of the post and of its comments."""
+        return {row["author_id"]["S"] for row in (self.post, *self.comments) if "author_id" in row}
 
     @property
     def post_id(self) -> str:
@@ -43,12 +53,20 @@ def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter 
     ordered = sorted(archived, key=lambda one: one.post_id)
     text = b"".join(_line(one) for one in ordered)
     key = f"posts/{day}/{hashlib.sha256(text).hexdigest()}.jsonl.gz"
+    LISTS.put_many([{"kind": _by(person), "period": key} for person in _people(ordered)], meter=meter, threads=THREADS)
     objects.put("archive", key, gzip.compress(text, mtime=0), "application/gzip")
     if read(key) != {one.post_id: one for one in ordered}:
         raise ArchiveError(f"{key} reads back as something else")
     listed: Sequence[Value] = [one.post_id for one in ordered]
     LISTS.put({"kind": _KIND, "period": key, "posts": listed, "written_at": now}, meter=meter)
     return key
+
+
+def exists(key: str) -> bool:
+    """Whether there is such an object. By listing: a role that may not list the whole bucket reads 403 for a missing
+    one.
+    """
+    return key in objects.keys("archive", key)
 
 
 def read(key: str) -> dict[str, ArchivedPost]:
@@ -69,6 +87,62 @@ def find(post_ids: Iterable[str], *, meter: Meter | None = None) -> dict[str, st
             for post_id in wanted.intersection(read_texts(item, "posts", key)):
                 found[post_id] = max(found.get(post_id, (0, "")), (read_count(item, "written_at", key, default=0), key))
     return {post_id: key for post_id, (_, key) in found.items()}
+
+
+def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter | None = None) -> int:
+    """Erases a user's posts and comments, or one of the posts, from every object; answers with the objects rewritten.
+
+    An object is replaced by one without them. Two erasures may replace the same object, each keeping what the other has
+    erased; then the replacement is found under the user's entries in turn, at the latest by the `last` erasure, a
+    sandbox's lifetime after the first. That one also removes entries of objects that are not there.
+    """
+    rewritten, seen = 0, set[str]()
+    while keys := {item["period"]["S"] for item in _entries(user_id, meter)} - seen:
+        seen |= keys
+        rewritten += sum(_rewrite(key, user_id, post_id, last, meter) for key in sorted(keys))
+    return rewritten
+
+
+def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Meter | None) -> bool:
+    if not exists(key):  # its writer died, or is about to write it; or it has been replaced
+        if last:
+            LISTS.delete({"kind": _by(user_id), "period": key}, meter=meter)
+        return False
+    held = list(read(key).values())
+    kept = [left for one in held if (left := _without(one, user_id, post_id)) is not None]
+    if kept == held:
+        return False
+    for gone in {one.post_id for one in held} - {one.post_id for one in kept}:
+        objects.erase("archive", f"media/{gone}/")
+    if kept:
+        listed = LISTS.get({"kind": _KIND, "period": key}, consistent=True, meter=meter) or {}
+        write(key.split("/")[1], kept, read_count(listed, "written_at", key, default=0), meter=meter)
+    LISTS.delete({"kind": _KIND, "period": key}, meter=meter)
+    objects.erase("archive", key)
+    LISTS.delete_many([{"kind": _by(person), "period": key} for person in _people(held)], meter=meter, threads=THREADS)
+    return True
+
+
+def _without(one: ArchivedPost, user_id: str, post_id: str | None) -> ArchivedPost | None:
+    """What is left of a post without what a user wrote, or without that one post; None when nothing is."""
+    if one.post.get("author_id") == {"S": user_id} and post_id in (None, one.post_id):
+        return None
+    if post_id is not None:
+        return one
+    return replace(one, comments=tuple(row for row in one.comments if row.get("author_id") != {"S": user_id}))
+
+
+def _entries(user_id: str, meter: Meter | None) -> Iterable[Row]:
+    for page in LISTS.query(_by(user_id), consistent=True, meter=meter):
+        yield from page.items
+
+
+def _people(archived: Iterable[ArchivedPost]) -> list[str]:
+    return sorted(set[str]().union(*(one.people for one in archived)))
+
+
+def _by(user_id: str) -> str:
+    return f"archived-by#{user_id}"
 
 
 def _line(one: ArchivedPost) -> bytes:

@@ -1,10 +1,11 @@
 """Blocks: one item for each person that somebody wants to see nothing of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from nexus.aws.table import Meter, Table
+from nexus.aws.table import Meter, Page, Table
 
 TABLE = Table("blocks", ("user_id", "blocked_id"))
+BLOCKED = "blocked"
 
 
 def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> bool:
@@ -20,6 +21,12 @@ def add(user_id: str, blocked_id: str, at: int, *, meter: Meter | None = None) -
 def remove(user_id: str, blocked_id: str, *, meter: Meter | None = None) -> None:
     """Unblocks."""
     TABLE.delete({"user_id": user_id, "blocked_id": blocked_id}, meter=meter)
+
+
+def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of the blocks that the user made, and of those that others made against them."""
+    yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
+    yield from TABLE.query(user_id, index=BLOCKED, key=("blocked_id", "user_id"), attributes=TABLE.key, meter=meter)
 
 
 def put_many(blocks: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:

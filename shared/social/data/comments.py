@@ -1,4 +1,7 @@
-"""Comments: one item a comment, under its post. The index `by-day` finds a day's comments without reading any other."""
+"""Comments: one item a comment, under its post.
+
+The index `by-day` finds a day's comments without reading any other, `by-author` those of a user who is to be erased.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +11,7 @@ from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
 TABLE = Table("comments", ("post_id", "comment_id"))
-BY_DAY = "by-day"
+BY_DAY, BY_AUTHOR = "by-day", "by-author"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,13 @@ class Comment:
 def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Row]:
     """The comments of a post as they are stored, read consistently: for the archive."""
     return [item for page in TABLE.query(post_id, consistent=True, meter=meter) for item in page.items]
+
+
+def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of an author's comments, deleted ones too."""
+    yield from TABLE.query(
+        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), attributes=TABLE.key, meter=meter
+    )
 
 
 def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:

@@ -41,6 +41,12 @@ def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = Non
     )
 
 
+def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of the edges from the user, and of those to them."""
+    yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, attributes=TABLE.key, meter=meter)
+
+
 def edges(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Every edge of one segment of a parallel scan; a follower's edges are in one segment, in a row."""
     yield from TABLE.scan(segment=segment, total=total, attributes=TABLE.key, start=start, meter=meter)

@@ -5,14 +5,23 @@ The rule of what makes two tags the same is here too, since the application and 
 
 import unicodedata
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from nexus.aws.dynamodb import Condition, Write
 from nexus.aws.rows import read_count, read_text
 from nexus.aws.table import Meter, Table
+from social.data import objects
+from social.data.days import HOUR_SECONDS
 
 TABLE = Table("hashtags", ("tag",))
 TRENDING = "trending"
 MAX_LENGTH = 100
+WINDOW = 168
+"""Hours whose votes count: seven days, the present one included."""
+
+HOURS, DAYS = "hashtags/hour/", "hashtags/day/"
+"""Where the archive bucket has the votes of each hour and day."""
+
 _NOW = "now"
 
 
@@ -86,6 +95,25 @@ def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
         when=(_not_newer(at),),
     )
     return TABLE.update(change, create=True, meter=meter)
+
+
+def hour_name(hour: int) -> str:
+    """The name of an hour, numbered from 1970: 2026-11-22T07."""
+    return datetime.fromtimestamp(hour * HOUR_SECONDS, UTC).strftime("%Y-%m-%dT%H")
+
+
+def count_again(at: int, now: float) -> bool:
+    """Has the votes of an hour counted once more, if they still count: for a post that is gone. True if they do.
+
+    The next run of update_trending_hashtags makes up for an hour, or a day, that is not there.
+    """
+    hour = at // HOUR_SECONDS
+    if hour <= now // HOUR_SECONDS - WINDOW:
+        return False
+    name = hour_name(hour)
+    objects.delete("archive", f"{HOURS}{name}.json")
+    objects.delete("archive", f"{DAYS}{name[:10]}.json")
+    return True
 
 
 def _not_newer(at: int) -> Condition:

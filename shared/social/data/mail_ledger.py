@@ -11,12 +11,14 @@ million of them spread over SHARDS partitions: welcome#-#07, digest#2026-W47#03.
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from nexus.aws.dynamodb import Condition, Row, Value, Write, to_item
 from nexus.aws.rows import key_of, read_count, read_text, read_texts
 from nexus.aws.table import Meter, Table
 from social.data import days
+from social.weeks import monday_of, week_of
 
 TABLE = Table("mail-ledger", ("mailing", "user_id"))
 SHARDS = 16
@@ -133,6 +135,17 @@ def decide(mailing: Mailing, user_id: str, was_sent: bool, now: int) -> bool:
         return False
     held = Claim(mailing, user_id, entry.token)
     return held.sent("decided by a person", now) if was_sent else held.released()
+
+
+def erase(user_id: str, now: float, *, meter: Meter | None = None) -> int:
+    """Removes whatever was noted of mails to a user; answers with how many mailings that may have been.
+
+    The welcome and every week's digest since FIRST_DAY, whether there is an entry or not: 52 write units a year.
+    """
+    first, last = monday_of(week_of(days.start_of(days.FIRST_DAY))), monday_of(week_of(now))
+    weeks = [f"{first + timedelta(weeks=n):%G-W%V}" for n in range((last - first).days // 7 + 1)]
+    keys = [_key(mailing, user_id) for mailing in (WELCOME, *map(digest, weeks))]
+    return TABLE.delete_many(keys, meter=meter)
 
 
 def forget(mailing: Mailing, user_id: str) -> None:

@@ -1,12 +1,14 @@
 """In-app notifications: one item each, under its user, the newest last; TTL removes them after KEEP_DAYS."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from nexus.aws.rows import key_of, read_count, read_text
-from nexus.aws.table import Meter, Table
+from nexus.aws.table import Meter, Page, Table
 from social.data.days import DAY_SECONDS
 
 TABLE = Table("notifications", ("user_id", "notification_id"))
+BY_ACTOR = "by-actor"
 KEEP_DAYS = 90
 
 
@@ -48,3 +50,10 @@ def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list
             )
         )
     return found
+
+
+def about(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of the notifications to the user, and of those to others about what the user did (`actor_id`)."""
+    yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
+    key = ("actor_id", "notification_id")
+    yield from TABLE.query(user_id, index=BY_ACTOR, key=key, attributes=TABLE.key, meter=meter)

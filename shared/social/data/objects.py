@@ -1,7 +1,7 @@
 """Objects in the deployment's buckets, by the bucket's purpose: whole, in ranges, and listed by prefix."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from nexus.aws.sdk import client
 from nexus.settings import settings
@@ -50,6 +50,25 @@ def copy(source: Bucket, target: Bucket, key: str) -> bool:
 def delete(bucket: Bucket, key: str) -> None:
     """Removes the object; nothing when there is none."""
     client("s3").delete_object(Bucket=settings().bucket(bucket), Key=key)
+
+
+def erase(bucket: Bucket, prefix: str) -> int:
+    """Removes every version of every object whose key begins with `prefix`; answers with how many versions there were.
+
+    A request for each thousand listed, and one for each thousand removed. Raises OSError when S3 refuses any.
+    """
+    s3, name, erased = client("s3"), settings().bucket(bucket), 0
+    for page in s3.get_paginator("list_object_versions").paginate(Bucket=name, Prefix=prefix):
+        found = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+        if not found:
+            continue
+        versions: Any = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
+        answer = s3.delete_objects(Bucket=name, Delete={"Objects": versions, "Quiet": True})
+        if refused := answer.get("Errors"):
+            first = refused[0]
+            raise OSError(f"{bucket}: {len(refused)} not removed, {first.get('Key')}: {first.get('Code')}")
+        erased += len(versions)
+    return erased
 
 
 def _head(bucket: Bucket, key: str) -> tuple[int, str] | None:

@@ -10,6 +10,7 @@ Five indexes, each with only the posts that its readers want:
 
 import heapq
 import math
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,9 @@ FEED_EPOCH = days.start_of(days.FIRST_DAY)
 FEED_SECONDS = 45_000
 
 type Visibility = Literal["public", "followers", "private"]
+
+ERASED = "erased"
+"""The `archived_as` of a post that is being erased, in place of an archive object: nobody sees or changes it again."""
 
 # --- media -----------------------------------------------------------------------------------------------------------
 
@@ -157,13 +161,15 @@ class Post:
 def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -> Post | None:
     """The post, or None. Raises BadRow when the item cannot be read."""
     item = TABLE.get({"post_id": post_id}, consistent=consistent, meter=meter)
-    return None if item is None else read(item)
+    return None if item is None or is_erased(item) else read(item)
 
 
 def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
     """Those of the posts that exist, in no order; a row that cannot be read comes as its BadRow."""
     keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]
     for item in TABLE.get_many(keys, meter=meter, threads=threads):
+        if is_erased(item):
+            continue
         try:
             yield read(item)
         except BadRow as bad:
@@ -173,6 +179,39 @@ def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: in
 def put_many(posts: Sequence[Post], *, now: int, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes posts whatever stood there: for imports and demo data. Those with counters are left to be scored."""
     return TABLE.put_many([to_values(post, now=now) for post in posts], meter=meter, threads=threads)
+
+
+def counted(post_id: str, by: Counters) -> Write:
+    """The write that adds to a post's counters and marks it for scoring, if none of them falls below zero."""
+    amounts = dict(zip(COUNTERS, by.values, strict=True))
+    added = {name: amount for name, amount in amounts.items() if amount}
+    enough = tuple(Condition(name, ">", -amount - 1) for name, amount in added.items() if amount < 0)
+    once = secrets.token_hex(6)  # a repeat of the same request must not add again
+    return Write(
+        post_id,
+        set={"moved": moved_of(post_id), "counted_by": once},
+        add=added,
+        when=(STAYS, Condition("counted_by", "missing or <>", once), *enough),
+    )
+
+
+def hide(post_id: str, *, meter: Meter | None = None) -> bool:
+    """Takes a post that is to be erased out of sight and out of every count; one write. False when there is none."""
+    change = Write(post_id, set={"archived_as": ERASED, "visibility": "private"}, remove=("feed", "moved", "review"))
+    return TABLE.update(change, meter=meter)
+
+
+def edit(post_id: str, text: str, tags: Sequence[str], at: int, *, meter: Meter | None = None) -> bool:
+    """Sets a post's text and hashtags; one write. False when there is none, or it is on its way to the archive."""
+    values: dict[str, Value] = {"text": text, "hashtags": list(tags), "edited_at": at}
+    return TABLE.update(Write(post_id, set=values, when=(STAYS,)), meter=meter)
+
+
+def show_to(post_id: str, visibility: Visibility, *, meter: Meter | None = None) -> bool:
+    """Sets who may see a post, and its place in the feed; one write. False as for `edit`."""
+    public = visibility == "public"
+    values: dict[str, Value] = {"visibility": visibility, **({"feed": feed_of(post_id)} if public else {})}
+    return TABLE.update(Write(post_id, set=values, remove=() if public else ("feed",), when=(STAYS,)), meter=meter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +324,7 @@ def scored(item: Row, now: int) -> Write:
     """The write that scores a post from what was read of it, if its counters still stand as they were read.
 
     It takes the post out of the `moved` index; a like since then refuses it, and the post stays there. A post that is
-    old and quiet (again) is put up for review. The feed's key is mended where it is not what visibility says.
+    old and quiet (again) is put up for review. The feed's key is corrected where it is not what visibility says.
     Raises BadRow.
     """
     key = key_of(item, "post_id")
@@ -314,10 +353,12 @@ def scored(item: Row, now: int) -> Write:
 REVIEWED = ("post_id", "created_at", "restored_at", "archived_as", *COUNTERS)
 
 
-def for_review(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Row]:
+def for_review(
+    post_ids: Sequence[str], *, consistent: bool = False, meter: Meter | None = None, threads: int = 1
+) -> Iterator[Row]:
     """What a review goes by, as items: those of the posts that exist."""
     keys = [{"post_id": post_id} for post_id in post_ids]
-    yield from TABLE.get_many(keys, attributes=REVIEWED, meter=meter, threads=threads)
+    yield from TABLE.get_many(keys, attributes=REVIEWED, consistent=consistent, meter=meter, threads=threads)
 
 
 def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Row]:
@@ -334,8 +375,24 @@ def put_up_for_review(shard: int, *, start: Row | None = None, meter: Meter | No
 
 
 def as_read(item: Row) -> tuple[Condition, ...]:
-    """Tests that a post is still what was read: its counters, text, visibility and media, and nobody archives it."""
-    return unchanged(item, *COUNTERS, "text", "visibility", "media_order", "archived_as")
+    """Tests that a post is still what was read: counters, text, tags, visibility and media, and nobody archives it."""
+    return unchanged(item, *COUNTERS, "text", "edited_at", "visibility", "media_order", "archived_as")
+
+
+STAYS = Condition("archived_as", "missing")
+"""The post is neither being archived nor being erased."""
+
+
+def is_erased(item: Row) -> bool:
+    """Whether a post is being erased."""
+    return item.get("archived_as") == {"S": ERASED}
+
+
+def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The ids of an author's posts, the oldest first."""
+    yield from TABLE.query(
+        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), attributes=("post_id",), meter=meter
+    )
 
 
 def authors(

@@ -98,6 +98,11 @@ def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[i
     return sum(ended), sum(revoke_tokens(tokens, issued_before=before, meter=meter))
 
 
+def held_by(table: Table, user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
+    """The keys of a user's sessions or tokens, expired ones too."""
+    yield from table.query(user_id, attributes=table.key, consistent=True, meter=meter)
+
+
 def delete_expired(
     table: Table, keys: Sequence[Mapping[str, str]], *, now: int, meter: Meter | None = None
 ) -> list[bool]:

@@ -139,6 +139,21 @@ def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> boo
     return TABLE.update(Write(user_id, set={"digest": wanted}), meter=meter)
 
 
+def change(user_id: str, profile: Mapping[str, Value], *, meter: Meter | None = None) -> bool:
+    """Sets attributes of the profile; one write, two when the address given is the present one.
+
+    A new address may be mailed again, whatever the old one's mail came to. False when there is no such user.
+    """
+    if "email" in profile:
+        email = normal_email(str(profile["email"]))
+        another = Condition("email", "missing or <>", email)
+        moved = Write(user_id, set={**profile, "email": email}, remove=("suppressed",), when=(another,))
+        if TABLE.update(moved, meter=meter):
+            return True
+    others = {name: value for name, value in profile.items() if name != "email"}
+    return TABLE.update(Write(user_id, set=others), meter=meter) if others else exists(user_id, meter=meter)
+
+
 def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bool:
     """Notes that the user was active on `day`; one read, and a write when it is the first activity of the day.
 

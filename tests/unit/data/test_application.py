@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,10 +10,13 @@ from hypothesis import strategies as st
 
 from nexus.aws.dynamodb import Row, Write
 from nexus.aws.table import Table
+from nexus.errors import SendFailed
+from nexus.testing import memory_backend
 from social import application
 from social.data import comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
 from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
+from tests.support import sandboxes
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -130,6 +134,84 @@ def test_following_and_blocking(database: None) -> None:
     application.follow("a", "b")
     application.unfollow("a", "b")
     assert follows.followed_by("a") == []
+
+
+def test_a_profile_changes_and_the_next_mail_goes_to_the_new_address(database: None) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    users.suppress("a", "bounce")
+    assert application.change_user("a", name="Ada", locale="fr", digest=False)
+    stored = users.get("a")
+    assert stored is not None
+    assert (stored.name, stored.locale, stored.digest, stored.email) == ("Ada", "fr", False, "a@example.com")
+    assert stored.suppressed == "bounce", "the address is the old one"
+    assert application.change_user("a", email="A@example.com ", digest=True), "the same address, written otherwise"
+    assert users.get("a") == replace(stored, digest=True)
+    for _ in range(2):
+        assert application.change_user("a", email="Ada@Example.org")
+        assert users.get("a") == replace(stored, digest=True, email="ada@example.org", suppressed=None)
+    assert (users.by_email("a@example.com"), users.by_email("ada@example.org")) == ([], ["a"])
+    assert application.change_user("a"), "nothing given, nothing changed"
+    assert not application.change_user("nobody", email="n@example.com")
+    assert not application.change_user("nobody", name="N")
+    assert not users.exists("nobody")
+
+
+def test_an_edited_post_has_its_new_text_and_hashtags_and_keeps_its_counters_and_place(database: None) -> None:
+    post = application.new_post("a", "one #tea", at=NOW)
+    application.count(post.post_id, likes=2)
+    for _ in range(2):
+        assert application.edit_post(post.post_id, "two #Coffee", at=NOW + 5)
+    stored = posts.get(post.post_id)
+    assert stored is not None
+    assert (stored.text, stored.hashtags, stored.counters.likes) == ("two #Coffee", ("coffee",), 2)
+    assert item(posts.TABLE, post_id=post.post_id)["edited_at"] == {"N": str(NOW + 5)}
+    pages = (page for bucket in days.buckets_of(days.day_of(NOW)) for page in posts.made_on(bucket))
+    assert [one["hashtags"] for page in pages for one in page.items] == [{"L": [{"S": "coffee"}]}]
+    assert [one.post_id for one in posts.feed(10)] == [post.post_id]
+    assert not application.edit_post("no such post", "text")
+    posts.TABLE.update(Write(post.post_id, set={"archived_as": "posts/x"}))
+    assert not application.edit_post(post.post_id, "three"), "the archive would not take it along"
+    assert not application.set_visibility(post.post_id, "private")
+
+
+def test_each_call_costs_the_requests_that_its_page_names(database: None) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    post = application.new_post("a", "one", post_id="p", at=NOW)
+    asked: list[str] = []
+    calls: list[tuple[Any, int]] = [
+        (lambda: application.change_user("a", name="Ada", email="b@example.com"), 1),
+        (lambda: application.change_user("a", name="Ada", email="b@example.com"), 2),
+        (lambda: application.change_user("a", locale="fr"), 1),
+        (lambda: application.edit_post(post.post_id, "two"), 1),
+        (lambda: application.set_visibility(post.post_id, "private"), 1),
+        (lambda: application.delete_post(post.post_id), 2),
+        (lambda: application.delete_post(post.post_id), 1),
+        (lambda: application.delete_user("a"), 2),
+        (lambda: application.delete_user("a"), 1),
+    ]
+    with memory_backend() as tasks, sandboxes.requests(asked.append):
+        for call, wanted in calls:
+            asked.clear()
+            call()
+            assert len(asked) == wanted
+    assert [args for _, args in tasks.calls] == [{"user_id": "a", "post_id": "p"}, {"user_id": "a"}]
+
+
+def test_a_deletion_whose_task_cannot_be_sent_changes_nothing(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    application.register("a@example.com", "A", user_id="a", at=NOW)
+    application.new_post("a", "one", post_id="p", at=NOW)
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise SendFailed({"erase_user_data": "no answer"})
+
+    with memory_backend() as tasks:
+        monkeypatch.setattr(type(tasks.transport), "send", unreachable)
+        with pytest.raises(SendFailed):
+            application.delete_post("p")
+        with pytest.raises(SendFailed):
+            application.delete_user("a")
+    assert users.get("a") is not None
+    assert posts.get("p") is not None
 
 
 # --- media -----------------------------------------------------------------------------------------------------------

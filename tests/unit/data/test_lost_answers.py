@@ -17,6 +17,7 @@ import pytest
 from moto.dynamodb.models import dynamodb_backends
 
 import cleanup_old_posts as cleanup
+import erase_user_data as erasing
 from nexus import backend
 from nexus.aws.dynamodb import Condition, Item, Write, equals
 from nexus.aws.table import Meter, Table
@@ -40,7 +41,7 @@ from nexus.worker import Run
 from ops import control
 from social import application
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
-from social.data.analytics import ContentDay
+from social.data.analytics import ContentDay, PopularPost
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.hashtags import Trend
@@ -48,6 +49,7 @@ from social.data.notifications import Notification
 from social.data.posts import Counters, Media, Post
 from social.data.sessions import Session, Token
 from social.data.users import Counts, User
+from social.sweep import Tally
 from tests.support import moto_cloud, own_catalogue, sandboxes
 from tests.support.own_catalogue import Counted, NoteSent, ReportPart
 from tests.support.sandboxes import lost_answers
@@ -59,6 +61,7 @@ DAY = day_of(NOW)
 RUN = "00000000-0000-7000-8000-000000000001"
 ERROR = RunError("E", "it failed")
 ENVELOPE = Envelope.of(id=RUN, task="ping", sent_at="2026-11-22T12:00:00Z")
+COUNTED = ContentDay(DAY, NOW, popular=(PopularPost("p", "a", 9, "words", "A"),))
 JOB = own_catalogue.make_report
 
 
@@ -191,7 +194,7 @@ def retried() -> Row:
         return NoteSent(notification_id="n")
 
     note = own_catalogue.send_note.s(**own_catalogue.NOTE)
-    return Row(in_runtime(lambda: chain(note, note)), lambda: implements(Implementation(note.task, work)))
+    return Row(in_runtime(lambda: chain(note, note, note).delay()), lambda: implements(Implementation(note.task, work)))
 
 
 def in_store[**P](action: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> Callable[[], object]:
@@ -237,6 +240,12 @@ def posted(**counters: int) -> None:
 def commented() -> None:
     posted(comments=1)
     comments.put_many([Comment("p", "c", "a", NOW)])
+
+
+def erased_comment() -> int:
+    run = Run(id=RUN, task="erase_user_data", attempt=1, deadline=0.0, limit=0.0, token="t")
+    keys = {"post_id": {"S": "p"}, "comment_id": {"S": "c"}}
+    return erasing._erase_comment(erasing.Erasing("a", False, Tally(run)), keys)
 
 
 def a_person() -> None:
@@ -303,6 +312,7 @@ ROWS: dict[str, Row] = {
     "transitions.retry": rule(RETRIED, STARTED),
     "transitions.release": rule(transitions.release(RUN, "mine", 1, cursor="[1]"), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
+    "transitions.forget": rule(transitions.forget(RUN), STARTED, transitions.succeed(RUN, "mine", "{}", float(NOW))),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),
     "transitions.not_sent": rule(transitions.not_sent(RUN, ERROR, float(NOW)), PENDING),
     "transitions.never_ran": rule(
@@ -312,6 +322,7 @@ ROWS: dict[str, Row] = {
     "transitions.ask_to_revoke": rule(transitions.ask_to_revoke(RUN), STARTED),
     "transitions.revoke_held": rule(transitions.revoke_held(RUN, "mine", "why", float(NOW)), STARTED),
     "transitions.revoked": rule(transitions.revoked(ENVELOPE, "default", "why", float(NOW), NOW)),
+    "transitions.revoke_unknown": rule(transitions.revoke_unknown(RUN, "why", float(NOW))),
     "transitions.revoke_before_start": rule(
         transitions.revoke_before_start(RUN, RunRecord(RUN, "PENDING"), "why", float(NOW)), PENDING
     ),
@@ -321,12 +332,12 @@ ROWS: dict[str, Row] = {
     "fanout.plan, fanout.send_plan, fanout.settle_member, fanout._succeed, tallies.new_tallies": job(),
     "fanout._fail": job(faulty=True),
     "fanout._advance": job(second_phase=True),
-    "canvas.send_next": retried(),
+    "following._status, sending._later": retried(),
     "tallies.put_all": Row(
         in_store(tallies.put_all, [Write("t", {"size": 1}), Write("v", {"size": 2})]),
         lambda: apply(Write("v", {"x": 1})),
     ),
-    "tallies.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]))),
+    "following.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]).delay())),
     "locks.acquire: of a free place": Row(acquire("a")),
     "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
     "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a")), waiting),
@@ -369,15 +380,21 @@ ROWS: dict[str, Row] = {
         ),
         signed_in,
     ),
-    "application._counted": Row(lambda: application.count("p", likes=1, views=2), posted),
-    "application._counted: down to nothing": Row(lambda: application.count("p", likes=-1), lambda: posted(likes=1)),
+    "posts.counted": Row(lambda: application.count("p", likes=1, views=2), posted),
+    "posts.counted: down to nothing": Row(lambda: application.count("p", likes=-1), lambda: posted(likes=1)),
     "application.comment": Row(lambda: application.comment("p", "a", "hello", comment_id="c", at=NOW), posted),
     "application.delete_comment": Row(
         lambda: application.delete_comment("p", "c", at=NOW),
         commented,
     ),
     "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
-    "application.set_visibility": Row(lambda: application.set_visibility("p", "private"), posted),
+    "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
+    "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),
+    "posts.hide": Row(lambda: posts.hide("p"), posted),
+    "users.change": Row(lambda: application.change_user("u", email="new@example.com", name="N"), a_person),
+    "users.change: not the address": Row(lambda: application.change_user("u", locale="fr"), a_person),
+    "analytics.set_popular": Row(lambda: analytics.set_popular(COUNTED, ()), lambda: analytics.put_day(COUNTED)),
+    "erase_user_data._erase_comment": Row(erased_comment, commented),
     "application.record_activity": Row(lambda: application.record_activity("u", "s0", at=NOW), signed_in),
     "application.rotate_token": Row(lambda: application.rotate_token("u", "t0", "t9", at=NOW), signed_in),
     "cleanup_old_posts.move, cleanup_old_posts._move_with_all, cleanup_old_posts._remove_marked": Row(
@@ -424,8 +441,7 @@ def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = Non
     moto_cloud.clear()
     row.given()
     ids = (f"00000000-0000-7000-8000-{number:012}" for number in itertools.count())
-    for module in ("sending", "canvas"):
-        monkeypatch.setattr(f"nexus.client.{module}.new_id", lambda: next(ids))
+    monkeypatch.setattr("nexus.client.canvas.new_id", lambda: next(ids))
     random.seed(1)
     if calls is not None:
         sys.setprofile(lambda frame, event, _: calls.add(_name(frame)) if event == "call" else None)

@@ -15,15 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import day_report
 import generate_content_analytics as job
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
 from ops.social.seed import Network
-from social import application, catalogue
+from social import application, catalogue, day_report
 from social.data import analytics, comments, objects, posts, users
-from social.data.analytics import ContentDay, PopularPost
+from social.data.analytics import ContentDay, PopularPost, ReportFormat
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
 from social.data.posts import Post
@@ -86,9 +85,10 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert analytics.content_day(DAY) == expected(network, DAY)
     assert objects.get("archive", report.report_key).startswith(b"<!doctype html>")
     assert json.loads(objects.get("archive", analytics.report_key(report.day, "json")))["day"] == report.day
-    for form in ("csv", "popular"):
+    rows: list[tuple[ReportFormat, int]] = [("csv", 1), ("popular", len(expected(network, DAY).popular))]
+    for form, number in rows:
         table = objects.get("archive", analytics.report_key(report.day, form)).decode()
-        assert len(list(csv.DictReader(StringIO(table)))) > 0
+        assert len(list(csv.DictReader(StringIO(table)))) == number
 
 
 def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:

@@ -29,6 +29,8 @@ IN_FLIGHT = [
     ("cleanup_old_posts", {**OLD, "days": ["2024-02-01"]}, parts.ReviewDays),
     ("cleanup_old_posts", {**OLD, "shard": 0}, parts.ReviewShard),
     ("cleanup_old_posts", {**OLD, "finish": True}, parts.RaiseWatermark),
+    ("erase_user_data", {"user_id": "u", "store": "posts", "post_ids": ["p"], "again": True}, parts.EraseShare),
+    ("erase_user_data", {"user_id": "u", "look_again": True}, parts.LookAgain),
     ("send_content_digest_email", {"week": "2026-W47", "part": EDITION}, parts.DigestSegment),
 ]
 
@@ -68,6 +70,8 @@ def test_no_task_shows_an_inner_field_to_its_senders() -> None:
         "hours",
         "counted_at",
         "now",
+        "store",
+        "look_again",
     }
     for task in network.tasks().values():
         assert not inner & set(task.arguments.model_fields), task.name

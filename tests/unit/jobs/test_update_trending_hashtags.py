@@ -172,5 +172,5 @@ def test_normalising_twice_is_normalising_once(text: str) -> None:
 
 @pytest.mark.parametrize("hour", [0, 438_291, 500_000])
 def test_an_hour_belongs_to_its_day(hour: int) -> None:
-    day = hashtag_counts.name_of(hour)[:10]
+    day = hashtags.hour_name(hour)[:10]
     assert hour in hashtag_counts.hours_of(day)

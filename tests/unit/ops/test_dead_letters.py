@@ -16,11 +16,13 @@ from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
-from nexus.runs.record import RunError, RunRecord
+from nexus.runs.record import RunError, RunRecord, error_text
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
 from ops import dead_letters
+from ops.cli import common
 from ops.dead_letters import Filter
+from ops.main import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,12 +188,12 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     with pytest.raises(InvalidMessage, match="at most 200"):
         dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
     assert len(list(dead_letters.look("default", Filter()))) == 1
-    assert dead_letters.edit("default", envelope.id, ping, {"text": "mended"}) is not None
+    assert dead_letters.edit("default", envelope.id, ping, {"text": "fixed"}) is not None
     (message,) = waiting(settings().queue_name("default"))
-    assert json.loads(message["Body"]) | {"args": {"text": "mended"}} == json.loads(message["Body"])
+    assert json.loads(message["Body"]) | {"args": {"text": "fixed"}} == json.loads(message["Body"])
     assert json.loads(message["Body"])["id"] == envelope.id
     assert not waiting(dead)
-    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"mended"}'
+    assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"fixed"}'
 
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
@@ -267,3 +269,26 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     assert (letter.id, letter.task, letter.error) == (event["id"], "record", "NO_PERMISSIONS")
     assert letter.message == "the queue's policy does not allow it"
     assert letter.args == {"notification": {"eventType": "Bounce"}}
+
+
+def test_result_and_show_tell_the_exceptions_class_and_where_it_was_raised(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A message's attributes have no room for a traceback: the run's record keeps it."""
+    monkeypatch.setattr(common, "connect", lambda: None)
+    monkeypatch.setattr(common, "the_queues", lambda _: ["default"])
+    run_id = give_up(1).id
+    with pytest.raises(ZeroDivisionError) as raised:
+        _ = 1 / 0
+    backend().store.apply(Write(run_id, {"error": error_text(RunError.of(raised.value))}))
+
+    for words in (["result", run_id], ["dlq", "show", run_id]):
+        main(words)
+        shown = capsys.readouterr().out
+        assert "builtins.ZeroDivisionError" in shown
+        assert "_ = 1 / 0" in shown
+
+    main(["result", run_id, "--json"])
+    assert json.loads(capsys.readouterr().out)["error"]["path"] == "builtins.ZeroDivisionError"
+    main(["dlq", "show", run_id, "--json"])
+    assert "_ = 1 / 0" in json.loads(capsys.readouterr().out)["traceback"]

@@ -10,8 +10,10 @@ import pytest
 from nexus import definitions
 from nexus.backend import backend
 from nexus.backend.store import Write
+from nexus.builtin import ping
+from nexus.client import group
 from nexus.envelope import Envelope
-from nexus.ids import derived_id, new_id
+from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
@@ -153,12 +155,13 @@ def test_a_search_that_takes_too_long_gives_what_it_has_and_goes_on_from_there()
 
 
 def test_the_members_of_a_group_and_what_a_run_sent_are_found_by_their_parent() -> None:
-    group = derived_id("a group")
-    tallies.open_group(group, 2, KEEP)
-    for n in range(2):
-        member = Envelope(id=tallies.member(group, 1, n), task="ping", parent=group)
-        backend().store.apply(transitions.pending(member, "default", KEEP))
-    assert set(ids(Query(parent=group))) == {tallies.member(group, 1, n) for n in range(2)}
+    handle = group([ping.s(text="1"), ping.s(text="2")]).delay()
+    members = [tallies.member(handle.id, 1, n) for n in range(2)]
+    for member in members:  # recorded when they start
+        envelope = Envelope(id=member, task="ping", parent=handle.id)
+        backend().store.apply(transitions.pending(envelope, "default", KEEP))
+    assert set(ids(Query(parent=handle.id))) == set(members)
+    assert ids(Query(task="group")) == [handle.id]
     job = sent("cleanup_old_posts", time.time() - NOW - 5, "maintenance")
     child = sent("ping", time.time() - NOW, "default", parent=job)
     sent("ping", time.time() - NOW, "default")

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from nexus.aws.sdk import client
 from nexus.backend import backend
-from nexus.backend.store import Write
+from nexus.backend.store import Value, Write
 from nexus.backend.transport import DeadLetter, queue_url
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
@@ -301,7 +301,9 @@ def test_a_part_that_cannot_be_shown_says_why_and_the_page_stands(
 
 def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> None:
     group = new_id()
-    tallies.open_group(group, 10_000, KEEP)
+    tallies.put_all(tallies.new_tallies(group, 1, 10_000, KEEP))
+    values: dict[str, Value] = {"status": "STARTED", "task": tallies.GROUP, "total": 10_000, "phase": 1, "waits": True}
+    backend().store.apply(Write(group, values, insert=True))
     first = tallies.tally(group, 1, 0)
     backend().store.apply(Write(first, add={"failed": frozenset({3})}))
     text = page.get(f"/parts/run/{group}/family").text

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
-from nexus import AsyncResult, achain, agroup, asend_many, check, group, ping, send_many
+from nexus import AsyncResult, asend_many, chain, check, group, ping, send_many
 from nexus.aws import sdk
 from nexus.client import bounded
 from nexus.errors import ConfigurationError, SendFailed, StillRunning, TaskFailed
@@ -55,7 +56,7 @@ def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sile
         lambda: catalogue.send_note.delay(**NOTE),
         lambda: catalogue.send_note.apply_async(NOTE, track=False),
         lambda: send_many([catalogue.send_note.s(**NOTE)] * 2),
-        lambda: group([catalogue.send_note.s(**NOTE)] * 2),
+        lambda: group([catalogue.send_note.s(**NOTE)] * 2).delay(),
         check,
     ],
     ids=["delay", "untracked", "send_many", "group", "check"],
@@ -124,16 +125,53 @@ def test_a_patience_that_is_none_is_refused_by_name(variable: str, value: str) -
         Settings.read({variable: value})
 
 
-def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
-    catalogue.send_note.delay(**NOTE)
+def in_a_child(work: Callable[[], object]) -> int:
+    """Does it in a forked child. Returns its exit status: 0 when nothing was raised and it ended in half a minute."""
     child = os.fork()
     if child == 0:
         try:
-            catalogue.send_note.delay(**NOTE)
+            signal.alarm(30)  # a child that waits for a lock of its parent's threads dies of it
+            work()
             os._exit(0)
         finally:
             os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    return os.waitpid(child, 0)[1]
+
+
+def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
+    catalogue.send_note.delay(**NOTE)
+    assert in_a_child(lambda: catalogue.send_note.delay(**NOTE)) == 0
+
+
+def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
+    """Two processes that write into one connection would read each other's answers."""
+    catalogue.send_note.delay(**NOTE)
+    before = [sdk.client("sqs"), sdk.client("dynamodb")]
+
+    def others() -> None:
+        assert sdk.client("sqs") is not before[0]
+        assert sdk.client("dynamodb") is not before[1]
+
+    assert in_a_child(others) == 0
+    assert [sdk.client("sqs"), sdk.client("dynamodb")] == before, "the parent keeps its own"
+
+
+def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_lock_that_nobody_opens(cloud: None) -> None:
+    held, done = threading.Event(), threading.Event()
+
+    def make() -> None:
+        with sdk._making:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    held.wait()
+    try:
+        assert in_a_child(lambda: sdk.client("sqs")) == 0
+    finally:
+        done.set()
+        thread.join()
 
 
 # --- coroutines ---
@@ -145,10 +183,10 @@ def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
         lambda: catalogue.send_note.adelay(**NOTE),
         lambda: catalogue.send_note.aapply_async(NOTE, countdown=5),
         lambda: asend_many([catalogue.send_note.s(**NOTE)]),
-        lambda: agroup([catalogue.send_note.s(**NOTE)]),
-        lambda: achain(catalogue.send_note.s(**NOTE), ping.s()),
+        lambda: group([catalogue.send_note.s(**NOTE)]).adelay(),
+        lambda: chain(catalogue.send_note.s(**NOTE), ping.s()).aapply_async(countdown=5),
     ],
-    ids=["adelay", "aapply_async", "asend_many", "agroup", "achain"],
+    ids=["adelay", "aapply_async", "asend_many", "group", "chain"],
 )
 def test_the_loop_goes_on_while_aws_is_silent(
     silence: Silence, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Coroutine[Any, Any, object]]

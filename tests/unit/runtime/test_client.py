@@ -234,8 +234,8 @@ SENDERS: list[Callable[[], object]] = [
     lambda: catalogue.send_note.delay(**NOTE),
     lambda: catalogue.send_note.apply_async(NOTE, track=False),
     lambda: send_many([catalogue.send_note.s(**NOTE)] * 2),
-    lambda: group([catalogue.send_note.s(**NOTE)] * 2),
-    lambda: chain(catalogue.send_note.s(**NOTE), ping.s()),
+    lambda: group([catalogue.send_note.s(**NOTE)] * 2).delay(),
+    lambda: chain(catalogue.send_note.s(**NOTE), ping.s()).delay(),
 ]
 EACH_WAY = pytest.mark.parametrize("send", SENDERS, ids=["delay", "untracked", "send_many", "group", "chain"])
 
@@ -337,7 +337,7 @@ def test_a_result_over_the_items_limit_goes_to_s3_by_itself(cloud: None, monkeyp
 
 
 def test_a_groups_result_is_its_members_results_in_order(tasks: SentTasks) -> None:
-    handle = group([catalogue.send_note.s(**{**NOTE, "text": str(n)}) for n in range(5)])
+    handle = group([catalogue.send_note.s(**{**NOTE, "text": str(n)}) for n in range(5)]).delay()
     assert handle.progress == (0, 5)
 
     tasks.run()
@@ -346,7 +346,7 @@ def test_a_groups_result_is_its_members_results_in_order(tasks: SentTasks) -> No
 
 
 def test_a_group_with_a_failed_member_fails(tasks: SentTasks) -> None:
-    handle = group([catalogue.send_note.s(**{**NOTE, "kind": kind}) for kind in ("good", "bad")])
+    handle = group([catalogue.send_note.s(**{**NOTE, "kind": kind}) for kind in ("good", "bad")]).delay()
 
     tasks.run()
 
@@ -358,7 +358,7 @@ def test_a_chain_hands_each_result_to_the_next_and_its_handle_is_the_last(tasks:
         ping.s(text="1"),
         catalogue.send_note.s(**NOTE),
         ping.s(text="3"),
-    )
+    ).delay()
     assert handle.status == "PENDING"
 
     tasks.run()
@@ -367,7 +367,7 @@ def test_a_chain_hands_each_result_to_the_next_and_its_handle_is_the_last(tasks:
 
 
 def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
-    handle = chain(catalogue.send_note.s(**{**NOTE, "kind": "bad"}), ping.s(text="never"))
+    handle = chain(catalogue.send_note.s(**{**NOTE, "kind": "bad"}), ping.s(text="never")).delay()
 
     tasks.run()
 
@@ -378,7 +378,7 @@ def test_a_chain_stops_where_a_link_fails(tasks: SentTasks) -> None:
 
 def test_a_chain_too_long_for_lambdas_loop_detection_is_refused(tasks: SentTasks) -> None:
     with pytest.raises(ValueError, match="1 to 12"):
-        chain(*[ping.s()] * 13)
+        chain(*[ping.s()] * 13).delay()
 
 
 def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -395,7 +395,7 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
     handle = chord(
         [catalogue.send_note.s(**{**NOTE, "text": str(n)}) for n in range(3)],
         ping.s(text="all done"),
-    )
+    ).delay()
 
     tasks.run()
 
@@ -563,7 +563,7 @@ def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_no_variables")
 def test_in_memory_no_variable_is_needed() -> None:
     with memory_backend() as tasks:
-        handles = [ping.delay(text="hi"), group([ping.s(), ping.s()])]
+        handles = [ping.delay(text="hi"), group([ping.s(), ping.s()]).delay()]
         tasks.run()
         assert [handle.status for handle in handles] == ["SUCCESS", "SUCCESS"]
 
@@ -606,8 +606,8 @@ def test_a_chain_that_a_functions_role_could_not_go_on_with_is_refused_when_it_i
     welcome = catalogue.send_note.s(**NOTE)
     elsewhere = replace(welcome, task=replace(welcome.task, name="elsewhere", queue="emails"))
     with pytest.raises(InvalidMessage, match=r"may not send to emails\. Name that in the task's sends_to"):
-        chain(welcome, elsewhere)
+        chain(welcome, elsewhere).delay()
     with pytest.raises(InvalidMessage, match="elsewhere cannot follow it"):
-        chord([welcome], elsewhere)
+        chord([welcome], elsewhere).delay()
     allowed = replace(welcome, task=replace(welcome.task, sends_to=("emails",)))
-    chain(allowed, elsewhere)
+    chain(allowed, elsewhere).delay()

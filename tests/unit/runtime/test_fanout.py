@@ -112,7 +112,8 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
     tasks.run()
     assert handle.status == "FAILURE"
     assert handle.error is not None
-    assert handle.error.message == "1 of 3 failed: 1"
+    failed = f"make_report {handle.children[1].id} is FAILURE: Reject: segment 1 cannot be done"
+    assert handle.error.message == f"1 of 3 failed: 1 ({failed})"
 
     job.faulty = frozenset()
     ((_, letter),) = tasks.dead_letters

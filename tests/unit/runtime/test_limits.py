@@ -260,7 +260,7 @@ def test_the_end_of_a_group_has_a_line_of_its_own(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     does(monkeypatch, lambda args, run: SENT)
-    handle = group([catalogue.send_note.s(**NOTE) for _ in range(2)])
+    handle = group([catalogue.send_note.s(**NOTE) for _ in range(2)]).delay()
 
     tasks.run()
 

@@ -1,14 +1,8 @@
 """What is in the outbox is sent if and only if the application's transaction commits, whoever dies in between."""
 
-import os
-import pwd
-import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +12,7 @@ import pytest
 import sqlalchemy
 from sqlalchemy.orm import Session
 
+from dev.postgres import temporary
 from nexus import outbox, ping
 from nexus.errors import SendFailed
 from nexus.registry import Implementation, registry
@@ -35,30 +30,8 @@ def postgres() -> Iterator[str]:
 
     Its folder is not pytest's: that one is root's alone, and other sessions of pytest clean up there.
     """
-    with tempfile.TemporaryDirectory(prefix="nexus-pg-") as name, _server(Path(name)) as where:
-        yield where
-
-
-@contextmanager
-def _server(folder: Path) -> Iterator[str]:
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    found = programs[-1] / "postgres" if programs else Path(shutil.which("postgres") or "")
-    assert found.is_file(), "PostgreSQL is missing: `make unit` installs it"
-    as_root = os.geteuid() == 0  # as whom PostgreSQL does not run
-    user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if as_root else {}
-    if as_root:
-        owner = pwd.getpwnam("postgres")
-        os.chown(folder, owner.pw_uid, owner.pw_gid)
-    data, log = folder / "data", folder / "log"
-    subprocess.run(
-        (found.with_name("initdb"), "--no-sync", "-A", "trust", "-U", "postgres", "-D", data),
-        check=True, capture_output=True, cwd=folder, **user,
-    )  # fmt: skip
-    control = (found.with_name("pg_ctl"), "-w", "-D", data)
-    options = f"-c listen_addresses='' -c unix_socket_directories='{folder}' -c fsync=off"
-    subprocess.run((*control, "-l", log, "-o", options, "start"), check=True, capture_output=True, cwd=folder, **user)
-    yield f"host={folder} user=postgres dbname=postgres"
-    subprocess.run((*control, "-m", "immediate", "stop"), check=True, capture_output=True, cwd=folder, **user)
+    with temporary() as server:
+        yield server.address
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

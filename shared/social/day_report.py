@@ -7,16 +7,19 @@ runs the way its own letters do.
 
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from html import escape
 from io import StringIO
 
-from social.data.analytics import ContentDay
+from nexus.aws.table import Meter
+from social.data import analytics, objects
+from social.data.analytics import ContentDay, ReportFormat
 from social.data.days import add_days
 from social.text import direction, one_line, shortened
 
+DAYS_SHOWN = 30
 EXCERPT = 140
 NAME = 40
 NOBODY = "a deleted user"
@@ -99,6 +102,15 @@ class _Month:
     def before(self, days: int) -> ContentDay | None:
         """The day so many days before the reported one, where that was counted."""
         return self.days[-1 - days][1] if days < len(self.days) else None
+
+
+def publish(content: ContentDay, *, meter: Meter | None = None) -> None:
+    """Writes a day's report to the archive bucket in all its forms; the same figures make the same files."""
+    first, last = add_days(content.day, 1 - DAYS_SHOWN), add_days(content.day, -1)
+    history = [*analytics.content_days(first, last, meter=meter), content]
+    for form, (write, content_type) in FORMS.items():
+        key = analytics.report_key(content.day, form)
+        objects.put("archive", key, write(history).encode(), f"{content_type}; charset=utf-8")
 
 
 def as_html(history: Sequence[ContentDay]) -> str:
@@ -297,3 +309,11 @@ def _quoted(text: str) -> str:
 def _named(name: str) -> str:
     shown = shortened(one_line(name), NAME)
     return f"<bdi>{escape(shown)}</bdi>" if shown else NOBODY
+
+
+FORMS: Mapping[ReportFormat, tuple[Callable[[Sequence[ContentDay]], str], str]] = {
+    "json": (as_json, "application/json"),
+    "csv": (as_csv, "text/csv"),
+    "popular": (popular_csv, "text/csv"),
+    "html": (as_html, "text/html"),
+}

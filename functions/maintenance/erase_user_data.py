@@ -1,0 +1,277 @@
+"""erase_user_data: a user who is gone, or one post of theirs, leaves every table, bucket and archive.
+
+The rule is the right to erasure (GDPR, article 17): personal data go without undue delay, in backups by expiry. What is
+kept is named with its reason in every report (`KEPT_AFTER_ERASURE`). The web application sends the task with
+`delete_user` and `delete_post`, which take the user, or the post, out of sight at once.
+
+Every step may be repeated, and what is done is its own progress: a run that dies or is handed on looks for what is
+left. A post is first hidden, which refuses likes, comments, media and archiving; then all that hangs on it goes, and
+the item, by which the rest is found, last. A comment on somebody else's post goes in one transaction with that post's
+count. Votes of hashtags are counted again without the post. Counts of followers and posts are the nightly job's.
+
+What is written while this runs (an upload whose form was handed out, a comment on its way) is found by a second look 15
+minutes later: no form and no sandbox lives longer. A user with many rows is shared out, a segment for each kind of row.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import batched
+
+from nexus.aws.dynamodb import Condition, Row
+from nexus.aws.rows import read_count, read_texts
+from nexus.aws.table import Page, Table, in_threads, transact
+from nexus.errors import Reject, Retry
+from nexus.worker import Continuation, Run, handler_for, implements, implements_part
+from social import catalogue, day_report
+from social.catalogue import KEPT_AFTER_ERASURE, EraseUserData, ErasureReport
+from social.data import (
+    analytics,
+    archive,
+    blocks,
+    comments,
+    follows,
+    hashtags,
+    mail_ledger,
+    notifications,
+    objects,
+    posts,
+    sessions,
+    users,
+)
+from social.data.days import day_of
+from social.data.posts import Counters
+from social.parts import EraseShare, LookAgain
+from social.sweep import Tally
+
+SECOND_LOOK = 900
+"""Seconds: what a presigned form lives by default, and a sandbox at most."""
+
+AT_ONCE = 100
+"""Posts, and comments of other people's posts, between two looks at the time."""
+
+ALONE = 500
+"""Posts up to which one run does all by itself; a segment of a larger one has as many."""
+
+THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """Whose data, which of their posts (None: all), and whether a second look will follow.
+
+    `post_id` is the one post that is to go, and nothing else with it.
+    """
+
+    user_id: str
+    again: bool
+    tally: Tally
+    post_ids: Sequence[str] | None = None
+    post_id: str | None = None
+
+
+type Step = Iterator[tuple[str, int]]
+"""What was erased, and how many of it, after each page: the run may be handed on there."""
+
+
+def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
+    """Numbers summed."""
+    return parts[0].add(*parts[1:]).model_copy(update={"kept": KEPT_AFTER_ERASURE})
+
+
+@implements(catalogue.erase_user_data, reduce=merge)
+def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuation:
+    """Erases one post, or a user's every row; a user with many is shared out. Rejected for somebody else's post."""
+    tally = Tally.resumed(run)
+    if args.post_id is not None:
+        erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
+        return _erase(erasing, ("posts",), run, look_again=args.again)
+    users.TABLE.delete(args.user_id, meter=tally.meter)  # first: no mail, no login, no notification from here on
+    erasing = Erasing(args.user_id, args.again, tally)
+    post_ids = _posts_of(erasing)
+    if len(post_ids) <= ALONE and not _many_follow(erasing):
+        return _erase(erasing, tuple(STEPS), run, look_again=args.again)
+    share = partial(EraseShare, user_id=args.user_id, again=args.again)
+    shares = [share(store="posts", post_ids=some) for some in batched(post_ids, ALONE, strict=False)]
+    shares += [share(store=store) for store in STEPS if store != "posts"]
+    return run.fan_out(shares, then=LookAgain(user_id=args.user_id) if args.again else None)
+
+
+@implements_part(catalogue.erase_user_data)
+def part(args: EraseShare | LookAgain, run: Run) -> ErasureReport | Continuation:
+    """Erases one kind of rows, or sends the second look after all of them."""
+    if isinstance(args, LookAgain):
+        _look_again(args.user_id)
+        return ErasureReport()
+    erasing = Erasing(args.user_id, args.again, Tally.resumed(run), args.post_ids or None)
+    return _erase(erasing, (args.store,), run, look_again=False)
+
+
+def _erase(erasing: Erasing, stores: Sequence[str], run: Run, *, look_again: bool) -> ErasureReport | Continuation:
+    cursor, tally = run.cursor or {}, erasing.tally
+    erased = Counter[str](cursor.get("erased", {}))
+    for place in range(cursor.get("place", 0), len(stores)):
+        for what, number in STEPS[stores[place]](erasing):
+            erased[what] += number
+            tally.changed += number
+            if run.short_of_time:
+                return run.continue_from(tally.cursor(place=place, erased=dict(erased)))
+    if look_again:
+        _look_again(erasing.user_id, erasing.post_id)
+    found = {what: number for what, number in erased.items() if number}
+    run.logger.info("erased", user_id=erasing.user_id, erased=found)
+    return ErasureReport(**tally.numbers(), erased=found, kept=KEPT_AFTER_ERASURE)
+
+
+def _look_again(user_id: str, post_id: str | None = None) -> None:
+    """Sends the task for what is written meanwhile; sent twice it finds nothing the second time."""
+    args = {"user_id": user_id, "post_id": post_id, "again": False}
+    catalogue.erase_user_data.apply_async(args, countdown=SECOND_LOOK)
+
+
+def _posts_of(erasing: Erasing) -> list[str]:
+    """The author's posts, and those of which nothing but an upload is left."""
+    pages = posts.written_by(erasing.user_id, meter=erasing.tally.meter)
+    written = [item["post_id"]["S"] for page in pages for item in page.items]
+    uploaded = [key.split("/")[2] for key in objects.keys("uploads", f"uploads/{erasing.user_id}/")]
+    return list(dict.fromkeys((*written, *uploaded)))
+
+
+def _many_follow(erasing: Erasing) -> bool:
+    """Whether the followers fill more than one page of their index: more than 13,000."""
+    return next(follows.count_followers(erasing.user_id, meter=erasing.tally.meter)).next_key is not None
+
+
+# --- posts -----------------------------------------------------------------------------------------------------------
+
+
+def erase_posts(erasing: Erasing) -> Step:
+    """Posts with what hangs on them, some at a time."""
+    post_ids = _posts_of(erasing) if erasing.post_ids is None else erasing.post_ids
+    for some in batched(post_ids, AT_ONCE, strict=False):
+        meter = erasing.tally.meter
+        found = {item["post_id"]["S"]: item for item in posts.in_full(some, meter=meter, threads=THREADS)}
+        erasing.tally.rows_read += len(found)
+        others = {post_id for post_id, item in found.items() if item.get("author_id") != {"S": erasing.user_id}}
+        if erasing.post_id in others:
+            raise Reject(f"post {erasing.post_id} is not of user {erasing.user_id}")
+        own = [post_id for post_id in some if post_id not in others]
+        yield from sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]()).items()
+
+
+def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Counter[str]:
+    """One post, or what may be left of it where its item is gone."""
+    meter, item = erasing.tally.meter, found.get(post_id)
+    if item is not None:
+        posts.hide(post_id, meter=meter)
+    said = comments.items_of_post(post_id, meter=meter)
+    comments.delete_many([(post_id, one["comment_id"]["S"]) for one in said], meter=meter)
+    erased = Counter(comments=len(said), posts=item is not None)
+    for prefix in (f"uploads/{erasing.user_id}/{post_id}/", f"quarantine/uploads/{erasing.user_id}/{post_id}/"):
+        erased["uploads"] += objects.erase("uploads", prefix)
+    erased["renditions"] += objects.erase("media", f"media/{post_id}/")
+    if item is not None or not erasing.again:  # of a post that is not there, the archive may hold somebody else's
+        erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
+    if erasing.post_id is not None:
+        erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
+        erased["reports"] += sum(number for _, number in erase_reports(erasing))
+    if item is not None:
+        if read_texts(item, "hashtags", post_id):
+            hashtags.count_again(read_count(item, "created_at", post_id), time.time())
+        posts.TABLE.delete(post_id, meter=meter)
+        if erasing.again and erasing.post_id is None and _unsettled(item):
+            _look_again(erasing.user_id, post_id)
+    return erased
+
+
+def _unsettled(item: Row) -> bool:
+    """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
+    busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
+    return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+
+
+# --- whatever else is a user's ---------------------------------------------------------------------------------------
+
+
+def erase_comments(erasing: Erasing) -> Step:
+    """Comments on other people's posts, each together with that post's count."""
+    for page in comments.written_by(erasing.user_id, meter=erasing.tally.meter):
+        for some in batched(page.items, AT_ONCE, strict=False):
+            erasing.tally.rows_read += len(some)
+            yield "comments", sum(in_threads(partial(_erase_comment, erasing), some, THREADS))
+
+
+def _erase_comment(erasing: Erasing, item: Row) -> int:
+    key = {name: item[name]["S"] for name in comments.TABLE.key}
+    stands = (Condition("bucket", "exists"),)
+    counted = [
+        {"Delete": comments.TABLE.delete_request(key, when=stands)},
+        {"Update": posts.TABLE.update_request(posts.counted(key["post_id"], Counters(comments=-1)))},
+    ]
+    if not transact(
+        counted, meter=erasing.tally.meter
+    ):  # deleted before, and only its place is left; or its post is gone
+        comments.TABLE.delete(key, meter=erasing.tally.meter)
+    return 1
+
+
+def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], erasing: Erasing) -> Step:
+    """Rows that nothing counts at once, by their keys."""
+    for page in find(erasing.user_id, meter=erasing.tally.meter):
+        keys = [{name: item[name]["S"] for name in table.key} for item in page.items]
+        erasing.tally.rows_read += len(keys)
+        yield what, table.delete_many(keys, meter=erasing.tally.meter, threads=THREADS)
+
+
+def erase_uploads(erasing: Erasing) -> Step:
+    """Originals, refused ones too, in every version."""
+    for prefix in (f"uploads/{erasing.user_id}/", f"quarantine/uploads/{erasing.user_id}/"):
+        yield "uploads", objects.erase("uploads", prefix)
+
+
+def erase_mails(erasing: Erasing) -> Step:
+    """The mail ledger's entries, of which none is read."""
+    mail_ledger.erase(erasing.user_id, time.time(), meter=erasing.tally.meter)
+    yield "mails", 0
+
+
+def erase_archive(erasing: Erasing) -> Step:
+    """Archived posts, and deleted comments that were archived with other people's posts."""
+    yield "archived", archive.erase(erasing.user_id, last=not erasing.again, meter=erasing.tally.meter)
+
+
+def erase_reports(erasing: Erasing) -> Step:
+    """The days' lists of popular posts, and the reports that show them: the report first, for the list finds it."""
+    for content in analytics.all_days(meter=erasing.tally.meter):
+        kept = tuple(post for post in content.popular if not _of(erasing, post))
+        if kept == content.popular:
+            continue
+        objects.erase("archive", f"{analytics.REPORTS}{content.day}")
+        day_report.publish(replace(content, popular=kept), meter=erasing.tally.meter)
+        if not analytics.set_popular(content, kept, meter=erasing.tally.meter):
+            raise Retry(f"the day {content.day} was counted again meanwhile", after=5)
+        yield "reports", 1
+
+
+def _of(erasing: Erasing, post: analytics.PopularPost) -> bool:
+    return post.author_id == erasing.user_id and erasing.post_id in (None, post.post_id)
+
+
+STEPS: dict[str, Callable[[Erasing], Step]] = {
+    "sessions": partial(erase_rows, sessions.SESSIONS, "sessions", partial(sessions.held_by, sessions.SESSIONS)),
+    "tokens": partial(erase_rows, sessions.TOKENS, "tokens", partial(sessions.held_by, sessions.TOKENS)),
+    "posts": erase_posts,
+    "uploads": erase_uploads,
+    "comments": erase_comments,
+    "follows": partial(erase_rows, follows.TABLE, "follows", follows.of_both_sides),
+    "blocks": partial(erase_rows, blocks.TABLE, "blocks", blocks.of_both_sides),
+    "notifications": partial(erase_rows, notifications.TABLE, "notifications", notifications.about),
+    "mails": erase_mails,
+    "archive": erase_archive,
+    "reports": erase_reports,
+}
+"""Every kind of data that is a user's, and how it is erased."""
+
+handler = handler_for(erase_user_data)

@@ -1,0 +1,270 @@
+"""Beginning the steps of a canvas: the client begins the first, and whoever ends a run begins what follows it.
+
+Every function here may be called again after a crash, by any sandbox: the ids are the same, and what has been done
+already is refused.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from nexus import clock
+from nexus.aws.dynamodb import Condition, equals
+from nexus.backend import backend
+from nexus.backend.store import Applied, Outcome, Value, Write
+from nexus.backend.transport import MAX_DELAY, Message
+from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, place
+from nexus.envelope import Envelope
+from nexus.errors import InvalidMessage, SendFailed
+from nexus.runs import history, tallies, transitions
+from nexus.runs.record import RunError, RunRecord, compact
+from nexus.runs.tallies import GROUP
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A run that is about to be sent. `record` is what its record says beyond what every record does."""
+
+    step: TaskStep
+    rest: Steps
+    envelope: Envelope
+    message: Message
+    due: float
+    record: dict[str, Value]
+
+    @property
+    def pending(self) -> Write:
+        """The run's record."""
+        keep = transitions.keep_until(max(clock.now(), self.due))
+        return transitions.pending(self.envelope, self.step.queue, keep, **self.record)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A group that is about to begin."""
+
+    step: GroupStep
+    rest: Steps
+    record: dict[str, Value]
+    members: "Beginning"
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """The first steps of some sequences, complete and checked; nothing is written or sent yet."""
+
+    parcels: Sequence[Parcel]
+    groups: Sequence[Opening]
+
+    @classmethod
+    def of(cls, sequences: Sequence[Steps], parent: str | None, result: Any = None) -> "Beginning":
+        """`parent` is what they follow, and `result` its result. Raises InvalidMessage for what cannot be sent."""
+        parcels, groups = [], []
+        for steps in sequences:
+            first, rest = steps[0], steps[1:]
+            if isinstance(first, TaskStep):
+                parcels.append(_parcel(first, rest, parent, result))
+            else:
+                members = cls.of(first.members, first.id, result)
+                groups.append(Opening(first, rest, _record(first, rest), members))
+        return cls(parcels, groups)
+
+    def all_parcels(self) -> Iterator[Parcel]:
+        """Of the groups too."""
+        yield from self.parcels
+        for group in self.groups:
+            yield from group.members.all_parcels()
+
+
+def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Parcel:
+    now = clock.now()
+    due = now + step.countdown if step.eta is None else step.eta
+    expires = step.expires_at if step.expires_in is None else now + step.expires_in
+    envelope = Envelope.of(
+        id=step.id,
+        task=step.task,
+        args={**step.args, step.result_as: result} if step.result_as else dict(step.args),
+        parent=step.parent or parent,
+        segment=step.segment,
+        expires_at=None if expires is None else clock.date(expires),
+        group=step.group,
+        trace=trace(),
+    )
+    record = _record(step, rest)
+    if step.retry:
+        record["retry"] = step.retry
+    if due > now:
+        # A run that waits is one that somebody asks about: the sparse index lists it.
+        since = round(due, 3)
+        record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
+    return Parcel(step, rest, envelope, Message.of(envelope), due, record)
+
+
+def _record(step: Step, rest: Steps) -> dict[str, Value]:
+    record: dict[str, Value] = {}
+    if rest:
+        record["then"] = dump(rest)
+    if step.on_error:
+        record["on_error"] = dump(step.on_error)
+    return record
+
+
+def trace() -> str | None:
+    """The X-Ray trace of this invocation."""
+    return os.environ.get("_X_AMZN_TRACE_ID")
+
+
+# --- what follows a run ----------------------------------------------------------------------------------------------
+
+
+def send_next(run_id: str, steps: Steps, result: Any) -> list[Envelope]:
+    """Sends what follows a run. Returns the members of groups that end by it, unsent, for their groups to count.
+
+    What cannot be sent for good (its arguments are too large) becomes that run's FAILURE.
+    """
+    first, rest = steps[0], steps[1:]
+    try:
+        beginning = Beginning.of([steps], run_id, result)
+    except InvalidMessage as error:
+        reason = RunError.of(error)
+        failure = Failure(id=first.id, task=first.name, type=reason.type, message=reason.message)
+        return fail_next(run_id, [replace(first, always=False), *rest], reason, failure)
+    return begin(beginning)
+
+
+def begin(beginning: Beginning) -> list[Envelope]:
+    """Records and sends what follows a run, where it has not been sent yet. Raises SendFailed."""
+    ended: list[Envelope] = []
+    for group in beginning.groups:
+        status = open_group(group)
+        if status == "STARTED":
+            ended += begin(group.members)
+        elif status == "REVOKED":
+            ended += _after_revoked(group.step, group.rest)
+    due, writes = [], [parcel.pending for parcel in beginning.parcels]
+    store = backend().store
+    # A single write that is refused says what stands there, one of many does not.
+    outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
+    for parcel, outcome in zip(beginning.parcels, outcomes, strict=True):
+        status = _status(parcel, outcome)
+        if status == "PENDING":
+            due.append(parcel)
+        elif status == "REVOKED":
+            ended += _after_revoked(parcel.step, parcel.rest)
+    send_all(due)
+    return ended
+
+
+def _status(parcel: Parcel, outcome: Outcome) -> str:
+    """The status of a recorded run, made PENDING where it only waited for what it follows. Its message is sent then."""
+    run_id, store = parcel.envelope.id, backend().store
+    if isinstance(outcome, Applied):
+        return "PENDING"
+    status = RunRecord.of(outcome.item or store.get([run_id]).get(run_id, {})).status
+    if status == "FAILURE":
+        outcome = store.apply(transitions.unblocked(run_id, **parcel.record))
+    elif status == "PENDING" and parcel.record:
+        outcome = store.apply(Write(run_id, set=parcel.record, when=(equals("status", "PENDING"),)))
+    else:
+        return status
+    return RunRecord.of(outcome.item or {}).status
+
+
+def _after_revoked(step: Step, rest: Steps) -> list[Envelope]:
+    if not rest:
+        return [place(step)]
+    error = RunError("Revoked", "revoked before it started")
+    failure = Failure(id=step.id, task=step.name, type=error.type, message=error.message)
+    return fail_next(step.id, rest, RunError("UpstreamFailed", f"{step.name} {step.id} is REVOKED"), failure)
+
+
+def fail_next(run_id: str, steps: Steps, error: RunError, failure: Failure) -> list[Envelope]:
+    """Ends what follows a run that has failed, so that no handle waits for what will not come; `failure` says whose.
+
+    A step that is to run always goes on all the same. Returns the members of groups that end by it.
+    """
+    blocked = next((n for n, step in enumerate(steps) if step.always), len(steps))
+    store, now, keep = backend().store, clock.moment(), transitions.keep_until()
+    inserts = [_blocked(step, error, now, keep, recorded=False) for step in steps[:blocked]]
+    for step, inserted in zip(steps[:blocked], store.apply_all(inserts), strict=True):
+        outcome = inserted
+        if not isinstance(outcome, Applied):
+            outcome = store.apply(_blocked(step, error, now, keep, recorded=True))
+        if step.on_error and (outcome.item or {}).get("blocked"):
+            send_next(step.id, step.on_error, failure.model_dump())
+        if isinstance(step, GroupStep):
+            for member in step.members:
+                fail_next(step.id, member, error, failure)
+    before = steps[blocked - 1] if blocked else None
+    if blocked < len(steps):
+        nothing = [None] * len(before.members) if isinstance(before, GroupStep) else None
+        return send_next(before.id if before else run_id, steps[blocked:], nothing)
+    return [place(before)] if before else []
+
+
+def _blocked(step: Step, error: RunError, now: float, keep: int, *, recorded: bool) -> Write:
+    args = dict(step.args) if isinstance(step, TaskStep) else {}
+    envelope = Envelope(id=step.id, task=step.name, args=args, parent=step.parent)
+    queue = step.queue if isinstance(step, TaskStep) else ""
+    write = transitions.blocked(envelope, queue, error, now, keep, recorded=recorded)
+    return replace(write, set={**write.set, **group_values(step)}) if isinstance(step, GroupStep) else write
+
+
+# --- groups ----------------------------------------------------------------------------------------------------------
+
+
+def group_values(step: GroupStep, parent: str | None = None) -> dict[str, Value]:
+    """What the record of a group says whether it has begun or not."""
+    values: dict[str, Value] = {"task": GROUP, "sent_at": clock.moment(), "total": len(step.members), "phase": 1}
+    if step.parent or parent:
+        values["parent"] = step.parent or parent
+    if step.earlier:
+        values["earlier"] = compact(step.earlier)
+    if step.segment:
+        values["member"] = step.segment.model_dump_json()
+    return values
+
+
+def open_group(group: Opening) -> str:
+    """Begins a group: its tallies, then its record. Returns its status; its members are sent while that is STARTED."""
+    step, store, keep = group.step, backend().store, transitions.keep_until()
+    tallies.put_all(tallies.new_tallies(step.id, 1, len(step.members), keep))
+    values = group_values(step) | group.record
+    values |= {"status": "STARTED", "started_at": clock.moment(), "waits": True, "expires": keep}
+    values["history"] = history.of_task(GROUP, step.id, None)  # where it is PENDING, or was given up, it is elsewhere
+    outcome = store.apply(Write(step.id, set=values, insert=True))
+    standing = RunRecord.of(outcome.item or {})
+    if not isinstance(outcome, Applied) and standing.status in ("PENDING", "FAILURE"):
+        # Known since its canvas was sent, and perhaps given up meanwhile.
+        waits = (Condition("blocked", "exists"),) if standing.status == "FAILURE" else ()
+        when = (equals("status", standing.status), *waits)
+        outcome = store.apply(Write(step.id, set=values, remove=transitions.LEFT_BY_FAILURE, when=when))
+    return RunRecord.of(outcome.item or {}).status
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+def send_all(parcels: Sequence[Parcel]) -> None:
+    """Sends their messages. Raises SendFailed."""
+    failures = dispatch(parcels)
+    if failures:
+        raise SendFailed(failures)
+
+
+def dispatch(parcels: Sequence[Parcel]) -> dict[str, str]:
+    """Sends their messages, so that each comes when it is due. Returns the reason for each run that was not taken."""
+    now, transport = clock.now(), backend().transport
+    pages: dict[str, list[Message]] = {}
+    failures: dict[str, str] = {}
+    for parcel in parcels:
+        delay = parcel.due - now
+        if delay > MAX_DELAY:
+            transport.send_at(parcel.step.queue, parcel.message, clock.date(parcel.due))
+        else:
+            message = replace(parcel.message, delay=round(delay)) if delay > 0 else parcel.message
+            pages.setdefault(parcel.step.queue, []).append(message)
+    for queue, page in pages.items():
+        failures |= transport.send(queue, page)
+    return failures

@@ -1,0 +1,26 @@
+"""The Django application: the setting NEXUS is read and checked at start-up."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.core import checks
+
+
+class NexusConfig(AppConfig):
+    """`nexus.django` in INSTALLED_APPS."""
+
+    name = "nexus.django"
+    label = "nexus"
+    verbose_name = "Nexus tasks"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Registers the system checks. A wrong setting is reported by them, and by the first use of the backend."""
+        checks.register(_check)
+
+
+def _check(**_: Any) -> Sequence[checks.CheckMessage]:
+    from nexus.django.backend import faults_of_settings
+
+    return faults_of_settings()

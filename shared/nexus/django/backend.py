@@ -1,0 +1,162 @@
+"""The backend for `django.tasks`: it checks, enqueues, and reads results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from django.core import checks
+from django.tasks import TaskResult as DjangoTaskResult
+from django.tasks import TaskResultStatus
+from django.tasks.backends.base import BaseTaskBackend
+from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
+from django.tasks.signals import task_enqueued
+from django.utils import timezone
+
+from nexus.client import AsyncResult, asynchronous, send, send_many
+from nexus.django import conf
+from nexus.django.tasks import AnyTask, Task, TaskResult, find, result_of
+from nexus.errors import ConfigurationError
+from nexus.runs.record import RunRecord
+
+
+class Backend(BaseTaskBackend):
+    """Tasks run on Lambda, from the SQS queue of their `queue_name`.
+
+    A queue's priority is its concurrency and not an order within it, so a task of another priority than 0 is refused:
+    give it another queue. OPTIONS takes nothing.
+    """
+
+    task_class = Task
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+
+    def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
+        super().__init__(alias, dict(params))
+        conf.apply()
+
+    def validate_task(self, task: AnyTask) -> None:
+        """Raises InvalidTask when the task cannot run here, as Django's own rules and the runtime's have it."""
+        super().validate_task(task)
+        if len(task.module_path) > 100:
+            raise InvalidTask(f"{task.module_path} has over 100 characters.")
+        if not isinstance(task, Task):
+            return
+        if task.max_attempts < 1 or int(task.max_attempts) != task.max_attempts:
+            raise InvalidTask("max_attempts must be a whole number, 1 or more.")
+        if not 0 < task.time_limit <= 900:
+            raise InvalidTask("time_limit must be over 0 and at most Lambda's 900 seconds.")
+        if not 0 <= task.backoff[0] <= task.backoff[1]:
+            raise InvalidTask("backoff must be (base, cap) in seconds.")
+        if task.rate_limit is not None and task.rate_limit <= 0:
+            raise InvalidTask("rate_limit must be over 0 runs a second.")
+
+    def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Sends the task. Raises SendFailed when AWS does not take it in time, TypeError for what is no JSON."""
+        result = self._send(task, args, kwargs)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    async def aenqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """`enqueue` for a coroutine: the event loop goes on meanwhile."""
+        result = await asynchronous(self._send)(task, args, kwargs)
+        await task_enqueued.asend(type(self), task_result=result)
+        return result
+
+    def enqueue_many(self, calls: Iterable[tuple[AnyTask, Sequence[Any], Mapping[str, Any]]]) -> Sequence[TaskResult]:
+        """Sends them ten a request, in their order. A task with `run_after` is refused. Raises like `enqueue`."""
+        given = [(self.runtime_task(task), args, kwargs) for task, args, kwargs in calls]
+        if any(task.run_after is not None for task, _, _ in given):
+            raise InvalidTask("enqueue_many takes no run_after: enqueue such a task by itself.")
+        handles = send_many([task.signature(args, kwargs) for task, args, kwargs in given])
+        results = [
+            self._enqueued(task, handle.id, args, kwargs)
+            for (task, args, kwargs), handle in zip(given, handles, strict=True)
+        ]
+        for result in results:
+            task_enqueued.send(type(self), task_result=result)
+        return results
+
+    def get_result(self, result_id: str) -> TaskResult:
+        """Raises TaskResultDoesNotExist when no such run was sent, it has expired, or it is no task of this project."""
+        return self._found(AsyncResult(str(result_id)).record())
+
+    async def aget_result(self, result_id: str) -> TaskResult:
+        """`get_result` for a coroutine."""
+        return self._found(await AsyncResult(str(result_id)).arecord())
+
+    def check(self, **_: Any) -> list[checks.CheckMessage]:
+        """What `manage.py check` says of TASKS."""
+        found: list[checks.CheckMessage] = []
+        for queue in sorted(self.queues):
+            if not queue or len(queue) > 40 or not all(c.isalnum() or c in "-_" for c in queue):
+                hint = "SQS takes letters, digits, hyphens and underscores; the stack's name comes before it."
+                fault = f"QUEUES of {self.alias}: {queue!r} is not a queue's name"
+                found.append(checks.Error(fault, hint, id="nexus.E004"))
+        if self.options:
+            names = ", ".join(self.options)
+            found.append(checks.Warning(f"OPTIONS of {self.alias}: {names} has no effect", id="nexus.W001"))
+        return found
+
+    def runtime_task(self, task: AnyTask) -> Task:
+        """The task with the runtime's policies. Raises InvalidTask when it cannot run here."""
+        self.validate_task(task)
+        if isinstance(task, Task):
+            return task
+        raise InvalidTask(f"{task.module_path} was made for another backend than {self.alias}.")
+
+    def _send(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
+        sent = self.runtime_task(task)
+        handle = send(sent.signature(args, kwargs), eta=sent.due)
+        return self._enqueued(sent, handle.id, args, kwargs)
+
+    def _enqueued(self, task: Task, run_id: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
+        return DjangoTaskResult(
+            task=task,
+            id=run_id,
+            status=TaskResultStatus.READY,
+            enqueued_at=timezone.now(),
+            started_at=None,
+            finished_at=None,
+            last_attempted_at=None,
+            args=list(args),
+            kwargs=dict(kwargs),
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
+
+    def _found(self, record: RunRecord) -> TaskResult:
+        if record.status == "UNKNOWN":
+            raise TaskResultDoesNotExist(record.id)
+        try:
+            task = find(record.task)
+        except LookupError as error:
+            raise TaskResultDoesNotExist(f"{record.id}: {error}") from error
+        return result_of(task, record, self.alias)
+
+
+def faults_of_settings() -> Sequence[checks.CheckMessage]:
+    """What `manage.py check` says of NEXUS."""
+    from importlib.util import find_spec
+
+    from nexus.settings import settings
+
+    try:
+        conf.apply()
+        chosen = settings()
+    except ConfigurationError as error:
+        return [checks.Error(str(error), "See nexus.django.conf.", id="nexus.E001")]
+    found: list[checks.CheckMessage] = []
+    if not chosen.stack and not chosen.backend:
+        hint = (
+            'Name the stack, NEXUS = {"STACK": "myapp-prod", ...}, or set "EAGER": True to run tasks in this process.'
+        )
+        found.append(checks.Error("NEXUS has no STACK", hint, id="nexus.E002"))
+    for module in conf.modules():
+        try:
+            there = find_spec(module) is not None
+        except ModuleNotFoundError:
+            there = False
+        if not there:
+            found.append(checks.Error(f"NEXUS: MODULES: there is no module {module}", id="nexus.E003"))
+    return found

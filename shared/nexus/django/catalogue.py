@@ -1,0 +1,108 @@
+"""The catalogue of a Django project: a function's NEXUS_CATALOGUE, and the value of its stack's output `Catalogue`.
+
+It sets Django up by DJANGO_SETTINGS_MODULE, imports the modules that may hold tasks and those below them, and declares
+each task that uses this package's backend. A task may be enqueued to any queue of its backend, so every queue's
+function serves them all.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import django
+from django.apps import apps
+from django.tasks import TaskContext, task_backends
+from django.tasks.signals import task_finished, task_started
+from django.utils import timezone
+from django.utils.json import normalize_json
+
+from nexus.django import conf
+from nexus.django.backend import Backend
+from nexus.django.tasks import AnyTask, Call, Returned, Task, find, result_of
+from nexus.errors import ConfigurationError, InvalidMessage, Reject, UnknownTask
+from nexus.registry import Implementation, registry
+from nexus.runs.record import RunError, RunRecord
+from nexus.worker.run import Run
+
+if not apps.ready:
+    django.setup()
+
+
+def backends() -> dict[str, Backend]:
+    """The backends of TASKS that are this package's, by alias."""
+    found = {alias: task_backends[alias] for alias in task_backends}
+    return {alias: backend for alias, backend in found.items() if isinstance(backend, Backend)}
+
+
+def discovered() -> Iterator[Task]:
+    """The tasks in the modules that may hold them. Raises ConfigurationError for a module that cannot be imported."""
+    seen = set()
+    for name in conf.modules():
+        for module in _with_submodules(name):
+            for value in list(vars(importlib.import_module(module)).values()):
+                if isinstance(value, Task) and conf.allows(value.module_path) and value.module_path not in seen:
+                    seen.add(value.module_path)
+                    yield value
+
+
+def _with_submodules(name: str) -> Iterator[str]:
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"NEXUS: MODULES: {name} cannot be imported: {error}") from error
+    yield name
+    for found in pkgutil.walk_packages(getattr(module, "__path__", ()), f"{name}."):
+        yield found.name
+
+
+def perform(call: Call, run: Run) -> Returned:
+    """Calls a Django task's function: what the worker runs.
+
+    Connections are closed before and after as Django does around a request, so that one which the database ended while
+    the sandbox was frozen is not used. Sends task_started, and task_finished when no attempt follows.
+    """
+    from django.db import close_old_connections
+
+    task = find(run.task)
+    record = RunRecord(
+        id=run.id,
+        status="STARTED",
+        task=run.task,
+        args={"args": call.args, "kwargs": call.kwargs},
+        attempts=run.attempt,
+        started_at=timezone.now().timestamp(),
+    )
+    result = result_of(task, record, task.backend)
+    sender = type(task.get_backend())
+    close_old_connections()
+    try:
+        task_started.send(sender, task_result=result)
+        before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
+        value = normalize_json(task.call(*before, *call.args, **call.kwargs))
+    except Exception as error:
+        if not _tried_again(task, run, error):
+            failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=timezone.now().timestamp())
+            task_finished.send(sender, task_result=result_of(task, failed, task.backend))
+        raise
+    else:
+        ended = result_of(task, replace(record, status="SUCCESS", ended_at=timezone.now().timestamp()), task.backend)
+        object.__setattr__(ended, "_return_value", value)
+        task_finished.send(sender, task_result=ended)
+        return Returned(value=value)
+    finally:
+        close_old_connections()
+
+
+def _tried_again(task: AnyTask, run: Run, error: Exception) -> bool:
+    retryable = not isinstance(error, Reject | InvalidMessage | UnknownTask)
+    return retryable and isinstance(task, Task) and task.definition.retry.retries(error, run.attempt)
+
+
+conf.apply()
+QUEUES = {queue: 5 for backend in backends().values() for queue in sorted(backend.queues)}
+_tasks = [replace(task.definition, everywhere=True) for task in discovered()]
+registry.declare(__name__, _tasks)
+for _task in _tasks:
+    registry.implement(Implementation(_task, perform))

@@ -1,0 +1,74 @@
+"""The setting NEXUS, in place of the runtime's environment variables.
+
+NEXUS = {
+    "STACK": "myapp-prod",          # the stack that `sam deploy` made
+    "ACCOUNT_ID": "123456789012",   # for results that are too large for a run record
+    "REGION": "eu-west-1",
+    "EAGER": False,                 # run each task in this process when it is enqueued
+    "MODULES": ["users.tasks"],     # where tasks may be found; by default the module `tasks` of each installed app
+    "RUN_DAYS": 7, "CONNECT_TIMEOUT": 1, "READ_TIMEOUT": 2, "ATTEMPTS": 2, "SEND_TIMEOUT": 4.5,
+}
+
+A variable of the environment wins over the setting: a function's variables say which stack and queue it serves.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+
+from nexus import backend
+from nexus import settings as runtime
+from nexus.aws import sdk
+from nexus.errors import ConfigurationError
+
+CATALOGUE = "nexus.django.catalogue"
+VARIABLES = {
+    "STACK": "NEXUS_STACK",
+    "ACCOUNT_ID": "NEXUS_ACCOUNT_ID",
+    "REGION": "AWS_REGION",
+    "RUN_DAYS": "NEXUS_RUN_DAYS",
+    "CONNECT_TIMEOUT": "NEXUS_CONNECT_TIMEOUT",
+    "READ_TIMEOUT": "NEXUS_READ_TIMEOUT",
+    "ATTEMPTS": "NEXUS_ATTEMPTS",
+    "SEND_TIMEOUT": "NEXUS_SEND_TIMEOUT",
+}
+OTHERS = ("EAGER", "MODULES")
+
+
+def given() -> Mapping[str, Any]:
+    """The setting NEXUS. Raises ConfigurationError when it is not a mapping of the names above."""
+    value = getattr(django_settings, "NEXUS", {})
+    if not isinstance(value, Mapping):
+        raise ConfigurationError(f"NEXUS is a {type(value).__name__}: it must be a dictionary")
+    known = {*VARIABLES, *OTHERS}
+    if unknown := sorted(set(value) - known):
+        raise ConfigurationError(f"NEXUS has no {', '.join(unknown)}: it takes {', '.join(sorted(known))}")
+    return value
+
+
+def apply() -> None:
+    """Makes NEXUS the runtime's settings. Doing it again changes nothing. Raises ConfigurationError."""
+    values = given()
+    variables = {VARIABLES[name]: str(value) for name, value in values.items() if name in VARIABLES}
+    if values.get("EAGER"):
+        variables |= {"NEXUS_BACKEND": "nexus.eager", "NEXUS_CATALOGUE": CATALOGUE}
+    if runtime.configure(variables):
+        backend.reset()
+        sdk.reset()
+
+
+def modules() -> Sequence[str]:
+    """The modules in which tasks may be found: NEXUS["MODULES"], or the module `tasks` of each installed app."""
+    named = given().get("MODULES")
+    if named is not None:
+        return tuple(named)
+    candidates = [f"{app.name}.tasks" for app in apps.get_app_configs()]
+    return tuple(name for name in candidates if find_spec(name) is not None)
+
+
+def allows(path: str) -> bool:
+    """Whether the dotted path of a task lies in one of those modules, or in a module below one."""
+    return any(path.startswith(f"{module}.") for module in modules())

@@ -1,0 +1,42 @@
+"""`manage.py nexus ...`: the operator's command, with the project's settings."""
+
+import os
+import sys
+from argparse import ArgumentParser
+from importlib import import_module
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from nexus.django import conf
+from nexus.settings import settings
+
+
+class Command(BaseCommand):
+    """Passes all that follows to the `nexus` command."""
+
+    help = "The nexus command, for the stack of settings.NEXUS: `manage.py nexus status`"
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Everything after `manage.py nexus` is the command's own, its options too."""
+        self.execute(words=argv[2:], no_color=False, force_color=False, skip_checks=True, stdout=None, stderr=None)
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """The words of the command."""
+        parser.add_argument("words", nargs="*")
+
+    def handle(self, *_: Any, words: list[str], **__: Any) -> None:
+        """Raises CommandError when the operator's command is not installed."""
+        try:
+            # By name: the operator's command stands on the runtime, and not the other way round.
+            main = import_module("ops.main").main
+        except ModuleNotFoundError as error:
+            raise CommandError(f"the operator's command is not installed here: {error}") from error
+        conf.apply()
+        given = settings()
+        for name, value in (("NEXUS_STACK", given.stack), ("NEXUS_ACCOUNT_ID", given.account_id)):
+            if value:
+                os.environ.setdefault(name, value)
+        if given.region:
+            os.environ.setdefault("AWS_REGION", given.region)
+        sys.exit(main(words))

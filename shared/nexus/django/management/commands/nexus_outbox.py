@@ -1,0 +1,48 @@
+"""`manage.py nexus_outbox`: sends what is in the outbox."""
+
+import time
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS, connections
+
+from nexus import outbox
+from nexus.django import conf
+from nexus.errors import NexusError, SendFailed
+from nexus.registry import registry
+
+
+class Command(BaseCommand):
+    """Sends the tasks of the outbox, once or at intervals."""
+
+    help = "Sends the tasks that wait in the outbox. Several senders may run at once."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """`--database` and `--every`."""
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the outbox")
+        parser.add_argument("--every", type=float, default=0.0, help="again after so many seconds; without it, once")
+
+    def handle(self, *_: Any, database: str, every: float, **__: Any) -> None:
+        """Raises CommandError when AWS does not take the tasks and it is not to go on."""
+        conf.apply()
+        registry.load((conf.CATALOGUE,))
+
+        def connect() -> Any:
+            connection = connections[database].copy()
+            connection.set_autocommit(False)
+            return connection
+
+        while True:
+            try:
+                done = outbox.send_pending(connect)
+                self.stdout.write(f"sent {done.sent}, kept {done.kept}")
+            except SendFailed as error:
+                if not every:
+                    raise CommandError(str(error)) from error
+                self.stderr.write(str(error))
+            except NexusError as error:
+                raise CommandError(str(error)) from error
+            if not every:
+                return
+            time.sleep(every)

@@ -1,0 +1,52 @@
+"""The outbox (`nexus.outbox`) as a model: a task that is sent if, and only if, the transaction commits."""
+
+from typing import Any, ClassVar
+
+from django.db import connections, models, router
+
+from nexus import outbox
+from nexus.django.tasks import AnyTask
+
+
+class Outbox(models.Model):
+    """A task that waits to be sent; `manage.py nexus_outbox` sends it and deletes the row.
+
+    `due`, `expires` and `added` are seconds since 1970. `fault` is why a row can never be sent: correct it and clear
+    `fault`, or delete it.
+    """
+
+    id: Any = models.CharField(primary_key=True, max_length=36)
+    task: Any = models.CharField(max_length=100)
+    args: Any = models.TextField()
+    queue: Any = models.CharField(max_length=80, null=True, blank=True)
+    due: Any = models.FloatField(null=True, blank=True)
+    expires: Any = models.FloatField(null=True, blank=True)
+    added: Any = models.FloatField()
+    fault: Any = models.TextField(null=True, blank=True)
+
+    class Meta:
+        """The table that the outbox's sender reads."""
+
+        db_table = outbox.TABLE
+        verbose_name = "task to be sent"
+        verbose_name_plural = "outbox"
+        ordering: ClassVar = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.id}"
+
+    @classmethod
+    def add(cls, task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> str:
+        """Writes the task into the outbox of the database `using`; the id that its result will have.
+
+        Raises TypeError for arguments that are not JSON, InvalidTask for a task of another backend.
+        """
+        from nexus.django.backend import Backend
+
+        backend = task.get_backend()
+        if not isinstance(backend, Backend):
+            raise TypeError(f"{task.module_path} uses {type(backend).__name__}, which has no outbox")
+        sent = backend.runtime_task(task)
+        connection = connections[using or router.db_for_write(cls)]
+        handle = outbox.add(connection, sent.signature(args, kwargs), queue=task.queue_name, eta=sent.due)
+        return handle.id

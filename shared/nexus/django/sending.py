@@ -1,0 +1,37 @@
+"""Enqueueing beside Django's own way: after the transaction, and many at once."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from django.db import transaction
+from django.tasks import task_backends
+
+from nexus.django.backend import Backend
+from nexus.django.tasks import AnyTask, TaskResult
+
+
+def enqueue_on_commit(task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> None:
+    """Enqueues the task once the transaction of the database `using` has committed; now, when there is none.
+
+    Nothing is sent for a transaction that is rolled back. A send that fails after the commit raises SendFailed out of
+    the commit; where that must not be, write the task into the outbox (`nexus.django.models.Outbox.add`).
+    """
+    transaction.on_commit(partial(task.enqueue, *args, **kwargs), using=using)
+
+
+def enqueue_many(calls: Iterable[tuple[AnyTask, Sequence[Any], Mapping[str, Any]]]) -> Sequence[TaskResult]:
+    """Enqueues (task, args, kwargs) of one backend, ten a request; the results in their order.
+
+    Raises TypeError when they are of several backends, or of one that is not this package's.
+    """
+    given = list(calls)
+    aliases = {task.backend for task, _, _ in given}
+    if not given:
+        return []
+    if len(aliases) > 1:
+        raise TypeError(f"tasks of several backends at once: {', '.join(sorted(aliases))}")
+    backend = task_backends[aliases.pop()]
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{type(backend).__name__} has no enqueue_many")
+    return backend.enqueue_many(given)

@@ -1,0 +1,195 @@
+"""A Django task as the runtime's: its definition, its arguments, and its result."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.tasks import Task as DjangoTask
+from django.tasks import TaskResult as DjangoTaskResult
+from django.tasks import TaskResultStatus
+from django.tasks.base import TaskError
+from django.utils import timezone
+from django.utils.json import normalize_json
+from django.utils.module_loading import import_string
+from pydantic import Field
+
+from nexus.client import Signature
+from nexus.definitions import Arguments, RateLimit, Result, RetryPolicy, Unique
+from nexus.django import conf
+from nexus.runs import payloads
+from nexus.runs.record import RunError, RunRecord
+from nexus.tasks import Task as RuntimeTask
+
+if TYPE_CHECKING:
+    _Base = DjangoTask[..., Any]
+else:
+    _Base = DjangoTask
+
+type AnyTask = DjangoTask[..., Any]
+type TaskResult = DjangoTaskResult[..., Any]
+
+
+class Call(Arguments):
+    """What a Django task is called with."""
+
+    args: list[Any] = Field(default_factory=list)
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+
+
+class Returned(Result):
+    """What a Django task returned."""
+
+    value: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(_Base):
+    """Django's task, with the runtime's policies. `@policy(...)` sets them, and so does Django 6.1's `@task(...)`.
+
+    `max_attempts` is how often it is tried in all: once unless said, for a task must be idempotent to be tried again.
+    `backoff` is (base, cap) in seconds of the waits between attempts. `time_limit` seconds are an attempt's. `unique`
+    allows one live run with the same arguments. `rate_limit` is how many runs start a second, over all workers.
+    """
+
+    max_attempts: int = 1
+    backoff: tuple[float, float] = (60.0, 900.0)
+    time_limit: float = 60.0
+    unique: bool = False
+    rate_limit: float | None = None
+
+    @property
+    def definition(self) -> RuntimeTask[Call, Returned]:
+        """The runtime's task that sends this one to its queue."""
+        return _definition(
+            self.module_path,
+            self.queue_name,
+            (self.func.__doc__ or "").strip().partition("\n")[0],
+            RetryPolicy(self.max_attempts - 1, *self.backoff),
+            self.time_limit,
+            Unique(("args", "kwargs")) if self.unique else None,
+            None if self.rate_limit is None else RateLimit(self.rate_limit),
+        )
+
+    def signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature[Returned]:
+        """The task with its arguments, checked. Raises TypeError for what is no JSON, InvalidMessage for its size."""
+        return Signature.of(self.definition, {"args": normalize_json(list(args)), "kwargs": normalize_json(kwargs)})
+
+    @property
+    def due(self) -> datetime | None:
+        """`run_after` as an aware time."""
+        if self.run_after is None or timezone.is_aware(self.run_after):
+            return self.run_after
+        return timezone.make_aware(self.run_after)
+
+
+@cache
+def _definition(  # noqa: PLR0917 - what the cache is by
+    name: str,
+    queue: str,
+    summary: str,
+    retry: RetryPolicy,
+    time_limit: float,
+    unique: Unique | None,
+    rate_limit: RateLimit | None,
+) -> RuntimeTask[Call, Returned]:
+    return RuntimeTask(
+        name=name,
+        queue=queue,
+        arguments=Call,
+        result=Returned,
+        summary=summary,
+        time_limit=time_limit,
+        retry=retry,
+        unique=unique,
+        rate_limit=rate_limit,
+    )
+
+
+def policy[T: AnyTask](
+    *,
+    max_attempts: int | None = None,
+    backoff: tuple[float, float] | None = None,
+    time_limit: float | None = None,
+    unique: bool | None = None,
+    rate_limit: float | None = None,
+) -> Callable[[T], T]:
+    """A decorator above `@task` that sets these policies of `Task`, on any version of Django.
+
+    Raises TypeError for a task of another backend, InvalidTask for a value that cannot be.
+    """
+    given: dict[str, Any] = {
+        "max_attempts": max_attempts,
+        "backoff": backoff,
+        "time_limit": time_limit,
+        "unique": unique,
+        "rate_limit": rate_limit,
+    }
+
+    def set_policy(task: T) -> T:
+        if not isinstance(task, Task):
+            raise TypeError(f"{task!r} is not a task of nexus.django.Backend: @policy goes above @task")
+        return replace(task, **{name: value for name, value in given.items() if value is not None})
+
+    return set_policy
+
+
+def find(path: str) -> AnyTask:
+    """The task at a dotted path. Raises LookupError when it is in no module that may hold tasks, or is no task."""
+    if not conf.allows(path):
+        raise LookupError(f"{path} is in none of the modules that may hold tasks: {', '.join(conf.modules())}")
+    try:
+        found = import_string(path)
+    except ImportError as error:
+        raise LookupError(f"{path} cannot be imported: {error}") from error
+    if not isinstance(found, DjangoTask):
+        raise LookupError(f"{path} is a {type(found).__name__}, not a task")  # noqa: TRY004 - the name comes from data
+    return found
+
+
+STATUS = {
+    "PENDING": TaskResultStatus.READY,
+    "RETRY": TaskResultStatus.READY,
+    "STARTED": TaskResultStatus.RUNNING,
+    "SUCCESS": TaskResultStatus.SUCCESSFUL,
+    "FAILURE": TaskResultStatus.FAILED,
+    "REVOKED": TaskResultStatus.FAILED,
+}
+
+
+def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
+    """A run's record as Django's result.
+
+    `args` and `kwargs` are empty where the record does not keep them, for they are over 2 KiB. An attempt's worker is
+    named by the run and the attempt's number, which is how `nexus logs` finds it.
+    """
+    call = record.args or {}
+    started = _time(record.started_at)
+    result: TaskResult = DjangoTaskResult(
+        task=task,
+        id=record.id,
+        status=STATUS[record.status],
+        enqueued_at=_time(record.sent_at),
+        started_at=started,
+        finished_at=_time(record.ended_at) if record.ended else None,
+        last_attempted_at=started,
+        args=list(call.get("args", ())),
+        kwargs=dict(call.get("kwargs", {})),
+        backend=backend,
+        errors=[error_of(record.error)] if record.error else [],
+        worker_ids=[f"{record.id}/{attempt}" for attempt in range(1, record.attempts + 1)],
+    )
+    if record.result is not None:
+        object.__setattr__(result, "_return_value", payloads.load(record.result).get("value"))
+    return result
+
+
+def error_of(error: RunError) -> TaskError:
+    """A run's error as Django's. What the runtime itself says of a run is its TaskFailed."""
+    path = error.path if "." in error.path else "nexus.errors.TaskFailed"
+    return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
+
+
+def _time(seconds: float | None) -> datetime | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,193 @@
+"""Periodic tasks made at run time, as django-celery-beat's users have them: EventBridge Scheduler keeps and fires them.
+
+    periodic.create("weekly-report", make_report.s(team="a"), "cron(0 9 ? * MON *)", timezone="Europe/Berlin")
+    periodic.update("weekly-report", paused=True)
+
+They live in the stack's schedule group. Each firing is a run whose id derives from the name and the time that it fires
+for, so a firing that Scheduler delivers twice is one run. Schedules that never change belong in the template instead.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from nexus.aws.sdk import client
+from nexus.backend.transport import schedule_target
+from nexus.client import Signature
+from nexus.envelope import FIRED_AT, fired_id
+from nexus.errors import NexusError
+from nexus.settings import settings
+
+PREFIX = "periodic."
+"""Of a schedule's name: in the same group are the one-off schedules of runs that are due later, named by their ids."""
+
+_NAME_LIMIT = 64 - len(PREFIX)
+
+
+class PeriodicTaskError(NexusError):
+    """A periodic task cannot be made or changed: its name, its expression, or what Scheduler says of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeriodicTask:
+    """A task that Scheduler sends again and again.
+
+    `expression` is Scheduler's: `cron(0 9 ? * MON *)`, `rate(5 minutes)`, or `at(2030-01-31T09:00:00)` for once. A
+    `cron` or `at` is read in `timezone`: a time that the clocks skip in spring does not fire, one that they repeat in
+    autumn fires once. Nothing fires before `start` or after `end`.
+    """
+
+    name: str
+    task: str
+    queue: str
+    args: Mapping[str, Any]
+    expression: str
+    timezone: str = "UTC"
+    start: datetime | None = None
+    end: datetime | None = None
+    description: str = ""
+    paused: bool = False
+
+    def run_id(self, at: datetime) -> str:
+        """The id of the run that the firing for this time is."""
+        return fired_id(self.name, f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+
+    def request(self) -> dict[str, Any]:
+        """Itself as CreateSchedule and UpdateSchedule take it. Raises PeriodicTaskError."""
+        if not self.name or len(self.name) > _NAME_LIMIT or not all(c.isalnum() or c in "-_." for c in self.name):
+            raise PeriodicTaskError(f"name: {self.name!r}: 1 to {_NAME_LIMIT} letters, digits, '-', '_' and '.'")
+        try:
+            ZoneInfo(self.timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            raise PeriodicTaskError(f"timezone: {self.timezone!r} is not in the IANA database") from None
+        for field, value in (("start", self.start), ("end", self.end)):
+            if value is not None and value.tzinfo is None:
+                raise PeriodicTaskError(f"{field}: {value!r} has no time zone")
+        body = {"v": 1, "fired": [self.name, FIRED_AT], "task": self.task, "args": dict(self.args)}
+        request: dict[str, Any] = {
+            "Name": f"{PREFIX}{self.name}",
+            "GroupName": settings().stack,
+            "ScheduleExpression": self.expression,
+            "ScheduleExpressionTimezone": self.timezone,
+            "FlexibleTimeWindow": {"Mode": "OFF"},
+            "ActionAfterCompletion": "NONE",
+            "State": "DISABLED" if self.paused else "ENABLED",
+            "Description": self.description,
+            "Target": schedule_target(self.queue, json.dumps(body, ensure_ascii=False)),
+        }
+        times = {"StartDate": self.start, "EndDate": self.end}
+        return request | {name: value for name, value in times.items() if value is not None}
+
+    @classmethod
+    def of(cls, schedule: Mapping[str, Any]) -> Self:
+        """What GetSchedule gives."""
+        target = schedule["Target"]
+        body = json.loads(target["Input"])
+        return cls(
+            name=body["fired"][0],
+            task=body["task"],
+            queue=str(target["Arn"]).rpartition(":")[2].removeprefix(f"{settings().stack}-"),
+            args=body["args"],
+            expression=schedule["ScheduleExpression"],
+            timezone=schedule.get("ScheduleExpressionTimezone", "UTC"),
+            start=schedule.get("StartDate"),
+            end=schedule.get("EndDate"),
+            description=schedule.get("Description", ""),
+            paused=schedule.get("State") == "DISABLED",
+        )
+
+
+def create(
+    name: str,
+    signature: Signature[Any],
+    expression: str,
+    *,
+    timezone: str = "UTC",
+    start: datetime | None = None,
+    end: datetime | None = None,
+    description: str = "",
+    paused: bool = False,
+) -> PeriodicTask:
+    """Makes a periodic task. Raises PeriodicTaskError when the name is taken or Scheduler does not take it."""
+    _bare(signature)
+    made = PeriodicTask(
+        name=name,
+        task=signature.task.name,
+        queue=signature.queue,
+        args=dict(signature.args),
+        expression=expression,
+        timezone=timezone,
+        start=start,
+        end=end,
+        description=description,
+        paused=paused,
+    )
+    _call("create_schedule", made)
+    return made
+
+
+def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -> PeriodicTask:
+    """Changes what is named, of PeriodicTask's fields: `update("weekly-report", paused=True)`.
+
+    Raises PeriodicTaskError when there is none of this name, or Scheduler does not take it.
+    """
+    standing = get(name)
+    if standing is None:
+        raise PeriodicTaskError(f"there is no periodic task {name!r}")
+    if signature is not None:
+        _bare(signature)
+        changes |= {"task": signature.task.name, "queue": signature.queue, "args": dict(signature.args)}
+    changed = replace(standing, **changes)
+    _call("update_schedule", changed)
+    return changed
+
+
+def delete(name: str) -> bool:
+    """Deletes it; False when there was none. Runs that have been sent are not stopped."""
+    scheduler = client("scheduler")
+    try:
+        scheduler.delete_schedule(Name=f"{PREFIX}{name}", GroupName=settings().deployment)
+    except scheduler.exceptions.ResourceNotFoundException:
+        return False
+    return True
+
+
+def get(name: str) -> PeriodicTask | None:
+    """The periodic task of this name, if there is one."""
+    scheduler = client("scheduler")
+    try:
+        found = scheduler.get_schedule(Name=f"{PREFIX}{name}", GroupName=settings().deployment)
+    except scheduler.exceptions.ResourceNotFoundException:
+        return None
+    return PeriodicTask.of(found)
+
+
+def every() -> Iterator[PeriodicTask]:
+    """All of them, by name; a request for each hundred names and one for each task."""
+    pages = (
+        client("scheduler").get_paginator("list_schedules").paginate(GroupName=settings().deployment, NamePrefix=PREFIX)
+    )
+    for page in pages:
+        for schedule in page["Schedules"]:
+            found = get(schedule["Name"].removeprefix(PREFIX))
+            if found is not None:
+                yield found
+
+
+def _bare(signature: Signature[Any]) -> None:
+    if names := ", ".join(signature.options.keys() - {"queue"}):
+        raise PeriodicTaskError(f"{signature.task.name}: {names} is of a single send: a periodic task takes none")
+
+
+def _call(operation: str, task: PeriodicTask) -> None:
+    scheduler = client("scheduler")
+    request = task.request()
+    try:
+        getattr(scheduler, operation)(**request)
+    except scheduler.exceptions.ConflictException:
+        raise PeriodicTaskError(f"name: there is a periodic task {task.name!r} already") from None
+    except scheduler.exceptions.ValidationException as error:
+        raise PeriodicTaskError(str(error.response["Error"].get("Message"))) from None

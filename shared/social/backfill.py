@@ -1,0 +1,204 @@
+"""Users, posts and follows that exist elsewhere come in: from a file, a cursor of another database, any iterable.
+
+    from social import backfill
+    backfill.users({"user_id": row.pk, "email": row.email, ...} for row in User.objects.iterator())
+
+A row that is there already stays as it is, so a back-fill may be repeated, and run beside the application. Rows are
+written a thousand at a time and then forgotten: memory does not grow with their number. `on_progress` gets the number
+of rows that are done for good; `start` skips as many of the same rows. No mail goes out, and counts come with the
+nightly job.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import batched, islice
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from nexus.aws.dynamodb import Value, Write
+from nexus.aws.table import Table
+from nexus.definitions import faults
+from social import application
+from social.data import follows as edges
+from social.data import posts as articles
+from social.data import users as people
+from social.data.days import day_of
+from social.data.posts import Counters, Post, Visibility
+from social.data.users import User
+
+AT_ONCE = 1_000
+THREADS = 8
+
+
+def _seconds(moment: datetime) -> int:
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _words(text: object) -> object:
+    return text.replace(",", " ").split() if isinstance(text, str) else text
+
+
+Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@=-]{0,63}$")]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Row(BaseModel):
+    """A row of the back-fill. Moments are seconds since 1970 or ISO 8601 (UTC unless it says otherwise).
+
+    What else a row has is ignored. An empty field of a CSV file counts as left out.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+
+
+class UserRow(Row):
+    """A user. `last_active_at` is `created_at` when left out."""
+
+    user_id: Id
+    email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
+    name: str = Field(default="", max_length=1000)
+    locale: str = Field(default="en", max_length=35)
+    digest: bool = True
+    suppressed: str | None = None
+    created_at: datetime
+    last_active_at: datetime | None = None
+
+
+class PostRow(Row):
+    """A post. `hashtags` are those in the text when left out; in a CSV file they stand between spaces or commas."""
+
+    post_id: Id
+    author_id: Id
+    created_at: datetime
+    text: str = Field(default="", max_length=100_000)
+    visibility: Visibility = "public"
+    hashtags: Annotated[tuple[str, ...] | None, BeforeValidator(_words)] = None
+    likes_count: Count = 0
+    comments_count: Count = 0
+    shares_count: Count = 0
+    views_count: Count = 0
+
+
+class FollowRow(Row):
+    """An edge: who follows whom, since when."""
+
+    follower_id: Id
+    followed_id: Id
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Rows by what became of them: written, there before (`present`), or not a row that can be written (`faulty`)."""
+
+    rows: int = 0
+    written: int = 0
+    present: int = 0
+    faulty: int = 0
+
+
+type Rows = Iterable[Mapping[str, Any]]
+type OnProgress = Callable[[int], None]
+"""Called with the number of rows that are done, those skipped by `start` included."""
+
+type OnFault = Callable[[int, str], None]
+"""Called with a row's number, from 1, and what is wrong with it."""
+
+
+def _silent(*_: object) -> None:
+    pass
+
+
+def users(
+    rows: Rows, *, start: int = 0, check: bool = False, on_progress: OnProgress = _silent, on_fault: OnFault = _silent
+) -> Report:
+    """Writes users (see UserRow). A write request for each 25; `check` reads all rows and writes none."""
+    return _fill(rows, people.TABLE, _user, start=start, check=check, on_progress=on_progress, on_fault=on_fault)
+
+
+def posts(
+    rows: Rows, *, start: int = 0, check: bool = False, on_progress: OnProgress = _silent, on_fault: OnFault = _silent
+) -> Report:
+    """Writes posts (see PostRow); old and quiet ones are put up for review, those with counters for scoring."""
+    return _fill(rows, articles.TABLE, _post, start=start, check=check, on_progress=on_progress, on_fault=on_fault)
+
+
+def follows(
+    rows: Rows, *, start: int = 0, check: bool = False, on_progress: OnProgress = _silent, on_fault: OnFault = _silent
+) -> Report:
+    """Writes follows (see FollowRow)."""
+    return _fill(rows, edges.TABLE, _follow, start=start, check=check, on_progress=on_progress, on_fault=on_fault)
+
+
+def _fill(
+    rows: Rows,
+    table: Table,
+    values_of: Callable[[Mapping[str, Any]], Mapping[str, Value]],
+    *,
+    start: int,
+    check: bool,
+    on_progress: OnProgress,
+    on_fault: OnFault,
+) -> Report:
+    done, written, present, faulty = start, 0, 0, 0
+    for some in batched(islice(rows, start, None), AT_ONCE, strict=False):
+        writes: dict[tuple[str, ...], Write] = {}
+        for number, row in enumerate(some, done + 1):
+            try:
+                values = values_of({name: value for name, value in row.items() if value != ""})
+            except ValidationError as error:
+                faulty += 1
+                on_fault(number, faults(error))
+                continue
+            key = {name: str(values[name]) for name in table.key}
+            present += tuple(key.values()) in writes
+            writes.setdefault(tuple(key.values()), Write(key, set=values, insert=True))
+        made = [] if check else table.update_many(list(writes.values()), threads=THREADS)
+        written += sum(made)
+        present += len(made) - sum(made)
+        done += len(some)
+        on_progress(done)
+    return Report(done - start, written, present, faulty)
+
+
+def _user(row: Mapping[str, Any]) -> Mapping[str, Value]:
+    read = UserRow.model_validate(row)
+    created_at = _seconds(read.created_at)
+    return people.to_values(
+        User(
+            user_id=read.user_id,
+            email=read.email,
+            name=read.name,
+            created_at=created_at,
+            last_active_day=day_of(_seconds(read.last_active_at) if read.last_active_at else created_at),
+            locale=read.locale,
+            digest=read.digest,
+            suppressed=read.suppressed,
+        )
+    )
+
+
+def _post(row: Mapping[str, Any]) -> Mapping[str, Value]:
+    read = PostRow.model_validate(row)
+    post = Post(
+        post_id=read.post_id,
+        author_id=read.author_id,
+        created_at=_seconds(read.created_at),
+        text=read.text,
+        visibility=read.visibility,
+        hashtags=application.hashtags_of(read.text, read.hashtags),
+        counters=Counters(read.likes_count, read.comments_count, read.shares_count, read.views_count),
+    )
+    return articles.to_values(post, now=int(time.time()))
+
+
+def _follow(row: Mapping[str, Any]) -> Mapping[str, Value]:
+    read = FollowRow.model_validate(row)
+    return {
+        "follower_id": read.follower_id,
+        "followed_id": read.followed_id,
+        "created_at": _seconds(read.created_at),
+    }

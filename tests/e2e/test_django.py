@@ -1,0 +1,161 @@
+"""The Django example: its @task functions run on the deployed function, over its models in a real PostgreSQL.
+
+A registration, an upload, the feed and the admin in a browser, against the web server that `make example-django` starts
+behind its own page; `manage.py shell` and `manage.py nexus` as a developer types them.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dev.postgres import running
+from tests.support.browser import Page, browser
+from tests.support.stack import eventually
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ROOT / "examples" / "django"
+PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
+
+
+def environment() -> dict[str, str]:
+    """The project's: where its database is, and the AWS credentials; which stack it uses stands in its settings."""
+    server = running()
+    assert server is not None, "PostgreSQL does not run: `make django-network` starts it"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
+    patience = {name: os.environ[name] for name in ("NEXUS_SEND_TIMEOUT", "NEXUS_READ_TIMEOUT") if name in os.environ}
+    database = {"DATABASE_HOST": "127.0.0.1", "DATABASE_PORT": str(server.port)}
+    return {**kept, **patience, **database, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "DJANGO_DEBUG": "1"}
+
+
+def manage(*words: str, code: int = 0) -> str:
+    """`manage.py` in a process of its own; what it prints."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *words],
+        env=environment(), cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr + done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the project's web server, in a process of its own."""
+    log = tmp_path_factory.mktemp("django") / "log"
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "network.wsgi", "--bind", "127.0.0.1:0", "--threads", "4"],
+            env=environment(), cwd=PROJECT, stdout=out, stderr=out,
+        )  # fmt: skip
+    try:
+        said = eventually(lambda: re.search(r"Listening at: (http://127\.0\.0\.1:\d+)", log.read_text()))
+        yield said[1]
+        assert "Traceback" not in log.read_text(), log.read_text()
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with browser(tmp_path_factory.mktemp("browser") / "profile") as page:
+        yield page
+
+
+def submit(page: Page, button: str) -> None:
+    page.evaluate(f"[...document.querySelectorAll('button, input[type=submit]')].find(b => (b.textContent || b.value)"
+                  f".trim() === {json.dumps(button)}).click()")  # fmt: skip
+
+
+def test_a_registration_is_welcomed_and_a_picture_gets_its_thumbnail(site: str, page: Page, tmp_path: Path) -> None:
+    name = f"ann-{uuid.uuid4().hex[:6]}"
+    page.open(f"{site}/register")
+    page.fill("[name=username]", name)
+    page.fill("[name=password1]", "correct horse battery")
+    page.fill("[name=password2]", "correct horse battery")
+    submit(page, "Register")
+    page.wait_for("document.title === 'Feed'")
+
+    # The welcome was written with the account: the outbox's sender sends it, and the function writes the notification.
+    assert "sent 1" in manage("nexus_outbox")
+
+    def welcomed() -> bool:
+        page.open(site)
+        return f"Welcome, {name}!" in page.text()
+
+    eventually(welcomed, every=1.0)
+
+    picture = tmp_path / "hills.jpg"
+    Image.effect_mandelbrot((1200, 800), (-2, -1.5, 1, 1.5), 40).convert("RGB").save(picture)
+    page.fill("[name=text]", "Hills")
+    page.choose_files("[name=picture]", [picture])
+    submit(page, "Post")
+    page.wait_for("document.body?.innerText.includes('Hills')")
+
+    def shown() -> bool:
+        page.open(site)
+        return bool(page.evaluate("document.querySelector('article img').naturalWidth === 320"))
+
+    eventually(shown, every=1.0)
+
+    manage("shell", "-v0", "-c", "from users.tasks import update_user_statistics as u; u.enqueue()")
+
+    def counted() -> bool:
+        page.open(site)
+        return "1 posts" in page.text()
+
+    eventually(counted, every=1.0)
+    page.look(width=900)
+    page.screenshot(PICTURES / "django-feed.png")
+    page.errors[:] = [error for error in page.errors if "404" not in error]  # a thumbnail that was not there yet
+    assert page.errors == []
+
+
+def test_a_file_that_is_no_picture_is_rejected_with_a_sentence(site: str, page: Page, tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("no picture")
+    page.open(site)
+    page.fill("[name=text]", "Notes")
+    page.choose_files("[name=picture]", [file])
+    submit(page, "Post")
+    page.wait_for("document.body?.innerText.includes('Notes')")
+
+    def rejected() -> bool:
+        page.open(site)
+        return "This file is not a picture that we can show." in page.text()
+
+    eventually(rejected, every=1.0)
+
+
+def test_the_shell_of_the_project_enqueues_and_reads_the_result() -> None:
+    said = manage(
+        "shell", "-v0", "-c",
+        "import time\n"
+        "from users.tasks import welcome\n"
+        "result = welcome.enqueue(987654321)\n"
+        "while not result.is_finished:\n"
+        "    time.sleep(0.2); result.refresh()\n"
+        "print(result.status, result.attempts, result.errors[0].exception_class.__name__)",
+    )  # fmt: skip
+    assert said.split() == ["FAILED", "1", "Reject"]
+
+
+def test_the_operators_command_speaks_of_the_projects_stack() -> None:
+    listed = json.loads(manage("nexus", "inspect", "registered", "--json"))
+    names = [task["task"] for task in listed]
+    assert sorted(names) == sorted({*names})
+    assert {"users.tasks.welcome", "users.tasks.update_user_statistics", "posts.tasks.make_thumbnail"} <= {*names}
+    letters = manage("nexus", "dlq", "list", "--json")
+    assert "there is no user 987654321" in letters
+    manage("nexus", "dlq", "drop", "default", "--yes")
+
+
+def test_check_finds_nothing_wrong() -> None:
+    assert "no issues" in manage("check")

@@ -1,0 +1,394 @@
+"""The contract that Django specifies for a task backend, kept by this one; each task runs through the real worker."""
+
+import asyncio
+import json
+import pickle
+import uuid
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import django
+import pytest
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
+from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist, TaskResultMismatch
+from django.tasks.signals import task_enqueued, task_finished, task_started
+from django.test.utils import override_settings
+from django.utils import timezone
+
+from nexus.backend.transport import Message
+from nexus.builtin import ping
+from nexus.client import AsyncResult, send
+from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
+from nexus.eager import run_next
+from nexus.envelope import Envelope
+from nexus.errors import SendFailed
+from nexus.testing import SentTasks
+from tests.support.django_project import tasks as project
+
+
+@pytest.fixture
+def signals() -> Iterator[list[tuple[str, Any, Any]]]:
+    """(signal, sender, status of its result) of each that was sent."""
+    seen: list[tuple[str, Any, Any]] = []
+    receivers = []
+    for name, signal in (("enqueued", task_enqueued), ("started", task_started), ("finished", task_finished)):
+
+        def receive(sender: Any, task_result: Any, name: str = name, **_: Any) -> None:
+            seen.append((name, sender, task_result.status))
+
+        signal.connect(receive)
+        receivers.append((signal, receive))
+    yield seen
+    for signal, receive in receivers:
+        signal.disconnect(receive)
+
+
+# --- enqueueing ---
+
+
+def test_enqueue_returns_a_ready_result_and_the_worker_ends_it(sent: SentTasks) -> None:
+    result = project.add.enqueue(2, b=3)
+    assert result.status == TaskResultStatus.READY
+    assert not result.is_finished
+    assert (result.args, result.kwargs) == ([2], {"b": 3})
+    assert result.enqueued_at is not None
+    assert result.started_at is None
+    assert result.finished_at is None
+    assert result.attempts == 0
+    assert result.backend == "default"
+    with pytest.raises(ValueError, match="Task has not finished yet"):
+        _ = result.return_value
+
+    sent.run()
+
+    assert project.calls == [(2, 3)]
+    assert result.status == TaskResultStatus.READY, "a result is a snapshot until it is refreshed"
+    result.refresh()
+    assert result.status == TaskResultStatus.SUCCESSFUL
+    assert result.return_value == 5
+    assert result.is_finished
+    assert result.attempts == 1
+    assert result.errors == []
+    assert result.enqueued_at <= result.started_at <= result.finished_at
+    assert result.last_attempted_at == result.started_at
+
+
+def test_get_result_finds_it_from_its_id_alone_with_its_arguments(sent: SentTasks) -> None:
+    enqueued = project.add.enqueue(2)
+    sent.run()
+    result = default_task_backend.get_result(enqueued.id)
+    assert result.task == project.add
+    assert (result.args, result.kwargs) == ([2], {})
+    assert result.return_value == 3
+    assert project.add.get_result(enqueued.id).id == enqueued.id
+
+
+def test_a_result_of_another_task_is_a_mismatch(sent: SentTasks) -> None:
+    result = project.add.enqueue(2)
+    with pytest.raises(TaskResultMismatch, match=r"tests\.support\.django_project\.tasks\.add"):
+        project.send_mail.get_result(result.id)
+
+
+@pytest.mark.parametrize("result_id", [str(uuid.uuid4()), "no uuid", ""])
+def test_an_unknown_id_does_not_exist(result_id: str, sent: SentTasks) -> None:
+    with pytest.raises(TaskResultDoesNotExist):
+        default_task_backend.get_result(result_id)
+    with pytest.raises(TaskResultDoesNotExist):
+        asyncio.run(default_task_backend.aget_result(result_id))
+
+
+def test_a_run_of_another_kind_of_task_does_not_exist_for_django(sent: SentTasks) -> None:
+    handle = send(ping.s(text="x"), queue="default")
+    with pytest.raises(TaskResultDoesNotExist, match="none of the modules"):
+        default_task_backend.get_result(handle.id)
+
+
+def test_another_queue_is_used_and_its_function_serves_the_task(sent: SentTasks) -> None:
+    result = project.add.using(queue_name="emails").enqueue(1)
+    ((queue, _),) = [(message.queue, message) for message in sent.transport.sent]
+    assert queue == "emails"
+    sent.run()
+    result.refresh()
+    assert result.return_value == 2
+
+
+def test_run_after_waits(sent: SentTasks) -> None:
+    due = timezone.now() + timedelta(minutes=10)
+    result = project.add.using(run_after=due).enqueue(1)
+    record = AsyncResult[Any](result.id).record()
+    assert record.eta == pytest.approx(due.timestamp(), abs=0.01)
+    assert record.status == "PENDING"
+
+
+def test_run_after_must_be_aware_with_time_zones_and_may_be_naive_without(sent: SentTasks) -> None:
+    naive = datetime(2030, 1, 1)  # noqa: DTZ001
+    with pytest.raises(InvalidTask, match="aware"):
+        project.add.using(run_after=naive)
+    with override_settings(USE_TZ=False):
+        result = project.add.using(run_after=naive).enqueue(1)
+    eta = AsyncResult[Any](result.id).record().eta
+    assert eta == pytest.approx(timezone.make_aware(naive).timestamp())
+
+
+@pytest.mark.parametrize("value", [object(), {1, 2}, b"\xff", datetime(2030, 1, 1)])  # noqa: DTZ001
+def test_what_is_not_json_is_refused_and_nothing_is_sent(value: Any, sent: SentTasks) -> None:
+    with pytest.raises((TypeError, ValueError), match="Unsupported"):
+        project.add.enqueue(value)
+    assert sent.calls == []
+
+
+def test_tuples_become_lists_as_django_has_it(sent: SentTasks) -> None:
+    result = project.attempt.enqueue(answer=("a", ("b",)))
+    assert result.kwargs == {"answer": ["a", ["b"]]}
+    sent.run()
+    result.refresh()
+    assert result.return_value["answer"] == ["a", ["b"]]
+
+
+def test_an_asynchronous_caller(sent: SentTasks) -> None:
+    async def whole() -> Any:
+        result = await project.add.aenqueue(2, 3)
+        found = await project.add.aget_result(result.id)
+        assert found.status == TaskResultStatus.READY
+        await asyncio.to_thread(sent.run)
+        await result.arefresh()
+        return result.return_value
+
+    assert asyncio.run(whole()) == 5
+
+
+def test_an_asynchronous_task_runs(sent: SentTasks) -> None:
+    result = project.later.enqueue(0.01)
+    sent.run()
+    result.refresh()
+    assert result.return_value == "done"
+
+
+def test_a_task_sees_its_context(sent: SentTasks) -> None:
+    result = project.attempt.enqueue(answer="42")
+    sent.run()
+    result.refresh()
+    assert result.return_value == {"attempt": 1, "id": result.id, "answer": "42"}
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="Django's own tasks can be pickled from 6.1 on")
+def test_a_task_and_a_result_survive_pickling(sent: SentTasks) -> None:
+    result = project.add.enqueue(1)
+    assert pickle.loads(pickle.dumps(project.add)) == project.add
+    assert pickle.loads(pickle.dumps(result)).id == result.id
+
+
+# --- failures ---
+
+
+def test_a_failure_has_its_exception_and_traceback_and_is_a_dead_letter(sent: SentTasks) -> None:
+    result = project.fail.enqueue("on purpose")
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    (error,) = result.errors
+    assert error.exception_class is project.Broken
+    assert "on purpose" in error.traceback
+    assert "in fail" in error.traceback
+    with pytest.raises(ValueError, match="Task failed"):
+        _ = result.return_value
+    assert result.attempts == 1, "once, unless the task says otherwise"
+    ((_, letter),) = sent.dead_letters
+    assert letter.attributes["ErrorType"] == "Broken"
+
+
+def test_a_task_that_is_tried_again_is_ready_between_its_attempts(sent: SentTasks, signals: list[Any]) -> None:
+    result = project.flaky.enqueue(2)
+    run_next(sent.transport)
+    result.refresh()
+    assert result.status == TaskResultStatus.READY
+    assert result.errors[0].exception_class is project.Broken
+    assert result.attempts == 1
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.SUCCESSFUL
+    assert result.attempts == 3
+    assert len(set(result.worker_ids)) == 3
+    assert [name for name, _, _ in signals] == ["enqueued", "started", "started", "started", "finished"]
+
+
+def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[Any]) -> None:
+    result = project.give_up.enqueue()
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert result.attempts == 1
+    assert [name for name, _, _ in signals] == ["enqueued", "started", "finished"]
+
+
+@pytest.mark.skipif(django.VERSION < (6, 1), reason="@task takes a backend's own options from Django 6.1 on")
+def test_the_decorator_takes_the_policies() -> None:
+    decorated = task(max_attempts=4, backoff=(1.0, 8.0), time_limit=30.0, unique=True, rate_limit=2.0)(project.plain)
+    retry = decorated.definition.retry
+    assert (retry.max_retries, retry.base, retry.cap) == (3, 1.0, 8.0)
+    assert decorated.definition.time_limit == 30.0
+    assert decorated.definition.unique is not None
+    assert decorated.definition.rate_limit is not None
+
+
+def test_what_a_task_returns_must_be_json(sent: SentTasks) -> None:
+    result = project.no_json.enqueue()
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert result.errors[0].exception_class is TypeError
+
+
+def test_revoked_is_failed(sent: SentTasks) -> None:
+    result = project.add.enqueue(1)
+    AsyncResult[Any](result.id).revoke("not wanted")
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert "not wanted" in result.errors[0].traceback
+    assert issubclass(result.errors[0].exception_class, Exception)
+    assert project.calls == []
+
+
+def test_a_message_cannot_name_a_function_that_is_no_task(sent: SentTasks) -> None:
+
+    for name in ("os.system", "tests.support.django_project.tasks.plain", "tests.support.django_project.tasks.nobody"):
+        envelope = Envelope.of(id=str(uuid.uuid4()), task=name, args={"args": ["x"]})
+        sent.transport.send("default", [Message.of(envelope)])
+    sent.run()
+    assert [letter.attributes["ErrorType"] for _, letter in sent.dead_letters] == ["UnknownTask"] * 3
+
+
+# --- signals ---
+
+
+def test_signals_of_a_success(sent: SentTasks, signals: list[Any]) -> None:
+    project.add.enqueue(1)
+    assert signals == [("enqueued", Backend, TaskResultStatus.READY)]
+    sent.run()
+    assert signals[1:] == [
+        ("started", Backend, TaskResultStatus.RUNNING),
+        ("finished", Backend, TaskResultStatus.SUCCESSFUL),
+    ]
+
+
+def test_signals_of_a_failure(sent: SentTasks, signals: list[Any]) -> None:
+    project.fail.enqueue()
+    sent.run()
+    assert [(name, status) for name, _, status in signals] == [
+        ("enqueued", TaskResultStatus.READY),
+        ("started", TaskResultStatus.RUNNING),
+        ("finished", TaskResultStatus.FAILED),
+    ]
+
+
+def test_what_is_not_sent_is_not_signalled(
+    sent: SentTasks, signals: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(sent.transport), "send", lambda *_: {"x": "full"})
+    with pytest.raises(SendFailed):
+        project.add.enqueue(1)
+    assert signals == []
+
+
+# --- what a backend refuses ---
+
+
+def test_a_queue_that_the_backend_does_not_have_is_refused() -> None:
+    with pytest.raises(InvalidTask, match="Queue 'nowhere' is not valid"):
+        project.add.using(queue_name="nowhere")
+
+
+def test_priorities_are_the_queues() -> None:
+    assert not default_task_backend.supports_priority
+    with pytest.raises(InvalidTask, match="priority"):
+        project.add.using(priority=5)
+
+
+def test_a_function_within_a_function_is_refused() -> None:
+    with pytest.raises(InvalidTask, match="module level"):
+
+        @task
+        def inner() -> None:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"max_attempts": 0}, "max_attempts"),
+        ({"time_limit": 901.0}, "time_limit"),
+        ({"backoff": (10.0, 1.0)}, "backoff"),
+        ({"rate_limit": 0.0}, "rate_limit"),
+    ],
+)
+def test_a_policy_that_cannot_be_is_refused(options: dict[str, Any], fault: str) -> None:
+    with pytest.raises(InvalidTask, match=fault):
+        policy(**options)(project.add)
+
+
+def test_what_the_backend_supports() -> None:
+    assert isinstance(task_backends["default"], Backend)
+    assert default_task_backend.supports_defer
+    assert default_task_backend.supports_get_result
+    assert default_task_backend.supports_async_task
+
+
+# --- many, and after the transaction ---
+
+
+def test_many_are_enqueued_at_once_in_their_order(sent: SentTasks) -> None:
+    results = enqueue_many([(project.add, (n,), {}) for n in range(25)] + [(project.send_mail, ("a",), {})])
+    assert len(results) == 26
+    sent.run()
+    for n, result in enumerate(results[:25]):
+        result.refresh()
+        assert result.return_value == n + 1
+    results[25].refresh()
+    assert results[25].return_value == "sent to a"
+
+
+def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: SentTasks, database: None) -> None:
+    with transaction.atomic():
+        enqueue_on_commit(project.add, 1)
+        transaction.set_rollback(True)
+    assert sent.calls == []
+    with transaction.atomic():
+        enqueue_on_commit(project.add, 1, b=2)
+        assert sent.calls == []
+    assert [json.dumps(args) for _, args in sent.calls] == ['{"args": [1], "kwargs": {"b": 2}}']
+
+
+# --- settings ---
+
+
+@pytest.mark.parametrize(
+    ("settings", "code"),
+    [
+        ({"NEXUS": {"STACK": "s", "COLOUR": "red"}}, "nexus.E001"),
+        ({"NEXUS": {"STACK": "s", "RUN_DAYS": "soon"}}, "nexus.E001"),
+        ({"NEXUS": {}}, "nexus.E002"),
+        ({"NEXUS": {"STACK": "s", "MODULES": ["no.such.module"]}}, "nexus.E003"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["not a queue"]}}}, "nexus.E004"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "OPTIONS": {"x": 1}}}}, "nexus.W001"),
+    ],
+)
+def test_a_wrong_setting_is_found_at_start_up(
+    settings: dict[str, Any], code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NEXUS_STACK", raising=False)
+    with override_settings(**settings):
+        assert code in [found.id for found in checks.run_checks()]
+
+
+def test_right_settings_have_no_fault() -> None:
+    assert checks.run_checks() == []
+
+
+def test_a_backend_that_is_not_there_is_djangos_error() -> None:
+    with override_settings(TASKS={"default": {"BACKEND": "nexus.django.Nobody"}}), pytest.raises(ImproperlyConfigured):
+        _ = task_backends["default"]

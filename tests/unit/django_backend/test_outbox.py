@@ -1,0 +1,84 @@
+"""The outbox as a model, its sender, and the project's own command."""
+
+import os
+import re
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import transaction
+
+from nexus import outbox
+from nexus.backend.transport import Message
+from nexus.django.models import Outbox
+from nexus.testing import SentTasks
+from tests.support.django_project import tasks as project
+
+
+def sender() -> str:
+    out = StringIO()
+    call_command("nexus_outbox", stdout=out)
+    return out.getvalue()
+
+
+def test_what_is_committed_is_sent_and_what_is_rolled_back_is_not(sent: SentTasks, database: None) -> None:
+    with transaction.atomic():
+        Outbox.add(project.add, 1)
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        run_id = Outbox.add(project.add.using(queue_name="emails"), 1, b=2)
+    assert sent.calls == []
+
+    assert sender() == "sent 1, kept 0\n"
+
+    assert [message.queue for message in sent.transport.sent] == ["emails"]
+    assert not Outbox.objects.exists()
+    sent.run()
+    assert project.add.get_result(run_id).return_value == 3
+    assert sender() == "sent 0, kept 0\n"
+
+
+def test_a_row_whose_task_is_gone_is_kept_with_the_reason(sent: SentTasks, database: None) -> None:
+    Outbox.objects.create(id="018f0000-0000-7000-8000-000000000000", task="gone.tasks.task", args="{}", added=0.0)
+    assert sender() == "sent 0, kept 1\n"
+    (row,) = Outbox.objects.all()
+    assert "gone.tasks.task" in str(row.fault)
+    row.delete()
+
+
+def test_rows_stay_while_aws_takes_none(sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    Outbox.add(project.add, 1)
+
+    def full(_self: Any, _queue: str, messages: list[Message]) -> dict[str, str]:
+        return {message.id: "full" for message in messages}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(sent.transport), "send", full)
+        with pytest.raises(CommandError, match="full"):
+            sender()
+    assert Outbox.objects.count() == 1
+    assert sender() == "sent 1, kept 0\n"
+
+
+def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:
+    columns = re.findall(r"^    (\w+) ", outbox.DDL, re.MULTILINE)
+    assert [field.name for field in Outbox._meta.get_fields()] == columns
+
+
+def test_no_migration_is_missing(database: None) -> None:
+    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+
+
+def test_the_operators_command_has_the_projects_settings(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from django.core.management import ManagementUtility
+
+    for name in ("NEXUS_STACK", "NEXUS_ACCOUNT_ID"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SystemExit) as ended:
+        ManagementUtility(["manage.py", "nexus", "status", "--help"]).execute()
+    assert ended.value.code == 0
+    assert "nexus status" in capsys.readouterr().out
+    assert os.environ["NEXUS_STACK"] == "test"

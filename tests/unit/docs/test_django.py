@@ -1,0 +1,72 @@
+"""docs/django.md, walked: its files and commands, in turn, in a project fresh from `django-admin startproject`."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from nexus import periodic
+from tests.support.pages import Block, blocks
+
+ROOT = Path(__file__).parents[3]
+PAGE = list(blocks("django.md"))
+
+
+def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
+    """A command in a process of its own, with no variable of the runtime; what it prints."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "AWS_", "DJANGO_"))}
+    done = subprocess.run(
+        words,
+        env={**kept, "PYTHONPATH": str(ROOT / "shared"), "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def command(line: str, folder: Path) -> Path:
+    """Runs a line of a shell; the folder that the next one runs in."""
+    words = line.split()
+    if words[0] == "cd":
+        return folder / words[1]
+    program = [sys.executable, "-m", "django"] if words[0] == "django-admin" else [sys.executable]
+    run([*program, *words[1:]], folder)
+    return folder
+
+
+def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
+    folder, session = tmp_path, list[str]()
+    for block in PAGE:
+        match block:
+            case Block("sh") if not session:
+                for line in block.text.splitlines():
+                    folder = command(line, folder)
+            case Block("sh"):  # what a process of its own would send, this one's memory would not hold
+                words = [line.removeprefix("python manage.py ").split() for line in block.text.splitlines()]
+                session += [f"from django.core.management import call_command as c; c(*{line})" for line in words]
+            case Block("python", ("settings",)):
+                with (folder / "mysite" / "settings.py").open("a") as file:
+                    file.write(block.text)
+            case Block("python", ("tasks",)):
+                (folder / "users" / "tasks.py").write_text(block.text)
+            case Block("python", ("shell",)):
+                session.append(block.text)
+            case Block("python", ()):
+                (folder / "users" / "tests.py").write_text(block.text)
+    said = run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder)
+    assert said.splitlines() == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL"]
+    run([sys.executable, "manage.py", "test", "-v0"], folder)
+
+
+def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None:
+    (block,) = [block for block in PAGE if block.words == ("example",)]
+    block.compiled("django.md")
+    for name in re.findall(r"periodic\.(\w+)\(", block.text):
+        assert callable(getattr(periodic, name))
+
+
+def test_the_examples_function_is_as_the_page_says() -> None:
+    template = (ROOT / "examples" / "django" / "template.yaml").read_text()
+    for line in ("NEXUS_CATALOGUE: nexus.django.catalogue", "DJANGO_SETTINGS_MODULE: network.settings", "NEXUS_QUEUE:"):
+        assert line in template

@@ -1,0 +1,377 @@
+"""erase_user_data: nothing of a user is left in any store but what the report says, and counts stay true."""
+
+import gzip
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+import cleanup_old_posts
+import erase_user_data as job
+import generate_content_analytics
+import update_post_engagement_scores
+import update_trending_hashtags
+import update_user_statistics
+from nexus.aws.dynamodb import Row, Write
+from nexus.aws.table import Table
+from nexus.errors import Reject
+from nexus.settings import settings
+from nexus.testing import SentTasks, memory_backend, run_task
+from social import application
+from social.catalogue import KEPT_AFTER_ERASURE
+from social.data import (
+    archive,
+    comments,
+    follows,
+    hashtags,
+    mail_ledger,
+    notifications,
+    objects,
+    posts,
+    users,
+)
+from social.data.comments import Comment
+from social.data.days import DAY_SECONDS, HOUR_SECONDS, add_days, day_of
+from social.data.notifications import Notification
+from social.data.posts import Counters, Media, Post
+from tests.support.sandboxes import Queue, requests, small_pages
+from tests.support.template import STACK, resolved, resources
+from tests.unit.jobs.conftest import NOW
+
+GONE, STAYS = "gone-user-7f3", "stays-user"
+ADDRESS, NAME, WORDS = "zebedee@example.org", "Zebedee Quillfeather", "marmalade"
+TRACES = (GONE, ADDRESS, NAME, WORDS)
+OLD = NOW - 368 * DAY_SECONDS
+YESTERDAY = add_days(day_of(NOW), -1)
+
+
+@pytest.fixture(autouse=True)
+def sent(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
+    for module in (job, archive):  # moto's tables are not to be changed by one thread while another reads
+        monkeypatch.setattr(module, "THREADS", 1)
+    with memory_backend() as tasks:
+        yield tasks
+
+
+def stores() -> Iterator[tuple[str, str]]:
+    """(where, text) of every item of every table and every version of every object that template.yaml declares."""
+    for body in resources("AWS::DynamoDB::Table").values():
+        name = resolved(body["Properties"])["TableName"]
+        for page in boto3.client("dynamodb").get_paginator("scan").paginate(TableName=name):
+            for item in page["Items"]:
+                yield name.removeprefix(f"{STACK}-"), json.dumps(item, ensure_ascii=False)
+    s3 = boto3.client("s3")
+    for body in resources("AWS::S3::Bucket").values():
+        name = resolved(body["Properties"])["BucketName"]
+        for listed in s3.get_paginator("list_object_versions").paginate(Bucket=name):
+            for marker in listed.get("DeleteMarkers", ()):
+                yield name, marker["Key"]
+            for version in listed.get("Versions", ()):
+                yield name, version["Key"]
+                got = s3.get_object(Bucket=name, Key=version["Key"], VersionId=version["VersionId"])["Body"].read()
+                content = gzip.decompress(got) if version["Key"].endswith(".gz") else got
+                yield f"{name}/{version['Key']}", content.decode("utf-8", "replace")
+
+
+def left(*traces: str) -> list[tuple[str, str]]:
+    """What still has a trace, but for the partial sums that KEPT_AFTER_ERASURE names."""
+    return [
+        (where, text)
+        for where, text in stores()
+        if any(trace in text for trace in traces)
+        if not text.startswith('{"kind": {"S": "part#') and "/work/" not in where
+    ]
+
+
+def a_life() -> None:
+    """Two users who did everything that can be done, some of it long ago."""
+    for user_id, email, name in ((GONE, ADDRESS, NAME), (STAYS, "ann@example.org", "Ann")):
+        application.register(email, name, user_id=user_id, at=OLD)
+        application.record_login(user_id, f"token-of-{user_id}", at=NOW - 100)
+    for other in (GONE, STAYS):
+        author = STAYS if other == GONE else GONE
+        texts = (f"{WORDS} #{'tea' if author == GONE else 'jam'}", "words of somebody")
+        text = texts[0] if author == GONE else texts[1] + " #jam"
+        for at, post_id in ((OLD, f"old-{author}"), (NOW - DAY_SECONDS, f"new-{author}")):
+            posts.put_many([Post(post_id, author, at, text, hashtags=("tea",))], now=0)
+            files: list[tuple[objects.Bucket, str]] = [
+                ("media", f"media/{post_id}/h/w320.webp"),
+                ("uploads", f"uploads/{author}/{post_id}/holiday.jpg"),
+                ("uploads", f"quarantine/uploads/{author}/{post_id}/bad.jpg"),
+            ]
+            for bucket, key in files:
+                objects.put(bucket, key, b"first")
+                objects.put(bucket, key, b"second")
+            media = {"status": "ready", "source": f"uploads/{author}/{post_id}/holiday.jpg"}
+            posts.TABLE.update(Write(post_id, set={"media": media}))
+        said = application.comment(f"new-{author}", other, f"said by {other}: {WORDS if other == GONE else 'hm'}")
+        assert said is not None
+        gone = Comment(f"old-{author}", f"stone-{other}", other, OLD, deleted=True)
+        comments.put_many([gone])
+        application.follow(other, author)
+        application.block(f"blocks-{author}", author)
+        application.block(author, f"blocked-by-{author}")
+        follows.add(f"fan-of-{author}", author, NOW)
+        notifications.add(Notification(author, "n-1", "like", f"to {author}", NOW))
+        acted = f"{NAME} likes it" if other == GONE else "Ann likes it"
+        notifications.add(Notification(author, "n-2", "like", acted, NOW, actor_id=other))
+        mail_ledger.claim(mail_ledger.WELCOME, author, "run", OLD)
+        mail_ledger.claim(mail_ledger.digest("2026-W47"), author, "run", NOW, ["new-x"])
+    application.count(f"new-{GONE}", likes=3)
+    application.count(f"new-{STAYS}", likes=2)
+    run_task(cleanup_old_posts.cleanup_old_posts, {"mode": "archive", "since": day_of(OLD)})
+    run_task(update_trending_hashtags.update_trending_hashtags)
+    run_task(generate_content_analytics.generate_content_analytics)
+
+
+EVERYWHERE = {
+    *("users", "posts", "follows", "blocks", "comments", "sessions", "tokens", "analytics", "notifications"),
+    "mail-ledger",
+}
+
+
+def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
+    a_life()
+    before = {where for where, _ in left(*TRACES)}
+    assert before >= EVERYWHERE, "the walk sees what there is to erase"
+    assert {where.split("/")[1] for where in before if "/" in where} >= {"reports", "posts"}
+    others = {trace: len(left(trace)) for trace in ("words of somebody", "ann@example.org", f"fan-of-{STAYS}")}
+
+    assert application.delete_user(GONE) is not None
+    assert users.get(GONE) is None, "at once"
+    (call,) = sent.calls
+    report = run_task(job.erase_user_data, call[1])
+
+    assert left(*TRACES) == []
+    assert report.kept == KEPT_AFTER_ERASURE
+    counted = ("posts", "comments", "follows", "notifications", "sessions", "tokens", "archived", "reports")
+    assert set(counted) <= set(report.erased)
+    assert {trace: len(left(trace)) for trace in others} == others, "and nothing of anybody else is gone"
+    assert objects.get("media", f"media/new-{STAYS}/h/w320.webp") == b"second"
+    assert application.delete_user(GONE) is None, "the second time there is nobody"
+    assert run_task(job.erase_user_data, call[1]).erased == {}
+
+
+def test_of_a_deleted_post_no_store_has_anything_left_and_all_else_of_its_author_stays(sent: SentTasks) -> None:
+    a_life()
+    post_id = f"new-{GONE}"
+    application.new_post(GONE, "another", post_id="another", at=NOW)
+    assert application.delete_post(post_id) is not None
+    assert posts.get(post_id) is None, "at once"
+    assert list(posts.get_many([post_id])) == []
+    assert post_id not in {one.post_id for one in posts.feed(10)}
+    assert not application.count(post_id, likes=1)
+    assert not application.edit_post(post_id, "never mind")
+    assert not application.set_visibility(post_id, "public")
+    assert application.comment(post_id, STAYS, "too late") is None
+    assert posts.set_media(post_id, Media(status="processing"), "1") is posts.MediaOutcome.NO_POST
+    assert application.delete_post(post_id) is None
+
+    run_task(job.erase_user_data, sent.calls[0][1])
+    assert left(post_id) == []
+    assert users.get(GONE) is not None
+    assert posts.get("another") is not None
+    assert f"old-{GONE}" in archive.find([f"old-{GONE}"]), "another post's archive stays"
+    assert run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{GONE}"}).erased["archived"] == 1
+    assert [where for where, text in left(f"old-{GONE}")] == []
+    assert archive.find([f"old-{STAYS}"]), "what was archived with it is there still"
+
+
+def test_a_post_of_somebody_else_is_refused(sent: SentTasks) -> None:
+    a_life()
+    with pytest.raises(Reject, match="is not of user"):
+        run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"new-{STAYS}"})
+    run_task(job.erase_user_data, {"user_id": GONE, "post_id": f"old-{STAYS}"})
+    assert objects.get("archive", f"media/old-{STAYS}/h/w320.webp") == b"second", "archived, and not theirs"
+    assert archive.find([f"old-{STAYS}"])
+
+
+def test_sandboxes_that_die_and_messages_that_come_twice_leave_nothing(empty: Callable[[], None]) -> None:
+    for seed in range(2):
+        empty()
+        a_life()
+        queue = Queue.unreliable(seed, one_in=15)
+        with small_pages(2):
+            queue.run(job.erase_user_data, {"user_id": GONE})
+        assert queue.deaths > 3
+        assert left(*TRACES) == []
+        assert archive.find([f"old-{STAYS}"])
+
+
+def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_life()
+    monkeypatch.setattr(job, "ALONE", 2)
+    posts.put_many([Post(f"p{n}", GONE, NOW - n, WORDS) for n in range(5)], now=NOW)
+    queue = Queue()
+    report = queue.run(job.erase_user_data, {"user_id": GONE})
+    kinds, by_twos = len(job.STEPS) - 1, 4
+    assert queue.runs == 1 + kinds + by_twos + 1, "the plan, and after all of them the second look"
+    assert report.erased["posts"] == 6, "and one that was archived, of which the uploads are left"
+    assert left(*TRACES) == []
+    assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False})]
+
+
+def test_what_comes_in_meanwhile_is_found_by_the_second_look(sent: SentTasks) -> None:
+    """At every moment of the erasure once: what somebody else does, and what was on its way."""
+    for moment in range(3, 400, 31):
+        a_life_again(sent)
+        seen = [0]
+
+        def meanwhile(_: str, seen: list[int] = seen, moment: int = moment) -> None:
+            seen[0] += 1
+            if seen[0] != moment + 1:
+                return
+            application.follow("late-fan", GONE)
+            application.comment(f"new-{STAYS}", GONE, WORDS)
+            application.count(f"new-{STAYS}", likes=1)
+            objects.put("uploads", f"uploads/{GONE}/new-{GONE}/late.jpg", b"late")
+            posts.put_many([Post("late-post", GONE, NOW, WORDS)], now=NOW)
+            notifications.add(Notification(STAYS, "late", "like", f"{NAME} too", NOW, actor_id=GONE))
+
+        with requests(meanwhile):
+            run_task(job.erase_user_data, {"user_id": GONE})
+        if seen[0] <= moment:
+            assert moment > 60
+            return
+        (call,) = sent.calls
+        run_task(job.erase_user_data, call[1])
+        assert left(*TRACES) == [], moment
+        counts_are_true()
+    pytest.fail("an erasure of more than 400 requests")
+
+
+def a_life_again(sent: SentTasks) -> None:
+    from tests.support import moto_cloud
+
+    moto_cloud.clear()
+    sent.transport.sent.clear()
+    a_life()
+
+
+def counts_are_true() -> None:
+    """After the night's jobs: of followers, posts, comments, votes."""
+    run_task(update_user_statistics.update_user_statistics)
+    run_task(update_post_engagement_scores.update_post_engagement_scores)
+    edges = [(item["follower_id"]["S"], item["followed_id"]["S"]) for item in rows(follows.TABLE)]
+    stays = users.get(STAYS)
+    assert stays is not None
+    assert stays.followers_count == len([one for one in edges if one[1] == STAYS])
+    assert stays.following_count == len([one for one in edges if one[0] == STAYS]) == 0
+    for item in rows(posts.TABLE):
+        stand = [one for one in comments.items_of_post(item["post_id"]["S"]) if "bucket" in one]
+        assert item["comments_count"] == {"N": str(len(stand))}
+    assert users.get(GONE) is None, "no count brings a user back"
+
+
+def rows(table: Table) -> list[Row]:
+    return [item for page in table.scan() for item in page.items]
+
+
+def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
+    for number in range(3):
+        application.new_post(f"author-{number}", "#tea", post_id=f"p{number}", at=NOW - 5 * HOUR_SECONDS)
+    run_task(update_trending_hashtags.update_trending_hashtags)
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 3)]
+    application.delete_post("p1")
+    run_task(job.erase_user_data, sent.calls[0][1])
+    run_task(update_trending_hashtags.update_trending_hashtags)
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2)]
+
+
+def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: Callable[[], None]) -> None:
+    """Erased at every moment of the archiving; the erasure's second look comes after both."""
+    for moment in range(0, 120, 4):
+        empty()
+        old = Post("p", GONE, OLD, WORDS, counters=Counters(views=1))
+        posts.put_many([old, replace(old, post_id="q", author_id=STAYS, text="q")], now=0)
+        objects.put("media", "media/p/h/w320.webp", b"picture")
+        posts.TABLE.update(Write("p", set={"media": {"status": "ready"}}))
+        seen = [0]
+
+        def erase(_: str, seen: list[int] = seen, moment: int = moment) -> None:
+            seen[0] += 1
+            if seen[0] == moment + 1:
+                run_task(job.erase_user_data, {"user_id": GONE})
+                seen[0] = moment + 1  # those of the erasure are not counted
+
+        archiving = {"mode": "archive", "since": day_of(OLD)}
+        with requests(erase):
+            try:
+                run_task(cleanup_old_posts.cleanup_old_posts, archiving)
+            except (LookupError, ClientError):  # what it read back, or copied, was taken away: a retry's work
+                run_task(cleanup_old_posts.cleanup_old_posts, archiving)
+        for call in [{"user_id": GONE}, {"user_id": GONE, "post_id": "p"}]:
+            run_task(job.erase_user_data, {**call, "again": False})
+        assert left(*TRACES, "media/p/") == [], moment
+        assert archive.find(["q"]), "the other post is archived as ever"
+        if seen[0] <= moment:
+            assert moment > 15
+            return
+    pytest.fail("120 requests for two posts")
+
+
+def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
+    for fatal in range(4, 200, 8):
+        empty()
+        old = Post("p", STAYS, OLD, "stays", counters=Counters(views=1))
+        posts.put_many([old, replace(old, post_id="q", author_id=GONE, text=WORDS)], now=0)
+        for post_id in ("p", "q"):
+            posts.TABLE.update(Write(post_id, set={"media": {"status": "ready"}}))
+        queue = Queue.dying_at(fatal)
+        died = queue.dies
+
+        def dies(died: Callable[[], bool] = died) -> bool:
+            if not died():
+                return False
+            with memory_backend():
+                run_task(job.erase_user_data, {"user_id": GONE, "again": False})
+            return True
+
+        queue.dies = dies
+        queue.run(cleanup_old_posts.cleanup_old_posts, {"mode": "archive", "since": day_of(OLD)})
+        run_task(job.erase_user_data, {"user_id": GONE, "again": False})
+        assert left(*TRACES) == [], fatal
+        assert rows(posts.TABLE) == [], fatal
+        assert archive.read(archive.find(["p"])["p"])["p"].post["text"] == {"S": "stays"}
+        if not queue.deaths:
+            assert fatal > 15
+            return
+    pytest.fail("200 requests for two posts")
+
+
+def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], None]) -> None:
+    """Each rewrites the object that the other is rewriting; the second looks find what came of it."""
+    for moment in range(0, 30, 3):
+        empty()
+        people = (GONE, "other-gone", STAYS)
+        made: list[Any] = [Post(f"p-{who}", who, OLD, f"{WORDS} {who}") for who in people]
+        posts.put_many(made, now=0)
+        run_task(cleanup_old_posts.cleanup_old_posts, {"mode": "archive", "since": day_of(OLD)})
+        seen = [0]
+
+        def other(_: str, seen: list[int] = seen, moment: int = moment) -> None:
+            seen[0] += 1
+            if seen[0] == moment + 1:
+                archive.erase("other-gone", last=False)
+
+        with requests(other):
+            archive.erase(GONE, last=False)
+        for who in ("other-gone", GONE, "other-gone"):
+            archive.erase(who, last=True)
+        assert left(GONE, "other-gone") == [], moment
+        assert archive.read(archive.find([f"p-{STAYS}"])[f"p-{STAYS}"]).keys() == {f"p-{STAYS}"}
+        if seen[0] <= moment:
+            return
+
+
+def test_every_store_of_the_template_is_walked() -> None:
+    """A table or bucket that is new, and not in the walk's life, is to be thought about here and in the task."""
+    known = EVERYWHERE | {"hashtags", "task-runs"}
+    named = {resolved(body["Properties"])["TableName"] for body in resources("AWS::DynamoDB::Table").values()}
+    assert {name.removeprefix(f"{STACK}-") for name in named} == known
+    buckets = {resolved(body["Properties"])["BucketName"] for body in resources("AWS::S3::Bucket").values()}
+    assert buckets == {settings().bucket(name) for name in ("uploads", "media", "archive")}

@@ -1,0 +1,616 @@
+"""Groups, chains and chords in the forms that Celery's users write: what is sent, what each gets, and how it fails."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nexus import backend
+from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore
+from nexus.backend.store import Write
+from nexus.backend.transport import Message
+from nexus.client import (
+    AsyncResult,
+    Canvas,
+    Failure,
+    chain,
+    chord,
+    group,
+    result_of,
+    results_of,
+    send_many,
+    the_failure,
+    then,
+)
+from nexus.eager import Context, run_next
+from nexus.envelope import decode
+from nexus.errors import InvalidMessage, Reject, TaskFailed, UnknownTask
+from nexus.ids import derived_id, new_id
+from nexus.registry import Implementation, registry
+from nexus.runs.transitions import send_again
+from nexus.tasks import Arguments, Result, RetryPolicy, Task
+from nexus.testing import SentTasks
+from nexus.worker import Run
+from nexus.worker.entry import serve
+from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+class Word(Arguments):
+    """A word, what came before it, and a failure."""
+
+    word: str = "x"
+    before: str | dict[str, Any] | None = None
+    words: Sequence[Any] = ()
+    failure: Failure | None = None
+
+
+class Said(Result):
+    """All that was said."""
+
+    text: str
+
+
+say = Task(
+    name="say",
+    queue="default",
+    arguments=Word,
+    result=Said,
+    summary="Says a word after what came before it.",
+    sends_to=("analytics",),
+    retry=RetryPolicy(max_retries=0),
+)
+tell = Task(
+    name="tell", queue="analytics", arguments=Word, result=Said, summary="Says it elsewhere.", retry=RetryPolicy(0)
+)
+
+back = Task(name="back", queue="analytics", arguments=Word, result=Said, summary="Sends back.", sends_to=("default",))
+
+
+def text_of(value: Any) -> str:
+    """A result as text: lists in brackets, what failed as a dash."""
+    match value:
+        case None:
+            return "-"
+        case list():
+            return f"[{' '.join(map(text_of, value))}]"
+        case dict():
+            return str(value["text"])
+    return str(value)
+
+
+class Speaker:
+    """What the tasks do: the words that fail, and those that were said."""
+
+    def __init__(self) -> None:
+        self.bad: set[str] = set()
+        self.said: list[str] = []
+
+    def __call__(self, args: Word, run: Run) -> Said:
+        if args.word in self.bad:
+            raise Reject(f"{args.word} cannot be said")
+        parts = [args.word]
+        if args.before is not None:
+            parts.append(text_of(args.before))
+        if args.words:
+            parts.append(text_of(list(args.words)))
+        if args.failure is not None:
+            parts.append(f"{args.failure.task}/{args.failure.type}/{args.failure.message}")
+        self.said.append(args.word)
+        return Said(text="<".join(parts))
+
+
+@pytest.fixture
+def speaker(monkeypatch: pytest.MonkeyPatch) -> Speaker:
+    speaker = Speaker()
+    install(speaker, monkeypatch.setitem)
+    return speaker
+
+
+def install(speaker: Speaker, put: Callable[[Any, str, Any], None]) -> None:
+    for task in (say, tell, back):
+        put(registry._declared, task.name, (task, "test"))
+        put(registry._implementations, task.name, Implementation(task, speaker))
+
+
+def unchecked(value: Any) -> Any:
+    """What a type checker would refuse."""
+    return value
+
+
+def s(word: str) -> Any:
+    return say.s(word=word)
+
+
+def after(word: str) -> Any:
+    """A link that takes the result before it."""
+    return then(say, before=result_of(say), word=word)
+
+
+def body(word: str) -> Any:
+    """A chord's body."""
+    return then(say, words=results_of(say), word=word)
+
+
+def result(handle: AsyncResult[Any]) -> str:
+    value = handle.get()
+    return text_of(value) if isinstance(value, list) else value.text
+
+
+FORMS: dict[str, tuple[Callable[[], Canvas[Any]], str]] = {
+    "a chain": (lambda: chain(s("a"), after("b")), "b<a"),
+    "bars": (lambda: s("a") | after("b") | after("c"), "c<b<a"),
+    "a chain of a list": (lambda: chain([s("a"), after("b")]), "b<a"),
+    "a chain in a chain": (lambda: chain(s("a"), chain(after("b"), after("c")), after("d")), "d<c<b<a"),
+    "a link that takes nothing": (lambda: chain(s("a"), say.si(word="b")), "b"),
+    "a group of arguments": (lambda: group(s("a"), s("b")), "[a b]"),
+    "a group of a list": (lambda: group([s("a"), s("b")]), "[a b]"),
+    "a group of a generator": (lambda: group(s(word) for word in "abc"), "[a b c]"),
+    "a group of one": (lambda: group(s("a")), "[a]"),
+    "a group in a group": (lambda: group(s("a"), group(s("b"), s("c"))), "[a b c]"),
+    "a group of chains": (lambda: group(chain(s("a"), after("b")), s("c"), s("d") | after("e")), "[b<a c e<d]"),
+    "a chord": (lambda: chord([s("a"), s("b")], body("c")), "c<[a b]"),
+    "a chord of a generator": (lambda: chord((s(word) for word in "ab"), body("c")), "c<[a b]"),
+    "a chord of a group": (lambda: chord(group(s("a"), s("b")), body("c")), "c<[a b]"),
+    "a group and a bar": (lambda: group(s("a"), s("b")) | body("c"), "c<[a b]"),
+    "a chain that begins with a group": (lambda: chain(group(s("a"), s("b")), body("c"), after("d")), "d<c<[a b]"),
+    "a chord whose body is a chain": (lambda: chord([s("a"), s("b")], chain(body("c"), after("d"))), "d<c<[a b]"),
+    "a chain that ends with a group": (lambda: chain(s("a"), group(after("b"), s("c"))), "[b<a c]"),
+    "a group between": (lambda: s("a") | group(after("b"), after("c")) | body("d"), "d<[b<a c<a]"),
+    "a group after a group": (lambda: group(s("a"), s("b")) | group(body("c"), s("d")) | body("e"), "e<[c<[a b] d]"),
+    "a chord in a chord": (lambda: chord([chord([s("a"), s("b")], body("c")), s("d")], body("e")), "e<[c<[a b] d]"),
+    "a chord in a chain": (lambda: chain(s("a"), chord([after("b"), s("c")], body("d")), after("e")), "e<d<[b<a c]"),
+    "a chain in a group in a chain": (
+        lambda: chain(s("a"), group(chain(after("b"), after("c")), s("d")), body("e")),
+        "e<[c<b<a d]",
+    ),
+    "a group that ends a group's member": (lambda: group(chain(s("a"), group(s("b"), s("c"))), s("d")), "[[b c] d]"),
+    "another queue": (lambda: chain(s("a"), then(tell, before=result_of(say), word="b")), "b<a"),
+    "chunks": (lambda: say.chunks([{"word": word} for word in "abcde"], 2), "[[a b] [c d] [e]]"),
+    "chunks and a body": (lambda: say.chunks([{"word": word} for word in "abc"], 2) | body("d"), "d<[[a b] [c]]"),
+}
+EACH_FORM = pytest.mark.parametrize(("make", "expected"), FORMS.values(), ids=FORMS)
+
+
+@EACH_FORM
+def test_a_form_gives_what_celery_gives(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
+) -> None:
+    handle = make().delay()
+    assert handle.status in ("PENDING", "STARTED"), "it is known from the moment it is sent"
+
+    tasks.run()
+
+    assert result(handle) == expected
+    assert not tasks.dead_letters
+
+
+@EACH_FORM
+def test_nothing_is_said_twice_when_the_same_canvas_is_sent_twice_under_one_id(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
+) -> None:
+    run_id = new_id()
+    for _ in range(2):
+        assert make().apply_async(task_id=run_id).id == run_id
+        run_next(tasks.transport)
+
+    tasks.run()
+
+    assert result(AsyncResult(run_id, Said) if expected[0] != "[" else AsyncResult(run_id)) == expected
+    assert sorted(speaker.said) == sorted(set(speaker.said))
+
+
+@EACH_FORM
+def test_whichever_run_fails_the_handle_fails_and_a_redrive_brings_it_to_its_end(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
+) -> None:
+    for word in [word for word in expected if word.isalpha()]:
+        speaker.bad = {word}
+        handle = make().delay()
+        tasks.run()
+        assert handle.status == "FAILURE", word
+        with pytest.raises(TaskFailed, match=f"{word} cannot be said"):
+            handle.get()
+
+        speaker.bad = set()
+        redrive(tasks)
+        tasks.run()
+        assert result(handle) == expected, word
+
+
+@EACH_FORM
+def test_a_handle_ends_whatever_is_revoked_and_nothing_runs_after_it(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
+) -> None:
+    handle = make().delay()
+    handle.revoke()
+
+    tasks.run()
+
+    assert handle.status == "REVOKED"
+    last = expected.partition("<")[0]
+    if last.isalpha():
+        assert last not in speaker.said
+
+
+def redrive(tasks: SentTasks) -> None:
+    """As `nexus dlq retry` does it."""
+    letters = list(tasks.transport.dead)
+    tasks.transport.dead.clear()
+    for queue, letter in letters:
+        envelope = decode(letter.body)
+        tasks.store.apply(send_again(envelope.id))
+        tasks.transport.send(queue, [Message.of(envelope)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
+    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    name = data.draw(st.sampled_from(sorted(FORMS)))
+    make, expected = FORMS[name]
+    fuse, inner, speaker = Fuse(), MemoryStore(), Speaker()
+    queue = Queue(fuse)
+    with pytest.MonkeyPatch.context() as patch, backend.use(Backend(MortalStore(inner, fuse), queue)):
+        install(speaker, patch.setitem)
+        handle = make().delay()
+        for _ in range(data.draw(st.integers(3, 20))):
+            pick, dies = data.draw(st.integers(0, 50)), data.draw(st.none() | st.integers(0, 12))
+            deliver(queue, fuse, inner, pick, dies, twice=data.draw(st.booleans()))
+        for _ in range(500):
+            if not queue.messages:
+                break
+            deliver(queue, fuse, inner, 0, None, twice=False)
+        assert not queue.messages
+        assert result(handle) == expected
+
+
+def deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int | None, *, twice: bool) -> None:
+    if not queue.messages:
+        return
+    key = sorted(queue.messages, key=lambda key: int(key[1:]))[pick % len(queue.messages)]
+    message = queue.messages[key]
+    record = {"messageId": key, "receiptHandle": key, "body": message.body, "eventSource": "aws:sqs"}
+    served = registry.task(decode(message.body).task).queue
+    fuse.left = dies
+    try:
+        answer = serve(served, registry.served_by(served), {"Records": [record]}, Context())
+    except SandboxDied:
+        fuse.left = None
+        for run_id, item in list(store.items.items()):
+            if item.get("status") == "STARTED" and "lease_until" in item:
+                store.apply(Write(run_id, set={"lease_until": 1.0, "attempts": 0}))
+        return
+    finally:
+        fuse.left = None
+    if not answer["batchItemFailures"] and not twice:
+        del queue.messages[key]
+
+
+# --- options ---
+
+
+def test_options_of_a_signature_hold_for_its_run(tasks: SentTasks, speaker: Speaker) -> None:
+    until = datetime.now(UTC) + timedelta(hours=1)
+    one = s("a").set(countdown=60, expires=until, queue="default", group="tenant-7", retry=RetryPolicy(max_retries=1))
+
+    handle = one.delay()
+
+    (sent,) = tasks.transport.sent
+    assert (sent.message.delay, sent.message.group) == (60, "tenant-7")
+    assert decode(sent.message.body).expires_at == until
+    assert '"retry"' not in sent.message.body
+    assert tasks.store.items[handle.id]["retry"] == "[1,60.0,900.0,[]]"
+    with pytest.raises(UnknownTask, match="analytics"):
+        one.set(queue="analytics").delay()
+
+
+def test_what_a_later_link_says_holds_when_it_is_sent(tasks: SentTasks, speaker: Speaker) -> None:
+    chain(s("a"), after("b").set(countdown=30, expires=90, group="tenant-7")).delay()
+    run_next(tasks.transport)
+
+    (sent,) = tasks.transport.sent
+    envelope = decode(sent.message.body)
+    assert (sent.message.delay, sent.message.group) == (30, "tenant-7")
+    assert envelope.expires_at is not None
+    assert (envelope.expires_at - envelope.sent_at).total_seconds() == pytest.approx(90, abs=2)
+    tasks.run()
+
+
+def test_a_whole_canvas_begins_later_and_ends_by_one_moment(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chord([s("a"), s("b") | after("c")], body("d")).apply_async(countdown=45, expires=600, group="tenant-7")
+
+    assert [sent.message.delay for sent in tasks.transport.sent] == [45, 45]
+    ends = {decode(sent.message.body).expires_at for sent in tasks.transport.sent}
+    run_next(tasks.transport)
+    run_next(tasks.transport)
+    ends |= {decode(sent.message.body).expires_at for sent in tasks.transport.sent}
+    assert {sent.message.group for sent in tasks.transport.sent} == {"tenant-7"}
+    assert len(ends) == 1
+    tasks.run()
+    assert result(handle) == "d<[a c<b]"
+
+
+def test_a_member_with_a_countdown_has_a_record_that_says_when(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = group(s("a").set(countdown=60), s("b")).delay()
+
+    assert [member.status for member in handle.results] == ["PENDING", "UNKNOWN"]
+    assert handle.results[0].record().eta is not None
+
+
+def test_send_many_takes_options_for_all_and_each_keeps_its_own(tasks: SentTasks, speaker: Speaker) -> None:
+    handles = send_many((s("a"), s("b").set(countdown=30)), queue="default", group="tenant-7")
+
+    assert [sent.message.group for sent in tasks.transport.sent] == ["tenant-7", "tenant-7"]
+    assert [sent.message.delay for sent in tasks.transport.sent] == [0, 30]
+    tasks.run()
+    assert [result(handle) for handle in handles] == ["a", "b"]
+    with pytest.raises(UnknownTask, match="analytics"):
+        send_many([s("a")], queue="analytics")
+
+
+# --- failures ---
+
+
+def test_an_error_callback_is_sent_once_with_the_failure(tasks: SentTasks, speaker: Speaker) -> None:
+    speaker.bad = {"a"}
+    oops = then(say, failure=the_failure(), word="oops")
+
+    failing = say.apply_async({"word": "a"}, link_error=oops)
+    tasks.run()
+
+    error = AsyncResult(failing.id).error
+    assert error is not None
+    assert speaker.said == ["oops"]
+    said = [
+        item for item in tasks.store.items.values() if "oops<say/Reject/a cannot be said" in str(item.get("result"))
+    ]
+    assert len(said) == 1
+    redrive(tasks)
+    tasks.run()
+    assert speaker.said == ["oops"]
+    speaker.bad = set()
+    say.apply_async({"word": "a"}, link_error=oops)
+    tasks.run()
+    assert speaker.said == ["oops", "a"]
+
+
+@pytest.mark.parametrize("word", ["a", "b", "c"])
+@pytest.mark.parametrize("way", ["set", "on_error", "apply_async"])
+def test_an_error_callback_of_a_canvas_comes_whichever_part_failed(
+    tasks: SentTasks, speaker: Speaker, word: str, way: str
+) -> None:
+    speaker.bad = {word}
+    oops = [then(say, failure=the_failure(), word="oops"), s("and")]
+    canvas = chord([s("a"), s("b")], s("c"))
+    match way:
+        case "set":
+            canvas.set(link_error=oops).delay()
+        case "on_error":
+            canvas.on_error(oops).delay()
+        case _:
+            canvas.apply_async(link_error=oops)
+
+    tasks.run()
+
+    assert sorted(set(speaker.said) & {"oops", "and"}) == ["and", "oops"]
+    (told,) = [
+        text for item in tasks.store.items.values() if (text := str(item.get("result"))).startswith('{"text":"oops')
+    ]
+    assert f"{word} cannot be said" in told
+
+
+def test_a_groups_error_callback_comes_when_a_member_fails(tasks: SentTasks, speaker: Speaker) -> None:
+    speaker.bad = {"b"}
+    group(s("a"), s("b")).on_error(s("oops")).delay()
+
+    tasks.run()
+
+    assert speaker.said == ["a", "oops"]
+
+
+def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: SentTasks, speaker: Speaker) -> None:
+    speaker.bad = {"b"}
+    handle = chord([s("a"), s("b"), s("c")], body("d").set(always=True)).delay()
+
+    tasks.run()
+
+    assert result(handle) == "d<[a - c]"
+
+
+def test_a_link_that_always_runs_goes_on_after_links_that_will_not(tasks: SentTasks, speaker: Speaker) -> None:
+    speaker.bad = {"a"}
+    handle = chain(s("a"), after("b"), after("c").set(always=True), after("d")).delay()
+
+    tasks.run()
+
+    assert result(handle) == "d<c"
+    assert speaker.said == ["c", "d"]
+    speaker.bad = set()
+    redrive(tasks)
+    tasks.run()
+    assert speaker.said == ["c", "d", "a", "b"], "what has run does not run again"
+
+
+def test_a_failure_reaches_the_members_of_a_group_that_was_not_sent(tasks: SentTasks, speaker: Speaker) -> None:
+    speaker.bad = {"a"}
+    handle = chain(s("a"), group(after("b"), after("c") | after("d"))).delay()
+
+    tasks.run()
+
+    assert {member.status for member in handle.results} == {"FAILURE"}
+    with pytest.raises(TaskFailed, match=r"UpstreamFailed: say .* a cannot be said"):
+        handle.results[1].get()
+
+
+def test_a_revoked_group_stops_what_its_members_begin_with(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = group(s("a") | after("b"), s("c")).delay()
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert speaker.said == []
+
+
+def test_a_member_that_has_not_begun_can_be_revoked_by_itself(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chord([s("a"), s("b") | after("c"), s("d")], body("e").set(always=True)).delay()
+    together = handle.parent
+    assert together is not None
+
+    assert [member.revoke() for member in together.results[:2]] == ["REVOKED", "REVOKED"]
+    tasks.run()
+
+    assert result(handle) == "e<[- - d]"
+    assert sorted(speaker.said) == ["b", "d", "e"]
+
+
+def test_an_untracked_run_can_be_revoked(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = say.apply_async({"word": "a"}, track=False)
+
+    assert handle.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("REVOKED", [])
+
+
+def test_what_waits_for_a_revoked_run_ends_though_that_was_to_come_in_hours(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chain(s("a"), after("b")).apply_async(countdown=7200)
+    first = handle.parent
+    assert first is not None
+
+    assert first.revoke() == "REVOKED"
+    tasks.run()
+
+    assert (handle.status, speaker.said) == ("FAILURE", [])
+
+
+def test_a_chords_group_is_to_be_had(tasks: SentTasks, speaker: Speaker) -> None:
+    handle = chord([s("a"), s("b")], body("c")).delay()
+
+    together = handle.parent
+    assert together is not None
+    assert (together.status, together.progress) == ("STARTED", (0, 2))
+    run_next(tasks.transport)
+    assert together.completed_count() == 1
+    tasks.run()
+    assert [result(member) for member in together.results] == ["a", "b"]
+    assert together.join() == [{"text": "a"}, {"text": "b"}]
+
+
+def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, speaker: Speaker
+) -> None:
+    def long(args: Word, run: Run) -> Said:
+        return Said(text="x" * 1_100_000)
+
+    monkeypatch.setitem(registry._implementations, "say", Implementation(say, long))
+    handle = chain(s("a"), group(after("b"), s("c")), body("d")).delay()
+
+    tasks.run()
+
+    assert handle.error is not None
+    assert "pass a key, not the data" in handle.error.message
+
+
+def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
+    """Its record has the links alone, whose ids follow from the run's."""
+    handle = say.delay(word="a")
+    links = [
+        {"task": "say", "queue": "default", "args": {"word": "b"}, "result_as": "before"},
+        {"task": "say", "queue": "default", "args": {"word": "c"}, "result_as": "before"},
+    ]
+    tasks.store.apply(Write(handle.id, {"then": json.dumps(links)}))
+
+    tasks.run()
+
+    last = derived_id(derived_id(handle.id, "then"), "then")
+    assert result(AsyncResult(last, Said)) == "c<b<a"
+
+
+# --- what is refused, before anything is sent ---
+
+REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
+    "a handle": (lambda: group([unchecked(say.delay)]), TypeError, r"write task\.s\(name=value\), without delay\(\)"),
+    "a task": (lambda: chain(unchecked(say), s("a")), TypeError, r"write task\.s\("),
+    "an empty group": (lambda: chain(group([]), s("a")).delay(), ValueError, "a group of 0: 1 to 10000"),
+    "an empty chain": (lambda: chain().delay(), ValueError, "a chain of 0 links: 1 to 12"),
+    "too long": (lambda: chain(*[s("a")] * 7, group(chain(*[s("b")] * 6), s("c"))).delay(), ValueError, "of 13 links"),
+    "a result of nothing": (lambda: after("a").delay(), InvalidMessage, "before: nothing comes before it"),
+    "in a group": (lambda: group(after("a")).delay(), InvalidMessage, "before: nothing comes before it"),
+    "a result of another": (
+        lambda: chain(s("a"), then(say, before=result_of(tell))).delay(),
+        InvalidMessage,
+        "say: before: it takes the result of tell, and what comes before it is say",
+    ),
+    "a failure in a chain": (
+        lambda: chain(s("a"), then(say, failure=the_failure())).delay(),
+        InvalidMessage,
+        r"the_failure\(\) is for error callbacks",
+    ),
+    "a result in an error callback": (
+        lambda: s("a").on_error(after("b")).delay(),
+        InvalidMessage,
+        r"an error callback takes the_failure\(\)",
+    ),
+    "a queue out of reach": (lambda: chain(tell.s(), s("a")).delay(), InvalidMessage, "may not send to default"),
+    "out of reach within": (
+        lambda: chain(group(s("a"), s("a") | tell.s()), s("b")).delay(),
+        InvalidMessage,
+        "may not send to default",
+    ),
+    "an error callback out of reach": (
+        lambda: chain(s("a"), tell.s()).on_error(s("b")).delay(),
+        InvalidMessage,
+        "tell: say cannot follow it",
+    ),
+    "a body that always runs out of reach of what fails": (
+        lambda: chain(group(s("a"), tell.s() | back.s()), s("b").set(always=True)).delay(),
+        InvalidMessage,
+        "tell: say cannot follow it",
+    ),
+    "a schedule without the right": (
+        lambda: chain(s("a"), s("b").set(countdown=901)).delay(),
+        InvalidMessage,
+        "Set the task's sends_later",
+    ),
+    "a plan too large": (
+        lambda: chain(s("a"), group(s("b" * 3000) for _ in range(100))).delay(),
+        InvalidMessage,
+        "let a task fan out",
+    ),
+    "a later link too large": (lambda: chain(s("a"), s("b" * 1_100_000)).delay(), InvalidMessage, "pass a key"),
+    "an option that is none": (lambda: s("a").set(colour="red"), TypeError, r"set\(\) has no colour; it has countdown"),
+    "priority": (
+        lambda: unchecked(chain(s("a"), s("b"))).apply_async(priority=3),
+        TypeError,
+        r"apply_async\(\) has no priority",
+    ),
+    "link": (lambda: s("a").apply_async(link=s("b")), TypeError, r"link \(write first \| callback"),
+    "link of a task": (lambda: say.apply_async({}, link=s("b")), TypeError, r"write \(say\.s\(...\) \| callback\)"),
+    "two times": (lambda: s("a").set(countdown=1, eta=datetime.now(UTC)).delay(), ValueError, "give one"),
+    "get of what was not sent": (lambda: unchecked(group(s("a"))).get(), AttributeError, r"write \.delay\(\)\.get\(\)"),
+    "link of a signature": (lambda: s("a").link(s("b")), AttributeError, r"write first \| callback"),
+    "send_many of a canvas": (lambda: send_many([unchecked(group(s("a")))]), TypeError, r"write group\(...\)"),
+    "a fair queue's group": (lambda: say.apply_async({}, group="two words"), InvalidMessage, "group: "),
+    "untracked and an error callback": (
+        lambda: say.apply_async({}, track=False, link_error=s("b")),
+        ValueError,
+        "track=True",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "kind", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_not_supported_is_refused_before_anything_is_sent(
+    tasks: SentTasks, speaker: Speaker, make: Callable[[], object], kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        make()
+    assert tasks.transport.sent == []
+    assert tasks.store.items == {}

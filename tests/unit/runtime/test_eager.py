@@ -1,0 +1,108 @@
+"""Tasks in the application's own process: nothing waits or goes on for ever, and its alarm stays its own."""
+
+import signal
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from nexus import backend
+from nexus.backend import Backend
+from nexus.backend.memory import MemoryStore
+from nexus.client import chain
+from nexus.eager import MAX_RECEIVES, EagerTransport
+from nexus.registry import Implementation, registry
+from nexus.worker import Run, fanout
+from tests.support import own_catalogue as catalogue
+from tests.support.own_catalogue import NOTE, NoteSent, SendNote
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+
+@pytest.fixture(autouse=True)
+def eager() -> Iterator[EagerTransport]:
+    transport = EagerTransport()
+    with backend.use(Backend(MemoryStore(), transport)):
+        yield transport
+
+
+@pytest.fixture
+def rings() -> Iterator[list[float]]:
+    """When the application's own alarm rang."""
+    rang: list[float] = []
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        rang.append(time.monotonic())
+
+    before = signal.signal(signal.SIGALRM, ring)
+    yield rang
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
+
+
+def test_the_applications_own_alarm_rings_while_a_task_runs(
+    rings: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(args: SendNote, run: Run) -> NoteSent:
+        while not rings:
+            time.sleep(0.01)
+        return NoteSent()
+
+    does(monkeypatch, work)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+    assert catalogue.send_note.delay(**NOTE).status == "SUCCESS"
+
+
+def test_the_applications_own_alarm_rings_after_a_task_has_run(
+    rings: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: NoteSent())
+    signal.setitimer(signal.ITIMER_REAL, 60)
+
+    catalogue.send_note.delay(**NOTE)
+
+    left, _ = signal.getitimer(signal.ITIMER_REAL)
+    assert 0 < left <= 60
+    signal.raise_signal(signal.SIGALRM)
+    assert len(rings) == 1, "its handler is in place"
+
+
+def test_a_task_within_a_task_leaves_the_outer_ones_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = []
+
+    def work(args: SendNote, run: Run) -> NoteSent:
+        if args.text == "outer":
+            catalogue.send_note.delay(**{**NOTE, "text": "inner"})
+            left.append(signal.getitimer(signal.ITIMER_REAL)[0])
+        return NoteSent()
+
+    does(monkeypatch, work)
+    catalogue.send_note.delay(**{**NOTE, "text": "outer"})
+
+    assert 0 < left[0] <= catalogue.send_note.time_limit
+    assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
+
+
+def test_what_can_never_be_followed_up_is_given_up_and_does_not_go_round_for_ever(
+    eager: EagerTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = []
+
+    def never(*_: object) -> None:
+        tries.append(1)
+        raise LookupError("there is nothing to follow")
+
+    does(monkeypatch, lambda args, run: NoteSent())
+    monkeypatch.setattr(fanout, "send_next", never)
+
+    chain(catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE)).delay()
+
+    assert len(tries) == MAX_RECEIVES
+    assert len(eager.dead) == 1

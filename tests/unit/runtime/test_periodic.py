@@ -1,0 +1,150 @@
+"""Periodic tasks made at run time: what Scheduler is asked for, and the runs that its firings are."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import periodic
+from nexus.aws import sdk
+from nexus.backend.transport import Message
+from nexus.client import AsyncResult
+from nexus.envelope import FIRED_AT, decode
+from nexus.errors import InvalidMessage
+from nexus.registry import Implementation, registry
+from nexus.settings import settings
+from nexus.testing import SentTasks
+from tests.support import own_catalogue as catalogue
+
+NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "weekly", "text": "Grüße"}
+MONDAYS = "cron(0 9 ? * MON *)"
+
+
+@pytest.fixture
+def group(cloud: None) -> None:
+    """The stack's schedule group."""
+    boto3.client("scheduler").create_schedule_group(Name=settings().stack)
+
+
+def fired(body: str, at: str) -> str:
+    """The message of a firing, as Scheduler sends it."""
+    return body.replace(FIRED_AT, at)
+
+
+def test_what_is_made_can_be_read_changed_and_deleted(group: None) -> None:
+    start = datetime(2090, 1, 1, tzinfo=UTC)
+    made = periodic.create(
+        "weekly", catalogue.send_note.s(**NOTE), MONDAYS, timezone="Europe/Berlin", start=start, description="A note"
+    )
+    assert made.args == NOTE
+
+    found = periodic.get("weekly")
+    assert found is not None
+    assert (found.task, found.queue, found.args, found.expression) == ("send_note", "default", NOTE, MONDAYS)
+    assert (found.timezone, found.start, found.end, found.paused) == ("Europe/Berlin", start, None, False)
+
+    changed = periodic.update("weekly", paused=True, expression="rate(1 day)")
+    assert changed.paused
+    assert [task.name for task in periodic.every()] == ["weekly"]
+    (left,) = periodic.every()
+    assert (left.expression, left.paused, left.description, left.start) == ("rate(1 day)", True, "A note", start)
+
+    assert periodic.delete("weekly")
+    assert not periodic.delete("weekly")
+    assert periodic.get("weekly") is None
+    assert list(periodic.every()) == []
+
+
+def test_one_off_schedules_are_not_among_them(group: None) -> None:
+    catalogue.send_note.apply_async(NOTE, countdown=7200)
+    assert list(periodic.every()) == []
+
+
+def test_another_task_and_queue_can_take_its_place(group: None) -> None:
+    periodic.create("mine", catalogue.send_note.s(**NOTE), MONDAYS)
+    periodic.update("mine", catalogue.welcome.s(user_id="u-2"))
+    found = periodic.get("mine")
+    assert found is not None
+    assert (found.task, found.queue, found.args) == ("welcome", "welcomes", {"user_id": "u-2"})
+
+
+def test_each_firing_is_a_run_and_one_that_comes_twice_is_the_same(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Implementation(catalogue.send_note, lambda _args, _run: catalogue.NoteSent())
+    monkeypatch.setitem(registry._implementations, "send_note", done)
+    task = periodic.PeriodicTask(name="w", task="send_note", queue="default", args=NOTE, expression=MONDAYS)
+    body = json.dumps({"v": 1, "fired": ["w", FIRED_AT], "task": "send_note", "args": NOTE})
+    times = ["2026-11-23T09:00:00Z", "2026-11-23T09:00:00Z", "2026-11-30T09:00:00Z"]
+    for n, at in enumerate(times):
+        tasks.transport.send("default", [Message(str(n), fired(body, at), "w")])
+    tasks.run()
+
+    first, second = (task.run_id(datetime.fromisoformat(at)) for at in (times[0], times[2]))
+    assert first != second
+    for run_id, at in ((first, times[0]), (second, times[2])):
+        record = AsyncResult[Any](run_id).record()
+        assert record.status == "SUCCESS"
+        assert record.attempts == 1
+        assert record.sent_at == datetime.fromisoformat(at).timestamp()
+        assert record.args == NOTE
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"v":1,"fired":["w"],"task":"send_note"}',
+        '{"v":1,"fired":["w","<aws.scheduler.scheduled-time>"],"task":"send_note"}',
+        '{"v":1,"fired":"w","task":"send_note"}',
+        '{"v":1,"id":"x","fired":["w","2026-11-23T09:00:00Z"],"task":"send_note"}',
+        '"fired"',
+        '{"fired":',
+    ],
+)
+def test_what_only_looks_like_a_firing_is_refused(body: str) -> None:
+    with pytest.raises(InvalidMessage):
+        decode(body)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"name": ""}, "name: ''"),
+        ({"name": "a b"}, "name: 'a b'"),
+        ({"name": "x" * 56}, "1 to 55"),
+        ({"timezone": "Mars/Olympus"}, "timezone: 'Mars/Olympus' is not in the IANA database"),
+        ({"start": datetime(2030, 1, 1)}, "start: .* has no time zone"),  # noqa: DTZ001
+        ({"end": datetime(2030, 1, 1)}, "end: .* has no time zone"),  # noqa: DTZ001
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_field(options: dict[str, Any], fault: str, group: None) -> None:
+    given = {"name": "weekly", **options}
+    with pytest.raises(periodic.PeriodicTaskError, match=fault):
+        periodic.create(given.pop("name"), catalogue.send_note.s(**NOTE), MONDAYS, **given)
+
+
+def test_a_name_is_taken_once_and_must_be_there_to_be_changed(group: None) -> None:
+    periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    with pytest.raises(periodic.PeriodicTaskError, match="there is a periodic task 'weekly' already"):
+        periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    with pytest.raises(periodic.PeriodicTaskError, match="there is no periodic task 'daily'"):
+        periodic.update("daily", paused=True)
+
+
+def test_options_of_a_single_send_are_refused(group: None) -> None:
+    with pytest.raises(periodic.PeriodicTaskError, match="countdown"):
+        periodic.create("weekly", catalogue.send_note.s(**NOTE).set(countdown=5), MONDAYS)
+
+
+def test_what_scheduler_says_of_an_expression_is_the_error(group: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    scheduler = sdk.client("scheduler")
+
+    def refuse(**_: Any) -> None:
+        error: Any = {"Error": {"Code": "ValidationException", "Message": "Invalid Schedule Expression rate(0 days)."}}
+        raise scheduler.exceptions.ValidationException(error, "CreateSchedule")
+
+    monkeypatch.setattr(scheduler, "create_schedule", refuse)
+    with pytest.raises(periodic.PeriodicTaskError, match="Invalid Schedule Expression"):
+        periodic.create("weekly", catalogue.send_note.s(**NOTE), "rate(0 days)")
