@@ -140,6 +140,9 @@ endef
 .venv-sam/ready: requirements/sam.txt | .local/python
 	$(call venv,the SAM CLI)
 
+.venv-check/ready: requirements/check.txt | .local/python
+	$(call venv,the checks of templates and workflows)
+
 .venv-bench/ready: requirements/bench.txt | .local/python
 	$(call venv,the peers of the measurements)
 
@@ -252,6 +255,7 @@ package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: EN
 deploy: package ## Build and deploy to AWS with your own credentials, and delete old versions: ENV=dev|prod
 	@options="$$(PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV))"
 	$(SAM) deploy --config-env $(ENV) $$options $(OPTIONS)
+	PYTHONPATH=shared $(DEV)/python -m dev.deploy $(ENV) --protect
 	$(DEV)/nexus --stack nexus-$(ENV) versions --prune > /dev/null
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
@@ -260,18 +264,29 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
-	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT=
+	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
+	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
+	rm -rf "$$NEXUS_RIGHTS" && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	for check in lint types unit simulation integration e2e; do $(MAKE) $$check; done
+	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
 
 .PHONY: lint
-lint: .venv/ready .venv-sam/ready ## Ruff, its formatter, the direction of imports, the template
+lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the direction of imports, templates, workflows
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
-	$(SAM) validate --lint --region eu-west-1 > .local/log/validate.log 2>&1 || { cat .local/log/validate.log; exit 1; }
+	templates() {
+		$(SAM) validate --region eu-west-1
+		.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
+		for template in template.yaml ops/*.yaml; do
+			.venv-check/bin/checkov -f $$template --framework cloudformation --compact --quiet --skip-download
+		done
+		.venv-check/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+		.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
+	}
+	(templates) > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
 
 .PHONY: types
 types: .venv/ready ## mypy --strict
@@ -283,6 +298,7 @@ unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .l
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 tests/unit --ignore tests/unit/runtime
 	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
@@ -306,6 +322,16 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
 
+.PHONY: e2e-aws
+e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
+	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
+		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
+
+.PHONY: rights
+rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
+	@echo "Comparing the rights that were used with those that are granted"
+	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
+
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
@@ -328,7 +354,7 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud sam bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt

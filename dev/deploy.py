@@ -1,4 +1,6 @@
-"""What `make deploy` asks before it hands over to SAM: `python -m dev.deploy dev|prod`, which prints SAM's options.
+"""What `make deploy` does around SAM: `python -m dev.deploy dev|prod` checks, and prints SAM's options.
+
+With --protect, afterwards, it sets prod's termination protection, for which SAM has no option.
 
 A deployment that cannot go well should end here, within a second, and not after ten minutes with half of a stack. The
 first deployment of a stack is made without a roll-back (--disable-rollback): tables that are protected from deletion
@@ -60,6 +62,11 @@ def options(status: str | None) -> list[str]:
     return ["--disable-rollback"] if status in (None, "REVIEW_IN_PROGRESS", "CREATE_FAILED") else []
 
 
+def protect(cloudformation: Any, stack: str) -> None:
+    """Lets nobody delete the stack before they have taken this off again."""
+    cloudformation.update_termination_protection(StackName=stack, EnableTerminationProtection=True)
+
+
 def concurrency() -> int:
     """How many sandboxes all queues may have at once, by template.yaml."""
     events = [
@@ -78,12 +85,16 @@ def main(arguments: list[str]) -> int:
     import boto3
     from botocore.exceptions import ClientError
 
-    (environment,) = arguments
+    environment, *flags = arguments
     settings = tomllib.loads((ROOT / "samconfig.toml").read_text())[environment]
     stack = settings["global"]["parameters"]["stack_name"]
     region = settings["global"]["parameters"]["region"]
     given = dict(one.split("=", 1) for one in settings["deploy"]["parameters"]["parameter_overrides"])
     cloudformation: Any = boto3.client("cloudformation", region_name=region)
+    if "--protect" in flags:
+        if "Stage=prod" in settings["deploy"]["parameters"]["parameter_overrides"]:
+            protect(cloudformation, stack)
+        return 0
     try:
         status = cloudformation.describe_stacks(StackName=stack)["Stacks"][0]["StackStatus"]
     except ClientError as error:

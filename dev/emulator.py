@@ -1,18 +1,20 @@
-"""Runs ministack, with four things that AWS does and ministack by itself does not.
+"""Runs ministack, with four things that AWS does and ministack by itself does not, and one for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
 the alias's own configuration; a schedule's input has the time that it fires for; and a change set with the deployment
-mode REVERT_DRIFT puts back what was deleted or changed by hand. They hook into a pinned version
-(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
-environment and imports nothing of this project.
+mode REVERT_DRIFT puts back what was deleted or changed by hand. With NEXUS_REQUESTS set, sandboxes write their requests
+to that file. All hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to hold
+on to. It runs in the local cloud's own environment and imports nothing of this project.
 """
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ministack import app
@@ -71,6 +73,22 @@ def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
         return f"RequestId: {request_id} Error: Runtime exited with error: signal: killed Runtime.ExitError"
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Exit|\w*)): ", str(result.get("log", "")), re.MULTILINE)
     return f"[ERROR] {raised[-1] if raised else 'Exception'}: {message}"
+
+
+# --- what the sandboxes ask for ---------------------------------------------------------------------------------------
+
+
+RECORDER = Path(__file__).with_name("recorder.py")
+IMPORTS = "    try:\n        mod = importlib.import_module(module_name)\n"
+
+
+def record_requests() -> None:
+    """Every sandbox writes down its requests to AWS (dev/recorder.py), where a variable names a file for them."""
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    if script.count(IMPORTS) != 1:
+        raise RuntimeError("ministack's worker does not import its function as it did")
+    recorder = f"    exec(compile({RECORDER.read_text()!r}, 'recorder.py', 'exec'), {{'__name__': 'recorder'}})\n"
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(IMPORTS, recorder + IMPORTS)
 
 
 # --- asynchronous invocations through an alias ------------------------------------------------------------------------
@@ -303,5 +321,7 @@ if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
     name_the_scheduled_time()
+    if os.environ.get("NEXUS_REQUESTS"):
+        record_requests()
     put_drift_back()
     app.main()

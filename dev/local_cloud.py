@@ -128,7 +128,11 @@ def architecture() -> str:
 
 def _environment(port: int, folder: Path) -> dict[str, str]:
     """The cloud's variables, from nothing: the functions inherit them, and must see no more than Lambda would show."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH") if name in os.environ}
+    kept = {
+        name: os.environ[name]
+        for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "NEXUS_REQUESTS")
+        if name in os.environ
+    }
     return kept | {
         "GATEWAY_PORT": str(port),
         "BIND_HOST": HOST,

@@ -16,8 +16,8 @@ from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.ids import new_id
 from nexus.runs import transitions
-from nexus.runs.record import compact
 from nexus.settings import settings
+from nexus.values import compact
 from ops.aws import client
 
 PARTITION: Final = "audit#0"

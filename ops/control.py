@@ -5,7 +5,7 @@ What is switched here is drift from the template: the next deployment that chang
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import transitions
 from nexus.settings import settings
+from nexus.worker import fanout
 from ops import catalogue, versions
 from ops.aws import client
 from ops.health import event_source
@@ -135,7 +136,7 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
     SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight and delayed ones stay; a fan-out
     or a group that lost a member here is revoked whole, since it could never succeed.
     """
-    purged, parents, lock = Purged(), set[str](), threading.Lock()
+    purged, jobs, lock = Purged(), set[str](), threading.Lock()
     url = queue_url(settings().queue_name(queue))
 
     def drain(_: int) -> None:
@@ -151,26 +152,52 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
             empty = 0 if messages else empty + 1
             if not messages:
                 continue
-            envelopes = [envelope for message in messages if (envelope := _envelope(message["Body"]))]
-            revoked = _revoke(envelopes, queue)
-            runtime_client("sqs").delete_message_batch(
-                QueueUrl=url,
-                Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
-            )
+            done = purge_page(queue, messages, jobs)
             with lock:
-                purged.messages += len(messages)
-                purged.runs += revoked
-                parents.update(e.parent for e in envelopes if e.parent and e.segment)
+                purged.messages += done.messages
+                purged.runs += done.runs
+                purged.jobs += done.jobs
                 told(purged)
 
     with ThreadPoolExecutor(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
             done.result()
-    for parent in sorted(parents):
-        handle: AsyncResult[Any] = AsyncResult(parent)
-        if handle.revoke("segments of it were purged") == "REVOKED":
-            purged.jobs += 1
     return purged
+
+
+def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
+    """Purges up to ten received messages. `jobs` are the ids of those that are revoked already; it adds to them.
+
+    The message of a run that has begun is left: by it the run goes on, or what follows its end is done. A job is
+    revoked before the messages of its members are deleted: whoever dies in between leaves them to be purged again.
+    """
+    held = [(message, _envelope(message["Body"])) for message in messages]
+    envelopes = {envelope.id: envelope for _, envelope in held if envelope}
+    revoked, begun = _revoke(list(envelopes.values()), queue)
+    lost = [envelope for run_id, envelope in envelopes.items() if run_id not in begun]
+    parents = {envelope.parent for envelope in lost if envelope.parent and envelope.segment} - jobs
+    done = Purged(runs=revoked, jobs=_revoke_jobs(parents))
+    jobs |= parents
+    entries: list[Any] = [
+        {"Id": str(n), "ReceiptHandle": message["ReceiptHandle"]}
+        for n, (message, envelope) in enumerate(held)
+        if envelope is None or envelope.id not in begun
+    ]
+    if entries:
+        url = queue_url(settings().queue_name(queue))
+        runtime_client("sqs").delete_message_batch(QueueUrl=url, Entries=entries)
+    done.messages = len(entries)
+    return done
+
+
+def _revoke_jobs(ids: Iterable[str]) -> int:
+    """Revokes jobs whole that have lost members, and ends what was to follow them; answers with how many."""
+    revoked = 0
+    for run_id in sorted(ids):
+        if AsyncResult[Any](run_id).revoke("segments of it were purged") == "REVOKED":
+            revoked += 1
+            fanout.after_revoked(backend().store.get([run_id])[run_id])
+    return revoked
 
 
 def _envelope(body: str) -> Envelope | None:
@@ -180,25 +207,28 @@ def _envelope(body: str) -> Envelope | None:
         return None  # An S3 event, or nothing that could have run.
 
 
-def _revoke(envelopes: list[Envelope], queue: str) -> int:
-    """Marks the runs of messages that are about to be deleted, in one request for the usual case."""
+def _revoke(envelopes: list[Envelope], queue: str) -> tuple[int, set[str]]:
+    """Revokes the runs of messages, one request for the usual case: how many, and the ids of those that had begun."""
     reason, now = "purged from its queue", round(time.time(), 3)
     keep_until = transitions.keep_until()
     writes: list[Write] = []
-    unique = {envelope.id: envelope for envelope in envelopes}
-    for envelope in unique.values():
+    for envelope in envelopes:
         write = transitions.revoked(envelope, queue, reason, now, keep_until)
         if envelope.recorded:
             # Its record stands already, most likely as PENDING.
             set_ = {name: write.set[name] for name in ("status", "ended_at", "error")}
             write = Write(envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),))
         writes.append(write)
-    revoked = 0
-    for write, outcome in zip(writes, backend().store.apply_all(writes), strict=True):
-        if isinstance(outcome, Applied):
+    revoked, begun, store = 0, set[str](), backend().store
+    for write, outcome in zip(writes, store.apply_all(writes), strict=True):
+        run_id, item = str(write.key), outcome.item
+        if not isinstance(outcome, Applied):
+            AsyncResult[Any](run_id).revoke(reason)
+            item = store.get([run_id]).get(run_id)
+        if item and item.get("status") == "REVOKED":
             revoked += 1
-        else:
-            handle: AsyncResult[Any] = AsyncResult(str(write.key))
-            if handle.status in ("PENDING", "RETRY"):
-                revoked += handle.revoke(reason) == "REVOKED"
-    return revoked
+            # Nobody is left who would end what was to follow it.
+            fanout.follow_up(run_id, item, succeeded=False)
+        elif item:
+            begun.add(run_id)
+    return revoked, begun

@@ -21,10 +21,12 @@ from nexus.backend.store import Applied, Value
 from nexus.backend.transport import queue_url
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
-from nexus.runs.record import RunError, compact
+from nexus.runs import payloads
+from nexus.runs.record import RunError
 from nexus.runs.transitions import not_sent, send_again
 from nexus.settings import settings
 from nexus.tasks import Task
+from nexus.values import compact
 from ops import catalogue
 from ops.health import queue_counts
 
@@ -368,7 +370,11 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
     """Lets their runs wait anew and sends the letters; answers with SQS's reason for each that was not taken."""
     store = backend().store
     outcomes = store.apply_all([send_again(letter.id, **also) for letter in letters])
-    refused = _send(queue, letters)
+    # A letter is sent before its run is FAILURE: who is that fast leaves a mark by which the message is claimed then.
+    early = frozenset(
+        one.id for one, outcome in zip(letters, outcomes, strict=True) if not isinstance(outcome, Applied)
+    )
+    refused = _send(queue, letters, early)
     for letter, outcome in zip(letters, outcomes, strict=True):
         if letter.id in refused and isinstance(outcome, Applied):
             error = RunError(letter.error, letter.message)
@@ -376,10 +382,13 @@ def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[st
     return refused
 
 
-def _send(queue: str, letters: Sequence[Letter]) -> dict[str, str]:
+def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozenset()) -> dict[str, str]:
     entries: list[Any] = [
         {"Id": str(n), "MessageBody": letter.body, "MessageGroupId": letter.group} for n, letter in enumerate(letters)
     ]
+    for entry, letter in zip(entries, letters, strict=True):
+        if letter.id in marked:
+            entry["MessageAttributes"] = {"ErrorType": {"DataType": "String", "StringValue": letter.error}}
     pages, size = [[]], 0  # type: list[list[Any]], int
     for entry in entries:
         length = len(entry["MessageBody"].encode())
@@ -403,19 +412,26 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
     """
     from nexus.errors import SendFailed
 
-    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
     with _Look(queue) as looking:
         for letter in looking.letters(Filter(ids=frozenset({letter_id}))):
             envelope = letter.envelope
             if envelope is None:
                 raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
-            edited = replace(letter, body=envelope.model_copy(update={"args": checked}).encode())
-            refused = _send_again(queue, [edited], args=compact(checked))
+            changed = edited(envelope, task, args)
+            refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
                 raise SendFailed(refused)
             looking.delete([letter])
             return letter
     return None
+
+
+def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:
+    """With other arguments. One that is kept in S3 stays there unless it is among them. Raises InvalidMessage."""
+    refs = {name: where for name, where in (envelope.refs or {}).items() if name not in args}
+    whole = task.to_send({**{name: payloads.load(where) for name, where in refs.items()}, **args})
+    sent = {name: value for name, value in whole.items() if name not in refs}
+    return envelope.model_copy(update={"args": sent, "refs": refs or None})
 
 
 def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:

@@ -1,17 +1,18 @@
-"""What goes wrong inside the functions: those that die before they start a run, and tasks whose every attempt fails.
+"""What goes wrong inside the functions: those that die before they start a run, tasks whose every attempt fails, and
+tasks most of whose runs do not do what they were sent for.
 
-Both are read from the functions' own logs, which have them within seconds; Lambda's count of errors tells of a function
+All are read from the functions' own logs, which have them within seconds; Lambda's count of errors tells of a function
 that dies and does not even write. What was there before a function's last change is not held against it.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nexus.settings import settings
-from ops import logs
+from ops import figures, logs
 from ops.aws import client
 
 BACK = 900.0
@@ -53,6 +54,21 @@ class Failing:
     times: int
     since: float
     reason: str
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallingShort:
+    """A task most of whose successful runs did not do what they were sent for.
+
+    How many they are of how many, by reason, and the last of them.
+    """
+
+    queue: str
+    task: str
+    times: int
+    runs: int
+    reasons: Mapping[str, int]
     run_id: str
 
 
@@ -175,8 +191,29 @@ def _still_tried(streak: Sequence[logs.Event]) -> bool:
     return any(not record.ended for record in read_records([AsyncResult(run_id) for run_id in [*ids][:50]]))
 
 
+def falling_short(queue: str, now: float, changed_at: float) -> list[FallingShort]:
+    """The queue's tasks of whose successes more than half fell short."""
+    start = max(now - BACK, changed_at)
+    short: dict[str, list[logs.Event]] = {}
+    for line in logs.read(queue, ["run ended", "shortfall"], start):
+        event = logs.event_of(line)
+        if event is not None and event.outcome == "success" and event.reason is not None and event.at >= start:
+            short.setdefault(event.task, []).append(event)
+    found = []
+    for task, events in short.items():
+        runs = sum(event.outcome == "success" for event in _ended(queue, task, start))
+        if 2 * len(events) > runs:
+            reasons = figures.shortfalls(events)
+            found.append(FallingShort(queue, task, len(events), runs, reasons, events[-1].run_id))
+    return found
+
+
+def _ended(queue: str, task: str, start: float) -> Iterator[logs.Event]:
+    events = (logs.event_of(line) for line in logs.read(queue, ["run ended", task], start))
+    return (event for event in events if event is not None and event.task == task and event.at >= start)
+
+
 def _last_success(queue: str, task: str, start: float) -> float:
     """When an attempt of a task last went well, in seconds since 1970; 0 when none did."""
-    events = (logs.event_of(line) for line in logs.read(queue, ["run ended", task], start))
     good = ("success", "fanned_out", "continued")
-    return max((e.at for e in events if e is not None and e.task == task and e.outcome in good), default=0.0)
+    return max((event.at for event in _ended(queue, task, start) if event.outcome in good), default=0.0)

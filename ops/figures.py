@@ -1,8 +1,8 @@
 """Counts and durations of attempts, by task, from the log lines of their ends."""
 
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ops import logs
@@ -10,7 +10,10 @@ from ops import logs
 
 @dataclass(frozen=True, slots=True)
 class TaskFigures:
-    """A task's attempts that ended: how, and how long they took, in seconds."""
+    """A task's attempts that ended: how, and how long they took, in seconds.
+
+    `shortfalls` counts by reason the successes that did not do what they were sent for, the commonest first.
+    """
 
     task: str
     queue: str
@@ -21,6 +24,7 @@ class TaskFigures:
     median: float
     p95: float
     longest: float
+    shortfalls: Mapping[str, int]
 
     @property
     def total(self) -> int:
@@ -49,4 +53,16 @@ def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigure
         median=durations[len(durations) // 2],
         p95=durations[min(len(durations) - 1, len(durations) * 95 // 100)],
         longest=durations[-1],
+        shortfalls=shortfalls(events),
     )
+
+
+def shortfalls(events: Iterable[logs.Event]) -> dict[str, int]:
+    """How many successes fell short of what they were sent for, by reason, the commonest first."""
+    return dict(Counter(e.reason for e in events if e.outcome == "success" and e.reason is not None).most_common())
+
+
+def in_words(counted: Mapping[str, int], most: int = 3) -> str:
+    """The commonest reasons: no such user (4), suppressed: bounce (1)."""
+    named = [f"{reason} ({count})" for reason, count in list(counted.items())[:most]]
+    return ", ".join([*named, *(["..."] if len(counted) > most else [])])

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 from nexus.settings import settings
-from ops import catalogue, diagnosis, versions
+from ops import catalogue, diagnosis, figures, versions
 from ops.aws import client, in_parallel
 from ops.deployment import Deployment
 from ops.problems import REPAIR
@@ -19,7 +19,8 @@ from ops.problems import REPAIR
 THREADS = 32
 
 
-type Severity = Literal["failed", "warning", "unchecked"]
+type Severity = Literal["failed", "warning", "unchecked", "note"]
+"""Of the last two neither is wrong: what a check does not reach, and what is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,10 @@ class Finding:
     where: str
     what: str
     do: str
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.severity in ("failed", "warning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Health:
 
     @property
     def well(self) -> bool:
-        return not self.findings
+        return not any(finding.is_wrong for finding in self.findings)
 
 
 def look(deployment: Deployment) -> Health:
@@ -379,19 +384,23 @@ def _missing(kind: str, name: str) -> Finding | None:
 
 
 def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
-    """Functions that die before they start a run, and tasks whose every attempt fails. Errors of AWS are botocore's."""
+    """Functions that die before they start a run, tasks whose every attempt fails, and tasks most of whose runs fall
+    short. Errors of AWS are botocore's."""
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
     looks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
     looks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
+    looks += [lambda queue=queue: diagnosis.falling_short(queue.name, now, queue.changed_at) for queue in there]
     looks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
     *seen, silent = in_parallel(lambda look: look(), looks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
     dying = {one.queue: one for one in silent if not diagnosis.started_since(one)} | dying
-    failing = [one for found in seen[len(there) :] for one in found]
+    failing = [one for found in seen[len(there) : 2 * len(there)] for one in found]
+    short = [one for found in seen[2 * len(there) :] for one in found]
     return [
         *(_of_dying(one, queues[one.queue]) for one in dying.values()),
         *(_of_failing(one) for one in failing if one.queue not in dying),
+        *map(_of_falling_short, short),
     ]
 
 
@@ -413,6 +422,14 @@ def _of_failing(one: diagnosis.Failing) -> Finding:
     do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand, `nexus rollback` "
     do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY go on by themselves."
     return Finding("failed", one.queue, what, do)
+
+
+def _of_falling_short(one: diagnosis.FallingShort) -> Finding:
+    what = f"{one.times} of the last {one.runs} runs of {one.task} succeeded and did not do what they were sent for: "
+    what += figures.in_words(one.reasons)
+    do = f"`nexus result {one.run_id}` shows the last: did its sender first write what the task reads? "
+    do += "`nexus inspect stats` counts the reasons."
+    return Finding("note", one.queue, what, do)
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:

@@ -16,8 +16,9 @@ from nexus.aws.dynamodb import from_item, to_attribute
 from nexus.aws.sdk import client
 from nexus.client import AsyncResult, read_records
 from nexus.runs import history, tallies
-from nexus.runs.record import RunRecord, compact
+from nexus.runs.record import RunRecord
 from nexus.settings import settings
+from nexus.values import compact
 from ops import catalogue, live
 from ops.aws import in_parallel
 from ops.problems import Problem, usage

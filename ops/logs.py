@@ -57,7 +57,10 @@ _EVERYWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or continued."""
+    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or continued.
+
+    `reason` says why it failed, or in what a success fell short of what it was sent for.
+    """
 
     at: float
     queue: str
@@ -194,7 +197,7 @@ def event_of(line: Line) -> Event | None:
         outcome=outcome,
         attempt=int(fields.get("attempt", 0)),
         seconds=float(fields.get("duration", 0.0)) / 1000,
-        reason=fields.get("reason"),
+        reason=fields.get("reason") or fields.get("shortfall"),
     )
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from nexus import cron
 from nexus.client import AsyncResult, read_records
 from nexus.settings import settings
-from ops import catalogue, cron, logs
+from ops import catalogue, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import REPAIR, Problem

@@ -213,7 +213,7 @@ def _sources(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _schedules(deployment: Deployment) -> Iterator[Finding]:
-    from ops import cron
+    from nexus import cron
     from ops.schedules import parameter
 
     rules = {rule.task: rule for rule in health.rule_states()}

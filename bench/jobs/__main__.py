@@ -36,7 +36,7 @@ GOOD_WAY = {  # dollars a day
     "update_trending_hashtags": 0.003,
     "update_post_engagement_scores": 0.28,
     "cleanup_expired_tokens": 0.009,
-    "cleanup_old_posts": 0.019,
+    "cleanup_old_posts": 0.0237,  # with the entry by which an author's archived posts are found
     "generate_content_analytics": 0.010,
 }
 RUNS_A_DAY = {"update_trending_hashtags": 24.0, "cleanup_old_posts": 1 / 7}

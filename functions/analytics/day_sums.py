@@ -4,12 +4,12 @@ A segment that runs twice replaces its own item, so the total is exact.
 """
 
 import heapq
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import Value, from_item
 from nexus.aws.table import Meter
 from social.data.analytics import TABLE
@@ -52,7 +52,7 @@ class DaySums:
 def keep(work: str, part: str, sums: DaySums, *, meter: Meter | None = None) -> None:
     """Keeps one segment's sums."""
     TABLE.put(
-        {"kind": _kind(work), "period": part, "expires_at": int(time.time()) + 2 * DAY_SECONDS, **sums.values()},
+        {"kind": _kind(work), "period": part, "expires_at": int(clock.now()) + 2 * DAY_SECONDS, **sums.values()},
         meter=meter,
     )
 

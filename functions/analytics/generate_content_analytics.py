@@ -10,12 +10,12 @@ may be counted again, when late rows have come in: the later count replaces the 
 a day that the bits no longer tell of.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import day_sums
 from day_sums import DaySums
+from nexus import clock
 from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -42,7 +42,7 @@ def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
 def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
     """Plans the counts, and after them the publication."""
     total = segments(users.TABLE)
-    now = int(time.time())
+    now = int(clock.now())
     day = args.day or add_days(day_of(now), -1)
     buckets = buckets_of(day)
     plan = PublishDay(day=day, work=run.id, parts=len(buckets) + total, counted_at=now)

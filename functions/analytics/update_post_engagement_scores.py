@@ -9,8 +9,7 @@ is all this job reads. Each post is written on condition that its counters are s
 the index by the same write: a like in between is not lost, the post just stays for the next pass.
 """
 
-import time
-
+from nexus import clock
 from nexus.aws.rows import BadRow
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
@@ -47,7 +46,7 @@ def score(args: ScoreShard, run: Run) -> SweepReport | Continuation:
 def _score_page(post_ids: list[str], tally: Tally, *, consistent: bool) -> list[str]:
     """Writes the scores; answers with the posts whose counters moved meanwhile."""
     changes = []
-    now = int(time.time())
+    now = int(clock.now())
     for item in posts.for_scoring(post_ids, consistent=consistent, meter=tally.meter, threads=THREADS):
         try:
             changes.append(posts.scored(item, now))

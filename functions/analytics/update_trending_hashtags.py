@@ -14,11 +14,11 @@ reads the posts of the last hour or two, six days' sums and up to 47 hours' sums
 those that did and do no more.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import hashtag_counts
+from nexus import clock
 from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
@@ -44,7 +44,7 @@ def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
     """Counts the hours that nobody has counted, then ranks. Raises Reject for a moment that has not come."""
-    return count_and_rank(Rank(top=args.top, at=int(time.time() if args.at is None else args.at)), run)
+    return count_and_rank(Rank(top=args.top, at=int(clock.now() if args.at is None else args.at)), run)
 
 
 @implements_part(catalogue.update_trending_hashtags)
@@ -58,7 +58,7 @@ def part(args: CountHours | Rank, run: Run) -> TrendingReport | Continuation:
 def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     """Counts what is missing, here if it is little and in segments if it is much, and ranks."""
     tally, at = Tally.resumed(run), args.at
-    if at > time.time() + CLOCKS_DIFFER:
+    if at > clock.now() + CLOCKS_DIFFER:
         raise Reject(f"at: {at} has not come: its hours would be kept as over")
     present = at // HOUR_SECONDS
     hours, days = hashtag_counts.kept()

@@ -12,12 +12,12 @@ dies, is continued or runs twice leaves exactly one complete list, and nothing i
 once; of the users nothing is written but what changed.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import batched, groupby
 
 import user_sums
+from nexus import clock
 from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, read_count
 from nexus.aws.table import Meter, Page
@@ -44,7 +44,7 @@ def update_user_statistics(_args: UpdateUserStatistics, run: Run) -> SweepReport
     """Plans the scans, and after them the merges."""
     plan = PlanRanges(
         work=f"work/{run.id}",
-        started_at=int(time.time()),
+        started_at=int(clock.now()),
         ranges=users.TABLE.size()[0] // USERS_PER_RANGE + 1,
         parts={name: segments(table, index) for name, (table, index) in SCANS.items()},
     )

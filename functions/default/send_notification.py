@@ -3,8 +3,7 @@
 Its id is the run's, so a repeat finds it there. Nothing is written for the doing of somebody whom the user has blocked.
 """
 
-import time
-
+from nexus import clock
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
 from social import catalogue
@@ -19,13 +18,13 @@ def send_notification(args: SendNotification, run: Run) -> NotificationSent:
     if not users.exists(args.user_id):
         raise Reject(f"no user {args.user_id}")
     if args.actor_id is not None and blocks.has_blocked(args.user_id, args.actor_id):
-        return NotificationSent(reason=f"{args.user_id} has blocked {args.actor_id}")
+        return NotificationSent(reason="the user has blocked the actor")
     notification = Notification(
         user_id=args.user_id,
         notification_id=run.id,
         kind=args.kind,
         text=args.text,
-        created_at=int(time.time()),
+        created_at=int(clock.now()),
         link=args.link,
         actor_id=args.actor_id,
     )

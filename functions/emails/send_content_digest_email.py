@@ -28,6 +28,7 @@ from mail.address import BadAddress, checked_address
 from mail.delivery import CannotSend, Outcome, Pace, SlowDown
 from mail.rendering import Mail, Story, TemplateFault
 from mail.settings import MailSettings, mail_settings
+from nexus import clock
 from nexus.aws.rows import BadRow
 from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
@@ -373,7 +374,7 @@ def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome 
 
 
 def _now() -> int:
-    return int(time.time())
+    return int(clock.now())
 
 
 def _pause(seconds: float) -> None:

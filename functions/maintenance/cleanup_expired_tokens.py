@@ -9,9 +9,9 @@ The job looks at the first page of each segment of tokens and sessions and delet
 rows that TTL should have removed long ago, or when asked to (`sweep`), it goes through all of the segment.
 """
 
-import time
 from collections.abc import Iterable, Sequence
 
+from nexus import clock
 from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.aws.table import Table, in_threads
@@ -34,7 +34,7 @@ TABLES: dict[str, Table] = {"tokens": sessions.TOKENS, "sessions": sessions.SESS
 @implements(catalogue.cleanup_expired_tokens)
 def cleanup_expired_tokens(args: CleanupExpiredTokens, run: Run) -> TokensReport | Continuation:
     """Plans the scans."""
-    now = int(time.time())
+    now = int(clock.now())
     scans = [
         ScanPart(table=table.entity, segment=number, total=total)
         for table in (users.TABLE, *TABLES.values())

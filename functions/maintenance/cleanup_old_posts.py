@@ -16,12 +16,12 @@ Archiving some posts, in this order, so that dying anywhere loses nothing:
 A marked post that a dead sandbox left behind is taken up where it was left. The watermark moves when all days are done.
 """
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 from typing import Any
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Row, Write
 from nexus.aws.rows import BadRow, key_of, read_count
 from nexus.aws.table import in_threads
@@ -64,7 +64,7 @@ def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Conti
     """Restores posts, or plans the review and after it, when archiving, the watermark."""
     if args.mode == "restore":
         return restore(args.post_ids, run)
-    today = day_of(time.time())
+    today = day_of(clock.now())
     first = args.since or _first_day()
     plan: dict[str, Any] = {"mode": args.mode, "today": today, "since": first}
     old = _days_with_posts(days_from(first, posts.old_day(today)), Tally(run))
@@ -216,7 +216,7 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
     if not silent:
         return 0
     day = day_of(min(int(one.post["created_at"]["N"]) for one in silent))
-    key = archive.write(day, silent, int(time.time()), meter=tally.meter)
+    key = archive.write(day, silent, int(clock.now()), meter=tally.meter)
     found.objects.append(key)
     bare: list[ArchivedPost] = []
     laden: list[ArchivedPost] = []
@@ -304,7 +304,7 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
     tally = Tally.resumed(run)
     restored: list[str] = []
     held = archive.find(post_ids, meter=tally.meter)
-    now = int(time.time())
+    now = int(clock.now())
     for key in sorted(set(held.values())):
         inside = archive.read(key)
         wanted = sorted(post_id for post_id, where in held.items() if where == key)

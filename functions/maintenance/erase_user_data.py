@@ -13,15 +13,16 @@ What is written while this runs (an upload whose form was handed out, a comment 
 minutes later: no form and no sandbox lives longer. A user with many rows is shared out, a segment for each kind of row.
 """
 
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import read_count, read_texts
+from nexus.aws.rows import BadRow, read_count, read_texts
 from nexus.aws.table import Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -169,17 +170,17 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     said = comments.items_of_post(post_id, meter=meter)
     comments.delete_many([(post_id, one["comment_id"]["S"]) for one in said], meter=meter)
     erased = Counter(comments=len(said), posts=item is not None)
-    for prefix in (f"uploads/{erasing.user_id}/{post_id}/", f"quarantine/uploads/{erasing.user_id}/{post_id}/"):
-        erased["uploads"] += objects.erase("uploads", prefix)
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
     if item is not None or not erasing.again:  # of a post that is not there, the archive may hold somebody else's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
     if erasing.post_id is not None:
+        erased["uploads"] += sum(number for _, number in erase_uploads(erasing))
         erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
         erased["reports"] += sum(number for _, number in erase_reports(erasing))
     if item is not None:
-        if read_texts(item, "hashtags", post_id):
-            hashtags.count_again(read_count(item, "created_at", post_id), time.time())
+        with suppress(BadRow):  # a row that cannot be read has cast no votes
+            if read_texts(item, "hashtags", post_id):
+                hashtags.count_again(read_count(item, "created_at", post_id), clock.now())
         posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
             _look_again(erasing.user_id, post_id)
@@ -189,7 +190,10 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
 def _unsettled(item: Row) -> bool:
     """Whether an upload of the post is being processed, or the post may just be on its way to the archive."""
     busy = item.get("media", {}).get("M", {}).get("status") == {"S": "processing"}
-    return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(time.time()))
+    try:
+        return busy or day_of(read_count(item, "created_at", "")) <= posts.old_day(day_of(clock.now()))
+    except BadRow:
+        return True
 
 
 # --- whatever else is a user's ---------------------------------------------------------------------------------------
@@ -227,13 +231,14 @@ def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], era
 
 def erase_uploads(erasing: Erasing) -> Step:
     """Originals, refused ones too, in every version."""
-    for prefix in (f"uploads/{erasing.user_id}/", f"quarantine/uploads/{erasing.user_id}/"):
-        yield "uploads", objects.erase("uploads", prefix)
+    of_the_post = "" if erasing.post_id is None else f"{erasing.post_id}/"
+    for folder in ("uploads", "quarantine/uploads"):
+        yield "uploads", objects.erase("uploads", f"{folder}/{erasing.user_id}/{of_the_post}")
 
 
 def erase_mails(erasing: Erasing) -> Step:
     """The mail ledger's entries, of which none is read."""
-    mail_ledger.erase(erasing.user_id, time.time(), meter=erasing.tally.meter)
+    mail_ledger.erase(erasing.user_id, clock.now(), meter=erasing.tally.meter)
     yield "mails", 0
 
 

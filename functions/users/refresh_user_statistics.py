@@ -5,9 +5,9 @@ followers take many pages; a run short of time continues in another invocation. 
 counting began, so neither a nightly count that began earlier nor this one overwrites what was counted later.
 """
 
-import time
 from collections.abc import Callable, Iterator
 
+from nexus import clock
 from nexus.aws.table import Page
 from nexus.errors import Reject
 from nexus.worker import Continuation, Run, handler_for, implements
@@ -27,7 +27,7 @@ QUERIES: dict[str, Callable[..., Iterator[Page]]] = {
 def refresh_user_statistics(args: RefreshUserStatistics, run: Run) -> UserStatistics | Continuation:
     """Counts and writes. Rejected when there is no such user."""
     cursor = run.cursor or {}
-    started_at = int(cursor.get("started_at", time.time()))
+    started_at = int(cursor.get("started_at", clock.now()))
     counts = {name: int(cursor.get(name, 0)) for name in COUNTS}
     first = COUNTS.index(cursor["counting"]) if cursor else 0
     for place, name in enumerate(COUNTS[first:], first):

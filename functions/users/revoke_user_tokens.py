@@ -4,8 +4,7 @@ What was made before `issued_before` goes (before the task's start when left out
 marked first (`tokens_valid_from`), so that the application can refuse the access tokens that are still out.
 """
 
-import time
-
+from nexus import clock
 from nexus.errors import Reject
 from nexus.worker import Run, handler_for, implements
 from social import catalogue
@@ -16,7 +15,7 @@ from social.data import sessions, users
 @implements(catalogue.revoke_user_tokens)
 def revoke_user_tokens(args: RevokeUserTokens, run: Run) -> RevokedTokens:
     """Deletes, and says how many. Rejected when there is no such user; twice is as good as once."""
-    before = int(time.time()) + 1 if args.issued_before is None else args.issued_before
+    before = int(clock.now()) + 1 if args.issued_before is None else args.issued_before
     if not users.refuse_tokens_before(args.user_id, before):
         raise Reject(f"no user {args.user_id}")
     ended, revoked = sessions.end_all(args.user_id, before)

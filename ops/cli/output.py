@@ -26,6 +26,7 @@ STYLES = {
     "ready": "green",
     "rejected": "red",
     "off": "yellow",
+    "note": "yellow",
     "REVOKED": "yellow",
     "RETRY": "yellow",
     "STARTED": "cyan",

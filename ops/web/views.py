@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from nexus import cron
 from nexus.client import AsyncResult, read_records
 from nexus.runs import tallies
-from nexus.runs.record import RunRecord, compact
-from ops import catalogue, cron, dead_letters, deployment, figures, functions, health, history, logs, runs, schedules
+from nexus.runs.record import RunRecord
+from nexus.values import compact
+from ops import catalogue, dead_letters, deployment, figures, functions, health, history, logs, runs, schedules
 from ops.cli.monitor import Monitor, View
 from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment

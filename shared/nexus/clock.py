@@ -52,17 +52,38 @@ class Ahead:
         """Nothing: who looks ahead does not wait."""
 
 
-_current: ContextVar[Clock] = ContextVar("clock", default=MachineClock())  # noqa: B039 - it has no state
+class FrozenClock:
+    """A clock that stands still until it is moved. Whoever sleeps moves it."""
+
+    def __init__(self, moment: float) -> None:
+        self.moment = moment
+
+    def now(self) -> float:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.moment
+
+    def sleep(self, seconds: float) -> None:
+        self.moment += max(0.0, seconds)
+
+
+_everywhere: list[Clock] = [MachineClock()]
+_here: ContextVar[Clock | None] = ContextVar("clock", default=None)
+
+
+def _clock() -> Clock:
+    return _here.get() or _everywhere[-1]
 
 
 def is_machines() -> bool:
     """Whether nobody has put another clock in the machine's place."""
-    return isinstance(_current.get(), MachineClock)
+    return isinstance(_clock(), MachineClock)
 
 
 def now() -> float:
     """Seconds since 1970, UTC."""
-    return _current.get().now()
+    return _clock().now()
 
 
 def moment() -> float:
@@ -77,27 +98,37 @@ def date(moment: float) -> datetime:
 
 def monotonic() -> float:
     """Seconds since some moment; never set back."""
-    return _current.get().monotonic()
+    return _clock().monotonic()
 
 
 def sleep(seconds: float) -> None:
     """Waits."""
-    _current.get().sleep(seconds)
+    _clock().sleep(seconds)
 
 
 @contextmanager
 def use(clock: Clock) -> Iterator[None]:
     """The clock in force within the block, in this thread."""
-    before = _current.set(clock)
+    before = _here.set(clock)
     try:
         yield
     finally:
-        _current.reset(before)
+        _here.reset(before)
+
+
+@contextmanager
+def use_everywhere(clock: Clock) -> Iterator[None]:
+    """The clock in force within the block, in every thread that has none of its own."""
+    _everywhere.append(clock)
+    try:
+        yield
+    finally:
+        _everywhere.remove(clock)
 
 
 @contextmanager
 def not_before(moment: float) -> Iterator[None]:
     """Within the block it is that moment or later: for running what is due without waiting for it."""
-    clock = _current.get()
+    clock = _clock()
     with use(Ahead(clock, max(0.0, moment - clock.now()))):
         yield

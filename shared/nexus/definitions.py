@@ -4,13 +4,17 @@ So a web application that imports a catalogue needs none of the tasks' dependenc
 of the client; `nexus.registry` knows which function implements a task.
 """
 
+import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from nexus.errors import LONGEST_WAIT, InvalidMessage
+from nexus.values import compact, faults_of, kinds, plain, told
 
 HIDDEN = "(secret)"
 """What stands for a secret argument's value."""
@@ -26,6 +30,15 @@ class Result(BaseModel):
     """What a task returns; stored as JSON in its run record."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
+
+    @property
+    def shortfall(self) -> str | None:
+        """Why the run succeeded and yet did not do what it was sent for; None when it did.
+
+        A task whose runs may rightly do nothing overrides it, in words that many runs share: `nexus inspect stats`
+        counts them, and `nexus status` names a task most of whose runs fall short.
+        """
+        return None
 
 
 class NoArguments(Arguments):
@@ -45,6 +58,10 @@ class RetryPolicy:
     base: float = 60.0
     cap: float = 900.0
     give_up_on: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        if not (self.max_retries >= 0 and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
+            raise ValueError(f"{self}: numbers from 0 on, and a cap of a year ({LONGEST_WAIT}) at most")
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether attempt number `attempt` (from 1), which ended in `error`, is followed by another."""
@@ -82,6 +99,10 @@ class RateLimit:
     """At most `per_second` runs of this task start each second, over all sandboxes."""
 
     per_second: float
+
+    def __post_init__(self) -> None:
+        if not 0 < self.per_second < math.inf:
+            raise ValueError(f"{self}: a finite number over 0")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,18 +167,48 @@ class TaskDefinition[A: Arguments, R: Result]:
         """The arguments of a segment or phase, as a model of `part`. Raises InvalidMessage like `check`."""
         return self._checked(self.arguments if self.part is None else self.part, arguments)
 
+    def to_send(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments as a message carries them: as `check` takes them again. Raises InvalidMessage like `check`."""
+        sent = plain(self.check(arguments), self.name, exclude_defaults=True)
+        self.check(sent)
+        return sent
+
+    def part_to_send(self, part: BaseModel) -> dict[str, Any]:
+        """The same of a segment's or phase's arguments."""
+        sent = plain(part, self.name, exclude_defaults=True)
+        self.check_part(sent)
+        return sent
+
+    def some_to_send(self, arguments: Mapping[str, Any], missing: str) -> dict[str, Any]:
+        """The same of all arguments but one, which will be there when the task runs."""
+        try:
+            _validator(self.arguments)(dict(arguments))
+        except ValidationError as error:
+            wrong = [fault for fault in faults_of(error) if fault["loc"][:1] != (missing,)]
+            if wrong:
+                raise InvalidMessage(f"{self.name}: {told(wrong)}", kinds(wrong)) from None
+        return plain(_Given(**arguments), self.name)
+
+    def result_to_keep(self, result: R) -> str:
+        """A result as the JSON that its record keeps. Raises InvalidMessage for one that nobody could read again."""
+        kept = plain(result, "result")
+        self._checked(self.result, kept)
+        return compact(kept)
+
     def _checked(self, model: Any, arguments: Mapping[str, Any]) -> Any:
-        from pydantic import ValidationError
-
-        from nexus.errors import InvalidMessage
-
         try:
             return _validator(model)(dict(arguments))
         except ValidationError as error:
-            raise InvalidMessage(f"{self.name}: {faults(error)}") from None
+            raise InvalidMessage(f"{self.name}: {told(faults_of(error))}", kinds(faults_of(error))) from None
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.queue or 'every queue'}>"
+
+
+class _Given(BaseModel):
+    """Arguments whose model is not asked."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 @cache
@@ -165,16 +216,4 @@ def _validator(model: Any) -> Callable[[Any], Any]:
     """What checks a model, or one of a union of models."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         return model.model_validate
-    from pydantic import TypeAdapter
-
     return TypeAdapter(model).validate_python
-
-
-def faults(error: Any) -> str:
-    """A pydantic ValidationError in one line: `user_id: Field required; days: Input should be ... (got 'x')`."""
-    lines = []
-    for fault in error.errors(include_url=False, include_context=False):
-        where = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-        got = "" if fault["type"] == "missing" else f" (got {str(fault['input'])[:80]!r})"
-        lines.append(f"{where}: {fault['msg']}{got}")
-    return "; ".join(lines)

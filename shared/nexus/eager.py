@@ -1,6 +1,7 @@
 """Runs tasks in this process, on a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
 
-The same worker runs by the same rules; only delays and backoffs are not waited for.
+The same worker runs by the same rules; only delays and backoffs are not waited for. Without NEXUS_STACK the tables,
+buckets and mail that the tasks work on are in memory too (`nexus.aws.memory`).
 """
 
 import importlib
@@ -15,7 +16,8 @@ from nexus import clock
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, MemoryTransport
 from nexus.backend.transport import DeadLetter, Message
-from nexus.errors import ConfigurationError
+from nexus.envelope import decode
+from nexus.errors import ConfigurationError, InvalidMessage
 from nexus.registry import registry
 from nexus.settings import settings
 from nexus.worker.entry import serve
@@ -54,12 +56,18 @@ class EagerTransport(MemoryTransport):
         self.send(queue, [message])
 
 
-def run_next(transport: MemoryTransport) -> bool:
-    """Runs the first message of the list through the worker, whenever it is due. False when there is none."""
-    if not transport.sent:
+def run_next(transport: MemoryTransport, place: int = 0) -> bool:
+    """Runs the first message of the list (or another) through the worker, whenever it is due. False when there is none.
+
+    Raises ConfigurationError when the task's code or a package that it needs is not there.
+    """
+    try:
+        sent = transport.sent.pop(place)
+    except IndexError:  # another thread of a development server may have taken it
         return False
-    sent = transport.sent.pop(0)
     sent.receives += 1
+    if name := task_in(sent.message):
+        registry.implementation(name)
     record: dict[str, Any] = {
         "messageId": sent.message.id,
         "receiptHandle": sent.message.id,
@@ -78,6 +86,15 @@ def run_next(transport: MemoryTransport) -> bool:
     return True
 
 
+def task_in(message: Message) -> str | None:
+    """The message's task, of those that an application implements; None for an upload's event and a built-in task."""
+    try:
+        task = registry.known(decode(message.body).task)
+    except InvalidMessage:
+        return None
+    return task.name if task is not None and not task.everywhere else None
+
+
 def run_all(transport: MemoryTransport) -> int:
     """Runs messages until none is left, those sent meanwhile included; answers with how many deliveries it took."""
     count = 0
@@ -88,11 +105,18 @@ def run_all(transport: MemoryTransport) -> int:
 
 def make_backend() -> Backend:
     """For NEXUS_BACKEND=nexus.eager. NEXUS_FUNCTIONS is the path of the folder functions/, where the tasks' code is."""
-    folder = settings().functions
-    if folder:
-        queues = sorted(str(path) for path in Path(folder).iterdir() if path.is_dir())
-        if not queues:
-            raise ConfigurationError(f"NEXUS_FUNCTIONS is {folder!r}: no folder of a queue in it")
-        sys.path += [path for path in queues if path not in sys.path]
-        importlib.invalidate_caches()
+    find_functions()
     return Backend(MemoryStore(), EagerTransport())
+
+
+def find_functions() -> None:
+    """Lets Python find the tasks' code in the folder that NEXUS_FUNCTIONS names. Raises ConfigurationError."""
+    folder = settings().functions
+    if not folder:
+        return
+    queues = sorted(str(path) for path in Path(folder).glob("*") if path.is_dir())
+    if not queues:
+        raise ConfigurationError(f"NEXUS_FUNCTIONS is {folder!r}: no folder of a queue in it")
+    if new := [path for path in queues if path not in sys.path]:
+        sys.path += new
+        importlib.invalidate_caches()

@@ -2,22 +2,31 @@
 
 import json
 import re
-from datetime import UTC, datetime
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from nexus.definitions import faults
+from nexus import clock
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id, made_by_producer
+from nexus.values import faults_of, kinds, told
 
 MAX_BYTES = 1_040_000
 """SQS takes 1 MiB, attributes included: what is left is room for a dead letter's reason. SQS bills each 64 KiB."""
 
 _REFUSED_BY_SQS = re.compile("[\ufffe\uffff]")
 
+REFERENCE = r"^s3:results/[\w-]+/[\w.-]+\.json$"
 _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+
+class TooLarge(InvalidMessage):
+    """The arguments make a message larger than SQS takes."""
+
+    def __init__(self, task: str, size: int) -> None:
+        fault = f"args: {size:,} bytes as a message, over {MAX_BYTES:,}: pass a key, not the data"
+        super().__init__(f"{task}: {fault}", fault)
 
 
 class Segment(BaseModel):
@@ -40,7 +49,8 @@ class Envelope(BaseModel):
 
     `id` is the run's; `parent` the run that sent or waits for it; `segment` its place in that run; `expires_at` the
     time after which it must not start; `trace` an X-Ray trace header; `group` whose turn it is in a fair queue (a
-    tenant, a user), the task's own when left out.
+    tenant, a user), the task's own when left out; `refs` the arguments that are too large to travel along, by name:
+    where each is kept (`nexus.runs.payloads`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -49,12 +59,13 @@ class Envelope(BaseModel):
     id: str = Field(pattern=_UUID)
     task: str = Field(pattern=r"^[\w.:-]{1,100}$")
     args: dict[str, Any] = Field(default_factory=dict)
-    sent_at: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    sent_at: AwareDatetime = Field(default_factory=lambda: clock.date(clock.now()))
     parent: str | None = Field(default=None, pattern=_UUID)
     segment: Segment | None = None
     expires_at: AwareDatetime | None = None
     trace: str | None = Field(default=None, max_length=512)
     group: str | None = Field(default=None, pattern=r"^[!-~]{1,128}$")
+    refs: dict[str, Annotated[str, Field(pattern=REFERENCE)]] | None = None
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
@@ -62,7 +73,7 @@ class Envelope(BaseModel):
         try:
             return cls(**fields)
         except ValidationError as error:
-            raise InvalidMessage(f"not an envelope: {faults(error)}") from None
+            raise _no_envelope(error) from None
 
     @property
     def is_part(self) -> bool:
@@ -88,13 +99,12 @@ class Envelope(BaseModel):
         try:
             body = self.model_dump_json(exclude_none=True)
         except (PydanticSerializationError, UnicodeError) as error:
-            raise InvalidMessage(f"{self.task}: args: {error}") from None
+            fault = "args: no Unicode, or no JSON"
+            raise InvalidMessage(f"{self.task}: {fault}: {error}", fault) from None
         body = _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", body)
         size = len(body.encode())
         if size > MAX_BYTES:
-            raise InvalidMessage(
-                f"{self.task}: args: {size} bytes as a message, over {MAX_BYTES}: pass a key, not the data"
-            )
+            raise TooLarge(self.task, size)
         return body
 
 
@@ -117,18 +127,23 @@ def decode(body: str | bytes) -> Envelope:
     except ValidationError as error:
         if (fired := _fired(body)) is not None:
             return Envelope.of(**fired)
-        raise InvalidMessage(f"not an envelope: {faults(error)}") from None
+        raise _no_envelope(error) from None
     except UnicodeError as error:
-        raise InvalidMessage(f"not an envelope: {error}") from None
+        raise InvalidMessage(f"not an envelope: {error}", "not an envelope: no Unicode") from None
 
 
 def _fired(body: str | bytes) -> dict[str, Any] | None:
     try:
         value: Any = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match value:
         case {"fired": [str(name), str(at)]} if "id" not in value:
             fields = {field: item for field, item in value.items() if field != "fired"}
             return {**fields, "id": fired_id(name, at), "sent_at": at}
     return None
+
+
+def _no_envelope(error: ValidationError) -> InvalidMessage:
+    faults = faults_of(error)
+    return InvalidMessage(f"not an envelope: {told(faults)}", f"not an envelope: {kinds(faults)}")

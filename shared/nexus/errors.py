@@ -13,6 +13,9 @@ NexusError
 +-- StillRunning         get() of a run that has not ended in time
 """
 
+LONGEST_WAIT = 366 * 86_400
+"""Seconds for which a run may ask to wait: a year."""
+
 
 class NexusError(Exception):
     """Whatever this package raises by itself."""
@@ -30,6 +33,8 @@ class Retry(NexusError):
 
     def __init__(self, reason: str = "retry asked for", *, after: float | None = None) -> None:
         super().__init__(reason)
+        if after is not None and not 0 <= after <= LONGEST_WAIT:
+            raise ValueError(f"after is {after}: seconds, from 0 to {LONGEST_WAIT}")
         self.after = after
 
 
@@ -46,7 +51,14 @@ class TimeLimitExceeded(NexusError):
 
 
 class InvalidMessage(NexusError):
-    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault."""
+    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault.
+
+    `fault` says the same without any value: what a log line may carry.
+    """
+
+    def __init__(self, message: str, fault: str = "") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class UnknownTask(NexusError):

@@ -1,15 +1,16 @@
 """The ids of runs: UUIDv7 for what a producer sends, derived ids for what must be the same run when it comes twice."""
 
 import os
-import time
 import uuid
+
+from nexus import clock
 
 _NAMESPACE = uuid.UUID("6f9b5a52-3c1e-5d0a-9d55-8a1f6c0e7b11")
 
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random, so ids sort by the time they were made."""
-    value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10))
+    value = int(clock.now() * 1000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return str(uuid.UUID(int=value))

@@ -30,7 +30,7 @@ from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
-from nexus.client.canvas import send
+from nexus.client.canvas import seconds, send
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id
@@ -88,7 +88,7 @@ def add[R: Result](
         signature.task.name,
         json.dumps(dict(signature.args)),
         queue,
-        _moment("eta", now, countdown if eta is None else eta),
+        _moment("countdown" if eta is None else "eta", now, countdown if eta is None else eta),
         _moment("expires", now, expires),
         now,
     )
@@ -159,7 +159,7 @@ def _moment(name: str, now: float, value: float | datetime | None) -> float | No
         if value.tzinfo is None:
             raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
         return value.timestamp()
-    return None if value is None else now + value
+    return None if value is None else now + seconds(name, value)
 
 
 # --- databases -------------------------------------------------------------------------------------------------------

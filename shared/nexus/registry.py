@@ -152,12 +152,15 @@ class Registry:
     def implementation(self, name: str) -> Implementation:
         """The implementation of a task, imported from the task's module if it is not here yet.
 
-        Raises ConfigurationError when that module does not implement the task.
+        Raises ConfigurationError when that module does not implement the task, is not there, or lacks a package.
         """
         if name not in self._implementations:
             task = self.known(name)
             module = (task.module if task else None) or name
-            importlib.import_module(module)
+            try:
+                importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                raise ConfigurationError(_missing(name, module, str(error.name), task.queue if task else "")) from error
             if name not in self._implementations:
                 raise ConfigurationError(f"module {module} has no function marked @implements({name})")
         found = self._implementations[name]
@@ -171,6 +174,12 @@ class Registry:
             if implementation.function is function:
                 return implementation.task
         raise ConfigurationError(f"{function.__name__} is not marked @implements(...)")
+
+
+def _missing(name: str, module: str, absent: str, queue: str) -> str:
+    if absent == module:
+        return f"{name} cannot run here: no module {module} is on the path; NEXUS_FUNCTIONS names the folder functions/"
+    return f"{name} needs {absent}, which is not installed: pip install -r functions/{queue}/requirements.txt"
 
 
 registry = Registry()

@@ -6,7 +6,8 @@ variables for a shell.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,9 @@ PATIENCE = {
     "attempts": "NEXUS_ATTEMPTS",
     "send_timeout": "NEXUS_SEND_TIMEOUT",
 }
+IN_MEMORY = {"NEXUS_STACK": "memory", "NEXUS_ACCOUNT_ID": "000000000000"}
+"""What names are made of where tables and buckets are in memory."""
+
 IN_A_FUNCTION = {"connect_timeout": 5.0, "read_timeout": 30.0, "attempts": 5, "send_timeout": 0.0}
 
 
@@ -30,8 +34,8 @@ class Settings:
     account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
     `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
     `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
-    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Tasks that run in memory need
-    no stack.
+    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Another backend and no stack
+    mean `memory`: tables, buckets and mail are in this process's memory too.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
     (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
@@ -47,6 +51,7 @@ class Settings:
     run_days: int = 7
     backend: str = ""
     functions: str = ""
+    memory: bool = False
     connect_timeout: float = 1.0
     read_timeout: float = 2.0
     attempts: int = 2
@@ -59,6 +64,9 @@ class Settings:
         if not days.isdecimal() or int(days) < 1:
             raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
         modules = environment.get("NEXUS_CATALOGUE", "").split(",")
+        memory = bool(environment.get("NEXUS_BACKEND")) and not environment.get("NEXUS_STACK")
+        if memory:
+            environment = {**environment, **IN_MEMORY}
         return cls(
             stack=environment.get("NEXUS_STACK", ""),
             account_id=environment.get("NEXUS_ACCOUNT_ID", ""),
@@ -68,6 +76,7 @@ class Settings:
             run_days=int(days),
             backend=environment.get("NEXUS_BACKEND", ""),
             functions=environment.get("NEXUS_FUNCTIONS", ""),
+            memory=memory,
             **_patience(environment),
         )
 
@@ -144,4 +153,24 @@ def configure(variables: Mapping[str, str]) -> bool:
 @lru_cache(maxsize=1)
 def settings() -> Settings:
     """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
-    return Settings.read({**_defaults, **os.environ})
+    return Settings.read(_replaced[-1] if _replaced else variables())
+
+
+def variables() -> Mapping[str, str]:
+    """The environment's variables, and those of `configure`."""
+    return {**_defaults, **os.environ}
+
+
+_replaced: list[Mapping[str, str]] = []
+
+
+@contextmanager
+def use(environment: Mapping[str, str]) -> Iterator[None]:
+    """The variables in force within the block, in place of the process's own."""
+    _replaced.append(environment)
+    settings.cache_clear()
+    try:
+        yield
+    finally:
+        _replaced.pop()
+        settings.cache_clear()

@@ -1,5 +1,6 @@
 """A task as its senders see it: its definition, with `delay` and `apply_async` as Celery's tasks have them."""
 
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from nexus.definitions import (
     TaskDefinition,
     Unique,
 )
+from nexus.values import plain
 
 __all__ = [
     "Arguments",
@@ -83,7 +85,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         queue: str | None = None,
         expires: float | datetime | None = None,
         retry: RetryPolicy | None = None,
-        task_id: str | None = None,
+        task_id: str | uuid.UUID | None = None,
         track: bool = True,
         group: str | None = None,
         link_error: Canvas[Any] | Sequence[Canvas[Any]] | None = None,
@@ -108,7 +110,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         if unknown:
             raise self._by_name(f"apply_async() has no {', '.join(unknown)}")
         if isinstance(args, Arguments):
-            args = args.model_dump(mode="json", exclude_defaults=True)
+            args = plain(args, self.name, exclude_defaults=True)
         elif not isinstance(args, Mapping | None):
             raise self._by_name(f"got a {type(args).__name__}")
         return send(

@@ -1,27 +1,441 @@
-"""For an application's own tests: what was sent, and running it, with no AWS and no emulator.
+"""For an application's own tests: what was sent, and running it, with no AWS, no emulator and no variable.
 
-with memory_backend() as tasks:
-    register(user)
-    assert tasks.calls == [("send_welcome_email", {"user_id": user.id})]
-    tasks.run()
+    with in_memory() as tasks:
+        register(request)
+        tasks.assert_sent(send_welcome_email, user_id="7")
+        tasks.drain()
+        assert tasks.mails[0].to == ("ada@example.com",)
+
+pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksMixin`.
 """
 
+import difflib
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import inf
+from pprint import pformat
 from typing import Any
+from urllib.parse import quote_plus
+from zoneinfo import ZoneInfo
 
 from nexus import backend as backends
+from nexus import clock, cron
+from nexus import settings as variables
+from nexus.aws import memory, sdk
+from nexus.aws.memory import Memory
 from nexus.backend import Backend
-from nexus.backend.memory import MemoryStore, MemoryTransport
-from nexus.backend.transport import DeadLetter
-from nexus.definitions import Arguments
-from nexus.eager import run_all
-from nexus.envelope import Segment
-from nexus.registry import registry
+from nexus.backend.memory import MemoryStore, MemoryTransport, Sent
+from nexus.backend.transport import DeadLetter, Message
+from nexus.client import AsyncResult
+from nexus.clock import FrozenClock
+from nexus.definitions import Arguments, TaskDefinition
+from nexus.eager import INVOCATION_SECONDS, find_functions, run_all, run_next, task_in
+from nexus.envelope import FIRED_AT, Envelope, Segment, decode
+from nexus.errors import InvalidMessage
+from nexus.ids import derived_id
+from nexus.periodic import PeriodicTask
+from nexus.registry import Implementation, registry
+from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
+
+DELIVERIES = 10_000
+"""More than a test needs: tasks that send each other without end are stopped here."""
+
+SAME = 0.001
+"""Seconds that are no difference: sums of fractions are not exact."""
+
+TRACEBACK_LINES = 9
+"""The task's own frames, without the worker's."""
+
+_KEPT = ("NEXUS_CATALOGUE", "NEXUS_FUNCTIONS", "NEXUS_RUN_DAYS")
+"""The variables that say which tasks there are, and not where a deployment is."""
+
+
+@dataclass(frozen=True, slots=True)
+class SentTask:
+    """A task as it was sent: `args` with the defaults put in, `due` when its message comes."""
+
+    id: str
+    task: TaskDefinition[Any, Any]
+    args: Mapping[str, Any]
+    queue: str
+    due: datetime
+
+    @property
+    def handle(self) -> AsyncResult[Any]:
+        """Its status and result."""
+        return AsyncResult(self.id, self.task.result)
+
+    def __str__(self) -> str:
+        return f"{self.task.name}({', '.join(f'{name}={value!r}' for name, value in self.args.items())})"
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """A mail that a task gave to SES."""
+
+    sender: str
+    to: tuple[str, ...]
+    subject: str
+    text: str
+    html: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> "Mail":
+        """From SendEmail's parameters with simple content."""
+        simple = request["Content"]["Simple"]
+        bodies = {kind: part["Data"] for kind, part in simple["Body"].items()}
+        headers = {header["Name"]: header["Value"] for header in simple.get("Headers", ())}
+        to, subject = tuple(request["Destination"]["ToAddresses"]), simple["Subject"]["Data"]
+        return cls(request["FromEmailAddress"], to, subject, bodies.get("Text", ""), bodies.get("Html", ""), headers)
+
+
+class SandboxDied(BaseException):
+    """Out of memory, out of time, pulled from under the task: no task catches it."""
+
+
+class RecordingTransport(MemoryTransport):
+    """Remembers what was ever sent, and may refuse to take more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.history: list[Sent] = []
+        self.refusal = ""
+
+    def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
+        if self.refusal:
+            return {message.id: self.refusal for message in messages}
+        first = len(self.sent)
+        super().send(queue, messages)
+        self._remember(first)
+        return {}
+
+    def send_at(self, queue: str, message: Message, when: datetime) -> None:
+        if self.refusal:
+            raise sdk.Throttled(self.refusal)
+        first = len(self.sent)
+        super().send_at(queue, message, when)
+        self._remember(first)
+
+    def _remember(self, first: int) -> None:
+        self.history += [Sent(one.queue, one.message, one.due) for one in self.sent[first:]]
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """What a schedule sends, and when."""
+
+    at: float
+    queue: str
+    message: Message
+
+    @classmethod
+    def of_periodic(cls, periodic: PeriodicTask, at: datetime) -> "Firing":
+        """As Scheduler sends it, which puts in the time that it fires for."""
+        body = periodic.request()["Target"]["Input"].replace(FIRED_AT, f"{at.astimezone(UTC):%FT%TZ}")
+        return cls(at.timestamp(), periodic.queue, Message(periodic.run_id(at), body, periodic.task))
+
+
+@dataclass(slots=True)
+class Tasks:
+    """A test's own queues, run records, tables, buckets, mail and time, all in memory.
+
+    The time stands still at the second of the test's start. `drain` and `advance` move it, and a task that sleeps.
+    """
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    transport: RecordingTransport = field(default_factory=RecordingTransport)
+    services: Memory = field(default_factory=Memory)
+    clock: FrozenClock = field(default_factory=lambda: FrozenClock(float(int(clock.now()))))
+    _deaths: Counter[str] = field(default_factory=Counter)
+    _uploads: int = 0
+
+    # --- what was sent ---
+
+    @property
+    def sent(self) -> list[SentTask]:
+        """Every task sent so far, run or not, in order; not the segments and phases that tasks send to themselves."""
+        found = [task for message in self.transport.history if (task := _sent_task(message)) is not None]
+        return list({task.id: task for task in reversed(found)}.values())[::-1]
+
+    @property
+    def mails(self) -> list[Mail]:
+        """Every mail that tasks have sent so far."""
+        return [Mail.of(request) for request in self.services.sesv2.sent]
+
+    @property
+    def dead_letters(self) -> Sequence[tuple[str, DeadLetter]]:
+        """(queue, message and reason) of each run that was given up."""
+        return self.transport.dead
+
+    def assert_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> SentTask:
+        """The first task sent that has these arguments, whatever the others are. AssertionError shows what was sent."""
+        __tracebackhide__ = True
+        sent = self.sent
+        for one in _fitting(sent, task, args):
+            return one
+        raise AssertionError(_what_differs(sent, task, args))
+
+    def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
+        """AssertionError when such a task was sent."""
+        __tracebackhide__ = True
+        found = _fitting(self.sent, task, args)
+        if found:
+            raise AssertionError("sent: " + ", ".join(map(str, found)))
+
+    # --- time ---
+
+    @property
+    def now(self) -> datetime:
+        """The test's time, in UTC."""
+        return clock.date(self.clock.moment)
+
+    def freeze(self, at: datetime) -> None:
+        """Makes it another time, and runs nothing."""
+        if at.tzinfo is None:
+            raise ValueError(f"{at!r}: without a time zone it could mean any hour")
+        self.clock.moment = at.timestamp()
+
+    def drain(self, *, raising: bool = True) -> int:
+        """Runs what was sent and all that follows, each message when it is due. Returns how many deliveries it took.
+
+        The time jumps to each countdown, eta and backoff. Raises AssertionError for runs that were given up, unless not
+        `raising`; ConfigurationError when a task's code or a package is missing.
+        """
+        __tracebackhide__ = True
+        return self._run(inf, [], raising=raising)
+
+    def advance(self, by: timedelta, *, schedules: bool = False, raising: bool = True) -> int:
+        """Lets time pass, and runs what falls due meanwhile.
+
+        With `schedules`, what the catalogue's schedules and `nexus.periodic` send, too.
+        """
+        __tracebackhide__ = True
+        end = self.clock.moment + by.total_seconds()
+        count = self._run(end, self._firings(end) if schedules else [], raising=raising)
+        self.clock.moment = max(self.clock.moment, end)
+        return count
+
+    # --- what goes wrong ---
+
+    @contextmanager
+    def sends_failing(self, reason: str = "AWS cannot be reached") -> Iterator[None]:
+        """Within the block nothing can be sent: `delay` raises SendFailed."""
+        self.transport.refusal = reason
+        try:
+            yield
+        finally:
+            self.transport.refusal = ""
+
+    def kill_sandbox(self, task: TaskDefinition[Any, Any], *, times: int = 1) -> None:
+        """The next runs of the task do their work, and their sandbox dies before that is settled: they run again."""
+        self._deaths[task.name] += times
+
+    def duplicate(self, task: TaskDefinition[Any, Any]) -> None:
+        """Every message of the task comes once more, those that were run included."""
+        names = {one.id for one in self.sent if one.task is task}
+        self.transport.sent += [
+            Sent(one.queue, one.message, one.due) for one in self.transport.history if one.message.id in names
+        ]
+
+    def upload(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
+        """As if a browser had posted the form of this key: the object is there, and its event waits to be run."""
+        bucket = variables.settings().bucket("uploads")
+        sdk.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
+        (task,) = [one for one in registry.tasks().values() if one.on_upload]
+        self._uploads += 1
+        order = f"{self._uploads:016X}"
+        about = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key), "size": len(body), "sequencer": order}}
+        record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Post", "eventTime": f"{self.now:%FT%TZ}"}
+        event = json.dumps({"Records": [{**record, "s3": about}]})
+        backends.backend().transport.send(task.queue, [Message(derived_id("upload", key, order), event, task.name)])
+
+    # --- running ---
+
+    def _run(self, end: float, firings: "list[Firing]", *, raising: bool) -> int:
+        __tracebackhide__ = True
+        already, count = len(self.transport.dead), 0
+        while True:
+            waiting = self.transport.sent
+            place = min(range(len(waiting)), key=lambda n: waiting[n].due, default=None)
+            due = inf if place is None else waiting[place].due
+            if firings and firings[0].at <= due:
+                firing = firings.pop(0)
+                self.clock.moment = max(self.clock.moment, firing.at)
+                self.transport.send(firing.queue, [firing.message])
+                continue
+            if place is None or due > end + SAME:
+                break
+            self.clock.moment = max(self.clock.moment, due)
+            self._deliver(place)
+            count += 1
+            if count > DELIVERIES:
+                raise AssertionError(f"{count} deliveries, and {len(waiting)} messages still wait: tasks without end")
+        given_up = self.transport.dead[already:]
+        if raising and given_up:
+            raise AssertionError("\n".join(map(self._why, given_up)))
+        return count
+
+    def _deliver(self, place: int) -> None:
+        sent = self.transport.sent[place]
+        name = task_in(sent.message)
+        if name is None or not self._deaths[name]:
+            run_next(self.transport, place)
+            return
+        try:
+            with _dying(name):
+                run_next(self.transport, place)
+        except SandboxDied:
+            self._deaths[name] -= 1
+            sent.due = self.clock.moment + INVOCATION_SECONDS + 1  # its lease is over then
+            self.transport.sent.append(sent)
+
+    def _firings(self, end: float) -> "list[Firing]":
+        """What schedules send until then, in order."""
+        now, until = self.now, clock.date(end)
+        found = []
+        for task in registry.tasks().values():
+            for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
+                envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
+                found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
+        for schedule in self.services.scheduler.schedules.values():
+            found += map(partial(Firing.of_periodic, PeriodicTask.of(schedule)), _times(schedule, now, until))
+        return sorted(found, key=lambda firing: firing.at)
+
+    def _why(self, given_up: tuple[str, DeadLetter]) -> str:
+        _, letter = given_up
+        told = letter.attributes
+        item = self.store.items.get(told["RunId"], {})
+        error = RunRecord.of(item).error
+        frames = error.traceback.splitlines()[-TRACEBACK_LINES:] if error else ()
+        times = "1 attempt" if told["Attempts"] == "1" else f"{told['Attempts']} attempts"
+        what = f"{told['Task'] or 'a message'} was given up after {times}"
+        return "\n".join((f"{what}: {told['ErrorType']}: {told['ErrorMessage']}", *frames))
+
+
+@contextmanager
+def in_memory(at: datetime | None = None) -> Iterator[Tasks]:
+    """Within the block tasks, tables, buckets, mail and time are a test's own. The time is now, or `at`."""
+    tasks = Tasks()
+    if at is not None:
+        tasks.freeze(at)
+    given = variables.variables()
+    kept = {name: given[name] for name in _KEPT if name in given}
+    with ExitStack() as stack:
+        stack.enter_context(variables.use({**kept, "NEXUS_BACKEND": "nexus.eager"}))
+        stack.enter_context(memory.use(tasks.services))
+        stack.enter_context(backends.use(Backend(tasks.store, tasks.transport)))
+        stack.enter_context(clock.use_everywhere(tasks.clock))
+        find_functions()
+        yield tasks
+
+
+class TasksMixin:
+    """For unittest: `class RegisterTest(TasksMixin, TestCase)` has `self.tasks`, new for each test."""
+
+    tasks: Tasks
+
+    def setUp(self) -> None:
+        self.tasks = self.enterContext(in_memory())  # type: ignore[attr-defined]  # a TestCase's
+        super().setUp()  # type: ignore[misc]
+
+    def assert_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> SentTask:
+        return self.tasks.assert_sent(task, **args)
+
+    def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
+        self.tasks.assert_not_sent(task, **args)
+
+
+def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
+    """When a periodic task fires; not at times that the clocks of its zone skip."""
+    periodic = PeriodicTask.of(schedule)
+    zone = ZoneInfo(periodic.timezone)
+
+    def on_the_wall(moment: datetime) -> datetime:
+        return moment.astimezone(zone).replace(tzinfo=UTC)
+
+    if once := re.fullmatch(r"at\((.*)\)", periodic.expression):
+        times: Iterable[datetime] = [datetime.fromisoformat(once[1]).replace(tzinfo=UTC)]
+    else:
+        times = cron.times(periodic.expression, on_the_wall(after), on_the_wall(until))
+    for wall in times:
+        when = wall.replace(tzinfo=zone)
+        first, last = periodic.start or after, periodic.end or until
+        there = on_the_wall(when.astimezone(UTC)) == wall
+        if there and not periodic.paused and after < when <= until and first <= when <= last:
+            yield when
+
+
+def _sent_task(sent: Sent) -> SentTask | None:
+    try:
+        envelope = decode(sent.message.body)
+    except InvalidMessage:
+        return None
+    task = registry.known(envelope.task)
+    if task is None or envelope.is_part:
+        return None
+    args = {name: getattr(task.check(envelope.args), name) for name in task.arguments.model_fields}
+    return SentTask(envelope.id, task, args, sent.queue, clock.date(sent.due))
+
+
+def _fitting(sent: Sequence[SentTask], task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> list[SentTask]:
+    unknown = args.keys() - task.arguments.model_fields.keys()
+    if unknown:
+        takes = ", ".join(task.arguments.model_fields) or "no arguments"
+        raise TypeError(f"{task.name} has no argument {', '.join(sorted(unknown))}: it takes {takes}")
+    return [one for one in sent if one.task is task and not _differing(one, args)]
+
+
+def _differing(one: SentTask, args: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the arguments that are others than expected; a value may be given as it is in Python or in JSON."""
+    as_json = one.task.check(one.args).model_dump(mode="json")
+    return {name: value for name, value in args.items() if value not in (one.args[name], as_json[name])}
+
+
+def _what_differs(sent: Sequence[SentTask], task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> str:
+    wanted = ", ".join(f"{name}={value!r}" for name, value in args.items())
+    same = [one for one in sent if one.task is task]
+    if not same:
+        others = "".join(f"\n    {one}" for one in sent)
+        return f"{task.name}({wanted}) was not sent. " + (f"Sent were:{others}" if others else "Nothing was.")
+    lines = [f"{task.name}({wanted}) was not sent. It was sent with other arguments (- expected, + sent):"]
+    for number, one in enumerate(same, 1):
+        lines.append(f"  {number}.")
+        for name, value in _differing(one, args).items():
+            lines.append(f"    {name}")
+            compared = difflib.ndiff(pformat(value).splitlines(), pformat(one.args[name]).splitlines())
+            lines += [f"    {line.rstrip()}" for line in compared if not line.startswith("?")]
+    return "\n".join(lines)
+
+
+@contextmanager
+def _dying(name: str) -> Iterator[None]:
+    """Within the block the task's sandbox dies as soon as the task has done its work."""
+    found = registry.implementation(name)
+
+    def dies(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(args: Any, run: Run) -> Any:
+            work(args, run)
+            raise SandboxDied(name)
+
+        return run
+
+    part = None if found.part is None else dies(found.part)
+    registry.implement(Implementation(found.task, dies(found.function), part, found.reduce))
+    try:
+        yield
+    finally:
+        registry.implement(found)
+
+
+# --- parts of it, by themselves ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +490,7 @@ def _run(
             "id": "00000000-0000-7000-8000-000000000000",
             "task": name,
             "attempt": 1,
-            "deadline": time.monotonic() + seconds,
+            "deadline": clock.monotonic() + seconds,
             "limit": seconds,
             "token": "test",
             "segment": segment,

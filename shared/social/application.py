@@ -6,10 +6,10 @@ seconds since 1970 and default to now; ids are the application's own or made her
 """
 
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from nexus import clock
 from nexus.aws.dynamodb import Condition, Value, Write
 from nexus.aws.table import transact
 from nexus.client import AsyncResult
@@ -40,7 +40,7 @@ def register(
     at: float | None = None,
 ) -> User:
     """A new user, active today. Raises ValueError when the id is taken."""
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     user = User(
         user_id=user_id or new_key(now),
         email=users.normal_email(email),
@@ -89,7 +89,7 @@ def record_login(user_id: str, token_id: str, *, session_id: str | None = None, 
 
     Raises LookupError when there is no such user.
     """
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     if not users.record_activity(user_id, day_of(now)):
         raise LookupError(f"no user {user_id}")
     until = now + SESSION_DAYS * DAY_SECONDS
@@ -101,7 +101,7 @@ def record_login(user_id: str, token_id: str, *, session_id: str | None = None, 
 
 def record_activity(user_id: str, session_id: str, *, at: float | None = None) -> None:
     """A request of a signed-in user. Call it on the first request of a UTC day; further calls only cost a read."""
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
     sessions.SESSIONS.update(Write(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
@@ -109,7 +109,7 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
 
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
     """A refresh: the old token becomes the new one in one transaction; False when the old one may not be used."""
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     old = sessions.token(user_id, old_token_id, now)
     if old is None:
         return False
@@ -129,7 +129,7 @@ def follow(follower_id: str, followed_id: str, *, at: float | None = None) -> bo
     """False if the user follows already, or would follow themselves. Counts are the nightly job's."""
     if follower_id == followed_id:
         return False
-    return follows.add(follower_id, followed_id, int(time.time() if at is None else at))
+    return follows.add(follower_id, followed_id, int(clock.now() if at is None else at))
 
 
 def unfollow(follower_id: str, followed_id: str) -> None:
@@ -139,7 +139,7 @@ def unfollow(follower_id: str, followed_id: str) -> None:
 
 def block(user_id: str, blocked_id: str, *, at: float | None = None) -> None:
     """The user sees nothing of the other one any more, and neither follows the other."""
-    blocks.add(user_id, blocked_id, int(time.time() if at is None else at))
+    blocks.add(user_id, blocked_id, int(clock.now() if at is None else at))
     follows.remove(user_id, blocked_id)
     follows.remove(blocked_id, user_id)
 
@@ -165,7 +165,7 @@ def new_post(
 
     Write it before asking for an upload (`social.uploads.presigned_post`): media processing looks for the post.
     """
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     post = Post(
         post_id=post_id or new_key(now),
         author_id=author_id,
@@ -174,7 +174,7 @@ def new_post(
         visibility=visibility,
         hashtags=hashtags_of(text, tags),
     )
-    if posts.TABLE.insert(posts.to_values(post, now=int(time.time()))) is not None:
+    if posts.TABLE.insert(posts.to_values(post, now=int(clock.now()))) is not None:
         raise ValueError(f"post {post.post_id} exists")
     return post
 
@@ -213,7 +213,7 @@ def edit_post(post_id: str, text: str, *, tags: Sequence[str] | None = None, at:
     The same again changes nothing but `edited_at`. False when there is no such post (any more), or it is on its way to
     the archive. A vote that its hashtags cast in an hour that has been counted stays, as anonymous as it is.
     """
-    return posts.edit(post_id, text, hashtags_of(text, tags), int(time.time() if at is None else at))
+    return posts.edit(post_id, text, hashtags_of(text, tags), int(clock.now() if at is None else at))
 
 
 def delete_post(post_id: str) -> AsyncResult[ErasureReport] | None:
@@ -250,7 +250,7 @@ def comment(
     post_id: str, author_id: str, text: str, *, comment_id: str | None = None, at: float | None = None
 ) -> Comment | None:
     """A new comment, counted in the same transaction; None when there is no such post, or the comment exists."""
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     made = Comment(post_id, comment_id or new_key(now), author_id, now, text)
     written = transact(
         [
@@ -263,7 +263,7 @@ def comment(
 
 def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
     """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
-    now = int(time.time() if at is None else at)
+    now = int(clock.now() if at is None else at)
     gone = Write(
         {"post_id": post_id, "comment_id": comment_id},
         set={"deleted_at": now, "text": ""},

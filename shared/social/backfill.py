@@ -9,7 +9,6 @@ of rows that are done for good; `start` skips as many of the same rows. No mail 
 nightly job.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +17,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from nexus import clock
 from nexus.aws.dynamodb import Value, Write
 from nexus.aws.table import Table
-from nexus.definitions import faults
+from nexus.values import faults_of, told
 from social import application
 from social.data import follows as edges
 from social.data import posts as articles
@@ -151,7 +151,7 @@ def _fill(
                 values = values_of({name: value for name, value in row.items() if value != ""})
             except ValidationError as error:
                 faulty += 1
-                on_fault(number, faults(error))
+                on_fault(number, told(faults_of(error)))
                 continue
             key = {name: str(values[name]) for name in table.key}
             present += tuple(key.values()) in writes
@@ -192,7 +192,7 @@ def _post(row: Mapping[str, Any]) -> Mapping[str, Value]:
         hashtags=application.hashtags_of(read.text, read.hashtags),
         counters=Counters(read.likes_count, read.comments_count, read.shares_count, read.views_count),
     )
-    return articles.to_values(post, now=int(time.time()))
+    return articles.to_values(post, now=int(clock.now()))
 
 
 def _follow(row: Mapping[str, Any]) -> Mapping[str, Value]:

@@ -62,6 +62,11 @@ class MediaReport(Result):
     bytes_out: int = 0
     seconds: float = 0.0
 
+    @property
+    def shortfall(self) -> str | None:
+        kind = (self.reason or "").partition(":")[0]  # of a refusal its code, without what was found
+        return None if self.status == "ready" else f"{self.status}: {kind}"
+
 
 process_media_upload = Task(
     name="process_media_upload",
@@ -90,6 +95,10 @@ class WelcomeReport(Result):
     outcome: str
     reason: str | None = None
     message_id: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return None if self.outcome == "sent" else self.reason or self.outcome
 
 
 send_welcome_email = Task(
@@ -131,6 +140,13 @@ class DigestReport(Summed):
     write_units: float = 0.0
     seconds: float = 0.0
 
+    @property
+    def shortfall(self) -> str | None:
+        reasons = Counter(self.skipped) + Counter(self.failed)
+        if self.sent or not reasons:
+            return None
+        return f"nobody was sent it: {reasons.most_common(1)[0][0]}"
+
 
 send_content_digest_email = Task(
     name="send_content_digest_email",
@@ -157,6 +173,10 @@ class FeedbackReport(Result):
 
     suppressed: int
     reason: str
+
+    @property
+    def shortfall(self) -> str | None:
+        return None if self.suppressed else self.reason
 
 
 record_mail_feedback = Task(
@@ -406,6 +426,7 @@ KEPT_AFTER_ERASURE = (
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 15 days after their week",
     "the mail ledger of others: names posts that are gone, and expires after 90 days",
+    "SES's suppression list: addresses that bounced or complained, so that nobody mails them again",
     "backups: point-in-time recovery forgets after 35 days; erase again what is restored",
 )
 """What erase_user_data leaves, and why."""
@@ -446,6 +467,10 @@ class NotificationSent(Result):
 
     notification_id: str | None = None
     reason: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.reason
 
 
 send_notification = Task(

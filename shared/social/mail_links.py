@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
+from nexus import clock
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -46,13 +47,13 @@ class Subscription:
 
 def token_for(user_id: str, mailing: str = "digest", *, now: float | None = None) -> str:
     """A token that unsubscribes this user from this mailing: about 120 URL-safe characters."""
-    expires_at = int(time.time() if now is None else now) + LIFETIME
+    expires_at = int(clock.now() if now is None else now) + LIFETIME
     return _signed(Subscription(user_id, mailing, expires_at), signing_keys()[0])
 
 
 def verify(token: str, *, now: float | None = None) -> Subscription:
     """Whom and what the token unsubscribes. Raises InvalidToken. Changes nothing, so link scanners do no harm."""
-    return _verified(token, signing_keys(), time.time() if now is None else now)
+    return _verified(token, signing_keys(), clock.now() if now is None else now)
 
 
 def unsubscribe(token: str, *, now: float | None = None) -> Subscription:

@@ -1,11 +1,11 @@
 """Types of arguments that several tasks take: an ISO week, a UTC day."""
 
-import time
 from datetime import UTC, date, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from nexus import clock
 from social.weeks import monday_of
 
 
@@ -19,7 +19,7 @@ Week = Annotated[str, Field(pattern=r"^\d{4}-W\d{2}$"), AfterValidator(_in_the_c
 
 
 def _has_begun(day: str) -> str:
-    if date.fromisoformat(day) > datetime.fromtimestamp(time.time(), UTC).date():
+    if date.fromisoformat(day) > datetime.fromtimestamp(clock.now(), UTC).date():
         raise ValueError("the day has not begun, in UTC")
     return day
 

@@ -53,11 +53,11 @@ class Nexus:
         return code, json.loads(captured.out or captured.err)
 
     def findings(self, command: tuple[str, ...]) -> list[dict[str, str]]:
-        """What status or validate finds; what is only noted of the emulator is left out."""
+        """What status or validate finds wrong; what is only noted is left out."""
         _, answer = self(*command)
         checks = answer.get("checks", answer.get("examined", ()))
         found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
-        return [one for one in found if one["severity"] != "unchecked"]
+        return [one for one in found if one["severity"] not in ("unchecked", "note")]
 
 
 def fresh(*words: str, **variables: str) -> tuple[int, str]:

@@ -28,7 +28,7 @@ from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.backend.transport import queue_url
 from nexus.builtin import ping
-from nexus.client import AsyncResult
+from nexus.client import AsyncResult, send_many
 from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.registry import registry
@@ -391,6 +391,27 @@ def test_registered_conf_and_stats(nexus: Nexus, stack: Settings) -> None:
     assert conf["users"]["environment"]["NEXUS_STACK"] == stack.stack
     counted = eventually(lambda: [t for t in nexus("inspect", "stats", "--json").json["tasks"] if t["task"] == "ping"])
     assert counted[0]["success"] >= 1
+
+
+def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None:
+    def welcomes() -> dict[str, Any]:
+        rows = nexus("inspect", "stats", "emails", "--json").json["tasks"]
+        return next((row for row in rows if row["task"] == "send_welcome_email"), {"success": 0, "shortfalls": {}})
+
+    # Given an application most of whose welcomes are of people whom it has not written to the user table
+    enough = welcomes()["success"] + 1
+    handles = send_many(
+        [catalogue.send_welcome_email.s(user_id=f"nobody-{uuid.uuid4().hex[:8]}") for _ in range(enough)]
+    )
+    for handle in handles:
+        handle.get(timeout=120)
+    # Then the figures count the reason
+    eventually(lambda: welcomes()["shortfalls"].get("no such user", 0) >= enough)
+    assert "no such user" in nexus("inspect", "stats", "emails").out
+    # And the status names the task
+    told = [one for one in nexus("status", "--json").json["findings"] if "send_welcome_email" in one["what"]]
+    assert [one["severity"] for one in told] == ["note"]
+    assert "no such user" in told[0]["what"]
 
 
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:

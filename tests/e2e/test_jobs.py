@@ -17,10 +17,11 @@ from nexus.ids import derived_id
 from nexus.settings import Settings
 from nexus.tasks import Arguments, Result, Task
 from ops.social.seed import seed
-from social import catalogue
-from social.data import comments, objects, posts, users
+from social import application, catalogue
+from social.data import archive, comments, notifications, objects, posts, users
 from social.data.comments import Comment
 from social.data.days import day_of, start_of
+from social.data.notifications import Notification
 from social.data.posts import Media, Post, Rendition
 from social.parts import ReviewDays
 from tests.support import network
@@ -117,6 +118,44 @@ def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None
     assert posts.get(post_id, consistent=True) is not None
     assert objects.get("media", key) == b"picture"
     assert len(comments.items_of_post(post_id)) == 1
+
+
+def test_a_deleted_user_leaves_the_stores_by_a_role_that_may_do_no_more() -> None:
+    mark = uuid.uuid4().hex[:12]
+    user, other = (application.register(f"{name}@example.com", name, user_id=f"{name}-{mark}") for name in ("u", "o"))
+    now = int(time.time())
+    post = application.new_post(user.user_id, "words #tea")
+    elsewhere = application.new_post(other.user_id, "theirs")
+    old = Post(f"old-{mark}", user.user_id, now - 400 * 86_400, "quiet")
+    posts.put_many([old], now=now)
+    application.comment(elsewhere.post_id, user.user_id, "said")
+    application.follow(other.user_id, user.user_id)
+    application.block(user.user_id, "somebody")
+    application.record_login(user.user_id, "token")
+    notifications.add(Notification(other.user_id, mark, "like", "U likes it", now, actor_id=user.user_id))
+    for key in (f"uploads/{user.user_id}/{post.post_id}/note.txt", f"quarantine/uploads/{user.user_id}/x/bad.jpg"):
+        objects.put("uploads", key, b"no picture")
+    objects.put("media", f"media/{post.post_id}/h/w320.webp", b"rendition")
+    archiving = catalogue.cleanup_old_posts.delay(mode="archive", since=day_of(now - 400 * 86_400))
+    assert archiving.get(timeout=180) is not None
+    held = archive.find([old.post_id])
+    assert held
+
+    erasing = application.delete_user(user.user_id)
+
+    assert erasing is not None
+    report = erasing.get(timeout=120)
+    assert report is not None
+    assert report.erased["archived"] == 1
+    assert {"posts", "comments", "follows", "blocks", "notifications", "sessions", "tokens"} <= set(report.erased)
+    assert report.kept == catalogue.KEPT_AFTER_ERASURE
+    assert archive.find([old.post_id]) == {}
+    assert not archive.exists(held[old.post_id])
+    assert list(objects.keys("uploads", f"uploads/{user.user_id}/")) == []
+    assert list(objects.keys("media", f"media/{post.post_id}/")) == []
+    left = posts.get(elsewhere.post_id, consistent=True)
+    assert left is not None
+    assert left.counters.comments == 0
 
 
 def test_on_demand_tasks_of_one_user() -> None:

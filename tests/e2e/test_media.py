@@ -121,7 +121,7 @@ def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_rendition
 ) -> None:
     (tmp_path / "holiday.jpg").write_bytes(picture())
     monkeypatch.chdir(tmp_path)
-    (block,) = [b for b in blocks("web-application.md") if b.language == "python"]
+    (block,) = [b for b in blocks("web-application.md") if b.language == "python" and not b.words]
     page: dict[str, Any] = {}
 
     exec(block.compiled("web-application.md"), page)
@@ -194,6 +194,7 @@ def test_an_upload_under_a_key_of_another_form_is_a_dead_letter_at_once(outputs:
     assert letter["MessageAttributes"]["ErrorType"]["StringValue"] == "Reject"
 
 
+@pytest.mark.emulator  # on AWS nobody but Lambda may assume a function's role
 @pytest.mark.parametrize("action", ["scan", "delete_item"])
 def test_the_functions_role_allows_what_it_needs_and_no_more(action: str, stack: Any) -> None:
     """IAM is enforced: with the media function's own credentials the posts can be updated, and not scanned or

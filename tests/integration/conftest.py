@@ -1,5 +1,6 @@
 """Integration tests: parts of the project together, on the local cloud that `make up` has started and deployed to."""
 
+import os
 from collections.abc import Callable
 from time import monotonic, sleep
 
@@ -20,7 +21,10 @@ def cloud() -> checkout.Cloud:
 
 
 @pytest.fixture(autouse=True)
-def _point_at_the_cloud(cloud: checkout.Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def _point_at_the_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.environ.get("NEXUS_ON_AWS"):  # dev/e2e_aws.py
+        return
+    cloud: checkout.Cloud = request.getfixturevalue("cloud")
     for name, value in cloud.exports().items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):

@@ -184,4 +184,4 @@ def test_an_eta_beyond_fifteen_minutes_is_a_one_off_schedule() -> None:
 
 
 def test_queue_urls_are_found_by_name() -> None:
-    assert transport.queue_url(settings().queue_name("media")).endswith("/nexus-local-media")
+    assert transport.queue_url(settings().queue_name("media")).endswith(f"/{settings().stack}-media")

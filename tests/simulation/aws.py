@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from botocore.exceptions import ClientError
 
-from tests.simulation.expressions import Given, Item, ValidationError, condition, number_text, statement, update
+from nexus.aws.expressions import Given, Item, ValidationError, condition, number_text, statement, update
 
 MIB = 1024 * 1024
 ITEM_BYTES = 400 * 1024
@@ -191,19 +191,7 @@ class Sqs:
         return found
 
     def receive_message(self, QueueUrl: str, MaxNumberOfMessages: int = 1, **_: Any) -> Mapping[str, Any]:  # noqa: N803
-        messages = [
-            {
-                "MessageId": message.id,
-                "ReceiptHandle": message.receipt,
-                "Body": message.body,
-                "MessageAttributes": message.attributes,
-                "Attributes": {
-                    "ApproximateReceiveCount": str(message.receives),
-                    "SentTimestamp": str(int(message.sent * 1000)),
-                },
-            }
-            for message in self.receive(self.queues[QueueUrl], MaxNumberOfMessages)
-        ]
+        messages = [as_received(message) for message in self.receive(self.queues[QueueUrl], MaxNumberOfMessages)]
         return {"Messages": messages} if messages else {}
 
     def delete_message_batch(self, QueueUrl: str, Entries: Sequence[Any]) -> Mapping[str, Any]:  # noqa: N803
@@ -248,6 +236,20 @@ class Sqs:
         delayed = sum(1 for message in messages if message.visible > now and not message.receives)
         counts = {"": visible, "Delayed": delayed, "NotVisible": len(messages) - visible - delayed}
         return {"Attributes": {f"ApproximateNumberOfMessages{name}": str(count) for name, count in counts.items()}}
+
+
+def as_received(message: Stored) -> Mapping[str, Any]:
+    """A message as ReceiveMessage gives it."""
+    return {
+        "MessageId": message.id,
+        "ReceiptHandle": message.receipt,
+        "Body": message.body,
+        "MessageAttributes": message.attributes,
+        "Attributes": {
+            "ApproximateReceiveCount": str(message.receives),
+            "SentTimestamp": str(int(message.sent * 1000)),
+        },
+    }
 
 
 def _check_batch(entries: Sequence[Any]) -> None:
@@ -309,7 +311,7 @@ class Dynamo:
                     after[name] = {"N": number_text(value["N"])}
                 elif value in ({"NS": []}, {"SS": []}):
                     raise refusal("ValidationException", f"{name}: an empty set")
-            if sum(len(name) + len(str(value)) for name, value in after.items()) > ITEM_BYTES:
+            if sum(len(value["S"]) for value in after.values() if "S" in value) > ITEM_BYTES:
                 raise refusal("ValidationException", "Item size has exceeded the maximum allowed size")
             self.items[key] = after
         self._watch(key, before, after)

@@ -112,7 +112,7 @@ def work(args: Step, run: Run) -> Any:
         _misbehave(args.does, start)
         world.current().done(run)
         if "big" in args.does:
-            return Done(text="x" * 300_000)
+            return Done(text="x" * 2 * world.INLINE_BYTES)
         return Done(text=f"{args.name}({shown(args.given)})")
 
 
@@ -143,7 +143,7 @@ _FAILURES: Mapping[str, Callable[[], BaseException]] = {
     "surrogate": lambda: OSError("no file \udcff"),
     "control": lambda: OSError("no file \ufffe\x00"),
     "unprintable": Unprintable,
-    "talks": lambda: OSError("talks " * 5_000),
+    "talks": lambda: OSError("talks " * 1_000),
 }
 
 

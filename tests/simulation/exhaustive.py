@@ -19,7 +19,6 @@ from tests.simulation.world import (
     AT_REQUEST,
     BATCH,
     CONCURRENCY,
-    STACK,
     TIMEOUT,
     Actor,
     Endless,
@@ -79,7 +78,7 @@ class SmallWorld(World):
                 moves += self._moves_of(actor)
         for queue in TIMEOUT:
             if self._receivable(queue, now) and self._room(queue):
-                visible = self.sqs.queues[f"{STACK}-{queue}"].visible(now)
+                visible = self.sources[queue].visible(now)
                 sizes = range(min(len(visible), BATCH[queue]), 0, -1)
                 moves += [partial(self._take, queue, batch) for n in sizes for batch in combinations(visible, n)]
                 if self.left and "twice" in self.faults.kinds:
@@ -113,7 +112,7 @@ class SmallWorld(World):
         actor.wake = self.clock.now + 7 * TIMEOUT[actor.queue]
 
     def _take(self, queue: str, messages: Sequence[aws.Stored]) -> None:
-        source = self.sqs.queues[f"{STACK}-{queue}"]
+        source = self.sources[queue]
         worn = len(source.redriven)
         taken = self.sqs.take(source, messages)
         self.redriven += source.redriven[worn:]
@@ -122,7 +121,7 @@ class SmallWorld(World):
 
     def _twice(self, queue: str, message: aws.Stored) -> None:
         self.left -= 1
-        self.sqs.duplicate(self.sqs.queues[f"{STACK}-{queue}"], message)
+        self.sqs.duplicate(self.sources[queue], message)
 
     def _answered(self, answer: object) -> None:
         self._answers.update(repr(answer).encode())

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+from nexus.aws.expressions import Item
 from nexus.client.handles import read_records
 from nexus.runs import payloads
 from nexus.runs.record import RunRecord
 from tests.simulation import catalogue
-from tests.simulation.expressions import Item
 from tests.simulation.scenarios import Accepted, Story, envelope_of
 from tests.simulation.world import STACK, TIMEOUT
 

@@ -16,7 +16,9 @@ from nexus.client.handles import AsyncResult
 from nexus.runs import locks, tallies, transitions
 from nexus.runs.rate_limit import RateLimiter
 from nexus.worker import entry, fanout
+from nexus.worker.delivery import Received
 from nexus.worker.execution import Worker
+from ops import control, dead_letters
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +148,7 @@ FAULTS = (
         "pass",
     ),
     # places and rates
-    Fault("a place is given up", Worker._follow_up, "locks.release(readable.place, envelope.id)", "pass"),
+    Fault("a place is given up", Worker._follow_up, 'locks.release(str(item["place"]), envelope.id)', "pass"),
     Fault(
         "a place that is taken is not taken again",
         locks.acquire,
@@ -183,6 +185,32 @@ FAULTS = (
     ),
     Fault(
         "a member's id is its place's", tallies.member, "derived_id(parent, phase, index)", "derived_id(parent, index)"
+    ),
+    # operators
+    Fault(
+        "a letter that is sent again before its run is FAILURE is not lost",
+        dead_letters._send,
+        "if letter.id in marked:",
+        "if False:",
+    ),
+    Fault(
+        "what was to follow a run that is purged ends with it",
+        control._revoke,
+        "fanout.follow_up(run_id, item, succeeded=False)",
+        "pass",
+    ),
+    # what has no task here
+    Fault(
+        "what follows a run is done although the catalogue lacks its task",
+        Worker._never_ran,
+        "self._follow_up(envelope, standing)",
+        "fanout.settle_member(envelope, False)",
+    ),
+    Fault(
+        "a large result is read where its message says",
+        Received.readable,
+        "refs = self.envelope.refs or {}",
+        "refs = {}",
     ),
     # lost answers
     Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),

@@ -3,19 +3,18 @@
 import json
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.backend import backend
 from nexus.client import AsyncResult, chain, chord, group, result_of, send, send_many, then
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, NexusError, SendFailed
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
-from nexus.runs import transitions
-from tests.simulation import catalogue
-from tests.simulation.world import STACK, TIMEOUT, Faults, World
+from ops import control, dead_letters
+from tests.simulation import aws, catalogue
+from tests.simulation.world import INLINE_BYTES, STACK, TIMEOUT, Faults, World
 
 KINDS = {
     "kill": 3.0,
@@ -45,8 +44,8 @@ BAD: Sequence[tuple[str, ...]] = (
     ("dies",) * 3,
     ("later",),
 )
-LARGE = "x" * 300_000
-GARBAGE = ("no json", "{}", "[" * 100_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 300_000, "null")
+LARGE = "x" * 2 * INLINE_BYTES
+GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
 
 
 @dataclass(eq=False, slots=True)
@@ -76,8 +75,8 @@ class Story:
         """How many: two at most in a small story."""
         return chance.randint(least, max(least, min(most, 2)) if self.small else most)
 
-    def program(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> None:
-        """Adds a program whose sends may fail as AWS may; then nothing was accepted."""
+    def program(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> None:
+        """Adds a program, to begin after some seconds or at an event. Its sends may fail; then nothing was accepted."""
 
         def guarded() -> None:
             try:
@@ -87,7 +86,7 @@ class Story:
             except NexusError:
                 raise
 
-        self.programs.append(self.world.add(name, guarded, after=after))
+        self.programs.append(self.world.add(name, guarded, after=after, at=at))
 
 
 type Scenario = Callable[[Story, random.Random, str], None]
@@ -309,32 +308,58 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
             if status == "REVOKED" and one.handle.id in story.world.scheduler.schedules:
                 story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
 
-    story.program(f"revokes {name}", body, after=chance.choice((0.0, 0.1, 1.0, 30.0, 1000.0)))
+    story.program(f"revokes {name}", body, **_when(chance, "a claim"))
+
+
+def _when(chance: random.Random, event: str) -> dict[str, Any]:
+    """At some time, or in the middle of a delivery: at its claim, or when it gives a message up."""
+    return {"at": event} if chance.random() < 0.5 else {"after": chance.choice((0.0, 0.1, 1.0, 30.0, 600.0))}
 
 
 def redrives(story: Story, chance: random.Random, name: str) -> None:
     """An operator sends all dead letters again while the rest goes on."""
     by_sqs = chance.random() < 0.3
-    story.program(
-        f"redrives {name}", lambda: redrive(story.world, by_sqs=by_sqs), after=chance.choice((1.0, 60.0, 600.0))
-    )
+    story.program(f"redrives {name}", lambda: redrive(story.world, by_sqs=by_sqs), **_when(chance, "a dead letter"))
 
 
-def redrive(world: World, *, by_sqs: bool = False) -> None:
-    """As `nexus dlq retry` does it: the record first, then the message, then the letter is deleted; or as SQS does."""
+def edits(story: Story, chance: random.Random, name: str) -> None:
+    """An operator edits dead letters, so that their runs do well, and sends them again."""
+    story.program(f"edits {name}", lambda: redrive(story.world, edit=True), **_when(chance, "a dead letter"))
+
+
+def purges(story: Story, chance: random.Random, name: str) -> None:
+    """An operator purges a queue of what can be received."""
+    queue = chance.choice(list(TIMEOUT))
+
+    def body() -> None:
+        sqs, url = story.world.clients["sqs"], f"{STACK}-{queue}"
+        jobs = set[str]()
+        while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            story.revoked.add(name)
+            story.garbage = [body for body in story.garbage if body not in {one["Body"] for one in messages}]
+            control.purge_page(queue, messages, jobs)
+
+    story.program(f"purges {name}", body, after=chance.choice((0.0, 0.1, 20.0)))
+
+
+def redrive(world: World, *, by_sqs: bool = False, edit: bool = False) -> None:
+    """As `nexus dlq retry` and `nexus dlq edit` do it, by their own code, or as SQS does."""
     for queue in TIMEOUT:
         letters = world.sqs.queues[f"{STACK}-{queue}-dead"]
-        for letter in list(letters.messages):
-            envelope = envelope_of(letter.body)
+        for stored in list(letters.messages):
+            envelope = envelope_of(stored.body)
             if envelope is None:
                 continue
             if by_sqs:
-                world.sqs.move(letter, letters, world.sqs.queues[f"{STACK}-{queue}"])
+                world.sqs.move(stored, letters, world.sqs.queues[f"{STACK}-{queue}"])
                 continue
-            backend().store.apply(transitions.send_again(envelope.id))
-            world.clients["sqs"].send_message(QueueUrl=f"{STACK}-{queue}", MessageBody=letter.body)
-            if letter in letters.messages:
-                letters.messages.remove(letter)
+            letter = dead_letters._letter(queue, aws.as_received(stored))
+            if edit:
+                args = {name: value for name, value in envelope.args.items() if name != "does"}
+                letter = replace(letter, body=envelope.model_copy(update={"args": args}).encode())
+            refused = dead_letters._send_again(queue, [letter])
+            if not refused and stored in letters.messages:
+                letters.messages.remove(stored)
 
 
 def envelope_of(body: str) -> Envelope | None:
@@ -371,7 +396,7 @@ def deploys(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"deploys {name}", body, after=chance.choice((0.0, 0.5, 20.0)))
 
 
-OPERATORS: Sequence[Scenario] = (revokes, revokes, redrives, pauses, deploys)
+OPERATORS: Sequence[Scenario] = (revokes, revokes, redrives, redrives, edits, purges, pauses, deploys)
 
 
 def draw(seed: int, *, trace: bool = False) -> Story:

@@ -23,11 +23,11 @@ import greenlet
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from nexus import clock
+from nexus.aws.expressions import Item
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
 from nexus.worker.entry import serve
 from tests.simulation import aws
-from tests.simulation.expressions import Item
 
 START = 1_800_000_000.0
 STACK = "nexus-test"
@@ -36,6 +36,9 @@ TIMEOUT = {"quick": 30.0, "slow": 900.0}
 CONCURRENCY = 3
 STEPS_AT_MOST = 20_000
 MAX_ATTEMPTS = 3
+INLINE_BYTES = 1000
+"""A larger result is kept in S3: a two-hundredth of what the runtime keeps in a record, since text takes time."""
+
 TICK = 0.01
 """Seconds that a request takes."""
 
@@ -113,6 +116,7 @@ class World:
         self.sqs = aws.Sqs(self.clock, self.chance)
         for queue, timeout in TIMEOUT.items():
             self.sqs.add(f"{STACK}-{queue}", 6 * timeout)
+        self.sources = {queue: self.sqs.queues[f"{STACK}-{queue}"] for queue in TIMEOUT}
         self.dynamo = aws.Dynamo(self.clock, self.chance, self._written)
         self.scheduler = aws.Scheduler(self.clock, self.sqs)
         self.s3 = aws.S3()
@@ -120,6 +124,7 @@ class World:
         self.clients = aws.clients(models, self._request)
         self.actors: list[Actor] = []
         self.trace: list[str] | None = [] if trace else None
+        self.lurking: list[tuple[str, Actor]] = []
         self.paused: set[str] = set()
         self.left = faults.at_most
         self.steps = self.requests = self._count = 0
@@ -171,6 +176,8 @@ class World:
                 self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
             raise
         self._answered(answer)
+        if operation == "send_message" and parameters["QueueUrl"].endswith("-dead"):
+            self._happens("a dead letter")
         if self.trace is not None:
             self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
         return answer
@@ -300,11 +307,21 @@ class World:
 
     # --- what goes on ---
 
-    def add(self, name: str, body: Callable[[], None], *, after: float = 0.0) -> Actor:
-        """A program or an operator, to begin `after` so many seconds."""
-        actor = Actor(name, body, self.clock.now + after)
+    def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
+        """A program or an operator, to begin `after` so many seconds, or at the next event of a kind."""
+        actor = Actor(name, body, float("inf") if at else self.clock.now + after)
         self.actors.append(actor)
+        if at:
+            self.lurking.append((at, actor))
         return actor
+
+    def _happens(self, event: str) -> None:
+        """Lets one begin who waits for this."""
+        for one in self.lurking:
+            if one[0] == event:
+                self.lurking.remove(one)
+                one[1].wake = self.clock.now
+                return
 
     def run(self) -> None:
         """Until nothing is left to happen. Raises Endless."""
@@ -352,7 +369,7 @@ class World:
             case "jump":
                 self.clock.now += self.chance.choice((1.0, 30.0, 200.0, 4000.0))
             case "twice":
-                queue = self.sqs.queues[f"{STACK}-{self.chance.choice(list(TIMEOUT))}"]
+                queue = self.sources[self.chance.choice(list(TIMEOUT))]
                 if queue.messages:
                     self.sqs.duplicate(queue, self.chance.choice(queue.messages))
 
@@ -364,9 +381,9 @@ class World:
             times.append(due)
         for queue in TIMEOUT:
             if queue not in self.paused:
-                messages = self.sqs.queues[f"{STACK}-{queue}"].messages
+                messages = self.sources[queue].messages
                 times += [message.visible for message in messages if message.visible > self.clock.now]
-        if not times:
+        if min(times, default=float("inf")) == float("inf"):
             return False
         before, self.clock.now = self.clock.now, max(self.clock.now, min(times))
         if self.clock.now - before > 3600:
@@ -375,13 +392,15 @@ class World:
         return True
 
     def _receivable(self, queue: str, now: float) -> bool:
-        if queue in self.paused or sum(1 for actor in self.actors if actor.queue == queue) >= CONCURRENCY:
+        messages = self.sources[queue].messages
+        if not messages or queue in self.paused:
             return False
-        return any(message.visible <= now for message in self.sqs.queues[f"{STACK}-{queue}"].messages)
+        busy = sum([actor.queue == queue for actor in self.actors])
+        return busy < CONCURRENCY and any(message.visible <= now for message in messages)
 
     def _receive(self, queue: str) -> None:
         """The event source takes a batch and invokes the queue's function with it."""
-        source = self.sqs.queues[f"{STACK}-{queue}"]
+        source = self.sources[queue]
         worn = len(source.redriven)
         messages = self.sqs.receive(source, self.chance.randint(1, BATCH[queue]))
         self.redriven += source.redriven[worn:]
@@ -391,7 +410,7 @@ class World:
 
     def invoke(self, queue: str, messages: Sequence[aws.Stored], name: str) -> None:
         """A sandbox with these messages, which it has yet to begin with."""
-        source = self.sqs.queues[f"{STACK}-{queue}"]
+        source = self.sources[queue]
         actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
         actor.bodies = [message.body for message in messages]
         taken = {other.slot for other in self.actors if other.queue == queue}
@@ -467,8 +486,16 @@ class World:
             if not actor.faulted:
                 self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
 
+    def close(self) -> None:
+        """Nobody looks at it any more: without its circles it is gone at once, and no collector has to find it."""
+        abandon(self.actors)
+        for client in self.clients.values():
+            vars(client).clear()
+        vars(self).clear()
+
     def _end(self, actor: Actor) -> None:
         self.actors.remove(actor)
+        actor.body, actor.green = _nothing, None
         if actor.faulted:
             self.lost += actor.bodies
         if actor.dead and actor.queue:
@@ -488,6 +515,7 @@ class World:
             if status == "STARTED" and self._now is not None and after.get("claim") != (before or {}).get("claim"):
                 (self.unwanted.add if "revoke" in (before or {}) else self.unwanted.discard)(key)
                 self._now.claimed.append(key)
+                self._happens("a claim")
                 self.claims[key].append(self._now)
         self.watch(key, before, after)
 
@@ -499,6 +527,10 @@ class World:
         if self.trace is not None:
             name = actor.name if actor else "world"
             self.trace.append(f"{self.steps:5} {self.clock.now - START:11.2f} {name:12} {text}")
+
+
+def _nothing() -> None:
+    """What is left to do of what has ended."""
 
 
 def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repeats: int = 0) -> dict[str, Any]:
@@ -586,6 +618,14 @@ class Memory:
         return world.memories[actor.queue, actor.slot].setdefault(name, value)
 
 
+class MachineTime:
+    """The module `time`, as the operator's code asks it."""
+
+    @staticmethod
+    def time() -> float:
+        return current().clock.now
+
+
 class SilentLogger:
     """A logger that drops its lines: what they say has tests of its own."""
 
@@ -612,9 +652,11 @@ def installed() -> Iterator[None]:
 
     import pytest
 
-    from nexus.aws import sdk
+    from nexus.aws import sdk, table
     from nexus.backend import transport
+    from nexus.runs import payloads
     from nexus.worker import execution, observe
+    from ops import control
 
     silent = SilentLogger()
     real_time = time.time
@@ -627,7 +669,12 @@ def installed() -> Iterator[None]:
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().draw(16), version=4))
         patch.setattr(observe, "logger", lambda: silent)
         # A tenth of a schedule, and nothing that a schedule looks at.
-        patch.setattr(traceback, "format_tb", lambda _traceback: [])
+        patch.setattr(traceback, "extract_tb", lambda _traceback: traceback.StackSummary())
+        patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
+        patch.setattr(payloads, "INLINE_BYTES", INLINE_BYTES)
+        # What one sandbox was refused is nothing to the next.
+        patch.setattr(table, "throttled_since", lambda _moment: None)
+        patch.setattr(control, "time", MachineTime())
         patch.setattr(execution, "time_limit", _limit)
         patch.setattr(execution, "_limiters", Memory)
         for name, module in list(sys.modules.items()):

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from ops.template import load
-from tests.support.template import ACCOUNT, PATH, REGION, STACK, template
+from tests.support.template import ACCOUNT, PATH, REGION, STACK, resources, template
 
 ARNS = {
     "AWS::SQS::Queue": ("QueueName", f"arn:aws:sqs:{REGION}:{ACCOUNT}:{{}}"),
@@ -52,8 +52,12 @@ class Templates:
         }
         self.known: dict[str, Any] = {**defaults, **pseudo, **parameters}
 
-    def value(self, value: Any) -> Any:
-        """A value with every reference put in; conditions count as false."""
+    def holds(self, condition: str) -> bool:
+        """Whether a condition of the template does, with these parameters."""
+        return bool(self.value(self.body["Conditions"][condition]))
+
+    def value(self, value: Any) -> Any:  # noqa: C901 - one case an intrinsic function
+        """A value with every reference put in."""
         match value:
             case {"Ref": "AWS::NoValue"}:
                 return None
@@ -63,8 +67,24 @@ class Templates:
                 return self._arn(path.removesuffix(".Arn"))
             case {"Fn::Sub": str(text)}:
                 return re.sub(r"\$\{([\w:.]+)\}", lambda found: self._put_in(found[1]), text)
-            case {"Fn::If": [_, _, otherwise]}:
-                return self.value(otherwise)
+            case {"Fn::Sub": [str(text), dict(own)]}:
+                return re.sub(
+                    r"\$\{([\w:.]+)\}",
+                    lambda found: str(self.value(own[found[1]])) if found[1] in own else self._put_in(found[1]),
+                    text,
+                )
+            case {"Fn::Select": [index, values]}:
+                return self.value(values)[int(index)]
+            case {"Fn::Split": [str(separator), text]}:
+                return str(self.value(text)).split(separator)
+            case {"Fn::If": [str(condition), then, otherwise]}:
+                return self.value(then if self.holds(condition) else otherwise)
+            case {"Fn::Equals": [one, other]}:
+                return str(self.value(one)) == str(self.value(other))
+            case {"Fn::Not": [negated]}:
+                return not self.value(negated)
+            case {"Condition": str(condition)}:
+                return self.holds(condition)
             case dict():
                 return {key: self.value(inner) for key, inner in value.items()}
             case list():
@@ -96,10 +116,17 @@ class Templates:
         return [one for one in written if isinstance(one, dict) and "Effect" in one]
 
 
+SENDER = "no-reply@nexus.example"
+QUEUES = tuple(
+    body["Properties"]["Environment"]["Variables"]["NEXUS_QUEUE"]
+    for body in resources("AWS::Serverless::Function").values()
+)
+
+
 @cache
 def stack() -> Templates:
     """template.yaml, deployed as nexus-test."""
-    return Templates(PATH.read_text(), {})
+    return Templates(PATH.read_text(), {"SenderAddress": SENDER})
 
 
 @cache

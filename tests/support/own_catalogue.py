@@ -17,6 +17,10 @@ class Counted(Result):
     rows_read: int = 0
     changed: int = 0
 
+    @property
+    def shortfall(self) -> str | None:
+        return None if self.rows_read or self.changed else "nothing to count"
+
     def add(self, *others: Self) -> Self:
         parts = (self, *others)
         return self.model_copy(
@@ -38,6 +42,10 @@ class NoteSent(Result):
 
     notification_id: str | None = None
     reason: str | None = None
+
+    @property
+    def shortfall(self) -> str | None:
+        return self.reason
 
 
 send_note = Task(

@@ -5,12 +5,27 @@ from collections.abc import Iterator
 import pytest
 from pytest_socket import disable_socket
 
-from tests.support import moto_cloud
+from tests.support import moto_cloud, rights
 
 
 @pytest.fixture(autouse=True)
 def _no_network() -> None:
     disable_socket(allow_unix_socket=True)
+
+
+def pytest_sessionfinish() -> None:
+    """What was asked for, for `make rights` (tests/rights.py)."""
+    rights.save("unit")
+
+
+@pytest.fixture(autouse=True)
+def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
+    """Puts each request that the product makes to the role it would run under; notes one that botocore did not make."""
+    if "runtime" in request.path.parts:  # a catalogue of its own, which no role of template.yaml serves
+        yield lambda *_: None
+        return
+    with rights.checked() as note:
+        yield note
 
 
 @pytest.fixture

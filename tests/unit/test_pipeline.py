@@ -89,6 +89,7 @@ def arn(service: str, rest: str, region: str = REGION, account: str = ACCOUNT) -
     [
         ("cloudformation:ExecuteChangeSet", arn("cloudformation", f"stack/{STACK}/1"), {}, True),
         ("cloudformation:ExecuteChangeSet", arn("cloudformation", "stack/another/1"), {}, False),
+        ("cloudformation:UpdateTerminationProtection", arn("cloudformation", f"stack/{STACK}/1"), {}, True),
         ("cloudformation:DeleteStack", arn("cloudformation", f"stack/{STACK}/1"), {}, False),
         ("s3:PutObject", "arn:aws:s3:::packages/nexus-test/1", {}, True),
         ("s3:PutObject", "arn:aws:s3:::packages/nexus-prod/1", {}, False),

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from mail.rendering import Mail
 from mail.settings import MailSettings
+from nexus import clock
 from nexus.aws.sdk import client
 from nexus.aws.table import Meter
 from nexus.errors import NexusError
@@ -163,7 +164,7 @@ def deliver(
     meter: Meter | None = None,
 ) -> Outcome:
     """Sends the mail unless the ledger knows of it. Raises SlowDown and CannotSend, both with nothing sent."""
-    claim = mail_ledger.claim(mailing, user_id, run_id, int(time.time()), posts, meter=meter)
+    claim = mail_ledger.claim(mailing, user_id, run_id, int(clock.now()), posts, meter=meter)
     if isinstance(claim, Entry):
         return standing(claim, run_id)
     request = _request(mail, address, user_id, mailing, mail_settings=mail_settings, unsubscribe=unsubscribe_url)
@@ -177,7 +178,7 @@ def deliver(
         return Outcome("failed", str(refused))
     except _NoAnswer as lost:
         return Outcome("unknown", str(lost), lost=True)
-    claim.sent(message_id, int(time.time()), meter=meter)
+    claim.sent(message_id, int(clock.now()), meter=meter)
     return Outcome("sent", message_id=message_id)
 
 
@@ -186,7 +187,7 @@ def standing(entry: Entry, run_id: str) -> Outcome:
     own = entry.run_id == run_id
     if entry.status == "sent":
         return Outcome("sent", message_id=entry.message_id) if own else Outcome("skipped", "already sent")
-    if not own and time.time() - entry.claimed_at < UNKNOWN_AFTER:
+    if not own and clock.now() - entry.claimed_at < UNKNOWN_AFTER:
         return Outcome("skipped", "being sent by another run")
     return Outcome("unknown", "claimed before, and SES's answer was never recorded")
 

@@ -11,6 +11,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from mail.address import BadAddress, checked_address
 from nexus.errors import ConfigurationError
+from nexus.settings import settings
+
+IN_MEMORY = {"NEXUS_MAIL_SENDER": "hello@example.com", "NEXUS_MAIL_BASE_URL": "https://example.com"}
+"""What stands in for the deployment's parameters where mail stays in this process's memory."""
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 """Where http will do: the local cloud's application. A link in a mail carries a token, and mail is read anywhere."""
@@ -69,7 +73,7 @@ def from_environment(environment: Mapping[str, str]) -> MailSettings:
 @lru_cache(maxsize=1)
 def mail_settings() -> MailSettings:
     """This function's own settings; read once, when first asked for."""
-    return from_environment(os.environ)
+    return from_environment({**IN_MEMORY, **os.environ} if settings().memory else os.environ)
 
 
 def _sender(environment: Mapping[str, str], variable: str, default: str) -> str:

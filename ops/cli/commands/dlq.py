@@ -311,8 +311,9 @@ def edit(
     deployment = common.connect()
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
-    if letter.args is None or task is None:
-        why = "It carries no envelope." if letter.args is None else f"{letter.task!r} is no task of this catalogue."
+    envelope = letter.envelope
+    if letter.args is None or envelope is None or task is None:
+        why = "It carries no envelope." if envelope is None else f"{letter.task!r} is no task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
     if arguments or unset:
         args = {**letter.args, **arguments_of(task, arguments or [])}
@@ -320,7 +321,7 @@ def edit(
             args.pop(name, None)
     else:
         args = _in_editor(letter.args)
-    checked = task.check(args).model_dump(mode="json", exclude_defaults=True)
+    checked = dead_letters.edited(envelope, task, args).args
     if not options.json:
         output.line(f"was  {json.dumps(letter.shown_args, ensure_ascii=False)}", "red")
         output.line(f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}", "green")

@@ -152,7 +152,7 @@ def stats(
     queue: common.OptionalQueue = None,
     since: Annotated[str, typer.Option(help="How far back to count: 1h, 1d.")] = "1h",
 ) -> int:
-    """How many attempts ended how, and how long they took, by task."""
+    """How many attempts ended how, how long they took, and which successes did not do what they were for, by task."""
     from ops import figures
 
     back = spans.seconds(since)
@@ -175,6 +175,7 @@ def stats(
                 "median": f"{row.median:.3f}s",
                 "p95": f"{row.p95:.3f}s",
                 "longest": f"{row.longest:.3f}s",
+                "fell short": figures.in_words(row.shortfalls),
             }
             for row in found
         ],

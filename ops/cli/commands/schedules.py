@@ -111,7 +111,8 @@ def set_(
     yes: common.Yes = False,
 ) -> int:
     """Change when a periodic task runs, after a look at the next five times."""
-    from ops import cron, schedules
+    from nexus import cron
+    from ops import schedules
 
     try:
         times = cron.next_times(expression, 5, datetime.now(UTC))

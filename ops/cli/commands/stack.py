@@ -74,7 +74,7 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
         output.line(nothing, "green")
 
 
-_WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly"}
+_WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
 """What is said of a check, by the worst of its findings."""
 
 
@@ -113,7 +113,7 @@ def doctor(
     common.confirm(deployment, f"Send a ping and an upload through {deployment.stack}?", yes=yes, lasting=False)
     meant = walks if catalogue.upload_queue() else {}
     found = examining.examine(deployment, meant, patience)
-    well = not any(finding.severity != "unchecked" for one in found for finding in one.findings)
+    well = not any(finding.is_wrong for one in found for finding in one.findings)
     if options.json:
         output.emit({"well": well, "client": VERSION, "stack": deployment, "examined": found})
         return ExitCode.DONE if well else ExitCode.WRONG

@@ -24,6 +24,18 @@ STATEMENTS_PER_REQUEST = 25
 
 
 @dataclass(frozen=True, slots=True)
+class Schema:
+    """The key attributes of a table, and of each of its indexes by name; the partition key first."""
+
+    key: tuple[str, ...]
+    indexes: Mapping[str, tuple[str, ...]]
+
+
+schemas: dict[str, Schema] = {}
+"""Of the tables that this process has declared, by entity."""
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """What must hold for a write to happen: `attribute` `test` `value`, where `lacks` asks a set for a member.
 

@@ -67,10 +67,20 @@ def client(service: Literal["secretsmanager"]) -> Any: ...
 def client(service: str) -> Any:
     """The one client of a service, made when first asked for, by any thread.
 
-    AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool.
+    AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool; `Settings.memory` that it is in this process.
     """
     with _making:
-        return _client(service)
+        return _client_in_memory(service) if settings().memory else _client(service)
+
+
+@cache
+def _client_in_memory(service: str) -> Any:
+    from botocore.config import Config
+
+    from nexus.aws import memory
+
+    signed = "s3v4" if service == "s3" else None
+    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
 
 
 @cache

@@ -28,11 +28,13 @@ from nexus.aws.dynamodb import (
     Outcome,
     Refused,
     Row,
+    Schema,
     Value,
     Write,
     conditions,
     from_item,
     insert_statement,
+    schemas,
     to_attribute,
     to_item,
     update_request,
@@ -109,7 +111,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table of one entity. `key` names its key attributes, the partition key first.
+    """The table of one entity. `key` names its key attributes, `indexes` those of each index, the partition key first.
 
     Every method raises Throttled when DynamoDB keeps refusing, and botocore's ClientError for what only an operator can
     fix (a missing table, a denied permission).
@@ -117,6 +119,11 @@ class Table:
 
     entity: str
     key: tuple[str, ...]
+    indexes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = schemas.get(self.entity)
+        schemas[self.entity] = Schema(self.key, {**(known.indexes if known else {}), **self.indexes})
 
     @property
     def name(self) -> str:
@@ -183,7 +190,6 @@ class Table:
         partition: str,
         *,
         index: str | None = None,
-        key: tuple[str, ...] | None = None,
         between: tuple[Value, Value] | None = None,
         attributes: Sequence[str] = (),
         newest_first: bool = False,
@@ -195,10 +201,9 @@ class Table:
     ) -> Iterator[Page]:
         """The pages of one partition, in order of the sort key; `between` bounds the sort key, both ends included.
 
-        `key` names the index's key attributes when `index` is given; `limit` bounds the items of one page; `counted`
-        pages have their counts (`scanned`) alone and no items.
+        `limit` bounds the items of one page; `counted` pages have their counts (`scanned`) alone and no items.
         """
-        names = key or self.key
+        names = self.indexes[index] if index else self.key
         aliases = {"#p": names[0]}
         values: dict[str, Any] = {":p": {"S": partition}}
         condition = "#p = :p"

@@ -21,6 +21,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.items: dict[str, dict[str, Value]] = {}
+        self.objects: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Item]:

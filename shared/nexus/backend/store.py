@@ -11,7 +11,7 @@ from nexus.aws.table import Table
 
 __all__ = ("Applied", "DynamoStore", "Item", "Outcome", "Refused", "Store", "Value", "Write", "number", "numbers")
 
-RUNS = Table("task-runs", ("id",))
+RUNS = Table("task-runs", ("id",), {"live": ("live", "since")})
 
 
 class Store(Protocol):

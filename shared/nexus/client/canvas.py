@@ -8,6 +8,7 @@ Nothing here changes once it is made: `set` returns another one. Everything that
 it is sent, before its first message.
 """
 
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,8 +28,8 @@ from nexus.errors import InvalidMessage, UnknownTask
 from nexus.ids import derived_id, new_id
 from nexus.registry import registry
 from nexus.runs import tallies
-from nexus.runs.record import compact
 from nexus.settings import settings
+from nexus.values import compact
 
 if TYPE_CHECKING:
     from nexus.tasks import Task
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 CHAIN_LIMIT = 12
 """Runs that follow each other: Lambda ends a loop of about 16 invocations through SQS, and a run may be retried."""
 
+
+LONGEST_DELAY = 100 * 366 * 86_400
 
 CALLBACK_LIMIT = 3
 """Runs that follow each other in an error callback, which comes on top of them."""
@@ -104,10 +107,10 @@ class Canvas[R]:
         """Sends it. The handle is that of what runs last."""
         return self.apply_async()
 
-    def apply_async(self, *, task_id: str | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
+    def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
         """Sends it with these options. `task_id` is the id of what runs last: sent twice with it, it runs once."""
         _known(options, "apply_async")
-        last = task_id or new_id()
+        last = given_id(task_id) if task_id else new_id()
         ready = self.set(**_fixed(options)) if options else self
         steps = _plan(ready.parts, last)
         if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
@@ -147,7 +150,7 @@ class Signature[R: Result](Canvas[R]):
 
     @classmethod
     def of(cls, task: TaskDefinition[Any, R], arguments: Mapping[str, Any]) -> "Signature[R]":
-        return cls(task, _arguments(task, arguments))
+        return cls(task, task.to_send(arguments))
 
     @property
     def queue(self) -> str:
@@ -166,11 +169,11 @@ class Signature[R: Result](Canvas[R]):
         return self.apply_async()
 
     def apply_async(
-        self, *, task_id: str | None = None, track: bool = True, **options: Unpack[Options]
+        self, *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
     ) -> "AsyncResult[R]":
         """Sends it: see `nexus.tasks.Task.apply_async`."""
         _known(options, "apply_async")
-        run_id = task_id or (new_id() if track else derived_id("untracked", new_id()))
+        run_id = given_id(task_id) if task_id else new_id() if track else derived_id("untracked", new_id())
         ready = replace(self, options={**self.options, **options}) if options else self
         launch(_plan((ready,), run_id), given=task_id is not None, track=track)
         return AsyncResult(run_id, self.task.result)
@@ -188,9 +191,9 @@ class Signature[R: Result](Canvas[R]):
             queue=self.queue,
             args=self.args,
             result_as=self.result_as,
-            countdown=countdown or 0.0,
+            countdown=seconds("countdown", countdown or 0.0),
             eta=None if eta is None else _moment("eta", eta),
-            expires_in=None if isinstance(expires, datetime) else expires,
+            expires_in=None if expires is None or isinstance(expires, datetime) else seconds("expires", expires),
             expires_at=_moment("expires", expires) if isinstance(expires, datetime) else None,
             retry=None if retry is None else _policy(retry),
             group=options.get("group"),
@@ -359,24 +362,24 @@ def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **argu
 
         chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count), to="ops"))
 
-    Its arguments are checked when it runs, since they are not complete before. Raises InvalidMessage for one that the
-    task does not have, TypeError unless exactly one of them is `result_of(...)`, `results_of(...)` or `the_failure()`.
+    What is given is checked at once, and all of it together when it runs. Raises InvalidMessage like `delay`, TypeError
+    unless exactly one argument is `result_of(...)`, `results_of(...)` or `the_failure()`.
     """
-    for name in arguments:
-        if name not in task.arguments.model_fields:
-            raise InvalidMessage(f"{task.name}: {name}: no such argument")
     waiting = [name for name, value in arguments.items() if isinstance(value, ResultOf)]
     if positional or len(waiting) != 1:
         raise TypeError(f"{task.name}: write then({task.name}, argument=result_of(the_task_before), ...)")
+    if waiting[0] not in task.arguments.model_fields:
+        raise InvalidMessage(f"{task.name}: {waiting[0]}: no such argument")
     given = {name: value for name, value in arguments.items() if name not in waiting}
-    return Signature(task, given, waiting[0], cast(ResultOf, arguments[waiting[0]]))
+    takes = cast(ResultOf, arguments[waiting[0]])
+    return Signature(task, task.some_to_send(given, missing=waiting[0]), waiting[0], takes)
 
 
 # --- sending ---------------------------------------------------------------------------------------------------------
 
 
 def send[R: Result](
-    signature: Signature[R], *, task_id: str | None = None, track: bool = True, **options: Unpack[Options]
+    signature: Signature[R], *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
 ) -> "AsyncResult[R]":
     """Sends one task: its record first, then its message. See `nexus.tasks.Task.apply_async`."""
     return signature.apply_async(task_id=task_id, track=track, **options)
@@ -561,6 +564,7 @@ def _fixed(options: Options) -> Options:
     expires = options.get("expires")
     if expires is None or isinstance(expires, datetime):
         return options
+    expires = seconds("expires", expires)
     return {**options, "expires": datetime.fromtimestamp(clock.now(), UTC) + timedelta(seconds=expires)}
 
 
@@ -568,14 +572,25 @@ def _policy(retry: RetryPolicy) -> str:
     return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
 
 
+def given_id(task_id: str | uuid.UUID) -> str:
+    """The id of a run as its sender gave it, in the one form that ids have. Raises InvalidMessage."""
+    try:
+        return str(task_id if isinstance(task_id, uuid.UUID) else uuid.UUID(task_id))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidMessage("task_id: not a UUID", "task_id: not a UUID") from None
+
+
+def seconds(name: str, value: float) -> float:
+    """A span of time that a sender gave. Raises ValueError, naming it."""
+    if not abs(value) <= LONGEST_DELAY:
+        raise ValueError(f"{name} is {value!r}: not a number of seconds, or more than a hundred years")
+    return value
+
+
 def _moment(name: str, value: datetime) -> float:
     if value.tzinfo is None:
         raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
     return value.timestamp()
-
-
-def _arguments(task: TaskDefinition[Any, Any], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-    return cast(Mapping[str, Any], task.check(arguments).model_dump(mode="json", exclude_defaults=True))
 
 
 def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:

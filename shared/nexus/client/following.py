@@ -15,11 +15,12 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Outcome, Value, Write
 from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, place
-from nexus.envelope import Envelope
+from nexus.envelope import Envelope, TooLarge
 from nexus.errors import InvalidMessage, SendFailed
-from nexus.runs import history, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact
+from nexus.runs import history, payloads, tallies, transitions
+from nexus.runs.record import RunError, RunRecord
 from nexus.runs.tallies import GROUP
+from nexus.values import compact
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,13 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     now = clock.now()
     due = now + step.countdown if step.eta is None else step.eta
     expires = step.expires_at if step.expires_in is None else now + step.expires_in
+    taken = {step.result_as: result} if step.result_as else {}
+    pointers = {name: value.where for name, value in taken.items() if isinstance(value, payloads.Pointer)}
     envelope = Envelope.of(
         id=step.id,
         task=step.task,
-        args={**step.args, step.result_as: result} if step.result_as else dict(step.args),
+        args=dict(step.args) if pointers else {**step.args, **taken},
+        refs=pointers or None,
         parent=step.parent or parent,
         segment=step.segment,
         expires_at=None if expires is None else clock.date(expires),
@@ -98,7 +102,15 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
         # A run that waits is one that somebody asks about: the sparse index lists it.
         since = round(due, 3)
         record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
-    return Parcel(step, rest, envelope, Message.of(envelope), due, record)
+    try:
+        message = Message.of(envelope)
+    except TooLarge:
+        if not step.result_as or pointers:
+            raise
+        # The result was small enough for its record, and is not beside the other arguments.
+        pointer = payloads.Pointer(payloads.dump(step.id, compact(result), inline=0))
+        return _parcel(step, rest, parent, pointer)
+    return Parcel(step, rest, envelope, message, due, record)
 
 
 def _record(step: Step, rest: Steps) -> dict[str, Value]:
@@ -106,7 +118,7 @@ def _record(step: Step, rest: Steps) -> dict[str, Value]:
     if rest:
         record["then"] = dump(rest)
     if step.on_error:
-        record["on_error"] = dump(step.on_error)
+        record["on_error"] = dump(step.on_error, beside=str(record.get("then", "")))
     return record
 
 

@@ -19,6 +19,9 @@ from nexus.runs.record import RunError, RunRecord
 FOLLOWED = frozenset({"then", "segment"})
 """By these a record says that others wait for the run. Then its message has to come, for a worker to end them too."""
 
+SCHEDULED_WITHIN = 60.0
+"""Seconds by which Scheduler may be late: until then a schedule may still be there."""
+
 
 class AsyncResult[R: Result]:
     """The handle to a run. Every property reads the record anew, one consistent GetItem.
@@ -204,7 +207,11 @@ class AsyncResult[R: Result]:
                     _release(record)
                 if record.fanned_out:
                     _revoke_members(record, reason)
-                elif record.eta is not None and record.eta > clock.now() and not FOLLOWED & outcome.item.keys():
+                elif (
+                    record.eta is not None
+                    and record.eta + SCHEDULED_WITHIN > clock.now()
+                    and not FOLLOWED & outcome.item.keys()
+                ):
                     backend().transport.cancel(self.id)
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
@@ -318,8 +325,11 @@ class AsyncResult[R: Result]:
             try:
                 return await in_thread(lambda: self.get(0, propagate=propagate))
             except StillRunning as running:
+                asked = str(running).rpartition(" after ")[0]
+                if deadline is None and _hint():
+                    raise StillRunning(f"{asked}{_hint()}") from None
                 if deadline is not None and left <= 0:
-                    raise StillRunning(f"{str(running).rpartition(' after ')[0]} after {timeout} s") from None
+                    raise StillRunning(f"{asked} after {timeout} s{_hint()}") from None
             await asyncio.sleep(interval if deadline is None else min(interval, max(left, 0.01)))
             interval = min(interval * 1.5, 2.0)
 
@@ -331,7 +341,7 @@ def _hint() -> str:
     """What to do where nothing runs by itself."""
     transport = backend().transport
     if isinstance(transport, MemoryTransport) and not transport.runs_by_itself:
-        return ": what memory_backend() was sent runs when its run() is called, so call that first"
+        return ": what a test has sent runs when it calls drain(), or run() of memory_backend(), so call that first"
     return ""
 
 

@@ -106,13 +106,16 @@ def place(step: Step) -> Envelope:
     return Envelope(id=step.id, task=step.name, parent=step.parent, segment=step.segment)
 
 
-def dump(steps: Steps) -> str:
-    """As a record keeps them. Raises InvalidMessage when they are too many for it."""
+def dump(steps: Steps, beside: str = "") -> str:
+    """As a record keeps them, `beside` others. Raises InvalidMessage when they are too many for it."""
     text = _json().dump_json(tuple(steps), exclude_defaults=True).decode()
-    if len(text.encode()) > MAX_BYTES:
+    size = len(text.encode()) + len(beside.encode())
+    if size > MAX_BYTES:
+        fault = f"{size:,} bytes of plan, over {MAX_BYTES:,}"
         raise InvalidMessage(
-            f"what follows {steps[0].name} is {len(text.encode())} bytes of plan, over {MAX_BYTES}: "
-            "pass keys, not data, and let a task fan out instead of a large group after another step"
+            f"what follows, with {steps[0].name}, is {fault}: pass keys, not data, and let a task fan out instead of a "
+            "large group after another step",
+            f"what follows: {fault}",
         )
     return text
 

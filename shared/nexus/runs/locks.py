@@ -19,7 +19,7 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import SendFailed
 from nexus.ids import derived_id
 from nexus.runs import payloads
-from nexus.runs.record import compact
+from nexus.values import compact
 
 LEFT_BY_WAITER = ("waiter", "waiter_message")
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from nexus import clock
 from nexus.aws.dynamodb import equals
 from nexus.backend import backend
-from nexus.backend.store import Applied, Value, Write, number
+from nexus.backend.store import Applied, Store, Value, Write, number
 
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
@@ -31,6 +31,8 @@ class RateLimiter:
     per_second: float
     _next: float = 0.0
     _left: int = 0
+    _store: Store | None = None
+    """Where the stretch was booked: in a test's own run table it means nothing to the next test."""
 
     def acquire(self, patience: float | None = None) -> bool:
         """Waits for the next start. False when it is more than `patience` seconds away: see `wait`; it stays booked."""
@@ -51,6 +53,8 @@ class RateLimiter:
         return start
 
     def _have_one(self) -> None:
+        if self._store is not backend().store:
+            self._store, self._left = backend().store, 0
         late = int((clock.now() - STRETCH - self._next) * self.per_second)
         if late > 0:
             self._left = max(0, self._left - late)

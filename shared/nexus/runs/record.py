@@ -1,13 +1,17 @@
 """The run record as its readers see it: one item per run."""
 
 import json
+import os
 import re
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from nexus.backend.store import Item, number, numbers
+from nexus.backend.store import Item
+from nexus.errors import ConfigurationError, InvalidMessage, TimeLimitExceeded, UnknownTask
+from nexus.runs.payloads import ResultExpired
+from nexus.values import compact
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
 
@@ -29,6 +33,18 @@ class RunError:
     message: str
     path: str = ""
     traceback: str = ""
+    fault: str = ""
+    """What is wrong, in words that hold no argument's value; not kept in the record."""
+
+    @classmethod
+    def own(cls, kind: str, message: str) -> "RunError":
+        """An error that no exception stands for, in words of this package's own."""
+        return cls(kind, message, fault=message)
+
+    @property
+    def shown(self) -> str:
+        """The error as a log line may tell it: without its message, which may quote an argument."""
+        return f"{self.type}: {self.fault}" if self.fault else self.type
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
@@ -38,16 +54,35 @@ class RunError:
             message = str(error)
         except Exception as fault:  # noqa: BLE001 - an exception's own __str__ is a task's code
             message = f"(its text cannot be had: {type(fault).__name__})"
-        frames = "".join(traceback.format_tb(error.__traceback__))
+        stack = traceback.extract_tb(error.__traceback__)
+        frames = "".join(stack.format())
         return cls(
             clean(kind.__name__)[:200],
             clean(message)[:MESSAGE_LIMIT] or "no message",
             clean(f"{kind.__module__}.{kind.__qualname__}")[:400],
             clean(frames)[-TRACEBACK_LIMIT:],
+            clean(_fault(error) or _place(stack)),
         )
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}"
+
+
+def _fault(error: BaseException) -> str:
+    """What this package, AWS or the operating system says of an error in words of its own."""
+    if isinstance(error, InvalidMessage):
+        return error.fault
+    if isinstance(error, ConfigurationError | UnknownTask | TimeLimitExceeded | ResultExpired | ImportError):
+        return str(error)
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        return f"[Errno {error.errno}] {os.strerror(error.errno)}"
+    code = getattr(error, "response", None)
+    return str(code["Error"]["Code"]) if isinstance(code, Mapping) and "Error" in code else ""
+
+
+def _place(stack: traceback.StackSummary) -> str:
+    """The line of code that raised."""
+    return f"at {stack[-1].filename.rpartition('/')[2]}:{stack[-1].lineno} in {stack[-1].name}" if stack else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,52 +136,42 @@ class RunRecord:
     @classmethod
     def of(cls, item: Item) -> "RunRecord":
         """The record in an item."""
-        progress = _json(item, "progress")
-        error = _json(item, "error")
+        kept: Mapping[str, Any] = item
+        get = kept.get
+        progress, error = _json(get("progress")), _json(get("error"))
         return cls(
-            id=_text(item, "id"),
-            status=item.get("status", "UNKNOWN"),  # type: ignore[arg-type]
-            task=_text(item, "task"),
-            queue=_text(item, "queue"),
-            args=_json(item, "args"),
-            attempts=int(number(item, "attempts") or 0),
-            sent_at=number(item, "sent_at"),
-            started_at=number(item, "started_at"),
-            ended_at=number(item, "ended_at"),
-            eta=number(item, "eta"),
-            lease_until=number(item, "lease_until"),
-            result=_text(item, "result") or None,
+            id=get("id", ""),
+            status=get("status", "UNKNOWN"),
+            task=get("task", ""),
+            queue=get("queue", ""),
+            args=_json(get("args")),
+            attempts=int(get("attempts", 0)),
+            sent_at=get("sent_at"),
+            started_at=get("started_at"),
+            ended_at=get("ended_at"),
+            eta=get("eta"),
+            lease_until=get("lease_until"),
+            result=get("result"),
             error=RunError(**error) if error else None,
-            log=_text(item, "log") or None,
-            parent=_text(item, "parent") or None,
-            segment=None if "segment" not in item else int(number(item, "segment") or 0),
-            place=_text(item, "place") or None,
-            children=tuple(_json(item, "children") or ()),
-            phase=int(number(item, "phase") or 0),
-            total=int(number(item, "total") or 0),
-            waits=bool(item.get("waits", False)),
-            earlier=tuple(_json(item, "earlier") or ()),
-            chunks_done=numbers(item, "chunks_done"),
-            chunks_failed=numbers(item, "chunks_failed"),
+            log=get("log"),
+            parent=get("parent"),
+            segment=get("segment"),
+            place=get("place"),
+            children=tuple(_json(get("children")) or ()),
+            phase=int(get("phase", 0)),
+            total=int(get("total", 0)),
+            waits=bool(get("waits", False)),
+            earlier=tuple(_json(get("earlier")) or ()),
+            chunks_done=get("chunks_done", frozenset()),
+            chunks_failed=get("chunks_failed", frozenset()),
             progress=(progress[0], progress[1], progress[2]) if progress else None,
             info=progress[3] if progress and len(progress) > 3 else None,
-            cursor=_json(item, "cursor"),
+            cursor=_json(get("cursor")),
         )
 
 
-def _text(item: Item, name: str) -> str:
-    value = item.get(name, "")
-    return value if isinstance(value, str) else ""
-
-
-def _json(item: Item, name: str) -> Any:
-    text = _text(item, name)
+def _json(text: str | None) -> Any:
     return json.loads(text) if text else None
-
-
-def compact(value: Any) -> str:
-    """JSON without spaces, as records and keys carry it."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def error_text(error: RunError) -> str:

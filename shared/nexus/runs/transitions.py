@@ -21,8 +21,9 @@ from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
 from nexus.registry import registry
 from nexus.runs import history
-from nexus.runs.record import RunError, RunRecord, clean, compact, error_text
+from nexus.runs.record import RunError, RunRecord, clean, error_text
 from nexus.settings import settings
+from nexus.values import compact
 
 MAX_CONTINUED = 10
 EARLY = 2.0
@@ -224,7 +225,7 @@ def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
     values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "since": eta}
     return Write(
         run_id,
-        set=values,
+        set=values | {"expires": keep_until(eta)},
         remove=("claim", "lease_until", "shared", "slot"),
         when=(*held(token), equals("revoke", None)),
     )

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 from nexus.backend.store import Item
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.runs import locks
+from nexus.runs import locks, payloads
 from nexus.runs.record import RunRecord
 
 
@@ -64,10 +64,18 @@ class Received:
         return self.message is not None and self.message.redriven
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
-        """With its arguments checked by the model of what it is. Raises InvalidMessage."""
+        """With its arguments complete, and checked by the model of what it is. Raises InvalidMessage, ResultExpired."""
         check = task.check_part if self.envelope.is_part else task.check
-        args = check(self.envelope.args)
-        return Readable(envelope=self.envelope, source=self.source, message=self.message, task=task, args=args)
+        refs = self.envelope.refs or {}
+        given = {**self.envelope.args, **{name: payloads.load(where) for name, where in refs.items()}}
+        return Readable(
+            envelope=self.envelope,
+            source=self.source,
+            message=self.message,
+            task=task,
+            args=check(given),
+            place=None if self.envelope.is_part else locks.place(task, given),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +84,8 @@ class Readable(Received):
 
     task: TaskDefinition[Any, Any]
     args: Any
+    place: str | None
+    """The place that a unique task's run takes. A part takes none: the run that it is part of does."""
 
     def claimed(self, item: Item) -> "Claimed":
         """With the record as the claim left it."""
@@ -85,6 +95,7 @@ class Readable(Received):
             message=self.message,
             task=self.task,
             args=self.args,
+            place=self.place,
             item=item,
             record=RunRecord.of(item),
         )
@@ -95,11 +106,6 @@ class Readable(Received):
             max_retries, base, cap, give_up_on = json.loads(str(item["retry"]))
             return RetryPolicy(max_retries, base, cap, frozenset(give_up_on))
         return self.task.retry
-
-    @property
-    def place(self) -> str | None:
-        """The place that a unique task's run takes. A part takes none: the run that it is part of does."""
-        return None if self.envelope.is_part else locks.place(self.task, self.envelope.args)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

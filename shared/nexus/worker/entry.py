@@ -9,16 +9,18 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from nexus.aws import sdk
 from nexus.backend import backend
 from nexus.backend.transport import MAX_DELAY, Message
 from nexus.definitions import TaskDefinition
 from nexus.envelope import Envelope, decode
-from nexus.errors import InvalidMessage, Retry, SendFailed
+from nexus.errors import InvalidMessage, NexusError, Retry, SendFailed
 from nexus.ids import new_id
 from nexus.registry import registry
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
+from nexus.worker import observe
 from nexus.worker.delivery import Received, SqsMessage
 from nexus.worker.events import foreign, received, upload_envelopes
 from nexus.worker.execution import Worker
@@ -27,7 +29,21 @@ from nexus.worker.execution import Worker
 def handler(event: Any, context: Any) -> Any:
     """The entry of every queue's function; NEXUS_QUEUE says which queue it serves, NEXUS_CATALOGUE its tasks."""
     queue = settings().served_queue
-    return serve(queue, registry.served_by(queue), event, context)
+    return _logged(queue, registry.served_by(queue), event, context)
+
+
+def _logged(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
+    """As `serve`. Lambda logs the text of whatever leaves a handler: so it leaves without the values of arguments."""
+    try:
+        return serve(queue, tasks, event, context)
+    except InvalidMessage as error:
+        raise InvalidMessage(error.fault or RunError.of(error).shown) from None
+    except Exception as error:
+        if isinstance(error, NexusError) or sdk.is_outage(error) or sdk.is_refused(error) or sdk.is_missing(error):
+            raise
+        reason = RunError.of(error)
+        observe.invocation_failed(reason)
+        raise NexusError(reason.shown) from None
 
 
 def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
@@ -40,7 +56,7 @@ def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
     def handle(event: Any, context: Any) -> Any:
         if isinstance(event, Mapping) and "Records" not in event and "Event" not in event:
             event = {"task": task.name, **event}
-        return serve(task.queue, {task.name: task}, event, context)
+        return _logged(task.queue, {task.name: task}, event, context)
 
     return handle
 
@@ -48,11 +64,13 @@ def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
     """One invocation, in whichever form it comes."""
     if not isinstance(event, Mapping):
-        raise InvalidMessage(f"an event is a JSON object, not {type(event).__name__}")
+        fault = f"an event is a JSON object, not {type(event).__name__}"
+        raise InvalidMessage(fault, fault)
     worker = Worker(queue, tasks, context)
     if "Records" in event:
         if not isinstance(event["Records"], list):
-            raise InvalidMessage(f"Records: a list, not {type(event['Records']).__name__}")
+            fault = f"Records: a list, not {type(event['Records']).__name__}"
+            raise InvalidMessage(fault, fault)
         records = [record for record in event["Records"] if isinstance(record, Mapping)]
         if records and records[0].get("eventSource") == "aws:sqs":
             return _messages(worker, records)
@@ -93,8 +111,8 @@ def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
         [Received(envelope=envelope, source="s3") for envelope in upload_envelopes(records, worker.upload_task)]
     )
     if worker.later:
-        keys = ", ".join(str(delivery.envelope.args.get("key", "")) for delivery, _ in worker.later)
-        raise Retry(f"to be tried again through the queue: {keys}")
+        runs = ", ".join(delivery.envelope.id for delivery, _ in worker.later)
+        raise Retry(f"to be tried again through the queue: {runs}")
 
 
 def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,7 +123,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
     if "v" in event or "id" in event:
         envelope = decode(json.dumps(event, default=str))
     else:
-        envelope = Envelope.of(id=new_id(), task=event.get("task"), args=event.get("args") or {})
+        envelope = Envelope.of(id=new_id(), task=event.get("task"), args=event.get("args", {}))
     delivery = Received(envelope=envelope, source="direct")
     delivery.readable(worker.task_for(envelope))
     worker.deliver([delivery])

@@ -22,11 +22,10 @@ def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
     try:
         return _received(message, upload_task)
     except RecursionError:
-        raise InvalidMessage("not an envelope: its JSON is nested too deeply") from None
-    except UnicodeError as error:
-        raise InvalidMessage(
-            f"not an envelope: {error.reason if hasattr(error, 'reason') else 'not Unicode'}"
-        ) from None
+        fault = "not an envelope: its JSON is nested too deeply"
+    except UnicodeError:
+        fault = "not an envelope: no Unicode"
+    raise InvalidMessage(fault, fault)
 
 
 def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
@@ -56,7 +55,8 @@ def foreign(records: Sequence[Mapping[str, Any]]) -> None:
         if source != "aws:s3":
             raise InvalidMessage(
                 f"records of {source}: a function serves SQS messages with an envelope, S3's ObjectCreated events, "
-                'and {"task": ..., "args": ...}'
+                'and {"task": ..., "args": ...}',
+                f"records of {source[:40]}",
             )
 
 
@@ -71,7 +71,8 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
         if not str(record.get("eventName", "")).startswith(("ObjectCreated:", "s3:ObjectCreated:")):
             continue
         if task is None:
-            raise InvalidMessage("an S3 event, and no task of this queue starts on an upload")
+            fault = "an S3 event, and no task of this queue starts on an upload"
+            raise InvalidMessage(fault, fault)
         s3 = mapping(record.get("s3"))
         bucket, thing = str(mapping(s3.get("bucket")).get("name", "")), mapping(s3.get("object"))
         key = unquote_plus(str(thing.get("key", "")))

@@ -20,14 +20,15 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import Arguments, RateLimit, TaskDefinition
+from nexus.definitions import RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, payloads, rate_limit, transitions
 from nexus.runs.rate_limit import RateLimiter
-from nexus.runs.record import RunError, RunRecord, clean, compact
+from nexus.runs.record import RunError, RunRecord, clean
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
+from nexus.values import compact
 from nexus.worker import fanout, observe
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.run import Continued, FannedOut, Run
@@ -97,15 +98,16 @@ class Worker:
         for received in deliveries:
             try:
                 yield received.readable(self.task_for(received.envelope))
-            except (UnknownTask, InvalidMessage) as error:
+            except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
                 self._never_ran(received, RunError.of(error))
+            except Exception as error:  # noqa: BLE001 - S3 does not give what its message refers to: its trouble alone
+                self._leave_for_later(received, error)
 
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
         with self._on_failure(received):
             standing = store.get([envelope.id]).get(envelope.id)
-            record = RunRecord.of(standing or {})
-            if not record.ended:
+            if standing is None or not RunRecord.of(standing).ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
                 write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
@@ -113,8 +115,8 @@ class Worker:
                 if not isinstance(outcome, Applied):
                     self.later.append((received, 1.0))
                     return
-                fanout.follow_up(envelope.id, outcome.item, succeeded=False)
-            fanout.settle_member(envelope, succeeded=record.status == "SUCCESS")
+                standing = outcome.item
+            self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
         """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
@@ -183,11 +185,11 @@ class Worker:
         """A duplicate of a run that has ended: completes what its first delivery may have left undone."""
         if record.ended:
             with self._on_failure(readable):
-                self._follow_up(readable, item, succeeded=record.status == "SUCCESS")
+                self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
         """The sandbox of the last attempt is gone, and nobody settled it."""
-        error = RunError(
+        error = RunError.own(
             "SandboxDied",
             f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
             f"(its lease ran out {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
@@ -198,7 +200,7 @@ class Worker:
         if not isinstance(outcome, Applied):
             return False
         with self._on_failure(readable):
-            self._follow_up(readable, outcome.item, succeeded=False)
+            self._follow_up(readable.envelope, outcome.item)
         return True
 
     def _claimant(self, *, shared: bool = False) -> Claim:
@@ -222,8 +224,7 @@ class Worker:
                 message = Message.of(received.envelope)
                 backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
             except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
-                reason = str(RunError.of(error))
-                observe.logger().warning("no schedule for a long wait", run_id=received.envelope.id, reason=reason)
+                observe.no_schedule(received.envelope.id, RunError.of(error))
             else:
                 return
         self.later.append((received, delay))
@@ -262,6 +263,7 @@ class Worker:
         sender = Sender(envelope.id)
         entered = current.set(sender)
         error: RunError | None = None
+        shortfall: str | None = None
         try:
             if record.total:
                 # It was planned by a sandbox that died before all was sent.
@@ -269,13 +271,15 @@ class Worker:
                 outcome = "fanned_out"
             else:
                 answer = self._call(claimed, run, limit)
+                if isinstance(answer, Result) and not envelope.is_part:
+                    shortfall = answer.shortfall
                 outcome = self._answered(claimed, answer, tuple(sender.children))
         except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:  # noqa: BLE001
             # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
             outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
-        observe.run_ended(outcome, clock.monotonic() - started, str(error) if error else None)
+        observe.run_ended(outcome, clock.monotonic() - started, error, shortfall)
 
     def _may_start(self, claimed: Claimed) -> bool:
         """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""
@@ -335,8 +339,8 @@ class Worker:
         match answer:
             case FannedOut(segments, then):
                 self._settle()
-                arguments = [_plain(args) for args in segments]
-                next_phase = None if then is None else _plain(then)
+                arguments = [claimed.task.part_to_send(args) for args in segments]
+                next_phase = None if then is None else claimed.task.part_to_send(then)
                 fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
                 fanout.send_plan(envelope, self._token, len(arguments))
                 return "fanned_out"
@@ -346,15 +350,16 @@ class Worker:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times already: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
-        result = payloads.dump(envelope.id, answer.model_dump_json())
+        result = claimed.task.result_to_keep(answer)
+        result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
         return "success"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
-        observe.logger().debug("the error of this attempt", exc_info=error)
         reason = RunError.of(error)
+        observe.attempt_failed(reason)
         if isinstance(error, Revoked):
             self._revoke(claimed, f"revoked while it ran: {reason.message}")
             return "revoked", reason
@@ -388,8 +393,8 @@ class Worker:
             self._not_ours(claimed, outcome.item)
             return
         with self._on_failure(claimed):
-            self._follow_up(claimed, outcome.item, succeeded=False)
-        observe.logger().info("run revoked", run_id=claimed.envelope.id, task=claimed.envelope.task, reason=reason)
+            self._follow_up(claimed.envelope, outcome.item)
+        observe.run_revoked(claimed.envelope, reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation, without spending an attempt."""
@@ -415,10 +420,10 @@ class Worker:
         if not waiting:
             return
         outcomes = backend().store.apply_all([write for _, write in waiting])
-        for (claimed, write), outcome in zip(waiting, outcomes, strict=True):
+        for (claimed, _), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 with self._on_failure(claimed):
-                    self._follow_up(claimed, outcome.item, succeeded=write.set["status"] == "SUCCESS")
+                    self._follow_up(claimed.envelope, outcome.item)
             else:
                 self._not_ours(claimed, outcome.item)
 
@@ -428,17 +433,17 @@ class Worker:
         The message comes again: it finds the run ended, or waits for the sandbox that has it. A place that was taken
         for a run that has ended is given up.
         """
-        observe.logger().warning("outcome dropped: the run is another sandbox's", run_id=claimed.envelope.id)
+        observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
             if claimed.place and RunRecord.of(standing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id)
         self.later.append((claimed, 1.0))
 
-    def _follow_up(self, readable: Readable, item: Item, succeeded: bool) -> None:
+    def _follow_up(self, envelope: Envelope, item: Item) -> None:
         """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
-        envelope = readable.envelope
-        if readable.place:
-            locks.release(readable.place, envelope.id)
+        if "place" in item:
+            locks.release(str(item["place"]), envelope.id)
+        succeeded = item["status"] == "SUCCESS"
         fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
 
@@ -450,10 +455,11 @@ class Worker:
         except Exception as error:
             if sdk.is_outage(error):
                 raise
-            observe.logger().warning(
-                "what follows is left for later", run_id=received.envelope.id, reason=str(RunError.of(error))
-            )
-            self.later.append((received, AFTER_TROUBLE))
+            self._leave_for_later(received, error)
+
+    def _leave_for_later(self, received: Received, error: Exception) -> None:
+        observe.left_for_later(received.envelope.id, RunError.of(error))
+        self.later.append((received, AFTER_TROUBLE))
 
     def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
         """Sends a message that is given up to the dead-letter queue, with its reason."""
@@ -479,10 +485,6 @@ def _check_answer(implementation: Implementation, answer: Any) -> None:
             raise Reject(f"{task.name} fans out, and neither has a reducer nor a result with an add method")
     elif not isinstance(answer, Continued | task.result):
         raise Reject(f"{task.name} returned {type(answer).__name__}, not {task.result.__name__}")
-
-
-def _plain(args: Arguments) -> dict[str, Any]:
-    return args.model_dump(mode="json", exclude_defaults=True)
 
 
 _limiters: dict[str, RateLimiter] = {}

@@ -11,8 +11,8 @@ Every step is idempotent, and each member's message is acknowledged only after i
 the last member's message resumes the remaining steps.
 """
 
-import json
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import batched
 from typing import Any
 
@@ -28,7 +28,7 @@ from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
 from nexus.runs import history, locks, payloads, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, compact
+from nexus.runs.record import RunError, RunRecord
 from nexus.runs.transitions import LEFT_BY_CLAIM, held
 from nexus.worker import observe
 
@@ -52,12 +52,16 @@ def plan(
     """Writes down the segments of a claimed run, before the first is sent."""
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
-        Write(_plan_key(envelope.id, 1, n), {"segments": compact(page), "expires": keep_until}) for n, page in pages
+        Write(
+            _plan_key(envelope.id, 1, n),
+            {"segments": payloads.dump(f"{envelope.id}-plan-{n}", page), "expires": keep_until},
+        )
+        for n, page in pages
     ]
     tallies.put_all([*plans, *tallies.new_tallies(envelope.id, 1, len(segments), keep_until)])
     values: dict[str, Value] = {"total": len(segments), "phase": 1}
     if next_phase is not None:
-        values["next_phase"] = compact(next_phase)
+        values["next_phase"] = payloads.dump(f"{envelope.id}-next-phase", next_phase)
     if envelope.segment is not None:
         values["member"] = envelope.segment.model_dump_json()
     backend().store.apply(Write(envelope.id, values, when=held(token)))
@@ -74,7 +78,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> None:
     for chunk in range(tallies.chunks(total)):
         key = _plan_key(envelope.id, 1, chunk)
         messages = []
-        for offset, args in enumerate(json.loads(str(store.get([key])[key]["segments"]))):
+        for offset, args in enumerate(payloads.load(str(store.get([key])[key]["segments"]))):
             index = chunk * tallies.CHUNK + offset
             segment = Segment(index=index, total=total)
             messages.append(_message(envelope, tallies.member(envelope.id, 1, index), args, segment))
@@ -134,7 +138,8 @@ def _end_if_complete(item: Item) -> None:
         if record.status == "SUCCESS":
             _after_success(item)
         else:
-            follow_up(record.id, item, succeeded=False)
+            _release(record)  # whoever revoked it may have died before
+            after_revoked(item)
         return
     if record.chunks_failed:
         _fail(item, _failures(record))
@@ -153,7 +158,8 @@ def _failures(record: RunRecord) -> RunError:
     first = tallies.member(record.id, record.phase, failed[0])
     one = RunRecord.of(backend().store.get([first]).get(first, {}))
     reason = f" ({one.task} {first} is {one.status}: {one.error})" if one.error else ""
-    return RunError("SegmentsFailed", f"{len(failed)} of {record.total} failed: {named}{reason}")
+    what = f"{len(failed)} of {record.total} failed: {named}"
+    return RunError("SegmentsFailed", what + reason, fault=what)
 
 
 def _fail(item: Item, error: RunError) -> None:
@@ -162,7 +168,7 @@ def _fail(item: Item, error: RunError) -> None:
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if isinstance(outcome, Applied):
-        observe.waiting_run_ended(record, "failure", f"{error.type}: {error.message}")
+        observe.waiting_run_ended(record, "failure", error)
     follow_up(record.id, {**item, **values}, succeeded=False)
     _release(record)
     if waiting := _waits_for(item):
@@ -172,23 +178,32 @@ def _fail(item: Item, error: RunError) -> None:
 def _succeed(item: Item) -> None:
     record = RunRecord.of(item)
     try:
-        text = payloads.dump(record.id, _reduced(item))
+        reduced = _reduced(item)
+        shortfall = _shortfall(record, reduced)
+        text = payloads.dump(record.id, reduced, inline=payloads.room(item))
     except Exception as error:
         if sdk.is_of_aws(error):
             raise  # the results could not be read or kept: the message comes again
         # Whatever else a task's reducer raises is that run's failure, with its reason.
-        _fail(item, RunError(type(error).__name__, f"while the results were reduced: {error}"))
+        reason = RunError.of(error)
+        _fail(item, replace(reason, message=f"while the results were reduced: {reason.message}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
-    values["history"] = history.of_task(
-        record.task, record.id, item.get("argument")
-    )  # a failed part that has succeeded may mend it
+    # It may have been a failure: a failed part that is sent again and succeeds repairs it.
+    values["history"] = history.of_task(record.task, record.id, item.get("argument"))
     when = (equals("status", record.status), equals("phase", record.phase))
     removed = (*LEFT_BY_CLAIM, "error", "why", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
-        observe.waiting_run_ended(record, "success")
+        observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
+
+
+def _shortfall(record: RunRecord, reduced: Any) -> str | None:
+    if record.task == "group":
+        return None
+    shortfall: str | None = registry.task(record.task).result.model_validate_json(reduced).shortfall
+    return shortfall
 
 
 def _reduced(item: Item) -> Any:
@@ -200,8 +215,8 @@ def _reduced(item: Item) -> Any:
     joined = registry.implementation(record.task)
     parts = [joined.task.result.model_validate(value) for value in values]
     if "partial" in item:
-        parts.insert(0, joined.task.result.model_validate_json(str(item["partial"])))
-    return joined.reduced(parts).model_dump_json()
+        parts.insert(0, joined.task.result.model_validate(payloads.load(str(item["partial"]))))
+    return joined.task.result_to_keep(joined.reduced(parts))
 
 
 def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
@@ -220,7 +235,8 @@ def _advance(item: Item) -> None:
     record = RunRecord.of(item)
     keep_until = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
-    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": str(_reduced(item))}
+    partial = payloads.dump(f"{record.id}-partial", _reduced(item))
+    values: dict[str, Value] = {"phase": 2, "total": 1, "waits": True, "partial": partial}
     # Its planner may have died after the last message: all segments have ended, so there is nothing left to send.
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
@@ -233,7 +249,7 @@ def _send_next_phase(item: Item) -> None:
     if "next_phase" not in item:
         return  # A late duplicate: the next phase has ended the run already.
     record = RunRecord.of(item)
-    args: dict[str, Any] = json.loads(str(item["next_phase"]))
+    args: dict[str, Any] = payloads.load(str(item["next_phase"]))
     parent = Envelope(id=record.id, task=record.task)
     segment = Segment(index=0, total=1, phase=2, kind="phase")
     message = _message(parent, tallies.member(record.id, 2, 0), args, segment)
@@ -259,7 +275,7 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
     ended: list[Envelope] = []
     if succeeded:
         if steps:
-            ended = send_next(run_id, steps, payloads.load(str(item["result"])))
+            ended = send_next(run_id, steps, payloads.taken(str(item["result"])))
     else:
         failure = Failure.of(record)
         if "on_error" in item and record.status == "FAILURE":
@@ -271,6 +287,13 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
             ended = fail_next(run_id, steps, error, failure)
     for member in ended:
         settle_member(member, succeeded=False)
+
+
+def after_revoked(item: Item) -> None:
+    """What follows from a waiting run that was revoked, where its members will not end it."""
+    follow_up(str(item["id"]), item, succeeded=False)
+    if waiting := _waits_for(item):
+        settle_member(waiting, succeeded=False)
 
 
 def _release(record: RunRecord) -> None:

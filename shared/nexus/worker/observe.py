@@ -1,11 +1,15 @@
 """What the outside sees of a run: two structured log lines, and metrics in the second of them.
 
 The end line is a log line and a CloudWatch embedded-metric document at once, so metrics cost no request and no
-second line. No line carries a task's arguments or result: they may hold addresses and tokens.
+second line.
+
+No line carries the value of an argument or of a result: they may be addresses, tokens, texts of people. An error's
+message often quotes them, so what a line says of an error is `RunError.shown`: its type, the fault where this package
+has found it, and the place in the code. The message is in the run's record and in the dead letter. All lines of the
+package are written here, so that a test can hold this of every one.
 """
 
 import os
-import re
 import sys
 import time
 from functools import lru_cache
@@ -21,11 +25,6 @@ if TYPE_CHECKING:
     from nexus.runs.record import RunError, RunRecord
 
 NAMESPACE = "nexus"
-REASON_SHOWN = 1000
-
-# An error's message may quote the argument at fault; a log line must not carry an address or a token.
-_ADDRESS = re.compile(r"[^\s@'\"<>]+@[^\s@'\"<>]+")
-_TOKEN = re.compile(r"eyJ[\w-]+(\.[\w-]*)*|[\w+-]{40,}={0,2}")
 
 
 @lru_cache(maxsize=1)
@@ -50,11 +49,6 @@ def log_reference(context: Any) -> str:
     return " ".join(str(part) for part in parts if part)
 
 
-def redacted(text: str) -> str:
-    """The text with e-mail addresses and what looks like a token taken out."""
-    return _TOKEN.sub("<token>", _ADDRESS.sub("<address>", text[:REASON_SHOWN]))
-
-
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
     """Every line from here to `run_ended` carries task, id, attempt and queue; `waited`: seconds since it was sent.
 
@@ -65,8 +59,11 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
     log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
 
 
-def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
-    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, put_back."""
+def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
+    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, released.
+
+    `shortfall` is what a success fell short of (`Result.shortfall`).
+    """
     log = logger()
     milliseconds = round(seconds * 1000, 3)
     metrics: dict[str, Any] = {
@@ -84,25 +81,57 @@ def run_ended(outcome: str, seconds: float, reason: str | None = None) -> None:
         "duration": milliseconds,
         outcome: 1,
     }
-    if reason is None:
+    if error is None:
+        if shortfall is not None:
+            metrics["shortfall"] = shortfall.partition(":")[0]  # what comes behind a colon may be an argument's value
         log.info("run ended", outcome=outcome, **metrics)
     else:
-        log.warning("run ended", outcome=outcome, reason=redacted(reason), **metrics)
+        log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
 
 
-def waiting_run_ended(run: "RunRecord", outcome: str, reason: str | None = None) -> None:
+def waiting_run_ended(
+    run: "RunRecord", outcome: str, error: "RunError | None" = None, shortfall: str | None = None
+) -> None:
     """The end of a fan-out or a group, by whichever invocation settled its last member."""
     log = logger()
     # The line stands among those of the member that ended it, and is its own: the member's keys are put back after it.
     standing = log.get_current_keys()
     log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
-    run_ended(outcome, clock.now() - (run.started_at or clock.now()), reason)
+    run_ended(outcome, clock.now() - (run.started_at or clock.now()), error, shortfall)
     log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
 
 
 def dead_lettered(queue: str, error: "RunError", run_id: str | None, task: str | None) -> None:
     """A message was given up."""
-    logger().error(
-        "dead letter", queue=queue, error_type=error.type, reason=redacted(error.message), run_id=run_id, task=task
-    )
+    logger().error("dead letter", queue=queue, error_type=error.type, reason=error.shown, run_id=run_id, task=task)
+
+
+def attempt_failed(error: "RunError") -> None:
+    """Where an attempt ended, frame by frame."""
+    logger().debug("the error of this attempt", reason=error.shown, traceback=error.traceback)
+
+
+def invocation_failed(error: "RunError") -> None:
+    """What nothing was prepared for has ended the invocation."""
+    logger().error("invocation failed", reason=error.shown, traceback=error.traceback)
+
+
+def left_for_later(run_id: str, error: "RunError") -> None:
+    """Something that follows a run, or that its message refers to, could not be had; the message comes again."""
+    logger().warning("left for later", run_id=run_id, reason=error.shown)
+
+
+def no_schedule(run_id: str, error: "RunError") -> None:
+    """A long wait goes in steps, for want of a schedule."""
+    logger().warning("no schedule for a long wait", run_id=run_id, reason=error.shown)
+
+
+def run_revoked(envelope: "Envelope", reason: str) -> None:
+    """A run was not started, or not tried again; `reason` is this package's own."""
+    logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
+
+
+def outcome_dropped(run_id: str) -> None:
+    """The lease had run out."""
+    logger().warning("outcome dropped: the run is another sandbox's", run_id=run_id)

@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 
 from nexus.aws.dynamodb import Row, Value
 from nexus.aws.rows import read_count, read_texts
-from nexus.aws.table import Meter, Table
-from social.data import objects
+from nexus.aws.table import Meter
+from social.data import analytics, objects
 
-LISTS = Table("analytics", ("kind", "period"))
+LISTS = analytics.TABLE
 _KIND = "archived"
 THREADS = 8
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from nexus.aws.table import Meter, Page, Table
 
-TABLE = Table("blocks", ("user_id", "blocked_id"))
 BLOCKED = "blocked"
+TABLE = Table("blocks", ("user_id", "blocked_id"), {BLOCKED: ("blocked_id", "user_id")})
 
 
 def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> bool:
@@ -26,7 +26,7 @@ def remove(user_id: str, blocked_id: str, *, meter: Meter | None = None) -> None
 def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of the blocks that the user made, and of those that others made against them."""
     yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
-    yield from TABLE.query(user_id, index=BLOCKED, key=("blocked_id", "user_id"), attributes=TABLE.key, meter=meter)
+    yield from TABLE.query(user_id, index=BLOCKED, attributes=TABLE.key, meter=meter)
 
 
 def put_many(blocks: Sequence[tuple[str, str, int]], *, meter: Meter | None = None, threads: int = 1) -> int:

@@ -10,8 +10,12 @@ from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
-TABLE = Table("comments", ("post_id", "comment_id"))
 BY_DAY, BY_AUTHOR = "by-day", "by-author"
+TABLE = Table(
+    "comments",
+    ("post_id", "comment_id"),
+    {BY_DAY: ("bucket", "created_at"), BY_AUTHOR: ("author_id", "created_at")},
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,7 @@ def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Row]:
 
 def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of an author's comments, deleted ones too."""
-    yield from TABLE.query(
-        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), attributes=TABLE.key, meter=meter
-    )
+    yield from TABLE.query(author_id, index=BY_AUTHOR, attributes=TABLE.key, meter=meter)
 
 
 def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:
@@ -50,7 +52,7 @@ def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) 
 
 def made_on(bucket: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of one bucket's comments and the time of each: post_id, comment_id, created_at."""
-    yield from TABLE.query(bucket, index=BY_DAY, key=("bucket", "created_at"), start=start, meter=meter)
+    yield from TABLE.query(bucket, index=BY_DAY, start=start, meter=meter)
 
 
 def to_values(comment: Comment) -> Mapping[str, Value]:

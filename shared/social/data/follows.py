@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from nexus.aws.dynamodb import Row, Value
 from nexus.aws.table import Meter, Page, Table
 
-TABLE = Table("follows", ("follower_id", "followed_id"))
 FOLLOWERS = "followers"
-_FOLLOWERS_KEY = ("followed_id", "follower_id")
+TABLE = Table("follows", ("follower_id", "followed_id"), {FOLLOWERS: ("followed_id", "follower_id")})
 
 
 def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None = None) -> list[str]:
@@ -44,7 +43,7 @@ def put_many(edges: Sequence[tuple[str, str, int]], *, meter: Meter | None = Non
 def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of the edges from the user, and of those to them."""
     yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
-    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, attributes=TABLE.key, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, attributes=TABLE.key, meter=meter)
 
 
 def edges(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
@@ -59,4 +58,4 @@ def count_followed(user_id: str, *, start: Row | None = None, meter: Meter | Non
 
 def count_followers(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many follow the user."""
-    yield from TABLE.query(user_id, index=FOLLOWERS, key=_FOLLOWERS_KEY, counted=True, start=start, meter=meter)
+    yield from TABLE.query(user_id, index=FOLLOWERS, counted=True, start=start, meter=meter)

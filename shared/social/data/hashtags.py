@@ -13,8 +13,8 @@ from nexus.aws.table import Meter, Table
 from social.data import objects
 from social.data.days import HOUR_SECONDS
 
-TABLE = Table("hashtags", ("tag",))
 TRENDING = "trending"
+TABLE = Table("hashtags", ("tag",), {TRENDING: ("trending", "trending_score")})
 MAX_LENGTH = 100
 WINDOW = 168
 """Hours whose votes count: seven days, the present one included."""
@@ -57,7 +57,7 @@ def normalise(text: str) -> str:
 
 def trending(*, meter: Meter | None = None) -> list[Trend]:
     """The tags that trend now, the highest score first, ties by name."""
-    pages = TABLE.query(_NOW, index=TRENDING, key=("trending", "trending_score"), newest_first=True, meter=meter)
+    pages = TABLE.query(_NOW, index=TRENDING, newest_first=True, meter=meter)
     trends = [
         Trend(
             tag=read_text(item, "tag", "?"),

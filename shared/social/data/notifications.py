@@ -7,8 +7,8 @@ from nexus.aws.rows import key_of, read_count, read_text
 from nexus.aws.table import Meter, Page, Table
 from social.data.days import DAY_SECONDS
 
-TABLE = Table("notifications", ("user_id", "notification_id"))
 BY_ACTOR = "by-actor"
+TABLE = Table("notifications", ("user_id", "notification_id"), {BY_ACTOR: ("actor_id", "notification_id")})
 KEEP_DAYS = 90
 
 
@@ -55,5 +55,4 @@ def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list
 def about(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
     """The keys of the notifications to the user, and of those to others about what the user did (`actor_id`)."""
     yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
-    key = ("actor_id", "notification_id")
-    yield from TABLE.query(user_id, index=BY_ACTOR, key=key, attributes=TABLE.key, meter=meter)
+    yield from TABLE.query(user_id, index=BY_ACTOR, attributes=TABLE.key, meter=meter)

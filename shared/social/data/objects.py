@@ -1,6 +1,7 @@
 """Objects in the deployment's buckets, by the bucket's purpose: whole, in ranges, and listed by prefix."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from nexus.aws.sdk import client
@@ -36,7 +37,11 @@ def keys(bucket: Bucket, prefix: str) -> Iterator[str]:
 
 
 def copy(source: Bucket, target: Bucket, key: str) -> bool:
-    """Copies an object under the same key, and whether the copy has the same bytes (size and ETag). False if absent."""
+    """Copies an object under the same key, and whether the copy has the same bytes. False if absent.
+
+    S3's checksums are compared: a copy has its source's. An ETag would not do: under a customer-managed key it is
+    no hash of the bytes. Objects that have no checksum in common are read.
+    """
     s3 = client("s3")
     there = _head(source, key)
     if there is None:
@@ -44,7 +49,12 @@ def copy(source: Bucket, target: Bucket, key: str) -> bool:
     s3.copy_object(
         Bucket=settings().bucket(target), Key=key, CopySource={"Bucket": settings().bucket(source), "Key": key}
     )
-    return _head(target, key) == there
+    copied = _head(target, key)
+    if copied is None or copied.size != there.size:
+        return False
+    if common := there.checksums.keys() & copied.checksums.keys():
+        return all(copied.checksums[name] == there.checksums[name] for name in common)
+    return get(source, key) == get(target, key)
 
 
 def delete(bucket: Bucket, key: str) -> None:
@@ -71,13 +81,25 @@ def erase(bucket: Bucket, prefix: str) -> int:
     return erased
 
 
-def _head(bucket: Bucket, key: str) -> tuple[int, str] | None:
+@dataclass(frozen=True, slots=True)
+class _Head:
+    size: int
+    checksums: Mapping[str, str]
+    """By their algorithm, of the whole object: that of an upload in parts depends on the parts."""
+
+
+def _head(bucket: Bucket, key: str) -> _Head | None:
     from botocore.exceptions import ClientError
 
     try:
-        answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key)
+        answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key, ChecksumMode="ENABLED")
     except ClientError as error:
         if error.response["Error"]["Code"] in ("404", "NoSuchKey", "NotFound"):
             return None
         raise
-    return answer["ContentLength"], answer["ETag"]
+    whole = answer.get("ChecksumType") != "COMPOSITE"
+    checksums = {str(name): str(value) for name, value in answer.items() if name in _CHECKSUMS and whole}
+    return _Head(answer["ContentLength"], checksums)
+
+
+_CHECKSUMS = frozenset({"ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256"})

@@ -23,8 +23,18 @@ from nexus.aws.rows import BadRow, key_of, read_count, read_text, read_texts
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
-TABLE = Table("posts", ("post_id",))
 BY_DAY, BY_AUTHOR, FEED, MOVED, REVIEW = "by-day", "by-author", "feed", "moved", "review"
+TABLE = Table(
+    "posts",
+    ("post_id",),
+    {
+        BY_DAY: ("bucket", "created_at"),
+        BY_AUTHOR: ("author_id", "created_at"),
+        FEED: ("feed", "feed_rank"),
+        MOVED: ("moved", "post_id"),
+        REVIEW: ("review", "post_id"),
+    },
+)
 
 FEED_SHARDS = 8
 MOVED_SHARDS = 16
@@ -241,7 +251,6 @@ def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ra
         pages = TABLE.query(
             feed_shard(shard),
             index=FEED,
-            key=("feed", "feed_rank"),
             between=(low, high),
             attributes=("post_id", "author_id", "created_at", "feed_rank"),
             meter=meter,
@@ -262,9 +271,7 @@ def feed(limit: int, *, meter: Meter | None = None) -> list[Ranked]:
     """The first page of the public feed: the highest feed_rank of all shards."""
     found: list[Ranked] = []
     for shard in range(FEED_SHARDS):
-        pages = TABLE.query(
-            feed_shard(shard), index=FEED, key=("feed", "feed_rank"), newest_first=True, limit=limit, meter=meter
-        )
+        pages = TABLE.query(feed_shard(shard), index=FEED, newest_first=True, limit=limit, meter=meter)
         for item in next(pages).items:
             key = key_of(item, "post_id")
             found.append(
@@ -291,9 +298,7 @@ def made_on(
     Attributes: post_id, author_id, created_at, visibility, hashtags.
     """
     between = None if since is None or until is None else (since, until - 1)
-    yield from TABLE.query(
-        bucket, index=BY_DAY, key=("bucket", "created_at"), between=between, start=start, meter=meter
-    )
+    yield from TABLE.query(bucket, index=BY_DAY, between=between, start=start, meter=meter)
 
 
 def buckets(*, meter: Meter | None = None) -> Iterator[Page]:
@@ -303,9 +308,7 @@ def buckets(*, meter: Meter | None = None) -> Iterator[Page]:
 
 def moved(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The ids of the posts of one shard whose counters moved since they were scored."""
-    yield from TABLE.query(
-        moved_shard(shard), index=MOVED, key=("moved", "post_id"), attributes=("post_id",), start=start, meter=meter
-    )
+    yield from TABLE.query(moved_shard(shard), index=MOVED, attributes=("post_id",), start=start, meter=meter)
 
 
 _FOR_SCORE = ("post_id", "created_at", "restored_at", "visibility", *COUNTERS)
@@ -369,9 +372,7 @@ def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int
 
 def put_up_for_review(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """The ids of one shard's posts that are to be reviewed out of turn."""
-    yield from TABLE.query(
-        review_shard(shard), index=REVIEW, key=("review", "post_id"), attributes=("post_id",), start=start, meter=meter
-    )
+    yield from TABLE.query(review_shard(shard), index=REVIEW, attributes=("post_id",), start=start, meter=meter)
 
 
 def as_read(item: Row) -> tuple[Condition, ...]:
@@ -390,9 +391,7 @@ def is_erased(item: Row) -> bool:
 
 def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
     """The ids of an author's posts, the oldest first."""
-    yield from TABLE.query(
-        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), attributes=("post_id",), meter=meter
-    )
+    yield from TABLE.query(author_id, index=BY_AUTHOR, attributes=("post_id",), meter=meter)
 
 
 def authors(
@@ -406,9 +405,7 @@ def authors(
 
 def count_by(author_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
     """Pages whose `scanned` add up to how many posts an author has."""
-    yield from TABLE.query(
-        author_id, index=BY_AUTHOR, key=("author_id", "created_at"), counted=True, start=start, meter=meter
-    )
+    yield from TABLE.query(author_id, index=BY_AUTHOR, counted=True, start=start, meter=meter)
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from nexus.aws.rows import BadRow, key_of, read_count, read_flag, read_text
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
-TABLE = Table("users", ("user_id",))
 BY_EMAIL = "by-email"
+TABLE = Table("users", ("user_id",), {BY_EMAIL: ("email",)})
 ACTIVITY_DAYS = 36
 NEVER_COUNTED = 0
 
@@ -70,7 +70,7 @@ def get_many(user_ids: Sequence[str], *, meter: Meter | None = None, threads: in
 
 def by_email(email: str, *, meter: Meter | None = None) -> list[str]:
     """The ids of the users with this address, in any case; more than one only when the application let it be."""
-    pages = TABLE.query(normal_email(email), index=BY_EMAIL, key=("email",), attributes=("user_id",), meter=meter)
+    pages = TABLE.query(normal_email(email), index=BY_EMAIL, attributes=("user_id",), meter=meter)
     return [item["user_id"]["S"] for page in pages for item in page.items]
 
 

@@ -13,7 +13,7 @@ from nexus.aws.table import Table
 from nexus.errors import SendFailed
 from nexus.testing import memory_backend
 from social import application
-from social.data import comments, days, follows, posts, sessions, users
+from social.data import blocks, comments, days, follows, posts, sessions, users
 from social.data.ids import new_key
 from social.data.posts import Counters, Media, MediaOutcome, Post, Rendition
 from tests.support import sandboxes
@@ -130,10 +130,14 @@ def test_following_and_blocking(database: None) -> None:
     assert follows.followed_by("a") == ["b"]
     application.block("a", "b", at=NOW)
     assert (follows.followed_by("a"), follows.followed_by("b")) == ([], [])
-    application.unblock("a", "b")
+    application.block("a", "b", at=NOW)
+    for _ in range(2):
+        application.unblock("a", "b")
+        assert not blocks.has_blocked("a", "b")
     application.follow("a", "b")
-    application.unfollow("a", "b")
-    assert follows.followed_by("a") == []
+    for _ in range(2):
+        application.unfollow("a", "b")
+        assert follows.followed_by("a") == []
 
 
 def test_a_profile_changes_and_the_next_mail_goes_to_the_new_address(database: None) -> None:
@@ -182,8 +186,22 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         (lambda: application.change_user("a", name="Ada", email="b@example.com"), 1),
         (lambda: application.change_user("a", name="Ada", email="b@example.com"), 2),
         (lambda: application.change_user("a", locale="fr"), 1),
+        (lambda: application.register("b@example.com", "B", user_id="b"), 1),
+        (lambda: application.record_login("a", "t", session_id="s", at=NOW + DAY), 4),
+        (lambda: application.record_activity("a", "s", at=NOW + 2 * DAY), 3),
+        (lambda: application.record_activity("a", "s", at=NOW + 2 * DAY), 2),
+        (lambda: application.rotate_token("a", "t", "u", at=NOW + 2 * DAY), 4),
+        (lambda: application.rotate_token("a", "u", "v", at=NOW + 3 * DAY), 5),
+        (lambda: application.new_post("a", "one"), 1),
         (lambda: application.edit_post(post.post_id, "two"), 1),
         (lambda: application.set_visibility(post.post_id, "private"), 1),
+        (lambda: application.count(post.post_id, likes=1), 1),
+        (lambda: application.comment(post.post_id, "b", "hm", comment_id="c"), 1),
+        (lambda: application.delete_comment(post.post_id, "c"), 1),
+        (lambda: application.follow("a", "b"), 1),
+        (lambda: application.unfollow("a", "b"), 1),
+        (lambda: application.block("a", "b"), 3),
+        (lambda: application.unblock("a", "b"), 1),
         (lambda: application.delete_post(post.post_id), 2),
         (lambda: application.delete_post(post.post_id), 1),
         (lambda: application.delete_user("a"), 2),

@@ -5,7 +5,9 @@ import itertools
 import json
 import tracemalloc
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from social import application, backfill
 from social.catalogue import QUEUES
 from social.data import follows, posts, users
 from social.data.posts import Counters
+from tests.support.pages import blocks
 from tests.support.sandboxes import requests
 
 NOW = 1_800_000_000
@@ -108,6 +111,19 @@ def test_memory_does_not_grow_with_the_number_of_rows(database: None, monkeypatc
     peak(1_000)  # the models are built
     few, many = peak(2_000), peak(20_000)
     assert many < few * 1.2 + 500_000
+
+
+def test_the_code_of_the_page_writes_the_rows_of_another_database(
+    database: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = [b for b in blocks("web-application.md") if b.words == ("backfill",)]
+    rows = [
+        SimpleNamespace(pk=n, email=f"u{n}@example.com", name="U", joined=datetime(2025, 1, n, tzinfo=UTC))
+        for n in (1, 2)
+    ]
+    exec(block.compiled("web-application.md"), {"rows": rows})
+    assert capsys.readouterr().out.strip() == block.text.splitlines()[-1].rpartition("# ")[2]
+    assert users.exists("2")
 
 
 # --- the command ---

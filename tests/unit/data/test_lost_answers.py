@@ -20,7 +20,7 @@ import cleanup_old_posts as cleanup
 import erase_user_data as erasing
 from nexus import backend
 from nexus.aws.dynamodb import Condition, Item, Write, equals
-from nexus.aws.table import Meter, Table
+from nexus.aws.table import Meter
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryTransport
 from nexus.backend.store import Applied, DynamoStore, Outcome
@@ -542,7 +542,7 @@ def test_a_refusal_at_the_first_try_is_a_refusal_though_the_item_looks_like_the_
 
 
 def test_a_lost_answer_is_one_request_to_the_meter() -> None:
-    meter, table = Meter(), Table("users", ("user_id",))
+    meter, table = Meter(), users.TABLE
     with lost_answers():
         assert table.insert({"user_id": "a"}, meter=meter) is None
         assert table.update(Write("a", {"n": 1}, when=(Condition("n", "missing"),)), meter=meter)

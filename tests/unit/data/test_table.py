@@ -6,10 +6,11 @@ from bench.jobs.stand_in import StandIn
 from nexus import clock
 from nexus.aws.dynamodb import Condition, Write, from_item
 from nexus.aws.sdk import Throttled
-from nexus.aws.table import Meter, Table, throttled_since, transact
+from nexus.aws.table import Meter, throttled_since, transact
+from social.data import follows, users
 
-USERS = Table("users", ("user_id",))
-FOLLOWS = Table("follows", ("follower_id", "followed_id"))
+USERS = users.TABLE
+FOLLOWS = follows.TABLE
 
 
 def people(count: int) -> list[dict[str, str | int]]:

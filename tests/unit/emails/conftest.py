@@ -20,6 +20,7 @@ from nexus.aws import sdk
 from social import mail_links
 from social.data import users
 from social.data.users import User
+from tests.support import rights
 from tests.support.template import STACK
 
 TODAY = "2026-11-23"  # a Monday, week 2026-W48
@@ -40,6 +41,7 @@ class Ses:
     its number from 1, and may raise."""
 
     sent: list[dict[str, Any]] = field(default_factory=list)
+    asked_for: rights.Note = lambda *_: None
     closed: int = 0
     account: dict[str, Any] = field(
         default_factory=lambda: {
@@ -52,6 +54,7 @@ class Ses:
     _asked: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def get_account(self) -> dict[str, Any]:
+        self.asked_for("sesv2", "GetAccount", {})
         return self.account
 
     def send_email(self, **request: Any) -> dict[str, Any]:
@@ -59,6 +62,7 @@ class Ses:
         shape = _model().operation_model("SendEmail").input_shape
         report = ParamValidator().validate(request, shape)
         assert not report.has_errors(), report.generate_report()
+        self.asked_for("sesv2", "SendEmail", request)
         self.answers(request, number)
         self.sent.append(request)
         return {"MessageId": f"m-{next(self._ids)}"}
@@ -82,7 +86,7 @@ def _model() -> Any:
 
 
 @pytest.fixture
-def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
+def ses(cloud: None, monkeypatch: pytest.MonkeyPatch, asked: rights.Note) -> Iterator[Ses]:
     """A deployment whose mail goes to the fixture."""
     boto3.client("secretsmanager").create_secret(Name=f"{STACK}-mail-signing", SecretString="k" * 64)
     for name, value in {
@@ -93,7 +97,7 @@ def ses(cloud: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ses]:
         "NEXUS_MAIL_POSTAL_ADDRESS": "1 Example Street",
     }.items():
         monkeypatch.setenv(name, value)
-    fake = Ses()
+    fake = Ses(asked_for=asked)
     monkeypatch.setattr(delivery, "client", lambda service: fake if service == "sesv2" else sdk.client(service))
     monkeypatch.setattr(digest_task, "_pause", lambda seconds: None)
     monkeypatch.setattr(digest_task, "_now", lambda: NOW)

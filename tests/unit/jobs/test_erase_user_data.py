@@ -202,6 +202,20 @@ def test_sandboxes_that_die_and_messages_that_come_twice_leave_nothing(empty: Ca
         assert archive.find([f"old-{STAYS}"])
 
 
+def test_rows_that_no_job_can_read_go_too(sent: SentTasks) -> None:
+    application.register(ADDRESS, NAME, user_id=GONE, at=NOW)
+    faulty: dict[str, dict[str, str | int]] = {
+        "p": {"hashtags": "tea"},
+        "q": {"created_at": -5},
+        "r": {"likes_count": "many"},
+    }
+    for post_id, change in faulty.items():
+        posts.put_many([Post(post_id, GONE, NOW, WORDS, hashtags=("tea",))], now=NOW)
+        posts.TABLE.update(Write(post_id, set=change))
+    assert run_task(job.erase_user_data, {"user_id": GONE}).erased == {"posts": 3}
+    assert left(*TRACES) == []
+
+
 def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     a_life()
     monkeypatch.setattr(job, "ALONE", 2)

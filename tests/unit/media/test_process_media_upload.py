@@ -127,6 +127,13 @@ def test_a_refused_upload_is_told_to_the_post_and_moved_to_quarantine(body: byte
     assert keys("media") == []
 
 
+def test_a_refused_object_whose_version_nobody_names_is_moved_too() -> None:
+    """As a task sent by hand has it: the bucket's version stays, and the key is gone."""
+    args = upload(b"no picture").model_copy(update={"version_id": None})
+    assert process(args).status == "rejected"
+    assert keys("uploads") == [f"quarantine/{KEY}"]
+
+
 def test_a_refusal_done_again_after_a_crash_ends_the_same() -> None:
     args = upload(b"no picture")
     first, told = process(args), media()

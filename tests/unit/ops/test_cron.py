@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ops import cron
+from nexus import cron
 from tests.support import network
 
 NOW = datetime(2026, 11, 22, 15, 30, 20, tzinfo=UTC)  # a Sunday

@@ -16,9 +16,11 @@ from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id
+from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord, error_text
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
+from nexus.worker.delivery import Received
 from ops import dead_letters
 from ops.cli import common
 from ops.dead_letters import Filter
@@ -148,8 +150,8 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
     letters = {give_up(number).id for number in range(10)}
     real = dead_letters._send
 
-    def refusing(queue: str, some: Any) -> dict[str, str]:
-        return real(queue, some[::2]) | {letter.id: "refused" for letter in some[1::2]}
+    def refusing(queue: str, some: Any, *marked: Any) -> dict[str, str]:
+        return real(queue, some[::2], *marked) | {letter.id: "refused" for letter in some[1::2]}
 
     monkeypatch.setattr(dead_letters, "_send", refusing)
     outcome = dead_letters.retry("default", Filter())
@@ -171,8 +173,8 @@ def test_a_letter_that_fails_again_at_once_is_not_sent_round_and_round(
     give_up(1)
     real = dead_letters._send
 
-    def and_back(queue: str, some: Any) -> dict[str, str]:
-        refused = real(queue, some)
+    def and_back(queue: str, some: Any, *marked: Any) -> dict[str, str]:
+        refused = real(queue, some, *marked)
         for letter in some:
             backend().transport.dead_letter(queue, DeadLetter(letter.body, {"RunId": letter.id}, ""))
         return refused
@@ -194,6 +196,30 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     assert json.loads(message["Body"])["id"] == envelope.id
     assert not waiting(dead)
     assert backend().store.get([envelope.id])[envelope.id]["args"] == '{"text":"fixed"}'
+
+
+@pytest.mark.parametrize(("args", "text"), [({}, "kept in S3"), ({"text": "edited"}, "edited")])
+def test_an_argument_that_is_kept_in_s3_stays_there_unless_it_is_edited(args: dict[str, str], text: str) -> None:
+    where = payloads.dump("0189d6b0-0000-7000-8000-000000000001", '"kept in S3"', inline=0)
+    before = Envelope(id=derived_id("letter", 1), task="ping", refs={"text": where})
+
+    after = dead_letters.edited(before, ping, args)
+
+    delivered = Received(envelope=Envelope.model_validate_json(after.encode()), source="sqs")
+    assert delivered.readable(ping).args.text == text
+    assert (after.refs or {}).keys() | after.args.keys() == {"text"}
+
+
+@pytest.mark.parametrize("status", ["STARTED", "FAILURE"])
+def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(status: str) -> None:
+    envelope = give_up(1)
+    backend().store.apply(Write(envelope.id, {"status": status}))
+
+    dead_letters.retry("default", Filter())
+
+    url = queue_url(settings().queue_name("default"))
+    (message,) = boto3.client("sqs").receive_message(QueueUrl=url, MessageAttributeNames=["All"])["Messages"]
+    assert ("ErrorType" in message.get("MessageAttributes", {})) == (status == "STARTED")
 
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:

@@ -3,7 +3,9 @@
 import tomllib
 from typing import Any
 
+import boto3
 import pytest
+from botocore.stub import Stubber
 
 from dev import deploy
 from nexus.registry import registry
@@ -76,3 +78,16 @@ def test_an_environment_sets_parameters_that_there_are(name: str) -> None:
     given = [one.split("=", 1)[0] for one in environment(name)["deploy"]["parameters"]["parameter_overrides"]]
     assert [one for one in given if one not in template()["Parameters"]] == []
     assert "Architecture" not in given, "the packages are built for template.yaml's default"
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(("name", "asked"), [("prod", 1), ("dev", 0)])
+def test_prod_alone_is_protected_from_being_deleted(name: str, asked: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = boto3.client("cloudformation", region_name="eu-west-1")
+    monkeypatch.setattr("boto3.client", lambda *_, **__: client)
+    with Stubber(client) as stubbed:
+        expected = {"StackName": f"nexus-{name}", "EnableTerminationProtection": True}
+        for _ in range(asked):
+            stubbed.add_response("update_termination_protection", {"StackId": "1"}, expected)
+        assert deploy.main([name, "--protect"]) == 0
+        stubbed.assert_no_pending_responses()

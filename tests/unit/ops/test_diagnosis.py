@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ops import diagnosis, logs
+from ops import diagnosis, figures, health, logs
 
 NOW = 1_795_000_000.0
 IMPORT = "[ERROR] Runtime.ImportModuleError: Unable to import module 'app': No module named 'x'"
@@ -183,3 +183,36 @@ def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
     assert (found.queue, found.since, found.times, found.error) == ("users", NOW - 180, 7, None)
     # And what was before the last change is not held against the function
     assert diagnosis.silent_deaths(["users", "media"], NOW, {"users": NOW - 30}) == []
+
+
+def test_a_task_most_of_whose_runs_fall_short_is_named_with_its_reasons(log: Log) -> None:
+    log.run(NOW - 60, "success")
+    for seconds, reason in ((50, "no such user"), (40, "suppressed: bounce"), (30, "no such user")):
+        log.run(NOW - seconds, "success", run_id=f"r-{seconds}", shortfall=reason)
+    log.run(NOW - 20, "failure", reason="OSError: gone")
+    log.run(NOW - 10, "success", task="another")
+    (found,) = diagnosis.falling_short("users", NOW, 0.0)
+    assert (found.task, found.times, found.runs, found.run_id) == ("t", 3, 4, "r-30")
+    assert found.reasons == {"no such user": 2, "suppressed: bounce": 1}
+    finding = health._of_falling_short(found)
+    assert finding.what.endswith("did not do what they were sent for: no such user (2), suppressed: bounce (1)")
+    # And it is over as soon as most runs do
+    log.run(NOW - 5, "success")
+    log.run(NOW - 4, "success")
+    assert diagnosis.falling_short("users", NOW, 0.0) == []
+
+
+def test_the_only_run_of_a_task_is_most_of_them(log: Log) -> None:
+    log.run(NOW - 50, "success", shortfall="no such user")
+    assert [one.runs for one in diagnosis.falling_short("users", NOW, 0.0)] == [1]
+    assert diagnosis.falling_short("users", NOW, NOW - 40) == [], "the function has been changed since"
+
+
+def test_the_figures_count_by_reason_what_fell_short(log: Log) -> None:
+    log.run(NOW - 60, "success")
+    log.run(NOW - 50, "success", shortfall="no such user")
+    log.run(NOW - 40, "retry", reason="OSError: gone")
+    events = [event for line in log.read("users", [], 0.0) if (event := logs.event_of(line))]
+    found = figures.of_events("t", "users", events)
+    assert (found.success, found.retry, found.shortfalls) == (2, 1, {"no such user": 1})
+    assert figures.in_words({"a": 4, "b": 3, "c": 2, "d": 1}) == "a (4), b (3), c (2), ..."

@@ -82,7 +82,7 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     event = logs.Event(time.time(), "emails", "send_welcome_email", new_id(), "failure", 4, 0.2, EVIL)
     view = monitor.View(time.time(), lines, (), (), (event,), (event,))
     function = functions.Function("media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3)
-    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.3)
+    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.3, shortfalls={})
     rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
     line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
     monkeypatch.setattr(deployment, "connect", made.connect)

@@ -507,6 +507,7 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, speaker: Speaker
 ) -> None:
     def long(args: Word, run: Run) -> Said:
+        monkeypatch.setattr("nexus.envelope.MAX_BYTES", 100)  # not even by reference
         return Said(text="x" * 1_100_000)
 
     monkeypatch.setitem(registry._implementations, "say", Implementation(say, long))

@@ -18,7 +18,7 @@ from nexus.errors import Retry
 from nexus.registry import Implementation, registry
 from nexus.runs.rate_limit import RateLimiter
 from nexus.settings import settings
-from nexus.tasks import RateLimit, RetryPolicy
+from nexus.tasks import RateLimit
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, execution, observe
 from nexus.worker.entry import serve
@@ -256,6 +256,18 @@ def test_a_run_has_one_line_at_its_start_and_one_at_its_end_with_its_metrics(
         assert isinstance(ended[metric["Name"]], int | float)
 
 
+def test_the_line_of_a_success_says_in_what_it_fell_short(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    does(monkeypatch, lambda args, run: catalogue.NoteSent(reason="no such user: ada@example.org"))
+    catalogue.send_note.delay(**NOTE)
+
+    tasks.run()
+
+    _, ended = lines()
+    assert (ended["outcome"], ended["shortfall"], ended["level"]) == ("success", "no such user", "INFO")
+
+
 def test_the_end_of_a_group_has_a_line_of_its_own(
     tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,26 +281,23 @@ def test_the_end_of_a_group_has_a_line_of_its_own(
     assert (ended[-1]["run_id"], ended[-1]["outcome"]) == (handle.id, "success")
 
 
-def test_no_line_carries_an_address_or_a_token(tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
+def test_a_fan_out_falls_short_as_a_whole_and_its_segments_do_not(
+    tasks: SentTasks, lines: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(args: catalogue.MakeReport, run: Run) -> Continuation:
+        return run.fan_out([catalogue.ReportPart(day="2026-01-01")] * 2)
 
-    def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
-        raise OSError(f"cannot reach ada@example.org with {token}")
-
-    does(monkeypatch, work)
-    catalogue.send_note.apply_async({**NOTE, "text": "for bob@example.org"}, retry=RetryPolicy(max_retries=0))
-    body = json.dumps({"v": 1, "id": "x", "task": "ping", "args": {"text": "eve@example.org"}})
-    tasks.transport.sent.append(
-        replace(tasks.transport.sent[0], message=replace(tasks.transport.sent[0].message, body=body))
-    )
+    joined = Implementation(catalogue.make_report, plan, lambda args, run: catalogue.Counted())
+    monkeypatch.setitem(registry._implementations, "make_report", joined)
+    handle = catalogue.make_report.delay()
 
     tasks.run()
 
-    text = json.dumps(lines())
-    assert "cannot reach <address> with <token>" in text
-    for secret in ("ada@example.org", "bob@example.org", "eve@example.org", token):
-        assert secret not in text
-    assert len(tasks.dead_letters) == 2
+    ended = [line for line in lines() if line["message"] == "run ended"]
+    assert [line["outcome"] for line in ended] == ["fanned_out", "success", "success", "success"]
+    assert [(line["run_id"], line["shortfall"]) for line in ended if "shortfall" in line] == [
+        (handle.id, "nothing to count")
+    ]
 
 
 # --- visibility -------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import count, islice, takewhile
 from typing import Final
 
 _MONTHS: Final = {
@@ -110,13 +111,20 @@ def parse(expression: str) -> Cron | Rate:
     return cron
 
 
-def next_times(expression: str, count: int, after: datetime) -> list[datetime]:
-    """The next `count` times; of a rate, counted from `after`. Fewer, or none, when the years run out."""
+def times(expression: str, after: datetime, until: datetime) -> Iterator[datetime]:
+    """Every time after one moment, up to and including another; of a rate, counted from `after`."""
     schedule = parse(expression)
     if isinstance(schedule, Rate):
-        return [after + timedelta(seconds=schedule.seconds * n) for n in range(1, count + 1)]
-    times = schedule.after(after)
-    return [time for time, _ in zip(times, range(count), strict=False)]
+        step = timedelta(seconds=schedule.seconds)
+        found: Iterator[datetime] = (after + step * n for n in count(1))
+    else:
+        found = schedule.after(after)
+    return takewhile(lambda time: time <= until, found)
+
+
+def next_times(expression: str, number: int, after: datetime) -> list[datetime]:
+    """The next `number` times; of a rate, counted from `after`. Fewer, or none, when the years run out."""
+    return list(islice(times(expression, after, datetime.max.replace(tzinfo=UTC)), number))
 
 
 def _rate(value: int, unit: str, *, plural: bool) -> Rate:

@@ -1,4 +1,7 @@
-"""DynamoDB's expressions and the PartiQL of BatchExecuteStatement, compiled once a text: conditions and updates."""
+"""DynamoDB's expressions and the PartiQL of BatchExecuteStatement, compiled once a text: conditions and updates.
+
+For what takes DynamoDB's place in memory (`nexus.aws.memory`, and the simulation of the runtime).
+"""
 
 import operator
 import re
@@ -158,7 +161,7 @@ def statement(text: str) -> Update:
     when = reader.either()
     returning = reader.skip("RETURNING")
     if returning:
-        for word in ("ALL", "NEW", "*"):
+        for word in ("ALL", "OLD" if verb == "DELETE" else "NEW", "*"):
             reader.expect(word)
     reader.end()
     return Update(set_, remove, when=when, delete=verb == "DELETE", returning=returning)
@@ -243,6 +246,14 @@ class _Reader:
             self.expect("MISSING")
             return lambda item, given: (given.name(name) in item) is wanted
         how = self.must()
+        if how == "BETWEEN":
+            low = self.operand()
+            self.expect("AND")
+            high = self.operand()
+            return lambda item, given: (
+                _compare(">=", left(item, given), low(item, given))
+                and _compare("<=", left(item, given), high(item, given))
+            )
         if how not in _COMPARED:
             raise ValidationError(f"not a comparison: {how} of {self._text}")
         right = self.operand()
@@ -250,7 +261,7 @@ class _Reader:
 
     def operand(self) -> Operand:
         token = self.must()
-        if token == "?":
+        if token == "?":  # noqa: S105 - a parameter's place
             token, self._parameters = f"?{self._parameters}", self._parameters + 1
         if token[0] in ":?":
             return lambda _item, given: given.value(token)

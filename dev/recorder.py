@@ -1,0 +1,57 @@
+"""Calls a function for each request to AWS that this process makes through botocore, once its outcome is known.
+
+It imports nothing of this project: tests use it in their own process, and the local cloud in its sandboxes
+(dev/emulator.py), where it writes the requests to the file that NEXUS_REQUESTS names.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+VARIABLE = "NEXUS_REQUESTS"
+
+type Note = Callable[[str, str, Mapping[str, Any], str], None]
+"""Service, operation, parameters, and the code of AWS's error or an empty text."""
+
+
+def observe(note: Note) -> Callable[[], None]:
+    """Begins to call `note`; what it gives back ends that."""
+    from botocore.client import BaseClient
+    from botocore.exceptions import ClientError
+
+    call = BaseClient._make_api_call  # type: ignore[attr-defined] # noqa: SLF001 - no event has the outcome and the parameters
+
+    def called(client: Any, operation: str, parameters: Any) -> Any:
+        service = client.meta.service_model.service_name
+        try:
+            answer = call(client, operation, parameters)
+        except ClientError as error:
+            note(service, operation, parameters, str(error.response["Error"]["Code"]))
+            raise
+        note(service, operation, parameters, "")
+        return answer
+
+    BaseClient._make_api_call = called  # type: ignore[attr-defined] # noqa: SLF001
+
+    def end() -> None:
+        BaseClient._make_api_call = call  # type: ignore[attr-defined] # noqa: SLF001
+
+    return end
+
+
+def write(service: str, operation: str, parameters: Mapping[str, Any], error: str) -> None:
+    """One line of JSON a request, with the function's name. Bodies are left out."""
+    asked = {name: value for name, value in parameters.items() if name not in ("Body", "Content")}
+    function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
+    line = json.dumps([function, service, operation, asked, error], default=str)
+    # One write of a line to a file that is opened to append: sandboxes do not cut each other's lines.
+    descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.write(descriptor, line.encode() + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+if os.environ.get(VARIABLE) and os.environ.get("AWS_LAMBDA_FUNCTION_NAME"):
+    observe(write)

@@ -1,0 +1,92 @@
+"""The tables in memory: whatever the application's functions do to moto's, they do to these."""
+
+import inspect
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from nexus.aws.dynamodb import Condition, Write
+from nexus.aws.sdk import client
+from nexus.settings import settings
+from nexus.testing import in_memory
+from social.data import analytics, archive, comments, follows, hashtags, notifications, posts, sessions, users
+from social.data.archive import ArchivedPost
+from tests.support.template import resolved, resources
+from tests.unit.data import test_application
+
+for _name, _test in inspect.getmembers(test_application, inspect.isfunction):
+    if _name.startswith("test_") and "database" in inspect.signature(_test).parameters:
+        setattr(sys.modules[__name__], _name, _test)
+
+
+@pytest.fixture
+def database() -> Iterator[None]:
+    """The tables in memory, empty."""
+    with in_memory():
+        yield
+
+
+def test_the_tables_declare_the_keys_that_the_template_gives_them() -> None:
+    declared = {one.TABLE.entity: one.TABLE for one in (analytics, comments, follows, hashtags, notifications, posts)}
+    declared |= {one.entity: one for one in (users.TABLE, sessions.SESSIONS, sessions.TOKENS)}
+    for body in resources("AWS::DynamoDB::Table").values():
+        properties = resolved(body["Properties"])
+        entity = properties["TableName"].partition("-test-")[2]
+        if entity not in declared:
+            continue
+        table = declared.pop(entity)
+        assert table.key == tuple(key["AttributeName"] for key in properties["KeySchema"])
+        indexes = properties.get("GlobalSecondaryIndexes", ())
+        assert table.indexes == {
+            index["IndexName"]: tuple(key["AttributeName"] for key in index["KeySchema"]) for index in indexes
+        }
+    assert not declared
+
+
+def test_what_a_test_keeps_in_memory_is_gone_with_it() -> None:
+    with in_memory():
+        follows.add("a", "b", 1)
+        with in_memory():
+            assert follows.followed_by("a") == []
+        assert follows.followed_by("a") == ["b"]
+
+
+def test_pages_go_on_where_they_ended(database: None) -> None:
+    follows.put_many([("a", f"b{n:02}", n) for n in range(25)])
+    pages = list(follows.TABLE.query("a", limit=10, newest_first=True))
+    assert [len(page.items) for page in pages] == [10, 10, 5]
+    assert pages[1].items[0]["followed_id"]["S"] == "b14"
+    scanned = [item for n in range(3) for page in follows.edges(segment=n, total=3) for item in page.items]
+    assert len(scanned) == 25
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_pages_go_on_behind_an_item_that_is_gone(database: None, newest_first: bool) -> None:
+    follows.put_many([("a", f"b{n}", n) for n in range(9)])
+    seen = []
+    for page in follows.TABLE.query("a", limit=2, newest_first=newest_first):
+        seen += [item["followed_id"]["S"] for item in page.items]
+        follows.remove("a", seen[-1])
+    assert sorted(seen) == [f"b{n}" for n in range(9)]
+
+
+def test_statements_say_what_was_there(database: None) -> None:
+    follows.add("a", "b", 7)
+    keys = [{"follower_id": "a", "followed_id": other} for other in ("b", "c")]
+    kept = [Write(key, delete=True, when=(Condition("created_at", "<", 5),)) for key in keys]
+    assert follows.TABLE.update_many(kept) == [False, False]
+    assert follows.TABLE.delete_each(keys, when=(Condition("created_at", "=", 7),)) == [True, False]
+
+
+def test_an_archived_post_reads_back(database: None) -> None:
+    one = ArchivedPost({"post_id": {"S": "p"}, "text": {"S": "é"}})
+    key = archive.write("2025-01-01", [one], 1)
+    assert archive.read(key) == {"p": one}
+    assert archive.find(["p", "q"]) == {"p": key}
+    assert posts.get("p") is None
+
+
+def test_what_is_not_kept_in_memory_says_so(database: None) -> None:
+    with pytest.raises(NotImplementedError, match="has no GetBucketAcl"):
+        client("s3").get_bucket_acl(Bucket=settings().bucket("media"))

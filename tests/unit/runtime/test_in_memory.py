@@ -1,0 +1,116 @@
+"""What an application's tests stand on, with a catalogue of its own: groups, chains, expiry, rates and unique tasks."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from nexus import clock, periodic
+from nexus.client import chain, chord, group
+from nexus.errors import Retry
+from nexus.registry import Implementation, registry
+from nexus.tasks import RetryPolicy
+from nexus.testing import Tasks, in_memory
+from nexus.worker import Continuation, Run
+from tests.support import own_catalogue as catalogue
+from tests.support.own_catalogue import NOTE, Counted, NoteSent, ReportPart
+
+
+@pytest.fixture
+def tasks() -> Iterator[Tasks]:
+    with in_memory() as tasks:
+        yield tasks
+
+
+def does(monkeypatch: pytest.MonkeyPatch, task: Any, work: Any, part: Any = None) -> None:
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work, part))
+
+
+def test_members_links_and_callbacks_are_drained(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent(notification_id=args.text))
+    note = catalogue.send_note.s
+    together = group([note(**{**NOTE, "text": text}) for text in "ab"]).delay()
+    last = chain(note(**{**NOTE, "text": "c"}), note(**{**NOTE, "text": "d"})).delay()
+    after = chord([note(**{**NOTE, "text": "e"})], note(**{**NOTE, "text": "f"})).delay()
+
+    tasks.drain()
+
+    assert [handle.status for handle in (together, last, after)] == ["SUCCESS"] * 3
+    assert sorted(one.args["text"] for one in tasks.sent) == list("abcdef")
+
+
+def test_a_fan_out_is_one_task_sent(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plan(args: Any, run: Run) -> Continuation:
+        return run.fan_out([ReportPart(day="2026-01-01")] * 3)
+
+    does(monkeypatch, catalogue.make_report, plan, lambda args, run: Counted(rows_read=2))
+    catalogue.make_report.delay(day="2026-01-01")
+    assert tasks.drain() == 4
+    sent = tasks.assert_sent(catalogue.make_report, day="2026-01-01")
+    assert tasks.sent == [sent]
+    assert sent.handle.result == Counted(rows_read=6)
+
+
+def test_what_has_expired_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
+    handle = catalogue.send_note.apply_async(NOTE, countdown=10, expires=5)
+    tasks.drain()
+    assert handle.status == "REVOKED"
+
+
+def test_what_is_revoked_does_not_run(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent())
+    handle = catalogue.send_note.apply_async(NOTE, eta=tasks.now + timedelta(days=1))
+    handle.revoke()
+    tasks.advance(timedelta(days=2))
+    assert handle.status == "REVOKED"
+
+
+def test_a_task_that_asks_for_hours_gets_them(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried = []
+
+    def work(args: Any, run: Run) -> NoteSent:
+        tried.append(clock.now())
+        if len(tried) == 1:
+            raise Retry("tomorrow", after=86_400)
+        return NoteSent()
+
+    does(monkeypatch, catalogue.send_note, work)
+    handle = catalogue.send_note.apply_async(NOTE, retry=RetryPolicy(max_retries=1))
+    tasks.advance(timedelta(hours=23))
+    assert handle.status == "RETRY"
+    tasks.advance(timedelta(hours=2))
+    assert handle.status == "SUCCESS"
+    assert tried[1] - tried[0] == pytest.approx(86_400, abs=1)
+
+
+def test_sleeping_moves_the_time_and_waits_for_nothing(tasks: Tasks) -> None:
+    before = tasks.now
+    clock.sleep(3600)
+    assert tasks.now - before == timedelta(hours=1)
+    with pytest.raises(ValueError, match="without a time zone"):
+        tasks.freeze(before.replace(tzinfo=None))
+
+
+def test_periodic_tasks_fire_in_their_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    does(monkeypatch, catalogue.send_note, lambda args, run: NoteSent(notification_id=args.text))
+    with in_memory(at=datetime(2027, 3, 26, 12, tzinfo=UTC)) as tasks:  # a Friday; on Sunday Berlin's clocks skip 02:30
+        for name, expression in (("nine", "cron(0 9 * * ? *)"), ("skipped", "cron(30 2 28 * ? *)")):
+            note = catalogue.send_note.s(**{**NOTE, "text": name})
+            periodic.create(name, note, expression, timezone="Europe/Berlin")
+        periodic.create("once", catalogue.send_note.s(**NOTE), "at(2027-03-27T10:00:00)")
+        periodic.create("paused", catalogue.send_note.s(**NOTE), "rate(1 minute)", paused=True)
+
+        tasks.advance(timedelta(days=3), schedules=True)
+
+        assert [f"{one.due:%d %H:%M} {one.args['text']}" for one in tasks.sent] == [
+            "27 08:00 nine", "27 10:00 hello", "28 07:00 nine", "29 07:00 nine"
+        ]  # fmt: skip
+        assert {one.handle.status for one in tasks.sent} == {"SUCCESS"}
+        assert periodic.update("nine", paused=True).paused
+        assert [task.name for task in periodic.every()] == ["nine", "once", "paused", "skipped"]
+        assert periodic.delete("nine")
+        assert not periodic.delete("nine")
+        with pytest.raises(periodic.PeriodicTaskError, match="already"):
+            periodic.create("once", catalogue.send_note.s(**NOTE), "rate(1 minute)")
