@@ -13,7 +13,7 @@ from nexus import clock
 from nexus.aws.dynamodb import from_item
 from nexus.aws.sdk import client as runtime_client
 from nexus.backend import backend
-from nexus.backend.store import Write
+from nexus.backend.store import Value, Write
 from nexus.ids import new_id
 from nexus.runs import transitions
 from nexus.settings import settings
@@ -36,20 +36,13 @@ class Entry:
 
 def note(what: str, about: Mapping[str, Any], outcome: str) -> None:
     """Writes down a change that has been made."""
-    backend().store.apply(
-        Write(
-            f"audit/{new_id()}",
-            {
-                "history": PARTITION,
-                "sent_at": clock.moment(),
-                "who": _who(),
-                "what": what,
-                "about": compact(dict(about)),
-                "outcome": outcome[:1000],
-                "expires": transitions.keep_until(),
-            },
-        )
-    )
+    backend().store.apply(_note(f"audit/{new_id()}", Entry(clock.moment(), _who(), what, about, outcome)))
+
+
+def _note(key: str, entry: Entry) -> Write:
+    values: dict[str, Value] = {"history": PARTITION, "sent_at": entry.at, "who": entry.who, "what": entry.what}
+    also: dict[str, Value] = {"about": compact(dict(entry.about)), "outcome": entry.outcome[:1000]}
+    return Write(key, {**values, **also, "expires": transitions.keep_until()}, insert=True)
 
 
 def _who() -> str:
