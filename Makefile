@@ -143,6 +143,9 @@ endef
 .venv-check/ready: requirements/check.txt | .local/python
 	$(call venv,the checks of templates and workflows)
 
+.venv-second/ready: requirements/second.txt | .local/python
+	$(call venv,the second emulator)
+
 .venv-bench/ready: requirements/bench.txt | .local/python
 	$(call venv,the peers of the measurements)
 
@@ -322,6 +325,11 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/e2e
 
+.PHONY: second
+second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a second emulator: message moves, schedules that fire
+	@echo "Running the tests of the second emulator"
+	$(PYTEST) tests/second
+
 .PHONY: e2e-aws
 e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
@@ -354,7 +362,7 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud second sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt

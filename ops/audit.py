@@ -42,7 +42,7 @@ def note(what: str, about: Mapping[str, Any], outcome: str) -> None:
 def _note(key: str, entry: Entry) -> Write:
     values: dict[str, Value] = {"history": PARTITION, "sent_at": entry.at, "who": entry.who, "what": entry.what}
     also: dict[str, Value] = {"about": compact(dict(entry.about)), "outcome": entry.outcome[:1000]}
-    return Write(key, {**values, **also, "expires": transitions.keep_until()}, insert=True)
+    return Write(key, {**values, **also, "expires": transitions.keep_until(entry.at)}, insert=True)
 
 
 def _who() -> str:

@@ -149,7 +149,7 @@ class Queue:
             cursor=cursor,
         )
         object.__setattr__(
-            run, "_told", time.monotonic() + 3600
+            run, "_shown", time.monotonic() + 3600
         )  # progress goes to the run's record, not looked at here
         try:
             with requests(before):

@@ -39,7 +39,7 @@ from nexus.tasks import Unique
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops import audit, control
-from social import application
+from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost
 from social.data.comments import Comment
@@ -344,7 +344,11 @@ ROWS: dict[str, Row] = {
     "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),
-    "audit._note": rule(audit._note("audit/1", audit.Entry(1.0, "ada", "pause", {"queue": "media"}, "done"))),
+    "audit._note": Row(
+        lambda: DynamoStore().apply(
+            audit._note("audit/1", audit.Entry(1.0, "ada", "pause", {"queue": "media"}, "done"))
+        )
+    ),
     "control._revoke": Row(in_store(control._revoke, [ENVELOPE], "default"), lambda: apply(PENDING)),
     "mail_ledger.claim": Row(lambda: type(mail())),
     "mail_ledger.claim: of one that was claimed": Row(lambda: type(mail()), a_mail),
@@ -395,6 +399,10 @@ ROWS: dict[str, Row] = {
     "users.change": Row(lambda: application.change_user("u", email="new@example.com", name="N"), a_person),
     "users.change: not the address": Row(lambda: application.change_user("u", locale="fr"), a_person),
     "analytics.set_popular": Row(lambda: analytics.set_popular(COUNTED, ()), lambda: analytics.put_day(COUNTED)),
+    "backfill._fill": Row(
+        lambda: backfill.users([{"user_id": n, "email": "a@b.c", "created_at": NOW} for n in ("u", "v", "w")]),
+        a_person,
+    ),
     "erase_user_data._erase_comment": Row(erased_comment, commented),
     "application.record_activity": Row(lambda: application.record_activity("u", "s0", at=NOW), signed_in),
     "application.rotate_token": Row(lambda: application.rotate_token("u", "t0", "t9", at=NOW), signed_in),

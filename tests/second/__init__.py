@@ -1,0 +1,1 @@
+"""What the local cloud cannot: on a second emulator."""
