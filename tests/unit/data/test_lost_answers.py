@@ -41,7 +41,7 @@ from nexus.worker import Run
 from ops import audit, control
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
-from social.data.analytics import ContentDay, PopularPost
+from social.data.analytics import ContentDay, PopularPost, Totals
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.hashtags import Trend
@@ -373,6 +373,7 @@ ROWS: dict[str, Row] = {
         lambda: posted(likes=3, views=90),
     ),
     "analytics.put_day": Row(lambda: analytics.put_day(ContentDay(DAY, NOW, {"public": 1}))),
+    "analytics.put_totals": Row(lambda: analytics.put_totals(Totals(5, 6, NOW))),
     "analytics.raise_watermark": Row(lambda: analytics.raise_watermark("j", DAY)),
     "hashtags.set_trending": Row(lambda: hashtags.set_trending(Trend("t", 1, 2), NOW)),
     "hashtags.clear_trending": Row(lambda: hashtags.clear_trending("t", NOW)),
