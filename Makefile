@@ -41,6 +41,11 @@ up: setup ## Start the local cloud and deploy to it what has changed
 	@$(CLOUD) start
 	$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/deployed
 
+.PHONY: web
+web: up ## Serve the deployment's pages, `nexus web`, for the local cloud
+	@eval "$$($(CLOUD) env)"
+	$(DEV)/nexus web
+
 .PHONY: example
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
 	@if ! $(DEV)/python -c 'import socket; socket.create_server(("localhost", 8000))' 2> /dev/null; then

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mypy_boto3_iam.client import IAMClient
     from mypy_boto3_lambda.client import LambdaClient
     from mypy_boto3_logs.client import CloudWatchLogsClient
+    from mypy_boto3_sts.client import STSClient
 
 _lock = threading.Lock()
 
@@ -29,6 +30,8 @@ def client(service: Literal["iam"]) -> "IAMClient": ...
 def client(service: Literal["lambda"]) -> "LambdaClient": ...
 @overload
 def client(service: Literal["logs"]) -> "CloudWatchLogsClient": ...
+@overload
+def client(service: Literal["sts"]) -> "STSClient": ...
 def client(service: str) -> Any:
     """The one client of a service, made when first asked for, by any thread."""
     with _lock:

@@ -27,6 +27,7 @@ from nexus.runs.transitions import not_sent, send_again
 from nexus.settings import settings
 from nexus.tasks import Task
 from nexus.values import compact
+from ops import catalogue
 from ops.health import queue_counts
 
 THREADS = 8
@@ -41,6 +42,12 @@ rule could not deliver goes as the message that the rule would have sent. SQS mo
 
 SCAN_LIMIT = 100_000
 """Letters that one look receives at most: SQS lets 120,000 of a queue be in flight."""
+
+
+def hidden(task: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A task's arguments as they may be shown."""
+    known = None if catalogue.missing() else catalogue.tasks().get(task)
+    return known.without_secrets(args) if known else args
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +90,11 @@ class Letter:
     def args(self) -> Mapping[str, Any] | None:
         envelope = self.envelope
         return envelope.args if envelope else None
+
+    @property
+    def shown_args(self) -> Mapping[str, Any] | None:
+        """The arguments, with secret ones hidden."""
+        return None if self.args is None else hidden(self.task, self.args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,10 +471,13 @@ _UNKNOWN_ACTION = {
 
 
 def as_plain(letter: Letter) -> dict[str, Any]:
-    """A letter as --json shows it: its envelope parsed, or its body as text."""
+    """A letter as --json shows it: its envelope parsed, or its body as text; secret arguments are hidden."""
     body: Any = letter.body
     with suppress(ValueError):
         body = json.loads(letter.body)
+    args = letter.shown_args
+    if isinstance(body, dict) and isinstance(body.get("args"), dict):
+        body = {**body, "args": hidden(letter.task, body["args"])}
     return {
         "id": letter.id,
         "message_id": letter.message_id,
@@ -474,6 +489,6 @@ def as_plain(letter: Letter) -> dict[str, Any]:
         "failed_at": datetime.fromtimestamp(letter.failed_at, UTC),
         "sent_at": datetime.fromtimestamp(letter.sent_at, UTC),
         "log": letter.log or None,
-        "args": letter.args,
+        "args": args,
         "body": body,
     }

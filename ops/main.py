@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ops.cli import commands, common, output
 from ops.problems import ExitCode, explained, usage
 from ops.social import commands as network
+from ops.web import command as web
 
 if TYPE_CHECKING:
     from ops.problems import Problem
 
 app = commands.app
 network.add_to(app)
+web.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

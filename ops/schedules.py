@@ -43,25 +43,25 @@ def listed(days: float) -> list[Scheduled]:
     rules = {rule.task: rule for rule in rule_states()}
     tasks = [task for task in catalogue.tasks().values() if task.schedule]
     histories: list[list[tuple[str, float]]]
-    histories = in_parallel(lambda task: _history(task, days), tasks) if days else [[] for _ in tasks]
-    last = {history[-1][0]: None for history in histories if history}
+    histories = in_parallel(lambda task: history(task, days), tasks) if days else [[] for _ in tasks]
+    last = {fired[-1][0]: None for fired in histories if fired}
     status = {r.id: r.status for r in read_records([AsyncResult(run_id) for run_id in last])} if last else {}
     found = [
-        _scheduled(task, rules.get(task.name), history if days else None, status)
-        for task, history in zip(tasks, histories, strict=True)
+        _scheduled(task, rules.get(task.name), fired if days else None, status)
+        for task, fired in zip(tasks, histories, strict=True)
     ]
     never = datetime.max.replace(tzinfo=UTC)
     return sorted(found, key=lambda row: row.next_at or never)
 
 
 def _scheduled(
-    task: Any, rule: RuleState | None, history: Sequence[tuple[str, float]] | None, status: Mapping[str, str]
+    task: Any, rule: RuleState | None, fired: Sequence[tuple[str, float]] | None, status: Mapping[str, str]
 ) -> Scheduled:
     next_at = None
     if rule is not None and rule.on:
         times = cron.next_times(rule.expression, 1, datetime.now(UTC))
         next_at = times[0] if times and not rule.expression.startswith("rate") else None
-    run_id, at = history[-1] if history else (None, None)
+    run_id, at = fired[-1] if fired else (None, None)
     return Scheduled(
         task=task.name,
         queue=str(task.queue),
@@ -70,14 +70,14 @@ def _scheduled(
         expression=rule.expression if rule else task.schedule.expression,
         meaning=task.schedule.meaning,
         next_at=next_at,
-        runs=None if history is None else len(history),
+        runs=None if fired is None else len(fired),
         last_at=at,
         last_id=run_id,
         last_status=status.get(run_id) if run_id else None,
     )
 
 
-def _history(task: Any, days: float) -> list[tuple[str, float]]:
+def history(task: Any, days: float) -> list[tuple[str, float]]:
     """(run id, time) of each firing of a task's rule, the oldest first."""
     fired: dict[str, float] = {}
     for phrase in ("run started", "run revoked"):  # a firing that finds the last one's run still live is revoked

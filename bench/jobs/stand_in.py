@@ -245,6 +245,17 @@ def _condition(item: Item | None, text: str, names: Mapping[str, str], values: M
     return True
 
 
+def _lets_through(item: Item, body: Mapping[str, Any]) -> bool:
+    names, values = body["ExpressionAttributeNames"], body["ExpressionAttributeValues"]
+    for conjunct in body["FilterExpression"].split(" AND "):
+        contains = re.fullmatch(r"contains\((#\w+), (:\w+)\)", conjunct)
+        if contains is None and not _condition(item, conjunct, names, values):
+            return False
+        if contains and values[contains[2]]["S"] not in item.get(names[contains[1]], {"S": ""})["S"]:
+            return False
+    return True
+
+
 def _updated(item: Item, text: str, names: Mapping[str, str], values: Mapping[str, Any]) -> Item:
     new = dict(item)
     parts = _CLAUSES.split(text)[1:]
@@ -450,9 +461,9 @@ class StandIn:
             if size + bytes_ > PAGE_BYTES:
                 break
             size, count, place = size + bytes_, count + 1, place + 1
-            if not counting:
+            if not counting and ("FilterExpression" not in body or _lets_through(item, body)):
                 found.append(self._shown(item, names))
-        answer: dict[str, Any] = {"Count": count, "ScannedCount": count}
+        answer: dict[str, Any] = {"Count": count if counting else len(found), "ScannedCount": count}
         if not counting:
             answer["Items"] = found
         if count and place < len(entries):

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -17,7 +16,6 @@ from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from nexus.tasks import Task
     from ops.deployment import Deployment
@@ -247,30 +245,6 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         return []
     known = (one for one in finding.recent() if one.id.startswith(incomplete))
     return [(one.id, f"{one.task} {one.status}") for one in islice(known, 30)]
-
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
-
-
-def seconds(text: str) -> float:
-    """A span of time: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem."""
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+)([smhdw])", text)
-    if not parts or "".join(n + unit for n, unit in parts) != text:
-        raise usage(f"{text!r} is no span of time", "Such as 90s, 15m, 2h, 1h30m or 3d.")
-    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
-
-
-def moment(text: str) -> "datetime":
-    """A time: 2026-11-23T09:00, with Z or +01:00; UTC when it has no zone. Raises Problem."""
-    from datetime import UTC, datetime
-
-    try:
-        found = datetime.fromisoformat(text)
-    except ValueError:
-        raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 # --- the stack, and questions ---

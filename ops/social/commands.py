@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.commands import stack
 from ops.cli.common import command, options
@@ -46,7 +47,7 @@ def run_all(
 
     deployment = network.connect()
     wanted = [common.the_task(name).name for name in tasks] if tasks else list(trial.names())
-    limit = common.seconds(timeout)
+    limit = spans.seconds(timeout)
     common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
     outcomes = []
     if not options.json:
@@ -176,7 +177,7 @@ def upload(
 
     if save is not None and not wait:
         raise usage("--save needs the renditions, and --no-wait does not wait for them", do="Leave one out.")
-    patience = common.seconds(timeout)
+    patience = spans.seconds(timeout)
     uploading.content_type(file)
     deployment = network.connect()
     common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)

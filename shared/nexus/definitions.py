@@ -16,6 +16,9 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from nexus.errors import LONGEST_WAIT, InvalidMessage
 from nexus.values import compact, faults_of, kinds, plain, told
 
+HIDDEN = "(secret)"
+"""What stands for a secret argument's value."""
+
 
 class Arguments(BaseModel):
     """A task's arguments: frozen, and an unknown name is an error rather than silence."""
@@ -134,6 +137,22 @@ class TaskDefinition[A: Arguments, R: Result]:
 
     everywhere: bool = False
     """Every queue serves it, and not `queue` alone."""
+
+    searchable: tuple[str, ...] = ("user_id", "post_id")
+    """The run history finds a run by the first of these arguments that it has; the others only among what is found."""
+
+    secret: tuple[str, ...] = ()
+    """Arguments whose values no run record shows. They are in the message alone, and in its dead letter."""
+
+    def __post_init__(self) -> None:
+        if both := set(self.searchable) & set(self.secret):
+            raise ValueError(f"{self.name}: {min(both)} is searchable and secret: what is searched is kept")
+        if self.secret and (self.part is not None or (self.unique and self.unique.on_conflict == "coalesce")):
+            raise ValueError(f"{self.name}: parts and runs that wait for their turn are written down, secrets included")
+
+    def without_secrets(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments as they may be kept and shown."""
+        return {name: HIDDEN if name in self.secret else value for name, value in arguments.items()}
 
     def served_by(self, queue: str) -> bool:
         """Whether the queue's function runs this task."""

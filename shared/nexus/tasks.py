@@ -68,6 +68,8 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             everywhere: bool = ...,
             sends_to: tuple[str, ...] = ...,
             sends_later: bool = ...,
+            searchable: tuple[str, ...] = ...,
+            secret: tuple[str, ...] = ...,
         ) -> None: ...
 
     def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:

@@ -36,6 +36,10 @@ def watch(story: Story) -> None:
             world.violation(f"{key} is FAILURE: its members' results are not all there, and nothing is wrong with them")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")
+        if new in ENDED and after is not None and "task" in after:
+            partition = after["history"]["S"].partition("#")[0] if "history" in after else None
+            if partition != (after["task"]["S"] if new == "SUCCESS" else new):
+                world.violation(f"{key} is {new}, and the run history has it in {partition}")
 
     world.watch = written
 

@@ -89,8 +89,14 @@ FAULTS = (
     Fault(
         "a run that has ended is not listed as live",
         transitions.succeed,
-        'remove=(*LEFT_BY_CLAIM, "error", "eta")',
-        'remove=("claim", "lease_until", "error", "eta")',
+        'remove=(*LEFT_BY_CLAIM, "error", "why", "eta")',
+        'remove=("claim", "lease_until", "error", "why", "eta")',
+    ),
+    Fault(
+        "the run history has a run among those that ended as it did",
+        transitions.claim,
+        "**_indexed(envelope),",
+        "",
     ),
     Fault(
         "a wait costs no attempt",

@@ -9,6 +9,7 @@ import pytest
 from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
+from moto.sqs.models import sqs_backends
 
 from nexus import backend, settings
 from nexus.aws import sdk
@@ -58,9 +59,12 @@ def deployment() -> Iterator[None]:
 
 
 def clear() -> None:
-    """Empties every table and bucket: making them takes longer than most of the tests that fill them."""
+    """Empties every table, queue and bucket: making them takes longer than most of the tests that fill them."""
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         table.items.clear()
+    for queue in sqs_backends[ACCOUNT][REGION].queues.values():
+        queue._messages.clear()
+        queue.pending_messages.clear()
     for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():
         bucket.keys.clear()
 

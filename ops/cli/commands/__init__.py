@@ -1,14 +1,14 @@
 """The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
 
 from ops.cli import common
-from ops.cli.commands import dlq, inspecting, local, queues, schedules, stack, tasks, watching
+from ops.cli.commands import dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching
 
 
 class _Groups(common.Group):
     headings = (
         ("The stack", ("status", "doctor", "validate", "repair", "versions", "rollback", "up", "down", "env")),
-        ("Tasks", ("send", "result", "revoke", "logs", "inspect")),
-        ("Watching", ("monitor", "events")),
+        ("Tasks", ("send", "result", "runs", "revoke", "logs", "inspect")),
+        ("Watching", ("web", "monitor", "events", "audit")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
         ("The social network", ("test", "seed", "upload", "mail", "report")),
@@ -25,7 +25,7 @@ app = common.app(
     completion=True,
 )
 
-for module in (stack, local, tasks, watching, queues):
+for module in (stack, local, tasks, runs, watching, queues):
     module.add_to(app)
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(dlq.app, name="dlq")

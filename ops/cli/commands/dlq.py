@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.commands.tasks import arguments_of
 from ops.cli.common import command, options
@@ -42,8 +43,8 @@ class Filters:
             ids=frozenset(ids),
             task=self.task,
             error=self.error,
-            older_than=None if self.older_than is None else common.seconds(self.older_than),
-            younger_than=None if self.younger_than is None else common.seconds(self.younger_than),
+            older_than=None if self.older_than is None else spans.seconds(self.older_than),
+            younger_than=None if self.younger_than is None else spans.seconds(self.younger_than),
         )
 
 
@@ -152,7 +153,7 @@ def show(
     """One dead letter, whole: its error, its traceback, its log, its message."""
     from nexus.client import AsyncResult
     from ops import dead_letters
-    from ops.cli.commands.tasks import error_as_plain
+    from ops.runs import error_as_plain
 
     wanted = Filters().read([_id(letter_id)])
     common.connect()
@@ -322,13 +323,15 @@ def edit(
         args = _in_editor(letter.args)
     checked = dead_letters.edited(envelope, task, args).args
     if not options.json:
-        output.line(f"was  {json.dumps(letter.args, ensure_ascii=False)}", "red")
-        output.line(f"is   {json.dumps(checked, ensure_ascii=False)}", "green")
+        output.line(f"was  {json.dumps(letter.shown_args, ensure_ascii=False)}", "red")
+        output.line(f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}", "green")
     common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is not a dead letter any more", "Somebody was faster.")
     if options.json:
-        output.emit({"id": letter.id, "task": letter.task, "was": letter.args, "args": checked})
+        output.emit(
+            {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
+        )
     else:
         output.line(f"{letter.id} sent again.")
     return ExitCode.DONE

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode
@@ -154,7 +155,7 @@ def stats(
     """How many attempts ended how, how long they took, and which successes did not do what they were for, by task."""
     from ops import figures
 
-    back = common.seconds(since)
+    back = spans.seconds(since)
     common.connect()
     queues = common.the_queues(queue)
     found = figures.by_task(queues, back)
@@ -234,7 +235,7 @@ def ping(
     """Send a ping through each queue, and show how long its answer took; exit code 1 when one does not answer."""
     from ops import pinging
 
-    limit = common.seconds(timeout)
+    limit = spans.seconds(timeout)
     common.connect()
     queues = common.the_queues(queue)
     found = pinging.ping(queues, limit)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem
@@ -107,7 +108,7 @@ def doctor(
     from ops import catalogue
     from ops import doctor as examining
 
-    patience = common.seconds(timeout)
+    patience = spans.seconds(timeout)
     deployment = common.connect()
     common.confirm(deployment, f"Send a ping and an upload through {deployment.stack}?", yes=yes, lasting=False)
     meant = walks if catalogue.upload_queue() else {}
@@ -230,7 +231,7 @@ def rollback(
     """Put every function back to the version that it was before the last deployment. Data and settings stay."""
     from ops import versions
 
-    when = common.moment(before) if before else None
+    when = spans.moment(before) if before else None
     deployment = common.connect()
     moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nexus.runs import payloads
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import REPAIR, ExitCode, Problem, usage
 
 if TYPE_CHECKING:
     from nexus.client import AsyncResult
-    from nexus.runs.record import RunError, RunRecord
+    from nexus.runs.record import RunRecord
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,7 +39,7 @@ class Waiting:
 
     def __post_init__(self) -> None:
         if self.timeout is not None:
-            common.seconds(self.timeout)
+            spans.seconds(self.timeout)
 
     def show(self, handle: "AsyncResult[Any]", task: str, queue: str) -> int:
         """Prints the run's id, or waits and prints its result; the exit code."""
@@ -78,9 +78,9 @@ def send(
     from ops import finding
 
     timing: dict[str, Any] = {
-        "countdown": None if countdown is None else common.seconds(countdown),
-        "eta": None if eta is None else common.moment(eta),
-        "expires": None if expires is None else common.seconds(expires),
+        "countdown": None if countdown is None else spans.seconds(countdown),
+        "eta": None if eta is None else spans.moment(eta),
+        "expires": None if expires is None else spans.seconds(expires),
     }
     if countdown is not None and eta is not None:
         raise usage("--countdown and --eta are two ways to say one thing", do="Give one.")
@@ -166,10 +166,10 @@ def result(
 ) -> int:
     """Show runs: status, attempts, result or error, and what they wait for; exit code 1 when one is not well."""
     from nexus.client import AsyncResult, read_records
-    from ops import finding
+    from ops import finding, runs
 
     if timeout is not None:
-        common.seconds(timeout)
+        spans.seconds(timeout)
     common.connect()
     handles: list[AsyncResult[Any]] = [AsyncResult(finding.run_id(text)) for text in run_ids]
     if follow:
@@ -178,7 +178,7 @@ def result(
         return _show(handles[0].record())
     records = read_records(handles)
     if options.json:
-        output.emit([_told(record) for record in records])
+        output.emit([runs.as_plain(record, waits=True) for record in records])
         return max(_code(record) for record in records)
     for place, record in enumerate(records):
         if place:
@@ -189,7 +189,7 @@ def result(
 
 def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
     """Waits for a run's end; polls five times a second at first and every two seconds later."""
-    limit = None if timeout is None else time.monotonic() + common.seconds(timeout)
+    limit = None if timeout is None else time.monotonic() + spans.seconds(timeout)
     pause = 0.2
     bar = _Bar()
     try:
@@ -202,7 +202,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
                 bar.close()
                 _show(record)
                 raise Problem(
-                    f"{handle.id} is still {record.status} after {output.age(common.seconds(str(timeout)))}",
+                    f"{handle.id} is still {record.status} after {output.age(spans.seconds(str(timeout)))}",
                     do=f"`nexus result {handle.id} --follow` goes on waiting.",
                     code=ExitCode.STILL_RUNNING,
                 )
@@ -268,8 +268,10 @@ class _Bar:
 
 def _show(record: "RunRecord") -> int:
     """Prints a record; the exit code that its status means."""
+    from ops import runs
+
     if options.json:
-        output.emit(_told(record))
+        output.emit(runs.as_plain(record, waits=True))
         return _code(record)
     if record.status == "UNKNOWN":
         raise Problem(f"{record.id} is unknown", "No run has this id: never sent, or its record has expired.")
@@ -281,17 +283,11 @@ def _code(record: "RunRecord") -> ExitCode:
     return ExitCode.WRONG if record.status in ("FAILURE", "REVOKED", "UNKNOWN") else ExitCode.DONE
 
 
-def _told(record: "RunRecord") -> dict[str, Any]:
-    from ops import waiting
-
-    return run_as_plain(record) | {"waits_for": waiting.reasons(record)}
-
-
 def _print(record: "RunRecord") -> None:
     """A record for people."""
-    from ops import waiting
+    from ops import runs, waiting
 
-    told, waits = run_as_plain(record), waiting.reasons(record)
+    told, waits = runs.as_plain(record), waiting.reasons(record)
     output.pairs(
         {
             "id": record.id,
@@ -322,52 +318,6 @@ def _print(record: "RunRecord") -> None:
         output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
     if record.status == "FAILURE" and output.fancy():
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
-
-
-def run_as_plain(record: "RunRecord") -> dict[str, Any]:
-    """A run as --json shows it."""
-    from nexus.runs import tallies
-
-    progress: tuple[int, int] | None = None
-    if record.fanned_out:
-        progress = tallies.progress(record)
-    elif record.progress:
-        progress = record.progress[:2]
-    took = None
-    if record.ended_at and record.started_at:
-        took = round(record.ended_at - record.started_at, 3)
-    return {
-        "id": record.id,
-        "task": record.task or None,
-        "queue": record.queue or None,
-        "status": record.status,
-        "args": record.args,
-        "sent_at": output.moment(record.sent_at),
-        "started_at": output.moment(record.started_at),
-        "ended_at": output.moment(record.ended_at),
-        "eta": output.moment(record.eta),
-        "took": took,
-        "attempts": record.attempts,
-        "parent": record.parent,
-        "segment": record.segment,
-        "progress": progress,
-        "result": payloads.load(record.result) if record.result is not None else None,
-        "info": record.info,
-        "error": error_as_plain(record.error),
-        "log": record.log,
-    }
-
-
-def error_as_plain(error: "RunError | None") -> dict[str, Any] | None:
-    """An error as --json shows it; `path` and `traceback` are null where they were not kept."""
-    if error is None:
-        return None
-    return {
-        "type": error.type,
-        "message": error.message,
-        "path": error.path or None,
-        "traceback": error.traceback or None,
-    }
 
 
 def _compact(value: Mapping[str, Any] | None) -> str | None:
@@ -448,7 +398,7 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
         raise usage(f"{status!r} is no status of a live run", do="There are: PENDING, RETRY, STARTED.")
     queues = common.the_queues(queue)
     name = None if task is None else common.the_task(task).name
-    before = time.time() - (0 if older_than is None else common.seconds(older_than))
+    before = time.time() - (0 if older_than is None else spans.seconds(older_than))
     found = finding.live_runs(queues, name, wanted)
     return [run.id for run in found if run.since <= before]
 
@@ -482,7 +432,7 @@ def logs(
 
     if (run_id is None) == (queue is None):
         raise usage("Whose log?", do="Give a run's id, or --queue NAME.")
-    back = None if since is None else common.seconds(since)
+    back = None if since is None else spans.seconds(since)
     if run_id is not None:
         common.connect()
         lines = reading.of_run(finding.run_id(run_id), back, follow=follow)

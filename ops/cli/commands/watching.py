@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
@@ -37,7 +38,7 @@ def events(
     wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
     if wanted and (unknown := wanted - set(logs.OUTCOMES)):
         raise usage(f"{min(unknown)!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
-    back = common.seconds(since)
+    back = spans.seconds(since)
     start = time.time() - back
     common.connect()
     queues = common.the_queues(queue)

@@ -501,6 +501,10 @@ def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[A
     """The function that ends a run sends the next one, with its own role. Raises InvalidMessage where it may not."""
     enders = {(one.task.name, one.queue): one for one in before}
     starters = {(one.task.name, one.queue, _waits_long(one)): one for one in after}
+    for starter in starters.values():
+        if starter.task.secret:
+            why = "what follows is written down until it is sent"
+            raise InvalidMessage(f"{starter.task.name} has secret arguments and cannot follow another run: {why}")
     for ender in enders.values():
         for starter in starters.values():
             if starter.queue not in (ender.queue, *ender.task.sends_to):

@@ -17,7 +17,7 @@ from nexus.backend.transport import MAX_DELAY, Message
 from nexus.client.steps import Failure, GroupStep, Step, Steps, TaskStep, dump, place
 from nexus.envelope import Envelope, TooLarge
 from nexus.errors import InvalidMessage, SendFailed
-from nexus.runs import payloads, tallies, transitions
+from nexus.runs import history, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.tallies import GROUP
 from nexus.values import compact
@@ -244,6 +244,7 @@ def open_group(group: Opening) -> str:
     tallies.put_all(tallies.new_tallies(step.id, 1, len(step.members), keep))
     values = group_values(step) | group.record
     values |= {"status": "STARTED", "started_at": clock.moment(), "waits": True, "expires": keep}
+    values["history"] = history.of_task(GROUP, step.id, None)  # where it is PENDING, or was given up, it is elsewhere
     outcome = store.apply(Write(step.id, set=values, insert=True))
     standing = RunRecord.of(outcome.item or {})
     if not isinstance(outcome, Applied) and standing.status in ("PENDING", "FAILURE"):

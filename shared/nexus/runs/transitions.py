@@ -19,6 +19,8 @@ from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
 from nexus.backend.store import Item, Value, Write
 from nexus.envelope import Envelope
+from nexus.registry import registry
+from nexus.runs import history
 from nexus.runs.record import RunError, RunRecord, clean, error_text
 from nexus.settings import settings
 from nexus.values import compact
@@ -87,8 +89,10 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
         "task": envelope.task,
         "queue": queue,
         "sent_at": round(envelope.sent_at.timestamp(), 3),
+        **_indexed(envelope),
     }
-    shown = compact(envelope.args)
+    task = registry.known(envelope.task)
+    shown = compact(task.without_secrets(envelope.args) if task else envelope.args)
     if len(shown) <= ARGUMENTS_SHOWN:
         values["args"] = shown
     if envelope.parent:
@@ -96,6 +100,14 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
     if envelope.segment:
         values["segment"] = envelope.segment.index
     return values
+
+
+def _indexed(envelope: Envelope) -> dict[str, Value]:
+    """Where the run history has a run that has not ended badly."""
+    task = registry.known(envelope.task)
+    argument = history.argument(task.searchable, envelope.args) if task else None
+    values: dict[str, Value] = {"history": history.of_task(envelope.task, envelope.id, argument)}
+    return values if argument is None else {**values, "argument": argument}
 
 
 def live_key(queue: str, run_id: str) -> str:
@@ -125,6 +137,7 @@ def claim(
         "live": live_key(by.queue, envelope.id),
         "since": by.now,
         "expires": by.keep_until,
+        **_indexed(envelope),
     }
     if place:
         started["place"] = place
@@ -160,7 +173,7 @@ def claim(
 
 
 LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since", "shared")
-LEFT_BY_FAILURE = ("error", "ended_at", "log", "cursor", "continued", "shared", "blocked")
+LEFT_BY_FAILURE = ("error", "why", "ended_at", "log", "cursor", "continued", "shared", "blocked")
 
 
 def send_again(run_id: str, **also: Value) -> Write:
@@ -171,7 +184,7 @@ def send_again(run_id: str, **also: Value) -> Write:
 
 def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
     """PENDING to FAILURE: SQS did not take its message, and it must not read PENDING for ever."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": ended_at, **also}
+    values = {**failure(run_id, error, ended_at), **also}
     return Write(run_id, set=values, remove=("live", "since"), when=(equals("status", "PENDING"),))
 
 
@@ -185,12 +198,22 @@ def succeed(run_id: str, token: str, result: str, now: float, children: tuple[st
     values: dict[str, Value] = {"status": "SUCCESS", "result": result, "ended_at": now}
     if children:
         values["children"] = compact(children)
-    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "error", "eta"), when=held(token))
+    return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "error", "why", "eta"), when=held(token))
+
+
+def failure(run_id: str, error: RunError, now: float) -> dict[str, Value]:
+    """What a record says of a run that has failed."""
+    return _ended_badly("FAILURE", run_id, error, now)
+
+
+def _ended_badly(status: Value, run_id: str, error: RunError, now: float) -> dict[str, Value]:
+    values: dict[str, Value] = {"status": status, "error": error_text(error), "ended_at": now}
+    return {**values, "history": history.of_status(str(status), run_id), "why": history.reason(error)}
 
 
 def fail(run_id: str, token: str | None, error: RunError, now: float, log: str | None = None) -> Write:
     """STARTED to FAILURE, while the claim `token` holds it."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now}
+    values = failure(run_id, error, now)
     if log:
         values["log"] = log
     when = held(token) if token else (equals("status", "STARTED"),)
@@ -215,20 +238,20 @@ def release(run_id: str, token: str, attempt: int, **also: Value) -> Write:
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 
 
-def _revocation(reason: str, now: float) -> dict[str, Value]:
-    return {"status": "REVOKED", "ended_at": now, "error": error_text(RunError("Revoked", reason))}
+def _revocation(run_id: str, reason: str, now: float) -> dict[str, Value]:
+    return _ended_badly("REVOKED", run_id, RunError("Revoked", reason), now)
 
 
 def revoke_before_start(run_id: str, record: RunRecord, reason: str, now: float) -> Write:
     """PENDING or RETRY to REVOKED."""
     when = (equals("status", record.status),)
-    return Write(run_id, set=_revocation(reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=when)
+    return Write(run_id, set=_revocation(run_id, reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=when)
 
 
 def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
     """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be
     retried."""
-    return Write(run_id, set=_revocation(reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=held(token))
+    return Write(run_id, set=_revocation(run_id, reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=held(token))
 
 
 def ask_to_revoke(run_id: str) -> Write:
@@ -239,35 +262,35 @@ def ask_to_revoke(run_id: str) -> Write:
 def revoke_fan_out(run_id: str, reason: str, now: float) -> Write:
     """An open fan-out to REVOKED; its segments that have not run are revoked one by one by the caller."""
     when = (equals("status", "STARTED"), Condition("total", "exists"))
-    return Write(run_id, set=_revocation(reason, now), remove=LEFT_BY_CLAIM, when=when)
+    return Write(run_id, set=_revocation(run_id, reason, now), remove=LEFT_BY_CLAIM, when=when)
 
 
 def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until: int) -> Write:
     """The record of a run that was never recorded, and must not start."""
     return Write(
-        envelope.id, set={**_described(envelope, queue), **_revocation(reason, now), "expires": keep_until}, insert=True
+        envelope.id,
+        set={**_described(envelope, queue), **_revocation(envelope.id, reason, now), "expires": keep_until},
+        insert=True,
     )
 
 
 def revoke_unknown(run_id: str, reason: str, now: float) -> Write:
     """The same of a run of which only the id is known."""
-    return Write(run_id, set={"task": "", **_revocation(reason, now), "expires": keep_until()}, insert=True)
+    return Write(run_id, set={"task": "", **_revocation(run_id, reason, now), "expires": keep_until()}, insert=True)
 
 
 def never_ran(
     envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, known: Item | None, log: str
 ) -> Write:
     """FAILURE of a run that could not start (bad arguments, an unknown task), whether it was recorded or not."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now, "expires": keep_until}
-    values["log"] = log
+    values = {**failure(envelope.id, error, now), "expires": keep_until, "log": log}
     when = (equals("status", (known or {}).get("status")),)
     return Write(envelope.id, set={**_described(envelope, queue), **values}, remove=LEFT_BY_CLAIM, when=when)
 
 
 def blocked(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, recorded: bool) -> Write:
     """FAILURE of a run that will not be sent, since what it follows has failed; sent after all, it is PENDING again."""
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": now, "blocked": True}
-    values |= {**_described(envelope, queue), "expires": keep_until}
+    values = {**_described(envelope, queue), **failure(envelope.id, error, now), "expires": keep_until, "blocked": True}
     return Write(envelope.id, set=values, when=(equals("status", "PENDING"),) if recorded else (), insert=not recorded)
 
 

@@ -27,8 +27,8 @@ from nexus.client.steps import Failure, load
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
-from nexus.runs import locks, payloads, tallies, transitions
-from nexus.runs.record import RunError, RunRecord, error_text
+from nexus.runs import history, locks, payloads, tallies, transitions
+from nexus.runs.record import RunError, RunRecord
 from nexus.runs.transitions import LEFT_BY_CLAIM, held
 from nexus.worker import observe
 
@@ -164,7 +164,7 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    values: dict[str, Value] = {"status": "FAILURE", "error": error_text(error), "ended_at": clock.moment()}
+    values = transitions.failure(record.id, error, clock.moment())
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if isinstance(outcome, Applied):
@@ -189,8 +189,10 @@ def _succeed(item: Item) -> None:
         _fail(item, replace(reason, message=f"while the results were reduced: {reason.message}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
+    # It may have been a failure: a failed part that is sent again and succeeds repairs it.
+    values["history"] = history.of_task(record.task, record.id, item.get("argument"))
     when = (equals("status", record.status), equals("phase", record.phase))
-    removed = (*LEFT_BY_CLAIM, "error", "next_phase", "partial")
+    removed = (*LEFT_BY_CLAIM, "error", "why", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success", shortfall=shortfall)

@@ -38,7 +38,7 @@ from nexus.runs.transitions import Claim
 from nexus.tasks import Unique
 from nexus.testing import run_task
 from nexus.worker import Run
-from ops import control
+from ops import audit, control
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost, Totals
@@ -344,6 +344,11 @@ ROWS: dict[str, Row] = {
     "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),
+    "audit._note": Row(
+        lambda: DynamoStore().apply(
+            audit._note("audit/1", audit.Entry(1.0, "ada", "pause", {"queue": "media"}, "done"))
+        )
+    ),
     "control._revoke": Row(in_store(control._revoke, [ENVELOPE], "default"), lambda: apply(PENDING)),
     "mail_ledger.claim": Row(lambda: type(mail())),
     "mail_ledger.claim: of one that was claimed": Row(lambda: type(mail()), a_mail),

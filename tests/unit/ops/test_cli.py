@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from nexus.errors import SendFailed
-from ops import catalogue, deployment
+from ops import catalogue, deployment, spans
 from ops.cli import common, output
 from ops.dead_letters import Outcome
 from ops.live import LiveRun
@@ -176,7 +176,7 @@ def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch
     [("90", 90), ("90s", 90), ("15m", 900), ("1h30m", 5400), ("3d", 259_200), ("0.5", 0.5)],
 )
 def test_spans_of_time(text: str, expected: float) -> None:
-    assert common.seconds(text) == expected
+    assert spans.seconds(text) == expected
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ def test_every_command_that_it_ends_with_exists() -> None:
     assert commands == ["status", "upload", "dlq"]
     for command in commands:
         assert main([command, "--help"]) == 0
-    (target,) = re.findall(r"make ([a-z]+)", demo.NEXT)
-    assert f"\n{target}: " in (ROOT / "Makefile").read_text()
+    targets = re.findall(r"make ([a-z]+)", demo.NEXT)
+    assert targets == ["web", "example"]
+    for target in targets:
+        assert f"\n{target}: " in (ROOT / "Makefile").read_text()
     assert 'PATH="$PWD/.venv/bin:$PATH"' in (ROOT / "README.md").read_text()

@@ -1,0 +1,1 @@
+"""What the run history costs, and how long a search of a million runs takes."""

@@ -1,0 +1,121 @@
+"""`nexus runs`: the run history; `nexus audit`: what was changed from the pages."""
+
+import json
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, usage
+
+if TYPE_CHECKING:
+    from nexus.runs.record import RunRecord
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "runs")(runs)
+    command(app, "audit")(audit)
+
+
+def runs(
+    *,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(help="The same as words: task:NAME status:failure since:2h user_id=u-1.", metavar="FILTER"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
+    queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
+    status: Annotated[str | None, typer.Option(help="pending, started, retry, success, failure or revoked.")] = None,
+    since: Annotated[str | None, typer.Option(help="Sent since: 2h, or 2026-11-23T09:00 (UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="Sent until: 1h, or a time.")] = None,
+    error: Annotated[str | None, typer.Option(help="With this in the error, as it is written.")] = None,
+    parent: Annotated[str | None, typer.Option(help="Sent by this run.", autocompletion=common.complete_run)] = None,
+    arg: Annotated[
+        list[str] | None,
+        typer.Option(help="With this argument, whole, or its first part and a *.", metavar="NAME=VALUE"),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")] = 50,
+    after: Annotated[str | None, typer.Option(help="The page behind another: its `next`.", metavar="PLACE")] = None,
+) -> int:
+    """Runs of the history, the newest first; --json gives the page with its `next`."""
+    from dataclasses import replace
+
+    from ops import finding, history
+    from ops import runs as showing
+
+    typed = history.parse(" ".join(words or ()))
+    given = {"task": task, "queue": queue, "status": status, "since": since, "until": until, "error": error}
+    pairs = dict(_pair(text) for text in arg or ())
+    said = history.query(given, pairs)
+    common.connect()
+    if parent is not None:
+        said = replace(said, parent=finding.run_id(parent))
+    wanted = history.both(typed, said)
+    if wanted.queue is not None:
+        common.the_queue(wanted.queue)
+    found = history.find(wanted, limit, after)
+    if options.json:
+        shown = [showing.as_plain(record, result=False) for record in found.runs]
+        output.emit({"runs": shown, "next": found.after, "looked_at": found.looked_at})
+        return ExitCode.DONE
+    now = time.time()
+    output.table([_row(record, now) for record in found.runs], right=("sent", "took"))
+    if not found.runs and found.after is None:
+        output.line("No run is such a one.")
+    elif found.after is not None:
+        more = f"{found.looked_at} runs looked at." if len(found.runs) < limit else "There are more."
+        output.note(f"{more} `--after {found.after}` goes on.")
+    return ExitCode.DONE
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise usage(f"{text!r} is no argument", "Arguments are name=value.")
+    return name, value
+
+
+def _row(record: "RunRecord", now: float) -> dict[str, Any]:
+    from ops import runs as showing
+
+    took = showing.took(record)
+    what = f"{record.error.type}: {record.error.message}" if record.error and record.status != "SUCCESS" else ""
+    args = " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in (record.args or {}).items())
+    return {
+        "id": record.id,
+        "task": record.task,
+        "status": record.status,
+        "sent": output.age(now - (record.sent_at or now)),
+        "took": "" if took is None else f"{took:.3f}s",
+        "arguments": output.cut(args, 50),
+        "error": output.cut(what, 60),
+    }
+
+
+def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most so many.")] = 50) -> int:
+    """What was changed from the pages of `nexus web`: who, what, when."""
+    from ops import audit as trail
+
+    common.connect()
+    found = trail.entries(limit)
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.table(
+        [
+            {
+                "when": output.time_of(entry.at),
+                "what": entry.what,
+                "about": output.cut(" ".join(f"{k}={v}" for k, v in entry.about.items()), 60),
+                "outcome": output.cut(entry.outcome, 60),
+                "who": entry.who,
+            }
+            for entry in found
+        ]
+    )
+    if not found:
+        output.line("Nothing has been changed.")
+    return ExitCode.DONE

@@ -1,0 +1,391 @@
+"""The run history: any run by its task, queue, status, time, error, parent or arguments, the newest first, in pages.
+
+An index of the run table (`nexus.runs.history`) gives ids by the time of sending; the records themselves are then read,
+and decide. A search that finds little stops after `PATIENCE` seconds and says from where to go on.
+"""
+
+import heapq
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from itertools import groupby, islice
+from typing import Any, Final
+
+from nexus.aws.dynamodb import from_item, to_attribute
+from nexus.aws.sdk import client
+from nexus.client import AsyncResult, read_records
+from nexus.runs import history, tallies
+from nexus.runs.record import RunRecord
+from nexus.settings import settings
+from nexus.values import compact
+from ops import catalogue, live
+from ops.aws import in_parallel
+from ops.problems import Problem, usage
+from ops.spans import moment, seconds
+
+STATUSES: Final = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED")
+BADLY: Final = ("FAILURE", "REVOKED")
+PATIENCE: Final = 1.5
+"""Seconds after which a search that has not filled its page gives what it has."""
+
+THREADS: Final = 32
+INDEX = "history"
+FEW, PAGES = 16, 2
+AFTER_THE_END: Final = 60.0
+"""Seconds after a run's end in which what follows it is sent."""
+
+_ENDLESS: Final = 9_999_999_999.0
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is looked for: all that are given must hold. Times are of sending, in seconds since 1970.
+
+    `error` is looked for in the type and the first words of the error, as they are written. A value of `args` that ends
+    in * is a prefix; any other is compared whole.
+    """
+
+    task: str | None = None
+    queue: str | None = None
+    status: str | None = None
+    since: float | None = None
+    until: float | None = None
+    error: str | None = None
+    parent: str | None = None
+    args: Mapping[str, str] = field(default_factory=dict)
+
+    def holds(self, record: RunRecord) -> bool:
+        """Whether a run is one of those that are looked for."""
+        return (
+            self.task in (None, record.task)
+            and self.queue in (None, record.queue)
+            and self.status in (None, record.status)
+            and (self.since is None or (record.sent_at or 0) >= self.since)
+            and (self.until is None or (record.sent_at or 0) <= self.until)
+            and (self.error is None or (record.error is not None and self.error in history.reason(record.error)))
+            and self.parent in (None, record.parent)
+            and all(_fits(wanted, (record.args or {}).get(name)) for name, wanted in self.args.items())
+        )
+
+    def words(self) -> str:
+        """The query as `parse` reads it."""
+        named = {"task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
+        times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}
+        told = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
+        return " ".join([*told, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A page of runs. `after` is where the next one begins, None at the end; `looked_at` counts the records read."""
+
+    runs: tuple[RunRecord, ...]
+    after: str | None
+    looked_at: int
+
+
+def _fits(wanted: str, value: Any) -> bool:
+    text = value if isinstance(value, str) else compact(value)
+    if value is None:
+        return False
+    return text.startswith(wanted[:-1]) if wanted.endswith("*") else text == wanted
+
+
+def _written(at: float | None) -> str | None:
+    from datetime import UTC, datetime
+
+    return None if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}"
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"' if " " in text else text
+
+
+# --- what is typed ---
+
+
+def parse(text: str) -> Query:
+    """A query as it is typed: `task:x status:failure since:2h user_id=u-1 error:"timed out"`. Raises Problem.
+
+    A word alone is a task's name.
+    """
+    import shlex
+
+    try:
+        words = shlex.split(text, posix=True)
+    except ValueError:
+        raise usage("A quotation mark is open") from None
+    named: dict[str, str | None] = {}
+    args: dict[str, str] = {}
+    for word in words:
+        mark = next((character for character in word if character in ":="), "")
+        name, _, value = word.partition(mark) if mark else ("task", "", word)
+        (args if mark == "=" else named)[name] = value
+    return query(named, args)
+
+
+def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
+    """A query from its parts as text: task, queue, status, since, until, error, parent. Raises Problem."""
+    named = {name: value for name, value in given.items() if value}
+    known = ("task", "queue", "status", "since", "until", "error", "parent")
+    if unknown := [name for name in named if name not in known]:
+        raise usage(f"There is no filter {unknown[0]!r}", do=f"There are: {', '.join(known)}; and name=value.")
+    status = named.get("status", "").upper() or None
+    if status not in (None, *STATUSES):
+        raise usage(f"{named['status']!r} is no status", do=f"There are: {', '.join(STATUSES).lower()}.")
+    return Query(
+        task=named.get("task"),
+        queue=named.get("queue"),
+        status=status,
+        since=_time(named.get("since")),
+        until=_time(named.get("until")),
+        error=named.get("error"),
+        parent=named.get("parent"),
+        args=dict(args),
+    )
+
+
+def both(one: Query, other: Query) -> Query:
+    """The filters of both; what both say, the second says."""
+    said = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
+    return replace(one, **{**said, "args": {**one.args, **other.args}})
+
+
+def _time(text: str | None) -> float | None:
+    """A time, or how long ago."""
+    if text is None:
+        return None
+    return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
+
+
+# --- finding ---
+
+
+def find(wanted: Query, limit: int = 50, after: str | None = None, patience: float = PATIENCE) -> Found:
+    """A page of the runs that are looked for, the newest first; `after` is an earlier page's. Raises Problem."""
+    place = _place(after)
+    top = wanted.until if place is None else min(place[0], _ENDLESS if wanted.until is None else wanted.until)
+    entries = (entry for entry in _entries(wanted, top, limit) if place is None or entry < place)
+    deadline = time.monotonic() + patience
+    found: list[RunRecord] = []
+    looked, size = 0, limit
+    while page := list(islice(entries, size)):
+        for record in read_records([AsyncResult(run_id) for _, run_id in page]):
+            looked += 1
+            if record.status != "UNKNOWN" and wanted.holds(record):
+                found.append(record)
+                if len(found) == limit:
+                    return Found(tuple(found), _told(record), looked)
+        if time.monotonic() > deadline:
+            return Found(tuple(found), f"{page[-1][0]:.3f}/{page[-1][1]}", looked)
+        size = min(1000, size * 4)
+    return Found(tuple(found), None, looked)
+
+
+def every(wanted: Query, most: int) -> list[RunRecord]:
+    """Up to so many of the runs that are looked for, however long that takes."""
+    found = find(wanted, most, patience=600.0)
+    return list(found.runs)
+
+
+def _told(record: RunRecord) -> str:
+    return f"{record.sent_at or 0:.3f}/{record.id}"
+
+
+def _place(after: str | None) -> tuple[float, str] | None:
+    if not after:
+        return None
+    at, slash, run_id = after.partition("/")
+    try:
+        return (float(at), run_id) if slash and run_id else _no_place(after)
+    except ValueError:
+        return _no_place(after)
+
+
+def _no_place(after: str) -> tuple[float, str]:
+    raise usage(f"{after!r} is no place in the history", "A page's `next` is one.")
+
+
+type Entry = tuple[float, str]
+"""When a run was sent, and its id."""
+
+
+def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
+    """What the indexes have for a query, the newest first: at least all that it holds for."""
+    if wanted.parent is not None:
+        parent = AsyncResult[Any](wanted.parent).record()
+        if parent.fanned_out:
+            yield from _sorted(_members(parent), top)
+            return
+        start, end = parent.started_at or parent.sent_at, parent.ended_at
+        wanted = replace(wanted, since=max(wanted.since or 0, (start or 0) - 1))
+        if end is not None:
+            top = min(top or _ENDLESS, end + AFTER_THE_END)
+    if wanted.status in ("STARTED", "RETRY"):
+        running = live.runs(catalogue.queues(), limit=10_000).runs
+        records = read_records([AsyncResult(run.id) for run in running])
+        yield from _sorted([*records, *live.parents(running)], top)
+        return
+    wanted = replace(wanted, until=top)
+    partitions = _partitions(wanted)
+    items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
+    if items is None:
+        items = _merged(partitions, limit)
+    # Within one millisecond an index has no order, and a page may end there.
+    for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
+        yield from sorted(((sent_at, str(item["id"])) for item in together), reverse=True)
+
+
+def _members(record: RunRecord) -> list[RunRecord]:
+    """The members of a waiting run, of both its phases. How many the first had, its record does not say any more."""
+    found = read_records([AsyncResult(run_id) for run_id in tallies.children(record)])
+    for chunk in range(tallies.chunks(tallies.LIMIT) if record.phase > 1 else 0):
+        ids = [tallies.member(record.id, 1, chunk * tallies.CHUNK + n) for n in range(tallies.CHUNK)]
+        page = read_records([AsyncResult(run_id) for run_id in ids])
+        found += page
+        if all(one.status == "UNKNOWN" for one in page):
+            break
+    return found
+
+
+def _sorted(records: Sequence[RunRecord], top: float | None) -> list[Entry]:
+    entries = {(record.sent_at or 0.0, record.id) for record in records if record.status != "UNKNOWN"}
+    return sorted((entry for entry in entries if top is None or entry[0] <= top), reverse=True)
+
+
+def _partitions(wanted: Query) -> list["_Partition"]:
+    """Everything of the index that a query may hold for."""
+    found: list[_Partition] = []
+    tasks = _tasks(wanted)
+    whole = {f"{name}={value}": name for name, value in wanted.args.items() if not value.endswith("*")}
+    leading = {t: next((arg for arg, name in whole.items() if _leads(task, name)), None) for t, task in tasks.items()}
+    for name, task in tasks.items():
+        if wanted.status in BADLY or wanted.error:
+            break
+        argument = leading[name]
+        if argument is not None:
+            found.append(_Partition(history.of_argument(name, argument), wanted, argument))
+        elif all(task is None or arg in task.arguments.model_fields for arg in wanted.args):
+            keys = [*history.shards(name), *(history.argument_shards(name) if _may_have(task) else ())]
+            found += [_Partition(key, wanted) for key in keys]
+    if wanted.status != "SUCCESS":
+        # The failures of all tasks are together: by argument only where each that has it is indexed by it.
+        having = {leading[t] for t, task in tasks.items() if any(_has(task, name) for name in whole.values())}
+        argument = having.pop() if len(having) == 1 else None
+        for status in (wanted.status,) if wanted.status in BADLY else BADLY:
+            found += [_Partition(key, wanted, argument) for key in history.shards(str(status))]
+    return found
+
+
+def _tasks(wanted: Query) -> dict[str, Any]:
+    """The tasks that a query may be about, and groups, which are runs of none."""
+    known: dict[str, Any] = {**catalogue.tasks(), tallies.GROUP: None}
+    if wanted.task is not None:
+        return {wanted.task: known.get(wanted.task)}
+    if wanted.queue is not None:
+        return {name: task for name, task in known.items() if task is not None and task.served_by(wanted.queue)}
+    return known
+
+
+def _leads(task: Any, name: str) -> bool:
+    """Whether every run of a task that has the argument is in the partition of the argument's value."""
+    return task is not None and name == next((a for a in task.searchable if a in task.arguments.model_fields), None)
+
+
+def _has(task: Any, name: str) -> bool:
+    return task is not None and name in task.arguments.model_fields
+
+
+def _may_have(task: Any) -> bool:
+    """Whether a task's runs may have a searchable argument; of a task that the catalogue has lost nobody knows."""
+    return task is None or any(name in task.arguments.model_fields for name in task.searchable)
+
+
+class _Partition:
+    """One partition of the index, newest first, read as far as it is asked for."""
+
+    def __init__(self, key: str, wanted: Query, argument: str | None = None) -> None:
+        self.key = key
+        self.items: list[Mapping[str, Any]] = []
+        self.more = True
+        low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+        values: dict[str, Any] = {":p": key, ":low": low, ":high": high}
+        task = wanted.task if key.startswith(BADLY) else None
+        named = {"task": task, "argument": argument, "why": wanted.error}
+        filters = {name: value for name, value in named.items() if value is not None}
+        self._request: dict[str, Any] = {
+            "TableName": settings().table("task-runs"),
+            "IndexName": INDEX,
+            "KeyConditionExpression": "history = :p AND sent_at BETWEEN :low AND :high",
+            "ScanIndexForward": False,
+        }
+        if filters:
+            holds = [f"contains(#{n}, :{n})" if n == "why" else f"#{n} = :{n}" for n in filters]
+            self._request["FilterExpression"] = " AND ".join(holds)
+            self._request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
+            values |= {f":{name}": value for name, value in filters.items()}
+        self._request["ExpressionAttributeValues"] = {name: to_attribute(value) for name, value in values.items()}
+
+    def fill(self, limit: int) -> None:
+        """Reads on, until there is something or nothing more."""
+        while self.more and not self.items:
+            # DynamoDB counts a page's limit before it filters.
+            request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
+            answer = _asked("query", request)
+            self.items = [from_item(item) for item in reversed(answer["Items"])]
+            self.more = "LastEvaluatedKey" in answer
+            if self.more:
+                self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
+
+def _asked(operation: str, request: Mapping[str, Any]) -> Any:
+    from botocore.exceptions import ClientError
+
+    try:
+        return getattr(client("dynamodb"), operation)(**request)
+    except ClientError as error:
+        if "index" not in error.response["Error"].get("Message", ""):
+            raise
+        why = "The stack's parameter RunHistory is off; or the index is still being made."
+        do = "RunHistory=on in samconfig.toml, and a deployment, make it (docs/deploy.md)."
+        raise Problem("The run history is not kept here", why, do) from None
+
+
+def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
+    """The items of these partitions from the whole index, when that is a page or two; None when it is more.
+
+    A stack that has run little is read in one request instead of one for each of its empty partitions.
+    """
+    found: list[Mapping[str, Any]] = []
+    request: dict[str, Any] = {"TableName": settings().table("task-runs"), "IndexName": INDEX}
+    for _ in range(PAGES):
+        answer = _asked("scan", request)
+        found += (from_item(item) for item in answer["Items"] if item["history"]["S"] in keys)
+        if "LastEvaluatedKey" not in answer:
+            low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+            within = [item for item in found if low <= float(item["sent_at"]) <= high]
+            return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
+        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+    return None
+
+
+def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:
+    """The items of all partitions, the newest first."""
+    size = max(8, min(limit, 4 * limit // max(1, len(partitions))))
+    in_parallel(lambda one: one.fill(size), partitions, THREADS)
+    heap = [_key(one, n) for n, one in enumerate(partitions) if one.items]
+    heapq.heapify(heap)
+    while heap:
+        _, n = heapq.heappop(heap)
+        one = partitions[n]
+        yield one.items.pop()
+        if not one.items:
+            size = min(1000, 2 * size)
+            one.fill(size)
+        if one.items:
+            heapq.heappush(heap, _key(one, n))
+
+
+def _key(one: _Partition, n: int) -> tuple[float, int]:
+    return -float(one.items[-1]["sent_at"]), n

@@ -1,0 +1,61 @@
+"""A run as programs read it: the command's --json, and the page's API."""
+
+from typing import Any
+
+from nexus.runs import payloads, tallies
+from nexus.runs.record import RunError, RunRecord
+from ops.spans import at
+
+
+def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> dict[str, Any]:
+    """A run; with `waits`, what it waits for. A list leaves the `result` out: a large one is an object of its own."""
+    progress: tuple[int, int] | None = None
+    if result and record.fanned_out:
+        progress = tallies.progress(record)
+    elif record.progress:
+        progress = record.progress[:2]
+    told: dict[str, Any] = {
+        "id": record.id,
+        "task": record.task or None,
+        "queue": record.queue or None,
+        "status": record.status,
+        "args": record.args,
+        "sent_at": at(record.sent_at),
+        "started_at": at(record.started_at),
+        "ended_at": at(record.ended_at),
+        "eta": at(record.eta),
+        "took": took(record),
+        "attempts": record.attempts,
+        "parent": record.parent,
+        "segment": record.segment,
+        "progress": progress,
+        "info": record.info,
+        "error": error_as_plain(record.error),
+        "log": record.log,
+    }
+    if result:
+        told["result"] = payloads.load(record.result) if record.result is not None else None
+    if waits:
+        from ops import waiting
+
+        told["waits_for"] = waiting.reasons(record)
+    return told
+
+
+def error_as_plain(error: RunError | None) -> dict[str, Any] | None:
+    """An error; `path` and `traceback` are null where they were not kept."""
+    if error is None:
+        return None
+    return {
+        "type": error.type,
+        "message": error.message,
+        "path": error.path or None,
+        "traceback": error.traceback or None,
+    }
+
+
+def took(record: RunRecord) -> float | None:
+    """Seconds from the start of the last attempt to the end."""
+    if not record.ended_at or not record.started_at:
+        return None
+    return round(record.ended_at - record.started_at, 3)

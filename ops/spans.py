@@ -1,0 +1,32 @@
+"""Spans of time and moments, as people type them."""
+
+import re
+from datetime import UTC, datetime
+
+from ops.problems import usage
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def seconds(text: str) -> float:
+    """A span of time: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem."""
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    if not parts or "".join(n + unit for n, unit in parts) != text:
+        raise usage(f"{text!r} is no span of time", "Such as 90s, 15m, 2h, 1h30m or 3d.")
+    return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
+
+
+def moment(text: str) -> datetime:
+    """A time: 2026-11-23T09:00, with Z or +01:00; UTC when it has no zone. Raises Problem."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def at(seconds_since_1970: float | None) -> datetime | None:
+    """A time of a record."""
+    return None if seconds_since_1970 is None else datetime.fromtimestamp(seconds_since_1970, UTC)

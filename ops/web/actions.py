@@ -1,0 +1,382 @@
+"""What the buttons do: each first says what it would do, and does it when that is confirmed.
+
+In prod, what lasts is confirmed by typing the stack's name, as in the command.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from nexus.client import AsyncResult, read_records
+from nexus.definitions import HIDDEN
+from nexus.runs.record import RunRecord
+from ops import audit, catalogue, control, dead_letters, finding, history, schedules
+from ops.aws import in_parallel
+from ops.dead_letters import Filter
+from ops.problems import ExitCode, Problem, explained, usage
+from ops.web.views import Site
+
+type Form = Mapping[str, Any]
+
+MOST: Final = 1_000
+"""Runs that one click is for at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an action would do: a question, and the first of those that it is for."""
+
+    question: str
+    lines: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A change. `plan` says what it would do, `do` does it and says what it did; `lasting` cannot be taken back."""
+
+    plan: Callable[[Site, Form], Plan]
+    do: Callable[[Site, Form], str]
+    about: str
+    fields: tuple[str, ...] = field(default=())
+    lasting: bool = True
+
+
+def perform(site: Site, name: str, form: Form) -> Plan | str:
+    """The plan of an action; what it did, once it is confirmed. Raises Problem."""
+    if site.read_only:
+        raise Problem("Nothing was changed", "This page is read-only: it was started with --read-only.", code=DECLINED)
+    if name not in ACTIONS:
+        raise usage(f"There is no action {name!r}")
+    action, deployment = ACTIONS[name], site.deployment
+    if not form.get("confirmed"):
+        return action.plan(site, form)
+    if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
+        raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
+    try:
+        done = action.do(site, form)
+    finally:
+        site.forget()
+    about = {key: form[key] for key in action.fields if form.get(key) and key != "args"}
+    try:
+        audit.note(name, about, done)
+    except Exception as error:
+        problem = explained(error)
+        if problem is None:
+            raise
+        return f"{done} The audit trail does not have it: {problem.what}."
+    return done
+
+
+DECLINED = ExitCode.NOT_CONFIRMED
+
+
+def _text(form: Form, name: str) -> str:
+    value = form.get(name)
+    if isinstance(value, list):
+        value = value[0] if value else None
+    if not value:
+        raise usage(f"{name} is missing")
+    return str(value)
+
+
+# --- queues and functions ---
+
+
+def _queue(form: Form) -> str:
+    queue = _text(form, "queue")
+    if queue not in catalogue.queues():
+        raise usage(f"There is no queue {queue!r}")
+    return queue
+
+
+def _asks(question: str) -> Callable[[Site, Form], Plan]:
+    def plan(site: Site, form: Form) -> Plan:
+        return Plan(question.format(queue=_queue(form), stack=site.deployment.stack))
+
+    return plan
+
+
+def _pause(_: Site, form: Form) -> str:
+    return f"{_queue(form)} is paused: {control.pause(_queue(form)).state}."
+
+
+def _resume(site: Site, form: Form) -> str:
+    switched = control.resume(_queue(form), site.deployment.reserved_for_uploads)
+    return f"{_queue(form)} is on: {switched.state}."
+
+
+def _maximum(form: Form) -> int:
+    text = _text(form, "maximum")
+    if not text.isdecimal() or not 2 <= int(text) <= 1000:
+        raise usage(f"{text} is no concurrency", "SQS's event sources take 2 to 1000.")
+    return int(text)
+
+
+def _plan_concurrency(site: Site, form: Form) -> Plan:
+    return Plan(f"Run at most {_maximum(form)} sandboxes of {_queue(form)} in {site.deployment.stack} at once?")
+
+
+def _concurrency(_: Site, form: Form) -> str:
+    control.concurrency(_queue(form), _maximum(form))
+    return f"{_queue(form)}: {_maximum(form)} at once. For good: MaximumConcurrency in template.yaml."
+
+
+def _restart(_: Site, form: Form) -> str:
+    return f"{_queue(form)}: {control.restart(_queue(form))}."
+
+
+# --- runs ---
+
+
+def _meant(form: Form) -> list[RunRecord]:
+    """The runs that are chosen: by their ids, or by a query, of which at most MOST. Raises Problem."""
+    if query := form.get("query"):
+        found = history.every(history.parse(str(query)), MOST + 1)
+        if len(found) > MOST:
+            raise usage(f"These are more than {MOST:,} runs", "One click is for so many at most.", "Add a filter.")
+        return found
+    given = form.get("id") or []
+    ids = [str(one) for one in given] if isinstance(given, list) else [str(given)]
+    for run_id in ids:
+        finding.check_whole(run_id)
+    if not ids:
+        raise usage("Which runs?", do="Choose some, or give a query.")
+    return [record for record in read_records([AsyncResult(i) for i in ids]) if record.status != "UNKNOWN"]
+
+
+def _lines(records: Sequence[RunRecord]) -> tuple[str, ...]:
+    shown = tuple(f"{one.status}  {one.task}  {one.id}" for one in records[:12])
+    return shown if len(records) <= 12 else (*shown, f"... and {len(records) - 12} more")
+
+
+def _count(records: Sequence[Any], word: str = "run") -> str:
+    return f"{len(records):,} {word}{'s' if len(records) != 1 else ''}"
+
+
+def _failed(form: Form) -> list[RunRecord]:
+    return [record for record in _meant(form) if record.status == "FAILURE"]
+
+
+def _plan_retry(site: Site, form: Form) -> Plan:
+    records = _failed(form)
+    if not records:
+        raise usage("None of these runs has failed", "A failed run is sent again under its id.")
+    return Plan(f"Send {_count(records)} of {site.deployment.stack} again, with all attempts?", _lines(records))
+
+
+def _retry(_: Site, form: Form) -> str:
+    by_queue: dict[str, set[str]] = {}
+    for record in _failed(form):
+        by_queue.setdefault(record.queue, set()).add(record.id)
+    done, failed = 0, 0
+    for queue, ids in by_queue.items():
+        outcome = dead_letters.retry(queue, Filter(ids=frozenset(ids)))
+        done += outcome.done
+        failed += len(ids) - outcome.done
+    gone = f" {failed} had no dead letter any more." if failed else ""
+    return f"{done} sent again.{gone}"
+
+
+def _live(form: Form) -> list[RunRecord]:
+    return [record for record in _meant(form) if not record.ended]
+
+
+def _plan_revoke(site: Site, form: Form) -> Plan:
+    records = _live(form)
+    if not records:
+        raise usage("All of these runs have ended")
+    question = f"Revoke {_count(records)} of {site.deployment.stack}? What runs now is not killed, and not tried again."
+    return Plan(question, _lines(records))
+
+
+def _revoke(_: Site, form: Form) -> str:
+    records = _live(form)
+    after = in_parallel(lambda record: AsyncResult[Any](record.id).revoke("revoked by an operator"), records)
+    running = after.count("STARTED")
+    rest = f" {running} run to their end, and are not tried again." if running else ""
+    return f"{after.count('REVOKED')} revoked.{rest}"
+
+
+def _arguments(form: Form) -> dict[str, Any]:
+    """The arguments as they are written: one JSON object, or a field each."""
+    if text := form.get("args"):
+        try:
+            found = json.loads(str(text))
+        except ValueError as error:
+            raise usage("The arguments are not JSON", str(error)) from None
+        if not isinstance(found, dict):
+            raise usage("Arguments are a JSON object")
+    else:
+        given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
+        found = {name: _value(value) for name, value in given.items() if value != ""}
+    if HIDDEN in found.values():
+        raise usage("A secret argument is hidden here", "No run record has it.", "Write its value.")
+    return found
+
+
+def _value(text: str) -> Any:
+    if text[:1] in ("[", "{", '"') or text == "null":
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise usage(f"{text} looks like JSON and is none", str(error)) from None
+    return text
+
+
+def _plan_send(site: Site, form: Form) -> Plan:
+    task = site.task(_text(form, "task"))
+    checked = task.check(_arguments(form)).model_dump(mode="json", exclude_defaults=True)
+    shown = json.dumps(task.without_secrets(checked), ensure_ascii=False)
+    return Plan(f"Send {task.name} in {site.deployment.stack}?", (shown,))
+
+
+def _send(site: Site, form: Form) -> str:
+    task = site.task(_text(form, "task"))
+    handle = task.apply_async(_arguments(form))
+    return f"Sent: {handle.id}"
+
+
+def _plan_edit(site: Site, form: Form) -> Plan:
+    (record,) = _meant(form)
+    task = site.task(record.task)
+    checked = task.check(_arguments(form)).model_dump(mode="json", exclude_defaults=True)
+    how = "under its id" if record.status == "FAILURE" else "as another run"
+    lines = (
+        f"was  {json.dumps(record.args, ensure_ascii=False)}",
+        f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}",
+    )
+    return Plan(f"Send {record.task} in {site.deployment.stack} {how}?", lines)
+
+
+def _edit(site: Site, form: Form) -> str:
+    (record,) = _meant(form)
+    task, args = site.task(record.task), _arguments(form)
+    if record.status == "FAILURE":
+        if dead_letters.edit(record.queue, record.id, task, args) is None:
+            raise Problem(f"{record.id} is not a dead letter any more", "Somebody was faster, or it was dropped.")
+        return f"Sent again: {record.id}"
+    return f"Sent: {task.apply_async(args).id}"
+
+
+# --- dead letters ---
+
+
+def _filter(form: Form) -> Filter:
+    """The letters of a group, or by ids. Raises Problem when that is nothing."""
+    given = form.get("id") or []
+    ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
+    task, error = form.get("task") or None, form.get("error")
+    if not ids and task is None and not error:
+        raise usage("Which dead letters?")
+    return Filter(ids=ids, task=task and str(task), error=f"{error}: " if error else None)
+
+
+def _letters(site: Site, form: Form) -> list[dead_letters.Letter]:
+    wanted, queue = _filter(form), _queue(form)
+    return [letter for letter in site.letters(queue=queue) if wanted.holds(letter, letter.failed_at)]
+
+
+def _plan_letters(what: str) -> Callable[[Site, Form], Plan]:
+    def plan(site: Site, form: Form) -> Plan:
+        letters = _letters(site, form)
+        shown = tuple(f"{one.task}  {one.id}  {one.error}: {one.message[:80]}" for one in letters[:12])
+        more = (f"... and {len(letters) - 12} more",) if len(letters) > 12 else ()
+        question = what.format(count=_count(letters, "dead letter"), queue=_queue(form), stack=site.deployment.stack)
+        return Plan(question, shown + more)
+
+    return plan
+
+
+def _retry_letters(_: Site, form: Form) -> str:
+    return _told(dead_letters.retry(_queue(form), _filter(form)), "sent again")
+
+
+def _drop_letters(_: Site, form: Form) -> str:
+    return _told(dead_letters.drop(_queue(form), _filter(form)), "dropped")
+
+
+def _told(outcome: dead_letters.Outcome, word: str) -> str:
+    failed = f" {len(outcome.failed)} were not: {next(iter(outcome.failed.values()))}" if outcome.failed else ""
+    return f"{outcome.done:,} dead letter{'s' if outcome.done != 1 else ''} {word}.{failed}"
+
+
+# --- schedules ---
+
+
+def _scheduled(site: Site, form: Form) -> Any:
+    task = site.task(_text(form, "task"))
+    if task.schedule is None:
+        raise usage(f"{task.name} has no schedule")
+    return task
+
+
+def _asks_of(question: str) -> Callable[[Site, Form], Plan]:
+    def plan(site: Site, form: Form) -> Plan:
+        return Plan(question.format(task=_scheduled(site, form).name, stack=site.deployment.stack))
+
+    return plan
+
+
+def _switch(*, on: bool) -> Callable[[Site, Form], str]:
+    def do(site: Site, form: Form) -> str:
+        task = _scheduled(site, form)
+        schedules.switch(task.name, on=on)
+        return f"{task.name} is {'on' if on else 'off'}."
+
+    return do
+
+
+def _run_now(site: Site, form: Form) -> str:
+    return f"Sent: {_scheduled(site, form).delay().id}"
+
+
+def _plan_change(site: Site, form: Form) -> Plan:
+    task, expression = _scheduled(site, form), _text(form, "expression")
+    times = site.next_times(expression)
+    if not times:
+        raise usage(f"{expression} never runs again")
+    before = schedules.expression(task.name)
+    shown = tuple(f"{moment:%a %Y-%m-%d %H:%M} UTC" for moment in times)
+    return Plan(f"Change {task.name} in {site.deployment.stack} from {before} to {expression}?", shown)
+
+
+def _change(site: Site, form: Form) -> str:
+    task, expression = _scheduled(site, form), _text(form, "expression")
+    site.next_times(expression)
+    schedules.change(task.name, expression)
+    return f"Changed. For good: {schedules.parameter(task.name)} in samconfig.toml."
+
+
+ACTIONS: Final[Mapping[str, Action]] = {
+    "pause": Action(_asks("Pause {queue} of {stack}?"), _pause, "Stop a queue", ("queue",), lasting=False),
+    "resume": Action(_asks("Resume {queue} of {stack}?"), _resume, "Let a queue go on", ("queue",), lasting=False),
+    "concurrency": Action(
+        _plan_concurrency, _concurrency, "How many sandboxes at once", ("queue", "maximum"), lasting=False
+    ),
+    "restart": Action(_asks("Restart {queue} of {stack}?"), _restart, "Fresh sandboxes", ("queue",), lasting=False),
+    "retry": Action(_plan_retry, _retry, "Send failed runs again", ("id", "query")),
+    "revoke": Action(_plan_revoke, _revoke, "Stop runs that have not ended", ("id", "query")),
+    "edit": Action(_plan_edit, _edit, "Send a run again with other arguments", ("id", "args")),
+    "send": Action(_plan_send, _send, "Send a task", ("task", "args"), lasting=False),
+    "retry-letters": Action(
+        _plan_letters("Send {count} of {queue} in {stack} again?"),
+        _retry_letters,
+        "Send dead letters again",
+        ("queue", "task", "error", "id"),
+    ),
+    "drop-letters": Action(
+        _plan_letters("Delete {count} of {queue} in {stack} for good?"),
+        _drop_letters,
+        "Delete dead letters",
+        ("queue", "task", "error", "id"),
+    ),
+    "enable": Action(
+        _asks_of("Turn on {task} in {stack}?"), _switch(on=True), "Turn a schedule on", ("task",), lasting=False
+    ),
+    "disable": Action(
+        _asks_of("Turn off {task} in {stack}?"), _switch(on=False), "Turn a schedule off", ("task",), lasting=False
+    ),
+    "run": Action(_asks_of("Run {task} in {stack} now?"), _run_now, "Run a schedule now", ("task",), lasting=False),
+    "change": Action(_plan_change, _change, "Change when a schedule runs", ("task", "expression")),
+}

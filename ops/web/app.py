@@ -1,0 +1,322 @@
+"""The pages and their parts. A page comes at once, without asking AWS; its parts load by themselves, and say why when
+they cannot."""
+
+import asyncio
+import csv
+import hashlib
+import io
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from nexus.runs.record import ENDED
+from ops import catalogue, finding, history, runs, waiting
+from ops.cli import output
+from ops.problems import ExitCode, Problem, explained
+from ops.web import api, show
+from ops.web.actions import Plan, perform
+from ops.web.forms import read as read_form
+from ops.web.guard import Guard
+from ops.web.views import Site, fields
+
+PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "audit")
+PAGE = 50
+COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
+SHOWN = ("task", "status", "sent", "took", "arguments", "error")
+LOOK_EVERY = 2.0
+
+
+class Pages:
+    """The handlers. Each part is a function of a request that gives a template's name and its values."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self._templates = show.templates()
+
+    def render(self, request: Request, name: str, **values: Any) -> HTMLResponse:
+        """A template, with what every one has."""
+        deployment = self.site.deployment
+        common = {
+            "site": self.site,
+            "stack": deployment.stack,
+            "stage": deployment.stage,
+            "region": deployment.region,
+            "prod": deployment.is_prod,
+            "token": request.state.token,
+            "path": request.url.path,
+        }
+        return HTMLResponse(self._templates.get_template(name).render(**common, **values))
+
+    def page(self, name: str) -> Callable[[Request], Response]:
+        """A page that needs nothing but its address."""
+
+        def show_page(request: Request) -> Response:
+            return self.render(request, f"{name}.html", query=dict(request.query_params))
+
+        return show_page
+
+    def part(self, make: Callable[[Request], tuple[str, dict[str, Any]]]) -> Callable[[Request], Response]:
+        """A part of a page; what keeps it from being shown is shown in its place."""
+
+        def show_part(request: Request) -> Response:
+            try:
+                name, values = make(request)
+                return self.render(request, name, **values)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown in the part's place
+                return self.render(request, "parts/problem.html", problem=_problem(error))
+
+        return show_part
+
+    # --- overview ---
+
+    def health(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/health.html", {"health": self.site.health()}
+
+    def queues(self, _: Request) -> tuple[str, dict[str, Any]]:
+        health = {queue.name: queue for queue in self.site.health().queues}
+        return "parts/queues.html", {"view": self.site.monitor(), "health": health}
+
+    def activity(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/activity.html", {"view": self.site.monitor()}
+
+    def upcoming(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/upcoming.html", {"schedules": [one for one in self.site.schedules() if one.next_at][:5]}
+
+    # --- runs ---
+
+    def runs(self, request: Request) -> tuple[str, dict[str, Any]]:
+        asked = request.query_params
+        text = asked.get("q", "")
+        chosen = [name for name in asked.getlist("col") if name in COLUMNS] or list(SHOWN)
+        found = self.site.runs(text, PAGE, asked.get("after"))
+        query = [("q", text), *(("col", name) for name in asked.getlist("col"))]
+        more = urlencode([*query, ("after", found.after)]) if found.after else None
+        return "parts/runs.html", {"found": found, "columns": chosen, "q": text, "more": more, "took": runs.took}
+
+    def run(self, request: Request) -> tuple[str, dict[str, Any]]:
+        record = self.site.run(request.path_params["id"])
+        task = catalogue.tasks().get(record.task)
+        told = runs.as_plain(record)
+        editable = task is not None and record.args is not None
+        waits = waiting.reasons(record)
+        origin = "an upload" if task and task.on_upload else "its schedule" if _by_rule(record.id) else None
+        values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits, "origin": origin}
+        return "parts/run.html", {**values, "ended": record.status in ENDED}
+
+    def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/log.html", {"lines": self.site.log(request.path_params["id"])[-500:]}
+
+    def run_family(self, request: Request) -> tuple[str, dict[str, Any]]:
+        record = self.site.run(request.path_params["id"])
+        members = self.site.members(record) if record.fanned_out else []
+        return "parts/family.html", {"members": members, "children": self.site.children(record), "record": record}
+
+    # --- the others ---
+
+    def groups(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/groups.html", {"groups": self.site.groups()}
+
+    def letters(self, request: Request) -> tuple[str, dict[str, Any]]:
+        asked = request.query_params
+        found = self.site.letters(asked.get("task"), asked.get("error"), asked.get("queue"))
+        return "parts/letters.html", {"letters": found[:200], "count": len(found), "query": dict(asked)}
+
+    def schedules(self, _: Request) -> tuple[str, dict[str, Any]]:
+        found = self.site.schedules()
+        times = {one.task: self.site.next_times(one.expression) if one.on else [] for one in found}
+        return "parts/schedules.html", {"schedules": found, "times": times}
+
+    def firings(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/firings.html", {"firings": self.site.firings(request.path_params["task"])[-40:]}
+
+    def tasks(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": self.site.figures()}
+
+    def functions(self, _: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/functions.html", {"functions": self.site.functions()}
+
+    def audit(self, _: Request) -> tuple[str, dict[str, Any]]:
+        from ops import audit
+
+        return "parts/audit.html", {"entries": audit.entries(100)}
+
+    # --- pages with an address of their own ---
+
+    def run_page(self, request: Request) -> Response:
+        text = request.path_params["id"]
+        if not finding.is_whole(text):
+            try:
+                return RedirectResponse(f"/runs/{finding.run_id(text)}", 303)
+            except Problem as problem:
+                return self.render(request, "problem.html", problem=problem)
+        return self.render(request, "run.html", id=text)
+
+    def task_page(self, request: Request) -> Response:
+        try:
+            task = self.site.task(request.path_params["task"])
+        except Problem as problem:
+            return self.render(request, "problem.html", problem=problem)
+        return self.render(request, "task.html", task=task, fields=fields(task))
+
+    def export(self, request: Request) -> Response:
+        """Up to 10,000 runs of a query, as CSV or JSON."""
+        kind = request.path_params["kind"]
+        try:
+            found = history.every(history.parse(request.query_params.get("q", "")), 10_000)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            return self.render(request, "problem.html", problem=_problem(error))
+        plain = [output.plain(runs.as_plain(record, result=False)) for record in found]
+        if kind == "json":
+            text, media = output.json_text(plain, indent=2), "application/json"
+        else:
+            text, media = _csv(plain), "text/csv; charset=utf-8"
+        return Response(text, 200, {"Content-Disposition": f'attachment; filename="runs.{kind}"'}, media)
+
+    # --- actions ---
+
+    async def act(self, request: Request) -> Response:
+        """What a button asks for: a question first, then what was done."""
+        form = await read_form(request)
+        name = request.path_params["action"]
+        return await run_in_threadpool(self._act, request, name, form)
+
+    def _act(self, request: Request, name: str, form: Mapping[str, Any]) -> Response:
+        from ops.web.actions import ACTIONS
+
+        try:
+            outcome = perform(self.site, name, form)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is shown
+            response = self.render(request, "parts/refused.html", problem=_problem(error))
+            response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#dialog", "innerHTML"
+            return response
+        if isinstance(outcome, Plan):
+            given = [
+                (key, one) for key, value in form.items() for one in (value if isinstance(value, list) else [value])
+            ]
+            lasting = ACTIONS[name].lasting and self.site.deployment.is_prod
+            response = self.render(request, "parts/confirm.html", plan=outcome, action=name, given=given, typed=lasting)
+            response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#dialog", "innerHTML"
+            return response
+        run_id = outcome.rpartition(": ")[2]
+        response = self.render(
+            request, "parts/done.html", done=outcome, run=run_id if finding.is_whole(run_id) else None
+        )
+        response.headers["HX-Retarget"], response.headers["HX-Reswap"] = "#notices", "afterbegin"
+        response.headers["HX-Trigger"] = "nexus:changed"
+        return response
+
+    # --- what changes by itself ---
+
+    async def changes(self, request: Request) -> Response:
+        """Server-sent events: one whenever the queues, or what ended, are other than before."""
+
+        async def stream() -> AsyncIterator[str]:
+            before = ""
+            yield "retry: 3000\n\n"
+            while not await request.is_disconnected():
+                now = await run_in_threadpool(self._fingerprint)
+                yield "event: changed\ndata: queues\n\n" if now != before and before else ": nothing new\n\n"
+                before = now
+                await asyncio.sleep(LOOK_EVERY)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    def _fingerprint(self) -> str:
+        try:
+            view = self.site.monitor()
+        except Exception as error:  # noqa: BLE001 - the parts of the page say it
+            return repr(type(error))
+        seen = repr((view.queues, [run.id for run in view.running], [event.run_id for event in view.ended]))
+        return hashlib.sha256(seen.encode()).hexdigest()
+
+
+def _by_rule(run_id: str) -> bool:
+    return run_id[14:15] == "4"
+
+
+def _problem(error: Exception) -> Problem:
+    """What a person is shown of an error; a fault of ours goes to the terminal whole."""
+    problem = explained(error)
+    if problem is None:
+        logging.getLogger("nexus.web").error("a page could not be made", exc_info=error)
+        what = f"This could not be shown: {type(error).__name__}"
+        return Problem(what, "A fault of nexus web; the terminal that it runs in shows more.", code=ExitCode.WRONG)
+    return problem
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    """Rows as CSV; what a spreadsheet would take for a formula is text."""
+    out = io.StringIO()
+    names = (
+        "id",
+        "task",
+        "queue",
+        "status",
+        "sent_at",
+        "started_at",
+        "ended_at",
+        "took",
+        "attempts",
+        "parent",
+        "args",
+        "error",
+    )
+    writer = csv.writer(out)
+    writer.writerow(names)
+    for row in rows:
+        cells = [row[name] if not isinstance(row[name], dict) else output.json_text(row[name]) for name in names]
+        writer.writerow(
+            [f"'{cell}" if str(cell)[:1] in "=+-@\t\r" and isinstance(cell, str) else cell for cell in cells]
+        )
+    return out.getvalue()
+
+
+def make(site: Site, port: int, key: str) -> Starlette:
+    """The application."""
+    pages = Pages(site)
+    parts = {
+        "health": pages.health,
+        "queues": pages.queues,
+        "activity": pages.activity,
+        "upcoming": pages.upcoming,
+        "runs": pages.runs,
+        "groups": pages.groups,
+        "letters": pages.letters,
+        "schedules": pages.schedules,
+        "tasks": pages.tasks,
+        "functions": pages.functions,
+        "audit": pages.audit,
+        "run/{id}": pages.run,
+        "run/{id}/log": pages.run_log,
+        "run/{id}/family": pages.run_family,
+        "firings/{task}": pages.firings,
+    }
+    routes = [
+        Route("/", pages.page("overview")),
+        *(Route(f"/{name}", pages.page(name)) for name in PAGES[1:]),
+        Route("/runs.{kind:str}", pages.export),
+        Route("/runs/{id}", pages.run_page),
+        Route("/tasks/{task}", pages.task_page),
+        *(Route(f"/parts/{name}", pages.part(part)) for name, part in parts.items()),
+        Route("/do/{action}", pages.act, methods=["POST"]),
+        Route("/changes", pages.changes),
+        *api.routes(site),
+        Mount("/static", StaticFiles(directory=show.HERE / "static")),
+    ]
+
+    @asynccontextmanager
+    async def warm(_: Starlette) -> AsyncIterator[None]:
+        await run_in_threadpool(lambda: site.deployment)
+        yield
+
+    return Starlette(routes=routes, middleware=[Middleware(Guard, port=port, key=key)], lifespan=warm)

@@ -1,0 +1,55 @@
+"""`nexus web`: serves the pages on this machine, and opens them."""
+
+import os
+import secrets
+from typing import Annotated
+
+import typer
+
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, Problem
+
+PORT = 8765
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds this command."""
+    command(app, "web")(web)
+
+
+def web(
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="The port on 127.0.0.1.")] = PORT,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+) -> int:
+    """The deployment as a page: runs, dead letters, schedules, queues. Ctrl-C ends it.
+
+    It acts with your own credentials, for whoever has the printed address. NEXUS_WEB_KEY keeps its key from one start
+    to the next.
+    """
+    import socket
+    import webbrowser
+
+    import uvicorn
+
+    from ops.deployment import Choice
+    from ops.web.app import make
+    from ops.web.views import Site
+
+    deployment = common.connect()
+    key = os.environ.get("NEXUS_WEB_KEY") or secrets.token_urlsafe(24)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise Problem(f"Port {port} is taken", str(error), "--port N is another.", ExitCode.USAGE) from None
+    site = Site(Choice(deployment.stack, options.profile, options.region), read_only)
+    address = f"http://127.0.0.1:{port}/?key={key}"
+    output.line(f"{deployment.stack}{' (read-only)' if read_only else ''}: {address}")
+    if open_:
+        webbrowser.open(address)
+    config = uvicorn.Config(make(site, port, key), log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run([listener])
+    return ExitCode.DONE

@@ -1,0 +1,30 @@
+"""What a page or a program sends: a form, or JSON, as names and values."""
+
+import json
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.requests import Request
+
+from ops.problems import usage
+
+LIMIT = 1_000_000
+
+
+async def read(request: Request) -> dict[str, Any]:
+    """A name that comes once is a text, one that comes more often a list. Raises Problem."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > LIMIT:
+            raise usage("This is too long")
+    if request.headers.get("content-type", "").startswith("application/json"):
+        try:
+            found = json.loads(body or b"{}")
+        except ValueError as error:
+            raise usage("This is not JSON", str(error)) from None
+        if not isinstance(found, dict):
+            raise usage("An action takes a JSON object")
+        return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in found.items()}
+    values = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return {name: given[0] if len(given) == 1 else given for name, given in values.items()}

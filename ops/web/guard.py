@@ -1,0 +1,106 @@
+"""Who may ask: this machine, under the page's own name, with the key that the command printed.
+
+Whoever can reach the port could otherwise act with the operator's credentials: another account of this machine, or a
+page of another site in the same browser (DNS rebinding, cross-site requests). So each request needs a Host of ours,
+and the key as a cookie or a bearer; what changes something needs a token of the page besides, which a cookie is not.
+"""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+OPEN = ("/healthz",)
+SAFE = ("GET", "HEAD")
+
+
+@dataclass(slots=True)
+class Guard:
+    """Middleware. `key` opens the page, `token` proves that a change was asked for by the page itself."""
+
+    app: ASGIApp
+    port: int
+    key: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["token"] = self.token
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers[name] = value
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        refusal = self._refusal(scope)
+        await (refusal or self.app)(scope, receive, with_headers)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        origins = [f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")]
+        if f"http://{headers.get('host', '')}" not in origins:
+            return PlainTextResponse("This page is served as 127.0.0.1 and localhost alone.", 421)
+        if scope["path"] in OPEN:
+            return None
+        query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+        if "key" in query and scope["method"] in SAFE:
+            return self._admit(scope["path"], query)
+        bearer = headers.get("authorization", "").removeprefix("Bearer ")
+        if _same(bearer, self.key):
+            return None  # a program: no browser sends this by itself
+        if not _same(self._cookie(headers), self.key):
+            return PlainTextResponse("Open the address that `nexus web` printed: it has the key.", 403)
+        if scope["method"] in SAFE:
+            return None
+        if headers.get("origin", origins[0]) not in origins or not _same(headers.get("x-nexus-token", ""), self.token):
+            return PlainTextResponse("This did not come from a page of this process. Load the page again.", 403)
+        return None
+
+    def _admit(self, path: str, query: dict[str, str]) -> Response:
+        if not _same(query.pop("key"), self.key):
+            return PlainTextResponse("This key is another process's.", 403)
+        # One slash: two would lead to another host.
+        to = "/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else "")
+        response = RedirectResponse(to, 303)
+        response.set_cookie(self._name, self.key, httponly=True, samesite="strict")
+        return response
+
+    @property
+    def _name(self) -> str:
+        """Cookies know no ports: two processes on one machine must not overwrite each other's."""
+        return f"nexus-{self.port}"
+
+    def _cookie(self, headers: Headers) -> str:
+        cookies: SimpleCookie = SimpleCookie()
+        try:
+            cookies.load(headers.get("cookie", ""))
+        except CookieError:
+            return ""
+        found: Any = cookies.get(self._name)
+        return found.value if found else ""
+
+
+def _same(given: str, wanted: str) -> bool:
+    return secrets.compare_digest(given.encode(), wanted.encode())

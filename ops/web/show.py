@@ -1,0 +1,99 @@
+"""How values look on a page: times, ages, sizes, small drawings. Every text is other people's data."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from ops.cli import output
+
+HERE = Path(__file__).parent
+
+
+def _visible(value: Any) -> Any:
+    """Text with nothing in it that turns a line around or hides: Jinja then escapes it."""
+    if isinstance(value, Markup) or not isinstance(value, str):
+        return "" if value is None else value
+    return output.safe(value)
+
+
+def age(seconds: float | None) -> str:
+    """A span of time; under ten seconds with its fraction."""
+    if seconds is None:
+        return "-"
+    return f"{seconds:.2f}s" if 0 <= seconds < 10 else output.age(seconds)
+
+
+def ago(at: float | datetime | None) -> Markup:
+    """How long ago, with the time itself for whoever points at it, and for the script that keeps it true."""
+    moment = output.moment(at)
+    if moment is None:
+        return Markup("-")
+    stamp, away = moment.timestamp(), time.time() - moment.timestamp()
+    text = f"{output.age(away)} ago" if away >= 0 else f"in {output.age(-away)}"
+    return Markup('<time datetime="{}" data-at="{}" title="{} UTC">{}</time>').format(
+        moment.isoformat(), f"{stamp:.0f}", output.time_of(moment), text
+    )
+
+
+def clock(at: float | datetime | None) -> str:
+    """A time in UTC."""
+    return output.time_of(at)
+
+
+def words(args: Mapping[str, Any] | None) -> str:
+    """Arguments in a line."""
+    if not args:
+        return ""
+    return "  ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in args.items())
+
+
+def commands(text: str) -> Markup:
+    """A text in which `commands` stand out."""
+    parts = output.safe(text).split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
+
+
+def pretty(value: Any) -> str:
+    """A value as JSON, for reading."""
+    return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
+
+
+def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
+    """A drawing of numbers in a row, which says itself what it shows."""
+    top = max([*values, 1])
+    step = 120 / max(1, len(values) if bars else len(values) - 1)
+    heights = [26 - 24 * value / top for value in values]
+    if bars:
+        shapes = [
+            Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" rx="1"/>').format(
+                n * step, height, max(1.0, step - 1.2), 28 - height
+            )
+            for n, height in enumerate(heights)
+            if values[n]
+        ]
+        drawn = Markup("").join(shapes)
+    else:
+        points = " ".join(f"{n * step:.1f},{height:.1f}" for n, height in enumerate(heights))
+        drawn = Markup('<polygon points="0,28 {0} 120,28"/><polyline points="{0}"/>').format(points)
+    return Markup('<svg class="spark" viewBox="0 0 120 28" role="img" aria-label="{}">{}</svg>').format(label, drawn)
+
+
+def templates() -> Environment:
+    """The pages' templates. An undefined name is an error, and not an empty place."""
+    made = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_visible,
+    )
+    made.filters |= {"age": age, "ago": ago, "clock": clock, "words": words, "pretty": pretty, "commands": commands}
+    made.globals |= {"spark": spark}
+    return made

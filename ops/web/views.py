@@ -1,0 +1,253 @@
+"""What each page shows, as the modules of `ops` know it. The API gives the same as JSON.
+
+What costs requests is kept for a moment, so that five open pages ask AWS as often as one.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from nexus import cron
+from nexus.client import AsyncResult, read_records
+from nexus.runs import tallies
+from nexus.runs.record import RunRecord
+from nexus.values import compact
+from ops import catalogue, dead_letters, deployment, figures, functions, health, history, logs, runs, schedules
+from ops.cli.monitor import Monitor, View
+from ops.dead_letters import Filter, Letter
+from ops.deployment import Choice, Deployment
+from ops.problems import Problem
+
+NEXT = 5
+DAYS = 7
+LETTERS_KEPT = 30.0
+"""Seconds for which a look at dead letters is shown again: looking hides them for a moment from everybody else."""
+
+
+class Kept[T]:
+    """A value that is asked for again when it is older than `seconds`; one thread asks, the others wait."""
+
+    def __init__(self, ask: Callable[[], T], seconds: float) -> None:
+        self._ask, self._seconds = ask, seconds
+        self._lock = threading.Lock()
+        self._value: list[T] = []
+        self._at = 0.0
+
+    def get(self) -> T:
+        with self._lock:
+            if not self._value or time.monotonic() - self._at > self._seconds:
+                self._value = [self._ask()]
+                self._at = time.monotonic()
+            return self._value[0]
+
+    def forget(self) -> None:
+        """What was known is no more: something has been changed."""
+        with self._lock:
+            self._value = []
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters of one task and error; `hours` counts those given up in each of the last 24 hours."""
+
+    queue: str
+    task: str
+    error: str
+    count: int
+    first_at: float
+    last_at: float
+    example: str
+    hours: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A part of a fan-out or a group; its status is done, failed or open."""
+
+    id: str
+    index: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One firing of a schedule."""
+
+    id: str
+    at: float
+    status: str
+    took: float | None
+
+
+@dataclass(slots=True)
+class Site:
+    """A deployment as the pages show it. `read_only` refuses every action."""
+
+    choice: Choice
+    read_only: bool = False
+    _counts: Mapping[str, int] = field(default_factory=dict, init=False)
+    _deployment: "Kept[Deployment]" = field(init=False)
+    _health: "Kept[health.Health]" = field(init=False)
+    _view: "Kept[View]" = field(init=False)
+    _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
+    _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
+    _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        monitor = Monitor()
+        self._deployment = Kept(lambda: deployment.connect(self.choice), 60.0)
+        self._health = Kept(lambda: health.look(self._deployment.get()), 5.0)
+        self._view = Kept(monitor.look, 1.5)
+        self._letters = Kept(_all_letters, LETTERS_KEPT)
+        self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
+        self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
+
+    def forget(self) -> None:
+        """After an action: what the pages show next is asked for anew."""
+        for kept in (self._health, self._view, self._letters, self._functions):
+            kept.forget()
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._deployment.get()
+
+    def health(self) -> health.Health:
+        return self._health.get()
+
+    def monitor(self) -> View:
+        return self._view.get()
+
+    def figures(self) -> Mapping[str, figures.TaskFigures]:
+        """Of the last day, by task."""
+        return self._figures.get()
+
+    def functions(self) -> Sequence[functions.Function]:
+        return self._functions.get()
+
+    # --- runs ---
+
+    def runs(self, text: str, limit: int, after: str | None) -> history.Found:
+        """A page of the history, by what is typed. Raises Problem."""
+        return history.find(history.parse(text), limit, after)
+
+    def run(self, run_id: str) -> RunRecord:
+        """A run's record. Raises Problem."""
+        record = AsyncResult[Any](run_id).record()
+        if record.status == "UNKNOWN":
+            raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
+        return record
+
+    def log(self, run_id: str) -> list[logs.Line]:
+        """What a run wrote."""
+        return list(logs.of_run(run_id, None, follow=False))
+
+    def members(self, record: RunRecord) -> list[Member]:
+        """Of a fan-out or a group, all of them, from its tallies: a request for each 10,000."""
+        from nexus.backend import backend
+        from nexus.backend.store import numbers
+
+        keys = [tallies.tally(record.id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
+        counted = backend().store.get(keys).values()
+        done = {n for item in counted for n in numbers(item, "done")}
+        failed = {n for item in counted for n in numbers(item, "failed")}
+        status = {n: "done" if n in done else "failed" if n in failed else "open" for n in range(record.total)}
+        return [Member(run_id, n, status[n]) for n, run_id in enumerate(tallies.children(record))]
+
+    def children(self, record: RunRecord) -> list[RunRecord]:
+        """The runs that one sent by itself: the first hundred."""
+        found = read_records([AsyncResult(run_id) for run_id in record.children])
+        return [one for one in found if one.status != "UNKNOWN"]
+
+    # --- dead letters ---
+
+    def _looked_at(self) -> tuple[Letter, ...]:
+        """All of them, looked at again when there are more or fewer than before."""
+        counts = dead_letters.counts(catalogue.queues())
+        if counts != self._counts:
+            self._counts = counts
+            self._letters.forget()
+        return self._letters.get()
+
+    def letters(self, task: str | None = None, error: str | None = None, queue: str | None = None) -> list[Letter]:
+        """Dead letters, the latest first."""
+        return [
+            letter
+            for letter in self._looked_at()
+            if task in (None, letter.task) and error in (None, letter.error) and queue in (None, letter.queue)
+        ]
+
+    def groups(self) -> list[Group]:
+        """Dead letters by task and error, the largest group first."""
+        by_kind: dict[tuple[str, str, str], list[Letter]] = {}
+        for letter in self._looked_at():
+            by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
+        now = time.time()
+        found = []
+        for (queue, task, error), letters in by_kind.items():
+            ago = Counter(int((now - letter.failed_at) // 3600) for letter in letters)
+            times = [letter.failed_at for letter in letters]
+            hours = tuple(ago[n] for n in reversed(range(24)))
+            example = letters[0].message
+            found.append(Group(queue, task, error, len(letters), min(times), max(times), example, hours))
+        return sorted(found, key=lambda group: -group.count)
+
+    # --- schedules, tasks ---
+
+    def schedules(self, days: float = 0.0) -> list[schedules.Scheduled]:
+        return schedules.listed(days)
+
+    def firings(self, task: str) -> list[Firing]:
+        """A schedule's firings of the last days, the oldest first."""
+        fired = schedules.history(catalogue.tasks()[task], DAYS)
+        records = read_records([AsyncResult(run_id) for run_id, _ in fired])
+        return [
+            Firing(run_id, at, record.status, runs.took(record))
+            for (run_id, at), record in zip(fired, records, strict=True)
+        ]
+
+    def next_times(self, expression: str) -> list[datetime]:
+        """When an expression fires next. Raises Problem."""
+        try:
+            return cron.next_times(expression, NEXT, datetime.now(UTC))
+        except cron.BadSchedule as error:
+            do = "Fields: minutes hours day-of-month month day-of-week year, as in cron(0 3 * * ? *)."
+            raise Problem("EventBridge would not take this", str(error), do) from None
+
+    def task(self, name: str) -> Any:
+        """A task of the catalogue. Raises Problem."""
+        known = catalogue.tasks()
+        if name not in known:
+            raise Problem(f"There is no task {name!r}")
+        return known[name]
+
+
+def _all_letters() -> tuple[Letter, ...]:
+    queues = catalogue.queues()
+    full = [queue for queue, count in dead_letters.counts(queues).items() if count]
+    found = [letter for queue in full for letter in dead_letters.look(queue, Filter())]
+    return tuple(sorted(found, key=lambda letter: -letter.failed_at))
+
+
+def fields(task: Any) -> list[dict[str, Any]]:
+    """A task's arguments as a form shows them: name, whether it must be given, its default, its kind."""
+    found = []
+    schema = task.arguments.model_json_schema()
+    for name, field_ in task.arguments.model_fields.items():
+        about = schema["properties"].get(name, {})
+        default = "" if field_.is_required() else field_.get_default(call_default_factory=True)
+        found.append(
+            {
+                "name": name,
+                "required": field_.is_required(),
+                "default": default if isinstance(default, str) else compact(default),
+                "choices": about.get("enum", []),
+                "kind": about.get("type", "any"),
+                "about": about.get("description", ""),
+                "secret": name in task.secret,
+            }
+        )
+    return found

@@ -1,0 +1,256 @@
+"""The run history: what each search finds, in which order, over pages, and what is never kept."""
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nexus import definitions
+from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.builtin import ping
+from nexus.client import group
+from nexus.envelope import Envelope
+from nexus.ids import new_id
+from nexus.registry import registry
+from nexus.runs import tallies, transitions
+from nexus.runs.record import RunError
+from nexus.settings import settings
+from nexus.tasks import Task
+from ops import audit, catalogue, history
+from ops.cli import common
+from ops.history import Query, find, parse
+from ops.main import main
+from ops.problems import Problem
+from social.catalogue import QUEUES
+from tests.support import moto_cloud
+
+KEEP = 2_000_000_000
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[None]:
+    with moto_cloud.deployment():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto_cloud.clear()
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    settings.cache_clear()
+    catalogue.use("social.catalogue", tuple(QUEUES))
+
+
+def sent(task: str, at: float, queue: str = "users", parent: str | None = None, **args: Any) -> str:
+    """A run that was sent so many seconds after NOW, PENDING."""
+    from datetime import UTC, datetime
+
+    moment = datetime.fromtimestamp(NOW + at, UTC)
+    envelope = Envelope(id=new_id(), task=task, args=args, parent=parent, sent_at=moment)
+    backend().store.apply(transitions.pending(envelope, queue, KEEP))
+    return envelope.id
+
+
+def ended(run_id: str, task: str, error: RunError | None = None) -> str:
+    """The run, claimed and settled."""
+    by = transitions.Claim("t", "users", NOW, NOW + 60, KEEP)
+    known = backend().store.get([run_id])[run_id]
+    envelope = Envelope(id=run_id, task=task, args=json.loads(str(known["args"])))
+    claim = transitions.claim(envelope, known, by, 4)
+    assert isinstance(claim, Write)
+    backend().store.apply(claim)
+    end = transitions.fail(run_id, "t", error, NOW + 1) if error else transitions.succeed(run_id, "t", "{}", NOW + 1)
+    backend().store.apply(end)
+    return run_id
+
+
+def ids(wanted: Query, **also: Any) -> list[str]:
+    return [run.id for run in find(wanted, **also).runs]
+
+
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
+    good = ended(sent("refresh_user_statistics", 1, user_id="u-1"), "refresh_user_statistics")
+    bad = ended(
+        sent("send_welcome_email", 2, "emails", user_id="u-1"), "send_welcome_email", RunError("Timeout", "too slow")
+    )
+    waits = sent("send_welcome_email", 3, "emails", user_id="u-2")
+    other = sent("cleanup_old_posts", 4, "maintenance", mode="review")
+    audit.note("pause", {"queue": "users"}, "done")  # shares the index, and is no run
+    assert ids(Query()) == [other, waits, bad, good]
+    assert ids(Query(task="send_welcome_email")) == [waits, bad]
+    assert ids(Query(queue="emails")) == [waits, bad]
+    assert ids(Query(status="FAILURE")) == [bad]
+    assert ids(Query(status="SUCCESS")) == [good]
+    assert ids(Query(status="PENDING")) == [other, waits]
+    assert ids(Query(error="Timeout")) == ids(Query(error="too slow")) == [bad]
+    assert ids(Query(error="nothing")) == []
+    assert ids(Query(args={"user_id": "u-1"})) == [bad, good]
+    assert ids(Query(args={"user_id": "u-1"}, status="SUCCESS")) == [good]
+    assert ids(Query(args={"user_id": "u-*"})) == [waits, bad, good]
+    assert ids(Query(args={"mode": "review"})) == [other]
+    assert ids(Query(since=NOW + 2, until=NOW + 3)) == [waits, bad]
+
+
+def test_a_run_that_has_started_is_found_by_its_status_before_it_ends() -> None:
+    run_id = sent("send_welcome_email", 1, "emails", user_id="u-1")
+    claim = transitions.claim(
+        Envelope(id=run_id, task="send_welcome_email"),
+        {"id": run_id, "status": "PENDING"},
+        transitions.Claim("t", "emails", NOW, NOW + 60, KEEP),
+        4,
+    )
+    assert isinstance(claim, Write)
+    backend().store.apply(claim)
+    assert ids(Query(status="STARTED")) == [run_id]
+    assert ids(Query(status="STARTED", task="ping")) == []
+
+
+def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
+    task = "send_welcome_email"
+    run_id = ended(sent(task, 1, user_id="u-1"), task, RunError("Timeout", "too slow"))
+    backend().store.apply(transitions.send_again(run_id))
+    assert ids(Query(status="FAILURE")) == []
+    assert ids(Query(status="PENDING")) == [run_id]
+    ended(run_id, task)
+    assert ids(Query(status="SUCCESS")) == [run_id]
+    assert "why" not in backend().store.get([run_id])[run_id]
+
+
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
+    every = {sent("send_welcome_email", n // 7, "emails", user_id=f"u-{n}") for n in range(50)}
+    seen: list[str] = []
+    after = None
+    while True:
+        page = find(Query(task="send_welcome_email"), limit=8, after=after)
+        seen += [run.id for run in page.runs]
+        after = page.after
+        if after is None:
+            break
+    assert len(seen) == 50
+    assert set(seen) == every
+
+
+def test_a_search_that_takes_too_long_gives_what_it_has_and_goes_on_from_there() -> None:
+    wanted = sent("cleanup_old_posts", 0, "maintenance", mode="archive")
+    for n in range(1, 30):
+        sent("cleanup_old_posts", n, "maintenance", mode="review")
+    page, looks = find(Query(args={"mode": "archive"}), limit=5, patience=0.0), 1
+    while not page.runs:
+        assert page.after is not None
+        page, looks = find(Query(args={"mode": "archive"}), limit=5, after=page.after, patience=0.0), looks + 1
+    assert [run.id for run in page.runs] == [wanted]
+    assert looks > 1
+
+
+def test_the_members_of_a_group_and_what_a_run_sent_are_found_by_their_parent() -> None:
+    handle = group([ping.s(text="1"), ping.s(text="2")]).delay()
+    members = [tallies.member(handle.id, 1, n) for n in range(2)]
+    for member in members:  # recorded when they start
+        envelope = Envelope(id=member, task="ping", parent=handle.id)
+        backend().store.apply(transitions.pending(envelope, "default", KEEP))
+    assert set(ids(Query(parent=handle.id))) == set(members)
+    assert ids(Query(task="group")) == [handle.id]
+    job = sent("cleanup_old_posts", time.time() - NOW - 5, "maintenance")
+    child = sent("ping", time.time() - NOW, "default", parent=job)
+    sent("ping", time.time() - NOW, "default")
+    assert ids(Query(parent=job)) == [child]
+
+
+def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Reset(definitions.Arguments):
+        user_id: str
+        code: str
+
+    class Done(definitions.Result):
+        pass
+
+    task = Task(name="reset_password", queue="users", arguments=Reset, result=Done, summary="", secret=("code",))
+    monkeypatch.setattr(registry, "known", {task.name: task}.get)
+    envelope = Envelope(id=new_id(), task=task.name, args={"user_id": "u-1", "code": "c-4711"})
+    backend().store.apply(transitions.pending(envelope, "users", KEEP))
+    item = backend().store.get([envelope.id])[envelope.id]
+    assert "4711" not in str(item)
+    assert item["argument"] == "user_id=u-1"
+
+
+@pytest.mark.parametrize(
+    ("typed", "means"),
+    [
+        ("task:ping status:failure user_id=u-1", Query(task="ping", status="FAILURE", args={"user_id": "u-1"})),
+        ('error:"timed out" queue:media', Query(error="timed out", queue="media")),
+        ("ping", Query(task="ping")),
+        ("key=a:b", Query(args={"key": "a:b"})),
+        ("since:2026-11-23T09:00", Query(since=1795424400.0)),
+        ("", Query()),
+    ],
+)
+def test_what_is_typed_is_a_query_and_a_query_is_what_is_typed(typed: str, means: Query) -> None:
+    assert parse(typed) == means
+    assert parse(means.words()) == means
+
+
+@pytest.mark.parametrize("typed", ["status:done", "colour:red", 'error:"open', "since:soon"])
+def test_what_no_query_is_is_refused(typed: str) -> None:
+    with pytest.raises(Problem):
+        parse(typed)
+
+
+def test_a_stack_without_the_history_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "INDEX", "gone")
+    with pytest.raises(Problem, match="not kept"):
+        find(Query())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"searchable": ("code",), "secret": ("code",)},
+        {"part": object, "secret": ("code",)},
+        {"unique": definitions.Unique(on_conflict="coalesce"), "secret": ("code",)},
+    ],
+)
+def test_a_task_whose_secret_would_be_written_down_cannot_be_declared(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="t: "):
+        Task(
+            name="t",
+            queue="users",
+            arguments=definitions.NoArguments,
+            result=definitions.Result,
+            summary="",
+            **fields,
+        )
+
+
+def test_the_command_shows_a_page_as_text_and_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(common, "connect", lambda: None)
+    task = "send_welcome_email"
+    run_id = ended(sent(task, 1, "emails", user_id="u-1"), task, RunError("Timeout", "too slow"))
+    sent(task, 0, "emails", user_id="u-2")
+    assert main(["runs", "task:send_welcome_email", "--arg", "user_id=u-1", "--json"]) == 0
+    page = json.loads(capsys.readouterr().out)
+    assert [run["id"] for run in page["runs"]] == [run_id]
+    assert page["next"] is None
+    assert main(["runs", "--status", "failure", "--error", "Timeout"]) == 0
+    assert "Timeout: too slow" in capsys.readouterr().out
+    assert main(["runs", "--limit", "1"]) == 0
+    captured = capsys.readouterr()
+    assert run_id in captured.out
+    assert "--after" in captured.err
+    assert main(["runs", "--task", "ping"]) == 0
+    assert "No run" in capsys.readouterr().out
+    assert main(["runs", "--arg", "user_id"]) == 2
+    assert main(["runs", "--after", "x"]) == 2

@@ -1,0 +1,499 @@
+"""`nexus web`: who may ask, what each page shows, what each button does."""
+
+import json
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from starlette.testclient import TestClient
+
+from nexus.aws.sdk import client
+from nexus.backend import backend
+from nexus.backend.store import Value, Write
+from nexus.backend.transport import DeadLetter, queue_url
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope
+from nexus.ids import new_id
+from nexus.runs import tallies, transitions
+from nexus.runs.record import RunError
+from nexus.settings import settings
+from ops import audit, catalogue, control, deployment, figures, functions, health, logs, schedules, waiting
+from ops.cli import monitor
+from ops.deployment import Choice, Deployment
+from ops.main import main
+from ops.web.app import make
+from ops.web.views import Site
+from social.catalogue import QUEUES, send_welcome_email
+from tests.support import moto_cloud
+
+PORT, KEY = 8765, "the-key"
+EVIL = '<script>alert(1)</script>"\u202e'
+KEEP = 2_000_000_000
+EVENT = "4b5dd9d4-4fa6-4c1d-9a5c-5f0c51b2b9c1"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[None]:
+    with moto_cloud.deployment():
+        yield
+
+
+def where(stage: str = "dev") -> Deployment:
+    return Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "123456789012", {"Stage": stage})
+
+
+class World:
+    """What AWS tells, as far as moto does not; `stage` and `calls` are a test's to set and to look at."""
+
+    stage = "dev"
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+
+    def connect(self, _: Choice) -> Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where(self.stage)
+
+    def switched(self, queue: str, *more: Any) -> control.Switched:
+        self.calls.append((queue, *more))
+        return control.Switched(queue, "Enabled", "Disabled", 2)
+
+    def restarted(self, queue: str) -> str:
+        self.calls.append(("restart", queue))
+        return "restarted"
+
+
+@pytest.fixture
+def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
+    moto_cloud.clear()
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    settings.cache_clear()
+    made = World()
+    queues = tuple(
+        health.QueueState(name, 5, 3, 1, 0, 12.0, 0, "Enabled", 9, "Active", None) for name in ("media", "emails")
+    )
+    finding = health.Finding("failed", "emails", f"it is {EVIL}", "`nexus resume emails`")
+    lines = tuple(
+        monitor.QueueLine(name, 5, name == "media", 3, 1, 0, 2, 1, 4.0, 0.5, (0, 1, 4)) for name in ("media", "emails")
+    )
+    event = logs.Event(time.time(), "emails", "send_welcome_email", new_id(), "failure", 4, 0.2, EVIL)
+    view = monitor.View(time.time(), lines, (), (), (event,), (event,))
+    function = functions.Function("media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3)
+    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.3, shortfalls={})
+    rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
+    line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
+    monkeypatch.setattr(deployment, "connect", made.connect)
+    monkeypatch.setattr(health, "look", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
+    monkeypatch.setattr(monitor.Monitor, "look", lambda _: view)
+    monkeypatch.setattr(functions, "look", lambda _: [function])
+    monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
+    monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
+    monkeypatch.setattr(schedules, "history", lambda task, days: [(EVENT, 1.0)] if task.name == rule.task else [])
+    monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
+    monkeypatch.setattr(schedules, "switch", lambda task, on: made.calls.append((task, on)))
+    monkeypatch.setattr(schedules, "change", lambda task, to: made.calls.append((task, to)))
+    monkeypatch.setattr(logs, "of_run", lambda *_, **__: iter([line]))
+    monkeypatch.setattr(waiting, "reasons", lambda _: [])
+    monkeypatch.setattr(audit, "_who", lambda: "arn:aws:iam::1:user/ada (ada)")
+    for name in ("pause", "resume", "concurrency"):
+        monkeypatch.setattr(control, name, made.switched)
+    monkeypatch.setattr(control, "restart", made.restarted)
+    return made
+
+
+def site(*, read_only: bool = False) -> TestClient:
+    """A browser that has opened the printed address."""
+    browser = TestClient(make(Site(Choice(), read_only), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    assert browser.get("/", params={"key": KEY}).status_code == 200
+    token = re.search(r'data-token="([^"]+)"', browser.get("/").text)
+    assert token is not None
+    browser.headers["X-Nexus-Token"] = token[1]
+    return browser
+
+
+@pytest.fixture
+def page(world: World) -> TestClient:
+    return site()
+
+
+def run(task: str = "send_welcome_email", queue: str = "emails", **args: Any) -> str:
+    """A run that waits."""
+    envelope = Envelope(id=new_id(), task=task, args=args)
+    backend().store.apply(transitions.pending(envelope, queue, KEEP))
+    return envelope.id
+
+
+def failed(error: str = "Timeout", **args: Any) -> str:
+    """A run that has failed, with its dead letter."""
+    run_id = run(**args)
+    envelope = Envelope(id=run_id, task="send_welcome_email", args=args)
+    message = f"too slow {EVIL}"
+    known = backend().store.get([run_id])[run_id]
+    write = transitions.never_ran(
+        envelope, "emails", RunError(error, message), time.time(), KEEP, known=known, log="group stream"
+    )
+    backend().store.apply(write)
+    attributes = {"ErrorType": error, "ErrorMessage": "too slow", "Task": envelope.task, "RunId": run_id}
+    backend().transport.dead_letter("emails", DeadLetter(envelope.encode(), attributes, envelope.task))
+    return run_id
+
+
+def waiting_messages(queue: str) -> int:
+    found = client("sqs").get_queue_attributes(
+        QueueUrl=queue_url(settings().queue_name(queue)), AttributeNames=["ApproximateNumberOfMessages"]
+    )
+    return int(found["Attributes"]["ApproximateNumberOfMessages"])
+
+
+def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
+    """Asks, confirms, and gives what was done."""
+    asked = page.post(f"/do/{action}", data=dict(form))
+    assert 'name="confirmed"' in asked.text, asked.text
+    assert asked.headers["HX-Retarget"] == "#dialog"
+    answer = page.post(f"/do/{action}", data={**form, "confirmed": "1"})
+    assert answer.headers["HX-Retarget"] == "#notices", answer.text
+    assert answer.headers["HX-Trigger"] == "nexus:changed"
+    return str(answer.text)
+
+
+# --- who may ask ---
+
+
+@pytest.mark.usefixtures("world")
+def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
+    stranger = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    for path in ("/", "/runs", "/parts/runs", "/api/v1/runs", "/metrics", "/static/app.js"):
+        assert stranger.get(path).status_code == 403
+    assert stranger.get("/", params={"key": "another"}).status_code == 403
+    assert stranger.get("/healthz").text == "ok\n"
+    assert stranger.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    admitted = stranger.get(f"http://127.0.0.1:{PORT}//evil.example/?q=a&key={KEY}", follow_redirects=False)
+    assert admitted.headers["location"] == "/evil.example/?q=a"
+    cookie = admitted.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+
+
+def test_another_host_name_gets_nothing(page: TestClient) -> None:
+    for host in ("evil.example", f"evil.example:{PORT}", "127.0.0.1:1", ""):
+        assert page.get("/", headers={"Host": host}).status_code == 421
+    assert page.get("/", headers={"Host": f"localhost:{PORT}"}).status_code == 200
+
+
+@pytest.mark.parametrize("headers", [{"X-Nexus-Token": "x"}, {"Origin": "http://evil.example"}])
+def test_a_change_that_the_page_did_not_ask_for_is_refused(
+    page: TestClient, world: World, headers: dict[str, str]
+) -> None:
+    answer = page.post("/do/pause", data={"queue": "media", "confirmed": "1"}, headers=headers)
+    assert answer.status_code == 403
+    assert world.calls == []
+
+
+def test_every_answer_has_the_strict_policy_and_no_page_asks_another_host(page: TestClient) -> None:
+    for path in PAGES:
+        answer = page.get(path)
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert not re.search(r'(src|href|action)="(https?:)?//', answer.text)
+        assert not re.search(r"\s(style|on\w+)=|<script>|<style", answer.text)
+
+
+def test_read_only_shows_everything_and_changes_nothing(world: World) -> None:
+    page = site(read_only=True)
+    run_id = failed(user_id="u-1")
+    for path in (*PAGES, *PARTS, f"/parts/run/{run_id}"):
+        text = page.get(path).text
+        assert "/do/" not in text, path
+    answer = page.post("/do/pause", data={"queue": "media", "confirmed": "1"})
+    assert "read-only" in answer.text
+    assert page.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).status_code == 409
+    assert world.calls == []
+
+
+def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
+    world.stage = "prod"
+    page = site()
+    run_id = failed(user_id="u-1")
+    form = {"queue": "emails", "id": run_id}
+    assert 'name="stack"' in page.post("/do/drop-letters", data=form).text
+    for typed in ({}, {"stack": "nexus-dev"}):
+        assert "type nexus-test" in page.post("/do/drop-letters", data={**form, "confirmed": "1", **typed}).text
+    assert run_id in page.get("/parts/letters").text
+    answer = page.post("/do/drop-letters", data={**form, "confirmed": "1", "stack": "nexus-test"})
+    assert "1 dead letter dropped" in answer.text
+    # What can be taken back is only asked about
+    assert 'name="stack"' not in page.post("/do/pause", data={"queue": "media"}).text
+
+
+# --- what is shown ---
+
+PAGES = ("/", "/runs", "/dead-letters", "/schedules", "/tasks", "/tasks/cleanup_old_posts", "/functions", "/audit")
+PARTS = tuple(
+    f"/parts/{name}"
+    for name in (
+        "health", "queues", "activity", "upcoming", "runs", "groups", "letters", "schedules", "tasks", "functions",
+        "audit", "firings/cleanup_old_posts",
+    )
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", [*PAGES, *PARTS])
+def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
+    failed(user_id=EVIL)
+    answer = page.get(path)
+    assert answer.status_code == 200
+    assert 'role="alert"' not in answer.text, answer.text
+
+
+def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
+    run_id = failed(EVIL, user_id=EVIL)
+    parts = [*PARTS, "/runs", f"/parts/run/{run_id}", f"/parts/run/{run_id}/log", f"/runs/{run_id}"]
+    seen = "".join(page.get(path).text for path in parts) + page.get("/runs", params={"q": EVIL}).text
+    assert "alert(1)" in seen
+    assert "<script>alert" not in seen
+    assert "\u202e" not in seen
+
+
+def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(page: TestClient) -> None:
+    ids = [run(user_id=f"u-{n}") for n in range(60)]
+    first = page.get("/parts/runs").text
+    assert first.count('<tr>\n    <td class="tick">') == 50
+    more = re.search(r'hx-get="(/parts/runs\?[^"]+)"', first)
+    assert more is not None
+    second = page.get(more[1].replace("&amp;", "&")).text
+    shown = [run_id for run_id in ids if f'href="/runs/{run_id}"' in first + second]
+    assert shown == ids
+    only = page.get("/parts/runs", params={"q": "user_id=u-7", "col": ["queue"]}).text
+    assert f'href="/runs/{ids[7]}"' in only
+    assert f'href="/runs/{ids[8]}"' not in only
+    assert "<th>queue</th>" in only
+    assert "took" not in only
+    assert "is no status" in page.get("/parts/runs", params={"q": "status:done"}).text
+
+
+def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> None:
+    run_id = run(task="-1", user_id="u-1")
+    rows = page.get("/runs.csv", params={"q": "task:-1"}).text.splitlines()
+    assert rows[1].startswith(f"{run_id},'-1,emails,PENDING,")
+    assert [one["id"] for one in page.get("/runs.json", params={"q": "task:-1"}).json()] == [run_id]
+
+
+def test_a_part_that_cannot_be_shown_says_why_and_the_page_stands(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> Any:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(health, "look", broken)
+    assert page.get("/").status_code == 200
+    answer = page.get("/parts/health")
+    assert answer.status_code == 200
+    assert "RuntimeError" in answer.text
+    assert "secret detail" not in answer.text
+    assert "No run has this id" in page.get(f"/parts/run/{new_id()}").text
+    assert "There is no task" in page.get("/tasks/nothing").text
+
+
+def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> None:
+    group = new_id()
+    tallies.put_all(tallies.new_tallies(group, 1, 10_000, KEEP))
+    values: dict[str, Value] = {"status": "STARTED", "task": tallies.GROUP, "total": 10_000, "phase": 1, "waits": True}
+    backend().store.apply(Write(group, values, insert=True))
+    first = tallies.tally(group, 1, 0)
+    backend().store.apply(Write(first, add={"failed": frozenset({3})}))
+    text = page.get(f"/parts/run/{group}/family").text
+    assert text.count('role="listitem"') == 100
+    assert "0 of 10000 done" in text
+    assert f'href="/runs/{tallies.member(group, 1, 3)}"' in text
+    assert len(text) < 50_000
+
+
+def test_dead_letters_are_grouped_by_task_and_error(page: TestClient) -> None:
+    for _ in range(3):
+        failed("Timeout", user_id="u-1")
+    failed("Bounced", user_id="u-2")
+    text = page.get("/parts/groups").text
+    assert re.findall(r'class="count">(\d+)</span> send_welcome_email <span class="bad">(\w+)', text) == [
+        ("3", "Timeout"),
+        ("1", "Bounced"),
+    ]
+
+
+# --- what is done ---
+
+
+@pytest.mark.parametrize(
+    ("action", "form", "call"),
+    [
+        ("pause", {"queue": "media"}, ("media",)),
+        ("resume", {"queue": "media"}, ("media", 0)),
+        ("concurrency", {"queue": "media", "maximum": "4"}, ("media", 4)),
+        ("restart", {"queue": "media"}, ("restart", "media")),
+        ("enable", {"task": "cleanup_old_posts"}, ("cleanup_old_posts", True)),
+        ("disable", {"task": "cleanup_old_posts"}, ("cleanup_old_posts", False)),
+        (
+            "change",
+            {"task": "cleanup_old_posts", "expression": "cron(0 2 * * ? *)"},
+            ("cleanup_old_posts", "cron(0 2 * * ? *)"),
+        ),
+    ],
+)
+def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
+    page: TestClient,
+    world: World,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    action: str,
+    form: dict[str, str],
+    call: tuple[Any, ...],
+) -> None:
+    page.post(f"/do/{action}", data=form)
+    assert world.calls == []
+    done(page, action, form)
+    assert world.calls == [call]
+    (entry,) = audit.entries()
+    assert (entry.what, entry.about, entry.who) == (action, form, "arn:aws:iam::1:user/ada (ada)")
+    assert action in page.get("/parts/audit").text
+    assert main(["audit"]) == 0
+    told = capsys.readouterr().out
+    assert action in told
+    assert "ada" in told
+
+
+@pytest.mark.parametrize(
+    ("action", "form", "why"),
+    [
+        ("pause", {"queue": "mdia"}, "no queue"),
+        ("pause", {}, "queue is missing"),
+        ("concurrency", {"queue": "media", "maximum": "1"}, "2 to 1000"),
+        ("enable", {"task": "ping"}, "has no schedule"),
+        ("change", {"task": "cleanup_old_posts", "expression": "0 3 * * *"}, "EventBridge would not take this"),
+        ("send", {"task": "send_welcome_email"}, "user_id: Field required"),
+        ("send", {"task": "nothing"}, "There is no task"),
+        ("send", {"task": "send_welcome_email", "args": "[]"}, "JSON object"),
+        ("send", {"task": "send_welcome_email", "arg:user_id": "(secret)"}, "secret argument"),
+        ("retry", {}, "Which runs?"),
+        ("retry", {"id": "42"}, "no run id"),
+        ("drop-letters", {"queue": "emails"}, "Which dead letters?"),
+        ("explode", {}, "There is no action"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_reason(
+    page: TestClient, world: World, action: str, form: dict[str, str], why: str
+) -> None:
+    for confirmed in ({}, {"confirmed": "1"}):
+        answer = page.post(f"/do/{action}", data={**form, **confirmed})
+        assert why in answer.text
+    assert world.calls == []
+    assert audit.entries() == []
+
+
+def test_a_change_stands_where_its_note_cannot_be_written(
+    page: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied() -> str:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetCallerIdentity")
+
+    monkeypatch.setattr(audit, "_who", denied)
+    text = done(page, "pause", {"queue": "media"})
+    assert "media is paused" in text
+    assert "The audit trail does not have it" in text
+    assert world.calls == [("media",)]
+
+
+def test_a_task_is_sent_from_its_form(page: TestClient) -> None:
+    text = done(page, "send", {"task": "send_welcome_email", "arg:user_id": "u-1"})
+    found = re.search(r'href="/runs/([^"]+)"', text)
+    assert found is not None
+    record = AsyncResult[Any](found[1]).record()
+    assert (record.task, record.args, record.status) == ("send_welcome_email", {"user_id": "u-1"}, "PENDING")
+
+
+def test_a_failed_run_is_sent_again_as_it_was_and_edited(page: TestClient) -> None:
+    before = waiting_messages("emails")
+    first, second = failed(user_id="u-1"), failed(user_id="u-2")
+    assert "1 sent again" in done(page, "retry", {"id": first})
+    assert AsyncResult[Any](first).status == "PENDING"
+    done(page, "edit", {"id": second, "args": json.dumps({"user_id": "u-3"})})
+    record = AsyncResult[Any](second).record()
+    assert (record.status, record.args) == ("PENDING", {"user_id": "u-3"})
+    assert waiting_messages("emails") == before + 2
+    assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_all_that_match_are_retried_or_revoked_after_a_look_at_them(page: TestClient) -> None:
+    bad = [failed(user_id="u-1") for _ in range(2)]
+    live = run(user_id="u-1")
+    other = run(user_id="u-2")
+    asked = page.post("/do/revoke", data={"query": "user_id=u-1"}).text
+    assert live in asked
+    assert other not in asked
+    assert "1 revoked" in done(page, "revoke", {"query": "user_id=u-1"})
+    assert "2 sent again" in done(page, "retry", {"query": "user_id=u-1"})
+    assert [AsyncResult[Any](one).status for one in (*bad, live, other)] == [
+        "PENDING", "PENDING", "REVOKED", "PENDING",
+    ]  # fmt: skip
+
+
+def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient) -> None:
+    slow = [failed("Timeout", user_id="u-1") for _ in range(3)]
+    gone = [failed("Bounced", user_id="u-2") for _ in range(2)]
+    group = {"queue": "emails", "task": "send_welcome_email"}
+    assert "3 dead letters sent again" in done(page, "retry-letters", {**group, "error": "Timeout"})
+    assert "2 dead letters dropped" in done(page, "drop-letters", {**group, "error": "Bounced"})
+    assert {AsyncResult[Any](one).status for one in slow} == {"PENDING"}
+    assert {AsyncResult[Any](one).status for one in gone} == {"FAILURE"}
+    assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_a_schedule_is_run_now(page: TestClient) -> None:
+    text = done(page, "run", {"task": "cleanup_old_posts"})
+    assert "Sent: " in text
+
+
+# --- for programs ---
+
+
+def test_the_api_gives_every_view_and_its_document_names_them(page: TestClient) -> None:
+    run_id = failed(user_id="u-1")
+    paths = page.get("/api/v1/openapi.json").json()["paths"]
+    for path, methods in paths.items():
+        if "get" in methods:
+            answer = page.get(path.replace("{id}", run_id))
+            assert answer.status_code == 200, path
+            assert answer.json() is not None
+    found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
+    assert [one["id"] for one in found["runs"]] == [run_id]
+    assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
+    assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
+    assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
+
+
+def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) -> None:
+    program = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    program.headers["Authorization"] = f"Bearer {KEY}"
+    asked = program.post("/api/v1/do/pause", json={"queue": "media"}).json()
+    assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirmed": False}
+    assert world.calls == []
+    assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).json()["confirmed"]
+    assert world.calls == [("media",)]
+    args = {"task": send_welcome_email.name, "args": {"user_id": "u-1"}, "confirmed": True}
+    assert program.post("/api/v1/do/send", json=args).json()["done"].startswith("Sent: ")
+    assert program.post("/api/v1/do/send", content="{").status_code == 400
+
+
+def test_the_metrics_are_open_metrics(page: TestClient) -> None:
+    answer = page.get("/metrics")
+    assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
+    assert 'nexus_queue_waiting_messages{queue="media"} 3' in answer.text
+    assert 'nexus_task_attempts_last_day{task="send_welcome_email",outcome="failure"} 1' in answer.text
+    assert answer.text.endswith("# EOF\n")
+    names = re.findall(r"^# TYPE (\S+) gauge$", answer.text, re.MULTILINE)
+    assert len(names) == len(set(names))
+    for line in answer.text.splitlines():
+        assert re.fullmatch(r'# (HELP|TYPE|EOF).*|\w+\{(\w+="[^"]*",?)*\} [\d.]+', line), line
