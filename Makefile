@@ -300,7 +300,7 @@ unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .l
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
 .PHONY: simulation
-simulation: .venv/ready ## The runtime under faults: 2,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
+simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
 	@echo "Simulating the runtime under faults"
 	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
 

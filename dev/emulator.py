@@ -1,18 +1,22 @@
-"""Runs ministack, with four things that AWS does and ministack by itself does not, and one for the tests.
+"""Runs ministack with hooks: four things that AWS does and ministack does not, one for the machine, one for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
 the alias's own configuration; a schedule's input has the time that it fires for; and a change set with the deployment
-mode REVERT_DRIFT puts back what was deleted or changed by hand. With NEXUS_REQUESTS set, sandboxes write their requests
-to that file. All hook into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to hold
-on to. It runs in the local cloud's own environment and imports nothing of this project.
+mode REVERT_DRIFT puts back what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there
+are at once; with NEXUS_REQUESTS set, they write their requests to that file. All hook into a pinned version
+(requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the local cloud's own
+environment and imports nothing of this project.
 """
 
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -73,6 +77,83 @@ def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
         return f"RequestId: {request_id} Error: Runtime exited with error: signal: killed Runtime.ExitError"
     raised = re.findall(r"^([\w.]+(?:Error|Exception|Exit|\w*)): ", str(result.get("log", "")), re.MULTILINE)
     return f"[ERROR] {raised[-1] if raised else 'Exception'}: {message}"
+
+
+# --- a bound on sandboxes ---------------------------------------------------------------------------------------------
+
+FOR_QUEUES = 4
+"""Sandboxes that asynchronous invocations leave to queues and to callers who wait."""
+
+_asynchronous: ContextVar[bool] = ContextVar("asynchronous", default=False)
+
+
+def bound_sandboxes(most: int) -> None:
+    """At most so many sandboxes at once, each of which unpacks its function's code; invocations wait in line for one.
+
+    AWS has a thousand of them and throttles what comes above. An asynchronous invocation that is throttled there waits
+    in Lambda's own queue, for hours; ministack would count it as a failure, so here none is throttled.
+    """
+    free, free_for_events = threading.BoundedSemaphore(most), threading.BoundedSemaphore(max(1, most - FOR_QUEUES))
+    there: set[Any] = set()  # sandboxes with a folder, those that are on their way out too
+    changed = threading.Condition()
+    execute, invoke = lambda_svc._execute_function_warm, lambda_svc.invoke_async_with_retry
+    acquire, release = lambda_svc.acquire_worker, lambda_svc.release_worker
+    discard = lambda_runtime.Worker._discard_tmpdir
+
+    def execute_in_turn(func: Any, event: Any, request_id: str) -> dict[str, Any]:
+        with free_for_events if _asynchronous.get() else nullcontext(), free:
+            result: dict[str, Any] = execute(func, event, request_id)
+        return result
+
+    def acquire_and_make_room(*given: Any, **named: Any) -> Any:
+        with changed:
+            worker, how = acquire(*given, **named)
+            if how == "spawn":
+                there.add(worker)
+                while len(there) > most:
+                    if idle := _longest_idle():
+                        lambda_runtime.kill_workers([idle])
+                    else:
+                        changed.wait(1.0)  # for those that somebody else is killing
+        return worker, how
+
+    def release_and_end(worker: Any) -> None:
+        release(worker)
+        with lambda_runtime._lock:
+            pooled = worker is None or any(worker in pool for pool in lambda_runtime._workers.values())
+        if not pooled:  # its function was changed or deleted while it was at work: nobody else would end it
+            lambda_runtime.kill_workers([worker])
+
+    def discard_and_note(worker: Any) -> None:
+        discard(worker)
+        with changed:
+            there.discard(worker)
+            changed.notify_all()
+
+    def invoke_as_event(func: Any, event: Any) -> None:
+        token = _asynchronous.set(True)  # the thread that invokes it starts with a copy of this context
+        try:
+            invoke(func, event)
+        finally:
+            _asynchronous.reset(token)
+
+    lambda_svc._execute_function_warm = execute_in_turn
+    lambda_svc.acquire_worker = acquire_and_make_room
+    lambda_svc.release_worker = release_and_end
+    lambda_runtime.Worker._discard_tmpdir = discard_and_note
+    lambda_svc.invoke_async_with_retry = invoke_as_event
+
+
+def _longest_idle() -> Any:
+    """Takes the sandbox that has been idle longest out of its pool; None when all are at work."""
+    with lambda_runtime._lock:
+        pools = lambda_runtime._workers
+        idle = [(worker.last_used, key, worker) for key, pool in pools.items() for worker in pool if not worker.in_use]
+        if not idle:
+            return None
+        _, key, worker = min(idle, key=lambda one: one[0])
+        pools[key].remove(worker)
+        return worker
 
 
 # --- what the sandboxes ask for ---------------------------------------------------------------------------------------
@@ -320,6 +401,7 @@ def put_drift_back() -> None:
 if __name__ == "__main__":
     write_what_kills_functions()
     follow_the_aliases_configuration()
+    bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
     if os.environ.get("NEXUS_REQUESTS"):
         record_requests()

@@ -44,6 +44,11 @@ USUAL_PORT: Final = 4566
 SECONDS_TO_START: Final = 60
 SECONDS_TO_STOP: Final = 10
 
+USUAL_SANDBOXES: Final = 16
+FEWEST_SANDBOXES: Final = 5
+SANDBOX_BYTES: Final = 250 * 1024**2
+"""What a sandbox may take of the disk: its function's code and the layer, unpacked."""
+
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
 """The clouds that this very process has started: its children, to be waited for when they end."""
@@ -57,7 +62,7 @@ def start(port: int | None = None) -> Cloud:
     """Starts the cloud and waits until it answers; gives back the one that runs already, if any.
 
     Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port when that last one is taken.
-    Raises CloudError when it is not installed or does not come up.
+    Raises CloudError when it is not installed, does not come up, or a setting is none.
     """
     if cloud := running():
         return cloud
@@ -102,6 +107,26 @@ def start(port: int | None = None) -> Cloud:
     return cloud
 
 
+def sandboxes() -> int:
+    """How many sandboxes the cloud may have at once: NEXUS_CLOUD_SANDBOXES, else 16. Raises CloudError."""
+    said = os.environ.get("NEXUS_CLOUD_SANDBOXES") or str(USUAL_SANDBOXES)
+    if not said.isdecimal() or int(said) < FEWEST_SANDBOXES:
+        raise CloudError(f"NEXUS_CLOUD_SANDBOXES: {said!r} is not a number, {FEWEST_SANDBOXES} or more")
+    return int(said)
+
+
+def short_of_disk() -> str | None:
+    """What to say when the disk has less than the sandboxes may take; None when it has enough. Raises CloudError."""
+    free, most = shutil.disk_usage(cloud_folder()).free, sandboxes()
+    if free >= most * SANDBOX_BYTES:
+        return None
+    return (
+        f"The disk is short: {free / 1024**3:.1f} GB are free, and {most} sandboxes may take "
+        f"{most * SANDBOX_BYTES / 1024**3:.1f} GB. Free some, or start with a smaller NEXUS_CLOUD_SANDBOXES "
+        f"({FEWEST_SANDBOXES} or more)."
+    )
+
+
 def stop() -> bool:
     """Ends the cloud and the functions that run in it. False when there was none."""
     cloud = running()
@@ -143,6 +168,8 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "LAMBDA_EXECUTOR": "local",
+        "LAMBDA_ACCOUNT_CONCURRENCY": "0",  # nothing is throttled: invocations wait in line for a sandbox
+        "NEXUS_CLOUD_SANDBOXES": str(sandboxes()),
         "PERSIST_STATE": "0",
         "STATE_DIR": str(folder / "state"),
         "S3_DATA_DIR": str(folder / "s3"),
@@ -184,6 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parser.parse_args(arguments).command
     if command == "start":
         try:
+            if short := short_of_disk():
+                print(short, file=sys.stderr)
             cloud: Cloud | None = start()
         except CloudError as error:
             print(f"The local cloud does not start: {error}", file=sys.stderr)

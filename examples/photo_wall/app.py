@@ -53,6 +53,7 @@ PHOTOS_SHOWN = 60
 LINK_SECONDS = 3600
 NAME_LENGTH = 80
 CAPTION_LENGTH = 300
+ID_LENGTH = 64
 LANGUAGES = ("en", "fr")
 _ADDRESS = re.compile(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+")
 
@@ -119,7 +120,9 @@ def register() -> ResponseReturnValue:
 
 @pages.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """Ends the browser's session."""
+    """Ends the session, here and wherever else its cookie may be."""
+    if g.user_id is not None:
+        application.sign_out(g.user_id, session["session_id"])
     session.clear()
     return redirect("/")
 
@@ -154,7 +157,7 @@ class NewPhoto:
         """From the request's JSON. Raises ValueError with a text for the user."""
         about = body if isinstance(body, dict) else {}
         name, kind, size, caption = (about.get(key) for key in ("name", "type", "size", "caption"))
-        if not isinstance(name, str) or not isinstance(kind, str) or not isinstance(size, int) or size < 1:
+        if not isinstance(name, str) or not isinstance(kind, str) or type(size) is not int or size < 1:
             raise ValueError("The file is empty, or has no name.")
         if size > MAX_BYTES:
             raise ValueError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
@@ -164,7 +167,26 @@ class NewPhoto:
             raise ValueError("The file is neither a picture nor a video.")
         if not isinstance(caption, str) or len(caption.strip()) > CAPTION_LENGTH:
             raise ValueError(f"The caption is longer than {CAPTION_LENGTH} characters.")
+        if not _is_text(caption):
+            raise ValueError("The caption is not text.")
         return cls(name, kind, size, caption.strip())
+
+
+def _json() -> Any:
+    """The request's JSON; None for what is none, or is nested deeper than it can be read."""
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:
+        return None
+
+
+def _is_text(text: str) -> bool:
+    """JSON can spell half of a character ("\\ud800"), which no UTF-8 has."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @pages.post("/photos")
@@ -173,7 +195,7 @@ def new_photo() -> ResponseReturnValue:
     if g.user_id is None:
         abort(401)
     try:
-        photo = NewPhoto.of(request.get_json(silent=True))
+        photo = NewPhoto.of(_json())
         post_id = secrets.token_hex(12)
         form = presigned_post(
             g.user_id, post_id, photo.file_name, content_type=photo.content_type, max_bytes=photo.size
@@ -188,7 +210,7 @@ def new_photo() -> ResponseReturnValue:
 @pages.get("/photos/<post_id>")
 def photo(post_id: str) -> ResponseReturnValue:
     """How a photo is doing; the browser asks again until `status` is ready or rejected."""
-    post = posts.get(post_id, consistent=True)
+    post = posts.get(post_id, consistent=True) if len(post_id) <= ID_LENGTH else None
     if post is None or post.author_id != g.user_id:
         abort(404)
     return jsonify(_shown(post))
@@ -256,7 +278,8 @@ def _limits() -> dict[str, int]:
 
 @pages.before_app_request
 def _who() -> None:
-    """The signed-in user. The first request of a UTC day records activity: jobs treat the others as dormant.
+    """The signed-in user, as long as the cookie's session stands. The first request of a UTC day records activity:
+    jobs treat the others as dormant.
 
     A form that another site's page sends here is refused, but for unsubscribing: there a token gives the right, and a
     webmail's page may send it.
@@ -265,6 +288,9 @@ def _who() -> None:
     if request.method == "POST" and not ours and request.endpoint != "mail_links.unsubscribe":
         abort(403)
     g.user_id = None if request.endpoint == "static" else session.get("user_id")
+    if g.user_id is not None and not application.is_signed_in(g.user_id, session["session_id"]):
+        session.clear()
+        g.user_id = None
     today = day_of(clock.now())
     if g.user_id is not None and session["day"] != today:
         application.record_activity(g.user_id, session["session_id"])

@@ -5,6 +5,9 @@ leaves its sums as an item of the run; a last step adds them up, keeps the day's
 the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. Popular are the
 public posts with the highest engagement score by their counters as they stand, since the night's scoring comes later.
 
+How many users there are in all is what the scan finds. How many posts and follows, update_user_statistics has counted
+an hour before; when it has not within a day, they are counted here.
+
 Who was active on a day is exact even though people come back: each user keeps a bit for each of the last 36 days. A day
 may be counted again, when late rows have come in: the later count replaces the earlier one, but for the active users of
 a day that the bits no longer tell of.
@@ -21,15 +24,16 @@ from nexus.aws.rows import BadRow, key_of, read_count, read_text
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue, day_report
 from social.catalogue import AnalyticsReport, GenerateContentAnalytics, SweepReport
-from social.data import analytics, comments, posts, users
-from social.data.analytics import ContentDay, PopularPost
+from social.data import analytics, comments, follows, posts, users
+from social.data.analytics import ContentDay, PopularPost, Totals
 from social.data.days import DAY_SECONDS, add_days, buckets_of, day_of, days_between, start_of
 from social.data.posts import Post
 from social.data.users import User
-from social.parts import CountBucket, CountUsers, PublishDay, ScanPart
+from social.parts import CountBucket, CountRows, CountUsers, PublishDay, ScanPart
 from social.sweep import Tally, segments
 
 THREADS = 4
+ROWS = {"posts": (posts.TABLE, posts.BY_AUTHOR), "follows": (follows.TABLE, None)}
 
 
 def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
@@ -45,17 +49,30 @@ def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> Anal
     now = int(clock.now())
     day = args.day or add_days(day_of(now), -1)
     buckets = buckets_of(day)
-    plan = PublishDay(day=day, work=run.id, parts=len(buckets) + total, counted_at=now)
-    scans = [ScanPart(table="users", segment=number, total=total) for number in range(total)]
+    totals, rows = analytics.totals(), list[ScanPart]()
+    if totals is None or totals.counted_at <= now - DAY_SECONDS:
+        totals, rows = None, [scan for table in ROWS for scan in _scans(table, segments(*ROWS[table]))]
+    plan = PublishDay(
+        day=day,
+        work=run.id,
+        parts=len(buckets) + total + len(rows),
+        counted_at=now,
+        totals=totals and (totals.posts, totals.follows, totals.counted_at),
+    )
     shares: list[PublishDay] = [CountBucket(**dict(plan), bucket=bucket) for bucket in buckets]
-    shares += [CountUsers(**dict(plan), users=scan) for scan in scans]
+    shares += [CountUsers(**dict(plan), users=scan) for scan in _scans("users", total)]
+    shares += [CountRows(**dict(plan), rows=scan) for scan in rows]
     return run.fan_out(shares, then=plan)
 
 
+def _scans(table: str, total: int) -> list[ScanPart]:
+    return [ScanPart(table=table, segment=number, total=total) for number in range(total)]
+
+
 @implements_part(catalogue.generate_content_analytics)
-def part(args: CountBucket | CountUsers | PublishDay, run: Run) -> AnalyticsReport | Continuation:
-    """Counts one bucket of the day or one segment of the users, or publishes the day."""
-    if isinstance(args, CountBucket | CountUsers):
+def part(args: CountBucket | CountUsers | CountRows | PublishDay, run: Run) -> AnalyticsReport | Continuation:
+    """Counts one bucket of the day or one segment of the users, posts or follows, or publishes the day."""
+    if isinstance(args, CountBucket | CountUsers | CountRows):
         return count(args, run)
     return publish(args, run)
 
@@ -63,13 +80,16 @@ def part(args: CountBucket | CountUsers | PublishDay, run: Run) -> AnalyticsRepo
 # --- counting --------------------------------------------------------------------------------------------------------
 
 
-def count(args: CountBucket | CountUsers, run: Run) -> AnalyticsReport | Continuation:
-    """Counts one bucket of the day, or one segment of the users, and leaves the sums."""
+def count(args: CountBucket | CountUsers | CountRows, run: Run) -> AnalyticsReport | Continuation:
+    """Counts one bucket of the day, or one segment of the users, posts or follows, and leaves the sums."""
     tally = Tally.resumed(run)
-    if isinstance(args, CountBucket):
-        name, answer = args.bucket, _count_bucket(args.bucket, run, tally)
-    else:
-        name, answer = f"users#{args.users.segment}", _count_users(args, run, tally)
+    match args:
+        case CountBucket():
+            name, answer = args.bucket, _count_bucket(args.bucket, run, tally)
+        case CountUsers():
+            name, answer = f"users#{args.users.segment}", _count_users(args, run, tally)
+        case _:
+            name, answer = f"{args.rows.table}#{args.rows.segment}", _count_rows(args.rows, run, tally)
     if not isinstance(answer, DaySums):
         return answer
     day_sums.keep(args.work, name, answer, meter=tally.meter)
@@ -116,7 +136,7 @@ def _scores(items: Sequence[Row], tally: Tally) -> Iterator[tuple[int, str]]:
             tally.bad(bad)
 
 
-USER_ATTRIBUTES = ("user_id", "created_at", "last_active_day", "active_days", "posts_count", "following_count")
+USER_ATTRIBUTES = ("user_id", "created_at", "last_active_day", "active_days")
 
 
 def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continuation:
@@ -143,20 +163,28 @@ def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)
     last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)
-    posted, following = (
-        read_count(item, "posts_count", key, default=0),
-        read_count(item, "following_count", key, default=0),
-    )
     try:
         active = last >= day and users.was_active(last, bits, day)
     except ValueError:
         raise BadRow(key, "last_active_day is not a day") from None
     start = start_of(day)
-    numbers["total_posts"] += posted
-    numbers["total_follows"] += following
-    numbers["total_users"] += created_at < start + DAY_SECONDS
+    numbers["total_users"] += 1
     numbers["new_users"] += start <= created_at < start + DAY_SECONDS
     numbers["active_users"] += active
+
+
+def _count_rows(part: ScanPart, run: Run, tally: Tally) -> DaySums | Continuation:
+    cursor = run.cursor or {}
+    sums = DaySums.of(cursor.get("sums", {}))
+    table, index = ROWS[part.table]
+    start = cursor.get("start")
+    scan = table.scan(index=index, segment=part.segment, total=part.total, counted=True, start=start, meter=tally.meter)
+    for page in scan:
+        tally.rows_read += page.scanned
+        sums.numbers[f"total_{part.table}"] += page.scanned
+        if run.short_of_time and page.next_key is not None:
+            return run.continue_from(tally.cursor(start=page.next_key, sums=sums.values()))
+    return sums
 
 
 # --- publishing ------------------------------------------------------------------------------------------------------
@@ -169,7 +197,9 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     forgotten = days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS
     if forgotten and (known := analytics.content_day(args.day, meter=tally.meter)):
         sums.numbers["active_users"] = known.active_users
-    content = _content_day(args.day, args.counted_at, sums, tally)
+    numbers = sums.numbers
+    totals = Totals(*args.totals or (numbers["total_posts"], numbers["total_follows"], args.counted_at))
+    content = _content_day(args.day, args.counted_at, sums, totals, tally)
     newest = analytics.put_day(content, meter=tally.meter)
     tally.written([newest])
     key = analytics.report_key(args.day)
@@ -178,7 +208,7 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 
 
-def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> ContentDay:
+def _content_day(day: str, counted_at: int, sums: DaySums, totals: Totals, tally: Tally) -> ContentDay:
     read = posts.get_many([post_id for _, post_id in sums.popular], meter=tally.meter)
     popular = {post.post_id: post for post in read if isinstance(post, Post)}
     authors = users.get_many([post.author_id for post in popular.values()], meter=tally.meter)
@@ -191,8 +221,9 @@ def _content_day(day: str, counted_at: int, sums: DaySums, tally: Tally) -> Cont
         active_users=sums.numbers["active_users"],
         new_users=sums.numbers["new_users"],
         total_users=sums.numbers["total_users"],
-        total_posts=sums.numbers["total_posts"],
-        total_follows=sums.numbers["total_follows"],
+        total_posts=totals.posts,
+        total_follows=totals.follows,
+        totals_at=totals.counted_at,
         popular=tuple(
             PopularPost(
                 post_id,

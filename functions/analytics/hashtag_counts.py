@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from nexus.aws.dynamodb import Row
 from nexus.aws.rows import BadRow, key_of, read_texts
 from nexus.aws.table import Meter
-from social.data import hashtags, objects, posts
+from social.data import objects, posts
 from social.data.days import HOUR_SECONDS, buckets_of
 from social.data.hashtags import DAYS, HOURS, hour_name
+from social.tags import normalise
 
 GRACE = 900
 TOGETHER = 6
@@ -79,7 +80,7 @@ def _votes(item: Row, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]
     author = item["author_id"]["S"] if "author_id" in item else key
     for text in tags:
         try:
-            yield author, hashtags.normalise(text)
+            yield author, normalise(text)
         except ValueError as fault:
             bad(BadRow(key, str(fault)))
 

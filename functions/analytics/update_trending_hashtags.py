@@ -1,7 +1,7 @@
 """update_trending_hashtags: which hashtags trend, from their use in the last seven days.
 
 A vote is one user's use of a tag in one hour, however many posts use it, so no single account makes a trend.
-Tags are compared normalised (NFKC, case-folded); public posts alone vote.
+Tags are compared normalised (social.tags); public posts alone vote.
 
 uses  = votes in the 168 hours up to and with the present one
 score = the sum over those hours of votes x (168 - age), age in whole hours from 0

@@ -9,7 +9,8 @@ A user's followers are spread over the whole follows table, so the counts are ma
 
 A segment's sums are in objects with names of their own, and its last act is to write the list of them. So one that
 dies, is continued or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read
-once; of the users nothing is written but what changed.
+once; of the users nothing is written but what changed. How many posts and follows there are in all, whoever made them,
+is kept between the phases: the day's report has it from here.
 """
 
 from collections import Counter
@@ -24,7 +25,8 @@ from nexus.aws.table import Meter, Page
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
 from social import catalogue
 from social.catalogue import SweepReport, UpdateUserStatistics
-from social.data import follows, posts, users
+from social.data import analytics, follows, posts, users
+from social.data.analytics import Totals
 from social.data.users import Counts
 from social.parts import CountScan, MergeRange, PlanRanges, ScanPart
 from social.sweep import Tally, segments
@@ -61,6 +63,7 @@ def part(args: CountScan | MergeRange | PlanRanges, run: Run) -> SweepReport | C
         case MergeRange():
             return merge(args, run)
         case _:
+            _keep_totals(args)
             return run.fan_out([MergeRange(**dict(args), range=number) for number in range(args.ranges)])
 
 
@@ -83,8 +86,9 @@ def count(args: CountScan, run: Run) -> SweepReport | Continuation:
         if stop:
             return run.continue_from(tally.cursor(start=page.next_key, written=written))
     written.append(user_sums.write(folder, sums, args.ranges))
-    user_sums.complete(folder, written)
-    return tally.report()
+    report = tally.report()
+    user_sums.complete(folder, written, report.rows_read)
+    return report
 
 
 def _pages(part: ScanPart, start: Row | None, meter: Meter) -> Iterator[Page]:
@@ -136,14 +140,22 @@ def _stored(item: Row, tally: Tally) -> list[int] | None:
         return None
 
 
+def _folders(args: PlanRanges, scan: str) -> list[str]:
+    return [f"{args.work}/{scan}-{number}" for number in range(args.parts[scan])]
+
+
+def _keep_totals(args: PlanRanges) -> None:
+    counted = {scan: user_sums.rows(_folders(args, scan), THREADS) for scan in ("posts", "follows")}
+    analytics.put_totals(Totals(counted["posts"], counted["follows"], args.started_at))
+
+
 # --- phase 2: merge --------------------------------------------------------------------------------------------------
 
 
 def merge(args: MergeRange, run: Run) -> SweepReport:
     """Adds up one range of users and writes what differs. Short enough (USERS_PER_RANGE) to need no continuation."""
     tally = Tally.resumed(run)
-    folders = [f"{args.work}/{name}-{n}" for name, total in args.parts.items() for n in range(total)]
-    sums = user_sums.merged(folders, args.range)
+    sums = user_sums.merged([folder for name in args.parts for folder in _folders(args, name)], args.range)
     changed = list(_differences(sums, args.started_at))
     done = 0
     for some in batched(changed, WRITES_AT_ONCE, strict=False):

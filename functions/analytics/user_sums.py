@@ -2,7 +2,7 @@
 
 An object has a header of ranges + 1 offsets (8 bytes each, big-endian) and then one JSON text for each range, so
 whoever merges a range reads that range alone. A folder's `complete.json` lists its objects; what it does not list does
-not exist.
+not exist, and `rows` in it is how many rows were counted.
 """
 
 import struct
@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from nexus.aws.table import in_threads
 from social.data import objects
 
 type Sums = dict[str, dict[str, Any]]
@@ -33,16 +34,27 @@ def write(folder: str, sums: Mapping[str, Mapping[str, Any]], ranges: int) -> st
     return key
 
 
-def complete(folder: str, keys: Sequence[str]) -> None:
-    """Declares these objects to be the whole of the folder; a repeat with others replaces the list."""
-    objects.put("archive", f"{folder}/complete.json", orjson.dumps(list(keys)), "application/json")
+def complete(folder: str, keys: Sequence[str], rows: int) -> None:
+    """Declares these objects, of so many rows, to be the whole of the folder; a repeat replaces the list."""
+    whole = {"objects": list(keys), "rows": rows}
+    objects.put("archive", f"{folder}/complete.json", orjson.dumps(whole), "application/json")
+
+
+def rows(folders: Sequence[str], threads: int) -> int:
+    """How many rows were counted in these folders. Raises LookupError when one is not complete."""
+    return sum(in_threads(lambda folder: int(_whole(folder)["rows"]), folders, threads))
+
+
+def _whole(folder: str) -> dict[str, Any]:
+    whole: dict[str, Any] = orjson.loads(objects.get("archive", f"{folder}/complete.json"))
+    return whole
 
 
 def merged(folders: Iterable[str], number: int) -> Sums:
     """The sums of one range over all objects of the folders. Raises LookupError when a folder is not complete."""
     total: Sums = {}
     for folder in folders:
-        for key in orjson.loads(objects.get("archive", f"{folder}/complete.json")):
+        for key in _whole(folder)["objects"]:
             header = objects.get("archive", key, number * _OFFSET.size, (number + 2) * _OFFSET.size)
             first, end = (_OFFSET.unpack_from(header, place)[0] for place in (0, _OFFSET.size))
             if first < end:

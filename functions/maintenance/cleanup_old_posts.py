@@ -1,4 +1,4 @@
-"""cleanup_old_posts: posts older than a year with no likes, comments or shares and fewer than 10 views.
+"""cleanup_old_posts: posts older than a year that are quiet (docs/data-model.md says what both mean).
 
 Modes: `review` (the default) counts and names them; `archive` moves them to the archive bucket; `restore` brings posts
 back. A post is looked at once, when its day has become a year old, through the index by day: what nobody engaged with

@@ -13,9 +13,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -29,7 +30,7 @@ from nexus.worker import Run, handler_for, implements
 from social import catalogue
 from social.catalogue import MediaReport, ProcessMediaUpload
 from social.data import posts
-from social.data.posts import Media, MediaOutcome
+from social.data.posts import Media, MediaOutcome, UploadTarget
 from social.refusals import Code, Rejected, megabytes
 from social.uploads import UploadKey
 
@@ -39,6 +40,11 @@ if TYPE_CHECKING:
 HEAD_BYTES = 1024
 """Enough to tell what a file is: 64 for a format, the rest for the words about a text that is none."""
 
+UPLOADS, QUARANTINE = "uploads/", "quarantine/"
+MAX_KEY_BYTES = 1024
+"""Of a key in S3, in UTF-8."""
+
+MISSING = ("NoSuchKey", "NoSuchVersion", "404")
 CHUNK_BYTES = 1 << 20
 FOR_EVER = "public, max-age=31536000, immutable"
 RESERVE = 20.0
@@ -94,15 +100,11 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
     """Reads the upload, makes its renditions, stores them and tells the post; see the module's text for the rule."""
     started = time.monotonic()
     upload = _upload_key(args)
-    order = args.event_order or posts.media_order(upload.post_id)
-
-    def tell(media: Media) -> MediaOutcome:
-        return posts.set_media(upload.post_id, media, order)
 
     def report(status: str, reason: str | None = None, made: Media | None = None) -> MediaReport:
         stored = made.renditions.values() if made else ()
         return MediaReport(
-            post_id=upload.post_id,
+            post_id=upload.post_id if upload else "",
             status=status,
             reason=reason,
             renditions=len(stored),
@@ -110,89 +112,161 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    try:
-        with _opened(args) as (size, body):
-            match tell(Media(status="processing", source=args.key)):
+    with _opened(args) as original:
+        if original is None:
+            return report("rejected", _tell_gone(upload, args))
+        post = posts.upload_target(upload.post_id) if upload else None
+        if upload is None or post is None or post.author_id != upload.user_id:
+            return report("rejected", _turned_away(upload, post, original, run))
+        order = _order(args, original, post)
+
+        def tell(media: Media) -> MediaOutcome:
+            whose = {"source": original.key, "version": original.version}
+            return posts.set_media(upload.post_id, media.model_copy(update=whose), order)
+
+        try:
+            match tell(Media(status="processing")):
                 case MediaOutcome.STALE:
                     return report("stale", "a later upload to this post came first")
                 case MediaOutcome.NO_POST:
-                    raise Retry(f"there is no post {upload.post_id!r} yet")
-            media = _make(upload, size, body, run)
-    except Rejected as refusal:
-        if refusal.code is Code.GONE and (told := _refused_already(upload.post_id, args.key, order)):
-            return report("rejected", told)
-        run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
-        reason, code, limit = refusal.reason, refusal.code, refusal.limit
-        tell(Media(status="rejected", reason=reason, code=code, limit=limit, source=args.key))
-        _quarantine(args)
-        return report("rejected", str(refusal))
-    media = media.model_copy(update={"source": args.key})
-    if tell(media) is not MediaOutcome.WRITTEN:
-        return report("stale", "a later upload to this post came meanwhile, or the post is gone", media)
-    return report("ready", made=media)
+                    return report("rejected", _turned_away(upload, None, original, run))
+            media = _make(upload, original, run)
+        except Rejected as refusal:
+            run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
+            tell(Media(status="rejected", reason=refusal.reason, code=refusal.code, limit=refusal.limit))
+            _quarantine(original)
+            return report("rejected", str(refusal))
+        if tell(media) is not MediaOutcome.WRITTEN:
+            return report("stale", "a later upload to this post came meanwhile, or the post is gone", media)
+        return report("ready", made=media)
 
 
 # --- the upload --------------------------------------------------------------------------------------------------
 
 
-def _upload_key(args: ProcessMediaUpload) -> UploadKey:
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The object that is read, as S3 answered: its version stays, whatever is put to its key meanwhile."""
+
+    bucket: str
+    key: str
+    version: str | None
+    size: int
+    uploaded_at: float
+    body: BinaryIO
+
+
+def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
+    """Whose upload it is; None when the key does not say. Raises Reject for what is no upload at all."""
     if args.bucket != settings().bucket("uploads"):
         raise Reject(f"bucket: {args.bucket!r} is not the upload bucket, {settings().bucket('uploads')}")
+    if not args.key.startswith(UPLOADS):
+        raise Reject(f"key: {args.key[:200]!r} does not begin with {UPLOADS}")
     try:
         return UploadKey.parse(args.key)
-    except InvalidMessage as error:
-        raise Reject(str(error)) from None
-
-
-def _version(args: ProcessMediaUpload) -> dict[str, Any]:
-    return {"VersionId": args.version_id} if args.version_id else {}
+    except InvalidMessage:
+        return None
 
 
 @contextmanager
-def _opened(args: ProcessMediaUpload) -> Iterator[tuple[int, BinaryIO]]:
-    """The upload's size in bytes and its body. Raises Rejected when it is not there any more."""
+def _opened(args: ProcessMediaUpload) -> Iterator[Original | None]:
+    """The upload, open; None when it is not there any more."""
     s3 = client("s3")
+    version: Any = {"VersionId": args.version_id} if args.version_id else {}
     try:
-        answer = s3.get_object(Bucket=args.bucket, Key=args.key, **_version(args))
+        answer = s3.get_object(Bucket=args.bucket, Key=args.key, **version)
     except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
-            raise Rejected(Code.GONE, "the upload was removed before it was processed") from None
-        raise
-    body = answer["Body"]
-    try:
-        yield answer["ContentLength"], cast("BinaryIO", body)
-    finally:
-        body.close()
+        if error.response["Error"]["Code"] not in MISSING:
+            raise
+        yield None
+        return
+    with closing(answer["Body"]) as body:
+        yield Original(
+            bucket=args.bucket,
+            key=args.key,
+            version=answer.get("VersionId"),
+            size=answer["ContentLength"],
+            uploaded_at=answer["LastModified"].timestamp(),
+            body=cast("BinaryIO", body),
+        )
 
 
-def _refused_already(post_id: str, key: str, order: str) -> str | None:
-    """Why this upload was refused by an attempt that died after it had put the object into quarantine."""
-    post = posts.get(post_id, consistent=True)
-    media = post.media if post and posts.media_order(post_id) == posts.padded_order(order) else None
-    return media.reason if media and media.status == "rejected" and media.source == key else None
+def _order(args: ProcessMediaUpload, original: Original, post: UploadTarget) -> str:
+    """The upload's place among those to its post; without an event it takes the place of what is there."""
+    if args.event_order:
+        return posts.upload_order(original.uploaded_at, args.event_order)
+    return max(posts.upload_order(original.uploaded_at), posts.padded(post.media_order))
 
 
-def _quarantine(args: ProcessMediaUpload) -> None:
+def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: Original, run: Run) -> str:
+    """Puts an upload aside that is to no post of its user's, and says why. The post does not hear of it.
+
+    Whoever holds a form may cause this, so it is a result and no failure. Raises Retry while a post may yet come.
+    """
+    if upload is None:
+        reason = "the key is not uploads/<user_id>/<post_id>/<file name>"
+    elif post is not None:
+        reason = f"post {upload.post_id!r} is not by user {upload.user_id!r}"
+    elif run.last_attempt:
+        reason = f"there is no post {upload.post_id!r}"
+    else:
+        raise Retry(f"there is no post {upload.post_id!r} yet")
+    run.logger.info("upload turned away", key=original.key, reason=reason)
+    _quarantine(original)
+    return reason
+
+
+def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
+    """Tells the post that its upload is gone, unless it has something else to show; the reason for the report.
+
+    An attempt that died after it had put the object into quarantine has told the post why.
+    """
+    gone = Rejected(Code.GONE, "the upload was removed before it was processed")
+    post = posts.upload_target(upload.post_id) if upload else None
+    if upload is None or post is None or post.author_id != upload.user_id:
+        return str(gone)
+    told = post.media
+    same = told is not None and told.source == args.key and args.version_id in (None, told.version)
+    if told and same and told.status == "rejected":
+        return told.reason or str(gone)
+    if told is None or (told.source == args.key and told.status != "ready"):
+        media = Media(status="rejected", reason=gone.reason, code=gone.code, source=args.key, version=args.version_id)
+        posts.set_media(upload.post_id, media, post.media_order)
+    return str(gone)
+
+
+def quarantine_key(key: str) -> str:
+    """Where a refused object is put aside: its key under quarantine/, cut and made unique where S3 takes no more."""
+    whole = f"{QUARANTINE}{key}".encode()
+    if len(whole) <= MAX_KEY_BYTES:
+        return whole.decode()
+    digest = sha256(key.encode()).hexdigest()
+    return whole[: MAX_KEY_BYTES - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
+
+
+def _quarantine(original: Original) -> None:
     """Moves the refused object out of the way, under quarantine/; one that is gone already stays gone."""
     s3 = client("s3")
+    version: Any = {"VersionId": original.version} if original.version else {}
     try:
         s3.copy_object(
-            Bucket=args.bucket,
-            Key=f"quarantine/{args.key}",
-            CopySource=cast("CopySourceTypeDef", {"Bucket": args.bucket, "Key": args.key, **_version(args)}),
+            Bucket=original.bucket,
+            Key=quarantine_key(original.key),
+            CopySource=cast("CopySourceTypeDef", {"Bucket": original.bucket, "Key": original.key, **version}),
         )
     except s3.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] in ("NoSuchKey", "NoSuchVersion", "404"):
+        if error.response["Error"]["Code"] in MISSING:
             return
         raise
-    s3.delete_object(Bucket=args.bucket, Key=args.key, **_version(args))
+    s3.delete_object(Bucket=original.bucket, Key=original.key, **version)
 
 
 # --- the renditions ----------------------------------------------------------------------------------------------
 
 
-def _make(upload: UploadKey, size: int, body: BinaryIO, run: Run) -> Media:
+def _make(upload: UploadKey, original: Original, run: Run) -> Media:
     """What the upload becomes, stored. Raises Rejected."""
+    size, body = original.size, original.body
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
         return _make_picture(upload, size, head, body)
@@ -262,7 +336,7 @@ def _rendered(source: Path, folder: Path, run: Run) -> video.Video:
     try:
         return video.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().video, on_progress=show)
     except video.Unfinished as unfinished:
-        if run.attempt <= catalogue.process_media_upload.retry.max_retries:
+        if not run.last_attempt:
             raise Retry(str(unfinished)) from unfinished
         raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 

@@ -28,7 +28,7 @@ class Position:
 
 
 class Source:
-    """An open file; `read` bytes of `size` so far. Iterating gives rows; a line that is none gives an empty row."""
+    """An open file; `read` bytes of `size` so far. Iterating gives rows; a line that is not JSON gives an empty one."""
 
     def __init__(self, path: Path, file: BinaryIO, form: str) -> None:
         self.path, self.form = path, form

@@ -30,7 +30,8 @@ from typing import Any
 
 from nexus import clock
 from nexus.client import AsyncResult, Signature
-from nexus.client.canvas import seconds, send
+from nexus.client.canvas import send
+from nexus.client.options import seconds
 from nexus.definitions import Result
 from nexus.errors import InvalidMessage, NexusError, SendFailed, UnknownTask
 from nexus.ids import new_id

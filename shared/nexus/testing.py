@@ -245,17 +245,30 @@ class Tasks:
             Sent(one.queue, one.message, one.due) for one in self.transport.history if one.message.id in names
         ]
 
-    def upload(self, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
-        """As if a browser had posted the form of this key: the object is there, and its event waits to be run."""
+    def upload(
+        self,
+        key: str,
+        body: bytes,
+        content_type: str = "application/octet-stream",
+        *,
+        task: TaskDefinition[Any, Any] | None = None,
+    ) -> None:
+        """As if a browser had posted the form of this key: the object is there, and its event waits to be run.
+
+        By `task`, or the one task that an upload starts. Raises ValueError when there are several, or none.
+        """
+        starting = [one for one in registry.tasks().values() if one.on_upload] if task is None else [task]
+        if len(starting) != 1:
+            raise ValueError(f"an upload starts {', '.join(one.name for one in starting) or 'no task'}: give task=")
         bucket = variables.settings().bucket("uploads")
         sdk.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
-        (task,) = [one for one in registry.tasks().values() if one.on_upload]
         self._uploads += 1
         order = f"{self._uploads:016X}"
         about = {"bucket": {"name": bucket}, "object": {"key": quote_plus(key), "size": len(body), "sequencer": order}}
         record = {"eventSource": "aws:s3", "eventName": "ObjectCreated:Post", "eventTime": f"{self.now:%FT%TZ}"}
         event = json.dumps({"Records": [{**record, "s3": about}]})
-        backends.backend().transport.send(task.queue, [Message(derived_id("upload", key, order), event, task.name)])
+        message = Message(derived_id("upload", key, order), event, starting[0].name)
+        backends.backend().transport.send(starting[0].queue, [message])
 
     # --- running ---
 

@@ -5,7 +5,6 @@ feed's shard of a post, the mark of a post whose counters moved. docs/web-applic
 seconds since 1970 and default to now; ids are the application's own or made here.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -15,17 +14,17 @@ from nexus.aws.table import transact
 from nexus.client import AsyncResult
 from social import catalogue
 from social.catalogue import ErasureReport
-from social.data import blocks, comments, follows, hashtags, posts, sessions, users
+from social.data import blocks, comments, follows, posts, sessions, users
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.ids import new_key
 from social.data.posts import Counters, Post, Visibility
 from social.data.sessions import Session, Token
 from social.data.users import User
+from social.tags import found_in, normalise
 
 SESSION_DAYS = 90
 MAX_HASHTAGS = 30
-_HASHTAG = re.compile(r"(?<!\w)[#\uff03](\w{1,100})")
 
 # --- people ----------------------------------------------------------------------------------------------------------
 
@@ -107,6 +106,21 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
     sessions.SESSIONS.update(Write(key, set={"last_seen_at": now}, when=(Condition("last_seen_at", "<", now),)))
 
 
+def is_signed_in(user_id: str, session_id: str, *, at: float | None = None) -> bool:
+    """Whether a session stands: neither signed out nor expired, and made since the user's tokens were last revoked.
+
+    Ask it at every request: a cookie alone is good for as long as it was made to be, whoever has it. Two reads.
+    """
+    session = sessions.session(user_id, session_id, clock.now() if at is None else at)
+    valid_from = users.tokens_valid_from(user_id)
+    return session is not None and valid_from is not None and session.created_at >= valid_from
+
+
+def sign_out(user_id: str, session_id: str) -> None:
+    """Ends a session and its refresh tokens; nothing when it has ended."""
+    sessions.end_session(user_id, session_id)
+
+
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
     """A refresh: the old token becomes the new one in one transaction; False when the old one may not be used."""
     now = int(clock.now() if at is None else at)
@@ -186,14 +200,14 @@ def hashtags_of(text: str, tags: Sequence[str] | None) -> tuple[str, ...]:
 
 def hashtags_in(text: str) -> tuple[str, ...]:
     """The hashtags of a text, normalised, each once, in order; at most MAX_HASHTAGS."""
-    return _normalised(_HASHTAG.findall(text))
+    return found_in(text)[:MAX_HASHTAGS]
 
 
-def _normalised(tags: Sequence[str]) -> tuple[str, ...]:
+def _normalised(texts: Sequence[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for tag in tags:
+    for text in texts:
         try:
-            found[hashtags.normalise(tag)] = None
+            found[normalise(text)] = None
         except ValueError:
             continue
     return tuple(found)[:MAX_HASHTAGS]

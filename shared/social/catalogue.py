@@ -18,7 +18,7 @@ from pydantic import Field
 from nexus.registry import register
 from nexus.tasks import Arguments, Result, RetryPolicy, Schedule, Task, Unique
 from social import parts
-from social.types import Day, Week
+from social.types import Day, Link, Week
 
 QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3, "default": 2}
 """The priority queues and their weights: the event source's MaximumConcurrency, and the order in every list."""
@@ -44,12 +44,12 @@ class Summed(Result):
 
 
 class ProcessMediaUpload(Arguments):
-    """One uploaded object. `event_order` is S3's sequencer, by which an older event is told from a newer one."""
+    """One uploaded object. `event_order` is S3's sequencer: it tells uploads of the same second apart."""
 
     bucket: str = Field(min_length=3, max_length=63)
     key: str = Field(min_length=1, max_length=1024)
     version_id: str | None = None
-    event_order: str = ""
+    event_order: str = Field(default="", max_length=64, pattern=r"^[0-9A-Fa-f]*$")
 
 
 class MediaReport(Result):
@@ -453,12 +453,12 @@ erase_user_data = Task(
 
 
 class SendNotification(Arguments):
-    """What to tell whom; `kind` is the application's, `link` where it leads, `actor_id` whose doing it was."""
+    """What to tell whom; `kind` is the application's, `link` the page it leads to, `actor_id` whose doing it was."""
 
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)
     text: str = Field(min_length=1, max_length=1000)
-    link: str | None = Field(default=None, max_length=2000)
+    link: Link | None = None
     actor_id: str | None = Field(default=None, min_length=1, max_length=128)
 
 

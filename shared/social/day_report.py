@@ -8,14 +8,14 @@ runs the way its own letters do.
 import csv
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import date
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from html import escape
 from io import StringIO
 
 from nexus.aws.table import Meter
 from social.data import analytics, objects
-from social.data.analytics import ContentDay, ReportFormat
+from social.data.analytics import ContentDay, PopularPost, ReportFormat
 from social.data.days import add_days
 from social.text import direction, one_line, shortened
 
@@ -32,11 +32,6 @@ _MEASURES: Sequence[tuple[str, _Value]] = (
     ("Comments", lambda day: day.comments),
     ("Active users", lambda day: day.active_users),
     ("New users", lambda day: day.new_users),
-)
-_TOTALS: Sequence[tuple[str, _Value]] = (
-    ("users", lambda day: day.total_users),
-    ("posts", lambda day: day.total_posts),
-    ("follows", lambda day: day.total_follows),
 )
 _VISIBLE_TO = {"public": "public", "followers": "for followers", "private": "private"}
 
@@ -76,6 +71,11 @@ th { font-weight: 600; font-size: .875rem; } .number { text-align: right; font-v
 def excerpt(text: str) -> str:
     """A post's text as the report shows it."""
     return shortened(one_line(text), EXCERPT)
+
+
+def _cleaned(post: PopularPost) -> PopularPost:
+    """With nothing in it that a page, a terminal or a spreadsheet's cell would obey."""
+    return replace(post, text=excerpt(post.text), author=one_line(post.author))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,6 @@ def as_html(history: Sequence[ContentDay]) -> str:
     month = _Month.of(history)
     today = month.today
     by_visibility = ", ".join(f"{count:,} {_VISIBLE_TO.get(name, name)}" for name, count in sorted(today.posts.items()))
-    totals = ", ".join(f"{value(today):,} {name}" for name, value in _TOTALS)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -131,7 +130,7 @@ def as_html(history: Sequence[ContentDay]) -> str:
 <main>
 <h1>{date.fromisoformat(today.day):%A %-d %B %Y}</h1>
 <p class="note">Days are UTC. Posts of the day: {escape(by_visibility) or "none"}.
-In all, as of the count: {totals}.</p>
+{_totals(today)}</p>
 <section class="tiles" aria-label="Figures of the day">{"".join(_tile(month, *one) for one in _MEASURES)}</section>
 <section class="charts" aria-label="The last month">{"".join(_chart(month, *one) for one in _MEASURES)}</section>
 <section class="card">{_popular(today)}</section>
@@ -148,8 +147,9 @@ def as_json(history: Sequence[ContentDay]) -> str:
     report = {
         "day": month.today.day,
         "counted_at": month.today.counted_at,
+        "totals_at": month.today.totals_at,
         "figures": figures[month.today.day],
-        "popular": [asdict(post) for post in month.today.popular],
+        "popular": [asdict(_cleaned(post)) for post in month.today.popular],
         "days": figures,
     }
     return json.dumps(report, ensure_ascii=False, indent=2) + "\n"
@@ -171,7 +171,7 @@ def popular_csv(history: Sequence[ContentDay]) -> str:
     header = ["place", "post_id", "author_id", "author", "engagement_score", "text"]
     rows: list[Sequence[str | int]] = [
         [place, post.post_id, post.author_id, post.author, post.engagement_score, post.text]
-        for place, post in enumerate(history[-1].popular, 1)
+        for place, post in enumerate(map(_cleaned, history[-1].popular), 1)
     ]
     return _table(header, rows)
 
@@ -204,6 +204,15 @@ def _cell(value: str | int) -> str | int:
 
 
 # --- the page --------------------------------------------------------------------------------------------------------
+
+
+def _totals(day: ContentDay) -> str:
+    """How large the network is, and as of when: the two counts are of different times."""
+    counted, rows = (f"{datetime.fromtimestamp(at, UTC):%-d %B %H:%M}" for at in (day.counted_at, day.totals_at))
+    return (
+        f"In all: {day.total_users:,} users as of {counted}, "
+        f"{day.total_posts:,} posts and {day.total_follows:,} follows as of {rows}."
+    )
 
 
 def _tile(month: _Month, name: str, value: _Value) -> str:

@@ -97,13 +97,15 @@ class CountHours(Rank):
 class PublishDay(Arguments):
     """The second phase: adds up the partial sums and publishes the day.
 
-    `work` names the sums, `parts` is how many there are, `counted_at` (seconds) when counting began.
+    `work` names the sums, `parts` is how many there are, `counted_at` (seconds) when counting began. `totals` are the
+    posts and follows in all, and when those were counted; None when segments count them (`CountRows`).
     """
 
     day: Day
     work: str
     parts: int = Field(ge=1)
     counted_at: int
+    totals: tuple[int, int, int] | None = None
 
 
 class CountBucket(PublishDay):
@@ -116,6 +118,12 @@ class CountUsers(PublishDay):
     """A segment: counts one segment of the users."""
 
     users: ScanPart
+
+
+class CountRows(PublishDay):
+    """A segment: counts the rows of one segment of the posts or the follows."""
+
+    rows: ScanPart
 
 
 # --- update_post_engagement_scores, cleanup_expired_tokens -------------------------------------------------------

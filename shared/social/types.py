@@ -1,7 +1,9 @@
-"""Types of arguments that several tasks take: an ISO week, a UTC day."""
+"""Types of the tasks' arguments: an ISO week, a UTC day, a link."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
@@ -26,3 +28,20 @@ def _has_begun(day: str) -> str:
 
 Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_begun)]
 """A UTC day up to today, as 2026-11-22."""
+
+
+def _leads_to_a_page(link: str) -> str:
+    if not link.isprintable() or re.search(r"[\s\\<>\"]", link):
+        raise ValueError("it holds a space, a backslash, a quotation mark or what is not printed")
+    if link.startswith("/") and not link.startswith("//"):
+        return link
+    found = urlsplit(link)
+    if found.scheme not in ("https", "http") or not link[len(found.scheme) :].startswith("://") or not found.hostname:
+        raise ValueError("neither a path of the application (/posts/1) nor an http address")
+    if found.username is not None:
+        raise ValueError("an address with a user's name in it looks like another one")
+    return link
+
+
+Link = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_leads_to_a_page)]
+"""Where a link on a page may lead: a path of the application itself, or an https or http address; no other scheme."""

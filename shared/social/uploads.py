@@ -12,6 +12,9 @@ MAX_BYTES = 200 * 1024 * 1024
 """For a video; a picture over its own limit is refused by the task, with its reason."""
 
 CONTENT_TYPES = ("image/", "video/")
+FILE_NAME_VARIABLE = "${filename}"
+"""What S3 replaces in a form's key by the name of the file that the browser sends."""
+
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 
 
@@ -56,9 +59,9 @@ def presigned_post(
     max_bytes: int = MAX_BYTES,
     expires_in: int = 900,
 ) -> PresignedPost:
-    """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/ and nowhere else.
+    """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/<file_name> and nowhere else.
 
-    S3 itself holds the upload to the key's prefix, to 1..`max_bytes` bytes and to `content_type`, for `expires_in`
+    S3 itself holds the upload to that key, to 1..`max_bytes` bytes and to `content_type`, for `expires_in`
     seconds. Give the file's whole type ("image/jpeg") and `fields` are all that the form needs; of a kind ("image/" or
     "video/") any type is taken, which whoever posts the form adds as a field Content-Type. What the bytes really are
     is found out by the task. Raises ValueError naming the argument at fault.
@@ -66,21 +69,21 @@ def presigned_post(
     for name, value in (("user_id", user_id), ("post_id", post_id)):
         if not _ID.fullmatch(value):
             raise ValueError(f"{name} is {value!r}: 1 to 128 letters, digits and _.@=-, the first a letter or digit")
-    if not file_name or "/" in file_name or len(quote(file_name)) > 600 or not file_name.isprintable():
+    if not file_name.isprintable() or not file_name or "/" in file_name or len(quote(file_name)) > 600:
         raise ValueError(f"file_name is {file_name!r}: a printable name without a slash, at most 600 bytes encoded")
-    if not content_type.startswith(CONTENT_TYPES):
-        raise ValueError(f"content_type is {content_type!r}: image/... or video/...")
+    if FILE_NAME_VARIABLE in file_name:
+        raise ValueError(f"file_name is {file_name!r}: S3 puts another name in the place of {FILE_NAME_VARIABLE}")
+    if not (content_type.startswith(CONTENT_TYPES) and content_type.isascii() and content_type.isprintable()):
+        raise ValueError(f"content_type is {content_type!r}: image/... or video/..., in printable ASCII")
     if not 1 <= max_bytes <= MAX_BYTES:
         raise ValueError(f"max_bytes is {max_bytes}: 1 to {MAX_BYTES}")
-    prefix = f"uploads/{user_id}/{post_id}/"
-    key = prefix + file_name
+    key = str(UploadKey(user_id, post_id, file_name))
     whole = not content_type.endswith("/")
     answer = client("s3").generate_presigned_post(
         Bucket=settings().bucket("uploads"),
         Key=key,
         Fields={"Content-Type": content_type} if whole else {},
         Conditions=[
-            ["starts-with", "$key", prefix],
             ["content-length-range", 1, max_bytes],
             {"Content-Type": content_type} if whole else ["starts-with", "$Content-Type", content_type],
         ],

@@ -3,6 +3,7 @@
 import io
 import urllib.request
 import uuid
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_clip_becomes_a_video_with_posters_and_shows_its_progress(post: str, t
     assert media["status"] == "ready", media
     assert media["kind"] == "video"
     assert {"video", "preview", "poster_thumbnail", "poster_w320"} <= set(media["renditions"])
-    (run,) = eventually(lambda: [run for run in runs_of(key) if run["status"] == "SUCCESS"])
+    (run,) = eventually(lambda: ended_runs_of(key))
     assert AsyncResult(run["id"]).progress == (100, 100)
 
 
@@ -163,35 +164,45 @@ def test_on_demand_through_the_queue(post: str) -> None:
     assert handle.result.status == "ready"
 
 
-def test_a_function_that_fails_ends_in_the_queue_and_then_in_its_dead_letters_with_its_reason(
-    outputs: dict[str, str],
-) -> None:
-    """No such post: the direct invocation fails, its destination is the queue, and the queue's retries end in the
-    dead letters."""
+def test_an_upload_to_no_post_goes_on_through_the_queue_and_ends_in_quarantine(outputs: dict[str, str]) -> None:
+    """No such post: the direct invocation fails, its destination is the queue, and the last retry puts it aside.
+
+    Whoever has an upload form can bring this about, so it is no dead letter.
+    """
     key = f"uploads/u-e2e/p-{uuid.uuid4().hex[:12]}/nowhere.jpg"
     put(key, picture(100, 100))
 
     run = eventually(lambda: next((run for run in runs_of(key) if int(run["attempts"]) >= 2), None))
     # Its policy would go on for minutes; this run is to have no further retries.
     DynamoStore().apply(Write(run["id"], set={"retry": "[1,0,0,[]]"}))
-    handle: AsyncResult[Any] = AsyncResult(run["id"])
-    eventually(lambda: handle.status == "FAILURE", within=120)
+    report = AsyncResult(run["id"], catalogue.process_media_upload.result).get(timeout=120)
 
-    (letter,) = eventually(lambda: dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"]))
-    attributes = {name: value["StringValue"] for name, value in letter["MessageAttributes"].items()}
-    assert attributes["ErrorType"] == "Retry"
-    assert "there is no post" in attributes["ErrorMessage"]
-    assert attributes["Task"] == "process_media_upload"
-    assert int(attributes["Attempts"]) >= 2
+    assert report is not None
+    assert report.status == "rejected"
+    assert "there is no post" in str(report.reason)
+    assert in_quarantine(key)
+    assert not dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"])
 
 
-def test_an_upload_under_a_key_of_another_form_is_a_dead_letter_at_once(outputs: dict[str, str]) -> None:
-    key = f"uploads/{uuid.uuid4().hex}.jpg"
-    put(key, picture(64, 64))
+def test_an_upload_under_a_key_of_another_form_or_to_anothers_post_is_put_aside(
+    post: str, outputs: dict[str, str]
+) -> None:
+    for key in (f"uploads/{uuid.uuid4().hex}.jpg", f"uploads/mallory/{post}/a.jpg"):
+        put(key, picture(64, 64))
 
-    run = eventually(lambda: next((run for run in runs_of(key) if run["status"] == "FAILURE"), None))
-    (letter,) = eventually(lambda: dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"]))
-    assert letter["MessageAttributes"]["ErrorType"]["StringValue"] == "Reject"
+        (run,) = eventually(partial(ended_runs_of, key))
+        assert in_quarantine(key)
+        assert not dead_letters(outputs["MediaDeadLetterQueueUrl"], run["id"])
+    assert media_of(post) is None
+
+
+def ended_runs_of(key: str) -> list[dict[str, Any]]:
+    return [run for run in runs_of(key) if run["status"] == "SUCCESS"]
+
+
+def in_quarantine(key: str) -> bool:
+    s3, bucket = boto3.client("s3"), settings().bucket("uploads")
+    return bool(s3.list_objects_v2(Bucket=bucket, Prefix=f"quarantine/{key}").get("Contents"))
 
 
 @pytest.mark.emulator  # on AWS nobody but Lambda may assume a function's role

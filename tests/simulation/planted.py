@@ -32,6 +32,9 @@ class Fault:
     found_in: str = ""
     """The small world that shows it, where schedules would seldom meet it."""
 
+    first: int = 0
+    """Where the search begins, for a fault that few schedules show: the seed that was found first."""
+
 
 FAULTS = (
     # claims
@@ -192,6 +195,7 @@ FAULTS = (
         control._revoke,
         "fanout.follow_up(run_id, item, succeeded=False)",
         "pass",
+        first=4097,
     ),
     # what has no task here
     Fault(
@@ -199,6 +203,7 @@ FAULTS = (
         Worker._never_ran,
         "self._follow_up(envelope, standing)",
         "fanout.settle_member(envelope, False)",
+        first=2309,
     ),
     Fault(
         "a large result is read where its message says",

@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.scenarios import KINDS
 from tests.simulation.simulate import BLOCK, faults_of, survey
 
-SCHEDULES = int(os.environ.get("NEXUS_SCHEDULES", "2000"))
+SCHEDULES = int(os.environ.get("NEXUS_SCHEDULES", "50000"))
 
 
 @pytest.mark.parametrize("first", range(0, SCHEDULES, BLOCK))

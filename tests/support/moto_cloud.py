@@ -27,7 +27,7 @@ _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", 
 def environment() -> Iterator[pytest.MonkeyPatch]:
     """The variables of a deployment and none of the machine's own, and fresh clients, for as long as the block."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_RUN_DAYS"):
+        for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_CATALOGUE", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
         for name, value in {**ENVIRONMENT, **UNHURRIED, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
             patch.setenv(name, value)

@@ -148,9 +148,7 @@ class Queue:
             segment=segment,
             cursor=cursor,
         )
-        object.__setattr__(
-            run, "_told", time.monotonic() + 3600
-        )  # progress goes to the run's record, not looked at here
+        run._shown = run._asked = time.monotonic() + 3600  # progress goes to the run's record, not looked at here
         try:
             with requests(before):
                 return function(args, run)

@@ -237,16 +237,22 @@ class Table:
         segment: int = 0,
         total: int = 1,
         attributes: Sequence[str] = (),
+        counted: bool = False,
         limit: int | None = None,
         start: Row | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
-        """The pages of one segment of a parallel scan: all items of a partition key are in one segment, in a row."""
+        """The pages of one segment of a parallel scan: all items of a partition key are in one segment, in a row.
+
+        `counted` pages have their counts (`scanned`) alone and no items.
+        """
         parameters: dict[str, Any] = {"TableName": self.name, **_projected(attributes)}
         if total > 1:
             parameters |= {"Segment": segment, "TotalSegments": total}
         if index:
             parameters["IndexName"] = index
+        if counted:
+            parameters["Select"] = "COUNT"
         if limit:
             parameters["Limit"] = limit
         yield from _pages("scan", parameters, start, meter)

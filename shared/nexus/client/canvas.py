@@ -11,25 +11,34 @@ it is sent, before its first message.
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from itertools import batched, pairwise
 from itertools import chain as joined
-from typing import TYPE_CHECKING, Any, Literal, Never, Self, TypedDict, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Never, Self, Unpack, cast, overload
 
-from nexus import clock
 from nexus.backend.transport import MAX_DELAY
 from nexus.client.bounded import asynchronous
 from nexus.client.handles import AsyncResult
+from nexus.client.options import (
+    INSTEAD,
+    OF_THE_FIRST,
+    OF_THE_LAST,
+    Options,
+    fixed,
+    given_id,
+    known,
+    moment,
+    policy,
+    queue_of,
+    seconds,
+)
 from nexus.client.sending import launch, send_batch
 from nexus.client.steps import Failure, GroupStep, Step, TaskStep
-from nexus.definitions import Result, RetryPolicy, TaskDefinition
+from nexus.definitions import Result, TaskDefinition
 from nexus.envelope import Envelope, Segment
-from nexus.errors import InvalidMessage, UnknownTask
+from nexus.errors import InvalidMessage
 from nexus.ids import derived_id, new_id
-from nexus.registry import registry
 from nexus.runs import tallies
-from nexus.settings import settings
-from nexus.values import compact
 
 if TYPE_CHECKING:
     from nexus.tasks import Task
@@ -38,47 +47,14 @@ CHAIN_LIMIT = 12
 """Runs that follow each other: Lambda ends a loop of about 16 invocations through SQS, and a run may be retried."""
 
 
-LONGEST_DELAY = 100 * 366 * 86_400
-
 CALLBACK_LIMIT = 3
 """Runs that follow each other in an error callback, which comes on top of them."""
 
 NOWHERE: Mapping[str, Any] = {}
 
 
-class Options(TypedDict, total=False):
-    """How a task is sent: see `nexus.tasks.Task.apply_async`.
-
-    Of a canvas, `countdown` and `eta` delay its first runs, `link_error` follows it as a whole, and the rest holds for
-    each of its tasks. `always` sends what follows something although that has failed.
-    """
-
-    countdown: float | None
-    eta: datetime | None
-    queue: str | None
-    expires: float | datetime | None
-    retry: RetryPolicy | None
-    group: str | None
-    link_error: "Canvas[Any] | Sequence[Canvas[Any]] | None"
-    always: bool
-
-
 type Part = Signature[Any] | Group
 type Parts = tuple[Part, ...]
-
-OF_THE_FIRST = frozenset({"countdown", "eta", "always"})
-OF_THE_LAST = frozenset({"link_error"})
-
-_INSTEAD = {
-    "link": "first | callback, or chain(first, callback)",
-    "clone": "the signature itself: it never changes",
-    "freeze": ".delay() or .apply_async(task_id=...)",
-    "get": ".delay().get()",
-    "apply": ".delay(), with NEXUS_BACKEND=nexus.eager",
-    "map": "group(task.s(...) for ...)",
-    "starmap": "group(task.s(...) for ...)",
-    "skew": "group(task.s(...).set(countdown=n) for n, ...)",
-}
 
 
 class Canvas[R]:
@@ -109,9 +85,9 @@ class Canvas[R]:
 
     def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
         """Sends it with these options. `task_id` is the id of what runs last: sent twice with it, it runs once."""
-        _known(options, "apply_async")
+        known(options, "apply_async")
         last = given_id(task_id) if task_id else new_id()
-        ready = self.set(**_fixed(options)) if options else self
+        ready = self.set(**fixed(options)) if options else self
         steps = _plan(ready.parts, last)
         if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
             # By its version an id tells a worker that there is a record, which saves the worker a request.
@@ -134,7 +110,7 @@ class Canvas[R]:
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Never:
-            instead = f": write {_INSTEAD[name]}" if name in _INSTEAD else ""
+            instead = f": write {INSTEAD[name]}" if name in INSTEAD else ""
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{instead}")
 
 
@@ -155,14 +131,14 @@ class Signature[R: Result](Canvas[R]):
     @property
     def queue(self) -> str:
         """The queue that it goes to. Raises UnknownTask for one that does not serve the task."""
-        return _queue(self.task, self.options.get("queue"))
+        return queue_of(self.task, self.options.get("queue"))
 
     @property
     def parts(self) -> Parts:
         return (self,)
 
     def set(self, **options: Unpack[Options]) -> Self:
-        _known(options, "set")
+        known(options, "set")
         return replace(self, options={**self.options, **options})
 
     def delay(self) -> "AsyncResult[R]":
@@ -172,7 +148,7 @@ class Signature[R: Result](Canvas[R]):
         self, *, task_id: str | uuid.UUID | None = None, track: bool = True, **options: Unpack[Options]
     ) -> "AsyncResult[R]":
         """Sends it: see `nexus.tasks.Task.apply_async`."""
-        _known(options, "apply_async")
+        known(options, "apply_async")
         run_id = given_id(task_id) if task_id else new_id() if track else derived_id("untracked", new_id())
         ready = replace(self, options={**self.options, **options}) if options else self
         launch(_plan((ready,), run_id), given=task_id is not None, track=track)
@@ -192,10 +168,10 @@ class Signature[R: Result](Canvas[R]):
             args=self.args,
             result_as=self.result_as,
             countdown=seconds("countdown", countdown or 0.0),
-            eta=None if eta is None else _moment("eta", eta),
+            eta=None if eta is None else moment("eta", eta),
             expires_in=None if expires is None or isinstance(expires, datetime) else seconds("expires", expires),
-            expires_at=_moment("expires", expires) if isinstance(expires, datetime) else None,
-            retry=None if retry is None else _policy(retry),
+            expires_at=moment("expires", expires) if isinstance(expires, datetime) else None,
+            retry=None if retry is None else policy(retry),
             group=options.get("group"),
             always=options.get("always", False),
             on_error=_callback(options, run_id),
@@ -215,7 +191,7 @@ class Group(Canvas[Any]):
         return (self,)
 
     def set(self, **options: Unpack[Options]) -> Self:
-        _known(options, "set")
+        known(options, "set")
         own = cast(Options, {name: value for name, value in options.items() if name in ("link_error", "always")})
         each = cast(Options, {name: value for name, value in options.items() if name not in own})
         members = tuple(_with(member, each) for member in self.members) if each else self.members
@@ -250,7 +226,7 @@ class Chain[R](Canvas[R]):
     parts: Parts = ()
 
     def set(self, **options: Unpack[Options]) -> Self:
-        _known(options, "set")
+        known(options, "set")
         return replace(self, parts=_with(self.parts, options))
 
     def __call__(self, **options: Any) -> "AsyncResult[Any]":
@@ -392,7 +368,7 @@ def send_many(
 
     SendFailed names the runs that SQS did not take, by id, and the others have been sent.
     """
-    _known(options, "send_many")
+    known(options, "send_many")
     steps, handles = [], []
     for signature in signatures:
         if not isinstance(signature, Signature):
@@ -541,60 +517,3 @@ def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[A
 
 def _waits_long(signature: Signature[Any]) -> bool:
     return signature.options.get("eta") is not None or (signature.options.get("countdown") or 0.0) > MAX_DELAY
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
-
-
-def _known(options: Mapping[str, Any], where: str) -> None:
-    unknown = options.keys() - Options.__annotations__.keys()
-    if unknown:
-        instead = ", ".join(
-            f"{name} (write {_INSTEAD[name]})" if name in _INSTEAD else name for name in sorted(unknown)
-        )
-        raise TypeError(f"{where}() has no {instead}; it has {', '.join(Options.__annotations__)}")
-
-
-def _fixed(options: Options) -> Options:
-    """An end for the whole is one moment, and not so many seconds from when each of its runs is sent."""
-    expires = options.get("expires")
-    if expires is None or isinstance(expires, datetime):
-        return options
-    expires = seconds("expires", expires)
-    return {**options, "expires": datetime.fromtimestamp(clock.now(), UTC) + timedelta(seconds=expires)}
-
-
-def _policy(retry: RetryPolicy) -> str:
-    return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
-
-
-def given_id(task_id: str | uuid.UUID) -> str:
-    """The id of a run as its sender gave it, in the one form that ids have. Raises InvalidMessage."""
-    try:
-        return str(task_id if isinstance(task_id, uuid.UUID) else uuid.UUID(task_id))
-    except (ValueError, TypeError, AttributeError):
-        raise InvalidMessage("task_id: not a UUID", "task_id: not a UUID") from None
-
-
-def seconds(name: str, value: float) -> float:
-    """A span of time that a sender gave. Raises ValueError, naming it."""
-    if not abs(value) <= LONGEST_DELAY:
-        raise ValueError(f"{name} is {value!r}: not a number of seconds, or more than a hundred years")
-    return value
-
-
-def _moment(name: str, value: datetime) -> float:
-    if value.tzinfo is None:
-        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
-    return value.timestamp()
-
-
-def _queue(task: TaskDefinition[Any, Any], queue: str | None) -> str:
-    """The queue to send to. Raises UnknownTask where it is known here that no function of it serves the task."""
-    target = queue if queue is not None else task.queue or registry.queues()[-1]
-    if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
-        raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")
-    if not registry.serves(task.name):
-        named, stack = ", ".join(settings().catalogue), settings().stack or "in memory"
-        raise UnknownTask(f"{task.name} is in no catalogue of this deployment ({stack}, NEXUS_CATALOGUE={named})")
-    return target

@@ -58,7 +58,7 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
 
 
 def _record(beginning: Beginning, later: Sequence[Write], *, track: bool) -> list[str]:
-    """Records what begins, and what comes later; answers with the ids that are PENDING by it.
+    """Records what begins, and what comes later. Returns the ids that are PENDING by it.
 
     A member of a group that is a single task has no record until it is claimed, unless there is something to keep.
     """

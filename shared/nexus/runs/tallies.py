@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from nexus.backend import backend
 from nexus.backend.store import Applied, Write, numbers
+from nexus.envelope import Envelope
 from nexus.ids import derived_id
 from nexus.runs.record import RunRecord
 
@@ -30,6 +31,14 @@ def chunks(total: int) -> int:
 def member(parent: str, phase: int, index: int) -> str:
     """The id of a member: derived, so that sending it again is the same run."""
     return derived_id(parent, phase, index)
+
+
+def is_member(envelope: Envelope) -> bool:
+    """Whether the envelope is the member of its parent that it says it is: only then does its end count there."""
+    segment, parent = envelope.segment, envelope.parent
+    if segment is None or parent is None:
+        return False
+    return envelope.id == member(parent, segment.phase, segment.index)
 
 
 def earlier_id(last: str, number: int) -> str:

@@ -11,7 +11,8 @@ from typing import Any, Literal, Self
 from nexus.backend.store import Item
 from nexus.definitions import RetryPolicy, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.runs import locks, payloads
+from nexus.errors import InvalidMessage
+from nexus.runs import locks, payloads, tallies
 from nexus.runs.record import RunRecord
 
 
@@ -65,16 +66,19 @@ class Received:
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
         """With its arguments complete, and checked by the model of what it is. Raises InvalidMessage, ResultExpired."""
-        check = task.check_part if self.envelope.is_part else task.check
-        refs = self.envelope.refs or {}
-        given = {**self.envelope.args, **{name: payloads.load(where) for name, where in refs.items()}}
+        envelope = self.envelope
+        if envelope.segment is not None and envelope.parent is not None and not tallies.is_member(envelope):
+            raise InvalidMessage(f"id: not that of member {envelope.segment.index} of {envelope.parent}")
+        check = task.check_part if envelope.is_part else task.check
+        refs = envelope.refs or {}
+        given = {**envelope.args, **{name: payloads.load(where) for name, where in refs.items()}}
         return Readable(
-            envelope=self.envelope,
+            envelope=envelope,
             source=self.source,
             message=self.message,
             task=task,
             args=check(given),
-            place=None if self.envelope.is_part else locks.place(task, given),
+            place=None if envelope.is_part else locks.place(task, given),
         )
 
 

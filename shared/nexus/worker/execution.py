@@ -256,6 +256,7 @@ class Worker:
             parent=envelope.parent,
             segment=envelope.own_segment,
             cursor=record.cursor,
+            last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
         )
         started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()

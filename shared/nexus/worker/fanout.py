@@ -100,7 +100,7 @@ def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segme
 def settle_member(envelope: Envelope, succeeded: bool) -> None:
     """Counts a run that has ended into the run that waits for it, and ends that when it was the last."""
     segment, parent = envelope.segment, envelope.parent
-    if segment is None or parent is None:
+    if segment is None or parent is None or not tallies.is_member(envelope):
         return
     chunk, store = segment.index // tallies.CHUNK, backend().store
     key = tallies.tally(parent, segment.phase, chunk)

@@ -54,6 +54,9 @@ class Run:
     parent: str | None = None
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None
+    last_attempt: bool = False
+    """Whether a failure ends the run: its policy has no retry left."""
+
     _shown: float = field(default=-math.inf, repr=False)
     _asked: float = field(default=-math.inf, repr=False)
     _revoked: bool = field(default=False, repr=False)

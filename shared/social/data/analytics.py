@@ -1,4 +1,4 @@
-"""What the jobs keep about days: each day's figures, and the last day that a job has done for good."""
+"""What the jobs keep about days: each day's figures, the network's totals, and the last day that a job has done."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -8,7 +8,8 @@ from nexus.aws.dynamodb import Condition, Row, Write, from_item
 from nexus.aws.table import Meter, Table
 
 TABLE = Table("analytics", ("kind", "period"))
-_CONTENT, _WATERMARK = "content", "watermark"
+_CONTENT, _TOTALS, _WATERMARK = "content", "totals", "watermark"
+_NETWORK = "network"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,11 @@ class PopularPost:
 
 @dataclass(frozen=True, slots=True)
 class ContentDay:
-    """One UTC day of the network. Totals are as of the moment of counting, the rest of the day itself.
+    """One UTC day of the network: what happened on it, and how large the network was when it was counted.
 
-    `active_users` were active on the day, `new_users` registered; `posts` by visibility.
+    Of the day: `posts` by visibility, `comments` that stand, `active_users`, `new_users` who registered; of those who
+    are still there. Of the network: `total_users` at `counted_at`, `total_posts` and `total_follows` at `totals_at`:
+    whatever the tables held, made on whatever day, by whoever was or is a user. docs/data-model.md has it in full.
     """
 
     day: str
@@ -42,6 +45,7 @@ class ContentDay:
     total_posts: int = 0
     total_follows: int = 0
     popular: tuple[PopularPost, ...] = ()
+    totals_at: int = 0
 
     @property
     def total_of_posts(self) -> int:
@@ -98,6 +102,31 @@ _ENDINGS: Mapping[ReportFormat, str] = {"html": ".html", "json": ".json", "csv":
 def report_key(day: str, form: ReportFormat = "html") -> str:
     """Where a day's report is in the archive bucket."""
     return f"{REPORTS}{day}{_ENDINGS[form]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How many posts and follows the tables held when a count of all of them began, at `counted_at`."""
+
+    posts: int
+    follows: int
+    counted_at: int
+
+
+def put_totals(totals: Totals, *, meter: Meter | None = None) -> bool:
+    """Keeps the totals unless a later count stands there."""
+    not_newer = Condition("counted_at", "missing or <=", totals.counted_at)
+    change = Write({"kind": _TOTALS, "period": _NETWORK}, set=asdict(totals), when=(not_newer,))
+    return TABLE.update(change, create=True, meter=meter)
+
+
+def totals(*, meter: Meter | None = None) -> Totals | None:
+    """The totals of the last count, or None when there was none."""
+    item = TABLE.get({"kind": _TOTALS, "period": _NETWORK}, meter=meter)
+    if item is None:
+        return None
+    values = from_item(item)
+    return Totals(values["posts"], values["follows"], values["counted_at"])
 
 
 def watermark(job: str, *, meter: Meter | None = None) -> str | None:

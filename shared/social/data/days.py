@@ -28,6 +28,15 @@ def add_days(day: str, days: int) -> str:
     return (date.fromisoformat(day) + timedelta(days=days)).isoformat()
 
 
+def year_before(day: str) -> str:
+    """The same date of the year before; for 29 February, which that year had not, 1 March."""
+    date_of = date.fromisoformat(day)
+    try:
+        return date_of.replace(year=date_of.year - 1).isoformat()
+    except ValueError:
+        return date(date_of.year - 1, 3, 1).isoformat()
+
+
 def days_between(first: str, last: str) -> int:
     """How many days after `first` the day `last` is."""
     return date.fromisoformat(last).toordinal() - date.fromisoformat(first).toordinal()

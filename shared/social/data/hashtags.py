@@ -1,9 +1,8 @@
 """Hashtags: one item for each tag that trends or has trended; the index `trending` has those that do now.
 
-The rule of what makes two tags the same is here too, since the application and the hourly count must share it.
+`social.tags` has the rule of what a hashtag is.
 """
 
-import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,7 +14,6 @@ from social.data.days import HOUR_SECONDS
 
 TRENDING = "trending"
 TABLE = Table("hashtags", ("tag",), {TRENDING: ("trending", "trending_score")})
-MAX_LENGTH = 100
 WINDOW = 168
 """Hours whose votes count: seven days, the present one included."""
 
@@ -32,27 +30,6 @@ class Trend:
     tag: str
     uses: int
     score: int
-
-
-def normalise(text: str) -> str:
-    """The tag that a text stands for: without #, in NFKC, case-folded. "#Café", "CAFE\\u0301" are one tag.
-
-    Raises ValueError when nothing is left, when it is longer than MAX_LENGTH characters, or when it holds anything but
-    letters, digits, marks and underscores.
-    """
-    if len(text) > 4 * MAX_LENGTH:
-        raise ValueError(f"a hashtag of {len(text)} characters")
-    tag = text.strip().lstrip("#\uff03")
-    for _ in range(3):  # folding can undo NFKC and the other way round
-        tag = unicodedata.normalize("NFKC", tag).casefold()
-    tag = unicodedata.normalize("NFKC", tag)
-    if not tag:
-        raise ValueError("an empty hashtag")
-    if len(tag) > MAX_LENGTH:
-        raise ValueError(f"a hashtag of {len(tag)} characters")
-    if not all(character == "_" or unicodedata.category(character)[0] in "LNM" for character in tag):
-        raise ValueError("a hashtag with a character that is no letter, digit, mark or underscore")
-    return tag
 
 
 def trending(*, meter: Meter | None = None) -> list[Trend]:

@@ -39,7 +39,6 @@ TABLE = Table(
 FEED_SHARDS = 8
 MOVED_SHARDS = 16
 REVIEW_SHARDS = 4
-OLD_AFTER_DAYS = 365
 QUIET_VIEWS = 10
 FEED_EPOCH = days.start_of(days.FIRST_DAY)
 FEED_SECONDS = 45_000
@@ -69,7 +68,7 @@ class Media(BaseModel):
 
     `code` is one of social.refusals.Code, which has the sentence of `reason` in other languages; `limit` goes with it.
     `width` and `height` are those of the upright original in pixels, `duration` seconds, `placeholder` a blurhash,
-    `colour` the dominant colour as #rrggbb, `source` the upload's key.
+    `colour` the dominant colour as #rrggbb, `source` and `version` the upload's key and version.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow")
@@ -85,6 +84,7 @@ class Media(BaseModel):
     placeholder: str | None = None
     colour: str | None = None
     source: str | None = None
+    version: str | None = None
     renditions: Mapping[str, Rendition] = Field(default_factory=dict)
 
 
@@ -96,13 +96,9 @@ class MediaOutcome(StrEnum):
     NO_POST = "no post"  # or one on its way to the archive, which would not take the change along
 
 
-def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | None = None) -> MediaOutcome:
-    """Sets the post's `media`, unless an event with a higher order did so before; the same order may write again.
-
-    `event_order` is S3's sequencer. Sequencers of different lengths compare as if the shorter had zeros on its right
-    (Amazon S3 User Guide, "Event message structure"), so they are stored padded.
-    """
-    order = padded_order(event_order)
+def set_media(post_id: str, media: Media, order: str, *, meter: Meter | None = None) -> MediaOutcome:
+    """Sets the post's `media`, unless an upload with a higher order did so before; the same order may write again."""
+    order = padded(order)
     values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
     when = (Condition("media_order", "missing or <=", order), Condition("archived_as", "missing"))
     if TABLE.update(Write(post_id, set=values, when=when), meter=meter):
@@ -111,15 +107,49 @@ def set_media(post_id: str, media: Media, event_order: str, *, meter: Meter | No
     return MediaOutcome.NO_POST if post is None or "archived_as" in post else MediaOutcome.STALE
 
 
+def upload_order(uploaded_at: float, sequencer: str = "") -> str:
+    """An upload's place among those to its post: by S3's time of the object, within a second by S3's sequencer.
+
+    The time is what S3 says of the object that was read. A sequencer alone is what a message says.
+    """
+    return f"{int(uploaded_at):010X}{padded(sequencer)}"
+
+
+def padded(order: str) -> str:
+    """An order in the form in which two of them compare as text: a shorter one has zeros on its right.
+
+    So sequencers of different lengths compare (Amazon S3 User Guide, "Event message structure").
+    """
+    return order.upper().ljust(64, "0")
+
+
 def media_order(post_id: str) -> str:
-    """The order of the event that wrote `media` last, empty when none has: what work without an event goes by."""
+    """The order of the upload that wrote `media` last, empty when none has."""
     item = TABLE.get({"post_id": post_id}, attributes=("media_order",), consistent=True)
     return read_text(item, "media_order", post_id, "") if item else ""
 
 
-def padded_order(event_order: str) -> str:
-    """A sequencer in the form in which two of them compare as text."""
-    return event_order.upper().ljust(64, "0")
+@dataclass(frozen=True, slots=True)
+class UploadTarget:
+    """What an upload to a post has to know of it. `media_order` is empty when nothing was uploaded yet."""
+
+    author_id: str
+    media: Media | None
+    media_order: str
+
+
+def upload_target(post_id: str) -> UploadTarget | None:
+    """None when there is no such post, or it is on its way to the archive. Raises BadRow."""
+    attributes = ("author_id", "media", "media_order", "archived_as")
+    item = TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True)
+    if item is None or "archived_as" in item:
+        return None
+    media = item.get("media")
+    return UploadTarget(
+        author_id=read_text(item, "author_id", post_id),
+        media=Media.model_validate(from_attribute(media)) if media else None,
+        media_order=read_text(item, "media_order", post_id, ""),
+    )
 
 
 # --- posts -----------------------------------------------------------------------------------------------------------
@@ -448,8 +478,11 @@ def review_shard(shard: int) -> str:
 
 
 def old_day(today: str) -> str:
-    """The last day whose posts are older than a year, every one of them."""
-    return days.add_days(today, -OLD_AFTER_DAYS - 1)
+    """The last day whose posts are older than a year, every one of them: its date has come again, and is over.
+
+    A calendar year, 365 days or 366. The date of 29 February comes again on the 28th.
+    """
+    return days.add_days(days.year_before(today), -1)
 
 
 def is_eligible(item: Row, today: str) -> bool:

@@ -60,6 +60,27 @@ def token(user_id: str, token_id: str, now: float, *, meter: Meter | None = None
     return found if found.is_valid(now) else None
 
 
+def session(user_id: str, session_id: str, now: float, *, meter: Meter | None = None) -> Session | None:
+    """The session if it stands now; None when it is unknown, ended or expired."""
+    item = SESSIONS.get({"user_id": user_id, "session_id": session_id}, consistent=True, meter=meter)
+    if item is None:
+        return None
+    found = read_session(item)
+    return found if found.expires_at > now else None
+
+
+def end_session(user_id: str, session_id: str, *, meter: Meter | None = None) -> None:
+    """Removes a session and the refresh tokens that it was given."""
+    SESSIONS.delete({"user_id": user_id, "session_id": session_id}, meter=meter)
+    pages = TOKENS.query(user_id, attributes=("token_id", "session_id"), consistent=True, meter=meter)
+    its = [item["token_id"]["S"] for page in pages for item in page.items if _is_of(item, session_id)]
+    TOKENS.delete_many([{"user_id": user_id, "token_id": token_id} for token_id in its], meter=meter)
+
+
+def _is_of(token: Row, session_id: str) -> bool:
+    return token.get("session_id") == {"S": session_id}
+
+
 def sessions_of(user_id: str, *, meter: Meter | None = None) -> list[str]:
     """The ids of a user's sessions."""
     pages = SESSIONS.query(user_id, attributes=("session_id",), consistent=True, meter=meter)
@@ -116,6 +137,18 @@ def expiries(
     """The key and `expires_at` of every session or every token, of one segment of a parallel scan."""
     attributes = (*table.key, "expires_at")
     yield from table.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
+
+
+def read_session(item: Row) -> Session:
+    """The session in an item. Raises BadRow."""
+    key = key_of(item, *SESSIONS.key)
+    return Session(
+        user_id=read_text(item, "user_id", key),
+        session_id=read_text(item, "session_id", key),
+        created_at=read_count(item, "created_at", key),
+        last_seen_at=read_count(item, "last_seen_at", key),
+        expires_at=read_count(item, "expires_at", key),
+    )
 
 
 def read_token(item: Row) -> Token:

@@ -187,6 +187,12 @@ def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = Non
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
+def tokens_valid_from(user_id: str, *, meter: Meter | None = None) -> int | None:
+    """The second before which the user's sessions and tokens are void, 0 for none; None when there is no such user."""
+    item = TABLE.get({"user_id": user_id}, attributes=("user_id", "tokens_valid_from"), consistent=True, meter=meter)
+    return None if item is None else read_count(item, "tokens_valid_from", user_id, default=0)
+
+
 def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:
     """Marks each user, seen as (id, last_active_day), as having no sessions and tokens left.
 

@@ -59,7 +59,7 @@ def test_rows_come_in_as_the_application_would_have_written_them(database: None)
     assert follows.followed_by("7") == ["8"]
 
 
-def test_what_is_there_stays_and_what_is_no_row_is_named(database: None) -> None:
+def test_what_is_there_stays_and_faulty_rows_are_named(database: None) -> None:
     application.register("new@example.com", "New", user_id="1", at=NOW)
     faults: list[tuple[int, str]] = []
     rows = [*people(3), {"user_id": "9"}, {"user_id": "../x", "email": "a@b.c", "created_at": NOW}, *people(1)]

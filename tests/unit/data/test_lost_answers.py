@@ -39,9 +39,9 @@ from nexus.tasks import Unique
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops import control
-from social import application
+from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
-from social.data.analytics import ContentDay, PopularPost
+from social.data.analytics import ContentDay, PopularPost, Totals
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, day_of
 from social.data.hashtags import Trend
@@ -368,6 +368,7 @@ ROWS: dict[str, Row] = {
         lambda: posted(likes=3, views=90),
     ),
     "analytics.put_day": Row(lambda: analytics.put_day(ContentDay(DAY, NOW, {"public": 1}))),
+    "analytics.put_totals": Row(lambda: analytics.put_totals(Totals(5, 6, NOW))),
     "analytics.raise_watermark": Row(lambda: analytics.raise_watermark("j", DAY)),
     "hashtags.set_trending": Row(lambda: hashtags.set_trending(Trend("t", 1, 2), NOW)),
     "hashtags.clear_trending": Row(lambda: hashtags.clear_trending("t", NOW)),
@@ -394,6 +395,10 @@ ROWS: dict[str, Row] = {
     "users.change": Row(lambda: application.change_user("u", email="new@example.com", name="N"), a_person),
     "users.change: not the address": Row(lambda: application.change_user("u", locale="fr"), a_person),
     "analytics.set_popular": Row(lambda: analytics.set_popular(COUNTED, ()), lambda: analytics.put_day(COUNTED)),
+    "backfill._fill": Row(
+        lambda: backfill.users([{"user_id": n, "email": "a@b.c", "created_at": NOW} for n in ("u", "v", "w")]),
+        a_person,
+    ),
     "erase_user_data._erase_comment": Row(erased_comment, commented),
     "application.record_activity": Row(lambda: application.record_activity("u", "s0", at=NOW), signed_in),
     "application.rotate_token": Row(lambda: application.rotate_token("u", "t0", "t9", at=NOW), signed_in),

@@ -19,6 +19,7 @@ from nexus.eager import EagerTransport
 from nexus.envelope import decode
 from nexus.testing import in_memory
 from social import application
+from social.catalogue import process_media_upload
 from social.data import posts
 from tests.support import network
 from tests.support.pages import Block, blocks
@@ -131,7 +132,8 @@ def test_the_code_after_applied_in_turn_to_a_fresh_application_does_what_its_hea
             with use(Backend(tasks.store, transport)):
                 exec(block.compiled(PAGE), django)
                 if "presigned_post" in block.text:  # and the browser posts the form
-                    tasks.upload(django["upload_form"]["fields"]["key"], still("JPEG", gradient(64, 48)))
+                    key, picture = django["upload_form"]["fields"]["key"], still("JPEG", gradient(64, 48))
+                    tasks.upload(key, picture, task=process_media_upload)
                     assert media_status("17") == "ready"
                     transport.ids[block.heading] = []
             # Then each block sends the task of its heading, and every run does what it was sent for

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cleanup_old_posts as job
-from nexus.aws.dynamodb import Write
+from nexus.aws.dynamodb import Write, to_item
 from nexus.testing import run_task
 from ops.social.seed import Network, generate, write
 from social import application
@@ -22,7 +23,7 @@ from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, jobs, seeds
 
 TODAY = day_of(NOW)
-YEAR_AGO = start_of(TODAY) - 365 * DAY_SECONDS
+YEAR_AGO = start_of(TODAY) - 365 * DAY_SECONDS  # no 29 February in between
 SINCE = {"since": day_of(YEAR_AGO - 12 * DAY_SECONDS)}
 
 
@@ -75,6 +76,37 @@ def fill(seed: int, people: int) -> Network:
         network.posts[place] = post
     write(network, NOW)
     return network
+
+
+def comes_again(day: date) -> date:
+    """docs/data-model.md's date on which a day is a year old."""
+    return date(day.year + 1, 2, 28) if (day.month, day.day) == (2, 29) else day.replace(year=day.year + 1)
+
+
+def test_a_year_is_a_calendar_year_across_29_february_too() -> None:
+    days = [date(2023, 1, 1) + timedelta(days=number) for number in range(2300)]
+    found = [posts.old_day(today.isoformat()) for today in days[370:]]
+    for place, today in enumerate(days[370:]):
+        assert found[place] == max(day for day in days[place : place + 10] if comes_again(day) < today).isoformat()
+    assert found == sorted(found), "a day that is old stays old"
+
+
+@pytest.mark.parametrize(
+    ("made", "first_old"),
+    [
+        ("2023-02-28", "2024-02-29"),
+        ("2023-03-01", "2024-03-02"),  # 366 days and the rest of the day
+        ("2024-02-28", "2025-03-01"),
+        ("2024-02-29", "2025-03-01"),
+        ("2024-03-01", "2025-03-02"),
+        ("2026-01-14", "2027-01-15"),
+    ],
+)
+def test_a_post_is_looked_at_when_its_date_has_come_again_and_is_over(made: str, first_old: str) -> None:
+    for second in (start_of(made), start_of(made) + DAY_SECONDS - 1):
+        item = to_item(posts.to_values(Post("p", "a", second), now=second))
+        assert posts.is_eligible(item, first_old)
+        assert not posts.is_eligible(item, add_days(first_old, -1))
 
 
 @settings(jobs, max_examples=4)

@@ -16,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import generate_content_analytics as job
+import update_user_statistics as statistics
 from nexus.aws.dynamodb import Write
 from nexus.errors import InvalidMessage
 from nexus.testing import run_task
 from ops.social.seed import Network
 from social import application, catalogue, day_report
 from social.data import analytics, comments, objects, posts, users
-from social.data.analytics import ContentDay, PopularPost, ReportFormat
+from social.data.analytics import ContentDay, PopularPost, ReportFormat, Totals
 from social.data.comments import Comment
 from social.data.days import DAY_SECONDS, add_days, day_of, start_of
 from social.data.posts import Post
@@ -41,11 +42,11 @@ def active(user: users.User, day: str) -> bool:
 
 
 def expected(network: Network, day: str) -> ContentDay:
+    """docs/data-model.md's definitions of a day's numbers, by counting every row."""
     made = [post for post in network.posts if day_of(post.created_at) == day]
     weights = (3, 5, 7, 1)
     scores = {p.post_id: sum(w * n for w, n in zip(weights, p.counters.values, strict=True)) for p in made}
     best = sorted((p for p in made if p.visibility == "public"), key=lambda p: (-scores[p.post_id], p.post_id))[:10]
-    end = start_of(day) + DAY_SECONDS
     names = {user.user_id: user.name for user in network.users}
     return ContentDay(
         day=day,
@@ -54,9 +55,10 @@ def expected(network: Network, day: str) -> ContentDay:
         comments=sum(day_of(comment.created_at) == day for comment in network.comments),
         active_users=sum(active(user, day) for user in network.users),
         new_users=sum(day_of(user.created_at) == day for user in network.users),
-        total_users=sum(user.created_at < end for user in network.users),
-        total_posts=sum(user.posts_count for user in network.users),
-        total_follows=sum(user.following_count for user in network.users),
+        total_users=len(network.users),
+        total_posts=len(network.posts),
+        total_follows=len(network.follows),
+        totals_at=NOW,
         popular=tuple(
             PopularPost(
                 p.post_id, p.author_id, scores[p.post_id], day_report.excerpt(p.text), names.get(p.author_id, "")
@@ -107,7 +109,48 @@ def test_a_user_active_yesterday_and_again_today_was_active_yesterday(empty: Cal
     run_task(job.generate_content_analytics)
     content = analytics.content_day(DAY)
     assert content is not None
-    assert (content.active_users, content.total_users) == (1, 1)
+    assert (content.active_users, content.new_users, content.total_users) == (1, 0, 2)
+
+
+def orphaned(network: Network) -> Network:
+    """The network without every other user, whose posts and follows stay."""
+    gone = network.users[::2]
+    users.TABLE.delete_many([{"user_id": user.user_id} for user in gone])
+    return replace(network, users=network.users[1::2])
+
+
+@pytest.mark.parametrize("counted_before", [True, False], ids=["counted in the night", "never counted"])
+def test_totals_are_of_all_that_is_there_whoever_left_it(filled: Filled, *, counted_before: bool) -> None:
+    network = orphaned(filled(12, 4))
+    someone = application.register("new@example.com", "New", at=NOW)
+    network.users.append(someone)
+    if counted_before:
+        run_task(statistics.update_user_statistics)
+    with small_pages(3):
+        Queue.unreliable(5).run(job.generate_content_analytics)
+    content = analytics.content_day(DAY)
+    assert content == expected(network, DAY)
+    assert content.total_follows > sum(user.following_count for page in users.sweep() for user in page.users)
+
+
+def test_totals_older_than_a_day_are_counted_anew_and_later_ones_stay(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = filled(6, 9)
+    run_task(statistics.update_user_statistics)
+    posts.put_many([Post("late", "a", NOW)], now=NOW)
+    run_task(job.generate_content_analytics)
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.total_posts, content.totals_at) == (len(network.posts), NOW), "as of the night's count"
+
+    later = NOW + DAY_SECONDS
+    monkeypatch.setattr("time.time", lambda: later)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.total_posts, content.totals_at) == (len(network.posts) + 1, later)
+    assert not analytics.put_totals(Totals(1, 1, NOW - 1)), "an older count does not replace a newer one"
 
 
 def test_late_rows_count_when_the_day_is_counted_again(
@@ -178,10 +221,10 @@ def test_bad_rows_are_counted_and_skipped(filled: Filled) -> None:
     users.TABLE.update(Write({"user_id": network.users[1].user_id}, remove=("created_at",)))
     noon = start_of(DAY) + 43_200
     posts.TABLE.put({"post_id": "x", "bucket": f"{DAY}#0", "created_at": noon, "author_id": "a"})
-    good = Network(users=network.users[2:], posts=network.posts, comments=network.comments)
+    good = expected(replace(network, users=network.users[2:]), DAY)
     report = run_task(job.generate_content_analytics)
     assert report.failed == 3
-    assert analytics.content_day(DAY) == expected(good, DAY)
+    assert analytics.content_day(DAY) == replace(good, total_posts=good.total_posts + 1)
 
 
 def history(days: int) -> list[ContentDay]:

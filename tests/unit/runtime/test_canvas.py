@@ -586,7 +586,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         "let a task fan out",
     ),
     "a later link too large": (lambda: chain(s("a"), s("b" * 1_100_000)).delay(), InvalidMessage, "pass a key"),
-    "an option that is none": (lambda: s("a").set(colour="red"), TypeError, r"set\(\) has no colour; it has countdown"),
+    "an unknown option": (lambda: s("a").set(colour="red"), TypeError, r"set\(\) has no colour; it has countdown"),
     "priority": (
         lambda: unchecked(chain(s("a"), s("b"))).apply_async(priority=3),
         TypeError,

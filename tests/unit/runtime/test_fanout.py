@@ -1,7 +1,7 @@
 """A fan-out ends exactly once with the sum of its segments, whatever is delivered twice and whoever dies."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from nexus import backend
 from nexus.backend import Backend
-from nexus.backend.memory import MemoryStore
+from nexus.backend.memory import MemoryStore, Sent
 from nexus.backend.store import Write
+from nexus.backend.transport import Message
 from nexus.builtin import Ping
-from nexus.eager import Context
+from nexus.eager import Context, run_next
+from nexus.envelope import Envelope, Segment
 from nexus.errors import Reject
+from nexus.ids import new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
@@ -66,8 +69,6 @@ def total(segments: int) -> int:
 
 def test_the_parent_waits_shows_its_progress_and_ends_with_the_reduced_result(tasks: SentTasks, job: Job) -> None:
     handle = TASK.delay()
-    from nexus.eager import run_next
-
     run_next(tasks.transport)
     assert handle.status == "STARTED"
     assert handle.progress == (0, 3)
@@ -117,8 +118,6 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
 
     job.faulty = frozenset()
     ((_, letter),) = tasks.dead_letters
-    from nexus.backend.transport import Message
-
     tasks.store.apply(send_again(letter.attributes["RunId"]))
     tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
     tasks.run()
@@ -128,9 +127,29 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
     assert handle.result.rows_read == total(3)
 
 
-def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -> None:
-    from nexus.eager import run_next
+@pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
+@pytest.mark.parametrize("kind", ["fan_out", "group"])
+def test_a_foreign_message_settles_nobodys_segment(
+    tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
+) -> None:
+    """Given a message that names another run's segment under an id of its own, it is given up and counts nowhere."""
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    place = Segment(index=1, total=3, kind=kind)
+    foreign = Envelope(id=new_id(), task=TASK.name, args=args, parent=handle.id, segment=place)
+    tasks.transport.sent.insert(0, Sent("analytics", Message.of(foreign), 0.0))
 
+    run_next(tasks.transport)
+    assert handle.progress == (0, 3)
+    tasks.run()
+
+    assert (handle.status, handle.progress) == ("SUCCESS", (3, 3))
+    ((_, letter),) = tasks.dead_letters
+    assert letter.attributes["RunId"] == foreign.id
+    assert letter.attributes["ErrorMessage"] == f"id: not that of member 1 of {handle.id}"
+
+
+def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -> None:
     handle = TASK.delay()
     run_next(tasks.transport)
 

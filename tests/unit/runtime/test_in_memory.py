@@ -114,3 +114,13 @@ def test_periodic_tasks_fire_in_their_time_zone(monkeypatch: pytest.MonkeyPatch)
         assert not periodic.delete("nine")
         with pytest.raises(periodic.PeriodicTaskError, match="already"):
             periodic.create("once", catalogue.send_note.s(**NOTE), "rate(1 minute)")
+
+
+def test_an_upload_starts_the_one_task_that_uploads_start(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as without:
+        without.setattr(registry, "tasks", dict)
+        with pytest.raises(ValueError, match="an upload starts no task"):
+            tasks.upload("a.jpg", b"bytes")
+    tasks.upload("a.jpg", b"bytes")
+    tasks.upload("a.jpg", b"other bytes")
+    assert len({sent.message.id for sent in tasks.transport.sent}) == 2

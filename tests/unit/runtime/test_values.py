@@ -1,6 +1,7 @@
 """A value is taken, and arrives as it was sent, or refused by its field where it is sent; large ones by reference."""
 
 import json
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import assume, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from pydantic import ConfigDict, Field, SecretStr
 
@@ -183,6 +184,7 @@ JSON = st.recursive(
 )
 
 
+@example({0: math.inf})
 @given(JSON)
 def test_whatever_is_taken_is_read_by_the_worker_as_what_was_sent(value: Any) -> None:
     try:

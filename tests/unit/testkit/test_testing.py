@@ -150,7 +150,7 @@ def test_an_upload_is_processed(nexus_tasks: Tasks) -> None:
     post = application.new_post("7", "From the #train")
     form = presigned_post("7", post.post_id, "holiday.jpg", content_type="image/jpeg")
 
-    nexus_tasks.upload(form.key, PHOTO)
+    nexus_tasks.upload(form.key, PHOTO, task=process_media_upload)
     nexus_tasks.drain()
 
     assert (found := posts.get(post.post_id)) is not None
@@ -161,7 +161,7 @@ def test_an_upload_is_processed(nexus_tasks: Tasks) -> None:
 
 
 def test_an_upload_without_its_post_is_given_up_after_its_retries(nexus_tasks: Tasks) -> None:
-    nexus_tasks.upload("uploads/7/p-1/holiday.jpg", PHOTO)
+    nexus_tasks.upload("uploads/7/p-1/holiday.jpg", PHOTO, task=process_media_upload)
     with pytest.raises(AssertionError, match="after 4 attempts: Retry: there is no post 'p-1' yet"):
         nexus_tasks.drain()
 
@@ -414,7 +414,7 @@ def test_the_code_of_the_tasks_is_named_where_it_is_missing(
 def test_an_account_is_erased(nexus_tasks: Tasks) -> None:
     user_id = register_view("ada@example.com")
     post = application.new_post(user_id, "From the #train")
-    nexus_tasks.upload(presigned_post(user_id, post.post_id, "holiday.jpg").key, PHOTO)
+    nexus_tasks.upload(presigned_post(user_id, post.post_id, "holiday.jpg").key, PHOTO, task=process_media_upload)
     nexus_tasks.drain()
 
     erasing = application.delete_user(user_id)

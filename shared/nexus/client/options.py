@@ -1,0 +1,109 @@
+"""How a task or a canvas is sent: the options, and what each of them may be.
+
+Raises what names the option and its fault, before anything is sent.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from nexus import clock
+from nexus.definitions import RetryPolicy, TaskDefinition
+from nexus.errors import InvalidMessage, UnknownTask
+from nexus.registry import registry
+from nexus.settings import settings
+from nexus.values import compact
+
+if TYPE_CHECKING:
+    from nexus.client.canvas import Canvas
+
+LONGEST_DELAY = 100 * 366 * 86_400
+
+
+class Options(TypedDict, total=False):
+    """How a task is sent: see `nexus.tasks.Task.apply_async`.
+
+    Of a canvas, `countdown` and `eta` delay its first runs, `link_error` follows it as a whole, and the rest holds for
+    each of its tasks. `always` sends what follows something although that has failed.
+    """
+
+    countdown: float | None
+    eta: datetime | None
+    queue: str | None
+    expires: float | datetime | None
+    retry: RetryPolicy | None
+    group: str | None
+    link_error: "Canvas[Any] | Sequence[Canvas[Any]] | None"
+    always: bool
+
+
+OF_THE_FIRST = frozenset({"countdown", "eta", "always"})
+OF_THE_LAST = frozenset({"link_error"})
+"""The options of a sequence that are those of its first or its last part; the others are every part's."""
+
+INSTEAD = {
+    "link": "first | callback, or chain(first, callback)",
+    "clone": "the signature itself: it never changes",
+    "freeze": ".delay() or .apply_async(task_id=...)",
+    "get": ".delay().get()",
+    "apply": ".delay(), with NEXUS_BACKEND=nexus.eager",
+    "map": "group(task.s(...) for ...)",
+    "starmap": "group(task.s(...) for ...)",
+    "skew": "group(task.s(...).set(countdown=n) for n, ...)",
+}
+
+
+def known(options: Mapping[str, Any], where: str) -> None:
+    """Raises TypeError for an option that there is not, with what to write instead."""
+    unknown = options.keys() - Options.__annotations__.keys()
+    if unknown:
+        instead = ", ".join(f"{name} (write {INSTEAD[name]})" if name in INSTEAD else name for name in sorted(unknown))
+        raise TypeError(f"{where}() has no {instead}; it has {', '.join(Options.__annotations__)}")
+
+
+def fixed(options: Options) -> Options:
+    """An end for the whole is one moment, and not so many seconds from when each of its runs is sent."""
+    expires = options.get("expires")
+    if expires is None or isinstance(expires, datetime):
+        return options
+    expires = seconds("expires", expires)
+    return {**options, "expires": datetime.fromtimestamp(clock.now(), UTC) + timedelta(seconds=expires)}
+
+
+def policy(retry: RetryPolicy) -> str:
+    """As a run's record keeps it."""
+    return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
+
+
+def given_id(task_id: str | uuid.UUID) -> str:
+    """The id of a run as its sender gave it, in the one form that ids have. Raises InvalidMessage."""
+    try:
+        return str(task_id if isinstance(task_id, uuid.UUID) else uuid.UUID(task_id))
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidMessage("task_id: not a UUID", "task_id: not a UUID") from None
+
+
+def seconds(name: str, value: float) -> float:
+    """A span of time that a sender gave. Raises ValueError, naming it."""
+    if not abs(value) <= LONGEST_DELAY:
+        raise ValueError(f"{name} is {value!r}: not a number of seconds, or more than a hundred years")
+    return value
+
+
+def moment(name: str, value: datetime) -> float:
+    """A time that a sender gave, in seconds since 1970. Raises ValueError, naming it."""
+    if value.tzinfo is None:
+        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+    return value.timestamp()
+
+
+def queue_of(task: TaskDefinition[Any, Any], queue: str | None) -> str:
+    """The queue to send to. Raises UnknownTask where it is known here that no function of it serves the task."""
+    target = queue if queue is not None else task.queue or registry.queues()[-1]
+    if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
+        raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")
+    if not registry.serves(task.name):
+        named, stack = ", ".join(settings().catalogue), settings().stack or "in memory"
+        raise UnknownTask(f"{task.name} is in no catalogue of this deployment ({stack}, NEXUS_CATALOGUE={named})")
+    return target
