@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from nexus.aws.dynamodb import equals
 from nexus.aws.sdk import client as runtime_client
 from nexus.backend import backend
 from nexus.backend.store import Applied, Write
@@ -20,6 +19,7 @@ from nexus.client import AsyncResult
 from nexus.envelope import Envelope, decode
 from nexus.errors import InvalidMessage
 from nexus.runs import transitions
+from nexus.runs.record import RunRecord
 from nexus.settings import settings
 from nexus.worker import fanout
 from ops import catalogue, versions
@@ -213,12 +213,13 @@ def _revoke(envelopes: list[Envelope], queue: str) -> tuple[int, set[str]]:
     keep_until = transitions.keep_until()
     writes: list[Write] = []
     for envelope in envelopes:
-        write = transitions.revoked(envelope, queue, reason, now, keep_until)
-        if envelope.recorded:
-            # Its record stands already, most likely as PENDING.
-            set_ = {name: write.set[name] for name in ("status", "ended_at", "error")}
-            write = Write(envelope.id, set_, remove=("live", "since", "eta"), when=(equals("status", "PENDING"),))
-        writes.append(write)
+        # A recorded run is most likely PENDING.
+        likely = RunRecord(envelope.id, "PENDING")
+        writes.append(
+            transitions.revoke_before_start(envelope.id, likely, reason, now)
+            if envelope.recorded
+            else transitions.revoked(envelope, queue, reason, now, keep_until)
+        )
     revoked, begun, store = 0, set[str](), backend().store
     for write, outcome in zip(writes, store.apply_all(writes), strict=True):
         run_id, item = str(write.key), outcome.item

@@ -144,7 +144,7 @@ ON = "arn:aws:dynamodb:eu-west-1:123456789012:table/nexus-test-posts"
             "",
             ["dynamodb:PutItem", "dynamodb:ConditionCheckItem"],
         ),
-        ("s3", "HeadObject", {"Bucket": "b", "Key": "k"}, "404", ["s3:GetObject", "s3:ListBucket"]),
+        ("s3", "HeadObject", {"Bucket": "b", "Key": "k"}, "404", ["s3:GetObject"]),
         ("s3", "GetObject", {"Bucket": "b", "Key": "k", "VersionId": "v"}, "", ["s3:GetObjectVersion"]),
         (
             "s3",

@@ -16,12 +16,15 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
+from nexus import clock
 from nexus.aws import expressions
 from nexus.aws.dynamodb import Schema, from_attribute, schemas
 from nexus.aws.expressions import Given, Item, Update, ValidationError
 from nexus.settings import IN_MEMORY
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from botocore.session import Session
 
 REGION = "us-east-1"
@@ -264,6 +267,7 @@ class S3:
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._put_at: dict[tuple[str, str], datetime] = {}
 
     def _found(self, request: Mapping[str, Any], code: str = "NoSuchKey") -> tuple[bytes, dict[str, Any]]:
         where = request["Bucket"], request["Key"]
@@ -271,13 +275,18 @@ class S3:
             raise Refusal(code, "The specified key does not exist.")
         data, kind = self.objects[where]
         etag = f'"{hashlib.md5(data, usedforsecurity=False).hexdigest()}"'
-        return data, {"ContentLength": len(data), "ContentType": kind, "ETag": etag}
+        modified = self._put_at[where]
+        return data, {"ContentLength": len(data), "ContentType": kind, "ETag": etag, "LastModified": modified}
+
+    def _put(self, bucket: str, key: str, data: bytes, kind: str) -> None:
+        self.objects[bucket, key] = data, kind
+        self._put_at[bucket, key] = clock.date(int(clock.now()))
 
     def put_object(self, **request: Any) -> Mapping[str, Any]:
         body = request.get("Body", b"")
         data = body.read() if hasattr(body, "read") else body.encode() if isinstance(body, str) else bytes(body)
         kind = request.get("ContentType", "binary/octet-stream")
-        self.objects[request["Bucket"], request["Key"]] = data, kind
+        self._put(request["Bucket"], request["Key"], data, kind)
         return {}
 
     def get_object(self, **request: Any) -> Mapping[str, Any]:
@@ -296,7 +305,7 @@ class S3:
         source = unquote(request["CopySource"]).partition("?")[0].lstrip("/")
         bucket, _, key = source.partition("/")
         data, about = self._found({"Bucket": bucket, "Key": key})
-        self.objects[request["Bucket"], request["Key"]] = data, about["ContentType"]
+        self._put(request["Bucket"], request["Key"], data, about["ContentType"])
         return {}
 
     def delete_object(self, **request: Any) -> Mapping[str, Any]:
@@ -319,7 +328,7 @@ class S3:
 
     def _listed(self, request: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         _, about = self._found({**request, "Key": key})
-        return {"Size": about["ContentLength"], "ETag": about["ETag"]}
+        return {"Size": about["ContentLength"], "ETag": about["ETag"], "LastModified": about["LastModified"]}
 
 
 class Sesv2:

@@ -180,12 +180,3 @@ def test_a_client_older_than_the_deployment_says_so(
     monkeypatch.setattr(version, "VERSION", "0.1.0")
     outputs = {} if deployed is None else {"Version": deployed}
     assert bool(health.of_version(deployment(**outputs))) is older
-
-
-def test_the_package_the_stack_and_the_client_have_one_version() -> None:
-    import tomllib
-
-    from tests.support.template import PATH, template
-
-    package = tomllib.loads((PATH.parent / "shared" / "pyproject.toml").read_text())
-    assert version.VERSION == package["project"]["version"] == template()["Outputs"]["Version"]["Value"]
