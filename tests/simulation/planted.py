@@ -214,7 +214,7 @@ FAULTS = (
     Fault(
         "a large result is read where its message says",
         Received.readable,
-        "refs = self.envelope.refs or {}",
+        "refs = envelope.refs or {}",
         "refs = {}",
     ),
     # lost answers

@@ -107,7 +107,12 @@ class Worker:
         envelope, store = received.envelope, backend().store
         with self._on_failure(received):
             standing = store.get([envelope.id]).get(envelope.id)
-            if standing is None or not RunRecord.of(standing).ended:
+            record = RunRecord.of(standing or {})
+            if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
+                # A duplicate: a function of another version, which knows the task, is running it.
+                self._come_back(received, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
+                return
+            if standing is None or not record.ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
                 write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
@@ -243,6 +248,9 @@ class Worker:
 
     def _run(self, claimed: Claimed) -> None:
         if not self._may_start(claimed):
+            return
+        if self._left <= 0:
+            self._release(claimed)  # frozen until its lease ran out: whoever has the run now knows more of it
             return
         envelope, task, record = claimed.envelope, claimed.task, claimed.record
         limit = min(task.time_limit, self._left - MARGIN)

@@ -167,8 +167,12 @@ def _fail(item: Item, error: RunError) -> None:
     values = transitions.failure(record.id, error, clock.moment())
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
-    if isinstance(outcome, Applied):
-        observe.waiting_run_ended(record, "failure", error)
+    if not isinstance(outcome, Applied):
+        # Meanwhile the part that failed was sent again and has succeeded, or the run was revoked.
+        if outcome.item is not None:
+            _end_if_complete(outcome.item)
+        return
+    observe.waiting_run_ended(record, "failure", error)
     follow_up(record.id, {**item, **values}, succeeded=False)
     _release(record)
     if waiting := _waits_for(item):
