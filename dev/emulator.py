@@ -230,12 +230,12 @@ def name_the_scheduled_time() -> None:
     """Scheduler's context attribute, in a target's input; ministack passes the attribute's name on."""
     invoke = eventbridge._invoke_target
 
-    def invoke_at(target: Any, event: Any, rule: Any) -> Any:
+    def invoke_at(target: Any, event: Any, rule: Any, *rest: Any) -> Any:
         if event.get("Source") == "aws.scheduler" and SCHEDULED_TIME in target.get("Input", ""):
             at = scheduler._at_time_epoch(rule.get("ScheduleExpression", "")) or event["Time"]
             named = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             target = {**target, "Input": target["Input"].replace(SCHEDULED_TIME, named)}
-        return invoke(target, event, rule)
+        return invoke(target, event, rule, *rest)
 
     eventbridge._invoke_target = invoke_at
 
