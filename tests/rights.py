@@ -27,8 +27,18 @@ BY_LAMBDA: Final = frozenset(
 )
 """Lambda itself asks for these under the function's role: it polls the queue, keeps the log and the trace."""
 
-OWN_CODE: Final = frozenset({"ReadPeopleAndPosts", "WhatTheJobsFound", "ShowRenditions", "LargeResults", "ImportPosts"})
-"""The application's own code does these: its pages read what they show."""
+OWN_CODE: Final = frozenset(
+    {
+        "ReadPeopleAndPosts",
+        "WhatTheJobsFound",
+        "ShowRenditions",
+        "LargeResults",
+        "ImportPosts",
+        "KeepPeriodicTasks",
+        "ListPeriodicTasks",
+    }
+)
+"""The application's own code does these: its pages read what they show, its people keep periodic tasks."""
 
 
 def unused(rights: Rights) -> list[Right]:
