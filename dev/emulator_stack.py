@@ -31,6 +31,7 @@ def deploy(stack: str = STACK) -> None:
         "Stack": stack,
         "Roles": ",".join(sorted(roles.values())),
         "MailRole": roles["EmailsRole"],
+        "ErasingRole": roles["MaintenanceRole"],
         "SenderDomain": sender.rpartition("@")[2],
     }
     request = {
