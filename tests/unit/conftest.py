@@ -1,5 +1,6 @@
 """Unit tests: AWS is moto, built from template.yaml; nothing opens a socket."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +27,16 @@ def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
         return
     with rights.checked() as note:
         yield note
+
+
+@pytest.fixture(autouse=True)
+def _own_variables() -> Iterator[None]:
+    """No test leaves a variable to the next one, whatever the code under test sets."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @pytest.fixture

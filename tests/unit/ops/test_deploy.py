@@ -8,10 +8,10 @@ import pytest
 from botocore.stub import Stubber
 
 from dev import deploy
-from nexus.registry import registry
 from nexus.settings import Settings
 from ops.checkout import ROOT
 from social.catalogue import QUEUES
+from tests.support import network
 from tests.support.template import template
 
 
@@ -29,7 +29,7 @@ def test_a_name_that_a_bucket_or_a_rule_could_not_carry_is_refused(name: str) ->
 def test_the_longest_name_is_the_longest_that_fits() -> None:
     stack = "a" * deploy.LONGEST_NAME
     names = Settings(stack=stack, account_id="1" * 12)
-    rules = [f"{stack}-{name}" for name, task in registry.tasks().items() if task.schedule]
+    rules = [f"{stack}-{name}" for name, task in network.tasks().items() if task.schedule]
     assert max(map(len, rules)) == 64
     assert max(len(names.bucket(purpose)) for purpose in ("uploads", "media", "archive")) <= 63
     assert max(len(names.function_name(queue)) for queue in QUEUES) <= 64
