@@ -108,6 +108,7 @@ def steady(text: str) -> str:
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
+    text = re.sub(r"the last \d+ attempts", "the last n attempts", text)
     text = re.sub(r"\. \d+ messages? in flight that no run has claimed", "", text)
     text = re.sub(r"\b(59\d|60\d) s ahead", "600 s ahead", text)
     # Names that CloudFormation makes up.
