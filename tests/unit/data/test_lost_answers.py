@@ -466,7 +466,7 @@ def _name(frame: Any) -> str:
 
 
 def test_every_function_that_writes_conditionally_has_a_row() -> None:
-    assert {writer for name in ROWS for writer in written_by(name)} == writers()
+    assert writers() - {writer for name in ROWS for writer in written_by(name)} == set()
 
 
 @pytest.mark.parametrize("name", ROWS)
