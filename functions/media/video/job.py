@@ -32,6 +32,14 @@ class Limits:
     """Bytes of any one file that the worker may write (RLIMIT_FSIZE)."""
 
 
+def size_from_fields(fields: dict[str, Any]) -> tuple[int, int]:
+    """Width and height as displayed, in what the worker says before it decodes. Raises ValueError or KeyError."""
+    width, height = fields["width"], fields["height"]
+    if type(width) is not int or type(height) is not int or not 0 < min(width, height) <= max(width, height) < 1 << 31:
+        raise ValueError(f"{width!r} x {height!r} pixels")
+    return width, height
+
+
 @dataclass(frozen=True, slots=True)
 class Made:
     """What the worker says of the files that it has finished. `renditions`: name to width and height."""

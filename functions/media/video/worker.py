@@ -219,6 +219,7 @@ def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, 
     """Reads the clip once, or twice where it looked as if it could be copied and cannot. Raises Rejected."""
     clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
     clip = admit(clip_files.source, container, limits)
+    report.known({"width": clip.width, "height": clip.height})
     if clip.suits:
         try:
             return Pass(clip, clip_files, limits, report, copy=True).run()

@@ -289,10 +289,12 @@ MADE: dict[str, Any] = {
 }
 
 
-def lying(files: dict[int, bytes], said: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def lying(files: dict[int, bytes], said: dict[str, Any], known: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A sandbox whose child was taken over: it writes what it likes, and says what it likes."""
 
-    def run(_: str, __: object, opened: Sequence[BinaryIO], **___: object) -> dict[str, Any]:
+    def run(_: str, __: object, opened: Sequence[BinaryIO], **options: Any) -> dict[str, Any]:
+        if known:
+            options["on_known"](known)
         for number, content in files.items():
             opened[number].write(content)
             opened[number].flush()
@@ -301,32 +303,38 @@ def lying(files: dict[int, bytes], said: dict[str, Any]) -> Callable[..., dict[s
     return run
 
 
+KNOWN = {"width": 2, "height": 2}
 MP4_HEAD, WEBP_HEAD, PNG_HEAD = b"\0\0\0\x18ftypisom", b"RIFF\0\0\0\0WEBPVP8 ", b"\x89PNG\r\n\x1a\n"
+GOOD = {1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "told"),
     [
-        ({}, MADE),
-        ({1: b"<!doctype html>", 3: WEBP_HEAD, 4: PNG_HEAD}, MADE),
-        ({1: MP4_HEAD, 3: b"<script>", 4: PNG_HEAD}, MADE),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: b"<svg/>"}, MADE),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, {}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"duration": float("nan")}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"width": float("inf")}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"renditions": SIZES | {"../page": [1, 1]}}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"more": 1}),
+        ({}, {}),
+        (GOOD | {1: b"<!doctype html>"}, {}),
+        (GOOD | {3: b"<script>"}, {}),
+        (GOOD | {4: b"<svg/>"}, {}),
+        (GOOD, {"said": {}}),
+        (GOOD, {"said": MADE | {"duration": float("nan")}}),
+        (GOOD, {"said": MADE | {"width": float("inf")}}),
+        (GOOD, {"said": MADE | {"renditions": SIZES | {"../page": [1, 1]}}}),
+        (GOOD, {"said": MADE | {"more": 1}}),
+        (GOOD, {"known": {}}),
+        (GOOD, {"known": {"width": 2}}),
+        (GOOD, {"known": {"width": 2, "height": "2"}}),
+        (GOOD, {"known": {"width": 2, "height": 0}}),
     ],
-    ids=["no files", "page as clip", "page as preview", "page as poster", "nothing", "nan", "inf", "name", "field"],
+    ids=str,
 )
 def test_a_worker_that_lies_is_not_believed(
-    files: dict[int, bytes], said: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    files: dict[int, bytes], told: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
-    monkeypatch.setattr(sandbox, "run", lying({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE))
+    monkeypatch.setattr(sandbox, "run", lying(GOOD, MADE, KNOWN))
     assert video.render(clip, tmp_path, seconds=600).width == 2, "what is right is believed"
 
-    monkeypatch.setattr(sandbox, "run", lying(files, said))
+    monkeypatch.setattr(sandbox, "run", lying(files, **{"said": MADE, "known": KNOWN, **told}))
     with pytest.raises(Unfinished):
         video.render(clip, out, seconds=600)
     assert not list(out.iterdir())
