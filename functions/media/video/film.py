@@ -19,7 +19,7 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from colours.light import BT709, BT2020, HDR, cube, screen_code
+from colours.light import BT709, BT2020, cube, is_wide, screen_code
 from video.files import Files, Reader, Writer
 from video.rules import FULL_RANGE, TV_RANGE
 from video.source import MAX_FRAME_RATE, Clip
@@ -84,8 +84,8 @@ class Upright:
         if frame.interlaced_frame:
             nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
         nodes.append(graph.add("scale", w=str(width), h=str(height), flags="bicubic", out_range="tv"))
-        is_wide = frame.color_trc in HDR or frame.color_primaries == BT2020
-        mapper = graph.add("haldclut", clut="first") if is_wide else None
+        wide = is_wide(frame.color_trc, frame.color_primaries)
+        mapper = graph.add("haldclut", clut="first") if wide else None
         if mapper:  # after the scaling, on fewer pixels
             matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
             nodes += [graph.add("format", "gbrp16le"), mapper, matrix]
@@ -240,7 +240,7 @@ class Film:
         stream.gop_size = max(1, round(rate * KEY_FRAME_SECONDS))
         source, context = clip.video.codec_context, stream.codec_context
         context.color_range = TV_RANGE
-        if source.color_trc in HDR or source.color_primaries == BT2020:
+        if is_wide(source.color_trc, source.color_primaries):
             context.colorspace = context.color_primaries = context.color_trc = BT709
         elif source.colorspace:  # 0 is RGB, which the rendition is not
             context.colorspace, context.color_primaries = source.colorspace, source.color_primaries

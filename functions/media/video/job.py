@@ -21,9 +21,9 @@ class Limits:
     """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
     frame_rate: float = 240.0
     """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
-    decoded_pixels: int = 40_000_000_000
-    """Pixels of all frames together, which is what the work is proportional to: 160 s of 4K or 640 s of 1080p, at 30
-    frames a second. A clip under the limit of seconds can still be more than one Lambda can do."""
+    work: int = 64_000_000_000
+    """Pixels that are decoded, and for each frame of the rendition Clip.frame_work: 225 s of 4K at 30 frames a second,
+    180 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
     streams: int = 16
     """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
     memory: int = 1 << 30

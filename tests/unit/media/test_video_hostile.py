@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import sandbox
 import video
+from colours.light import HLG
 from sandbox import Unfinished
 from social.refusals import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
@@ -96,7 +97,30 @@ def test_too_many_pixels_in_a_frame_are_refused(tmp_path: Path, out: Path) -> No
 def test_too_many_pixels_in_all_frames_are_refused(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=48)
 
-    assert refusal(clip, out, Limits(decoded_pixels=64 * 48 * 40)).code == "too_much_work"
+    assert refusal(clip, out, Limits(work=64 * 48 * 40)).code == "too_much_work"
+
+
+WORK = Limits(work=24 * 64 * 48 * 3)
+"""What 24 frames of 64 x 48 just keep."""
+LIVE = {"live": "1"}
+"""A WebM that does not say how long it lasts."""
+
+
+@pytest.mark.parametrize(
+    "dear",
+    [
+        {"transfer": HLG},
+        {"transfer": HLG, "kind": WEBM, "muxer_options": LIVE},
+        {"options": {"x264-params": "tff=1:interlaced=1"}},
+    ],
+    ids=["HDR by its header", "HDR by its frames", "interlaced"],
+)
+def test_what_costs_more_has_less_of_it(dear: dict[str, Any], tmp_path: Path, out: Path) -> None:
+    usual = {name: value for name, value in dear.items() if name not in ("transfer", "options")}
+
+    assert refusal(make_clip(tmp_path / "dear", sound=None, **dear), out, WORK).code == "too_much_work"
+    made = video.render(make_clip(tmp_path / "usual", sound=None, **usual), out, seconds=600, limits=WORK)
+    assert made.duration > 0.9
 
 
 def test_a_clip_too_small_to_be_seen_is_refused(tmp_path: Path, out: Path) -> None:
