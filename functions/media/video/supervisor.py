@@ -25,7 +25,7 @@ import sandbox
 from sandbox import Rendition, Unfinished
 from social.refusals import Code, Rejected, megabytes
 from video.job import OUTPUTS, POSTER, Limits, Made, size_from_fields
-from video.rules import Container, container_of, end_of_boxes, promised_bytes
+from video.rules import Container, container_of, promised_bytes
 
 WORKER: Final = "video.worker"
 """The module whose `work` does it."""
@@ -137,9 +137,9 @@ def _admit(source: Path, limits: Limits) -> Container:
     with source.open("rb") as file:
         head = file.read(4096)
         container = container_of(head)
-        promised = end_of_boxes(file) if container == "mov" else promised_bytes(head)
-    if container is None:
-        raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+        if container is None:
+            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+        promised = promised_bytes(file, container)
     if promised > size:
         raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that it says it has")
     return container

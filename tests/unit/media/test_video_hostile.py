@@ -196,6 +196,27 @@ def test_a_clip_that_lacks_its_last_byte_is_called_cut_short(kind: Kind, tmp_pat
     assert refusal(clip, out).code == "truncated"
 
 
+@pytest.mark.parametrize("part", [0.002, 0.01, 0.1])
+def test_a_recording_that_does_not_say_how_long_it_is_and_is_cut_is_called_so(
+    part: float, tmp_path: Path, out: Path
+) -> None:
+    """As browsers record: neither the file nor its clusters have a size. Frames within them do."""
+    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=96, muxer_options=LIVE)
+    whole = clip.read_bytes()
+    cluster = b"\x1f\x43\xb6\x75"
+    for at in [at for at in range(len(whole)) if whole[at : at + 4] == cluster]:
+        length = 9 - whole[at + 4].bit_length()
+        unknown = (1 << 7 * length) - 1 | 1 << 7 * length
+        whole = whole[: at + 4] + unknown.to_bytes(length) + whole[at + 4 + length :]
+    clip.write_bytes(whole)
+    assert video.render(clip, out, seconds=600).duration == pytest.approx(4, abs=0.1)
+    for path in out.iterdir():
+        path.unlink()
+
+    clip.write_bytes(whole[: -max(1, round(part * len(whole)))])
+    assert refusal(clip, out).code == "truncated"
+
+
 def test_an_mp4_without_its_index_at_the_end_is_refused(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4")
     content = clip.read_bytes()
