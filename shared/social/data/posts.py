@@ -254,6 +254,15 @@ def show_to(post_id: str, visibility: Visibility, *, meter: Meter | None = None)
     return TABLE.update(Write(post_id, set=values, remove=() if public else ("feed",), when=(STAYS,)), meter=meter)
 
 
+def set_counters(post_id: str, counters: Mapping[str, int], *, meter: Meter | None = None) -> bool:
+    """Sets counters (of COUNTERS) that are counted elsewhere, and marks the post for scoring; one write.
+
+    False as for `edit`.
+    """
+    change = Write(post_id, set={**counters, "moved": moved_of(post_id)}, when=(STAYS,))
+    return TABLE.update(change, meter=meter)
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """A public post as the feed index has it. `feed_rank` less its age's part is log10 of its engagement score."""
