@@ -188,7 +188,7 @@ def new_post(
         visibility=visibility,
         hashtags=hashtags_of(text, tags),
     )
-    if posts.TABLE.insert(posts.to_values(post, now=int(clock.now()))) is not None:
+    if not posts.create(post, now=int(clock.now())):
         raise ValueError(f"post {post.post_id} exists")
     return post
 

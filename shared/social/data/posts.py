@@ -216,6 +216,11 @@ def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: in
             yield bad
 
 
+def create(post: Post, *, now: int, meter: Meter | None = None) -> bool:
+    """Writes a new post; False when the id is taken."""
+    return TABLE.insert(to_values(post, now=now), meter=meter) is None
+
+
 def put_many(posts: Sequence[Post], *, now: int, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes posts whatever stood there: for imports and demo data. Those with counters are left to be scored."""
     return TABLE.put_many([to_values(post, now=now) for post in posts], meter=meter, threads=threads)

@@ -61,8 +61,8 @@ class Posts(Mirror[PostRow]):
             return
         there = posts.get(wanted.post_id, consistent=True)
         if there is None:
-            item = posts.to_values(backfill.post_of(self.with_counts([wanted])[0]), now=int(clock.now()))
-            self._done(wanted, posts.TABLE.insert(item) is None)
+            made = backfill.post_of(self.with_counts([wanted])[0])
+            self._done(wanted, posts.create(made, now=int(clock.now())))
             return
         tags = application.hashtags_of(wanted.text, wanted.hashtags)
         if (there.text, there.hashtags) != (wanted.text, tags):

@@ -393,7 +393,7 @@ ROWS: dict[str, Row] = {
         lambda: application.delete_comment("p", "c", at=NOW),
         commented,
     ),
-    "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "posts.create": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
     "posts.set_counters": Row(lambda: application.set_counters("p", likes=3, views=4), posted),
     "application.edit_comment": Row(lambda: application.edit_comment("p", "c", "better"), commented),
     "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
