@@ -5,8 +5,9 @@ from typing import Any, Final
 import numpy as np
 
 from social.refusals import Code
-from tests.support.matrix import VIPS, Film, Matrix, Pixels, each, film_by_vips
+from tests.support.matrix import VIPS, Matrix, each
 from tests.support.raw_pictures import gif, gif_control, gif_frame, gif_loop
+from tests.support.reference import Film, Pixels, film_by_vips
 
 MATRIX: Final = Matrix()
 type File = tuple[bytes, Any]
@@ -59,7 +60,7 @@ def interlaced(size: str) -> File:
     return gif([gif_frame(indices, interlaced=True)], (wide, high), PALETTE), COLOURS[indices]
 
 
-@MATRIX.feature("GIF", "transparent colour", "is", {"0": (0,), "3": (3,), "beyond the table": (200,)}, within=0)
+@MATRIX.feature("GIF", "transparent colour", "is", {"0": 0, "3": 3, "beyond the table": 200}, within=0)
 def transparent(index: int) -> File:
     file = gif([gif_control(transparent=index), gif_frame(stripes())], SIZE, PALETTE)
     return file, clear(COLOURS[stripes()], stripes() == index) if index < 4 else COLOURS[stripes()]
@@ -121,7 +122,7 @@ def cut(case: str) -> bytes:
 
 # Animations
 
-_DISPOSALS: Final = {"unsaid": (0,), "keep": (1,), "clear": (2,), "previous": (3,), "undefined (5)": (5,)}
+_DISPOSALS: Final = {"unsaid": 0, "keep": 1, "clear": 2, "previous": 3, "undefined (5)": 5}
 
 
 def scene(disposal: int, **first: Any) -> bytes:

@@ -8,23 +8,22 @@ import numpy as np
 
 from samples.files import exif, grey_profile, png_chunk, rgb_profile
 from social.refusals import Code
-from tests.support.matrix import (
+from tests.support.matrix import VIPS, Matrix, each
+from tests.support.raw_pictures import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, apng, png
+from tests.support.reference import (
     BT709,
     BT2020,
     DISPLAY_P3,
-    VIPS,
     Film,
-    Matrix,
     Pixels,
     by_vips,
-    each,
     linear,
+    played,
     quarters,
     shown_as,
     srgb,
     turned,
 )
-from tests.support.raw_pictures import GREY, GREY_ALPHA, PALETTE, RGB, RGBA, SIGNATURE, apng, png
 
 MATRIX: Final = Matrix()
 _KINDS: Final = {
@@ -86,7 +85,7 @@ def small(size: str) -> File:
     "PNG",
     "line filters",
     "undone",
-    {name: (n,) for n, name in enumerate(("none", "sub", "up", "average", "Paeth"))},
+    {"none": 0, "sub": 1, "up": 2, "average": 3, "Paeth": 4},
     within=0,
 )
 def filters(kind: int) -> File:
@@ -193,7 +192,7 @@ SOFT: Final = 40 + ramp() * 175 // 255
     "PNG",
     "`gAMA`",
     "converted to sRGB",
-    {"1.0": (100_000,), "1/1.8": (55_556,), "1/2.2": (45_455,), "1/2.6": (38_462,)},
+    {"1.0": 100_000, "1/1.8": 55_556, "1/2.2": 45_455, "1/2.6": 38_462},
     within=3,
 )
 def gamma(value: int) -> File:
@@ -300,21 +299,21 @@ def orientation(number: int, place: str) -> File:
 _EXIF: Final = exif(6).tobytes()
 _TEXT_EXIF: Final = b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(_EXIF), _EXIF.hex().encode())
 _IGNORED: Final = {
-    "bKGD": (png_chunk(b"bKGD", b"\0\xff" * 3),),
-    "pHYs": (png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 0)),),
-    "sBIT": (png_chunk(b"sBIT", b"\5\6\5"),),
-    "hIST and sPLT": (png_chunk(b"sPLT", b"x\0\x08" + bytes(6)),),
-    "PLTE of colours": (plte(16),),
-    "mDCV and cLLI": (png_chunk(b"mDCV", bytes(24)) + png_chunk(b"cLLI", bytes(8)),),
-    "private chunks": (png_chunk(b"caBX", bytes(99)) + png_chunk(b"prVt", b"x"),),
-    "text and XMP": (png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<tiff:Orientation>6</tiff:Orientation>"),),
-    "EXIF in text": (png_chunk(b"tEXt", _TEXT_EXIF),),
-    "2 MB of text": (png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20))),),
-    "2 MB of profile": (iccp(bytes(2 << 20)),),
-    "broken profile": (iccp(b"no profile"),),
-    "profile that does not unpack": (png_chunk(b"iCCP", b"x\0\0junk"),),
+    "bKGD": png_chunk(b"bKGD", b"\0\xff" * 3),
+    "pHYs": png_chunk(b"pHYs", struct.pack(">IIB", 1, 2, 0)),
+    "sBIT": png_chunk(b"sBIT", b"\5\6\5"),
+    "hIST and sPLT": png_chunk(b"sPLT", b"x\0\x08" + bytes(6)),
+    "PLTE of colours": plte(16),
+    "mDCV and cLLI": png_chunk(b"mDCV", bytes(24)) + png_chunk(b"cLLI", bytes(8)),
+    "private chunks": png_chunk(b"caBX", bytes(99)) + png_chunk(b"prVt", b"x"),
+    "text and XMP": png_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<tiff:Orientation>6</tiff:Orientation>"),
+    "EXIF in text": png_chunk(b"tEXt", _TEXT_EXIF),
+    "2 MB of text": png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2 << 20))),
+    "2 MB of profile": iccp(bytes(2 << 20)),
+    "broken profile": iccp(b"no profile"),
+    "profile that does not unpack": png_chunk(b"iCCP", b"x\0\0junk"),
     "wrong checksum": (png_chunk(b"tEXt", b"a\0b")[:-1] + b"\0" + gama(100_000)[:-1] + b"\0",),
-    "wrong lengths": (b"".join(png_chunk(name, b"12345") for name in (b"sRGB", b"gAMA", b"cHRM", b"tRNS", b"cICP")),),
+    "wrong lengths": b"".join(png_chunk(name, b"12345") for name in (b"sRGB", b"gAMA", b"cHRM", b"tRNS", b"cICP")),
 }  # fmt: skip
 
 
@@ -382,28 +381,6 @@ def disc(colour: tuple[int, int, int, int], wide: int = 16, high: int = 12) -> P
     return pixels
 
 
-def played(frames: Any, size: tuple[int, int]) -> list[Pixels]:
-    """By the specification: place, blending, then what is shown, then disposal."""
-    canvas = np.zeros((*size, 4))
-    shown = []
-    for number, (pixels, (left, top), *_, disposal, blending) in enumerate(frames):
-        before = canvas.copy()
-        place = canvas[top : top + pixels.shape[0], left : left + pixels.shape[1]]
-        new = pixels.astype(float)
-        if blending:
-            over, under = new[:, :, 3:] / 255, place[:, :, 3:] / 255
-            opacity = over + under * (1 - over)
-            mixed = (new[:, :, :3] * over + place[:, :, :3] * under * (1 - over)) / np.maximum(opacity, 1e-9)
-            new = np.dstack([mixed, 255 * opacity])
-        place[:] = new
-        shown.append(canvas.copy())
-        if disposal == 1 or (disposal == 2 and number == 0):
-            place[:] = 0
-        elif disposal == 2:
-            canvas = before
-    return shown
-
-
 @MATRIX.feature(
     "APNG",
     "disposal and blending of frames at an offset",
@@ -433,7 +410,7 @@ def delays() -> File:
     return file, Film(frames, [50, 50, 100, 100, 60_000])
 
 
-@MATRIX.feature("APNG", "plays", "as many", {"for ever": (0,), "once": (1,), "7": (7,)})
+@MATRIX.feature("APNG", "plays", "as many", {"for ever": 0, "once": 1, "7": 7})
 def plays(number: int) -> File:
     file, frames = reel([(1, 10), (1, 5)], plays=number)
     return file, Film(frames, [100, 200], number)
