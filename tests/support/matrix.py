@@ -4,7 +4,7 @@ A feature is one row of the table in docs/media.md. It names the function that m
 cases, each with what an independent reference says of it: another library, or a computation of the specification's.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import product
@@ -70,7 +70,7 @@ class Matrix:
         return add
 
 
-def each(*choices: Sequence[Any]) -> dict[str, tuple[Any, ...]]:
+def each(*choices: Iterable[Any]) -> dict[str, tuple[Any, ...]]:
     """Every combination of the choices, by its words."""
     return {" ".join(map(str, picked)): picked for picked in product(*choices)}
 

@@ -14,11 +14,11 @@ from pictures import rendering
 from social.refusals import Code
 from tests.support.matrix import Feature, off, pictured
 from tests.support.reference import Film
-from tests.unit.media.matrix import gif, jpeg, png, webp
+from tests.unit.media.matrix import gif, heif, jpeg, png, webp
 
 PAGE: Final = Path(__file__).parents[4] / "docs" / "media.md"
 BEGIN, END = "<!-- The matrix: made by tests/unit/media/matrix -->", "<!-- The end of the matrix -->"
-FEATURES: Final = [feature for family in (jpeg, png, gif, webp) for feature in family.MATRIX.features]
+FEATURES: Final = [feature for family in (jpeg, png, gif, webp, heif) for feature in family.MATRIX.features]
 CASES: Final = [
     pytest.param(feature, case, id=" ".join(filter(None, (feature.format, feature.name.replace("`", ""), case))))
     for feature in FEATURES
