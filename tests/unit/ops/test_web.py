@@ -20,7 +20,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, figures, functions, health, logs, schedules, waiting
+from ops import audit, catalogue, control, deployment, figures, functions, health, logs, runs, schedules, waiting
 from ops.cli import monitor
 from ops.deployment import Choice, Deployment
 from ops.main import main
@@ -81,8 +81,11 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     )
     event = logs.Event(time.time(), "emails", "send_welcome_email", new_id(), "failure", 4, 0.2, EVIL)
     view = monitor.View(time.time(), lines, (), (), (event,), (event,))
-    function = functions.Function("media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3)
-    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.3, shortfalls={})
+    sandboxes = functions.Sandboxes(40, 3600.0, 3, 1.2, 180, 410)
+    function = functions.Function(
+        "media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3.0, 3, sandboxes
+    )
+    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.25, 0.3, shortfalls={})
     rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
     line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
     monkeypatch.setattr(deployment, "connect", made.connect)
@@ -237,7 +240,7 @@ PARTS = tuple(
     f"/parts/{name}"
     for name in (
         "health", "queues", "activity", "upcoming", "runs", "groups", "letters", "schedules", "tasks", "functions",
-        "audit", "firings/cleanup_old_posts",
+        "audit", "firings/cleanup_old_posts", "tasks/send_welcome_email", "latest/send_welcome_email",
     )
 )  # fmt: skip
 
@@ -252,7 +255,8 @@ def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
 
 def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
     run_id = failed(EVIL, user_id=EVIL)
-    parts = [*PARTS, "/runs", f"/parts/run/{run_id}", f"/parts/run/{run_id}/log", f"/runs/{run_id}"]
+    of_run = [f"/parts/run/{run_id}{more}" for more in ("", "/log", "/timeline", "/parts")]
+    parts = [*PARTS, "/runs", *of_run, f"/runs/{run_id}"]
     seen = "".join(page.get(path).text for path in parts) + page.get("/runs", params={"q": EVIL}).text
     assert "alert(1)" in seen
     assert "<script>alert" not in seen
@@ -306,9 +310,9 @@ def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> Non
     backend().store.apply(Write(group, values, insert=True))
     first = tallies.tally(group, 1, 0)
     backend().store.apply(Write(first, add={"failed": frozenset({3})}))
-    text = page.get(f"/parts/run/{group}/family").text
-    assert text.count('role="listitem"') == 100
-    assert "0 of 10000 done" in text
+    text = page.get(f"/parts/run/{group}/parts").text
+    assert text.count('<a href="/runs/') == 101  # and the one that failed
+    assert "0 of 10,000 done" in text
     assert f'href="/runs/{tallies.member(group, 1, 3)}"' in text
     assert len(text) < 50_000
 
@@ -322,6 +326,50 @@ def test_dead_letters_are_grouped_by_task_and_error(page: TestClient) -> None:
         ("3", "Timeout"),
         ("1", "Bounced"),
     ]
+
+
+def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(page: TestClient) -> None:
+    for n in range(25):
+        for _ in range(2 if n == 7 else 1):
+            failed(f"Error{n}", user_id="u-1")
+    text = page.get("/parts/groups").text
+    assert text.count('class="card group"') == 20
+    assert "<b>6</b> letters of 6 other kinds" in text
+    assert text.index("Error7") < text.index("Error8")
+    assert sum(f">Error{n}<" in text for n in range(25)) == 25
+
+
+def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
+    run_id, parent = failed(user_id="u-1"), new_id()
+    assert "a sender" in page.get(f"/parts/run/{run_id}").text
+    for own, told in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
+        values: dict[str, Value] = {"task": "cleanup_old_posts", "queue": "maintenance", "status": "SUCCESS"}
+        backend().store.apply(Write(own, values | ({"parent": parent} if own != EVENT else {}), insert=True))
+        assert told in page.get(f"/parts/run/{own}").text
+    line = page.get(f"/parts/run/{run_id}/timeline").text
+    assert "in line" in line
+    assert "<svg" in line
+
+
+def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> bytes:
+        raise LookupError("gone")
+
+    made = [
+        runs.Picture("w320", "image/webp", 320, 180, lambda: b"RIFF"),
+        runs.Picture("script", "image/svg+xml", 1, 1, lambda: b"<svg/>"),
+        runs.Picture("old", "image/webp", 1, 1, gone),
+    ]
+    monkeypatch.setitem(runs.pictures, "process_media_upload", lambda _: made)
+    run_id = new_id()
+    values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
+    backend().store.apply(Write(run_id, values, insert=True))
+    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}").text
+    picture = page.get(f"/runs/{run_id}/pictures/w320")
+    assert (picture.content, picture.headers["content-type"]) == (b"RIFF", "image/webp")
+    assert page.get(f"/runs/{run_id}/pictures/script").status_code == 415
+    for name in ("old", "nothing"):
+        assert page.get(f"/runs/{run_id}/pictures/{name}").status_code == 404
 
 
 # --- what is done ---
@@ -449,6 +497,38 @@ def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient
     assert {AsyncResult[Any](one).status for one in slow} == {"PENDING"}
     assert {AsyncResult[Any](one).status for one in gone} == {"FAILURE"}
     assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email"}
+    mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
+    assert "1 dead letter dropped" in done(page, "drop-letters", {**group, "error": "Timeout"})
+    text = page.get("/parts/letters").text
+    assert mine not in text
+    assert other in text
+
+
+def test_the_letters_of_a_group_are_sent_again_with_an_argument_replaced(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    ids = [failed("Timeout", user_id=f"u-{n}", greeting="x") for n in range(3)]
+    refused = page.post("/do/edit-letters", data={**group, "args": "{}"}).text
+    assert "None of these dead letters would fit then" in refused
+    assert "greeting" in refused
+    text = done(page, "edit-letters", {**group, "args": json.dumps({"greeting": None})})
+    assert "3 dead letters sent again" in text
+    records = [AsyncResult[Any](one).record() for one in ids]
+    assert [(one.status, one.args) for one in records] == [("PENDING", {"user_id": f"u-{n}"}) for n in range(3)]
+    assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_a_letter_whose_arguments_do_not_fit_then_stays_and_says_why(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    failed("Timeout", user_id="u-1")
+    bad = failed("Timeout", user_id="u-2", greeting="x")
+    text = done(page, "edit-letters", {**group, "args": "{}"})
+    assert "1 dead letter sent again" in text
+    assert "1 were not" in text
+    assert bad in page.get("/parts/letters").text
 
 
 def test_a_schedule_is_run_now(page: TestClient) -> None:
