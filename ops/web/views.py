@@ -17,6 +17,7 @@ from nexus.runs.record import RunRecord
 from nexus.values import compact
 from ops import (
     catalogue,
+    counting,
     dead_letters,
     deployment,
     figures,
@@ -91,6 +92,7 @@ class Site:
 
     choice: Choice
     read_only: bool = False
+    attempts: counting.Attempts = field(default_factory=lambda: counting.Attempts(time.time()), init=False)
     _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
     _health: "Kept[health.Health]" = field(init=False)

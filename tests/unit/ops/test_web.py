@@ -24,6 +24,7 @@ from ops import audit, catalogue, control, deployment, figures, functions, healt
 from ops.cli import monitor
 from ops.deployment import Choice, Deployment
 from ops.main import main
+from ops.web.actions import ACTIONS
 from ops.web.app import make
 from ops.web.views import Site
 from social.catalogue import QUEUES, send_welcome_email
@@ -539,19 +540,42 @@ def test_a_schedule_is_run_now(page: TestClient) -> None:
 # --- for programs ---
 
 
-def test_the_api_gives_every_view_and_its_document_names_them(page: TestClient) -> None:
+def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestClient) -> None:
     run_id = failed(user_id="u-1")
-    paths = page.get("/api/v1/openapi.json").json()["paths"]
+    described = page.get("/api/v1/openapi.json").json()
+    paths, schemas = described["paths"], described["components"]["schemas"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(described))) <= set(schemas)
+    assert {f"/api/v1/do/{name}" for name in ACTIONS} < set(paths)
+    operations = [one["operationId"] for methods in paths.values() for one in methods.values()]
+    assert len(operations) == len(set(operations))
     for path, methods in paths.items():
         if "get" in methods:
-            answer = page.get(path.replace("{id}", run_id))
+            answer = page.get(path.replace("{id}", run_id).replace("{task}", "cleanup_old_posts"))
             assert answer.status_code == 200, path
-            assert answer.json() is not None
+            schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            fits(answer.json(), schema, schemas, path)
     found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
     assert [one["id"] for one in found["runs"]] == [run_id]
     assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
     assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
     assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
+    assert page.get("/api/v1/schedules/nothing/firings").status_code == 404
+
+
+def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
+    """Fails unless an answer has the names that its schema has, and no others, all the way down."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    for one in schema.get("anyOf", ()):
+        if value is not None and one.get("type") != "null":
+            fits(value, one, schemas, where)
+    if "properties" in schema and value is not None:
+        assert set(value) == set(schema["properties"]), where
+        for name, own in schema["properties"].items():
+            fits(value[name], own, schemas, f"{where}.{name}")
+    if isinstance(schema.get("items"), dict):
+        for one in value:
+            fits(one, schema["items"], schemas, where)
 
 
 def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) -> None:
@@ -567,13 +591,46 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     assert program.post("/api/v1/do/send", content="{").status_code == 400
 
 
-def test_the_metrics_are_open_metrics(page: TestClient) -> None:
-    answer = page.get("/metrics")
+def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    ended = [
+        logs.Event(now + n, "emails", "send_welcome_email", f"r-{n}", outcome, 1, seconds)
+        for n, (outcome, seconds) in enumerate([("success", 0.2), ("success", 0.25), ("failure", 400.0)])
+    ]
+    before = logs.Event(now - 3600, "emails", "send_welcome_email", "r-0", "success", 1, 1.0)
+    monkeypatch.setattr(logs, "events", lambda *_: [before, *ended])
+    page.get("/metrics")
+    answer = page.get("/metrics")  # what was counted once is not counted again
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert 'nexus_queue_waiting_messages{queue="media"} 3' in answer.text
-    assert 'nexus_task_attempts_last_day{task="send_welcome_email",outcome="failure"} 1' in answer.text
+    lines = answer.text.splitlines()
+    of_task = 'task="send_welcome_email",queue="emails"'
+    for line in (
+        'nexus_queue_waiting_messages{queue="media"} 3',
+        f'nexus_task_attempts_total{{{of_task},outcome="success"}} 2',
+        f'nexus_task_attempts_total{{{of_task},outcome="failure"}} 1',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="0.1"}} 0',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="0.25"}} 2',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="300.0"}} 2',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="+Inf"}} 3',
+        f"nexus_task_duration_seconds_count{{{of_task}}} 3",
+        f"nexus_task_duration_seconds_sum{{{of_task}}} 400.45",
+    ):
+        assert line in lines
     assert answer.text.endswith("# EOF\n")
-    names = re.findall(r"^# TYPE (\S+) gauge$", answer.text, re.MULTILINE)
-    assert len(names) == len(set(names))
-    for line in answer.text.splitlines():
-        assert re.fullmatch(r'# (HELP|TYPE|EOF).*|\w+\{(\w+="[^"]*",?)*\} [\d.]+', line), line
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", answer.text, re.MULTILINE))
+    suffixes = {"gauge": "", "counter": "_(total|created)", "histogram": "_(bucket|count|sum|created)"}
+    for line in lines:
+        if not line.startswith("#"):
+            assert re.fullmatch(r'\w+\{(\w+="[^"]*",?)+\} [\d.]+', line), line
+            name = line.partition("{")[0]
+            assert any(re.fullmatch(family + suffixes[kind], name) for family, kind in kinds.items()), line
+
+
+def test_metrics_that_cannot_be_had_say_why(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "FilterLogEvents")
+
+    monkeypatch.setattr(logs, "events", denied)
+    answer = page.get("/metrics")
+    assert answer.status_code == 503
+    assert "FilterLogEvents" in answer.text
