@@ -4,9 +4,11 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 from starlette.testclient import TestClient
 
@@ -30,6 +32,7 @@ from ops.web.views import Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
 
+GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
 EVIL = '<script>alert(1)</script>"\u202e'
 KEEP = 2_000_000_000
@@ -624,6 +627,28 @@ def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.Monk
             assert re.fullmatch(r'\w+\{(\w+="[^"]*",?)+\} [\d.]+', line), line
             name = line.partition("{")[0]
             assert any(re.fullmatch(family + suffixes[kind], name) for family, kind in kinds.items()), line
+
+
+def test_grafanas_dashboard_and_rules_ask_for_metrics_and_labels_that_there_are(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = logs.Event(time.time() + 1, "emails", "send_welcome_email", "r-1", "failure", 1, 0.2)
+    monkeypatch.setattr(logs, "events", lambda *_: [event])
+    samples = re.findall(r"^(\w+)\{(.+)\} ", page.get("/metrics").text, re.MULTILINE)
+    labels = {name: set(re.findall(r'(\w+)="', text)) for name, text in samples}
+    dashboard = json.loads((GRAFANA / "dashboard.json").read_text())
+    rules = yaml.safe_load((GRAFANA / "alerts.yaml").read_text())["groups"][0]["rules"]
+    asked = [(target["expr"], target["legendFormat"]) for one in dashboard["panels"] for target in one["targets"]]
+    asked += [(one["expr"], " ".join(one["annotations"].values())) for one in rules]
+    assert len(asked) == len(dashboard["panels"]) + len(rules)
+    for expression, shown in asked:
+        named = set(re.findall(r"\bnexus_\w+", expression))
+        assert named, expression
+        assert named <= set(labels), expression
+        known = set.union(*(labels[name] for name in named))
+        used = re.findall(r"(\w+)=~?\"", expression) + re.findall(r"{{ ?(?:\$labels\.)?(\w+) ?}}", shown)
+        used += [name for group in re.findall(r"by \(([^)]+)\)", expression) for name in group.split(", ")]
+        assert set(used) <= known | {"le"}, expression
 
 
 def test_metrics_that_cannot_be_had_say_why(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
