@@ -127,7 +127,7 @@ def pictures() -> Iterator[Row]:
     yield Row("PNG, RGBA, 174", still("PNG", 174, "RGBA", 0, compress_level=1))
     yield Row("APNG, 1,000 frames, 300", animation("PNG", "RGBA", 0, compress_level=1))
     yield Row("GIF, 174", still("GIF", 174, "L"))
-    yield Row("GIF, 1,000 frames, 300", animation("GIF", "RGB", 1))
+    yield Row("GIF, 1,000 frames, 300", animation("GIF", "RGB", 0))
     yield Row("WebP, lossless, RGBA, 87", still("WEBP", 87, "RGBA", 2, lossless=True, method=0, quality=0))
     yield Row("WebP, lossy, RGBA, 87", still("WEBP", 87, "RGBA", quality=75, method=0))
     yield Row("WebP, 1,000 frames, 300", animation("WEBP", "RGBA", 3, quality=60, method=0))
