@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from nexus.aws import usage
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -80,7 +81,9 @@ def _client_in_memory(service: str) -> Any:
     from nexus.aws import memory
 
     signed = "s3v4" if service == "s3" else None
-    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    made = memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    usage.watch(service, made)
+    return made
 
 
 @cache
@@ -109,6 +112,7 @@ def _client(service: str) -> Any:
     )
     if service == "dynamodb":
         plain_json.install(made)
+    usage.watch(service, made)
     if patience.send_timeout:
         made.meta.events.register("before-send", _unless_given_up)
     return made
