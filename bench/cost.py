@@ -105,7 +105,7 @@ def compare(row: str, messages: int) -> Compared:
     send, batch, how = ROWS[row]
     clouds = Attached(StandIn(runs=dynamodb.StandIn([dynamodb.tables()["task-runs"]])))
     for service in ("dynamodb", "sqs"):
-        clouds.attach(aws_client(service))  # type: ignore[call-overload]
+        clouds.attach(aws_client(service))
     written = io.StringIO()
     logger = Logger(service=f"bench-{time.time_ns()}", level="INFO", use_rfc3339=True, stream=written)
     invocations, seconds = 0, 0.0
@@ -147,7 +147,8 @@ def _invoke(bodies: list[str]) -> list[str]:
         for n, body in enumerate(bodies)
     ]
     event = json.loads(json.dumps({"Records": records}))
-    answer = serve("default", registry.served_by("default") | {"work": work}, event, Context())
+    tasks: dict[str, Any] = {**registry.served_by("default"), work.name: work}
+    answer = serve("default", tasks, event, Context())
     return [bodies[int(failed["itemIdentifier"])] for failed in answer["batchItemFailures"]]
 
 

@@ -39,7 +39,7 @@ from nexus.runs.transitions import Claim
 from nexus.tasks import Budget, Unique
 from nexus.testing import run_task
 from nexus.worker import Run
-from ops import audit, control
+from ops import audit, budgets, control
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost, Totals
@@ -351,6 +351,10 @@ ROWS: dict[str, Row] = {
     "rate_limit.RateLimiter._book: after another": Row(book, book),
     "budget.Purse._book": Row(book_attempts),
     "budget.Purse._book: after another": Row(book_attempts, book_attempts),
+    "budgets._limits": Row(
+        lambda: DynamoStore().apply(budgets._limits("report", Budget(runs=5))),
+        lambda: apply(Write("budget/report", {"limited": True, "limit_dollars": 3.0})),
+    ),
     "audit._note": Row(
         lambda: DynamoStore().apply(
             audit._note("audit/1", audit.Entry(1.0, "ada", "pause", {"queue": "media"}, "done"))

@@ -13,6 +13,7 @@ from nexus.registry import Implementation, registry
 from nexus.runs.spent import Spent
 from nexus.testing import SentTasks, in_memory
 from nexus.worker import Run, spending
+from ops import plan
 from tests.support import own_catalogue as catalogue
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -24,6 +25,13 @@ def test_what_runs_record_is_within_a_tenth_of_what_is_metered(row: str) -> None
     assert found.ratio == pytest.approx(1.0, abs=0.1)
     assert found.recorded.requests == pytest.approx(found.metered.requests, rel=0.1)
     assert found.recorded.logs == pytest.approx(found.metered.logs, rel=0.25)
+
+
+def test_the_plan_reckons_with_what_is_measured() -> None:
+    found = bench.compare("sent and worked off in tens", 20)
+    reckoned = cost(plan.MESSAGES.spent).times(1_000_000)
+    assert reckoned.requests == pytest.approx(found.metered.requests, rel=0.1)
+    assert reckoned.logs == pytest.approx(found.metered.logs, rel=0.25)
 
 
 def spent_by(run_id: str) -> Spent:
