@@ -24,13 +24,14 @@ from bench import deployment
 from bench.jobs import stand_in as dynamodb
 from bench.runtime.stand_in import Attached, StandIn
 from nexus import client
+from nexus.aws import sdk, slim
 from nexus.aws.dynamodb import from_item
-from nexus.aws.sdk import client as aws_client
 from nexus.eager import Context
 from nexus.errors import Reject, Retry
 from nexus.prices import Cost, cost
 from nexus.registry import registry
 from nexus.runs.spent import Spent
+from nexus.settings import settings
 from nexus.tasks import Arguments, Result, Task
 from nexus.worker import Run, implements, observe
 from nexus.worker.entry import serve
@@ -104,23 +105,19 @@ def compare(row: str, messages: int) -> Compared:
 
     send, batch, how = ROWS[row]
     clouds = Attached(StandIn(runs=dynamodb.StandIn([dynamodb.tables()["task-runs"]])))
-    for service in ("dynamodb", "sqs"):
-        clouds.attach(aws_client(service))
+    clients = {service: _client(clouds, service) for service in ("dynamodb", "sqs")}
     written = io.StringIO()
     logger = Logger(service=f"bench-{time.time_ns()}", level="INFO", use_rfc3339=True, stream=written)
     invocations, seconds = 0, 0.0
-    try:
-        with patch.object(observe, "logger", lambda: logger), patch.dict(os.environ, {MEMORY: "512"}):
-            send(messages, how=how)
-            queue = next(iter(clouds.stand_in.queues.values()))
-            while queue:
-                bodies = [queue.pop(0) for _ in range(min(batch, len(queue)))]
-                began = time.monotonic()
-                queue += _invoke(bodies)
-                seconds, invocations = seconds + time.monotonic() - began, invocations + 1
-    finally:
-        for service in ("dynamodb", "sqs"):
-            clouds.detach(aws_client(service))  # type: ignore[call-overload]
+    ours, memory = patch.object(observe, "logger", lambda: logger), patch.dict(os.environ, {MEMORY: "512"})
+    with ours, memory, patch.object(sdk, "_client", clients.__getitem__):
+        send(messages, how=how)
+        queue = next(iter(clouds.stand_in.queues.values()))
+        while queue:
+            bodies = [queue.pop(0) for _ in range(min(batch, len(queue)))]
+            began = time.monotonic()
+            queue += _invoke(bodies)
+            seconds, invocations = seconds + time.monotonic() - began, invocations + 1
     lines = written.getvalue().splitlines()
     asked = clouds.stand_in.requests
     sqs = sum(count for name, count in asked.items() if name in clouds.stand_in.queue_operations)
@@ -138,6 +135,16 @@ def compare(row: str, messages: int) -> Compared:
     recorded = Spent().plus(*(one for one in records if one is not None))
     per_million = 1_000_000 / messages
     return Compared(cost(metered).times(per_million), cost(recorded).times(per_million))
+
+
+def _client(clouds: Attached, service: str) -> Any:
+    """The runtime's own client, whose requests the stand-in answers."""
+    keys = ("key", "secret", None)
+    made: Any = slim.Client(
+        service, "https://aws.invalid", settings(), tls=None, credentials=lambda: keys, go_on=int, other=int
+    )
+    clouds.attach(made)
+    return made
 
 
 def _invoke(bodies: list[str]) -> list[str]:

@@ -212,9 +212,8 @@ PLACE = "unique/report/a"
 
 
 def acquire(run_id: str) -> Callable[[], object]:
-    return in_store(
-        locks.acquire, PLACE, UNIQUE, Envelope.of(id=derived_id(run_id), task=JOB.name, sent_at=ENVELOPE.sent_at)
-    )
+    envelope = Envelope.of(id=derived_id(run_id), task=JOB.name, sent_at=ENVELOPE.sent_at)
+    return in_store(locks.acquire, PLACE, UNIQUE, envelope, NOW)
 
 
 def waiting() -> None:
@@ -345,7 +344,7 @@ ROWS: dict[str, Row] = {
     "following.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]).delay())),
     "locks.acquire: of a free place": Row(acquire("a")),
     "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
-    "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a")), waiting),
+    "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a"), NOW), waiting),
     "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),
@@ -404,7 +403,9 @@ ROWS: dict[str, Row] = {
         lambda: application.delete_comment("p", "c", at=NOW),
         commented,
     ),
-    "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "posts.create": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "posts.set_counters": Row(lambda: application.set_counters("p", likes=3, views=4), posted),
+    "application.edit_comment": Row(lambda: application.edit_comment("p", "c", "better"), commented),
     "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
     "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),
     "posts.hide": Row(lambda: posts.hide("p"), posted),
