@@ -72,7 +72,7 @@ class Cron:
         return last
 
     def _in_month(self, year: int, month: int, start: datetime) -> Iterator[datetime]:
-        for day in sorted(self._days(year, month)):
+        for day in sorted(self.days(year, month)):
             if date(year, month, day) < start.date():
                 continue
             for hour in sorted(self.hours):
@@ -81,7 +81,8 @@ class Cron:
                     if time >= start:
                         yield time
 
-    def _days(self, year: int, month: int) -> set[int]:
+    def days(self, year: int, month: int) -> set[int]:
+        """The days of a month on which it fires, if it fires in that month."""
         if self.day_of_month != "?":
             return _days_of_month(self.day_of_month, year, month)
         return _days_of_week(self.day_of_week, year, month)

@@ -35,8 +35,9 @@ class Settings:
     account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
     `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
     `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
-    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Another backend and no stack
-    mean `memory`: tables, buckets and mail are in this process's memory too.
+    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode, `client` (NEXUS_CLIENT) is
+    "boto3" where that is to ask DynamoDB and SQS. Another backend and no stack mean `memory`: tables, buckets and mail
+    are in this process's memory too.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
     (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
@@ -52,6 +53,7 @@ class Settings:
     run_days: int = 7
     backend: str = ""
     functions: str = ""
+    client: str = ""
     memory: bool = False
     connect_timeout: float = 1.0
     read_timeout: float = 2.0
@@ -65,6 +67,9 @@ class Settings:
         if not days.isdecimal() or int(days) < 1:
             raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
         modules = environment.get("NEXUS_CATALOGUE", "").split(",")
+        client = environment.get("NEXUS_CLIENT", "")
+        if client not in ("", "boto3"):
+            raise ConfigurationError(f"NEXUS_CLIENT is {client!r}: boto3, or nothing for the runtime's own client")
         memory = bool(environment.get("NEXUS_BACKEND")) and not environment.get("NEXUS_STACK")
         if memory:
             environment = {**environment, **IN_MEMORY}
@@ -77,6 +82,7 @@ class Settings:
             run_days=int(days),
             backend=environment.get("NEXUS_BACKEND", ""),
             functions=environment.get("NEXUS_FUNCTIONS", ""),
+            client=client,
             memory=memory,
             **_patience(environment),
         )

@@ -41,7 +41,8 @@ from nexus.aws.dynamodb import (
     update_request,
     update_statement,
 )
-from nexus.aws.sdk import CONNECTIONS, Throttled, client
+from nexus.aws.sdk import Throttled, client
+from nexus.aws.surroundings import CONNECTIONS
 from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
