@@ -8,7 +8,8 @@ variables for a shell.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -156,10 +157,37 @@ def configure(variables: Mapping[str, str]) -> bool:
     return True
 
 
+class _Lookup:
+    def __call__(self) -> Settings:
+        """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+        return _elsewhere.get() or _own()
+
+    def cache_clear(self) -> None:
+        """Has them read again."""
+        _own.cache_clear()
+
+
 @lru_cache(maxsize=1)
-def settings() -> Settings:
-    """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+def _own() -> Settings:
     return Settings.read(_replaced[-1] if _replaced else variables())
+
+
+_elsewhere: ContextVar[Settings | None] = ContextVar("settings of another stack", default=None)
+settings = _Lookup()
+
+
+@contextmanager
+def another_stack(name: str) -> Iterator[None]:
+    """Within the block, for this thread or coroutine, every name is of that stack, of the same account and region.
+
+    A process that belongs to one stack sends another one's tasks so, and reads its tables. In memory there is but one.
+    """
+    here = settings()
+    token = _elsewhere.set(replace(here, stack=here.stack if here.memory else name, catalogue=()))
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 def variables() -> Mapping[str, str]:
