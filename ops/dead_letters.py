@@ -29,6 +29,7 @@ from nexus.tasks import Task
 from nexus.values import compact
 from ops import catalogue
 from ops.health import queue_counts
+from ops.history import has_part
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -108,10 +109,10 @@ class Filter:
     younger_than: float | None = None
 
     def holds(self, letter: Letter, now: float) -> bool:
-        """`error` is looked for in the error's type and message, in any case; an id may be cut to its first part."""
+        """`error` is looked for in the error's type and message, in any case; an id may be its first or last part."""
         age = now - letter.failed_at
         return (
-            (not self.ids or any(letter.id.startswith(i) or letter.message_id.startswith(i) for i in self.ids))
+            (not self.ids or any(has_part(letter.id, i) or has_part(letter.message_id, i) for i in self.ids))
             and self.task in (None, letter.task)
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)

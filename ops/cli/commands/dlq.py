@@ -61,7 +61,7 @@ class Meant(Filters):
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of runs, or their first part; or one queue's name.",
+            help="Ids of runs, or their first or last eight characters; or one queue's name.",
             metavar="ID|QUEUE",
             autocompletion=common.complete_queue,
         ),
@@ -85,9 +85,11 @@ class Meant(Filters):
 
 
 def _id(text: str) -> str:
-    if len(text) < 8 or not set(text.lower()) <= set("0123456789abcdef-"):
-        raise usage(f"{text!r} is no id", "An id is a UUID, or its first eight characters and more.")
-    return text
+    from ops import history
+
+    if not history.is_part(text.lower()):
+        raise usage(f"{text!r} is no id", "An id is a UUID, or its first or last eight characters and more.")
+    return text.lower()
 
 
 @command(app, "list")
@@ -147,7 +149,7 @@ def list_(
 
 @command(app, "show")
 def show(
-    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     queue: QueueOption = None,
 ) -> int:
     """One dead letter, whole: its error, its traceback, its log, its message."""
@@ -294,7 +296,7 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
 
 @command(app, "edit")
 def edit(
-    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     arguments: Annotated[
         list[str] | None, typer.Argument(help="name=value to change; your editor opens when there is none.")
     ] = None,

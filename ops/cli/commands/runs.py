@@ -24,7 +24,9 @@ def runs(
     *,
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="The same as words: task:NAME status:failure since:2h user_id=u-1.", metavar="FILTER"),
+        typer.Argument(
+            help="The same as words: task:NAME status:failure since:2h user_id=u-1 id:9752202a.", metavar="FILTER"
+        ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
@@ -51,9 +53,9 @@ def runs(
     pairs = dict(_pair(text) for text in arg or ())
     said = history.query(given, pairs)
     common.connect()
-    if parent is not None:
-        said = replace(said, parent=finding.run_id(parent))
-    wanted = history.both(typed, said)
+    wanted = history.both(typed, replace(said, parent=parent))
+    if wanted.parent is not None:
+        wanted = replace(wanted, parent=finding.run_id(wanted.parent))
     if wanted.queue is not None:
         common.the_queue(wanted.queue)
     found = history.find(wanted, limit, after)

@@ -156,7 +156,9 @@ def result(
     run_ids: Annotated[
         list[str],
         typer.Argument(
-            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="Ids of runs, or their first or last eight characters.",
+            metavar="ID",
+            autocompletion=common.complete_run,
         ),
     ],
     follow: Annotated[
@@ -331,7 +333,9 @@ def revoke(
     run_ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="Ids of runs, or their first or last eight characters.",
+            metavar="ID",
+            autocompletion=common.complete_run,
         ),
     ] = None,
     task: Annotated[
@@ -417,7 +421,7 @@ def logs(
     run_id: Annotated[
         str | None,
         typer.Argument(
-            help="A run's id, or its first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="A run's id, or its first or last eight characters.", metavar="ID", autocompletion=common.complete_run
         ),
     ] = None,
     queue: Annotated[
