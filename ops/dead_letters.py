@@ -9,7 +9,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,6 +27,7 @@ from nexus.settings import settings
 from nexus.tasks import Task
 from nexus.values import compact
 from ops import catalogue
+from ops.aws import Threads
 from ops.health import queue_counts
 from ops.history import has_part
 
@@ -188,7 +188,7 @@ class _Look:
     def pages(self) -> Iterator[list[Letter]]:
         """Receives until the queue gives nothing more, eight requests at a time."""
         empty = 0
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             while empty < 2 and not self._stop.is_set() and len(self._held) < SCAN_LIMIT:
                 # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
                 rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
@@ -231,7 +231,7 @@ class _Look:
     def _show_again(self) -> None:
         receipts = list(self._held.values())
         pages = [receipts[n : n + 10] for n in range(0, len(receipts), 10)]
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             list(pool.map(self._show_page, pages))
 
     def _show_page(self, receipts: list[str]) -> None:
@@ -352,7 +352,7 @@ def _each(
                     outcome.count(letter)
             told(outcome)
 
-    with _Look(queue) as looking, ThreadPoolExecutor(THREADS) as pool:
+    with _Look(queue) as looking, Threads(THREADS) as pool:
         for page in looking.pages():
             outcome.looked_at += len(page)
             meant = []

@@ -20,10 +20,9 @@ from nexus.runs import history, tallies
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
 from nexus.values import compact
-from ops import catalogue, live
+from ops import catalogue, live, spans
 from ops.aws import in_parallel
 from ops.problems import Problem, usage
-from ops.spans import moment, seconds
 
 STATUSES: Final = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED")
 BADLY: Final = ("FAILURE", "REVOKED")
@@ -170,8 +169,8 @@ def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
         task=named.get("task"),
         queue=named.get("queue"),
         status=status,
-        since=_time(named.get("since")),
-        until=_time(named.get("until")),
+        since=spans.since(named["since"]) if "since" in named else None,
+        until=spans.since(named["until"]) if "until" in named else None,
         error=named.get("error"),
         parent=named.get("parent"),
         args=dict(args),
@@ -182,13 +181,6 @@ def both(one: Query, other: Query) -> Query:
     """The filters of both; what both say, the second says."""
     said = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
     return replace(one, **{**said, "args": {**one.args, **other.args}})
-
-
-def _time(text: str | None) -> float | None:
-    """A time, or how long ago."""
-    if text is None:
-        return None
-    return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
 # --- finding ---

@@ -561,6 +561,38 @@ def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
     assert b"Traceback" not in seen
 
 
+# --- the audit trail ---
+
+
+def test_what_commands_change_is_in_the_audit_trail_by_whom() -> None:
+    # Given commands that change something by way of Lambda, EventBridge, SQS and DynamoDB, and some that only look
+    changing = (
+        ("concurrency", "users", "7"),
+        ("restart", "users"),
+        ("schedule", "enable", "cleanup_old_posts"),
+        ("send", "ping", "text=audited"),
+        ("pause", "users"),
+        ("resume", "users"),
+    )
+    looking = (("concurrency", "users"), ("schedule", "list", "--days", "0"), ("versions",), ("dlq", "list"))
+    for words in (*changing, *looking):
+        assert fresh(*words).code == 0
+    found = json.loads(fresh("audit", "--since", "10m", "--json").out)
+    told = [(one["what"], one["about"]) for one in reversed(found)]
+    sent = {"task": "ping", "arguments": ["text"]}
+    expected = [
+        ("concurrency", {"queue": "users", "maximum": 7}),
+        ("restart", {"queue": "users"}),
+        ("schedule enable", {"names": ["cleanup_old_posts"]}),
+        ("send", sent),
+        ("pause", {"queue": "users"}),
+        ("resume", {"queue": "users"}),
+    ]
+    assert [one for one in told if one in expected][-6:] == expected
+    assert not [what for what, _ in told if what in ("schedule list", "versions", "dlq list")]
+    assert all(one["who"].startswith("arn:aws:") for one in found)
+
+
 # --- schedules ---
 
 

@@ -281,11 +281,10 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
         print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
-    if options.json:
-        output.emit({"done": done, "failed": failed, "queues": outcomes})
-    else:
-        by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
-        output.line(f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else "."))
+    by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
+    told = f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else ".")
+    common.done({"done": done, "failed": failed, "queues": outcomes}, told)
+    if not options.json:
         for letter_id, why in failed.items():
             output.line(f"{letter_id}: {why}", "red")
     missing = len(wanted.ids) > done + len(failed)
@@ -330,12 +329,8 @@ def edit(
     common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is not a dead letter any more", "Somebody was faster.")
-    if options.json:
-        output.emit(
-            {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
-        )
-    else:
-        output.line(f"{letter.id} sent again.")
+    told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
+    common.done(told, f"{letter.id} sent again.")
     return ExitCode.DONE
 
 

@@ -1,4 +1,4 @@
-"""`nexus runs`: the run history; `nexus audit`: what was changed from the pages."""
+"""`nexus runs`: the run history; `nexus audit`: who changed what."""
 
 import json
 import time
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
@@ -97,12 +98,18 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
     }
 
 
-def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most so many.")] = 50) -> int:
-    """What was changed from the pages of `nexus web`: who, what, when."""
+def audit(
+    who: Annotated[str, typer.Option(help="Only by whom this is a part of the name.", metavar="NAME")] = "",
+    what: Annotated[str, typer.Option(help="Only commands and actions with this in them: retry, schedule.")] = "",
+    since: Annotated[str | None, typer.Option(help="Only since: 2h, or 2026-11-23T09:00 (UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")] = 50,
+) -> int:
+    """Who changed what, and when: by commands, by clicks in `nexus web`, by keys in `nexus monitor`."""
     from ops import audit as trail
 
+    from_ = 0.0 if since is None else spans.since(since)
     common.connect()
-    found = trail.entries(limit)
+    found = trail.entries(limit, who=who, what=what, since=from_)
     if options.json:
         output.emit(found)
         return ExitCode.DONE
@@ -111,7 +118,7 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most 
             {
                 "when": output.time_of(entry.at),
                 "what": entry.what,
-                "about": output.cut(" ".join(f"{k}={v}" for k, v in entry.about.items()), 60),
+                "about": output.cut(" ".join(f"{k}={_said(v)}" for k, v in entry.about.items()), 60),
                 "outcome": output.cut(entry.outcome, 60),
                 "who": entry.who,
             }
@@ -119,5 +126,9 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most 
         ]
     )
     if not found:
-        output.line("Nothing has been changed.")
+        output.line("Nothing has been changed." if not (who or what or since) else "No change is such a one.")
     return ExitCode.DONE
+
+
+def _said(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -3,13 +3,14 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops import spans
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import REPAIR, ExitCode, Problem, usage
@@ -96,6 +97,7 @@ def send(
         handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
     except ConfigurationError as error:
         raise _not_sent(error, queue or wanted.queue or "default") from None
+    audit.tell(f"sent: {handle.id}")
     return waiting.show(handle, wanted.name, queue or str(wanted.queue))
 
 
@@ -385,6 +387,8 @@ def revoke(
         return {"id": run_id, "before": before, "status": after, "means": _means(before, after)}
 
     told = in_parallel(stop, ids)
+    after = Counter(t["status"] for t in told)
+    audit.tell(", ".join(f"{count} {status}" for status, count in after.items()))
     if options.json:
         output.emit(told)
     else:

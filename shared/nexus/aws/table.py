@@ -13,6 +13,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any
@@ -525,14 +526,15 @@ def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
 
 
 def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) -> Iterator[B]:
-    """`work` of each value, in order, on up to `threads` threads (each holds a connection while it waits)."""
+    """`work` of each value, in order and in this context, on up to `threads` threads (each holds a connection while it
+    waits)."""
     if threads <= 1 or len(values) <= 1:
         yield from map(work, values)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(threads, CONNECTIONS, len(values))) as pool:
-        yield from pool.map(work, values)
+        yield from pool.map(lambda value, context: context.run(work, value), values, [copy_context() for _ in values])
 
 
 def _projected(attributes: Sequence[str]) -> dict[str, Any]:

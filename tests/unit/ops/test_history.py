@@ -82,7 +82,7 @@ def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
     )
     waits = sent("send_welcome_email", 3, "emails", user_id="u-2")
     other = sent("cleanup_old_posts", 4, "maintenance", mode="review")
-    audit.note("pause", {"queue": "users"}, "done")  # shares the index, and is no run
+    audit.Change("pause", {"queue": "users"}).begin()  # shares the index, and is no run
     assert ids(Query()) == [other, waits, bad, good]
     assert ids(Query(task="send_welcome_email")) == [waits, bad]
     assert ids(Query(queue="emails")) == [waits, bad]
@@ -179,7 +179,7 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     for run_id, at in ((first, 0), (second, 1), (third, 3_000_000 - 5_000)):
         envelope = Envelope(id=run_id, task="ping", args={}, sent_at=datetime.fromtimestamp(NOW + at, UTC))
         backend().store.apply(transitions.pending(envelope, "users", KEEP))
-    audit.note("pause", {"queue": "users"}, "done")
+    audit.Change("pause", {"queue": "users"}).begin()
     # Then its first characters find a run at any age, for they tell its time
     assert finding.run_id("01A3185C-1") == first
     assert ids(Query(id="01a3185c")) == [second, first]
