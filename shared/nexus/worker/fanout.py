@@ -180,7 +180,10 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
+    """Raises UnknownTask where this deployment lacks the task: the member's message comes again."""
     record = RunRecord.of(item)
+    if record.task != tallies.GROUP:
+        registry.task(record.task)
     try:
         reduced = _reduced(item)
         shortfall = _shortfall(record, reduced)
@@ -302,7 +305,7 @@ def after_revoked(item: Item) -> None:
 
 def _release(record: RunRecord) -> None:
     if record.place:
-        locks.release(record.place, record.id)
+        locks.release(record.place, record.id, record.started_at)
 
 
 def _waits_for(item: Item) -> Envelope | None:
