@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ops.problems import Problem
 
 PARTITION: Final = "audit"
-CUT_SHORT: Final = "(cut short: nobody noted what came of it)"
+UNDER_WAY: Final = "(under way, or cut short)"
 
 _READS: Final = re.compile(
     "(Get|List|Describe|Head|BatchGet|Filter|Simulate|Detect|Lookup)[A-Z].*|Query|Scan|AssumeRole"
@@ -77,7 +77,7 @@ class Change:
         with self._lock:
             if self._entry is None:
                 self._key = f"audit/{new_id()}"
-                self._entry = Entry(clock.moment(), "", self.what, self.about, CUT_SHORT)
+                self._entry = Entry(clock.moment(), "", self.what, self.about, UNDER_WAY)
                 self._write()
 
     def end(self, outcome: str) -> None:

@@ -535,30 +535,64 @@ def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) ->
     assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(served.queues())
 
 
+class _Monitor:
+    """`nexus monitor` on a terminal of its own, and what it has drawn."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        self.seen = ""
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            size = {"LINES": str(lines), "COLUMNS": str(columns)}
+            os.environ |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm-256color", **size}
+            os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
+
+    def until(self, words: str, typed: str = "") -> None:
+        """Presses keys, and reads until that is drawn."""
+        os.write(self.terminal, typed.encode())
+        self.seen, deadline = "", time.monotonic() + 60
+        while words not in self.seen:
+            assert time.monotonic() < deadline, f"no {words!r} in {self.seen[-4000:]!r}"
+            if select.select([self.terminal], [], [], 1)[0]:
+                drawn = os.read(self.terminal, 65_536).decode(errors="replace")
+                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+
+    def end(self) -> int:
+        """The exit code."""
+        while select.select([self.terminal], [], [], 30)[0]:
+            try:
+                self.seen += os.read(self.terminal, 65_536).decode(errors="replace")
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ |= {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
-            "TERM": "xterm-256color",
-            "LINES": "40",
-            "COLUMNS": "140",
-        }
-        os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
-    seen, deadline = b"", time.monotonic() + 60
-    while b"maintenance" not in seen and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 1)[0]:
-            seen += os.read(terminal, 65_536)
-    os.kill(pid, signal.SIGINT)
-    while select.select([terminal], [], [], 5)[0]:
-        try:
-            seen += os.read(terminal, 65_536)
-        except OSError:
-            break
-    _, status = os.waitpid(pid, 0)
-    assert stack.stack.encode() in seen
-    assert os.waitstatus_to_exitcode(status) == ExitCode.INTERRUPTED
-    assert b"Traceback" not in seen
+    shown = _Monitor(140, 40)
+    shown.until("maintenance")
+    assert stack.stack in shown.seen
+    os.kill(shown.pid, signal.SIGINT)
+    assert shown.end() == ExitCode.INTERRUPTED
+    assert "Traceback" not in shown.seen
+
+
+def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, stack: Settings) -> None:
+    # Given a run that fails for good
+    run_id = nexus("send", "process_media_upload", "bucket=nowhere", "key=uploads/u/p/x.jpg", "--json").json["id"]
+    eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
+    shown = _Monitor(80, 24)
+    # When it is filtered by the short id that the view shows, opened and retried
+    shown.until(run_id[-8:])
+    shown.until("1 of", f"/{run_id[-8:]}\r")
+    shown.until("is not the upload bucket", "\r")
+    shown.until(f"Retry process_media_upload {run_id[-8:]}? y/N", "r")
+    shown.until("1 sent again.", "y")
+    os.write(shown.terminal, b"qq")
+    assert shown.end() == 0
+    # Then it has had another attempt, and the audit trail says by whom
+    eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
+    (noted,) = [one for one in nexus("audit", "--what", "retry", "--json").json if one["about"] == {"id": run_id}]
+    assert noted["outcome"] == "1 sent again."
+    assert nexus("dlq", "drop", run_id[-8:], "--yes").code == 0
 
 
 # --- the audit trail ---

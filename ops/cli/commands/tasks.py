@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -288,46 +287,14 @@ def _code(record: "RunRecord") -> ExitCode:
 
 
 def _print(record: "RunRecord") -> None:
-    """A record for people."""
-    from ops import runs, waiting
+    from ops.cli import records
 
-    told, waits = runs.as_plain(record), waiting.reasons(record)
-    output.pairs(
-        {
-            "id": record.id,
-            "task": record.task,
-            "queue": record.queue,
-            "status": record.status,
-            "arguments": _compact(record.args),
-            "sent": output.time_of(record.sent_at),
-            "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
-            "started": output.time_of(record.started_at),
-            "ended": output.time_of(record.ended_at),
-            "took": told["took"] and f"{told['took']} s",
-            "attempts": record.attempts or None,
-            "waits for": "; ".join(wait.why for wait in waits),
-            "until": " ".join(wait.release for wait in waits),
-            "parent": record.parent,
-            "segment": record.segment,
-            "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
-            "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
-            "error": str(record.error) if record.error else None,
-            "exception": record.error.path or None if record.error else None,
-            "log": record.log,
-        }
-    )
-    if record.error and record.error.traceback:
-        output.line(record.error.traceback.rstrip())
-    if told["result"] is not None:
-        output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
+    fields, below = records.described(record)
+    output.pairs(fields)
+    if below:
+        output.line(below)
     if record.status == "FAILURE" and output.fancy():
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
-
-
-def _compact(value: Mapping[str, Any] | None) -> str | None:
-    return (
-        None if not value else " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
-    )
 
 
 def revoke(
@@ -358,6 +325,7 @@ def revoke(
     from nexus.client import AsyncResult
     from ops import finding
     from ops.aws import in_parallel
+    from ops.cli import records
 
     filters = (task, queue, status, older_than)
     if bool(run_ids) == any(filters):
@@ -384,7 +352,7 @@ def revoke(
         handle: AsyncResult[Any] = AsyncResult(run_id)
         before = handle.status
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
-        return {"id": run_id, "before": before, "status": after, "means": _means(before, after)}
+        return {"id": run_id, "before": before, "status": after, "means": records.meaning(before, after)}
 
     told = in_parallel(stop, ids)
     after = Counter(t["status"] for t in told)
@@ -409,16 +377,6 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     before = time.time() - (0 if older_than is None else spans.seconds(older_than))
     found = finding.live_runs(queues, name, wanted)
     return [run.id for run in found if run.since <= before]
-
-
-def _means(before: str, after: str) -> str:
-    if after == "UNKNOWN":
-        return "no run has this id, or its record has expired"
-    if after == "STARTED":
-        return "it runs to its end, and is not tried again"
-    if before in ("SUCCESS", "FAILURE", "REVOKED"):
-        return "it had ended already"
-    return "it does not run"
 
 
 def logs(

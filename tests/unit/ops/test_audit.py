@@ -123,7 +123,7 @@ def test_whatever_a_command_changes_is_noted_before_it_is_changed_and_what_it_re
     assert trail() == []
     made(["new", "users", "--yes", "--twice"], prog_name="nexus", standalone_mode=False)
     about = {"queue": "users", "twice": True}
-    assert seen[1:] == [[], [("new", about, audit.CUT_SHORT)]]
+    assert seen[1:] == [[], [("new", about, audit.UNDER_WAY)]]
     assert trail() == [("new", about, "done")]
     (entry,) = audit.entries()
     assert entry.who == ADA
