@@ -154,17 +154,21 @@ def tell(outcome: str) -> None:
 
 
 def watch() -> None:
-    """Lets every client that is made from now on announce its requests to the change that makes them."""
+    """Lets every client announce its requests to the change that makes them."""
     from nexus.aws import sdk
     from ops import aws
 
-    for session in (sdk.session(), aws.session()):
-        session.register("before-call", _before_call, unique_id="nexus.audit")
+    sdk.announce(_announced)
+    aws.session().register("before-call", _of_botocore, unique_id="nexus.audit")
 
 
-def _before_call(**said: Any) -> None:
-    if not reads(said["model"].name):
+def _announced(operation: str) -> None:
+    if not reads(operation):
         begin()
+
+
+def _of_botocore(**said: Any) -> None:
+    _announced(said["model"].name)
 
 
 def _note(key: str, entry: Entry) -> "Write":

@@ -100,13 +100,17 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up."""
+    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up.
+
+    `error` is a part of the error's type and message, `kind` the whole type.
+    """
 
     ids: frozenset[str] = frozenset()
     task: str | None = None
     error: str | None = None
     older_than: float | None = None
     younger_than: float | None = None
+    kind: str | None = None
 
     def holds(self, letter: Letter, now: float) -> bool:
         """`error` is looked for in the error's type and message, in any case; an id may be its first or last part."""
@@ -117,6 +121,7 @@ class Filter:
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)
             and (self.younger_than is None or age <= self.younger_than)
+            and self.kind in (None, letter.error)
         )
 
     @property
@@ -425,6 +430,36 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
             looking.delete([letter])
             return letter
     return None
+
+
+def edit_each(queue: str, wanted: Filter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Outcome:
+    """Sends letters of one task again, with `patch` over each one's own arguments: see `patched`.
+
+    A letter whose arguments do not fit then stays, and the outcome says why.
+    """
+
+    def send(letters: Sequence[Letter]) -> dict[str, str]:
+        refused: dict[str, str] = {}
+        for letter in letters:
+            try:
+                changed = patched(letter, task, patch)
+            except InvalidMessage as error:
+                refused[letter.id] = str(error)
+            else:
+                body = changed.encode()
+                refused |= _send_again(queue, [replace(letter, body=body)], args=compact(changed.args))
+        return refused
+
+    return _each(queue, wanted, send, lambda _: None)
+
+
+def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Envelope:
+    """A letter's envelope with some arguments replaced; null takes one away (RFC 7396). Raises InvalidMessage."""
+    envelope = letter.envelope
+    if envelope is None:
+        raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
+    args = {name: value for name, value in {**envelope.args, **patch}.items() if value is not None}
+    return edited(envelope, task, args)
 
 
 def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:

@@ -151,13 +151,18 @@ _COUNTS: tuple[Any, ...] = (
 
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
+    from botocore.exceptions import ClientError
+
     from nexus.aws.sdk import client as runtime_client
+    from nexus.aws.sdk import is_missing
     from nexus.backend.transport import queue_url
 
     sqs = runtime_client("sqs")
     try:
         found = sqs.get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=list(_COUNTS))["Attributes"]
-    except sqs.exceptions.QueueDoesNotExist:
+    except ClientError as error:
+        if not is_missing(error):
+            raise
         return None
     waiting, in_flight, delayed = (int(found.get(attribute, 0)) for attribute in _COUNTS)
     return Counts(waiting, in_flight, delayed)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops import audit, spans
+from ops import audit, runs, spans
 from ops.cli import common, output
 from ops.cli.commands import stack
 from ops.cli.common import command, options
@@ -26,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "report")(report)
     app.add_typer(mails.app, name="mail")
     stack.walks["an upload becomes renditions"] = walk
+    runs.pictures["process_media_upload"] = pictures
 
 
 def walk(patience: float) -> Any:
@@ -33,6 +34,13 @@ def walk(patience: float) -> Any:
     from ops.social import trial
 
     return trial.walk(patience)
+
+
+def pictures(record: Any) -> Any:
+    """What there is to see of an upload's run."""
+    from ops.social import upload as uploading
+
+    return uploading.pictures(record)
 
 
 def run_all(

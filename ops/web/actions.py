@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
+from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
 from ops import audit, catalogue, control, dead_letters, finding, history, schedules
 from ops.aws import in_parallel
@@ -261,10 +262,10 @@ def _filter(form: Form) -> Filter:
     """The letters of a group, or by ids. Raises Problem when that is nothing."""
     given = form.get("id") or []
     ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
-    task, error = form.get("task") or None, form.get("error")
-    if not ids and task is None and not error:
+    task, kind = (str(form[name]) if name in form else None for name in ("task", "error"))
+    if not ids and task is None and kind is None:
         raise usage("Which dead letters?")
-    return Filter(ids=ids, task=task and str(task), error=f"{error}: " if error else None)
+    return Filter(ids=ids, task=task, kind=kind)
 
 
 def _letters(site: Site, form: Form) -> list[dead_letters.Letter]:
@@ -289,6 +290,33 @@ def _retry_letters(_: Site, form: Form) -> str:
 
 def _drop_letters(_: Site, form: Form) -> str:
     return _told(dead_letters.drop(_queue(form), _filter(form)), "dropped")
+
+
+def _plan_patch(site: Site, form: Form) -> Plan:
+    task, patch = site.task(_text(form, "task")), _arguments(form)
+    letters = _letters(site, form)
+    lines, fit = [], 0
+    for letter in letters:
+        try:
+            changed = dead_letters.patched(letter, task, patch)
+        except InvalidMessage as error:
+            lines.append(f"{letter.id}  stays: {error}")
+        else:
+            fit += 1
+            lines.append(f"{letter.id}  {json.dumps(task.without_secrets(changed.args), ensure_ascii=False)}")
+    if not fit:
+        raise usage("None of these dead letters would fit then", lines[0] if lines else "")
+    shown = (*lines[:12], *([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
+    of = f"{fit:,} of " if fit < len(letters) else ""
+    question = (
+        f"Send {of}{_count(letters, 'dead letter')} of {_queue(form)} in {site.deployment.stack} again like this?"
+    )
+    return Plan(question, shown)
+
+
+def _patch(site: Site, form: Form) -> str:
+    task = site.task(_text(form, "task"))
+    return _told(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
 
 
 def _told(outcome: dead_letters.Outcome, word: str) -> str:
@@ -365,6 +393,9 @@ ACTIONS: Final[Mapping[str, Action]] = {
         _drop_letters,
         "Delete dead letters",
         ("queue", "task", "error", "id"),
+    ),
+    "edit-letters": Action(
+        _plan_patch, _patch, "Send dead letters again with other arguments", ("queue", "task", "error", "id", "args")
     ),
     "enable": Action(
         _asks_of("Turn on {task} in {stack}?"), _switch(on=True), "Turn a schedule on", ("task",), lasting=False

@@ -13,10 +13,22 @@ from typing import Any
 
 from nexus import cron
 from nexus.client import AsyncResult, read_records
-from nexus.runs import tallies
 from nexus.runs.record import RunRecord
 from nexus.values import compact
-from ops import catalogue, dead_letters, deployment, figures, functions, health, history, logs, runs, schedules
+from ops import (
+    catalogue,
+    counting,
+    dead_letters,
+    deployment,
+    figures,
+    functions,
+    health,
+    history,
+    logs,
+    runs,
+    schedules,
+    timeline,
+)
 from ops.cli.monitor import Monitor, View
 from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment
@@ -65,15 +77,6 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A part of a fan-out or a group; its status is done, failed or open."""
-
-    id: str
-    index: int
-    status: str
-
-
-@dataclass(frozen=True, slots=True)
 class Firing:
     """One firing of a schedule."""
 
@@ -89,6 +92,7 @@ class Site:
 
     choice: Choice
     read_only: bool = False
+    attempts: counting.Attempts = field(default_factory=lambda: counting.Attempts(time.time()), init=False)
     _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
     _health: "Kept[health.Health]" = field(init=False)
@@ -145,22 +149,14 @@ class Site:
         """What a run wrote."""
         return list(logs.of_run(run_id, None, follow=False))
 
-    def members(self, record: RunRecord) -> list[Member]:
-        """Of a fan-out or a group, all of them, from its tallies: a request for each 10,000."""
-        from nexus.backend import backend
-        from nexus.backend.store import numbers
+    def time_line(self, run_id: str) -> timeline.TimeLine:
+        """What happened to a run, when. Raises Problem."""
+        return timeline.of(self.run(run_id), self.log(run_id))
 
-        keys = [tallies.tally(record.id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
-        counted = backend().store.get(keys).values()
-        done = {n for item in counted for n in numbers(item, "done")}
-        failed = {n for item in counted for n in numbers(item, "failed")}
-        status = {n: "done" if n in done else "failed" if n in failed else "open" for n in range(record.total)}
-        return [Member(run_id, n, status[n]) for n, run_id in enumerate(tallies.children(record))]
-
-    def children(self, record: RunRecord) -> list[RunRecord]:
-        """The runs that one sent by itself: the first hundred."""
-        found = read_records([AsyncResult(run_id) for run_id in record.children])
-        return [one for one in found if one.status != "UNKNOWN"]
+    def members(self, run_id: str) -> list[timeline.Member]:
+        """The parts of a fan-out or a group. Raises Problem."""
+        record = self.run(run_id)
+        return timeline.of_members(record) if record.fanned_out else []
 
     # --- dead letters ---
 

@@ -41,7 +41,8 @@ from nexus.aws.dynamodb import (
     update_request,
     update_statement,
 )
-from nexus.aws.sdk import CONNECTIONS, Throttled, client
+from nexus.aws.sdk import Throttled, client
+from nexus.aws.surroundings import CONNECTIONS
 from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
@@ -526,15 +527,17 @@ def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
 
 
 def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) -> Iterator[B]:
-    """`work` of each value, in order and in this context, on up to `threads` threads (each holds a connection while it
-    waits)."""
+    """`work` of each value, in order, on up to `threads` threads (each holds a connection while it waits).
+
+    They see the caller's context variables: of which stack the tables are.
+    """
     if threads <= 1 or len(values) <= 1:
         yield from map(work, values)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(threads, CONNECTIONS, len(values))) as pool:
-        yield from pool.map(lambda value, context: context.run(work, value), values, [copy_context() for _ in values])
+        yield from pool.map(lambda context, value: context.run(work, value), [copy_context() for _ in values], values)
 
 
 def _projected(attributes: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -293,3 +293,28 @@ def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypa
         message()
     assert change.missing is None
     assert trail() == [("pause", {"queue": "media"}, "done")]
+
+
+def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """DynamoDB and SQS are asked by it wherever the environment says plainly how, as on the local cloud."""
+    from nexus.aws import slim, surroundings
+
+    asked: list[str] = []
+
+    def post(_: slim.Connections, headers: Mapping[str, str], body: bytes) -> slim.Answer:
+        asked.append(headers["X-Amz-Target"].partition(".")[2])
+        return slim.Answer(200, {}, b"{}")
+
+    monkeypatch.setattr(slim.Connections, "post", post)
+    monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    sdk.reset()
+    try:
+        audit.watch()
+        assert isinstance(sdk.client("sqs"), slim.Client)
+        with audit.changing(audit.Change("send", {})):
+            sdk.client("sqs").receive_message(QueueUrl="q")
+            sdk.client("sqs").send_message(QueueUrl="q", MessageBody="x")
+    finally:
+        sdk.reset()
+    assert asked == ["ReceiveMessage", "UpdateItem", "SendMessage", "UpdateItem"]
