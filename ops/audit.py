@@ -185,10 +185,15 @@ def _note(key: str, entry: Entry) -> "Write":
 def _who() -> str:
     """The caller as AWS knows it, and the account of this machine."""
     import getpass
+    import os
 
     from ops.aws import client
 
-    return f"{client('sts').get_caller_identity()['Arn']} ({getpass.getuser()})"
+    try:
+        account = getpass.getuser()
+    except (OSError, KeyError):  # a container's user has no name
+        account = f"uid {os.getuid()}"
+    return f"{client('sts').get_caller_identity()['Arn']} ({account})"
 
 
 def entries(limit: int = 50, *, who: str = "", what: str = "", since: float = 0.0) -> list[Entry]:

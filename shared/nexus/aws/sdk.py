@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nexus.aws import surroundings
+from nexus.aws import surroundings, usage
 from nexus.aws.surroundings import CONNECTIONS, USER_AGENT
 from nexus.errors import NexusError
 from nexus.settings import settings
@@ -82,7 +82,9 @@ def _client_in_memory(service: str) -> Any:
     from nexus.aws import memory
 
     signed = "s3v4" if service == "s3" else None
-    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    made = memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    usage.watch(service, made)
+    return made
 
 
 @cache
@@ -116,6 +118,7 @@ def _botocore(service: str) -> Any:
     )
     if service == "dynamodb":
         plain_json.install(made)
+    usage.watch(service, made)
     if patience.send_timeout:
         made.meta.events.register("before-send", lambda **_: _unless_given_up())
     return made
