@@ -98,10 +98,10 @@ def page(address: str, tmp_path: Path) -> Iterator[Page]:
         assert opened.errors == []
 
 
-def go(page: Page, path: str) -> None:
+def go(page: Page, path: str, *, within: float = 30.0) -> None:
     """Opens a path, and waits for its parts."""
     page.open(page.evaluate("location.origin") + path)
-    page.wait_for("!document.querySelector('.skeleton')")
+    page.wait_for("!document.querySelector('.skeleton')", within=within)
 
 
 def click(page: Page, selector: str) -> None:
@@ -189,8 +189,8 @@ def test_ten_thousand_dead_letters_are_twenty_groups_and_one_of_them_is_sent_aga
     control.pause("default")
     try:
         _letters(LETTERS, ["Throttled", *(f"Odd{n}" for n in range(30))])
-        go(page, "/dead-letters")
-        page.wait_for("document.querySelectorAll('.card.group').length === 20", within=300)
+        go(page, "/dead-letters", within=600)
+        page.wait_for("document.querySelectorAll('.card.group').length === 20")
         count = LETTERS - 30
         form = "form[hx-post='/do/retry-letters']:has(input[value=Throttled])"
         click(page, f"{form} button")
