@@ -111,6 +111,7 @@ def look(deployment: Deployment) -> Health:
         rules = pool.submit(rule_states)
         alarms = pool.submit(_alarms)
         parts = pool.submit(_of_parts, deployment)
+        money = pool.submit(_of_budgets)
     queues = tuple(
         _queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest=oldest.result().get(q)) for q in names
     )
@@ -122,6 +123,7 @@ def look(deployment: Deployment) -> Health:
         *inside({queue.name: queue for queue in queues}),
         *_of_rules(rules.result(), deployment),
         *_of_alarms(alarms.result(), queues),
+        *money.result(),
     ]
     findings.sort(key=lambda finding: finding.severity != "failed")
     return Health(deployment, queues, tuple(rules.result()), tuple(alarms.result()), tuple(findings))
@@ -149,13 +151,18 @@ _COUNTS: tuple[Any, ...] = (
 
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
+    from botocore.exceptions import ClientError
+
     from nexus.aws.sdk import client as runtime_client
+    from nexus.aws.sdk import is_missing
     from nexus.backend.transport import queue_url
 
     sqs = runtime_client("sqs")
     try:
         found = sqs.get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=list(_COUNTS))["Attributes"]
-    except sqs.exceptions.QueueDoesNotExist:
+    except ClientError as error:
+        if not is_missing(error):
+            raise
         return None
     waiting, in_flight, delayed = (int(found.get(attribute, 0)) for attribute in _COUNTS)
     return Counts(waiting, in_flight, delayed)
@@ -447,6 +454,22 @@ def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
         Finding("warning", rule.task, "its rule is off", f"`nexus schedule enable {rule.task}`")
         for rule in rules
         if not rule.on
+    ]
+
+
+def _of_budgets() -> list[Finding]:
+    """Tasks that have spent their day's budget; without a catalogue to go by, none."""
+    from ops import budgets
+
+    spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
+    return [
+        Finding(
+            "warning",
+            one.task,
+            f"it has spent its budget of the day ({one.words()}): its messages wait for 00:00 UTC, and none is lost",
+            f"`nexus budget {one.task} --dollars N --runs N` sets another for what comes from now on.",
+        )
+        for one in spent
     ]
 
 

@@ -6,13 +6,13 @@ and decide. A search that finds little stops after `PATIENCE` seconds and says f
 
 import heapq
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from itertools import groupby, islice
 from typing import Any, Final
 
-from nexus.aws.dynamodb import from_item, to_attribute
+from nexus.aws.dynamodb import Row, from_item, to_attribute
 from nexus.aws.sdk import client
 from nexus.client import AsyncResult, read_records
 from nexus.runs import history, tallies
@@ -153,9 +153,11 @@ def both(one: Query, other: Query) -> Query:
 
 
 def _time(text: str | None) -> float | None:
-    """A time, or how long ago."""
-    if text is None:
-        return None
+    return None if text is None else ago_or_at(text)
+
+
+def ago_or_at(text: str) -> float:
+    """A time, or how long ago: 2h, 2026-11-23T09:00. In seconds since 1970. Raises Problem."""
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
@@ -187,6 +189,19 @@ def every(wanted: Query, most: int) -> list[RunRecord]:
     """Up to so many of the runs that are looked for, however long that takes."""
     found = find(wanted, most, patience=600.0)
     return list(found.runs)
+
+
+def over(wanted: Query, take: Callable[[Sequence[Row]], None]) -> None:
+    """Gives `take` what the index has for a query by task, queue and time, in pages and in no order: `id`, `task` and
+    `sent_at` of each run, in DynamoDB's own JSON. No record is read. `take` is called from threads."""
+    partitions = _partitions(wanted)
+    pages = _first_pages(PAGES)
+    if pages is not None:
+        keys, low, high = {one.key for one in partitions}, wanted.since or 0, wanted.until or _ENDLESS
+        found = [item for page in pages for item in page if item["history"]["S"] in keys]
+        take([item for item in found if low <= float(item["sent_at"]["N"]) <= high])
+        return
+    in_parallel(lambda one: one.over(take), partitions, THREADS)
 
 
 def _told(record: RunRecord) -> str:
@@ -338,6 +353,15 @@ class _Partition:
             if self.more:
                 self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
+    def over(self, take: Callable[[Sequence[Row]], None]) -> None:
+        """Gives `take` all of it, page by page."""
+        while self.more:
+            answer = _asked("query", {**self._request, "ProjectionExpression": "id, task, sent_at"})
+            take(answer["Items"])
+            self.more = "LastEvaluatedKey" in answer
+            if self.more:
+                self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+
 
 def _asked(operation: str, request: Mapping[str, Any]) -> Any:
     from botocore.exceptions import ClientError
@@ -352,22 +376,31 @@ def _asked(operation: str, request: Mapping[str, Any]) -> Any:
         raise Problem("The run history is not kept here", why, do) from None
 
 
-def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
-    """The items of these partitions from the whole index, when that is a page or two; None when it is more.
+def _first_pages(most: int) -> list[Sequence[Row]] | None:
+    """The whole index, when that is so many pages or fewer; None when it is more.
 
     A stack that has run little is read in one request instead of one for each of its empty partitions.
     """
-    found: list[Mapping[str, Any]] = []
+    pages: list[Sequence[Row]] = []
     request: dict[str, Any] = {"TableName": settings().table("task-runs"), "IndexName": INDEX}
-    for _ in range(PAGES):
+    for _ in range(most):
         answer = _asked("scan", request)
-        found += (from_item(item) for item in answer["Items"] if item["history"]["S"] in keys)
+        pages.append(answer["Items"])
         if "LastEvaluatedKey" not in answer:
-            low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
-            within = [item for item in found if low <= float(item["sent_at"]) <= high]
-            return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
+            return pages
         request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
     return None
+
+
+def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
+    """The items of these partitions from the whole index, when that is a page or two; None when it is more."""
+    pages = _first_pages(PAGES)
+    if pages is None:
+        return None
+    found = [from_item(item) for page in pages for item in page if item["history"]["S"] in keys]
+    low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
+    within = [item for item in found if low <= float(item["sent_at"]) <= high]
+    return iter(sorted(within, key=lambda item: -float(item["sent_at"])))
 
 
 def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:

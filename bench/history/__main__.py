@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--latency", type=float, default=8.0, help="milliseconds a request takes at least")
     given = parser.parse_args()
-    deployment.enter()
+    deployment.enter(NEXUS_CLIENT="boto3")  # whose events a latency can be put into
     costs()
     searches(given.runs, given.latency / 1000)
 

@@ -11,9 +11,8 @@ pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksM
 
 import difflib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -367,23 +366,11 @@ class TasksMixin:
 
 
 def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
-    """When a periodic task fires; not at times that the clocks of its zone skip."""
-    periodic = PeriodicTask.of(schedule)
-    zone = ZoneInfo(periodic.timezone)
-
-    def on_the_wall(moment: datetime) -> datetime:
-        return moment.astimezone(zone).replace(tzinfo=UTC)
-
-    if once := re.fullmatch(r"at\((.*)\)", periodic.expression):
-        times: Iterable[datetime] = [datetime.fromisoformat(once[1]).replace(tzinfo=UTC)]
-    else:
-        times = cron.times(periodic.expression, on_the_wall(after), on_the_wall(until))
-    for wall in times:
-        when = wall.replace(tzinfo=zone)
-        first, last = periodic.start or after, periodic.end or until
-        there = on_the_wall(when.astimezone(UTC)) == wall
-        if there and not periodic.paused and after < when <= until and first <= when <= last:
-            yield when
+    """When a periodic task fires."""
+    one = PeriodicTask.of(schedule)
+    if one.paused:
+        return iter(())
+    return cron.scheduler_times(one.expression, ZoneInfo(one.timezone), after, until, start=one.start, end=one.end)
 
 
 def _sent_task(sent: Sent) -> SentTask | None:

@@ -14,7 +14,10 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.auth",
     "nexus.django",
+    "social.django",
+    "tests.support.django_project",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{_folder}/db.sqlite3"}}
 TASKS = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default", "emails"]}}
-NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks"]}
+NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks", "social.django.tasks"]}
+SOCIAL = {"STACK": "nexus-test", "MIRRORS": "tests.support.django_project.mirrors"}
