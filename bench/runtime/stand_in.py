@@ -44,15 +44,20 @@ class StandIn:
                 value = self.runs.answer(operation, json.loads(body))
                 status = 400 if "__type" in value else 200
             else:
-                status, value = self._queue_operations()[operation](json.loads(body))
+                status, value = self.queue_operations[operation](json.loads(body))
         return status, json.dumps(value, separators=(",", ":")).encode()
 
-    def _queue_operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
+    @property
+    def queue_operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
         return {
             "GetQueueUrl": lambda asked: (200, {"QueueUrl": f"http://queue/{asked['QueueName']}"}),
             "SendMessage": self._send,
             "SendMessageBatch": self._send_batch,
             "ReceiveMessage": self._receive,
+            "ChangeMessageVisibilityBatch": lambda asked: (
+                200,
+                {"Successful": [{"Id": e["Id"]} for e in asked["Entries"]]},
+            ),
         }
 
     def _queue(self, url: str) -> list[str]:

@@ -44,11 +44,6 @@ _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
 _HLG_LUMA: Final = (0.2627, 0.6780, 0.0593)
 
 
-def is_wide(transfer: int, primaries: int) -> bool:
-    """Whether an ordinary screen needs other numbers than the source has: its light or its colours go further."""
-    return transfer in HDR or primaries == BT2020
-
-
 def pq_light(code: float) -> float:
     """cd/m2 of a PQ code from 0 to 1 (BT.2100, table 4)."""
     power = code ** (1 / _M2)

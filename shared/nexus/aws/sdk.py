@@ -9,12 +9,13 @@ BatchWriteItem): what is sent is built by this package and held to the service's
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from nexus.aws import surroundings
+from nexus.aws import surroundings, usage
 from nexus.aws.surroundings import CONNECTIONS, USER_AGENT
 from nexus.errors import NexusError
 from nexus.settings import settings
@@ -81,7 +82,9 @@ def _client_in_memory(service: str) -> Any:
     from nexus.aws import memory
 
     signed = "s3v4" if service == "s3" else None
-    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    made = memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    usage.watch(service, made)
+    return made
 
 
 @cache
@@ -115,6 +118,7 @@ def _botocore(service: str) -> Any:
     )
     if service == "dynamodb":
         plain_json.install(made)
+    usage.watch(service, made)
     if patience.send_timeout:
         made.meta.events.register("before-send", lambda **_: _unless_given_up())
     return made
@@ -135,7 +139,30 @@ def _slim(service: str) -> Any:
         credentials=surroundings.credentials(_session),
         go_on=_unless_given_up,
         other=partial(_other, service),
+        announce=_announced,
     )
+
+
+def announce(to: Callable[[str], None]) -> None:
+    """From now on calls a function with the name of each operation (`SendMessage`) before its request goes out.
+
+    For clients of botocore's, it hears of those that are made later.
+    """
+    if to not in _listeners:
+        _listeners.append(to)
+    _session().register("before-call", _of_botocore, unique_id="nexus.announce")
+
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def _announced(operation: str) -> None:
+    for listener in _listeners:
+        listener(operation)
+
+
+def _of_botocore(**said: Any) -> None:
+    _announced(said["model"].name)
 
 
 def _other(service: str) -> Any:

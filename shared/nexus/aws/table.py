@@ -19,6 +19,7 @@ from itertools import batched
 from typing import Any
 
 from nexus import clock
+from nexus.aws import usage
 from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
@@ -81,10 +82,7 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, operation: str, answer: Mapping[str, Any]) -> None:
-        capacity = answer.get("ConsumedCapacity") or ()
-        units = sum(
-            one.get("CapacityUnits", 0.0) for one in ([capacity] if isinstance(capacity, Mapping) else capacity)
-        )
+        units = usage.units(answer)
         with self._lock:
             self.requests += 1
             if operation in _READS:
@@ -322,6 +320,7 @@ class Table:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             refusal: Mapping[str, Any] = error.response
+            usage.add("writes")  # a refusal costs what a write would; it does not say how much
             if meter is not None:
                 meter.count(operation, {})
             return self._refused(write, refusal.get("Item"), _repeated(refusal), meter)
@@ -461,7 +460,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     from botocore.exceptions import ClientError
 
     method = getattr(client("dynamodb"), operation)
-    if meter is not None and operation not in _UNMETERED:
+    if operation not in _UNMETERED:
         parameters["ReturnConsumedCapacity"] = "TOTAL"
     what = f"{operation} {parameters.get('TableName', '')}".strip()
     for tried, wait in enumerate(_waits(meter, what)):
@@ -475,6 +474,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
             continue
         if tried:
             answer["ResponseMetadata"]["RetryAttempts"] += tried
+        usage.dynamodb(operation, answer)
         if meter is not None:
             meter.count(operation, answer)
         return answer
