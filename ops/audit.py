@@ -25,7 +25,7 @@ PARTITION: Final = "audit#0"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change: `at` in seconds since 1970, `who` by AWS's account, `what` the action, with what it was about."""
+    """One change: `at` in seconds since 1970, `who` by their account, `what` the action, with what it was about."""
 
     at: float
     who: str
@@ -34,9 +34,9 @@ class Entry:
     outcome: str
 
 
-def note(what: str, about: Mapping[str, Any], outcome: str) -> None:
-    """Writes down a change that has been made."""
-    backend().store.apply(_note(f"audit/{new_id()}", Entry(clock.moment(), _who(), what, about, outcome)))
+def note(what: str, about: Mapping[str, Any], outcome: str, by: str = "") -> None:
+    """Writes down a change that has been made; `by` whom, where AWS cannot tell."""
+    backend().store.apply(_note(f"audit/{new_id()}", Entry(clock.moment(), by or _who(), what, about, outcome)))
 
 
 def _note(key: str, entry: Entry) -> Write:

@@ -42,8 +42,8 @@ class Action:
     lasting: bool = True
 
 
-def perform(site: Site, name: str, form: Form) -> Plan | str:
-    """The plan of an action; what it did, once it is confirmed. Raises Problem."""
+def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
+    """The plan of an action; what it did, once it is confirmed. `by` is for the audit trail. Raises Problem."""
     if site.read_only:
         raise Problem("Nothing was changed", "This page is read-only: it was started with --read-only.", code=DECLINED)
     if name not in ACTIONS:
@@ -59,7 +59,7 @@ def perform(site: Site, name: str, form: Form) -> Plan | str:
         site.forget()
     about = {key: form[key] for key in action.fields if form.get(key) and key != "args"}
     try:
-        audit.note(name, about, done)
+        audit.note(name, about, done, by)
     except Exception as error:
         problem = explained(error)
         if problem is None:
@@ -210,7 +210,7 @@ def _arguments(form: Form) -> dict[str, Any]:
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
         found = {name: _value(value) for name, value in given.items() if value != ""}
-    if HIDDEN in found.values():
+    if json.dumps(HIDDEN) in json.dumps(found):
         raise usage("A secret argument is hidden here", "No run record has it.", "Write its value.")
     return found
 

@@ -11,9 +11,8 @@ pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksM
 
 import difflib
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,7 +21,6 @@ from math import inf
 from pprint import pformat
 from typing import Any
 from urllib.parse import quote_plus
-from zoneinfo import ZoneInfo
 
 from nexus import backend as backends
 from nexus import clock, cron
@@ -319,7 +317,8 @@ class Tasks:
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():
-            found += map(partial(Firing.of_periodic, PeriodicTask.of(schedule)), _times(schedule, now, until))
+            periodic = PeriodicTask.of(schedule)
+            found += map(partial(Firing.of_periodic, periodic), periodic.times(now, until))
         return sorted(found, key=lambda firing: firing.at)
 
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
@@ -364,26 +363,6 @@ class TasksMixin:
 
     def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
         self.tasks.assert_not_sent(task, **args)
-
-
-def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
-    """When a periodic task fires; not at times that the clocks of its zone skip."""
-    periodic = PeriodicTask.of(schedule)
-    zone = ZoneInfo(periodic.timezone)
-
-    def on_the_wall(moment: datetime) -> datetime:
-        return moment.astimezone(zone).replace(tzinfo=UTC)
-
-    if once := re.fullmatch(r"at\((.*)\)", periodic.expression):
-        times: Iterable[datetime] = [datetime.fromisoformat(once[1]).replace(tzinfo=UTC)]
-    else:
-        times = cron.times(periodic.expression, on_the_wall(after), on_the_wall(until))
-    for wall in times:
-        when = wall.replace(tzinfo=zone)
-        first, last = periodic.start or after, periodic.end or until
-        there = on_the_wall(when.astimezone(UTC)) == wall
-        if there and not periodic.paused and after < when <= until and first <= when <= last:
-            yield when
 
 
 def _sent_task(sent: Sent) -> SentTask | None:

@@ -49,6 +49,9 @@ class Backend(BaseTaskBackend):
             raise InvalidTask("backoff must be (base, cap) in seconds.")
         if task.rate_limit is not None and task.rate_limit <= 0:
             raise InvalidTask("rate_limit must be over 0 runs a second.")
+        names = {one.name for one in task.parameters if one.kind is not one.VAR_KEYWORD} if task.secret else set()
+        if not set(task.secret) <= names:
+            raise InvalidTask("secret must be a tuple of names of the task's parameters.")
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Sends the task. Raises SendFailed when AWS does not take it in time, TypeError for what is no JSON."""
@@ -133,6 +136,14 @@ class Backend(BaseTaskBackend):
         except LookupError as error:
             raise TaskResultDoesNotExist(f"{record.id}: {error}") from error
         return result_of(task, record, self.alias)
+
+
+def runtime_task(task: AnyTask) -> Task:
+    """The task as its backend sends it. Raises TypeError for one of another package's backend, InvalidTask."""
+    backend = task.get_backend()
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{task.module_path} uses {type(backend).__name__}, which is not nexus.django.Backend")
+    return backend.runtime_task(task)
 
 
 def faults_of_settings() -> Sequence[checks.CheckMessage]:

@@ -216,6 +216,15 @@ def test_a_task_that_is_tried_again_is_ready_between_its_attempts(sent: SentTask
     assert [name for name, _, _ in signals] == ["enqueued", "started", "started", "started", "finished"]
 
 
+def test_a_task_that_exits_has_failed(sent: SentTasks, signals: list[Any]) -> None:
+    result = project.leave.enqueue()
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert result.errors[0].exception_class is SystemExit
+    assert [name for name, _, _ in signals] == ["enqueued", "started", "finished"]
+
+
 def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[Any]) -> None:
     result = project.give_up.enqueue()
     sent.run()
@@ -227,7 +236,9 @@ def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[A
 
 @pytest.mark.skipif(django.VERSION < (6, 1), reason="@task takes a backend's own options from Django 6.1 on")
 def test_the_decorator_takes_the_policies() -> None:
-    decorated = task(max_attempts=4, backoff=(1.0, 8.0), time_limit=30.0, unique=True, rate_limit=2.0)(project.plain)
+    decorated = task(max_attempts=4, backoff=(1.0, 8.0), time_limit=30.0, unique=True, rate_limit=2.0, secret=())(
+        project.plain
+    )
     retry = decorated.definition.retry
     assert (retry.max_retries, retry.base, retry.cap) == (3, 1.0, 8.0)
     assert decorated.definition.time_limit == 30.0
@@ -261,6 +272,38 @@ def test_a_message_cannot_name_a_function_that_is_no_task(sent: SentTasks) -> No
         sent.transport.send("default", [Message.of(envelope)])
     sent.run()
     assert [letter.attributes["ErrorType"] for _, letter in sent.dead_letters] == ["UnknownTask"] * 3
+
+
+# --- secret arguments ---
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "called", "shown"),
+    [
+        (
+            ("ada", "xyzzy", "plugh"),
+            {},
+            ("ada", "xyzzy", "plugh"),
+            {"args": ["ada", "(secret)", "(secret)"], "kwargs": {}},
+        ),
+        (("ada",), {"password": "xyzzy"}, ("ada", "xyzzy"), {"args": ["ada"], "kwargs": {"password": "(secret)"}}),
+        ((), {"user": "ada"}, ("ada", ""), {"args": [], "kwargs": {"user": "ada"}}),
+    ],
+)
+def test_secret_arguments_reach_the_task_and_no_record(
+    args: Any, kwargs: Any, called: Any, shown: dict[str, Any], sent: SentTasks
+) -> None:
+    result = project.secretive.enqueue(*args, **kwargs)
+    assert AsyncResult[Any](result.id).record().args == shown
+    sent.run()
+    assert project.calls == [called]
+    assert "xyzzy" not in str(sent.store.items)
+    assert default_task_backend.get_result(result.id).args == shown["args"]
+
+
+def test_secret_names_must_be_parameters() -> None:
+    with pytest.raises(InvalidTask, match="secret"):
+        policy(secret=("c",))(project.add)
 
 
 # --- signals ---

@@ -91,7 +91,7 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(functions, "look", lambda _: [function])
     monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
-    monkeypatch.setattr(schedules, "history", lambda task, days: [(EVENT, 1.0)] if task.name == rule.task else [])
+    monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
     monkeypatch.setattr(schedules, "switch", lambda task, on: made.calls.append((task, on)))
     monkeypatch.setattr(schedules, "change", lambda task, to: made.calls.append((task, to)))
