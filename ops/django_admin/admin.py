@@ -21,7 +21,7 @@ from nexus.django.periodic import FAULTS
 from nexus.django.tasks import find
 from nexus.runs.record import RunRecord
 from nexus.values import compact
-from ops import catalogue, dead_letters, finding, history, logs, runs
+from ops import catalogue, dead_letters, finding, history, logs, runs, waiting
 from ops.django_admin.pages import MOST_LETTERS, Pages, explaining, site
 from ops.problems import Problem
 
@@ -100,7 +100,8 @@ def _short(args: Any) -> str:
 def _run(run_id: str) -> dict[str, Any]:
     finding.check_whole(run_id)
     record = site().run(run_id)
-    shown: dict[str, Any] = {"run": runs.as_plain(record, waits=not record.ended), "ended": record.ended}
+    shown: dict[str, Any] = {"run": runs.as_plain(record), "ended": record.ended}
+    shown["waits"] = [] if record.ended else explaining(lambda: waiting.reasons(record))
     lines = explaining(lambda: site().log(run_id)[-LINES:])
     if isinstance(lines, Problem):
         return {**shown, "log_problem": lines}

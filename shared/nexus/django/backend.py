@@ -95,6 +95,9 @@ class Backend(BaseTaskBackend):
                 hint = "SQS takes letters, digits, hyphens and underscores; the stack's name comes before it."
                 fault = f"QUEUES of {self.alias}: {queue!r} is not a queue's name"
                 found.append(checks.Error(fault, hint, id="nexus.E004"))
+        if not self.queues:
+            fault = f"QUEUES of {self.alias} is empty"
+            found.append(checks.Error(fault, "Name them: each is an SQS queue.", id="nexus.E005"))
         if self.options:
             names = ", ".join(self.options)
             found.append(checks.Warning(f"OPTIONS of {self.alias}: {names} has no effect", id="nexus.W001"))

@@ -1,6 +1,8 @@
 """The admin's pages about runs, dead letters and schedules: on moto's tables and queues, with the real worker."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -157,11 +159,15 @@ def test_a_log_that_cannot_be_read_leaves_the_rest_of_the_page(world: World, mon
     def denied(*_: Any, **__: Any) -> Any:
         raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "FilterLogEvents")
 
-    failed = failed_run()
+    failed, waits = failed_run(), project.add.enqueue(1).id
     monkeypatch.setattr(logs, "of_run", denied)
+    monkeypatch.setattr("ops.waiting.reasons", denied)
     page = text(browser().get(f"{RUNS}{failed}/change/"))
     assert "FilterLogEvents was denied" in page
     assert "in fail" in page
+    page = text(browser().get(f"{RUNS}{waits}/change/"))
+    assert page.count("FilterLogEvents was denied") == 2
+    assert "PENDING" in page
 
 
 def test_an_unknown_run_and_a_wrong_id_are_sentences(world: World) -> None:
@@ -368,3 +374,26 @@ def test_each_page_links_to_the_web_page(world: World) -> None:
     person = browser()
     assert f'href="http://127.0.0.1:8765/runs/{failed}"' in text(person.get(f"{RUNS}{failed}/change/"))
     assert 'href="http://127.0.0.1:8765/dead-letters"' in text(person.get(LETTERS))
+
+
+def test_the_pages_need_none_of_the_commands_packages() -> None:
+    """A web server installs Django and the client, and has the checkout beside them."""
+    program = """
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("typer", "rich", "yaml", "jinja2", "starlette", "uvicorn", "social"):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Without())
+import django
+
+django.setup()
+from ops.django_admin import admin, pages
+
+pages.site()
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    )

@@ -5,6 +5,7 @@ import json
 import pickle
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
-from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist, TaskResultMismatch
+from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist, TaskResultMismatch
 from django.tasks.signals import task_enqueued, task_finished, task_started
 from django.test.utils import override_settings
 from django.utils import timezone
@@ -182,6 +183,66 @@ def test_a_task_and_a_result_survive_pickling(sent: SentTasks) -> None:
     assert pickle.loads(pickle.dumps(result)).id == result.id
 
 
+def test_a_task_is_sent_within_a_transaction_and_not_after_it(sent: SentTasks, database: None) -> None:
+    with transaction.atomic():
+        result = project.add.enqueue(1)
+        assert result.enqueued_at is not None
+        assert len(sent.calls) == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_the_settings_no_longer_allow_is_refused_when_it_is_enqueued(asynchronous: bool, sent: SentTasks) -> None:
+    changed = project.add.using(queue_name="emails")
+    settings = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default"]}}
+    enqueue = (lambda n: asyncio.run(changed.aenqueue(n))) if asynchronous else changed.enqueue
+    with override_settings(TASKS=settings), pytest.raises(InvalidTask, match="Queue 'emails' is not valid for backend"):
+        enqueue(1)
+    assert sent.calls == []
+
+
+def test_a_backend_that_the_settings_do_not_have_is_djangos_error() -> None:
+    with pytest.raises(InvalidTaskBackend, match="unknown"):
+        project.add.using(backend="unknown")
+
+
+def test_using_makes_another_task_and_leaves_the_first(sent: SentTasks) -> None:
+    same, due = project.add.using(), timezone.now()
+    assert same == project.add
+    assert same is not project.add
+    chained = project.add.using(run_after=due).using(queue_name="emails")
+    assert (chained.run_after, chained.queue_name) == (due, "emails")
+    assert (project.add.run_after, project.add.queue_name) == (None, "default")
+
+
+def test_a_task_can_be_called_without_a_queue() -> None:
+    assert project.add.call(1, b=2) == 3
+    assert asyncio.run(project.add.acall(1, b=2)) == 3
+    assert project.later.call(0.0) == "done"
+    assert asyncio.run(project.later.acall(0.0)) == "done"
+
+
+def test_results_are_compared_as_djangos(sent: SentTasks) -> None:
+    result = project.add.enqueue(1)
+    found, again = (default_task_backend.get_result(result.id) for _ in range(2))
+    assert found == again
+    before = asdict(found)
+    found.refresh()
+    asyncio.run(found.arefresh())
+    assert asdict(found) == before, "nothing has happened meanwhile"
+    assert found != "a result"
+
+
+def test_djangos_log_has_each_step(sent: SentTasks, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "django.tasks"):
+        result = project.fail.enqueue("on purpose")
+        sent.run()
+    said = [record.getMessage() for record in caplog.records if record.name == "django.tasks"]
+    assert all(result.id in line for line in said)
+    assert [line for line in said if "None" in line] == []
+    for line, word in zip(said, ("enqueued", "state=RUNNING", "state=FAILED"), strict=True):
+        assert word in line
+
+
 # --- failures ---
 
 
@@ -192,7 +253,7 @@ def test_a_failure_has_its_exception_and_traceback_and_is_a_dead_letter(sent: Se
     assert result.status == TaskResultStatus.FAILED
     (error,) = result.errors
     assert error.exception_class is project.Broken
-    assert "on purpose" in error.traceback
+    assert error.traceback.endswith("Broken: on purpose\n")
     assert "in fail" in error.traceback
     with pytest.raises(ValueError, match="Task failed"):
         _ = result.return_value
@@ -417,6 +478,7 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
         ({"NEXUS": {}}, "nexus.E002"),
         ({"NEXUS": {"STACK": "s", "MODULES": ["no.such.module"]}}, "nexus.E003"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["not a queue"]}}}, "nexus.E004"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": []}}}, "nexus.E005"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "OPTIONS": {"x": 1}}}}, "nexus.W001"),
     ],
 )
