@@ -9,7 +9,7 @@ from zoneinfo import available_timezones
 from django import forms
 from django.contrib import admin, messages
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import JSONField, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -179,6 +179,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
     list_display = ("name", "task", "expression", "timezone", "is_on", "state", "fault")
     list_filter = ("paused", "state", "task")
     search_fields = ("name", "task", "description")
+    formfield_overrides: ClassVar = {JSONField: {"widget": forms.Textarea(attrs={"rows": 2})}}
     actions = ("enable", "disable", "run_now", "write")
     readonly_fields = ("state", "fault", "tried_at", "next_times", "firings")
     fieldsets = (
