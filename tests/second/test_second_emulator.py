@@ -4,62 +4,24 @@
 """
 
 import json
-import os
-import signal
-import subprocess
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
 
-from dev.local_cloud import _free_port
 from nexus.backend.transport import Message, SqsTransport
 from nexus.envelope import Envelope, decode
 from nexus.ids import new_id
 from nexus.settings import settings
 from ops import dead_letters
-from ops.checkout import ROOT
 from tests.support import moto_cloud
 from tests.support.stack import eventually
 from tests.support.template import STACK, resolved, resources
 
 QUEUE = "emails"
 LETTERS = 12
-
-
-@pytest.fixture(scope="module")
-def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A localemu of its own, on the loopback interface."""
-    folder, port = tmp_path_factory.mktemp("localemu"), _free_port()
-    url = f"http://127.0.0.1:{port}"
-    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    own = {"HOME": str(folder), "TMPDIR": str(folder), "GATEWAY_LISTEN": f"127.0.0.1:{port}", "DISABLE_EVENTS": "1"}
-    with (folder / "log").open("wb") as log:
-        command = [str(ROOT / ".venv-second" / "bin" / "python"), "-m", "localemu.runtime.main"]
-        process = subprocess.Popen(command, cwd=folder, env=kept | own, stdout=log, stderr=log, start_new_session=True)
-    try:
-        eventually(lambda: answers(url, process, folder / "log"), within=120)
-        yield url
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(20)
-
-
-def answers(url: str, process: "subprocess.Popen[bytes]", log: Path) -> bool:
-    assert process.poll() is None, log.read_text()
-    try:
-        with urllib.request.urlopen(f"{url}/_localemu/health", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
 
 
 @pytest.fixture

@@ -151,12 +151,24 @@ FAULTS = (
         "pass",
     ),
     # places and rates
-    Fault("a place is given up", Worker._follow_up, 'locks.release(str(item["place"]), envelope.id)', "pass"),
+    Fault(
+        "a place is given up",
+        Worker._follow_up,
+        'if "place" in item:',
+        "if False:",
+    ),
     Fault(
         "a place that is taken is not taken again",
         locks.acquire,
-        "if not holder or holder == run_id or until <= now:",
+        "if not holder or holder == run_id or until <= now or _has_ended(holder):",
         "if True:",
+    ),
+    Fault(
+        "an attempt does not give up the place of the next one",
+        locks.release,
+        'Condition("started_at", "missing or <=", started_at or 0.0)',
+        'equals("holder", run_id)',
+        first=131_319,
     ),
     Fault("a start is booked once", RateLimiter._book, 'when=(equals("next_at", known),)', "when=()"),
     # who waits for whom

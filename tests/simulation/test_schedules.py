@@ -21,6 +21,13 @@ def test_no_schedule_breaks_a_promise(first: int) -> None:
     assert not found.kinds, str(found)
 
 
+@pytest.mark.parametrize("seed", [79_823, 114_485, 117_167, 131_319, 139_410])
+def test_a_schedule_that_once_broke_a_promise_breaks_none(seed: int) -> None:
+    found, _ = faults_of(seed)
+
+    assert found == []
+
+
 def test_a_seed_is_one_history() -> None:
     for seed in range(20):
         (_, once), (_, again) = faults_of(seed, trace=True), faults_of(seed, trace=True)

@@ -353,7 +353,7 @@ def _result_type(task_name: str) -> type[Any] | None:
 def _release(record: RunRecord) -> None:
     """Gives up the place that the run has or waits for."""
     if record.place:
-        locks.release(record.place, record.id)
+        locks.release(record.place, record.id, record.started_at)
 
 
 def _revoke_members(record: RunRecord, reason: str) -> None:

@@ -3,6 +3,9 @@
 A run that finds the place taken either ends (`skip`) or becomes the one run that waits for it (`coalesce`). Its wait
 costs no receives: its message is due when the holder's lease ends, and the holder wakes it earlier when it
 gives the place up.
+
+A place names the attempt that took it by its start. An attempt that gives the place up late, after its run was started
+again, leaves it to the new attempt.
 """
 
 from collections.abc import Mapping
@@ -19,6 +22,7 @@ from nexus.envelope import Envelope, decode
 from nexus.errors import SendFailed
 from nexus.ids import derived_id
 from nexus.runs import payloads
+from nexus.runs.record import RunRecord
 from nexus.values import compact
 
 LEFT_BY_WAITER = ("waiter", "waiter_message")
@@ -41,8 +45,11 @@ def place(task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> str | None
     return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in task.unique.key]))}"
 
 
-def acquire(key: str, unique: Unique, envelope: Envelope) -> Held | None:
-    """Takes the place of the live run; None when it is this run's now."""
+def acquire(key: str, unique: Unique, envelope: Envelope, started_at: float) -> Held | None:
+    """Takes the place of the live run for the attempt that began at `started_at`; None when it is this run's now.
+
+    A run that has ended keeps nobody out: its sandbox may have died before it gave the place up.
+    """
     run_id, store = envelope.id, backend().store
     known: Item = {}
     while True:
@@ -50,8 +57,9 @@ def acquire(key: str, unique: Unique, envelope: Envelope) -> Held | None:
         until = number(known, "lease_until") or 0.0
         holder = str(known.get("holder", ""))
         unchanged = (equals("holder", known.get("holder")), equals("lease_until", known.get("lease_until")))
-        if not holder or holder == run_id or until <= now:
-            taken: dict[str, Value] = {"holder": run_id, "lease_until": round(now + unique.lease, 3)}
+        if not holder or holder == run_id or until <= now or _has_ended(holder):
+            lease_until = round(now + unique.lease, 3)
+            taken: dict[str, Value] = {"holder": run_id, "lease_until": lease_until, "started_at": started_at}
             removed = LEFT_BY_WAITER if known.get("waiter") in (None, run_id) else ()
             outcome = store.apply(
                 Write(key, {**taken, "expires": int(now + 2 * unique.lease)}, remove=removed, when=unchanged)
@@ -73,10 +81,15 @@ def acquire(key: str, unique: Unique, envelope: Envelope) -> Held | None:
         known = outcome.item or {}
 
 
-def release(key: str, run_id: str) -> None:
-    """Gives the place up, if this run has it, and wakes the run that waits for it. Raises SendFailed."""
+def _has_ended(run_id: str) -> bool:
+    return RunRecord.of(backend().store.get([run_id]).get(run_id, {})).ended
+
+
+def release(key: str, run_id: str, started_at: float | None) -> None:
+    """Gives the place up, if this run has it by no later attempt, and wakes the run that waits. Raises SendFailed."""
     leave(key, run_id)
-    write = Write(key, remove=("holder", "lease_until"), when=(equals("holder", run_id),))
+    when = (equals("holder", run_id), Condition("started_at", "missing or <=", started_at or 0.0))
+    write = Write(key, remove=("holder", "lease_until", "started_at"), when=when)
     outcome = backend().store.apply(write)
     if isinstance(outcome, Applied) and "waiter_message" in outcome.item:
         _wake(decode(payloads.load_text(str(outcome.item["waiter_message"]))))

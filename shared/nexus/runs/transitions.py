@@ -179,7 +179,8 @@ LEFT_BY_FAILURE = ("error", "why", "ended_at", "log", "cursor", "continued", "sh
 def send_again(run_id: str, **also: Value) -> Write:
     """FAILURE to PENDING, before its dead letter is sent again: who follows the run sees it wait, not fail."""
     when = (equals("status", "FAILURE"), equals("waits", None))
-    return Write(run_id, set={"status": "PENDING", "attempts": 0, **also}, remove=LEFT_BY_FAILURE, when=when)
+    values: dict[str, Value] = {"status": "PENDING", "attempts": 0, "restarted": True}
+    return Write(run_id, set=values | also, remove=LEFT_BY_FAILURE, when=when)
 
 
 def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
@@ -297,7 +298,7 @@ def blocked(envelope: Envelope, queue: str, error: RunError, now: float, keep_un
 def unblocked(run_id: str, **also: Value) -> Write:
     """FAILURE of a run that was not sent to PENDING: what it follows has succeeded after all."""
     when = (equals("status", "FAILURE"), Condition("blocked", "exists"))
-    return Write(run_id, set={"status": "PENDING", **also}, remove=LEFT_BY_FAILURE, when=when)
+    return Write(run_id, set={"status": "PENDING", "restarted": True, **also}, remove=LEFT_BY_FAILURE, when=when)
 
 
 def forget(run_id: str, *, counted: bool = False) -> Write:

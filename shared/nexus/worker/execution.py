@@ -44,6 +44,9 @@ LONGEST_HIDING = 11 * 3600.0
 """Seconds for which a message is hidden at most, with a margin to SQS's twelve hours for the run itself."""
 
 AFTER_TROUBLE = 30.0
+UNSERVED_AFTER = 600.0
+"""Seconds until a message comes again whose task a deployment lacks: SQS gives it up after twenty, over three hours."""
+
 ATTRIBUTE_LIMIT = 1024
 LEASE_GRACE = 1.0
 PATIENCE_FOR_RATE = 20.0
@@ -274,17 +277,20 @@ class Worker:
         error: RunError | None = None
         shortfall: str | None = None
         try:
-            if record.total:
-                # It was planned by a sandbox that died before all was sent.
-                outcome = self._fanned_out(claimed, fanout.send_plan(envelope, self._token, record.total))
-            else:
-                answer = self._call(claimed, run, limit)
-                if isinstance(answer, Result) and not envelope.is_part:
-                    shortfall = answer.shortfall
-                outcome = self._answered(claimed, answer, tuple(sender.children))
+            # A run with a total was planned by a sandbox that died before all was sent.
+            answer = None if record.total else self._call(claimed, run, limit)
         except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:  # noqa: BLE001
             # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
             outcome, error = self._failed(claimed, raised)
+        else:
+            if isinstance(answer, FannedOut):
+                self._settle()  # planning takes time; what fails here is not this run's failure
+            try:
+                if isinstance(answer, Result) and not envelope.is_part:
+                    shortfall = answer.shortfall
+                outcome = self._answered(claimed, answer, tuple(sender.children))
+            except Exception as raised:  # noqa: BLE001 - a wrong answer, or one that cannot be kept
+                outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
         observe.run_ended(outcome, clock.monotonic() - started, error, shortfall)
@@ -300,7 +306,7 @@ class Worker:
             return False
         if claimed.place:
             assert task.unique is not None
-            held = locks.acquire(claimed.place, task.unique, envelope)
+            held = locks.acquire(claimed.place, task.unique, envelope, claimed.record.started_at or clock.moment())
             if held is not None and held.wait:
                 self._release(claimed, held.until - clock.now() + LEASE_GRACE, eta=round(held.until, 3))
                 locks.wake_if_free(claimed.place, envelope)  # the holder may have left before this run waited
@@ -345,8 +351,9 @@ class Worker:
     def _answered(self, claimed: Claimed, answer: Any, children: tuple[str, ...]) -> str:
         envelope = claimed.envelope
         match answer:
+            case None:
+                return self._fanned_out(claimed, fanout.send_plan(envelope, self._token, claimed.record.total))
             case FannedOut(segments, then):
-                self._settle()
                 arguments = [claimed.task.part_to_send(args) for args in segments]
                 next_phase = None if then is None else claimed.task.part_to_send(then)
                 outcome = fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
@@ -451,13 +458,13 @@ class Worker:
         observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
             if claimed.place and RunRecord.of(standing or {}).ended:
-                locks.release(claimed.place, claimed.envelope.id)
+                locks.release(claimed.place, claimed.envelope.id, claimed.record.started_at)
         self.later.append((claimed, 1.0))
 
     def _follow_up(self, envelope: Envelope, item: Item) -> None:
         """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
         if "place" in item:
-            locks.release(str(item["place"]), envelope.id)
+            locks.release(str(item["place"]), envelope.id, RunRecord.of(item).started_at)
         succeeded = item["status"] == "SUCCESS"
         fanout.follow_up(envelope.id, item, succeeded=succeeded)
         fanout.settle_member(envelope, succeeded)
@@ -474,7 +481,7 @@ class Worker:
 
     def _leave_for_later(self, received: Received, error: Exception) -> None:
         observe.left_for_later(received.envelope.id, RunError.of(error))
-        self.later.append((received, AFTER_TROUBLE))
+        self.later.append((received, UNSERVED_AFTER if isinstance(error, UnknownTask) else AFTER_TROUBLE))
 
     def dead_letter(self, body: str, error: RunError, envelope: Envelope | None, attempts: int) -> None:
         """Sends a message that is given up to the dead-letter queue, with its reason."""

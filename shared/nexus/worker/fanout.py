@@ -23,7 +23,8 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write, numbers
 from nexus.backend.transport import Message
 from nexus.client.following import fail_next, send_next
-from nexus.client.steps import Failure, load
+from nexus.client.handles import AsyncResult
+from nexus.client.steps import Failure, Step, load
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
@@ -180,7 +181,10 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
+    """Raises UnknownTask where this deployment lacks the task: the member's message comes again."""
     record = RunRecord.of(item)
+    if record.task != tallies.GROUP:
+        registry.task(record.task)
     try:
         reduced = _reduced(item)
         shortfall = _shortfall(record, reduced)
@@ -195,6 +199,8 @@ def _succeed(item: Item) -> None:
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
     # It may have been a failure: a failed part that is sent again and succeeds repairs it.
     values["history"] = history.of_task(record.task, record.id, item.get("argument"))
+    if record.status == "FAILURE":
+        values["restarted"] = True
     when = (equals("status", record.status), equals("phase", record.phase))
     removed = (*LEFT_BY_CLAIM, "error", "why", "next_phase", "partial")
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
@@ -278,6 +284,8 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
     steps = load(str(item.get("then", "[]")), run_id)
     ended: list[Envelope] = []
     if succeeded:
+        if "on_error" in item and "restarted" in item:
+            _retract(load(str(item["on_error"]), run_id)[0], f"{record.task} {run_id} has succeeded after all")
         if steps:
             ended = send_next(run_id, steps, payloads.taken(str(item["result"])))
     else:
@@ -293,6 +301,13 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
         settle_member(member, succeeded=False)
 
 
+def _retract(callback: Step, reason: str) -> None:
+    """Revokes an error callback that has not begun: whoever was to send it may have died before."""
+    handle = AsyncResult[Any](callback.id)
+    if handle.status == "PENDING":
+        handle.revoke(reason)
+
+
 def after_revoked(item: Item) -> None:
     """What follows from a waiting run that was revoked, where its members will not end it."""
     follow_up(str(item["id"]), item, succeeded=False)
@@ -302,7 +317,7 @@ def after_revoked(item: Item) -> None:
 
 def _release(record: RunRecord) -> None:
     if record.place:
-        locks.release(record.place, record.id)
+        locks.release(record.place, record.id, record.started_at)
 
 
 def _waits_for(item: Item) -> Envelope | None:

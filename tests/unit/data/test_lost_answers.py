@@ -211,9 +211,8 @@ PLACE = "unique/report/a"
 
 
 def acquire(run_id: str) -> Callable[[], object]:
-    return in_store(
-        locks.acquire, PLACE, UNIQUE, Envelope.of(id=derived_id(run_id), task=JOB.name, sent_at=ENVELOPE.sent_at)
-    )
+    envelope = Envelope.of(id=derived_id(run_id), task=JOB.name, sent_at=ENVELOPE.sent_at)
+    return in_store(locks.acquire, PLACE, UNIQUE, envelope, NOW)
 
 
 def waiting() -> None:
@@ -340,7 +339,7 @@ ROWS: dict[str, Row] = {
     "following.open_group": Row(in_runtime(lambda: group([ping.s(), ping.s()]).delay())),
     "locks.acquire: of a free place": Row(acquire("a")),
     "locks.acquire: to wait": Row(acquire("b"), acquire("a")),
-    "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a")), waiting),
+    "locks.release, locks._wake": Row(in_store(locks.release, PLACE, derived_id("a"), NOW), waiting),
     "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),

@@ -469,9 +469,9 @@ def test_a_revoked_run_that_waited_for_its_retry_gives_its_place_up(
     assert second.status == "SUCCESS"
 
 
-def at_place(run_id: str) -> tuple[str, Unique, Envelope]:
+def at_place(run_id: str, started_at: float = 1.0) -> tuple[str, Unique, Envelope, float]:
     unique = Unique(on_conflict="coalesce")
-    return "unique/count_rows/all", unique, Envelope(id=derived_id(run_id), task="count_rows")
+    return "unique/count_rows/all", unique, Envelope(id=derived_id(run_id), task="count_rows"), started_at
 
 
 def test_one_run_may_wait_for_the_live_one_and_the_rest_are_skipped(tasks: SentTasks) -> None:
@@ -482,10 +482,30 @@ def test_one_run_may_wait_for_the_live_one_and_the_rest_are_skipped(tasks: SentT
     assert (held.holder, held.wait) == (first, True)
     assert locks.acquire(*at_place("third")) == Held(second, wait=False)
 
-    locks.release("unique/count_rows/all", first)
+    locks.release("unique/count_rows/all", first, 1.0)
 
     assert locks.acquire(*at_place("second")) is None
     assert third
+
+
+def test_a_holder_that_has_ended_gives_way(tasks: SentTasks) -> None:
+    ended = derived_id("ended")
+    assert locks.acquire(*at_place("ended")) is None
+    tasks.store.apply(Write(ended, set={"status": "FAILURE"}))
+
+    assert locks.acquire(*at_place("next")) is None
+
+
+def test_an_attempt_that_is_late_leaves_the_place_to_the_one_that_followed_it(tasks: SentTasks) -> None:
+    run_id = derived_id("again")
+    assert locks.acquire(*at_place("again", started_at=1.0)) is None
+    assert locks.acquire(*at_place("again", started_at=2.0)) is None
+
+    locks.release("unique/count_rows/all", run_id, 1.0)
+    assert isinstance(locks.acquire(*at_place("other")), Held)
+
+    locks.release("unique/count_rows/all", run_id, 2.0)
+    assert locks.acquire(*at_place("other")) is None
 
 
 def test_a_holder_that_is_gone_for_its_lease_gives_way(tasks: SentTasks) -> None:
