@@ -18,7 +18,7 @@ from django.utils.html import format_html, format_html_join
 from nexus import clock
 from nexus.django.models import DeadLetter, Outbox, PeriodicTask, Run, Schedule
 from nexus.django.periodic import FAULTS
-from nexus.django.tasks import find
+from nexus.django.tasks import Task, find
 from nexus.runs.record import RunRecord
 from nexus.values import compact
 from ops import catalogue, dead_letters, finding, history, logs, runs, waiting
@@ -317,3 +317,11 @@ class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's
         """`Outbox.add` adds, in a transaction."""
         return False
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:  # noqa: ARG002 - Django's
+        """The arguments are shown of a task that is known to have no secret ones."""
+        try:
+            task = find(obj.task) if obj else None
+        except LookupError:
+            task = None
+        return [] if isinstance(task, Task) and not task.secret else ["args"]

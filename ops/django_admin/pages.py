@@ -29,6 +29,7 @@ else:
 MOST_LETTERS: Final = 1_000
 """Of a queue, that a page looks at, and that an action may go through: somebody waits for it."""
 
+_FIELDS: Final = ("id", "queue", "task", "error", "expression", "confirmed", "stack")
 _AWAY: Final = (ExitCode.UNREACHABLE, ExitCode.DENIED)
 
 
@@ -114,7 +115,7 @@ class Pages(_Base):
             raise Http404
         if not self._may(request, action):
             raise PermissionDenied
-        form = {name: given if len(given) > 1 else given[0] for name, given in request.POST.lists()}
+        form = {name: given if len(given) > 1 else given[0] for name, given in _given(request)}
         listed = reverse(
             f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist", current_app=self.admin_site.name
         )
@@ -136,9 +137,7 @@ class Pages(_Base):
         return redirect(listed)
 
     def _question(self, request: HttpRequest, action: str, plan: Plan, back: str) -> HttpResponse:
-        given = [
-            (name, one) for name, values in request.POST.lists() for one in values if name != "csrfmiddlewaretoken"
-        ]
+        given = [(name, one) for name, values in _given(request) for one in values]
         where, about = site().deployment, ACTIONS[action]
         context = {
             **self.admin_site.each_context(request),
@@ -150,6 +149,10 @@ class Pages(_Base):
             "typed": where.stack if about.lasting and where.is_prod else "",
         }
         return TemplateResponse(request, "nexus_admin/confirm.html", context)
+
+
+def _given(request: HttpRequest) -> list[tuple[str, list[str]]]:
+    return [(name, [str(one) for one in values]) for name, values in request.POST.lists() if name in _FIELDS]
 
 
 def _in_words(problem: Problem) -> str:

@@ -72,6 +72,8 @@ def flaky(context: "TaskContext[..., Any]", failures: int) -> str:
 @task(takes_context=True)
 def secretive(context: "TaskContext[..., Any]", user: str, password: str = "", *rest: str) -> str:
     calls.append((user, password, *rest))
+    if user == "nobody":
+        raise Broken("there is no such user")
     return user
 
 

@@ -17,6 +17,7 @@ from nexus.aws.sdk import client as aws_client
 from nexus.backend.transport import queue_url
 from nexus.client import AsyncResult
 from nexus.django import conf
+from nexus.django.models import Outbox
 from nexus.eager import Context
 from nexus.registry import registry
 from nexus.settings import settings
@@ -248,8 +249,12 @@ def test_only_a_post_with_its_token_acts(world: World) -> None:
     assert AsyncResult[Any](failed).status == "PENDING"
 
 
-def test_a_page_has_only_its_own_actions(world: World) -> None:
+def test_a_page_has_only_its_own_actions_and_fields(world: World) -> None:
     person = browser()
+    failed = failed_run()
+    answer = person.post(f"{RUNS}do/retry/", {"query": "status:failure", "confirmed": "1"}, follow=True)
+    assert "Which runs?" in text(answer)
+    assert AsyncResult[Any](failed).status == "FAILURE"
     for action in ("pause", "drop-letters", "nothing"):
         assert person.post(f"{RUNS}do/{action}/", {"queue": "default"}).status_code == 404
 
@@ -299,6 +304,29 @@ def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeyp
     answer = person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}, follow=True)
     assert "too many for a page" in text(answer)
     assert dead_letters.counts(["default"]) == {"default": 2}
+
+
+def test_secret_arguments_are_on_no_page(world: World) -> None:
+    failed = project.secretive.enqueue("nobody", "xyzzy", "plugh").id
+    run_everything()
+    run_id = Outbox.add(project.secretive, "ada", password="xyzzy")
+    Outbox.objects.create(id="gone", task="gone.task", args='{"args": ["xyzzy"]}', added=0.0)
+    plain = Outbox.add(project.add, 41)
+    person = browser()
+    group = {"queue": "default", "task": project.secretive.module_path, "error": "Broken"}
+    outbox = "/admin/nexus/outbox"
+    for address, data in (
+        (RUNS, {}),
+        (f"{RUNS}{failed}/change/", {}),
+        (LETTERS, group),
+        (f"{outbox}/{run_id}/change/", {}),
+        (f"{outbox}/gone/change/", {}),
+    ):
+        page = text(person.get(address, data))
+        assert "xyzzy" not in page
+        assert "plugh" not in page
+    assert "41" in text(person.get(f"{outbox}/{plain}/change/"))
+    assert "(secret)" in text(person.get(f"{RUNS}{failed}/change/"))
 
 
 # --- the template's schedules ---
