@@ -1,7 +1,8 @@
-"""Calls a function for each request to AWS that this process makes through botocore, once its outcome is known.
+"""Calls a function for each request to AWS that this process makes, by botocore or the runtime's own client, once its
+outcome is known.
 
-It imports nothing of this project: tests use it in their own process, and the local cloud in its sandboxes
-(dev/emulator.py), where it writes the requests to the file that NEXUS_REQUESTS names.
+It imports nothing of this project but that client, from the layer that is there: tests use it in their own process, and
+the local cloud in its sandboxes (dev/emulator.py), where it writes the requests to the file that NEXUS_REQUESTS names.
 """
 
 import json
@@ -20,22 +21,33 @@ def observe(note: Note) -> Callable[[], None]:
     from botocore.client import BaseClient
     from botocore.exceptions import ClientError
 
-    call = BaseClient._make_api_call  # type: ignore[attr-defined] # noqa: SLF001 - no event has the outcome and the parameters
+    from nexus.aws.slim import Client
 
-    def called(client: Any, operation: str, parameters: Any) -> Any:
-        service = client.meta.service_model.service_name
-        try:
-            answer = call(client, operation, parameters)
-        except ClientError as error:
-            note(service, operation, parameters, str(error.response["Error"]["Code"]))
-            raise
-        note(service, operation, parameters, "")
-        return answer
+    def watch(kind: type, name: str, service_of: Callable[[Any], str]) -> Callable[[], None]:
+        call = getattr(kind, name)
 
-    BaseClient._make_api_call = called  # type: ignore[attr-defined] # noqa: SLF001
+        def called(client: Any, operation: str, parameters: Any) -> Any:
+            service = service_of(client)
+            try:
+                answer = call(client, operation, parameters)
+            except ClientError as error:
+                note(service, operation, parameters, str(error.response["Error"]["Code"]))
+                raise
+            note(service, operation, parameters, "")
+            return answer
+
+        setattr(kind, name, called)
+        return lambda: setattr(kind, name, call)
+
+    ends = (
+        # No event of botocore's has both the parameters and the outcome.
+        watch(BaseClient, "_make_api_call", lambda client: client.meta.service_model.service_name),
+        watch(Client, "call", lambda client: client.meta.service),
+    )
 
     def end() -> None:
-        BaseClient._make_api_call = call  # type: ignore[attr-defined] # noqa: SLF001
+        for one in ends:
+            one()
 
     return end
 

@@ -9,7 +9,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +27,9 @@ from nexus.settings import settings
 from nexus.tasks import Task
 from nexus.values import compact
 from ops import catalogue
+from ops.aws import Threads
 from ops.health import queue_counts
+from ops.history import has_part
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -99,23 +100,28 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up."""
+    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up.
+
+    `error` is a part of the error's type and message, `kind` the whole type.
+    """
 
     ids: frozenset[str] = frozenset()
     task: str | None = None
     error: str | None = None
     older_than: float | None = None
     younger_than: float | None = None
+    kind: str | None = None
 
     def holds(self, letter: Letter, now: float) -> bool:
-        """`error` is looked for in the error's type and message, in any case; an id may be cut to its first part."""
+        """`error` is looked for in the error's type and message, in any case; an id may be its first or last part."""
         age = now - letter.failed_at
         return (
-            (not self.ids or any(letter.id.startswith(i) or letter.message_id.startswith(i) for i in self.ids))
+            (not self.ids or any(has_part(letter.id, i) or has_part(letter.message_id, i) for i in self.ids))
             and self.task in (None, letter.task)
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)
             and (self.younger_than is None or age <= self.younger_than)
+            and self.kind in (None, letter.error)
         )
 
     @property
@@ -187,7 +193,7 @@ class _Look:
     def pages(self) -> Iterator[list[Letter]]:
         """Receives until the queue gives nothing more, eight requests at a time."""
         empty = 0
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             while empty < 2 and not self._stop.is_set() and len(self._held) < SCAN_LIMIT:
                 # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
                 rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
@@ -230,7 +236,7 @@ class _Look:
     def _show_again(self) -> None:
         receipts = list(self._held.values())
         pages = [receipts[n : n + 10] for n in range(0, len(receipts), 10)]
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             list(pool.map(self._show_page, pages))
 
     def _show_page(self, receipts: list[str]) -> None:
@@ -351,7 +357,7 @@ def _each(
                     outcome.count(letter)
             told(outcome)
 
-    with _Look(queue) as looking, ThreadPoolExecutor(THREADS) as pool:
+    with _Look(queue) as looking, Threads(THREADS) as pool:
         for page in looking.pages():
             outcome.looked_at += len(page)
             meant = []
@@ -424,6 +430,36 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
             looking.delete([letter])
             return letter
     return None
+
+
+def edit_each(queue: str, wanted: Filter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Outcome:
+    """Sends letters of one task again, with `patch` over each one's own arguments: see `patched`.
+
+    A letter whose arguments do not fit then stays, and the outcome says why.
+    """
+
+    def send(letters: Sequence[Letter]) -> dict[str, str]:
+        refused: dict[str, str] = {}
+        for letter in letters:
+            try:
+                changed = patched(letter, task, patch)
+            except InvalidMessage as error:
+                refused[letter.id] = str(error)
+            else:
+                body = changed.encode()
+                refused |= _send_again(queue, [replace(letter, body=body)], args=compact(changed.args))
+        return refused
+
+    return _each(queue, wanted, send, lambda _: None)
+
+
+def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Envelope:
+    """A letter's envelope with some arguments replaced; null takes one away (RFC 7396). Raises InvalidMessage."""
+    envelope = letter.envelope
+    if envelope is None:
+        raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
+    args = {name: value for name, value in {**envelope.args, **patch}.items() if value is not None}
+    return edited(envelope, task, args)
 
 
 def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:

@@ -119,9 +119,11 @@ def _why_none(choice: Choice) -> str:
 def connect(choice: Choice) -> Deployment:
     """The deployment that is meant, with this process's variables set for it. Raises like `describe`."""
     from nexus import settings
-    from ops import catalogue
+    from ops import audit, catalogue
 
-    deployment = describe(choose(choice), named=choice.stack is not None)
+    stack = choose(choice)
+    audit.watch()
+    deployment = describe(stack, named=choice.stack is not None)
     os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id
     for name, value in PATIENCE.items():
         os.environ.setdefault(name, value)

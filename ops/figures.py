@@ -23,6 +23,7 @@ class TaskFigures:
     other: int
     median: float
     p95: float
+    p99: float
     longest: float
     shortfalls: Mapping[str, int]
 
@@ -50,11 +51,17 @@ def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigure
         queue=queue,
         **counted,
         other=len(outcomes) - sum(counted.values()),
-        median=durations[len(durations) // 2],
-        p95=durations[min(len(durations) - 1, len(durations) * 95 // 100)],
+        median=percentile(durations, 50) or 0.0,
+        p95=percentile(durations, 95) or 0.0,
+        p99=percentile(durations, 99) or 0.0,
         longest=durations[-1],
         shortfalls=shortfalls(events),
     )
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float | None:
+    """The smallest of the values, given in order, that at least so many per cent do not exceed; None of no values."""
+    return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else None
 
 
 def shortfalls(events: Iterable[logs.Event]) -> dict[str, int]:

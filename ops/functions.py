@@ -1,29 +1,53 @@
-"""The functions: what is live and since when, and what CloudWatch counted of them in the last day."""
+"""The functions: what is live and since when, what CloudWatch counted of them in the last day, and what Lambda's own
+lines in their logs say of cold starts and memory, which no metric does."""
 
+import re
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from nexus.settings import settings
-from ops import versions
+from ops import logs, versions
 from ops.aws import client, in_parallel
+from ops.figures import percentile
 
 BACK: Final = timedelta(hours=24)
+HOUR: Final = 3600.0
+LITTLE, MOST = 20, 10_000
+"""An hour of log is read, or a day where the hour has fewer invocations than that; so many lines at most."""
+
 WANTED: Final = {
     "invocations": ("Invocations", "Sum"),
     "errors": ("Errors", "Sum"),
     "throttles": ("Throttles", "Sum"),
     "median": ("Duration", "p50"),
     "p95": ("Duration", "p95"),
+    "p99": ("Duration", "p99"),
     "at_once": ("ConcurrentExecutions", "Maximum"),
 }
 
 
 @dataclass(frozen=True, slots=True)
+class Sandboxes:
+    """What Lambda wrote at the end of the invocations of the last `since` seconds. Times in seconds, memory in MB;
+    None where the lines do not tell, as the local cloud's do not."""
+
+    invocations: int
+    since: float
+    cold_starts: int
+    cold_start_median: float | None
+    memory_median: int | None
+    memory_p95: int | None
+    durations: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
-    """A queue's function. What CloudWatch tells is of the last day, durations in seconds; None where it tells
-    nothing."""
+    """A queue's function. What CloudWatch tells is of the last day; None where it tells nothing. Durations are in
+    seconds, and from the log where CloudWatch has none."""
 
     queue: str
     name: str
@@ -37,24 +61,27 @@ class Function:
     throttles: int | None
     median: float | None
     p95: float | None
+    p99: float | None
     at_once: int | None
+    sandboxes: Sandboxes
 
 
 def look(queues: Sequence[str]) -> list[Function]:
     """Errors of AWS are botocore's."""
     configurations = in_parallel(versions.configuration, queues)
+    sandboxes = in_parallel(_sandboxes, queues)
     counted = _counted(queues)
-    return [_function(*pair, counted) for pair in zip(queues, configurations, strict=True)]
+    return [_function(*all_, counted) for all_ in zip(queues, configurations, sandboxes, strict=True)]
 
 
-def _function(queue: str, found: Any, counted: dict[tuple[str, str], float]) -> Function:
+def _function(queue: str, found: Any, sandboxes: Sandboxes, counted: dict[tuple[str, str], float]) -> Function:
     def whole(name: str) -> int | None:
         value = counted.get((queue, name))
         return None if value is None else round(value)
 
-    def seconds(name: str) -> float | None:
+    def seconds(name: str, percent: int) -> float | None:
         value = counted.get((queue, name))
-        return None if value is None else round(value / 1000, 3)
+        return percentile(sandboxes.durations, percent) if value is None else round(value / 1000, 3)
 
     changed = found.get("LastModified")
     return Function(
@@ -68,10 +95,42 @@ def _function(queue: str, found: Any, counted: dict[tuple[str, str], float]) -> 
         invocations=whole("invocations"),
         errors=whole("errors"),
         throttles=whole("throttles"),
-        median=seconds("median"),
-        p95=seconds("p95"),
+        median=seconds("median", 50),
+        p95=seconds("p95", 95),
+        p99=seconds("p99", 99),
         at_once=whole("at_once"),
+        sandboxes=sandboxes,
     )
+
+
+def _sandboxes(queue: str) -> Sandboxes:
+    found = _reports(queue, HOUR)
+    return found if found.invocations >= LITTLE else _reports(queue, BACK.total_seconds())
+
+
+def _reports(queue: str, since: float) -> Sandboxes:
+    lines = islice(logs.read(queue, ["REPORT RequestId"], time.time() - since), MOST)
+    return of_reports([line.message for line in lines], since)
+
+
+def of_reports(texts: Sequence[str], since: float) -> Sandboxes:
+    """What Lambda's REPORT lines say. Lambda writes an Init Duration for a cold start alone."""
+    reports = [dict(_MEASURE.findall(text)) for text in texts]
+    cold = sorted(round(float(one["Init Duration"]) / 1000, 3) for one in reports if "Init Duration" in one)
+    memory = sorted(used for one in reports if (used := float(one.get("Max Memory Used", 0))))
+    median, p95 = percentile(memory, 50), percentile(memory, 95)
+    return Sandboxes(
+        invocations=len(reports),
+        since=since,
+        cold_starts=len(cold),
+        cold_start_median=percentile(cold, 50),
+        memory_median=None if median is None else round(median),
+        memory_p95=None if p95 is None else round(p95),
+        durations=tuple(sorted(float(one["Duration"]) / 1000 for one in reports if "Duration" in one)),
+    )
+
+
+_MEASURE: Final = re.compile(r"([A-Z][A-Za-z ]+): ([0-9.]+) (?:ms|MB)")
 
 
 def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:

@@ -5,16 +5,18 @@ All requests go out at once. Times in seconds; what AWS does not tell is None.
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nexus.settings import settings
 from ops import catalogue, diagnosis, figures, versions
-from ops.aws import client, in_parallel
+from ops.aws import Threads, client, in_parallel
 from ops.deployment import Deployment
 from ops.problems import REPAIR
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 THREADS = 32
 
@@ -102,7 +104,7 @@ class Health:
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
     names = catalogue.queues()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with Threads(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
         sources = {q: pool.submit(event_source, q) for q in names}
@@ -111,6 +113,7 @@ def look(deployment: Deployment) -> Health:
         rules = pool.submit(rule_states)
         alarms = pool.submit(_alarms)
         parts = pool.submit(_of_parts, deployment)
+        money = pool.submit(_of_budgets)
     queues = tuple(
         _queue_state(q, counts[q], dead[q], sources[q], functions[q], oldest=oldest.result().get(q)) for q in names
     )
@@ -122,6 +125,7 @@ def look(deployment: Deployment) -> Health:
         *inside({queue.name: queue for queue in queues}),
         *_of_rules(rules.result(), deployment),
         *_of_alarms(alarms.result(), queues),
+        *money.result(),
     ]
     findings.sort(key=lambda finding: finding.severity != "failed")
     return Health(deployment, queues, tuple(rules.result()), tuple(alarms.result()), tuple(findings))
@@ -149,13 +153,18 @@ _COUNTS: tuple[Any, ...] = (
 
 def queue_counts(name: str) -> Counts | None:
     """None when there is no such queue."""
+    from botocore.exceptions import ClientError
+
     from nexus.aws.sdk import client as runtime_client
+    from nexus.aws.sdk import is_missing
     from nexus.backend.transport import queue_url
 
     sqs = runtime_client("sqs")
     try:
         found = sqs.get_queue_attributes(QueueUrl=queue_url(name), AttributeNames=list(_COUNTS))["Attributes"]
-    except sqs.exceptions.QueueDoesNotExist:
+    except ClientError as error:
+        if not is_missing(error):
+            raise
         return None
     waiting, in_flight, delayed = (int(found.get(attribute, 0)) for attribute in _COUNTS)
     return Counts(waiting, in_flight, delayed)
@@ -447,6 +456,22 @@ def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
         Finding("warning", rule.task, "its rule is off", f"`nexus schedule enable {rule.task}`")
         for rule in rules
         if not rule.on
+    ]
+
+
+def _of_budgets() -> list[Finding]:
+    """Tasks that have spent their day's budget; without a catalogue to go by, none."""
+    from ops import budgets
+
+    spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
+    return [
+        Finding(
+            "warning",
+            one.task,
+            f"it has spent its budget of the day ({one.words()}): its messages wait for 00:00 UTC, and none is lost",
+            f"`nexus budget {one.task} --dollars N --runs N` sets another for what comes from now on.",
+        )
+        for one in spent
     ]
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from nexus import cron
 from nexus.client import AsyncResult, read_records
 from nexus.settings import settings
-from ops import catalogue, logs
+from ops import catalogue, cron_words, logs
 from ops.aws import client, in_parallel
 from ops.health import RuleState, rule_states
 from ops.problems import REPAIR, Problem
@@ -69,13 +69,18 @@ def _scheduled(
         on=rule is not None and rule.on,
         present=rule is not None,
         expression=rule.expression if rule else task.schedule.expression,
-        meaning=task.schedule.meaning,
+        meaning=_meaning(task.schedule, rule.expression if rule else ""),
         next_at=next_at,
         runs=None if fired is None else len(fired),
         last_at=at,
         last_id=run_id,
         last_status=status.get(run_id) if run_id else None,
     )
+
+
+def _meaning(schedule: Any, expression: str) -> str:
+    """The catalogue's own words, or those of what the rule was changed to."""
+    return str(schedule.meaning) if expression in ("", schedule.expression) else cron_words.in_words(expression)
 
 
 def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, float]]:

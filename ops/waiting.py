@@ -10,7 +10,7 @@ from nexus.backend.store import number
 from nexus.runs import tallies
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
-from ops import diagnosis, health, live
+from ops import catalogue, diagnosis, health, live
 from ops.problems import REPAIR
 
 LATE = 60.0
@@ -33,7 +33,7 @@ def reasons(record: RunRecord) -> list[Wait]:
     if record.status not in ("PENDING", "RETRY"):
         return []
     due = record.eta or 0.0
-    found = [*_queue(record.queue), *(_not_due(record) if due > now else ())]
+    found = [*_queue(record.queue), *(_not_due(record) if due > now else _budget(record.task))]
     return found or list(_in_line(record, now))
 
 
@@ -82,6 +82,19 @@ def _not_due(record: RunRecord) -> Iterator[Wait]:
     else:
         release = f"It starts then by itself; `nexus revoke {record.id}` takes it back."
         yield Wait(f"it is due at {at}", release)
+
+
+def _budget(task: str) -> Iterator[Wait]:
+    """What keeps a task's messages until the next day."""
+    from ops import budgets
+
+    known = None if catalogue.missing() else catalogue.tasks().get(task)
+    if known is None or known.budget is None:
+        return
+    one = budgets.of(task)
+    if one.spent:
+        release = f"00:00 UTC; `nexus budget {task} --dollars N` lets go what comes from now on."
+        yield Wait(f"{task} has spent its budget of the day ({one.words()})", release)
 
 
 def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:

@@ -25,6 +25,7 @@ import orjson
 from botocore.awsrequest import AWSResponse
 
 from nexus.aws import sdk
+from nexus.aws.slim import Answer, Client
 from tests.support import partiql
 from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources
@@ -339,33 +340,45 @@ class StandIn:
     @contextmanager
     def installed(self) -> Iterator["StandIn"]:
         """In the place of both services, for this process's clients."""
-        dynamodb, s3 = sdk.client("dynamodb").meta.events, sdk.client("s3").meta.events
-        dynamodb.register_first("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
-        s3.register_first("before-send.s3", self._s3)  # type: ignore[arg-type]
+        dynamodb: Any = sdk.client("dynamodb")
+        s3: Any = sdk.client("s3").meta.events
+        s3.register_first("before-send.s3", self._s3)
+        slim = isinstance(dynamodb, Client)
+        sent = dynamodb.send if slim else None
+        if slim:
+            dynamodb.send = self._posted
+        else:
+            dynamodb.meta.events.register_first("before-send.dynamodb", self._dynamodb)
         try:
             yield self
         finally:
-            dynamodb.unregister("before-send.dynamodb", self._dynamodb)  # type: ignore[arg-type]
-            s3.unregister("before-send.s3", self._s3)  # type: ignore[arg-type]
+            s3.unregister("before-send.s3", self._s3)
+            if slim:
+                dynamodb.send = sent
+            else:
+                dynamodb.meta.events.unregister("before-send.dynamodb", self._dynamodb)
 
     def reset(self) -> None:
         self.spent = Spent()
 
     def _dynamodb(self, request: Any, **_: Any) -> AWSResponse:
+        target = request.headers["X-Amz-Target"]
+        answer = self._posted({"X-Amz-Target": target.decode() if isinstance(target, bytes) else target}, request.body)
+        return AWSResponse(request.url, answer.status, dict(answer.headers), _Body(answer.body))  # type: ignore[arg-type]
+
+    def _posted(self, headers: Mapping[str, str], body: bytes) -> Answer:
         started = time.thread_time()
-        operation = request.headers["X-Amz-Target"]
-        operation = (operation.decode() if isinstance(operation, bytes) else operation).split(".")[1]
+        operation = headers["X-Amz-Target"].split(".")[1]
         with self._lock:
             self.spent.requests[operation] += 1
             if self.throttle and self._chance.random() < self.throttle / 2:
                 answer: Mapping[str, Any] = _error("ProvisionedThroughputExceededException")
             else:
-                answer = self.answer(operation, orjson.loads(request.body))
+                answer = self.answer(operation, orjson.loads(body))
             status = 400 if "__type" in answer else 200
-            body = orjson.dumps(answer)
+            said = orjson.dumps(answer)
             self.spent.own_seconds += time.thread_time() - started
-        headers = {"content-type": "application/x-amz-json-1.0"}
-        return AWSResponse(request.url, status, headers, _Body(body))  # type: ignore[arg-type]
+        return Answer(status, {"content-type": "application/x-amz-json-1.0"}, said)
 
     def answer(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """DynamoDB's answer to one request, or its error, which has a `__type`."""

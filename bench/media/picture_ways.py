@@ -80,7 +80,7 @@ def upright_srgb(stored: Image.Image) -> Image.Image:
 
 def vips_usual() -> Way:
     """One thumbnail call a size, as libvips' documentation has it."""
-    import pyvips  # type: ignore[import-not-found]
+    import pyvips
 
     def make(source: bytes) -> Made:
         colours = _vips_colours(source)

@@ -2,23 +2,23 @@
 
 DynamoDB is that of `bench.jobs.stand_in`, which evaluates conditions, so a claim that should be refused is refused.
 `serve` answers over HTTP from a process of its own; `attach` answers inside
-the caller's, from botocore's before-send hook, and keeps account of the CPU seconds that are its own.
+the caller's, in place of its client's connections, and keeps account of the CPU seconds that are its own.
 """
 
 import hashlib
-import io
 import json
 import sys
 import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from bench.jobs import stand_in as dynamodb
+from nexus.aws.slim import Answer
 from tests.support.template import STACK
 
 
@@ -44,15 +44,20 @@ class StandIn:
                 value = self.runs.answer(operation, json.loads(body))
                 status = 400 if "__type" in value else 200
             else:
-                status, value = self._queue_operations()[operation](json.loads(body))
+                status, value = self.queue_operations[operation](json.loads(body))
         return status, json.dumps(value, separators=(",", ":")).encode()
 
-    def _queue_operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
+    @property
+    def queue_operations(self) -> Mapping[str, Callable[[Any], tuple[int, Any]]]:
         return {
             "GetQueueUrl": lambda asked: (200, {"QueueUrl": f"http://queue/{asked['QueueName']}"}),
             "SendMessage": self._send,
             "SendMessageBatch": self._send_batch,
             "ReceiveMessage": self._receive,
+            "ChangeMessageVisibilityBatch": lambda asked: (
+                200,
+                {"Successful": [{"Id": e["Id"]} for e in asked["Entries"]]},
+            ),
         }
 
     def _queue(self, url: str) -> list[str]:
@@ -129,27 +134,13 @@ class Attached:
     seconds: float = 0.0
 
     def attach(self, client: Any) -> None:
-        client.meta.events.register("before-send.*.*", self._answer)
+        client.send = self._answer
 
-    def _answer(self, request: Any, **_: Any) -> Any:
-        from botocore.awsrequest import AWSResponse
-        from botocore.compat import HTTPHeaders
-
+    def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
         began = time.thread_time()
-        body = request.body
-        status, answer = self.stand_in.answer(
-            request.headers["X-Amz-Target"].decode(), body if isinstance(body, bytes) else str(body).encode()
-        )
-        response = AWSResponse(request.url, status, HTTPHeaders.from_dict(_headers(answer)), _Raw(answer))
+        status, answer = self.stand_in.answer(headers["X-Amz-Target"], body)
         self.seconds += time.thread_time() - began
-        return response
-
-
-class _Raw(io.BytesIO):
-    """What botocore reads of a urllib3 response."""
-
-    def stream(self, *_: Any, **__: Any) -> Iterator[bytes]:
-        yield self.getvalue()
+        return Answer(status, {name.lower(): value for name, value in _headers(answer).items()}, answer)
 
 
 if __name__ == "__main__":

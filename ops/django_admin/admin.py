@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar
-from zoneinfo import available_timezones
+from zoneinfo import ZoneInfo, available_timezones
 
 from django import forms
 from django.contrib import admin, messages
@@ -216,12 +216,12 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
         if not row.pk:
             return "-"
         try:
-            wanted, now = row.wanted(), clock.date(clock.now())
+            wanted, now, zone = row.wanted(), clock.date(clock.now()), ZoneInfo(row.timezone)
             wanted_times = wanted.times(now, now.replace(year=now.year + 5))
             times = [moment for moment, _ in zip(wanted_times, range(5), strict=False)]
         except FAULTS as error:
             return str(error)
-        return ", ".join(f"{moment:%a %Y-%m-%d %H:%M}" for moment in times) or "none"
+        return ", ".join(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}" for moment in times) or "none"
 
     @admin.display(description="Runs of the last days")
     def firings(self, row: PeriodicTask) -> str:

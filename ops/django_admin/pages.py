@@ -15,7 +15,7 @@ from django.views.decorators.http import require_POST
 from nexus.client import AsyncResult, read_records
 from nexus.django import conf
 from nexus.settings import settings
-from ops import aws, catalogue, dead_letters, deployment
+from ops import audit, aws, catalogue, dead_letters, deployment
 from ops.deployment import Choice, Deployment
 from ops.problems import ExitCode, Problem, explained, usage
 from ops.web.actions import ACTIONS, Plan, perform
@@ -44,6 +44,7 @@ def _connect(_: Choice) -> Deployment:
     conf.apply()
     if settings().backend:
         raise Problem("Tasks run in this process", "NEXUS has EAGER.", "Name a STACK to see its runs.")
+    audit.watch()
     found = deployment.describe(settings().deployment)
     catalogue.use_within(found.outputs.get("Catalogue", ""), found.queues)
     return found

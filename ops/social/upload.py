@@ -12,15 +12,20 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from nexus.aws.rows import BadRow
+from nexus.errors import InvalidMessage
+from nexus.runs.record import RunRecord
+from ops import audit
 from ops.problems import ExitCode, Problem, usage
+from ops.runs import Picture
 from social import application
 from social.data import objects, posts
 from social.data.ids import new_key
 from social.data.posts import Media, Rendition
-from social.uploads import CONTENT_TYPES, MAX_BYTES, PresignedPost, presigned_post
+from social.uploads import CONTENT_TYPES, MAX_BYTES, PresignedPost, UploadKey, presigned_post
 
 POLL = 0.2
 SECONDS_TO_SEND = 600
@@ -64,6 +69,7 @@ def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
     elif post.author_id != user_id:
         raise usage(f"The post {post_id} is {post.author_id}'s", do=f"Give --user {post.author_id}, or another post.")
     upload = Upload(user_id, post_id, form.key, posts.media_order(post_id))
+    audit.begin()
     _submit(form, path)
     return upload
 
@@ -130,3 +136,19 @@ def save(media: Media, folder: Path) -> Mapping[str, Path]:
 def saved_as(folder: Path, name: str, rendition: Rendition) -> Path:
     """The file of a rendition that `save` wrote into `folder`."""
     return folder / (name + Path(rendition.key).suffix)
+
+
+def pictures(record: RunRecord) -> list[Picture]:
+    """What a run of process_media_upload made, while its post shows it."""
+    key = str((record.args or {}).get("key", ""))
+    try:
+        upload = UploadKey.parse(key)
+    except InvalidMessage:
+        return []
+    post = posts.get(upload.post_id)
+    if post is None or post.media is None or post.media.source != key:
+        return []  # a newer upload's renditions are another run's
+    return [
+        Picture(name, made.content_type, made.width, made.height, partial(objects.get, "media", made.key))
+        for name, made in post.media.renditions.items()
+    ]

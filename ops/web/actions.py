@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
+from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
 from ops import audit, catalogue, control, dead_letters, finding, history, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
-from ops.problems import ExitCode, Problem, explained, usage
+from ops.problems import ExitCode, Problem, usage
 from ops.web.views import Site
 
 type Form = Mapping[str, Any]
@@ -53,19 +54,14 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, by)
     try:
-        done = action.do(site, form)
+        with audit.changing(change):
+            done = change.outcome = action.do(site, form)
+            change.begin()  # if it has not by its requests
     finally:
         site.forget()
-    about = {key: form[key] for key in action.fields if form.get(key) and key != "args"}
-    try:
-        audit.note(name, about, done, by)
-    except Exception as error:
-        problem = explained(error)
-        if problem is None:
-            raise
-        return f"{done} The audit trail does not have it: {problem.what}."
-    return done
+    return done if change.missing is None else f"{done} The audit trail does not have it: {change.missing.what}."
 
 
 DECLINED = ExitCode.NOT_CONFIRMED
@@ -266,10 +262,10 @@ def _filter(form: Form) -> Filter:
     """The letters of a group, or by ids. Raises Problem when that is nothing."""
     given = form.get("id") or []
     ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
-    task, error = form.get("task") or None, form.get("error")
-    if not ids and task is None and not error:
+    task, kind = (str(form[name]) if name in form else None for name in ("task", "error"))
+    if not ids and task is None and kind is None:
         raise usage("Which dead letters?")
-    return Filter(ids=ids, task=task and str(task), error=f"{error}: " if error else None)
+    return Filter(ids=ids, task=task, kind=kind)
 
 
 def _letters(site: Site, form: Form) -> list[dead_letters.Letter]:
@@ -294,6 +290,33 @@ def _retry_letters(_: Site, form: Form) -> str:
 
 def _drop_letters(_: Site, form: Form) -> str:
     return _told(dead_letters.drop(_queue(form), _filter(form)), "dropped")
+
+
+def _plan_patch(site: Site, form: Form) -> Plan:
+    task, patch = site.task(_text(form, "task")), _arguments(form)
+    letters = _letters(site, form)
+    lines, fit = [], 0
+    for letter in letters:
+        try:
+            changed = dead_letters.patched(letter, task, patch)
+        except InvalidMessage as error:
+            lines.append(f"{letter.id}  stays: {error}")
+        else:
+            fit += 1
+            lines.append(f"{letter.id}  {json.dumps(task.without_secrets(changed.args), ensure_ascii=False)}")
+    if not fit:
+        raise usage("None of these dead letters would fit then", lines[0] if lines else "")
+    shown = (*lines[:12], *([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
+    of = f"{fit:,} of " if fit < len(letters) else ""
+    question = (
+        f"Send {of}{_count(letters, 'dead letter')} of {_queue(form)} in {site.deployment.stack} again like this?"
+    )
+    return Plan(question, shown)
+
+
+def _patch(site: Site, form: Form) -> str:
+    task = site.task(_text(form, "task"))
+    return _told(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
 
 
 def _told(outcome: dead_letters.Outcome, word: str) -> str:
@@ -370,6 +393,9 @@ ACTIONS: Final[Mapping[str, Action]] = {
         _drop_letters,
         "Delete dead letters",
         ("queue", "task", "error", "id"),
+    ),
+    "edit-letters": Action(
+        _plan_patch, _patch, "Send dead letters again with other arguments", ("queue", "task", "error", "id", "args")
     ),
     "enable": Action(
         _asks_of("Turn on {task} in {stack}?"), _switch(on=True), "Turn a schedule on", ("task",), lasting=False

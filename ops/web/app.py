@@ -15,11 +15,11 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from nexus.runs.record import ENDED
+from nexus.runs.record import RunRecord
 from ops import catalogue, finding, history, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
@@ -27,13 +27,18 @@ from ops.web import api, show
 from ops.web.actions import Plan, perform
 from ops.web.forms import read as read_form
 from ops.web.guard import Guard
-from ops.web.views import Site, fields
+from ops.web.views import PAGE, Site, fields
 
 PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "audit")
-PAGE = 50
+LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
+GROUPS = 19
+"""Groups of dead letters that are shown whole; the rest is the twentieth."""
+
 LOOK_EVERY = 2.0
+VISIBLE = ("image/jpeg", "image/png", "image/webp", "image/avif", "image/gif", "video/mp4", "video/webm")
+"""What a browser is given to show: no type that may hold a script."""
 
 
 class Pages:
@@ -98,10 +103,17 @@ class Pages:
         asked = request.query_params
         text = asked.get("q", "")
         chosen = [name for name in asked.getlist("col") if name in COLUMNS] or list(SHOWN)
-        found = self.site.runs(text, PAGE, asked.get("after"))
+        before = None
+        if text or asked.get("after"):
+            found = self.site.runs(text, PAGE, asked.get("after"))
+        else:
+            before = None if asked.get("now") else self.site.newest_of_late()
+            found = before or self.site.newest()
         query = [("q", text), *(("col", name) for name in asked.getlist("col"))]
         more = urlencode([*query, ("after", found.after)]) if found.after else None
-        return "parts/runs.html", {"found": found, "columns": chosen, "q": text, "more": more, "took": runs.took}
+        again = urlencode([*query, ("now", "1")]) if before else None
+        values = {"found": found, "columns": chosen, "q": text, "more": more, "again": again, "took": runs.took}
+        return "parts/runs.html", values
 
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
@@ -109,22 +121,25 @@ class Pages:
         told = runs.as_plain(record)
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
-        origin = "an upload" if task and task.on_upload else "its schedule" if _by_rule(record.id) else None
-        values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits, "origin": origin}
-        return "parts/run.html", {**values, "ended": record.status in ENDED}
+        values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits}
+        values |= {"origin": _origin(record, task), "pictures": runs.pictures_of(record)}
+        return "parts/run.html", {**values, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
         return "parts/log.html", {"lines": self.site.log(request.path_params["id"])[-500:]}
 
-    def run_family(self, request: Request) -> tuple[str, dict[str, Any]]:
-        record = self.site.run(request.path_params["id"])
-        members = self.site.members(record) if record.fanned_out else []
-        return "parts/family.html", {"members": members, "children": self.site.children(record), "record": record}
+    def run_timeline(self, request: Request) -> tuple[str, dict[str, Any]]:
+        line = self.site.time_line(request.path_params["id"])
+        return "parts/timeline.html", {"line": line, "final": not line.goes_on}
+
+    def run_parts(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/members.html", {"members": self.site.members(request.path_params["id"])}
 
     # --- the others ---
 
     def groups(self, _: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/groups.html", {"groups": self.site.groups()}
+        known = {} if catalogue.missing() else catalogue.tasks()
+        return "parts/groups.html", {"groups": self.site.groups(), "most": GROUPS, "tasks": known}
 
     def letters(self, request: Request) -> tuple[str, dict[str, Any]]:
         asked = request.query_params
@@ -141,6 +156,13 @@ class Pages:
 
     def tasks(self, _: Request) -> tuple[str, dict[str, Any]]:
         return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": self.site.figures()}
+
+    def task_figures(self, request: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/figures.html", {"told": self.site.figures().get(request.path_params["task"])}
+
+    def latest(self, request: Request) -> tuple[str, dict[str, Any]]:
+        found = history.find(history.Query(task=request.path_params["task"]), LATEST)
+        return "parts/latest.html", {"found": found, "took": runs.took}
 
     def functions(self, _: Request) -> tuple[str, dict[str, Any]]:
         return "parts/functions.html", {"functions": self.site.functions()}
@@ -160,6 +182,17 @@ class Pages:
             except Problem as problem:
                 return self.render(request, "problem.html", problem=problem)
         return self.render(request, "run.html", id=text)
+
+    def picture(self, request: Request) -> Response:
+        """Something to see that came of a run, read with the operator's credentials: the page asks no other host."""
+        try:
+            found = runs.pictures_of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
+            body = found.read()
+        except (Problem, LookupError):
+            return PlainTextResponse("There is no such picture any more.", 404)
+        if found.content_type not in VISIBLE:
+            return PlainTextResponse(f"{found.content_type} is not shown here.", 415)
+        return Response(body, 200, {"Cache-Control": "private, max-age=600"}, found.content_type)
 
     def task_page(self, request: Request) -> Response:
         try:
@@ -240,8 +273,14 @@ class Pages:
         return hashlib.sha256(seen.encode()).hexdigest()
 
 
-def _by_rule(run_id: str) -> bool:
-    return run_id[14:15] == "4"
+def _origin(record: RunRecord, task: Any) -> str:
+    """What sent a run, by its id: EventBridge's are of version 4, a sender's of version 7, an upload's is derived."""
+    version = record.id[14:15]
+    if record.parent:
+        return "parent"
+    if version == "4" and task and task.schedule:
+        return "schedule"
+    return "upload" if task and task.on_upload and version != "7" else "sender"
 
 
 def _problem(error: Exception) -> Problem:
@@ -298,14 +337,18 @@ def make(site: Site, port: int, key: str) -> Starlette:
         "audit": pages.audit,
         "run/{id}": pages.run,
         "run/{id}/log": pages.run_log,
-        "run/{id}/family": pages.run_family,
+        "run/{id}/timeline": pages.run_timeline,
+        "run/{id}/parts": pages.run_parts,
         "firings/{task}": pages.firings,
+        "tasks/{task}": pages.task_figures,
+        "latest/{task}": pages.latest,
     }
     routes = [
         Route("/", pages.page("overview")),
         *(Route(f"/{name}", pages.page(name)) for name in PAGES[1:]),
         Route("/runs.{kind:str}", pages.export),
         Route("/runs/{id}", pages.run_page),
+        Route("/runs/{id}/pictures/{name}", pages.picture),
         Route("/tasks/{task}", pages.task_page),
         *(Route(f"/parts/{name}", pages.part(part)) for name, part in parts.items()),
         Route("/do/{action}", pages.act, methods=["POST"]),
@@ -317,6 +360,8 @@ def make(site: Site, port: int, key: str) -> Starlette:
     @asynccontextmanager
     async def warm(_: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(lambda: site.deployment)
+        warming = asyncio.create_task(run_in_threadpool(site.warm))
         yield
+        await warming
 
     return Starlette(routes=routes, middleware=[Middleware(Guard, port=port, key=key)], lifespan=warm)

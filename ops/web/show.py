@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from ops.cli import output
+from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
 
@@ -27,6 +28,11 @@ def age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{seconds:.2f}s" if 0 <= seconds < 10 else output.age(seconds)
+
+
+def whole(number: float | None) -> str:
+    """A whole number with its thousands; what nobody tells is a dash."""
+    return "-" if number is None else f"{number:,.0f}"
 
 
 def ago(at: float | datetime | None) -> Markup:
@@ -84,6 +90,32 @@ def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
     return Markup('<svg class="spark" viewBox="0 0 120 28" role="img" aria-label="{}">{}</svg>').format(label, drawn)
 
 
+def strip(bars: Sequence[Bar], line: TimeLine) -> Markup:
+    """Spans of a run's time line, drawn to its scale: those that overlap lie below each other."""
+    lanes: list[float] = []
+    drawn = []
+    span = max(line.end - line.start, 0.001)
+    for bar in bars:
+        if bar.start is None:
+            continue
+        end = line.end if bar.end is None else bar.end
+        lane = next((n for n, free in enumerate(lanes) if free <= bar.start), len(lanes))
+        lanes[lane : lane + 1] = [end]
+        width = max(3.0, 1000 * (end - bar.start) / span)
+        left = min(1000 - width, 1000 * (bar.start - line.start) / span)
+        about = f"{bar.label}{f', {bar.status}' if bar.status else ''}: {age(end - bar.start)}"
+        rect = Markup('<rect class="{} {}" x="{:.1f}" y="{}" width="{:.1f}"><title>{}</title></rect>').format(
+            bar.kind, bar.status, left, lane * 14, width, about
+        )
+        if bar.run:
+            rect = Markup('<a href="/runs/{}" tabindex="-1" aria-label="{}">{}</a>').format(bar.run, about, rect)
+        drawn.append(rect)
+    height = max(1, len(lanes)) * 14 - 4
+    return Markup('<svg class="strip lanes-{}" viewBox="0 0 1000 {}" preserveAspectRatio="none">{}</svg>').format(
+        min(max(1, len(lanes)), 20), height, Markup("").join(drawn)
+    )
+
+
 def templates() -> Environment:
     """The pages' templates. An undefined name is an error, and not an empty place."""
     made = Environment(
@@ -94,6 +126,7 @@ def templates() -> Environment:
         lstrip_blocks=True,
         finalize=_visible,
     )
-    made.filters |= {"age": age, "ago": ago, "clock": clock, "words": words, "pretty": pretty, "commands": commands}
-    made.globals |= {"spark": spark}
+    made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
+    made.filters |= {"commands": commands}
+    made.globals |= {"spark": spark, "strip": strip}
     return made

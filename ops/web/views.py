@@ -3,6 +3,7 @@
 What costs requests is kept for a moment, so that five open pages ask AWS as often as one.
 """
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -14,10 +15,22 @@ from typing import Any
 
 from nexus import cron
 from nexus.client import AsyncResult, read_records
-from nexus.runs import tallies
 from nexus.runs.record import RunRecord
 from nexus.values import compact
-from ops import catalogue, dead_letters, deployment, figures, functions, health, history, logs, runs, schedules
+from ops import (
+    catalogue,
+    counting,
+    dead_letters,
+    deployment,
+    figures,
+    functions,
+    health,
+    history,
+    logs,
+    runs,
+    schedules,
+    timeline,
+)
 from ops.cli.monitor import Monitor, View
 from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment
@@ -25,6 +38,10 @@ from ops.problems import Problem
 
 NEXT = 5
 DAYS = 7
+PAGE = 50
+NEWEST_SHOWN = 300.0
+"""Seconds for which the newest runs of before are shown while they are asked for again."""
+
 LETTERS_KEPT = 30.0
 """Seconds for which a look at dead letters is shown again: looking hides them for a moment from everybody else."""
 
@@ -45,6 +62,10 @@ class Kept[T]:
                 self._at = time.monotonic()
             return self._value[0]
 
+    def last(self, *, within: float) -> T | None:
+        """What was last answered, without asking, if that is no longer ago than `within` seconds."""
+        return self._value[0] if self._value and time.monotonic() - self._at < within else None
+
     def forget(self) -> None:
         """What was known is no more: something has been changed."""
         with self._lock:
@@ -63,15 +84,6 @@ class Group:
     last_at: float
     example: str
     hours: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A part of a fan-out or a group; its status is done, failed or open."""
-
-    id: str
-    index: int
-    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +107,7 @@ class Site:
     """Of a queue, that a look takes in."""
     log_patience: float = inf
     """Seconds after which no further page of a log is asked for."""
-
+    attempts: counting.Attempts = field(default_factory=lambda: counting.Attempts(time.time()), init=False)
     _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
     _health: "Kept[health.Health]" = field(init=False)
@@ -103,6 +115,7 @@ class Site:
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
     _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
+    _newest: "Kept[history.Found]" = field(init=False)
 
     def __post_init__(self) -> None:
         monitor = Monitor()
@@ -111,11 +124,12 @@ class Site:
         self._view = Kept(monitor.look, 1.5)
         self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
         self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
+        self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
 
     def forget(self) -> None:
         """After an action: what the pages show next is asked for anew."""
-        for kept in (self._health, self._view, self._letters, self._functions):
+        for kept in (self._health, self._view, self._letters, self._functions, self._newest):
             kept.forget()
 
     @property
@@ -135,11 +149,27 @@ class Site:
     def functions(self) -> Sequence[functions.Function]:
         return self._functions.get()
 
+    def warm(self) -> None:
+        """Asks for what most pages show, before anybody opens one. The pages ask again for what fails, and say why."""
+        for ask in (self.health, self.monitor, self.newest):
+            try:
+                ask()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the page that needs it shows it
+                logging.getLogger("nexus.web").info("not known at the start: %r", error)
+
     # --- runs ---
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history, by what is typed. Raises Problem."""
         return history.find(history.parse(text), limit, after)
+
+    def newest(self) -> history.Found:
+        """The first page of all runs, which asks every partition of the history."""
+        return self._newest.get()
+
+    def newest_of_late(self) -> history.Found | None:
+        """The same as somebody saw it in the last minutes, at once; None when nobody did."""
+        return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
         """A run's record. Raises Problem."""
@@ -152,22 +182,14 @@ class Site:
         """What a run wrote, as far as it can be read with `log_patience`."""
         return list(logs.of_run(run_id, None, follow=False, patience=self.log_patience))
 
-    def members(self, record: RunRecord) -> list[Member]:
-        """Of a fan-out or a group, all of them, from its tallies: a request for each 10,000."""
-        from nexus.backend import backend
-        from nexus.backend.store import numbers
+    def time_line(self, run_id: str) -> timeline.TimeLine:
+        """What happened to a run, when. Raises Problem."""
+        return timeline.of(self.run(run_id), self.log(run_id))
 
-        keys = [tallies.tally(record.id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
-        counted = backend().store.get(keys).values()
-        done = {n for item in counted for n in numbers(item, "done")}
-        failed = {n for item in counted for n in numbers(item, "failed")}
-        status = {n: "done" if n in done else "failed" if n in failed else "open" for n in range(record.total)}
-        return [Member(run_id, n, status[n]) for n, run_id in enumerate(tallies.children(record))]
-
-    def children(self, record: RunRecord) -> list[RunRecord]:
-        """The runs that one sent by itself: the first hundred."""
-        found = read_records([AsyncResult(run_id) for run_id in record.children])
-        return [one for one in found if one.status != "UNKNOWN"]
+    def members(self, run_id: str) -> list[timeline.Member]:
+        """The parts of a fan-out or a group. Raises Problem."""
+        record = self.run(run_id)
+        return timeline.of_members(record) if record.fanned_out else []
 
     # --- dead letters ---
 

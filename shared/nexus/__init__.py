@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         then,
     )
     from nexus.errors import (
+        BudgetSpent,
         ConfigurationError,
         InvalidMessage,
         NexusError,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
         UnknownTask,
     )
     from nexus.registry import implements, implements_part, register, registry
-    from nexus.tasks import Arguments, NoArguments, RateLimit, Result, RetryPolicy, Schedule, Task, Unique
+    from nexus.tasks import Arguments, Budget, NoArguments, RateLimit, Result, RetryPolicy, Schedule, Task, Unique
     from nexus.worker import Continuation, Run, handler, handler_for
 
 _WHERE = {
@@ -70,6 +71,7 @@ _WHERE = {
         "then",
     ),
     "nexus.errors": (
+        "BudgetSpent",
         "ConfigurationError",
         "InvalidMessage",
         "NexusError",
@@ -83,7 +85,17 @@ _WHERE = {
         "UnknownTask",
     ),
     "nexus.registry": ("implements", "implements_part", "register", "registry"),
-    "nexus.tasks": ("Arguments", "NoArguments", "RateLimit", "Result", "RetryPolicy", "Schedule", "Task", "Unique"),
+    "nexus.tasks": (
+        "Arguments",
+        "Budget",
+        "NoArguments",
+        "RateLimit",
+        "Result",
+        "RetryPolicy",
+        "Schedule",
+        "Task",
+        "Unique",
+    ),
     "nexus.worker": ("Continuation", "Run", "handler", "handler_for"),
 }
 _MODULES = {name: module for module, names in _WHERE.items() for name in names}
@@ -91,6 +103,8 @@ _MODULES = {name: module for module, names in _WHERE.items() for name in names}
 __all__ = [
     "Arguments",
     "AsyncResult",
+    "Budget",
+    "BudgetSpent",
     "Canvas",
     "ConfigurationError",
     "Continuation",

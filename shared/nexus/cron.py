@@ -1,5 +1,7 @@
 """When an EventBridge rule fires next: `cron(...)` and `rate(...)`, as the EventBridge user guide defines them, in UTC.
 
+`scheduler_times` is the same for EventBridge Scheduler, which has time zones, starts and ends, and `at(...)`.
+
     cron(minutes hours day-of-month month day-of-week year)
 
 Each field takes * , - /, names (JAN, MON), and ? in one of the two day fields; day-of-month also L and 15W,
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import count, islice, takewhile
 from typing import Final
+from zoneinfo import ZoneInfo
 
 _MONTHS: Final = {
     name: n
@@ -69,7 +72,7 @@ class Cron:
         return last
 
     def _in_month(self, year: int, month: int, start: datetime) -> Iterator[datetime]:
-        for day in sorted(self._days(year, month)):
+        for day in sorted(self.days(year, month)):
             if date(year, month, day) < start.date():
                 continue
             for hour in sorted(self.hours):
@@ -78,7 +81,8 @@ class Cron:
                     if time >= start:
                         yield time
 
-    def _days(self, year: int, month: int) -> set[int]:
+    def days(self, year: int, month: int) -> set[int]:
+        """The days of a month on which it fires, if it fires in that month."""
         if self.day_of_month != "?":
             return _days_of_month(self.day_of_month, year, month)
         return _days_of_week(self.day_of_week, year, month)
@@ -125,6 +129,68 @@ def times(expression: str, after: datetime, until: datetime) -> Iterator[datetim
 def next_times(expression: str, number: int, after: datetime) -> list[datetime]:
     """The next `number` times; of a rate, counted from `after`. Fewer, or none, when the years run out."""
     return list(islice(times(expression, after, datetime.max.replace(tzinfo=UTC)), number))
+
+
+MARGIN: Final = timedelta(days=2)
+"""No clock was ever set by more: Samoa left out a day in 2011."""
+
+
+def scheduler_times(
+    expression: str,
+    zone: ZoneInfo,
+    after: datetime,
+    until: datetime,
+    *,
+    start: datetime | None = None,
+    end: datetime | None = None,
+) -> Iterator[datetime]:
+    """When a schedule of EventBridge Scheduler fires after one moment, up to and including another. Raises BadSchedule.
+
+    As its user guide has it (Schedule types): `cron` goes by the zone's clocks. A time that they skip does not fire,
+    one that they repeat fires once, the first time. `rate` counts elapsed time, from `start` (or `after`), a day being
+    24 hours. `start` and `end` bound both, and not `at`, which fires once.
+    """
+    text = expression.strip()
+    if once := re.fullmatch(r"at\((.*)\)", text):
+        start = end = None
+        found = _instants(iter((_moment(once[1]),)), zone)
+    else:
+        schedule = parse(_as_rules_have_it(text))
+        if isinstance(schedule, Rate):
+            step, began = timedelta(seconds=schedule.seconds), start or after
+            found = (began + step * n for n in count(max(0, (after - began) // step)))
+        else:
+            found = _instants(schedule.after(_on_the_wall(max(after, start or after), zone) - MARGIN), zone)
+    for time in takewhile(lambda time: time <= until, found):
+        if time > after and (start is None or time >= start) and (end is None or time <= end):
+            yield time
+
+
+def _as_rules_have_it(expression: str) -> str:
+    """Scheduler lets a cron's year out, and takes `rate(1 days)`."""
+    if re.fullmatch(r"cron\(\s*\S+(\s+\S+){4}\s*\)", expression):
+        return f"{expression.removesuffix(')')} *)"
+    return re.sub(r"^(rate\(\s*1\s+\w+?)s(\s*\))$", r"\1\2", expression)
+
+
+def _instants(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
+    """When the clocks of a zone show these times, the first time that they do; not those that they never show."""
+    for wall in walls:
+        when = wall.replace(tzinfo=zone).astimezone(UTC)
+        if _on_the_wall(when, zone) == wall:
+            yield when
+
+
+def _on_the_wall(moment: datetime, zone: ZoneInfo) -> datetime:
+    """What the clocks of a zone show, as if they showed UTC."""
+    return moment.astimezone(zone).replace(tzinfo=UTC)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise BadSchedule(f"at({text}): a time is written as in at(2030-01-31T09:00:00)") from None
 
 
 def _rate(value: int, unit: str, *, plural: bool) -> Rate:

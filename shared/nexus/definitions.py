@@ -105,6 +105,22 @@ class RateLimit:
             raise ValueError(f"{self}: a finite number over 0")
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a task may spend in a day (UTC): dollars by `nexus.prices`, attempts, or both; nothing stops it by a None.
+
+    What it would spend beyond that waits for the next day. An operator can set other limits at any time, for a task
+    whose `budget` is not None: `Budget()` has no limit until then.
+    """
+
+    dollars: float | None = None
+    runs: int | None = None
+
+    def __post_init__(self) -> None:
+        if not all(limit is None or 0 <= limit < math.inf for limit in (self.dollars, self.runs)):
+            raise ValueError(f"{self}: numbers from 0 on")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDefinition[A: Arguments, R: Result]:
     """A unit of background work. `time_limit` in seconds; the invocation's own end cuts it shorter.
@@ -124,13 +140,15 @@ class TaskDefinition[A: Arguments, R: Result]:
     schedule: Schedule | None = None
     unique: Unique | None = None
     rate_limit: RateLimit | None = None
+    budget: Budget | None = None
     part: Any = None
     module: str | None = None
     sends_to: tuple[str, ...] = ()
     """Other queues that it sends to, by itself or as what a chain goes on with: its function's role needs them."""
 
     sends_later: bool = False
-    """It sends with a countdown over 15 minutes, or revokes such a run: its function's role needs schedules."""
+    """It sends with a countdown over 15 minutes, or revokes such a run: its function's role needs schedules. So does
+    that of a task with a budget, whose messages wait for the next day."""
 
     on_upload: bool = False
     """An S3 upload starts it: it takes `bucket`, `key`, `version_id` (None without versioning) and `event_order`."""

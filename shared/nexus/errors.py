@@ -4,6 +4,7 @@ NexusError
 +-- ConfigurationError   the environment is wrong: nothing works until it is changed
 +-- InvalidMessage       the message or its arguments are wrong: never tried again
 +-- UnknownTask          no such task here: never tried again
++-- BudgetSpent          a direct call of a task that has spent its day's budget: call it tomorrow
 +-- SendFailed           AWS did not take it: send it again
 +-- Retry                raised by a task: try this run again later
 +-- Reject               raised by a task: give this run up
@@ -63,6 +64,10 @@ class InvalidMessage(NexusError):
 
 class UnknownTask(NexusError):
     """No such task in the catalogue, or not one that this queue serves."""
+
+
+class BudgetSpent(NexusError):
+    """A task was invoked directly, and has spent its budget of the day. What comes by a queue waits for the next."""
 
 
 class SendFailed(NexusError):

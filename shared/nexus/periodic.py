@@ -9,7 +9,7 @@ for, so a firing that Scheduler delivers twice is one run. Schedules that never 
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -86,29 +86,11 @@ class PeriodicTask:
         return request | {name: value for name, value in times.items() if value is not None}
 
     def times(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """When it fires after one moment, up to and including another; a rate is counted from the first.
-
-        Never while it is paused. Raises `nexus.cron.BadSchedule`.
-        """
+        """When it fires after one moment, up to and including another; never while it is paused. Raises BadSchedule."""
+        if self.paused:
+            return iter(())
         zone = ZoneInfo(self.timezone)
-
-        def on_the_wall(moment: datetime) -> datetime:
-            return moment.astimezone(zone).replace(tzinfo=UTC)
-
-        found: Iterable[datetime]
-        if once := re.fullmatch(r"at\((.*)\)", self.expression):
-            try:
-                found = [datetime.fromisoformat(once[1]).replace(tzinfo=UTC)]
-            except ValueError:
-                raise cron.BadSchedule(f"{self.expression!r} has no time, as at(2030-01-31T09:00:00) has") from None
-        else:
-            found = cron.times(self.expression, on_the_wall(after), on_the_wall(until))
-        for wall in found:
-            when = wall.replace(tzinfo=zone)
-            first, last = self.start or after, self.end or until
-            there = on_the_wall(when.astimezone(UTC)) == wall  # and not skipped by the clocks
-            if there and not self.paused and after < when <= until and first <= when <= last:
-                yield when
+        return cron.scheduler_times(self.expression, zone, after, until, start=self.start, end=self.end)
 
     @classmethod
     def of(cls, schedule: Mapping[str, Any]) -> Self:

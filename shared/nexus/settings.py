@@ -8,7 +8,8 @@ variables for a shell.
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,8 +35,9 @@ class Settings:
     account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
     `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
     `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
-    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode. Another backend and no stack
-    mean `memory`: tables, buckets and mail are in this process's memory too.
+    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode, `client` (NEXUS_CLIENT) is
+    "boto3" where that is to ask DynamoDB and SQS. Another backend and no stack mean `memory`: tables, buckets and mail
+    are in this process's memory too.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
     (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
@@ -51,6 +53,7 @@ class Settings:
     run_days: int = 7
     backend: str = ""
     functions: str = ""
+    client: str = ""
     memory: bool = False
     connect_timeout: float = 1.0
     read_timeout: float = 2.0
@@ -64,6 +67,9 @@ class Settings:
         if not days.isdecimal() or int(days) < 1:
             raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
         modules = environment.get("NEXUS_CATALOGUE", "").split(",")
+        client = environment.get("NEXUS_CLIENT", "")
+        if client not in ("", "boto3"):
+            raise ConfigurationError(f"NEXUS_CLIENT is {client!r}: boto3, or nothing for the runtime's own client")
         memory = bool(environment.get("NEXUS_BACKEND")) and not environment.get("NEXUS_STACK")
         if memory:
             environment = {**environment, **IN_MEMORY}
@@ -76,6 +82,7 @@ class Settings:
             run_days=int(days),
             backend=environment.get("NEXUS_BACKEND", ""),
             functions=environment.get("NEXUS_FUNCTIONS", ""),
+            client=client,
             memory=memory,
             **_patience(environment),
         )
@@ -150,10 +157,37 @@ def configure(variables: Mapping[str, str]) -> bool:
     return True
 
 
+class _Lookup:
+    def __call__(self) -> Settings:
+        """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+        return _elsewhere.get() or _own()
+
+    def cache_clear(self) -> None:
+        """Has them read again."""
+        _own.cache_clear()
+
+
 @lru_cache(maxsize=1)
-def settings() -> Settings:
-    """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+def _own() -> Settings:
     return Settings.read(_replaced[-1] if _replaced else variables())
+
+
+_elsewhere: ContextVar[Settings | None] = ContextVar("settings of another stack", default=None)
+settings = _Lookup()
+
+
+@contextmanager
+def another_stack(name: str) -> Iterator[None]:
+    """Within the block, for this thread or coroutine, every name is of that stack, of the same account and region.
+
+    A process that belongs to one stack sends another one's tasks so, and reads its tables. In memory there is but one.
+    """
+    here = settings()
+    token = _elsewhere.set(replace(here, stack=here.stack if here.memory else name, catalogue=()))
+    try:
+        yield
+    finally:
+        _elsewhere.reset(token)
 
 
 def variables() -> Mapping[str, str]:

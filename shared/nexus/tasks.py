@@ -12,6 +12,7 @@ from nexus.client import AsyncResult, Canvas, Group, Signature, asynchronous, se
 from nexus.client.canvas import chunks
 from nexus.definitions import (
     Arguments,
+    Budget,
     NoArguments,
     RateLimit,
     Result,
@@ -24,6 +25,7 @@ from nexus.values import plain
 
 __all__ = [
     "Arguments",
+    "Budget",
     "NoArguments",
     "RateLimit",
     "Result",
@@ -62,6 +64,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             schedule: Schedule | None = ...,
             unique: Unique | None = ...,
             rate_limit: RateLimit | None = ...,
+            budget: Budget | None = ...,
             part: Any = ...,
             module: str | None = ...,
             on_upload: bool = ...,

@@ -188,7 +188,7 @@ def new_post(
         visibility=visibility,
         hashtags=hashtags_of(text, tags),
     )
-    if posts.TABLE.insert(posts.to_values(post, now=int(clock.now()))) is not None:
+    if not posts.create(post, now=int(clock.now())):
         raise ValueError(f"post {post.post_id} exists")
     return post
 
@@ -254,6 +254,22 @@ def count(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> b
     return posts.TABLE.update(posts.counted(post_id, Counters(likes=likes, shares=shares, views=views)))
 
 
+def set_counters(
+    post_id: str,
+    *,
+    likes: int | None = None,
+    comments: int | None = None,
+    shares: int | None = None,
+    views: int | None = None,
+) -> bool:
+    """Sets the counters that are given, for an application that counts by itself; in one write, marked for scoring.
+
+    False when there is no such post (any more), or it is on its way to the archive.
+    """
+    given = zip(posts.COUNTERS, (likes, comments, shares, views), strict=True)
+    return posts.set_counters(post_id, {name: number for name, number in given if number is not None})
+
+
 def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> dict[str, object]:
     """The same as an action of TransactWriteItems."""
     change = posts.counted(post_id, Counters(likes=likes, shares=shares, views=views))
@@ -275,15 +291,16 @@ def comment(
     return made if written else None
 
 
+def edit_comment(post_id: str, comment_id: str, text: str) -> bool:
+    """A comment's new text. One request. False when there is no such comment, or it has been deleted."""
+    key = {"post_id": post_id, "comment_id": comment_id}
+    return comments.TABLE.update(Write(key, set={"text": text}, when=(Condition("deleted_at", "missing"),)))
+
+
 def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
     """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
     now = int(clock.now() if at is None else at)
-    gone = Write(
-        {"post_id": post_id, "comment_id": comment_id},
-        set={"deleted_at": now, "text": ""},
-        remove=("bucket",),
-        when=(Condition("deleted_at", "missing"),),
-    )
+    gone = comments.hidden(post_id, comment_id, now)
     return transact(
         [
             {"Update": comments.TABLE.update_request(gone)},

@@ -33,7 +33,8 @@ AT_ONCE = 1_000
 THREADS = 8
 
 
-def _seconds(moment: datetime) -> int:
+def seconds_of(moment: datetime) -> int:
+    """Seconds since 1970; a moment without a time zone is in UTC."""
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
@@ -164,35 +165,40 @@ def _fill(
     return Report(done - start, written, present, faulty)
 
 
-def _user(row: Mapping[str, Any]) -> Mapping[str, Value]:
-    read = UserRow.model_validate(row)
-    created_at = _seconds(read.created_at)
-    return people.to_values(
-        User(
-            user_id=read.user_id,
-            email=read.email,
-            name=read.name,
-            created_at=created_at,
-            last_active_day=day_of(_seconds(read.last_active_at) if read.last_active_at else created_at),
-            locale=read.locale,
-            digest=read.digest,
-            suppressed=read.suppressed,
-        )
+def user_of(row: UserRow) -> User:
+    """The user that a row describes."""
+    created_at = seconds_of(row.created_at)
+    return User(
+        user_id=row.user_id,
+        email=row.email,
+        name=row.name,
+        created_at=created_at,
+        last_active_day=day_of(seconds_of(row.last_active_at) if row.last_active_at else created_at),
+        locale=row.locale,
+        digest=row.digest,
+        suppressed=row.suppressed,
     )
+
+
+def post_of(row: PostRow) -> Post:
+    """The post that a row describes."""
+    return Post(
+        post_id=row.post_id,
+        author_id=row.author_id,
+        created_at=seconds_of(row.created_at),
+        text=row.text,
+        visibility=row.visibility,
+        hashtags=application.hashtags_of(row.text, row.hashtags),
+        counters=Counters(row.likes_count, row.comments_count, row.shares_count, row.views_count),
+    )
+
+
+def _user(row: Mapping[str, Any]) -> Mapping[str, Value]:
+    return people.to_values(user_of(UserRow.model_validate(row)))
 
 
 def _post(row: Mapping[str, Any]) -> Mapping[str, Value]:
-    read = PostRow.model_validate(row)
-    post = Post(
-        post_id=read.post_id,
-        author_id=read.author_id,
-        created_at=_seconds(read.created_at),
-        text=read.text,
-        visibility=read.visibility,
-        hashtags=application.hashtags_of(read.text, read.hashtags),
-        counters=Counters(read.likes_count, read.comments_count, read.shares_count, read.views_count),
-    )
-    return articles.to_values(post, now=int(clock.now()))
+    return articles.to_values(post_of(PostRow.model_validate(row)), now=int(clock.now()))
 
 
 def _follow(row: Mapping[str, Any]) -> Mapping[str, Value]:
@@ -200,5 +206,5 @@ def _follow(row: Mapping[str, Any]) -> Mapping[str, Value]:
     return {
         "follower_id": read.follower_id,
         "followed_id": read.followed_id,
-        "created_at": _seconds(read.created_at),
+        "created_at": seconds_of(read.created_at),
     }

@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from nexus.registry import register
-from nexus.tasks import Arguments, Result, RetryPolicy, Schedule, Task, Unique
+from nexus.tasks import Arguments, Budget, Result, RetryPolicy, Schedule, Task, Unique
 from social import parts
 from social.types import Day, Link, Week
 
@@ -157,6 +157,7 @@ send_content_digest_email = Task(
     summary="To each user active in the last 7 days who wants it: the week's top posts, personalised for each reader.",
     time_limit=100,
     retry=RetryPolicy(max_retries=6, base=60, cap=900),
+    budget=Budget(dollars=100.0),  # a million mails; a Monday of a network of a million users takes half of it
     schedule=Schedule("cron(0 9 ? * MON *)", "Monday 09:00"),
     unique=Unique(key=("week",)),
 )

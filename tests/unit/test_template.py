@@ -9,6 +9,8 @@ import pytest
 
 from nexus.settings import Settings
 from nexus.tasks import Task
+from nexus.worker import observe
+from ops.functions import WANTED
 from social.catalogue import QUEUES
 from tests.support import network
 from tests.support.template import ACCOUNT, STACK, resolved, resources, template
@@ -107,7 +109,7 @@ def statements_of(queue: str) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("queue", QUEUES)
 def test_a_role_sends_to_its_own_queue_and_to_those_that_its_tasks_name(queue: str) -> None:
-    """A task that sends elsewhere, or later than SQS can, says so in the catalogue."""
+    """A task that sends elsewhere, or later than SQS can, says so in the catalogue; or has a budget."""
     tasks = [task for task in network.tasks().values() if task.queue == queue]
     elsewhere = {name for task in tasks for name in task.sends_to}
     wanted = {f"{name.capitalize()}Queue.Arn" for name in {queue, *elsewhere}} | {
@@ -122,7 +124,7 @@ def test_a_role_sends_to_its_own_queue_and_to_those_that_its_tasks_name(queue: s
             sends |= {place["Fn::GetAtt"] for place in places}
         later = later or any(action.startswith("scheduler:") or action == "iam:PassRole" for action in actions)
     assert sends == wanted
-    assert later == any(task.sends_later for task in tasks)
+    assert later == any(task.sends_later or task.budget is not None for task in tasks)
 
 
 def test_nobody_lists_the_archive_or_writes_anothers_results() -> None:
@@ -291,3 +293,33 @@ def test_an_upload_invokes_the_media_function_and_what_fails_goes_on_in_its_queu
     assert {"Name": "prefix", "Value": "uploads/"} in notification["Filter"]["S3Key"]["Rules"]
     (permission,) = resources("AWS::Lambda::Permission").values()
     assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
+
+
+def test_the_dashboards_metrics_are_those_that_something_emits(capsys: pytest.CaptureFixture[str]) -> None:
+    (dashboard,) = resources("AWS::CloudWatch::Dashboard").values()
+    body = json.loads(resolved(dashboard["Properties"])["DashboardBody"])
+    alarms = [resolved(one["Properties"]) for one in resources("AWS::CloudWatch::Alarm").values()]
+    of_aws = {(one["Namespace"], one["MetricName"], one["Dimensions"][0]["Name"]) for one in alarms}
+    of_aws |= {("AWS/Lambda", metric, "FunctionName") for metric, _ in WANTED.values()}
+    # What a run's end writes, CloudWatch reads as a metric of each of these names.
+    for outcome in ("success", "failure"):
+        observe.run_ended(outcome, 1.0)
+    written = [json.loads(line)["_aws"]["CloudWatchMetrics"][0] for line in capsys.readouterr().err.splitlines()]
+    own = {(one["Namespace"], metric["Name"]) for one in written for metric in one["Metrics"]}
+    by_queue = Counter[str]()
+    for widget in body["widgets"]:
+        before: list[str] = []
+        for metric in widget["properties"]["metrics"]:
+            whole = before[: 1 - len(metric)] + metric[1:] if metric[0] == "..." else metric
+            before = whole
+            namespace, name, dimensions = whole[0], whole[1], dict(zip(whole[2::2], whole[3::2], strict=True))
+            if namespace == "nexus":
+                assert (namespace, name) in own
+                assert list(dimensions) in written[0]["Dimensions"]
+                assert dimensions["stack"] == STACK
+                by_queue[dimensions["queue"]] += 1
+            else:
+                ((dimension, value),) = dimensions.items()
+                assert (namespace, name, dimension) in of_aws
+                by_queue[value.removeprefix(f"{STACK}-").removesuffix("-dead")] += 1
+    assert by_queue == dict.fromkeys(QUEUES, len(body["widgets"]))

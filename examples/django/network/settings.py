@@ -76,3 +76,8 @@ NEXUS = {
     "REGION": os.environ.get("AWS_REGION", "eu-west-1"),
     "WEB": "http://127.0.0.1:8765",  # `nexus web`, on the machine of whoever looks
 }
+
+# The network whose tasks work for this site's users and posts, if there is one: network/mirrors.py maps them.
+if SOCIAL_STACK := os.environ.get("SOCIAL_STACK"):
+    INSTALLED_APPS.append("social.django")
+    SOCIAL = {"STACK": SOCIAL_STACK, "MIRRORS": "network.mirrors"}

@@ -21,17 +21,36 @@ def resizable(image: Image.Image) -> Image.Image:
     """In a mode that can be resized smoothly: L, LA, RGB, RGBA or CMYK."""
     transparency = image.info.get("transparency")
     if image.mode.startswith("I"):
-        # convert() cuts 16 bits off at 255, which turns nearly everything white.
-        image = image.point(lambda value: value * (1 / 257) + 0.5).convert("L")
         if isinstance(transparency, int):
-            image.info["transparency"] = transparency // 257
-    elif isinstance(transparency, tuple) and max(transparency) > 255:
+            return _grey_without(image, transparency)
+        return _eight_bits(image)
+    if isinstance(transparency, tuple) and max(transparency) > 255:
         image.info["transparency"] = tuple(value >> 8 for value in transparency)  # 16 bits, as their pixels were
     if image.mode in {"1", "L"}:
         return image.convert("LA" if image.has_transparency_data else "L")
     if image.mode in {"LA", "RGBA", "CMYK"}:
         return image
     return _as(image, "RGBA" if image.has_transparency_data else "RGB")
+
+
+def _eight_bits(grey: Image.Image) -> Image.Image:
+    """Of 16. convert() alone cuts them off at 255, which turns nearly everything white."""
+    return grey.point(lambda value: value * (1 / 257) + 0.5).convert("L")
+
+
+def _grey_without(grey: Image.Image, key: int) -> Image.Image:
+    """16 bits of grey, in 8 and transparent where they are the key exactly."""
+    apart = grey.point(lambda value: value * 1 - key).convert("L")  # 0 where they are, whatever wraps around elsewhere
+    shown = _eight_bits(grey)
+    shown.putalpha(apart.point([0] + [255] * 255))
+    return shown
+
+
+def widened(image: Image.Image) -> Image.Image:
+    """Samples from 16 to 235 as samples from 0 to 255; opacity stays."""
+    table = [min(255, max(0, round((value - 16) * 255 / 219))) for value in range(256)]
+    same = list(range(256))
+    return image.point([value for band in image.getbands() for value in (same if band == "A" else table)])
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | None = None) -> Image.Image:

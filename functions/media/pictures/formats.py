@@ -19,6 +19,8 @@ class Format(StrEnum):
 
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_ANY_CODEC = frozenset({b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heif"})
+"""These say "HEIF structure", and leave the codec to the compatible brands."""
 
 _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"II*\0\x10\0\0\0CR", Code.RAW),
@@ -78,8 +80,7 @@ def sniff(source: bytes) -> Format | None:
         return Format.WEBP
     if source[4:8] == b"ftyp":
         major, compatible = source[8:12], _compatible_brands(source)
-        # mif1 and msf1 say "HEIF structure" and leave the codec to the compatible brands.
-        brands = compatible if major in (b"mif1", b"msf1") else {major}
+        brands = compatible if major in _ANY_CODEC else {major}
         if brands & _AVIF_BRANDS:
             return Format.AVIF
         if brands & _HEIC_BRANDS:
@@ -106,8 +107,7 @@ def _code_of(source: bytes) -> Code:
             is_raw = code is Code.TIFF and any(name in head for name in _SOFTWARE_OF_RAW)
             return Code.RAW if is_raw else code
     if source[4:8] == b"ftyp":
-        heif = source[8:12] in (b"mif1", b"msf1", b"heif")
-        return _BRANDS.get(source[8:12], Code.HEIF_CODEC if heif else Code.OTHER_CLIP)
+        return _BRANDS.get(source[8:12], Code.HEIF_CODEC if source[8:12] in _ANY_CODEC else Code.OTHER_CLIP)
     if source.startswith(b"RIFF"):
         return Code.SOUND if source[8:12] == b"WAVE" else Code.UNKNOWN
     if source[:1] == b"G" and source[188:189] in (b"G", b""):  # the packets of an MPEG transport stream

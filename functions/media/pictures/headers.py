@@ -96,6 +96,7 @@ class Source:
         orientation: as in EXIF, 1 to 8.
         profile: an ICC profile, None where there is none.
         light: primaries and transfer function (ITU-T H.273) of a high dynamic range, which no profile can say.
+        narrow: the samples go from 16 to 235, as television has them.
         crop: (left, top, right, bottom) of what is to be shown, in stored pixels.
         ends_early: the last bytes are missing: what is decoded has to be looked at.
     """
@@ -106,4 +107,5 @@ class Source:
     profile: bytes | None = None
     light: tuple[int, int] | None = None
     crop: tuple[int, int, int, int] | None = None
+    narrow: bool = False
     ends_early: bool = False

@@ -48,6 +48,9 @@ class _Meta:
     box: _Box
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)
+    kind_at: dict[int, int] = field(default_factory=dict)
+    """Where in the file an item's kind stands."""
+    references: list[tuple[bytes, int, set[int]]] = field(default_factory=list)
     extents: dict[int, tuple[int, int]] = field(default_factory=dict)
     properties: list[_Box] = field(default_factory=list)
     owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
@@ -55,12 +58,14 @@ class _Meta:
     ipma: _Box | None = None
     wide: bool = False
     alphas: set[int] = field(default_factory=set)
+    needed: set[int] = field(default_factory=set)
+    """The items on which the picture's pixels depend: itself, what it is put together of, and their opacity."""
 
 
 def read(source: bytes, kind: Format) -> Source:
     """Raises Rejected, and struct.error or IndexError where a box contradicts itself.
 
-    The header's size is the largest that any picture in the file has, by its own word or in truth: what is shown may be
+    The header's size is the largest that any part of the picture has, by its own word or in truth: what is shown may be
     a small part of it, and would be decoded whole all the same.
     """
     boxes = list(_boxes(source, 0, len(source)))
@@ -75,37 +80,37 @@ def read(source: bytes, kind: Format) -> Source:
     if found is not None and found.end > len(source):
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its index")
     meta = _meta(source, found) if found is not None else None
-    if meta is not None and any(end > len(source) for _, end in meta.extents.values()):
+    if meta is not None and any(meta.extents.get(item, (0, 0))[1] > len(source) for item in meta.needed):
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends within its pixels")
     if meta is not None and moov is None:
         _supported(meta, kind)
     sizes = list(_sizes(source, meta, moov))
     if not sizes:
         raise Rejected(Code.DAMAGED, f"the {kind} file states no size")
-    deep = any(_is_deep(source, box) for box in meta.properties) if meta is not None else True
+    deep = any(_is_deep(source, box) for box in _properties(meta)) if meta is not None else True
     header = Header(kind, *max(sizes, key=lambda size: size[0] * size[1]), bytes_a_pixel=DEEP if deep else None)
     return _shown(source, meta, header) if meta is not None else Source(header, source)
 
 
 def _supported(meta: _Meta, kind: Format) -> None:
-    codecs = {b"av01"} if kind is Format.AVIF else {b"hvc1", b"grid", b"iovl", b"iden", b"tmap"}
-    primary = meta.kinds.get(meta.primary)
-    if kind is Format.HEIF and primary is not None and primary not in codecs:
-        raise Rejected(Code.HEIF_CODEC, f"a HEIF picture encoded as {primary!r}")
+    codecs = {b"av01", b"grid"} if kind is Format.AVIF else {b"hvc1", b"grid", b"iovl", b"iden", b"tmap"}
+    for item in meta.needed:
+        if meta.kinds.get(item, b"") not in {*codecs, b""}:
+            raise Rejected(Code.HEIF_CODEC, f"an {kind} picture encoded as {meta.kinds[item]!r}")
 
 
 def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
     """The file as its library can take it, and what is left to do here."""
     mine = {meta.properties[number - 1].name: meta.properties[number - 1] for number, _ in meta.owned[meta.primary]}
-    data = source
+    data = _picture_alone(source, meta, header.format)
     crop = _crop(source, mine) if _CROP in mine else None
     orientation = 1
     if crop or header.format is Format.AVIF:  # libheif turns by itself, and before a crop of ours would be too early
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         orientation = ORIENTATION[turn, mirror]
-    if crop:
-        data = _without(source, meta, {_CROP, _TURN, _MIRROR})
+    if _CROP in mine:
+        data = _without(data, meta, {_CROP, _TURN, _MIRROR} if crop else {_CROP})
     if header.format is Format.AVIF and not meta.alphas <= _sized(meta):
         data = _with_alpha_sizes(data, meta)
     colours = [
@@ -146,7 +151,10 @@ def _meta(source: bytes, box: _Box) -> _Meta:
     if pitm := inner.get(b"pitm"):
         (meta.primary,) = unpack_from(">I" if source[pitm.body] else ">H", source, pitm.body + 4)
     if iinf := inner.get(b"iinf"):
-        meta.kinds = dict(_kinds(source, iinf))
+        meta.kind_at = dict(_kinds(source, iinf))
+        meta.kinds = {item: source[at : at + 4] for item, at in meta.kind_at.items()}
+    if iref := inner.get(b"iref"):
+        meta.references = list(_references(source, iref))
     if iprp := inner.get(b"iprp"):
         for child in _boxes(source, iprp.body, iprp.end):
             if child.name == b"ipco":
@@ -162,16 +170,45 @@ def _meta(source: bytes, box: _Box) -> _Meta:
             one = meta.properties[number - 1]
             if one.name == b"auxC" and source[one.body + 4 : one.end].startswith((_ALPHA, _HEVC_ALPHA)):
                 meta.alphas.add(item)
+    meta.needed = _needed(meta)
     return meta
 
 
-def _kinds(source: bytes, iinf: _Box) -> Iterator[tuple[int, bytes]]:
+def _needed(meta: _Meta) -> set[int]:
+    needed, before = {meta.primary}, set[int]()
+    while needed != before:
+        before = set(needed)
+        for kind, item, others in meta.references:
+            if kind == b"dimg" and item in needed:
+                needed |= others
+            elif kind == b"auxl" and item in meta.alphas and others & needed:
+                needed.add(item)
+    return needed
+
+
+def _properties(meta: _Meta) -> list[_Box]:
+    """Those of the items that are needed."""
+    return [meta.properties[number - 1] for item in meta.needed for number, _ in meta.owned.get(item, [])]
+
+
+def _kinds(source: bytes, iinf: _Box) -> Iterator[tuple[int, int]]:
+    """Items, and where their kinds stand."""
     for child in _boxes(source, iinf.body + (8 if source[iinf.body] else 6), iinf.end):
         if child.name == b"infe" and source[child.body] >= 2:
             wide = source[child.body] >= 3
             (number,) = unpack_from(">I" if wide else ">H", source, child.body + 4)
-            at = child.body + (10 if wide else 8)
-            yield number, source[at : at + 4]
+            yield number, child.body + (10 if wide else 8)
+
+
+def _references(source: bytes, iref: _Box) -> Iterator[tuple[bytes, int, set[int]]]:
+    item = ">I" if source[iref.body] else ">H"
+    step = 4 if source[iref.body] else 2
+    for child in _boxes(source, iref.body + 4, iref.end):
+        (number,) = unpack_from(item, source, child.body)
+        (count,) = unpack_from(">H", source, child.body + step)
+        first = child.body + step + 2
+        count = min(count, (child.end - first) // step)
+        yield child.name, number, {unpack_from(item, source, first + step * n)[0] for n in range(count)}
 
 
 def _associations(source: bytes, ipma: _Box, meta: _Meta) -> None:
@@ -225,16 +262,17 @@ def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[in
 
 
 def _sizes(source: bytes, meta: _Meta | None, moov: _Box | None) -> Iterator[tuple[int, int]]:
-    """Every size that a picture in the file claims to have, and every one that it is coded with."""
+    """Every size that a part of the picture claims to have, and every one that it is coded with."""
     if meta is not None:
-        for box in meta.properties:
+        for box in _properties(meta):
             if box.name == b"ispe":
                 yield unpack_from(">II", source, box.body + 4)
             elif box.name == b"av1C":
                 yield from _av1_sizes(source[box.body + 4 : box.end])
             elif box.name == b"hvcC":
                 yield from _hevc_sizes(source[box.body : box.end])
-        for item, (start, _) in meta.extents.items():
+        for item in meta.needed & meta.extents.keys():
+            start = meta.extents[item][0]
             if meta.kinds.get(item) == b"av01":
                 yield from _av1_sizes(source[start : start + 64])
     if moov is not None:
@@ -371,6 +409,18 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
     box = (-(-left // 1), -(-top // 1), (left + wide) // 1, (top + high) // 1)
     inside = 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height
     return box if inside and box != (0, 0, width, height) else None
+
+
+def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
+    """The file with every item renamed to nothing that the picture can do without: EXIF, XMP, thumbnails, gain and
+    depth maps. Broken or huge, they are not the picture's."""
+    data = bytearray(source)
+    for item, at in meta.kind_at.items():
+        if item not in meta.needed:
+            data[at : at + 4] = b"free"
+    if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # by which neither library knows it
+        data[8:12] = b"avif" if kind is Format.AVIF else b"heic"
+    return bytes(data)
 
 
 def _without(source: bytes, meta: _Meta, names: set[bytes]) -> bytes:

@@ -41,6 +41,7 @@ def read(source: bytes) -> Source:
         (length,) = unpack_from(">H", source, at)
         body = source[at + 2 : at + length]
         if marker in _FRAMES:
+            body = _with_height(body, source, at)
             height, width, components = _frame(marker, body)
             samples = _samples(body, components)
             many_scans = marker in _PROGRESSIVE
@@ -57,7 +58,7 @@ def read(source: bytes) -> Source:
         elif marker == 0xE2 and body.startswith(b"ICC_PROFILE\0") and len(body) > 14:
             profile.setdefault(body[12], body[14:])
         if not first_scan and _needed(marker, body):
-            kept.append(source[start : at + length])
+            kept.append(source[start : at + 2] + body)
         at += length
     if not scans or not components:
         raise Rejected(Code.TRUNCATED, "the JPEG file ends before its first scan")
@@ -76,6 +77,12 @@ def read(source: bytes) -> Source:
 def _scans(data: bytes, *, ended: bool) -> bytes:
     """The entropy-coded data, without half a marker at their end."""
     return data if ended else data.rstrip(b"\xff")
+
+
+def _with_height(frame: bytes, source: bytes, at: int) -> bytes:
+    """A frame that leaves its height to the marker behind the first scan (DNL), where decoders do not look, with it."""
+    stands = source.find(b"\xff\xdc\0\4", at) if frame[1:3] == b"\0\0" else -1
+    return frame if stands < 0 else frame[:1] + source[stands + 4 : stands + 6] + frame[3:]
 
 
 def _frame(marker: int, body: bytes) -> tuple[int, int, int]:

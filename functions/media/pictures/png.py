@@ -13,20 +13,23 @@ from typing import Final
 
 from colours import icc
 from colours.light import HDR
+from pictures.canvas import MEMORY
 from pictures.exif import orientation_of
 from pictures.formats import Format
 from pictures.headers import Header, Source
 from social.refusals import Code, Rejected
 
-_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
+SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PIXELS: Final = frozenset({b"IHDR", b"PLTE", b"IDAT"})
 _ANIMATION: Final = frozenset({b"acTL", b"fcTL", b"fdAT"})
 _LARGEST_PROFILE: Final = 4 << 20
-_TRANSPARENCY: Final = {0: 2, 2: 6}
+_KEY_BYTES: Final = {0: 2, 2: 6}
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
+class Chunk:
+    """One chunk, of which the data could be read."""
+
     name: bytes
     data: bytes
     raw: bytes
@@ -37,40 +40,60 @@ def read(source: bytes, *, animated: bool = True) -> Source:
     """Raises Rejected, and struct.error where the header is cut. `animated`=False takes the still of an APNG."""
     if source[12:16] != b"IHDR":
         raise Rejected(Code.DAMAGED, "the PNG file does not begin with its header")
-    width, height, _, colours = unpack_from(">IIBB", source, 16)
-    kept: list[bytes] = [_SIGNATURE]
+    width, height, depth, colours = unpack_from(">IIBB", source, 16)
+    kept: list[bytes] = [SIGNATURE]
     notes: dict[bytes, bytes] = {}
     frames = pixels = 0
     ends_early = True
-    for chunk in _chunks(source):
-        if chunk.name == b"IEND":
+    for one in chunks(source):
+        if one.name == b"IEND":
             ends_early = False
             break
-        if chunk.name == b"acTL" and animated and not pixels:
-            (frames,) = unpack_from(">I", chunk.data)
-        pixels += chunk.name == b"IDAT"
-        fits = chunk.name != b"tRNS" or len(chunk.data) == _TRANSPARENCY.get(colours, len(chunk.data))
-        if chunk.name in _PIXELS or (animated and chunk.name in _ANIMATION) or (chunk.name == b"tRNS" and fits):
-            kept.append(chunk.raw)
-        elif not chunk.name[0] & 0x20:
-            raise Rejected(Code.DAMAGED, f"the PNG file has a critical chunk {chunk.name!r}")
-        else:
-            notes.setdefault(chunk.name, chunk.data)
+        if one.name == b"acTL" and animated and not pixels:
+            (frames,) = unpack_from(">I", one.data)
+        pixels += one.name == b"IDAT"
+        if one.name in _PIXELS or (animated and one.name in _ANIMATION):
+            kept.append(one.raw)
+        elif one.name == b"tRNS":
+            kept.append(_transparency(one, depth, colours))
+        elif not one.name[0] & 0x20:
+            raise Rejected(Code.DAMAGED, f"the PNG file has a critical chunk {one.name!r}")
+        elif not pixels or one.name == b"eXIf":  # colours that are stated behind the pixels come too late
+            notes.setdefault(one.name, one.data)
     if not pixels:
         raise Rejected(Code.TRUNCATED, "the PNG file ends before its pixels")
+    coding = notes.get(b"cICP", b"")
     return Source(
-        Header(Format.PNG, width, height, frames=max(1, frames)),
-        b"".join([*kept, struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))]),
+        Header(Format.PNG, width, height, frames=max(1, frames), bytes_a_pixel=MEMORY if frames > 1 else None),
+        b"".join([*kept, END]),
         orientation=orientation_of(notes.get(b"eXIf", b"")),
         profile=_profile(notes, grey=not colours & 2),
-        light=(coding[0], coding[1]) if len(coding := notes.get(b"cICP", b"")) == 4 and coding[1] in HDR else None,
+        light=(coding[0], coding[1]) if len(coding) == 4 and coding[1] in HDR else None,
         ends_early=ends_early,
+        narrow=len(coding) == 4 and not coding[3],
     )
 
 
-def _chunks(source: bytes) -> Iterator[_Chunk]:
+def chunk(name: bytes, data: bytes) -> bytes:
+    """A chunk with its length and checksum."""
+    return struct.pack(">I4s", len(data), name) + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+END: Final = chunk(b"IEND", b"")
+
+
+def _transparency(given: Chunk, depth: int, colours: int) -> bytes:
+    """A tRNS chunk for the decoder: none where it has the wrong length, and as large as Pillow makes the samples."""
+    if len(given.data) != _KEY_BYTES.get(colours, len(given.data)):
+        return b""
+    if colours == 0 and depth in (2, 4):
+        return chunk(b"tRNS", struct.pack(">H", unpack_from(">H", given.data)[0] * 255 // (2**depth - 1)))
+    return given.raw
+
+
+def chunks(source: bytes) -> Iterator[Chunk]:
     """The chunks that can be used. A broken one that may be missing is left out; a broken one that may not is told."""
-    at = len(_SIGNATURE)
+    at = len(SIGNATURE)
     while at + 8 <= len(source):
         (length,) = unpack_from(">I", source, at)
         name, end = source[at + 4 : at + 8], at + 8 + length
@@ -86,7 +109,7 @@ def _chunks(source: bytes) -> Iterator[_Chunk]:
         # Checking what is not kept costs nothing but time.
         good = name in _PIXELS or name in _ANIMATION or zlib.crc32(name + data) == unpack_from(">I", raw, 8 + length)[0]
         if good or not optional:
-            yield _Chunk(name, data, raw)
+            yield Chunk(name, data, raw)
         at = end + 4
 
 

@@ -9,9 +9,8 @@ from io import BytesIO
 from typing import Final
 
 from PIL import Image
-from PIL.ImageFile import ImageFile
 
-from pictures import gif, heif, jpeg, png, webp
+from pictures import apng, gif, heif, jpeg, png, webp
 from pictures.formats import Format, sniff, unsupported
 from pictures.headers import Header, Limits, Source, check
 from social.refusals import Code, Rejected, megabytes
@@ -62,22 +61,20 @@ def admit(upload: bytes, limits: Limits, *, animated: bool = True) -> Source:
     return source
 
 
-def open_picture(source: Source, limits: Limits) -> tuple[Header, ImageFile]:
+def open_picture(source: Source, limits: Limits) -> tuple[Header, Image.Image]:
     """The decoder of the format that the bytes prove, opened; and what it says of size and frames. Raises Rejected."""
     stated = source.header
     register(stated.format)
     register(Format.WEBP)  # which is what is written
     try:
-        image = Image.open(BytesIO(source.data), formats=(stated.format,))
+        image = _put_together(source) or Image.open(BytesIO(source.data), formats=(stated.format,))
         frames = 1 if stated.format in _STILL else getattr(image, "n_frames", 1)
     except DECODER_ERRORS as error:
         raise fault(source, error) from error
-    size = (stated.width, stated.height) if stated.format is Format.GIF else image.size
-    # Pillow grows a GIF's canvas only when it meets the frame that needs it. An APNG's still may be none of its frames.
     header = Header(
         stated.format,
-        *size,
-        frames=max(1, frames - getattr(image, "default_image", False)),
+        *image.size,
+        frames=max(1, frames),
         scans=stated.scans,
         bytes_a_pixel=stated.bytes_a_pixel,
     )
@@ -85,6 +82,13 @@ def open_picture(source: Source, limits: Limits) -> tuple[Header, ImageFile]:
     if source.ends_early and stated.format is Format.JPEG and not _has_all_scans(source.data):
         raise Rejected(Code.TRUNCATED, "the JPEG file ends within its scans")
     return header, image
+
+
+def _put_together(source: Source) -> Image.Image | None:
+    """An animation whose frames are put together here, None for what its decoder does alone."""
+    if source.header.format is Format.GIF:
+        return gif.opened(source)
+    return apng.opened(source) if source.header.format is Format.PNG and source.header.frames > 1 else None
 
 
 def fault(source: Source, error: BaseException) -> Rejected:

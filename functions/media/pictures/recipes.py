@@ -5,7 +5,7 @@ from hashlib import file_digest, sha256
 from io import BufferedIOBase
 from typing import Final, Literal
 
-_REVISION: Final = b"nexus-pictures 2"
+_REVISION: Final = b"nexus-pictures 3"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
 of a clip's posters have the video package's own in them."""
 

@@ -20,10 +20,9 @@ from io import BytesIO
 from typing import Final, Literal
 
 from PIL import Image
-from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from pictures.colour import resizable, to_srgb
+from pictures.colour import resizable, to_srgb, widened
 from pictures.formats import Format
 from pictures.headers import Header, Limits, Source
 from pictures.placeholder import blurhash, dominant_colour
@@ -107,7 +106,7 @@ class _View:
 
     source: Source
     header: Header
-    image: ImageFile
+    image: Image.Image
 
     @property
     def box(self) -> tuple[int, int, int, int]:
@@ -123,10 +122,6 @@ class _View:
 
 def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
     header, image = view.header, view.image
-    # An APNG may begin with a still for those who know only PNG.
-    first = 1 if getattr(image, "default_image", False) else 0
-    if header.frames > 1:
-        image.seek(first)
     width, height = view.size
     master = _shrink(view, _master_size(width, height, recipes))
     if header.frames == 1:
@@ -137,7 +132,7 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe) -> P
         placeholder, colour = blurhash(opaque), dominant_colour(smallest)
         renditions = [still.result() for still in stills]
     if header.frames > 1:
-        renditions.append(_animate(view, first, animated))
+        renditions.append(_animate(view, animated))
     return Pictures(
         kind="animation" if header.frames > 1 else "image",
         format=header.format,
@@ -195,13 +190,13 @@ def _shrink(view: _View, size: Size) -> Image.Image:
     drafted = image.draft(None, target) if isinstance(image, JpegImageFile) else None
     image.load()
     pixels = resizable(image)
-    if view.header.format is Format.GIF and pixels.size != (view.header.width, view.header.height):
-        pixels = pixels.crop((0, 0, view.header.width, view.header.height))  # its canvas, which has not grown yet
     box = drafted[1] if drafted else view.box
     # The gap lets a much larger picture be averaged by whole numbers first; 3 is indistinguishable from none.
     pixels = pixels.resize(target, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     if source.orientation in _TRANSPOSE:
         pixels = pixels.transpose(_TRANSPOSE[source.orientation])
+    if source.narrow:
+        pixels = widened(pixels)
     pixels = to_srgb(pixels, source.profile, source.light)
     if pixels.mode == "RGBA" and pixels.getchannel("A").getextrema() == (255, 255):
         pixels = pixels.convert("RGB")
@@ -292,14 +287,14 @@ def _rendition(recipe: Recipe, data: bytes, size: Size) -> Rendition:
 # Animations
 
 
-def _animate(view: _View, first: int, recipe: Recipe) -> Rendition:
+def _animate(view: _View, recipe: Recipe) -> Rendition:
     """All frames as one animated WebP, as long and as often as the source plays them."""
     header, image = view.header, view.image
     size = scaled(*view.size, fit(*view.size, recipe))
     durations = [0] * header.frames
 
     def frame(number: int) -> Image.Image:
-        image.seek(first + number)
+        image.seek(number)
         picture = _shrink(view, size)
         shown = image.info.get("duration", 0)
         # Browsers show frames of 10 ms and less for 100 ms; GIFs that say 0 are made with that in mind.
@@ -310,16 +305,8 @@ def _animate(view: _View, first: int, recipe: Recipe) -> Rendition:
     reel = _Reel(frame, header.frames)
     out = BytesIO()
     # The encoder asks for a frame's duration after the frame itself, when the list knows it.
-    reel.save(out, "WEBP", save_all=True, quality=70, method=2, duration=durations, loop=_loop(image, header))
+    reel.save(out, "WEBP", save_all=True, quality=70, method=2, duration=durations, loop=int(image.info.get("loop", 0)))
     return _rendition(recipe, out.getvalue(), size)
-
-
-def _loop(image: ImageFile, header: Header) -> int:
-    """How often a WebP shall play, 0 for ever. A GIF says how often it shall be repeated, and nothing for once."""
-    if header.format is not Format.GIF:
-        return int(image.info.get("loop", 0))
-    repeats = image.info.get("loop")
-    return 1 if repeats is None else min(repeats + 1, 65_535) if repeats else 0
 
 
 class _Reel(Image.Image):

@@ -1,7 +1,7 @@
 """The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
 
 from ops.cli import common
-from ops.cli.commands import dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching
+from ops.cli.commands import cost, dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching
 
 
 class _Groups(common.Group):
@@ -9,6 +9,7 @@ class _Groups(common.Group):
         ("The stack", ("status", "doctor", "validate", "repair", "versions", "rollback", "up", "down", "env")),
         ("Tasks", ("send", "result", "runs", "revoke", "logs", "inspect")),
         ("Watching", ("web", "monitor", "events", "audit")),
+        ("Money", ("cost", "budget")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
         ("Schedules", ("schedule",)),
         ("The social network", ("test", "seed", "upload", "mail", "report")),
@@ -25,7 +26,7 @@ app = common.app(
     completion=True,
 )
 
-for module in (stack, local, tasks, runs, watching, queues):
+for module in (stack, local, tasks, runs, watching, queues, cost):
     module.add_to(app)
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(dlq.app, name="dlq")

@@ -13,7 +13,14 @@ document.addEventListener("htmx:afterSwap", (event) => {
   if (event.detail.target.id === "dialog") one("[autofocus], input:not([type=hidden])", dialog)?.focus();
 });
 one("#dialog").addEventListener("close", (event) => event.target.replaceChildren());
-document.addEventListener("htmx:afterSettle", () => { freshen(); chosen(); });
+document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); });
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const part = event.detail.elt;
+  // What changes by itself leaves alone what has ended, and what somebody writes in.
+  const live = ["nexus:live", "every"].includes(event.detail.requestConfig.triggeringEvent?.type ?? "every");
+  if (live && part.matches(".part") && one("*", part) && (one("[data-final]", part) || written(part))) event.preventDefault();
+});
+const written = (part) => all("textarea, input:not([type=hidden])", part).some((field) => field === document.activeElement || (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue));
 document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not answer. Is it still running?"));
 document.addEventListener("htmx:responseError", (event) => failed(event, event.detail.xhr.responseText.slice(0, 300)));
 
@@ -29,22 +36,27 @@ document.addEventListener("click", (event) => {
   if (target.closest("[data-dismiss]")) target.closest(".notice").remove();
   if (target.closest("[data-help]")) one("#help").showModal();
   const chip = target.closest("[data-chip]");
-  if (chip) filter(chip.dataset.chip);
+  if (chip) filter(chip.dataset.chip, chip.ariaPressed === "true");
   const sort = target.closest("[data-sort]");
-  if (sort) order(sort);
+  if (sort) {
+    const field = one("[name=sort]"), name = sort.dataset.sort;
+    field.value = field.value === `-${name}` ? name : `-${name}`;
+    order(); told();
+  }
 });
 
 // --- searching: the address says what is shown ---
 
-function filter(word) {
+function filter(word, away) {
   const field = one("#q");
   if (!field) { location.href = `/runs?q=${encodeURIComponent(quoted(word))}`; return; }
   const name = word.match(/^[^:=]*[:=]/)[0];
-  const words = (field.value.match(/[^\s"]*"[^"]*"|\S+/g) || []).filter((other) => !other.startsWith(name));
-  field.value = [...words, quoted(word)].join(" ");
+  const words = typed(field).filter((other) => !other.startsWith(name));
+  field.value = [...words, ...(away ? [] : [quoted(word)])].join(" ");
   search();
 }
 
+const typed = (field) => field.value.match(/[^\s"]*"[^"]*"|\S+/g) || [];
 const quoted = (word) => (/\s/.test(word) ? word.replace(/([:=])(.*)/, '$1"$2"') : word);
 
 function search() { htmx.trigger(one("[data-search]"), "nexus:search"); }
@@ -55,7 +67,9 @@ function told() {
   const asked = new URLSearchParams(new FormData(form));
   const usual = all("[name=col]", form).every((box) => box.checked === box.defaultChecked);
   if (usual) asked.delete("col");
-  if (!asked.get("q")) asked.delete("q");
+  for (const name of ["q", "sort"]) if (!asked.get(name)) asked.delete(name);
+  const words = typed(one("#q"));
+  for (const chip of all(".chips [data-chip]")) chip.ariaPressed = words.includes(chip.dataset.chip);
   history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
   for (const link of all("[data-export]")) link.search = asked.get("q") ? `?q=${encodeURIComponent(asked.get("q"))}` : "";
 }
@@ -66,13 +80,16 @@ document.addEventListener("change", (event) => {
   chosen();
 });
 
-function order(button) {
+// Of the rows that are shown: the history itself is ordered by when runs were sent.
+function order() {
+  const sort = one("[name=sort]")?.value;
+  const button = sort && one(`[data-sort="${CSS.escape(sort.replace("-", ""))}"]`);
+  if (!button) return;
   const body = one("tbody", button.closest("table"));
-  const down = button.dataset.down !== "true";
-  const value = (row) => row.children[button.dataset.sort - 1].dataset.value ?? row.children[button.dataset.sort - 1].innerText;
+  const value = (row) => { const cell = row.children[button.dataset.at]; return cell.dataset.value ?? cell.innerText; };
   const rows = [...body.children].sort((a, b) => value(a).localeCompare(value(b), "en", { numeric: true }));
-  body.replaceChildren(...(down ? rows.reverse() : rows));
-  button.dataset.down = down;
+  body.replaceChildren(...(sort.startsWith("-") ? rows.reverse() : rows));
+  for (const other of all("[data-sort]")) other.parentElement.ariaSort = other !== button ? "none" : sort.startsWith("-") ? "descending" : "ascending";
 }
 
 function chosen() {
@@ -90,8 +107,8 @@ function freshen() {
     time.textContent = away >= 0 ? `${span(away)} ago` : `in ${span(-away)}`;
   }
   for (const time of all("time[data-local]")) {
-    const shown = { weekday: "short", hour: "2-digit", minute: "2-digit", timeZoneName: "short" };
-    time.textContent = new Date(time.dateTime).toLocaleString([], shown);
+    const shown = { weekday: "short", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" };
+    time.textContent = new Date(time.dateTime).toLocaleString("en-GB", shown);
   }
 }
 

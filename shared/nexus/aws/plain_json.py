@@ -6,20 +6,12 @@ none: they would stay base64 text) and the dates of DescribeTable and its kin (t
 connections, retries, signing, event hooks and errors, is botocore's as ever.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from botocore.parsers import JSONParser, ResponseParserFactory
 
-try:
-    from orjson import dumps, loads
-except ImportError:  # a web application has boto3 and pydantic alone
-    from json import loads  # type: ignore[assignment]
-
-    def dumps(value: Any, /) -> bytes:  # type: ignore[misc]
-        """As orjson's."""
-        return json.dumps(value, separators=(",", ":")).encode()
+from nexus.aws.encoding import dumps, loads
 
 
 class PlainRequests:

@@ -1,16 +1,22 @@
 """The AWS clients: low level, one Session, made when first asked for and kept for the life of the sandbox.
 
+DynamoDB and SQS are asked by a client of our own (`nexus.aws.slim`) where the environment says plainly how to reach
+them, and by botocore where it does not, or where NEXUS_CLIENT is boto3. Methods, answers and errors are the same.
+
 Four Sessions cost half as much start-up again as one. Parameters are not validated by botocore (it costs half of a
 BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
 """
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from nexus.aws import surroundings, usage
+from nexus.aws.surroundings import CONNECTIONS, USER_AGENT
 from nexus.errors import NexusError
 from nexus.settings import settings
 
@@ -21,10 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_scheduler.client import EventBridgeSchedulerClient
     from mypy_boto3_sesv2.client import SESV2Client
     from mypy_boto3_sqs.client import SQSClient
-
-CONNECTIONS = 16
-USER_AGENT = "nexus-tasks/0.1"
-"""In place of botocore's own, which it puts together anew, twice, for each request: an eighth of a request's CPU."""
 
 
 _making = threading.Lock()
@@ -80,11 +82,18 @@ def _client_in_memory(service: str) -> Any:
     from nexus.aws import memory
 
     signed = "s3v4" if service == "s3" else None
-    return memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    made = memory.make_client(_session(), service, Config(parameter_validation=False, signature_version=signed))
+    usage.watch(service, made)
+    return made
 
 
 @cache
 def _client(service: str) -> Any:
+    return _slim(service) or _botocore(service)
+
+
+@cache
+def _botocore(service: str) -> Any:
     from botocore.config import Config
 
     from nexus.aws import plain_json
@@ -109,12 +118,59 @@ def _client(service: str) -> Any:
     )
     if service == "dynamodb":
         plain_json.install(made)
+    usage.watch(service, made)
     if patience.send_timeout:
-        made.meta.events.register("before-send", _unless_given_up)
+        made.meta.events.register("before-send", lambda **_: _unless_given_up())
     return made
 
 
-def _unless_given_up(**_: Any) -> None:
+def _slim(service: str) -> Any:
+    """The slim client of a service; None where it is botocore that knows how AWS is to be reached."""
+    endpoint = surroundings.plain_endpoint(service, settings())
+    if endpoint is None:
+        return None
+    from nexus.aws import slim
+
+    return slim.Client(
+        service,
+        endpoint,
+        settings(),
+        tls=surroundings.tls() if endpoint.startswith("https:") else None,
+        credentials=surroundings.credentials(_session),
+        go_on=_unless_given_up,
+        other=partial(_other, service),
+        announce=_announced,
+    )
+
+
+def announce(to: Callable[[str], None]) -> None:
+    """From now on calls a function with the name of each operation (`SendMessage`) before its request goes out.
+
+    For clients of botocore's, it hears of those that are made later.
+    """
+    if to not in _listeners:
+        _listeners.append(to)
+    _session().register("before-call", _of_botocore, unique_id="nexus.announce")
+
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def _announced(operation: str) -> None:
+    for listener in _listeners:
+        listener(operation)
+
+
+def _of_botocore(**said: Any) -> None:
+    _announced(said["model"].name)
+
+
+def _other(service: str) -> Any:
+    with _making:
+        return _botocore(service)
+
+
+def _unless_given_up() -> None:
     from botocore.exceptions import BotoCoreError
 
     waiting = wait.get()
@@ -161,13 +217,13 @@ _NO_OBJECT = frozenset(
 
 def is_outage(error: BaseException) -> bool:
     """Whether AWS could not be reached, throttled or failed: the same request may go through later."""
-    from botocore.exceptions import ClientError, HTTPClientError
+    from botocore import exceptions as e
 
-    if isinstance(error, ClientError):
+    if isinstance(error, e.ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
         code = error.response["Error"]["Code"]
         return bool(status >= 500) or "Throttl" in code or "Exceeded" in code
-    return isinstance(error, HTTPClientError | Throttled)
+    return isinstance(error, e.HTTPClientError | e.ConnectionError | Throttled)
 
 
 def is_misconfigured(error: Exception) -> bool:
@@ -223,6 +279,7 @@ def is_of_aws(error: BaseException) -> bool:
 def reset() -> None:
     """Forgets every client: for tests that change the endpoint."""
     _client.cache_clear()
+    _botocore.cache_clear()
     _session.cache_clear()
 
 

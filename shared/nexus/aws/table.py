@@ -13,11 +13,13 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import batched
 from typing import Any
 
 from nexus import clock
+from nexus.aws import usage
 from nexus.aws.dynamodb import (
     ITEMS_PER_READ,
     STATEMENTS_PER_REQUEST,
@@ -40,7 +42,8 @@ from nexus.aws.dynamodb import (
     update_request,
     update_statement,
 )
-from nexus.aws.sdk import CONNECTIONS, Throttled, client
+from nexus.aws.sdk import Throttled, client
+from nexus.aws.surroundings import CONNECTIONS
 from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
@@ -79,10 +82,7 @@ class Meter:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def count(self, operation: str, answer: Mapping[str, Any]) -> None:
-        capacity = answer.get("ConsumedCapacity") or ()
-        units = sum(
-            one.get("CapacityUnits", 0.0) for one in ([capacity] if isinstance(capacity, Mapping) else capacity)
-        )
+        units = usage.units(answer)
         with self._lock:
             self.requests += 1
             if operation in _READS:
@@ -320,6 +320,7 @@ class Table:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             refusal: Mapping[str, Any] = error.response
+            usage.add("writes")  # a refusal costs what a write would; it does not say how much
             if meter is not None:
                 meter.count(operation, {})
             return self._refused(write, refusal.get("Item"), _repeated(refusal), meter)
@@ -459,7 +460,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     from botocore.exceptions import ClientError
 
     method = getattr(client("dynamodb"), operation)
-    if meter is not None and operation not in _UNMETERED:
+    if operation not in _UNMETERED:
         parameters["ReturnConsumedCapacity"] = "TOTAL"
     what = f"{operation} {parameters.get('TableName', '')}".strip()
     for tried, wait in enumerate(_waits(meter, what)):
@@ -473,6 +474,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
             continue
         if tried:
             answer["ResponseMetadata"]["RetryAttempts"] += tried
+        usage.dynamodb(operation, answer)
         if meter is not None:
             meter.count(operation, answer)
         return answer
@@ -525,14 +527,17 @@ def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
 
 
 def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) -> Iterator[B]:
-    """`work` of each value, in order, on up to `threads` threads (each holds a connection while it waits)."""
+    """`work` of each value, in order, on up to `threads` threads (each holds a connection while it waits).
+
+    They see the caller's context variables: of which stack the tables are.
+    """
     if threads <= 1 or len(values) <= 1:
         yield from map(work, values)
         return
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(min(threads, CONNECTIONS, len(values))) as pool:
-        yield from pool.map(work, values)
+        yield from pool.map(lambda context, value: context.run(work, value), [copy_context() for _ in values], values)
 
 
 def _projected(attributes: Sequence[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from itertools import batched, chain
 from math import ceil
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from nexus.aws import usage
 from nexus.aws.sdk import client, is_misconfigured, is_missing
 from nexus.envelope import Envelope
 from nexus.settings import settings
@@ -110,12 +111,14 @@ class SqsTransport:
 
     def _send_page(self, url: str, page: Sequence[Message]) -> Mapping[str, str]:
         if len(page) == 1:
+            usage.add("messages")
             self._sqs.send_message(QueueUrl=url, **page[0].entry())
             return {}
         waiting = {str(index): message for index, message in enumerate(page)}
         reasons: dict[str, str] = {}
         for _ in range(SEND_ATTEMPTS):
             entries: list[Any] = [{"Id": key, **message.entry()} for key, message in waiting.items()]
+            usage.add("messages")
             failed = self._sqs.send_message_batch(QueueUrl=url, Entries=entries).get("Failed", [])
             reasons = {f["Id"]: f.get("Message") or f["Code"] for f in failed}
             waiting = {key: waiting[key] for key in reasons}
@@ -127,6 +130,7 @@ class SqsTransport:
         # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
         scheduler = client("scheduler")
+        usage.add("schedules")
         with suppress(scheduler.exceptions.ConflictException):  # it waits already: the same id is the same run
             scheduler.create_schedule(
                 Name=message.id,
@@ -146,6 +150,7 @@ class SqsTransport:
             return  # It has been sent: the record's REVOKED stops it at the claim.
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
+        usage.add("messages")
         self._sqs.send_message(
             QueueUrl=queue_url(settings().dead_letter_queue_name(queue)),
             MessageBody=letter.body,
@@ -162,6 +167,7 @@ class SqsTransport:
                 {"Id": str(n), "ReceiptHandle": receipt, "VisibilityTimeout": max(0, min(MAX_VISIBILITY, ceil(wait)))}
                 for n, (receipt, wait) in enumerate(page)
             ]
+            usage.add("messages")
             self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 

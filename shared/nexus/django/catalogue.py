@@ -21,6 +21,7 @@ from django.utils.json import normalize_json
 
 from nexus.django import conf
 from nexus.django.backend import Backend
+from nexus.django.calling import called
 from nexus.django.tasks import AnyTask, Call, Returned, Task, find, result_of
 from nexus.errors import ConfigurationError, InvalidMessage, Reject, UnknownTask
 from nexus.registry import Implementation, registry
@@ -79,7 +80,7 @@ def perform(call: Call, run: Run) -> Returned:
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
-        value = normalize_json(task.call(*before, *call.args, **call.kwargs))
+        value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
     except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=timezone.now().timestamp())

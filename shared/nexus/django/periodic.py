@@ -73,7 +73,7 @@ class PeriodicTask(models.Model):
             wanted = self.wanted()
             wanted.request()
             now = timezone.now()
-            next(wanted.times(now, now), None)
+            next(replace(wanted, paused=False).times(now, now), None)
         except BadSchedule as error:
             raise ValidationError({"expression": str(error)}) from None
         except FAULTS as error:

@@ -7,11 +7,12 @@ invocation, and SQS delivers the batch again.
 A run that a dead sandbox left behind may be what killed it. So it is claimed by itself, last, when all else is settled.
 """
 
-import asyncio
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from nexus import builtin, clock
@@ -20,18 +21,21 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.client.sending import Sender, current
-from nexus.definitions import RateLimit, Result, TaskDefinition
+from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
-from nexus.errors import InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
+from nexus.errors import BudgetSpent, InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
 from nexus.registry import Implementation, registry
-from nexus.runs import locks, payloads, rate_limit, transitions
+from nexus.runs import budget, locks, payloads, rate_limit, transitions
+from nexus.runs.budget import Purse
 from nexus.runs.rate_limit import RateLimiter
 from nexus.runs.record import RunError, RunRecord, clean
+from nexus.runs.spent import Spent
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
 from nexus.values import compact
 from nexus.worker import fanout, observe
 from nexus.worker.delivery import Claimed, Readable, Received
 from nexus.worker.run import Continued, FannedOut, Run
+from nexus.worker.spending import Tab
 from nexus.worker.time_limit import time_limit
 
 MARGIN = 2.0
@@ -69,6 +73,10 @@ class Worker:
         self._unsettled: list[tuple[Claimed, Write]] = []
         self._oldest = 0.0
         self._has_run = False
+        self._tab = Tab()
+        self._booked: dict[str, int] = {}
+        self._unpaid = False
+        """Whether an attempt of a task with a budget has begun, whose cost its account does not have yet."""
 
     @property
     def upload_task(self) -> str | None:
@@ -84,8 +92,9 @@ class Worker:
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
         """Claims, runs and settles. What is to be delivered again is in `later` afterwards."""
-        readable = self._once(list(self._readable(deliveries)))
+        readable = self._affordable(self._once(list(self._readable(deliveries))))
         claimed, refused = self._claim(readable)
+        self._tab.share_out(deliveries, len(readable))
         try:
             for held in claimed:
                 self._run_or_release(held)
@@ -94,6 +103,8 @@ class Worker:
                     self._run_or_release(late)
         finally:
             self._settle()
+            for task, unused in self._booked.items():
+                _purses[task].give_back(unused)
 
     # --- read ---
 
@@ -133,6 +144,48 @@ class Worker:
             if first.setdefault(readable.envelope.id, readable) is not readable:
                 self.later.append((readable, 1.0))
         return list(first.values())
+
+    # --- afford ---
+
+    def _affordable(self, batch: list[Readable]) -> list[Readable]:
+        """Those that their tasks' budgets have room for today. The others wait for tomorrow, and are not claimed."""
+        budgets = {one.task.name: one.task.budget for one in batch if one.task.budget is not None}
+        if not budgets:
+            return batch
+        wanted = Counter(one.task.name for one in batch)
+        self._booked = {name: _purse(name, budget).take(wanted[name]) for name, budget in budgets.items()}
+        left = dict(self._booked)
+        affordable = []
+        for readable in batch:
+            name = readable.task.name
+            if left.get(name) == 0:
+                self._wait_for_tomorrow(readable)
+                continue
+            if name in left:
+                left[name] -= 1
+            affordable.append(readable)
+        return affordable
+
+    def _wait_for_tomorrow(self, readable: Readable) -> None:
+        """Has the message come again when the next day begins. Raises BudgetSpent to a caller who waits.
+
+        A message that has waited in its queue before is sent again as a new one: SQS deletes what is four days old, and
+        gives up what was received too often.
+        """
+        if readable.source == "direct":
+            raise BudgetSpent(f"{readable.task.name} has spent its budget of the day")
+        due = budget.tomorrow(clock.now()) + 1.0
+        delay, message = due - clock.now(), readable.message
+        if delay > LONGEST_HIDING or message is None or message.receives > 1:
+            # Its own name: the schedule by which it has just come may still stand under the run's.
+            named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
+            try:
+                backend().transport.send_at(self.queue, named, clock.date(due))
+            except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
+                observe.no_schedule(readable.envelope.id, RunError.of(error))
+            else:
+                return
+        self.later.append((readable, min(delay, LONGEST_HIDING)))
 
     # --- claim ---
 
@@ -269,6 +322,9 @@ class Worker:
             cursor=record.cursor,
             last_attempt=record.attempts > claimed.policy(claimed.item).max_retries,
         )
+        if task.name in self._booked:
+            self._booked[task.name] -= 1
+            self._unpaid = True
         started = clock.monotonic()
         waited = (record.started_at or 0.0) - envelope.sent_at.timestamp()
         observe.run_started(self.queue, envelope, record.attempts, waited)
@@ -279,7 +335,7 @@ class Worker:
         try:
             # A run with a total was planned by a sandbox that died before all was sent.
             answer = None if record.total else self._call(claimed, run, limit)
-        except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:  # noqa: BLE001
+        except _tasks_own_errors() as raised:
             # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
             outcome, error = self._failed(claimed, raised)
         else:
@@ -352,13 +408,13 @@ class Worker:
         envelope = claimed.envelope
         match answer:
             case None:
-                return self._fanned_out(claimed, fanout.send_plan(envelope, self._token, claimed.record.total))
+                return self._fanned_out(claimed, self._send_plan(claimed, claimed.record.total))
             case FannedOut(segments, then):
                 arguments = [claimed.task.part_to_send(args) for args in segments]
                 next_phase = None if then is None else claimed.task.part_to_send(then)
                 outcome = fanout.plan(envelope, self._token, arguments, next_phase, transitions.keep_until())
                 if isinstance(outcome, Applied):
-                    outcome = fanout.send_plan(envelope, self._token, len(arguments))
+                    outcome = self._send_plan(claimed, len(arguments))
                 return self._fanned_out(claimed, outcome)
             case Continued(cursor):
                 continued = int(str(claimed.item.get("continued", 0))) + 1
@@ -368,8 +424,11 @@ class Worker:
                 return "continued"
         result = claimed.task.result_to_keep(answer)
         result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
-        self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children))
+        self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children), 1)
         return "success"
+
+    def _send_plan(self, claimed: Claimed, total: int) -> Outcome:
+        return fanout.send_plan(claimed.envelope, self._token, total, lambda write: self._billed(claimed, write, 1))
 
     def _fanned_out(self, claimed: Claimed, outcome: Outcome) -> str:
         if isinstance(outcome, Applied):
@@ -391,7 +450,8 @@ class Worker:
             after = error.after if isinstance(error, Retry) else None
             delay = policy.wait(record.attempts) if after is None else after
             retry = transitions.retry(envelope.id, self._token, reason, round(clock.now() + delay, 3))
-            outcome = backend().store.apply(retry)
+            outcome = backend().store.apply(self._billed(claimed, retry, 2))
+            self._tab.lap()
             if isinstance(outcome, Applied):
                 self._come_back(claimed, delay)
                 return "retry", reason
@@ -405,7 +465,7 @@ class Worker:
             return "dropped", reason
         if claimed.source != "direct":
             self.dead_letter(claimed.body, reason, envelope, record.attempts)
-        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log))
+        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 3)
         return "failure", reason
 
     def _revoke(self, claimed: Claimed, reason: str) -> None:
@@ -421,7 +481,8 @@ class Worker:
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation, without spending an attempt."""
         write = transitions.release(claimed.envelope.id, self._token, claimed.record.attempts, **also)
-        outcome = backend().store.apply(write)
+        outcome = backend().store.apply(self._billed(claimed, write, 1))
+        self._tab.lap()
         if isinstance(outcome, Applied):
             self._come_back(claimed, delay)
         elif (outcome.item or {}).get("revoke"):
@@ -431,7 +492,16 @@ class Worker:
 
     # --- settle ---
 
-    def _end(self, claimed: Claimed, write: Write) -> None:
+    def _billed(self, claimed: Claimed, write: Write, index_writes: int) -> Write:
+        """The write that ends an attempt, with what the run has used; it changes so many entries of the indexes."""
+        spent = self._tab.of(claimed, write, index_writes)
+        if self._unpaid:
+            self._unpaid, before = False, Spent.of(claimed.item)
+            _purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))
+        return replace(write, set={**write.set, "spent": spent.text()})
+
+    def _end(self, claimed: Claimed, write: Write, index_writes: int) -> None:
+        write = self._billed(claimed, write, index_writes)
         if not self._unsettled:
             self._oldest = clock.monotonic()
         self._unsettled.append((claimed, write))
@@ -442,6 +512,7 @@ class Worker:
         if not waiting:
             return
         outcomes = backend().store.apply_all([write for _, write in waiting])
+        self._tab.lap()  # each run has been charged for its own settling
         for (claimed, _), outcome in zip(waiting, outcomes, strict=True):
             if isinstance(outcome, Applied):
                 with self._on_failure(claimed):
@@ -500,6 +571,13 @@ class Worker:
         observe.dead_lettered(self.queue, error, run_id or None, task or None)
 
 
+def _tasks_own_errors() -> tuple[type[BaseException], ...]:
+    """What a task's code may raise, and no neighbour in its batch is to suffer for."""
+    import asyncio  # here: it takes a tenth of a function's start, and few tasks need it
+
+    return Exception, SystemExit, GeneratorExit, asyncio.CancelledError
+
+
 def _check_answer(implementation: Implementation, answer: Any) -> None:
     task = implementation.task
     if isinstance(answer, FannedOut):
@@ -514,3 +592,10 @@ _limiters: dict[str, RateLimiter] = {}
 
 def _limiter(task: str, rate: RateLimit) -> RateLimiter:
     return _limiters.setdefault(task, RateLimiter(task, rate.per_second))
+
+
+_purses: dict[str, Purse] = {}
+
+
+def _purse(task: str, declared: Budget) -> Purse:
+    return _purses.setdefault(task, Purse(task, declared))

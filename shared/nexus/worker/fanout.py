@@ -11,7 +11,7 @@ Every step is idempotent, and each member's message is acknowledged only after i
 the last member's message resumes the remaining steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import batched
 from typing import Any
@@ -68,8 +68,10 @@ def plan(
     return backend().store.apply(Write(envelope.id, values, when=held(token)))
 
 
-def send_plan(envelope: Envelope, token: str, total: int) -> Outcome:
+def send_plan(envelope: Envelope, token: str, total: int, billed: Callable[[Write], Write]) -> Outcome:
     """Sends what is written down, and lets the lease go: the run waits for its segments.
+
+    `billed` adds to the last write what the run has used.
 
     Done again after a crash it sends the same ids again. Raises SendFailed when SQS refuses messages after retries; the
     run's own message then comes again.
@@ -87,7 +89,7 @@ def send_plan(envelope: Envelope, token: str, total: int) -> Outcome:
         if failures:
             raise SendFailed(dict(failures))
     sent = Write(envelope.id, {"waits": True}, remove=(*LEFT_BY_CLAIM, "cursor"), when=held(token))
-    return store.apply(sent)
+    return store.apply(billed(sent))
 
 
 def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segment) -> Message:

@@ -216,6 +216,11 @@ def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: in
             yield bad
 
 
+def create(post: Post, *, now: int, meter: Meter | None = None) -> bool:
+    """Writes a new post; False when the id is taken."""
+    return TABLE.insert(to_values(post, now=now), meter=meter) is None
+
+
 def put_many(posts: Sequence[Post], *, now: int, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes posts whatever stood there: for imports and demo data. Those with counters are left to be scored."""
     return TABLE.put_many([to_values(post, now=now) for post in posts], meter=meter, threads=threads)
@@ -252,6 +257,15 @@ def show_to(post_id: str, visibility: Visibility, *, meter: Meter | None = None)
     public = visibility == "public"
     values: dict[str, Value] = {"visibility": visibility, **({"feed": feed_of(post_id)} if public else {})}
     return TABLE.update(Write(post_id, set=values, remove=() if public else ("feed",), when=(STAYS,)), meter=meter)
+
+
+def set_counters(post_id: str, counters: Mapping[str, int], *, meter: Meter | None = None) -> bool:
+    """Sets counters (of COUNTERS) that are counted elsewhere, and marks the post for scoring; one write.
+
+    False as for `edit`.
+    """
+    change = Write(post_id, set={**counters, "moved": moved_of(post_id)}, when=(STAYS,))
+    return TABLE.update(change, meter=meter)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "nexus.django",
     "ops.django_admin",
+    "social.django",
+    "tests.support.django_project",
 ]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -46,4 +48,5 @@ STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{_folder}/db.sqlite3"}}
 TASKS = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default", "emails"]}}
-NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks"]}
+NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks", "social.django.tasks"]}
+SOCIAL = {"STACK": "nexus-test", "MIRRORS": "tests.support.django_project.mirrors"}

@@ -1,8 +1,11 @@
 """Tasks of the test project."""
 
 import asyncio
+import time
 from typing import Any
 
+from asgiref.sync import sync_to_async
+from django.db import connection
 from django.tasks import TaskContext, task
 
 from nexus.django import policy
@@ -36,6 +39,58 @@ def attempt(context: "TaskContext[..., Any]", answer: str = "") -> dict[str, Any
 async def later(seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "done"
+
+
+@policy(time_limit=1.0)
+@task
+async def endless() -> None:
+    """Goes on until it is ended, and says so."""
+    try:
+        while True:
+            calls.append("on")
+            await asyncio.sleep(0.01)
+    finally:
+        calls.append("ended")
+
+
+@policy(time_limit=1.0)
+@task
+async def blocking() -> None:
+    """Holds its event loop, which no limit of the loop's own can end."""
+    calls.append("on")
+    time.sleep(6)  # noqa: ASYNC251 - as a careless task would
+    calls.append("off")
+    await asyncio.sleep(0)
+    calls.append("never")
+
+
+@policy(time_limit=1.0)
+@task
+def slow_query() -> None:
+    """Asks the database for what takes an hour."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(3600)")
+
+
+@policy(time_limit=1.0)
+@task
+async def slow_query_on_a_loop() -> None:
+    """The same from a coroutine."""
+    await sync_to_async(slow_query.func)()
+
+
+@task
+def one_query() -> int:
+    """Asks the database."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT 42")
+        return int(cursor.fetchone()[0])
+
+
+@task
+async def one_query_on_a_loop() -> int:
+    """The same from a coroutine."""
+    return await sync_to_async(one_query.func)()
 
 
 class Broken(Exception):

@@ -32,13 +32,14 @@ from nexus.errors import Reject, Retry
 from nexus.ids import derived_id
 from nexus.registry import Implementation, registry
 from nexus.runs import locks, tallies, transitions
+from nexus.runs.budget import Purse
 from nexus.runs.rate_limit import RateLimiter
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.transitions import Claim
-from nexus.tasks import Unique
+from nexus.tasks import Budget, Unique
 from nexus.testing import run_task
 from nexus.worker import Run
-from ops import audit, control
+from ops import audit, budgets, control
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost, Totals
@@ -227,6 +228,10 @@ def book() -> object:
     return limiter._next, limiter._left
 
 
+def book_attempts() -> object:
+    return in_store(Purse("report", Budget(runs=9)).take, 4)()
+
+
 POST = Post("p", "author", NOW - 400 * DAY_SECONDS, visibility="public", media=Media(status="ready"))
 PERSON = User("u", "u@example.com", "U", NOW, DAY)
 WELCOME = mail_ledger.WELCOME
@@ -343,6 +348,12 @@ ROWS: dict[str, Row] = {
     "locks.leave": Row(in_store(locks.leave, PLACE, derived_id("b")), waiting),
     "rate_limit.RateLimiter._book": Row(book),
     "rate_limit.RateLimiter._book: after another": Row(book, book),
+    "budget.Purse._book": Row(book_attempts),
+    "budget.Purse._book: after another": Row(book_attempts, book_attempts),
+    "budgets._limits": Row(
+        lambda: DynamoStore().apply(budgets._limits("report", Budget(runs=5))),
+        lambda: apply(Write("budget/report", {"limited": True, "limit_dollars": 3.0})),
+    ),
     "audit._note": Row(
         lambda: DynamoStore().apply(
             audit._note("audit/1", audit.Entry(1.0, "ada", "pause", {"queue": "media"}, "done"))
@@ -392,7 +403,10 @@ ROWS: dict[str, Row] = {
         lambda: application.delete_comment("p", "c", at=NOW),
         commented,
     ),
-    "application.new_post": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "posts.create": Row(lambda: application.new_post("a", "hello #you", post_id="q", at=NOW)),
+    "posts.set_counters": Row(lambda: application.set_counters("p", likes=3, views=4), posted),
+    "comments.hidden": Row(lambda: comments.hide("p", "c", NOW), commented),
+    "application.edit_comment": Row(lambda: application.edit_comment("p", "c", "better"), commented),
     "posts.show_to": Row(lambda: application.set_visibility("p", "private"), posted),
     "posts.edit": Row(lambda: application.edit_post("p", "other #words", at=NOW), posted),
     "posts.hide": Row(lambda: posts.hide("p"), posted),
@@ -426,7 +440,7 @@ def _same_each_time(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
 
 
-VARYING = ("by", "counted_by", "token", "log", "sent_at")
+VARYING = ("by", "counted_by", "token", "log", "sent_at", "spent")
 
 
 def everything() -> dict[str, list[str]]:

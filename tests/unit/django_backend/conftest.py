@@ -33,7 +33,7 @@ def database() -> Iterator[None]:
     from django.core.management import call_command
     from django.db import connection
 
-    call_command("migrate", verbosity=0)
+    call_command("migrate", run_syncdb=True, verbosity=0)
     yield
     call_command("flush", verbosity=0, interactive=False)
     connection.close()

@@ -411,7 +411,7 @@ import sys
 
 class Without:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("typer", "rich", "yaml", "jinja2", "starlette", "uvicorn", "social"):
+        if name.partition(".")[0] in ("typer", "rich", "yaml", "jinja2", "starlette", "uvicorn"):
             raise ModuleNotFoundError(name, name=name)
 
 sys.meta_path.insert(0, Without())

@@ -154,8 +154,8 @@ def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> No
     ("changes", "fault"),
     [
         ({"expression": "cron(0 9 * * MON *)"}, "exactly one of day-of-month and day-of-week"),
-        ({"expression": "at(tomorrow)"}, "has no time"),
-        ({"expression": "every day"}, "is neither cron"),
+        ({"expression": "at(tomorrow)"}, "a time is written as in"),
+        ({"expression": "every day", "paused": "on"}, "is neither cron"),
         ({"name": "a name"}, "letters, digits"),
         ({"args": "{}"}, "args are a list"),
         ({"queue": "nowhere"}, "is not valid for backend"),

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus import cron
+from ops.cron_words import in_words
 from tests.support import network
 
 NOW = datetime(2026, 11, 22, 15, 30, 20, tzinfo=UTC)  # a Sunday
@@ -89,3 +90,37 @@ def test_every_schedule_of_the_catalogue_fires() -> None:
     for task in network.tasks().values():
         if task.schedule:
             assert len(cron.next_times(task.schedule.expression, 5, NOW)) == 5
+
+
+@pytest.mark.parametrize(
+    ("expression", "words"),
+    [
+        ("cron(0 3 * * ? *)", "Every day at 03:00"),
+        ("cron(0 9 ? * MON *)", "Monday at 09:00"),
+        ("cron(30 4 ? * MON-FRI *)", "Monday to Friday at 04:30"),
+        ("rate(5 minutes)", "Every 5 minutes"),
+        ("rate(1 day)", "Every day"),
+        ("rate(36 hours)", "Every 36 hours"),
+        ("cron(0 * * * ? *)", "Every hour"),
+        ("cron(15 * * * ? *)", "Every hour, 15 minutes past"),
+        ("cron(0,20 * * * ? *)", "Every hour, 0 and 20 minutes past"),
+        ("cron(0/10 * * * ? *)", "Every 10 minutes"),
+        ("cron(* * * * ? *)", "Every minute"),
+        ("cron(*/5 8-17 ? * 2-6 *)", "Every 5 minutes from 08:00 to 17:59, Monday to Friday"),
+        ("cron(0,20 9,17 * * ? *)", "Every day 0 and 20 minutes past from 09:00 to 09:59 and 17:00 to 17:59"),
+        ("cron(0 0/6 * * ? *)", "Every day at 00:00, 06:00, 12:00 and 18:00"),
+        ("cron(0 0/2 * * ? *)", "Every 2 hours"),
+        ("cron(0 0 1 * ? *)", "On day 1 of the month at 00:00"),
+        ("cron(0 0 1/15 * ? *)", "On days 1, 16 and 31 of the month at 00:00"),
+        ("cron(0 0 L * ? *)", "On the last day of the month at 00:00"),
+        ("cron(0 0 LW * ? *)", "On the last weekday of the month at 00:00"),
+        ("cron(0 0 15W JAN,JUL ? *)", "On the weekday nearest to day 15 of the month at 00:00, in January and July"),
+        ("cron(0 10 ? * 6L 2030)", "On the last Friday of the month at 10:00, in 2030"),
+        ("cron(0 10 ? * 6#3 *)", "On the third Friday of the month at 10:00"),
+        ("cron(0 0 ? * 2/2 *)", "Monday, Wednesday and Friday at 00:00"),
+        ("cron(0 0 ? * L *)", "Saturday at 00:00"),
+        ("cron(0 0 * * ? *)", "Every day at 00:00"),
+    ],
+)
+def test_an_expression_in_words(expression: str, words: str) -> None:
+    assert in_words(expression) == words

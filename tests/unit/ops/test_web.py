@@ -4,9 +4,11 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 from starlette.testclient import TestClient
 
@@ -20,15 +22,17 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, figures, functions, health, logs, schedules, waiting
+from ops import audit, catalogue, control, deployment, figures, functions, health, logs, runs, schedules, waiting
 from ops.cli import monitor
 from ops.deployment import Choice, Deployment
 from ops.main import main
+from ops.web.actions import ACTIONS
 from ops.web.app import make
 from ops.web.views import Site
 from social.catalogue import QUEUES, send_welcome_email
 from tests.support import moto_cloud
 
+GRAFANA = Path(__file__).parents[3] / "ops" / "grafana"
 PORT, KEY = 8765, "the-key"
 EVIL = '<script>alert(1)</script>"\u202e'
 KEEP = 2_000_000_000
@@ -81,8 +85,11 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     )
     event = logs.Event(time.time(), "emails", "send_welcome_email", new_id(), "failure", 4, 0.2, EVIL)
     view = monitor.View(time.time(), lines, (), (), (event,), (event,))
-    function = functions.Function("media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3)
-    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.3, shortfalls={})
+    sandboxes = functions.Sandboxes(40, 3600.0, 3, 1.2, 180, 410)
+    function = functions.Function(
+        "media", "nexus-test-media", "7", None, 2048, 300, "arm64", 10, 1, 0, 0.1, 2.0, 3.0, 3, sandboxes
+    )
+    figure = figures.TaskFigures("send_welcome_email", "emails", 5, 1, 0, 0, 0.1, 0.2, 0.25, 0.3, shortfalls={})
     rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
     line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
     monkeypatch.setattr(deployment, "connect", made.connect)
@@ -237,7 +244,7 @@ PARTS = tuple(
     f"/parts/{name}"
     for name in (
         "health", "queues", "activity", "upcoming", "runs", "groups", "letters", "schedules", "tasks", "functions",
-        "audit", "firings/cleanup_old_posts",
+        "audit", "firings/cleanup_old_posts", "tasks/send_welcome_email", "latest/send_welcome_email",
     )
 )  # fmt: skip
 
@@ -252,7 +259,8 @@ def test_each_page_and_part_is_shown(page: TestClient, path: str) -> None:
 
 def test_what_users_write_is_text_wherever_it_is_shown(page: TestClient) -> None:
     run_id = failed(EVIL, user_id=EVIL)
-    parts = [*PARTS, "/runs", f"/parts/run/{run_id}", f"/parts/run/{run_id}/log", f"/runs/{run_id}"]
+    of_run = [f"/parts/run/{run_id}{more}" for more in ("", "/log", "/timeline", "/parts")]
+    parts = [*PARTS, "/runs", *of_run, f"/runs/{run_id}"]
     seen = "".join(page.get(path).text for path in parts) + page.get("/runs", params={"q": EVIL}).text
     assert "alert(1)" in seen
     assert "<script>alert" not in seen
@@ -263,7 +271,7 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     ids = [run(user_id=f"u-{n}") for n in range(60)]
     first = page.get("/parts/runs").text
     assert first.count('<tr>\n    <td class="tick">') == 50
-    more = re.search(r'hx-get="(/parts/runs\?[^"]+)"', first)
+    more = re.search(r'hx-get="(/parts/runs\?[^"]+after=[^"]+)"', first)
     assert more is not None
     second = page.get(more[1].replace("&amp;", "&")).text
     shown = [run_id for run_id in ids if f'href="/runs/{run_id}"' in first + second]
@@ -274,6 +282,20 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     assert "<th>queue</th>" in only
     assert "took" not in only
     assert "is no status" in page.get("/parts/runs", params={"q": "status:done"}).text
+
+
+def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page: TestClient) -> None:
+    first = run(user_id="u-1")
+    assert first in page.get("/parts/runs").text
+    second = run(user_id="u-2")
+    shown = page.get("/parts/runs").text
+    again = re.search(r'<span hx-get="([^"]+)" hx-target="#found" hx-trigger="load">', shown)
+    assert again is not None
+    assert second not in shown
+    after = page.get(again[1].replace("&amp;", "&")).text
+    assert first in after
+    assert second in after
+    assert "<span hx-get" not in after
 
 
 def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> None:
@@ -306,9 +328,9 @@ def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> Non
     backend().store.apply(Write(group, values, insert=True))
     first = tallies.tally(group, 1, 0)
     backend().store.apply(Write(first, add={"failed": frozenset({3})}))
-    text = page.get(f"/parts/run/{group}/family").text
-    assert text.count('role="listitem"') == 100
-    assert "0 of 10000 done" in text
+    text = page.get(f"/parts/run/{group}/parts").text
+    assert text.count('<a href="/runs/') == 101  # and the one that failed
+    assert "0 of 10,000 done" in text
     assert f'href="/runs/{tallies.member(group, 1, 3)}"' in text
     assert len(text) < 50_000
 
@@ -322,6 +344,50 @@ def test_dead_letters_are_grouped_by_task_and_error(page: TestClient) -> None:
         ("3", "Timeout"),
         ("1", "Bounced"),
     ]
+
+
+def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(page: TestClient) -> None:
+    for n in range(25):
+        for _ in range(2 if n == 7 else 1):
+            failed(f"Error{n}", user_id="u-1")
+    text = page.get("/parts/groups").text
+    assert text.count('class="card group"') == 20
+    assert "<b>6</b> letters of 6 other kinds" in text
+    assert text.index("Error7") < text.index("Error8")
+    assert sum(f">Error{n}<" in text for n in range(25)) == 25
+
+
+def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
+    run_id, parent = failed(user_id="u-1"), new_id()
+    assert "a sender" in page.get(f"/parts/run/{run_id}").text
+    for own, told in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
+        values: dict[str, Value] = {"task": "cleanup_old_posts", "queue": "maintenance", "status": "SUCCESS"}
+        backend().store.apply(Write(own, values | ({"parent": parent} if own != EVENT else {}), insert=True))
+        assert told in page.get(f"/parts/run/{own}").text
+    line = page.get(f"/parts/run/{run_id}/timeline").text
+    assert "in line" in line
+    assert "<svg" in line
+
+
+def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone() -> bytes:
+        raise LookupError("gone")
+
+    made = [
+        runs.Picture("w320", "image/webp", 320, 180, lambda: b"RIFF"),
+        runs.Picture("script", "image/svg+xml", 1, 1, lambda: b"<svg/>"),
+        runs.Picture("old", "image/webp", 1, 1, gone),
+    ]
+    monkeypatch.setitem(runs.pictures, "process_media_upload", lambda _: made)
+    run_id = new_id()
+    values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
+    backend().store.apply(Write(run_id, values, insert=True))
+    assert f'src="/runs/{run_id}/pictures/w320"' in page.get(f"/parts/run/{run_id}").text
+    picture = page.get(f"/runs/{run_id}/pictures/w320")
+    assert (picture.content, picture.headers["content-type"]) == (b"RIFF", "image/webp")
+    assert page.get(f"/runs/{run_id}/pictures/script").status_code == 415
+    for name in ("old", "nothing"):
+        assert page.get(f"/runs/{run_id}/pictures/{name}").status_code == 404
 
 
 # --- what is done ---
@@ -451,6 +517,38 @@ def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient
     assert "No dead letters" in page.get("/parts/groups").text
 
 
+def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email"}
+    mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
+    assert "1 dead letter dropped" in done(page, "drop-letters", {**group, "error": "Timeout"})
+    text = page.get("/parts/letters").text
+    assert mine not in text
+    assert other in text
+
+
+def test_the_letters_of_a_group_are_sent_again_with_an_argument_replaced(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    ids = [failed("Timeout", user_id=f"u-{n}", greeting="x") for n in range(3)]
+    refused = page.post("/do/edit-letters", data={**group, "args": "{}"}).text
+    assert "None of these dead letters would fit then" in refused
+    assert "greeting" in refused
+    text = done(page, "edit-letters", {**group, "args": json.dumps({"greeting": None})})
+    assert "3 dead letters sent again" in text
+    records = [AsyncResult[Any](one).record() for one in ids]
+    assert [(one.status, one.args) for one in records] == [("PENDING", {"user_id": f"u-{n}"}) for n in range(3)]
+    assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_a_letter_whose_arguments_do_not_fit_then_stays_and_says_why(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    failed("Timeout", user_id="u-1")
+    bad = failed("Timeout", user_id="u-2", greeting="x")
+    text = done(page, "edit-letters", {**group, "args": "{}"})
+    assert "1 dead letter sent again" in text
+    assert "1 were not" in text
+    assert bad in page.get("/parts/letters").text
+
+
 def test_a_schedule_is_run_now(page: TestClient) -> None:
     text = done(page, "run", {"task": "cleanup_old_posts"})
     assert "Sent: " in text
@@ -459,19 +557,42 @@ def test_a_schedule_is_run_now(page: TestClient) -> None:
 # --- for programs ---
 
 
-def test_the_api_gives_every_view_and_its_document_names_them(page: TestClient) -> None:
+def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestClient) -> None:
     run_id = failed(user_id="u-1")
-    paths = page.get("/api/v1/openapi.json").json()["paths"]
+    described = page.get("/api/v1/openapi.json").json()
+    paths, schemas = described["paths"], described["components"]["schemas"]
+    assert set(re.findall(r"#/components/schemas/(\w+)", json.dumps(described))) <= set(schemas)
+    assert {f"/api/v1/do/{name}" for name in ACTIONS} < set(paths)
+    operations = [one["operationId"] for methods in paths.values() for one in methods.values()]
+    assert len(operations) == len(set(operations))
     for path, methods in paths.items():
         if "get" in methods:
-            answer = page.get(path.replace("{id}", run_id))
+            answer = page.get(path.replace("{id}", run_id).replace("{task}", "cleanup_old_posts"))
             assert answer.status_code == 200, path
-            assert answer.json() is not None
+            schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            fits(answer.json(), schema, schemas, path)
     found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
     assert [one["id"] for one in found["runs"]] == [run_id]
     assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
     assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
     assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
+    assert page.get("/api/v1/schedules/nothing/firings").status_code == 404
+
+
+def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
+    """Fails unless an answer has the names that its schema has, and no others, all the way down."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    for one in schema.get("anyOf", ()):
+        if value is not None and one.get("type") != "null":
+            fits(value, one, schemas, where)
+    if "properties" in schema and value is not None:
+        assert set(value) == set(schema["properties"]), where
+        for name, own in schema["properties"].items():
+            fits(value[name], own, schemas, f"{where}.{name}")
+    if isinstance(schema.get("items"), dict):
+        for one in value:
+            fits(one, schema["items"], schemas, where)
 
 
 def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) -> None:
@@ -487,13 +608,68 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     assert program.post("/api/v1/do/send", content="{").status_code == 400
 
 
-def test_the_metrics_are_open_metrics(page: TestClient) -> None:
-    answer = page.get("/metrics")
+def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    ended = [
+        logs.Event(now + n, "emails", "send_welcome_email", f"r-{n}", outcome, 1, seconds)
+        for n, (outcome, seconds) in enumerate([("success", 0.2), ("success", 0.25), ("failure", 400.0)])
+    ]
+    before = logs.Event(now - 3600, "emails", "send_welcome_email", "r-0", "success", 1, 1.0)
+    monkeypatch.setattr(logs, "events", lambda *_: [before, *ended])
+    page.get("/metrics")
+    answer = page.get("/metrics")  # what was counted once is not counted again
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    assert 'nexus_queue_waiting_messages{queue="media"} 3' in answer.text
-    assert 'nexus_task_attempts_last_day{task="send_welcome_email",outcome="failure"} 1' in answer.text
+    lines = answer.text.splitlines()
+    of_task = 'task="send_welcome_email",queue="emails"'
+    for line in (
+        'nexus_queue_waiting_messages{queue="media"} 3',
+        f'nexus_task_attempts_total{{{of_task},outcome="success"}} 2',
+        f'nexus_task_attempts_total{{{of_task},outcome="failure"}} 1',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="0.1"}} 0',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="0.25"}} 2',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="300.0"}} 2',
+        f'nexus_task_duration_seconds_bucket{{{of_task},le="+Inf"}} 3',
+        f"nexus_task_duration_seconds_count{{{of_task}}} 3",
+        f"nexus_task_duration_seconds_sum{{{of_task}}} 400.45",
+    ):
+        assert line in lines
     assert answer.text.endswith("# EOF\n")
-    names = re.findall(r"^# TYPE (\S+) gauge$", answer.text, re.MULTILINE)
-    assert len(names) == len(set(names))
-    for line in answer.text.splitlines():
-        assert re.fullmatch(r'# (HELP|TYPE|EOF).*|\w+\{(\w+="[^"]*",?)*\} [\d.]+', line), line
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\w+)$", answer.text, re.MULTILINE))
+    suffixes = {"gauge": "", "counter": "_(total|created)", "histogram": "_(bucket|count|sum|created)"}
+    for line in lines:
+        if not line.startswith("#"):
+            assert re.fullmatch(r'\w+\{(\w+="[^"]*",?)+\} [\d.]+', line), line
+            name = line.partition("{")[0]
+            assert any(re.fullmatch(family + suffixes[kind], name) for family, kind in kinds.items()), line
+
+
+def test_grafanas_dashboard_and_rules_ask_for_metrics_and_labels_that_there_are(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event = logs.Event(time.time() + 1, "emails", "send_welcome_email", "r-1", "failure", 1, 0.2)
+    monkeypatch.setattr(logs, "events", lambda *_: [event])
+    samples = re.findall(r"^(\w+)\{(.+)\} ", page.get("/metrics").text, re.MULTILINE)
+    labels = {name: set(re.findall(r'(\w+)="', text)) for name, text in samples}
+    dashboard = json.loads((GRAFANA / "dashboard.json").read_text())
+    rules = yaml.safe_load((GRAFANA / "alerts.yaml").read_text())["groups"][0]["rules"]
+    asked = [(target["expr"], target["legendFormat"]) for one in dashboard["panels"] for target in one["targets"]]
+    asked += [(one["expr"], " ".join(one["annotations"].values())) for one in rules]
+    assert len(asked) == len(dashboard["panels"]) + len(rules)
+    for expression, shown in asked:
+        named = set(re.findall(r"\bnexus_\w+", expression))
+        assert named, expression
+        assert named <= set(labels), expression
+        known = set.union(*(labels[name] for name in named))
+        used = re.findall(r"(\w+)=~?\"", expression) + re.findall(r"{{ ?(?:\$labels\.)?(\w+) ?}}", shown)
+        used += [name for group in re.findall(r"by \(([^)]+)\)", expression) for name in group.split(", ")]
+        assert set(used) <= known | {"le"}, expression
+
+
+def test_metrics_that_cannot_be_had_say_why(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: Any) -> Any:
+        raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "FilterLogEvents")
+
+    monkeypatch.setattr(logs, "events", denied)
+    answer = page.get("/metrics")
+    assert answer.status_code == 503
+    assert "FilterLogEvents" in answer.text

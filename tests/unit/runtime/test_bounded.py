@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
@@ -20,6 +19,7 @@ from nexus.registry import registry
 from nexus.settings import Settings, settings
 from nexus.testing import SentTasks
 from tests.support import own_catalogue as catalogue
+from tests.support.forks import in_a_child
 
 NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
@@ -123,19 +123,6 @@ def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, mo
 def test_a_patience_that_is_none_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{variable} is '{value}'"):
         Settings.read({variable: value})
-
-
-def in_a_child(work: Callable[[], object]) -> int:
-    """Does it in a forked child. Returns its exit status: 0 when nothing was raised and it ended in half a minute."""
-    child = os.fork()
-    if child == 0:
-        try:
-            signal.alarm(30)  # a child that waits for a lock of its parent's threads dies of it
-            work()
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitpid(child, 0)[1]
 
 
 def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:

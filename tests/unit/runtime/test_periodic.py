@@ -90,12 +90,11 @@ def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression=expression, timezone=zone)
     assert [moment.astimezone(UTC).isoformat() for moment in task.times(after, until)] == times
     assert list(replace(task, paused=True).times(after, until)) == []
-    assert list(replace(task, end=datetime(2026, 11, 28, tzinfo=UTC)).times(after, until)) == []
 
 
 def test_an_expression_without_a_time_is_refused() -> None:
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression="at(soon)")
-    with pytest.raises(BadSchedule, match="has no time"):
+    with pytest.raises(BadSchedule, match="a time is written as in"):
         next(task.times(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)))
 
 

@@ -1,0 +1,106 @@
+"""The tasks' budgets: what the catalogue declares, what an operator has set instead, and what is left of the day."""
+
+import time
+from dataclasses import dataclass
+
+from nexus import clock
+from nexus.backend import backend
+from nexus.backend.store import Value, Write
+from nexus.definitions import Budget
+from nexus.runs import budget
+from nexus.runs.budget import Account
+from ops import catalogue
+from ops.problems import Problem, usage
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A task's budget today (UTC). `runs` are attempts that have begun, `dollars` what they cost as far as it is known,
+    and else are reckoned to cost; `declared` counts unless `operators` is there."""
+
+    task: str
+    queue: str
+    declared: Budget
+    operators: Budget | None
+    runs: int
+    dollars: float
+    spent: bool
+
+    @property
+    def limits(self) -> Budget:
+        return self.operators or self.declared
+
+    def words(self) -> str:
+        """What of the limits has been used: 20 of 20 attempts, $1.20 of $5.00."""
+        from ops.cost import dollars
+
+        most, money = self.limits.runs, dollars(self.dollars)
+        attempts = f"{self.runs:,} attempts" if most is None else f"{self.runs:,} of {most:,} attempts"
+        return f"{attempts}, {money if self.limits.dollars is None else f'{money} of {dollars(self.limits.dollars)}'}"
+
+
+def look() -> list[Standing]:
+    """Of every task that has a budget; one request, none when there is no such task."""
+    found = {name: task for name, task in catalogue.tasks().items() if task.budget is not None}
+    items = backend().store.get([budget.key(name) for name in found]) if found else {}
+    day, standings = budget.today(time.time()), []
+    for name, task in found.items():
+        account = Account.of(items.get(budget.key(name), {})).on(day)
+        declared = task.budget or Budget()
+        limits = account.limits or declared
+        runs = account.runs if limits.runs is None else min(account.runs, limits.runs)
+        spent = account.room(limits) <= 0
+        standings.append(Standing(name, task.queue, declared, account.limits, runs, account.dollars, spent))
+    return standings
+
+
+def of(task: str) -> Standing:
+    """A task's. Raises Problem."""
+    known = {one.task: one for one in look()}
+    if task in known:
+        return known[task]
+    if task not in catalogue.tasks():
+        raise usage(f"There is no task {task!r}")
+    raise Problem(
+        f"{task} has no budget",
+        "Its worker looks for one only where the catalogue declares one: what has none pays for no check.",
+        "budget=Budget() in the catalogue, and a deployment; then any limit can be set here.",
+    )
+
+
+def limits(task: str, dollars: str | None, runs: str | None) -> Budget:
+    """A task's limits as they would be: what is None stays as it is, "none" is no limit. Raises Problem."""
+    now = of(task).limits
+    return Budget(_limit(dollars, now.dollars), None if (most := _limit(runs, now.runs)) is None else int(most))
+
+
+def _limit(text: str | None, now: float | None) -> float | None:
+    if text is None or text == "":
+        return now
+    if text == "none":
+        return None
+    try:
+        value = float(text.removeprefix("$").replace(",", ""))
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e12:
+        raise usage(f"{text!r} is no limit", "A number from 0 on, or none.")
+    return value
+
+
+def set_limits(task: str, wanted: Budget | None) -> None:
+    """Sets an operator's limits in place of the declared ones; None takes them away again. Workers see them within a
+    minute. What waits already goes on with the next day."""
+    backend().store.apply(_limits(task, wanted))
+
+
+def _limits(task: str, wanted: Budget | None) -> Write:
+    named: dict[str, Value] = {}
+    if wanted is not None:
+        named = {"limit_dollars": wanted.dollars, "limit_runs": wanted.runs}
+    values = {name: value for name, value in named.items() if value is not None}
+    if wanted is not None:
+        values["limited"] = True
+    gone = tuple(name for name in ("limited", "limit_dollars", "limit_runs") if name not in values)
+    values["expires"] = int(clock.now()) + budget.KEPT
+    return Write(budget.key(task), values, remove=gone)

@@ -1,0 +1,149 @@
+"""`nexus cost`: what the runs have cost; `nexus budget`: what a task may spend in a day."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ops import spans
+from ops.cli import common, output
+from ops.cli.common import command, options
+from ops.problems import ExitCode, usage
+
+if TYPE_CHECKING:
+    from ops.cost import Line
+
+PARTS = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs": "logs", "mail": "mail"}
+"""What a run costs is made of, by the names of `nexus.prices.Cost`."""
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds these commands."""
+    command(app, "cost")(cost)
+    command(app, "budget")(budget)
+
+
+def cost(
+    *,
+    by: Annotated[str, typer.Option(help="task, queue or day.")] = "task",
+    since: Annotated[str, typer.Option(help="Of the runs sent since: 24h, 7d, or a time (UTC).")] = "7d",
+    plan: Annotated[
+        bool, typer.Option("--plan", help="What a backlog takes by MaximumConcurrency; asks no stack.")
+    ] = False,
+    seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: of a message.")] = None,
+    memory: Annotated[int | None, typer.Option(min=128, max=10_240, help="With --plan: of the function, MB.")] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --plan: as docs/deploy.md has it.")] = False,
+) -> int:
+    """Dollars by task, queue or day, from what the runs' records say, at list prices."""
+    if plan:
+        return _plan(seconds, memory, markdown=markdown)
+    from nexus import prices
+    from ops import cost as costs
+
+    if by not in costs.BY:
+        raise usage(f"{by!r} is nothing to add up by", do=f"There are: {', '.join(costs.BY)}.")
+    began = spans.since(since)
+    common.connect()
+    slices, standing = costs.look(began), costs.idle()
+    lines = costs.by(slices, by)
+    today, whole = costs.total("today", costs.today(slices)), costs.total("all", slices)
+    ahead = costs.month_ahead(slices, standing)
+    if options.json:
+        told = {"by": by, "lines": [as_plain(one) for one in lines], "today": as_plain(today), "all": as_plain(whole)}
+        where = {"region": prices.REGION, "date": prices.DATE}
+        output.emit({**told, "idle": standing, "month_ahead": ahead, "prices": where})
+        return ExitCode.DONE
+    output.table([_row(by, one) for one in lines], right=("runs", "dollars", *PARTS.values(), "a million"))
+    if not lines:
+        output.line("No run was sent.")
+    idle = sum(one.dollars for one in standing)
+    output.line()
+    output.line(f"Today {costs.dollars(today.cost.total)}, all of these {costs.dollars(whole.cost.total)}.")
+    output.line(
+        f"A month that goes on so: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for what stands idle."
+    )
+    sampled = " ~ is computed from a sample of the records." if whole.estimated else ""
+    output.note(f"List prices of {prices.REGION}, {prices.DATE}.{sampled}")
+    return ExitCode.DONE
+
+
+def _row(by: str, line: "Line") -> dict[str, Any]:
+    from ops.cost import dollars
+
+    parts = {shown: dollars(getattr(line.cost, name)) for name, shown in PARTS.items()}
+    whole = ("~" if line.estimated else "") + dollars(line.cost.total)
+    return {by: line.name, "runs": f"{line.runs:,}", "dollars": whole, **parts, "a million": f"${line.each * 1e6:,.2f}"}
+
+
+def as_plain(line: "Line") -> dict[str, Any]:
+    """A line as programs read it, in dollars."""
+    parts = {name: getattr(line.cost, name) for name in PARTS}
+    each = {"dollars": line.cost.total, "dollars_a_run": line.each}
+    return {"name": line.name, "runs": line.runs, **each, "of": parts, "estimated": line.estimated}
+
+
+def _plan(seconds: float | None, memory: int | None, *, markdown: bool) -> int:
+    from ops import plan
+
+    kinds = plan.kinds(seconds, memory)
+    if options.json:
+        output.emit([{"kind": kind.name, "dollars_a_run": kind.dollars, "rows": plan.rows(kind)} for kind in kinds])
+        return ExitCode.DONE
+    if markdown:
+        print(plan.markdown(kinds), end="")
+        return ExitCode.DONE
+    for kind in kinds:
+        output.line(f"{kind.name}, {kind.memory} MB, ${kind.dollars * 1e6:,.2f} a million")
+        output.table(plan.cells(kind), right=("at once",))
+        output.line()
+    return ExitCode.DONE
+
+
+Limit = Annotated[str | None, typer.Option(metavar="N", help="At most so many a day (UTC); none for no limit.")]
+
+
+def budget(
+    *,
+    task: Annotated[
+        str | None,
+        typer.Argument(help="A task; all that have a budget when left out.", autocompletion=common.complete_task),
+    ] = None,
+    dollars: Limit = None,
+    runs: Limit = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Back to what the catalogue declares.")] = False,
+    yes: common.Yes = False,
+) -> int:
+    """Show the tasks' budgets of the day, or set a task's, without a deployment."""
+    from ops import budgets
+
+    limited = dollars is not None or runs is not None
+    if task is None and (clear or limited):
+        raise usage("Whose budget?", do="`nexus budget TASK --dollars 5`.")
+    if clear and limited:
+        raise usage("--clear takes away what --dollars and --runs set", do="Give one of them.")
+    deployment = common.connect()
+    if task is not None:
+        common.the_task(task)
+        wanted = None if clear else budgets.limits(task, dollars, runs)
+        if clear or limited:
+            common.confirm(deployment, f"Change the budget of {task} in {deployment.stack}?", yes=yes, lasting=False)
+            budgets.set_limits(task, wanted)
+    found = [one for one in budgets.look() if task in (None, one.task)]
+    if options.json:
+        output.emit(found)
+        return ExitCode.DONE
+    output.table(
+        [
+            {
+                "task": one.task,
+                "today": one.words(),
+                "set by": "an operator" if one.operators else "the catalogue",
+                "now": "spent: it waits for 00:00 UTC" if one.spent else "",
+            }
+            for one in found
+        ]
+    )
+    if not found:
+        output.line("No task has a budget.")
+    elif clear or limited:
+        output.note("Workers see it within a minute. What waits already goes on at 00:00 UTC.")
+    return ExitCode.DONE

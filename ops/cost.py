@@ -1,0 +1,248 @@
+"""What the runs have cost, by task, queue and day: the records' own measures (`nexus.runs.spent`) by `nexus.prices`.
+
+The index of the run history counts the runs; the records are read, of a busy task's day a sample, and the sample's mean
+counts for all. A sample is of the runs whose ids end lowest, which is as good as by chance, and the same each time.
+"""
+
+import heapq
+import math
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from nexus import prices
+from nexus.aws.dynamodb import Row, from_item
+from nexus.backend.store import RUNS
+from nexus.prices import Cost
+from nexus.runs.spent import Spent
+from nexus.settings import settings
+from ops import catalogue, history
+from ops.aws import client, in_parallel
+
+SAMPLE: Final = 2_000
+"""Records that are read of a task at most, and LEAST of each of its days."""
+
+LEAST: Final = 100
+WEEK: Final = 7 * 86_400.0
+POLLS: Final = 5 * 3 * 60 * 24
+"""Receives a day of an idle queue: Lambda keeps five requests open, each for twenty seconds."""
+
+BY: Final = ("task", "queue", "day")
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The runs of one task that were sent on one day (UTC), and what they have cost. `read` of them were looked at;
+    `unmeasured` of those say nothing, since they are older than the measure: they count as the others do."""
+
+    task: str
+    queue: str
+    day: str
+    runs: int
+    read: int
+    unmeasured: int
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of a table: some slices added up. `each` is what a run costs."""
+
+    name: str
+    runs: int
+    cost: Cost
+    estimated: bool
+
+    @property
+    def each(self) -> float:
+        return self.cost.total / self.runs if self.runs else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What costs though nothing runs: dollars a month."""
+
+    what: str
+    dollars: float
+
+
+def look(since: float, *, sample: int = SAMPLE) -> list[Slice]:
+    """What was sent since then, in seconds since 1970. Raises Problem where no run history is kept."""
+    days = max(1, round((time.time() - since) / 86_400 + 0.5))
+    seen = _Seen(max(LEAST, sample // days))
+    history.over(history.Query(since=since), seen.take)
+    wanted = [run_id for group in seen.lowest.values() for _, run_id in seen.sample(group)]
+    records = {str(item["id"]): item for item in map(from_item, _read(wanted))}
+    found = []
+    for (task, day), group in seen.lowest.items():
+        items = [records[run_id] for _, run_id in seen.sample(group) if run_id in records]
+        found.append(_slice(task, day, seen.runs[task, day], items))
+    return sorted(found, key=lambda one: (one.day, one.task))
+
+
+def _read(run_ids: Sequence[str]) -> Iterable[Row]:
+    names = ("id", "queue", "status", "attempts", "spent")
+    return RUNS.get_many([{"id": run_id} for run_id in run_ids], attributes=names, threads=16)
+
+
+class _Seen:
+    """How many runs there are by task and day, and of each those whose ids end lowest."""
+
+    def __init__(self, size: int) -> None:
+        self.runs: Counter[tuple[str, str]] = Counter()
+        self.lowest: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        self._size = size
+        self._lock = threading.Lock()
+
+    def take(self, page: Sequence[Row]) -> None:
+        with self._lock:
+            for item in page:
+                if "task" not in item:
+                    continue  # the audit trail's
+                run_id = item["id"]["S"]
+                key = item["task"]["S"], _day(float(item["sent_at"]["N"]))
+                self.runs[key] += 1
+                group = self.lowest[key]
+                group.append((run_id[-12:], run_id))
+                if len(group) > 4 * self._size:
+                    group[:] = self.sample(group)
+
+    def sample(self, group: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        return heapq.nsmallest(self._size, group)
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
+def _slice(task: str, day: str, runs: int, items: Sequence[Mapping[str, Any]]) -> Slice:
+    measured = [Spent.of(item) for item in items]
+    # A run that waits has used nothing yet; one that has ended, and says nothing, is older than the measure.
+    old = sum(Spent.of(item) is None and _has_run(item) for item in items)
+    telling = len(items) - old
+    total = sum((prices.cost(spent) for spent in measured if spent is not None), Cost())
+    known = catalogue.tasks().get(task)
+    queues = Counter(str(item.get("queue", "")) for item in items)
+    queue = known.queue if known is not None and known.queue else next(iter(queues), "")
+    return Slice(task, queue, day, runs, len(items), old, total.times(runs / telling) if telling else Cost())
+
+
+def _has_run(item: Mapping[str, Any]) -> bool:
+    return item["status"] in ("SUCCESS", "FAILURE") and int(item.get("attempts", 0)) > 0
+
+
+def by(slices: Iterable[Slice], what: str) -> list[Line]:
+    """Added up by task or queue, the dearest first, or by day."""
+    groups: dict[str, list[Slice]] = defaultdict(list)
+    for one in slices:
+        groups[getattr(one, what)].append(one)
+    lines = [total(name, group) for name, group in groups.items()]
+    return sorted(lines, key=(lambda line: line.name) if what == "day" else (lambda line: -line.cost.total))
+
+
+def total(name: str, slices: Iterable[Slice]) -> Line:
+    """All of them as one."""
+    found = list(slices)
+    estimated = any(one.read < one.runs or one.unmeasured for one in found)
+    return Line(name, sum(one.runs for one in found), sum((one.cost for one in found), Cost()), estimated)
+
+
+def today(slices: Iterable[Slice]) -> list[Slice]:
+    """Those of the present day."""
+    day = _day(time.time())
+    return [one for one in slices if one.day == day]
+
+
+def month_ahead(slices: Sequence[Slice], standing: Iterable[Standing]) -> float:
+    """Dollars of a month that goes on as these days did, with what stands there."""
+    monthly = sum(one.dollars for one in standing)
+    if not slices:
+        return monthly
+    first = datetime.fromisoformat(min(one.day for one in slices)).replace(tzinfo=UTC)
+    days = max((datetime.now(UTC) - first).total_seconds() / 86_400, 1.0)
+    return monthly + sum(one.cost.total for one in slices) / min(days, WEEK / 86_400) * prices.MONTH
+
+
+# --- what costs though nothing runs ---
+
+
+def idle() -> list[Standing]:
+    """By kind. What AWS does not tell is left out."""
+    stack = settings().stack
+    pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
+    parts = [one for page in pages for one in page["StackResourceSummaries"]]
+    kinds = Counter(one["ResourceType"] for one in parts)
+    named = {kind: [one["PhysicalResourceId"] for one in parts if one["ResourceType"] == kind] for kind in kinds}
+    queues = len(catalogue.queues())
+    receives = queues * POLLS * prices.MONTH * prices.SQS_REQUEST
+    alarms, secrets = kinds["AWS::CloudWatch::Alarm"], kinds["AWS::SecretsManager::Secret"]
+    sizes: list[Callable[[], Standing]] = [
+        lambda: Standing("tables", _gigabytes(_table, named.get("AWS::DynamoDB::Table", [])) * prices.TABLE_GB),
+        lambda: Standing("logs", _gigabytes(_log_group, named.get("AWS::Logs::LogGroup", [])) * prices.LOG_GB),
+        lambda: Standing("objects", _objects(named.get("AWS::S3::Bucket", [])) / prices.GB * prices.OBJECT_GB),
+    ]
+    return [
+        Standing(f"{alarms} alarms", alarms * prices.ALARM),
+        Standing(f"{secrets} secret{'s' if secrets != 1 else ''}", secrets * prices.SECRET),
+        Standing(f"empty receives of {queues} queues", receives),
+        *in_parallel(lambda ask: ask(), sizes),
+    ]
+
+
+def _gigabytes(size: Callable[[str], float], names: Sequence[str]) -> float:
+    return sum(in_parallel(size, names)) / prices.GB
+
+
+def _table(name: str) -> float:
+    from nexus.aws.sdk import client as runtime_client
+
+    described = runtime_client("dynamodb").describe_table(TableName=name)["Table"]
+    indexes = sum(index.get("IndexSizeBytes", 0) for index in described.get("GlobalSecondaryIndexes", ()))
+    return described.get("TableSizeBytes", 0) + indexes
+
+
+def _log_group(name: str) -> float:
+    found = client("logs").describe_log_groups(logGroupNamePrefix=name)["logGroups"]
+    return sum(one.get("storedBytes", 0) for one in found if one["logGroupName"] == name)
+
+
+def _objects(buckets: Sequence[str]) -> float:
+    """Bytes as CloudWatch counts them once a day."""
+    queries: list[Any] = [
+        {
+            "Id": f"b{n}",
+            "MetricStat": {
+                "Metric": {
+                    "Namespace": "AWS/S3",
+                    "MetricName": "BucketSizeBytes",
+                    "Dimensions": [
+                        {"Name": "BucketName", "Value": bucket},
+                        {"Name": "StorageType", "Value": "StandardStorage"},
+                    ],
+                },
+                "Period": 86_400,
+                "Stat": "Average",
+            },
+        }
+        for n, bucket in enumerate(buckets)
+    ]
+    if not queries:
+        return 0.0
+    now = datetime.now(UTC)
+    answer = client("cloudwatch").get_metric_data(
+        MetricDataQueries=queries, StartTime=now - timedelta(days=3), EndTime=now, ScanBy="TimestampDescending"
+    )
+    return sum(result["Values"][0] for result in answer["MetricDataResults"] if result.get("Values"))
+
+
+# --- in words ---
+
+
+def dollars(amount: float) -> str:
+    """Dollars for reading: cents from a dollar on, below that two digits or more that say something."""
+    digits = 2 if amount == 0 or amount >= 1 else max(3, 1 - math.floor(math.log10(amount)))
+    return f"${amount:,.{digits}f}"

@@ -1,0 +1,59 @@
+"""Counters of attempts that ended, as a scraper wants them: from the start of this process, and only upwards."""
+
+import threading
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from ops import logs
+
+BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+"""Seconds: the upper bounds of the histogram's buckets; the last one, of all that took longer, has none."""
+
+
+@dataclass(slots=True)
+class Counted:
+    """The attempts of one task: by outcome, and by duration, a count for each bucket."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    seconds: float = 0.0
+
+    def add(self, event: logs.Event) -> None:
+        self.outcomes[event.outcome] += 1
+        self.buckets[bisect_left(BOUNDS, event.seconds)] += 1
+        self.seconds += event.seconds
+
+    @property
+    def cumulative(self) -> list[int]:
+        """For each bound, and then for none, how many took no longer."""
+        return [sum(self.buckets[: n + 1]) for n in range(len(self.buckets))]
+
+
+class Attempts:
+    """Counts what the functions' logs say has ended since `start`, each attempt once."""
+
+    def __init__(self, start: float) -> None:
+        self.start = start
+        self._read_until = start
+        self._seen: dict[tuple[str, int, str, float], None] = {}
+        self._counted: dict[tuple[str, str], Counted] = {}
+        self._lock = threading.Lock()
+
+    def look(self, queues: Sequence[str]) -> Mapping[tuple[str, str], Counted]:
+        """By (task, queue). Errors of AWS are botocore's; what was not read then is read by the next look."""
+        with self._lock:
+            began = time.time()
+            start = max(self.start, self._read_until - logs.OVERLAP)
+            for event in logs.events(queues, start):
+                key = (event.run_id, event.attempt, event.outcome, event.at)
+                if event.at >= self.start and key not in self._seen:
+                    self._seen[key] = None
+                    self._counted.setdefault((event.task, event.queue), Counted()).add(event)
+            self._read_until = began
+            for key in [key for key in self._seen if key[3] < began - 2 * logs.OVERLAP]:
+                del self._seen[key]
+            return dict(self._counted)

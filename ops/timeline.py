@@ -1,0 +1,183 @@
+"""A run's time line: what it waited for, its attempts, its parts, what it sent and what follows it.
+
+The attempts are in the function's log, a line at the start and one at the end of each; the record knows the last. So a
+run whose lines have expired has its record's attempt alone.
+"""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from nexus.backend import backend
+from nexus.backend.store import numbers
+from nexus.client import AsyncResult, read_records
+from nexus.client.steps import load
+from nexus.runs import tallies
+from nexus.runs.record import RunRecord
+from ops import logs
+
+SHOWN: Final = 200
+"""Parts of a fan-out whose records are read for the time line: all, or a sample and those that failed."""
+
+FAILED_SHOWN: Final = 50
+
+type Kind = Literal["wait", "attempt", "parts", "part", "sent", "next"]
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A span of the time line. Times are seconds since 1970; `end` is None while it goes on.
+
+    `status` is what an attempt or a run came to, in lower case; `run` the id of another run. A run that has not started
+    has no `start`.
+    """
+
+    kind: Kind
+    label: str
+    start: float | None
+    end: float | None
+    status: str = ""
+    run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A part of a fan-out or a group; its status is done, failed or open."""
+
+    id: str
+    index: int
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLine:
+    """All bars, from `start` to `end`, which is now while the run goes on. `parts` and `shown` count its members and
+    those that have a bar."""
+
+    start: float
+    end: float
+    bars: tuple[Bar, ...]
+    goes_on: bool
+    parts: int = 0
+    shown: int = 0
+
+
+def of(record: RunRecord, lines: Iterable[logs.Line]) -> TimeLine:
+    """The time line of a run whose log lines are given."""
+    bars = [*_own(record, lines)]
+    members = of_members(record) if record.fanned_out else []
+    parts = _part_bars("part", sample(members))
+    if record.phase > 1:
+        earlier = [Member(tallies.member(record.id, 1, n), n, "") for n in range(tallies.CHUNK)]
+        parts += _part_bars("part of the first phase", earlier)
+    bars += sorted(parts, key=lambda bar: bar.start or 0.0)
+    bars += [_bar("sent", run.task, run) for run in children(record)]
+    bars += [_bar("next", f"{kind}: {name}", run) for name, kind, run in following(record)]
+    times = [at for bar in bars for at in (bar.start, bar.end) if at is not None]
+    start = record.sent_at or (min(times) if times else 0.0)
+    goes_on = not record.ended or any(bar.start is not None and bar.end is None for bar in bars)
+    end = max([*times, start, *([time.time()] if goes_on else [])])
+    return TimeLine(min([start, *times]), end, tuple(bars), goes_on, max(len(members), len(parts)), len(parts))
+
+
+def _part_bars(what: str, members: Sequence[Member]) -> list[Bar]:
+    runs = read_records([AsyncResult(one.id) for one in members])
+    return [_bar("part", f"{what} {one.index}", run) for one, run in zip(members, runs, strict=True) if _is_run(run)]
+
+
+def _own(record: RunRecord, lines: Iterable[logs.Line]) -> Iterable[Bar]:
+    """The run's own waits and attempts, in order."""
+    attempts = _attempts(record, lines)
+    at, waited_for = record.sent_at, "in line"
+    for attempt in attempts:
+        if at is not None and attempt.start is not None and attempt.start > at:
+            yield Bar("wait", waited_for, at, attempt.start)
+        yield attempt
+        at, waited_for = attempt.end, "until the next attempt" if attempt.status == "retry" else "in line"
+    if record.fanned_out and record.started_at is not None:
+        first = attempts[-1].end if attempts else record.started_at
+        yield Bar("parts", "its parts", first, record.ended_at, record.status.lower())
+    elif not attempts or (not record.ended and record.status != "STARTED"):
+        yield Bar("wait", waited_for, at, record.ended_at)
+
+
+def _attempts(record: RunRecord, lines: Iterable[logs.Line]) -> list[Bar]:
+    found: dict[float, Bar] = {}
+    last: float | None = None
+    for line in lines:
+        if line.fields.get("run_id") != record.id:
+            continue
+        number = int(line.fields.get("attempt", 0) or 0)
+        at = _written(line)
+        if line.message == "run started":
+            last = at
+            found[last] = Bar("attempt", f"attempt {number}", at, None, "started")
+        elif line.message == "run ended" and last is not None and found[last].end is None:
+            found[last] = Bar("attempt", f"attempt {number}", last, at, str(line.fields.get("outcome", "")))
+    bars = list(found.values())
+    if record.started_at is None:
+        return bars
+    if not bars or (bars[-1].start or 0.0) < record.started_at - 5.0:
+        end = None if record.fanned_out else record.ended_at
+        bars.append(Bar("attempt", f"attempt {record.attempts}", record.started_at, end, record.status.lower()))
+    elif bars[-1].end is None and record.ended:
+        # Its sandbox died, or its last line has not come yet.
+        bars[-1] = Bar("attempt", bars[-1].label, bars[-1].start, record.ended_at, record.status.lower())
+    return bars
+
+
+def _written(line: logs.Line) -> float:
+    """When a line was written, by itself: a log may have one time for all lines of an invocation."""
+    text = line.fields.get("timestamp")
+    try:
+        return datetime.fromisoformat(str(text)).timestamp()
+    except ValueError:
+        return line.at
+
+
+def of_members(record: RunRecord) -> list[Member]:
+    """The parts of a fan-out or a group, all of them, from its tallies: a request for each 10,000."""
+    keys = [tallies.tally(record.id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
+    counted = backend().store.get(keys).values()
+    done = {n for item in counted for n in numbers(item, "done")}
+    failed = {n for item in counted for n in numbers(item, "failed")}
+    status = {n: "done" if n in done else "failed" if n in failed else "open" for n in range(record.total)}
+    return [Member(run_id, n, status[n]) for n, run_id in enumerate(tallies.children(record))]
+
+
+def sample(members: Sequence[Member]) -> list[Member]:
+    """All of a few; of many the first that failed, and others at equal distances, in order."""
+    if len(members) <= SHOWN:
+        return list(members)
+    failed = [one for one in members if one.status == "failed"][:FAILED_SHOWN]
+    room = SHOWN - len(failed)
+    chosen = {one.index for one in failed} | {n * len(members) // room for n in range(room)}
+    return [members[n] for n in sorted(chosen)]
+
+
+def children(record: RunRecord) -> list[RunRecord]:
+    """The runs that one sent by itself: the first hundred."""
+    return [run for run in read_records([AsyncResult(run_id) for run_id in record.children]) if _is_run(run)]
+
+
+def following(record: RunRecord) -> list[tuple[str, str, RunRecord]]:
+    """What its record says comes next: (task, then or on error, the run, which is UNKNOWN before it is sent)."""
+    item = backend().store.get([record.id]).get(record.id, {})
+    steps: list[tuple[Any, str]] = []
+    for attribute, kind in (("then", "then"), ("on_error", "on error")):
+        if attribute in item:
+            steps += [(step, kind) for step in load(str(item[attribute]), record.id)]
+    runs = read_records([AsyncResult(step.id) for step, _ in steps])
+    return [(step.name, kind, run) for (step, kind), run in zip(steps, runs, strict=True)]
+
+
+def _is_run(record: RunRecord) -> bool:
+    return record.status != "UNKNOWN"
+
+
+def _bar(kind: Kind, label: str, run: RunRecord) -> Bar:
+    """Another run, from its last start to its end."""
+    end = run.ended_at if run.started_at is not None else None
+    return Bar(kind, label, run.started_at, end, run.status.lower(), run.id if _is_run(run) else None)

@@ -1,0 +1,107 @@
+"""What the environment says of AWS, where it says so plainly: region, endpoint, credentials, whom TLS trusts.
+
+Where it does not (a profile, a configuration file, a proxy, FIPS, another partition), and where a test answers in
+botocore's place, botocore's own client knows what to do, and is used.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nexus.settings import Settings
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from botocore.session import Session
+
+CONNECTIONS = 16
+USER_AGENT = "nexus-tasks/0.1"
+"""In place of botocore's own, which it puts together anew, twice, for each request: an eighth of a request's CPU."""
+
+SERVICES = ("dynamodb", "sqs")
+BOTOCORES = (
+    "AWS_PROFILE",
+    "AWS_DEFAULT_PROFILE",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
+    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_ACCOUNT_ID_ENDPOINT_MODE",
+    "AWS_AUTH_SCHEME_PREFERENCE",
+    "AWS_DATA_PATH",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
+"""Variables that botocore alone understands, in capitals or not."""
+
+FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+REGIONS = re.compile(r"(us|us-gov|eu|ap|sa|ca|mx|me|il|af)-(north|south|east|west|central)+-\d")
+
+
+def plain_endpoint(service: str, settings: Settings) -> str | None:
+    """The URL of a service; None where botocore is to ask it."""
+    if service not in SERVICES or settings.client == "boto3" or not settings.region:
+        return None
+    given = os.environ.get
+    if any(given(name) or given(name.lower()) for name in BOTOCORES):
+        return None
+    if any(Path(given(name) or usual).expanduser().is_file() for name, usual in FILES.items()):
+        return None
+    if bool(given("AWS_ACCESS_KEY_ID")) != bool(given("AWS_SECRET_ACCESS_KEY")) or _answered_in_botocore():
+        return None
+    endpoint = given(f"AWS_ENDPOINT_URL_{service.upper()}") or given("AWS_ENDPOINT_URL")
+    if endpoint:
+        return endpoint if re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint) else None
+    return f"https://{service}.{settings.region}.amazonaws.com" if REGIONS.fullmatch(settings.region) else None
+
+
+def _answered_in_botocore() -> bool:
+    """Whether something answers what botocore sends, as moto does from the moment that it is imported."""
+    handlers: Any = getattr(sys.modules.get("botocore.handlers"), "BUILTIN_HANDLERS", ())
+    return any(handler[0].startswith("before-send") for handler in handlers)
+
+
+@cache
+def tls() -> "SSLContext":
+    """What verifies a server's certificate: by the bundle that botocore would take."""
+    import ssl
+
+    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    return ssl.create_default_context(cafile=bundle or _bundle())
+
+
+def _bundle() -> str:
+    try:
+        from certifi import where
+    except ImportError:
+        import botocore
+
+        return str(Path(botocore.__file__).with_name("cacert.pem"))
+    return where()
+
+
+def credentials(session: "Callable[[], Session]") -> Callable[[], tuple[str, str, str | None]]:
+    """What gives the credentials of a request: the variables', as a function has them, else botocore's providers'.
+
+    Those are asked for each request, for they refresh themselves. Raises NoCredentialsError.
+    """
+    key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
+    if key and secret and not os.environ.get("AWS_CREDENTIAL_EXPIRATION"):
+        token = os.environ.get("AWS_SECURITY_TOKEN") or os.environ.get("AWS_SESSION_TOKEN") or None
+        return lambda: (key, secret, token)
+    provided: Any = session().get_credentials()
+
+    def given() -> tuple[str, str, str | None]:
+        from botocore.exceptions import NoCredentialsError
+
+        if provided is None:
+            raise NoCredentialsError
+        frozen = provided.get_frozen_credentials()
+        return frozen.access_key, frozen.secret_key, frozen.token
+
+    return given

@@ -1,0 +1,57 @@
+"""What this process has asked of AWS, counted where the requests are made, in what AWS bills for.
+
+`nexus.aws.table` counts DynamoDB's units, `nexus.backend.transport` the requests to SQS and Scheduler; the other
+clients count themselves by botocore's events. Only ever added to: whoever wants to know what something took looks
+twice.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+NAMES = ("reads", "writes", "messages", "puts", "gets", "schedules", "mails")
+
+_READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
+_lock = threading.Lock()
+_counted = dict.fromkeys(NAMES, 0.0)
+
+
+def add(name: str, amount: float = 1.0) -> None:
+    """Counts so many units or requests more; any thread may."""
+    with _lock:
+        _counted[name] += amount
+
+
+def seen() -> dict[str, float]:
+    """What has been counted since the process began."""
+    with _lock:
+        return dict(_counted)
+
+
+def units(answer: Mapping[str, Any]) -> float:
+    """The units that an answer of DynamoDB names."""
+    capacity = answer.get("ConsumedCapacity") or ()
+    each = [capacity] if isinstance(capacity, Mapping) else capacity
+    return sum(float(one.get("CapacityUnits", 0.0)) for one in each)
+
+
+def dynamodb(operation: str, answer: Mapping[str, Any]) -> None:
+    """Counts an answer of DynamoDB."""
+    add("reads" if operation in _READS else "writes", units(answer))
+
+
+def watch(service: str, client: Any) -> None:
+    """Counts what a client of S3 or SES is asked for: a deletion costs nothing, and a presigned address is no
+    request."""
+    if service in ("s3", "sesv2"):
+        client.meta.events.register_first("before-call", _asked)
+
+
+def _asked(model: Any, **_: Any) -> None:
+    name = model.name
+    if name == "SendEmail":
+        add("mails")
+    elif name.startswith(("Get", "Head", "Select")):
+        add("gets")
+    elif name.startswith(("Put", "Copy", "List", "Create", "Upload", "Complete")):
+        add("puts")

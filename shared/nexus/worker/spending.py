@@ -1,0 +1,92 @@
+"""What each run of an invocation uses, in what AWS bills for: by the clock and by the requests that were counted.
+
+What a batch uses together (the invocation, the receive, the claim) is shared out among the runs that it claimed. What
+is yet to come when a run's record is written, the settling, is worked out from what the claim took. A sandbox that
+dies writes nothing, so what its attempt used is not known.
+"""
+
+import os
+import time
+from collections.abc import Sequence
+
+from nexus import clock
+from nexus.aws import usage
+from nexus.backend.store import Item, Write
+from nexus.runs.spent import Spent
+from nexus.worker.delivery import Claimed, Received
+
+LINES = 950
+"""Bytes of a run's start and end lines, with the 26 that CloudWatch Logs adds to each. A test holds it to them."""
+
+INVOCATION_LINES = 500
+"""Of Lambda's own three lines."""
+
+MEMORY = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
+
+_cold = True
+
+
+class Tab:
+    """One invocation's."""
+
+    def __init__(self) -> None:
+        self._gigabytes = int(os.environ.get(MEMORY, "0")) / 1024
+        self._at, self._seen = clock.monotonic(), usage.seen()
+        self._share = Spent()
+        self._claiming = 0.0
+
+    def share_out(self, received: Sequence[Received], runs: int) -> None:
+        """Takes what has been used until now for what so many runs used together."""
+        messages = 2.0 if any(one.source == "sqs" for one in received) else 0.0  # Lambda's receive and delete
+        batch = Spent(invocations=1.0, messages=messages, log_bytes=INVOCATION_LINES)
+        claiming = self.lap()
+        each = 1 / max(1, runs)
+        self._claiming = claiming.seconds * each
+        self._share = batch.plus(claiming, self._took(_starting())).times(each)
+
+    def lap(self) -> Spent:
+        """What has been used since the last lap."""
+        at, seen = clock.monotonic(), usage.seen()
+        counted = {name: seen[name] - self._seen[name] for name in usage.NAMES}
+        seconds, self._at, self._seen = at - self._at, at, seen
+        return Spent(seconds, seconds * self._gigabytes, **counted)
+
+    def of(self, claimed: Claimed, settling: Write, index_writes: int) -> Spent:
+        """What a run has used by the end of an attempt, and of those before. `settling` writes the outcome."""
+        writes = _kilobytes({**claimed.item, **settling.set}) + index_writes
+        settled = Spent(self._claiming, self._claiming * self._gigabytes, writes=float(writes), log_bytes=LINES)
+        before = Spent.of(claimed.item)
+        return self.lap().plus(self._share, settled, _sending(claimed) if before is None else before)
+
+    def _took(self, seconds: float) -> Spent:
+        return Spent(seconds, seconds * self._gigabytes)
+
+
+def worst(time_limit: float) -> float:
+    """Dollars that a run may cost as far as its time goes: what is reckoned with until one has ended."""
+    seconds = time_limit * int(os.environ.get(MEMORY, "0")) / 1024
+    return Spent(gb_seconds=seconds, invocations=1.0, writes=6.0, messages=3.0, log_bytes=LINES).dollars
+
+
+def _starting() -> float:
+    """Seconds that this sandbox took to start, which Lambda bills, at its first invocation: its CPU time, since what
+    lies between the start and a first event is not billed."""
+    global _cold
+    first, _cold = _cold, False
+    return time.process_time() if first and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "on-demand" else 0.0
+
+
+def _sending(claimed: Claimed) -> Spent:
+    """What sending a run took, whose sender is no run: a run's own sends are counted where it makes them."""
+    envelope, item = claimed.envelope, claimed.item
+    if envelope.parent is not None:
+        return Spent()
+    writes = _kilobytes(item) + (2 if claimed.record.eta else 1) if envelope.recorded else 0
+    together = item.get("sent_with", 1)
+    assert isinstance(together, int)
+    return Spent(writes=float(writes), messages=1 / together if claimed.source == "sqs" else 0.0)
+
+
+def _kilobytes(item: Item) -> int:
+    """Write units of an item: a kilobyte each, begun."""
+    return -(-sum(len(name) + len(str(value)) for name, value in item.items()) // 1024)

@@ -1,0 +1,55 @@
+"""The Django application: it listens to the mirrored models, and checks the mapping at start-up."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from django.apps import AppConfig
+from django.core import checks
+from django.core.exceptions import FieldDoesNotExist, FieldError
+
+from nexus.errors import ConfigurationError
+
+
+class SocialConfig(AppConfig):
+    """`social.django` in INSTALLED_APPS."""
+
+    name = "social.django"
+    label = "social"
+    verbose_name = "The network"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Connects the signals. Raises ImproperlyConfigured and LookupError for what is wrong beyond a check."""
+        from social.django.signals import connect
+
+        checks.register(_check)
+        connect()
+
+
+def _check(**_: Any) -> Sequence[checks.CheckMessage]:
+    from nexus.django import conf as nexus_conf
+    from nexus.django.backend import Backend
+    from social.django import conf
+    from social.django.tasks import mirror as task
+
+    found: list[checks.CheckMessage] = []
+    for kind, mirror in conf.mirrors().items():
+        try:
+            names = {field.name for field in mirror.model._meta.concrete_fields}
+            str(mirror.query().filter(**dict.fromkeys(mirror.attributes, None)).query)
+        except (FieldDoesNotExist, FieldError) as error:
+            found.append(checks.Error(f"{kind}: {mirror.label}: {error}", obj=mirror.model, id="social.E001"))
+            continue
+        if mirror.changed_at is not None and mirror.changed_at not in names:
+            fault = f"{kind}: changed_at: {mirror.label} has no field {mirror.changed_at}"
+            found.append(checks.Error(fault, obj=mirror.model, id="social.E002"))
+    for one in conf.read_backs():
+        found += [checks.Error(fault, obj=one.model, id="social.E003") for fault in one.faults()]
+    if not isinstance(task.get_backend(), Backend):
+        found.append(checks.Error("SOCIAL: BACKEND is not nexus.django.Backend", id="social.E004"))
+    with suppress(ConfigurationError):  # which nexus.E001 tells
+        if not nexus_conf.allows(task.module_path):
+            hint = 'Add "social.django.tasks" to MODULES.'
+            found.append(checks.Error("NEXUS: MODULES leaves social.django.tasks out", hint, id="social.E005"))
+    return found

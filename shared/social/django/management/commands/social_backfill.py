@@ -1,0 +1,46 @@
+"""`manage.py social_backfill`: the rows that were there before the mirrors, and those that changed without signals."""
+
+from argparse import ArgumentParser
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from social.django import conf
+from social.django.filling import fill
+
+
+class Command(BaseCommand):
+    """Writes the project's rows to the network, a thousand at a time."""
+
+    help = "Writes rows to the network that it does not have. Run it again after an interruption, and it goes on."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """Which mirrors, and whether rows that are there are brought up to date."""
+        parser.add_argument("kinds", nargs="*", help="users, posts, ...: all mirrors, in their order, when left out")
+        which = parser.add_mutually_exclusive_group()
+        which.add_argument("--since", type=datetime.fromisoformat, help="bring rows up to date that changed since then")
+        which.add_argument("--again", action="store_true", help="bring all rows up to date")
+
+    def handle(self, *_: Any, kinds: list[str], since: datetime | None, again: bool, **__: Any) -> None:
+        """Raises CommandError for a kind that is not mirrored, and in the end when rows could not be written."""
+        mirrors = conf.mirrors()
+        if unknown := [kind for kind in kinds if kind not in mirrors]:
+            raise CommandError(f"no mirror of {', '.join(unknown)}: there are {', '.join(mirrors)}")
+        chosen = [mirrors[kind] for kind in kinds or mirrors]
+        if since is not None:
+            since = timezone.make_aware(since) if timezone.is_naive(since) else since
+            if without := [mirror.kind for mirror in chosen if mirror.changed_at is None]:
+                raise CommandError(f"{', '.join(without)}: the mirror names no changed_at")
+        faulty = 0
+        for mirror in chosen:
+            done = fill(
+                mirror, since=since, again=again,
+                on_page=lambda rows, kind=mirror.kind: self.stdout.write(f"{kind}: {rows} rows"),  # type: ignore[misc]
+                on_fault=self.stderr.write,
+            )  # fmt: skip
+            faulty += done.faulty
+            self.stdout.write(f"{mirror.kind}: {done.rows} rows done, {done.faulty} faulty")
+        if faulty:
+            raise CommandError(f"{faulty} rows cannot be the network's")

@@ -1,0 +1,22 @@
+"""Makes social_progress."""
+
+from typing import ClassVar
+
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    """The only table that this application has."""
+
+    initial = True
+    dependencies: ClassVar = []
+    operations: ClassVar = [
+        migrations.CreateModel(
+            name="Progress",
+            fields=[
+                ("name", models.CharField(max_length=100, primary_key=True, serialize=False)),
+                ("after", models.JSONField()),
+                ("rows", models.BigIntegerField(default=0)),
+            ],
+        ),
+    ]

@@ -1,0 +1,147 @@
+"""What every mirror does: it reads rows of a model as the network knows them, and brings the network up to date."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db import router
+from django.db.models import F, Model, Q, QuerySet
+from django.db.models.expressions import Combinable
+from django.utils import timezone
+from pydantic import BaseModel, ValidationError
+
+from nexus.errors import Reject, Retry
+from nexus.values import faults_of, told
+from social.data import posts
+
+type Key = tuple[str, ...]
+type Source = str | Combinable
+"""A field of the model, by its name or a path over relations (`author__profile__locale`), or an expression."""
+
+TRIES = 8
+
+
+class Mirror[R: BaseModel](ABC):
+    """A model's rows as one kind of the network's. `fields` say where each of the kind's fields comes from.
+
+    Only rows that `where` takes are there for the network; it is read with the row, so one that no longer fits goes.
+    `changed_at` names the field that a change of a row sets: `social_backfill --since` goes by it.
+    """
+
+    kind: ClassVar[str]
+    row: ClassVar[type[BaseModel]]
+    key: ClassVar[tuple[str, ...]]
+    usual: ClassVar[Mapping[str, Source]] = {}
+
+    def __init__(self, model: str, *, where: Q | None = None, changed_at: str | None = None, **fields: Source) -> None:
+        known = self.row.model_fields
+        if unknown := ", ".join(sorted(fields.keys() - known.keys())):
+            raise TypeError(f"{type(self).__name__} of {model} has no {unknown}: it takes {', '.join(known)}")
+        self.fields = {**self.usual, **fields}
+        needed = (name for name, field in known.items() if field.is_required() and name not in self.fields)
+        if missing := ", ".join(needed):
+            raise TypeError(f"{type(self).__name__} of {model} lacks {missing}")
+        self.label = model
+        self.where = where or Q()
+        self.changed_at = changed_at
+
+    @property
+    def model(self) -> type[Model]:
+        return apps.get_model(self.label)
+
+    @property
+    def database(self) -> str:
+        """Where rows are read: a replica would not know the latest change."""
+        return router.db_for_write(self.model)
+
+    @property
+    def attributes(self) -> Sequence[str]:
+        """The model's attributes that make a key. Raises FieldDoesNotExist for one that is not the model's own."""
+        return [self._attribute(self.fields[name]) for name in self.key]
+
+    def _attribute(self, source: Source) -> str:
+        if source == "pk":
+            return "pk"
+        if not isinstance(source, str):
+            raise FieldDoesNotExist(f"{self.label}: {source} is an expression, and keys are found by a field")
+        return str(getattr(self.model._meta.get_field(source), "attname", source))
+
+    def key_of(self, instance: Any) -> Key | None:
+        """The key of a row; None when a part of it is NULL."""
+        return key_in(getattr(instance, name) for name in self.attributes)
+
+    def read(self, key: Key) -> Any:
+        """What the network should have at this key now; None for nothing. Raises Reject for a row that cannot be."""
+        rows = self.rows(self.query().filter(**dict(zip(self.attributes, key, strict=True)))[:1])
+        return next((row for _, row in rows), None)
+
+    def sync(self, key: Key) -> None:
+        """Brings the network up to date. Raises Reject for a row that cannot be, Retry for one that cannot be now.
+
+        What was written is compared with what the row says after it: a later change may have been written first.
+        """
+        wanted = self.read(key)
+        for _ in range(TRIES):
+            self.write(key, wanted)
+            standing, wanted = wanted, self.read(key)
+            if standing == wanted:
+                return
+        raise Retry(f"{self.kind} {key}: it changes all the time", after=30.0)
+
+    @abstractmethod
+    def write(self, key: Key, wanted: Any) -> None:
+        """Makes the network's item what is wanted, without what the jobs own; None removes it."""
+
+    @abstractmethod
+    def put(self, rows: Sequence[R]) -> None:
+        """Writes many rows at once, for a back-fill. What is there already may stay as it is."""
+
+    def query(self) -> QuerySet[Any, dict[str, Any]]:
+        """The rows, of which nothing is read but what is mirrored, and the primary key as `key`."""
+        named = {f"of_{name}": F(value) if isinstance(value, str) else value for name, value in self.fields.items()}
+        found = self.model._base_manager.using(self.database).filter(self.where).order_by()
+        return found.values(mirrored_pk=F("pk"), **named)
+
+    def rows(self, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, R]]:
+        """(primary key, row) of each. Raises Reject for one that cannot be the network's."""
+        for values in found:
+            try:
+                yield values["mirrored_pk"], self.row_of(values)
+            except ValidationError as error:
+                reason = told(faults_of(error))
+                raise Reject(f"{self.label} {values['mirrored_pk']}: {reason}") from None
+
+    def row_of(self, values: Mapping[str, Any]) -> R:
+        """The row in what `query` gives. Raises ValidationError."""
+        named = {name: _plain(name, values[f"of_{name}"]) for name in self.fields}
+        made: Any = self.row.model_validate({name: value for name, value in named.items() if value is not None})
+        return made  # type: ignore[no-any-return]  # the class variable cannot name R
+
+
+def key_in(values: Iterable[Any]) -> Key | None:
+    """The key that these values are; None when one is NULL."""
+    found = tuple(values)
+    return None if None in found else tuple(map(str, found))
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, datetime) and timezone.is_naive(value):
+        return timezone.make_aware(value)
+    return str(value) if name.endswith("_id") and value is not None else value
+
+
+def counted(post_id: str, **wanted: int) -> bool:
+    """Makes a post's counters what a database counts; one read, and a write where they differ. False without a post.
+
+    Raises Retry for a post on its way to the archive.
+    """
+    post = posts.get(post_id, consistent=True)
+    if post is None:
+        return False
+    differing = {f"{name}_count": n for name, n in wanted.items() if getattr(post.counters, name) != n}
+    if differing and not posts.set_counters(post_id, differing):
+        raise Retry(f"post {post_id} is being archived or erased", after=60.0)
+    return True

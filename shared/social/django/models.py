@@ -1,0 +1,16 @@
+"""How far a back-fill has come."""
+
+from typing import Any
+
+from django.db import models
+
+
+class Progress(models.Model):
+    """A back-fill that has not ended. `after` is the primary key, as JSON, up to which all rows are written."""
+
+    name: Any = models.CharField(primary_key=True, max_length=100)
+    after: Any = models.JSONField()
+    rows: Any = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.rows}"

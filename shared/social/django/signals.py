@@ -1,0 +1,120 @@
+"""How a change of a row gets into the outbox: Django's signals, and a call for what sends none."""
+
+from collections.abc import Callable, Iterable
+from functools import partial, wraps
+from itertools import batched
+from typing import Any
+
+from django.apps import apps
+from django.db import router, transaction
+from django.db.models import Model, QuerySet
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+
+from social.django import conf
+from social.django.mirror import Key, Mirror, key_in
+
+KEYS = 100
+"""Keys of one message, of rows that changed at once."""
+
+PAGE = 1000
+
+
+def connect() -> None:
+    """Listens to the models of all mirrors, and to those that inherit from them."""
+    for mirror in conf.mirrors().values():
+        for model in apps.get_models(include_auto_created=True):
+            if issubclass(model, mirror.model):
+                _listen(mirror, model)
+
+
+def _listen(mirror: Mirror[Any], model: type[Model]) -> None:
+    if not hasattr(model.save_base, "atomic"):
+        model.save_base = _atomic(model.save_base)  # type: ignore[method-assign]
+    as_one: dict[str, Any] = {"sender": model, "weak": False}
+    for signal, receive in ((pre_save, _moving), (post_save, _changed), (post_delete, _changed)):
+        signal.connect(partial(receive, mirror), dispatch_uid=f"social.{mirror.kind}.{receive.__name__}", **as_one)
+    if model._meta.auto_created:
+        m2m_changed.connect(partial(_members, mirror), dispatch_uid=f"social.{mirror.kind}.members", **as_one)
+
+
+def _atomic(save_base: Callable[..., None]) -> Callable[..., None]:
+    """A model's `save_base` in a transaction: without one, Django commits the row before it sends post_save."""
+
+    @wraps(save_base)
+    def saved(self: Model, *args: Any, using: str | None = None, **options: Any) -> None:
+        with transaction.atomic(using or router.db_for_write(type(self), instance=self), savepoint=False):
+            save_base(self, *args, using=using, **options)
+
+    saved.atomic = True  # type: ignore[attr-defined]
+    return saved
+
+
+def _changed(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
+    send(mirror, [mirror.key_of(instance)], using)
+
+
+def _moving(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
+    """A row whose key changes leaves an item behind."""
+    if instance._state.adding or list(mirror.attributes) == ["pk"]:
+        return
+    before = mirror.model._base_manager.using(using).filter(pk=instance.pk).values_list(*mirror.attributes).first()
+    if before is not None and (key := key_in(before)) != mirror.key_of(instance):
+        send(mirror, [key], using)
+
+
+def _members(
+    mirror: Mirror[Any], *, sender: Any, instance: Any, action: str, reverse: bool, pk_set: Any, using: str, **_: Any
+) -> None:
+    """A many-to-many field's `add`, `remove`, `set` and `clear`, which send no signals of their rows."""
+    if action not in {"post_add", "post_remove", "pre_clear"}:
+        return
+    owner: Any = sender._meta.auto_created
+    field = next(one for one in owner._meta.local_many_to_many if one.remote_field.through is sender)
+    names = [sender._meta.get_field(name).attname for name in (field.m2m_field_name(), field.m2m_reverse_field_name())]
+    here, there = reversed(names) if reverse else names
+    if action == "pre_clear":
+        rows = sender._base_manager.using(using).filter(**{here: instance.pk})
+        send(mirror, map(key_in, rows.values_list(*mirror.attributes)), using)
+        return
+    made = ({here: instance.pk, there: pk} for pk in pk_set)
+    send(mirror, (key_in(row[name] for name in mirror.attributes) for row in made), using)
+
+
+def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) -> int:
+    """Has rows mirrored that were changed without signals: by `bulk_create`, `bulk_update`, `update`, or SQL.
+
+        with transaction.atomic():
+            Post.objects.filter(author=user).update(visibility="private")
+            mirrored(Post.objects.filter(author=user))
+
+    Call it in the transaction of the change. How many rows it was; a message for each hundred. A queryset is read a
+    page at a time. Raises LookupError for a model without a mirror.
+    """
+    if isinstance(rows, QuerySet):
+        using, model = using or rows.db, rows.model
+    else:
+        rows = list(rows)
+        if not rows:
+            return 0
+        model = type(rows[0])
+        using = using or rows[0]._state.db or router.db_for_write(model)
+    its = [mirror for mirror in conf.mirrors().values() if issubclass(model, mirror.model)]
+    if not its:
+        raise LookupError(f"{model._meta.label} has no mirror in {conf.given()['MIRRORS']}")
+    if isinstance(rows, QuerySet):
+        rows = rows.only(*{name for mirror in its for name in mirror.attributes}).order_by().iterator(chunk_size=PAGE)
+    number = 0
+    for some in batched(rows, KEYS, strict=False):
+        number += len(some)
+        for mirror in its:
+            send(mirror, map(mirror.key_of, some), using)
+    return number
+
+
+def send(mirror: Mirror[Any], keys: Iterable[Key | None], using: str | None) -> None:
+    """Writes the task that mirrors these keys into the outbox, in the transaction that the database is in."""
+    from nexus.django.models import Outbox
+    from social.django.tasks import mirror as task
+
+    if listed := sorted({key for key in keys if key is not None}):
+        Outbox.add(task, mirror.kind, [list(key) for key in listed], using=using)

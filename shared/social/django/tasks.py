@@ -1,0 +1,26 @@
+"""The task that mirrors: it runs on the project's own function, beside its database."""
+
+from django.tasks import task
+
+from nexus.django import policy
+from nexus.errors import Reject
+from social.django import conf
+
+
+@policy(max_attempts=10, backoff=(5.0, 900.0), time_limit=100.0)
+@task(backend=conf.given().get("BACKEND", "default"), queue_name=conf.given().get("QUEUE", "default"))
+def mirror(kind: str, keys: list[list[str]]) -> int:
+    """Brings the network up to date with the rows at these keys, whatever changed of them."""
+    mirrors = conf.mirrors()
+    if kind not in mirrors:
+        raise Reject(f"{kind}: {conf.given()['MIRRORS']} has no such mirror")
+    faults = []
+    with conf.network():
+        for key in keys:
+            try:
+                mirrors[kind].sync(tuple(key))
+            except Reject as error:
+                faults.append(str(error))
+    if faults:
+        raise Reject("; ".join(faults))
+    return len(keys)

@@ -1,0 +1,156 @@
+"""A server on a real socket whose answers are written out, byte by byte where that matters."""
+
+import json
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+type Connection = socket.socket | ssl.SSLSocket
+type Answer = bytes | Callable[[Connection], None]
+"""What is sent for a request, or what is done with its connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request as it came. Names of headers are in lower case."""
+
+    connection: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(slots=True)
+class Server:
+    """`answers` are given in turn, and then the last of them. `requests` are those that came whole."""
+
+    answers: Sequence[Answer]
+    port: int = 0
+    tls: ssl.SSLContext | None = None
+    requests: list[Request] = field(default_factory=list)
+    connections: int = 0
+    closed: list[int] = field(default_factory=list)
+    """The connections that the client ended."""
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def serve(self, connection: Connection, number: int) -> None:
+        with connection:
+            while (request := _request(connection, number)) is not None:
+                self.requests.append(request)
+                answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
+                if callable(answer):
+                    answer(connection)
+                else:
+                    connection.sendall(answer)
+            self.closed.append(number)
+
+
+@contextmanager
+def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Serves each connection in a thread of its own until the block ends."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(answers, listener.getsockname()[1], tls)
+
+    def serve(connection: socket.socket, number: int) -> None:
+        with suppress(OSError):
+            server.serve(tls.wrap_socket(connection, server_side=True) if tls else connection, number)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                server.connections += 1
+                threading.Thread(target=serve, args=(connection, server.connections), daemon=True).start()
+
+    thread = threading.Thread(target=accept, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join()
+
+
+def _request(connection: Connection, number: int) -> Request | None:
+    read = b""
+    while b"\r\n\r\n" not in read:
+        read += (some := connection.recv(65536))
+        if not some:
+            return None
+    head, _, body = read.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    assert lines[0] == "POST / HTTP/1.1", lines[0]
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    while len(body) < int(headers["content-length"]):
+        body += connection.recv(65536)
+    return Request(number, headers, body)
+
+
+# --- answers ---
+
+
+def answer(value: Any = None, status: int = 200, length: int | None = None, **headers: str) -> bytes:
+    """A response. A value that is no bytes goes as JSON; `length` is said in place of the true one."""
+    body = value if isinstance(value, bytes) else json.dumps({} if value is None else value).encode()
+    given = {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "R-1"}
+    given |= {name.replace("_", "-"): text for name, text in headers.items()}
+    lines = "".join(f"{name}: {text}\r\n" for name, text in given.items())
+    said = len(body) if length is None else length
+    return f"HTTP/1.1 {status} Said\r\n{lines}content-length: {said}\r\n\r\n".encode() + body
+
+
+def refusal(
+    code: str, message: str = "no", status: int = 400, *, headers: Mapping[str, Any] | None = None, **also: Any
+) -> bytes:
+    """An error as AWS says it."""
+    return answer({"__type": f"com.amazonaws#{code}", "message": message, **also}, status, **(headers or {}))
+
+
+def reset(connection: Connection) -> None:
+    """Ends the connection as a crash does."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def silence(connection: Connection) -> None:
+    """Says nothing until the client goes."""
+    connection.recv(1)
+
+
+def then_close(said: bytes) -> Callable[[Connection], None]:
+    """Says this and ends the connection."""
+
+    def say(connection: Connection) -> None:
+        connection.sendall(said)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    return say
+
+
+def byte_by_byte(said: bytes) -> Callable[[Connection], None]:
+    """Says it in as many pieces as there are bytes."""
+
+    def say(connection: Connection) -> None:
+        for place in range(len(said)):
+            connection.sendall(said[place : place + 1])
+
+    return say
+
+
+def then_silence(said: bytes) -> Callable[[Connection], None]:
+    """Says this, and nothing more until the client goes."""
+
+    def say(connection: Connection) -> None:
+        connection.sendall(said)
+        silence(connection)
+
+    return say

@@ -1,0 +1,611 @@
+"""A project's models mirrored to the network: through the outbox and the real worker, on SQLite and PostgreSQL.
+
+Whatever the order in which changes arrive, and whatever fails on the way, the network has in the end what the rows say.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import pytest
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.db import connection, connections, transaction
+from django.db.models import Count, F, Q
+from django.test.utils import CaptureQueriesContext, override_settings
+from django.utils import timezone
+
+import social.django as mirrors
+from dev.postgres import Server, temporary
+from nexus.aws import sdk
+from nexus.aws.dynamodb import Write
+from nexus.django import conf
+from nexus.django.models import Outbox
+from nexus.errors import Reject
+from nexus.registry import registry
+from nexus.settings import another_stack, settings
+from nexus.testing import Tasks, in_memory
+from social import application, catalogue
+from social.data import blocks, comments, follows, hashtags, posts, sessions, users
+from social.data.days import day_of
+from social.data.posts import Counters, Media
+from social.data.users import Counts
+from social.django import filling, reading, signals
+from social.django import tasks as mirroring
+from social.django.models import Progress
+from tests.support.django_project.models import Comment, Device, Follow, Person, Post, Refresh, Tag
+
+CATALOGUES = f"social.catalogue,{conf.CATALOGUE}"
+LATER = datetime(2040, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    with temporary() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The project's tables, empty."""
+    before = connections.settings["default"].copy()
+    if request.param == "postgresql":
+        given = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres"}
+        connections["default"].close()
+        del connections["default"]
+        connections.settings["default"].update(given, HOST=request.getfixturevalue("server").folder)
+    try:
+        call_command("migrate", run_syncdb=True, verbosity=0)
+        call_command("flush", verbosity=0, interactive=False)
+        yield
+    finally:
+        connections["default"].close()
+        del connections["default"]
+        connections.settings["default"].update(before)
+
+
+@pytest.fixture
+def network(database: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tasks]:
+    """The network's tables and queues in memory; what is sent is run by `deliver`."""
+    monkeypatch.setenv("NEXUS_CATALOGUE", CATALOGUES)
+    with in_memory() as tasks:
+        registry.load(CATALOGUES.split(","))
+        yield tasks
+
+
+def deliver(network: Tasks, *, raising: bool = True) -> None:
+    call_command("nexus_outbox", stdout=StringIO())
+    network.drain(raising=raising)
+
+
+def person(first: str, **fields: Any) -> Any:
+    return Person.objects.create(email=f"{first}@example.com", first=first, **fields)
+
+
+def differing() -> list[str]:
+    """Where the network is not what the rows say."""
+    found = []
+    people: dict[str, Any] = {str(one.pk): one for one in Person.objects.all()}
+    articles = Post.objects.filter(draft=False).annotate(liked=Count("likers"))
+    for user_id in map(str, range(1, 30)):
+        there, row = users.get(user_id), people.get(user_id)
+        wanted = None if row is None else (row.email.lower(), f"{row.first} {row.last}", row.wants_digest)
+        if (None if there is None else (there.email, there.name, there.digest)) != wanted:
+            found.append(f"user {user_id}: {there} for {wanted}")
+        edges = set(map(str, Follow.objects.filter(follower=user_id).values_list("followed", flat=True)))
+        if set(follows.followed_by(user_id)) != edges:
+            found.append(f"{user_id} follows {follows.followed_by(user_id)} for {edges}")
+    shown: dict[str, Any] = {str(one.pk): one for one in articles}
+    for post_id in map(str, range(1, 30)):
+        post, article = posts.get(post_id), shown.get(post_id)
+        number = Comment.objects.filter(post=post_id).count()
+        counters = None if article is None else Counters(article.liked, number, 0, article.views)
+        shown_to = "followers" if article is not None and article.for_followers else "public"
+        wanted_post = None if article is None else (article.words, shown_to, counters)
+        if (None if post is None else (post.text, post.visibility, post.counters)) != wanted_post:
+            found.append(f"post {post_id}: {post} for {wanted_post}")
+        if article is not None:
+            items = comments.items_of_post(post_id)
+            texts = {item["comment_id"]["S"]: item["text"]["S"] for item in items if "deleted_at" not in item}
+            if texts != {str(one.pk): one.words for one in Comment.objects.filter(post=post_id)}:
+                found.append(f"comments of {post_id}: {texts}")
+    return found
+
+
+# --- what is mirrored ---
+
+
+def test_every_kind_of_row_becomes_what_the_jobs_read(network: Tasks) -> None:
+    seen = timezone.now() + timedelta(days=3)
+    ada, bob = person("Ada", last="L", wants_digest=False, seen=seen), person("Bob")
+    Follow.objects.create(follower=ada, followed=bob)
+    post = Post.objects.create(author=ada, words="From the #train", for_followers=True, views=7, picture=b"x" * 100)
+    Comment.objects.create(post=post, author=bob, words="Nice")
+    post.likers.add(bob)
+    bob.blocks.add(ada)
+    device = Device.objects.create(owner=ada, until=LATER)
+    Refresh.objects.create(owner=ada, jti="jti-1", until=LATER)
+    deliver(network)
+
+    found = users.get(str(ada.pk))
+    assert found is not None
+    assert (found.email, found.name, found.digest) == ("ada@example.com", "Ada L", False)
+    assert found.last_active_day == day_of(seen.timestamp())
+    there = posts.get(str(post.pk))
+    assert there is not None
+    assert (there.author_id, there.hashtags, there.visibility) == (str(ada.pk), ("train",), "followers")
+    assert there.counters == Counters(likes=1, comments=1, views=7)
+    assert there.created_at == int(post.made.timestamp())
+    assert [item["text"] for item in comments.items_of_post(str(post.pk))] == [{"S": "Nice"}]
+    assert follows.followed_by(str(ada.pk)) == [str(bob.pk)]
+    assert blocks.has_blocked(str(bob.pk), str(ada.pk))
+    session = sessions.session(str(ada.pk), str(device.pk), 0)
+    assert session is not None
+    assert session.expires_at == LATER.timestamp()
+    assert sessions.tokens_of(str(ada.pk)) == ["jti-1"]
+    assert differing() == []
+
+    Device.objects.all().delete()
+    Refresh.objects.all().delete()
+    bob.blocks.clear()
+    Follow.objects.all().delete()
+    deliver(network)
+    assert sessions.sessions_of(str(ada.pk)) == sessions.tokens_of(str(ada.pk)) == []
+    assert not blocks.has_blocked(str(bob.pk), str(ada.pk))
+    assert differing() == []
+
+
+def test_what_the_jobs_own_stays_through_a_change(network: Tasks) -> None:
+    ada = person("Ada")
+    post = Post.objects.create(author=ada, words="Hello")
+    deliver(network)
+    users.set_counts([Counts("1", 5, 6, 7, 100)])
+    posts.set_media("1", Media(status="ready", width=3), "0A")
+    assert application.count("1", shares=4)
+
+    ada.first, post.words = "Augusta", "Hello #again"
+    ada.save()
+    post.save()
+    deliver(network)
+
+    found, there = users.get("1"), posts.get("1")
+    assert found is not None
+    assert there is not None
+    assert (found.name, found.followers_count) == ("Augusta ", 5)
+    assert (there.text, there.hashtags, there.counters.shares) == ("Hello #again", ("again",), 4)
+    assert there.media is not None
+
+
+def test_who_is_deleted_is_erased_with_all_that_hangs_on_them(network: Tasks) -> None:
+    ada, bob = person("Ada"), person("Bob")
+    post = Post.objects.create(author=bob, words="Hello")
+    Comment.objects.create(post=post, author=ada, words="Hi")
+    Follow.objects.create(follower=ada, followed=bob)
+    deliver(network)
+    ada.delete()
+    deliver(network)
+    network.assert_sent(catalogue.erase_user_data, user_id="1")
+    assert users.get("1") is None
+    assert differing() == []
+
+
+def test_a_row_that_the_mirror_no_longer_takes_goes_and_comes_back(network: Tasks) -> None:
+    post = Post.objects.create(author=person("Ada"), words="Hello", draft=True)
+    deliver(network)
+    assert posts.get("1") is None
+    post.draft = False
+    post.save()
+    deliver(network)
+    assert posts.get("1") is not None
+    post.draft = True
+    post.save()
+    deliver(network)
+    assert posts.get("1") is None
+    assert differing() == []
+
+
+# --- order, failures, races ---
+
+
+def change(chance: random.Random, people: list[Any], step: int) -> None:
+    """Somebody does something."""
+    ada, bob = chance.sample(people, 2)
+    there = list(Post.objects.order_by("pk"))
+    post: Any = chance.choice(there) if there else Post.objects.create(author=ada, words=f"words #{step}")
+    match chance.randrange(8):
+        case 0:
+            ada.last, ada.wants_digest = f"number {step}", not ada.wants_digest
+            ada.save()
+        case 1:
+            Post.objects.create(author=ada, words=f"words #{step}")
+        case 2:
+            post.words, post.for_followers, post.draft = f"other {step}", step % 2 == 0, step % 5 == 0
+            post.save()
+        case 3:
+            Comment.objects.filter(post=post).delete() if step % 3 else post.delete()
+        case 4:
+            Follow.objects.get_or_create(follower=ada, followed=bob)
+        case 5:
+            Follow.objects.filter(follower=ada).delete()
+        case 6:
+            Comment.objects.create(post=post, author=ada, words=f"comment {step}")
+        case _:
+            post.likers.set(chance.sample(people, chance.randrange(4)))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_changes_in_any_order_and_more_than_once_come_to_what_the_rows_say(network: Tasks, seed: int) -> None:
+    chance = random.Random(seed)
+    people = [person(name) for name in ("Ada", "Bob", "Cy")]
+    letters = list[str]()
+    for step in range(25):
+        change(chance, people, step)
+        if step % 5 == 0:  # some are delivered before the next change, some after it
+            letters += Outbox.objects.values_list("args", flat=True)
+            deliver(network)
+    letters += Outbox.objects.values_list("args", flat=True)
+    Outbox.objects.all().delete()
+    for letter in chance.sample(letters, len(letters)) + letters[:10]:
+        kind, keys = json.loads(letter)["args"]
+        mirroring.mirror.enqueue(kind, keys)
+    network.drain()
+    assert differing() == []
+
+
+def test_a_write_that_a_later_change_overtook_is_made_again(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    post = Post.objects.create(author=person("Ada"), words="first")
+    deliver(network)
+    post.words = "second"
+    post.save()
+    edit, seen = application.edit_post, list[str]()
+
+    def overtaken(post_id: str, text: str, **options: Any) -> bool:
+        seen.append(text)
+        if len(seen) == 1:  # between this run's reading and its writing, a later change is written by another run
+            Post.objects.filter(pk=post_id).update(words="third")
+            edit(post_id, "third")
+        return edit(post_id, text, **options)
+
+    monkeypatch.setattr(application, "edit_post", overtaken)
+    deliver(network)
+    assert seen == ["second", "third"]
+    assert differing() == []
+
+
+def test_a_dual_write_that_fails_repairs_itself(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    failing, get = [True] * 3, users.get
+
+    def sometimes(user_id: str, **options: Any) -> Any:
+        if failing:
+            failing.pop()
+            raise OSError("DynamoDB cannot be reached")
+        return get(user_id, **options)
+
+    monkeypatch.setattr(users, "get", sometimes)
+    person("Ada")
+    with network.sends_failing(), pytest.raises(CommandError, match="cannot be reached"):
+        call_command("nexus_outbox", stdout=StringIO())
+    assert Outbox.objects.count() == 1
+    deliver(network)
+    assert failing == []
+    assert differing() == []
+
+
+def test_a_row_and_its_message_are_one_transaction_even_without_one_around(
+    network: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Outbox, "add", full)
+        with pytest.raises(OSError, match="the disk is full"):
+            person("Ada")
+    assert not Person.objects.exists()
+    with transaction.atomic():
+        person("Bob")
+        transaction.set_rollback(True)
+    assert not Outbox.objects.exists()
+
+
+def test_a_row_that_cannot_be_is_a_dead_letter_with_the_reason_and_holds_up_no_other(network: Tasks) -> None:
+    with transaction.atomic():
+        people = Person.objects.bulk_create([Person(first="A", email="none"), Person(first="B", email="b@example.com")])
+        assert mirrors.mirrored(people) == 2
+    deliver(network, raising=False)
+    ((_, letter),) = network.dead_letters
+    assert letter.attributes["ErrorType"] == "Reject"
+    assert "project.Person 1: email" in letter.attributes["ErrorMessage"]
+    assert users.get("2") is not None
+
+
+def test_a_comment_or_like_that_comes_before_its_post_brings_it(network: Tasks) -> None:
+    post = Post.objects.create(author=person("Ada"), words="Hello")
+    Outbox.objects.all().delete()
+    Comment.objects.create(post=post, author=post.author, words="Hi")
+    deliver(network)
+    assert posts.get("1") is not None
+    posts.TABLE.delete({"post_id": "1"})  # as when it was archived
+    post.likers.add(post.author)
+    Outbox.objects.filter(args__contains="comments").delete()
+    deliver(network)
+    there = posts.get("1")
+    assert there is not None
+    assert there.counters == Counters(likes=1, comments=1)
+
+
+def test_comments_whose_deletions_arrive_after_one_another_all_go(network: Tasks) -> None:
+    ada = person("Ada")
+    post = Post.objects.create(author=ada, words="Hello")
+    for n in range(3):
+        Comment.objects.create(post=post, author=ada, words=str(n))
+    deliver(network)
+    Comment.objects.all().delete()
+    deliver(network)  # the first message sets the post's count to what there is: none
+    assert differing() == []
+
+
+def test_a_post_on_its_way_to_the_archive_is_tried_again_until_it_is_there(network: Tasks) -> None:
+    post = Post.objects.create(author=person("Ada"), words="Hello")
+    deliver(network)
+    posts.TABLE.update(Write("1", set={"archived_as": "archive/object"}))
+    post.words = "Hello again"
+    post.save()
+    call_command("nexus_outbox", stdout=StringIO())
+    network.advance(timedelta(seconds=30))
+    posts.TABLE.delete({"post_id": "1"})
+    network.drain()
+    found = posts.get("1")
+    assert found is not None
+    assert found.text == "Hello again"
+
+
+def test_an_edge_that_moves_leaves_nothing_behind(network: Tasks) -> None:
+    ada, bob, cy = person("Ada"), person("Bob"), person("Cy")
+    follow = Follow.objects.create(follower=ada, followed=bob)
+    deliver(network)
+    follow.followed = cy
+    follow.save()
+    deliver(network)
+    assert differing() == []
+
+
+def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None:
+    ada, bob = person("Ada"), person("Bob")
+    one, two = (Post.objects.create(author=ada, words=str(n)) for n in range(2))
+    for edit in (
+        lambda: bob.liked.set([one, two]),
+        lambda: ada.liked.add(one),
+        lambda: one.likers.remove(bob),
+        bob.liked.clear,
+        lambda: one.likers.set([ada, bob]),
+        one.likers.clear,
+        lambda: ada.blocked_by.add(bob),
+    ):
+        edit()
+        deliver(network)
+        assert differing() == []
+    assert blocks.has_blocked(str(bob.pk), str(ada.pk))
+
+
+# --- what sends no signals, and what was there before ---
+
+
+def test_changes_without_signals_are_mirrored_when_they_are_named(network: Tasks) -> None:
+    ada = person("Ada")
+    with transaction.atomic():
+        made = Post.objects.bulk_create([Post(author=ada, words=str(n)) for n in range(250)])
+        assert mirrors.mirrored(made) == 250
+    assert Outbox.objects.count() == 1 + 3
+    deliver(network)
+    assert len(list(posts.get_many([str(post.pk) for post in made]))) == 250
+
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        Post.objects.filter(pk__lte=20).update(words=F("pk"), for_followers=True)
+        assert mirrors.mirrored(Post.objects.filter(pk__lte=20)) == 20
+    assert not any("picture" in query["sql"] for query in queries.captured_queries)
+    deliver(network)
+    assert differing() == []
+    assert mirrors.mirrored([]) == 0
+    with pytest.raises(LookupError, match=r"project\.Tag has no mirror"):
+        mirrors.mirrored(Tag.objects.all())
+
+
+@pytest.fixture
+def unseen(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> Tasks:
+    """Rows from before the mirrors, and pages of ten."""
+    monkeypatch.setattr(filling, "PAGE", 10)
+    monkeypatch.setattr(signals, "send", lambda *_: None)
+    people = [person(f"p{n}") for n in range(25)]
+    for n, one in enumerate(people):
+        Follow.objects.create(follower=one, followed=people[n - 1])
+        post = Post.objects.create(author=one, words=f"#{n} words", picture=bytes(1000))
+        post.likers.add(*people[: n % 3])
+        Comment.objects.create(post=post, author=one, words="Hi")
+    monkeypatch.undo()
+    monkeypatch.setenv("NEXUS_CATALOGUE", CATALOGUES)
+    monkeypatch.setattr(filling, "PAGE", 10)
+    return network
+
+
+def backfill(*words: str) -> str:
+    out = StringIO()
+    call_command("social_backfill", *words, stdout=out, stderr=out)
+    return out.getvalue()
+
+
+def test_a_back_fill_brings_what_was_there_before_and_is_read_by_pages_without_the_pictures(unseen: Tasks) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        said = backfill()
+    assert "users: 25 rows done, 0 faulty\n" in said
+    assert "likes: 24 rows done, 0 faulty\n" in said
+    assert differing() == []
+    assert not any("picture" in query["sql"] for query in queries.captured_queries)
+    assert not Progress.objects.exists()
+    assert len(queries) < 250
+    with pytest.raises(CommandError, match="no mirror of colours"):
+        backfill("colours")
+
+
+def test_a_back_fill_that_was_killed_goes_on_after_its_last_page(
+    unseen: Tasks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, written = mirrors.conf.mirrors()["posts"], list[str]()
+    put = type(mirror).put
+
+    def killed(self: Any, rows: Any) -> None:
+        written.extend(row.post_id for row in rows)
+        put(self, rows)
+        if len(written) == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(mirror), "put", killed)
+    with pytest.raises(KeyboardInterrupt):
+        backfill("posts")
+    assert Progress.objects.get().rows == 10
+    assert "posts: 25 rows done" in backfill("posts")
+    assert len(written) == 35, "the page that was not known to be done comes again, and no other"
+    backfill()
+    assert differing() == []
+
+
+def test_rows_that_change_while_they_are_filled_in_are_right(unseen: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = mirrors.conf.mirrors()["posts"]
+    put = type(mirror).put
+
+    def meanwhile(self: Any, rows: Any) -> None:
+        if rows[0].post_id == "1":
+            Post.objects.filter(pk=3).update(words="changed")
+            Comment.objects.filter(post=4).delete()
+            Post.objects.filter(pk=4).delete()
+        put(self, rows)
+
+    monkeypatch.setattr(type(mirror), "put", meanwhile)
+    backfill()
+    unseen.drain()
+    Outbox.objects.all().delete()  # what the signals would repair, the back-fill has repaired itself
+    assert differing() == []
+
+
+def test_rows_that_cannot_be_are_named_and_left_out(unseen: Tasks) -> None:
+    Person.objects.filter(pk=2).update(email="none")
+    with pytest.raises(CommandError, match="1 rows cannot be"):
+        backfill("users")
+    assert users.get("2") is None
+    assert users.get("25") is not None
+
+
+def test_since_brings_up_to_date_what_changed_without_signals(unseen: Tasks) -> None:
+    backfill()
+    before = timezone.now()
+    Post.objects.filter(pk__in=[2, 3]).update(words="changed", saved=before + timedelta(seconds=1))
+    assert "posts: 2 rows done" in backfill("posts", "--since", before.isoformat())
+    assert differing() == []
+    with pytest.raises(CommandError, match="follows: the mirror names no changed_at"):
+        backfill("follows", "--since", "2026-01-01")
+    Person.objects.filter(pk=1).update(first="Changed")
+    backfill("users")
+    assert differing() != []
+    backfill("users", "--again")
+    assert differing() == []
+
+
+# --- reading back ---
+
+
+def test_what_the_jobs_found_comes_into_models_in_few_requests(network: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    people = [person(f"p{n}") for n in range(150)]
+    Post.objects.create(author=people[0], words="Hello")
+    deliver(network)
+    users.set_counts([Counts(str(one.pk), one.pk, 0, 0, 100) for one in people])
+    posts.set_media("1", Media(status="ready", width=3), "0A")
+    posts.TABLE.update(Write("1", set={"engagement_score": 12}))
+    hashtags.set_trending(hashtags.Trend("new", 5, 50), 1000)
+    Tag.objects.create(name="old", score=9, uses=9)
+    asked = list[str]()
+    dynamodb = sdk.client("dynamodb")
+    dynamodb.meta.events.register("before-parameter-build.dynamodb", lambda model, **_: asked.append(model.name))
+
+    out = StringIO()
+    call_command("social_read_back", stdout=out)
+
+    assert out.getvalue().splitlines() == [
+        "project.Person: 150 rows changed", "project.Post: 1 rows changed", "project.Tag: 2 rows changed"
+    ]  # fmt: skip
+    assert sorted(asked) == ["BatchGetItem"] * 3 + ["Query"]
+    assert Person.objects.filter(followers_count=F("pk")).count() == 150
+    post = Post.objects.get()
+    assert (post.score, post.media) == (12, {"status": "ready", "width": 3, "renditions": {}})
+    assert dict(Tag.objects.values_list("name", "score")) == {"old": 0, "new": 50}
+    assert not Outbox.objects.exists(), "reading back mirrors nothing"
+    call_command("social_read_back", stdout=StringIO())
+
+    page: list[Any] = mirrors.attach(Post.objects.all(), "users", by="author_id", to="who")
+    assert page[0].who.followers_count == people[0].pk
+    mirrors.attach(page, "posts")
+    assert page[0].network.engagement_score == 12
+    assert vars(mirrors.attach([Post(pk=99)], "posts")[0])["network"] is None
+
+
+# --- mapping and settings ---
+
+
+def test_right_mirrors_have_no_fault() -> None:
+    assert checks.run_checks() == []
+
+
+@pytest.mark.parametrize(
+    ("made", "code"),
+    [
+        (lambda: mirrors.Follows("project.Follow", follower_id="nobody", followed_id="followed"), "social.E001"),
+        (lambda: mirrors.Follows("project.Follow", follower_id=F("follower"), followed_id="followed"), "social.E001"),
+        (lambda: mirrors.Likes("project.Post_likers", post_id="post", where=Q(colour=1)), "social.E001"),
+        (lambda: mirrors.Likes("project.Post_likers", post_id="post", changed_at="never"), "social.E002"),
+        (lambda: mirrors.UserCounts("project.Person", "pk", posts_count="nothing"), "social.E003"),
+    ],
+)
+def test_a_wrong_mapping_is_found_at_start_up(made: Any, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = made()
+    if isinstance(wrong, reading.ReadBack):
+        monkeypatch.setattr(mirrors.conf, "read_backs", lambda: [wrong])
+    else:
+        monkeypatch.setattr(mirrors.conf, "mirrors", lambda: {wrong.kind: wrong})
+    assert code in [found.id for found in checks.run_checks()]
+
+
+def test_the_task_must_be_served() -> None:
+    with override_settings(NEXUS={"STACK": "test", "MODULES": ["tests.support.django_project.tasks"]}):
+        assert "social.E005" in [found.id for found in checks.run_checks()]
+    for wrong in (None, {}, {"MIRRORS": "x", "COLOUR": "red"}):
+        with override_settings(SOCIAL=wrong), pytest.raises(ImproperlyConfigured, match="SOCIAL must be"):
+            mirrors.conf.given()
+
+
+def test_a_field_that_a_kind_does_not_have_or_lacks_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match=r"Posts of project\.Post has no colour"):
+        mirrors.Posts("project.Post", author_id="author", created_at="made", colour="red")
+    with pytest.raises(TypeError, match=r"Posts of project\.Post lacks author_id, created_at"):
+        mirrors.Posts("project.Post", text="words")
+    with pytest.raises(TypeError, match=r"UserCounts of project\.Person has no score"):
+        mirrors.UserCounts("project.Person", "pk", score="score")
+
+
+def test_a_kind_without_a_mirror_is_a_dead_letter(network: Tasks) -> None:
+    with pytest.raises(Reject, match="colours"):
+        mirroring.mirror.call("colours", [["1"]])
+
+
+def test_the_networks_stack_is_another_than_the_projects(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_STACK", "project")
+    settings.cache_clear()
+    assert posts.TABLE.name == "project-posts"
+    with mirrors.network():
+        assert posts.TABLE.name == "nexus-test-posts"
+        with another_stack("third"):
+            assert settings().queue_name("users") == "third-users"
+        assert settings().catalogue == ()
+    assert posts.TABLE.name == "project-posts"

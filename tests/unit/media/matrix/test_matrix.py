@@ -1,0 +1,78 @@
+"""Each feature of each format comes out as docs/media.md says.
+
+The table there is made here: NEXUS_WRITE_TABLE=1 writes it, otherwise it is compared.
+"""
+
+import os
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from pictures import rendering
+from social.refusals import Code
+from tests.support.footage import filmed
+from tests.support.matrix import Feature, off, pictured
+from tests.support.reference import Film
+from tests.unit.media.matrix import clips, gif, heif, jpeg, png, webp
+
+PAGE: Final = Path(__file__).parents[4] / "docs" / "media.md"
+BEGIN, END = "<!-- The matrix: made by tests/unit/media/matrix -->", "<!-- The end of the matrix -->"
+FEATURES: Final = [feature for family in (jpeg, png, gif, webp, heif, clips) for feature in family.MATRIX.features]
+CASES: Final = [
+    pytest.param(feature, case, id=" ".join(filter(None, (feature.format, feature.name.replace("`", ""), case))))
+    for feature in FEATURES
+    for case in feature.cases
+]
+
+
+@pytest.fixture(autouse=True)
+def without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renditions show what was decoded: how well they are compressed is another test's."""
+    animated = rendering._Reel.save
+
+    def encode(picture: Any, _encoding: str) -> bytes:
+        out = BytesIO()
+        picture.save(out, "WEBP", lossless=True, exact=True)
+        return out.getvalue()
+
+    monkeypatch.setattr(rendering, "_encode", encode)
+    monkeypatch.setattr(rendering._Reel, "save", lambda *given, **how: animated(*given, **{**how, "lossless": True}))
+
+
+@pytest.mark.parametrize(("feature", "case"), CASES)
+def test_what_comes_out(feature: Feature, case: str) -> None:
+    made = feature.make(*feature.cases[case])
+    clip = any(feature is one for one in clips.MATRIX.features)
+    if isinstance(feature.outcome, Code):
+        assert (filmed(made) if clip else pictured(made)) == feature.outcome
+        return
+    file, wanted = made
+    if clip:
+        shown = filmed(file)
+        assert not isinstance(shown, Code), shown
+        assert not wanted.faults(shown, feature.within, feature.edges)
+        return
+    seen = pictured(file)
+    if isinstance(wanted, Film):
+        assert isinstance(seen, Film), seen
+        assert (seen.milliseconds, seen.plays) == (list(wanted.milliseconds), wanted.plays)
+        pairs = list(zip(seen.frames, wanted.frames, strict=True))
+    else:
+        assert not isinstance(seen, Code | Film), seen
+        pairs = [(seen, wanted)]
+    for number, (one, other) in enumerate(pairs):
+        away = off(one, other, feature.edges)
+        assert away <= feature.within, f"frame {number}"
+
+
+def test_the_page_has_the_matrix() -> None:
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    shown, _, after = rest.partition(END)
+    head = ["| format | feature | cases | what comes out | held against, within |", "| --- | --- | --- | --- | --- |"]
+    table = "\n".join([*head, *(feature.row() for feature in FEATURES)])
+    if os.environ.get("NEXUS_WRITE_TABLE"):
+        PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")
+    else:
+        assert shown.strip() == table

@@ -1,0 +1,317 @@
+"""What runs cost by task, queue and day, what stands idle, budgets set at run time, and what a backlog takes."""
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from nexus import prices
+from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.envelope import Envelope
+from nexus.ids import new_id
+from nexus.prices import Cost
+from nexus.runs import budget, transitions
+from nexus.runs.record import RunError, RunRecord
+from nexus.runs.spent import Spent
+from nexus.settings import settings
+from nexus.tasks import Budget
+from ops import budgets, catalogue, cost, health, history, plan, waiting
+from ops.cli import common
+from ops.cost import Line, Slice, Standing
+from ops.deployment import Deployment
+from ops.main import main
+from ops.problems import Problem
+from social.catalogue import QUEUES
+from tests.support import moto_cloud
+from tests.support.pages import DOCS
+
+KEEP = 2_000_000_000
+DIGEST = "send_content_digest_email"
+EACH = Spent(gb_seconds=0.1, invocations=1.0, writes=6.0, messages=3.0, log_bytes=1000.0)
+DAY = 86_400.0
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[None]:
+    with moto_cloud.deployment():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    moto_cloud.clear()
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    settings.cache_clear()
+    catalogue.use("social.catalogue", tuple(QUEUES))
+    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "123456789012", {"Stage": "dev"})
+    monkeypatch.setattr(common, "connect", lambda: where)
+    monkeypatch.setattr(cost, "idle", lambda: [Standing("27 alarms", 2.7)])
+
+
+def ran(
+    task: str, queue: str, ago: float = 60.0, spent: Spent | None = EACH, error: RunError | None = None, **args: Any
+) -> str:
+    """A run that was sent so many seconds ago, and has ended."""
+    at = time.time() - ago
+    envelope = Envelope(id=new_id(), task=task, args=args, sent_at=datetime.fromtimestamp(at, UTC))
+    store = backend().store
+    store.apply(transitions.pending(envelope, queue, KEEP))
+    claim = transitions.claim(
+        envelope, {"id": envelope.id, "status": "PENDING"}, transitions.Claim("t", queue, at, at + 60, KEEP), 4
+    )
+    assert isinstance(claim, Write)
+    store.apply(claim)
+    end = transitions.fail(envelope.id, "t", error, at) if error else transitions.succeed(envelope.id, "t", "{}", at)
+    store.apply(end)
+    if spent is not None:
+        store.apply(Write(envelope.id, {"spent": spent.text()}))
+    return envelope.id
+
+
+def waits(task: str, queue: str) -> str:
+    envelope = Envelope(id=new_id(), task=task)
+    backend().store.apply(transitions.pending(envelope, queue, KEEP))
+    return envelope.id
+
+
+# --- what runs have cost ---
+
+
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_every_run_counts_by_task_queue_and_day_whatever_became_of_it(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
+    for n in range(3):
+        ran("send_welcome_email", "emails", user_id=f"u-{n}")
+    ran("send_welcome_email", "emails", error=RunError("Timeout", "too slow"), user_id="u-9")
+    ran("process_media_upload", "media", spent=EACH.times(10.0))
+    ran("process_media_upload", "media", ago=2 * DAY)
+    ran("process_media_upload", "media", ago=9 * DAY)
+    waits("update_trending_hashtags", "analytics")
+
+    slices = cost.look(time.time() - 7 * DAY)
+
+    each = EACH.dollars
+    by_task = {line.name: (line.runs, line.cost.total) for line in cost.by(slices, "task")}
+    assert by_task == {
+        "process_media_upload": (2, pytest.approx(11 * each)),
+        "send_welcome_email": (4, pytest.approx(4 * each)),
+        "update_trending_hashtags": (1, 0.0),
+    }
+    assert [line.name for line in cost.by(slices, "queue")] == ["media", "emails", "analytics"]
+    days = cost.by(slices, "day")
+    assert [line.runs for line in days] == [1, 6]
+    assert cost.total("today", cost.today(slices)).cost.total == pytest.approx(14 * each)
+    assert not any(line.estimated for line in days)
+
+
+def test_of_a_busy_task_a_sample_is_read_and_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "LEAST", 10)
+    for n in range(45):
+        ran("send_welcome_email", "emails", user_id=f"u-{n}")
+
+    (one,) = cost.look(time.time() - 3600, sample=10)
+
+    assert (one.runs, one.read) == (45, 10)
+    assert one.cost.total == pytest.approx(45 * EACH.dollars)
+    assert cost.total("all", [one]).estimated
+
+
+def test_runs_from_before_the_measure_count_as_the_others_do() -> None:
+    ran("send_welcome_email", "emails", spent=None, user_id="u-1")
+    ran("send_welcome_email", "emails", user_id="u-2")
+
+    (one,) = cost.look(time.time() - 3600)
+
+    assert one.unmeasured == 1
+    assert one.cost.total == pytest.approx(2 * EACH.dollars)
+
+
+def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
+    now = datetime.now(UTC)
+    week = f"{datetime.fromtimestamp(now.timestamp() - 6.9 * DAY, UTC):%Y-%m-%d}"
+    slices = [Slice("t", "q", day, 1, 1, 0, Cost(compute=3.5)) for day in (week, f"{now:%Y-%m-%d}")]
+    assert cost.month_ahead(slices, [Standing("a", 4.5)]) == pytest.approx(4.5 + 7 / 7 * prices.MONTH, rel=0.02)
+    assert cost.month_ahead([], [Standing("a", 4.5)]) == 4.5
+
+
+def test_what_stands_idle_is_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+
+    class Aws:
+        """A stack of two alarms, a secret, a log group of 10 GB and a bucket of 100 GB."""
+
+        def get_paginator(self, _: str) -> Any:
+            return self
+
+        def paginate(self, **_: str) -> Any:
+            kinds = ["AWS::CloudWatch::Alarm"] * 2 + ["AWS::SecretsManager::Secret"]
+            kinds += ["AWS::Logs::LogGroup", "AWS::S3::Bucket"]
+            return [{"StackResourceSummaries": [{"ResourceType": k, "PhysicalResourceId": "x"} for k in kinds]}]
+
+        def describe_log_groups(self, **_: str) -> Any:
+            groups = [{"logGroupName": "x", "storedBytes": 10 * 2**30}, {"logGroupName": "xy", "storedBytes": 2**40}]
+            return {"logGroups": groups}
+
+        def get_metric_data(self, **_: Any) -> Any:
+            return {"MetricDataResults": [{"Id": "b0", "Values": [100 * 2.0**30, 1.0]}]}
+
+    monkeypatch.setattr(cost, "client", lambda _: Aws())
+    found = {one.what: round(one.dollars, 3) for one in cost.idle()}
+    assert found == {
+        "2 alarms": 0.2,
+        "1 secret": 0.4,
+        "empty receives of 6 queues": 1.576,
+        "tables": 0.0,
+        "logs": 0.3,
+        "objects": 2.3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("amount", "shown"),
+    [(0, "$0.00"), (1234.567, "$1,234.57"), (1.0, "$1.00"), (0.1234, "$0.123"), (0.0000321, "$0.000032")],
+)
+def test_dollars_are_shown_to_the_digit_that_says_something(amount: float, shown: str) -> None:
+    assert cost.dollars(amount) == shown
+
+
+def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    ran("send_welcome_email", "emails", user_id="u-1")
+    assert main(["cost", "--by", "queue", "--since", "2h", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (line,) = told["lines"]
+    assert (line["name"], line["runs"]) == ("emails", 1)
+    assert line["dollars"] == pytest.approx(EACH.dollars, rel=1e-3)
+    assert sum(line["of"].values()) == pytest.approx(line["dollars"], rel=1e-2)
+    assert told["month_ahead"] == pytest.approx(2.7 + EACH.dollars * prices.MONTH, rel=0.01)
+    assert told["prices"] == {"region": "us-east-1", "date": prices.DATE}
+    assert main(["cost"]) == 0
+    captured = capsys.readouterr()
+    assert "send_welcome_email" in captured.out
+    assert "A month that goes on so" in captured.out
+    assert "List prices of us-east-1" in captured.err
+    assert main(["cost", "--by", "colour"]) == 2
+    assert main(["cost", "--since", "soon"]) == 2
+
+
+# --- budgets ---
+
+
+def booked(runs: int, **also: Any) -> None:
+    """So many attempts of the digest have been booked today."""
+    values = {"day": budget.today(time.time()), "runs": runs, "done": 0, "nano": 0, **also}
+    backend().store.apply(Write(budget.key(DIGEST), values))
+
+
+def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["budget", DIGEST, "--runs", "20", "--yes", "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["operators"] == {"dollars": 100.0, "runs": 20}
+    account = budget.Account.of(backend().store.get([budget.key(DIGEST)])[budget.key(DIGEST)])
+    assert account.limits == Budget(100.0, 20)
+    assert budget.Purse(DIGEST, Budget(dollars=100.0)).take(30) == 20
+
+    assert main(["budget", DIGEST, "--dollars", "none"]) == 0
+    assert budgets.of(DIGEST).operators == Budget(None, 20)
+    assert main(["budget", DIGEST]) == 0
+    assert "20 of 20 attempts" in capsys.readouterr().out
+    assert main(["budget", DIGEST, "--clear"]) == 0
+    assert budgets.of(DIGEST).operators is None
+    assert budgets.of(DIGEST).runs == 20
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["budget", "--runs", "1"], "Whose budget?"),
+        (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
+        (["budget", DIGEST, "--dollars", "-1"], "no limit"),
+        (["budget", DIGEST, "--runs", "many"], "no limit"),
+        (["budget", "no_task"], "There is no task"),
+    ],
+)
+def test_what_is_no_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_task_that_declares_none_cannot_be_given_one() -> None:
+    with pytest.raises(Problem, match="ping has no budget"):
+        budgets.limits("ping", "5", None)
+
+
+def test_status_and_a_run_say_that_a_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_queue", lambda _: iter(()))
+    record = RunRecord(new_id(), "PENDING", task=DIGEST, queue="emails", sent_at=time.time())
+    booked(19, limited=True, limit_runs=20)
+    assert health._of_budgets() == []
+    booked(20, limited=True, limit_runs=20)
+
+    (found,) = health._of_budgets()
+    assert (found.severity, found.where) == ("warning", DIGEST)
+    assert "20 of 20 attempts" in found.what
+    assert "none is lost" in found.what
+    assert found.do.startswith(f"`nexus budget {DIGEST}")
+    (wait,) = waiting.reasons(record)
+    assert wait.why.startswith(f"{DIGEST} has spent its budget of the day")
+
+
+def test_yesterdays_account_says_nothing_of_today() -> None:
+    booked(500, day="2020-01-01", limited=True, limit_runs=20)
+    one = budgets.of(DIGEST)
+    assert (one.runs, one.spent, one.limits.runs) == (0, False, 20)
+
+
+# --- the plan ---
+
+
+def test_the_plan_in_the_docs_is_the_one_that_is_computed() -> None:
+    text = (DOCS / "deploy.md").read_text()
+    _, _, rest = text.partition("<!-- nexus cost --plan --markdown -->\n\n")
+    shown, _, _ = rest.partition("\n<!-- the end of the plan -->")
+    assert shown == plan.markdown(plan.kinds()), "put in what `nexus cost --plan --markdown` prints"
+
+
+@pytest.mark.parametrize("kind", plan.kinds(), ids=lambda kind: kind.name)
+def test_more_at_once_is_never_slower_and_more_runs_take_longer(kind: plan.Kind) -> None:
+    rows = plan.rows(kind)
+    for fewer, more in pairwise(rows):
+        assert fewer.a_second <= more.a_second
+        assert all(a.seconds >= b.seconds for a, b in zip(fewer.drains, more.drains, strict=True))
+    for row in rows:
+        assert [d.seconds for d in row.drains] == sorted(d.seconds for d in row.drains)
+        for one in row.drains:
+            assert one.dollars == pytest.approx(one.runs * kind.dollars, rel=0.1)
+            # Never faster than all sandboxes together can be.
+            assert one.seconds >= one.runs / row.a_second
+
+
+def test_a_steady_queue_is_drained_at_its_rate() -> None:
+    row = next(row for row in plan.rows(plan.MESSAGES) if row.at_once == 2)
+    (_, _, large) = row.drains
+    assert large.seconds == pytest.approx(10_000_000 / row.a_second, rel=0.001)
+
+
+def test_the_plan_asks_no_stack(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def no_stack() -> None:
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(common, "connect", no_stack)
+    assert main(["cost", "--plan"]) == 0
+    assert "pictures of 12 megapixels" in capsys.readouterr().out
+    assert main(["cost", "--plan", "--seconds", "2", "--memory", "1024", "--json"]) == 0
+    (kind,) = json.loads(capsys.readouterr().out)
+    assert kind["kind"] == "messages of 2000 ms"
+    assert kind["rows"][0]["a_second"] == pytest.approx(2 / 2.002, rel=0.01)
+
+
+def test_a_line_of_nothing_costs_nothing_each() -> None:
+    assert Line("t", 0, Cost(), estimated=False).each == 0.0

@@ -1,0 +1,361 @@
+"""A task's budget: what is beyond it waits for the next day, unspent, and nothing is lost."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from nexus import clock
+from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.clock import FrozenClock
+from nexus.eager import Context
+from nexus.errors import BudgetSpent
+from nexus.registry import Implementation, registry
+from nexus.runs import budget
+from nexus.runs.budget import Account, Purse
+from nexus.tasks import Budget
+from nexus.testing import SentTasks
+from nexus.worker import execution
+from nexus.worker.entry import serve
+from nexus.worker.spending import MEMORY
+from tests.support import own_catalogue as catalogue
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+MORNING = 1_795_770_000.0
+"""2026-11-27 09:00 UTC."""
+
+MIDNIGHT = 1_795_824_000.0
+SENT = catalogue.NoteSent(notification_id="n")
+
+
+@pytest.fixture(autouse=True)
+def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that knows nothing yet."""
+    monkeypatch.setattr(execution, "_purses", {})
+
+
+@pytest.fixture
+def morning() -> Iterator[FrozenClock]:
+    frozen = FrozenClock(MORNING)
+    with clock.use(frozen):
+        yield frozen
+
+
+def limited(monkeypatch: pytest.MonkeyPatch, limits: Budget | None, work: Any = lambda args, run: SENT) -> None:
+    """send_note with these limits."""
+    task = replace(catalogue.send_note, budget=limits)
+    monkeypatch.setitem(registry._declared, task.name, (task, "test"))
+    monkeypatch.setitem(registry._implementations, task.name, Implementation(task, work))
+
+
+def deliver(tasks: SentTasks, receives: int = 1) -> dict[str, Any]:
+    """One invocation with everything that waits."""
+    records = [
+        {
+            "messageId": f"m{n}",
+            "receiptHandle": f"m{n}",
+            "body": sent.message.body,
+            "eventSource": "aws:sqs",
+            "attributes": {"ApproximateReceiveCount": str(receives)},
+        }
+        for n, sent in enumerate(tasks.transport.sent)
+    ]
+    tasks.transport.sent.clear()
+    answer: dict[str, Any] = serve("default", registry.served_by("default"), {"Records": records}, Context())
+    return answer
+
+
+def account() -> Account:
+    return Account.of(backend().store.get([budget.key("send_note")])[budget.key("send_note")])
+
+
+def operator(**limits: float) -> None:
+    """An operator sets other limits."""
+    backend().store.apply(Write(budget.key("send_note"), {"limited": True, **limits}))
+
+
+# --- a day at a time ---
+
+
+def test_so_many_run_a_day_and_each_of_them_runs_with_no_attempt_and_hardly_a_receive_spent(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    days: list[str] = []
+
+    def work(args: Any, run: Any) -> catalogue.NoteSent:
+        days.append(budget.today(clock.now()))
+        return SENT
+
+    limited(monkeypatch, Budget(runs=10), work)
+    handles = [catalogue.send_note.delay(**catalogue.NOTE) for _ in range(25)]
+
+    deliveries = tasks.run()
+
+    assert Counter(days) == {"2026-11-27": 10, "2026-11-28": 10, "2026-11-29": 5}
+    assert {(handle.status, handle.attempts) for handle in handles} == {("SUCCESS", 1)}
+    assert deliveries == 25 + 15 + 5
+    assert not tasks.transport.dead
+
+
+def test_what_waits_is_not_claimed_and_is_hidden_to_midnight_or_sent_again_by_a_schedule(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=1))
+    for _ in range(3):
+        catalogue.send_note.delay(**catalogue.NOTE)
+
+    answer = deliver(tasks)
+
+    # 15 hours to midnight, more than a message can be hidden.
+    assert answer == {"batchItemFailures": []}
+    assert {sent.due for sent in tasks.transport.sent} == {MIDNIGHT + 1}
+    assert all(sent.message.id.endswith(".2026-11-28") for sent in tasks.transport.sent)
+    morning.sleep(6 * 3600)
+    again = deliver(tasks)
+    assert again == {"batchItemFailures": [{"itemIdentifier": "m0"}, {"itemIdentifier": "m1"}]}
+    assert set(tasks.transport.hidden.values()) == {MIDNIGHT + 1}
+
+
+def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_one(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    """SQS keeps it for four days, however often it is hidden."""
+    limited(monkeypatch, Budget(runs=0))
+    morning.sleep(6 * 3600)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+
+    answer = deliver(tasks, receives=2)
+
+    assert answer == {"batchItemFailures": []}
+    assert [sent.due for sent in tasks.transport.sent] == [MIDNIGHT + 1]
+    assert handle.status == "PENDING"
+
+
+def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    def denied(*_: Any) -> None:
+        raise OSError("no right")
+
+    limited(monkeypatch, Budget(runs=0))
+    catalogue.send_note.delay(**catalogue.NOTE)
+    monkeypatch.setattr(tasks.transport.__class__, "send_at", denied)
+
+    assert deliver(tasks) == {"batchItemFailures": [{"itemIdentifier": "m0"}]}
+    assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
+
+
+def test_a_direct_call_beyond_the_budget_is_told_so(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=1))
+    event = {"task": "send_note", "args": dict(catalogue.NOTE)}
+    assert serve("default", registry.served_by("default"), event, Context())["status"] == "SUCCESS"
+    with pytest.raises(BudgetSpent, match="send_note has spent its budget of the day"):
+        serve("default", registry.served_by("default"), event, Context())
+
+
+def test_what_was_booked_and_not_run_is_there_for_the_next(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=3))
+    first = catalogue.send_note.delay(**catalogue.NOTE)
+    (message,) = tasks.transport.sent
+    deliver(tasks)
+    tasks.transport.sent += [message, message]
+    deliver(tasks)  # duplicates: nothing runs
+
+    later = [catalogue.send_note.delay(**catalogue.NOTE) for _ in range(2)]
+    deliver(tasks)
+
+    assert [handle.status for handle in (first, *later)] == ["SUCCESS"] * 3
+    assert account().runs == 3
+
+
+# --- over all sandboxes ---
+
+
+def test_sandboxes_that_book_in_turns_never_run_more_than_the_limit(tasks: SentTasks, morning: FrozenClock) -> None:
+    sandboxes = [Purse("send_note", Budget(runs=23)) for _ in range(4)]
+    granted = [sandbox.take(3) for _ in range(5) for sandbox in sandboxes]
+    assert sum(granted) == 23
+    assert account().runs >= 23
+    morning.sleep(86_400)
+    assert sum(sandbox.take(3) for _ in range(5) for sandbox in sandboxes) == 23
+
+
+def test_another_sandbox_that_books_in_between_goes_before(
+    tasks: SentTasks, morning: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = (Purse("send_note", Budget(runs=10)) for _ in range(2))
+    assert mine.take(1) == 1
+    apply, taken = tasks.store.apply, []
+
+    def theirs_first(write: Write) -> Any:
+        monkeypatch.setattr(tasks.store, "apply", apply)
+        taken.append(theirs.take(8))
+        return apply(write)
+
+    monkeypatch.setattr(tasks.store, "apply", theirs_first)
+
+    assert mine.take(5) == 1
+    assert taken == [8]
+
+
+def test_the_first_booking_of_a_day_begins_it_though_two_sandboxes_begin_at_once(
+    tasks: SentTasks, morning: FrozenClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, theirs = (Purse("send_note", Budget(runs=5)) for _ in range(2))
+    apply = tasks.store.apply
+
+    def theirs_first(write: Write) -> Any:
+        monkeypatch.setattr(tasks.store, "apply", apply)
+        assert theirs.take(3) == 3
+        return apply(write)
+
+    monkeypatch.setattr(tasks.store, "apply", theirs_first)
+
+    assert mine.take(3) == 2
+    assert (account().day, account().runs) == ("2026-11-27", 6)
+
+
+# --- dollars ---
+
+
+def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTasks, morning: FrozenClock) -> None:
+    purse = Purse("send_note", Budget(dollars=1.0))
+    assert purse.take(2) == 2
+    for _ in range(2):
+        purse.spent(0.15)
+    assert purse.take(10) == 4  # 0.30 are spent, 0.70 are 4 times 0.15
+    for _ in range(4):
+        purse.spent(0.15)
+    assert purse.take(1) == 0
+    assert account().dollars == pytest.approx(0.9)
+
+
+def test_the_day_before_tells_what_an_attempt_will_cost(tasks: SentTasks, morning: FrozenClock) -> None:
+    purse = Purse("send_note", Budget(dollars=1.0))
+    purse.take(2)
+    for _ in range(2):
+        purse.spent(0.4)
+    purse.take(1)  # brings what the two have cost
+
+    morning.sleep(86_400)
+
+    assert Purse("send_note", Budget(dollars=1.0)).take(10) == 2
+
+
+def test_what_costs_more_than_the_whole_budget_runs_once_a_day_and_with_no_budget_never(
+    tasks: SentTasks, morning: FrozenClock
+) -> None:
+    purse = Purse("send_note", Budget(dollars=0.1))
+    purse.take(1)
+    purse.spent(5.0)
+    assert purse.take(1) == 0
+    morning.sleep(86_400)
+    assert Purse("send_note", Budget(dollars=0.1)).take(3) == 1
+    assert Purse("send_note", Budget(dollars=0.0)).take(3) == 0
+
+
+def test_the_workers_own_measure_fills_the_account(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    monkeypatch.setenv(MEMORY, "2048")
+
+    def work(args: Any, run: Any) -> catalogue.NoteSent:
+        morning.sleep(30.0)
+        return SENT
+
+    limited(monkeypatch, Budget(dollars=0.002), work)
+    handles = [catalogue.send_note.delay(**catalogue.NOTE) for _ in range(5)]
+    waiting, tasks.transport.sent = tasks.transport.sent, []
+    for message in waiting:  # one a batch: 2 GB for 30 s, which is 0.0008 dollars
+        tasks.transport.sent.append(message)
+        deliver(tasks)
+
+    assert [handle.status for handle in handles] == ["SUCCESS"] * 2 + ["PENDING"] * 3
+    assert 0.0016 < account().dollars < 0.0017
+
+
+# --- an operator ---
+
+
+def test_an_operators_limits_take_effect_within_a_minute_without_a_deployment(
+    tasks: SentTasks, morning: FrozenClock
+) -> None:
+    purse = Purse("send_note", Budget(runs=2))
+    assert purse.take(5) == 2
+    operator(limit_runs=4)
+    assert purse.take(5) == 0
+    morning.sleep(budget.LOOK_AGAIN)
+    assert purse.take(5) == 2
+    assert purse.take(5) == 0
+
+
+def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, morning: FrozenClock) -> None:
+    purse = Purse("send_note", Budget())
+    assert purse.take(1) == 1
+    operator(limit_runs=2)
+    assert purse.take(3) == 1
+
+
+# --- what it costs ---
+
+
+def requests(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys that are written or read beside the run records' own."""
+    asked: list[str] = []
+    apply, get = tasks.store.apply, tasks.store.get
+
+    def noted_apply(write: Write) -> Any:
+        asked.append(f"write {write.key}")
+        return apply(write)
+
+    def noted_get(keys: Any) -> Any:
+        asked.extend(f"read {key}" for key in keys)
+        return get(keys)
+
+    monkeypatch.setattr(tasks.store, "apply", noted_apply)
+    monkeypatch.setattr(tasks.store, "get", noted_get)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("limits", "wanted"),
+    [(None, {}), (Budget(runs=100), {"read budget/send_note": 1, "write budget/send_note": 3})],
+    ids=["without a budget", "with one"],
+)
+def test_the_check_is_a_read_a_sandbox_and_a_write_a_batch_and_nothing_without_a_budget(
+    tasks: SentTasks,
+    monkeypatch: pytest.MonkeyPatch,
+    morning: FrozenClock,
+    limits: Budget | None,
+    wanted: dict[str, int],
+) -> None:
+    limited(monkeypatch, limits)
+    asked = requests(tasks, monkeypatch)
+    for _ in range(3):
+        for _ in range(10):
+            catalogue.send_note.delay(**catalogue.NOTE)
+        deliver(tasks)
+
+    assert Counter(one for one in asked if "budget" in one) == wanted
+
+
+def test_once_a_budget_is_spent_a_sandbox_looks_once_a_minute(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    limited(monkeypatch, Budget(runs=0))
+    asked = requests(tasks, monkeypatch)
+    for _ in range(12):
+        catalogue.send_note.delay(**catalogue.NOTE)
+        deliver(tasks)
+        tasks.transport.sent.clear()
+        morning.sleep(15.0)
+
+    assert Counter(one for one in asked if "budget" in one) == {"read budget/send_note": 3}
