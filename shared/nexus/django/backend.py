@@ -9,11 +9,10 @@ from django.tasks import TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
-from django.utils import timezone
 
 from nexus.client import AsyncResult, asynchronous, send, send_many
 from nexus.django import conf
-from nexus.django.tasks import AnyTask, Task, TaskResult, find, result_of
+from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
 from nexus.errors import ConfigurationError
 from nexus.runs.record import RunRecord
 
@@ -120,7 +119,7 @@ class Backend(BaseTaskBackend):
             task=task,
             id=run_id,
             status=TaskResultStatus.READY,
-            enqueued_at=timezone.now(),
+            enqueued_at=enqueued_at(run_id),
             started_at=None,
             finished_at=None,
             last_attempted_at=None,

@@ -20,6 +20,7 @@ from pydantic import Field
 from nexus.client import Signature
 from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
+from nexus.ids import made_at
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.tasks import Task as RuntimeTask
@@ -208,7 +209,7 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
         task=task,
         id=record.id,
         status=STATUS[record.status],
-        enqueued_at=_time(record.sent_at),
+        enqueued_at=enqueued_at(record.id) or _time(record.sent_at),
         started_at=started,
         finished_at=_time(record.ended_at) if record.ended else None,
         last_attempted_at=started,
@@ -227,6 +228,11 @@ def error_of(error: RunError) -> TaskError:
     """A run's error as Django's. What the runtime itself says of a run is its TaskFailed."""
     path = error.path if "." in error.path else "nexus.errors.TaskFailed"
     return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
+
+
+def enqueued_at(run_id: str) -> datetime | None:
+    """When a run was enqueued, by its id: the same to whoever enqueued it and whoever reads its record."""
+    return _time(made_at(run_id))
 
 
 def _time(seconds: float | None) -> datetime | None:

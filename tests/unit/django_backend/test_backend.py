@@ -223,13 +223,13 @@ def test_a_task_can_be_called_without_a_queue() -> None:
 
 def test_results_are_compared_as_djangos(sent: SentTasks) -> None:
     result = project.add.enqueue(1)
-    found, again = (default_task_backend.get_result(result.id) for _ in range(2))
-    assert found == again
-    before = asdict(found)
-    found.refresh()
-    asyncio.run(found.arefresh())
-    assert asdict(found) == before, "nothing has happened meanwhile"
-    assert found != "a result"
+    assert project.add.get_result(result.id) == result
+    assert asyncio.run(project.add.aget_result(result.id)) == result
+    before = asdict(result)
+    result.refresh()
+    asyncio.run(result.arefresh())
+    assert asdict(result) == before, "nothing has happened meanwhile"
+    assert result != "a result"
 
 
 def test_djangos_log_has_each_step(sent: SentTasks, caplog: pytest.LogCaptureFixture) -> None:
