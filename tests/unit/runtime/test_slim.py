@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pwd
 import random
 import ssl
 import threading
@@ -649,6 +650,7 @@ def test_a_client_says_where_it_is_as_botocores_does(variables: Set, region: str
         {"AWS_ENDPOINT_URL": "http://h/path"},
         {"AWS_ENDPOINT_URL": "http://user@h"},
         {"AWS_ENDPOINT_URL_DYNAMODB": "h:8000"},
+        {"AWS_CA_BUNDLE": "/nowhere.pem"},
         {"AWS_CONFIG_FILE": __file__},
         {"AWS_SHARED_CREDENTIALS_FILE": __file__},
     ],
@@ -659,6 +661,17 @@ def test_where_only_botocore_knows_the_way_it_goes(variables: Set, given: dict[s
     assert surroundings.plain_endpoint("dynamodb", settings()) == "https://dynamodb.eu-west-1.amazonaws.com"
     variables(**given)
     assert surroundings.plain_endpoint("dynamodb", settings()) is None
+
+
+def test_a_user_without_a_home_needs_none(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in many a container, and in a function."""
+
+    def nobody(_: int) -> Any:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    variables(HOME=None, AWS_CONFIG_FILE=None, AWS_SHARED_CREDENTIALS_FILE=None, AWS_ENDPOINT_URL=None)
+    assert surroundings.plain_endpoint("sqs", settings()) == "https://sqs.eu-west-1.amazonaws.com"
 
 
 def test_an_endpoint_of_a_service_comes_before_that_of_all(variables: Set) -> None:
