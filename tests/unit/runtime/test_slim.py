@@ -2,10 +2,13 @@
 
 import gzip
 import json
+import os
 import pwd
 import random
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -33,7 +36,8 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from pytest_socket import enable_socket
 
-from nexus.aws import sdk, slim, surroundings
+from dev import recorder
+from nexus.aws import encoding, sdk, slim, surroundings
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
@@ -805,3 +809,35 @@ def _fresh() -> Iterator[None]:
     yield
     sdk.reset()
     surroundings.tls.cache_clear()
+
+
+# --- beside it ---
+
+
+def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make) -> None:
+    noted: list[tuple[Any, ...]] = []
+    with serving(answer({}), refusal("ResourceNotFoundException")) as server:
+        dynamodb = client(server)
+        end = recorder.observe(lambda *asked: noted.append(asked))
+        try:
+            dynamodb.get_item(**KEY)
+            with pytest.raises(aws.ClientError):
+                dynamodb.get_item(**KEY)
+        finally:
+            end()
+        with pytest.raises(aws.ClientError):
+            dynamodb.get_item(**KEY)
+    assert noted == [("dynamodb", "GetItem", KEY, ""), ("dynamodb", "GetItem", KEY, "ResourceNotFoundException")]
+
+
+@pytest.mark.parametrize("value", [{"a": "\ud800"}, {"n": 2**70}, {"é": ["\u2028", None]}], ids=ascii)
+def test_json_is_written_whatever_it_holds(value: dict[str, Any]) -> None:
+    assert json.loads(encoding.dumps(value)) == json.loads(encoding.line(value)) == value
+    assert "\n" not in encoding.line({"text": "a\nb", "when": datetime(2026, 1, 1, tzinfo=UTC)})
+
+
+def test_a_function_starts_without_what_only_some_of_its_events_need() -> None:
+    program = "import sys, nexus.worker.entry; print(*{'asyncio', 'botocore', 'boto3', 'ssl'} & sys.modules.keys())"
+    layer = {**os.environ, "PYTHONPATH": str(Path(slim.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=layer, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
