@@ -22,10 +22,25 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, figures, functions, health, logs, runs, schedules, waiting
+from ops import (
+    audit,
+    catalogue,
+    control,
+    dead_letters,
+    deployment,
+    figures,
+    functions,
+    health,
+    logs,
+    runs,
+    schedules,
+    waiting,
+)
 from ops.cli import monitor
+from ops.dead_letters import Letter
 from ops.deployment import Choice, Deployment
 from ops.main import main
+from ops.web import views
 from ops.web.actions import ACTIONS
 from ops.web.app import make
 from ops.web.views import Site
@@ -355,6 +370,31 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
     assert "<b>6</b> letters of 6 other kinds" in text
     assert text.index("Error7") < text.index("Error8")
     assert sum(f">Error{n}<" in text for n in range(25)) == 25
+
+
+def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_small(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    letters = tuple(
+        Letter(
+            f"r-{n}", "emails", "send_welcome_email", f"Error{n % 300 if n % 3 else 0}", EVIL, 4, "", now - n, now, "{}"
+        )
+        for n in range(10_000)
+    )
+    monkeypatch.setattr(views, "_all_letters", lambda: letters)
+    monkeypatch.setattr(dead_letters, "counts", lambda _: {"emails": len(letters)})
+    page = site()
+    text = page.get("/parts/groups").text
+    assert text.count('class="card group"') == 20
+    assert '<span class="count">3,334</span> send_welcome_email <span class="bad">Error0</span>' in text
+    assert len(text) < 300_000
+    shown = page.get("/parts/letters", params={"queue": "emails", "error": "Error0"}).text
+    assert shown.count("<tr>") == 201
+    assert "The first 200 of 3334." in shown
+    groups = page.get("/api/v1/dead-letters/groups").json()
+    assert sum(one["count"] for one in groups) == 10_000
+    assert sum(groups[0]["hours"]) == 3_334
 
 
 def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
