@@ -80,17 +80,17 @@ django-network: up .local/postgresql # Deploy the Django example beside the netw
 .local/$(NEXUS_CLOUD_FOLDER)/django-network: .local/$(NEXUS_CLOUD_FOLDER)/deployed .local/$(NEXUS_CLOUD_FOLDER)/postgres.json $(DJANGO)/template.yaml $(DJANGO)/requirements.txt $(wildcard $(DJANGO)/*/*.py)
 	@echo "Deploying $(DJANGO) to the local cloud"
 	eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
-	cd $(DJANGO) && PYTHONPATH=../../shared ../../$(DEV)/python manage.py migrate --verbosity 0 && cd ../..
+	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK PYTHONPATH=../../shared ../../$(DEV)/python manage.py migrate --verbosity 0 && cd ../..
 	$(call quiet,django-network,$(SAM) build $(DJANGO_CONFIG) --template $(DJANGO)/template.yaml --build-dir .aws-sam/django-network --parameter-overrides $(OWN_ARCHITECTURE) \
 		&& $(SAM) deploy $(DJANGO_CONFIG) --template-file .aws-sam/django-network/template.yaml --parameter-overrides Stage=local $(OWN_ARCHITECTURE) \
-		DatabaseHost=$$DATABASE_HOST DatabasePort=$$DATABASE_PORT)
+		DatabaseHost=$$DATABASE_HOST DatabasePort=$$DATABASE_PORT SocialStack=$$NEXUS_STACK)
 	rm -rf .local/tmp
 	touch $@
 
 .PHONY: example-django
 example-django: django-network ## Serve a Django project whose @task functions run on the local cloud, on http://localhost:8001
 	@eval "$$($(CLOUD) env)"; eval "$$(PYTHONPATH=shared $(DEV)/python -m dev.postgres env)"
-	cd $(DJANGO) && DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
+	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
 
 .PHONY: stop
 stop: ## End the local cloud and the example's PostgreSQL; their data go with them
@@ -343,7 +343,7 @@ rights: .venv/ready ## After `make test`: requests that the roles of template.ya
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
-bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, mail
+bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, cost, mail
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def searches(count: int, latency: float) -> None:
             )
 
 
-def runs(count: int) -> Iterator[dict[str, Any]]:
+def runs(count: int, now: float = NOW) -> Iterator[dict[str, Any]]:
     """Run records of a week as the runtime leaves them, less what no search looks at."""
     chance = random.Random(7)
     step = DAYS * 86_400 / count
@@ -135,7 +135,7 @@ def runs(count: int) -> Iterator[dict[str, Any]]:
     queues = {name: {"S": queue} for name, queue in zip((*BY_USER, *OTHER), _queues(), strict=True)}
     success, failure = {"S": "SUCCESS"}, {"S": "FAILURE"}
     for n in range(count):
-        sent_at = NOW - n * step
+        sent_at = now - n * step
         run_id = f"{int(sent_at * 1000):012x}"
         run_id = f"{run_id[:8]}-{run_id[8:]}-7{chance.getrandbits(12):03x}-8000-{chance.getrandbits(48):012x}"
         task = chance.choices(names, WEIGHTS)[0]

@@ -27,10 +27,9 @@ from ops.web import api, money, show
 from ops.web.actions import Plan, perform
 from ops.web.forms import read as read_form
 from ops.web.guard import Guard
-from ops.web.views import Site, fields
+from ops.web.views import PAGE, Site, fields
 
 PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "cost", "audit")
-PAGE = 50
 LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
@@ -104,10 +103,17 @@ class Pages:
         asked = request.query_params
         text = asked.get("q", "")
         chosen = [name for name in asked.getlist("col") if name in COLUMNS] or list(SHOWN)
-        found = self.site.runs(text, PAGE, asked.get("after"))
+        before = None
+        if text or asked.get("after"):
+            found = self.site.runs(text, PAGE, asked.get("after"))
+        else:
+            before = None if asked.get("now") else self.site.newest_of_late()
+            found = before or self.site.newest()
         query = [("q", text), *(("col", name) for name in asked.getlist("col"))]
         more = urlencode([*query, ("after", found.after)]) if found.after else None
-        return "parts/runs.html", {"found": found, "columns": chosen, "q": text, "more": more, "took": runs.took}
+        again = urlencode([*query, ("now", "1")]) if before else None
+        values = {"found": found, "columns": chosen, "q": text, "more": more, "again": again, "took": runs.took}
+        return "parts/runs.html", values
 
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
@@ -355,6 +361,8 @@ def make(site: Site, port: int, key: str) -> Starlette:
     @asynccontextmanager
     async def warm(_: Starlette) -> AsyncIterator[None]:
         await run_in_threadpool(lambda: site.deployment)
+        warming = asyncio.create_task(run_in_threadpool(site.warm))
         yield
+        await warming
 
     return Starlette(routes=routes, middleware=[Middleware(Guard, port=port, key=key)], lifespan=warm)

@@ -3,6 +3,7 @@
 What costs requests is kept for a moment, so that five open pages ask AWS as often as one.
 """
 
+import logging
 import threading
 import time
 from collections import Counter
@@ -39,6 +40,10 @@ COST_SAMPLE = 500
 COSTS_KEPT = 120.0
 NEXT = 5
 DAYS = 7
+PAGE = 50
+NEWEST_SHOWN = 300.0
+"""Seconds for which the newest runs of before are shown while they are asked for again."""
+
 LETTERS_KEPT = 30.0
 """Seconds for which a look at dead letters is shown again: looking hides them for a moment from everybody else."""
 
@@ -58,6 +63,10 @@ class Kept[T]:
                 self._value = [self._ask()]
                 self._at = time.monotonic()
             return self._value[0]
+
+    def last(self, *, within: float) -> T | None:
+        """What was last answered, without asking, if that is no longer ago than `within` seconds."""
+        return self._value[0] if self._value and time.monotonic() - self._at < within else None
 
     def forget(self) -> None:
         """What was known is no more: something has been changed."""
@@ -105,6 +114,7 @@ class Site:
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
     _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
     _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
+    _newest: "Kept[history.Found]" = field(init=False)
 
     def __post_init__(self) -> None:
         monitor = Monitor()
@@ -113,13 +123,14 @@ class Site:
         self._view = Kept(monitor.look, 1.5)
         self._letters = Kept(_all_letters, LETTERS_KEPT)
         self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
+        self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
         self._costs = Kept(lambda: cost.look(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
         self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
         """After an action: what the pages show next is asked for anew."""
-        for kept in (self._health, self._view, self._letters, self._functions):
+        for kept in (self._health, self._view, self._letters, self._functions, self._newest):
             kept.forget()
 
     @property
@@ -147,11 +158,27 @@ class Site:
         """What costs though nothing runs."""
         return self._idle.get()
 
+    def warm(self) -> None:
+        """Asks for what most pages show, before anybody opens one. The pages ask again for what fails, and say why."""
+        for ask in (self.health, self.monitor, self.newest):
+            try:
+                ask()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the page that needs it shows it
+                logging.getLogger("nexus.web").info("not known at the start: %r", error)
+
     # --- runs ---
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
         """A page of the history, by what is typed. Raises Problem."""
         return history.find(history.parse(text), limit, after)
+
+    def newest(self) -> history.Found:
+        """The first page of all runs, which asks every partition of the history."""
+        return self._newest.get()
+
+    def newest_of_late(self) -> history.Found | None:
+        """The same as somebody saw it in the last minutes, at once; None when nobody did."""
+        return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
         """A run's record. Raises Problem."""

@@ -79,8 +79,8 @@ def deployed(folder: Path, template: dict[str, Any], *options: str) -> "subproce
     (folder / "template.json").write_text(json.dumps(template))
     bucket = f"packages-{uuid.uuid4().hex}"
     boto3.client("s3").create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    command = [ROOT / ".venv-sam" / "bin" / "sam", "deploy", "--stack-name", STACK, "--no-confirm-changeset"]
-    where = ["--template-file", folder / "template.json", "--s3-bucket", bucket, "--region", "eu-west-1"]
+    command = [str(ROOT / ".venv-sam" / "bin" / "sam"), "deploy", "--stack-name", STACK, "--no-confirm-changeset"]
+    where = ["--template-file", str(folder / "template.json"), "--s3-bucket", bucket, "--region", "eu-west-1"]
     environment = os.environ | {"SAM_CLI_TELEMETRY": "0", "TMPDIR": str(folder)}
     return subprocess.run(
         [*command, *where, *options], cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -72,3 +72,8 @@ NEXUS = {
     "ACCOUNT_ID": os.environ.get("NEXUS_ACCOUNT_ID", "000000000000"),
     "REGION": os.environ.get("AWS_REGION", "eu-west-1"),
 }
+
+# The network whose tasks work for this site's users and posts, if there is one: network/mirrors.py maps them.
+if SOCIAL_STACK := os.environ.get("SOCIAL_STACK"):
+    INSTALLED_APPS.append("social.django")
+    SOCIAL = {"STACK": SOCIAL_STACK, "MIRRORS": "network.mirrors"}

@@ -43,8 +43,9 @@ def _asynchronously(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mappin
         current = asyncio.current_task()
         assert current is not None
         begun.append((asyncio.get_running_loop(), current))
+        limit = asyncio.timeout(run.deadline - clock.monotonic())
         try:
-            async with asyncio.timeout(run.deadline - clock.monotonic()) as limit:
+            async with limit:
                 return await task.func(*args, **kwargs)
         except TimeoutError:
             if limit.expired():

@@ -36,7 +36,13 @@ def command(line: str, folder: Path) -> Path:
 
 
 def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
-    folder, session = tmp_path, list[str]()
+    folder, session, said = tmp_path, list[str](), list[str]()
+
+    def shell() -> None:
+        """Runs what was typed into the shell so far: what follows changes the settings."""
+        said.extend(run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder).splitlines())
+        session.clear()
+
     for block in PAGE:
         match block:
             case Block("sh") if not session:
@@ -46,22 +52,27 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
                 words = [line.removeprefix("python manage.py ").split() for line in block.text.splitlines()]
                 session += [f"from django.core.management import call_command as c; c(*{line})" for line in words]
             case Block("python", ("settings",)):
+                if session:
+                    shell()
                 with (folder / "mysite" / "settings.py").open("a") as file:
-                    file.write(block.text)
+                    file.write(f"{block.text}\n")
+            case Block("python", ("mirrors",)):
+                (folder / "mysite" / "mirrors.py").write_text(block.text)
             case Block("python", ("tasks",)):
                 (folder / "users" / "tasks.py").write_text(block.text)
             case Block("python", ("shell",)):
                 session.append(block.text)
             case Block("python", ()):
                 (folder / "users" / "tests.py").write_text(block.text)
-    said = run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder)
-    assert said.splitlines() == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL"]
+    shell()
+    assert said == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL", "sent 1, kept 0", "['3']"]
     run([sys.executable, "manage.py", "test", "-v0"], folder)
 
 
 def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None:
-    (block,) = [block for block in PAGE if block.words == ("example",)]
+    block, another = (block for block in PAGE if block.words == ("example",))
     block.compiled("django.md")
+    another.compiled("django.md")
     for name in re.findall(r"periodic\.(\w+)\(", block.text):
         assert callable(getattr(periodic, name))
 

@@ -300,7 +300,7 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     ids = [run(user_id=f"u-{n}") for n in range(60)]
     first = page.get("/parts/runs").text
     assert first.count('<tr>\n    <td class="tick">') == 50
-    more = re.search(r'hx-get="(/parts/runs\?[^"]+)"', first)
+    more = re.search(r'hx-get="(/parts/runs\?[^"]+after=[^"]+)"', first)
     assert more is not None
     second = page.get(more[1].replace("&amp;", "&")).text
     shown = [run_id for run_id in ids if f'href="/runs/{run_id}"' in first + second]
@@ -311,6 +311,20 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     assert "<th>queue</th>" in only
     assert "took" not in only
     assert "is no status" in page.get("/parts/runs", params={"q": "status:done"}).text
+
+
+def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page: TestClient) -> None:
+    first = run(user_id="u-1")
+    assert first in page.get("/parts/runs").text
+    second = run(user_id="u-2")
+    shown = page.get("/parts/runs").text
+    again = re.search(r'<span hx-get="([^"]+)" hx-target="#found" hx-trigger="load">', shown)
+    assert again is not None
+    assert second not in shown
+    after = page.get(again[1].replace("&amp;", "&")).text
+    assert first in after
+    assert second in after
+    assert "<span hx-get" not in after
 
 
 def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> None:

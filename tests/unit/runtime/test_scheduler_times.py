@@ -7,6 +7,7 @@ counts elapsed time, a day being 24 hours. (Its User Guide, "Schedule types", in
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -94,7 +95,7 @@ def test_the_years_end_rates_and_single_times(
 
 
 def test_start_and_end_bound_crons_and_rates_and_not_a_single_time() -> None:
-    bounds = {"start": utc("2027-06-02T07:00"), "end": utc("2027-06-04T07:00")}
+    bounds: dict[str, Any] = {"start": utc("2027-06-02T07:00"), "end": utc("2027-06-04T07:00")}
     long = ("2027-06-01T00:00", "2027-07-01T00:00")
     assert fired("cron(0 9 * * ? *)", "Europe/Berlin", *long, **bounds) == ["06-02T07:00", "06-03T07:00", "06-04T07:00"]
     assert fired("rate(1 day)", "Europe/Berlin", *long, **bounds) == ["06-02T07:00", "06-03T07:00", "06-04T07:00"]

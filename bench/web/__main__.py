@@ -1,0 +1,192 @@
+"""How long each page of `nexus web` takes until its last part is there, over many runs on the local cloud.
+
+    make up && eval "$(nexus env)" && make bench-web        (or python -m bench.web [--runs 100000] [--keep])
+
+The runs are those of bench.history, of the last seven days, written into the run table of the local cloud, with a line
+in the functions' logs for the start and the end of each run of the last day. They are removed afterwards. A page is
+asked for as a browser does: itself, then all of its parts at once. `first` is the first time, after the server has what
+it asks for when it starts; `again` is the median of five.
+"""
+
+import argparse
+import json
+import os
+import re
+import secrets
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import batched
+from typing import Any
+
+from bench.history import __main__ as history
+from nexus.aws.sdk import client
+from nexus.settings import settings
+from ops import deployment, logs
+from ops.aws import client as aws_client
+from ops.deployment import Choice
+
+LIMIT = 0.3
+STREAM = "bench-web"
+DAY = 86_400.0
+AGAIN = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="How long the pages of nexus web take.")
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--keep", action="store_true", help="leave the runs in the local cloud")
+    given = parser.parse_args()
+    if deployment.connect(Choice("nexus-local", None, None)).stage != "local":
+        sys.exit("This writes made-up runs: into the local cloud alone")
+    now = time.time()
+    items = list(history.runs(given.runs, now))
+    began = time.monotonic()
+    _write([{"PutRequest": {"Item": item}} for item in items])
+    lines = _log(items, now)
+    print(f"\n{given.runs:,} runs and {lines:,} lines of log written in {time.monotonic() - began:.0f} s\n", flush=True)
+    try:
+        with _server() as address:
+            slow = _measure(address, items)
+    finally:
+        if not given.keep:
+            _write([{"DeleteRequest": {"Key": {"id": item["id"]}}} for item in items])
+            for group in {logs.group(item["queue"]["S"]) for item in items}:
+                aws_client("logs").delete_log_stream(logGroupName=group, logStreamName=STREAM)
+    print(f"\n{len(slow)} over {LIMIT * 1000:.0f} ms: {', '.join(slow) or 'none'}")
+
+
+def _write(requests: list[dict[str, Any]]) -> None:
+    table = settings().table("task-runs")
+
+    def page(part: tuple[dict[str, Any], ...]) -> None:
+        left: Any = {table: list(part)}
+        while left:
+            left = client("dynamodb").batch_write_item(RequestItems=left).get("UnprocessedItems")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(page, batched(requests, 25, strict=False)))
+
+
+def _log(items: Iterable[dict[str, Any]], now: float) -> int:
+    """The two lines of each run of the last day."""
+    by_queue: dict[str, list[dict[str, Any]]] = {}
+    for item in items:
+        at = float(item["sent_at"]["N"])
+        if at > now - DAY:
+            fields = {"level": "INFO", "run_id": item["id"]["S"], "task": item["task"]["S"], "attempt": 1}
+            outcome = item["status"]["S"].lower()
+            for message, more in (("run started", {}), ("run ended", {"outcome": outcome, "duration": 120.0})):
+                text = json.dumps({"message": message, **fields, **more}, separators=(",", ":"))
+                by_queue.setdefault(item["queue"]["S"], []).append({"timestamp": int(at * 1000), "message": text})
+    for queue, events in by_queue.items():
+        logs_ = aws_client("logs")
+        logs_.create_log_stream(logGroupName=logs.group(queue), logStreamName=STREAM)
+        events.sort(key=lambda event: event["timestamp"])
+        for page in batched(events, 5000, strict=False):
+            logs_.put_log_events(logGroupName=logs.group(queue), logStreamName=STREAM, logEvents=list(page))  # type: ignore[arg-type]
+    return sum(map(len, by_queue.values()))
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    key = secrets.token_urlsafe(8)
+    program = "import sys; from ops.main import main; sys.exit(main(sys.argv[1:]))"
+    server = subprocess.Popen(
+        [sys.executable, "-c", program, "web", "--no-open", "--port", str(port)],
+        env={**os.environ, "NEXUS_WEB_KEY": key, "NEXUS_STACK": "nexus-local"},
+        stdout=subprocess.DEVNULL,
+    )
+    global _KEY  # noqa: PLW0603 - one server in one process
+    _KEY = key
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+_KEY = ""
+
+
+def _get(address: str) -> str:
+    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {_KEY}"})
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        return str(answer.read().decode())
+
+
+def _measure(address: str, items: list[dict[str, Any]]) -> list[str]:
+    """Prints a row for each page; the names of those that take longer than they may, again."""
+    user = next(json.loads(item["args"]["S"])["user_id"] for item in items if "args" in item)
+    one = items[len(items) // 2]["id"]["S"]
+    pages = {
+        "Overview": "/",
+        "Runs": "/runs",
+        "Runs, FAILURE": "/runs?q=status:failure",
+        "Runs, by user_id": f"/runs?q=user_id={user}",
+        "Run": f"/runs/{one}",
+        "Dead letters": "/dead-letters",
+        "Schedules": "/schedules",
+        "Tasks": "/tasks",
+        "A task": "/tasks/send_notification",
+        "Functions": "/functions",
+        "Audit": "/audit",
+    }
+    _get(f"{address}/parts/runs")  # waits for what the server asks for when it starts
+    print("| page | parts | itself, ms | first, ms | again, ms | its slowest part |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    slow = []
+    for name, path in pages.items():
+        first, *again = (_page(address, path) for _ in range(AGAIN + 1))
+        median = statistics.median(took for took, _, _ in again)
+        shell = statistics.median(own for _, own, _ in again)
+        parts = sorted(first[2].items(), key=lambda part: -part[1])
+        slowest = f"{parts[0][0]} {parts[0][1] * 1000:.0f}" if parts else ""
+        print(
+            f"| {name} | {len(parts)} | {shell * 1000:.0f} | {first[0] * 1000:.0f} | {median * 1000:.0f} | {slowest} |",
+            flush=True,
+        )
+        if median > LIMIT:
+            slow.append(name)
+    return slow
+
+
+def _page(address: str, path: str) -> tuple[float, float, dict[str, float]]:
+    """Seconds until the page and its last part are there, of the page itself, and of each part."""
+    began = time.perf_counter()
+    text = _get(address + path)
+    own = time.perf_counter() - began
+    parts = [part.replace("&amp;", "&") for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-[a-z]+="[^"]*load', text)]
+    query = path.partition("?")[2]
+    parts += [f"/parts/runs?{query}"] if query else []
+
+    def timed(part: str) -> tuple[str, float]:
+        start = time.perf_counter()
+        answer = _get(address + part)
+        if 'role="alert"' in answer:
+            raise RuntimeError(f"{part}: {answer}")
+        more = re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', answer)
+        with ThreadPoolExecutor(6) as inner:
+            list(inner.map(lambda one: _get(address + one), more))
+        return part, time.perf_counter() - start
+
+    with ThreadPoolExecutor(6) as pool:
+        found = dict(pool.map(timed, parts))
+    return time.perf_counter() - began, own, found
+
+
+if __name__ == "__main__":
+    main()
