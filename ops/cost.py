@@ -105,7 +105,7 @@ class _Seen:
         with self._lock:
             for item in page:
                 if "task" not in item:
-                    continue  # the audit trail's
+                    continue  # no run
                 run_id = item["id"]["S"]
                 key = item["task"]["S"], _day(float(item["sent_at"]["N"]))
                 self.runs[key] += 1
