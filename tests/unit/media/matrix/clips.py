@@ -132,7 +132,7 @@ _GAMUTS: Final = {
 }
 
 
-@feature("MP4", "primaries", "converted to BT.709's", _GAMUTS)
+@feature("MP4", "primaries", "converted to BT.709's", _GAMUTS, within=20)
 def primaries(number: int, transfer: int, points: Any) -> File:
     wanted = SOFT if points is None else 255 * np.clip((SOFT / 255) ** 2.4 @ between(points).T, 0, 1) ** (1 / 2.4)
     return shot(H265, coded(SOFT, 1), colorspace=1, color_primaries=number, color_trc=transfer), Wanted(wanted)
@@ -153,6 +153,7 @@ def curves(transfer: int) -> File:
     "HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
     each(("H.265", "AV1"), ("HLG", "PQ")),
+    within=20,
 )
 def high_range(codec: str, name: str) -> File:
     transfer, kind = (
