@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from functools import cache, lru_cache
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload, override
 
 if TYPE_CHECKING:
     from botocore.session import Session
@@ -64,11 +66,24 @@ def _client(service: str) -> Any:
     )
 
 
+def session() -> "Session":
+    """The one Session, of which the clients are made."""
+    with _lock:
+        return _session()
+
+
+class Threads(ThreadPoolExecutor):
+    """A pool whose work belongs to the change (`ops.audit`) of whoever submits it."""
+
+    @override
+    def submit[**P, R](self, function: Callable[P, R], /, *args: P.args, **given: P.kwargs) -> "Future[R]":
+        context = copy_context()
+        return super().submit(lambda: context.run(function, *args, **given))
+
+
 def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:
     """`function` of each value, in order, at once in threads: requests wait for the network and not for each other."""
-    from concurrent.futures import ThreadPoolExecutor
-
     if len(values) < 2:
         return [function(value) for value in values]
-    with ThreadPoolExecutor(min(threads, len(values))) as pool:
+    with Threads(min(threads, len(values))) as pool:
         return list(pool.map(function, values))

@@ -6,7 +6,6 @@ What is switched here is drift from the template: the next deployment that chang
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,7 +22,7 @@ from nexus.runs.record import RunRecord
 from nexus.settings import settings
 from nexus.worker import fanout
 from ops import catalogue, versions
-from ops.aws import client
+from ops.aws import Threads, client
 from ops.health import event_source
 from ops.problems import REPAIR, Problem
 
@@ -159,7 +158,7 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
                 purged.jobs += done.jobs
                 told(purged)
 
-    with ThreadPoolExecutor(PURGE_THREADS) as pool:
+    with Threads(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:
             done.result()
     return purged

@@ -9,7 +9,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +27,9 @@ from nexus.settings import settings
 from nexus.tasks import Task
 from nexus.values import compact
 from ops import catalogue
+from ops.aws import Threads
 from ops.health import queue_counts
+from ops.history import has_part
 
 THREADS = 8
 HIDDEN_FOR = 30
@@ -112,10 +113,10 @@ class Filter:
     kind: str | None = None
 
     def holds(self, letter: Letter, now: float) -> bool:
-        """`error` is looked for in the error's type and message, in any case; an id may be cut to its first part."""
+        """`error` is looked for in the error's type and message, in any case; an id may be its first or last part."""
         age = now - letter.failed_at
         return (
-            (not self.ids or any(letter.id.startswith(i) or letter.message_id.startswith(i) for i in self.ids))
+            (not self.ids or any(has_part(letter.id, i) or has_part(letter.message_id, i) for i in self.ids))
             and self.task in (None, letter.task)
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)
@@ -192,7 +193,7 @@ class _Look:
     def pages(self) -> Iterator[list[Letter]]:
         """Receives until the queue gives nothing more, eight requests at a time."""
         empty = 0
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             while empty < 2 and not self._stop.is_set() and len(self._held) < SCAN_LIMIT:
                 # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
                 rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
@@ -235,7 +236,7 @@ class _Look:
     def _show_again(self) -> None:
         receipts = list(self._held.values())
         pages = [receipts[n : n + 10] for n in range(0, len(receipts), 10)]
-        with ThreadPoolExecutor(THREADS) as pool:
+        with Threads(THREADS) as pool:
             list(pool.map(self._show_page, pages))
 
     def _show_page(self, receipts: list[str]) -> None:
@@ -356,7 +357,7 @@ def _each(
                     outcome.count(letter)
             told(outcome)
 
-    with _Look(queue) as looking, ThreadPoolExecutor(THREADS) as pool:
+    with _Look(queue) as looking, Threads(THREADS) as pool:
         for page in looking.pages():
             outcome.looked_at += len(page)
             meant = []

@@ -121,9 +121,10 @@ def connect(choice: Choice) -> Deployment:
     from botocore.exceptions import ClientError
 
     from nexus import settings
-    from ops import catalogue
+    from ops import audit, catalogue
 
     stack = choose(choice)
+    audit.watch()
     cloudformation = client("cloudformation")
     region = cloudformation.meta.region_name
     try:

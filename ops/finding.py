@@ -1,15 +1,15 @@
-"""Runs by the first characters of their ids, by what they are, and those of late.
+"""Runs by the first or last characters of their ids, by what they are, and those of late.
 
-A run that has started is in its function's log, and while it runs in the index of live runs. One that waits in its
-queue is in the run table alone, which is then read from end to end. An id that was made by a sender begins with its
-time (UUIDv7), so that the log is looked through from there on.
+An id that was made by a sender begins with its time (UUIDv7): runs of the same minute share their first eight
+characters. Its last eight are random, so they are what a narrow terminal shows. The run history finds either
+(`ops.history`); without one, a run is looked for among those that are live and in the first of the run table.
 """
 
 import re
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -17,18 +17,18 @@ from nexus.aws.dynamodb import from_item
 from nexus.aws.sdk import client
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
-from ops import catalogue, live, logs
+from ops import catalogue, history, live, logs
 from ops.aws import in_parallel
 from ops.problems import Problem, usage
 
-SHORTEST = 8
-AN_HOUR, A_DAY, A_YEAR = 3600.0, 86_400.0, 366 * 86_400.0
 RECENT = 600.0
 """Seconds of ended runs that are offered."""
 
 SEGMENTS = 8
 PAGES = 25
-"""What a part of an id may cost: 200 MB of run records, a fraction of a cent."""
+"""What a part of an id may cost without a run history: 200 MB of run records, a third of a cent."""
+
+CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,21 +56,29 @@ class Known:
     status: str
 
 
+def short(run_id: str) -> str:
+    """An id as a narrow terminal shows it, and as every command takes it."""
+    return run_id[-history.SHORTEST :]
+
+
 def run_id(text: str) -> str:
-    """The whole id of a run by its first eight characters or more. Raises Problem when none or several have them."""
+    """The whole id of a run by its first or last eight characters, or more. Raises Problem for none and for several."""
     text = text.strip().lower()
     if is_whole(text):
         return text
-    if len(text) < SHORTEST or not re.fullmatch(r"[0-9a-f-]+", text):
-        why = f"An id is a UUID, as `nexus send` prints it, or its first {SHORTEST} characters and more."
+    if not history.is_part(text):
+        why = f"An id is a UUID, or its first or last {history.SHORTEST} characters and more."
         raise usage(f"{text!r} is no run id", why)
-    found = _beginning_with(text)
+    found = _having(text)
     if len(found) > 1:
-        raise usage(f"{text} fits {len(found)} runs", ", ".join(sorted(found)[:5]), "Give more of the id.")
+        shown = "; ".join(f"{one.id} {one.task} {one.status}".rstrip() for one in found[:CANDIDATES])
+        many = str(len(found)) if len(found) <= CANDIDATES else f"more than {CANDIDATES}"
+        raise usage(f"{text} fits {many} runs", f"{shown}.", "Give more of the id.")
     if not found:
-        why = "No live run has such an id, and no log line names one."
-        raise Problem(f"No run's id begins with {text}", why, "Give the whole id: its record may still be there.")
-    return found.pop()
+        why = "Unless an id's first characters tell its time, it is looked for among the runs of the last day."
+        do = f"`nexus runs id:{text} since:7d` looks further back; the whole id is found at any age."
+        raise Problem(f"No run's id begins or ends with {text}", why, do)
+    return found[0].id
 
 
 def is_whole(text: str) -> bool:
@@ -84,15 +92,20 @@ def check_whole(text: str) -> None:
         raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
 
 
-def _beginning_with(start: str) -> set[str]:
-    queues = catalogue.queues()
-    running = live.runs(queues, limit=10_000, details=False).runs
-    found = {run.id for run in running if run.id.startswith(start)}
-    spans = iter(_when(start))
-    while not found and (span := next(spans, None)) is not None:
-        pages = in_parallel(partial(_in_log, start=start, span=span), queues)
-        found = {run_id for page in pages for run_id in page}
-    return found or {run.id for run in _scan("begins_with(id, :start)", {":start": {"S": start}}, PAGES)}
+def _having(part: str) -> list[Known]:
+    """The runs whose ids begin or end so: all there are of the span of time in which the first was found.
+
+    The history's partitions are those of the catalogue's tasks; without either, the records themselves are read.
+    """
+    if not catalogue.missing():
+        with suppress(history.NotKept):
+            found = history.find(history.Query(id=part), CANDIDATES + 1).runs
+            return [Known(one.id, one.task, one.status) for one in found]
+    stored = [one for one in _scan("contains(id, :part)", {":part": {"S": part}}, PAGES) if is_whole(one.id)]
+    running = live.runs(catalogue.queues(), limit=10_000, details=False).runs
+    known = {one.id: Known(one.id, one.task, "") for one in stored}
+    known |= {one.id: Known(one.id, one.task, one.status) for one in running}
+    return [one for one in known.values() if history.has_part(one.id, part)]
 
 
 def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> list[Stored]:
@@ -121,21 +134,6 @@ def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) 
         return [Stored.of(from_item(item)) for page in islice(scanned, pages) for item in page["Items"]]
 
     return [run for found in in_parallel(segment, range(SEGMENTS)) for run in found]
-
-
-def _in_log(queue: str, start: str, span: tuple[float, float]) -> set[str]:
-    names = (str(line.fields.get("run_id", "")) for line in logs.read(queue, [start], *span))
-    return {name for name in names if name.startswith(start)}
-
-
-def _when(start: str) -> Sequence[tuple[float, float]]:
-    """The spans of time to look through, in seconds since 1970, the likeliest first."""
-    now = time.time()
-    # The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562); the first 32 of them are 65 seconds exact.
-    sent = int(start.replace("-", "")[:8], 16) * 2**16 / 1000
-    if now - A_YEAR < sent < now + A_DAY:
-        return (sent - 60, sent + AN_HOUR), (sent - 60, now + 60)
-    return ((now - A_DAY, now + 60),)
 
 
 def recent() -> list[Known]:

@@ -5,16 +5,18 @@ All requests go out at once. Times in seconds; what AWS does not tell is None.
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from nexus.settings import settings
 from ops import catalogue, diagnosis, figures, versions
-from ops.aws import client, in_parallel
+from ops.aws import Threads, client, in_parallel
 from ops.deployment import Deployment
 from ops.problems import REPAIR
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 THREADS = 32
 
@@ -102,7 +104,7 @@ class Health:
 def look(deployment: Deployment) -> Health:
     """Asks everything at once. Errors of AWS are botocore's."""
     names = catalogue.queues()
-    with ThreadPoolExecutor(THREADS) as pool:
+    with Threads(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
         dead = {q: pool.submit(queue_counts, settings().dead_letter_queue_name(q)) for q in names}
         sources = {q: pool.submit(event_source, q) for q in names}

@@ -1,4 +1,5 @@
-"""The run history: any run by its task, queue, status, time, error, parent or arguments, the newest first, in pages.
+"""The run history: any run by its task, queue, status, time, error, parent, arguments or a part of its id, the newest
+first, in pages.
 
 An index of the run table (`nexus.runs.history`) gives ids by the time of sending; the records themselves are then read,
 and decide. A search that finds little stops after `PATIENCE` seconds and says from where to go on.
@@ -19,10 +20,9 @@ from nexus.runs import history, tallies
 from nexus.runs.record import RunRecord
 from nexus.settings import settings
 from nexus.values import compact
-from ops import catalogue, live
+from ops import catalogue, live, spans
 from ops.aws import in_parallel
 from ops.problems import Problem, usage
-from ops.spans import moment, seconds
 
 STATUSES: Final = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED")
 BADLY: Final = ("FAILURE", "REVOKED")
@@ -37,15 +37,26 @@ AFTER_THE_END: Final = 60.0
 
 _ENDLESS: Final = 9_999_999_999.0
 
+SHORTEST: Final = 8
+"""Characters of an id that are enough to look for it."""
+
+FAR: Final = 86_400.0
+"""Seconds that a part of an id without a time is looked for, unless `since` says more: a day of ten million runs a week
+is 200 MB of the index, a third of a cent."""
+
+_STEPS: Final = (600.0, 7_200.0)
+_YEAR: Final = 366 * 86_400.0
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
     """What is looked for: all that are given must hold. Times are of sending, in seconds since 1970.
 
     `error` is looked for in the type and the first words of the error, as they are written. A value of `args` that ends
-    in * is a prefix; any other is compared whole.
+    in * is a prefix; any other is compared whole. `id` is an id's first or last characters, eight or more.
     """
 
+    id: str | None = None
     task: str | None = None
     queue: str | None = None
     status: str | None = None
@@ -58,7 +69,8 @@ class Query:
     def holds(self, record: RunRecord) -> bool:
         """Whether a run is one of those that are looked for."""
         return (
-            self.task in (None, record.task)
+            (self.id is None or has_part(record.id, self.id))
+            and self.task in (None, record.task)
             and self.queue in (None, record.queue)
             and self.status in (None, record.status)
             and (self.since is None or (record.sent_at or 0) >= self.since)
@@ -70,7 +82,7 @@ class Query:
 
     def words(self) -> str:
         """The query as `parse` reads it."""
-        named = {"task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
+        named = {"id": self.id, "task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
         times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}
         told = [f"{name}:{_quoted(value)}" for name, value in {**named, **times}.items() if value is not None]
         return " ".join([*told, *(f"{name}={_quoted(value)}" for name, value in self.args.items())])
@@ -83,6 +95,16 @@ class Found:
     runs: tuple[RunRecord, ...]
     after: str | None
     looked_at: int
+
+
+def has_part(run_id: str, part: str) -> bool:
+    """Whether an id begins or ends so."""
+    return run_id.startswith(part) or run_id.endswith(part)
+
+
+def is_part(text: str) -> bool:
+    """Whether it may be the first or the last characters of an id, enough of them."""
+    return len(text) >= SHORTEST and not set(text) - set("0123456789abcdef-")
 
 
 def _fits(wanted: str, value: Any) -> bool:
@@ -102,13 +124,17 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if " " in text else text
 
 
+class NotKept(Problem):
+    """The deployment has no run history."""
+
+
 # --- what is typed ---
 
 
 def parse(text: str) -> Query:
     """A query as it is typed: `task:x status:failure since:2h user_id=u-1 error:"timed out"`. Raises Problem.
 
-    A word alone is a task's name.
+    A word alone is a part of an id where it can be one, else a task's name.
     """
     import shlex
 
@@ -120,26 +146,31 @@ def parse(text: str) -> Query:
     args: dict[str, str] = {}
     for word in words:
         mark = next((character for character in word if character in ":="), "")
-        name, _, value = word.partition(mark) if mark else ("task", "", word)
+        alone = "id" if is_part(word.lower()) else "task"
+        name, _, value = word.partition(mark) if mark else (alone, "", word)
         (args if mark == "=" else named)[name] = value
     return query(named, args)
 
 
 def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
-    """A query from its parts as text: task, queue, status, since, until, error, parent. Raises Problem."""
+    """A query from its parts as text: id, task, queue, status, since, until, error, parent. Raises Problem."""
     named = {name: value for name, value in given.items() if value}
-    known = ("task", "queue", "status", "since", "until", "error", "parent")
+    known = ("id", "task", "queue", "status", "since", "until", "error", "parent")
     if unknown := [name for name in named if name not in known]:
         raise usage(f"There is no filter {unknown[0]!r}", do=f"There are: {', '.join(known)}; and name=value.")
     status = named.get("status", "").upper() or None
     if status not in (None, *STATUSES):
         raise usage(f"{named['status']!r} is no status", do=f"There are: {', '.join(STATUSES).lower()}.")
+    part = named.get("id", "").lower() or None
+    if part is not None and not is_part(part):
+        raise usage(f"{part!r} is no part of an id", f"Its first or last {SHORTEST} characters, or more, are.")
     return Query(
+        id=part,
         task=named.get("task"),
         queue=named.get("queue"),
         status=status,
-        since=_time(named.get("since")),
-        until=_time(named.get("until")),
+        since=spans.since(named["since"]) if "since" in named else None,
+        until=spans.since(named["until"]) if "until" in named else None,
         error=named.get("error"),
         parent=named.get("parent"),
         args=dict(args),
@@ -150,15 +181,6 @@ def both(one: Query, other: Query) -> Query:
     """The filters of both; what both say, the second says."""
     said = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
     return replace(one, **{**said, "args": {**one.args, **other.args}})
-
-
-def _time(text: str | None) -> float | None:
-    return None if text is None else ago_or_at(text)
-
-
-def ago_or_at(text: str) -> float:
-    """A time, or how long ago: 2h, 2026-11-23T09:00. In seconds since 1970. Raises Problem."""
-    return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
 # --- finding ---
@@ -243,6 +265,35 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
         yield from _sorted([*records, *live.parents(running)], top)
         return
     wanted = replace(wanted, until=top)
+    if wanted.id is None:
+        yield from _indexed(wanted, limit)
+        return
+    for since, until in _spans(wanted):
+        found = [
+            one for one in _indexed(replace(wanted, since=since, until=until), limit) if has_part(one[1], wanted.id)
+        ]
+        yield from found
+        if found:
+            return
+
+
+def _spans(wanted: Query) -> Iterator[tuple[float, float]]:
+    """Where to look for a part of an id, in turn: about its time if it begins with one, then further and further back.
+
+    The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562); the first 32 of them are 65 seconds exact.
+    """
+    now, end = time.time(), _ENDLESS if wanted.until is None else wanted.until
+    sent = int(str(wanted.id).replace("-", "")[:8], 16) * 2**16 / 1000
+    if now - _YEAR < sent < now + 86_400:
+        yield max(wanted.since or 0, sent - 60), min(end, sent + 3600)
+    first = now - FAR if wanted.since is None else wanted.since
+    for start in (now - step for step in _STEPS if now - step > first):
+        yield start, end
+    yield first, end
+
+
+def _indexed(wanted: Query, limit: int) -> Iterator[Entry]:
+    """The entries of every partition that a query may hold for, the newest first."""
     partitions = _partitions(wanted)
     items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
     if items is None:
@@ -327,7 +378,7 @@ class _Partition:
         low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until
         values: dict[str, Any] = {":p": key, ":low": low, ":high": high}
         task = wanted.task if key.startswith(BADLY) else None
-        named = {"task": task, "argument": argument, "why": wanted.error}
+        named = {"task": task, "argument": argument, "why": wanted.error, "id": wanted.id}
         filters = {name: value for name, value in named.items() if value is not None}
         self._request: dict[str, Any] = {
             "TableName": settings().table("task-runs"),
@@ -336,7 +387,7 @@ class _Partition:
             "ScanIndexForward": False,
         }
         if filters:
-            holds = [f"contains(#{n}, :{n})" if n == "why" else f"#{n} = :{n}" for n in filters]
+            holds = [f"contains(#{n}, :{n})" if n in ("why", "id") else f"#{n} = :{n}" for n in filters]
             self._request["FilterExpression"] = " AND ".join(holds)
             self._request["ExpressionAttributeNames"] = {f"#{name}": name for name in filters}
             values |= {f":{name}": value for name, value in filters.items()}
@@ -373,7 +424,7 @@ def _asked(operation: str, request: Mapping[str, Any]) -> Any:
             raise
         why = "The stack's parameter RunHistory is off; or the index is still being made."
         do = "RunHistory=on in samconfig.toml, and a deployment, make it (docs/deploy.md)."
-        raise Problem("The run history is not kept here", why, do) from None
+        raise NotKept("The run history is not kept here", why, do) from None
 
 
 def _first_pages(most: int) -> list[Sequence[Row]] | None:

@@ -1,6 +1,7 @@
 """Spans of time and moments, as people type them."""
 
 import re
+import time
 from datetime import UTC, datetime
 
 from ops.problems import usage
@@ -25,6 +26,11 @@ def moment(text: str) -> datetime:
     except ValueError:
         raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def since(text: str) -> float:
+    """A time, or how long ago, in seconds since 1970. Raises Problem."""
+    return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
 def at(seconds_since_1970: float | None) -> datetime | None:

@@ -8,7 +8,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 from nexus.aws.sdk import client as runtime_client
 from nexus.settings import settings
 from ops import catalogue, configuration, health, template, versions
-from ops.aws import client, in_parallel
+from ops.aws import Threads, client, in_parallel
 from ops.checkout import ROOT
 from ops.deployment import Deployment
 from ops.health import Finding, Severity
@@ -53,7 +52,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     ]
     if drift:
         checks.append(("nothing was changed by hand", _drift))
-    with ThreadPoolExecutor(len(checks)) as pool:
+    with Threads(len(checks)) as pool:
         running = [(name, pool.submit(checked, name, finder, deployment)) for name, finder in checks]
         return [Check(name, done.result()) for name, done in running]
 

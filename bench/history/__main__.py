@@ -10,7 +10,9 @@ import argparse
 import random
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
+from unittest.mock import patch
 
 from bench import deployment
 from bench.jobs import stand_in
@@ -96,6 +98,7 @@ def searches(count: int, latency: float) -> None:
     for index in table.indexes.values():
         table.partition(index, "")
     user = f"u-{USERS // 3}"
+    ids = {ago: _id_of(count, ago) for ago in (60, 3_600, 80_000, 5 * 86_400)}
     wanted = {
         "the newest": Query(),
         "a task": Query(task="process_media_upload"),
@@ -109,10 +112,15 @@ def searches(count: int, latency: float) -> None:
         "user_id": Query(args={"user_id": user}),
         "user_id that is not there": Query(args={"user_id": "u-none"}),
         "user_id and a task": Query(args={"user_id": user}, task="send_notification"),
+        "the first 8 of an id, five days old": Query(id=ids[5 * 86_400][:8]),
+        "the last 8 of an id, a minute old": Query(id=ids[60][-8:]),
+        "the last 8 of an id, an hour old": Query(id=ids[3_600][-8:]),
+        "the last 8 of an id, 22 hours old": Query(id=ids[80_000][-8:]),
+        "the last 8 of no id of the last day": Query(id=ids[5 * 86_400][-8:]),
     }
     print(f"\n{count:,} runs of {DAYS} days, {latency * 1000:.0f} ms a request\n")
     print("| search | found | seconds | requests | read units | dollars |\n| --- | --- | --- | --- | --- | --- |")
-    with StandIn([table]).installed() as cloud:
+    with StandIn([table]).installed() as cloud, patch.object(time, "time", lambda: NOW):
         events = sdk.client("dynamodb").meta.events
         events.register_first("before-send.dynamodb", lambda **_: time.sleep(latency))
         for name, query in wanted.items():
@@ -125,6 +133,12 @@ def searches(count: int, latency: float) -> None:
                 f"| {name} | {len(found.runs)} | {took:.2f} | {spent.dynamodb_requests} | {spent.read_units:,.0f} "
                 f"| {spent.read_units * 0.125e-6:.6f} |"
             )
+
+
+def _id_of(count: int, ago: float) -> str:
+    """The id of a run that was sent so long before the end."""
+    n = int(ago * count / (DAYS * 86_400))
+    return str(next(islice(runs(count), n, None))["id"]["S"])
 
 
 def runs(count: int, now: float = NOW) -> Iterator[dict[str, Any]]:

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from nexus import version as package
+from ops import audit
 from ops.problems import ExitCode, Problem, usage
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ def _keep(said: "Mapping[str, Any]") -> None:
 def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as typer takes it: with the common options behind its own parameters; they go to `options`.
 
-    A parameter that is a dataclass is taken as its fields: what several commands have in common is said once.
+    A parameter that is a dataclass is taken as its fields: what several commands have in common is said once. What the
+    function changes is one entry of the audit trail.
     """
     own = _parameters(function)
     groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
@@ -57,14 +59,51 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def run(**given: Any) -> Any:
         _keep(asdict(_taken(Options, given)))
+        what = given.pop(_CONTEXT.name).command_path.partition(" ")[2]
+        change = audit.Change(what, _about(given, spread))
         taken = {name: _taken(group, given) for name, group in groups.items()}
-        return function(**given, **taken)
+        return _audited(lambda: function(**given, **taken), change)
 
     spread = [part for one in own for part in (_parameters(groups[one.name]) if one.name in groups else [one])]
-    spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options)]]
+    spread = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*spread, *_parameters(Options), _CONTEXT]]
     run.__signature__ = inspect.Signature(spread)  # type: ignore[attr-defined]
     run.__annotations__ = {one.name: one.annotation for one in spread}
     return run
+
+
+_CONTEXT: Final = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+_VALUES: Final = ("arguments", "args")
+"""The parameters that hold a task's arguments. The run's record has their values, but for secret ones."""
+
+
+def _about(given: "Mapping[str, Any]", parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
+    """What was said on the command line, as the audit trail tells it."""
+    from ops.cli.output import plain
+
+    defaults = {one.name: one.default for one in parameters}
+    said = {name: value for name, value in given.items() if name != "yes" and value != defaults[name]}
+    shown = {name: _names(value) if name in _VALUES else plain(value) for name, value in said.items()}
+    return {name.rstrip("_"): value for name, value in shown.items()}
+
+
+def _names(arguments: Any) -> Any:
+    return [pair.partition("=")[0] for pair in arguments] if isinstance(arguments, list) else "(JSON)"
+
+
+def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
+    """Runs a command. One whose change is not in the audit trail does not end with 0."""
+    from ops.cli.output import report
+
+    try:
+        with audit.changing(change):
+            code = function()
+            if code:
+                change.outcome = change.outcome or f"ended with {int(code)}"
+    finally:
+        if change.missing is not None:
+            report(change.complaint(), as_json=options.json)
+    return code or (code if change.missing is None else ExitCode.WRONG)
 
 
 def _parameters(of: Callable[..., Any]) -> list[inspect.Parameter]:
@@ -247,7 +286,7 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     return [(one.id, f"{one.task} {one.status}") for one in islice(known, 30)]
 
 
-# --- the stack, and questions ---
+# --- the stack, questions and answers ---
 
 
 def connect() -> "Deployment":
@@ -282,3 +321,14 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
     print(f"{safe(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise declined
+
+
+def done(value: Any, text: str) -> None:
+    """What a change came to: as JSON or as a line, and in the audit trail."""
+    from ops.cli import output
+
+    audit.tell(text)
+    if options.json:
+        output.emit(value)
+    else:
+        output.line(text)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops import runs, spans
+from ops import audit, runs, spans
 from ops.cli import common, output
 from ops.cli.commands import stack
 from ops.cli.common import command, options
@@ -95,11 +95,8 @@ def seed(
     report = seeding.seed(users, number, told)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
-    if options.json:
-        output.emit(report)
-    else:
-        rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
-        output.line(f"{rows} in {report.seconds:.1f} s.")
+    rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
+    common.done(report, f"{rows} in {report.seconds:.1f} s.")
     return ExitCode.DONE
 
 
@@ -155,6 +152,7 @@ def backfill(
         report = getattr(filling, kind)(source, start=start, check=check, on_progress=done, on_fault=faulty)
     if not check:
         backfilling.forget(file)
+    audit.tell(f"{report.written:,} rows written")
     if options.json:
         output.emit(report)
     else:
@@ -190,6 +188,7 @@ def upload(
     deployment = network.connect()
     common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)
     sent = uploading.send(file, user, post)
+    audit.tell(f"uploaded: {sent.key}")
     told: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
     if not wait:
         if options.json:

@@ -126,8 +126,5 @@ def decide(
     word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
     common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
     mail.decide(wanted, user, verdict == "sent", week=week)
-    if options.json:
-        output.emit({"kind": kind, "user": user, "verdict": verdict})
-    else:
-        output.line(f"The {kind} mail of {user} is taken {word}.")
+    common.done({"kind": kind, "user": user, "verdict": verdict}, f"The {kind} mail of {user} is taken {word}.")
     return ExitCode.DONE

@@ -18,6 +18,7 @@ from pathlib import Path
 from nexus.aws.rows import BadRow
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
+from ops import audit
 from ops.problems import ExitCode, Problem, usage
 from ops.runs import Picture
 from social import application
@@ -68,6 +69,7 @@ def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
     elif post.author_id != user_id:
         raise usage(f"The post {post_id} is {post.author_id}'s", do=f"Give --user {post.author_id}, or another post.")
     upload = Upload(user_id, post_id, form.key, posts.media_order(post_id))
+    audit.begin()
     _submit(form, path)
     return upload
 

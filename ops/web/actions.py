@@ -15,7 +15,7 @@ from nexus.runs.record import RunRecord
 from ops import audit, catalogue, control, dead_letters, finding, history, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
-from ops.problems import ExitCode, Problem, explained, usage
+from ops.problems import ExitCode, Problem, usage
 from ops.web.views import Site
 
 type Form = Mapping[str, Any]
@@ -54,19 +54,14 @@ def perform(site: Site, name: str, form: Form) -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"})
     try:
-        done = action.do(site, form)
+        with audit.changing(change):
+            done = change.outcome = action.do(site, form)
+            change.begin()  # if it has not by its requests
     finally:
         site.forget()
-    about = {key: form[key] for key in action.fields if form.get(key) and key != "args"}
-    try:
-        audit.note(name, about, done)
-    except Exception as error:
-        problem = explained(error)
-        if problem is None:
-            raise
-        return f"{done} The audit trail does not have it: {problem.what}."
-    return done
+    return done if change.missing is None else f"{done} The audit trail does not have it: {change.missing.what}."
 
 
 DECLINED = ExitCode.NOT_CONFIRMED

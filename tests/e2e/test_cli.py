@@ -191,9 +191,13 @@ def test_eight_characters_of_an_id_do(nexus: Nexus) -> None:
     found = eventually(lambda: nexus("result", run_id[:23]).out)
     assert run_id in found
     assert "run ended" in nexus("logs", run_id[:23]).out
-    # Runs that were sent within the same minute may share the first eight: then it says so
+    # Runs that were sent within the same minute may share the first eight: then it says so. The last eight are its own
     eight = nexus("result", run_id[:8])
-    assert eight.code == 0 or "fits" in eight.err
+    assert eight.code == 0 or ("fits" in eight.err and "ping" in eight.err)
+    short = run_id[-8:]
+    for words in (("result", short), ("runs", short), ("runs", f"id:{short}"), ("revoke", "--yes", short)):
+        assert run_id in nexus(*words).out
+    assert "run ended" in nexus("logs", short).out
     assert nexus("result", "00000000").code == ExitCode.WRONG
 
 
@@ -531,30 +535,96 @@ def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) ->
     assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(served.queues())
 
 
+class _Monitor:
+    """`nexus monitor` on a terminal of its own, and what it has drawn."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        self.seen = ""
+        self.pid, self.terminal = pty.fork()
+        if self.pid == 0:
+            size = {"LINES": str(lines), "COLUMNS": str(columns)}
+            os.environ |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm-256color", **size}
+            os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
+
+    def until(self, words: str, typed: str = "") -> None:
+        """Presses keys, and reads until that is drawn."""
+        os.write(self.terminal, typed.encode())
+        self.seen, deadline = "", time.monotonic() + 60
+        while words not in self.seen:
+            assert time.monotonic() < deadline, f"no {words!r} in {self.seen[-4000:]!r}"
+            if select.select([self.terminal], [], [], 1)[0]:
+                drawn = os.read(self.terminal, 65_536).decode(errors="replace")
+                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
+
+    def end(self) -> int:
+        """The exit code."""
+        while select.select([self.terminal], [], [], 30)[0]:
+            try:
+                self.seen += os.read(self.terminal, 65_536).decode(errors="replace")
+            except OSError:
+                break
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.environ |= {
-            "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}",
-            "TERM": "xterm-256color",
-            "LINES": "40",
-            "COLUMNS": "140",
-        }
-        os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
-    seen, deadline = b"", time.monotonic() + 60
-    while b"maintenance" not in seen and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 1)[0]:
-            seen += os.read(terminal, 65_536)
-    os.kill(pid, signal.SIGINT)
-    while select.select([terminal], [], [], 5)[0]:
-        try:
-            seen += os.read(terminal, 65_536)
-        except OSError:
-            break
-    _, status = os.waitpid(pid, 0)
-    assert stack.stack.encode() in seen
-    assert os.waitstatus_to_exitcode(status) == ExitCode.INTERRUPTED
-    assert b"Traceback" not in seen
+    shown = _Monitor(140, 40)
+    shown.until("maintenance")
+    assert stack.stack in shown.seen
+    os.kill(shown.pid, signal.SIGINT)
+    assert shown.end() == ExitCode.INTERRUPTED
+    assert "Traceback" not in shown.seen
+
+
+def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, stack: Settings) -> None:
+    # Given a run that fails for good
+    run_id = nexus("send", "process_media_upload", "bucket=nowhere", "key=uploads/u/p/x.jpg", "--json").json["id"]
+    eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
+    shown = _Monitor(80, 24)
+    # When it is filtered by the short id that the view shows, opened and retried
+    shown.until(run_id[-8:])
+    shown.until("1 of", f"/{run_id[-8:]}\r")
+    shown.until("is not the upload bucket", "\r")
+    shown.until(f"Retry process_media_upload {run_id[-8:]}? y/N", "r")
+    shown.until("1 sent again.", "y")
+    os.write(shown.terminal, b"qq")
+    assert shown.end() == 0
+    # Then it has had another attempt, and the audit trail says by whom
+    eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
+    (noted,) = [one for one in nexus("audit", "--what", "retry", "--json").json if one["about"] == {"id": run_id}]
+    assert noted["outcome"] == "1 sent again."
+    assert nexus("dlq", "drop", run_id[-8:], "--yes").code == 0
+
+
+# --- the audit trail ---
+
+
+def test_what_commands_change_is_in_the_audit_trail_by_whom() -> None:
+    # Given commands that change something by way of Lambda, EventBridge, SQS and DynamoDB, and some that only look
+    changing = (
+        ("concurrency", "users", "7"),
+        ("restart", "users"),
+        ("schedule", "enable", "cleanup_old_posts"),
+        ("send", "ping", "text=audited"),
+        ("pause", "users"),
+        ("resume", "users"),
+    )
+    looking = (("concurrency", "users"), ("schedule", "list", "--days", "0"), ("versions",), ("dlq", "list"))
+    for words in (*changing, *looking):
+        assert fresh(*words).code == 0
+    found = json.loads(fresh("audit", "--since", "10m", "--json").out)
+    told = [(one["what"], one["about"]) for one in reversed(found)]
+    sent = {"task": "ping", "arguments": ["text"]}
+    expected = [
+        ("concurrency", {"queue": "users", "maximum": 7}),
+        ("restart", {"queue": "users"}),
+        ("schedule enable", {"names": ["cleanup_old_posts"]}),
+        ("send", sent),
+        ("pause", {"queue": "users"}),
+        ("resume", {"queue": "users"}),
+    ]
+    assert [one for one in told if one in expected][-6:] == expected
+    assert not [what for what, _ in told if what in ("schedule list", "versions", "dlq list")]
+    assert all(one["who"].startswith("arn:aws:") for one in found)
 
 
 # --- schedules ---

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
@@ -37,11 +38,10 @@ def cost(
         return _plan(seconds, memory, markdown=markdown)
     from nexus import prices
     from ops import cost as costs
-    from ops import history
 
     if by not in costs.BY:
         raise usage(f"{by!r} is nothing to add up by", do=f"There are: {', '.join(costs.BY)}.")
-    began = history.ago_or_at(since)
+    began = spans.since(since)
     common.connect()
     slices, standing = costs.look(began), costs.idle()
     lines = costs.by(slices, by)

@@ -61,7 +61,7 @@ class Meant(Filters):
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of runs, or their first part; or one queue's name.",
+            help="Ids of runs, or their first or last eight characters; or one queue's name.",
             metavar="ID|QUEUE",
             autocompletion=common.complete_queue,
         ),
@@ -85,9 +85,11 @@ class Meant(Filters):
 
 
 def _id(text: str) -> str:
-    if len(text) < 8 or not set(text.lower()) <= set("0123456789abcdef-"):
-        raise usage(f"{text!r} is no id", "An id is a UUID, or its first eight characters and more.")
-    return text
+    from ops import history
+
+    if not history.is_part(text.lower()):
+        raise usage(f"{text!r} is no id", "An id is a UUID, or its first or last eight characters and more.")
+    return text.lower()
 
 
 @command(app, "list")
@@ -147,7 +149,7 @@ def list_(
 
 @command(app, "show")
 def show(
-    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     queue: QueueOption = None,
 ) -> int:
     """One dead letter, whole: its error, its traceback, its log, its message."""
@@ -279,11 +281,10 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
         print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
-    if options.json:
-        output.emit({"done": done, "failed": failed, "queues": outcomes})
-    else:
-        by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
-        output.line(f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else "."))
+    by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
+    told = f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else ".")
+    common.done({"done": done, "failed": failed, "queues": outcomes}, told)
+    if not options.json:
         for letter_id, why in failed.items():
             output.line(f"{letter_id}: {why}", "red")
     missing = len(wanted.ids) > done + len(failed)
@@ -294,7 +295,7 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
 
 @command(app, "edit")
 def edit(
-    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first part.", metavar="ID")],
+    letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     arguments: Annotated[
         list[str] | None, typer.Argument(help="name=value to change; your editor opens when there is none.")
     ] = None,
@@ -328,12 +329,8 @@ def edit(
     common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is not a dead letter any more", "Somebody was faster.")
-    if options.json:
-        output.emit(
-            {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
-        )
-    else:
-        output.line(f"{letter.id} sent again.")
+    told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
+    common.done(told, f"{letter.id} sent again.")
     return ExitCode.DONE
 
 

@@ -42,10 +42,9 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
 
 
 def _switched(switched: "Switched", told: str) -> int:
-    if options.json:
-        output.emit(switched)
-    else:
-        output.line(told if switched.before != switched.state else f"{switched.queue} was {switched.state} already.")
+    common.done(
+        switched, told if switched.before != switched.state else f"{switched.queue} was {switched.state} already."
+    )
     return ExitCode.DONE
 
 
@@ -57,10 +56,7 @@ def restart(queue: common.Queue, yes: common.Yes = False) -> int:
     common.the_queue(queue)
     common.confirm(deployment, f"Restart {queue} of {deployment.stack}?", yes=yes, lasting=False)
     note = control.restart(queue)
-    if options.json:
-        output.emit({"queue": queue, "note": note})
-    else:
-        output.line(f"{queue} runs in fresh sandboxes from now on ({note}).")
+    common.done({"queue": queue, "note": note}, f"{queue} runs in fresh sandboxes from now on ({note}).")
     return ExitCode.DONE
 
 
@@ -80,13 +76,10 @@ def concurrency(
     if maximum is not None:
         common.confirm(deployment, f"Set {queue} of {deployment.stack} to {maximum}?", yes=yes, lasting=False)
     found = control.concurrency(queue, maximum)
-    if options.json:
-        output.emit(found)
-    else:
-        shown = "no limit" if found.concurrency is None else found.concurrency
-        output.line(f"{queue}: {shown} at once")
-        if maximum is not None:
-            output.note("For good: MaximumConcurrency in template.yaml. Deploying a change of it sets this back.")
+    shown = "no limit" if found.concurrency is None else found.concurrency
+    common.done(found, f"{queue}: {shown} at once")
+    if maximum is not None and not options.json:
+        output.note("For good: MaximumConcurrency in template.yaml. Deploying a change of it sets this back.")
     return ExitCode.DONE
 
 
@@ -103,8 +96,7 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
     if not counts.waiting:
         purged = control.Purged()
         kept = f" ({counts.in_flight} in flight, {counts.delayed} delayed)" if counts.total else ""
-        if not options.json:
-            output.line(f"Nothing waits in {queue}{kept}.")
+        told = f"Nothing waits in {queue}{kept}."
     else:
         beside = (
             f" {counts.in_flight} in flight and {counts.delayed} delayed stay." if counts.total > counts.waiting else ""
@@ -112,9 +104,7 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
         question = f"Remove the {counts.waiting} messages that wait in {queue} of {deployment.stack}?{beside}"
         common.confirm(deployment, question, yes=yes)
         purged = control.purge(queue)
-        if not options.json:
-            jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
-            output.line(f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}.")
-    if options.json:
-        output.emit({"queue": queue, "counted": counts, "purged": purged})
+        jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
+        told = f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}."
+    common.done({"queue": queue, "counted": counts, "purged": purged}, told)
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""`nexus runs`: the run history; `nexus audit`: what was changed from the pages."""
+"""`nexus runs`: the run history; `nexus audit`: who changed what."""
 
 import json
 import time
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from ops import spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
@@ -24,7 +25,9 @@ def runs(
     *,
     words: Annotated[
         list[str] | None,
-        typer.Argument(help="The same as words: task:NAME status:failure since:2h user_id=u-1.", metavar="FILTER"),
+        typer.Argument(
+            help="The same as words: task:NAME status:failure since:2h user_id=u-1 id:9752202a.", metavar="FILTER"
+        ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
@@ -51,9 +54,9 @@ def runs(
     pairs = dict(_pair(text) for text in arg or ())
     said = history.query(given, pairs)
     common.connect()
-    if parent is not None:
-        said = replace(said, parent=finding.run_id(parent))
-    wanted = history.both(typed, said)
+    wanted = history.both(typed, replace(said, parent=parent))
+    if wanted.parent is not None:
+        wanted = replace(wanted, parent=finding.run_id(wanted.parent))
     if wanted.queue is not None:
         common.the_queue(wanted.queue)
     found = history.find(wanted, limit, after)
@@ -95,12 +98,18 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
     }
 
 
-def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most so many.")] = 50) -> int:
-    """What was changed from the pages of `nexus web`: who, what, when."""
+def audit(
+    who: Annotated[str, typer.Option(help="Only by whom this is a part of the name.", metavar="NAME")] = "",
+    what: Annotated[str, typer.Option(help="Only commands and actions with this in them: retry, schedule.")] = "",
+    since: Annotated[str | None, typer.Option(help="Only since: 2h, or 2026-11-23T09:00 (UTC).")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")] = 50,
+) -> int:
+    """Who changed what, and when: by commands, by clicks in `nexus web`, by keys in `nexus monitor`."""
     from ops import audit as trail
 
+    from_ = 0.0 if since is None else spans.since(since)
     common.connect()
-    found = trail.entries(limit)
+    found = trail.entries(limit, who=who, what=what, since=from_)
     if options.json:
         output.emit(found)
         return ExitCode.DONE
@@ -109,7 +118,7 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most 
             {
                 "when": output.time_of(entry.at),
                 "what": entry.what,
-                "about": output.cut(" ".join(f"{k}={v}" for k, v in entry.about.items()), 60),
+                "about": output.cut(" ".join(f"{k}={_said(v)}" for k, v in entry.about.items()), 60),
                 "outcome": output.cut(entry.outcome, 60),
                 "who": entry.who,
             }
@@ -117,5 +126,9 @@ def audit(limit: Annotated[int, typer.Option(min=1, max=100, help="Show at most 
         ]
     )
     if not found:
-        output.line("Nothing has been changed.")
+        output.line("Nothing has been changed." if not (who or what or since) else "No change is such a one.")
     return ExitCode.DONE
+
+
+def _said(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

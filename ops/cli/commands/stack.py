@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ops import spans
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem
@@ -180,6 +180,7 @@ def repair(yes: common.Yes = False) -> int:
             repairing.forget(deployment, made)
             raise
         repairing.execute(deployment, made)
+        audit.tell("; ".join(told))
     if options.json:
         output.emit({"repaired": made.changes})
     elif made.changes:
@@ -199,6 +200,7 @@ def show_versions(
 
     queues = common.connect().queues
     pruned = versions.prune(queues, keep) if prune else {}
+    audit.tell(f"{sum(map(len, pruned.values()))} versions deleted")
     found = {queue: versions.versions(queue) for queue in queues}
     if options.json:
         output.emit({"versions": found, "pruned": pruned})
@@ -237,9 +239,7 @@ def rollback(
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
     common.confirm(deployment, f"Put the functions of {deployment.stack} back ({shown})?", yes=yes)
     versions.move(moves)
-    if options.json:
-        output.emit({"moved": moves})
-    else:
-        output.line(f"{shown}.")
+    common.done({"moved": moves}, f"{shown}.")
+    if not options.json:
         output.note("The next deployment that changes a function publishes and uses a new version again.")
     return ExitCode.DONE

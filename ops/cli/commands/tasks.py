@@ -3,13 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ops import spans
+from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import REPAIR, ExitCode, Problem, usage
@@ -96,6 +96,7 @@ def send(
         handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
     except ConfigurationError as error:
         raise _not_sent(error, queue or wanted.queue or "default") from None
+    audit.tell(f"sent: {handle.id}")
     return waiting.show(handle, wanted.name, queue or str(wanted.queue))
 
 
@@ -156,7 +157,9 @@ def result(
     run_ids: Annotated[
         list[str],
         typer.Argument(
-            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="Ids of runs, or their first or last eight characters.",
+            metavar="ID",
+            autocompletion=common.complete_run,
         ),
     ],
     follow: Annotated[
@@ -284,46 +287,14 @@ def _code(record: "RunRecord") -> ExitCode:
 
 
 def _print(record: "RunRecord") -> None:
-    """A record for people."""
-    from ops import runs, waiting
+    from ops.cli import records
 
-    told, waits = runs.as_plain(record), waiting.reasons(record)
-    output.pairs(
-        {
-            "id": record.id,
-            "task": record.task,
-            "queue": record.queue,
-            "status": record.status,
-            "arguments": _compact(record.args),
-            "sent": output.time_of(record.sent_at),
-            "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
-            "started": output.time_of(record.started_at),
-            "ended": output.time_of(record.ended_at),
-            "took": told["took"] and f"{told['took']} s",
-            "attempts": record.attempts or None,
-            "waits for": "; ".join(wait.why for wait in waits),
-            "until": " ".join(wait.release for wait in waits),
-            "parent": record.parent,
-            "segment": record.segment,
-            "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
-            "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
-            "error": str(record.error) if record.error else None,
-            "exception": record.error.path or None if record.error else None,
-            "log": record.log,
-        }
-    )
-    if record.error and record.error.traceback:
-        output.line(record.error.traceback.rstrip())
-    if told["result"] is not None:
-        output.line(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
+    fields, below = records.described(record)
+    output.pairs(fields)
+    if below:
+        output.line(below)
     if record.status == "FAILURE" and output.fancy():
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
-
-
-def _compact(value: Mapping[str, Any] | None) -> str | None:
-    return (
-        None if not value else " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
-    )
 
 
 def revoke(
@@ -331,7 +302,9 @@ def revoke(
     run_ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of runs, or their first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="Ids of runs, or their first or last eight characters.",
+            metavar="ID",
+            autocompletion=common.complete_run,
         ),
     ] = None,
     task: Annotated[
@@ -352,6 +325,7 @@ def revoke(
     from nexus.client import AsyncResult
     from ops import finding
     from ops.aws import in_parallel
+    from ops.cli import records
 
     filters = (task, queue, status, older_than)
     if bool(run_ids) == any(filters):
@@ -378,9 +352,11 @@ def revoke(
         handle: AsyncResult[Any] = AsyncResult(run_id)
         before = handle.status
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
-        return {"id": run_id, "before": before, "status": after, "means": _means(before, after)}
+        return {"id": run_id, "before": before, "status": after, "means": records.meaning(before, after)}
 
     told = in_parallel(stop, ids)
+    after = Counter(t["status"] for t in told)
+    audit.tell(", ".join(f"{count} {status}" for status, count in after.items()))
     if options.json:
         output.emit(told)
     else:
@@ -403,21 +379,11 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
     return [run.id for run in found if run.since <= before]
 
 
-def _means(before: str, after: str) -> str:
-    if after == "UNKNOWN":
-        return "no run has this id, or its record has expired"
-    if after == "STARTED":
-        return "it runs to its end, and is not tried again"
-    if before in ("SUCCESS", "FAILURE", "REVOKED"):
-        return "it had ended already"
-    return "it does not run"
-
-
 def logs(
     run_id: Annotated[
         str | None,
         typer.Argument(
-            help="A run's id, or its first eight characters.", metavar="ID", autocompletion=common.complete_run
+            help="A run's id, or its first or last eight characters.", metavar="ID", autocompletion=common.complete_run
         ),
     ] = None,
     queue: Annotated[

@@ -72,18 +72,19 @@ def monitor(
     every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
     once: Annotated[bool, typer.Option("--once", help="One look, and end.")] = False,
 ) -> int:
-    """A live view: queues, what runs, rates, failures. Ctrl-C ends it."""
-    from ops.cli import monitor
+    """A live view: queues, what runs, rates, failures; keys select, filter, open, retry and revoke. q ends it."""
+    from ops.cli import screen
+    from ops.cli.monitor import Monitor
 
     if options.json:
         common.connect()
-        output.emit(monitor.Monitor().look())
+        output.emit(Monitor().look())
         return ExitCode.DONE
     if not once and not output.fancy():
         raise usage("monitor draws on a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
     if once:
-        monitor.show_once(deployment)
+        screen.show_once(deployment)
     else:
-        monitor.run(deployment, every)
+        screen.run(deployment, every)
     return ExitCode.DONE

@@ -9,6 +9,7 @@ BatchWriteItem): what is sent is built by this package and held to the service's
 
 import os
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -138,7 +139,30 @@ def _slim(service: str) -> Any:
         credentials=surroundings.credentials(_session),
         go_on=_unless_given_up,
         other=partial(_other, service),
+        announce=_announced,
     )
+
+
+def announce(to: Callable[[str], None]) -> None:
+    """From now on calls a function with the name of each operation (`SendMessage`) before its request goes out.
+
+    For clients of botocore's, it hears of those that are made later.
+    """
+    if to not in _listeners:
+        _listeners.append(to)
+    _session().register("before-call", _of_botocore, unique_id="nexus.announce")
+
+
+_listeners: list[Callable[[str], None]] = []
+
+
+def _announced(operation: str) -> None:
+    for listener in _listeners:
+        listener(operation)
+
+
+def _of_botocore(**said: Any) -> None:
+    _announced(said["model"].name)
 
 
 def _other(service: str) -> Any:

@@ -167,7 +167,7 @@ class Client:
     """One service. `send(headers, body)` makes a request; a measurement puts another in its place.
 
     `credentials` gives those of each request, `go_on` raises where no request is to follow, `other` gives botocore's
-    own client.
+    own client; `announce` is called with an operation before its first request.
     """
 
     def __init__(
@@ -178,10 +178,11 @@ class Client:
         *,
         tls: ssl.SSLContext | None,
         credentials: Callable[[], Credentials],
-        go_on: Callable[[], None],
+        go_on: Callable[[], object],
         other: Callable[[], Any],
+        announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._credentials, self._go_on, self._other = credentials, go_on, other
+        self._credentials, self._go_on, self._other, self._announce = credentials, go_on, other, announce
         partition = "aws-us-gov" if "-gov-" in patience.region else "aws"
         self.meta = SimpleNamespace(
             service=service, region_name=patience.region, partition=partition, endpoint_url=endpoint
@@ -203,6 +204,7 @@ class Client:
     def call(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """As botocore's method. Raises ClientError, and what `Connections.post` raises."""
         body, cost, tries = dumps(parameters), 1, 0
+        self._announce(operation)
         while True:
             self._go_on()
             lost, said = None, dict[Any, Any](ResponseMetadata={})

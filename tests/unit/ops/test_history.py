@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
 from nexus.tasks import Task
-from ops import audit, catalogue, history
+from ops import audit, catalogue, finding, history
 from ops.cli import common
 from ops.history import Query, find, parse
 from ops.main import main
@@ -47,8 +48,6 @@ def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def sent(task: str, at: float, queue: str = "users", parent: str | None = None, **args: Any) -> str:
     """A run that was sent so many seconds after NOW, PENDING."""
-    from datetime import UTC, datetime
-
     moment = datetime.fromtimestamp(NOW + at, UTC)
     envelope = Envelope(id=new_id(), task=task, args=args, parent=parent, sent_at=moment)
     backend().store.apply(transitions.pending(envelope, queue, KEEP))
@@ -83,7 +82,7 @@ def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
     )
     waits = sent("send_welcome_email", 3, "emails", user_id="u-2")
     other = sent("cleanup_old_posts", 4, "maintenance", mode="review")
-    audit.note("pause", {"queue": "users"}, "done")  # shares the index, and is no run
+    audit.Change("pause", {"queue": "users"}).begin()  # shares the index, and is no run
     assert ids(Query()) == [other, waits, bad, good]
     assert ids(Query(task="send_welcome_email")) == [waits, bad]
     assert ids(Query(queue="emails")) == [waits, bad]
@@ -168,6 +167,51 @@ def test_the_members_of_a_group_and_what_a_run_sent_are_found_by_their_parent() 
     assert ids(Query(parent=job)) == [child]
 
 
+@pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
+def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
+    pages: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "PAGES", pages)
+    monkeypatch.setattr(time, "time", lambda: NOW + 3_000_000)
+    # Given two runs of one minute, a month ago, and a third with the end of the second's id; NOW is 01a3185c
+    first, second = (f"01a3185c-{n}401-7000-8000-0000000{n}2345" for n in (1, 2))
+    third = "8a3185c9-0000-5000-8000-000000022345"
+    for run_id, at in ((first, 0), (second, 1), (third, 3_000_000 - 5_000)):
+        envelope = Envelope(id=run_id, task="ping", args={}, sent_at=datetime.fromtimestamp(NOW + at, UTC))
+        backend().store.apply(transitions.pending(envelope, "users", KEEP))
+    audit.Change("pause", {"queue": "users"}).begin()
+    # Then its first characters find a run at any age, for they tell its time
+    assert finding.run_id("01A3185C-1") == first
+    assert ids(Query(id="01a3185c")) == [second, first]
+    with pytest.raises(Problem, match="fits 2 runs") as caught:
+        finding.run_id("01a3185c")
+    assert f"{second} ping PENDING; {first} ping PENDING" in caught.value.why
+    # And its last ones, which tell none, among the runs of a day, or as far back as is said
+    assert finding.short(third) == "00022345"
+    assert finding.run_id("00022345") == third
+    assert ids(Query(id="00012345")) == []
+    assert ids(Query(id="00012345", since=NOW - 1)) == [first]
+    assert ids(Query(id="00012345", since=NOW + 1)) == []
+    with pytest.raises(Problem, match="begins or ends with 00012345"):
+        finding.run_id("00012345")
+    # And neither has what is in the middle, nor a search with another filter that does not hold
+    assert ids(Query(id="0-7000-8000")) == ids(Query(id="01a3185c", status="FAILURE")) == []
+    assert finding.run_id(first) == first
+
+
+def test_how_much_of_the_index_a_part_of_an_id_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its time alone bounds it: no partition is read from end to end."""
+    monkeypatch.setattr(time, "time", lambda: NOW)
+    month = NOW - 30 * 86_400
+    assert list(history._spans(Query(id="01a3185c"))) == [
+        (pytest.approx(NOW - 60, abs=66), pytest.approx(NOW + 3600, abs=66)),
+        *((NOW - back, 9_999_999_999.0) for back in (600, 7_200, 86_400)),
+    ]
+    assert list(history._spans(Query(id="c0ffee00"))) == [(NOW - b, 9_999_999_999.0) for b in (600, 7_200, 86_400)]
+    assert list(history._spans(Query(id="c0ffee00", since=month)))[-1] == (month, 9_999_999_999.0)
+    assert list(history._spans(Query(id="c0ffee00", since=NOW - 60, until=NOW))) == [(NOW - 60, NOW)]
+
+
 def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> None:
     class Reset(definitions.Arguments):
         user_id: str
@@ -191,6 +235,8 @@ def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> N
         ("task:ping status:failure user_id=u-1", Query(task="ping", status="FAILURE", args={"user_id": "u-1"})),
         ('error:"timed out" queue:media', Query(error="timed out", queue="media")),
         ("ping", Query(task="ping")),
+        ("id:9752202A task:ping", Query(id="9752202a", task="ping")),
+        ("9752202a", Query(id="9752202a")),
         ("key=a:b", Query(args={"key": "a:b"})),
         ("since:2026-11-23T09:00", Query(since=1795424400.0)),
         ("", Query()),
@@ -201,7 +247,7 @@ def test_what_is_typed_is_a_query_and_a_query_is_what_is_typed(typed: str, means
     assert parse(means.words()) == means
 
 
-@pytest.mark.parametrize("typed", ["status:done", "colour:red", 'error:"open', "since:soon"])
+@pytest.mark.parametrize("typed", ["status:done", "colour:red", 'error:"open', "since:soon", "id:97522"])
 def test_what_no_query_is_is_refused(typed: str) -> None:
     with pytest.raises(Problem):
         parse(typed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ops.cli import monitor, output
+from ops.cli import output
 from ops.logs import Event, Line
 from ops.problems import Problem
 
@@ -92,9 +92,16 @@ def test_what_is_written_out(text: str, shown: str) -> None:
 def test_the_live_view_shows_data_as_text_and_obeys_none_of_its_markup() -> None:
     from rich.console import Console
 
+    from ops.cli import rows, screen
+    from ops.cli.monitor import View
+
     console = Console(file=io.StringIO(), width=200, force_terminal=False)
-    event: Any = Event(0.0, "users", "[red]task[/]\x1b[2J", "id\u202e", "failure", 1, 0.1, "[link=x]why[/link]\x07")
-    console.print(monitor._events("failures", (event,), 5))
+    event = Event(0.0, "users", "[red]task[/]\x1b[2J", "id\u202e", "failure", 1, 0.1, "[link=x]why[/link]\x07")
+    where: Any = None
+    shown = screen.Screen(where)
+    shown.show(View(0.0, (), (), (), (), ()), rows.rows(View(0.0, (), (), (), (), ()), [event], {}))
+    for line in shown._list(200, keys=True):
+        console.print(line)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[red]task[/]" in printed
     assert "[link=x]why" in printed

@@ -123,25 +123,33 @@ def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> No
 # --- ids, clocks, versions ---
 
 
-def test_an_id_may_be_cut_to_eight_characters(well: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    from ops import catalogue, logs
+def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
+    well: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ops import catalogue, history
 
     monkeypatch.setattr(catalogue, "queues", lambda: ("users",))
-    monkeypatch.setattr(logs, "read", lambda *_, **__: iter(()))
-    with pytest.raises(Problem, match="No run's id begins with 01a203f2"):
+    monkeypatch.setattr(history, "INDEX", "gone")
+    with pytest.raises(Problem, match="No run's id begins or ends with 01a203f2"):
         finding.run_id("01a203f2")
     # A run that waits in its queue is in its record alone
     waits = "01a203f2-1111-7000-8000-000000000003"
     backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
-    assert finding.run_id("01a203f2-1") == waits
+    assert finding.run_id("01a203f2-1") == finding.run_id("00000003") == waits
+    # What is no run is not found by the end of its key
+    backend().store.apply(Write("audit/01a203f2-1111-7000-8000-0000c0ffee00", {"who": "ada"}))
+    with pytest.raises(Problem, match="No run's id"):
+        finding.run_id("c0ffee00")
     assert [run.id for run in finding.live_runs(["users"], "t", None)] == [waits]
     assert finding.live_runs(["users"], "another", None) == finding.live_runs(["media"], "t", None) == []
     assert finding.live_runs(["users"], None, "STARTED") == []
+    assert finding.run_id("01A203F2") == waits
+    # And one that has started is in the index of live runs
     well["running"] = (live.LiveRun(RUN, "t", "users", "STARTED", 0.0),)
-    assert finding.run_id("01A203F2") == RUN
-    well["running"] = (*well["running"], live.LiveRun(OTHER, "t", "users", "STARTED", 0.0))
-    with pytest.raises(Problem, match="01a203f2 fits 2 runs"):
+    with pytest.raises(Problem, match="01a203f2 fits 2 runs") as caught:
         finding.run_id("01a203f2")
+    assert f"{RUN} t STARTED" in caught.value.why
+    assert waits in caught.value.why
     assert finding.run_id(OTHER) == OTHER
     with pytest.raises(Problem, match="no run id"):
         finding.run_id("01a203f")

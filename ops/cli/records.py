@@ -1,0 +1,57 @@
+"""A run as people read it: by the command and by the live view."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nexus.runs.record import RunRecord
+from ops import runs, waiting
+from ops.cli import output
+
+
+def described(record: RunRecord) -> tuple[dict[str, Any], str]:
+    """A record for people: its fields, and below them its traceback and result."""
+    told, waits = runs.as_plain(record), waiting.reasons(record)
+    below = [record.error.traceback.rstrip()] if record.error and record.error.traceback else []
+    if told["result"] is not None:
+        below.append(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
+    fields = {
+        "id": record.id,
+        "task": record.task,
+        "queue": record.queue,
+        "status": record.status,
+        "arguments": _compact(record.args),
+        "sent": output.time_of(record.sent_at),
+        "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
+        "started": output.time_of(record.started_at),
+        "ended": output.time_of(record.ended_at),
+        "took": told["took"] and f"{told['took']} s",
+        "attempts": record.attempts or None,
+        "waits for": "; ".join(wait.why for wait in waits),
+        "until": " ".join(wait.release for wait in waits),
+        "parent": record.parent,
+        "segment": record.segment,
+        "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
+        "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
+        "error": str(record.error) if record.error else None,
+        "exception": record.error.path or None if record.error else None,
+        "log": record.log,
+    }
+    return fields, "\n".join(below)
+
+
+def _compact(value: Mapping[str, Any] | None) -> str | None:
+    return (
+        None if not value else " ".join(f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items())
+    )
+
+
+def meaning(before: str, after: str) -> str:
+    """What a revocation did, by the status before it and after."""
+    if after == "UNKNOWN":
+        return "no run has this id, or its record has expired"
+    if after == "STARTED":
+        return "it runs to its end, and is not tried again"
+    if before in ("SUCCESS", "FAILURE", "REVOKED"):
+        return "it had ended already"
+    return "it does not run"
