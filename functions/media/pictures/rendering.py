@@ -306,8 +306,8 @@ def _animate(view: _View, recipe: Recipe) -> Rendition:
     reel = _Reel(frame, header.frames)
     out = BytesIO()
     # The encoder asks for a frame's duration after the frame itself, when the list knows it.
-    loop = int(image.info.get("loop", 0))
-    reel.save(out, "WEBP", save_all=True, quality=recipe.quality, method=2, duration=durations, loop=loop)
+    loops = int(image.info.get("loop", 0))
+    reel.save(out, "WEBP", save_all=True, quality=recipe.quality, method=2, duration=durations, loop=loops)
     return _rendition(recipe, out.getvalue(), size)
 
 

@@ -38,6 +38,9 @@ MALLOC: Final = {
 PROGRESS_STEP: Final = 0.05
 """Each report may cost the caller a write, so a job has at most twenty."""
 
+MOST_KNOWN: Final = 2
+"""Reports of what is known, which may cost a write too: an APNG whose animation is broken is looked at twice."""
+
 # What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
 _CRASHES: Final = {
     signal.SIGSEGV,
@@ -103,7 +106,7 @@ def run(
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
     message = json.dumps({"work": work, "job": job, "bounds": asdict(bounds)}).encode()
     answer: dict[str, Any] | Rejected | None = None
-    shown = 0.0
+    shown, known = 0.0, 0
     with _turn, tempfile.TemporaryFile() as log, ExitStack() as stack:
         server = start()
         pipe = stack.enter_context(_report_pipe())
@@ -117,6 +120,9 @@ def run(
                             on_progress(said)
                             shown = said
                     case _Known():
+                        known += 1
+                        if known > MOST_KNOWN:
+                            raise Unfinished("the decoder does not stop talking")
                         if on_known:
                             on_known(said.fields)
                     case _:

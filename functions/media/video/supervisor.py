@@ -100,6 +100,12 @@ def render(
         if on_known:
             on_known(*size)
 
+    def go_on(fraction: float) -> None:
+        if not heard:
+            raise Unfinished("the worker talks nonsense: it is on its way with a clip of which it has said nothing")
+        if on_progress:
+            on_progress(fraction)
+
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name, ExitStack() as stack:
         partial = Path(name)
         mp4, webp, png = (partial / file for file in (OUTPUTS["video"][0], OUTPUTS["preview"][0], POSTER))
@@ -112,7 +118,7 @@ def render(
             output_bytes=limits.output_bytes,
             seconds=seconds,
             on_known=hear,
-            on_progress=on_progress,
+            on_progress=go_on,
         )
         if not heard:
             raise Unfinished("the worker says nothing of the clip that it has made")

@@ -153,6 +153,15 @@ def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> N
         child(text)
 
 
+def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
+    """Each report may cost a write."""
+    heard: list[dict[str, Any]] = []
+
+    with pytest.raises(Unfinished, match="does not stop talking"):
+        child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=heard.append)
+    assert heard == [{"number": 0}, {"number": 1}]
+
+
 def test_neither_the_child_nor_its_server_has_the_functions_environment(
     child: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

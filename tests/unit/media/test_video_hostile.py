@@ -340,6 +340,7 @@ def lying(files: dict[int, bytes], said: dict[str, Any], known: dict[str, Any]) 
     def run(_: str, __: object, opened: Sequence[BinaryIO], **options: Any) -> dict[str, Any]:
         if known:
             options["on_known"](known)
+        options["on_progress"](0.5)
         for number, content in files.items():
             opened[number].write(content)
             opened[number].flush()
