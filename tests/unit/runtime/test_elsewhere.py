@@ -1,4 +1,4 @@
-"""Two things that a process does out of the ordinary: it speaks to another stack, and it keeps a time limit by itself."""
+"""Two things out of the ordinary: a process speaks to another stack, and code keeps its time limit by itself."""
 
 import asyncio
 import signal
@@ -45,9 +45,13 @@ def test_a_limit_that_the_block_keeps_by_itself_is_put_off() -> None:
         left, _ = signal.getitimer(signal.ITIMER_REAL)
         assert 0 < left <= 1000
     with pytest.raises(TimeLimitExceeded, match="over"), time_limit(0.05, "over"):
-        put_off(0.01)
-        while True:
-            pass
+        _for_ever_after(0.01)
+
+
+def _for_ever_after(seconds: float) -> None:
+    put_off(seconds)
+    while True:
+        pass
 
 
 def test_without_a_limit_nothing_is_put_off() -> None:
