@@ -300,12 +300,7 @@ def edit_comment(post_id: str, comment_id: str, text: str) -> bool:
 def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
     """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
     now = int(clock.now() if at is None else at)
-    gone = Write(
-        {"post_id": post_id, "comment_id": comment_id},
-        set={"deleted_at": now, "text": ""},
-        remove=("bucket",),
-        when=(Condition("deleted_at", "missing"),),
-    )
+    gone = comments.hidden(post_id, comment_id, now)
     return transact(
         [
             {"Update": comments.TABLE.update_request(gone)},

@@ -13,34 +13,45 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
+from nexus.aws.sdk import client
 from nexus.backend import backend
-from nexus.backend.transport import Message
+from nexus.backend.store import Value, Write
+from nexus.backend.transport import Message, queue_url
 from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.ids import new_id
-from nexus.settings import Settings
+from nexus.settings import Settings, settings
+from ops import control, dead_letters, deployment, health, history
+from ops.deployment import Choice
+from ops.social import upload
 from tests.support import axe
 from tests.support.browser import Page, browser
 from tests.support.stack import eventually
 
+LETTERS = int(os.environ.get("NEXUS_E2E_LETTERS", "10000"))
+README, SHOWN = Path("README.md"), Path("docs/nexus-web.png")
 PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>\u202e'
 
 
-@pytest.fixture(scope="module")
-def address(stack: Settings) -> Iterator[str]:
-    """The page's address, with its key."""
+@contextmanager
+def served(*options: str) -> Iterator[str]:
+    """`nexus web` with these options: its address, with its key."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     key = secrets.token_urlsafe(8)
     program = "import sys; from ops.main import main; sys.exit(main(sys.argv[1:]))"
     server = subprocess.Popen(
-        [sys.executable, "-c", program, "web", "--no-open", "--port", str(port)],
+        [sys.executable, "-c", program, "web", "--no-open", "--port", str(port), *options],
         env={**os.environ, "NEXUS_WEB_KEY": key, "PYTHONPATH": "shared:."},
         stdout=subprocess.PIPE,
         text=True,
@@ -48,10 +59,24 @@ def address(stack: Settings) -> Iterator[str]:
     assert server.stdout is not None
     assert f":{port}/?key={key}" in server.stdout.readline()
     eventually(lambda: _answers(port))
-    yield f"http://127.0.0.1:{port}/?key={key}"
-    server.terminate()
-    server.wait(20)
-    server.stdout.close()
+    try:
+        yield f"http://127.0.0.1:{port}/?key={key}"
+    finally:
+        server.terminate()
+        server.wait(20)
+        server.stdout.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def connected(stack: Settings) -> None:
+    """What the page stands on asks for the queues of the deployment that it is connected to."""
+    deployment.connect(Choice(stack.stack, None, None))
+
+
+@pytest.fixture(scope="module")
+def address(stack: Settings) -> Iterator[str]:
+    with served() as address:
+        yield address
 
 
 def _answers(port: int) -> bool:
@@ -73,10 +98,10 @@ def page(address: str, tmp_path: Path) -> Iterator[Page]:
         assert opened.errors == []
 
 
-def go(page: Page, path: str) -> None:
+def go(page: Page, path: str, *, within: float = 30.0) -> None:
     """Opens a path, and waits for its parts."""
     page.open(page.evaluate("location.origin") + path)
-    page.wait_for("!document.querySelector('.skeleton')")
+    page.wait_for("!document.querySelector('.skeleton')", within=within)
 
 
 def click(page: Page, selector: str) -> None:
@@ -159,6 +184,135 @@ def test_dead_letters_go_by_the_group(page: Page, stack: Settings) -> None:
     page.wait_for(f"!document.querySelector({json.dumps(group)}) && !document.querySelector('.skeleton')")
 
 
+def test_ten_thousand_dead_letters_are_twenty_groups_and_one_of_them_is_sent_again(page: Page, stack: Settings) -> None:
+    """The queue is paused meanwhile: what is sent again waits there, and is purged."""
+    control.pause("default")
+    try:
+        _letters(LETTERS, ["Throttled", *(f"Odd{n}" for n in range(30))])
+        go(page, "/dead-letters", within=600)
+        page.wait_for("document.querySelectorAll('.card.group').length === 20")
+        count = LETTERS - 30
+        form = "form[hx-post='/do/retry-letters']:has(input[value=Throttled])"
+        click(page, f"{form} button")
+        page.wait_for(f"document.querySelector('#dialog h2')?.innerText.includes('{count:,} dead letters')", within=300)
+        click(page, "#dialog button.primary")
+        page.wait_for("document.querySelector('#notices .notice')?.innerText.includes('sent again')", within=600)
+        assert f"{count:,} dead letters sent again" in page.text()
+        page.wait_for(f"!document.querySelector({json.dumps(form)})", within=300)
+        assert dead_letters.counts(["default"]) == {"default": 30}
+        waiting = health.queue_counts(stack.queue_name("default"))
+        assert waiting is not None
+        assert waiting.waiting >= count
+    finally:
+        dead_letters.drop("default", dead_letters.Filter())
+        control.purge("default")
+        control.resume("default")
+
+
+def _letters(number: int, errors: list[str]) -> None:
+    """Dead letters of the queue default with their failed runs: one of each error, and the rest of the first."""
+    sqs, url = client("sqs"), queue_url(settings().dead_letter_queue_name("default"))
+    names = [*errors[1:], *[errors[0]] * (number - len(errors) + 1)]
+
+    def write(page: tuple[str, ...]) -> None:
+        letters = [(Envelope(id=new_id(), task="ping", args={"text": EVIL}), name) for name in page]
+        values: dict[str, Value] = {"status": "FAILURE", "task": "ping", "queue": "default", "expires": 2_000_000_000}
+        backend().store.apply_all([Write(one.id, {**values, "sent_at": 1.0}, insert=True) for one, _ in letters])
+        entries: Any = [
+            {
+                "Id": str(n),
+                "MessageBody": one.encode(),
+                "MessageGroupId": "ping",
+                "MessageAttributes": {
+                    key: {"DataType": "String", "StringValue": value}
+                    for key, value in {
+                        "ErrorType": name,
+                        "ErrorMessage": EVIL[:-1],
+                        "Task": "ping",
+                        "RunId": one.id,
+                    }.items()
+                },
+            }
+            for n, (one, name) in enumerate(letters)
+        ]
+        assert not sqs.send_message_batch(QueueUrl=url, Entries=entries).get("Failed")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, batched(names, 10, strict=False)))
+
+
+def test_read_only_shows_everything_offers_nothing_and_refuses(stack: Settings, tmp_path: Path) -> None:
+    run_id = failed(stack, user_id="u-read-only")
+    with served("--read-only") as address, browser(tmp_path / "profile") as page:
+        page.open(address)
+        for path in ("/", f"/runs/{run_id}", "/dead-letters", "/schedules", "/tasks/ping", "/functions"):
+            go(page, path)
+            assert page.evaluate("document.querySelectorAll('[hx-post]').length") == 0, path
+        told = page.evaluate(
+            """fetch('/do/pause', {method: 'POST', body: new URLSearchParams({queue: 'media', confirmed: '1'}),
+               headers: {'X-Nexus-Token': document.body.dataset.token}}).then((answer) => answer.text())"""
+        )
+        assert "This page is read-only" in told
+        assert control.concurrency("media").state == "Enabled"
+        assert page.errors == []
+
+
+def test_names_that_try_to_inject_are_text_on_every_page_and_in_every_link(page: Page, stack: Settings) -> None:
+    run_id = failed(stack, user_id=EVIL)
+    unknown = Envelope(id=new_id(), task="no_such_task", args={"tag": EVIL, EVIL: EVIL})
+    assert backend().transport.send("users", [Message.of(unknown)]) == {}
+    assert eventually(lambda: AsyncResult[Any](unknown.id).status == "FAILURE")
+    for path in ("/", "/runs", f"/runs/{run_id}", f"/runs/{unknown.id}", "/dead-letters", "/audit"):
+        go(page, path)
+        assert page.evaluate("document.querySelectorAll('img[src=x], main script').length") == 0, path
+    go(page, "/runs?q=status:failure")
+    page.wait_for("[...document.querySelectorAll('button.filter')].some((one) => one.innerText.includes('<img'))")
+    page.evaluate(
+        "[...document.querySelectorAll('button.filter')].find((one) => one.innerText.includes('<img')).click()"
+    )
+    page.wait_for("decodeURIComponent(location.search).includes('alert(1)')")
+    page.wait_for(
+        "!document.querySelector('.htmx-request') && document.querySelector('#found table, #found .empty, .error')"
+    )
+    assert page.evaluate("document.querySelectorAll('img[src=x], main script').length") == 0
+
+
+def test_an_uploads_renditions_are_pictures_on_its_runs_page(page: Page, stack: Settings, tmp_path: Path) -> None:
+    picture = tmp_path / "alps.jpg"
+    Image.effect_noise((640, 480), 60).convert("RGB").save(picture)
+    sent = upload.send(picture, f"u-{uuid.uuid4().hex[:8]}")
+    assert upload.settled(sent, 120.0)
+    query = history.parse(f"task:process_media_upload key={sent.key}")
+    (record,) = eventually(lambda: [one for one in history.find(query).runs if one.status == "SUCCESS"])
+    go(page, f"/runs/{record.id}")
+    page.wait_for(
+        "[...document.querySelectorAll('.pictures img')].filter((one) => one.complete && one.naturalWidth).length > 3"
+    )
+    assert sent.key in page.text()  # where it came from
+
+
+def test_a_view_of_the_runs_is_an_address_and_live_runs_come_by_themselves(page: Page, stack: Settings) -> None:
+    first = failed(stack, user_id="u-live")
+    go(page, "/runs")
+    click(page, "[data-chip='status:failure']")
+    page.wait_for("location.search === '?q=status%3Afailure'")
+    page.evaluate("document.querySelector('[name=col][value=queue]').click()")
+    page.wait_for(
+        "location.search.includes('col=queue') && document.querySelector('#found thead')?.innerText.includes('queue')"
+    )
+    click(page, "[data-sort=sent]")
+    page.wait_for("location.search.includes('sort=-sent') && document.querySelector('th[aria-sort=descending]')")
+    shared = page.evaluate("location.pathname + location.search")
+    go(page, shared)
+    page.wait_for(
+        "document.querySelector('th[aria-sort=descending]') && document.querySelector('#q').value === 'status:failure'"
+    )
+    page.wait_for(f"document.querySelector('a.id[href=\"/runs/{first}\"]')")
+    page.evaluate("document.querySelector('[data-live]').click()")
+    second = failed(stack, user_id="u-live")
+    page.wait_for(f"document.querySelector('a.id[href=\"/runs/{second}\"]')", within=60)
+
+
 def test_the_keys_of_the_keyboard(page: Page, stack: Settings) -> None:
     failed(stack, user_id="u-keys")
 
@@ -191,3 +345,17 @@ def test_every_page_is_accessible_and_fits(page: Page, stack: Settings, *, dark:
             name = f"web{path.replace('/', '-').replace(run_id, 'id')}-{width}-{'dark' if dark else 'light'}.png"
             page.screenshot(PICTURES / name)
         assert axe.violations(page) == [], path
+
+
+def test_the_readmes_picture_is_of_the_demos_data(page: Page, stack: Settings) -> None:
+    """NEXUS_WRITE_PICTURE=1 makes it again, after the demo has run on this stack (`make run`)."""
+    if os.environ.get("NEXUS_WRITE_PICTURE"):
+        page.look(width=1280, height=800)
+        go(page, "/")
+        page.screenshot(SHOWN)
+        with Image.open(SHOWN) as picture:
+            picture.convert("RGB").quantize(160, dither=Image.Dither.NONE).save(SHOWN, optimize=True)
+    assert f"]({SHOWN})" in README.read_text()
+    assert SHOWN.stat().st_size < 150 * 1024
+    with Image.open(SHOWN) as picture:
+        assert picture.size == (1280, 800)

@@ -115,3 +115,18 @@ def played(frames: Iterable[tuple[Any, ...]], size: tuple[int, int]) -> list[Pix
         elif disposal == 2:
             canvas = before
     return shown
+
+
+def dynamic(codes: Pixels, transfer: int, primaries: Sequence[float]) -> Pixels:
+    """The linear light under BT.709's primaries of HLG (18) or PQ (16) codes, 0 to 1 (BT.2100), where 203 cd/m2 are 1.
+
+    Of what is brighter than 90 cd/m2 a viewer makes something else, for want of that light.
+    """
+    if transfer == 18:
+        scene = np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - 0.55991073) / 0.17883277) + 0.28466892) / 12)
+        light = 1000 * scene * (scene @ (0.2627, 0.6780, 0.0593))[:, :, None] ** 0.2
+    else:
+        power = codes ** (32 / 2523)
+        light = 10_000 * (np.maximum(power - 3424 / 4096, 0) / (2413 / 128 - 2392 / 128 * power)) ** (16384 / 2610)
+    assert light.max() < 92
+    return np.asarray(np.clip(light @ between(primaries).T / 203, 0, 1))

@@ -19,9 +19,9 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from colours.light import BT709, BT2020, HDR, cube, screen_code
+from colours.light import BT709, BT2020, PRIMARIES, cube, screen_code
 from video.files import Files, Reader, Writer
-from video.rules import FULL_RANGE, TV_RANGE
+from video.rules import FULL_RANGE, TV_RANGE, is_wide
 from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
@@ -40,6 +40,8 @@ ENCODER: Final = {
 KEY_FRAME_SECONDS: Final = 5
 _CUBE_LEVEL: Final = 6
 """A side of 36 colours."""
+_PACKED: Final = "rgb48le"
+"""Of planar formats `haldclut` exchanges the planes."""
 AUDIO_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
 AUDIO_BITS_PER_CHANNEL: Final = 64_000
 
@@ -55,15 +57,23 @@ class CopyFailed(Exception):
 class Upright:
     """Makes the rendition's frames (upright, its size, yuv420p) of the clip's, even when these change halfway."""
 
-    def __init__(self, stored: tuple[int, int], turn: tuple[tuple[str, str], ...]) -> None:
-        self._stored, self._turn = stored, turn
+    def __init__(
+        self,
+        stored: tuple[int, int],
+        turn: tuple[tuple[str, str], ...],
+        crop: tuple[int, int, int, int] = (0, 0, 0, 0),
+    ) -> None:
+        self._stored, self._turn, self._crop = stored, turn, crop
         self._graph: Graph | None = None
         self._input: FilterContext
         self._made_for: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """`frame` has its time in ticks of CLOCK, and so have the frames that come out."""
-        shape = (frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range, frame.color_trc)
+        shape = (
+            *(frame.width, frame.height, frame.format.name),
+            *(frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries),
+        )
         if shape != self._made_for:
             yield from self.flush()
             self._graph, self._made_for = self._build(frame), shape
@@ -83,12 +93,15 @@ class Upright:
         nodes = [self._input]
         if frame.interlaced_frame:
             nodes.append(graph.add("bwdif", mode="send_frame", deint="interlaced"))
+        left, top, right, bottom = self._crop
+        if any(self._crop):
+            nodes.append(graph.add("crop", f"iw-{left + right}:ih-{top + bottom}:{left}:{top}"))
         nodes.append(graph.add("scale", w=str(width), h=str(height), flags="bicubic", out_range="tv"))
-        is_wide = frame.color_trc in HDR or frame.color_primaries == BT2020
-        mapper = graph.add("haldclut", clut="first") if is_wide else None
+        wide = is_wide(frame.color_trc, frame.color_primaries)
+        mapper = graph.add("haldclut", clut="first") if wide else None
         if mapper:  # after the scaling, on fewer pixels
             matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
-            nodes += [graph.add("format", "gbrp16le"), mapper, matrix]
+            nodes += [graph.add("format", _PACKED), mapper, matrix]
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
         # What hangs on a frame (its matrix, its position, its light) was for the source, and is used by now.
         nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
@@ -97,7 +110,7 @@ class Upright:
         if not mapper:
             graph.configure()
             return graph
-        screen = _screen(frame.color_trc)
+        screen = _screen(frame.color_trc, frame.color_primaries)
         colours = _source(graph, screen)
         colours.link_to(mapper, 0, 1)
         graph.configure()
@@ -118,21 +131,19 @@ def _source(graph: Graph, frame: VideoFrame) -> FilterContext:
     )
 
 
-def _screen(transfer: int) -> VideoFrame:
-    """The colours of an ordinary screen for those of BT.2020, as the picture of a cube that `haldclut` reads.
+def _screen(transfer: int, primaries: int) -> VideoFrame:
+    """The colours of an ordinary screen for those of the clip, as the picture of a cube that `haldclut` reads.
 
     FFmpeg's own conversion cuts highlights off, or takes six seconds to prepare where it does not.
     """
-    planes = [array("H"), array("H"), array("H")]
-    for colour in cube(transfer, BT2020, _CUBE_LEVEL**2, screen_code):
-        for plane, value in zip(planes, colour, strict=True):
-            plane.append(round(65535 * value))
+    samples = array("H")
+    for colour in cube(transfer, primaries if primaries in PRIMARIES else BT2020, _CUBE_LEVEL**2, screen_code):
+        samples.extend(round(65535 * value) for value in colour)
     side = _CUBE_LEVEL**3
-    frame = VideoFrame(side, side, "gbrp16le")
-    red, green, blue = (plane.tobytes() for plane in planes)
-    for out, content in zip(frame.planes, (green, blue, red), strict=True):
-        rows = (content[start : start + 2 * side] for start in range(0, len(content), 2 * side))
-        out.update(b"".join(row.ljust(out.line_size, b"\0") for row in rows))
+    frame = VideoFrame(side, side, _PACKED)
+    content, out = samples.tobytes(), frame.planes[0]
+    rows = (content[start : start + 6 * side] for start in range(0, len(content), 6 * side))
+    out.update(b"".join(row.ljust(out.line_size, b"\0") for row in rows))
     frame.pts, frame.time_base = 0, TICK
     frame.color_range = FULL_RANGE
     return frame
@@ -240,7 +251,7 @@ class Film:
         stream.gop_size = max(1, round(rate * KEY_FRAME_SECONDS))
         source, context = clip.video.codec_context, stream.codec_context
         context.color_range = TV_RANGE
-        if source.color_trc in HDR or source.color_primaries == BT2020:
+        if is_wide(source.color_trc, source.color_primaries):
             context.colorspace = context.color_primaries = context.color_trc = BT709
         elif source.colorspace:  # 0 is RGB, which the rendition is not
             context.colorspace, context.color_primaries = source.colorspace, source.color_primaries

@@ -8,6 +8,8 @@ from operator import sub
 from struct import unpack
 from typing import BinaryIO, Final, Literal
 
+from colours.light import HDR
+
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
 
@@ -38,6 +40,9 @@ UNSPECIFIED: Final = 2
 BT601: Final = 5
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
+
+_WIDE: Final = frozenset({9, 11, 12})
+"""Primaries far outside of a screen's: BT.2020's and P3's. Those of older televisions are close to BT.709's."""
 
 BLACK: Final = 0.06
 """Mean brightness, 0 to 1, under which a frame is black to the eye."""
@@ -135,6 +140,22 @@ def turn_of(matrix: bytes | None) -> tuple[tuple[tuple[str, str], ...], bool]:
         direction = {(True, False): "clock", (False, True): "cclock", (True, True): "cclock_flip"}
         return (("transpose", f"dir={direction.get((b > 0, c > 0), 'clock_flip')}"),), True
     return tuple((name, "") for name, value in (("hflip", a), ("vflip", d)) if value < 0), False
+
+
+def crop_of(side_data: bytes | None) -> tuple[int, int, int, int]:
+    """What a clean aperture or a WebM's PixelCrop takes away: (left, top, right, bottom), and no pixel less.
+
+    Whole samples of the colours, which are two pixels wide: a part of one would be shown whole.
+    """
+    if not side_data:
+        return 0, 0, 0, 0
+    top, bottom, left, right = (cut + cut % 2 for cut in unpack("=4I", side_data[:16]))
+    return left, top, right, bottom
+
+
+def is_wide(transfer: int, primaries: int) -> bool:
+    """Whether colours must be converted for an ordinary screen."""
+    return transfer in HDR or primaries in _WIDE
 
 
 def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[float, float]:

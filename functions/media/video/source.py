@@ -20,7 +20,7 @@ from colours.light import HDR
 from social.refusals import Code, Rejected
 from video.files import Reader
 from video.job import Limits
-from video.rules import Container, fit, square_pixels, turn_of
+from video.rules import Container, crop_of, fit, is_wide, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
@@ -100,6 +100,7 @@ class Clip:
 
     Attributes:
         width, height: of the source as displayed.
+        crop: (left, top, right, bottom) of what is not to be shown of a frame, in its pixels.
         stored: size of the rendition's frames before they are turned upright.
         target: the same after `turn`, the filters (name, arguments) that do it. `swapped`: they swap width and height.
         rate: frames a second by the header, 0 if it does not say.
@@ -114,6 +115,7 @@ class Clip:
     audio: AudioStream | None
     width: int
     height: int
+    crop: tuple[int, int, int, int]
     stored: tuple[int, int]
     target: tuple[int, int]
     turn: tuple[tuple[str, str], ...]
@@ -151,7 +153,11 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
     _check_index(video, audio, source)
 
     pixel = _fraction(video.sample_aspect_ratio) or _fraction(video.codec_context.sample_aspect_ratio) or Fraction(1)
-    shape = square_pixels(video.width, video.height, pixel)
+    crop = left, top, right, bottom = crop_of(video.codec_context.coded_side_data.get("frame_cropping"))
+    if left + right >= video.width or top + bottom >= video.height:
+        crop = left, top, right, bottom = 0, 0, 0, 0
+    check_size(video.width - left - right, video.height - top - bottom, limits)
+    shape = square_pixels(video.width - left - right, video.height - top - bottom, pixel)
     stored = fit(*shape, LONG_SIDE, SHORT_SIDE)
     turn, swapped = turn_of(video.codec_context.coded_side_data.get("display_matrix"))
     as_it_is = not turn and stored == (video.width, video.height)
@@ -161,6 +167,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         audio=audio,
         width=round(shape[1] if swapped else shape[0]),
         height=round(shape[0] if swapped else shape[1]),
+        crop=crop,
         stored=stored,
         target=(stored[1], stored[0]) if swapped else stored,
         turn=turn,
@@ -281,6 +288,7 @@ def _copies(
     return (
         picture.name == "h264"
         and picture.pix_fmt == "yuv420p"
+        and not is_wide(picture.color_trc, picture.color_primaries)
         and (picture.extradata or b"").startswith(b"\x01")  # not Annex B
         and 0 < rate <= MAX_FRAME_RATE + 1
         and declared is not None

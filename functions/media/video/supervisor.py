@@ -36,7 +36,7 @@ _SIGNATURES: Final = {
 }
 """How files of each type begin: what the worker made is published as that type."""
 
-_REVISION: Final = b"nexus-video 2"
+_REVISION: Final = b"nexus-video 3"
 """Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
 
 

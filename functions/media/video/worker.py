@@ -39,7 +39,7 @@ class Pass:
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
         self._clip, self._files, self._limits, self._report, self._copy = clip, files, limits, report, copy
         self._film = Film(clip, files, copy=copy)
-        self._upright = Upright(clip.stored, clip.turn)
+        self._upright = Upright(clip.stored, clip.turn, clip.crop)
         self._poster = Poster()
         self._preview = Preview(clip.target)
         # AVI has the times of packets alone, in the order of decoding: the frames take them in theirs.

@@ -178,7 +178,7 @@ class Client:
         *,
         tls: ssl.SSLContext | None,
         credentials: Callable[[], Credentials],
-        go_on: Callable[[], None],
+        go_on: Callable[[], object],
         other: Callable[[], Any],
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:

@@ -5,7 +5,6 @@ has a time-out of its own. So a thread does the requests, and the caller waits f
 time is over the thread begins no further request, and the one in flight ends by its own time-out.
 """
 
-import asyncio
 import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,6 +61,8 @@ def asynchronous[**P, T](work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any
 
     @wraps(work)
     async def in_time(*args: P.args, **kwargs: P.kwargs) -> T:
+        import asyncio  # here: it takes a tenth of a function's start
+
         seconds = _seconds()
         if not seconds:
             return await in_thread(work, *args, **kwargs)
@@ -78,6 +79,8 @@ def asynchronous[**P, T](work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any
 
 async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Calls a function that blocks, in a thread of the client's own: the event loop's are the application's."""
+    import asyncio
+
     return await asyncio.wrap_future(_threads().submit(copy_context().run, partial(work, *args, **kwargs)))
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +30,8 @@ def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
 
 
 def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
+    with suppress(InvalidMessage):  # as nearly every message is: what is an event has no id and no task
+        return [Received(envelope=decode(message.body), source="sqs", message=message)]
     try:
         value = json.loads(message.body)
     except ValueError:

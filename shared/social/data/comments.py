@@ -6,7 +6,7 @@ The index `by-day` finds a day's comments without reading any other, `by-author`
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from nexus.aws.dynamodb import Row, Value
+from nexus.aws.dynamodb import Condition, Row, Value, Write
 from nexus.aws.table import Meter, Page, Table
 from social.data import days
 
@@ -43,6 +43,21 @@ def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
 def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:
     """Writes comments whatever stood there: for imports, restores and demo data."""
     return TABLE.put_many([to_values(comment) for comment in comments], meter=meter, threads=threads)
+
+
+def hidden(post_id: str, comment_id: str, at: int) -> Write:
+    """The write that takes a comment out of sight, keeping its place in the thread, if it has not been before."""
+    return Write(
+        {"post_id": post_id, "comment_id": comment_id},
+        set={"deleted_at": at, "text": ""},
+        remove=("bucket",),
+        when=(Condition("deleted_at", "missing"),),
+    )
+
+
+def hide(post_id: str, comment_id: str, at: int, *, meter: Meter | None = None) -> bool:
+    """Takes a comment out of sight, and leaves its post's count alone; False when it was already."""
+    return TABLE.update(hidden(post_id, comment_id, at), meter=meter)
 
 
 def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) -> int:

@@ -133,8 +133,8 @@ class Comments(OfPost[CommentRow]):
 
     def write(self, key: Key, wanted: tuple[CommentRow | None, int]) -> None:
         (post_id, comment_id), (row, number) = key, wanted
-        if row is None:
-            application.delete_comment(post_id, comment_id)
+        if row is None:  # first, or an erasure that takes it away at the same time would count it out once more
+            comments.hide(post_id, comment_id, int(clock.now()))
             counted(post_id, comments=number)
         elif self._written(row) or (self.bring_post(post_id) and self._written(row)):
             counted(post_id, comments=number)

@@ -29,7 +29,7 @@ from tests.support.isobmff import (
     prof,
 )
 from tests.support.matrix import VIPS, Matrix, each
-from tests.support.reference import BT2020, DISPLAY_P3, Film, Pixels, by_vips, linear, quarters, shown_as, srgb
+from tests.support.reference import BT2020, DISPLAY_P3, Film, Pixels, by_vips, dynamic, linear, quarters, shown_as, srgb
 from tests.support.stills import COLOURS, reel, saved
 from tests.unit.media.matrix.jpeg import ycc
 
@@ -286,30 +286,22 @@ def uncoloured(kind: str) -> File:
     )
 
 
-def by_light(transfer: int, codes: Pixels) -> Pixels:
-    """cd/m2 of grey codes, 0 to 1 (BT.2100), by which darker tones are shown: 203 is white."""
-    if transfer == 18:
-        scene = np.where(codes <= 0.5, codes**2 / 3, (np.exp((codes - 0.55991073) / 0.17883277) + 0.28466892) / 12)
-        return np.asarray(1000 * scene**1.2)
-    power = codes ** (1 / 78.84375)
-    return np.asarray(
-        10_000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
-    )
+_DARK: Final = (60 + PICTURE.astype(int) // 5).astype(np.uint8)
+"""Codes of colours that a screen can show by either curve."""
 
 
 @MATRIX.feature(
     BOTH,
     "`nclx`: HLG and PQ",
-    "darker tones as they are, brighter ones rolled off",
+    "darker tones as they are; brighter ones are rolled off",
     each(KINDS, ("HLG", "PQ")),
     edges=1,
-    within=5,
+    within=10,
 )
-def dynamic(kind: str, name: str) -> File:
+def high_range(kind: str, name: str) -> File:
     transfer = {"HLG": 18, "PQ": 16}[name]
-    codes = np.where(np.arange(WIDE)[None, :, None] < 32, 60, 90) * np.ones((HIGH, 1, 3), int)
-    wanted = srgb(by_light(transfer, codes / 255) / 203)
-    return file(kind, item(kind, codes, nclx(9, transfer, 9))), wanted
+    seen = read_as(ycc(_DARK), *_WEIGHTS["BT.2020"][1:])
+    return file(kind, item(kind, _DARK, nclx(9, transfer, 9))), srgb(dynamic(seen / 255, transfer, BT2020))
 
 
 # Derived pictures

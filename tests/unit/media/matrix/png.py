@@ -17,6 +17,7 @@ from tests.support.reference import (
     Film,
     Pixels,
     by_vips,
+    dynamic,
     linear,
     played,
     quarters,
@@ -271,6 +272,18 @@ def code_points(case: str) -> File:
     points, primaries, transfer = _CODED.get(case, (BT709, 1, 1))
     wanted = shown_as(SOFT, points, _CURVES[transfer]) if case in _CODED else SOFT
     return png(SOFT, before=cicp(primaries, transfer, 0, 1)), wanted
+
+
+@MATRIX.feature(
+    "PNG",
+    "`cICP` of HLG and PQ",
+    "darker tones as they are; brighter ones are rolled off",
+    {"HLG": 18, "PQ": 16},
+    within=20,
+)
+def high_range(transfer: int) -> File:
+    codes = 70 + ramp() * 30 // 255
+    return png(codes, before=cicp(9, transfer, 0, 1)), srgb(dynamic(codes / 255, transfer, BT2020))
 
 
 @MATRIX.feature("PNG", "`cICP` of narrow range", "widened", within=3)

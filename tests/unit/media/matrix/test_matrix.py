@@ -12,13 +12,14 @@ import pytest
 
 from pictures import rendering
 from social.refusals import Code
+from tests.support.footage import filmed
 from tests.support.matrix import Feature, off, pictured
 from tests.support.reference import Film
-from tests.unit.media.matrix import gif, heif, jpeg, png, webp
+from tests.unit.media.matrix import clips, gif, heif, jpeg, png, webp
 
 PAGE: Final = Path(__file__).parents[4] / "docs" / "media.md"
 BEGIN, END = "<!-- The matrix: made by tests/unit/media/matrix -->", "<!-- The end of the matrix -->"
-FEATURES: Final = [feature for family in (jpeg, png, gif, webp, heif) for feature in family.MATRIX.features]
+FEATURES: Final = [feature for family in (jpeg, png, gif, webp, heif, clips) for feature in family.MATRIX.features]
 CASES: Final = [
     pytest.param(feature, case, id=" ".join(filter(None, (feature.format, feature.name.replace("`", ""), case))))
     for feature in FEATURES
@@ -43,10 +44,16 @@ def without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("feature", "case"), CASES)
 def test_what_comes_out(feature: Feature, case: str) -> None:
     made = feature.make(*feature.cases[case])
+    clip = any(feature is one for one in clips.MATRIX.features)
     if isinstance(feature.outcome, Code):
-        assert pictured(made) == feature.outcome
+        assert (filmed(made) if clip else pictured(made)) == feature.outcome
         return
     file, wanted = made
+    if clip:
+        shown = filmed(file)
+        assert not isinstance(shown, Code), shown
+        assert not wanted.faults(shown, feature.within, feature.edges)
+        return
     seen = pictured(file)
     if isinstance(wanted, Film):
         assert isinstance(seen, Film), seen
