@@ -22,6 +22,7 @@ from ops import (
     dead_letters,
     deployment,
     figures,
+    finding,
     functions,
     health,
     history,
@@ -166,15 +167,15 @@ class Site:
         return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run's record. Raises Problem."""
-        record = AsyncResult[Any](run_id).record()
+        """A run's record, by its id or a part of it. Raises Problem."""
+        record = AsyncResult[Any](finding.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
-        """What a run wrote."""
-        return list(logs.of_run(run_id, None, follow=False))
+        """What a run wrote, by its id or a part of it. Raises Problem."""
+        return list(logs.of_run(finding.run_id(run_id), None, follow=False))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """What happened to a run, when. Raises Problem."""
