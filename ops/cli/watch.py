@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ops import audit, logs
@@ -146,18 +147,18 @@ def run(deployment: "Deployment", every: float) -> None:
     from rich.console import Console
     from rich.live import Live
 
-    from ops.aws import Threads
+    from ops.aws import Threads, in_background
 
     console, screen, looking = Console(), Screen(deployment), Looking()
     size, drawn = console.size, False
-    # A look takes a while, and keys are answered at once.
-    with Keys() as keys, Threads(2) as pool, Live(console=console, screen=True, auto_refresh=False) as live:
+    # A look takes a while: keys are answered at once, and q does not wait for it as it does for a change.
+    with Keys() as keys, Threads(1) as pool, Live(console=console, screen=True, auto_refresh=False) as live:
         look: Future[tuple[View, list[Row]]] | None = None
         doing: list[tuple[Order, Future[Any]]] = []
         due = 0.0
         while True:
             if look is None and time.monotonic() >= due:
-                look, due = pool.submit(looking.look), time.monotonic() + every
+                look, due = in_background(looking.look), time.monotonic() + every
             if look is not None and look.done():
                 _take(screen, look)
                 look, drawn = None, False
@@ -176,7 +177,7 @@ def run(deployment: "Deployment", every: float) -> None:
                 if order is None:
                     continue
                 if order.action == "open":
-                    doing.append((order, pool.submit(details, order.row.id)))
+                    doing.append((order, in_background(partial(details, order.row.id))))
                 else:
                     screen.message = f"{order.action} {short(order.row.id)} ..."
                     doing.append((order, pool.submit(act, order.action, order.row.id)))

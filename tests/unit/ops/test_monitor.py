@@ -445,6 +445,7 @@ found = [t.row("aaaa1111", "running", state="running"), t.row("bbbb2222", "faile
 watch.Looking.look = lambda _: (t.look(), found)
 watch.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
 watch.act = lambda action, run_id: f"did {action} {run_id}"
+{more}
 watch.run(t.where(), 0.5)
 """
 
@@ -452,12 +453,14 @@ watch.run(t.where(), 0.5)
 class Terminal:
     """The view on a terminal of 80 columns, in a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
             os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, "-c", PROGRAM], {**os.environ, **variables})
+            os.execve(
+                sys.executable, [sys.executable, "-c", PROGRAM.replace("{more}", more)], {**os.environ, **variables}
+            )
         self.seen = ""
 
     def until(self, words: str) -> None:
@@ -506,5 +509,12 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
             ("\r", "▸ aaaa1111"),
         ],
     )
+    terminal.press("q")
+    assert terminal.end() == 0
+
+
+def test_q_waits_for_no_look() -> None:
+    terminal = Terminal("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal.until("looking ...")
     terminal.press("q")
     assert terminal.end() == 0
