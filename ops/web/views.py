@@ -24,6 +24,7 @@ from ops import (
     dead_letters,
     deployment,
     figures,
+    finding,
     functions,
     health,
     history,
@@ -187,15 +188,15 @@ class Site:
         return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run's record. Raises Problem."""
-        record = AsyncResult[Any](run_id).record()
+        """A run's record, by its id or a part of it. Raises Problem."""
+        record = AsyncResult[Any](finding.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
-        """What a run wrote, as far as it can be read with `log_patience`."""
-        return list(logs.of_run(run_id, None, follow=False, patience=self.log_patience))
+        """What a run wrote, by its id or a part of it, as far as `log_patience` lets it be read. Raises Problem."""
+        return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """What happened to a run, when. Raises Problem."""

@@ -630,6 +630,8 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
             fits(answer.json(), schema, schemas, path)
     found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
     assert [one["id"] for one in found["runs"]] == [run_id]
+    assert page.get("/api/v1/runs", params={"q": run_id[-8:]}).json()["runs"] == found["runs"]
+    assert page.get(f"/api/v1/runs/{run_id[-8:]}").json()["id"] == run_id
     assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
     assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
     assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
