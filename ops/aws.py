@@ -90,6 +90,21 @@ class Threads(ThreadPoolExecutor):
         return super().submit(lambda: context.run(function, *args, **given))
 
 
+def in_background[R](function: Callable[[], R]) -> "Future[R]":
+    """What a thread of its own makes of a function. The end of the process does not wait for it."""
+    made: Future[R] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            made.set_result(context.run(function))
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result meets it
+            made.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made
+
+
 def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:
     """`function` of each value, in order, at once in threads: requests wait for the network and not for each other."""
     if len(values) < 2:

@@ -19,10 +19,12 @@ from nexus.runs.record import RunRecord
 from nexus.values import compact
 from ops import (
     catalogue,
+    cost,
     counting,
     dead_letters,
     deployment,
     figures,
+    finding,
     functions,
     health,
     history,
@@ -36,6 +38,8 @@ from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment
 from ops.problems import Problem
 
+COST_SAMPLE = 500
+COSTS_KEPT = 120.0
 NEXT = 5
 DAYS = 7
 PAGE = 50
@@ -115,6 +119,8 @@ class Site:
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
     _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
+    _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
+    _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
     _newest: "Kept[history.Found]" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,6 +132,8 @@ class Site:
         self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
+        self._costs = Kept(lambda: cost.look(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
+        self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
         """After an action: what the pages show next is asked for anew."""
@@ -148,6 +156,14 @@ class Site:
 
     def functions(self) -> Sequence[functions.Function]:
         return self._functions.get()
+
+    def costs(self) -> Sequence[cost.Slice]:
+        """Of the runs of the last seven days. Raises Problem where no run history is kept."""
+        return self._costs.get()
+
+    def idle(self) -> Sequence[cost.Idle]:
+        """What costs though nothing runs."""
+        return self._idle.get()
 
     def warm(self) -> None:
         """Asks for what most pages show, before anybody opens one. The pages ask again for what fails, and say why."""
@@ -172,15 +188,15 @@ class Site:
         return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run's record. Raises Problem."""
-        record = AsyncResult[Any](run_id).record()
+        """A run's record, by its id or a part of it. Raises Problem."""
+        record = AsyncResult[Any](finding.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
-        """What a run wrote, as far as it can be read with `log_patience`."""
-        return list(logs.of_run(run_id, None, follow=False, patience=self.log_patience))
+        """What a run wrote, by its id or a part of it, as far as `log_patience` lets it be read. Raises Problem."""
+        return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """What happened to a run, when. Raises Problem."""

@@ -38,8 +38,8 @@ class PeriodicTask:
     """A task that Scheduler sends again and again.
 
     `expression` is Scheduler's: `cron(0 9 ? * MON *)`, `rate(5 minutes)`, or `at(2030-01-31T09:00:00)` for once. A
-    `cron` or `at` is read in `timezone`: a time that the clocks skip in spring does not fire, one that they repeat in
-    autumn fires once. Nothing fires before `start` or after `end`.
+    `cron` or `at` is read in `timezone`: a `cron` does not fire at a time that the clocks skip, and once at one that
+    they repeat. A `rate` counts elapsed time. No `cron` or `rate` fires before `start` or after `end`.
     """
 
     name: str
