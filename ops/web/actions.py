@@ -43,8 +43,8 @@ class Action:
     lasting: bool = True
 
 
-def perform(site: Site, name: str, form: Form) -> Plan | str:
-    """The plan of an action; what it did, once it is confirmed. Raises Problem."""
+def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
+    """The plan of an action; what it did, once it is confirmed. `by` is for the audit trail. Raises Problem."""
     if site.read_only:
         raise Problem("Nothing was changed", "This page is read-only: it was started with --read-only.", code=DECLINED)
     if name not in ACTIONS:
@@ -54,7 +54,7 @@ def perform(site: Site, name: str, form: Form) -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
-    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"})
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, by)
     try:
         with audit.changing(change):
             done = change.outcome = action.do(site, form)
@@ -206,7 +206,7 @@ def _arguments(form: Form) -> dict[str, Any]:
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
         found = {name: _value(value) for name, value in given.items() if value != ""}
-    if HIDDEN in found.values():
+    if json.dumps(HIDDEN) in json.dumps(found):
         raise usage("A secret argument is hidden here", "No run record has it.", "Write its value.")
     return found
 

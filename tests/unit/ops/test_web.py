@@ -30,6 +30,7 @@ from ops import (
     catalogue,
     control,
     cost,
+    dead_letters,
     deployment,
     figures,
     functions,
@@ -41,8 +42,10 @@ from ops import (
     waiting,
 )
 from ops.cli import monitor
+from ops.dead_letters import Letter
 from ops.deployment import Choice, Deployment
 from ops.main import main
+from ops.web import views
 from ops.web.actions import ACTIONS
 from ops.web.app import make
 from ops.web.views import Site
@@ -115,7 +118,7 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(functions, "look", lambda _: [function])
     monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
-    monkeypatch.setattr(schedules, "history", lambda task, days: [(EVENT, 1.0)] if task.name == rule.task else [])
+    monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
     monkeypatch.setattr(schedules, "switch", lambda task, on: made.calls.append((task, on)))
     monkeypatch.setattr(schedules, "change", lambda task, to: made.calls.append((task, to)))
@@ -386,6 +389,31 @@ def test_of_many_kinds_of_dead_letters_nineteen_are_shown_and_the_rest_is_one(pa
     assert sum(f">Error{n}<" in text for n in range(25)) == 25
 
 
+def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_small(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    letters = tuple(
+        Letter(
+            f"r-{n}", "emails", "send_welcome_email", f"Error{n % 300 if n % 3 else 0}", EVIL, 4, "", now - n, now, "{}"
+        )
+        for n in range(10_000)
+    )
+    monkeypatch.setattr(views, "_all_letters", lambda: letters)
+    monkeypatch.setattr(dead_letters, "counts", lambda _: {"emails": len(letters)})
+    page = site()
+    text = page.get("/parts/groups").text
+    assert text.count('class="card group"') == 20
+    assert '<span class="count">3,334</span> send_welcome_email <span class="bad">Error0</span>' in text
+    assert len(text) < 300_000
+    shown = page.get("/parts/letters", params={"queue": "emails", "error": "Error0"}).text
+    assert shown.count("<tr>") == 201
+    assert "The first 200 of 3334." in shown
+    groups = page.get("/api/v1/dead-letters/groups").json()
+    assert sum(one["count"] for one in groups) == 10_000
+    assert sum(groups[0]["hours"]) == 3_334
+
+
 def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
     run_id, parent = failed(user_id="u-1"), new_id()
     assert "a sender" in page.get(f"/parts/run/{run_id}").text
@@ -602,6 +630,8 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
             fits(answer.json(), schema, schemas, path)
     found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
     assert [one["id"] for one in found["runs"]] == [run_id]
+    assert page.get("/api/v1/runs", params={"q": run_id[-8:]}).json()["runs"] == found["runs"]
+    assert page.get(f"/api/v1/runs/{run_id[-8:]}").json()["id"] == run_id
     assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
     assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
     assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
