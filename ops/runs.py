@@ -1,34 +1,13 @@
 """A run as programs read it: the command's --json, and the page's API."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
+from nexus import prices
 from nexus.runs import payloads, tallies
 from nexus.runs.record import RunError, RunRecord
+from nexus.runs.spent import Spent
 from ops.spans import at
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Something to look at that came of a run. `content_type` is an image's or a video's, sizes are pixels."""
-
-    name: str
-    content_type: str
-    width: int
-    height: int
-    read: Callable[[], bytes]
-    """Its bytes. Raises LookupError when they are gone."""
-
-
-pictures: Final[dict[str, Callable[[RunRecord], Sequence[Picture]]]] = {}
-"""By task: what there is to see of a run. An application's own part of `nexus` adds to it."""
-
-
-def pictures_of(record: RunRecord) -> Mapping[str, Picture]:
-    """By name; empty for a task that makes none."""
-    look = pictures.get(record.task)
-    return {one.name: one for one in look(record)} if look and record.status == "SUCCESS" else {}
 
 
 def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> dict[str, Any]:
@@ -56,6 +35,7 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
         "info": record.info,
         "error": error_as_plain(record.error),
         "log": record.log,
+        "cost": cost_as_plain(record.spent),
     }
     if result:
         told["result"] = payloads.load(record.result) if record.result is not None else None
@@ -64,6 +44,14 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
 
         told["waits_for"] = waiting.reasons(record)
     return told
+
+
+def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:
+    """Dollars, what they are for, and what was used; null where no attempt has ended."""
+    if spent is None:
+        return None
+    found = prices.cost(spent)
+    return {"dollars": found.total, "of": asdict(found), "used": spent._asdict()}
 
 
 def error_as_plain(error: RunError | None) -> dict[str, Any] | None:

@@ -20,16 +20,16 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from nexus.runs.record import RunRecord
-from ops import catalogue, finding, history, runs, waiting
+from ops import catalogue, finding, history, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
-from ops.web import api, show
+from ops.web import api, money, show
 from ops.web.actions import Plan, perform
 from ops.web.forms import read as read_form
 from ops.web.guard import Guard
 from ops.web.views import PAGE, Site, fields
 
-PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "audit")
+PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "cost", "audit")
 LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
@@ -122,7 +122,7 @@ class Pages:
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
         values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits}
-        values |= {"origin": _origin(record, task), "pictures": runs.pictures_of(record)}
+        values |= {"origin": _origin(record, task), "pictures": previews.of(record)}
         return "parts/run.html", {**values, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
@@ -186,7 +186,7 @@ class Pages:
     def picture(self, request: Request) -> Response:
         """Something to see that came of a run, read with the operator's credentials: the page asks no other host."""
         try:
-            found = runs.pictures_of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
+            found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
         except (Problem, LookupError):
             return PlainTextResponse("There is no such picture any more.", 404)
@@ -342,6 +342,7 @@ def make(site: Site, port: int, key: str) -> Starlette:
         "firings/{task}": pages.firings,
         "tasks/{task}": pages.task_figures,
         "latest/{task}": pages.latest,
+        **money.parts(site),
     }
     routes = [
         Route("/", pages.page("overview")),

@@ -21,7 +21,6 @@ from math import inf
 from pprint import pformat
 from typing import Any
 from urllib.parse import quote_plus
-from zoneinfo import ZoneInfo
 
 from nexus import backend as backends
 from nexus import clock, cron
@@ -310,15 +309,17 @@ class Tasks:
             self.transport.sent.append(sent)
 
     def _firings(self, end: float) -> "list[Firing]":
-        """What schedules send until then, in order."""
+        """What schedules send until then, in order; not those of another deployment, whose tasks are only sent here."""
         now, until = self.now, clock.date(end)
         found = []
-        for task in registry.tasks().values():
+        served = [task for task in registry.tasks().values() if registry.serves(task.name)]
+        for task in served:
             for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():
-            found += map(partial(Firing.of_periodic, PeriodicTask.of(schedule)), _times(schedule, now, until))
+            periodic = PeriodicTask.of(schedule)
+            found += map(partial(Firing.of_periodic, periodic), periodic.times(now, until))
         return sorted(found, key=lambda firing: firing.at)
 
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
@@ -363,14 +364,6 @@ class TasksMixin:
 
     def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
         self.tasks.assert_not_sent(task, **args)
-
-
-def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
-    """When a periodic task fires."""
-    one = PeriodicTask.of(schedule)
-    if one.paused:
-        return iter(())
-    return cron.scheduler_times(one.expression, ZoneInfo(one.timezone), after, until, start=one.start, end=one.end)
 
 
 def _sent_task(sent: Sent) -> SentTask | None:

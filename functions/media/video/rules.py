@@ -8,8 +8,6 @@ from operator import sub
 from struct import unpack
 from typing import BinaryIO, Final, Literal
 
-from colours.light import HDR
-
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
 
@@ -44,9 +42,6 @@ UNSPECIFIED: Final = 2
 BT601: Final = 5
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
-
-_WIDE: Final = frozenset({9, 11, 12})
-"""Primaries far outside of a screen's: BT.2020's and P3's. Those of older televisions are close to BT.709's."""
 
 BLACK: Final = 0.06
 """Mean brightness, 0 to 1, under which a frame is black to the eye."""
@@ -172,11 +167,6 @@ def crop_of(side_data: bytes | None) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     top, bottom, left, right = (cut + cut % 2 for cut in unpack("=4I", side_data[:16]))
     return left, top, right, bottom
-
-
-def is_wide(transfer: int, primaries: int) -> bool:
-    """Whether colours must be converted for an ordinary screen."""
-    return transfer in HDR or primaries in _WIDE
 
 
 def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[float, float]:

@@ -16,10 +16,11 @@ from av.rational import AVRational
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
+from colours.light import is_wide
 from social.refusals import Code, Rejected
 from video.files import Reader
 from video.job import Limits
-from video.rules import Container, crop_of, fit, is_wide, square_pixels, turn_of
+from video.rules import Container, crop_of, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
@@ -91,7 +92,7 @@ COPIED_BIT_RATE: Final = 5_000_000
 
 ENCODING_WORK: Final = 1.3
 """What a pixel of the rendition costs to scale and encode, in decoded ones; as measured, as the two below."""
-MAPPING_WORK: Final = 4.2
+MAPPING_WORK: Final = 3.0
 """The same for the colours and the light of a wide gamut or a high dynamic range, mapped to a screen."""
 DEINTERLACING_WORK: Final = 1.7
 """The same for a pixel of an interlaced frame as it is stored."""
