@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nexus import periodic
 from tests.support.pages import Block, blocks
 
@@ -81,3 +83,10 @@ def test_the_examples_function_is_as_the_page_says() -> None:
     template = (ROOT / "examples" / "django" / "template.yaml").read_text()
     for line in ("NEXUS_CATALOGUE: nexus.django.catalogue", "DJANGO_SETTINGS_MODULE: network.settings", "NEXUS_QUEUE:"):
         assert line in template
+
+
+def test_the_examples_mirrors_fit_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCIAL_STACK", "nexus-prod")
+    assert "no issues" in run([sys.executable, "manage.py", "check"], ROOT / "examples" / "django")
+    monkeypatch.setenv("SOCIAL_STACK", "")
+    assert "no issues" in run([sys.executable, "manage.py", "check"], ROOT / "examples" / "django")
