@@ -192,18 +192,22 @@ class _Look:
 
     def pages(self) -> Iterator[list[Letter]]:
         """Receives until the queue gives nothing more, eight requests at a time."""
-        empty = 0
+        empty = again = 0
         with Threads(THREADS) as pool:
-            while empty < 2 and not self._stop.is_set() and len(self._held) < SCAN_LIMIT:
+            # A look that is slower than letters are hidden meets the first of them again: once round is enough.
+            while empty < 2 and again <= len(self._held) < SCAN_LIMIT and not self._stop.is_set():
                 # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
                 rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
                 pages = [done.result() for done in rounds]
-                letters = [letter for page in pages for letter in page]
-                empty = 0 if letters else empty + 1
+                letters = [letter for page, _ in pages for letter in page]
+                received = sum(count for _, count in pages)
+                empty = 0 if received else empty + 1
+                again = 0 if letters else again + received
                 if letters:
                     yield letters
 
-    def _receive(self, wait: int) -> list[Letter]:
+    def _receive(self, wait: int) -> tuple[list[Letter], int]:
+        """The letters of one request that are new to this look, and how many it gave."""
         answer = client("sqs").receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=10,
@@ -213,14 +217,15 @@ class _Look:
             MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
         )
         found = []
+        messages = answer.get("Messages", [])
         with self._lock:
-            for message in answer.get("Messages", []):
+            for message in messages:
                 # Standard queues give a message twice now and then: the newer receipt is the one that counts.
                 twice = message["MessageId"] in self._held
                 self._held[message["MessageId"]] = message["ReceiptHandle"]
                 if not twice:
                     found.append(_letter(self.queue, message))
-        return found
+        return found, len(messages)
 
     def delete(self, letters: Sequence[Letter]) -> dict[str, str]:
         """Deletes up to ten; answers with the reason for each id that SQS refused."""

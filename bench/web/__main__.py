@@ -5,7 +5,8 @@
 The runs are those of bench.history, of the last seven days, written into the run table of the local cloud, with a line
 in the functions' logs for the start and the end of each run of the last day. They are removed afterwards. A page is
 asked for as a browser does: itself, then all of its parts at once. `first` is the first time, after the server has what
-it asks for when it starts; `again` is the median of five.
+it asks for when it starts; `again` is the median of five. Both are the time of one processor that `nexus web` and the
+local cloud take together, which other programs do not change: an idle machine with two is done sooner.
 """
 
 import argparse
@@ -22,7 +23,9 @@ import urllib.request
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import batched
+from pathlib import Path
 from typing import Any
 
 from bench.history import __main__ as history
@@ -52,8 +55,8 @@ def main() -> None:
     lines = _log(items, now)
     print(f"\n{given.runs:,} runs and {lines:,} lines of log written in {time.monotonic() - began:.0f} s\n", flush=True)
     try:
-        with _server() as address:
-            slow = _measure(address, items)
+        with _server() as server:
+            slow = _measure(server, items)
     finally:
         if not given.keep:
             _write([{"DeleteRequest": {"Key": {"id": item["id"]}}} for item in items])
@@ -94,41 +97,45 @@ def _log(items: Iterable[dict[str, Any]], now: float) -> int:
     return sum(map(len, by_queue.values()))
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A running `nexus web`: its address, key and process, and the local cloud's process."""
+
+    address: str
+    key: str
+    pid: int
+    cloud: int
+
+    def get(self, path: str) -> str:
+        request = urllib.request.Request(self.address + path, headers={"Authorization": f"Bearer {self.key}"})
+        with urllib.request.urlopen(request, timeout=120) as answer:
+            return str(answer.read().decode())
+
+
 @contextmanager
-def _server() -> Iterator[str]:
+def _server() -> Iterator[Server]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     key = secrets.token_urlsafe(8)
     program = "import sys; from ops.main import main; sys.exit(main(sys.argv[1:]))"
-    server = subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", program, "web", "--no-open", "--port", str(port)],
         env={**os.environ, "NEXUS_WEB_KEY": key, "NEXUS_STACK": "nexus-local"},
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
     )
-    global _KEY  # noqa: PLW0603 - one server in one process
-    _KEY = key
+    folder = Path(".local") / os.environ.get("NEXUS_CLOUD_FOLDER", "cloud")
+    cloud = int(json.loads((folder / "cloud.json").read_text())["pid"])
     try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        assert process.stdout is not None
+        process.stdout.readline()  # its address: the port is open
+        yield Server(f"http://127.0.0.1:{port}", key, process.pid, cloud)
     finally:
-        server.terminate()
-        server.wait(20)
+        process.terminate()
+        process.wait(20)
 
 
-_KEY = ""
-
-
-def _get(address: str) -> str:
-    request = urllib.request.Request(address, headers={"Authorization": f"Bearer {_KEY}"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return str(answer.read().decode())
-
-
-def _measure(address: str, items: list[dict[str, Any]]) -> list[str]:
+def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
     """Prints a row for each page; the names of those that take longer than they may, again."""
     user = next(json.loads(item["args"]["S"])["user_id"] for item in items if "args" in item)
     one = items[len(items) // 2]["id"]["S"]
@@ -145,47 +152,47 @@ def _measure(address: str, items: list[dict[str, Any]]) -> list[str]:
         "Functions": "/functions",
         "Audit": "/audit",
     }
-    _get(f"{address}/parts/runs")  # waits for what the server asks for when it starts
-    print("| page | parts | itself, ms | first, ms | again, ms | its slowest part |")
+    server.get("/parts/runs?now=1")  # waits for what the server asks for when it starts
+    print("| page | parts | first, ms | again, ms | of these the local cloud | itself, until its first byte |")
     print("| --- | --- | --- | --- | --- | --- |")
     slow = []
     for name, path in pages.items():
-        first, *again = (_page(address, path) for _ in range(AGAIN + 1))
-        median = statistics.median(took for took, _, _ in again)
-        shell = statistics.median(own for _, own, _ in again)
-        parts = sorted(first[2].items(), key=lambda part: -part[1])
-        slowest = f"{parts[0][0]} {parts[0][1] * 1000:.0f}" if parts else ""
-        print(
-            f"| {name} | {len(parts)} | {shell * 1000:.0f} | {first[0] * 1000:.0f} | {median * 1000:.0f} | {slowest} |",
-            flush=True,
-        )
-        if median > LIMIT:
+        (first, *_), *again = (_page(server, path) for _ in range(AGAIN + 1))
+        took, cloud, shell = (statistics.median(one[n] for one in again) for n in (0, 1, 2))
+        parts = again[0][3]
+        row = (name, parts, *(f"{value * 1000:.0f}" for value in (first, took, cloud, shell)))
+        print(f"| {' | '.join(map(str, row))} |", flush=True)
+        if took > LIMIT:
             slow.append(name)
     return slow
 
 
-def _page(address: str, path: str) -> tuple[float, float, dict[str, float]]:
-    """Seconds until the page and its last part are there, of the page itself, and of each part."""
+def _cpu(pid: int) -> float:
+    """Seconds of processor that a process has taken."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _page(server: Server, path: str) -> tuple[float, float, float, int]:
+    """Seconds of processor until the page and all its parts are there, of these the local cloud's, the seconds of the
+    clock until the page itself is there, and how many parts it has."""
+    before = _cpu(server.pid), _cpu(server.cloud)
     began = time.perf_counter()
-    text = _get(address + path)
+    text = server.get(path)
     own = time.perf_counter() - began
     parts = [part.replace("&amp;", "&") for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-[a-z]+="[^"]*load', text)]
     query = path.partition("?")[2]
     parts += [f"/parts/runs?{query}"] if query else []
-
-    def timed(part: str) -> tuple[str, float]:
-        start = time.perf_counter()
-        answer = _get(address + part)
-        if 'role="alert"' in answer:
-            raise RuntimeError(f"{part}: {answer}")
-        more = re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', answer)
-        with ThreadPoolExecutor(6) as inner:
-            list(inner.map(lambda one: _get(address + one), more))
-        return part, time.perf_counter() - start
-
     with ThreadPoolExecutor(6) as pool:
-        found = dict(pool.map(timed, parts))
-    return time.perf_counter() - began, own, found
+        answers = list(pool.map(server.get, parts))
+        inner = [
+            part for answer in answers for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', answer)
+        ]
+        list(pool.map(server.get, inner))
+    if failed := next((answer for answer in answers if 'role="alert"' in answer), None):
+        raise RuntimeError(failed)
+    cloud = _cpu(server.cloud) - before[1]
+    return _cpu(server.pid) - before[0] + cloud, cloud, own, len(parts) + len(inner)
 
 
 if __name__ == "__main__":

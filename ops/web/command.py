@@ -43,6 +43,7 @@ def web(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))
+        listener.listen()  # a browser that is faster than the server then waits for it
     except OSError as error:
         raise Problem(f"Port {port} is taken", str(error), "--port N is another.", ExitCode.USAGE) from None
     site = Site(Choice(deployment.stack, options.profile, options.region), read_only)

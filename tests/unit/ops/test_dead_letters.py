@@ -89,6 +89,28 @@ def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
     assert len(waiting(dead)) == 25
 
 
+@pytest.mark.parametrize(
+    ("rounds", "seen"), [(1, 30), (4, 20)], ids=["some come again", "all have come again, and more than once"]
+)
+def test_a_look_that_is_slower_than_letters_are_hidden_goes_on_until_it_has_been_round(
+    dead: str, monkeypatch: pytest.MonkeyPatch, rounds: int, seen: int
+) -> None:
+    """Eight requests a round: twenty letters, then rounds of two of them again, then the other ten."""
+    for number in range(30):
+        give_up(number)
+    look = dead_letters._Look("default")
+    messages = waiting(dead)
+    first, second, third = messages[:10], messages[10:20], messages[20:]
+    answers = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
+
+    class Slow:
+        def receive_message(self, **_: Any) -> Any:
+            return {"Messages": answers.pop(0)}
+
+    monkeypatch.setattr(dead_letters, "client", lambda _: Slow())
+    assert len([letter.id for page in look.pages() for letter in page]) == seen
+
+
 def test_filters_hold_together(dead: str) -> None:
     give_up(1, error="ValueError")
     give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
