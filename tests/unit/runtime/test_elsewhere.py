@@ -31,7 +31,7 @@ def test_coroutines_side_by_side_have_a_stack_each(environment: None) -> None:
             return settings().stack
 
     async def whole() -> list[str]:
-        return await asyncio.gather(name("one"), name("two"))
+        return list(await asyncio.gather(name("one"), name("two")))
 
     assert asyncio.run(whole()) == ["one", "two"]
 
