@@ -313,7 +313,8 @@ class Tasks:
         now, until = self.now, clock.date(end)
         found = []
         for task in registry.tasks().values():
-            for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
+            its = task.schedule if registry.serves(task.name) else None
+            for when in cron.times(its.expression, now, until) if its else ():
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():
