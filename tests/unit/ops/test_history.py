@@ -304,7 +304,7 @@ def test_the_command_shows_a_page_as_text_and_as_json(
 
 
 def test_an_index_that_was_large_is_not_looked_at_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    looked = []
+    looked: list[int] = []
     monkeypatch.setattr(history, "_first_pages", looked.append)
     run_id = sent("send_notification", 0, user_id="u-1")
     for _ in range(2):
