@@ -267,11 +267,13 @@ def _tile(upload: Sample) -> Image.Image:
 
 
 def _picture_of(upload: Sample, media: Media) -> Path | None:
-    """The smallest still picture that fills the tile, else the largest there is."""
+    """The smallest uncut picture that fills the tile, else the largest there is."""
+    width, height = media.width or 1, media.height or 1
     stills = {
         name: rendition
         for name, rendition in media.renditions.items()
-        if rendition.content_type.startswith("image/") and name != "thumbnail"
+        if rendition.content_type.startswith("image/")
+        and abs(rendition.width * height - rendition.height * width) <= max(width, height)
     }
     if not stills:
         return None

@@ -39,7 +39,7 @@ def reads(operation: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change: `at` in seconds since 1970, `who` by AWS's account, `what` the command or action, with what it was
+    """One change: `at` in seconds since 1970, `who` by their account, `what` the command or action, with what it was
     about and what came of it."""
 
     at: float
@@ -52,10 +52,12 @@ class Entry:
 class Change:
     """Something that may change the deployment, and its entry once it does. Safe to share between threads.
 
-    `outcome` is what it says of itself; `missing` is why the entry, or its end, could not be written.
+    `by` whom, where AWS cannot tell. `outcome` is what it says of itself; `missing` is why the entry, or its end, could
+    not be written.
     """
 
-    def __init__(self, what: str, about: Mapping[str, Any]) -> None:
+    def __init__(self, what: str, about: Mapping[str, Any], by: str = "") -> None:
+        self.by = by
         self.what = what
         self.about = about
         self.outcome = ""
@@ -77,7 +79,7 @@ class Change:
         with self._lock:
             if self._entry is None:
                 self._key = f"audit/{new_id()}"
-                self._entry = Entry(clock.moment(), "", self.what, self.about, UNDER_WAY)
+                self._entry = Entry(clock.moment(), self.by, self.what, self.about, UNDER_WAY)
                 self._write()
 
     def end(self, outcome: str) -> None:

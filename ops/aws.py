@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 
+_patience = {"connect_timeout": 3, "read_timeout": 60, "attempts": 3}
+"""Somebody waits at a terminal: a wrong endpoint is to be told within seconds."""
+
+
+def hurry(**patience: int) -> None:
+    """Other seconds and attempts, for a process in which somebody waits for a page. Clients made before keep theirs."""
+    _patience.update(patience)
+
 
 @overload
 def client(service: Literal["cloudformation"]) -> "CloudFormationClient": ...
@@ -53,15 +61,16 @@ def _client(service: str) -> Any:
 
     from botocore.config import Config
 
+    from nexus.settings import settings
+
     return _session().create_client(
         service,
-        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"),
+        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or settings().region or None,
         config=Config(
             max_pool_connections=32,
-            # Somebody waits at a terminal: a wrong endpoint is to be told within seconds.
-            retries={"mode": "standard", "max_attempts": 3},
-            connect_timeout=3,
-            read_timeout=60,
+            retries={"mode": "standard", "max_attempts": _patience["attempts"]},
+            connect_timeout=_patience["connect_timeout"],
+            read_timeout=_patience["read_timeout"],
         ),
     )
 
@@ -79,6 +88,21 @@ class Threads(ThreadPoolExecutor):
     def submit[**P, R](self, function: Callable[P, R], /, *args: P.args, **given: P.kwargs) -> "Future[R]":
         context = copy_context()
         return super().submit(lambda: context.run(function, *args, **given))
+
+
+def in_background[R](function: Callable[[], R]) -> "Future[R]":
+    """What a thread of its own makes of a function. The end of the process does not wait for it."""
+    made: Future[R] = Future()
+    context = copy_context()
+
+    def run() -> None:
+        try:
+            made.set_result(context.run(function))
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result meets it
+            made.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return made
 
 
 def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:

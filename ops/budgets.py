@@ -39,6 +39,14 @@ class Standing:
         return f"{attempts}, {money if self.limits.dollars is None else f'{money} of {dollars(self.limits.dollars)}'}"
 
 
+def in_words(limits: Budget) -> str:
+    """$5.00 and 20 attempts."""
+    from ops.cost import dollars
+
+    money = [] if limits.dollars is None else [dollars(limits.dollars)]
+    return " and ".join(money + ([] if limits.runs is None else [f"{limits.runs:,} attempts"])) or "without a limit"
+
+
 def look() -> list[Standing]:
     """Of every task that has a budget; one request, none when there is no such task."""
     found = {name: task for name, task in catalogue.tasks().items() if task.budget is not None}

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nexus.tasks import Task
 
 _queues: tuple[str, ...] = ()
+_named: tuple[str, ...] = ()
 _of_the_stack = ""
 """What NEXUS_CATALOGUE was set to here, for the registry to read; anything else in it is the person's own."""
 
@@ -29,11 +30,23 @@ def use(modules: str, queues: Sequence[str]) -> None:
     settings.cache_clear()
 
 
+def use_within(modules: str, queues: Sequence[str]) -> None:
+    """The same for a process that is not the command's alone, as a web server is: its variables stay as they are.
+
+    Raises ConfigurationError when a module cannot be imported.
+    """
+    from nexus.registry import registry
+
+    global _queues, _named
+    _named, _queues = tuple(module.strip() for module in modules.split(",") if module.strip()), tuple(queues)
+    registry.load(_named)
+
+
 def modules() -> tuple[str, ...]:
     """The names of the catalogue's modules; empty when the stack does not tell."""
     from nexus.settings import settings
 
-    return settings().catalogue
+    return settings().catalogue or _named
 
 
 def missing() -> Problem | None:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from nexus import prices
 from nexus.aws.dynamodb import Row, from_item
@@ -30,6 +30,9 @@ LEAST: Final = 100
 WEEK: Final = 7 * 86_400.0
 POLLS: Final = 5 * 3 * 60 * 24
 """Receives a day of an idle queue: Lambda keeps five requests open, each for twenty seconds."""
+
+PARTS: Final = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs": "logs", "mail": "mail"}
+"""What a run costs is made of, by the names of `nexus.prices.Cost`."""
 
 BY: Final = ("task", "queue", "day")
 
@@ -63,7 +66,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Idle:
     """What costs though nothing runs: dollars a month."""
 
     what: str
@@ -102,7 +105,7 @@ class _Seen:
         with self._lock:
             for item in page:
                 if "task" not in item:
-                    continue  # the audit trail's
+                    continue  # no run
                 run_id = item["id"]["S"]
                 key = item["task"]["S"], _day(float(item["sent_at"]["N"]))
                 self.runs[key] += 1
@@ -157,7 +160,7 @@ def today(slices: Iterable[Slice]) -> list[Slice]:
     return [one for one in slices if one.day == day]
 
 
-def month_ahead(slices: Sequence[Slice], standing: Iterable[Standing]) -> float:
+def month_ahead(slices: Sequence[Slice], standing: Iterable[Idle]) -> float:
     """Dollars of a month that goes on as these days did, with what stands there."""
     monthly = sum(one.dollars for one in standing)
     if not slices:
@@ -170,7 +173,7 @@ def month_ahead(slices: Sequence[Slice], standing: Iterable[Standing]) -> float:
 # --- what costs though nothing runs ---
 
 
-def idle() -> list[Standing]:
+def idle() -> list[Idle]:
     """By kind. What AWS does not tell is left out."""
     stack = settings().stack
     pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
@@ -180,15 +183,15 @@ def idle() -> list[Standing]:
     queues = len(catalogue.queues())
     receives = queues * POLLS * prices.MONTH * prices.SQS_REQUEST
     alarms, secrets = kinds["AWS::CloudWatch::Alarm"], kinds["AWS::SecretsManager::Secret"]
-    sizes: list[Callable[[], Standing]] = [
-        lambda: Standing("tables", _gigabytes(_table, named.get("AWS::DynamoDB::Table", [])) * prices.TABLE_GB),
-        lambda: Standing("logs", _gigabytes(_log_group, named.get("AWS::Logs::LogGroup", [])) * prices.LOG_GB),
-        lambda: Standing("objects", _objects(named.get("AWS::S3::Bucket", [])) / prices.GB * prices.OBJECT_GB),
+    sizes: list[Callable[[], Idle]] = [
+        lambda: Idle("tables", _gigabytes(_table, named.get("AWS::DynamoDB::Table", [])) * prices.TABLE_GB),
+        lambda: Idle("logs", _gigabytes(_log_group, named.get("AWS::Logs::LogGroup", [])) * prices.LOG_GB),
+        lambda: Idle("objects", _objects(named.get("AWS::S3::Bucket", [])) / prices.GB * prices.OBJECT_GB),
     ]
     return [
-        Standing(f"{alarms} alarms", alarms * prices.ALARM),
-        Standing(f"{secrets} secret{'s' if secrets != 1 else ''}", secrets * prices.SECRET),
-        Standing(f"empty receives of {queues} queues", receives),
+        Idle(f"{alarms} alarms", alarms * prices.ALARM),
+        Idle(f"{secrets} secret{'s' if secrets != 1 else ''}", secrets * prices.SECRET),
+        Idle(f"empty receives of {queues} queues", receives),
         *in_parallel(lambda ask: ask(), sizes),
     ]
 
@@ -239,7 +242,26 @@ def _objects(buckets: Sequence[str]) -> float:
     return sum(result["Values"][0] for result in answer["MetricDataResults"] if result.get("Values"))
 
 
-# --- in words ---
+# --- for programs, and in words ---
+
+
+class CostLine(TypedDict):
+    """Runs added up: dollars, of one run, and what they are for; `estimated` from a sample of the records."""
+
+    name: str
+    runs: int
+    dollars: float
+    dollars_a_run: float
+    of: Cost
+    estimated: bool
+
+
+def as_plain(line: Line) -> CostLine:
+    """A line as programs read it."""
+    each, whole = line.each, line.cost.total
+    return CostLine(
+        name=line.name, runs=line.runs, dollars=whole, dollars_a_run=each, of=line.cost, estimated=line.estimated
+    )
 
 
 def dollars(amount: float) -> str:

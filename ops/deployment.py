@@ -117,14 +117,27 @@ def _why_none(choice: Choice) -> str:
 
 
 def connect(choice: Choice) -> Deployment:
-    """The deployment that is meant: one request, which also proves the credentials. Raises Problem and botocore's."""
-    from botocore.exceptions import ClientError
-
+    """The deployment that is meant, with this process's variables set for it. Raises like `describe`."""
     from nexus import settings
     from ops import audit, catalogue
 
     stack = choose(choice)
     audit.watch()
+    deployment = describe(stack, named=choice.stack is not None)
+    os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id
+    for name, value in PATIENCE.items():
+        os.environ.setdefault(name, value)
+    if days := deployment.parameters.get("RunRetentionDays"):
+        os.environ["NEXUS_RUN_DAYS"] = days
+    settings.settings.cache_clear()
+    catalogue.use(deployment.outputs.get("Catalogue", ""), deployment.queues)
+    return deployment
+
+
+def describe(stack: str, *, named: bool = False) -> Deployment:
+    """A stack: one request, which also proves the credentials. Raises Problem and botocore's."""
+    from botocore.exceptions import ClientError
+
     cloudformation = client("cloudformation")
     region = cloudformation.meta.region_name
     try:
@@ -138,7 +151,7 @@ def connect(choice: Choice) -> Deployment:
             "`make deploy ENV=dev` makes one; `make up` makes the local one. Is it another --region or --profile?",
             ExitCode.UNREACHABLE,
         ) from None
-    deployment = Deployment(
+    return Deployment(
         stack=stack,
         status=described["StackStatus"],
         status_reason=described.get("StackStatusReason", ""),
@@ -148,16 +161,8 @@ def connect(choice: Choice) -> Deployment:
         outputs={o.get("OutputKey", ""): o.get("OutputValue", "") for o in described.get("Outputs", [])},
         endpoint=os.environ.get("AWS_ENDPOINT_URL"),
         changed_at=described.get("LastUpdatedTime") or described["CreationTime"],
-        named=choice.stack is not None,
+        named=named,
     )
-    os.environ["NEXUS_ACCOUNT_ID"] = deployment.account_id
-    for name, value in PATIENCE.items():
-        os.environ.setdefault(name, value)
-    if days := deployment.parameters.get("RunRetentionDays"):
-        os.environ["NEXUS_RUN_DAYS"] = days
-    settings.settings.cache_clear()
-    catalogue.use(deployment.outputs.get("Catalogue", ""), deployment.queues)
-    return deployment
 
 
 def _stacks() -> list[str]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from nexus.settings import settings
@@ -78,10 +79,17 @@ def group(queue: str) -> str:
 
 
 def read(
-    queue: str, phrases: Sequence[str], start: float, end: float | None = None, *, stream: str | None = None
+    queue: str,
+    phrases: Sequence[str],
+    start: float,
+    end: float | None = None,
+    *,
+    stream: str | None = None,
+    patience: float = inf,
 ) -> Iterator[Line]:
     """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order; of one stream
-    alone when it is named."""
+    alone when it is named. After `patience` seconds no further page is asked for."""
+    deadline = time.monotonic() + patience
     logs = client("logs")
     request: dict[str, Any] = {"logGroupName": group(queue), "startTime": int(start * 1000)}
     if end is not None:
@@ -102,6 +110,8 @@ def read(
             if line.id not in seen and all(phrase in event["message"] for phrase in phrases):
                 seen.add(line.id)
                 yield line
+        if time.monotonic() > deadline:
+            return
         if token := answer.get("nextToken"):
             request["nextToken"] = token
         elif len(events) >= 10_000 and events[-1]["timestamp"] > request["startTime"]:
@@ -126,8 +136,8 @@ def _line(event: Any, queue: str) -> Line:
     return Line(line_id, at, queue, text, stream=event.get("logStreamName", ""))
 
 
-def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
-    """The lines that name a run, in order; with `follow`, until it has ended."""
+def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
+    """The lines that name a run, in order; with `follow`, until it has ended. `patience` is that of `read`."""
     from nexus.client import AsyncResult
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
@@ -140,7 +150,7 @@ def of_run(run_id: str, back: float | None, *, follow: bool) -> Iterator[Line]:
     seen: set[str] = set()
     while True:
         ended = not follow or handle.ready()
-        pages = in_parallel(lambda queue: list(read(queue, [run_id], start, end)), queues)
+        pages = in_parallel(lambda queue: list(read(queue, [run_id], start, end, patience=patience)), queues)
         lines = sorted((line for page in pages for line in page if line.id not in seen), key=lambda line: line.at)
         seen |= {line.id for line in lines}
         yield from lines

@@ -1,11 +1,13 @@
 """A run as programs read it: the command's --json, and the page's API."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from nexus import prices
 from nexus.runs import payloads, tallies
 from nexus.runs.record import RunError, RunRecord
+from nexus.runs.spent import Spent
 from ops.spans import at
 
 
@@ -56,6 +58,7 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
         "info": record.info,
         "error": error_as_plain(record.error),
         "log": record.log,
+        "cost": cost_as_plain(record.spent),
     }
     if result:
         told["result"] = payloads.load(record.result) if record.result is not None else None
@@ -64,6 +67,14 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
 
         told["waits_for"] = waiting.reasons(record)
     return told
+
+
+def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:
+    """Dollars, what they are for, and what was used; null where no attempt has ended."""
+    if spent is None:
+        return None
+    found = prices.cost(spent)
+    return {"dollars": found.total, "of": asdict(found), "used": spent._asdict()}
 
 
 def error_as_plain(error: RunError | None) -> dict[str, Any] | None:

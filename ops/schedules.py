@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from nexus import cron
@@ -82,11 +83,11 @@ def _meaning(schedule: Any, expression: str) -> str:
     return str(schedule.meaning) if expression in ("", schedule.expression) else cron_words.in_words(expression)
 
 
-def history(task: Any, days: float) -> list[tuple[str, float]]:
-    """(run id, time) of each firing of a task's rule, the oldest first."""
+def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, float]]:
+    """(run id, time) of each firing of a task's rule, the oldest first. `patience` is that of `logs.read`."""
     fired: dict[str, float] = {}
     for phrase in ("run started", "run revoked"):  # a firing that finds the last one's run still live is revoked
-        for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400):
+        for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400, patience=patience):
             run_id = str(line.fields.get("run_id", ""))
             if line.fields.get("task") == task.name and run_id[14:15] == "4":
                 fired.setdefault(run_id, line.at)

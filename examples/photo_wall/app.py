@@ -249,6 +249,7 @@ def _shown(post: Post) -> dict[str, Any]:
         "height": media.height,
         "placeholder": media.placeholder,
         "colour": media.colour,
+        "progress": media.progress,
         "renditions": {
             name: {
                 "url": _link(made.key),

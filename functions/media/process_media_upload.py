@@ -4,6 +4,9 @@ The rule, after imgproxy, thumbor and sharp: what a file is, its bytes say; what
 what goes out carries no metadata, is oriented and sRGB, and is never enlarged. Renditions are named by the content
 they were made of, so a repeat writes the same bytes to the same keys, which may be cached for ever.
 
+The post hears of an upload once its size is known, with a picture's placeholder, and before anything is stored; then
+how far a clip is, and how it ended.
+
 A refused upload is a result and not an error: the post says `rejected` and why, the object moves to quarantine/,
 nothing is retried. What cannot be done this time (the clip took too long, AWS failed) is retried by the task's policy.
 """
@@ -11,10 +14,10 @@ nothing is retried. What cannot be done this time (the clip took too long, AWS f
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -46,30 +49,42 @@ MAX_KEY_BYTES = 1024
 
 CHUNK_BYTES = 1 << 20
 FOR_EVER = "public, max-age=31536000, immutable"
+LATER = "a later upload to this post came first"
+PROGRESS_SECONDS = 1.0
+"""Between two writes of a clip's progress to its post, as of the run's to its record."""
 RESERVE = 20.0
 """Seconds of the run kept for storing what was made, and of those of a clip half for its posters."""
 
 
 @dataclass(frozen=True, slots=True)
-class MediaLimits:
-    """What one upload may cost: the function's parameters over the pipelines' own defaults."""
+class MediaSettings:
+    """What one upload may cost, and what is made of a picture: the function's parameters over the defaults."""
 
     picture: pictures.Limits
     video: video.Limits
+    recipes: pictures.Recipes
 
 
 @lru_cache(maxsize=1)
-def limits() -> MediaLimits:
-    """From PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS, VIDEO_MAX_BYTES and VIDEO_MAX_SECONDS, where set."""
+def media_settings() -> MediaSettings:
+    """From PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS, VIDEO_MAX_BYTES, VIDEO_MAX_SECONDS and RENDITIONS, where set.
+
+    Raises ConfigurationError, naming the variable and its fault.
+    """
 
     def given(**names: str) -> dict[str, int]:
-        texts = {field: os.environ[name] for field, name in names.items() if os.environ.get(name)}
-        for field, text in texts.items():
+        texts = {limit: os.environ[name] for limit, name in names.items() if os.environ.get(name)}
+        for limit, text in texts.items():
             if not text.isdecimal() or int(text) < 1:
-                raise ConfigurationError(f"{names[field]} is {text!r}: a whole number, 1 or more")
-        return {field: int(text) for field, text in texts.items()}
+                raise ConfigurationError(f"{names[limit]} is {text!r}: a whole number, 1 or more")
+        return {limit: int(text) for limit, text in texts.items()}
 
-    return MediaLimits(
+    try:
+        recipes = pictures.read_recipes(os.environ.get("RENDITIONS", ""))
+    except pictures.BadRecipe as error:
+        raise ConfigurationError(f"RENDITIONS: {error}") from error
+    return MediaSettings(
+        recipes=recipes,
         picture=pictures.Limits(**given(bytes="PICTURE_MAX_BYTES", pixels="PICTURE_MAX_PIXELS")),
         video=video.Limits(**given(bytes="VIDEO_MAX_BYTES", seconds="VIDEO_MAX_SECONDS")),
     )
@@ -100,18 +115,23 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
         if upload is None or post is None or post.author_id != upload.user_id:
             return report("rejected", _turned_away(upload, post, original, run))
         order = _order(args, original, post)
+        if posts.padded(order) < posts.padded(post.media_order):
+            return report("stale", LATER)
 
         def tell(media: Media) -> MediaOutcome:
             whose = {"source": original.key, "version": original.version}
             return posts.set_media(upload.post_id, media.model_copy(update=whose), order)
 
+        def show(known: Media) -> None:
+            if (outcome := tell(known)) is not MediaOutcome.WRITTEN:
+                raise _Overtaken(outcome)
+
         try:
-            match tell(Media(status="processing")):
-                case MediaOutcome.STALE:
-                    return report("stale", "a later upload to this post came first")
-                case MediaOutcome.NO_POST:
-                    return report("rejected", _turned_away(upload, None, original, run))
-            media = _make(upload, original, run)
+            media = _make(upload, original, run, show)
+        except _Overtaken as overtaken:
+            if overtaken.outcome is MediaOutcome.NO_POST:
+                return report("rejected", _turned_away(upload, None, original, run))
+            return report("stale", LATER)
         except Rejected as refusal:
             run.logger.info("upload refused", code=refusal.code, detail=refusal.detail)
             tell(Media(status="rejected", reason=refusal.reason, code=refusal.code, limit=refusal.limit))
@@ -120,6 +140,18 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
         if tell(media) is not MediaOutcome.WRITTEN:
             return report("stale", "a later upload to this post came meanwhile, or the post is gone", media)
         return report("ready", made=media)
+
+
+class _Overtaken(Exception):
+    """What is being made is not wanted any more: the post has a later upload, or is gone."""
+
+    def __init__(self, outcome: MediaOutcome) -> None:
+        super().__init__(outcome)
+        self.outcome = outcome
+
+
+type Show = Callable[[Media], None]
+"""Tells the post what is known by then. Raises _Overtaken."""
 
 
 # --- the upload --------------------------------------------------------------------------------------------------
@@ -261,14 +293,14 @@ def _current_version(original: Original) -> str | None:
 # --- the renditions ----------------------------------------------------------------------------------------------
 
 
-def _make(upload: UploadKey, original: Original, run: Run) -> Media:
+def _make(upload: UploadKey, original: Original, run: Run, show: Show) -> Media:
     """What the upload becomes, stored. Nothing of it is decoded in this process. Raises Rejected."""
     size, body = original.size, original.body
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
-        make, kind, most = _make_picture, "picture", limits().picture.bytes
+        make, kind, most = _make_picture, "picture", media_settings().picture.bytes
     elif video.container_of(head):
-        make, kind, most = _make_video, "clip", limits().video.bytes
+        make, kind, most = _make_video, "clip", media_settings().video.bytes
     else:
         raise pictures.unsupported(head)
     if size > most:
@@ -281,43 +313,83 @@ def _make(upload: UploadKey, original: Original, run: Run) -> Media:
             for chunk in iter(lambda: body.read(CHUNK_BYTES), b""):
                 file.write(chunk)
         try:
-            return make(upload, source, folder, run)
+            return make(upload, source, folder, run, show)
         except sandbox.Unfinished as unfinished:
             if not run.last_attempt:
                 raise Retry(str(unfinished)) from unfinished
             raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 
 
-def _make_picture(upload: UploadKey, source: Path, folder: Path, run: Run) -> Media:
-    made = pictures.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().picture)
+def _make_picture(upload: UploadKey, source: Path, folder: Path, run: Run, show: Show) -> Media:
+    made = pictures.render(
+        source,
+        folder,
+        seconds=run.remaining - RESERVE,
+        limits=media_settings().picture,
+        recipes=media_settings().recipes,
+        on_known=lambda known: show(_of_picture(known)),
+    )
+    stored = _store(upload.post_id, made.content_hash, made.renditions)
+    return _of_picture(made.known).model_copy(update={"status": "ready", "renditions": stored})
+
+
+def _of_picture(known: pictures.Known) -> Media:
     return Media(
-        status="ready",
-        kind=made.kind,
-        width=made.width,
-        height=made.height,
-        placeholder=made.placeholder,
-        colour=made.dominant_colour,
-        renditions=_store(upload.post_id, made.content_hash, made.renditions),
+        status="processing",
+        kind=known.kind,
+        width=known.width,
+        height=known.height,
+        placeholder=known.placeholder,
+        colour=known.dominant_colour,
     )
 
 
-def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run) -> Media:
-    def show(fraction: float) -> None:
-        run.progress(round(fraction * 100), 100, "encoding")
+@dataclass(slots=True)
+class _ClipShown:
+    """What the post and the run's record are told of a clip while it is made."""
 
-    made = video.render(source, folder, seconds=run.remaining - RESERVE, limits=limits().video, on_progress=show)
+    run: Run
+    show: Show
+    known: Media = field(init=False)
+    at: float = field(init=False)
+
+    def begin(self, width: int, height: int) -> None:
+        self.known = Media(status="processing", kind="video", width=width, height=height, progress=0)
+        self.show(self.known)
+        self.at = time.monotonic()
+
+    def go_on(self, fraction: float) -> None:
+        percent = round(fraction * 100)
+        self.run.progress(percent, 100, "encoding")
+        if time.monotonic() - self.at >= PROGRESS_SECONDS:
+            self.show(self.known.model_copy(update={"progress": percent}))
+            self.at = time.monotonic()
+
+
+def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: Show) -> Media:
+    shown = _ClipShown(run, show)
+    made = video.render(
+        source,
+        folder,
+        seconds=run.remaining - RESERVE,
+        limits=media_settings().video,
+        on_known=shown.begin,
+        on_progress=shown.go_on,
+    )
     # The poster is the decoder's word too, and decoded in a sandbox. The limits of uploads are not meant.
-    poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2)
+    recipes = media_settings().recipes
+    poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2, recipes=recipes)
     posters = {f"poster_{name}": rendition for name, rendition in poster.renditions.items()}
+    digest = sha256(f"{made.content_hash} {poster.content_hash}".encode()).hexdigest()[:32]
     return Media(
         status="ready",
         kind="video",
         width=made.width,
         height=made.height,
         duration=round(made.duration, 3),
-        placeholder=poster.placeholder,
-        colour=poster.dominant_colour,
-        renditions=_store(upload.post_id, made.content_hash, {**made.renditions, **posters}),
+        placeholder=poster.known.placeholder,
+        colour=poster.known.dominant_colour,
+        renditions=_store(upload.post_id, digest, {**made.renditions, **posters}),
     )
 
 

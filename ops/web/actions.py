@@ -12,7 +12,7 @@ from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
-from ops import audit, catalogue, control, dead_letters, finding, history, schedules
+from ops import audit, budgets, catalogue, control, dead_letters, finding, history, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
 from ops.problems import ExitCode, Problem, usage
@@ -43,8 +43,8 @@ class Action:
     lasting: bool = True
 
 
-def perform(site: Site, name: str, form: Form) -> Plan | str:
-    """The plan of an action; what it did, once it is confirmed. Raises Problem."""
+def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
+    """The plan of an action; what it did, once it is confirmed. `by` is for the audit trail. Raises Problem."""
     if site.read_only:
         raise Problem("Nothing was changed", "This page is read-only: it was started with --read-only.", code=DECLINED)
     if name not in ACTIONS:
@@ -54,7 +54,7 @@ def perform(site: Site, name: str, form: Form) -> Plan | str:
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
         raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
-    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"})
+    change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, by)
     try:
         with audit.changing(change):
             done = change.outcome = action.do(site, form)
@@ -206,7 +206,7 @@ def _arguments(form: Form) -> dict[str, Any]:
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
         found = {name: _value(value) for name, value in given.items() if value != ""}
-    if HIDDEN in found.values():
+    if json.dumps(HIDDEN) in json.dumps(found):
         raise usage("A secret argument is hidden here", "No run record has it.", "Write its value.")
     return found
 
@@ -371,6 +371,30 @@ def _change(site: Site, form: Form) -> str:
     return f"Changed. For good: {schedules.parameter(task.name)} in samconfig.toml."
 
 
+# --- budgets ---
+
+
+def _wanted(form: Form) -> tuple[str, Any]:
+    """A task, and the limits that are to hold; None for those of the catalogue. Raises Problem."""
+    task = _text(form, "task")
+    given = [None if form.get(name) is None else str(form[name]) for name in ("dollars", "runs")]
+    return task, None if form.get("declared") else budgets.limits(task, *given)
+
+
+def _plan_budget(site: Site, form: Form) -> Plan:
+    task, wanted = _wanted(form)
+    standing = budgets.of(task)
+    limits = wanted or standing.declared
+    lines = (f"today  {standing.words()}", f"to be  {budgets.in_words(limits)}")
+    return Plan(f"Change the budget of {task} in {site.deployment.stack}?", lines)
+
+
+def _budget(_: Site, form: Form) -> str:
+    task, wanted = _wanted(form)
+    budgets.set_limits(task, wanted)
+    return f"{task} may spend {budgets.in_words(budgets.of(task).limits)} a day, within a minute."
+
+
 ACTIONS: Final[Mapping[str, Action]] = {
     "pause": Action(_asks("Pause {queue} of {stack}?"), _pause, "Stop a queue", ("queue",), lasting=False),
     "resume": Action(_asks("Resume {queue} of {stack}?"), _resume, "Let a queue go on", ("queue",), lasting=False),
@@ -404,5 +428,12 @@ ACTIONS: Final[Mapping[str, Action]] = {
         _asks_of("Turn off {task} in {stack}?"), _switch(on=False), "Turn a schedule off", ("task",), lasting=False
     ),
     "run": Action(_asks_of("Run {task} in {stack} now?"), _run_now, "Run a schedule now", ("task",), lasting=False),
+    "budget": Action(
+        _plan_budget,
+        _budget,
+        "Set what a task may spend in a day",
+        ("task", "dollars", "runs", "declared"),
+        lasting=False,
+    ),
     "change": Action(_plan_change, _change, "Change when a schedule runs", ("task", "expression")),
 }

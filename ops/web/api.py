@@ -17,7 +17,7 @@ from ops.logs import Line
 from ops.problems import ExitCode, Problem, explained
 from ops.schedules import Scheduled
 from ops.timeline import Member, TimeLine
-from ops.web import document, metrics
+from ops.web import document, metrics, money
 from ops.web.actions import Plan, perform
 from ops.web.document import Shape, openapi
 from ops.web.forms import read as read_form
@@ -93,6 +93,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         ),
         "tasks": (Shape("The catalogue, with the figures of the last day", list[document.TaskShown]), tasks),
         "functions": (Shape("The functions", list[Function]), lambda _: site.functions()),
+        **money.views(site),
         "audit": (Shape("Who changed what", list[audit.Entry]), lambda _: audit.entries(100)),
     }
 

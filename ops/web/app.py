@@ -23,13 +23,13 @@ from nexus.runs.record import RunRecord
 from ops import catalogue, finding, history, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
-from ops.web import api, show
+from ops.web import api, money, show
 from ops.web.actions import Plan, perform
 from ops.web.forms import read as read_form
 from ops.web.guard import Guard
 from ops.web.views import PAGE, Site, fields
 
-PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "audit")
+PAGES = ("overview", "runs", "dead-letters", "schedules", "tasks", "functions", "cost", "audit")
 LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
@@ -342,6 +342,7 @@ def make(site: Site, port: int, key: str) -> Starlette:
         "firings/{task}": pages.firings,
         "tasks/{task}": pages.task_figures,
         "latest/{task}": pages.latest,
+        **money.parts(site),
     }
     routes = [
         Route("/", pages.page("overview")),

@@ -8,7 +8,9 @@ from typing import Any, Final, TypedDict
 
 from pydantic import TypeAdapter
 
+from nexus.prices import Cost
 from nexus.version import VERSION
+from ops.cost import CostLine, Idle
 from ops.figures import TaskFigures
 from ops.waiting import Wait
 from ops.web.actions import ACTIONS
@@ -60,6 +62,9 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "task": ({"type": "string"}, "A task's name"),
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "args": ({"type": "object"}, "Arguments"),
+    "dollars": ({"type": "string"}, "At most so many a day, or none; what is left out stays as it is"),
+    "runs": ({"type": "string"}, "Attempts at most a day, or none; what is left out stays as it is"),
+    "declared": ({"type": "boolean"}, "Back to what the catalogue declares"),
     "expression": ({"type": "string"}, "cron(...) or rate(...), in UTC"),
 }
 ASKED: Final[Mapping[str, str]] = {
@@ -79,6 +84,28 @@ class Error(TypedDict):
     message: str
     path: str | None
     traceback: str | None
+
+
+class RunCost(TypedDict):
+    """Dollars of a run's attempts that have ended, what they are for, and what was used (nexus.runs.spent)."""
+
+    dollars: float
+    of: Cost
+    used: dict[str, float]
+
+
+class Costs(TypedDict):
+    """Dollars of the runs of the last seven days, of today (UTC), and of a month that goes on so, with what stands
+    idle (dollars a month)."""
+
+    today: CostLine
+    week: CostLine
+    month_ahead: float
+    by_task: list[CostLine]
+    by_queue: list[CostLine]
+    by_day: list[CostLine]
+    idle: list[Idle]
+    prices: dict[str, str]
 
 
 class Listed(TypedDict):
@@ -101,6 +128,7 @@ class Listed(TypedDict):
     info: Any
     error: Error | None
     log: str | None
+    cost: RunCost | None
 
 
 class Run(Listed):

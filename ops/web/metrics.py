@@ -8,6 +8,8 @@ from typing import Final
 
 from ops import catalogue
 from ops.counting import BOUNDS
+from ops.problems import Problem
+from ops.web import money
 from ops.web.views import Site
 
 MEDIA_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -17,7 +19,7 @@ type Labels = Mapping[str, str]
 
 def text(site: Site) -> str:
     """All families. Errors of AWS are botocore's."""
-    return "\n".join([*_queues(site), *_attempts(site), "# EOF", ""])
+    return "\n".join([*_queues(site), *_attempts(site), *_money(site), "# EOF", ""])
 
 
 def _queues(site: Site) -> Iterator[str]:
@@ -60,14 +62,26 @@ def _attempts(site: Site) -> Iterator[str]:
         yield _sample("nexus_task_duration_seconds_created", labels, created)
 
 
+def _money(site: Site) -> Iterator[str]:
+    """Nothing of costs where no run history is kept: what else there is to measure is measured."""
+    try:
+        families = list(money.gauges(site))
+    except Problem:
+        return
+    for name, about, samples in families:
+        yield from _family(name, "gauge", about)
+        yield from (_sample(name, labels, value) for labels, value in samples)
+
+
 def _family(name: str, kind: str, about: str) -> tuple[str, ...]:
-    unit = (f"# UNIT {name} seconds",) if name.endswith("_seconds") else ()
+    unit = tuple(f"# UNIT {name} {one}" for one in ("seconds", "dollars") if name.endswith(f"_{one}"))
     return (f"# TYPE {name} {kind}", *unit, f"# HELP {name} {about}.")
 
 
 def _sample(name: str, labels: Labels, value: float) -> str:
     shown = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
-    return f"{name}{{{shown}}} {value}"
+    told = f"{value:.9f}".rstrip("0").rstrip(".")
+    return f"{name}{{{shown}}} {told}"
 
 
 def _label(text: str) -> str:

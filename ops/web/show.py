@@ -10,7 +10,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ops.budgets import in_words
 from ops.cli import output
+from ops.cost import PARTS, dollars
 from ops.timeline import Bar, TimeLine
 
 HERE = Path(__file__).parent
@@ -68,6 +70,12 @@ def commands(text: str) -> Markup:
 def pretty(value: Any) -> str:
     """A value as JSON, for reading."""
     return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
+
+
+def made_of(parts: Mapping[str, float]) -> str:
+    """What a sum is made of, the dearest first, without what is nothing."""
+    named = sorted(((value, PARTS[name]) for name, value in parts.items() if value), reverse=True)
+    return ", ".join(f"{name} {dollars(value)}" for value, name in named)
 
 
 def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
@@ -128,5 +136,6 @@ def templates() -> Environment:
     )
     made.filters |= {"age": age, "ago": ago, "clock": clock, "whole": whole, "words": words, "pretty": pretty}
     made.filters |= {"commands": commands}
+    made.filters |= {"dollars": dollars, "made_of": made_of, "limits": in_words}
     made.globals |= {"spark": spark, "strip": strip}
     return made

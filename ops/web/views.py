@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import inf
 from typing import Any
 
 from nexus import cron
@@ -18,10 +19,12 @@ from nexus.runs.record import RunRecord
 from nexus.values import compact
 from ops import (
     catalogue,
+    cost,
     counting,
     dead_letters,
     deployment,
     figures,
+    finding,
     functions,
     health,
     history,
@@ -35,6 +38,8 @@ from ops.dead_letters import Filter, Letter
 from ops.deployment import Choice, Deployment
 from ops.problems import Problem
 
+COST_SAMPLE = 500
+COSTS_KEPT = 120.0
 NEXT = 5
 DAYS = 7
 PAGE = 50
@@ -101,6 +106,11 @@ class Site:
 
     choice: Choice
     read_only: bool = False
+    connect: Callable[[Choice], Deployment] | None = None
+    most_letters: int | None = None
+    """Of a queue, that a look takes in."""
+    log_patience: float = inf
+    """Seconds after which no further page of a log is asked for."""
     attempts: counting.Attempts = field(default_factory=lambda: counting.Attempts(time.time()), init=False)
     _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
@@ -109,17 +119,21 @@ class Site:
     _letters: "Kept[tuple[Letter, ...]]" = field(init=False)
     _figures: "Kept[Mapping[str, figures.TaskFigures]]" = field(init=False)
     _functions: "Kept[Sequence[functions.Function]]" = field(init=False)
+    _costs: "Kept[Sequence[cost.Slice]]" = field(init=False)
+    _idle: "Kept[Sequence[cost.Idle]]" = field(init=False)
     _newest: "Kept[history.Found]" = field(init=False)
 
     def __post_init__(self) -> None:
         monitor = Monitor()
-        self._deployment = Kept(lambda: deployment.connect(self.choice), 60.0)
+        self._deployment = Kept(lambda: (self.connect or deployment.connect)(self.choice), 60.0)
         self._health = Kept(lambda: health.look(self._deployment.get()), 5.0)
         self._view = Kept(monitor.look, 1.5)
-        self._letters = Kept(_all_letters, LETTERS_KEPT)
+        self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
         self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
         self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
+        self._costs = Kept(lambda: cost.look(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
+        self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
         """After an action: what the pages show next is asked for anew."""
@@ -142,6 +156,14 @@ class Site:
 
     def functions(self) -> Sequence[functions.Function]:
         return self._functions.get()
+
+    def costs(self) -> Sequence[cost.Slice]:
+        """Of the runs of the last seven days. Raises Problem where no run history is kept."""
+        return self._costs.get()
+
+    def idle(self) -> Sequence[cost.Idle]:
+        """What costs though nothing runs."""
+        return self._idle.get()
 
     def warm(self) -> None:
         """Asks for what most pages show, before anybody opens one. The pages ask again for what fails, and say why."""
@@ -166,15 +188,15 @@ class Site:
         return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run's record. Raises Problem."""
-        record = AsyncResult[Any](run_id).record()
+        """A run's record, by its id or a part of it. Raises Problem."""
+        record = AsyncResult[Any](finding.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
-        """What a run wrote."""
-        return list(logs.of_run(run_id, None, follow=False))
+        """What a run wrote, by its id or a part of it, as far as `log_patience` lets it be read. Raises Problem."""
+        return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
         """What happened to a run, when. Raises Problem."""
@@ -225,7 +247,7 @@ class Site:
 
     def firings(self, task: str) -> list[Firing]:
         """A schedule's firings of the last days, the oldest first."""
-        fired = schedules.history(catalogue.tasks()[task], DAYS)
+        fired = schedules.history(catalogue.tasks()[task], DAYS, self.log_patience)
         records = read_records([AsyncResult(run_id) for run_id, _ in fired])
         return [
             Firing(run_id, at, record.status, runs.took(record))
@@ -248,10 +270,10 @@ class Site:
         return known[name]
 
 
-def _all_letters() -> tuple[Letter, ...]:
+def _all_letters(limit: int | None) -> tuple[Letter, ...]:
     queues = catalogue.queues()
     full = [queue for queue, count in dead_letters.counts(queues).items() if count]
-    found = [letter for queue in full for letter in dead_letters.look(queue, Filter())]
+    found = [letter for queue in full for letter in dead_letters.look(queue, Filter(), limit)]
     return tuple(sorted(found, key=lambda letter: -letter.failed_at))
 
 

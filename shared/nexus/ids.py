@@ -21,6 +21,11 @@ def derived_id(*parts: object) -> str:
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))))
 
 
+def made_at(run_id: str) -> float | None:
+    """When a UUIDv7 was made, in seconds since 1970; None for another id."""
+    return int(run_id[:8] + run_id[9:13], 16) / 1000 if made_by_producer(run_id) else None
+
+
 def made_by_producer(run_id: str) -> bool:
     """Whether the id is a UUIDv7, hence has a PENDING record already (see `Envelope.recorded`)."""
     return len(run_id) == 36 and run_id[14] == "7"

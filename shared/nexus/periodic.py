@@ -8,12 +8,14 @@ for, so a firing that Scheduler delivers twice is one run. Schedules that never 
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from nexus import clock, cron
 from nexus.aws.sdk import client
 from nexus.backend.transport import schedule_target
 from nexus.client import Signature
@@ -24,7 +26,7 @@ from nexus.settings import settings
 PREFIX = "periodic."
 """Of a schedule's name: in the same group are the one-off schedules of runs that are due later, named by their ids."""
 
-_NAME_LIMIT = 64 - len(PREFIX)
+NAME_LIMIT = 64 - len(PREFIX)
 
 
 class PeriodicTaskError(NexusError):
@@ -36,8 +38,8 @@ class PeriodicTask:
     """A task that Scheduler sends again and again.
 
     `expression` is Scheduler's: `cron(0 9 ? * MON *)`, `rate(5 minutes)`, or `at(2030-01-31T09:00:00)` for once. A
-    `cron` or `at` is read in `timezone`: a time that the clocks skip in spring does not fire, one that they repeat in
-    autumn fires once. Nothing fires before `start` or after `end`.
+    `cron` or `at` is read in `timezone`: a `cron` does not fire at a time that the clocks skip, and once at one that
+    they repeat. A `rate` counts elapsed time. No `cron` or `rate` fires before `start` or after `end`.
     """
 
     name: str
@@ -57,8 +59,8 @@ class PeriodicTask:
 
     def request(self) -> dict[str, Any]:
         """Itself as CreateSchedule and UpdateSchedule take it. Raises PeriodicTaskError."""
-        if not self.name or len(self.name) > _NAME_LIMIT or not all(c.isalnum() or c in "-_." for c in self.name):
-            raise PeriodicTaskError(f"name: {self.name!r}: 1 to {_NAME_LIMIT} letters, digits, '-', '_' and '.'")
+        if not re.fullmatch(f"[0-9A-Za-z._-]{{1,{NAME_LIMIT}}}", self.name):
+            raise PeriodicTaskError(f"name: {self.name!r}: 1 to {NAME_LIMIT} letters, digits, '-', '_' and '.'")
         try:
             ZoneInfo(self.timezone)
         except (ZoneInfoNotFoundError, ValueError):
@@ -78,8 +80,17 @@ class PeriodicTask:
             "Description": self.description,
             "Target": schedule_target(self.queue, json.dumps(body, ensure_ascii=False)),
         }
-        times = {"StartDate": self.start, "EndDate": self.end}
+        # Scheduler refuses a start of more than five minutes ago, and one that has passed says nothing any more.
+        start = self.start if self.start is not None and self.start.timestamp() > clock.now() else None
+        times = {"StartDate": start, "EndDate": self.end}
         return request | {name: value for name, value in times.items() if value is not None}
+
+    def times(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """When it fires after one moment, up to and including another; never while it is paused. Raises BadSchedule."""
+        if self.paused:
+            return iter(())
+        zone = ZoneInfo(self.timezone)
+        return cron.scheduler_times(self.expression, zone, after, until, start=self.start, end=self.end)
 
     @classmethod
     def of(cls, schedule: Mapping[str, Any]) -> Self:
@@ -143,6 +154,14 @@ def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -
     changed = replace(standing, **changes)
     _call("update_schedule", changed)
     return changed
+
+
+def put(task: PeriodicTask) -> None:
+    """Makes it, or changes what there is of its name. Raises PeriodicTaskError when Scheduler does not take it."""
+    try:
+        _call("update_schedule", task)
+    except client("scheduler").exceptions.ResourceNotFoundException:
+        _call("create_schedule", task)
 
 
 def delete(name: str) -> bool:

@@ -21,7 +21,6 @@ from math import inf
 from pprint import pformat
 from typing import Any
 from urllib.parse import quote_plus
-from zoneinfo import ZoneInfo
 
 from nexus import backend as backends
 from nexus import clock, cron
@@ -318,7 +317,8 @@ class Tasks:
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():
-            found += map(partial(Firing.of_periodic, PeriodicTask.of(schedule)), _times(schedule, now, until))
+            periodic = PeriodicTask.of(schedule)
+            found += map(partial(Firing.of_periodic, periodic), periodic.times(now, until))
         return sorted(found, key=lambda firing: firing.at)
 
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
@@ -363,14 +363,6 @@ class TasksMixin:
 
     def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
         self.tasks.assert_not_sent(task, **args)
-
-
-def _times(schedule: Mapping[str, Any], after: datetime, until: datetime) -> Iterator[datetime]:
-    """When a periodic task fires."""
-    one = PeriodicTask.of(schedule)
-    if one.paused:
-        return iter(())
-    return cron.scheduler_times(one.expression, ZoneInfo(one.timezone), after, until, start=one.start, end=one.end)
 
 
 def _sent_task(sent: Sent) -> SentTask | None:

@@ -35,11 +35,11 @@ def environment() -> dict[str, str]:
     return {**kept, **patience, **database, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "DJANGO_DEBUG": "1"}
 
 
-def manage(*words: str, code: int = 0) -> str:
+def manage(*words: str, code: int = 0, **variables: str) -> str:
     """`manage.py` in a process of its own; what it prints."""
     done = subprocess.run(
         [sys.executable, "manage.py", *words],
-        env=environment(), cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120,
+        env=environment() | variables, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == code, done.stderr + done.stdout
     return done.stdout
@@ -66,6 +66,20 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     with browser(tmp_path_factory.mktemp("browser") / "profile") as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def admin(site: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A superuser, as the example's README makes one, who has signed in to the admin."""
+    name = f"admin-{uuid.uuid4().hex[:6]}"
+    manage("createsuperuser", "--noinput", "--username", name, "--email", "", DJANGO_SUPERUSER_PASSWORD="correct horse")
+    with browser(tmp_path_factory.mktemp("admin") / "profile") as page:
+        page.open(f"{site}/admin/")
+        page.fill("[name=username]", name)
+        page.fill("[name=password]", "correct horse")
+        submit(page, "Log in")
+        page.wait_for("document.body?.innerText.includes('Site administration')")
         yield page
 
 
@@ -155,6 +169,84 @@ def test_the_operators_command_speaks_of_the_projects_stack() -> None:
     letters = manage("nexus", "dlq", "list", "--json")
     assert "there is no user 987654321" in letters
     manage("nexus", "dlq", "drop", "default", "--yes")
+
+
+def test_the_admin_shows_a_failed_run_and_sends_it_again(site: str, admin: Page) -> None:
+    run_id = manage(
+        "shell", "-v0", "-c", "from users.tasks import welcome as w; print(w.enqueue(987654320).id)"
+    ).strip()
+    eventually(lambda: "there is no user 987654320" in manage("nexus", "dlq", "list", "--json"))
+    admin.open(f"{site}/admin/")
+    for name in ("Runs", "Dead letters", "Periodic tasks", "Outbox"):
+        assert name in admin.text()
+    admin.look(width=1300)
+    admin.screenshot(PICTURES / "django-admin-index.png")
+
+    admin.open(f"{site}/admin/nexus/run/?status=FAILURE&task=users.tasks.welcome")
+    assert "there is no user 987654320" in admin.text()
+    admin.screenshot(PICTURES / "django-admin-runs.png")
+    admin.open(f"{site}/admin/nexus/run/?q={run_id}")
+
+    def whole() -> bool:
+        """The log comes a moment later than the rest."""
+        admin.open(f"{site}/admin/nexus/run/{run_id}/change/")
+        wanted = ("users.tasks.welcome", "987654320", "Reject", "in welcome", "run started")
+        return all(text in admin.text() for text in wanted)
+
+    eventually(whole, every=1.0)
+    admin.screenshot(PICTURES / "django-admin-run.png")
+    admin.look(width=1300, dark=True)
+    admin.screenshot(PICTURES / "django-admin-run-dark.png")
+    admin.look(width=420)
+    admin.screenshot(PICTURES / "django-admin-run-narrow.png")
+    admin.look(width=1300)
+
+    submit(admin, "Retry")
+    admin.wait_for("document.body?.innerText.includes('Send 1 run of django-network again')")
+    admin.screenshot(PICTURES / "django-admin-confirm.png")
+    submit(admin, "Yes, I’m sure")
+    admin.wait_for("document.body?.innerText.includes('1 sent again.')")
+    eventually(lambda: run_id in manage("nexus", "dlq", "list", "--json"))
+    noted = manage("nexus", "audit", "--json")
+    assert "in Django's admin" in noted
+
+
+def test_the_admin_drops_dead_letters_by_error(site: str, admin: Page) -> None:
+    def grouped() -> bool:
+        admin.open(f"{site}/admin/nexus/deadletter/?queue=default&task=users.tasks.welcome&error=Reject")
+        return "987654320" in admin.text()
+
+    eventually(grouped, every=1.0)
+    admin.screenshot(PICTURES / "django-admin-letters.png")
+    submit(admin, "Drop")
+    admin.wait_for("document.body?.innerText.includes('for good?')")
+    submit(admin, "Yes, I’m sure")
+    admin.wait_for("document.body?.innerText.includes('dropped.')")
+
+
+def test_a_periodic_task_made_in_the_admin_fires_and_shows_its_run(site: str, admin: Page) -> None:
+    name = f"e2e-{uuid.uuid4().hex[:6]}"
+    admin.open(f"{site}/admin/nexus/periodictask/add/")
+    admin.fill("[name=name]", name)
+    admin.evaluate("document.querySelector('[name=task]').value = 'users.tasks.update_user_statistics'")
+    admin.fill("[name=expression]", "cron(* * * * ? *)")
+    submit(admin, "Save and continue editing")
+    admin.wait_for("document.body?.innerText.includes('was added successfully')")
+    assert "in step" in admin.text()
+
+    def fired() -> bool:
+        admin.open(f"{site}/admin/nexus/periodictask/{name}/change/")
+        return "SUCCESS" in admin.text()
+
+    eventually(fired, within=150.0, every=1.0)  # at the next full minute
+    admin.screenshot(PICTURES / "django-admin-periodic.png")
+    admin.open(f"{site}/admin/nexus/periodictask/?q={name}")
+    admin.screenshot(PICTURES / "django-admin-periodics.png")
+    admin.open(f"{site}/admin/nexus/periodictask/{name}/delete/")
+    submit(admin, "Yes, I’m sure")
+    admin.wait_for("document.body?.innerText.includes('was deleted successfully')")
+    assert manage("nexus_periodic") == ""
+    assert [error for error in admin.errors if "favicon" not in error] == []
 
 
 def test_check_finds_nothing_wrong() -> None:

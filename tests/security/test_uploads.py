@@ -36,7 +36,7 @@ from tests.support.template import ACCOUNT
 def cloud(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with moto_cloud.deployment():
         monkeypatch.setenv("NEXUS_QUEUE", "media")
-        module.limits.cache_clear()
+        module.media_settings.cache_clear()
         application.new_post("victim", "mine", post_id="theirs")
         application.new_post("mallory", "also mine", post_id="own")
         yield

@@ -320,7 +320,7 @@ class Dynamo:
         item = self.items.get(request["Key"]["id"]["S"])
         return {} if item is None else {"Item": item}
 
-    def batch_get_item(self, RequestItems: Mapping[str, Any], failing: int = 0) -> Mapping[str, Any]:  # noqa: N803
+    def batch_get_item(self, RequestItems: Mapping[str, Any], failing: int = 0, **_: str) -> Mapping[str, Any]:  # noqa: N803
         """`failing` keys (by chance) are left unprocessed."""
         ((table, request),) = RequestItems.items()
         keys = request["Keys"]
@@ -357,7 +357,7 @@ class Dynamo:
         self._put(key, before, dict(request["Item"]))
         return {}
 
-    def batch_execute_statement(self, Statements: Sequence[Any], failing: int = 0) -> Mapping[str, Any]:  # noqa: N803
+    def batch_execute_statement(self, Statements: Sequence[Any], failing: int = 0, **_: str) -> Mapping[str, Any]:  # noqa: N803
         """`failing` statements (by chance) are throttled, and not carried out."""
         _encoded(Statements)
         keys = [self._key(one) for one in Statements]

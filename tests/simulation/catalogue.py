@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from nexus.errors import Reject, Retry
 from nexus.registry import Implementation, Registry
-from nexus.tasks import Arguments, RateLimit, Result, RetryPolicy, Task, Unique
+from nexus.tasks import Arguments, Budget, RateLimit, Result, RetryPolicy, Task, Unique
 from nexus.worker.run import Run
 from tests.simulation import world
 
@@ -72,6 +72,7 @@ only = _task("only", unique=Unique(key=("name",), lease=3600))
 queued = _task("queued", unique=Unique(key=("name",), on_conflict="coalesce", lease=3600))
 paced = _task("paced", rate_limit=RateLimit(1.0))
 rare = _task("rare", rate_limit=RateLimit(1 / 60))
+rationed = _task("rationed", budget=Budget(runs=3))
 spread = Task(
     name="spread",
     queue="quick",
@@ -93,7 +94,7 @@ single = Task(
     time_limit=20.0,
     unique=Unique(key=("name",), lease=3600),
 )
-STEPS = (step, solo, only, queued, paced, rare)
+STEPS = (step, solo, only, queued, paced, rare, rationed)
 SPREADS = (spread, single)
 
 

@@ -9,7 +9,7 @@ from nexus.runs import payloads
 from nexus.runs.record import RunRecord
 from tests.simulation import catalogue
 from tests.simulation.scenarios import Accepted, Story, envelope_of
-from tests.simulation.world import STACK, TIMEOUT, World
+from tests.simulation.world import STACK, START, TIMEOUT, World
 
 LATE = 4.0
 """Seconds by which a start may be made later than it was booked: a message comes back in whole seconds, and waits."""
@@ -67,6 +67,7 @@ def at_rest(story: Story) -> Iterator[str]:
             yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
     yield from _messages_at_rest(story)
     yield from _too_fast(story)
+    yield from _over_budget(story)
     if world.scheduler.schedules:
         yield f"schedules are left: {list(world.scheduler.schedules)}"
 
@@ -127,6 +128,24 @@ def _too_fast(story: Story) -> Iterator[str]:
             if any(begun[n + many - 1] - begun[n] < least for n in range(len(begun) - many + 1)):
                 yield f"{many} runs of {task.name} began within {least:.1f} s"
                 break
+
+
+def _over_budget(story: Story) -> Iterator[str]:
+    """Starts beyond a task's budget: those up to any moment are at most the days' until then."""
+    task = catalogue.rationed
+    assert task.budget is not None
+    assert task.budget.runs is not None
+    began = sorted(
+        when
+        for run_id, starts in story.world.starts.items()
+        if _task(story.world.dynamo.items.get(run_id)) == task.name
+        for _, when in starts
+    )
+    for count, when in enumerate(began, 1):
+        days = int(when // 86_400) - int(START // 86_400) + 1
+        if count > task.budget.runs * days:
+            yield f"{count} runs of {task.name} began within {days} days"
+            break
 
 
 def _task(item: Item | None) -> str | None:

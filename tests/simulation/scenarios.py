@@ -44,6 +44,9 @@ BAD: Sequence[tuple[str, ...]] = (
     ("dies",) * 3,
     ("later",),
 )
+BUDGETS_AT = 11
+"""Of twenty seeds the one whose story has a task with a budget besides: the others' stories stay what they were."""
+
 LARGE = "x" * 2 * INLINE_BYTES
 GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
 
@@ -278,6 +281,18 @@ def rates(story: Story, chance: random.Random, name: str) -> None:
     story.program(f"rate {name}", body)
 
 
+def budgets(story: Story, chance: random.Random, name: str) -> None:
+    """More runs than a day's budget has room for."""
+    count = chance.randint(4, 8)
+    signatures = [catalogue.rationed.s(name=f"{name}{n}", does=chance.choice(GOOD)) for n in range(count)]
+
+    def body() -> None:
+        for signature, handle in zip(signatures, send_many(signatures), strict=True):
+            story.accepted.append(Accepted("rationed", handle, _says(signature.args["name"])))
+
+    story.program(f"budget {name}", body)
+
+
 SENDERS: Sequence[Scenario] = (
     sends,
     large_results,
@@ -415,5 +430,7 @@ def tell(story: Story, seed: int) -> None:
     story.small = chance.random() < 0.85
     for n in range(1 if story.small else chance.choice((1, 1, 2, 3))):
         chance.choice(SENDERS)(story, chance, "abc"[n])
+    if seed % 20 == BUDGETS_AT:
+        budgets(story, random.Random(f"budget {seed}"), "r")
     for n in range(chance.choice((0, 0, 1, 1 if story.small else 2))):
         chance.choice(OPERATORS)(story, chance, "xy"[n])

@@ -677,6 +677,7 @@ def installed() -> Iterator[None]:
         patch.setattr(control, "time", MachineTime())
         patch.setattr(execution, "time_limit", _limit)
         patch.setattr(execution, "_limiters", Memory)
+        patch.setattr(execution, "_purses", Memory)
         for name, module in list(sys.modules.items()):
             if name.startswith("nexus.") and getattr(module, "datetime", None) is real_datetime:
                 patch.setattr(module, "datetime", WorldDatetime)

@@ -80,9 +80,11 @@ def make_clip(
     options: Mapping[str, str] | None = None,
     muxer_options: Mapping[str, str] | None = None,
     more_sounds: int = 0,
+    transfer: int | None = None,
 ) -> Path:
     """Writes a clip. `times` are the frames' in ticks of 1/rate, one after the other by default; `matrix` is a display
-    matrix; `sound` gives a sample from -1 to 1, or None for a silent clip without an audio stream."""
+    matrix; `sound` gives a sample from -1 to 1, or None for a silent clip without an audio stream. With a
+    `transfer` function the stream says that it is BT.2020."""
     with av.open(str(path), "w", format=kind.muxer, options=dict(muxer_options or {})) as out:
         out.metadata.update(metadata or {})
         encoding = {**_FAST.get(kind.video, {}), **(options or {})}
@@ -93,6 +95,9 @@ def make_clip(
             picture.codec_context.sample_aspect_ratio = pixel_aspect
         if matrix:
             picture.set_display_matrix(matrix)
+        if transfer:
+            context = picture.codec_context
+            context.color_trc, context.color_primaries, context.colorspace = transfer, 9, 9
         voices = [
             cast("av.AudioStream", out.add_stream(kind.audio, 48_000)) for _ in range((sound is not None) + more_sounds)
         ]

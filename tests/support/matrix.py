@@ -35,9 +35,9 @@ class Feature:
     outcome: str | Code
     make: Callable[..., Any]
     cases: Mapping[str, tuple[Any, ...]]
+    within: int
+    edges: int
     reference: str = COMPUTED
-    within: int = 2
-    edges: int = 0
     told: str = ""
     """The cases in words, where there are too many to name."""
 
@@ -52,8 +52,10 @@ class Feature:
 
 @dataclass
 class Matrix:
-    """The rows of one family of formats."""
+    """The rows of one family of formats, with what most of them tolerate."""
 
+    within: int = 2
+    edges: int = 0
     features: list[Feature] = field(default_factory=list)
 
     def feature(
@@ -63,8 +65,10 @@ class Matrix:
         named = cases if isinstance(cases, Mapping) else {str(case): case or () for case in cases}
         named = {case: given if isinstance(given, tuple) else (given,) for case, given in named.items()}
 
+        tolerated = {"within": self.within, "edges": self.edges, **how}
+
         def add(make: Callable[..., Any]) -> Callable[..., Any]:
-            self.features.append(Feature(format_, name, outcome, make, named, **how))
+            self.features.append(Feature(format_, name, outcome, make, named, **tolerated))
             return make
 
         return add

@@ -33,8 +33,6 @@ class Server:
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
-    closed: list[int] = field(default_factory=list)
-    """The connections that the client ended."""
 
     @property
     def url(self) -> str:
@@ -49,12 +47,12 @@ class Server:
                     answer(connection)
                 else:
                     connection.sendall(answer)
-            self.closed.append(number)
 
 
 @contextmanager
 def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serves each connection in a thread of its own until the block ends."""
+    """Serves each connection in a thread of its own until the block ends, which ends the connections too."""
+    accepted: list[socket.socket] = []
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(answers, listener.getsockname()[1], tls)
 
@@ -68,6 +66,7 @@ def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Ser
                 connection, _ = listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 server.connections += 1
+                accepted.append(connection)
                 threading.Thread(target=serve, args=(connection, server.connections), daemon=True).start()
 
     thread = threading.Thread(target=accept, daemon=True)
@@ -78,6 +77,9 @@ def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Ser
         listener.shutdown(socket.SHUT_RDWR)
         listener.close()
         thread.join()
+        for connection in accepted:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def _request(connection: Connection, number: int) -> Request | None:

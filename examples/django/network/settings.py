@@ -1,6 +1,7 @@
 """Settings, for the web server and for the Lambda function alike; what differs is in the environment."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -28,6 +29,8 @@ INSTALLED_APPS = [
     "users",
     "posts",
 ]
+if find_spec("ops") is not None:  # the operator's side is where the web server runs, and not in the function
+    INSTALLED_APPS.append("ops.django_admin")
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -71,6 +74,7 @@ NEXUS = {
     "STACK": os.environ.get("NEXUS_STACK", "django-network"),
     "ACCOUNT_ID": os.environ.get("NEXUS_ACCOUNT_ID", "000000000000"),
     "REGION": os.environ.get("AWS_REGION", "eu-west-1"),
+    "WEB": "http://127.0.0.1:8765",  # `nexus web`, on the machine of whoever looks
 }
 
 # The network whose tasks work for this site's users and posts, if there is one: network/mirrors.py maps them.

@@ -2,6 +2,7 @@
 
 from django.contrib import admin
 from django.contrib.auth import views as auth
+from django.contrib.staticfiles.urls import staticfiles_urlpatterns
 from django.urls import path
 from posts import views as posts
 from users import views as users
@@ -14,4 +15,5 @@ urlpatterns = [
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
+    *staticfiles_urlpatterns(),  # with DEBUG alone
 ]

@@ -47,7 +47,18 @@ class Tile {
     this.more.replaceChildren();
     if (photo.status === "ready") this.showReady(photo);
     else if (photo.status === "rejected") this.fail(`Refused: ${photo.reason || "no reason was given"}`);
-    else this.wait("Being processed");
+    else {
+      this.wait(photo.progress ? `Being processed, ${photo.progress}%` : "Being processed", photo.progress ? photo.progress / 100 : null);
+      this.hold(photo);
+    }
+  }
+
+  /** Shows what is known of a photo before its renditions: its shape, and the blurred picture behind the bar. */
+  hold(photo) {
+    if (photo.width) this.frame.style.aspectRatio = `${photo.width} / ${photo.height}`;
+    if (!photo.placeholder || this.frame.querySelector("canvas")) return;
+    const canvas = make("canvas", { "aria-hidden": "true" });
+    if (drawBlurhash(photo.placeholder, canvas)) this.frame.prepend(canvas);
   }
 
   wait(text, progress = null) {
@@ -108,18 +119,27 @@ class Tile {
 function view(photo, name) {
   const made = photo.renditions;
   const text = photo.caption || name;
+  const widths = whole(photo, "image/webp");
+  const usual = widths.find((one) => one.width >= 640) || widths.at(-1) || Object.values(made)[0];
   if (photo.kind === "video") {
-    const poster = made.poster_w640 || made.poster_full || {};
+    const poster = widths.length ? usual : {};
     return make("video", { controls: true, preload: "none", playsinline: true, poster: poster.url, src: made.video?.url, "aria-label": text });
   }
-  const widths = ["w320", "w640", "w1080", "full"].map((key) => made[key]).filter(Boolean);
-  const usual = made.w640 || widths.at(-1) || Object.values(made)[0];
-  const srcset = widths.map((one) => `${one.url} ${one.width}w`).join(", ");
+  const srcset = (renditions) => renditions.map((one) => `${one.url} ${one.width}w`).join(", ");
   const sizes = "(min-width: 70rem) 21rem, (min-width: 40rem) 45vw, 95vw";
-  const still = { alt: text, src: usual.url, srcset, sizes, width: photo.width, height: photo.height };
-  if (!made.animated) return make("img", still);
-  const moving = make("source", { srcset: made.animated.url, media: "(prefers-reduced-motion: no-preference)" });
-  return make("picture", {}, moving, make("img", still));
+  const still = make("img", { alt: text, src: usual.url, srcset: srcset(widths), sizes, width: photo.width, height: photo.height });
+  const sources = [];
+  if (made.animated) sources.push(make("source", { srcset: made.animated.url, media: "(prefers-reduced-motion: no-preference)" }));
+  const smaller = whole(photo, "image/avif");
+  if (smaller.length) sources.push(make("source", { srcset: srcset(smaller), sizes, type: "image/avif" }));
+  return sources.length ? make("picture", {}, ...sources, still) : still;
+}
+
+/** The renditions of a type that show all of the photo, narrowest first: which there are, the deployment chooses. */
+function whole(photo, type) {
+  const uncut = (one) => Math.abs(one.width * photo.height - one.height * photo.width) <= Math.max(photo.width, photo.height);
+  const stills = Object.entries(photo.renditions).filter(([name]) => name !== "animated" && name !== "preview");
+  return stills.map(([, one]) => one).filter((one) => one.type === type && uncut(one)).sort((a, b) => a.width - b.width);
 }
 
 // ---- uploading ---------------------------------------------------------------------------------------------------

@@ -19,6 +19,9 @@ SRGB: Final = frozenset({1, 6, 13, 14, 15})
 BT709: Final = 1
 BT2020: Final = 9
 
+_WIDE: Final = frozenset({BT2020, 11, 12})
+"""BT.2020's primaries and P3's. Those of older televisions are close to BT.709's."""
+
 WHITE: Final = 203.0
 """cd/m2"""
 PEAK: Final = 1000.0
@@ -42,6 +45,11 @@ type Triple = tuple[float, float, float]
 _M1, _M2, _C1, _C2, _C3 = 2610 / 16384, 2523 / 32, 3424 / 4096, 2413 / 128, 2392 / 128
 _A, _B, _C = 0.17883277, 0.28466892, 0.55991073
 _HLG_LUMA: Final = (0.2627, 0.6780, 0.0593)
+
+
+def is_wide(transfer: int, primaries: int) -> bool:
+    """Whether an ordinary screen needs other numbers than the source has: its light or its colours go further."""
+    return transfer in HDR or primaries in _WIDE
 
 
 def pq_light(code: float) -> float:

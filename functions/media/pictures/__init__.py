@@ -7,6 +7,18 @@ have none of them. Clips belong to `video`, the reasons of a refusal to `social.
 
 from pictures.formats import sniff, unsupported
 from pictures.headers import Limits
+from pictures.job import Known
+from pictures.recipes import BadRecipe, Recipes, read_recipes
 from pictures.supervisor import Published, render
 
-__all__ = ["Limits", "Published", "render", "sniff", "unsupported"]
+__all__ = [
+    "BadRecipe",
+    "Known",
+    "Limits",
+    "Published",
+    "Recipes",
+    "read_recipes",
+    "render",
+    "sniff",
+    "unsupported",
+]

@@ -18,13 +18,15 @@ class Limits:
 
     bytes: int = 100 * 1024 * 1024
     memory: int = 1_500 << 20
-    """Bytes that decoding may take at its peak, by `Header.memory`: what 2 GB have beside the runtime and the file."""
+    """Bytes that decoding may take at its peak, by Header.memory(): what 2 GB have beside the runtime and the file."""
     pixels: int = 220_000_000
     """Of any format: the largest sensors of phones have 200 million."""
     frames: int = 1_000
     frame_pixels: int = 300_000_000
     scans: int = 100
     """Scans of a JPEG. Encoders write 10 or fewer; each one costs a pass over every coefficient of the picture."""
+    side: int = 2048
+    """Pixels of the largest rendition's long side: a JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves as many."""
     scan_pixels: int = 1_000_000_000
     """Scans x pixels of a JPEG of more than 10 scans: the bound of the CPU time that decoding can take."""
 
@@ -33,8 +35,6 @@ _BYTES_A_PIXEL: Final = {Format.PNG: 9.0, Format.GIF: 9.0, Format.WEBP: 18.0, Fo
 """Memory for each pixel of the whole picture at the peak, with transparency, as measured (docs/media.md)."""
 DEEP: Final = 20.0
 """The same for AVIF and HEIC of more than 8 bits."""
-_DRAFT_SIDE: Final = 2048
-"""A JPEG is decoded at the smallest of 1/1, 1/2, 1/4, 1/8 at which its long side still has the master's pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,12 @@ class Header:
     def pixels(self) -> int:
         return self.width * self.height
 
-    @property
-    def memory(self) -> float:
-        """Bytes that decoding takes at its peak, beside the file itself."""
+    def memory(self, side: int) -> float:
+        """Bytes that decoding takes at its peak, beside the file itself. `side` is Limits.side."""
         if self.format is not Format.JPEG:
             return self.pixels * (self.bytes_a_pixel or _BYTES_A_PIXEL[self.format])
         scale = 1
-        while scale < 8 and ceil(max(self.width, self.height) / (2 * scale)) >= _DRAFT_SIDE:
+        while scale < 8 and ceil(max(self.width, self.height) / (2 * scale)) >= side:
             scale *= 2
         return self.pixels * ((self.bytes_a_pixel or 0.0) + 8.0 / scale**2)
 
@@ -74,8 +73,8 @@ def check(header: Header, limits: Limits) -> None:
         raise Rejected(Code.DAMAGED, f"the picture has no pixels: {size}")
     if header.pixels > limits.pixels:
         raise Rejected(Code.TOO_MANY_PIXELS, f"{size} is over the limit of {limits.pixels / 1e6:g} megapixels")
-    if header.memory > limits.memory:
-        needed = f"{size} {header.format} takes {header.memory / 2**20:.0f} MiB to decode"
+    if (memory := header.memory(limits.side)) > limits.memory:
+        needed = f"{size} {header.format} takes {memory / 2**20:.0f} MiB to decode"
         raise Rejected(Code.TOO_MANY_PIXELS, f"{needed}, over the limit of {limits.memory / 2**20:.0f}")
     if header.frames > limits.frames:
         raise Rejected(Code.TOO_MANY_FRAMES, f"{header.frames} frames, the limit is {limits.frames}")

@@ -68,9 +68,11 @@ def read(source: bytes, kind: Format) -> Source:
     The header's size is the largest that any part of the picture has, by its own word or in truth: what is shown may be
     a small part of it, and would be decoded whole all the same.
     """
-    boxes = list(_boxes(source, 0, len(source)))
+    boxes = list(_top_level(source))
     found = next((box for box in boxes if box.name == b"meta"), None)
     moov = next((box for box in boxes if box.name == b"moov"), None)
+    if found is not None and kind is Format.HEIF:
+        moov = None  # the clip of a motion photo
     cut = bool(boxes) and boxes[-1].end > len(source)
     if found is None:
         if moov is not None and kind is Format.HEIF:
@@ -128,6 +130,18 @@ def _owns(meta: _Meta, box: _Box, item: int) -> bool:
 
 
 # Boxes
+
+
+def _top_level(source: bytes) -> Iterator[_Box]:
+    """Those of the file itself. What follows the picture need not be boxes: phones put clips and notes there."""
+    described = False
+    try:
+        for box in _boxes(source, 0, len(source)):
+            described = described or box.name == b"meta"
+            yield box
+    except Rejected:
+        if not described:
+            raise
 
 
 def _boxes(source: bytes, at: int, end: int) -> Iterator[_Box]:

@@ -1,15 +1,32 @@
-"""What is made of a picture, and the name that its content and this give it. No decoder is loaded here."""
+"""What is made of a picture, as the deployment says it, and the name that its content and this give it.
 
+No decoder is loaded here.
+"""
+
+import re
 from dataclasses import dataclass
 from hashlib import file_digest, sha256
 from io import BufferedIOBase
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 _REVISION: Final = b"nexus-pictures 3"
-"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever. Those
-of a clip's posters have the video package's own in them."""
+"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
 
 _WEBP_SIDE: Final = 16_383
+LARGEST_SIDE: Final = 4096
+"""Pixels that a recipe may state: what the function's memory is measured for."""
+MOST: Final = 24
+"""Recipes of one deployment: each is an open file of the sandbox, and a request for every upload."""
+
+type Encoding = Literal["WEBP", "JPEG", "AVIF"]
+TYPES: Final[dict[Encoding, tuple[str, str]]] = {
+    "WEBP": ("image/webp", "webp"),
+    "JPEG": ("image/jpeg", "jpg"),
+    "AVIF": ("image/avif", "avif"),
+}
+"""Content type, and extension without a dot."""
+_QUALITY: Final[dict[Encoding, int]] = {"WEBP": 80, "JPEG": 80, "AVIF": 60}
+"""Where a recipe states none: alike to the eye."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +41,15 @@ class Recipe:
     height: int = _WEBP_SIDE
     square: bool = False
     tallest: float | None = None
-    encoding: Literal["WEBP", "JPEG"] = "WEBP"
+    encoding: Encoding = "WEBP"
+    quality: int = 80
 
 
-RECIPES: tuple[Recipe, ...] = (
+class BadRecipe(ValueError):
+    """A recipe that cannot be followed: its name, the field, and what is wrong with it."""
+
+
+RECIPES: Final = (
     Recipe("thumbnail", 150, 150, square=True),
     Recipe("w320", 320),
     Recipe("w640", 640),
@@ -38,8 +60,91 @@ RECIPES: tuple[Recipe, ...] = (
     Recipe("mail_lead", 1080, tallest=0.75, encoding="JPEG"),
     Recipe("mail_square", 224, 224, square=True, encoding="JPEG"),
 )
-ANIMATED = Recipe("animated", 720, 720)
+ANIMATED: Final = Recipe("animated", 720, 720, quality=70)
 """What an animation gets beside its stills: the long side of a phone's feed, since every frame is encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """All that a deployment makes: the stills of every picture, and what an animation gets beside them."""
+
+    stills: tuple[Recipe, ...] = RECIPES
+    animated: Recipe = ANIMATED
+
+    @property
+    def largest_side(self) -> int:
+        """The most pixels that a recipe asks for on a side that it bounds."""
+        return max(max(recipe.width, recipe.height % _WEBP_SIDE) for recipe in self.stills)
+
+    @classmethod
+    def of_fields(cls, fields: dict[str, Any]) -> "Recipes":
+        """What `dataclasses.asdict` made of it, and JSON of that."""
+        return cls(tuple(Recipe(**each) for each in fields["stills"]), Recipe(**fields["animated"]))
+
+
+def read_recipes(text: str) -> Recipes:
+    """The recipes of a deployment, `name:WIDTH[xHEIGHT][:option...]` with commas between them; the defaults for none.
+
+    Options are `square`, `tallest=0.75`, `webp`, `jpeg` or `avif`, and `quality=80`. The one named `animated` is what
+    an animation gets beside the stills. Raises BadRecipe.
+    """
+    if not text:
+        return Recipes()
+    made: dict[str, Recipe] = {}
+    for part in text.split(","):
+        recipe = _recipe(part)
+        if recipe.name in made:
+            raise BadRecipe(f"{recipe.name}: it is there twice")
+        made[recipe.name] = recipe
+    animated = made.pop(ANIMATED.name, ANIMATED)
+    if animated.encoding != "WEBP" or animated.square or animated.tallest:
+        raise BadRecipe(f"{animated.name}: an animation is WebP, and is not cut")
+    if not 1 <= len(made) <= MOST:
+        raise BadRecipe(f"there are {len(made)} recipes for stills: 1 to {MOST}")
+    return Recipes(tuple(made.values()), animated)
+
+
+def _recipe(text: str) -> Recipe:
+    name, *fields = text.split(":")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
+        raise BadRecipe(f"{name!r}: a name is up to 32 small letters, digits and _, with a letter first")
+    size, *options = fields or [""]
+    width, _, height = size.partition("x")
+    given: dict[str, Any] = {"width": _number(f"{name}: width", width, LARGEST_SIDE)}
+    if height or "x" in size:
+        given["height"] = _number(f"{name}: height", height, LARGEST_SIDE)
+    for option in options:
+        field, value = _option(name, option)
+        if field in given and field != "height":
+            raise BadRecipe(f"{name}: {field} is there twice")
+        given[field] = value
+    if given.get("square") and (given.setdefault("height", given["width"]) != given["width"] or "tallest" in given):
+        raise BadRecipe(f"{name}: a square has one side, and nothing else is cut off")
+    usual = ANIMATED.quality if name == ANIMATED.name else _QUALITY[given.get("encoding", "WEBP")]
+    return Recipe(name, **{"quality": usual, **given})
+
+
+def _option(name: str, option: str) -> tuple[str, Any]:
+    word, stated, value = option.partition("=")
+    match word:
+        case "square" if not stated:
+            return "square", True
+        case "webp" | "jpeg" | "avif" if not stated:
+            return "encoding", word.upper()
+        case "quality":
+            return "quality", _number(f"{name}: quality", value, 100)
+        case "tallest":
+            if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", value) or not 0.1 <= float(value) <= 10:
+                raise BadRecipe(f"{name}: tallest is {value!r}: a number from 0.1 to 10")
+            return "tallest", float(value)
+    known = "square, tallest=..., webp, jpeg, avif, quality=..."
+    raise BadRecipe(f"{name}: {option!r} is no option: {known}")
+
+
+def _number(field: str, text: str, most: int) -> int:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= most:
+        raise BadRecipe(f"{field} is {text!r}: a whole number from 1 to {most}")
+    return int(text)
 
 
 def content_hash(upload: BufferedIOBase, recipes: tuple[Recipe, ...] = RECIPES, animated: Recipe = ANIMATED) -> str:

@@ -15,9 +15,9 @@ The same bytes give the same renditions, byte for byte, with the same libraries;
 import warnings
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
-from typing import Final, Literal
+from typing import Final
 
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
@@ -25,12 +25,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 from pictures.colour import resizable, to_srgb, widened
 from pictures.formats import Format
 from pictures.headers import Header, Limits, Source
+from pictures.job import Known
 from pictures.placeholder import blurhash, dominant_colour
 from pictures.reading import DECODER_ERRORS, admit, fault, open_picture
-from pictures.recipes import ANIMATED, RECIPES, Recipe
+from pictures.recipes import ANIMATED, RECIPES, TYPES, Recipe
 from social.refusals import Rejected
 
-Kind = Literal["image", "animation"]
 Size = tuple[int, int]
 
 LIMITS: Final = Limits()
@@ -48,20 +48,15 @@ class Rendition:
     extension: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pictures:
-    """All that a picture became. Width and height are the original's, upright, in pixels.
+type OnKnown = Callable[[Known], None]
 
-    placeholder: a blurhash. dominant_colour: "#rrggbb".
-    """
 
-    kind: Kind
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures(Known):
+    """All that a picture became."""
+
     format: Format
-    width: int
-    height: int
     frames: int
-    placeholder: str
-    dominant_colour: str
     renditions: tuple[Rendition, ...]
 
 
@@ -71,9 +66,13 @@ def inspect(upload: bytes, limits: Limits = LIMITS) -> Header:
 
 
 def render(
-    upload: bytes, limits: Limits = LIMITS, recipes: Iterable[Recipe] = RECIPES, animated: Recipe = ANIMATED
+    upload: bytes,
+    limits: Limits = LIMITS,
+    recipes: Iterable[Recipe] = RECIPES,
+    animated: Recipe = ANIMATED,
+    on_known: OnKnown = lambda _: None,
 ) -> Pictures:
-    """Every rendition of one picture, in the order of `recipes`.
+    """Every rendition of one picture, in the order of `recipes`. `on_known` hears first what is known before them.
 
     An animation gets `animated` too, and its stills are of its first frame; an APNG whose animation is broken is a
     picture. All names are always there: a small picture's renditions are its own size, encoded once.
@@ -82,20 +81,22 @@ def render(
     recipes = tuple(recipes)
     source = admit(upload, limits)
     try:
-        return _render(source, limits, recipes, animated)
+        return _render(source, limits, recipes, animated, on_known)
     except Rejected:
         if source.header.format is not Format.PNG or source.header.frames == 1:
             raise
-    return _render(admit(upload, limits, animated=False), limits, recipes, animated)
+    return _render(admit(upload, limits, animated=False), limits, recipes, animated, on_known)
 
 
-def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
+def _render(
+    source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, on_known: OnKnown
+) -> Pictures:
     with warnings.catch_warnings():
         # Pillow warns about odd metadata and goes on; the limits that it warns about are our own, and stricter.
         warnings.simplefilter("ignore")
         header, image = open_picture(source, limits)
         try:
-            return _renditions(_View(source, header, image), recipes, animated)
+            return _renditions(_View(source, header, image), recipes, animated, on_known)
         except DECODER_ERRORS as error:
             raise fault(source, error) from error
 
@@ -120,7 +121,7 @@ class _View:
         return _upright(right - left, bottom - top, self.source.orientation)
 
 
-def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe) -> Pictures:
+def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, on_known: OnKnown) -> Pictures:
     header, image = view.header, view.image
     width, height = view.size
     master = _shrink(view, _master_size(width, height, recipes))
@@ -128,21 +129,18 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe) -> P
         image.close()
     with ThreadPoolExecutor(max_workers=2) as encoders:
         stills, smallest = _stills(master, (width, height), recipes, encoders)
-        opaque = _flatten(smallest)
-        placeholder, colour = blurhash(opaque), dominant_colour(smallest)
+        known = Known(
+            kind="animation" if header.frames > 1 else "image",
+            width=width,
+            height=height,
+            placeholder=blurhash(_flatten(smallest)),
+            dominant_colour=dominant_colour(smallest),
+        )
+        on_known(known)  # while the encoders work
         renditions = [still.result() for still in stills]
     if header.frames > 1:
         renditions.append(_animate(view, animated))
-    return Pictures(
-        kind="animation" if header.frames > 1 else "image",
-        format=header.format,
-        width=width,
-        height=height,
-        frames=header.frames,
-        placeholder=placeholder,
-        dominant_colour=colour,
-        renditions=tuple(renditions),
-    )
+    return Pictures(**asdict(known), format=header.format, frames=header.frames, renditions=tuple(renditions))
 
 
 _TRANSPOSE = {
@@ -230,7 +228,7 @@ def _stills(
     master: Image.Image, original: Size, recipes: tuple[Recipe, ...], encoders: ThreadPoolExecutor
 ) -> tuple[list[_Still], Image.Image]:
     """What the recipes make of the master, in their order and being encoded; and the smallest uncropped picture."""
-    encodings: dict[tuple[Size, bool, str], Future[bytes]] = {}
+    encodings: dict[tuple[Size, bool, str, int], Future[bytes]] = {}
     stills: dict[str, _Still] = {}
     levels = [master]
 
@@ -245,9 +243,9 @@ def _stills(
             if size != levels[-1].size:
                 levels.append(levels[-1].resize(size, Image.Resampling.LANCZOS))
             picture = _cut(levels[-1], recipe.tallest)
-        key = (picture.size, picture is not levels[-1], recipe.encoding)
+        key = (picture.size, picture is not levels[-1], recipe.encoding, recipe.quality)
         if key not in encodings:
-            encodings[key] = encoders.submit(_encode, picture, recipe.encoding)
+            encodings[key] = encoders.submit(_encode, picture, recipe)
         stills[recipe.name] = _Still(recipe, picture.size, encodings[key])
     return [stills[recipe.name] for recipe in recipes], levels[-1]
 
@@ -269,18 +267,21 @@ def _cut(picture: Image.Image, tallest: float | None) -> Image.Image:
     return picture.crop((0, top, picture.width, top + height))
 
 
-def _encode(picture: Image.Image, encoding: str) -> bytes:
+def _encode(picture: Image.Image, recipe: Recipe) -> bytes:
     out = BytesIO()
-    if encoding == "JPEG":
-        _flatten(picture).save(out, "JPEG", quality=80, progressive=True, optimize=True)
-    else:
-        # Method 4, Pillow's default, takes twice the time for 2% fewer bytes.
-        picture.save(out, "WEBP", quality=80, method=2)
+    match recipe.encoding:
+        case "JPEG":
+            _flatten(picture).save(out, "JPEG", quality=recipe.quality, progressive=True, optimize=True)
+        case "WEBP":
+            # Method 4, Pillow's default, takes twice the time for 2% fewer bytes.
+            picture.save(out, "WEBP", quality=recipe.quality, method=2)
+        case "AVIF":
+            picture.save(out, "AVIF", quality=recipe.quality, speed=8, max_threads=1)
     return out.getvalue()
 
 
 def _rendition(recipe: Recipe, data: bytes, size: Size) -> Rendition:
-    content_type, extension = {"WEBP": ("image/webp", "webp"), "JPEG": ("image/jpeg", "jpg")}[recipe.encoding]
+    content_type, extension = TYPES[recipe.encoding]
     return Rendition(recipe.name, data, *size, content_type, extension)
 
 
@@ -305,7 +306,8 @@ def _animate(view: _View, recipe: Recipe) -> Rendition:
     reel = _Reel(frame, header.frames)
     out = BytesIO()
     # The encoder asks for a frame's duration after the frame itself, when the list knows it.
-    reel.save(out, "WEBP", save_all=True, quality=70, method=2, duration=durations, loop=int(image.info.get("loop", 0)))
+    loops = int(image.info.get("loop", 0))
+    reel.save(out, "WEBP", save_all=True, quality=recipe.quality, method=2, duration=durations, loop=loops)
     return _rendition(recipe, out.getvalue(), size)
 
 

@@ -7,17 +7,17 @@ again). The bytes are decoded in a sandbox's child. What comes back is believed 
 and addresses are decided here, and a file that is not of its type is not published.
 """
 
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import sandbox
 from pictures.formats import Format, sniff
 from pictures.headers import Limits
-from pictures.recipes import ANIMATED, RECIPES, content_hash
+from pictures.job import Known, pixels
+from pictures.recipes import TYPES, Recipe, Recipes, content_hash
 from sandbox import Rendition, Unfinished
 
 WORKER: Final = "pictures.worker"
@@ -26,65 +26,70 @@ MEMORY: Final = 1_750 << 20
 the function and the server beside it, it stays under 2 GB."""
 OUTPUT_BYTES: Final = 256 << 20
 """Of any one rendition: an animation of a thousand frames is far smaller."""
-_TYPES: Final = {"WEBP": ("image/webp", "webp", Format.WEBP), "JPEG": ("image/jpeg", "jpg", Format.JPEG)}
-_PLACEHOLDER: Final = re.compile(r"[\w#$%*+,\-.:;=?@\[\]^{|}~]{28}", re.ASCII)
-_COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
+_FORMATS: Final = {"WEBP": Format.WEBP, "JPEG": Format.JPEG, "AVIF": Format.AVIF}
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a picture became, as files. Width and height are the original's, upright, in pixels.
+    """What a picture became, as files. content_hash: pictures.recipes.content_hash of the source."""
 
-    placeholder: a blurhash. dominant_colour: "#rrggbb". content_hash: pictures.recipes.content_hash of the source.
-    """
-
-    kind: Literal["image", "animation"]
-    width: int
-    height: int
-    placeholder: str
-    dominant_colour: str
+    known: Known
     renditions: Mapping[str, Rendition]
     content_hash: str
 
 
-def render(source: Path, folder: Path, *, seconds: float, limits: Limits | None = None) -> Published:
+def render(
+    source: Path,
+    folder: Path,
+    *,
+    seconds: float,
+    limits: Limits | None = None,
+    recipes: Recipes | None = None,
+    on_known: Callable[[Known], None] | None = None,
+) -> Published:
     """Makes the renditions of the picture in `source` as files in `folder` (which must exist).
 
-    `seconds`: wall time from now after which the work is stopped. Raises Rejected or Unfinished.
+    Args:
+        seconds: wall time from now after which the work is stopped.
+        on_known: called before they are made with what is known by then. What it raises stops the work.
+
+    Raises Rejected or Unfinished.
     """
-    recipes = (*RECIPES, ANIMATED)
-    paths = [folder / f"{recipe.name}.{_TYPES[recipe.encoding][1]}" for recipe in recipes]
+    recipes = recipes or Recipes()
+    limits = replace(limits or Limits(), side=recipes.largest_side)
+    wanted = (*recipes.stills, recipes.animated)
+    paths = [folder / f"{recipe.name}.{TYPES[recipe.encoding][1]}" for recipe in wanted]
+    known: list[Known] = []
+
+    def hear(fields: dict[str, Any]) -> None:
+        known.append(_believed(Known.from_fields, fields))
+        if on_known:
+            on_known(known[-1])
+
     with ExitStack() as stack:
         upload = stack.enter_context(source.open("rb"))
         files = [upload, *(stack.enter_context(path.open("wb")) for path in paths)]
-        job = {"limits": asdict(limits or Limits())}
-        said = sandbox.run(WORKER, job, files, memory=MEMORY, output_bytes=OUTPUT_BYTES, seconds=seconds)
+        job = {"limits": asdict(limits), "recipes": asdict(recipes)}
+        said = sandbox.run(WORKER, job, files, memory=MEMORY, output_bytes=OUTPUT_BYTES, seconds=seconds, on_known=hear)
+    if not known:
+        raise Unfinished("the decoder says nothing of the picture that it has made")
+    made = wanted if known[-1].kind == "animation" else recipes.stills
+    renditions = _believed(lambda told: dict(_published(told, made, paths)), said)
     with source.open("rb") as upload:
-        digest = content_hash(upload)
+        return Published(known[-1], renditions, content_hash(upload, recipes.stills, recipes.animated))
+
+
+def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
     try:
-        return _published(said, paths, digest)
+        return check(said)
     except (KeyError, TypeError, ValueError) as error:
         raise Unfinished(f"the decoder talks nonsense: {error}") from error
 
 
-def _published(said: Mapping[str, Any], paths: list[Path], digest: str) -> Published:
-    kind, placeholder, colour = said["kind"], said["placeholder"], said["dominant_colour"]
-    if kind not in ("image", "animation"):
-        raise ValueError(f"kind {kind!r}")
-    if not _PLACEHOLDER.fullmatch(placeholder) or not _COLOUR.fullmatch(colour):
-        raise ValueError(f"placeholder {placeholder!r}, colour {colour!r}")
-    recipes = RECIPES if kind == "image" else (*RECIPES, ANIMATED)
-    renditions = {}
-    for recipe, path, (width, height) in zip(recipes, paths[: len(recipes)], said["sizes"], strict=True):
-        content_type, _, format_ = _TYPES[recipe.encoding]
+def _published(said: Mapping[str, Any], made: tuple[Recipe, ...], paths: list[Path]) -> Iterator[tuple[str, Rendition]]:
+    for recipe, path, (width, height) in zip(made, paths[: len(made)], said["sizes"], strict=True):
+        content_type, _ = TYPES[recipe.encoding]
         with path.open("rb") as file:
-            if sniff(file.read(64)) is not format_:
+            if sniff(file.read(64)) is not _FORMATS[recipe.encoding]:
                 raise ValueError(f"{path.name} is no {content_type}")
-        renditions[recipe.name] = Rendition(path, _pixels(width), _pixels(height), path.stat().st_size, content_type)
-    return Published(kind, _pixels(said["width"]), _pixels(said["height"]), placeholder, colour, renditions, digest)
-
-
-def _pixels(value: Any) -> int:
-    if type(value) is not int or not 0 < value < 1 << 31:
-        raise ValueError(f"{value!r} pixels")
-    return value
+        yield recipe.name, Rendition(path, pixels(width), pixels(height), path.stat().st_size, content_type)

@@ -4,6 +4,7 @@ The server imports this module once, for all of its children. So everything that
 a child can open no file any more.
 """
 
+from dataclasses import asdict
 from io import FileIO
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageCms  # noqa: F401 - see above
 from pictures.formats import Format
 from pictures.headers import Limits
 from pictures.reading import register
+from pictures.recipes import Recipes
 from pictures.rendering import render
 from sandbox.report import Report, write_all
 
@@ -20,17 +22,17 @@ for each in Format:
     register(each)
 
 
-def work(job: dict[str, Any], files: list[FileIO], _: Report) -> dict[str, Any]:
+def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
     """Renders the first of the files into the others, one for each recipe and one for an animation. Raises Rejected."""
     source, *outputs = files
-    made = render(source.readall(), Limits(**job["limits"]))
+    recipes = Recipes.of_fields(job["recipes"])
+    made = render(
+        source.readall(),
+        Limits(**job["limits"]),
+        recipes.stills,
+        recipes.animated,
+        on_known=lambda known: report.known(asdict(known)),
+    )
     for output, rendition in zip(outputs, made.renditions, strict=False):
         write_all(output, rendition.data)
-    return {
-        "kind": made.kind,
-        "width": made.width,
-        "height": made.height,
-        "placeholder": made.placeholder,
-        "dominant_colour": made.dominant_colour,
-        "sizes": [(rendition.width, rendition.height) for rendition in made.renditions],
-    }
+    return {"sizes": [(rendition.width, rendition.height) for rendition in made.renditions]}

@@ -10,7 +10,10 @@ from social.refusals import Rejected
 
 
 class Report:
-    """{"progress": 0.4} any number of times, then {"made": {...}} or {"rejected": {"code", "detail", "limit"}}."""
+    """{"known": {...}} and {"progress": 0.4} any number of times, then how it ended.
+
+    That is {"made": {...}} or {"rejected": {"code", "detail", "limit"}}.
+    """
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -22,6 +25,10 @@ class Report:
         if percent > self._percent:
             self._percent = percent
             self._say({"progress": percent / 100})
+
+    def known(self, fields: dict[str, Any]) -> None:
+        """What is known before anything is made, as the work describes it."""
+        self._say({"known": fields})
 
     def made(self, fields: dict[str, Any]) -> None:
         """What was made, as the work describes it."""

@@ -38,6 +38,9 @@ MALLOC: Final = {
 PROGRESS_STEP: Final = 0.05
 """Each report may cost the caller a write, so a job has at most twenty."""
 
+MOST_KNOWN: Final = 2
+"""Reports of what is known, which may cost a write too: an APNG whose animation is broken is looked at twice."""
+
 # What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
 _CRASHES: Final = {
     signal.SIGSEGV,
@@ -78,6 +81,7 @@ def run(
     memory: int,
     output_bytes: int,
     seconds: float,
+    on_known: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """What `work(job, files, report)` of a module made in a child of its own, as it says itself: to be checked.
@@ -89,8 +93,10 @@ def run(
         memory: bytes of private memory that it may take.
         output_bytes: bytes of any one file that it may write.
         seconds: wall time from now after which it is stopped.
-        on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more. What it raises
-            stops the work.
+        on_known: called with what the work says before it is done, as untrue as it may be.
+        on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more.
+
+    What either of them raises stops the work.
 
     Raises:
         Rejected: the bytes are at fault, and the same bytes would be again.
@@ -100,7 +106,7 @@ def run(
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
     message = json.dumps({"work": work, "job": job, "bounds": asdict(bounds)}).encode()
     answer: dict[str, Any] | Rejected | None = None
-    shown = 0.0
+    shown, known = 0.0, 0
     with _turn, tempfile.TemporaryFile() as log, ExitStack() as stack:
         server = start()
         pipe = stack.enter_context(_report_pipe())
@@ -108,11 +114,19 @@ def run(
         with server.child(message, descriptors) as child:
             pipe.close_writer()
             for said in _messages(pipe.reader, deadline):
-                if not isinstance(said, float):
-                    answer = said
-                elif on_progress and round(said - shown, 3) >= PROGRESS_STEP:
-                    on_progress(said)
-                    shown = said
+                match said:
+                    case float():
+                        if on_progress and round(said - shown, 3) >= PROGRESS_STEP:
+                            on_progress(said)
+                            shown = said
+                    case _Known():
+                        known += 1
+                        if known > MOST_KNOWN:
+                            raise Unfinished("the decoder does not stop talking")
+                        if on_known:
+                            on_known(said.fields)
+                    case _:
+                        answer = said
         if isinstance(answer, Rejected):
             raise answer
         if answer is not None and child.status == 0:
@@ -253,7 +267,15 @@ def _report_pipe() -> Iterator[_Pipe]:
         os.close(pipe.reader)
 
 
-def _messages(pipe: int, deadline: float) -> Iterator[float | dict[str, Any] | Rejected]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    fields: dict[str, Any]
+
+
+type _Said = float | _Known | dict[str, Any] | Rejected
+
+
+def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
     """What the child says, a line at a time, until it closes its end or the deadline is over."""
     rest = b""
     with selectors.DefaultSelector() as selector:
@@ -268,13 +290,15 @@ def _messages(pipe: int, deadline: float) -> Iterator[float | dict[str, Any] | R
             yield from map(_understood, lines)
 
 
-def _understood(line: bytes) -> float | dict[str, Any] | Rejected:
+def _understood(line: bytes) -> _Said:
     try:
         match json.loads(line):
             case {"progress": int() | float() as fraction}:
                 return float(fraction)
             case {"rejected": {"code": str() as code, "detail": str() as detail, "limit": int() | None as limit}}:
                 return Rejected(Code(code), detail, limit)
+            case {"known": dict() as fields}:
+                return _Known(fields)
             case {"made": dict() as fields}:
                 return fields
     except ValueError as error:

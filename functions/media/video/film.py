@@ -19,9 +19,9 @@ from av.stream import Stream
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from colours.light import BT709, BT2020, PRIMARIES, cube, screen_code
+from colours.light import BT709, BT2020, PRIMARIES, cube, is_wide, screen_code
 from video.files import Files, Reader, Writer
-from video.rules import FULL_RANGE, TV_RANGE, is_wide
+from video.rules import FULL_RANGE, TV_RANGE
 from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
@@ -40,8 +40,8 @@ ENCODER: Final = {
 KEY_FRAME_SECONDS: Final = 5
 _CUBE_LEVEL: Final = 6
 """A side of 36 colours."""
-_PACKED: Final = "rgb48le"
-"""Of planar formats `haldclut` exchanges the planes."""
+_MAPPED, _CUBE = "gbrpf32le", "rgb48le"
+"""Of mapped frames and of the cube: planar formats of whole numbers have their planes exchanged by `haldclut`."""
 AUDIO_RATES: Final = (48_000, 44_100, 32_000, 24_000, 22_050, 16_000)
 AUDIO_BITS_PER_CHANNEL: Final = 64_000
 
@@ -101,7 +101,7 @@ class Upright:
         mapper = graph.add("haldclut", clut="first") if wide else None
         if mapper:  # after the scaling, on fewer pixels
             matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
-            nodes += [graph.add("format", _PACKED), mapper, matrix]
+            nodes += [graph.add("format", _MAPPED), mapper, matrix]
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
         # What hangs on a frame (its matrix, its position, its light) was for the source, and is used by now.
         nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
@@ -140,7 +140,7 @@ def _screen(transfer: int, primaries: int) -> VideoFrame:
     for colour in cube(transfer, primaries if primaries in PRIMARIES else BT2020, _CUBE_LEVEL**2, screen_code):
         samples.extend(round(65535 * value) for value in colour)
     side = _CUBE_LEVEL**3
-    frame = VideoFrame(side, side, _PACKED)
+    frame = VideoFrame(side, side, _CUBE)
     content, out = samples.tobytes(), frame.planes[0]
     rows = (content[start : start + 6 * side] for start in range(0, len(content), 6 * side))
     out.update(b"".join(row.ljust(out.line_size, b"\0") for row in rows))

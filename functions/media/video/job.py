@@ -21,15 +21,23 @@ class Limits:
     """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
     frame_rate: float = 240.0
     """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
-    decoded_pixels: int = 40_000_000_000
-    """Pixels of all frames together, which is what the work is proportional to: 160 s of 4K or 640 s of 1080p, at 30
-    frames a second. A clip under the limit of seconds can still be more than one Lambda can do."""
+    work: int = 64_000_000_000
+    """Pixels that are decoded, and for each frame of the rendition Clip.frame_work: 225 s of 4K at 30 frames a second,
+    180 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
     streams: int = 16
     """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
     memory: int = 1 << 30
     """Bytes of private memory that the worker may take (RLIMIT_DATA)."""
     output_bytes: int = 512 << 20
     """Bytes of any one file that the worker may write (RLIMIT_FSIZE)."""
+
+
+def size_from_fields(fields: dict[str, Any]) -> tuple[int, int]:
+    """Width and height as displayed, in what the worker says before it decodes. Raises ValueError or KeyError."""
+    width, height = fields["width"], fields["height"]
+    if type(width) is not int or type(height) is not int or not 0 < min(width, height) <= max(width, height) < 1 << 31:
+        raise ValueError(f"{width!r} x {height!r} pixels")
+    return width, height
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,6 @@ from operator import sub
 from struct import unpack
 from typing import BinaryIO, Final, Literal
 
-from colours.light import HDR
-
 Container = Literal["mov", "matroska", "avi", "asf"]
 """The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
 
@@ -32,6 +30,10 @@ _PICTURE_BRANDS: Final = {
 }
 _QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
 _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+_UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
+"""Segment and Cluster, the elements of a WebM file that may say no size."""
+_MOST_ELEMENTS: Final = 200_000
+"""More than twice what 300 seconds of 240 frames and 50 packets of sound have."""
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 # Values of ITU-T H.273, which FFmpeg uses as they are.
@@ -40,9 +42,6 @@ UNSPECIFIED: Final = 2
 BT601: Final = 5
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
-
-_WIDE: Final = frozenset({9, 11, 12})
-"""Primaries far outside of a screen's: BT.2020's and P3's. Those of older televisions are close to BT.709's."""
 
 BLACK: Final = 0.06
 """Mean brightness, 0 to 1, under which a frame is black to the eye."""
@@ -67,35 +66,52 @@ def container_of(head: bytes) -> Container | None:
     return None
 
 
-def promised_bytes(head: bytes) -> int:
-    """How long at least the file is by its first 4 KiB, 0 where they do not say. A file that is shorter is truncated.
+def promised_bytes(file: BinaryIO, container: Container) -> int:
+    """How long at least the file is by its own word, 0 where it does not say. A file that is shorter is truncated."""
+    match container:
+        case "mov":
+            return _end_of_boxes(file)
+        case "matroska":
+            return _end_of_elements(file)
+        case "avi":  # the size of the first RIFF chunk
+            size = int.from_bytes(_read_at(file, 0)[4:8], "little")
+            return size + 8 if size < 0xFFFFFFFF else 0
+        case "asf":
+            return _length_of_asf(_read_at(file, 0, 4096))
 
-    AVI: the size of the first RIFF chunk. WMV: the File Properties Object (ASF specification, 3.2), unless it says that
-    it was broadcast. WebM: the Segment's size, unless it was written live. MP4: see `end_of_boxes`.
-    """
-    if head[:4] == b"RIFF":
-        size = int.from_bytes(head[4:8], "little")
-        return size + 8 if size < 0xFFFFFFFF else 0
-    if head[:4] == b"\x1a\x45\xdf\xa3":
-        return _end_of_segment(head)
+
+def _length_of_asf(head: bytes) -> int:
+    """By the File Properties Object (ASF specification, 3.2), unless it says that it was broadcast."""
     place = head.find(_ASF_PROPERTIES)
-    if head.startswith(_ASF_HEADER) and place >= 0 and not int.from_bytes(head[place + 88 : place + 92], "little") & 1:
-        return int.from_bytes(head[place + 40 : place + 48], "little")
+    if place < 0 or int.from_bytes(head[place + 88 : place + 92], "little") & 1:
+        return 0
+    return int.from_bytes(head[place + 40 : place + 48], "little")
+
+
+def _end_of_elements(file: BinaryIO) -> int:
+    """Where the last element of a WebM file ends (RFC 8794 and 9559); 0 where there is something else, or no end of it.
+
+    A browser records without knowing how long the Segment and its Clusters become: what is in them has sizes.
+    """
+    at = 0
+    for _ in range(_MOST_ELEMENTS):
+        head = _read_at(file, at)
+        if not head:
+            return at
+        id_length = _ebml_length(head, 0)
+        body = at + id_length + _ebml_length(head, id_length)
+        if id_length > 4 or body - at > len(head):
+            return body if id_length <= 4 else 0
+        size, length = _ebml_size(head, id_length), body - at - id_length
+        unknown = size == (1 << 7 * length) - 1
+        if unknown and head[:id_length] not in _UNBOUNDED:
+            return 0
+        at = body if unknown else body + size
     return 0
 
 
-def _end_of_segment(head: bytes) -> int:
-    """Where the Segment behind the EBML header ends (RFC 8794 and 9559)."""
-    start = 4 + _ebml_length(head, 4) + _ebml_size(head, 4)
-    if head[start : start + 4] != b"\x18\x53\x80\x67":
-        return 0
-    length, size = _ebml_length(head, start + 4), _ebml_size(head, start + 4)
-    unknown = size == (1 << 7 * length) - 1
-    return 0 if unknown else start + 4 + length + size
-
-
 def _ebml_length(head: bytes, at: int) -> int:
-    return 9 - head[at].bit_length() if at < len(head) and head[at] else 1
+    return 9 - head[at].bit_length() if at < len(head) and head[at] else 9
 
 
 def _ebml_size(head: bytes, at: int) -> int:
@@ -103,7 +119,7 @@ def _ebml_size(head: bytes, at: int) -> int:
     return int.from_bytes(head[at : at + length]) & (1 << 7 * length) - 1
 
 
-def end_of_boxes(file: BinaryIO) -> int:
+def _end_of_boxes(file: BinaryIO) -> int:
     """Where the last box of an MP4 or MOV file ends by its own word; 0 where something else stands between boxes."""
     at = 0
     while len(head := _read_at(file, at)) >= 8:
@@ -116,9 +132,9 @@ def end_of_boxes(file: BinaryIO) -> int:
     return at
 
 
-def _read_at(file: BinaryIO, at: int) -> bytes:
+def _read_at(file: BinaryIO, at: int, size: int = 16) -> bytes:
     file.seek(at)
-    return file.read(16)
+    return file.read(size)
 
 
 def fit(width: float, height: float, long_side: int, short_side: int) -> tuple[int, int]:
@@ -151,11 +167,6 @@ def crop_of(side_data: bytes | None) -> tuple[int, int, int, int]:
         return 0, 0, 0, 0
     top, bottom, left, right = (cut + cut % 2 for cut in unpack("=4I", side_data[:16]))
     return left, top, right, bottom
-
-
-def is_wide(transfer: int, primaries: int) -> bool:
-    """Whether colours must be converted for an ordinary screen."""
-    return transfer in HDR or primaries in _WIDE
 
 
 def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[float, float]:

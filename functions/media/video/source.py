@@ -16,11 +16,11 @@ from av.rational import AVRational
 from av.stream import Discard, Disposition
 from av.video.stream import VideoStream
 
-from colours.light import HDR
+from colours.light import is_wide
 from social.refusals import Code, Rejected
 from video.files import Reader
 from video.job import Limits
-from video.rules import Container, crop_of, fit, is_wide, square_pixels, turn_of
+from video.rules import Container, crop_of, fit, square_pixels, turn_of
 
 # Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
@@ -90,8 +90,12 @@ COPIED_BIT_RATE: Final = 5_000_000
 """Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
 
 
-HDR_WEIGHT: Final = 2
-"""What a pixel of a high dynamic range costs, decoded from 10 bits and mapped to a screen, in ordinary ones."""
+ENCODING_WORK: Final = 1.3
+"""What a pixel of the rendition costs to scale and encode, in decoded ones; as measured, as the two below."""
+MAPPING_WORK: Final = 2.5
+"""The same for the colours and the light of a wide gamut or a high dynamic range, mapped to a screen."""
+DEINTERLACING_WORK: Final = 1.7
+"""The same for a pixel of an interlaced frame as it is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class Clip:
         rate: frames a second by the header, 0 if it does not say.
         declared: how long the header says that it lasts, which proves nothing.
         origin: time of the first packet.
-        weight: what a pixel costs, in ordinary ones.
+        frame_work: what making a frame of the rendition costs, in decoded pixels.
         suits: the streams can be the rendition's as they are.
     """
 
@@ -123,7 +127,7 @@ class Clip:
     rate: Fraction
     declared: float | None
     origin: float
-    weight: int
+    frame_work: float
     suits: bool
 
 
@@ -148,8 +152,6 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         )
     declared = _declared(container, video, audio)
     check_length(declared or 0, limits)
-    weight = HDR_WEIGHT if video.codec_context.color_trc in HDR else 1
-    check_work((declared or 0) * float(rate) * video.width * video.height * weight, limits)
     _check_index(video, audio, source)
 
     pixel = _fraction(video.sample_aspect_ratio) or _fraction(video.codec_context.sample_aspect_ratio) or Fraction(1)
@@ -159,6 +161,10 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
     check_size(video.width - left - right, video.height - top - bottom, limits)
     shape = square_pixels(video.width - left - right, video.height - top - bottom, pixel)
     stored = fit(*shape, LONG_SIDE, SHORT_SIDE)
+    mapped = is_wide(video.codec_context.color_trc, video.codec_context.color_primaries)
+    frame_work = stored[0] * stored[1] * (ENCODING_WORK + MAPPING_WORK * mapped)
+    a_second = float(rate) * video.width * video.height + min(float(rate), MAX_FRAME_RATE) * frame_work
+    check_work((declared or 0) * a_second, limits)
     turn, swapped = turn_of(video.codec_context.coded_side_data.get("display_matrix"))
     as_it_is = not turn and stored == (video.width, video.height)
     return Clip(
@@ -175,7 +181,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
         rate=rate,
         declared=declared,
         origin=(container.start_time or 0) / 1_000_000,
-        weight=weight,
+        frame_work=frame_work,
         suits=as_it_is and container_format == "mov" and _copies(container, video, audio, rate, declared),
     )
 
@@ -204,12 +210,10 @@ def check_length(seconds: float, limits: Limits) -> None:
 
 
 def check_work(pixels: float, limits: Limits) -> None:
-    """Refuses a clip whose frames have too many pixels in all."""
-    if pixels > limits.decoded_pixels:
-        raise Rejected(
-            Code.TOO_MUCH_WORK,
-            f"{pixels / 1e9:.0f} gigapixels in all its frames, over the limit of {limits.decoded_pixels / 1e9:.0f}",
-        )
+    """Refuses a clip that would be too much to do."""
+    if pixels > limits.work:
+        needed = f"as much work as decoding {pixels / 1e9:.0f} gigapixels"
+        raise Rejected(Code.TOO_MUCH_WORK, f"{needed}, over the limit of {limits.work / 1e9:.0f}")
 
 
 def _open(source: FileIO, container_format: Container, limits: Limits) -> InputContainer:

@@ -19,13 +19,13 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import sandbox
 from sandbox import Rendition, Unfinished
 from social.refusals import Code, Rejected, megabytes
-from video.job import OUTPUTS, POSTER, Limits, Made
-from video.rules import Container, container_of, end_of_boxes, promised_bytes
+from video.job import OUTPUTS, POSTER, Limits, Made, size_from_fields
+from video.rules import Container, container_of, promised_bytes
 
 WORKER: Final = "video.worker"
 """The module whose `work` does it."""
@@ -73,12 +73,14 @@ def render(
     *,
     seconds: float,
     limits: Limits | None = None,
+    on_known: Callable[[int, int], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Video:
     """Makes the renditions of the clip in `source` as files in `folder` (which must exist).
 
     Args:
         seconds: wall time from now after which the work is stopped.
+        on_known: called with width and height as displayed, before a frame is decoded.
         on_progress: as sandbox.run has it.
 
     Raises:
@@ -89,6 +91,21 @@ def render(
     """
     limits = limits or Limits()
     container = _admit(source, limits)
+    heard = False
+
+    def hear(fields: dict[str, Any]) -> None:
+        nonlocal heard
+        heard = True
+        size = _believed(size_from_fields, fields)
+        if on_known:
+            on_known(*size)
+
+    def go_on(fraction: float) -> None:
+        if not heard:
+            raise Unfinished("the worker talks nonsense: it is on its way with a clip of which it has said nothing")
+        if on_progress:
+            on_progress(fraction)
+
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder) as name, ExitStack() as stack:
         partial = Path(name)
         mp4, webp, png = (partial / file for file in (OUTPUTS["video"][0], OUTPUTS["preview"][0], POSTER))
@@ -100,13 +117,19 @@ def render(
             memory=limits.memory,
             output_bytes=limits.output_bytes,
             seconds=seconds,
-            on_progress=on_progress,
+            on_known=hear,
+            on_progress=go_on,
         )
-        try:
-            made = Made.from_fields(said)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise Unfinished(f"the worker talks nonsense: {error}") from error
-        return _publish(made, source, partial, folder)
+        if not heard:
+            raise Unfinished("the worker says nothing of the clip that it has made")
+        return _publish(_believed(Made.from_fields, said), source, partial, folder)
+
+
+def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
+    try:
+        return check(said)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise Unfinished(f"the worker talks nonsense: {error}") from error
 
 
 def _admit(source: Path, limits: Limits) -> Container:
@@ -120,9 +143,9 @@ def _admit(source: Path, limits: Limits) -> Container:
     with source.open("rb") as file:
         head = file.read(4096)
         container = container_of(head)
-        promised = end_of_boxes(file) if container == "mov" else promised_bytes(head)
-    if container is None:
-        raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+        if container is None:
+            raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
+        promised = promised_bytes(file, container)
     if promised > size:
         raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that it says it has")
     return container

@@ -26,7 +26,7 @@ from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
 from video.job import Limits
 from video.rules import BT601, TV_RANGE, matrix_of
-from video.source import Clip, admit, check_length, check_size, check_work
+from video.source import DEINTERLACING_WORK, Clip, admit, check_length, check_size, check_work
 from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
@@ -46,7 +46,7 @@ class Pass:
         self._by_order = clip.container.format.name == "avi"
         self._times: list[int] = []
         self._frames = 0
-        self._pixels = 0
+        self._work = 0.0
         self._samples = 0
         self._packets = 0
         self._errors = 0
@@ -135,12 +135,13 @@ class Pass:
             if self._preview.full and self._poster.good:
                 clip.video.codec_context.skip_frame = "NONKEY"
             return
-        self._count(seconds, frame.width * frame.height)
+        self._count(seconds, frame.width * frame.height * (1 + DEINTERLACING_WORK * frame.interlaced_frame))
         length = frame.duration * float(frame.time_base) or 1 / float(clip.rate or 30)
         self._end = max(self._end, seconds + length)
         check_length(self._end, self._limits)
         ticks = round(seconds * CLOCK)
         if ticks >= 0 and self._film.wants(ticks):
+            self._work += clip.frame_work
             frame.pts, frame.time_base = ticks, TICK
             for upright in self._upright.push(frame):
                 self._offer(upright, seconds)
@@ -156,11 +157,11 @@ class Pass:
         check_length(max(self._end, self._samples / frame.sample_rate - 1), self._limits)
         self._film.hear(frame)
 
-    def _count(self, seconds: float, pixels: int) -> None:
+    def _count(self, seconds: float, work: float) -> None:
         self._frames += 1
-        self._pixels += pixels
+        self._work += work
         self._first, self._last = min(self._first, seconds), max(self._last, seconds)
-        check_work(self._pixels * self._clip.weight, self._limits)
+        check_work(self._work, self._limits)
         if self._frames > self._limits.frame_rate * (max(self._end, seconds) + 1):
             raise Rejected(
                 Code.FRAME_RATE_TOO_HIGH,
@@ -219,6 +220,7 @@ def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, 
     """Reads the clip once, or twice where it looked as if it could be copied and cannot. Raises Rejected."""
     clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
     clip = admit(clip_files.source, container, limits)
+    report.known({"width": clip.width, "height": clip.height})
     if clip.suits:
         try:
             return Pass(clip, clip_files, limits, report, copy=True).run()

@@ -12,9 +12,6 @@ from ops.problems import ExitCode, usage
 if TYPE_CHECKING:
     from ops.cost import Line
 
-PARTS = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs": "logs", "mail": "mail"}
-"""What a run costs is made of, by the names of `nexus.prices.Cost`."""
-
 
 def add_to(app: typer.Typer) -> None:
     """Adds these commands."""
@@ -48,11 +45,12 @@ def cost(
     today, whole = costs.total("today", costs.today(slices)), costs.total("all", slices)
     ahead = costs.month_ahead(slices, standing)
     if options.json:
-        told = {"by": by, "lines": [as_plain(one) for one in lines], "today": as_plain(today), "all": as_plain(whole)}
+        told: dict[str, Any] = {"by": by, "lines": [costs.as_plain(one) for one in lines]}
+        told |= {"today": costs.as_plain(today), "all": costs.as_plain(whole)}
         where = {"region": prices.REGION, "date": prices.DATE}
         output.emit({**told, "idle": standing, "month_ahead": ahead, "prices": where})
         return ExitCode.DONE
-    output.table([_row(by, one) for one in lines], right=("runs", "dollars", *PARTS.values(), "a million"))
+    output.table([_row(by, one) for one in lines], right=("runs", "dollars", *costs.PARTS.values(), "a million"))
     if not lines:
         output.line("No run was sent.")
     idle = sum(one.dollars for one in standing)
@@ -67,18 +65,11 @@ def cost(
 
 
 def _row(by: str, line: "Line") -> dict[str, Any]:
-    from ops.cost import dollars
+    from ops.cost import PARTS, dollars
 
     parts = {shown: dollars(getattr(line.cost, name)) for name, shown in PARTS.items()}
     whole = ("~" if line.estimated else "") + dollars(line.cost.total)
     return {by: line.name, "runs": f"{line.runs:,}", "dollars": whole, **parts, "a million": f"${line.each * 1e6:,.2f}"}
-
-
-def as_plain(line: "Line") -> dict[str, Any]:
-    """A line as programs read it, in dollars."""
-    parts = {name: getattr(line.cost, name) for name in PARTS}
-    each = {"dollars": line.cost.total, "dollars_a_run": line.each}
-    return {"name": line.name, "runs": line.runs, **each, "of": parts, "estimated": line.estimated}
 
 
 def _plan(seconds: float | None, memory: int | None, *, markdown: bool) -> int:

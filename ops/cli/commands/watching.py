@@ -73,7 +73,7 @@ def monitor(
     once: Annotated[bool, typer.Option("--once", help="One look, and end.")] = False,
 ) -> int:
     """A live view: queues, what runs, rates, failures; keys select, filter, open, retry and revoke. q ends it."""
-    from ops.cli import screen
+    from ops.cli import watch
     from ops.cli.monitor import Monitor
 
     if options.json:
@@ -84,7 +84,7 @@ def monitor(
         raise usage("monitor draws on a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
     if once:
-        screen.show_once(deployment)
+        watch.show_once(deployment)
     else:
-        screen.run(deployment, every)
+        watch.run(deployment, every)
     return ExitCode.DONE

@@ -1,6 +1,7 @@
-"""JSON as AWS takes it, by orjson where it is installed."""
+"""JSON by orjson where it is installed: as AWS takes it, and as a log line."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 try:
@@ -9,12 +10,12 @@ try:
 except ImportError:  # a web application has boto3 and pydantic alone
     from json import loads  # type: ignore[assignment]
 
-    def _dumps(value: Any, /) -> bytes:  # type: ignore[misc]
+    def _dumps(value: Any, /, default: Callable[[Any], Any] | None = None) -> bytes:  # type: ignore[misc]
         """As orjson's."""
-        return json.dumps(value, separators=(",", ":")).encode()
+        return json.dumps(value, default=default, separators=(",", ":")).encode()
 
 
-__all__ = ("dumps", "loads")
+__all__ = ("dumps", "line", "loads")
 
 
 def dumps(value: Any) -> bytes:
@@ -23,3 +24,11 @@ def dumps(value: Any) -> bytes:
         return _dumps(value)
     except TypeError:
         return json.dumps(value, separators=(",", ":")).encode()
+
+
+def line(value: Any) -> str:
+    """JSON on one line. What JSON does not know is its text."""
+    try:
+        return _dumps(value, default=str).decode()
+    except TypeError:  # a text that is no Unicode, a number of more than 64 bits
+        return json.dumps(value, default=str, separators=(",", ":"))

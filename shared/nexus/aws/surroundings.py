@@ -50,7 +50,9 @@ def plain_endpoint(service: str, settings: Settings) -> str | None:
     given = os.environ.get
     if any(given(name) or given(name.lower()) for name in BOTOCORES):
         return None
-    if any(Path(given(name) or usual).expanduser().is_file() for name, usual in FILES.items()):
+    if any(_is_file(given(name) or usual) for name, usual in FILES.items()):
+        return None
+    if (bundle := _given_bundle()) and not _is_file(bundle):
         return None
     if bool(given("AWS_ACCESS_KEY_ID")) != bool(given("AWS_SECRET_ACCESS_KEY")) or _answered_in_botocore():
         return None
@@ -58,6 +60,11 @@ def plain_endpoint(service: str, settings: Settings) -> str | None:
     if endpoint:
         return endpoint if re.fullmatch(r"https?://[^/?#@\s]+/?", endpoint) else None
     return f"https://{service}.{settings.region}.amazonaws.com" if REGIONS.fullmatch(settings.region) else None
+
+
+def _is_file(path: str) -> bool:
+    """By os.path, to which neither a home that is not there nor a folder that may not be read is an error."""
+    return os.path.isfile(os.path.expanduser(path))  # noqa: PTH111, PTH113
 
 
 def _answered_in_botocore() -> bool:
@@ -71,11 +78,14 @@ def tls() -> "SSLContext":
     """What verifies a server's certificate: by the bundle that botocore would take."""
     import ssl
 
-    bundle = os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    return ssl.create_default_context(cafile=bundle or _bundle())
+    return ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
 
 
-def _bundle() -> str:
+def _given_bundle() -> str | None:
+    return os.environ.get("AWS_CA_BUNDLE") or os.environ.get("REQUESTS_CA_BUNDLE")
+
+
+def _usual_bundle() -> str:
     try:
         from certifi import where
     except ImportError:

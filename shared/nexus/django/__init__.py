@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from nexus.django.backend import Backend
     from nexus.django.sending import enqueue_many, enqueue_on_commit
     from nexus.django.tasks import policy
+    from nexus.django.test import NexusTestCase
 
-__all__ = ["Backend", "enqueue_many", "enqueue_on_commit", "policy"]
+__all__ = ["Backend", "NexusTestCase", "enqueue_many", "enqueue_on_commit", "policy"]
 
 _WHERE = {
     "Backend": "nexus.django.backend",
+    "NexusTestCase": "nexus.django.test",
     "enqueue_many": "nexus.django.sending",
     "enqueue_on_commit": "nexus.django.sending",
     "policy": "nexus.django.tasks",

@@ -9,11 +9,10 @@ from django.tasks import TaskResultStatus
 from django.tasks.backends.base import BaseTaskBackend
 from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist
 from django.tasks.signals import task_enqueued
-from django.utils import timezone
 
 from nexus.client import AsyncResult, asynchronous, send, send_many
 from nexus.django import conf
-from nexus.django.tasks import AnyTask, Task, TaskResult, find, result_of
+from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, result_of
 from nexus.errors import ConfigurationError
 from nexus.runs.record import RunRecord
 
@@ -49,6 +48,9 @@ class Backend(BaseTaskBackend):
             raise InvalidTask("backoff must be (base, cap) in seconds.")
         if task.rate_limit is not None and task.rate_limit <= 0:
             raise InvalidTask("rate_limit must be over 0 runs a second.")
+        names = {one.name for one in task.parameters if one.kind is not one.VAR_KEYWORD} if task.secret else set()
+        if not set(task.secret) <= names:
+            raise InvalidTask("secret must be a tuple of names of the task's parameters.")
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Sends the task. Raises SendFailed when AWS does not take it in time, TypeError for what is no JSON."""
@@ -92,6 +94,9 @@ class Backend(BaseTaskBackend):
                 hint = "SQS takes letters, digits, hyphens and underscores; the stack's name comes before it."
                 fault = f"QUEUES of {self.alias}: {queue!r} is not a queue's name"
                 found.append(checks.Error(fault, hint, id="nexus.E004"))
+        if not self.queues:
+            fault = f"QUEUES of {self.alias} is empty"
+            found.append(checks.Error(fault, "Name them: each is an SQS queue.", id="nexus.E005"))
         if self.options:
             names = ", ".join(self.options)
             found.append(checks.Warning(f"OPTIONS of {self.alias}: {names} has no effect", id="nexus.W001"))
@@ -114,7 +119,7 @@ class Backend(BaseTaskBackend):
             task=task,
             id=run_id,
             status=TaskResultStatus.READY,
-            enqueued_at=timezone.now(),
+            enqueued_at=enqueued_at(run_id),
             started_at=None,
             finished_at=None,
             last_attempted_at=None,
@@ -133,6 +138,14 @@ class Backend(BaseTaskBackend):
         except LookupError as error:
             raise TaskResultDoesNotExist(f"{record.id}: {error}") from error
         return result_of(task, record, self.alias)
+
+
+def runtime_task(task: AnyTask) -> Task:
+    """The task as its backend sends it. Raises TypeError for one of another package's backend, InvalidTask."""
+    backend = task.get_backend()
+    if not isinstance(backend, Backend):
+        raise TypeError(f"{task.module_path} uses {type(backend).__name__}, which is not nexus.django.Backend")
+    return backend.runtime_task(task)
 
 
 def faults_of_settings() -> Sequence[checks.CheckMessage]:

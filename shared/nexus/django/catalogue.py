@@ -5,6 +5,7 @@ each task that uses this package's backend. A task may be enqueued to any queue 
 function serves them all.
 """
 
+import asyncio
 import importlib
 import pkgutil
 from collections.abc import Iterator
@@ -64,8 +65,6 @@ def perform(call: Call, run: Run) -> Returned:
     Connections are closed before and after as Django does around a request, so that one which the database ended while
     the sandbox was frozen is not used. Sends task_started, and task_finished when no attempt follows.
     """
-    from django.db import close_old_connections
-
     task = find(run.task)
     record = RunRecord(
         id=run.id,
@@ -77,12 +76,12 @@ def perform(call: Call, run: Run) -> Returned:
     )
     result = result_of(task, record, task.backend)
     sender = type(task.get_backend())
-    close_old_connections()
+    _close_old_connections()
     try:
         task_started.send(sender, task_result=result)
         before: tuple[Any, ...] = (TaskContext(task_result=result),) if task.takes_context else ()
         value = normalize_json(called(task, run, (*before, *call.args), call.kwargs))
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as error:
         if not _tried_again(task, run, error):
             failed = replace(record, status="FAILURE", error=RunError.of(error), ended_at=timezone.now().timestamp())
             task_finished.send(sender, task_result=result_of(task, failed, task.backend))
@@ -93,10 +92,19 @@ def perform(call: Call, run: Run) -> Returned:
         task_finished.send(sender, task_result=ended)
         return Returned(value=value)
     finally:
-        close_old_connections()
+        _close_old_connections()
 
 
-def _tried_again(task: AnyTask, run: Run, error: Exception) -> bool:
+def _close_old_connections() -> None:
+    """As Django's own, and never one in a transaction: in a test, and in eager mode, that is the caller's."""
+    from django.db import connections
+
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _tried_again(task: AnyTask, run: Run, error: BaseException) -> bool:
     retryable = not isinstance(error, Reject | InvalidMessage | UnknownTask)
     return retryable and isinstance(task, Task) and task.definition.retry.retries(error, run.attempt)
 

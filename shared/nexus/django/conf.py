@@ -6,6 +6,7 @@ NEXUS = {
     "REGION": "eu-west-1",
     "EAGER": False,                 # run each task in this process when it is enqueued
     "MODULES": ["users.tasks"],     # where tasks may be found; by default the module `tasks` of each installed app
+    "WEB": "http://127.0.0.1:8765", # where `nexus web` runs, for the admin's links to it
     "RUN_DAYS": 7, "CONNECT_TIMEOUT": 1, "READ_TIMEOUT": 2, "ATTEMPTS": 2, "SEND_TIMEOUT": 4.5,
 }
 
@@ -35,7 +36,7 @@ VARIABLES = {
     "ATTEMPTS": "NEXUS_ATTEMPTS",
     "SEND_TIMEOUT": "NEXUS_SEND_TIMEOUT",
 }
-OTHERS = ("EAGER", "MODULES")
+OTHERS = ("EAGER", "MODULES", "WEB")
 
 
 def given() -> Mapping[str, Any]:

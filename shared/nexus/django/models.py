@@ -1,11 +1,14 @@
-"""The outbox (`nexus.outbox`) as a model: a task that is sent if, and only if, the transaction commits."""
+"""The outbox (`nexus.outbox`) and periodic tasks (`nexus.periodic`) as models; what the admin shows of AWS as names."""
 
 from typing import Any, ClassVar
 
 from django.db import connections, models, router
 
 from nexus import outbox
+from nexus.django.periodic import PeriodicTask
 from nexus.django.tasks import AnyTask
+
+__all__ = ["DeadLetter", "Outbox", "PeriodicTask", "Run", "Schedule"]
 
 
 class Outbox(models.Model):
@@ -41,12 +44,59 @@ class Outbox(models.Model):
 
         Raises TypeError for arguments that are not JSON, InvalidTask for a task of another backend.
         """
-        from nexus.django.backend import Backend
+        from nexus.django.backend import runtime_task
 
-        backend = task.get_backend()
-        if not isinstance(backend, Backend):
-            raise TypeError(f"{task.module_path} uses {type(backend).__name__}, which has no outbox")
-        sent = backend.runtime_task(task)
+        sent = runtime_task(task)
         connection = connections[using or router.db_for_write(cls)]
         handle = outbox.add(connection, sent.signature(args, kwargs), queue=task.queue_name, eta=sent.due)
         return handle.id
+
+
+class Run(models.Model):
+    """A run, which is in the run table and not in the database: for the admin's menu and permissions.
+
+    To change one is to retry or revoke it.
+    """
+
+    id: Any = models.CharField(primary_key=True, max_length=36)
+
+    class Meta:
+        """No table."""
+
+        managed = False
+        default_permissions = ("view", "change")
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class DeadLetter(models.Model):
+    """A dead letter, which is in SQS: for the admin's menu and permissions. To change one is to send it again."""
+
+    id: Any = models.CharField(primary_key=True, max_length=36)
+
+    class Meta:
+        """No table."""
+
+        managed = False
+        default_permissions = ("view", "change", "delete")
+
+    def __str__(self) -> str:
+        return str(self.id)
+
+
+class Schedule(models.Model):
+    """A rule of the stack's template that sends a task: for the admin's menu and permissions."""
+
+    task: Any = models.CharField(primary_key=True, max_length=100)
+
+    class Meta:
+        """No table."""
+
+        managed = False
+        default_permissions = ("view", "change")
+        verbose_name = "schedule of the template"
+        verbose_name_plural = "schedules of the template"
+
+    def __str__(self) -> str:
+        return str(self.task)

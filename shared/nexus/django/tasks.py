@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
+from inspect import Parameter, signature
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 from django.tasks import Task as DjangoTask
@@ -16,8 +18,9 @@ from django.utils.module_loading import import_string
 from pydantic import Field
 
 from nexus.client import Signature
-from nexus.definitions import Arguments, RateLimit, Result, RetryPolicy, Unique
+from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
+from nexus.ids import made_at
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.tasks import Task as RuntimeTask
@@ -44,6 +47,24 @@ class Returned(Result):
     value: Any = None
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Definition(RuntimeTask[Call, Returned]):
+    """The runtime's task of a Django task. `hidden` are its secret parameters, `positional` the names of all of them by
+    position, the last of which may stand for many (`*args`)."""
+
+    hidden: frozenset[str] = frozenset()
+    positional: tuple[str, ...] = ()
+
+    def without_secrets(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The call as it may be kept and shown: a secret parameter is hidden, however it is given."""
+        if not self.hidden:
+            return arguments
+        names = chain(self.positional, repeat(self.positional[-1] if self.positional else ""))
+        args = [HIDDEN if name in self.hidden else value for name, value in zip(names, arguments.get("args", ()))]  # noqa: B905
+        given = arguments.get("kwargs", {}).items()
+        return {"args": args, "kwargs": {name: HIDDEN if name in self.hidden else value for name, value in given}}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(_Base):
     """Django's task, with the runtime's policies. `@policy(...)` sets them, and so does Django 6.1's `@task(...)`.
@@ -51,6 +72,7 @@ class Task(_Base):
     `max_attempts` is how often it is tried in all: once unless said, for a task must be idempotent to be tried again.
     `backoff` is (base, cap) in seconds of the waits between attempts. `time_limit` seconds are an attempt's. `unique`
     allows one live run with the same arguments. `rate_limit` is how many runs start a second, over all workers.
+    `secret` names parameters whose values no run record, command or page shows; they are in the message alone.
     """
 
     max_attempts: int = 1
@@ -58,9 +80,15 @@ class Task(_Base):
     time_limit: float = 60.0
     unique: bool = False
     rate_limit: float | None = None
+    secret: tuple[str, ...] = ()
 
     @property
-    def definition(self) -> RuntimeTask[Call, Returned]:
+    def parameters(self) -> Sequence[Parameter]:
+        """The function's, without its context."""
+        return list(signature(self.func).parameters.values())[int(self.takes_context) :]
+
+    @property
+    def definition(self) -> Definition:
         """The runtime's task that sends this one to its queue."""
         return _definition(
             self.module_path,
@@ -70,6 +98,8 @@ class Task(_Base):
             self.time_limit,
             Unique(("args", "kwargs")) if self.unique else None,
             None if self.rate_limit is None else RateLimit(self.rate_limit),
+            frozenset(self.secret),
+            tuple(one.name for one in self.parameters if one.kind in _POSITIONAL) if self.secret else (),
         )
 
     def signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature[Returned]:
@@ -93,8 +123,10 @@ def _definition(  # noqa: PLR0917 - what the cache is by
     time_limit: float,
     unique: Unique | None,
     rate_limit: RateLimit | None,
-) -> RuntimeTask[Call, Returned]:
-    return RuntimeTask(
+    hidden: frozenset[str],
+    positional: tuple[str, ...],
+) -> Definition:
+    return Definition(
         name=name,
         queue=queue,
         arguments=Call,
@@ -104,7 +136,12 @@ def _definition(  # noqa: PLR0917 - what the cache is by
         retry=retry,
         unique=unique,
         rate_limit=rate_limit,
+        hidden=hidden,
+        positional=positional,
     )
+
+
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
 
 
 def policy[T: AnyTask](
@@ -114,6 +151,7 @@ def policy[T: AnyTask](
     time_limit: float | None = None,
     unique: bool | None = None,
     rate_limit: float | None = None,
+    secret: tuple[str, ...] | None = None,
 ) -> Callable[[T], T]:
     """A decorator above `@task` that sets these policies of `Task`, on any version of Django.
 
@@ -125,6 +163,7 @@ def policy[T: AnyTask](
         "time_limit": time_limit,
         "unique": unique,
         "rate_limit": rate_limit,
+        "secret": secret,
     }
 
     def set_policy(task: T) -> T:
@@ -170,7 +209,7 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
         task=task,
         id=record.id,
         status=STATUS[record.status],
-        enqueued_at=_time(record.sent_at),
+        enqueued_at=enqueued_at(record.id) or _time(record.sent_at),
         started_at=started,
         finished_at=_time(record.ended_at) if record.ended else None,
         last_attempted_at=started,
@@ -189,6 +228,11 @@ def error_of(error: RunError) -> TaskError:
     """A run's error as Django's. What the runtime itself says of a run is its TaskFailed."""
     path = error.path if "." in error.path else "nexus.errors.TaskFailed"
     return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
+
+
+def enqueued_at(run_id: str) -> datetime | None:
+    """When a run was enqueued, by its id: the same to whoever enqueued it and whoever reads its record."""
+    return _time(made_at(run_id))
 
 
 def _time(seconds: float | None) -> datetime | None:

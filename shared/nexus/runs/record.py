@@ -11,6 +11,7 @@ from typing import Any, Literal
 from nexus.backend.store import Item
 from nexus.errors import ConfigurationError, InvalidMessage, TimeLimitExceeded, UnknownTask
 from nexus.runs.payloads import ResultExpired
+from nexus.runs.spent import Spent
 from nexus.values import compact
 
 type Status = Literal["PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED", "UNKNOWN"]
@@ -124,6 +125,8 @@ class RunRecord:
     """What the task shows of itself besides its progress."""
 
     cursor: Mapping[str, Any] | None = None
+    spent: Spent | None = None
+    """What its attempts have used; None before the first has ended."""
 
     @property
     def ended(self) -> bool:
@@ -167,6 +170,7 @@ class RunRecord:
             progress=(progress[0], progress[1], progress[2]) if progress else None,
             info=progress[3] if progress and len(progress) > 3 else None,
             cursor=_json(get("cursor")),
+            spent=Spent.of(item),
         )
 
 

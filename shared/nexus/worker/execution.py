@@ -74,6 +74,7 @@ class Worker:
         self._oldest = 0.0
         self._has_run = False
         self._tab = Tab()
+        self._purses: dict[str, Purse] = {}
         self._booked: dict[str, int] = {}
         self._unpaid = False
         """Whether an attempt of a task with a budget has begun, whose cost its account does not have yet."""
@@ -104,7 +105,7 @@ class Worker:
         finally:
             self._settle()
             for task, unused in self._booked.items():
-                _purses[task].give_back(unused)
+                self._purses[task].give_back(unused)
 
     # --- read ---
 
@@ -153,7 +154,8 @@ class Worker:
         if not budgets:
             return batch
         wanted = Counter(one.task.name for one in batch)
-        self._booked = {name: _purse(name, budget).take(wanted[name]) for name, budget in budgets.items()}
+        self._purses = {name: _purse(name, declared) for name, declared in budgets.items()}
+        self._booked = {name: purse.take(wanted[name]) for name, purse in self._purses.items()}
         left = dict(self._booked)
         affordable = []
         for readable in batch:
@@ -180,6 +182,8 @@ class Worker:
             # Its own name: the schedule by which it has just come may still stand under the run's.
             named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
             try:
+                if readable.redriven:  # the new message has no mark by which a failed run is claimed again
+                    backend().store.apply(transitions.send_again(readable.envelope.id))
                 backend().transport.send_at(self.queue, named, clock.date(due))
             except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
                 observe.no_schedule(readable.envelope.id, RunError.of(error))
@@ -497,7 +501,7 @@ class Worker:
         spent = self._tab.of(claimed, write, index_writes)
         if self._unpaid:
             self._unpaid, before = False, Spent.of(claimed.item)
-            _purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))
+            self._purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))
         return replace(write, set={**write.set, "spent": spent.text()})
 
     def _end(self, claimed: Claimed, write: Write, index_writes: int) -> None:
@@ -598,4 +602,4 @@ _purses: dict[str, Purse] = {}
 
 
 def _purse(task: str, declared: Budget) -> Purse:
-    return _purses.setdefault(task, Purse(task, declared))
+    return _purses.setdefault(budget.key(task), Purse(task, declared))

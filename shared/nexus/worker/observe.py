@@ -9,15 +9,14 @@ has found it, and the place in the code. The message is in the run's record and 
 package are written here, so that a test can hold this of every one.
 """
 
-import json
 import os
 import sys
 import time
-from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from nexus import clock
+from nexus.aws import encoding
 from nexus.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -43,17 +42,7 @@ def logger() -> "Logger":
     # Lambda reads standard output. Elsewhere that is the program's own.
     stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
     service = os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus")
-    return Logger(service=service, use_rfc3339=True, stream=stream, json_serializer=_line)
-
-
-def _line(log: Any) -> str:
-    """As Powertools writes it: ASCII, so that no program that reads the log finds the end of a line within one."""
-    import orjson
-
-    with suppress(TypeError):  # a number or a text that orjson does not write
-        if (line := orjson.dumps(log, default=str)).isascii():
-            return line.decode()
-    return json.dumps(log, default=str, separators=(",", ":"))
+    return Logger(service=service, use_rfc3339=True, stream=stream, json_serializer=encoding.line)
 
 
 def log_reference(context: Any) -> str:

@@ -64,7 +64,10 @@ class Rendition(BaseModel):
 
 
 class Media(BaseModel):
-    """The post's attribute `media`. While processing, and when rejected (for `reason`), there is a status and no more.
+    """The post's attribute `media`. When rejected (for `reason`), there is a status and no more.
+
+    While processing there is what is known by then: kind and size, a picture's placeholder and colour, and of a clip
+    the `progress` in percent. A post that has heard nothing of its upload yet has no `media`.
 
     `code` is one of social.refusals.Code, which has the sentence of `reason` in other languages; `limit` goes with it.
     `width` and `height` are those of the upright original in pixels, `duration` seconds, `placeholder` a blurhash,
@@ -81,6 +84,7 @@ class Media(BaseModel):
     width: int | None = None
     height: int | None = None
     duration: float | None = None
+    progress: int | None = None
     placeholder: str | None = None
     colour: str | None = None
     source: str | None = None

@@ -8,7 +8,7 @@ from typing import Any
 from django.apps import apps
 from django.db import router, transaction
 from django.db.models import Model, QuerySet
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_save
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from social.django import conf
 from social.django.mirror import Key, Mirror, key_in
@@ -35,6 +35,12 @@ def _listen(mirror: Mirror[Any], model: type[Model]) -> None:
         signal.connect(partial(receive, mirror), dispatch_uid=f"social.{mirror.kind}.{receive.__name__}", **as_one)
     if model._meta.auto_created:
         m2m_changed.connect(partial(_members, mirror), dispatch_uid=f"social.{mirror.kind}.members", **as_one)
+        for end in model._meta.concrete_fields:
+            if end.related_model is not None:
+                uid = f"social.{mirror.kind}.{end.name}"
+                pre_delete.connect(
+                    partial(_leaving, mirror, end), sender=end.related_model, weak=False, dispatch_uid=uid
+                )
 
 
 def _atomic(save_base: Callable[..., None]) -> Callable[..., None]:
@@ -73,11 +79,16 @@ def _members(
     names = [sender._meta.get_field(name).attname for name in (field.m2m_field_name(), field.m2m_reverse_field_name())]
     here, there = reversed(names) if reverse else names
     if action == "pre_clear":
-        rows = sender._base_manager.using(using).filter(**{here: instance.pk})
-        send(mirror, map(key_in, rows.values_list(*mirror.attributes)), using)
+        _leaving(mirror, sender._meta.get_field(here), instance=instance, using=using)
         return
     made = ({here: instance.pk, there: pk} for pk in pk_set)
     send(mirror, (key_in(row[name] for name in mirror.attributes) for row in made), using)
+
+
+def _leaving(mirror: Mirror[Any], end: Any, *, instance: Model, using: str, **_: Any) -> None:
+    """One whose many-to-many rows all go: of those that go with a deleted row, Django sends no signal either."""
+    rows = end.model._base_manager.using(using).filter(**{end.attname: instance.pk})
+    send(mirror, map(key_in, rows.values_list(*mirror.attributes)), using)
 
 
 def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) -> int:

@@ -7,7 +7,7 @@ from nexus.errors import Reject
 from social.django import conf
 
 
-@policy(max_attempts=10, backoff=(5.0, 900.0), time_limit=100.0)
+@policy(max_attempts=15, backoff=(5.0, 900.0), time_limit=100.0)
 @task(backend=conf.given().get("BACKEND", "default"), queue_name=conf.given().get("QUEUE", "default"))
 def mirror(kind: str, keys: list[list[str]]) -> int:
     """Brings the network up to date with the rows at these keys, whatever changed of them."""

@@ -103,6 +103,11 @@ def fail(text: str = "it broke") -> None:
     raise Broken(text)
 
 
+@task
+def leave() -> None:
+    raise SystemExit("over")
+
+
 @policy(max_attempts=4)
 @task
 def give_up() -> None:
@@ -116,6 +121,15 @@ def flaky(context: "TaskContext[..., Any]", failures: int) -> str:
     if context.attempt <= failures:
         raise Broken(f"attempt {context.attempt}")
     return "at last"
+
+
+@policy(secret=("password", "rest"))
+@task(takes_context=True)
+def secretive(context: "TaskContext[..., Any]", user: str, password: str = "", *rest: str) -> str:
+    calls.append((user, password, *rest))
+    if user == "nobody":
+        raise Broken("there is no such user")
+    return user
 
 
 @task

@@ -62,6 +62,32 @@ def test_the_bits_remember_every_active_day_of_the_last_36_in_any_order(offsets:
     assert bits < 2**36
 
 
+def test_who_signs_out_leaves_no_session_and_none_of_its_tokens(database: None) -> None:
+    application.register("ada@example.com", "Ada", user_id="a", at=NOW)
+    for name in ("one", "two"):
+        application.record_login("a", f"jti-{name}", session_id=name, at=NOW)
+    application.sign_out("a", "one")
+    application.sign_out("a", "one")
+    assert sessions.sessions_of("a") == ["two"]
+    assert sessions.tokens_of("a") == ["jti-two"]
+
+
+def test_counters_that_a_database_counts_are_set_and_a_comment_is_edited(database: None) -> None:
+    application.new_post("a", "hello", post_id="p", at=NOW)
+    application.comment("p", "b", "Hi", comment_id="c", at=NOW)
+    assert application.count("p", shares=2)
+    assert application.set_counters("p", likes=5, comments=1)
+    found = posts.get("p")
+    assert found is not None
+    assert found.counters == Counters(likes=5, comments=1, shares=2)
+    assert not application.set_counters("nothing", likes=5)
+    assert application.edit_comment("p", "c", "Hello")
+    assert comments.items_of_post("p")[0]["text"] == {"S": "Hello"}
+    assert application.delete_comment("p", "c", at=NOW)
+    assert not application.edit_comment("p", "c", "Hello again")
+    assert not application.edit_comment("p", "nothing", "Hello")
+
+
 def test_a_user_who_comes_back_is_no_longer_signed_out(database: None) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW)
     users.mark_signed_out([("a", days.day_of(NOW))], at=NOW)

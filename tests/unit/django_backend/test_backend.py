@@ -5,6 +5,7 @@ import json
 import pickle
 import uuid
 from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,7 +15,7 @@ from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.tasks import TaskResultStatus, default_task_backend, task, task_backends
-from django.tasks.exceptions import InvalidTask, TaskResultDoesNotExist, TaskResultMismatch
+from django.tasks.exceptions import InvalidTask, InvalidTaskBackend, TaskResultDoesNotExist, TaskResultMismatch
 from django.tasks.signals import task_enqueued, task_finished, task_started
 from django.test.utils import override_settings
 from django.utils import timezone
@@ -182,6 +183,66 @@ def test_a_task_and_a_result_survive_pickling(sent: SentTasks) -> None:
     assert pickle.loads(pickle.dumps(result)).id == result.id
 
 
+def test_a_task_is_sent_within_a_transaction_and_not_after_it(sent: SentTasks, database: None) -> None:
+    with transaction.atomic():
+        result = project.add.enqueue(1)
+        assert result.enqueued_at is not None
+        assert len(sent.calls) == 1
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_what_the_settings_no_longer_allow_is_refused_when_it_is_enqueued(asynchronous: bool, sent: SentTasks) -> None:
+    changed = project.add.using(queue_name="emails")
+    settings = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default"]}}
+    enqueue = (lambda n: asyncio.run(changed.aenqueue(n))) if asynchronous else changed.enqueue
+    with override_settings(TASKS=settings), pytest.raises(InvalidTask, match="Queue 'emails' is not valid for backend"):
+        enqueue(1)
+    assert sent.calls == []
+
+
+def test_a_backend_that_the_settings_do_not_have_is_djangos_error() -> None:
+    with pytest.raises(InvalidTaskBackend, match="unknown"):
+        project.add.using(backend="unknown")
+
+
+def test_using_makes_another_task_and_leaves_the_first(sent: SentTasks) -> None:
+    same, due = project.add.using(), timezone.now()
+    assert same == project.add
+    assert same is not project.add
+    chained = project.add.using(run_after=due).using(queue_name="emails")
+    assert (chained.run_after, chained.queue_name) == (due, "emails")
+    assert (project.add.run_after, project.add.queue_name) == (None, "default")
+
+
+def test_a_task_can_be_called_without_a_queue() -> None:
+    assert project.add.call(1, b=2) == 3
+    assert asyncio.run(project.add.acall(1, b=2)) == 3
+    assert project.later.call(0.0) == "done"
+    assert asyncio.run(project.later.acall(0.0)) == "done"
+
+
+def test_results_are_compared_as_djangos(sent: SentTasks) -> None:
+    result = project.add.enqueue(1)
+    assert project.add.get_result(result.id) == result
+    assert asyncio.run(project.add.aget_result(result.id)) == result
+    before = asdict(result)
+    result.refresh()
+    asyncio.run(result.arefresh())
+    assert asdict(result) == before, "nothing has happened meanwhile"
+    assert result != "a result"
+
+
+def test_djangos_log_has_each_step(sent: SentTasks, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("DEBUG", "django.tasks"):
+        result = project.fail.enqueue("on purpose")
+        sent.run()
+    said = [record.getMessage() for record in caplog.records if record.name == "django.tasks"]
+    assert all(result.id in line for line in said)
+    assert [line for line in said if "None" in line] == []
+    for line, word in zip(said, ("enqueued", "state=RUNNING", "state=FAILED"), strict=True):
+        assert word in line
+
+
 # --- failures ---
 
 
@@ -192,7 +253,7 @@ def test_a_failure_has_its_exception_and_traceback_and_is_a_dead_letter(sent: Se
     assert result.status == TaskResultStatus.FAILED
     (error,) = result.errors
     assert error.exception_class is project.Broken
-    assert "on purpose" in error.traceback
+    assert error.traceback.endswith("Broken: on purpose\n")
     assert "in fail" in error.traceback
     with pytest.raises(ValueError, match="Task failed"):
         _ = result.return_value
@@ -216,6 +277,15 @@ def test_a_task_that_is_tried_again_is_ready_between_its_attempts(sent: SentTask
     assert [name for name, _, _ in signals] == ["enqueued", "started", "started", "started", "finished"]
 
 
+def test_a_task_that_exits_has_failed(sent: SentTasks, signals: list[Any]) -> None:
+    result = project.leave.enqueue()
+    sent.run()
+    result.refresh()
+    assert result.status == TaskResultStatus.FAILED
+    assert result.errors[0].exception_class is SystemExit
+    assert [name for name, _, _ in signals] == ["enqueued", "started", "finished"]
+
+
 def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[Any]) -> None:
     result = project.give_up.enqueue()
     sent.run()
@@ -227,7 +297,9 @@ def test_a_task_that_says_so_is_not_tried_again(sent: SentTasks, signals: list[A
 
 @pytest.mark.skipif(django.VERSION < (6, 1), reason="@task takes a backend's own options from Django 6.1 on")
 def test_the_decorator_takes_the_policies() -> None:
-    decorated = task(max_attempts=4, backoff=(1.0, 8.0), time_limit=30.0, unique=True, rate_limit=2.0)(project.plain)
+    decorated = task(max_attempts=4, backoff=(1.0, 8.0), time_limit=30.0, unique=True, rate_limit=2.0, secret=())(
+        project.plain
+    )
     retry = decorated.definition.retry
     assert (retry.max_retries, retry.base, retry.cap) == (3, 1.0, 8.0)
     assert decorated.definition.time_limit == 30.0
@@ -261,6 +333,38 @@ def test_a_message_cannot_name_a_function_that_is_no_task(sent: SentTasks) -> No
         sent.transport.send("default", [Message.of(envelope)])
     sent.run()
     assert [letter.attributes["ErrorType"] for _, letter in sent.dead_letters] == ["UnknownTask"] * 3
+
+
+# --- secret arguments ---
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "called", "shown"),
+    [
+        (
+            ("ada", "xyzzy", "plugh"),
+            {},
+            ("ada", "xyzzy", "plugh"),
+            {"args": ["ada", "(secret)", "(secret)"], "kwargs": {}},
+        ),
+        (("ada",), {"password": "xyzzy"}, ("ada", "xyzzy"), {"args": ["ada"], "kwargs": {"password": "(secret)"}}),
+        ((), {"user": "ada"}, ("ada", ""), {"args": [], "kwargs": {"user": "ada"}}),
+    ],
+)
+def test_secret_arguments_reach_the_task_and_no_record(
+    args: Any, kwargs: Any, called: Any, shown: dict[str, Any], sent: SentTasks
+) -> None:
+    result = project.secretive.enqueue(*args, **kwargs)
+    assert AsyncResult[Any](result.id).record().args == shown
+    sent.run()
+    assert project.calls == [called]
+    assert "xyzzy" not in str(sent.store.items)
+    assert default_task_backend.get_result(result.id).args == shown["args"]
+
+
+def test_secret_names_must_be_parameters() -> None:
+    with pytest.raises(InvalidTask, match="secret"):
+        policy(secret=("c",))(project.add)
 
 
 # --- signals ---
@@ -374,6 +478,7 @@ def test_on_commit_sends_nothing_of_a_transaction_that_is_rolled_back(sent: Sent
         ({"NEXUS": {}}, "nexus.E002"),
         ({"NEXUS": {"STACK": "s", "MODULES": ["no.such.module"]}}, "nexus.E003"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["not a queue"]}}}, "nexus.E004"),
+        ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": []}}}, "nexus.E005"),
         ({"TASKS": {"default": {"BACKEND": "nexus.django.Backend", "OPTIONS": {"x": 1}}}}, "nexus.W001"),
     ],
 )

@@ -384,12 +384,17 @@ def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None
         bob.liked.clear,
         lambda: one.likers.set([ada, bob]),
         one.likers.clear,
+        lambda: two.likers.set([ada, bob]),
         lambda: ada.blocked_by.add(bob),
     ):
         edit()
         deliver(network)
         assert differing() == []
-    assert blocks.has_blocked(str(bob.pk), str(ada.pk))
+    assert blocks.has_blocked("2", "1")
+    bob.delete()
+    deliver(network)
+    assert differing() == []
+    assert not blocks.has_blocked("2", "1")
 
 
 # --- what sends no signals, and what was there before ---

@@ -18,7 +18,7 @@ def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "AWS_", "DJANGO_"))}
     done = subprocess.run(
         words,
-        env={**kept, "PYTHONPATH": str(ROOT / "shared"), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**kept, "PYTHONPATH": f"{ROOT / 'shared'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=folder, input=script, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
@@ -70,11 +70,33 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
 
 
 def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None:
-    block, another = (block for block in PAGE if block.words == ("example",))
-    block.compiled("django.md")
-    another.compiled("django.md")
-    for name in re.findall(r"periodic\.(\w+)\(", block.text):
+    examples = [block for block in PAGE if block.words == ("example",)]
+    for block in examples:
+        block.compiled("django.md")
+    names = re.findall(r"periodic\.(\w+)\(", "".join(block.text for block in examples))
+    assert {"create", "update", "delete", "every"} <= {*names}
+    for name in names:
         assert callable(getattr(periodic, name))
+
+
+def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
+    run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
+    (settings,) = [block.text for block in PAGE if block.words == ("settings",)]
+    (admin,) = [block.text for block in PAGE if block.words == ("admin",)]
+    with (tmp_path / "mysite" / "settings.py").open("a") as file:
+        file.write(settings.replace(', "users"', "") + "\n" + admin)
+    look = """
+from django.contrib.auth.models import User
+from django.test import Client
+user = User.objects.get_or_create(username="ada", is_staff=True, is_superuser=True)[0]
+client = Client(headers={"host": "localhost"})
+client.force_login(user)
+answer = client.get("/admin/nexus/run/")
+print(answer.status_code, b"Tasks run in this process" in answer.content)
+"""
+    run([sys.executable, "manage.py", "migrate", "-v0"], tmp_path)
+    said = run([sys.executable, "manage.py", "shell", "-v0", "-c", look], tmp_path)
+    assert said == "200 True\n"
 
 
 def test_the_examples_function_is_as_the_page_says() -> None:

@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 from PIL import Image
 
 from colours.light import HLG, PQ
+from pictures.formats import sniff
 from pictures.headers import Limits
 from pictures.rendering import LIMITS, inspect, render
 from samples import files
 from social.refusals import Rejected
+from tests.support.clips import Kind, make_clip
 from tests.support.stills import COLOURS, RED, gradient, opened, plain, quarters, reel, saved, still, with_stated_size
+from video.rules import container_of
 
 type Edit = Callable[[bytes], bytes]
 
@@ -103,13 +107,44 @@ def test_no_chunk_of_metadata_refuses_a_webp(name: bytes, data: bytes) -> None:
         assert looks_as(b"RIFF" + struct.pack("<I", announced) + b"WEBP" + body, good)
 
 
-def test_the_clip_behind_a_motion_photo_is_dropped_without_trace() -> None:
-    good = still("JPEG", quarters(120, 80))
-    clip = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + b"moov" + bytes(3000)
+NOTES = b"\0\0\x30\x0a\x10\0\0\0MotionPhoto_Data", b"SEFH\x6b\0\0\0\1\0\0\0\0\0\x30\x0a\x10\0\0\0SEFT"
+"""What Samsung's phones write before and after the clip; newer ones, and Google's, put it into a box `mpvd`."""
+BEHIND: dict[str, Callable[[bytes], bytes]] = {
+    "as it is": lambda clip: clip,
+    "between notes": lambda clip: NOTES[0] + clip + NOTES[1],
+    "in a box": lambda clip: struct.pack(">I4s", 8 + len(clip), b"mpvd") + clip,
+    "with no boxes around": lambda clip: b"\0\0\0\3" + clip,
+}
 
-    made, alone = render(good + clip), render(good)
 
+@pytest.mark.parametrize("place", BEHIND)
+@pytest.mark.parametrize("kind", ["JPEG", "HEIF", "AVIF", "PNG", "WEBP"])
+def test_the_clip_behind_a_motion_photo_is_dropped_without_trace(kind: str, place: str, tmp_path: Path) -> None:
+    good = still(kind, quarters(120, 80))
+    clip = make_clip(tmp_path / "clip.mp4", size=(640, 480), frames=3).read_bytes()
+
+    made, alone = render(good + BEHIND[place](clip)), render(good)
+
+    assert (made.kind, made.width, made.height) == ("image", 120, 80)
     assert [r.data for r in made.renditions] == [r.data for r in alone.renditions]
+
+
+def test_the_clip_behind_a_heic_does_not_hide_that_its_codec_is_not_ours(tmp_path: Path) -> None:
+    source = still("HEIF", quarters(120, 80)).replace(b"hvc1\0", b"jpg0\0", 1)
+    clip = make_clip(tmp_path / "clip.mp4", frames=3).read_bytes()
+
+    for upload in (source, source + clip):
+        with pytest.raises(Rejected) as refused:
+            render(upload)
+        assert refused.value.code == "heif_codec"
+
+
+def test_the_halves_of_a_live_photo_are_a_picture_and_a_clip(tmp_path: Path) -> None:
+    """Each is a file and an upload of its own: the HEIC has no trace of the MOV, and the MOV no trace of the HEIC."""
+    clip = make_clip(tmp_path / "IMG_0001.MOV", Kind(".MOV", "mov", "libx264", "aac")).read_bytes()
+
+    assert (sniff(still("HEIF", quarters(120, 80))[:64]), sniff(clip[:64])) == ("HEIF", None)
+    assert container_of(clip[:64]) == "mov"
 
 
 # Whole pixels, missing tail

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pictures import reading, sniff
 from pictures.formats import Format
 from pictures.headers import DEEP, Header, Limits, check
 from pictures.rendering import LIMITS, inspect, render
+from pictures.supervisor import MEMORY
 from samples import files
 from social.refusals import Code, Rejected
 from tests.support.stills import (
@@ -201,6 +203,38 @@ def test_what_just_keeps_the_limits_is_accepted(kind: str) -> None:
     made = render(source, Limits(bytes=len(source), pixels=64 * 64, frames=1, frame_pixels=1, scans=10, scan_pixels=1))
 
     assert (made.width, made.height) == (64, 64)
+
+
+PHONES = [(8192, 6144), (8160, 6144), (9248, 6936), (12_000, 9000), (16_320, 12_240)]
+"""What telephones of 50, 64, 108 and 200 megapixels store."""
+
+
+@pytest.mark.parametrize(
+    ("most", "header"),
+    [
+        (200, Header(Format.JPEG, 0, 0)),
+        (200, Header(Format.JPEG, 0, 0, scans=10, bytes_a_pixel=3.0)),  # progressive, 4:2:0
+        (108, Header(Format.JPEG, 0, 0, scans=10, bytes_a_pixel=13.0)),  # 4:4:4, and no end
+        (108, Header(Format.PNG, 0, 0)),
+        (108, Header(Format.GIF, 0, 0)),
+        (64, Header(Format.WEBP, 0, 0)),
+        (108, Header(Format.AVIF, 0, 0)),
+        (64, Header(Format.AVIF, 0, 0, bytes_a_pixel=DEEP)),
+        (108, Header(Format.HEIF, 0, 0)),
+        (64, Header(Format.HEIF, 0, 0, bytes_a_pixel=DEEP)),
+    ],
+    ids=lambda value: f"{value.format}, {value.bytes_a_pixel}" if isinstance(value, Header) else None,
+)
+def test_the_photos_of_every_telephone_that_memory_holds_are_taken(most: int, header: Header) -> None:
+    """bytes_a_pixel are the measured peaks (docs/media.md), and the sum of them stays under what the child may take."""
+    for width, height in PHONES:
+        phone = replace(header, width=width, height=height)
+        if width * height < (most + 1) * 1_000_000:
+            check(phone, Limits())
+        elif phone.format is not Format.JPEG:
+            with pytest.raises(Rejected):
+                check(phone, Limits())
+    assert Limits().memory < MEMORY
 
 
 @pytest.mark.usefixtures("no_opening")

@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from PIL import Image
 
 import process_media_upload as module
+import sandbox
 from nexus.aws.sdk import client
 from nexus.eager import Context
 from nexus.errors import Reject, Retry
@@ -20,9 +21,10 @@ from nexus.worker import handler
 from process_media_upload import process_media_upload
 from social import application, catalogue
 from social.catalogue import MediaReport, ProcessMediaUpload
+from social.data import posts
 from social.refusals import sentence
 from social.uploads import presigned_post
-from tests.support.clips import make_clip
+from tests.support.clips import WEBM, Kind, make_clip
 
 pytestmark = pytest.mark.usefixtures("cloud")
 
@@ -31,7 +33,7 @@ KEY = "uploads/u-1/p-1/holiday photo.jpg"
 
 @pytest.fixture(autouse=True)
 def post(cloud: None) -> None:
-    module.limits.cache_clear()
+    module.media_settings.cache_clear()
     application.new_post("u-1", "look at this", post_id="p-1")
 
 
@@ -239,6 +241,108 @@ def test_a_clip_becomes_a_video_with_its_posters(tmp_path: Path) -> None:
     assert media()["duration"] > 0
 
 
+def test_the_renditions_of_a_deployment_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clip's posters follow, and have another address than those that are cached for ever."""
+    args = upload(make_clip(tmp_path / "clip.mp4").read_bytes(), key="uploads/u-1/p-1/clip.mp4")
+    process(args)
+    usual = media()["renditions"]
+
+    monkeypatch.setenv("RENDITIONS", "tile:32:square:jpeg,w320:320:avif")
+    module.media_settings.cache_clear()
+    process(args)
+    clip = media()["renditions"]
+    process(upload(picture(), order="0B"))
+
+    assert set(clip) == {"video", "preview", "poster_tile", "poster_w320"}
+    assert {each["key"] for each in clip.values()}.isdisjoint(each["key"] for each in usual.values())
+    assert {name: each["content_type"] for name, each in media()["renditions"].items()} == {
+        "tile": "image/jpeg",
+        "w320": "image/avif",
+    }
+
+
+def told(monkeypatch: pytest.MonkeyPatch) -> list[posts.Media]:
+    """What the post is told, and the number of its renditions that are stored by then."""
+    heard: list[posts.Media] = []
+    tell = posts.set_media
+
+    def listen(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
+        if media.status == "processing":
+            assert not keys("media"), "nothing is stored before the post knows of it"
+        heard.append(media)
+        return tell(post_id, media, order)
+
+    monkeypatch.setattr(posts, "set_media", listen)
+    return heard
+
+
+def test_a_post_knows_its_pictures_size_and_placeholder_before_its_renditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    heard = told(monkeypatch)
+
+    process(upload(picture()))
+
+    first, last = heard
+    assert (first.status, first.kind, first.width, first.height) == ("processing", "image", 900, 600)
+    assert (first.placeholder, first.colour, last.status) == (last.placeholder, last.colour, "ready")
+    assert first.placeholder is not None
+
+
+def test_a_post_knows_its_clips_size_and_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
+    heard = told(monkeypatch)
+    kind = Kind(".mov", "mov", "libx264", "aac")
+    clip = make_clip(tmp_path / "clip.mov", kind, frames=96, matrix=(0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30))
+
+    process(upload(clip.read_bytes(), key="uploads/u-1/p-1/clip.mov"))
+
+    *before, last = heard
+    assert {(each.status, each.kind, each.width, each.height) for each in before} == {("processing", "video", 48, 64)}
+    shown = [each.progress for each in before]
+    assert shown[0] == 0
+    assert shown == sorted(shown, key=lambda percent: percent or 0)
+    assert len(set(shown)) > 5
+    assert (last.status, last.progress) == ("ready", None)
+
+
+def test_a_clip_that_a_later_upload_replaces_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PROGRESS_SECONDS", 0.0)
+    tell = posts.set_media
+
+    def overtaken(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
+        if media.progress:
+            tell(post_id, posts.Media(status="processing"), "F" * 40)
+        return tell(post_id, media, order)
+
+    monkeypatch.setattr(posts, "set_media", overtaken)
+    report = process(upload(make_clip(tmp_path / "clip.webm", WEBM).read_bytes(), key="uploads/u-1/p-1/clip.webm"))
+
+    assert report.status == "stale"
+    assert not keys("media")
+
+
+def test_an_upload_to_a_post_that_is_deleted_meanwhile_stores_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    target = posts.upload_target
+
+    def deleted(post_id: str) -> posts.UploadTarget | None:
+        found = target(post_id)
+        posts.hide(post_id)
+        return found
+
+    args = upload(picture())
+    monkeypatch.setattr(posts, "upload_target", deleted)
+    with pytest.raises(Retry):
+        process(args)
+    assert not keys("media")
+
+
+def test_an_upload_that_came_before_another_is_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    older, newer = upload(picture(300, 300), order="0A"), upload(picture(900, 600), order="0B")
+    process(newer)
+    monkeypatch.setattr(sandbox, "run", lambda *_, **__: pytest.fail("it was decoded"))
+
+    assert process(older).status == "stale"
+
+
 def test_the_limits_of_pictures_are_not_those_of_a_clips_own_poster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,5 +401,9 @@ def test_limits_are_parameters_and_a_bad_one_is_named(monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("VIDEO_MAX_SECONDS", "long")
     with pytest.raises(ConfigurationError, match="VIDEO_MAX_SECONDS is 'long'"):
-        module.limits()
+        module.media_settings()
+    monkeypatch.delenv("VIDEO_MAX_SECONDS")
+    monkeypatch.setenv("RENDITIONS", "hero:1600:round")
+    with pytest.raises(ConfigurationError, match="RENDITIONS: hero: 'round' is no option"):
+        module.media_settings()
     assert catalogue.process_media_upload.time_limit < 300

@@ -7,12 +7,14 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from PIL import Image
 
 import pictures
 import sandbox
@@ -140,6 +142,7 @@ def test_the_server_goes_with_the_function(child: Run) -> None:
         '{"rejected": {"code": "new", "detail": "", "limit": null}}',
         '{"progress": "x"}',
         '{"made": [1]}',
+        '{"known": 1}',
         "x" * 3_000_000,
     ],
 )
@@ -148,6 +151,15 @@ def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> N
 
     with pytest.raises(Unfinished, match="talk"):
         child(text)
+
+
+def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
+    """Each report may cost a write."""
+    heard: list[dict[str, Any]] = []
+
+    with pytest.raises(Unfinished, match="does not stop talking"):
+        child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=heard.append)
+    assert heard == [{"number": 0}, {"number": 1}]
 
 
 def test_neither_the_child_nor_its_server_has_the_functions_environment(
@@ -225,10 +237,12 @@ def test_a_sandbox_renders_the_same_bytes(kind: str, tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(content)
     alone = rendering.render(content)
 
-    made = pictures.render(tmp_path / "source", tmp_path, seconds=600)
+    heard: list[pictures.Known] = []
 
-    assert (made.kind, made.width, made.height) == (alone.kind, alone.width, alone.height)
-    assert (made.placeholder, made.dominant_colour) == (alone.placeholder, alone.dominant_colour)
+    made = pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=heard.append)
+
+    assert heard == [made.known]
+    assert asdict(made.known).items() <= asdict(alone).items()
     assert made.content_hash == content_hash(BytesIO(content))
     assert list(made.renditions) == [rendition.name for rendition in alone.renditions]
     for rendition in alone.renditions:
@@ -249,6 +263,40 @@ def test_a_refusal_of_the_child_is_the_pictures(tmp_path: Path) -> None:
     with pytest.raises(Rejected) as refused:
         pictures.render(tmp_path / "source", tmp_path, seconds=600)
     assert refused.value.code == "truncated"
+
+
+def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(still("PNG", gradient(900, 600)))
+    recipes = pictures.read_recipes("tile:64:square:jpeg,wide:400x300:avif:quality=50,best:800:quality=95,animated:90")
+
+    made = pictures.render(tmp_path / "source", tmp_path, seconds=600, recipes=recipes)
+    usual = pictures.render(tmp_path / "source", tmp_path, seconds=600)
+
+    assert {name: (each.width, each.height, each.content_type) for name, each in made.renditions.items()} == {
+        "tile": (64, 64, "image/jpeg"),
+        "wide": (400, 267, "image/avif"),
+        "best": (800, 533, "image/webp"),
+    }
+    for name, format_ in (("tile", "JPEG"), ("wide", "AVIF"), ("best", "WEBP")):
+        with Image.open(made.renditions[name].path) as picture:
+            assert picture.format == format_
+    assert made.content_hash != usual.content_hash
+
+
+def test_what_is_known_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def hear(_: pictures.Known) -> None:
+        written.extend(path.stat().st_size for path in tmp_path.glob("*.webp"))
+        raise Enough
+
+    (tmp_path / "source").write_bytes(still("PNG", gradient(900, 600)))
+    written: list[int] = []
+
+    with pytest.raises(Enough):
+        pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=hear)
+    assert set(written) == {0}
 
 
 def test_limits_reach_the_child(tmp_path: Path) -> None:
@@ -276,50 +324,61 @@ print([name for name in ("PIL", "av", "pi_heif", "seccompy") if name in sys.modu
     assert done.stdout == "[]\n"
 
 
-PICTURE: dict[str, Any] = {
+KNOWN: dict[str, Any] = {
     "kind": "image",
     "width": 2,
     "height": 2,
     "placeholder": "0" * 28,
     "dominant_colour": "#ffffff",
-    "sizes": [[2, 2]] * len(RECIPES),
 }
+SIZES = [[2, 2]] * len(RECIPES)
 HEADS = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "JPEG": b"\xff\xd8\xff\xe0"}
 
 
 @pytest.mark.parametrize(
-    ("said", "files"),
+    ("known", "made", "files"),
     [
-        ({}, {}),
-        ({"kind": "video"}, {}),
-        ({"kind": ["image"]}, {}),
-        ({"placeholder": "<script>"}, {}),
-        ({"placeholder": None}, {}),
-        ({"dominant_colour": "red; x"}, {}),
-        ({"sizes": [[2, 2]]}, {}),
-        ({"sizes": [[2, 2]] * 9}, {}),
-        ({"sizes": [[2, "2"]] * len(RECIPES)}, {}),
-        ({"width": 1e400}, {}),
-        ({"width": True}, {}),
-        (PICTURE, {"thumbnail": b"<!doctype html><script>"}),
-        (PICTURE, {"w1080_jpeg": HEADS["WEBP"]}),
-        (PICTURE | {"kind": "animation", "sizes": [[2, 2]] * 9}, {"animated": b"<svg/>"}),
+        (None, {"sizes": SIZES}, {}),
+        ({}, {"sizes": SIZES}, {}),
+        (KNOWN | {"kind": "video"}, {"sizes": SIZES}, {}),
+        (KNOWN | {"kind": ["image"]}, {"sizes": SIZES}, {}),
+        (KNOWN | {"placeholder": "<script>"}, {"sizes": SIZES}, {}),
+        (KNOWN | {"placeholder": None}, {"sizes": SIZES}, {}),
+        (KNOWN | {"dominant_colour": "red; x"}, {"sizes": SIZES}, {}),
+        (KNOWN | {"width": 1e400}, {"sizes": SIZES}, {}),
+        (KNOWN | {"width": True}, {"sizes": SIZES}, {}),
+        (KNOWN | {"more": 1}, {"sizes": SIZES}, {}),
+        (KNOWN, {}, {}),
+        (KNOWN, {"sizes": [[2, 2]]}, {}),
+        (KNOWN, {"sizes": [[2, 2]] * 9}, {}),
+        (KNOWN, {"sizes": [[2, "2"]] * len(RECIPES)}, {}),
+        (KNOWN, {"sizes": SIZES}, {"thumbnail": b"<!doctype html><script>"}),
+        (KNOWN, {"sizes": SIZES}, {"w1080_jpeg": HEADS["WEBP"]}),
+        (KNOWN | {"kind": "animation"}, {"sizes": [[2, 2]] * 9}, {"animated": b"<svg/>"}),
     ],
 )
 def test_a_picture_that_lies_is_not_believed(
-    said: dict[str, Any], files: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    known: dict[str, Any] | None,
+    made: dict[str, Any],
+    files: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def run(_: str, __: object, opened: Any, **___: object) -> dict[str, Any]:
+    def run(_: str, __: object, opened: Any, **options: Any) -> dict[str, Any]:
         for recipe, file in zip((*RECIPES, ANIMATED), opened[1:], strict=True):
             file.write(wrong.get(recipe.name, HEADS[recipe.encoding]))
             file.flush()
+        if said is not None:
+            options["on_known"](said)
         return answer
 
     (tmp_path / "source").write_bytes(b"x")
     monkeypatch.setattr(sandbox, "run", run)
-    answer, wrong = PICTURE, {}
-    assert pictures.render(tmp_path / "source", tmp_path, seconds=600).width == 2, "what is right is believed"
+    said: dict[str, Any] | None = KNOWN
+    answer: dict[str, Any] = {"sizes": SIZES}
+    wrong: dict[str, bytes] = {}
+    assert pictures.render(tmp_path / "source", tmp_path, seconds=600).known.width == 2, "what is right is believed"
 
-    answer, wrong = ({**PICTURE, **said} if said else {}), files
-    with pytest.raises(Unfinished, match="nonsense"):
+    said, answer, wrong = known, made, files
+    with pytest.raises(Unfinished, match=r"nonsense|says nothing"):
         pictures.render(tmp_path / "source", tmp_path, seconds=600)

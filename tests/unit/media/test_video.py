@@ -295,7 +295,7 @@ def test_a_clip_that_is_black_throughout_still_has_a_poster(tmp_path: Path, out:
     assert poster_of(made).size == (64, 48)
 
 
-def hdr_ramp(path: Path, codes: list[int]) -> Path:
+def hdr_ramp(path: Path, codes: list[int], transfer: int) -> Path:
     """Vertical bars of grey, 32 pixels each, in HLG, BT.2020 and 10 bits."""
     size = 32 * len(codes), 64
     with av.open(str(path), "w", format="mov") as container:
@@ -304,8 +304,8 @@ def hdr_ramp(path: Path, codes: list[int]) -> Path:
         stream = container.add_stream("libx265", 24, options)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p10le"
         context = stream.codec_context
-        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, HLG, 1
-        frame = grey_bars(codes, HLG)
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, transfer, 1
+        frame = grey_bars(codes, transfer)
         frame.pts, frame.time_base = 0, Fraction(1, 24)
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -350,10 +350,13 @@ def test_hdr_keeps_its_mid_tones_and_rolls_its_highlights_off(transfer: int) -> 
     assert_rolled_off([(luma - 16) / 219 for luma in row], transfer)
 
 
-def test_the_video_the_preview_and_the_poster_of_an_hdr_clip_look_alike(tmp_path: Path, out: Path) -> None:
-    codes = [round(64 + 876 * percent / 100) for percent in RAMP[HLG]]
+@pytest.mark.parametrize("transfer", [HLG, PQ], ids=["HLG", "PQ"])
+def test_the_video_the_preview_and_the_poster_of_an_hdr_clip_look_alike(
+    transfer: int, tmp_path: Path, out: Path
+) -> None:
+    codes = [round(64 + 876 * percent / 100) for percent in RAMP[transfer]]
 
-    made = render(hdr_ramp(tmp_path / "hdr.mov", codes), out)
+    made = render(hdr_ramp(tmp_path / "hdr.mov", codes, transfer), out)
 
     frame = frames_of(made.renditions["video"].path)[0]
     assert frame.color_trc == 1
@@ -362,7 +365,7 @@ def test_the_video_the_preview_and_the_poster_of_an_hdr_clip_look_alike(tmp_path
         views = [frame.to_image(), poster, preview.convert("RGB").resize(poster.size)]  # type: ignore[no-untyped-call]
     for view in views:
         seen = view.convert("L").tobytes()[32 * view.width :][16 : view.width : 32]
-        assert_rolled_off([max(0, code - 1) / 255 + number / 1e4 for number, code in enumerate(seen)], HLG)
+        assert_rolled_off([max(0, code - 1) / 255 + number / 1e4 for number, code in enumerate(seen)], transfer)
 
 
 def test_the_same_clip_gives_the_same_bytes_under_the_same_address(tmp_path: Path, out: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import sandbox
 import video
+from colours.light import HLG
 from sandbox import Unfinished
 from social.refusals import Rejected
 from tests.support.clips import AVI, KINDS, MP4, WEBM, Kind, make_clip, sound_only
@@ -96,7 +97,30 @@ def test_too_many_pixels_in_a_frame_are_refused(tmp_path: Path, out: Path) -> No
 def test_too_many_pixels_in_all_frames_are_refused(tmp_path: Path, out: Path) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=48)
 
-    assert refusal(clip, out, Limits(decoded_pixels=64 * 48 * 40)).code == "too_much_work"
+    assert refusal(clip, out, Limits(work=64 * 48 * 40)).code == "too_much_work"
+
+
+WORK = Limits(work=24 * 64 * 48 * 3)
+"""What 24 frames of 64 x 48 just keep."""
+LIVE = {"live": "1"}
+"""A WebM that does not say how long it lasts."""
+
+
+@pytest.mark.parametrize(
+    "dear",
+    [
+        {"transfer": HLG},
+        {"transfer": HLG, "kind": WEBM, "muxer_options": LIVE},
+        {"options": {"x264-params": "tff=1:interlaced=1"}},
+    ],
+    ids=["HDR by its header", "HDR by its frames", "interlaced"],
+)
+def test_what_costs_more_has_less_of_it(dear: dict[str, Any], tmp_path: Path, out: Path) -> None:
+    usual = {name: value for name, value in dear.items() if name not in ("transfer", "options")}
+
+    assert refusal(make_clip(tmp_path / "dear", sound=None, **dear), out, WORK).code == "too_much_work"
+    made = video.render(make_clip(tmp_path / "usual", sound=None, **usual), out, seconds=600, limits=WORK)
+    assert made.duration > 0.9
 
 
 def test_a_clip_too_small_to_be_seen_is_refused(tmp_path: Path, out: Path) -> None:
@@ -169,6 +193,27 @@ def test_a_clip_that_lacks_its_last_byte_is_called_cut_short(kind: Kind, tmp_pat
     clip = make_clip(tmp_path / "clip", kind, frames=48)
     clip.write_bytes(clip.read_bytes()[:-1])
 
+    assert refusal(clip, out).code == "truncated"
+
+
+@pytest.mark.parametrize("part", [0.002, 0.01, 0.1])
+def test_a_recording_that_does_not_say_how_long_it_is_and_is_cut_is_called_so(
+    part: float, tmp_path: Path, out: Path
+) -> None:
+    """As browsers record: neither the file nor its clusters have a size. Frames within them do."""
+    clip = make_clip(tmp_path / "clip.webm", WEBM, frames=96, muxer_options=LIVE)
+    whole = clip.read_bytes()
+    cluster = b"\x1f\x43\xb6\x75"
+    for at in [at for at in range(len(whole)) if whole[at : at + 4] == cluster]:
+        length = 9 - whole[at + 4].bit_length()
+        unknown = (1 << 7 * length) - 1 | 1 << 7 * length
+        whole = whole[: at + 4] + unknown.to_bytes(length) + whole[at + 4 + length :]
+    clip.write_bytes(whole)
+    assert video.render(clip, out, seconds=600).duration == pytest.approx(4, abs=0.1)
+    for path in out.iterdir():
+        path.unlink()
+
+    clip.write_bytes(whole[: -max(1, round(part * len(whole)))])
     assert refusal(clip, out).code == "truncated"
 
 
@@ -289,10 +334,13 @@ MADE: dict[str, Any] = {
 }
 
 
-def lying(files: dict[int, bytes], said: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+def lying(files: dict[int, bytes], said: dict[str, Any], known: dict[str, Any]) -> Callable[..., dict[str, Any]]:
     """A sandbox whose child was taken over: it writes what it likes, and says what it likes."""
 
-    def run(_: str, __: object, opened: Sequence[BinaryIO], **___: object) -> dict[str, Any]:
+    def run(_: str, __: object, opened: Sequence[BinaryIO], **options: Any) -> dict[str, Any]:
+        if known:
+            options["on_known"](known)
+        options["on_progress"](0.5)
         for number, content in files.items():
             opened[number].write(content)
             opened[number].flush()
@@ -301,32 +349,38 @@ def lying(files: dict[int, bytes], said: dict[str, Any]) -> Callable[..., dict[s
     return run
 
 
+KNOWN = {"width": 2, "height": 2}
 MP4_HEAD, WEBP_HEAD, PNG_HEAD = b"\0\0\0\x18ftypisom", b"RIFF\0\0\0\0WEBPVP8 ", b"\x89PNG\r\n\x1a\n"
+GOOD = {1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}
 
 
 @pytest.mark.parametrize(
-    ("files", "said"),
+    ("files", "told"),
     [
-        ({}, MADE),
-        ({1: b"<!doctype html>", 3: WEBP_HEAD, 4: PNG_HEAD}, MADE),
-        ({1: MP4_HEAD, 3: b"<script>", 4: PNG_HEAD}, MADE),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: b"<svg/>"}, MADE),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, {}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"duration": float("nan")}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"width": float("inf")}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"renditions": SIZES | {"../page": [1, 1]}}),
-        ({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE | {"more": 1}),
+        ({}, {}),
+        (GOOD | {1: b"<!doctype html>"}, {}),
+        (GOOD | {3: b"<script>"}, {}),
+        (GOOD | {4: b"<svg/>"}, {}),
+        (GOOD, {"said": {}}),
+        (GOOD, {"said": MADE | {"duration": float("nan")}}),
+        (GOOD, {"said": MADE | {"width": float("inf")}}),
+        (GOOD, {"said": MADE | {"renditions": SIZES | {"../page": [1, 1]}}}),
+        (GOOD, {"said": MADE | {"more": 1}}),
+        (GOOD, {"known": {}}),
+        (GOOD, {"known": {"width": 2}}),
+        (GOOD, {"known": {"width": 2, "height": "2"}}),
+        (GOOD, {"known": {"width": 2, "height": 0}}),
     ],
-    ids=["no files", "page as clip", "page as preview", "page as poster", "nothing", "nan", "inf", "name", "field"],
+    ids=str,
 )
 def test_a_worker_that_lies_is_not_believed(
-    files: dict[int, bytes], said: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    files: dict[int, bytes], told: dict[str, Any], tmp_path: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", frames=2, sound=None)
-    monkeypatch.setattr(sandbox, "run", lying({1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}, MADE))
+    monkeypatch.setattr(sandbox, "run", lying(GOOD, MADE, KNOWN))
     assert video.render(clip, tmp_path, seconds=600).width == 2, "what is right is believed"
 
-    monkeypatch.setattr(sandbox, "run", lying(files, said))
+    monkeypatch.setattr(sandbox, "run", lying(files, **{"said": MADE, "known": KNOWN, **told}))
     with pytest.raises(Unfinished):
         video.render(clip, out, seconds=600)
     assert not list(out.iterdir())

@@ -22,7 +22,7 @@ from nexus.settings import settings
 from nexus.tasks import Budget
 from ops import budgets, catalogue, cost, health, history, plan, waiting
 from ops.cli import common
-from ops.cost import Line, Slice, Standing
+from ops.cost import Idle, Line, Slice
 from ops.deployment import Deployment
 from ops.main import main
 from ops.problems import Problem
@@ -50,7 +50,7 @@ def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue.use("social.catalogue", tuple(QUEUES))
     where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "123456789012", {"Stage": "dev"})
     monkeypatch.setattr(common, "connect", lambda: where)
-    monkeypatch.setattr(cost, "idle", lambda: [Standing("27 alarms", 2.7)])
+    monkeypatch.setattr(cost, "idle", lambda: [Idle("27 alarms", 2.7)])
 
 
 def ran(
@@ -137,8 +137,8 @@ def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
     now = datetime.now(UTC)
     week = f"{datetime.fromtimestamp(now.timestamp() - 6.9 * DAY, UTC):%Y-%m-%d}"
     slices = [Slice("t", "q", day, 1, 1, 0, Cost(compute=3.5)) for day in (week, f"{now:%Y-%m-%d}")]
-    assert cost.month_ahead(slices, [Standing("a", 4.5)]) == pytest.approx(4.5 + 7 / 7 * prices.MONTH, rel=0.02)
-    assert cost.month_ahead([], [Standing("a", 4.5)]) == 4.5
+    assert cost.month_ahead(slices, [Idle("a", 4.5)]) == pytest.approx(4.5 + 7 / 7 * prices.MONTH, rel=0.02)
+    assert cost.month_ahead([], [Idle("a", 4.5)]) == 4.5
 
 
 def test_what_stands_idle_is_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:

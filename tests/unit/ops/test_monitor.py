@@ -25,7 +25,7 @@ from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 from nexus.settings import settings
 from ops import audit, catalogue
-from ops.cli import keys, monitor, rows, screen
+from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
 from ops.deployment import Deployment
@@ -82,9 +82,9 @@ def drawn(shown: Screen, width: int, height: int = 0, *, typed: bool = True) -> 
     return captured.get().splitlines()
 
 
-def press(shown: Screen, *pressed: str) -> Order | None:
+def press(shown: Screen, *pressed: str) -> Order | str | None:
     """What the last of the keys asks for."""
-    order = None
+    order: Order | str | None = None
     for key in pressed:
         order = shown.press(key)
     return order
@@ -217,10 +217,10 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
         asked.extend(ids)
         return [records[run_id] for run_id in ids]
 
-    looking = screen.Looking()
+    looking = watch.Looking()
     monkeypatch.setattr(monitor.Monitor, "look", lambda _: look())
     looking._monitor._events.extend([end(job, "fanned_out"), end(segment)])
-    monkeypatch.setattr(screen, "_records", read)
+    monkeypatch.setattr(watch, "_records", read)
     monkeypatch.setattr(tallies, "progress", lambda _: (1, 4))
     (found,) = looking.look()[1]
     assert (found.id, found.state, found.progress) == (job, "running", (1, 4))
@@ -309,7 +309,7 @@ def test_tab_goes_through_the_lists() -> None:
 
 def test_q_quits_the_list_and_closes_what_is_open() -> None:
     shown = screen_of(row(RUN_ID))
-    assert press(shown, "enter") == Order("open", shown.opened)
+    assert press(shown, "enter") == Order("open", shown.all_rows[0])
     assert any("looking" in line for line in drawn(shown, 80, 24))
     shown.details = [("id", RUN_ID), ("task", TASK), ("", "x\n" * 100 + "the end")]
     assert any(RUN_ID in line for line in drawn(shown, 80, 24))
@@ -322,7 +322,7 @@ def test_q_quits_the_list_and_closes_what_is_open() -> None:
     assert "Escape closes it" in told
     assert "…" not in told
     assert press(shown, "q") is None
-    assert press(shown, "q") == Order("quit")
+    assert press(shown, "q") == "quit"
 
 
 def test_a_failed_run_is_retried_and_a_running_one_revoked_after_a_yes() -> None:
@@ -393,12 +393,12 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
     failed, waits = sent(new_id()), sent(new_id())
     dead(failed)
     backend().store.apply(transitions.pending(waits, "emails", 2_000_000_000))
-    assert screen.act("retry", failed.id) == "1 sent again."
+    assert watch.act("retry", failed.id) == "1 sent again."
     assert AsyncResult[Any](failed.id).status == "PENDING"
     with pytest.raises(Problem, match="is PENDING"):
-        screen.act("retry", failed.id)
-    assert screen.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
-    assert screen.act("revoke", waits.id).endswith("is REVOKED: it had ended already.")
+        watch.act("retry", failed.id)
+    assert watch.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
+    assert watch.act("revoke", waits.id).endswith("is REVOKED: it had ended already.")
     noted = [(one.what, one.about) for one in reversed(audit.entries())]
     assert noted[:2] == [("retry", {"id": failed.id}), ("revoke", {"id": waits.id})]
 
@@ -418,7 +418,7 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
     backend().store.apply(Write(job, kept))
     backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1, 2})}))
     dead(sent(members[2]))
-    assert screen.act("retry", job) == "1 sent again. 1 had no dead letter any more."
+    assert watch.act("retry", job) == "1 sent again. 1 had no dead letter any more."
     assert AsyncResult[Any](members[2]).status == "PENDING"
 
 
@@ -426,12 +426,12 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
 def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> None:
     failed = sent(new_id())
     dead(failed)
-    told = dict(screen.details(failed.id))
+    told = dict(watch.details(failed.id))
     assert told["id"] == failed.id
     assert told["arguments"] == "user_id=u-1"
     assert told["error"] == "Timeout: too slow"
     with pytest.raises(Problem, match="unknown"):
-        screen.details(new_id())
+        watch.details(new_id())
 
 
 # --- on a terminal ---
@@ -439,25 +439,28 @@ def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> No
 PROGRAM = """
 import sys, time
 from tests.unit.ops import test_monitor as t
-from ops.cli import screen
+from ops.cli import watch
 
 found = [t.row("aaaa1111", "running", state="running"), t.row("bbbb2222", "failed", state="failure")]
-screen.Looking.look = lambda _: (t.look(), found)
-screen.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
-screen.act = lambda action, run_id: f"did {action} {run_id}"
-screen.run(t.where(), 0.5)
+watch.Looking.look = lambda _: (t.look(), found)
+watch.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
+watch.act = lambda action, run_id: f"did {action} {run_id}"
+{more}
+watch.run(t.where(), 0.5)
 """
 
 
 class Terminal:
     """The view on a terminal of 80 columns, in a process of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, more: str = "") -> None:
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
             os.chdir(ROOT)
-            os.execve(sys.executable, [sys.executable, "-c", PROGRAM], {**os.environ, **variables})
+            os.execve(
+                sys.executable, [sys.executable, "-c", PROGRAM.replace("{more}", more)], {**os.environ, **variables}
+            )
         self.seen = ""
 
     def until(self, words: str) -> None:
@@ -506,5 +509,12 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
             ("\r", "▸ aaaa1111"),
         ],
     )
+    terminal.press("q")
+    assert terminal.end() == 0
+
+
+def test_q_waits_for_no_look() -> None:
+    terminal = Terminal("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal.until("looking ...")
     terminal.press("q")
     assert terminal.end() == 0

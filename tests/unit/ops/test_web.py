@@ -21,16 +21,21 @@ from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
+from nexus.runs.spent import Spent
 from nexus.settings import settings
+from nexus.tasks import Budget
 from ops import (
     audit,
+    budgets,
     catalogue,
     control,
+    cost,
     dead_letters,
     deployment,
     figures,
     functions,
     health,
+    history,
     logs,
     runs,
     schedules,
@@ -113,12 +118,13 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(functions, "look", lambda _: [function])
     monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
-    monkeypatch.setattr(schedules, "history", lambda task, days: [(EVENT, 1.0)] if task.name == rule.task else [])
+    monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
     monkeypatch.setattr(schedules, "expression", lambda _: rule.expression)
     monkeypatch.setattr(schedules, "switch", lambda task, on: made.calls.append((task, on)))
     monkeypatch.setattr(schedules, "change", lambda task, to: made.calls.append((task, to)))
     monkeypatch.setattr(logs, "of_run", lambda *_, **__: iter([line]))
     monkeypatch.setattr(waiting, "reasons", lambda _: [])
+    monkeypatch.setattr(cost, "idle", lambda: [cost.Idle("27 alarms", 2.7)])
     monkeypatch.setattr(audit, "_who", lambda: "arn:aws:iam::1:user/ada (ada)")
     for name in ("pause", "resume", "concurrency"):
         monkeypatch.setattr(control, name, made.switched)
@@ -254,12 +260,23 @@ def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
 
 # --- what is shown ---
 
-PAGES = ("/", "/runs", "/dead-letters", "/schedules", "/tasks", "/tasks/cleanup_old_posts", "/functions", "/audit")
+PAGES = (
+    "/",
+    "/runs",
+    "/dead-letters",
+    "/schedules",
+    "/tasks",
+    "/tasks/cleanup_old_posts",
+    "/functions",
+    "/cost",
+    "/audit",
+)
 PARTS = tuple(
     f"/parts/{name}"
     for name in (
         "health", "queues", "activity", "upcoming", "runs", "groups", "letters", "schedules", "tasks", "functions",
         "audit", "firings/cleanup_old_posts", "tasks/send_welcome_email", "latest/send_welcome_email",
+        "money", "cost", "cost/each", "cost/idle", "budgets", "tasks/send_welcome_email/cost",
     )
 )  # fmt: skip
 
@@ -382,7 +399,7 @@ def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_
         )
         for n in range(10_000)
     )
-    monkeypatch.setattr(views, "_all_letters", lambda: letters)
+    monkeypatch.setattr(views, "_all_letters", lambda _: letters)
     monkeypatch.setattr(dead_letters, "counts", lambda _: {"emails": len(letters)})
     page = site()
     text = page.get("/parts/groups").text
@@ -613,6 +630,8 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
             fits(answer.json(), schema, schemas, path)
     found = page.get("/api/v1/runs", params={"q": "status:failure"}).json()
     assert [one["id"] for one in found["runs"]] == [run_id]
+    assert page.get("/api/v1/runs", params={"q": run_id[-8:]}).json()["runs"] == found["runs"]
+    assert page.get(f"/api/v1/runs/{run_id[-8:]}").json()["id"] == run_id
     assert page.get("/api/v1/runs", params={"q": "status:done"}).status_code == 400
     assert page.get("/api/v1/runs", params={"limit": "0"}).status_code == 400
     assert page.get(f"/api/v1/runs/{new_id()}").json()["error"]["what"].endswith("is unknown")
@@ -713,3 +732,89 @@ def test_metrics_that_cannot_be_had_say_why(page: TestClient, monkeypatch: pytes
     answer = page.get("/metrics")
     assert answer.status_code == 503
     assert "FilterLogEvents" in answer.text
+
+
+# --- money ---
+
+DIGEST = "send_content_digest_email"
+SPENT = Spent(gb_seconds=0.1, invocations=1.0, writes=6.0, messages=3.0, puts=2.0, log_bytes=1000.0)
+
+
+def measured() -> str:
+    """A run that has used what SPENT says."""
+    run_id = failed(user_id="u-1")
+    backend().store.apply(Write(run_id, {"spent": SPENT.text()}))
+    return run_id
+
+
+def test_the_cost_page_shows_dollars_by_task_and_queue_of_what_and_what_stands_idle(page: TestClient) -> None:
+    measured()
+    run(user_id="u-2")
+    shown = page.get("/parts/cost").text
+    assert shown.count(cost.dollars(SPENT.dollars)) >= 4  # today and the week, of the task and of its queue
+    assert "By task" in shown
+    assert "By queue" in shown
+    assert "S3 $0.000010" in shown
+    each = page.get("/parts/cost/each").text
+    assert cost.dollars(SPENT.dollars / 2) in each
+    assert "27 alarms" in page.get("/parts/cost/idle").text
+    assert "$2.70" in page.get("/parts/cost/idle").text
+    assert cost.dollars(SPENT.dollars) in page.get("/parts/money").text
+    assert "No run has been sent" in page.get("/parts/tasks/cleanup_old_posts/cost").text
+
+
+def test_a_run_says_what_it_cost_on_its_page_and_in_the_api(page: TestClient) -> None:
+    run_id = measured()
+    assert cost.dollars(SPENT.dollars) in page.get(f"/parts/run/{run_id}").text
+    told = page.get(f"/api/v1/runs/{run_id}").json()["cost"]
+    assert told["dollars"] == pytest.approx(SPENT.dollars, abs=1e-6)
+    assert told["used"]["puts"] == 2
+    assert page.get(f"/api/v1/runs/{run(user_id='u-2')}").json()["cost"] is None
+
+
+def test_a_budget_is_set_and_taken_back_on_the_page(page: TestClient) -> None:
+    assert f'id="d-{DIGEST}"' in page.get("/parts/budgets").text
+    asked = page.post("/do/budget", data={"task": DIGEST, "dollars": "none", "runs": "20"})
+    assert "20 attempts" in asked.text
+    assert "20 attempts a day" in done(page, "budget", {"task": DIGEST, "dollars": "none", "runs": "20"})
+    assert budgets.of(DIGEST).operators == Budget(None, 20)
+    shown = page.get("/parts/budgets").text
+    assert "Set by an operator; declared: $100.00" in shown
+    assert "$100.00 a day" in done(page, "budget", {"task": DIGEST, "declared": "1"})
+    assert "Back to the declared" not in page.get("/parts/budgets").text
+    assert "is no limit" in page.post("/do/budget", data={"task": DIGEST, "dollars": "much"}).text
+    assert "has no budget" in page.post("/do/budget", data={"task": "ping", "dollars": "1"}).text
+
+
+def test_a_spent_budget_is_said_with_what_becomes_of_its_messages(page: TestClient) -> None:
+    budgets.set_limits(DIGEST, Budget(runs=0))
+    shown = page.get("/parts/budgets").text
+    assert 'class="pill warning">spent' in shown
+    assert "none is lost" in shown
+
+
+def test_costs_and_budgets_are_in_the_api_and_in_the_metrics(page: TestClient) -> None:
+    measured()
+    told = page.get("/api/v1/cost").json()
+    assert told["by_task"][0]["name"] == "send_welcome_email"
+    assert told["today"]["dollars"] == pytest.approx(SPENT.dollars, rel=0.01)
+    assert told["month_ahead"] > 2.7
+    assert told["idle"] == [{"what": "27 alarms", "dollars": 2.7}]
+    (one,) = page.get("/api/v1/budgets").json()
+    assert (one["task"], one["declared"]["dollars"], one["spent"]) == (DIGEST, 100.0, False)
+    paths = page.get("/api/v1/openapi.json").json()["paths"]
+    assert {"/api/v1/cost", "/api/v1/budgets", "/api/v1/do/budget"} <= paths.keys()
+    text = page.get("/metrics").text
+    assert re.search(r'nexus_task_cost_today_dollars\{task="send_welcome_email",queue="emails"\} \d', text)
+    assert f'nexus_task_budget_spent{{task="{DIGEST}"}} 0\n' in text
+
+
+def test_where_no_history_is_kept_the_cost_page_says_so_and_the_rest_is_measured(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "INDEX", "gone")
+    assert "The run history is not kept here" in page.get("/parts/cost").text
+    metrics = page.get("/metrics")
+    assert metrics.status_code == 200
+    assert "nexus_queue_waiting_messages" in metrics.text
+    assert "dollars" not in metrics.text

@@ -12,7 +12,7 @@ from nexus.backend import backend
 from nexus.backend.store import Write
 from nexus.clock import FrozenClock
 from nexus.eager import Context
-from nexus.errors import BudgetSpent
+from nexus.errors import BudgetSpent, Reject
 from nexus.registry import Implementation, registry
 from nexus.runs import budget
 from nexus.runs.budget import Account, Purse
@@ -133,6 +133,30 @@ def test_a_message_that_has_waited_in_its_queue_before_is_sent_again_as_a_new_on
     assert answer == {"batchItemFailures": []}
     assert [sent.due for sent in tasks.transport.sent] == [MIDNIGHT + 1]
     assert handle.status == "PENDING"
+
+
+def test_a_dead_letter_that_sqs_moved_back_is_not_forgotten_while_it_waits(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
+) -> None:
+    """The message that a schedule sends does not carry the reason by which a failed run is known to be sent again."""
+
+    def refuse(args: Any, run: Any) -> Any:
+        raise Reject("not yet")
+
+    limited(monkeypatch, Budget(runs=1), refuse)
+    handle = catalogue.send_note.delay(**catalogue.NOTE)
+    deliver(tasks)
+    assert handle.status == "FAILURE"
+    ((_, letter),) = tasks.transport.dead
+    record = {"messageId": "m", "receiptHandle": "m", "body": letter.body, "eventSource": "aws:sqs"}
+    record["messageAttributes"] = {"ErrorType": {"stringValue": "Reject"}}  # type: ignore[assignment]
+
+    serve("default", registry.served_by("default"), {"Records": [record]}, Context())
+
+    assert handle.status == "PENDING"
+    limited(monkeypatch, Budget(runs=1))
+    tasks.run()
+    assert handle.status == "SUCCESS"
 
 
 def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(

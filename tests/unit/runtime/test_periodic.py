@@ -1,6 +1,7 @@
 """Periodic tasks made at run time: what Scheduler is asked for, and the runs that its firings are."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from nexus import periodic
 from nexus.aws import sdk
 from nexus.backend.transport import Message
 from nexus.client import AsyncResult
+from nexus.cron import BadSchedule
 from nexus.envelope import FIRED_AT, decode
 from nexus.errors import InvalidMessage
 from nexus.registry import Implementation, registry
@@ -55,6 +57,45 @@ def test_what_is_made_can_be_read_changed_and_deleted(group: None) -> None:
     assert not periodic.delete("weekly")
     assert periodic.get("weekly") is None
     assert list(periodic.every()) == []
+
+
+def test_putting_makes_it_or_changes_what_there_is(group: None) -> None:
+    task = periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    assert periodic.delete("weekly")
+    periodic.put(task)
+    periodic.put(replace(task, paused=True))
+    assert [found.paused for found in periodic.every()] == [True]
+
+
+def test_a_start_that_has_passed_is_not_given_to_scheduler_again(group: None) -> None:
+    task = periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
+    begun = replace(task, start=datetime(2020, 1, 1, tzinfo=UTC))
+    periodic.put(begun)
+    found = periodic.get("weekly")
+    assert found is not None
+    assert found.start is None
+    assert "StartDate" in replace(task, start=datetime(2090, 1, 1, tzinfo=UTC)).request()
+
+
+@pytest.mark.parametrize(
+    ("expression", "zone", "times"),
+    [
+        ("cron(0 9 ? * MON *)", "Europe/Berlin", ["2026-11-30T08:00:00+00:00"]),
+        ("at(2026-11-28T12:00:00)", "Asia/Tokyo", ["2026-11-28T03:00:00+00:00"]),
+        ("rate(3 days)", "UTC", ["2026-11-30T00:00:00+00:00", "2026-12-03T00:00:00+00:00"]),
+    ],
+)
+def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
+    after, until = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 12, 4, tzinfo=UTC)
+    task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression=expression, timezone=zone)
+    assert [moment.astimezone(UTC).isoformat() for moment in task.times(after, until)] == times
+    assert list(replace(task, paused=True).times(after, until)) == []
+
+
+def test_an_expression_without_a_time_is_refused() -> None:
+    task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression="at(soon)")
+    with pytest.raises(BadSchedule, match="a time is written as in"):
+        next(task.times(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)))
 
 
 def test_one_off_schedules_are_not_among_them(group: None) -> None:

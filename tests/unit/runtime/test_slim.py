@@ -2,8 +2,13 @@
 
 import gzip
 import json
+import os
+import pwd
 import random
+import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -31,7 +36,8 @@ from hypothesis import strategies as st
 from moto import mock_aws
 from pytest_socket import enable_socket
 
-from nexus.aws import sdk, slim, surroundings
+from dev import recorder
+from nexus.aws import encoding, sdk, slim, surroundings
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
@@ -83,7 +89,8 @@ def client(variables: Set) -> Callable[..., Any]:
     """The slim client of a server."""
 
     def make(server: Server, service: str = "dynamodb", **values: str) -> Any:
-        variables(**{"AWS_ENDPOINT_URL": server.url, "NEXUS_ATTEMPTS": "3", **values})
+        patient = {"NEXUS_CONNECT_TIMEOUT": "30", "NEXUS_READ_TIMEOUT": "30", "NEXUS_ATTEMPTS": "3"}
+        variables(**{"AWS_ENDPOINT_URL": server.url, **patient, **values})
         made = sdk.client(service)  # type: ignore[call-overload]
         assert isinstance(made, slim.Client)
         return made
@@ -116,9 +123,8 @@ def test_a_request_is_answered_and_its_connection_serves_the_next(client: Make) 
         answer(ITEM, x_amz_crc32=str(zlib.crc32(json.dumps(ITEM).encode()))),
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n" + json.dumps(ITEM).encode()[:4] + b"\r\n"
         b"%x\r\n" % (len(json.dumps(ITEM)) - 4) + json.dumps(ITEM).encode()[4:] + b"\r\n0\r\n\r\n",
-        wire.then_close(answer(ITEM)),
     ],
-    ids=["byte by byte", "100 first", "gzip", "checksum", "chunked", "then closed"],
+    ids=["byte by byte", "100 first", "gzip", "checksum", "chunked"],
 )
 def test_a_whole_answer_is_read_however_it_comes(client: Make, said: wire.Answer) -> None:
     with serving(said) as server:
@@ -126,18 +132,6 @@ def test_a_whole_answer_is_read_however_it_comes(client: Make, said: wire.Answer
         for _ in range(2):
             found = dynamodb.get_item(**KEY)
             assert (found["Item"], found["ResponseMetadata"]["RetryAttempts"]) == (ITEM["Item"], 0)
-            if server.connections == 1 and not isinstance(said, bytes):
-                _until_closed(dynamodb)
-
-
-def _until_closed(dynamodb: Any) -> None:
-    """Waits for the end of the kept connection to have come, where the server ends it."""
-    for connection in dynamodb.send.__self__._idle:
-        connection.sock.settimeout(0.2)
-        try:
-            connection.sock.recv(1, 2)  # MSG_PEEK
-        except TimeoutError:
-            connection.sock.settimeout(30)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +192,7 @@ def test_an_outage_has_botocores_name_once_all_tries_are_spent(
     client: Make, said: wire.Answer, error: type[Exception]
 ) -> None:
     with serving(said) as server:
-        dynamodb = client(server, NEXUS_READ_TIMEOUT="0.05")
+        dynamodb = client(server, NEXUS_READ_TIMEOUT="0.05" if error is aws.ReadTimeoutError else "30")
         with pytest.raises(error) as raised:
             dynamodb.get_item(**KEY)
         assert server.connections == 3 if not isinstance(said, bytes) else 1
@@ -214,7 +208,11 @@ def test_a_server_that_is_not_there_has_botocores_name(client: Make) -> None:
     assert sdk.is_outage(raised.value)
 
 
-def test_a_name_that_nobody_knows_has_botocores_name(variables: Set) -> None:
+def test_a_name_that_nobody_knows_has_botocores_name(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     variables(AWS_ENDPOINT_URL="http://nowhere.invalid")
     with pytest.raises(aws.EndpointConnectionError):
         sdk.client("dynamodb").get_item(**KEY)  # type: ignore[arg-type]
@@ -227,7 +225,8 @@ def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: 
     with serving(wire.then_close(answer(ITEM)), answer(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
-        _until_closed(dynamodb)
+        (kept,) = dynamodb.send.__self__._idle
+        assert kept.sock.recv(1, socket.MSG_PEEK) == b""  # its end has come
         found = dynamodb.get_item(**KEY)
     assert found["ResponseMetadata"]["RetryAttempts"] == 0
     assert server.connections == 2
@@ -649,6 +648,7 @@ def test_a_client_says_where_it_is_as_botocores_does(variables: Set, region: str
         {"AWS_ENDPOINT_URL": "http://h/path"},
         {"AWS_ENDPOINT_URL": "http://user@h"},
         {"AWS_ENDPOINT_URL_DYNAMODB": "h:8000"},
+        {"AWS_CA_BUNDLE": "/nowhere.pem"},
         {"AWS_CONFIG_FILE": __file__},
         {"AWS_SHARED_CREDENTIALS_FILE": __file__},
     ],
@@ -659,6 +659,17 @@ def test_where_only_botocore_knows_the_way_it_goes(variables: Set, given: dict[s
     assert surroundings.plain_endpoint("dynamodb", settings()) == "https://dynamodb.eu-west-1.amazonaws.com"
     variables(**given)
     assert surroundings.plain_endpoint("dynamodb", settings()) is None
+
+
+def test_a_user_without_a_home_needs_none(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in many a container, and in a function."""
+
+    def nobody(_: int) -> Any:
+        raise KeyError
+
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    variables(HOME=None, AWS_CONFIG_FILE=None, AWS_SHARED_CREDENTIALS_FILE=None, AWS_ENDPOINT_URL=None)
+    assert surroundings.plain_endpoint("sqs", settings()) == "https://sqs.eu-west-1.amazonaws.com"
 
 
 def test_an_endpoint_of_a_service_comes_before_that_of_all(variables: Set) -> None:
@@ -798,3 +809,35 @@ def _fresh() -> Iterator[None]:
     yield
     sdk.reset()
     surroundings.tls.cache_clear()
+
+
+# --- beside it ---
+
+
+def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make) -> None:
+    noted: list[tuple[Any, ...]] = []
+    with serving(answer({}), refusal("ResourceNotFoundException")) as server:
+        dynamodb = client(server)
+        end = recorder.observe(lambda *asked: noted.append(asked))
+        try:
+            dynamodb.get_item(**KEY)
+            with pytest.raises(aws.ClientError):
+                dynamodb.get_item(**KEY)
+        finally:
+            end()
+        with pytest.raises(aws.ClientError):
+            dynamodb.get_item(**KEY)
+    assert noted == [("dynamodb", "GetItem", KEY, ""), ("dynamodb", "GetItem", KEY, "ResourceNotFoundException")]
+
+
+@pytest.mark.parametrize("value", [{"a": "\ud800"}, {"n": 2**70}, {"é": ["\u2028", None]}], ids=ascii)
+def test_json_is_written_whatever_it_holds(value: dict[str, Any]) -> None:
+    assert json.loads(encoding.dumps(value)) == json.loads(encoding.line(value)) == value
+    assert "\n" not in encoding.line({"text": "a\nb", "when": datetime(2026, 1, 1, tzinfo=UTC)})
+
+
+def test_a_function_starts_without_what_only_some_of_its_events_need() -> None:
+    program = "import sys, nexus.worker.entry; print(*{'asyncio', 'botocore', 'boto3', 'ssl'} & sys.modules.keys())"
+    layer = {**os.environ, "PYTHONPATH": str(Path(slim.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=layer, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

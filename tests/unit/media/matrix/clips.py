@@ -1,6 +1,6 @@
 """MP4, MOV, WebM, AVI and WMV, and the codecs in them (ISO/IEC 14496-12, ITU-T H.273)."""
 
-from collections.abc import Callable
+import struct
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -10,11 +10,12 @@ import numpy as np
 from social.refusals import Code
 from tests.support.clips import KINDS, MOV, MP4, WEBM, Kind
 from tests.support.footage import RATE, WEIGHTS, Seen, coded, edited, shot, with_box, with_elements
-from tests.support.isobmff import clap
+from tests.support.isobmff import box, clap
 from tests.support.matrix import Matrix, each, off
 from tests.support.reference import BT2020, DISPLAY_P3, Pixels, between, dynamic, quarters
 
-MATRIX: Final = Matrix()
+MATRIX: Final = Matrix(within=12, edges=4)
+feature: Final = MATRIX.feature
 PICTURE: Final = quarters(64, 48)
 SOFT: Final = (90 + PICTURE.astype(int) // 3).astype(np.uint8)
 BY_NAME: Final = {kind.suffix[1:].upper().replace("WEBM", "WebM"): kind for kind in KINDS}
@@ -78,11 +79,6 @@ class Wanted:
 
 
 type File = tuple[bytes, Wanted]
-type Maker = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def feature(format_: str, name: str, outcome: str | Code, cases: Any = ("",), **how: Any) -> Maker:
-    return MATRIX.feature(format_, name, outcome, cases, **{"within": 12, "edges": 4, **how})
 
 
 # Colours
@@ -132,7 +128,7 @@ _GAMUTS: Final = {
 }
 
 
-@feature("MP4", "primaries", "converted to BT.709's", _GAMUTS)
+@feature("MP4", "primaries", "converted to BT.709's", _GAMUTS, within=20)
 def primaries(number: int, transfer: int, points: Any) -> File:
     wanted = SOFT if points is None else 255 * np.clip((SOFT / 255) ** 2.4 @ between(points).T, 0, 1) ** (1 / 2.4)
     return shot(H265, coded(SOFT, 1), colorspace=1, color_primaries=number, color_trc=transfer), Wanted(wanted)
@@ -153,6 +149,7 @@ def curves(transfer: int) -> File:
     "HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
     each(("H.265", "AV1"), ("HLG", "PQ")),
+    within=20,
 )
 def high_range(codec: str, name: str) -> File:
     transfer, kind = (
@@ -278,6 +275,32 @@ def shapes(kind: str, name: str) -> File:
     if kind == "WebM":
         clip = with_elements(clip, (b"\x54\xb0", int(64 * aspect)), (b"\x54\xba", 48))
     return clip, Wanted(quarters(wide, high))
+
+
+_SQUARE: Final = box(b"pasp", struct.pack(">II", 1, 1))
+
+
+@feature(
+    "MP4",
+    "shape of the pixels stated by container and codec",
+    "the container's, or the codec's where it is alone",
+    {
+        "codec alone": (b"free", 36),
+        "both, different": (b"pasp", 48),
+    },
+)
+def two_shapes(name: bytes, high: int) -> File:
+    clip = shot(MP4, coded(PICTURE), aspect=Fraction(4, 3))
+    at = clip.index(b"pasp")
+    return clip[:at] + name + _SQUARE[8:] + clip[at + 12 :], Wanted(quarters(64, high))
+
+
+@feature("MP4", "display matrix of the whole movie", "upright", ("turn right", "half turn"))
+def movie_turns(name: str) -> File:
+    clip = shot(MP4, coded(PICTURE))
+    at = clip.index(b"mvhd") + 40
+    matrix = struct.pack(">9i", *display(*_TURNS[name]))
+    return clip[:at] + matrix + clip[at + 36 :], Wanted(placed(PICTURE, *_TURNS[name]))
 
 
 @feature("MP4", "shape of the pixels and a quarter turn", "square, then turned")

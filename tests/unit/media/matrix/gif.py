@@ -9,7 +9,8 @@ from tests.support.matrix import VIPS, Matrix, each
 from tests.support.raw_pictures import gif, gif_control, gif_frame, gif_loop
 from tests.support.reference import Film, Pixels, film_by_vips
 
-MATRIX: Final = Matrix()
+MATRIX: Final = Matrix(within=0)
+feature: Final = MATRIX.feature
 type File = tuple[bytes, Any]
 
 SIZE: Final = (32, 24)
@@ -27,13 +28,12 @@ def clear(colours: Pixels, holes: Pixels) -> Pixels:
     return np.dstack([colours, np.where(holes, 0, 255)])
 
 
-@MATRIX.feature(
+@feature(
     "GIF",
     "colours of the table",
     "all",
     each((2, 4, 8, 16, 32, 64, 128, 256), ("global", "local")),
     told="2 to 256, global or the frame's own",
-    within=0,
 )
 def tables(count: int, which: str) -> File:
     table = np.random.default_rng(count).integers(0, 256, (count, 3))
@@ -43,32 +43,30 @@ def tables(count: int, which: str) -> File:
     return gif([frame], SIZE, packed if which == "global" else PALETTE), table[indices]
 
 
-@MATRIX.feature("GIF", "no table at all", "greys, as decoders have agreed on", within=0)
+@feature("GIF", "no table at all", "greys, as decoders have agreed on")
 def no_table() -> File:
     return gif([gif_frame(stripes(256))], SIZE), np.dstack([stripes(256)] * 3)
 
 
-@MATRIX.feature("GIF", "version", "both", ("87a", "89a"), within=0)
+@feature("GIF", "version", "both", ("87a", "89a"))
 def version(name: str) -> File:
     return gif([gif_frame(stripes())], SIZE, PALETTE, name.encode()), COLOURS[stripes()]
 
 
-@MATRIX.feature("GIF", "interlacing", "as without", ("32x24", "1x1", "5x3", "7x9"), within=0)
+@feature("GIF", "interlacing", "as without", ("32x24", "1x1", "5x3", "7x9"))
 def interlaced(size: str) -> File:
     wide, high = map(int, size.split("x"))
     indices = stripes(4, wide, high)
     return gif([gif_frame(indices, interlaced=True)], (wide, high), PALETTE), COLOURS[indices]
 
 
-@MATRIX.feature("GIF", "transparent colour", "is", {"0": 0, "3": 3, "beyond the table": 200}, within=0)
+@feature("GIF", "transparent colour", "is", {"0": 0, "3": 3, "beyond the table": 200})
 def transparent(index: int) -> File:
     file = gif([gif_control(transparent=index), gif_frame(stripes())], SIZE, PALETTE)
     return file, clear(COLOURS[stripes()], stripes() == index) if index < 4 else COLOURS[stripes()]
 
 
-@MATRIX.feature(
-    "GIF", "frame smaller than its canvas", "the rest is transparent, whatever the background's colour", within=0
-)
+@feature("GIF", "frame smaller than its canvas", "the rest is transparent, whatever the background's colour")
 def offset() -> File:
     wanted = np.zeros((24, 32, 4), int)
     wanted[6:18, 5:21] = clear(COLOURS[stripes(4, 16, 12)], np.zeros((12, 16)))
@@ -77,7 +75,7 @@ def offset() -> File:
     return bytes(file), wanted
 
 
-@MATRIX.feature("GIF", "frame that reaches beyond its canvas", "the canvas grows", within=0)
+@feature("GIF", "frame that reaches beyond its canvas", "the canvas grows")
 def beyond() -> File:
     wanted = np.zeros((30, 40, 4), int)
     wanted[6:30, 8:40] = clear(COLOURS[stripes()], np.zeros((24, 32)))
@@ -93,7 +91,7 @@ _IGNORED: Final = {
 }
 
 
-@MATRIX.feature("GIF", "what no pixel depends on, shape of the pixels", "ignored", [*_IGNORED, "shape"], within=0)
+@feature("GIF", "what no pixel depends on, shape of the pixels", "ignored", [*_IGNORED, "shape"])
 def ignored(case: str) -> File:
     file = bytearray(gif([_IGNORED.get(case, b""), gif_frame(stripes())], SIZE, PALETTE))
     if case == "shape":
@@ -101,12 +99,8 @@ def ignored(case: str) -> File:
     return bytes(file), COLOURS[stripes()]
 
 
-@MATRIX.feature(
-    "GIF",
-    "the end: missing terminator, bytes behind it",
-    "ignored",
-    ("no terminator", "no last block", "bytes behind"),
-    within=0,
+@feature(
+    "GIF", "the end: missing terminator, bytes behind it", "ignored", ("no terminator", "no last block", "bytes behind")
 )
 def ends(case: str) -> File:
     file = gif([gif_frame(stripes())], SIZE, PALETTE)
@@ -115,7 +109,7 @@ def ends(case: str) -> File:
     ]
 
 
-@MATRIX.feature("GIF", "file that ends within its pixels", Code.TRUNCATED, ("first frame", "before it"))
+@feature("GIF", "file that ends within its pixels", Code.TRUNCATED, ("first frame", "before it"))
 def cut(case: str) -> bytes:
     return gif([gif_frame(stripes())], SIZE, PALETTE)[: -60 if case == "first frame" else 30]
 
@@ -143,20 +137,19 @@ def scene(disposal: int, **first: Any) -> bytes:
     )
 
 
-@MATRIX.feature(
+@feature(
     "GIF",
     "disposal of frames at an offset, tables of their own, transparent colours",
     "as browsers do",
     _DISPOSALS,
     reference=VIPS,
-    within=0,
 )
 def disposal(number: int) -> File:
     file = scene(number)
     return file, film_by_vips(file)
 
 
-@MATRIX.feature("GIF", "first frame smaller than its canvas, and cleared", "the rest stays transparent", within=0)
+@feature("GIF", "first frame smaller than its canvas, and cleared", "the rest stays transparent")
 def small_first() -> File:
     shown = np.zeros((2, 24, 32, 4), int)
     shown[0, 2:22, 6:26] = clear(COLOURS[stripes(4, 20, 20)], np.zeros((20, 20)))
@@ -176,21 +169,19 @@ def reel(delays: list[int], *blocks: bytes) -> tuple[bytes, list[Pixels]]:
     ]
 
 
-@MATRIX.feature(
-    "GIF", "delays", "in milliseconds; 10 and less are 100, as browsers show them; a minute at most", within=0
-)
+@feature("GIF", "delays", "in milliseconds; 10 and less are 100, as browsers show them; a minute at most")
 def delays() -> File:
     file, frames = reel([0, 1, 2, 5, 7000], gif_loop(0))
     return file, Film(frames, [100, 100, 20, 50, 60_000])
 
 
-@MATRIX.feature("GIF", "no control extension", "100 ms", within=0)
+@feature("GIF", "no control extension", "100 ms")
 def uncontrolled() -> File:
     file = gif([gif_loop(0), *(gif_frame(np.full((24, 32), n)) for n in range(2))], SIZE, PALETTE)
     return file, Film(reel([0, 0])[1], [100, 100])
 
 
-@MATRIX.feature("GIF", "loops", "as many plays", {
+@feature("GIF", "loops", "as many plays", {
     "none": (b"", 1), "0": (gif_loop(0), 0), "1": (gif_loop(1), 2), "5": (gif_loop(5), 6),
     "65535": (gif_loop(65_535), 65_535),
     "ANIMEXTS": (gif_loop(3, b"ANIMEXTS1.0"), 4),
@@ -200,7 +191,7 @@ def loops(block: bytes, plays: int) -> File:
     return file, Film(frames, [100, 200], plays)
 
 
-@MATRIX.feature("GIF", "two frames that are the same", "both times, as one frame or two", within=0)
+@feature("GIF", "two frames that are the same", "both times, as one frame or two")
 def same() -> File:
     blocks = [gif_loop(0), *([gif_control(1, 10), gif_frame(stripes())] * 2), gif_control(1, 30), gif_frame(stripes(3))]
     shown = [clear(COLOURS[stripes(count)], np.zeros((24, 32))) for count in (4, 3)]

@@ -33,7 +33,8 @@ from tests.support.reference import BT2020, DISPLAY_P3, Film, Pixels, by_vips, d
 from tests.support.stills import COLOURS, reel, saved
 from tests.unit.media.matrix.jpeg import ycc
 
-MATRIX: Final = Matrix()
+MATRIX: Final = Matrix(within=4, edges=1)
+feature: Final = MATRIX.feature
 type File = tuple[bytes, Any]
 
 KINDS: Final = ("AVIF", "HEIC")
@@ -66,14 +67,12 @@ def still(kind: str, *properties: bytes, **how: Any) -> bytes:
 # Turning and cropping
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "`irot` and `imir`",
     "turned to the left, then mirrored",
     each(KINDS, range(4), ("", 0, 1)),
     told="0 to 3 quarter turns, with and without each mirror image",
-    edges=1,
-    within=4,
 )
 def turns(kind: str, quarter_turns: int, axis: int | str) -> File:
     wanted = np.rot90(PICTURE, quarter_turns)
@@ -94,28 +93,24 @@ _CROPS: Final = {
 }
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "`clap`",
     "cropped, to the inside of a pixel; ignored where it is nonsense",
     each(KINDS, _CROPS),
     told=", ".join(_CROPS),
-    edges=1,
-    within=4,
 )
 def crops(kind: str, name: str) -> File:
     aperture, (left, top, right, bottom) = _CROPS[name]
     return still(kind, aperture), PICTURE[top:bottom, left:right]
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "`clap`, `irot` and `imir`",
     "in this order",
     each(KINDS, range(4), (0, 1)),
     told="every turn with each mirror image",
-    edges=1,
-    within=4,
 )
 def cropped_and_turned(kind: str, quarter_turns: int, axis: int) -> File:
     wanted = np.rot90(PICTURE[8:44, 10:50], quarter_turns)
@@ -126,13 +121,11 @@ def exif_item(number: int) -> Item:
     return Item(b"Exif", bytes(4) + exif(number).tobytes().removeprefix(b"Exif\0\0"), refs={b"cdsc": [1]})
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "orientation in EXIF",
     "ignored, as the standard says: `irot` and `imir` count",
     each(KINDS, ("alone", "with irot")),
-    edges=1,
-    within=4,
 )
 def exif_orientation(kind: str, case: str) -> File:
     turn = [irot(1)] if case == "with irot" else []
@@ -158,7 +151,7 @@ def halved(plane: Pixels, across: int, down: int) -> Pixels:
     return np.asarray(plane.reshape(high // down, down, wide // across, across).mean(axis=(1, 3)).round().astype(int))
 
 
-@MATRIX.feature("HEIC", "subsampling and bits", "all; more than 8 bits become 8", _LAYOUTS, edges=3, within=4)
+@feature("HEIC", "subsampling and bits", "all; more than 8 bits become 8", _LAYOUTS, edges=3)
 def heic_samples(layout: str) -> File:
     scale = 16 if "12le" in layout else 4 if "10le" in layout else 1
     across, down = {"420": (2, 2), "422": (2, 1)}.get(layout[3:6], (1, 1))
@@ -169,14 +162,14 @@ def heic_samples(layout: str) -> File:
     return file("HEIC", Item(b"hvc1", data, [ispe(WIDE, HIGH), configuration, SRGB])), wanted
 
 
-@MATRIX.feature("AVIF", "subsampling", "all", ("4:0:0", "4:2:0", "4:2:2", "4:4:4"), edges=3, within=5)
+@feature("AVIF", "subsampling", "all", ("4:0:0", "4:2:0", "4:2:2", "4:4:4"), edges=3, within=5)
 def avif_samples(subsampling: str) -> File:
     picture = np.dstack([PICTURE[:, :, 0]] * 3) if subsampling == "4:0:0" else PICTURE
     configuration, data = av1(picture.tobytes(), WIDE, HIGH, subsampling)
     return file("AVIF", Item(b"av01", data, [ispe(WIDE, HIGH), configuration, SRGB])), picture
 
 
-@MATRIX.feature(
+@feature(
     "AVIF",
     "10 and 12 bits",
     "8 bits",
@@ -212,19 +205,19 @@ SOFT: Final = (100 + PICTURE.astype(int) // 5).astype(np.uint8)
 """Colours that are colours by every matrix."""
 
 
-@MATRIX.feature(BOTH, "`nclx`: matrix", "followed", each(KINDS, _WEIGHTS), told=", ".join(_WEIGHTS), edges=1, within=4)
+@feature(BOTH, "`nclx`: matrix", "followed", each(KINDS, _WEIGHTS), told=", ".join(_WEIGHTS))
 def matrices(kind: str, name: str) -> File:
     number, red, blue = _WEIGHTS[name]
     return file(kind, item(kind, SOFT, nclx(1, 13, number))), read_as(ycc(SOFT), red, blue)
 
 
-@MATRIX.feature(BOTH, "`nclx`: identity matrix", "followed", KINDS, edges=1, within=4)
+@feature(BOTH, "`nclx`: identity matrix", "followed", KINDS)
 def identity(kind: str) -> File:
     light, cb, cr = ycc(SOFT)
     return file(kind, item(kind, SOFT, nclx(1, 13, 0))), np.dstack([cr, light, cb])
 
 
-@MATRIX.feature(BOTH, "`nclx`: limited range", "widened", KINDS, edges=1, within=4)
+@feature(BOTH, "`nclx`: limited range", "widened", KINDS)
 def limited(kind: str) -> File:
     if kind == "AVIF":
         configuration, data = av1(PICTURE.tobytes(), WIDE, HIGH, full_range=False)
@@ -245,26 +238,19 @@ _CURVES: Final = {
 }
 
 
-@MATRIX.feature(
-    BOTH,
-    "`nclx`: primaries and curve",
-    "converted to sRGB",
-    each(KINDS, _CURVES),
-    told=", ".join(_CURVES),
-    edges=1,
-    within=5,
+@feature(
+    BOTH, "`nclx`: primaries and curve", "converted to sRGB", each(KINDS, _CURVES), told=", ".join(_CURVES), within=5
 )
 def curves(kind: str, name: str) -> File:
     primaries, transfer, points, curve = _CURVES[name]
     return file(kind, item(kind, SOFT, nclx(primaries, transfer, 6))), shown_as(SOFT, points, curve)
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "profile, and `nclx` beside it",
     "the profile is followed, with the matrix of the other",
     each(KINDS, ("alone", "first", "second")),
-    edges=1,
     within=5,
 )
 def profiles(kind: str, place: str) -> File:
@@ -278,7 +264,7 @@ def profiles(kind: str, place: str) -> File:
     return file(kind, item(kind, SOFT, *colours)), shown_as(seen, DISPLAY_P3, linear)
 
 
-@MATRIX.feature(BOTH, "no `colr`", "sRGB with BT.601's matrix; range as the codec has it", KINDS, edges=1, within=4)
+@feature(BOTH, "no `colr`", "sRGB with BT.601's matrix; range as the codec has it", KINDS)
 def uncoloured(kind: str) -> File:
     light, cb, cr = ycc(SOFT)
     return file(kind, item(kind, SOFT)), SOFT if kind == "AVIF" else read_as(
@@ -290,12 +276,11 @@ _DARK: Final = (60 + PICTURE.astype(int) // 5).astype(np.uint8)
 """Codes of colours that a screen can show by either curve."""
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "`nclx`: HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
     each(KINDS, ("HLG", "PQ")),
-    edges=1,
     within=10,
 )
 def high_range(kind: str, name: str) -> File:
@@ -315,9 +300,7 @@ def tiles(kind: str, wide: int, high: int) -> tuple[Pixels, list[Item]]:
     return picture[:high, :wide], [item(kind, piece, SRGB, hidden=True) for piece in pieces]
 
 
-@MATRIX.feature(
-    BOTH, "`grid`", "put together", each(KINDS, ("whole", "cut to size", "turned and cropped")), edges=1, within=4
-)
+@feature(BOTH, "`grid`", "put together", each(KINDS, ("whole", "cut to size", "turned and cropped")))
 def grids(kind: str, case: str) -> File:
     wide, high = (128, 128) if case == "whole" else (110, 84)
     wanted, pieces = tiles(kind, wide, high)
@@ -328,7 +311,7 @@ def grids(kind: str, case: str) -> File:
     return file(kind, whole, *pieces), wanted
 
 
-@MATRIX.feature("HEIC", "`iovl`", "put together", edges=1, within=4)
+@feature("HEIC", "`iovl`", "put together")
 def overlays() -> File:
     wanted = np.full((60, 80, 3), (10, 200, 30))
     wanted[6:54, 10:74] = PICTURE
@@ -337,13 +320,13 @@ def overlays() -> File:
     return file("HEIC", whole, item("HEIC", PICTURE, SRGB, hidden=True)), wanted
 
 
-@MATRIX.feature("HEIC", "`iden`", "its picture, turned", edges=1, within=4)
+@feature("HEIC", "`iden`", "its picture, turned")
 def identities() -> File:
     whole = Item(b"iden", b"", [ispe(WIDE, HIGH), irot(1)], {b"dimg": [2]})
     return file("HEIC", whole, item("HEIC", PICTURE, SRGB, hidden=True)), np.rot90(PICTURE)
 
 
-@MATRIX.feature("AVIF", "`iovl`, `iden`", Code.HEIF_CODEC, ("iovl", "iden"))
+@feature("AVIF", "`iovl`, `iden`", Code.HEIF_CODEC, ("iovl", "iden"))
 def avif_derived(kind: str) -> bytes:
     data = overlay(WIDE, HIGH, (0, 0)) if kind == "iovl" else b""
     whole = Item(kind.encode(), data, [ispe(WIDE, HIGH), SRGB], {b"dimg": [2]})
@@ -367,7 +350,7 @@ def veil(kind: str, opacity: Pixels = VEIL, *properties: bytes) -> Item:
     )
 
 
-@MATRIX.feature(
+@feature(
     BOTH, "opacity in a picture of its own", "its opacity", each(KINDS, ("", "turned and cropped")), edges=3, within=5
 )
 def opacity(kind: str, case: str) -> File:
@@ -376,31 +359,31 @@ def opacity(kind: str, case: str) -> File:
     return file(kind, item(kind, PICTURE, SRGB, *turn), veil(kind)), wanted
 
 
-@MATRIX.feature("HEIC", "opacity of half the size", "enlarged", edges=3, within=5)
+@feature("HEIC", "opacity of half the size", "enlarged", edges=3, within=5)
 def small_opacity() -> File:
     return file("HEIC", item("HEIC", PICTURE, SRGB), veil("HEIC", VEIL[::2, ::2])), VEILED
 
 
-@MATRIX.feature("AVIF", "opacity of half the size", Code.DAMAGED)
+@feature("AVIF", "opacity of half the size", Code.DAMAGED)
 def forbidden_opacity() -> bytes:
     return file("AVIF", item("AVIF", PICTURE, SRGB), veil("AVIF", VEIL[::2, ::2]))
 
 
-@MATRIX.feature("HEIC", "opacity by HEVC's own name", "its opacity", edges=3, within=5)
+@feature("HEIC", "opacity by HEVC's own name", "its opacity", edges=3, within=5)
 def hevc_opacity() -> File:
     mask = veil("HEIC")
     mask.properties = [*mask.properties[:-1], auxc(b"urn:mpeg:hevc:2015:auxid:1")]
     return file("HEIC", item("HEIC", PICTURE, SRGB), mask), VEILED
 
 
-@MATRIX.feature("AVIF", "opacity without a size", "its opacity", edges=3, within=5)
+@feature("AVIF", "opacity without a size", "its opacity", edges=3, within=5)
 def unsized() -> File:
     mask = veil("AVIF")
     mask.properties = mask.properties[1:]
     return file("AVIF", item("AVIF", PICTURE, SRGB), mask), VEILED
 
 
-@MATRIX.feature(BOTH, "colours premultiplied by it (`prem`)", "undone", KINDS, edges=3, within=6)
+@feature(BOTH, "colours premultiplied by it (`prem`)", "undone", KINDS, edges=3, within=6)
 def premultiplied(kind: str) -> File:
     dark = (PICTURE * (VEIL / 255)[:, :, None]).round().astype(np.uint8)
     return file(kind, item(kind, dark, SRGB, refs={b"prem": [2]}), veil(kind)), VEILED
@@ -419,14 +402,12 @@ _BOXES: Final[dict[str, dict[str, Any]]] = {
 }
 
 
-@MATRIX.feature(
-    BOTH, "where boxes and pixels stand", "read", each(KINDS, _BOXES), told=", ".join(_BOXES), edges=1, within=4
-)
+@feature(BOTH, "where boxes and pixels stand", "read", each(KINDS, _BOXES), told=", ".join(_BOXES))
 def boxes(kind: str, name: str) -> File:
     return still(kind, **_BOXES[name]), PICTURE
 
 
-@MATRIX.feature(BOTH, "the picture meant (`pitm`)", "is taken", KINDS, edges=1, within=4)
+@feature(BOTH, "the picture meant (`pitm`)", "is taken", KINDS)
 def meant(kind: str) -> File:
     return file(kind, item(kind, SOFT, SRGB), item(kind, PICTURE, SRGB), primary=2), PICTURE
 
@@ -442,7 +423,7 @@ _BRANDS: Final = {
 }
 
 
-@MATRIX.feature(BOTH, "brands", "recognised", list(_BRANDS), edges=1, within=4)
+@feature(BOTH, "brands", "recognised", list(_BRANDS))
 def brands(name: str) -> File:
     kind, major, brand = _BRANDS[name]
     return heif([item(kind, PICTURE, SRGB)], major, [brand]), PICTURE
@@ -458,15 +439,7 @@ _HARMLESS: Final = {
 }
 
 
-@MATRIX.feature(
-    BOTH,
-    "properties that no pixel depends on",
-    "ignored",
-    each(KINDS, _HARMLESS),
-    told=", ".join(_HARMLESS),
-    edges=1,
-    within=4,
-)
+@feature(BOTH, "properties that no pixel depends on", "ignored", each(KINDS, _HARMLESS), told=", ".join(_HARMLESS))
 def properties(kind: str, name: str) -> File:
     return still(kind, *filter(None, [_HARMLESS[name]])), PICTURE
 
@@ -491,14 +464,12 @@ _NOTES: Final = {
 }
 
 
-@MATRIX.feature(
+@feature(
     BOTH,
     "metadata, thumbnails, depth and gain maps, whole or broken",
     "ignored",
     each(KINDS, _NOTES),
     told=", ".join(_NOTES),
-    edges=1,
-    within=4,
 )
 def notes(kind: str, name: str) -> File:
     others = [
@@ -520,14 +491,14 @@ def notes(kind: str, name: str) -> File:
     return file(kind, item(kind, PICTURE, SRGB), *others, meta=alternatives), PICTURE
 
 
-@MATRIX.feature(
+@feature(
     "HEIC", "JPEG, H.264, VVC, JPEG 2000 or no codec inside", Code.HEIF_CODEC, ("jpeg", "avc1", "vvc1", "j2k1", "unci")
 )
 def codecs(name: str) -> bytes:
     return heif([Item(name.encode(), bytes(99), [ispe(WIDE, HIGH)])], b"mif1", [b"heic"])
 
 
-@MATRIX.feature(BOTH, "file that ends within its pixels or its index", Code.TRUNCATED, each(KINDS, ("pixels", "index")))
+@feature(BOTH, "file that ends within its pixels or its index", Code.TRUNCATED, each(KINDS, ("pixels", "index")))
 def cut(kind: str, where: str) -> bytes:
     whole = still(kind)
     return whole[:-40] if where == "pixels" else whole[:200]
@@ -536,18 +507,18 @@ def cut(kind: str, where: str) -> bytes:
 # Sequences
 
 
-@MATRIX.feature("HEIC", "image sequence without a still", Code.HEIF_SEQUENCE)
+@feature("HEIC", "image sequence without a still", Code.HEIF_SEQUENCE)
 def sequence() -> bytes:
     return box(b"ftyp", b"hevc", bytes(4), b"msf1", b"hevc") + box(b"moov", bytes(99)) + box(b"mdat", bytes(99))
 
 
-@MATRIX.feature("AVIF", "animation", "frames, times and plays", within=6)
+@feature("AVIF", "animation", "frames, times and plays", within=6, edges=0)
 def animation() -> File:
     shown = [np.full((48, 64, 4), (*colour, 255)) for colour in COLOURS]
     return reel("AVIF", COLOURS, (50, 120, 200, 330)), Film(shown, [50, 120, 200, 330])
 
 
-@MATRIX.feature("AVIF", "animation with opacity", "frame by frame", within=8)
+@feature("AVIF", "animation with opacity", "frame by frame", within=8, edges=0)
 def veiled_animation() -> File:
     frames = [
         np.dstack([np.full((48, 64, 3), colour), np.full((48, 64), opacity)]).astype(np.uint8)
@@ -557,7 +528,7 @@ def veiled_animation() -> File:
     return saved(first, "AVIF", save_all=True, append_images=others, duration=100, quality=100), Film(frames, [100] * 4)
 
 
-@MATRIX.feature("AVIF", "a file of another library", "as it reads it", ("8", "10", "12"), reference=VIPS, within=5)
+@feature("AVIF", "a file of another library", "as it reads it", ("8", "10", "12"), reference=VIPS, within=5, edges=0)
 def by_another(bits: str) -> File:
     written = deep_avif(PICTURE.astype(int) * 257, int(bits), "off")
     return written, by_vips(written)

@@ -14,7 +14,8 @@ from tests.support.matrix import VIPS, Matrix, each
 from tests.support.raw_pictures import flat_jpeg, segment, with_segments
 from tests.support.reference import DISPLAY_P3, Pixels, by_vips, linear, quarters, shown_as, turned
 
-MATRIX: Final = Matrix()
+MATRIX: Final = Matrix(within=4)
+feature: Final = MATRIX.feature
 type File = tuple[bytes, Any]
 
 JFIF: Final = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
@@ -57,18 +58,13 @@ _FACTORS: Final = {
 }
 
 
-@MATRIX.feature("JPEG", "subsampling", "all that divides", list(_FACTORS), edges=4, within=4)
+@feature("JPEG", "subsampling", "all that divides", list(_FACTORS), edges=4)
 def subsampling(name: str) -> File:
     return flat_jpeg(ycc(PICTURE), _FACTORS[name], head=JFIF), PICTURE
 
 
-@MATRIX.feature(
-    "JPEG",
-    "sides that are no multiple of a block",
-    "cut to size",
-    each((1, 7, 9, 17, 33), ("4:4:4", "4:2:0")),
-    edges=4,
-    within=4,
+@feature(
+    "JPEG", "sides that are no multiple of a block", "cut to size", each((1, 7, 9, 17, 33), ("4:4:4", "4:2:0")), edges=4
 )
 def sizes(side: int, name: str) -> File:
     picture = np.full((side, side + 2, 3), (40, 60, 210))
@@ -100,12 +96,11 @@ _SPACES: Final[dict[str, Callable[[], File]]] = {
 }
 
 
-@MATRIX.feature(
+@feature(
     "JPEG",
     "colours of the components",
     "all; inks are inverted, as browsers have it, and ideal without a profile",
     list(_SPACES),
-    within=4,
 )
 def spaces(name: str) -> File:
     return _SPACES[name]()
@@ -120,18 +115,19 @@ _CODINGS: Final = {
 }
 
 
-@MATRIX.feature("JPEG", "coding", "as baseline", _CODINGS, within=4)
+@feature("JPEG", "coding", "as baseline", _CODINGS)
 def codings(how: dict[str, Any]) -> File:
     return flat_jpeg(ycc(PICTURE), WHOLE, head=JFIF, **how), PICTURE
 
 
-@MATRIX.feature(
+@feature(
     "JPEG",
     "progressive, optimised, every subsampling of an encoder",
     "as baseline",
     each((False, True), (0, 1, 2)),
     told="progressive or not, 4:4:4, 4:2:2, 4:2:0",
     reference=VIPS,
+    within=2,
 )
 def progressive(how: bool, factors: int) -> File:
     picture = Image.linear_gradient("L").resize((50, 40))
@@ -140,17 +136,17 @@ def progressive(how: bool, factors: int) -> File:
     return file, by_vips(file)
 
 
-@MATRIX.feature("JPEG", "12 bits", Code.JPEG_12_BIT)
+@feature("JPEG", "12 bits", Code.JPEG_12_BIT)
 def deep() -> bytes:
     return flat_jpeg(ycc(PICTURE), WHOLE, frame=0xC1, precision=12)
 
 
-@MATRIX.feature("JPEG", "lossless, hierarchical", Code.JPEG_LOSSLESS, {"SOF3": 0xC3, "SOF5": 0xC5, "SOF7": 0xC7})
+@feature("JPEG", "lossless, hierarchical", Code.JPEG_LOSSLESS, {"SOF3": 0xC3, "SOF5": 0xC5, "SOF7": 0xC7})
 def lossless(frame: int) -> bytes:
     return flat_jpeg(ycc(PICTURE), WHOLE, frame=frame)
 
 
-@MATRIX.feature("JPEG", "arithmetic coding", Code.JPEG_ARITHMETIC, {"SOF9": 0xC9, "SOF10": 0xCA})
+@feature("JPEG", "arithmetic coding", Code.JPEG_ARITHMETIC, {"SOF9": 0xC9, "SOF10": 0xCA})
 def arithmetic(frame: int) -> bytes:
     return flat_jpeg(ycc(PICTURE), WHOLE, frame=frame)
 
@@ -172,14 +168,7 @@ def exif_segment(order: str, orientation: int, kind: int = 3, ifd1: int = 0) -> 
     return segment(0xE1, b"Exif\0\0" + mark + struct.pack(order + "HI", 42, 8) + entry(orientation) + after)
 
 
-@MATRIX.feature(
-    "JPEG",
-    "orientation in EXIF",
-    "upright",
-    each(range(1, 9), ("<", ">")),
-    told="1 to 8, in either byte order",
-    within=4,
-)
+@feature("JPEG", "orientation in EXIF", "upright", each(range(1, 9), ("<", ">")), told="1 to 8, in either byte order")
 def orientation(number: int, order: str) -> File:
     return with_segments(UPRIGHT, exif_segment(order, number)), turned(PICTURE, number)
 
@@ -197,7 +186,7 @@ _PLACES: Final = {
 }
 
 
-@MATRIX.feature("JPEG", "orientation that stands elsewhere, or twice", "one of them", _PLACES, within=4)
+@feature("JPEG", "orientation that stands elsewhere, or twice", "one of them", _PLACES)
 def places(segments: bytes, number: int) -> File:
     return with_segments(UPRIGHT, segments), turned(PICTURE, number)
 
@@ -214,12 +203,12 @@ def icc(profile: bytes, step: int = 60_000, *, backwards: bool = False) -> bytes
 _P3: Final = {"one segment": {}, "many": {"step": 100}, "many, in another order": {"step": 100, "backwards": True}}
 
 
-@MATRIX.feature("JPEG", "profile", "converted to sRGB", _P3, within=5)
+@feature("JPEG", "profile", "converted to sRGB", _P3, within=5)
 def profile(how: dict[str, Any]) -> File:
     return with_segments(UPRIGHT, icc(rgb_profile(), **how)), shown_as(PICTURE, DISPLAY_P3, linear)
 
 
-@MATRIX.feature("JPEG", "profile of greys and of inks", "converted to sRGB", ("grey", "CMYK"), reference=VIPS, within=8)
+@feature("JPEG", "profile of greys and of inks", "converted to sRGB", ("grey", "CMYK"), reference=VIPS, within=8)
 def other_profiles(kind: str) -> File:
     if kind == "grey":
         file = with_segments(flat_jpeg([PICTURE[:, :, 0]], WHOLE[:1]), icc(grey_profile(1.0)))
@@ -241,13 +230,7 @@ _IGNORED: Final = {
 }
 
 
-@MATRIX.feature(
-    "JPEG",
-    "what no pixel depends on, and what is broken there",
-    "ignored",
-    _IGNORED,
-    within=4,
-)
+@feature("JPEG", "what no pixel depends on, and what is broken there", "ignored", _IGNORED)
 def ignored(segments: bytes) -> File:
     return with_segments(UPRIGHT, segments), PICTURE
 
@@ -261,17 +244,11 @@ _BEHIND: Final = {
 }
 
 
-@MATRIX.feature(
-    "JPEG",
-    "the end",
-    "the first picture is taken, the rest dropped",
-    _BEHIND,
-    within=4,
-)
+@feature("JPEG", "the end", "the first picture is taken, the rest dropped", _BEHIND)
 def ends(file: bytes) -> File:
     return file, PICTURE
 
 
-@MATRIX.feature("JPEG", "file that ends within its pixels", Code.TRUNCATED, {"first scan": 0.7, "before it": 0.2})
+@feature("JPEG", "file that ends within its pixels", Code.TRUNCATED, {"first scan": 0.7, "before it": 0.2})
 def cut(share: float) -> bytes:
     return UPRIGHT[: int(len(UPRIGHT) * share)]

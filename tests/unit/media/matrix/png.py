@@ -27,6 +27,7 @@ from tests.support.reference import (
 )
 
 MATRIX: Final = Matrix()
+feature: Final = MATRIX.feature
 _KINDS: Final = {
     "grey": (GREY, 1, (1, 2, 4, 8, 16)), "colours": (RGB, 3, (8, 16)), "palette": (PALETTE, 1, (1, 2, 4, 8)),
     "grey and alpha": (GREY_ALPHA, 2, (8, 16)), "colours and alpha": (RGBA, 4, (8, 16)),
@@ -61,39 +62,29 @@ def of_kind(kind: str, depth: int, **how: Any) -> bytes:
     return png(ramp(depth, channels), depth, colours, before=before + how.pop("before", b""), **how)
 
 
-@MATRIX.feature(
-    "PNG", "colour type and bits a sample", "all; 16 bits become 8", _COMBINATIONS, told=_TOLD, reference=VIPS
-)
+@feature("PNG", "colour type and bits a sample", "all; 16 bits become 8", _COMBINATIONS, told=_TOLD, reference=VIPS)
 def depths(kind: str, depth: int) -> File:
     return compared(of_kind(kind, depth))
 
 
-@MATRIX.feature("PNG", "Adam7 interlacing", "as without", _COMBINATIONS, told=_TOLD, reference=VIPS)
+@feature("PNG", "Adam7 interlacing", "as without", _COMBINATIONS, told=_TOLD, reference=VIPS)
 def interlaced(kind: str, depth: int) -> File:
     return compared(of_kind(kind, depth, interlaced=True))
 
 
-@MATRIX.feature(
-    "PNG", "interlacing of pictures smaller than a pass", "as without", ("1x1", "2x1", "3x5", "5x2"), within=0
-)
+@feature("PNG", "interlacing of pictures smaller than a pass", "as without", ("1x1", "2x1", "3x5", "5x2"), within=0)
 def small(size: str) -> File:
     wide, high = map(int, size.split("x"))
     pixels = quarters()[8 : 8 + high, 14 : 14 + wide]
     return png(pixels, interlaced=True), pixels
 
 
-@MATRIX.feature(
-    "PNG",
-    "line filters",
-    "undone",
-    {"none": 0, "sub": 1, "up": 2, "average": 3, "Paeth": 4},
-    within=0,
-)
+@feature("PNG", "line filters", "undone", {"none": 0, "sub": 1, "up": 2, "average": 3, "Paeth": 4}, within=0)
 def filters(kind: int) -> File:
     return png(ramp(), line_filter=kind), ramp()
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "colour key (`tRNS`)",
     "its pixels are transparent",
@@ -119,13 +110,13 @@ def close_key(kind: str) -> tuple[bytes, Pixels]:
     return png(samples, 16, colours, before=png_chunk(b"tRNS", key)), np.repeat([[0] * 16 + [255] * 16], 24, 0)
 
 
-@MATRIX.feature("PNG", "grey key of 16 bits beside a grey that differs in the lower 8", "that grey stays")
+@feature("PNG", "grey key of 16 bits beside a grey that differs in the lower 8", "that grey stays")
 def close_grey() -> File:
     file, opacity = close_key("grey")
     return file, np.dstack([np.full((24, 32), 127)] * 3 + [opacity])
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "colour key of 16 bits beside a colour that differs in the lower 8",
     "both are transparent: compared in 8 bits",
@@ -134,7 +125,7 @@ def close_colour() -> File:
     return close_key("colours")[0], np.zeros((24, 32, 4))
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "opacity of a palette's colours (`tRNS`)",
     "theirs; those without are opaque",
@@ -146,7 +137,7 @@ def palette_opacity(depth: int, which: str) -> File:
     return compared(of_kind("palette", depth, before=png_chunk(b"tRNS", bytes(n * 255 // count for n in range(count)))))
 
 
-@MATRIX.feature("PNG", "palette shorter than its bits", "its colours", within=0)
+@feature("PNG", "palette shorter than its bits", "its colours", within=0)
 def short_palette() -> File:
     indices = ramp(8, 1) * 4 // 255
     colours = [(10, 20, 30), (200, 30, 40), (30, 200, 40), (30, 40, 200), (250, 240, 230)]
@@ -155,7 +146,7 @@ def short_palette() -> File:
     ]
 
 
-@MATRIX.feature("PNG", "pixels in many `IDAT`", "as in one", ("2", "9", "empty ones"), within=0)
+@feature("PNG", "pixels in many `IDAT`", "as in one", ("2", "9", "empty ones"), within=0)
 def pieces(case: str) -> File:
     empty = case == "empty ones"
     nothing = png_chunk(b"IDAT", b"")
@@ -189,26 +180,22 @@ SOFT: Final = 40 + ramp() * 175 // 255
 """Colours inside of every gamut."""
 
 
-@MATRIX.feature(
-    "PNG",
-    "`gAMA`",
-    "converted to sRGB",
-    {"1.0": 100_000, "1/1.8": 55_556, "1/2.2": 45_455, "1/2.6": 38_462},
-    within=3,
+@feature(
+    "PNG", "`gAMA`", "converted to sRGB", {"1.0": 100_000, "1/1.8": 55_556, "1/2.2": 45_455, "1/2.6": 38_462}, within=3
 )
 def gamma(value: int) -> File:
     wanted = SOFT if value == 45_455 else srgb((SOFT / 255) ** (100_000 / value))
     return png(SOFT, before=gama(value)), wanted
 
 
-@MATRIX.feature("PNG", "`gAMA` of a grey picture", "converted to sRGB", ("grey", "grey and alpha"), within=3)
+@feature("PNG", "`gAMA` of a grey picture", "converted to sRGB", ("grey", "grey and alpha"), within=3)
 def grey_gamma(kind: str) -> File:
     samples = ramp(8, _KINDS[kind][1])
     wanted = np.dstack([srgb(samples[:, :, :1] / 255)] * 3 + [samples[:, :, 1:]])
     return png(samples, 8, _KINDS[kind][0], before=gama(100_000)), wanted
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "`gAMA` with `cHRM`",
     "converted to sRGB",
@@ -219,7 +206,7 @@ def chromaticities(points: tuple[float, ...]) -> File:
     return png(SOFT, before=gama(45_455) + chrm(points)), shown_as(SOFT, points, lambda codes: codes**2.2)
 
 
-@MATRIX.feature("PNG", "profile (`iCCP`)", "converted to sRGB", ("colours", "palette", "colours and alpha"), within=3)
+@feature("PNG", "profile (`iCCP`)", "converted to sRGB", ("colours", "palette", "colours and alpha"), within=3)
 def profile(kind: str) -> File:
     wanted = shown_as(SOFT, DISPLAY_P3, linear)
     if kind == "palette":
@@ -235,9 +222,7 @@ def profile(kind: str) -> File:
     return png(np.dstack([SOFT, *opacity]), 8, _KINDS[kind][0], before=iccp(P3_PROFILE)), np.dstack([wanted, *opacity])
 
 
-@MATRIX.feature(
-    "PNG", "profile of a grey picture", "converted to sRGB", ("grey", "grey and alpha"), reference=VIPS, within=3
-)
+@feature("PNG", "profile of a grey picture", "converted to sRGB", ("grey", "grey and alpha"), reference=VIPS, within=3)
 def grey_profiles(kind: str) -> File:
     return compared(of_kind(kind, 8, before=iccp(grey_profile(1.0))))
 
@@ -253,7 +238,7 @@ _ORDER: Final = {
 }
 
 
-@MATRIX.feature("PNG", "several of `cICP`, `iCCP`, `sRGB`, `gAMA`", "the first of them in this order", _ORDER, within=3)
+@feature("PNG", "several of `cICP`, `iCCP`, `sRGB`, `gAMA`", "the first of them in this order", _ORDER, within=3)
 def order(chunks: bytes, wanted: Any) -> File:
     return png(SOFT, before=chunks, after=b"" if chunks else gama(100_000)), wanted()
 
@@ -267,14 +252,14 @@ _CODED: Final = {
 }
 
 
-@MATRIX.feature("PNG", "`cICP`", "converted to sRGB; BT.709's curve is shown as sRGB's", [*_CODED, "BT.709"], within=3)
+@feature("PNG", "`cICP`", "converted to sRGB; BT.709's curve is shown as sRGB's", [*_CODED, "BT.709"], within=3)
 def code_points(case: str) -> File:
     points, primaries, transfer = _CODED.get(case, (BT709, 1, 1))
     wanted = shown_as(SOFT, points, _CURVES[transfer]) if case in _CODED else SOFT
     return png(SOFT, before=cicp(primaries, transfer, 0, 1)), wanted
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "`cICP` of HLG and PQ",
     "darker tones as they are; brighter ones are rolled off",
@@ -286,7 +271,7 @@ def high_range(transfer: int) -> File:
     return png(codes, before=cicp(9, transfer, 0, 1)), srgb(dynamic(codes / 255, transfer, BT2020))
 
 
-@MATRIX.feature("PNG", "`cICP` of narrow range", "widened", within=3)
+@feature("PNG", "`cICP` of narrow range", "widened", within=3)
 def narrow() -> File:
     samples = 16 + ramp() * 219 // 255
     return png(samples, before=cicp(1, 13, 0, 0)), (samples - 16) * 255 / 219
@@ -295,7 +280,7 @@ def narrow() -> File:
 # Orientation, and what changes nothing
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "orientation (`eXIf`)",
     "upright",
@@ -330,12 +315,12 @@ _IGNORED: Final = {
 }  # fmt: skip
 
 
-@MATRIX.feature("PNG", "what no pixel depends on, and what is broken there", "ignored", _IGNORED, within=0)
+@feature("PNG", "what no pixel depends on, and what is broken there", "ignored", _IGNORED, within=0)
 def ignored(chunks: bytes) -> File:
     return png(ramp(), before=chunks), ramp()
 
 
-@MATRIX.feature(
+@feature(
     "PNG", "the end: missing `IEND`, bytes behind it", "ignored", ("no IEND", "half an IEND", "bytes behind"), within=0
 )
 def ends(case: str) -> File:
@@ -343,12 +328,12 @@ def ends(case: str) -> File:
     return {"no IEND": file[:-12], "half an IEND": file[:-5], "bytes behind": file + b"<html>"}[case], ramp()
 
 
-@MATRIX.feature("PNG", "file that ends within its pixels", Code.TRUNCATED)
+@feature("PNG", "file that ends within its pixels", Code.TRUNCATED)
 def cut() -> bytes:
     return png(ramp())[:-40]
 
 
-@MATRIX.feature("PNG", "compressed pixels that are whole and too few", "black for the rest", within=0)
+@feature("PNG", "compressed pixels that are whole and too few", "black for the rest", within=0)
 def too_few() -> File:
     file, less = png(ramp()), png(ramp()[:20])
     wanted = ramp()
@@ -356,7 +341,7 @@ def too_few() -> File:
     return file[:33] + less[33:], wanted
 
 
-@MATRIX.feature(
+@feature(
     "PNG",
     "what the format forbids",
     Code.DAMAGED,
@@ -394,7 +379,7 @@ def disc(colour: tuple[int, int, int, int], wide: int = 16, high: int = 12) -> P
     return pixels
 
 
-@MATRIX.feature(
+@feature(
     "APNG",
     "disposal and blending of frames at an offset",
     "as the specification has it",
@@ -417,25 +402,25 @@ def reel(times: list[tuple[int, int]], **how: Any) -> tuple[bytes, list[Pixels]]
     return apng(frames, **how), played(frames, (24, 32))
 
 
-@MATRIX.feature("APNG", "delays", "in milliseconds; 10 and less are 100, as browsers show them; a minute at most")
+@feature("APNG", "delays", "in milliseconds; 10 and less are 100, as browsers show them; a minute at most")
 def delays() -> File:
     file, frames = reel([(1, 20), (5, 0), (0, 1), (1, 100), (70, 1)])
     return file, Film(frames, [50, 50, 100, 100, 60_000])
 
 
-@MATRIX.feature("APNG", "plays", "as many", {"for ever": 0, "once": 1, "7": 7})
+@feature("APNG", "plays", "as many", {"for ever": 0, "once": 1, "7": 7})
 def plays(number: int) -> File:
     file, frames = reel([(1, 10), (1, 5)], plays=number)
     return file, Film(frames, [100, 200], number)
 
 
-@MATRIX.feature("APNG", "first frame that disposes of itself to what was before it", "cleared")
+@feature("APNG", "first frame that disposes of itself to what was before it", "cleared")
 def first_previous() -> File:
     frames = [(disc((220, 30, 30, 128), 32, 24), (0, 0), 1, 10, 2, 0), (disc((30, 180, 60, 128)), (4, 6), 1, 10, 0, 1)]
     return apng(frames), Film(played(frames, (24, 32)), [100] * 2)
 
 
-@MATRIX.feature("APNG", "orientation and gamma", "of every frame", within=3)
+@feature("APNG", "orientation and gamma", "of every frame", within=3)
 def turned_reel() -> File:
     block = png_chunk(b"eXIf", exif(6).tobytes().removeprefix(b"Exif\0\0")) + gama(100_000)
     file, frames = reel([(1, 10), (1, 10)], before=block)
@@ -443,7 +428,7 @@ def turned_reel() -> File:
     return file, Film([turned(frame, 6) for frame in wanted], [100] * 2)
 
 
-@MATRIX.feature(
+@feature(
     "APNG",
     "an animation of one frame, or a broken one",
     "the still",

@@ -13,7 +13,8 @@ from tests.support.raw_pictures import anmf, riff, riff_chunk, riff_parts, vp8x
 from tests.support.reference import DISPLAY_P3, Film, Pixels, by_vips, linear, played, quarters, shown_as, turned
 from tests.support.stills import saved
 
-MATRIX: Final = Matrix()
+MATRIX: Final = Matrix(within=0)
+feature: Final = MATRIX.feature
 type File = tuple[bytes, Any]
 
 ICC, ALPHA, EXIF, ANIMATION = 0x20, 0x10, 0x08, 0x02
@@ -35,14 +36,14 @@ def veiled(pixels: Pixels) -> Pixels:
     return np.dstack([pixels, np.tile(np.linspace(0, 255, wide).astype(int), (high, 1))])
 
 
-@MATRIX.feature("WebP", "lossy: sizes", "all", ("1x1", "3x5", "17x16", "33x31"), reference=VIPS)
+@feature("WebP", "lossy: sizes", "all", ("1x1", "3x5", "17x16", "33x31"), reference=VIPS, within=2)
 def lossy(size: str) -> File:
     wide, high = map(int, size.split("x"))
     file = saved(Image.fromarray(quarters(wide, high)), "WEBP", quality=90)
     return file, by_vips(file)
 
 
-@MATRIX.feature("WebP", "lossy: the hint to enlarge it", "ignored, as browsers do", within=0)
+@feature("WebP", "lossy: the hint to enlarge it", "ignored, as browsers do")
 def hint() -> File:
     data = bytearray(parts(quarters(), quality=90)[b"VP8 "])
     plain = riff((b"VP8 ", bytes(data)))
@@ -56,15 +57,13 @@ def few_colours(count: int) -> Pixels:
     return np.asarray(np.random.default_rng(count).integers(0, 256, (count, 3))[(x + 5 * y) % count])
 
 
-@MATRIX.feature(
-    "WebP", "lossless: numbers of colours, and with that its transforms", "exact", [1, 2, 3, 16, 200, "many"], within=0
-)
+@feature("WebP", "lossless: numbers of colours, and with that its transforms", "exact", [1, 2, 3, 16, 200, "many"])
 def transforms(count: Any) -> File:
     pixels = quarters() if count == "many" else few_colours(int(count))
     return riff(lossless(pixels)), pixels
 
 
-@MATRIX.feature("WebP", "lossless: opacity", "exact", ("simple", "extended", "extended, unannounced"), within=0)
+@feature("WebP", "lossless: opacity", "exact", ("simple", "extended", "extended, unannounced"))
 def lossless_opacity(case: str) -> File:
     pixels = veiled(few_colours(200))
     head = {"simple": [], "extended": [vp8x(SIZE, ALPHA)], "extended, unannounced": [vp8x(SIZE, 0)]}[case]
@@ -81,7 +80,7 @@ def alph(opacity: Pixels, kind: int) -> bytes:
     return bytes([kind << 2]) + ((opacity - guess) & 255).astype(np.uint8).tobytes()
 
 
-@MATRIX.feature(
+@feature(
     "WebP",
     "lossy with opacity (`ALPH`), uncompressed: filters",
     "undone",
@@ -95,7 +94,9 @@ def filters(kind: int) -> File:
     return riff(vp8x(SIZE, ALPHA), (b"ALPH", alph(pixels[:, :, 3], kind)), colours), pixels
 
 
-@MATRIX.feature("WebP", "lossy with opacity, compressed", "its opacity", {"exact": 100, "reduced": 40}, reference=VIPS)
+@feature(
+    "WebP", "lossy with opacity, compressed", "its opacity", {"exact": 100, "reduced": 40}, reference=VIPS, within=2
+)
 def opacity(quality: int) -> File:
     file = saved(Image.fromarray(veiled(quarters()).astype(np.uint8)), "WEBP", quality=90, alpha_quality=quality)
     return file, by_vips(file)
@@ -105,13 +106,12 @@ PICTURE: Final = lossless(quarters())
 _ORDERS: Final = {"behind": 1, "before": -1}
 
 
-@MATRIX.feature(
+@feature(
     "WebP",
     "orientation in EXIF",
     "upright",
     each(range(1, 9), ("behind", "before")),
     told="1 to 8, behind the pixels and before",
-    within=0,
 )
 def orientation(number: int, where: str) -> File:
     block = exif(number).tobytes()
@@ -119,7 +119,7 @@ def orientation(number: int, where: str) -> File:
     return riff(vp8x(SIZE, EXIF), *chunks[:: _ORDERS[where]]), turned(quarters(), number)
 
 
-@MATRIX.feature("WebP", "profile", "converted to sRGB", ("lossless", "lossy"), edges=2, within=8)
+@feature("WebP", "profile", "converted to sRGB", ("lossless", "lossy"), edges=2, within=8)
 def profile(kind: str) -> File:
     picture = PICTURE if kind == "lossless" else (b"VP8 ", parts(quarters(), quality=100)[b"VP8 "])
     return riff(vp8x(SIZE, ICC), (b"ICCP", rgb_profile()), picture), shown_as(quarters(), DISPLAY_P3, linear)
@@ -134,12 +134,11 @@ _IGNORED: Final = {
 }
 
 
-@MATRIX.feature(
+@feature(
     "WebP",
     "what no pixel depends on, and what is broken there",
     "ignored",
     [*_IGNORED, "bytes behind", "cut-off metadata"],
-    within=0,
 )
 def ignored(case: str) -> File:
     if case == "bytes behind":
@@ -149,7 +148,7 @@ def ignored(case: str) -> File:
     return file[:-100] if case == "cut-off metadata" else file, quarters()
 
 
-@MATRIX.feature("WebP", "file that ends within its pixels", Code.TRUNCATED, ("lossless", "lossy", "second frame"))
+@feature("WebP", "file that ends within its pixels", Code.TRUNCATED, ("lossless", "lossy", "second frame"))
 def cut(kind: str) -> bytes:
     if kind == "second frame":
         return reel([100, 100])[0][:-20]
@@ -186,7 +185,7 @@ def reel(times: list[int], **how: Any) -> tuple[bytes, list[Pixels]]:
     return animation(*(frame(one, shown=time) for one, time in zip(pixels, times, strict=True)), **how), pixels
 
 
-@MATRIX.feature(
+@feature(
     "WebP",
     "animation: disposal and blending of frames at an offset",
     "as the specification has it; the background is transparent",
@@ -205,24 +204,19 @@ def disposal(how: str, mixing: str) -> File:
     return animation(*frames), Film(played(scene, (24, 32)), [100] * 4)
 
 
-@MATRIX.feature(
-    "WebP",
-    "animation: delays",
-    "in milliseconds; 10 and less are 100, as browsers show them; a minute at most",
-    within=0,
-)
+@feature("WebP", "animation: delays", "in milliseconds; 10 and less are 100, as browsers show them; a minute at most")
 def delays() -> File:
     file, frames = reel([0, 10, 11, 50, 16_000_000])
     return file, Film(frames, [100, 100, 11, 50, 60_000])
 
 
-@MATRIX.feature("WebP", "animation: plays", "as many", {"for ever": 0, "once": 1, "9": 9}, within=0)
+@feature("WebP", "animation: plays", "as many", {"for ever": 0, "once": 1, "9": 9})
 def plays(number: int) -> File:
     file, frames = reel([100, 200], loops=number)
     return file, Film(frames, [100, 200], number)
 
 
-@MATRIX.feature("WebP", "animation: lossy and lossless frames, with opacity and without", "all", edges=3, within=8)
+@feature("WebP", "animation: lossy and lossless frames, with opacity and without", "all", edges=3, within=8)
 def mixed() -> File:
     drawn = parts(quarters(), quality=100)[b"VP8 "]
     opacity = np.full((24, 32), 200)
@@ -233,7 +227,7 @@ def mixed() -> File:
     return animation(*frames), Film(shown, [100] * 3)
 
 
-@MATRIX.feature("WebP", "animation: orientation and profile", "of every frame", within=3)
+@feature("WebP", "animation: orientation and profile", "of every frame", within=3)
 def turned_reel() -> File:
     shown = [patch((220, 100, 60), 32, 24), patch((60, 200, 90), 32, 24)]
     body = [
@@ -246,7 +240,7 @@ def turned_reel() -> File:
     return riff(*body, (b"EXIF", exif(6).tobytes())), Film([turned(one, 6) for one in wanted], [100] * 2)
 
 
-@MATRIX.feature("WebP", "animation of one frame, smaller than its canvas", "a still; the rest is transparent", within=0)
+@feature("WebP", "animation of one frame, smaller than its canvas", "a still; the rest is transparent")
 def one_frame() -> File:
     wanted = np.zeros((24, 32, 4), int)
     wanted[6:18, 4:20] = patch((30, 180, 60))

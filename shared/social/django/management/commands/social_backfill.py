@@ -4,6 +4,7 @@ from argparse import ArgumentParser
 from datetime import datetime
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
@@ -30,7 +31,8 @@ class Command(BaseCommand):
             raise CommandError(f"no mirror of {', '.join(unknown)}: there are {', '.join(mirrors)}")
         chosen = [mirrors[kind] for kind in kinds or mirrors]
         if since is not None:
-            since = timezone.make_aware(since) if timezone.is_naive(since) else since
+            if timezone.is_naive(since) == settings.USE_TZ:
+                since = timezone.make_aware(since) if settings.USE_TZ else timezone.make_naive(since)
             if without := [mirror.kind for mirror in chosen if mirror.changed_at is None]:
                 raise CommandError(f"{', '.join(without)}: the mirror names no changed_at")
         faulty = 0

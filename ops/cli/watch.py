@@ -1,0 +1,208 @@
+"""`nexus monitor` as it runs: looks again and again, draws, and does what the keys ask for."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from ops import audit, logs
+from ops.cli import output
+from ops.cli.keys import Keys
+from ops.cli.monitor import Monitor, View
+from ops.cli.rows import Row, rows
+from ops.cli.screen import Order, Screen
+from ops.finding import short
+from ops.problems import explained, usage
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from nexus.runs.record import RunRecord
+    from ops.deployment import Deployment
+
+
+# --- what the keys do ---
+
+
+def details(run_id: str) -> list[tuple[str, str]]:
+    """A run's record as `nexus result` shows it. Raises Problem."""
+    from nexus.client import AsyncResult
+    from ops.cli.records import described
+    from ops.problems import Problem
+
+    record = AsyncResult[Any](run_id).record()
+    if record.status == "UNKNOWN":
+        raise Problem(f"{run_id} is unknown", "Its record has expired.")
+    fields, below = described(record)
+    told = [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
+    told += [("", ""), ("", below)] if below else []
+    return [*told, ("", ""), ("", f"`nexus logs {short(run_id)}` shows what it wrote.")]
+
+
+def retry(run_id: str) -> str:
+    """Sends a failed run again; of a job, its failed members. Raises Problem."""
+    from nexus.backend import backend
+    from nexus.backend.store import numbers
+    from nexus.client import AsyncResult
+    from nexus.runs import tallies
+    from ops import dead_letters
+
+    record = AsyncResult[Any](run_id).record()
+    failed = [run_id] if record.status == "FAILURE" else []
+    if record.fanned_out:
+        keys = [tallies.tally(run_id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
+        members = tallies.children(record)
+        counted = backend().store.get(keys).values()
+        failed = [members[n] for item in counted for n in sorted(numbers(item, "failed"))]
+    if not failed:
+        raise usage(f"{short(run_id)} is {record.status}", "What has failed for good is sent again.")
+    outcome = dead_letters.retry(record.queue, dead_letters.Filter(ids=frozenset(failed)))
+    gone = len(failed) - outcome.done
+    return f"{outcome.done} sent again." + (f" {gone} had no dead letter any more." if gone else "")
+
+
+def revoke(run_id: str) -> str:
+    """Stops a run that has not ended."""
+    from nexus.client import AsyncResult
+    from ops.cli.records import meaning
+
+    handle: AsyncResult[Any] = AsyncResult(run_id)
+    before = handle.status
+    after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke("revoked by an operator")
+    return f"{short(run_id)} is {after}: {meaning(before, after)}."
+
+
+ACTIONS: Final[Mapping[str, Callable[[str], str]]] = {"retry": retry, "revoke": revoke}
+
+
+def act(action: str, run_id: str) -> str:
+    """Does what a key asked for, with its entry in the audit trail, and says what came of it. Raises Problem."""
+    change = audit.Change(action, {"id": run_id})
+    with audit.changing(change):
+        change.outcome = ACTIONS[action](run_id)
+    missing = f" The audit trail does not have it: {change.missing.what}." if change.missing else ""
+    return change.outcome + missing
+
+
+# --- the loop ---
+
+
+class Looking:
+    """Looks at the deployment, and knows which runs are segments of which jobs."""
+
+    def __init__(self) -> None:
+        self._monitor = Monitor()
+        self._parents: dict[str, str] = {}
+
+    def look(self) -> tuple[View, list[Row]]:
+        """The view and its rows. Errors of AWS are botocore's."""
+        view, events = self._monitor.look(), self._monitor.events
+        # An id that is derived (UUIDv5) may be a segment's: its record says so, once. A segment may be a job itself.
+        met = {event.run_id for event in events if _derived(event.run_id)}
+        known: dict[str, str] = {}
+        while met:
+            unknown = sorted(met - set(self._parents))
+            found = {one.id: one.parent for one in _records(unknown) if one.parent and one.segment is not None}
+            known |= {run_id: self._parents.get(run_id) or found.get(run_id, run_id) for run_id in met}
+            met = {parent for run_id in met if _derived(parent := known[run_id])} - set(known)
+        self._parents = known
+        view = replace(view, jobs=(*view.jobs, *_waiting(view, events)))
+        return view, rows(view, events, known)
+
+
+def _derived(run_id: str) -> bool:
+    return run_id[14:15] == "5"
+
+
+def _records(ids: Sequence[str]) -> "list[RunRecord]":
+    from nexus.client import AsyncResult, read_records
+
+    return read_records([AsyncResult(run_id) for run_id in ids]) if ids else []
+
+
+def _waiting(view: View, events: Iterable[logs.Event]) -> list[tuple[str, str, int, int]]:
+    """The jobs that have begun of late and of which no segment runs at this moment."""
+    from nexus.runs import tallies
+
+    begun = {event.run_id for event in events if event.outcome == "fanned_out"} - {job_id for job_id, *_ in view.jobs}
+    return [
+        (one.id, one.task, *tallies.progress(one)) for one in _records(sorted(begun)) if one.waits and not one.ended
+    ]
+
+
+def show_once(deployment: "Deployment") -> None:
+    """One look, as plain text or drawn."""
+    from rich.console import Console
+
+    console = Console(width=None if output.fancy() else 140, no_color=not output.fancy(), highlight=False)
+    screen = Screen(deployment)
+    screen.show(*Looking().look())
+    console.print(screen.draw(console.width, 0, keys=False))
+
+
+def run(deployment: "Deployment", every: float) -> None:
+    """Draws until q or Ctrl-C. A look that fails is told in the view, and tried again: a monitor outlives a short
+    outage."""
+    from rich.console import Console
+    from rich.live import Live
+
+    from ops.aws import Threads, in_background
+
+    console, screen, looking = Console(), Screen(deployment), Looking()
+    size, drawn = console.size, False
+    # A look takes a while: keys are answered at once, and q does not wait for it as it does for a change.
+    with Keys() as keys, Threads(1) as pool, Live(console=console, screen=True, auto_refresh=False) as live:
+        look: Future[tuple[View, list[Row]]] | None = None
+        doing: list[tuple[Order, Future[Any]]] = []
+        due = 0.0
+        while True:
+            if look is None and time.monotonic() >= due:
+                look, due = in_background(looking.look), time.monotonic() + every
+            if look is not None and look.done():
+                _take(screen, look)
+                look, drawn = None, False
+            for one in [one for one in doing if one[1].done()]:
+                doing.remove(one)
+                _finish(screen, *one)
+                due, drawn = 0.0, False
+            if not drawn or console.size != size:
+                size, drawn = console.size, True
+                live.update(screen.draw(size.width, size.height), refresh=True)
+            for key in keys.read(0.1):
+                drawn = False
+                order = screen.press(key)
+                if order == "quit":
+                    return
+                if order is None:
+                    continue
+                if order.action == "open":
+                    doing.append((order, in_background(partial(details, order.row.id))))
+                else:
+                    screen.message = f"{order.action} {short(order.row.id)} ..."
+                    doing.append((order, pool.submit(act, order.action, order.row.id)))
+
+
+def _take(screen: Screen, look: "Future[tuple[View, list[Row]]]") -> None:
+    try:
+        screen.show(*look.result())
+    except Exception as failure:
+        problem = explained(failure)
+        if problem is None or screen.view is None:
+            raise
+        screen.error = f"{problem.what}: {problem.why}"
+
+
+def _finish(screen: Screen, order: Order, done: "Future[Any]") -> None:
+    try:
+        outcome = done.result()
+    except Exception as failure:
+        problem = explained(failure)
+        if problem is None:
+            raise
+        screen.message = f"{problem.what}. {problem.why}"
+        return
+    if order.action != "open":
+        screen.message = outcome
+    elif screen.opened is order.row:
+        screen.details = outcome

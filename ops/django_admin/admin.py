@@ -1,0 +1,327 @@
+"""Runs, dead letters, schedules and periodic tasks in the admin."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from django import forms
+from django.contrib import admin, messages
+from django.db import transaction
+from django.db.models import JSONField, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+
+from nexus import clock
+from nexus.django.models import DeadLetter, Outbox, PeriodicTask, Run, Schedule
+from nexus.django.periodic import FAULTS
+from nexus.django.tasks import Task, find
+from nexus.runs.record import RunRecord
+from nexus.values import compact
+from ops import catalogue, dead_letters, finding, history, logs, runs, waiting
+from ops.django_admin.pages import MOST_LETTERS, Pages, explaining, site
+from ops.problems import Problem
+
+PAGE = 50
+LINES = 500
+FILTERS = ("status", "queue", "task", "since")
+DAYS = 7
+
+
+@admin.register(Run)
+class RunAdmin(Pages):
+    """Any run of the last days: searched as by `nexus runs`, retried, revoked."""
+
+    may: ClassVar[Mapping[str, str]] = {"retry": "change", "revoke": "change"}
+
+    def more(self) -> Sequence[tuple[str, Callable[..., HttpResponse]]]:
+        """A run by itself."""
+        return [("<str:run_id>/change/", self.run_page)]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
+        """A page of runs, the newest first, by what is typed and chosen."""
+        typed = request.GET.get("q", "").strip()
+        if finding.is_whole(typed):
+            return redirect("admin:nexus_run_change", typed)
+        return self.page(request, "runs", "Runs", partial(_runs, request, typed))
+
+    def run_page(self, request: HttpRequest, run_id: str) -> HttpResponse:
+        """One run: its arguments, attempts, result, traceback and log."""
+        return self.page(request, "run", f"Run {run_id}", partial(_run, run_id), f"/{run_id}")
+
+
+def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
+    chosen = {name: request.GET.get(name) for name in FILTERS}
+    wanted = history.both(history.parse(typed), history.query(chosen, {}))
+    found = history.find(wanted, PAGE, request.GET.get("after"))
+    tasks = [name for name, task in catalogue.tasks().items() if not task.everywhere or "." in name]
+    choices = {
+        "status": list(history.STATUSES),
+        "queue": catalogue.queues(),
+        "task": tasks,
+        "since": ("1h", "1d", "7d"),
+    }
+
+    def link(**changes: str | None) -> str:
+        kept = request.GET.copy()
+        for name, value in {"after": None, **changes}.items():
+            kept.pop(name, None)
+            if value is not None:
+                kept[name] = value
+        return f"?{kept.urlencode()}"
+
+    filters = [
+        {
+            "title": name,
+            "choices": [
+                {"display": value or "All", "query_string": link(**{name: value}), "selected": chosen[name] == value}
+                for value in (None, *values)
+            ],
+        }
+        for name, values in choices.items()
+    ]
+    return {
+        "q": typed,
+        "hidden": [(name, value) for name, value in chosen.items() if value],
+        "filters": filters,
+        "runs": [{**runs.as_plain(record, result=False), "args": _short(record.args)} for record in found.runs],
+        "looked_at": found.looked_at,
+        "next": link(after=found.after) if found.after else "",
+    }
+
+
+def _short(args: Any) -> str:
+    return "" if args is None else compact(args)
+
+
+def _run(run_id: str) -> dict[str, Any]:
+    finding.check_whole(run_id)
+    record = site().run(run_id)
+    shown: dict[str, Any] = {"run": runs.as_plain(record), "ended": record.ended}
+    shown["waits"] = [] if record.ended else explaining(lambda: waiting.reasons(record))
+    lines = explaining(lambda: site().log(run_id)[-LINES:])
+    if isinstance(lines, Problem):
+        return {**shown, "log_problem": lines}
+    ends = [event for line in lines if (event := logs.event_of(line)) is not None]
+    attempts = [{"event": event, "at": clock.date(event.at)} for event in ends if event.attempt]
+    return {**shown, "log": "\n".join(line.text for line in lines), "attempts": attempts}
+
+
+@admin.register(DeadLetter)
+class DeadLetterAdmin(Pages):
+    """Runs that were given up, by queue, task and error: sent again, or dropped."""
+
+    may: ClassVar[Mapping[str, str]] = {"retry-letters": "change", "drop-letters": "delete"}
+    web = "dead-letters"
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
+        """The groups, and the letters of the one that is chosen."""
+        return self.page(request, "letters", "Dead letters", partial(_letters, request.GET))
+
+
+def _letters(asked: Mapping[str, Any]) -> dict[str, Any]:
+    counts = dead_letters.counts(catalogue.queues())
+    chosen = {name: str(asked.get(name, "")) for name in ("queue", "task", "error")}
+    found = site().letters(chosen["task"], chosen["error"], chosen["queue"]) if chosen["queue"] else []
+    return {
+        "groups": [{"group": group, "last": clock.date(group.last_at)} for group in site().groups()],
+        "more": {queue: count for queue, count in counts.items() if count > MOST_LETTERS},
+        "most": MOST_LETTERS,
+        "chosen": chosen,
+        "letters": [
+            {
+                "letter": letter,
+                "at": clock.date(letter.failed_at),
+                "args": _short(letter.shown_args),
+                "run": finding.is_whole(letter.id),
+            }
+            for letter in found[:PAGE]
+        ],
+        "count": len(found),
+    }
+
+
+@admin.register(Schedule)
+class ScheduleAdmin(Pages):
+    """The rules of the stack's template: switched, run now, changed, with what came of their firings."""
+
+    may: ClassVar[Mapping[str, str]] = dict.fromkeys(("enable", "disable", "run", "change"), "change")
+    web = "schedules"
+
+    def more(self) -> Sequence[tuple[str, Callable[..., HttpResponse]]]:
+        """A rule's firings."""
+        return [("<str:task>/change/", self.rule_page)]
+
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
+        """Every rule, the next to fire first."""
+        return self.page(request, "schedules", "Schedules of the template", lambda: {"rules": site().schedules()})
+
+    def rule_page(self, request: HttpRequest, task: str) -> HttpResponse:
+        """One rule, its next times, and its firings of the last days."""
+
+        def make() -> dict[str, Any]:
+            rule = next((one for one in site().schedules() if one.task == task), None)
+            if rule is None:
+                raise Problem(f"{task} has no schedule")
+            fired = [{"firing": one, "at": clock.date(one.at)} for one in reversed(site().firings(task))]
+            return {"rule": rule, "times": site().next_times(rule.expression) if rule.on else [], "fired": fired}
+
+        return self.page(request, "schedule", f"Schedule of {task}", make)
+
+
+@admin.register(PeriodicTask)
+class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
+    """Periodic tasks: rows, which are kept in step with EventBridge Scheduler."""
+
+    list_display = ("name", "task", "expression", "timezone", "is_on", "state", "fault")
+    list_filter = ("paused", "state", "task")
+    search_fields = ("name", "task", "description")
+    formfield_overrides: ClassVar = {JSONField: {"widget": forms.Textarea(attrs={"rows": 2})}}
+    actions = ("enable", "disable", "run_now", "write")
+    readonly_fields = ("state", "fault", "tried_at", "next_times", "firings")
+    fieldsets = (
+        (None, {"fields": ("name", "description", "paused")}),
+        ("What is sent", {"fields": ("task", "queue", "args", "kwargs")}),
+        ("When", {"fields": ("expression", "timezone", "start", "end", "next_times")}),
+        ("In EventBridge Scheduler", {"fields": ("state", "fault", "tried_at", "firings")}),
+    )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002 - Django's
+        """A row's name stays as it is."""
+        return (*self.readonly_fields, "name") if obj else self.readonly_fields
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        """A list to choose from where there is one."""
+        if db_field.name == "task":
+            from nexus.django.catalogue import discovered
+
+            tasks = sorted(task.module_path for task in discovered() if not task.secret)
+            return forms.ChoiceField(choices=[(name, name) for name in ("", *tasks)], help_text=db_field.help_text)
+        if db_field.name == "timezone":
+            zones = [(zone, zone) for zone in sorted(available_timezones())]
+            return forms.ChoiceField(choices=zones, initial="UTC", help_text=db_field.help_text)
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
+
+    @admin.display(boolean=True, description="on")
+    def is_on(self, row: PeriodicTask) -> bool:
+        """Whether it fires."""
+        return not row.paused
+
+    @admin.display(description="Next times")
+    def next_times(self, row: PeriodicTask) -> str:
+        """The next five, in the task's own time zone."""
+        if not row.pk:
+            return "-"
+        try:
+            wanted, now, zone = row.wanted(), clock.date(clock.now()), ZoneInfo(row.timezone)
+            wanted_times = wanted.times(now, now.replace(year=now.year + 5))
+            times = [moment for moment, _ in zip(wanted_times, range(5), strict=False)]
+        except FAULTS as error:
+            return str(error)
+        return ", ".join(f"{moment.astimezone(zone):%a %Y-%m-%d %H:%M}" for moment in times) or "none"
+
+    @admin.display(description="Runs of the last days")
+    def firings(self, row: PeriodicTask) -> str:
+        """The runs that its firings were, among the task's latest."""
+        try:
+            wanted = row.wanted()
+        except FAULTS as error:
+            return str(error)
+
+        def look() -> Sequence[RunRecord]:
+            _ = site().deployment
+            return history.find(history.Query(task=row.task, since=time.time() - DAYS * 86_400), 200).runs
+
+        found = explaining(look)
+        if isinstance(found, Problem):
+            return found.what
+        cells = [
+            (reverse("admin:nexus_run_change", args=[one.id]), f"{at:%Y-%m-%d %H:%M}", one.status)
+            for one in found
+            if one.id == wanted.run_id(at := clock.date(one.sent_at or 0))
+        ]
+        return format_html_join("", '<a href="{}">{}</a> {}<br>', cells) or "none"
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
+        """Saves it, and says so when Scheduler did not take it."""
+        super().save_model(request, obj, form, change)
+        transaction.on_commit(partial(self._report, request, [obj.pk]))
+
+    def delete_model(self, request: HttpRequest, obj: Any) -> None:
+        """Deletes it, and says so when Scheduler did not."""
+        self.delete_queryset(request, [obj])
+
+    def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
+        """Each by itself: a QuerySet's own deletion does not reach Scheduler."""
+        names = [row.pk for row in queryset]
+        for row in queryset:
+            row.delete()
+        transaction.on_commit(partial(self._report, request, names))
+
+    def _report(self, request: HttpRequest, names: Sequence[str]) -> None:
+        for row in PeriodicTask.objects.filter(pk__in=names).exclude(state=PeriodicTask.State.KEPT):
+            text = f"{row.name} is {row.State(row.state).label} at Scheduler: {row.fault} (`manage.py nexus_periodic`)"
+            self.message_user(request, text, messages.ERROR)
+
+    @admin.action(description="Enable", permissions=["change"])
+    def enable(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """Lets them fire."""
+        self._set(request, queryset, paused=False)
+
+    @admin.action(description="Disable", permissions=["change"])
+    def disable(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """Stops them from firing."""
+        self._set(request, queryset, paused=True)
+
+    @admin.action(description="Write to Scheduler again", permissions=["change"])
+    def write(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """After AWS did not answer, or after a change by hand."""
+        self._set(request, queryset)
+
+    def _set(self, request: HttpRequest, queryset: QuerySet[PeriodicTask], **values: Any) -> None:
+        rows = list(queryset)
+        for row in rows:
+            for name, value in values.items():
+                setattr(row, name, value)
+            row.save(update_fields=list(values))
+            self.log_change(
+                request, row, ", ".join(f"{name} is {value}" for name, value in values.items()) or "written"
+            )
+        self._report(request, [row.pk for row in rows])
+
+    @admin.action(description="Run now", permissions=["change"])
+    def run_now(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
+        """Sends them, beside their schedules."""
+        for row in queryset:
+            try:
+                result = find(row.task).using(queue_name=row.queue or None).enqueue(*row.args, **row.kwargs)
+            except FAULTS as error:
+                self.message_user(request, f"{row.name} was not sent: {error}", messages.ERROR)
+                continue
+            self.log_change(request, row, f"run now: {result.id}")
+            where = reverse("admin:nexus_run_change", args=[result.id])
+            self.message_user(request, format_html('{} was sent: <a href="{}">{}</a>', row.name, where, result.id))
+
+
+@admin.register(Outbox)
+class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
+    """Tasks that wait to be sent: what can never be is corrected and its `fault` cleared, or deleted."""
+
+    list_display = ("id", "task", "queue", "fault")
+    list_filter = ("task",)
+    search_fields = ("id", "task", "fault")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's
+        """`Outbox.add` adds, in a transaction."""
+        return False
+
+    def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:  # noqa: ARG002 - Django's
+        """The arguments are shown of a task that is known to have no secret ones."""
+        try:
+            task = find(obj.task) if obj else None
+        except LookupError:
+            task = None
+        return [] if isinstance(task, Task) and not task.secret else ["args"]

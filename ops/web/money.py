@@ -1,0 +1,125 @@
+"""Dollars on the pages, in the API and in /metrics, from `ops.cost` and `ops.budgets`."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.requests import Request
+
+from nexus import prices
+from ops import budgets, cost
+from ops.cost import PARTS, CostLine, Line, Slice, as_plain
+from ops.web.document import Costs, Shape
+from ops.web.views import Site
+
+type Part = Callable[[Request], tuple[str, dict[str, Any]]]
+
+WHERE: Final = {"region": prices.REGION, "date": prices.DATE}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A task or a queue: what it has cost today and in the last seven days, and what a month like those costs."""
+
+    name: str
+    today: Line
+    week: Line
+    month: float
+
+
+def parts(site: Site) -> Mapping[str, Part]:
+    """The parts of the pages, by name."""
+
+    def money(_: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/money.html", _sums(site)
+
+    def costs(_: Request) -> tuple[str, dict[str, Any]]:
+        slices = site.costs()
+        days = cost.by(slices, "day")
+        tables = {"task": _rows(slices, "task"), "queue": _rows(slices, "queue")}
+        return "parts/cost.html", {**_sums(site), "tables": tables, "days": days}
+
+    def each(_: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/cost-each.html", {"lines": cost.by(site.costs(), "task"), "parts": PARTS}
+
+    def of_task(request: Request) -> tuple[str, dict[str, Any]]:
+        lines = {line.name: line for line in cost.by(site.costs(), "task")}
+        return "parts/cost-task.html", {"line": lines.get(request.path_params["task"]), "parts": PARTS}
+
+    def idle(_: Request) -> tuple[str, dict[str, Any]]:
+        standing = site.idle()
+        return "parts/idle.html", {"standing": standing, "total": sum(one.dollars for one in standing), "at": WHERE}
+
+    def limits(_: Request) -> tuple[str, dict[str, Any]]:
+        return "parts/budgets.html", {"budgets": budgets.look()}
+
+    return {
+        "money": money,
+        "cost": costs,
+        "cost/each": each,
+        "cost/idle": idle,
+        "budgets": limits,
+        "tasks/{task}/cost": of_task,
+    }
+
+
+def _sums(site: Site) -> dict[str, Any]:
+    slices = site.costs()
+    today, week = cost.total("today", cost.today(slices)), cost.total("week", slices)
+    return {"today": today, "week": week, "month": cost.month_ahead(slices, site.idle())}
+
+
+def _rows(slices: Any, by: str) -> list[Row]:
+    of_today = {line.name: line for line in cost.by(cost.today(slices), by)}
+    found = []
+    for week in cost.by(slices, by):
+        own: list[Slice] = [one for one in slices if getattr(one, by) == week.name]
+        nothing = Line(week.name, 0, prices.Cost(), estimated=False)
+        found.append(Row(week.name, of_today.get(week.name, nothing), week, cost.month_ahead(own, ())))
+    return found
+
+
+def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
+    """The views of the API, by path."""
+    return {
+        "cost": (Shape("Dollars by task, queue and day, a month ahead, and idle", Costs), lambda _: _plain(site)),
+        "budgets": (
+            Shape("What tasks may spend in a day, and have spent today", list[budgets.Standing]),
+            lambda _: budgets.look(),
+        ),
+    }
+
+
+def _plain(site: Site) -> Costs:
+    slices, sums = site.costs(), _sums(site)
+
+    def lines(by: str) -> list[CostLine]:
+        return [as_plain(one) for one in cost.by(slices, by)]
+
+    return Costs(
+        today=as_plain(sums["today"]),
+        week=as_plain(sums["week"]),
+        month_ahead=sums["month"],
+        by_task=lines("task"),
+        by_queue=lines("queue"),
+        by_day=lines("day"),
+        idle=list(site.idle()),
+        prices=WHERE,
+    )
+
+
+def gauges(site: Site) -> Iterator[tuple[str, str, list[tuple[Mapping[str, str], float]]]]:
+    """The families of /metrics: name, what it is about, samples."""
+    slices = site.costs()
+    of_today = cost.today(slices)
+    today = [({"task": one.task, "queue": one.queue}, one.cost.total) for one in of_today]
+    yield "nexus_task_cost_today_dollars", "What the runs sent today have cost, at list prices", list(today)
+    runs = [({"task": line.name}, line.each) for line in cost.by(slices, "task") if line.runs]
+    yield "nexus_task_run_cost_dollars", "What a run costs, over seven days", list(runs)
+    yield (
+        "nexus_month_ahead_dollars",
+        "A month that goes on as the last seven days",
+        [({"stack": site.deployment.stack}, _sums(site)["month"])],
+    )
+    spent = [({"task": one.task}, int(one.spent)) for one in budgets.look()]
+    yield "nexus_task_budget_spent", "1 when a task has spent its budget of the day", list(spent)

@@ -1,0 +1,32 @@
+"""`manage.py nexus_periodic`: brings Scheduler into step with the rows of PeriodicTask."""
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db import DEFAULT_DB_ALIAS
+
+from nexus.django.periodic import FAULTS, sync
+
+
+class Command(BaseCommand):
+    """For after AWS did not answer, after a schedule was changed by hand, and after bulk changes of rows."""
+
+    help = "Writes to EventBridge Scheduler what the rows of PeriodicTask say, where it has something else."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        """`--database`."""
+        parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the rows")
+
+    def handle(self, *_: Any, database: str, **__: Any) -> None:
+        """Raises CommandError when a row's schedule could not be written."""
+        try:
+            done = sync(database)
+        except FAULTS as error:
+            raise CommandError(str(error)) from error
+        for name in done.written:
+            self.stdout.write(f"written: {name}")
+        for name in done.strangers:
+            self.stdout.write(f"in Scheduler, and not in the table: {name}")
+        if done.faults:
+            raise CommandError("\n".join(f"{name}: {fault}" for name, fault in done.faults.items()))

@@ -1,0 +1,51 @@
+"""For a Django project's own tests: tasks in memory beside the database's transaction.
+
+class RegisterTest(NexusTestCase):
+    def test_somebody_who_registers_is_welcomed(self):
+        with self.captureOnCommitCallbacks(execute=True):
+            self.client.post("/register", {"username": "ada"})
+        self.assertEnqueued(welcome, User.objects.get().pk)
+        self.tasks.drain()
+"""
+
+import os
+from typing import Any
+from unittest import mock
+
+from django.test import TestCase
+
+from nexus.django import conf
+from nexus.django.backend import runtime_task
+from nexus.django.tasks import AnyTask, TaskResult
+from nexus.testing import SentTask, TasksMixin
+
+
+class NexusTestCase(TasksMixin, TestCase):
+    """A TestCase whose tasks wait in memory until `self.tasks.drain()` or `advance()` runs them as the worker does."""
+
+    def setUp(self) -> None:
+        """Tasks are found where the project's function finds them."""
+        self.enterContext(mock.patch.dict(os.environ, {"NEXUS_CATALOGUE": conf.CATALOGUE}))
+        super().setUp()
+
+    def enqueued(self, task: AnyTask) -> list[SentTask]:
+        """What was enqueued of a task, run or not, in order: each with `args`, `queue`, `due` and `id`."""
+        return [one for one in self.tasks.sent if one.task.name == task.module_path]
+
+    def assertEnqueued(self, task: AnyTask, *args: Any, **kwargs: Any) -> TaskResult:  # noqa: N802
+        """The result of the first that was enqueued with these arguments, to the task's queue. Else AssertionError."""
+        sent = runtime_task(task)
+        wanted = dict(sent.signature(args, kwargs).args)
+        found = self.enqueued(task)
+        for one in found:
+            if sent.definition.to_send(one.args) == wanted and one.queue == sent.queue_name:
+                return task.get_backend().get_result(one.id)
+        given = "".join(f"\n    {one} to {one.queue}" for one in found) or " nothing"
+        raise AssertionError(
+            f"{task.module_path} was not enqueued to {sent.queue_name} with {wanted}. Of it was enqueued:{given}"
+        )
+
+    def assertNotEnqueued(self, task: AnyTask) -> None:  # noqa: N802
+        """Nothing of this task was enqueued."""
+        if found := "".join(f"\n    {one}" for one in self.enqueued(task)):
+            raise AssertionError(f"{task.module_path} was enqueued:{found}")

@@ -1,0 +1,260 @@
+"""Periodic tasks as rows: made in the admin, kept in step with Scheduler, whatever AWS does meanwhile."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import EndpointConnectionError
+from django.contrib.messages import get_messages
+from django.core.exceptions import ValidationError
+from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.utils import timezone
+
+from nexus import periodic
+from nexus.aws.sdk import client as aws_client
+from nexus.backend.transport import queue_url
+from nexus.client import AsyncResult
+from nexus.django.backend import runtime_task
+from nexus.django.models import PeriodicTask
+from nexus.django.periodic import keep
+from nexus.envelope import FIRED_AT
+from nexus.settings import settings
+from tests.support import moto_cloud
+from tests.support.django_project import tasks as project
+from tests.unit.django_backend.test_admin import World, browser, run_everything, text, world
+
+__all__ = ["world"]
+
+ROWS = "/admin/nexus/periodictask/"
+ADD = project.add.module_path
+MONDAYS = "cron(0 9 ? * MON *)"
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[None]:
+    with moto_cloud.deployment():
+        boto3.client("scheduler").create_schedule_group(Name=settings().stack)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def none_left(world: World) -> None:
+    for task in periodic.every():
+        periodic.delete(task.name)
+
+
+def form(**changes: Any) -> dict[str, Any]:
+    """What the admin's form sends."""
+    usual = {"name": "weekly", "task": ADD, "queue": "", "args": "[1]", "kwargs": '{"b": 2}', "expression": MONDAYS}
+    return {
+        **usual,
+        "timezone": "Europe/Berlin",
+        "description": "",
+        "start_0": "",
+        "start_1": "",
+        "end_0": "",
+        "end_1": "",
+        **changes,
+    }
+
+
+def row(**changes: Any) -> PeriodicTask:
+    made = PeriodicTask(**{"name": "weekly", "task": ADD, "args": [1], "expression": MONDAYS, **changes})
+    made.save()
+    return made
+
+
+def state(name: str = "weekly") -> tuple[str, str]:
+    found = PeriodicTask.objects.get(pk=name)
+    return found.state, found.fault
+
+
+class Away:
+    """Scheduler's client while AWS cannot be reached."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "exceptions":
+            return aws_client("scheduler").exceptions
+        raise EndpointConnectionError(endpoint_url="https://scheduler")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    with monkeypatch.context() as patch:
+        patch.setattr(periodic, "client", lambda _: Away())
+        yield patch
+
+
+def test_a_row_made_in_the_admin_is_a_schedule_and_follows_its_changes() -> None:
+    person = browser()
+    start = datetime(2090, 1, 1, 8, 0, tzinfo=UTC)
+    answer = person.post(f"{ROWS}add/", form(start_0="2090-01-01", start_1="08:00", description="A sum"))
+    assert answer.status_code == 302, text(answer)
+    there = periodic.get("weekly")
+    assert there is not None
+    assert (there.task, there.queue, there.args) == (ADD, "default", {"args": [1], "kwargs": {"b": 2}})
+    assert (there.expression, there.timezone, there.start, there.description) == (
+        MONDAYS,
+        "Europe/Berlin",
+        start,
+        "A sum",
+    )
+    assert state() == ("kept", "")
+
+    change = form(expression="rate(5 minutes)", queue="emails", paused="on")
+    assert person.post(f"{ROWS}weekly/change/", change).status_code == 302
+    there = periodic.get("weekly")
+    assert there is not None
+    assert (there.expression, there.queue, there.paused, there.start) == ("rate(5 minutes)", "emails", True, None)
+
+    person.post(f"{ROWS}weekly/delete/", {"post": "yes"})
+    assert periodic.get("weekly") is None
+    assert not PeriodicTask.objects.exists()
+
+
+def test_the_admin_switches_and_deletes_several() -> None:
+    person = browser()
+    for name in ("a", "b"):
+        row(name=name)
+    person.post(ROWS, {"action": "disable", "_selected_action": ["a", "b"]})
+    assert [task.paused for task in periodic.every()] == [True, True]
+    person.post(ROWS, {"action": "enable", "_selected_action": ["b"]})
+    assert {task.name: task.paused for task in periodic.every()} == {"a": True, "b": False}
+    person.post(ROWS, {"action": "delete_selected", "_selected_action": ["a", "b"], "post": "yes"})
+    assert list(periodic.every()) == []
+    assert not PeriodicTask.objects.exists()
+
+
+def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> None:
+    person = browser()
+    made = row(kwargs={"b": 5})
+    answer = person.post(ROWS, {"action": "run_now", "_selected_action": ["weekly"]}, follow=True)
+    assert "was sent" in text(answer)
+    run_everything()
+    assert project.calls == [(1, 5)]
+
+    at = timezone.now().replace(microsecond=0)
+    target = made.wanted().request()["Target"]["Input"].replace(FIRED_AT, f"{at:%Y-%m-%dT%H:%M:%SZ}")
+    aws_client("sqs").send_message(QueueUrl=queue_url(settings().queue_name("default")), MessageBody=target)
+    run_everything()
+    fired = made.wanted().run_id(at)
+    assert AsyncResult[Any](fired).status == "SUCCESS"
+    page = text(person.get(f"{ROWS}weekly/change/"))
+    assert f"/admin/nexus/run/{fired}/change/" in page
+    assert page.count("/admin/nexus/run/01") == 0, "what was not fired by it is not in its history"
+    assert "Mon " in page, "the next times"
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"expression": "cron(0 9 * * MON *)"}, "exactly one of day-of-month and day-of-week"),
+        ({"expression": "at(tomorrow)"}, "a time is written as in"),
+        ({"expression": "every day", "paused": "on"}, "is neither cron"),
+        ({"name": "a name"}, "letters, digits"),
+        ({"args": "{}"}, "args are a list"),
+        ({"queue": "nowhere"}, "is not valid for backend"),
+        ({"task": "os.system"}, "Select a valid choice"),
+        ({"task": project.secretive.module_path}, "Select a valid choice"),
+        ({"timezone": "Europe/Atlantis"}, "Select a valid choice"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_sent_is_refused_by_the_form(changes: dict[str, Any], fault: str) -> None:
+    assert fault in text(browser().post(f"{ROWS}add/", form(**changes)))
+    assert list(periodic.every()) == []
+
+
+def test_secret_arguments_are_not_kept_in_the_table() -> None:
+    with pytest.raises(ValidationError, match="secret"):
+        PeriodicTask(name="w", task=project.secretive.module_path, args=["a", "b"], expression=MONDAYS).full_clean()
+
+
+def test_a_rolled_back_row_writes_nothing() -> None:
+    with transaction.atomic():
+        row()
+        transaction.set_rollback(True)
+    assert list(periodic.every()) == []
+
+
+def test_while_aws_is_away_the_row_is_kept_with_the_reason_and_the_command_repairs_it(
+    away: pytest.MonkeyPatch,
+) -> None:
+    person = browser()
+    answer = person.post(f"{ROWS}add/", form())
+    assert answer.status_code == 302
+    (said,) = [str(one) for one in get_messages(answer.wsgi_request) if "at Scheduler" in str(one)]
+    assert "weekly is to be written at Scheduler: EndpointConnectionError" in said
+    assert state()[0] == "write"
+    assert "EndpointConnectionError" in state()[1]
+    with pytest.raises(CommandError, match="Could not connect"):
+        call_command("nexus_periodic")
+    assert "Could not connect" in text(person.get(f"{ROWS}weekly/change/"))
+
+    away.undo()
+    out = StringIO()
+    call_command("nexus_periodic", stdout=out)
+    assert out.getvalue() == "written: weekly\n"
+    assert state() == ("kept", "")
+    assert periodic.get("weekly") is not None
+
+
+def test_a_deletion_waits_for_aws(away: pytest.MonkeyPatch) -> None:
+    with pytest.MonkeyPatch.context() as there:
+        there.setattr(periodic, "client", aws_client)
+        made = row()
+    made.delete()
+    assert state()[0] == "delete"
+    away.undo()
+    assert periodic.get("weekly") is not None
+    call_command("nexus_periodic", stdout=StringIO())
+    assert periodic.get("weekly") is None
+    assert not PeriodicTask.objects.exists()
+
+
+def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
+    row(start=timezone.now() - timedelta(days=30))
+    row(name="same", expression="rate(1 day)")
+    periodic.update("weekly", paused=True)
+    periodic.create("stranger", runtime_task(project.add).signature([1], {}), MONDAYS)
+    out = StringIO()
+    call_command("nexus_periodic", stdout=out)
+    assert out.getvalue() == "written: weekly\nin Scheduler, and not in the table: stranger\n"
+    there = periodic.get("weekly")
+    assert there is not None
+    assert not there.paused
+    assert periodic.get("stranger") is not None
+    PeriodicTask.objects.filter(pk="same").update(expression="rate(2 days)")
+    call_command("nexus_periodic", stdout=StringIO())
+    changed = periodic.get("same")
+    assert changed is not None
+    assert changed.expression == "rate(2 days)"
+
+
+def test_a_task_that_is_gone_is_a_fault_of_its_row_alone() -> None:
+    row(name="gone", task="tests.support.django_project.tasks.nobody")
+    row()
+    assert state("gone")[0] == "write"
+    with pytest.raises(CommandError, match=r"gone: LookupError: .*nobody"):
+        call_command("nexus_periodic", stdout=StringIO())
+    assert [task.name for task in periodic.every()] == ["weekly"]
+
+
+def test_what_is_written_is_the_row_as_it_is_then_and_not_as_it_was_saved() -> None:
+    with transaction.atomic():
+        row()
+        PeriodicTask.objects.filter(pk="weekly").update(args=[9])
+    there = periodic.get("weekly")
+    assert there is not None
+    assert there.args == {"args": [9]}
+    assert keep("nobody", "default") == ""
+
+
+def test_a_firing_carries_the_rows_arguments() -> None:
+    wanted = row(kwargs={"b": 3}).wanted()
+    body = json.loads(wanted.request()["Target"]["Input"])
+    assert body["args"] == {"args": [1], "kwargs": {"b": 3}}

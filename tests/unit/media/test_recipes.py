@@ -1,0 +1,126 @@
+"""The renditions that a deployment chooses: how they are written, what is wrong with them, and what is made."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pictures.recipes import ANIMATED, MOST, RECIPES, BadRecipe, Recipe, Recipes, read_recipes
+from pictures.rendering import render
+from tests.support.stills import gradient, opened, still
+from tests.support.template import template
+
+THE_DEFAULTS = (
+    "thumbnail:150:square,w320:320,w640:640,w1080:1080,full:2048x2048,w1080_jpeg:1080:jpeg,"
+    "mail_lead:1080:tallest=0.75:jpeg,mail_square:224:square:jpeg,animated:720x720"
+)
+
+
+def test_a_deployment_that_says_nothing_has_the_defaults() -> None:
+    assert read_recipes("") == Recipes(RECIPES, ANIMATED)
+
+
+def test_the_defaults_can_be_written_down() -> None:
+    assert read_recipes(THE_DEFAULTS) == read_recipes("")
+
+
+def test_a_recipe_has_a_size_a_format_a_quality_and_a_cut() -> None:
+    found = read_recipes("tile:96:square:quality=60,hero:1600x900:avif,story:1080:jpeg:quality=90:tallest=1.778")
+
+    assert found.stills == (
+        Recipe("tile", 96, 96, square=True, quality=60),
+        Recipe("hero", 1600, 900, encoding="AVIF", quality=60),
+        Recipe("story", 1080, encoding="JPEG", quality=90, tallest=1.778),
+    )
+    assert found.animated == ANIMATED
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("Tile:96", "'Tile': a name"),
+        ("tile", "tile: width is ''"),
+        ("tile:0", "tile: width is '0'"),
+        ("tile:4097", "tile: width is '4097'"),
+        ("tile:96x", "tile: height is ''"),
+        ("tile:96xmany", "tile: height is 'many'"),
+        ("tile:96:round", "tile: 'round' is no option"),
+        ("tile:96:quality=101", "tile: quality is '101'"),
+        ("tile:96:tallest=tall", "tile: tallest is 'tall'"),
+        ("tile:96:tallest=11", "tile: tallest is '11'"),
+        ("tile:96:jpeg:webp", "tile: encoding is there twice"),
+        ("tile:96x90:square", "tile: a square has one side"),
+        ("tile:96:square:tallest=1", "tile: a square has one side"),
+        ("tile:96,tile:97", "tile: it is there twice"),
+        ("tile:96,", "'': a name"),
+        ("animated:480x480", "there are 0 recipes"),
+        ("tile:96,animated:480:jpeg", "animated: an animation is WebP"),
+        (",".join(f"w{width}:{width}" for width in range(1, MOST + 2)), f"there are {MOST + 1} recipes"),
+    ],
+)
+def test_a_recipe_that_cannot_be_followed_is_named_with_its_fault(text: str, fault: str) -> None:
+    with pytest.raises(BadRecipe, match=re.escape(fault)):
+        read_recipes(text)
+
+
+def _pattern() -> re.Pattern[str]:
+    return re.compile(template()["Parameters"]["Renditions"]["AllowedPattern"])
+
+
+names = st.from_regex(r"[a-z][a-z0-9_]{0,31}", fullmatch=True)
+sizes = st.builds(
+    lambda width, height: f"{width}x{height}" if height else f"{width}",
+    st.integers(1, 4096),
+    st.none() | st.integers(1, 4096),
+)
+options = st.lists(st.sampled_from(["jpeg", "quality=7", "quality=100", "tallest=0.75", "tallest=2"]), max_size=3)
+recipes = st.builds(lambda name, size, more: ":".join((name, size, *more)), names, sizes, options)
+
+
+@given(st.lists(recipes, max_size=4).map(",".join))
+def test_cloudformation_takes_whatever_the_function_takes(text: str) -> None:
+    try:
+        read_recipes(text)
+    except BadRecipe:
+        return
+    assert _pattern().fullmatch(text)
+
+
+@pytest.mark.parametrize("text", ["", THE_DEFAULTS])
+def test_cloudformation_takes_the_defaults(text: str) -> None:
+    assert _pattern().fullmatch(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["Tile:96", "tile", "tile:0", "tile:96x", "tile:96:round", "tile:96,", "tile: 96", "tile:96:quality=x"]
+)
+def test_cloudformation_refuses_a_slip_before_anything_is_deployed(text: str) -> None:
+    assert not _pattern().fullmatch(text)
+
+
+def test_what_is_chosen_is_made() -> None:
+    chosen = read_recipes("tile:64:square:jpeg:quality=30,good:64:square:jpeg:quality=95,small:300x100:avif")
+
+    made = {each.name: each for each in render(still("PNG", gradient(900, 600)), recipes=chosen.stills).renditions}
+
+    assert {name: opened(each.data).size for name, each in made.items()} == {
+        "tile": (64, 64),
+        "good": (64, 64),
+        "small": (150, 100),
+    }
+    assert len(made["tile"].data) < len(made["good"].data)
+    assert opened(made["small"].data).format == "AVIF"
+
+
+def test_a_jpeg_is_decoded_as_large_as_the_largest_rendition_that_is_chosen() -> None:
+    (large,) = render(still("JPEG", gradient(3200, 2400)), recipes=(Recipe("w3000", 3000),)).renditions
+
+    assert (large.width, large.height) == (3000, 2250)
+    seen = opened(large.data).convert("RGB")
+    wanted = gradient(3000, 2250)
+    for place in ((10, 10), (1500, 1100), (2990, 2240)):
+        shown, given_ = seen.getpixel(place), wanted.getpixel(place)
+        assert isinstance(shown, tuple)
+        assert isinstance(given_, tuple)
+        assert max(abs(a - b) for a, b in zip(shown, given_, strict=True)) < 8

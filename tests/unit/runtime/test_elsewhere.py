@@ -1,0 +1,59 @@
+"""Two things out of the ordinary: a process speaks to another stack, and code keeps its time limit by itself."""
+
+import asyncio
+import signal
+import time
+
+import pytest
+
+from nexus.aws.table import Table, in_threads
+from nexus.errors import TimeLimitExceeded
+from nexus.settings import another_stack, settings
+from nexus.worker.time_limit import put_off, time_limit
+
+
+def test_within_the_block_every_name_is_of_the_other_stack_in_its_threads_too(environment: None) -> None:
+    table, here = Table("notes", ("id",)), settings().stack
+    with another_stack("other"):
+        assert (table.name, settings().queue_name("emails")) == ("other-notes", "other-emails")
+        assert list(in_threads(lambda _: table.name, [1, 2, 3], 2)) == ["other-notes"] * 3
+        with another_stack("third"):
+            assert settings().function_name("emails") == "third-emails"
+        assert settings().account_id
+        assert table.name == "other-notes"
+    assert table.name == f"{here}-notes"
+
+
+def test_coroutines_side_by_side_have_a_stack_each(environment: None) -> None:
+    async def name(stack: str) -> str:
+        with another_stack(stack):
+            await asyncio.sleep(0)
+            return settings().stack
+
+    async def whole() -> list[str]:
+        return list(await asyncio.gather(name("one"), name("two")))
+
+    assert asyncio.run(whole()) == ["one", "two"]
+
+
+def test_a_limit_that_the_block_keeps_by_itself_is_put_off() -> None:
+    with time_limit(0.05, "over"):
+        put_off(1000.0)
+        began = time.monotonic()
+        while time.monotonic() < began + 0.1:
+            pass
+        left, _ = signal.getitimer(signal.ITIMER_REAL)
+        assert 0 < left <= 1000
+    with pytest.raises(TimeLimitExceeded, match="over"), time_limit(0.05, "over"):
+        _for_ever_after(0.01)
+
+
+def _for_ever_after(seconds: float) -> None:
+    put_off(seconds)
+    while True:
+        pass
+
+
+def test_without_a_limit_nothing_is_put_off() -> None:
+    put_off(1000.0)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
