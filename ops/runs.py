@@ -1,42 +1,17 @@
 """A run as programs read it: the command's --json, and the page's API."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import asdict
+from typing import Any
 
+from nexus import prices
+from nexus.runs import payloads, tallies
+from nexus.runs.record import RunError, RunRecord
+from nexus.runs.spent import Spent
 from ops.spans import at
 
-if TYPE_CHECKING:
-    from nexus.runs.record import RunError, RunRecord
-    from nexus.runs.spent import Spent
 
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Something to look at that came of a run. `content_type` is an image's or a video's, sizes are pixels."""
-
-    name: str
-    content_type: str
-    width: int
-    height: int
-    read: Callable[[], bytes]
-    """Its bytes. Raises LookupError when they are gone."""
-
-
-pictures: Final[dict[str, Callable[["RunRecord"], Sequence[Picture]]]] = {}
-"""By task: what there is to see of a run. An application's own part of `nexus` adds to it."""
-
-
-def pictures_of(record: "RunRecord") -> Mapping[str, Picture]:
-    """By name; empty for a task that makes none."""
-    look = pictures.get(record.task)
-    return {one.name: one for one in look(record)} if look and record.status == "SUCCESS" else {}
-
-
-def as_plain(record: "RunRecord", *, waits: bool = False, result: bool = True) -> dict[str, Any]:
+def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> dict[str, Any]:
     """A run; with `waits`, what it waits for. A list leaves the `result` out: a large one is an object of its own."""
-    from nexus.runs import payloads, tallies
-
     progress: tuple[int, int] | None = None
     if result and record.fanned_out:
         progress = tallies.progress(record)
@@ -71,17 +46,15 @@ def as_plain(record: "RunRecord", *, waits: bool = False, result: bool = True) -
     return told
 
 
-def cost_as_plain(spent: "Spent | None") -> dict[str, Any] | None:
+def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:
     """Dollars, what they are for, and what was used; null where no attempt has ended."""
     if spent is None:
         return None
-    from nexus import prices
-
     found = prices.cost(spent)
     return {"dollars": found.total, "of": asdict(found), "used": spent._asdict()}
 
 
-def error_as_plain(error: "RunError | None") -> dict[str, Any] | None:
+def error_as_plain(error: RunError | None) -> dict[str, Any] | None:
     """An error; `path` and `traceback` are null where they were not kept."""
     if error is None:
         return None
@@ -93,7 +66,7 @@ def error_as_plain(error: "RunError | None") -> dict[str, Any] | None:
     }
 
 
-def took(record: "RunRecord") -> float | None:
+def took(record: RunRecord) -> float | None:
     """Seconds from the start of the last attempt to the end."""
     if not record.ended_at or not record.started_at:
         return None
