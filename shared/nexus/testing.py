@@ -309,10 +309,11 @@ class Tasks:
             self.transport.sent.append(sent)
 
     def _firings(self, end: float) -> "list[Firing]":
-        """What schedules send until then, in order."""
+        """What schedules send until then, in order; not those of another deployment, whose tasks are only sent here."""
         now, until = self.now, clock.date(end)
         found = []
-        for task in registry.tasks().values():
+        served = [task for task in registry.tasks().values() if registry.serves(task.name)]
+        for task in served:
             for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))

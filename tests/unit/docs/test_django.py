@@ -81,7 +81,7 @@ def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None
 
 def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
-    (settings,) = [block.text for block in PAGE if block.words == ("settings",)]
+    settings = next(block.text for block in PAGE if block.words == ("settings",))
     (admin,) = [block.text for block in PAGE if block.words == ("admin",)]
     with (tmp_path / "mysite" / "settings.py").open("a") as file:
         file.write(settings.replace(', "users"', "") + "\n" + admin)
