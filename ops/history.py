@@ -35,6 +35,12 @@ FEW, PAGES = 16, 2
 AFTER_THE_END: Final = 60.0
 """Seconds after a run's end in which what follows it is sent."""
 
+REMEMBERED: Final = 3600.0
+"""Seconds for which an index that was found to be large is not looked at whole again."""
+
+_large: Final[dict[str, float]] = {}
+"""By table, until when that holds."""
+
 _ENDLESS: Final = 9_999_999_999.0
 
 SHORTEST: Final = 8
@@ -448,8 +454,12 @@ def _first_pages(most: int) -> list[Sequence[Row]] | None:
 
 def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
     """The items of these partitions from the whole index, when that is a page or two; None when it is more."""
+    table = settings().table("task-runs")
+    if time.monotonic() < _large.get(table, 0.0):
+        return None
     pages = _first_pages(PAGES)
     if pages is None:
+        _large[table] = time.monotonic() + REMEMBERED
         return None
     found = [from_item(item) for page in pages for item in page if item["history"]["S"] in keys]
     low, high = wanted.since or 0, _ENDLESS if wanted.until is None else wanted.until

@@ -41,6 +41,7 @@ def cloud() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     moto_cloud.clear()
+    history._large.clear()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
     settings.cache_clear()
     catalogue.use("social.catalogue", tuple(QUEUES))
@@ -300,3 +301,12 @@ def test_the_command_shows_a_page_as_text_and_as_json(
     assert "No run" in capsys.readouterr().out
     assert main(["runs", "--arg", "user_id"]) == 2
     assert main(["runs", "--after", "x"]) == 2
+
+
+def test_an_index_that_was_large_is_not_looked_at_whole_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    monkeypatch.setattr(history, "_first_pages", looked.append)
+    run_id = sent("send_notification", 0, user_id="u-1")
+    for _ in range(2):
+        assert [one.id for one in find(Query()).runs] == [run_id]
+    assert looked == [history.PAGES]

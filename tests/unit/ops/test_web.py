@@ -399,7 +399,7 @@ def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_
         )
         for n in range(10_000)
     )
-    monkeypatch.setattr(views, "_all_letters", lambda: letters)
+    monkeypatch.setattr(views, "_all_letters", lambda _: letters)
     monkeypatch.setattr(dead_letters, "counts", lambda _: {"emails": len(letters)})
     page = site()
     text = page.get("/parts/groups").text
