@@ -283,20 +283,22 @@ def test_the_recipes_of_the_deployment_reach_the_child(tmp_path: Path) -> None:
     assert made.content_hash != usual.content_hash
 
 
-def test_what_is_known_is_said_before_anything_is_made(tmp_path: Path) -> None:
+def test_what_is_known_is_said_while_the_rest_is_made(tmp_path: Path) -> None:
     class Enough(Exception):
         pass
 
-    def hear(_: pictures.Known) -> None:
-        written.extend(path.stat().st_size for path in tmp_path.glob("*.webp"))
-        raise Enough
+    def hear(known: pictures.Known) -> None:
+        heard.append(known)
+        raise Enough  # nothing would come of it, were it said with the result
 
     (tmp_path / "source").write_bytes(still("PNG", gradient(900, 600)))
-    written: list[int] = []
+    heard: list[pictures.Known] = []
 
     with pytest.raises(Enough):
         pictures.render(tmp_path / "source", tmp_path, seconds=600, on_known=hear)
-    assert set(written) == {0}
+    (known,) = heard
+    assert (known.kind, known.width, known.height) == ("image", 900, 600)
+    assert known.placeholder
 
 
 def test_limits_reach_the_child(tmp_path: Path) -> None:
