@@ -38,6 +38,7 @@ from pytest_socket import enable_socket
 
 from dev import recorder
 from nexus.aws import encoding, sdk, slim, surroundings
+from nexus.client import bounded
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
@@ -763,6 +764,8 @@ def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
+    bounded._threads().shutdown()  # the thread that sends ends with its connection, and leaves the next test nothing
+    bounded._threads.cache_clear()
 
 
 def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None:
