@@ -265,6 +265,6 @@ def as_plain(line: Line) -> CostLine:
 
 
 def dollars(amount: float) -> str:
-    """Dollars for reading: cents from a dollar on, below that two digits or more that say something."""
-    digits = 2 if amount == 0 or amount >= 1 else max(3, 1 - math.floor(math.log10(amount)))
+    """Dollars for reading: cents from ten cents on, below that two digits or more that say something."""
+    digits = 2 if amount == 0 or amount >= 0.1 else max(3, 1 - math.floor(math.log10(amount)))
     return f"${amount:,.{digits}f}"

@@ -412,8 +412,11 @@ class _Partition:
 
     def over(self, take: Callable[[Sequence[Row]], None]) -> None:
         """Gives `take` all of it, page by page."""
+        names = {f"#{name}": name for name in ("id", "task", "sent_at")}
+        self._request["ProjectionExpression"] = ", ".join(names)
+        self._request["ExpressionAttributeNames"] = {**self._request.get("ExpressionAttributeNames", {}), **names}
         while self.more:
-            answer = _asked("query", {**self._request, "ProjectionExpression": "id, task, sent_at"})
+            answer = _asked("query", self._request)
             take(answer["Items"])
             self.more = "LastEvaluatedKey" in answer
             if self.more:

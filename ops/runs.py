@@ -1,36 +1,13 @@
 """A run as programs read it: the command's --json, and the page's API."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import asdict
+from typing import Any
 
 from nexus import prices
 from nexus.runs import payloads, tallies
 from nexus.runs.record import RunError, RunRecord
 from nexus.runs.spent import Spent
 from ops.spans import at
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """Something to look at that came of a run. `content_type` is an image's or a video's, sizes are pixels."""
-
-    name: str
-    content_type: str
-    width: int
-    height: int
-    read: Callable[[], bytes]
-    """Its bytes. Raises LookupError when they are gone."""
-
-
-pictures: Final[dict[str, Callable[[RunRecord], Sequence[Picture]]]] = {}
-"""By task: what there is to see of a run. An application's own part of `nexus` adds to it."""
-
-
-def pictures_of(record: RunRecord) -> Mapping[str, Picture]:
-    """By name; empty for a task that makes none."""
-    look = pictures.get(record.task)
-    return {one.name: one for one in look(record)} if look and record.status == "SUCCESS" else {}
 
 
 def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> dict[str, Any]:

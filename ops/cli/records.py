@@ -7,6 +7,7 @@ from typing import Any
 from nexus.runs.record import RunRecord
 from ops import runs, waiting
 from ops.cli import output
+from ops.cost import dollars
 
 
 def described(record: RunRecord) -> tuple[dict[str, Any], str]:
@@ -27,6 +28,7 @@ def described(record: RunRecord) -> tuple[dict[str, Any], str]:
         "ended": output.time_of(record.ended_at),
         "took": told["took"] and f"{told['took']} s",
         "attempts": record.attempts or None,
+        "cost": dollars(told["cost"]["dollars"]) if told["cost"] else None,
         "waits for": "; ".join(wait.why for wait in waits),
         "until": " ".join(wait.release for wait in waits),
         "parent": record.parent,

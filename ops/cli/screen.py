@@ -427,5 +427,5 @@ def _time(row: Row) -> str:
 
 
 def _bar(done: int, total: int) -> str:
-    filled = 8 * done // total
-    return f"{'━' * filled}{'╌' * (8 - filled)} {done}/{total}"
+    filled = 6 * done // total
+    return f"{'━' * filled}{'╌' * (6 - filled)} {done}/{total}"

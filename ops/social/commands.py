@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from ops import audit, runs, spans
+from ops import audit, previews, spans
 from ops.cli import common, output
 from ops.cli.commands import stack
 from ops.cli.common import command, options
@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "report")(report)
     app.add_typer(mails.app, name="mail")
     stack.walks["an upload becomes renditions"] = walk
-    runs.pictures["process_media_upload"] = pictures
+    previews.makers["process_media_upload"] = pictures
 
 
 def walk(patience: float) -> Any:

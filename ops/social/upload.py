@@ -19,8 +19,8 @@ from nexus.aws.rows import BadRow
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
 from ops import audit
+from ops.previews import Picture
 from ops.problems import ExitCode, Problem, usage
-from ops.runs import Picture
 from social import application
 from social.data import objects, posts
 from social.data.ids import new_key

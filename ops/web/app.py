@@ -20,7 +20,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from nexus.runs.record import RunRecord
-from ops import catalogue, finding, history, runs, waiting
+from ops import catalogue, finding, history, previews, runs, waiting
 from ops.cli import output
 from ops.problems import ExitCode, Problem, explained
 from ops.web import api, money, show
@@ -122,7 +122,7 @@ class Pages:
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
         values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits}
-        values |= {"origin": _origin(record, task), "pictures": runs.pictures_of(record)}
+        values |= {"origin": _origin(record, task), "pictures": previews.of(record)}
         return "parts/run.html", {**values, "ended": record.ended}
 
     def run_log(self, request: Request) -> tuple[str, dict[str, Any]]:
@@ -186,7 +186,7 @@ class Pages:
     def picture(self, request: Request) -> Response:
         """Something to see that came of a run, read with the operator's credentials: the page asks no other host."""
         try:
-            found = runs.pictures_of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
+            found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
         except (Problem, LookupError):
             return PlainTextResponse("There is no such picture any more.", 404)

@@ -36,8 +36,9 @@ def parts(site: Site) -> Mapping[str, Part]:
     def costs(_: Request) -> tuple[str, dict[str, Any]]:
         slices = site.costs()
         days = cost.by(slices, "day")
+        heights = [day.cost.total * 1e9 for day in days]  # a drawing's least height is 1
         tables = {"task": _rows(slices, "task"), "queue": _rows(slices, "queue")}
-        return "parts/cost.html", {**_sums(site), "tables": tables, "days": days}
+        return "parts/cost.html", {**_sums(site), "tables": tables, "days": days, "heights": heights}
 
     def each(_: Request) -> tuple[str, dict[str, Any]]:
         return "parts/cost-each.html", {"lines": cost.by(site.costs(), "task"), "parts": PARTS}

@@ -119,16 +119,19 @@ class Registry:
 
     def queues(self) -> Sequence[str]:
         """Every queue of the catalogues, the highest priority first."""
-        names = dict.fromkeys(task.queue for task in self.tasks().values() if not task.everywhere)
-        return sorted({**self._priorities, **names}, key=lambda queue: -self.priority(queue))
+        tasks = [task for task in self.tasks().values() if not task.everywhere and self.serves(task.name)]
+        named = settings().catalogue
+        stated = [name for module in named for name in getattr(sys.modules[module], "QUEUES", {})]
+        found = dict.fromkeys([*(stated if named else self._priorities), *(task.queue for task in tasks)])
+        return sorted(found, key=lambda queue: -self.priority(queue))
 
     def priority(self, queue: str) -> int:
         """The queue's weight, from 1; 9 is the most urgent."""
         return self._priorities.get(queue, USUAL_PRIORITY)
 
     def served_by(self, queue: str) -> "Mapping[str, Task[Any, Any]]":
-        """The allow-list of a queue's function: the tasks of that queue, and the built-in ones."""
-        return {name: task for name, task in self.tasks().items() if task.served_by(queue)}
+        """The allow-list of a queue's function: the deployment's tasks of that queue, and the built-in ones."""
+        return {name: task for name, task in self.tasks().items() if task.served_by(queue) and self.serves(name)}
 
     def serves(self, name: str) -> bool:
         """Whether the deployment that this process is set to serves the task: True when NEXUS_CATALOGUE is not set."""

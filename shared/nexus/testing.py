@@ -309,11 +309,12 @@ class Tasks:
             self.transport.sent.append(sent)
 
     def _firings(self, end: float) -> "list[Firing]":
-        """What schedules send until then, in order."""
+        """What schedules send until then, in order; not those of another deployment, whose tasks are only sent here."""
         now, until = self.now, clock.date(end)
         found = []
         for task in registry.tasks().values():
-            for when in cron.times(task.schedule.expression, now, until) if task.schedule else ():
+            its = task.schedule if registry.serves(task.name) else None
+            for when in cron.times(its.expression, now, until) if its else ():
                 envelope = Envelope.of(id=derived_id("schedule", task.name, when), task=task.name)
                 found.append(Firing(when.timestamp(), task.queue, Message.of(envelope)))
         for schedule in self.services.scheduler.schedules.values():

@@ -15,8 +15,8 @@ from pictures.colour import resizable
 from pictures.formats import Format
 
 KEEP, CLEAR, PREVIOUS = range(3)
-MEMORY: Final = 22.0
-"""Bytes for each pixel: the canvas, a frame, and what becomes of it."""
+MEMORY: Final = 28.0
+"""Bytes for each pixel at the peak, as measured: the canvas before and after, a frame, and what becomes of it."""
 
 
 @dataclass(frozen=True, slots=True)

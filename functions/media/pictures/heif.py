@@ -110,6 +110,9 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
     if crop or header.format is Format.AVIF:  # libheif turns by itself, and before a crop of ours would be too early
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
+        order = [name for name in mine if name in (_TURN, _MIRROR)]
+        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers never look
+            turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:
         data = _without(data, meta, {_CROP, _TURN, _MIRROR} if crop else {_CROP})

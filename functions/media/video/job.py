@@ -23,7 +23,7 @@ class Limits:
     """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
     work: int = 64_000_000_000
     """Pixels that are decoded, and for each frame of the rendition Clip.frame_work: 225 s of 4K at 30 frames a second,
-    180 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
+    174 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
     streams: int = 16
     """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
     memory: int = 1 << 30

@@ -92,7 +92,7 @@ COPIED_BIT_RATE: Final = 5_000_000
 
 ENCODING_WORK: Final = 1.3
 """What a pixel of the rendition costs to scale and encode, in decoded ones; as measured, as the two below."""
-MAPPING_WORK: Final = 2.5
+MAPPING_WORK: Final = 3.0
 """The same for the colours and the light of a wide gamut or a high dynamic range, mapped to a screen."""
 DEINTERLACING_WORK: Final = 1.7
 """The same for a pixel of an interlaced frame as it is stored."""

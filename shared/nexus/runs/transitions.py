@@ -157,8 +157,9 @@ def claim(
             # Another delivery may have put it off since this was read, without spending an attempt.
             read = (status, equals("attempts", record.attempts), equals("eta", known.get("eta")))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=read)
-        case "FAILURE" if not record.waits and redriven:
+        case "FAILURE" if not record.waits and (redriven or "blocked" in known):
             # A dead letter that SQS has moved back: its attempts begin again. A mere duplicate has no such mark.
+            # Or a run that was blocked too late: its message is there, so what it follows has succeeded after all.
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:

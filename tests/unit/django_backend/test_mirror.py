@@ -604,6 +604,17 @@ def test_a_kind_without_a_mirror_is_a_dead_letter(network: Tasks) -> None:
         mirroring.mirror.call("colours", [["1"]])
 
 
+def test_the_function_serves_the_projects_tasks_alone_though_it_knows_the_networks(
+    environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NEXUS_CATALOGUE", conf.CATALOGUE)
+    settings.cache_clear()
+    served = registry.served_by("default")
+    assert mirroring.mirror.module_path in served
+    assert catalogue.send_notification.name not in served
+    assert "analytics" not in registry.queues()
+
+
 def test_the_networks_stack_is_another_than_the_projects(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_STACK", "project")
     settings.cache_clear()

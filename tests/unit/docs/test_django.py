@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nexus import periodic
 from tests.support.pages import Block, blocks
 
@@ -81,7 +83,7 @@ def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None
 
 def test_the_admin_of_the_page_is_there(tmp_path: Path) -> None:
     run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
-    (settings,) = [block.text for block in PAGE if block.words == ("settings",)]
+    settings, *_ = [block.text for block in PAGE if block.words == ("settings",)]
     (admin,) = [block.text for block in PAGE if block.words == ("admin",)]
     with (tmp_path / "mysite" / "settings.py").open("a") as file:
         file.write(settings.replace(', "users"', "") + "\n" + admin)
@@ -103,3 +105,10 @@ def test_the_examples_function_is_as_the_page_says() -> None:
     template = (ROOT / "examples" / "django" / "template.yaml").read_text()
     for line in ("NEXUS_CATALOGUE: nexus.django.catalogue", "DJANGO_SETTINGS_MODULE: network.settings", "NEXUS_QUEUE:"):
         assert line in template
+
+
+def test_the_examples_mirrors_fit_its_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOCIAL_STACK", "nexus-prod")
+    assert "no issues" in run([sys.executable, "manage.py", "check"], ROOT / "examples" / "django")
+    monkeypatch.setenv("SOCIAL_STACK", "")
+    assert "no issues" in run([sys.executable, "manage.py", "check"], ROOT / "examples" / "django")

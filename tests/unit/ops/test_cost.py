@@ -177,7 +177,14 @@ def test_what_stands_idle_is_counted_from_the_stack(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize(
     ("amount", "shown"),
-    [(0, "$0.00"), (1234.567, "$1,234.57"), (1.0, "$1.00"), (0.1234, "$0.123"), (0.0000321, "$0.000032")],
+    [
+        (0, "$0.00"),
+        (1234.567, "$1,234.57"),
+        (1.0, "$1.00"),
+        (0.1234, "$0.12"),
+        (0.0123, "$0.012"),
+        (0.0000321, "$0.000032"),
+    ],
 )
 def test_dollars_are_shown_to_the_digit_that_says_something(amount: float, shown: str) -> None:
     assert cost.dollars(amount) == shown

@@ -37,7 +37,7 @@ from ops import (
     health,
     history,
     logs,
-    runs,
+    previews,
     schedules,
     waiting,
 )
@@ -432,11 +432,11 @@ def test_an_uploads_renditions_are_shown_by_the_page_itself(page: TestClient, mo
         raise LookupError("gone")
 
     made = [
-        runs.Picture("w320", "image/webp", 320, 180, lambda: b"RIFF"),
-        runs.Picture("script", "image/svg+xml", 1, 1, lambda: b"<svg/>"),
-        runs.Picture("old", "image/webp", 1, 1, gone),
+        previews.Picture("w320", "image/webp", 320, 180, lambda: b"RIFF"),
+        previews.Picture("script", "image/svg+xml", 1, 1, lambda: b"<svg/>"),
+        previews.Picture("old", "image/webp", 1, 1, gone),
     ]
-    monkeypatch.setitem(runs.pictures, "process_media_upload", lambda _: made)
+    monkeypatch.setitem(previews.makers, "process_media_upload", lambda _: made)
     run_id = new_id()
     values: dict[str, Value] = {"task": "process_media_upload", "queue": "media", "status": "SUCCESS"}
     backend().store.apply(Write(run_id, values, insert=True))

@@ -117,6 +117,17 @@ def cropped_and_turned(kind: str, quarter_turns: int, axis: int) -> File:
     return still(kind, clap(40, 36, -2, 2), irot(quarter_turns), imir(axis)), wanted[:, ::-1] if axis else wanted[::-1]
 
 
+@feature("HEIC", "`imir` listed before `irot`", "mirrored, then turned", ("alone", "with clap"))
+def mirrored_first(case: str) -> File:
+    crop, seen = ([clap(40, 36, -2, 2)], PICTURE[8:44, 10:50]) if case == "with clap" else ([], PICTURE)
+    return still("HEIC", *crop, imir(1), irot(1)), np.rot90(seen[:, ::-1])
+
+
+@feature("AVIF", "`imir` listed before `irot`, which the standard forbids", "turned, then mirrored, as browsers do")
+def forbidden_order() -> File:
+    return still("AVIF", imir(1), irot(1)), np.rot90(PICTURE)[:, ::-1]
+
+
 def exif_item(number: int) -> Item:
     return Item(b"Exif", bytes(4) + exif(number).tobytes().removeprefix(b"Exif\0\0"), refs={b"cdsc": [1]})
 
