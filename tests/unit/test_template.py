@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -295,16 +296,18 @@ def test_an_upload_invokes_the_media_function_and_what_fails_goes_on_in_its_queu
     assert notification["Function"] == permission["Properties"]["FunctionName"] == {"Ref": "MediaFunction.Alias"}
 
 
-def test_the_dashboards_metrics_are_those_that_something_emits(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_dashboards_metrics_are_those_that_something_emits(monkeypatch: pytest.MonkeyPatch) -> None:
     (dashboard,) = resources("AWS::CloudWatch::Dashboard").values()
     body = json.loads(resolved(dashboard["Properties"])["DashboardBody"])
     alarms = [resolved(one["Properties"]) for one in resources("AWS::CloudWatch::Alarm").values()]
     of_aws = {(one["Namespace"], one["MetricName"], one["Dimensions"][0]["Name"]) for one in alarms}
     of_aws |= {("AWS/Lambda", metric, "FunctionName") for metric, _ in WANTED.values()}
     # What a run's end writes, CloudWatch reads as a metric of each of these names.
+    log = MagicMock()
+    monkeypatch.setattr(observe, "logger", lambda: log)
     for outcome in ("success", "failure"):
         observe.run_ended(outcome, 1.0)
-    written = [json.loads(line)["_aws"]["CloudWatchMetrics"][0] for line in capsys.readouterr().err.splitlines()]
+    written = [call.kwargs["_aws"]["CloudWatchMetrics"][0] for call in log.info.call_args_list]
     own = {(one["Namespace"], metric["Name"]) for one in written for metric in one["Metrics"]}
     by_queue = Counter[str]()
     for widget in body["widgets"]:
