@@ -167,7 +167,8 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    values = transitions.failure(record.id, error, clock.moment())
+    # `waits`: its planner may not have learned that all was sent, and only its members can repair it now.
+    values = {**transitions.failure(record.id, error, clock.moment()), "waits": True}
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if not isinstance(outcome, Applied):
