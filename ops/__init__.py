@@ -1,6 +1,6 @@
-"""The operator's side: the `nexus` command against a deployment. Never in a Lambda.
+"""The operator's side: the `nexus` command against a deployment. It never runs in a Lambda function.
 
-Everything here serves any application's stack: the catalogue and the queues are those that the stack names. What is
-about the social network's own data is in `ops.social`, and nowhere else. Building, the local cloud and the demo are in
-`dev`, which may import from here and not the other way round.
+Everything here works for any application's stack: the stack names the catalogue and the queues. Only `ops.social`
+knows the social network's own data. Building, the local cloud and the demo are in `dev`, which may import from here;
+nothing here imports from `dev`.
 """

@@ -1,10 +1,10 @@
-"""Who changed what, and when: an item of the run table for each change, kept as long as run records.
+"""Who changed what, and when: one item in the run table for each change, kept as long as run records.
 
 Each command of `nexus`, each click of `nexus web` and each key of `nexus monitor` runs in a `Change`. Its entry is
-written when its first request that is not known to be a reading one is about to go out, whichever code makes it, and
-again at the end with what came of it. So no change has to remember its entry, one that was cut short has one, and what
-only reads has none. A change whose entry cannot be written is made all the same: somebody who pauses a queue in need
-must not be held up by it. Then it says so, with the entry, and a command ends with 1.
+written just before its first request that is not known to be read-only, whichever code makes it, and again at the end
+with the outcome. So no change has to remember its entry, an interrupted change has one, and a command that only reads
+has none. A change goes ahead even if its entry cannot be written: the audit trail must not block an operator who
+pauses a queue in an emergency. It then prints the entry, and the command exits with 1.
 
 The items are in the index `live`, in a partition of their own.
 """
@@ -27,20 +27,20 @@ UNDER_WAY: Final = "(under way, or cut short)"
 
 _READS: Final = re.compile(
     "(Get|List|Describe|Head|BatchGet|Filter|Simulate|Detect|Lookup)[A-Z].*|Query|Scan|AssumeRole"
-    # A look at messages hides them for a moment. A change set is a plan until it is executed.
+    # Receiving messages only hides them for a moment. A change set is only a plan until it is executed.
     "|ReceiveMessage|ChangeMessageVisibilityBatch|(Create|Delete)ChangeSet"
 )
 
 
 def reads(operation: str) -> bool:
-    """Whether an operation of AWS's API changes nothing; one that is not known here does."""
+    """Whether an AWS API operation is read-only. An operation not known here counts as a change."""
     return _READS.fullmatch(operation) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One change: `at` in seconds since 1970, `who` by their account, `what` the command or action, with what it was
-    about and what came of it."""
+    """One change: `at` in seconds since 1970, `who` by their account, `what` the command or action, the subject and the
+    outcome."""
 
     at: float
     who: str
@@ -50,10 +50,10 @@ class Entry:
 
 
 class Change:
-    """Something that may change the deployment, and its entry once it does. Safe to share between threads.
+    """Something that may change the deployment, and its entry once it does. Thread-safe.
 
-    `by` whom, where AWS cannot tell. `outcome` is what it says of itself; `missing` is why the entry, or its end, could
-    not be written.
+    `by` is the person, where AWS does not know. `outcome` is what the change reports; `missing` is why the entry, or
+    its end, could not be written.
     """
 
     def __init__(self, what: str, about: Mapping[str, Any], by: str = "") -> None:
@@ -68,11 +68,11 @@ class Change:
 
     @property
     def begun(self) -> bool:
-        """Whether something has been changed, or is about to be."""
+        """Whether something has changed, or is about to."""
         return self._entry is not None
 
     def begin(self) -> None:
-        """Writes the entry, once: before the first request that changes something."""
+        """Writes the entry, once, before the first request that changes something."""
         from nexus import clock
         from nexus.ids import new_id
 
@@ -83,7 +83,7 @@ class Change:
                 self._write()
 
     def end(self, outcome: str) -> None:
-        """Writes the entry whole, with what came of it, if there is one."""
+        """Writes the complete entry with the outcome, if the change has begun."""
         with self._lock:
             if self._entry is not None:
                 self._entry = replace(self._entry, outcome=outcome)
@@ -94,7 +94,7 @@ class Change:
         from ops.problems import explained
 
         assert self._entry is not None
-        outside = _current.set(None)  # these requests are no change of their own
+        outside = _current.set(None)  # these requests are not a change of their own
         try:
             if not self._entry.who:
                 self._entry = replace(self._entry, who=_who())
@@ -109,7 +109,7 @@ class Change:
             _current.reset(outside)
 
     def complaint(self) -> "Problem":
-        """What is said when the entry could not be written: the entry itself, for who wants to keep it."""
+        """The message when the entry could not be written. It includes the entry, so that the operator can keep it."""
         from nexus.values import compact
         from ops.problems import Problem
 
@@ -125,7 +125,7 @@ _current: ContextVar[Change | None] = ContextVar("change", default=None)
 
 @contextmanager
 def changing(made: Change) -> Iterator[None]:
-    """What the code within, and the threads that it starts, changes is this change."""
+    """Attributes everything that the block and its threads change to this change."""
     from ops.problems import explained
 
     outer = _current.set(made)
@@ -142,21 +142,21 @@ def changing(made: Change) -> Iterator[None]:
 
 
 def begin() -> None:
-    """For what changes something by other means than botocore's clients: it is about to."""
+    """Marks the change as begun, for code that changes something without a botocore client."""
     made = _current.get()
     if made is not None:
         made.begin()
 
 
 def tell(outcome: str) -> None:
-    """What came of the change that this code is part of, for its entry."""
+    """Records the outcome of the current change, for its entry."""
     made = _current.get()
     if made is not None:
         made.outcome = outcome
 
 
 def watch() -> None:
-    """Lets every client announce its requests to the change that makes them."""
+    """Hooks every client so that it announces its requests to the current change."""
     from nexus.aws import sdk
     from ops import aws
 
@@ -174,7 +174,7 @@ def _of_botocore(**said: Any) -> None:
 
 
 def _note(key: str, entry: Entry) -> "Write":
-    """The write of an entry: the same again is the same, and the later one counts."""
+    """The write of an entry. It is idempotent, and the later write wins."""
     from nexus.backend.store import Value, Write
     from nexus.runs import transitions
     from nexus.values import compact
@@ -185,7 +185,7 @@ def _note(key: str, entry: Entry) -> "Write":
 
 
 def _who() -> str:
-    """The caller as AWS knows it, and the account of this machine."""
+    """The caller as AWS knows it, and the user account on this machine."""
     import getpass
     import os
 
@@ -199,7 +199,7 @@ def _who() -> str:
 
 
 def entries(limit: int = 50, *, who: str = "", what: str = "", since: float = 0.0) -> list[Entry]:
-    """The latest changes, the newest first: of those whose who and what have these words in them, in any case."""
+    """The latest changes, newest first, whose `who` and `what` contain these words, ignoring case."""
     from nexus.backend import backend
     from nexus.backend.store import RUNS
 

@@ -1,4 +1,4 @@
-"""The operator's AWS clients: those of the services that functions never call. The rest are in `nexus.aws.sdk`."""
+"""The operator's AWS clients, for services that functions never call. The rest are in `nexus.aws.sdk`."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 
 _patience = {"connect_timeout": 3, "read_timeout": 60, "attempts": 3}
-"""Somebody waits at a terminal: a wrong endpoint is to be told within seconds."""
+"""Someone waits at a terminal, so a wrong endpoint must fail within seconds."""
 
 
 def hurry(**patience: int) -> None:
-    """Other seconds and attempts, for a process in which somebody waits for a page. Clients made before keep theirs."""
+    """Sets other timeouts and attempts, for a process that serves pages to people. Existing clients keep theirs."""
     _patience.update(patience)
 
 
@@ -43,7 +43,7 @@ def client(service: Literal["logs"]) -> "CloudWatchLogsClient": ...
 @overload
 def client(service: Literal["sts"]) -> "STSClient": ...
 def client(service: str) -> Any:
-    """The one client of a service, made when first asked for, by any thread."""
+    """The client of a service, created on first use and shared by all threads."""
     with _lock:
         return _client(service)
 
@@ -76,13 +76,13 @@ def _client(service: str) -> Any:
 
 
 def session() -> "Session":
-    """The one Session, of which the clients are made."""
+    """The Session from which the clients are created."""
     with _lock:
         return _session()
 
 
 class Threads(ThreadPoolExecutor):
-    """A pool whose work belongs to the change (`ops.audit`) of whoever submits it."""
+    """A pool whose work belongs to the change (`ops.audit`) of the caller that submits it."""
 
     @override
     def submit[**P, R](self, function: Callable[P, R], /, *args: P.args, **given: P.kwargs) -> "Future[R]":
@@ -91,14 +91,14 @@ class Threads(ThreadPoolExecutor):
 
 
 def in_background[R](function: Callable[[], R]) -> "Future[R]":
-    """What a thread of its own makes of a function. The end of the process does not wait for it."""
+    """Runs a function in its own thread and returns its Future. The process does not wait for it when it exits."""
     made: Future[R] = Future()
     context = copy_context()
 
     def run() -> None:
         try:
             made.set_result(context.run(function))
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result meets it
+        except BaseException as error:  # noqa: BLE001 - the caller that asks for the result gets it
             made.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
@@ -106,7 +106,7 @@ def in_background[R](function: Callable[[], R]) -> "Future[R]":
 
 
 def in_parallel[T, R](function: Callable[[T], R], values: Sequence[T], threads: int = 16) -> list[R]:
-    """`function` of each value, in order, at once in threads: requests wait for the network and not for each other."""
+    """Maps `function` over the values in threads, so that requests run concurrently. Returns the results in order."""
     if len(values) < 2:
         return [function(value) for value in values]
     with Threads(min(threads, len(values))) as pool:

@@ -15,8 +15,8 @@ from ops.problems import Problem, usage
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A task's budget today (UTC). `runs` are attempts that have begun, `dollars` what they cost as far as it is known,
-    and else are reckoned to cost; `declared` counts unless `operators` is there."""
+    """A task's budget today (UTC). `runs` counts attempts that have begun, `dollars` their cost, estimated where it is
+    not yet known. `operators`, if set, overrides `declared`."""
 
     task: str
     queue: str
@@ -31,7 +31,7 @@ class Standing:
         return self.operators or self.declared
 
     def words(self) -> str:
-        """What of the limits has been used: 20 of 20 attempts, $1.20 of $5.00."""
+        """How much of the limits has been used: 20 of 20 attempts, $1.20 of $5.00."""
         from ops.cost import dollars
 
         most, money = self.limits.runs, dollars(self.dollars)
@@ -48,7 +48,7 @@ def in_words(limits: Budget) -> str:
 
 
 def look() -> list[Standing]:
-    """Of every task that has a budget; one request, none when there is no such task."""
+    """Returns the budget of every task that has one. Makes one request, or none if no task has a budget."""
     found = {name: task for name, task in catalogue.tasks().items() if task.budget is not None}
     items = backend().store.get([budget.key(name) for name in found]) if found else {}
     day, standings = budget.today(time.time()), []
@@ -63,7 +63,7 @@ def look() -> list[Standing]:
 
 
 def of(task: str) -> Standing:
-    """A task's. Raises Problem."""
+    """One task's budget. Raises Problem if it has none."""
     known = {one.task: one for one in look()}
     if task in known:
         return known[task]
@@ -77,7 +77,7 @@ def of(task: str) -> Standing:
 
 
 def limits(task: str, dollars: str | None, runs: str | None) -> Budget:
-    """A task's limits as they would be: what is None stays as it is, "none" is no limit. Raises Problem."""
+    """A task's limits after a change: None keeps a limit, "none" removes it. Raises Problem if a value is invalid."""
     now = of(task).limits
     return Budget(_limit(dollars, now.dollars), None if (most := _limit(runs, now.runs)) is None else int(most))
 
@@ -97,8 +97,8 @@ def _limit(text: str | None, now: float | None) -> float | None:
 
 
 def set_limits(task: str, wanted: Budget | None) -> None:
-    """Sets an operator's limits in place of the declared ones; None takes them away again. Workers see them within a
-    minute. What waits already goes on with the next day."""
+    """Overrides the declared limits; None removes the override. Workers see it within a minute. Messages that already
+    wait continue the next day."""
     backend().store.apply(_limits(task, wanted))
 
 

@@ -1,7 +1,7 @@
 """The catalogue and the queues of the deployment that this process is connected to.
 
 The stack's output `Catalogue` names the modules (with commas between them), unless NEXUS_CATALOGUE does; its outputs
-`<Queue>QueueUrl` are its queues. So whatever an application's catalogue declares is operated alike.
+`<Queue>QueueUrl` give its queues. So every application's catalogue is operated in the same way.
 """
 
 import os
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 _queues: tuple[str, ...] = ()
 _named: tuple[str, ...] = ()
 _of_the_stack = ""
-"""What NEXUS_CATALOGUE was set to here, for the registry to read; anything else in it is the person's own."""
+"""What NEXUS_CATALOGUE was set to here, for the registry to read. The user set any other value."""
 
 
 def use(modules: str, queues: Sequence[str]) -> None:
-    """What a deployment serves, as its outputs tell; a NEXUS_CATALOGUE of the person's own goes before `modules`."""
+    """Sets what a deployment serves, from its outputs. The user's own NEXUS_CATALOGUE overrides `modules`."""
     from nexus.settings import settings
 
     global _queues, _of_the_stack  # noqa: PLW0603 - one process is connected to one deployment
@@ -31,7 +31,7 @@ def use(modules: str, queues: Sequence[str]) -> None:
 
 
 def use_within(modules: str, queues: Sequence[str]) -> None:
-    """The same for a process that is not the command's alone, as a web server is: its variables stay as they are.
+    """The same for a process that the command does not own, such as a web server: its environment is left alone.
 
     Raises ConfigurationError when a module cannot be imported.
     """
@@ -43,14 +43,14 @@ def use_within(modules: str, queues: Sequence[str]) -> None:
 
 
 def modules() -> tuple[str, ...]:
-    """The names of the catalogue's modules; empty when the stack does not tell."""
+    """The names of the catalogue's modules; empty if the stack does not name any."""
     from nexus.settings import settings
 
     return settings().catalogue or _named
 
 
 def missing() -> Problem | None:
-    """Why there is no catalogue to go by; None when there is one."""
+    """Why no catalogue is available; None when one is."""
     try:
         tasks()
     except Problem as problem:
@@ -59,7 +59,7 @@ def missing() -> Problem | None:
 
 
 def tasks() -> "Mapping[str, Task[Any, Any]]":
-    """Every task by name, in order of declaration. Raises Problem when there is no catalogue to go by."""
+    """Every task by name, in order of declaration. Raises Problem if no catalogue is available."""
     from nexus.errors import ConfigurationError
     from nexus.registry import registry
 
@@ -77,22 +77,22 @@ def tasks() -> "Mapping[str, Task[Any, Any]]":
 
 
 def served_by(queue: str) -> "Mapping[str, Task[Any, Any]]":
-    """The tasks that a queue's function runs, ping among them. Raises Problem."""
+    """The tasks that a queue's function runs, including ping. Raises Problem if no catalogue is available."""
     return {name: task for name, task in tasks().items() if task.served_by(queue)}
 
 
 def queues() -> tuple[str, ...]:
-    """The stack's queues, the most urgent first; by name where there is no catalogue to go by."""
+    """The stack's queues, most urgent first; sorted by name if no catalogue is available."""
     return tuple(sorted(_queues, key=lambda queue: (-(priority(queue) or 0), queue)))
 
 
 def priority(queue: str) -> int | None:
-    """A queue's weight; None where the catalogue does not tell."""
+    """A queue's priority; None if the catalogue does not give one."""
     from nexus.registry import registry
 
     return None if missing() else registry.priority(queue)
 
 
 def upload_queue() -> str | None:
-    """The queue whose function S3 invokes past the queue; None when uploads start no task, or nobody can tell."""
+    """The queue whose function S3 invokes directly; None if uploads start no task, or it is unknown."""
     return None if missing() else next((task.queue for task in tasks().values() if task.on_upload), None)

@@ -1,7 +1,7 @@
 """This checkout and the local cloud that runs in it: where it is, and the variables that point any AWS tool at it.
 
-`dev.local_cloud` starts and stops it. Whether it runs is what a lock says that the process itself holds, and not its
-process id, which may have become somebody else's.
+`dev.local_cloud` starts and stops it. A lock that its process holds tells whether it runs. The process id would not:
+another process may have taken it.
 """
 
 import fcntl
@@ -22,7 +22,7 @@ ACCOUNT_ID: Final = "000000000000"
 
 @dataclass(frozen=True, slots=True)
 class Cloud:
-    """A local cloud that runs: its process id and the port it listens on."""
+    """A running local cloud: its process id and the port it listens on."""
 
     pid: int
     port: int
@@ -37,7 +37,7 @@ class Cloud:
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_REGION": REGION,
             "AWS_DEFAULT_REGION": REGION,
-            # The emulator takes this key for the account's root, whom no policy binds.
+            # The emulator treats this key as the account's root user, which no policy restricts.
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
             "NEXUS_STACK": STACK,
@@ -49,7 +49,7 @@ class Cloud:
 
 
 def cloud_folder() -> Path:
-    """All that the local cloud writes: .local/cloud, or the folder that NEXUS_CLOUD_FOLDER names."""
+    """The folder for everything the local cloud writes: .local/cloud, or the one that NEXUS_CLOUD_FOLDER names."""
     folder = ROOT / ".local" / os.environ.get("NEXUS_CLOUD_FOLDER", "cloud")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -61,7 +61,7 @@ def lock_file() -> Path:
 
 
 def take_lock(descriptor: int) -> bool:
-    """Takes the lock; False when a running cloud holds it. It goes with the last process that has the file open."""
+    """Takes the lock; False when a running cloud holds it. It is released when the last process closes the file."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -70,7 +70,7 @@ def take_lock(descriptor: int) -> bool:
 
 
 def running() -> Cloud | None:
-    """The cloud that this checkout has started and that is still there, or None."""
+    """The running cloud that this checkout started, or None."""
     try:
         with lock_file().open("r+") as file:
             if take_lock(file.fileno()):

@@ -1,4 +1,4 @@
-"""The settings in force of each queue, its event source and its function, in seconds and megabytes."""
+"""The current settings of each queue, its event source and its function, in seconds and megabytes."""
 
 import json
 from collections.abc import Sequence
@@ -15,8 +15,8 @@ from ops.health import event_source
 
 @dataclass(frozen=True, slots=True)
 class QueueConfiguration:
-    """What Celery called concurrency, prefetch, visibility timeout, time limits. `time_limit` is that of the longest
-    task, None where there is no catalogue to go by; `environment` the function's variables."""
+    """Celery's concurrency, prefetch, visibility timeout and time limits. `time_limit` is that of the longest task,
+    None if no catalogue is available; `environment` holds the function's variables."""
 
     queue: str
     concurrency: int | None
@@ -35,7 +35,7 @@ class QueueConfiguration:
 
 
 def of_queues(queues: Sequence[str]) -> list[QueueConfiguration]:
-    """Errors of AWS are botocore's."""
+    """The settings of each queue. Raises botocore's errors."""
     return in_parallel(_of_queue, list(queues))
 
 

@@ -1,6 +1,6 @@
-"""Switches of the deployment: pause and resume a queue, fresh sandboxes, concurrency, purging.
+"""Controls of the deployment: pause and resume a queue, restart sandboxes, set concurrency, purge.
 
-What is switched here is drift from the template: the next deployment that changes the same resource sets it back.
+These changes are drift from the template: the next deployment that changes the same resource resets them.
 """
 
 import threading
@@ -27,14 +27,14 @@ from ops.health import event_source
 from ops.problems import REPAIR, Problem
 
 PATIENCE = 120.0
-"""Seconds that a switch of AWS may take."""
+"""Seconds that a change in AWS may take."""
 
 PURGE_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """A queue's event source after a switch."""
+    """A queue's event source after a change."""
 
     queue: str
     before: str
@@ -43,10 +43,10 @@ class Switched:
 
 
 def pause(queue: str) -> Switched:
-    """Stops the queue's function from taking messages; what it runs now ends. Messages wait up to four days.
+    """Stops the queue's function from taking messages; current runs finish. Messages wait up to four days.
 
-    Uploads reach their task's function past its queue: with a reserved concurrency of 0 Lambda sends S3's events at
-    once to the function's on-failure destination, which is that queue, and there they wait.
+    Uploads invoke their task's function directly. With a reserved concurrency of 0, Lambda sends S3's events at once to
+    the function's on-failure destination, which is the queue, and they wait there.
     """
     switched = _switch(queue, enabled=False)
     if queue == catalogue.upload_queue():
@@ -57,9 +57,9 @@ def pause(queue: str) -> Switched:
 
 
 def resume(queue: str, reserved: int = 0) -> Switched:
-    """Undoes `pause`, and a reserved concurrency of 0 however it came about.
+    """Undoes `pause`, and a reserved concurrency of 0 whatever set it.
 
-    `reserved` is what the deployment reserves for the function that uploads go to (0: nothing).
+    `reserved` is the deployment's reserved concurrency for the upload function (0: none).
     """
     lambda_, function = client("lambda"), settings().function_name(queue)
     if lambda_.get_function_concurrency(FunctionName=function).get("ReservedConcurrentExecutions") == 0:
@@ -80,7 +80,7 @@ def _switch(queue: str, *, enabled: bool) -> Switched:
 
 
 def concurrency(queue: str, maximum: int | None = None) -> Switched:
-    """At most so many sandboxes at once for the queue (2 to 1000, as SQS's event sources have it); None only asks."""
+    """Limits the queue to `maximum` concurrent sandboxes (2 to 1000, SQS's own range); None only reads the setting."""
     source = _source(queue)
     if maximum is not None:
         client("lambda").update_event_source_mapping(UUID=source["UUID"], ScalingConfig={"MaximumConcurrency": maximum})
@@ -91,7 +91,7 @@ def concurrency(queue: str, maximum: int | None = None) -> Switched:
 
 
 def restart(queue: str) -> str:
-    """Fresh sandboxes: what is live is published once more. The note that the version carries."""
+    """Replaces the sandboxes by publishing the live version again. Returns the new version's description."""
     note = f"restarted {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
     versions.republish(queue, note)
     return note
@@ -122,7 +122,7 @@ def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:
 
 @dataclass(slots=True)
 class Purged:
-    """What a purge removed: `runs` whose records now say REVOKED, `jobs` that lost segments and were revoked whole."""
+    """What a purge removed: `runs` are now REVOKED, `jobs` lost segments and were revoked entirely."""
 
     messages: int = 0
     runs: int = 0
@@ -130,10 +130,10 @@ class Purged:
 
 
 def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged:
-    """Takes every message that waits, marks its run REVOKED, and then deletes it.
+    """Receives every waiting message, marks its run REVOKED, then deletes the message.
 
-    SQS's own PurgeQueue would leave the runs PENDING for ever. Messages in flight and delayed ones stay; a fan-out
-    or a group that lost a member here is revoked whole, since it could never succeed.
+    SQS's own PurgeQueue would leave the runs PENDING forever. In-flight and delayed messages stay. A fan-out or group
+    that loses a member is revoked entirely, since it could never succeed.
     """
     purged, jobs, lock = Purged(), set[str](), threading.Lock()
     url = queue_url(settings().queue_name(queue))
@@ -165,10 +165,10 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
 
 
 def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
-    """Purges up to ten received messages. `jobs` are the ids of those that are revoked already; it adds to them.
+    """Purges up to ten received messages. `jobs` holds the ids of jobs already revoked; the function adds to it.
 
-    The message of a run that has begun is left: by it the run goes on, or what follows its end is done. A job is
-    revoked before the messages of its members are deleted: whoever dies in between leaves them to be purged again.
+    Keeps the message of a run that has begun: the run needs it to continue, or to start what follows. Revokes a job
+    before it deletes its members' messages, so a crash in between leaves messages that can be purged again.
     """
     held = [(message, _envelope(message["Body"])) for message in messages]
     envelopes = {envelope.id: envelope for _, envelope in held if envelope}
@@ -190,7 +190,7 @@ def purge_page(queue: str, messages: Sequence[Any], jobs: set[str]) -> Purged:
 
 
 def _revoke_jobs(ids: Iterable[str]) -> int:
-    """Revokes jobs whole that have lost members, and ends what was to follow them; answers with how many."""
+    """Revokes jobs that have lost members, and cancels what was to follow them. Returns the number of jobs."""
     revoked = 0
     for run_id in sorted(ids):
         if AsyncResult[Any](run_id).revoke("segments of it were purged") == "REVOKED":
@@ -203,16 +203,16 @@ def _envelope(body: str) -> Envelope | None:
     try:
         return decode(body)
     except InvalidMessage:
-        return None  # An S3 event, or nothing that could have run.
+        return None  # An S3 event, or not a runnable message.
 
 
 def _revoke(envelopes: list[Envelope], queue: str) -> tuple[int, set[str]]:
-    """Revokes the runs of messages, one request for the usual case: how many, and the ids of those that had begun."""
+    """Revokes the runs of messages, usually in one request. Returns (number revoked, ids of those that had begun)."""
     reason, now = "purged from its queue", round(time.time(), 3)
     keep_until = transitions.keep_until()
     writes: list[Write] = []
     for envelope in envelopes:
-        # A recorded run is most likely PENDING.
+        # A run with a record is most likely PENDING.
         likely = RunRecord(envelope.id, "PENDING")
         writes.append(
             transitions.revoke_before_start(envelope.id, likely, reason, now)
@@ -227,7 +227,7 @@ def _revoke(envelopes: list[Envelope], queue: str) -> tuple[int, set[str]]:
             item = store.get([run_id]).get(run_id)
         if item and item.get("status") == "REVOKED":
             revoked += 1
-            # Nobody is left who would end what was to follow it.
+            # Nothing else would cancel what was to follow it.
             fanout.follow_up(run_id, item, succeeded=False)
         elif item:
             begun.add(run_id)

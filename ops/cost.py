@@ -1,7 +1,7 @@
-"""What the runs have cost, by task, queue and day: the records' own measures (`nexus.runs.spent`) by `nexus.prices`.
+"""What the runs cost, by task, queue and day: the records' measures (`nexus.runs.spent`) at `nexus.prices`.
 
-The index of the run history counts the runs; the records are read, of a busy task's day a sample, and the sample's mean
-counts for all. A sample is of the runs whose ids end lowest, which is as good as by chance, and the same each time.
+The run history's index counts the runs, and the costs come from their records. For a busy task's day a sample is read,
+and its mean applies to all. The sample is the runs with the lowest id endings: as good as random, and repeatable.
 """
 
 import heapq
@@ -24,23 +24,23 @@ from ops import catalogue, history
 from ops.aws import client, in_parallel
 
 SAMPLE: Final = 2_000
-"""Records that are read of a task at most, and LEAST of each of its days."""
+"""The most records to read per task, and at least LEAST for each of its days."""
 
 LEAST: Final = 100
 WEEK: Final = 7 * 86_400.0
 POLLS: Final = 5 * 3 * 60 * 24
-"""Receives a day of an idle queue: Lambda keeps five requests open, each for twenty seconds."""
+"""ReceiveMessage calls per day of an idle queue: Lambda keeps five open, each for twenty seconds."""
 
 PARTS: Final = {"requests": "requests", "compute": "Lambda", "s3": "S3", "logs": "logs", "mail": "mail"}
-"""What a run costs is made of, by the names of `nexus.prices.Cost`."""
+"""The parts of a run's cost, named as in `nexus.prices.Cost`."""
 
 BY: Final = ("task", "queue", "day")
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The runs of one task that were sent on one day (UTC), and what they have cost. `read` of them were looked at;
-    `unmeasured` of those say nothing, since they are older than the measure: they count as the others do."""
+    """The runs of one task sent on one day (UTC), and their cost. `read` is how many records were read; `unmeasured` of
+    those predate the measure and count with the mean of the others."""
 
     task: str
     queue: str
@@ -53,7 +53,7 @@ class Slice:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a table: some slices added up. `each` is what a run costs."""
+    """A row of a table: a sum of slices. `each` is the cost per run."""
 
     name: str
     runs: int
@@ -67,14 +67,14 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """What costs though nothing runs: dollars a month."""
+    """A cost without any runs, in dollars per month."""
 
     what: str
     dollars: float
 
 
 def look(since: float, *, sample: int = SAMPLE) -> list[Slice]:
-    """What was sent since then, in seconds since 1970. Raises Problem where no run history is kept."""
+    """The costs of runs sent since then (seconds since 1970). Raises Problem if no run history is kept."""
     days = max(1, round((time.time() - since) / 86_400 + 0.5))
     seen = _Seen(max(LEAST, sample // days))
     history.over(history.Query(since=since), seen.take)
@@ -93,7 +93,7 @@ def _read(run_ids: Sequence[str]) -> Iterable[Row]:
 
 
 class _Seen:
-    """How many runs there are by task and day, and of each those whose ids end lowest."""
+    """The number of runs by task and day, and for each the ones with the lowest id endings."""
 
     def __init__(self, size: int) -> None:
         self.runs: Counter[tuple[str, str]] = Counter()
@@ -105,7 +105,7 @@ class _Seen:
         with self._lock:
             for item in page:
                 if "task" not in item:
-                    continue  # no run
+                    continue  # not a run
                 run_id = item["id"]["S"]
                 key = item["task"]["S"], _day(float(item["sent_at"]["N"]))
                 self.runs[key] += 1
@@ -124,7 +124,7 @@ def _day(at: float) -> str:
 
 def _slice(task: str, day: str, runs: int, items: Sequence[Mapping[str, Any]]) -> Slice:
     measured = [Spent.of(item) for item in items]
-    # A run that waits has used nothing yet; one that has ended, and says nothing, is older than the measure.
+    # A waiting run has used nothing yet. One that ended without a measure is older than the measure.
     old = sum(Spent.of(item) is None and _has_run(item) for item in items)
     telling = len(items) - old
     total = sum((prices.cost(spent) for spent in measured if spent is not None), Cost())
@@ -139,7 +139,7 @@ def _has_run(item: Mapping[str, Any]) -> bool:
 
 
 def by(slices: Iterable[Slice], what: str) -> list[Line]:
-    """Added up by task or queue, the dearest first, or by day."""
+    """Sums by task or queue, most expensive first, or by day."""
     groups: dict[str, list[Slice]] = defaultdict(list)
     for one in slices:
         groups[getattr(one, what)].append(one)
@@ -148,20 +148,20 @@ def by(slices: Iterable[Slice], what: str) -> list[Line]:
 
 
 def total(name: str, slices: Iterable[Slice]) -> Line:
-    """All of them as one."""
+    """The sum of all slices."""
     found = list(slices)
     estimated = any(one.read < one.runs or one.unmeasured for one in found)
     return Line(name, sum(one.runs for one in found), sum((one.cost for one in found), Cost()), estimated)
 
 
 def today(slices: Iterable[Slice]) -> list[Slice]:
-    """Those of the present day."""
+    """The slices of today."""
     day = _day(time.time())
     return [one for one in slices if one.day == day]
 
 
 def month_ahead(slices: Sequence[Slice], standing: Iterable[Idle]) -> float:
-    """Dollars of a month that goes on as these days did, with what stands there."""
+    """Dollars for a month at the rate of these days, idle costs included."""
     monthly = sum(one.dollars for one in standing)
     if not slices:
         return monthly
@@ -170,11 +170,11 @@ def month_ahead(slices: Sequence[Slice], standing: Iterable[Idle]) -> float:
     return monthly + sum(one.cost.total for one in slices) / min(days, WEEK / 86_400) * prices.MONTH
 
 
-# --- what costs though nothing runs ---
+# --- idle costs ---
 
 
 def idle() -> list[Idle]:
-    """By kind. What AWS does not tell is left out."""
+    """Idle costs by kind. Leaves out what AWS does not report."""
     stack = settings().stack
     pages = client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=stack)
     parts = [one for page in pages for one in page["StackResourceSummaries"]]
@@ -214,7 +214,7 @@ def _log_group(name: str) -> float:
 
 
 def _objects(buckets: Sequence[str]) -> float:
-    """Bytes as CloudWatch counts them once a day."""
+    """Bytes, as CloudWatch reports them once a day."""
     queries: list[Any] = [
         {
             "Id": f"b{n}",
@@ -257,7 +257,7 @@ class CostLine(TypedDict):
 
 
 def as_plain(line: Line) -> CostLine:
-    """A line as programs read it."""
+    """A line as plain values for JSON."""
     each, whole = line.each, line.cost.total
     return CostLine(
         name=line.name, runs=line.runs, dollars=whole, dollars_a_run=each, of=line.cost, estimated=line.estimated
@@ -265,6 +265,6 @@ def as_plain(line: Line) -> CostLine:
 
 
 def dollars(amount: float) -> str:
-    """Dollars for reading: cents from ten cents on, below that two digits or more that say something."""
+    """Dollars as text: whole cents from ten cents up, below that at least two significant digits."""
     digits = 2 if amount == 0 or amount >= 0.1 else max(3, 1 - math.floor(math.log10(amount)))
     return f"${amount:,.{digits}f}"

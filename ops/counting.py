@@ -1,4 +1,4 @@
-"""Counters of attempts that ended, as a scraper wants them: from the start of this process, and only upwards."""
+"""Counters of ended attempts for a scraper: they start with this process and only increase."""
 
 import threading
 import time
@@ -11,12 +11,12 @@ from typing import Final
 from ops import logs
 
 BOUNDS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
-"""Seconds: the upper bounds of the histogram's buckets; the last one, of all that took longer, has none."""
+"""The upper bounds of the histogram's buckets, in seconds. The last bucket is unbounded."""
 
 
 @dataclass(slots=True)
 class Counted:
-    """The attempts of one task: by outcome, and by duration, a count for each bucket."""
+    """One task's attempts, by outcome and by duration bucket."""
 
     outcomes: Counter[str] = field(default_factory=Counter)
     buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
@@ -29,12 +29,12 @@ class Counted:
 
     @property
     def cumulative(self) -> list[int]:
-        """For each bound, and then for none, how many took no longer."""
+        """The cumulative count at each bound, then the total."""
         return [sum(self.buckets[: n + 1]) for n in range(len(self.buckets))]
 
 
 class Attempts:
-    """Counts what the functions' logs say has ended since `start`, each attempt once."""
+    """Counts the attempts that ended since `start`, each once, from the functions' logs."""
 
     def __init__(self, start: float) -> None:
         self.start = start
@@ -44,7 +44,7 @@ class Attempts:
         self._lock = threading.Lock()
 
     def look(self, queues: Sequence[str]) -> Mapping[tuple[str, str], Counted]:
-        """By (task, queue). Errors of AWS are botocore's; what was not read then is read by the next look."""
+        """Counts by (task, queue). Raises botocore's errors; the next call reads what this one missed."""
         with self._lock:
             began = time.time()
             start = max(self.start, self._read_until - logs.OVERLAP)

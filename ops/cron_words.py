@@ -1,4 +1,4 @@
-"""A schedule's expression in words, for whoever does not read cron: `cron(0 9 ? * MON *)` is Monday at 09:00."""
+"""A schedule's expression in words, for people who do not read cron: `cron(0 9 ? * MON *)` is Monday at 09:00."""
 
 from typing import Final
 
@@ -16,7 +16,7 @@ FEW: Final = 4
 
 
 def in_words(expression: str) -> str:
-    """When an expression fires, in UTC. Raises cron.BadSchedule."""
+    """When an expression fires, in UTC. Raises cron.BadSchedule if it is invalid."""
     parsed = cron.parse(expression)
     if isinstance(parsed, cron.Rate):
         size, unit = next((size, unit) for size, unit in _UNITS if parsed.seconds % size == 0)
@@ -51,7 +51,7 @@ def _times(schedule: cron.Cron) -> str:
 
 
 def _ranges(hours: list[int]) -> str:
-    """The hours of the day, runs of them as one: 09:00 to 16:59."""
+    """The hours of the day; consecutive ones are joined: 09:00 to 16:59."""
     runs: list[list[int]] = []
     for hour in hours:
         if runs and hour == runs[-1][-1] + 1:
@@ -62,7 +62,7 @@ def _ranges(hours: list[int]) -> str:
 
 
 def _step(values: list[int], size: int) -> int | None:
-    """n, when the values are every nth from 0."""
+    """n if the values are every nth from 0, else None."""
     step = values[1] - values[0] if len(values) > 1 else size
     return step if values == list(range(0, size, step)) and size % step == 0 else None
 

@@ -1,8 +1,8 @@
-"""Dead letters: read without disturbing them, sent again, edited, dropped.
+"""Reads dead letters without disturbing them, resends, edits and drops them.
 
-A dead-letter queue is read by receiving: a message is hidden while it is looked at, and shown again as soon as the
-look is over. Nothing is deleted before what replaces it has been taken by SQS, so whoever dies in the middle leaves a
-message too many, never one too few; the run's record makes the second one harmless.
+Reading a dead-letter queue means receiving from it: a message is hidden while it is read and made visible again right
+after. Nothing is deleted before SQS has accepted its replacement, so a crash in between leaves a duplicate message,
+never a lost one; the run's record makes the duplicate harmless.
 """
 
 import json
@@ -34,30 +34,30 @@ from ops.history import has_part
 THREADS = 8
 HIDDEN_FOR = 30
 LETTERS_A_SECOND = 200
-"""A letter is hidden while it is looked at: half a minute, and as long as so slow a look takes over its whole queue.
-Whoever is killed in the middle leaves them hidden until then."""
+"""Letters are hidden while they are read: half a minute, or as long as a slow read of the whole queue takes. If the
+process is killed, they stay hidden until then."""
 
 ONE_BY_ONE = 1_000
-"""Up to so many letters of a whole queue are sent again one by one: their runs say PENDING at once, and an event that a
-rule could not deliver goes as the message that the rule would have sent. SQS moves more by itself, and as they are."""
+"""The most letters of a whole queue that are resent individually: their runs are PENDING at once, and an event that a
+rule could not deliver becomes the message that the rule would have sent. SQS redrives larger numbers unchanged."""
 
 SCAN_LIMIT = 100_000
-"""Letters that one look receives at most: SQS lets 120,000 of a queue be in flight."""
+"""The most letters that one read receives: SQS allows 120,000 in flight per queue."""
 
 
 def hidden(task: str, args: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A task's arguments as they may be shown."""
+    """A task's arguments with secret values hidden."""
     known = None if catalogue.missing() else catalogue.tasks().get(task)
     return known.without_secrets(args) if known else args
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter. What its sender did not say, as SQS's own redrive does not, is empty or 0.
+    """A dead letter. Fields that its sender did not set (SQS's own redrive sets none) are empty or 0.
 
-    `id` is the run's, or the message's where no run can be read. `failed_at` is when it was given up, `sent_at` when
-    the run was sent, or the message where its body tells of no run; in seconds since 1970. `receipt` is what this
-    look holds it by.
+    `id` is the run's, or the message's if the body has no run. `failed_at` is when it was given up; `sent_at` is when
+    the run was sent, or the message if the body has no run; in seconds since 1970. `receipt` is its current SQS
+    receipt handle.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Letter:
 
     @property
     def envelope(self) -> Envelope | None:
-        """The envelope in the body; None when there is none."""
+        """The envelope in the body; None if there is none."""
         try:
             return decode(self.body)
         except InvalidMessage:
@@ -83,7 +83,7 @@ class Letter:
 
     @property
     def group(self) -> str:
-        """Whose turn it takes when it is sent again: see `nexus.envelope`."""
+        """The fairness group it is resent with: see `nexus.envelope`."""
         envelope = self.envelope
         return (envelope.group if envelope else None) or self.task or "unreadable"
 
@@ -94,15 +94,15 @@ class Letter:
 
     @property
     def shown_args(self) -> Mapping[str, Any] | None:
-        """The arguments, with secret ones hidden."""
+        """The arguments, with secret values hidden."""
         return None if self.args is None else hidden(self.task, self.args)
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which letters are meant: all that are given must hold. Ages in seconds, since the run was given up.
+    """Selects letters; all given conditions must hold. Ages are in seconds since the run was given up.
 
-    `error` is a part of the error's type and message, `kind` the whole type.
+    `error` is a part of the error's type and message, `kind` the full type.
     """
 
     ids: frozenset[str] = frozenset()
@@ -113,7 +113,7 @@ class Filter:
     kind: str | None = None
 
     def holds(self, letter: Letter, now: float) -> bool:
-        """`error` is looked for in the error's type and message, in any case; an id may be its first or last part."""
+        """Whether the letter matches. `error` ignores case; an id may be a prefix or suffix."""
         age = now - letter.failed_at
         return (
             (not self.ids or any(has_part(letter.id, i) or has_part(letter.message_id, i) for i in self.ids))
@@ -131,7 +131,7 @@ class Filter:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the letters that an action was for."""
+    """What an action did with its letters."""
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
@@ -145,7 +145,7 @@ class Outcome:
 
 
 def counts(queues: Sequence[str]) -> dict[str, int]:
-    """How many dead letters each queue has, exactly as far as SQS counts."""
+    """The number of dead letters of each queue, as exact as SQS's counts."""
     found = {}
     for queue in queues:
         there = queue_counts(settings().dead_letter_queue_name(queue))
@@ -154,13 +154,13 @@ def counts(queues: Sequence[str]) -> dict[str, int]:
 
 
 def look(queue: str, wanted: Filter, limit: int | None = None) -> Iterator[Letter]:
-    """Letters that the filter holds for, as they come; all are shown again when the look ends, however it ends."""
+    """Yields the letters that match, as they arrive. All become visible again when the iteration ends or fails."""
     with _Look(queue, enough=limit) as looking:
         yield from looking.letters(wanted)
 
 
 class _Look:
-    """One pass over a dead-letter queue in several threads: receives, and gives back what is not settled."""
+    """One pass over a dead-letter queue in several threads: receives, and releases what is not settled."""
 
     def __init__(self, queue: str, enough: int | None = None) -> None:
         self.queue = queue
@@ -180,7 +180,7 @@ class _Look:
         self._show_again()
 
     def letters(self, wanted: Filter) -> Iterator[Letter]:
-        """Each letter once, page by page."""
+        """Each letter that matches, once."""
         now, given = time.time(), 0
         for page in self.pages():
             for letter in page:
@@ -191,12 +191,12 @@ class _Look:
                         return
 
     def pages(self) -> Iterator[list[Letter]]:
-        """Receives until the queue gives nothing more, eight requests at a time."""
+        """Receives until the queue returns nothing more, eight requests at a time."""
         empty = again = 0
         with Threads(THREADS) as pool:
-            # A look that is slower than letters are hidden meets the first of them again: once round is enough.
+            # A read slower than the visibility timeout sees the first letters again: one round is enough.
             while empty < 2 and again <= len(self._held) < SCAN_LIMIT and not self._stop.is_set():
-                # Short polls ask only some of SQS's servers; the second empty round waits and asks them all.
+                # Short polls query only some of SQS's servers; after an empty round, a long poll queries them all.
                 rounds = [pool.submit(self._receive, min(empty, 1)) for _ in range(1 if empty else THREADS)]
                 pages = [done.result() for done in rounds]
                 letters = [letter for page, _ in pages for letter in page]
@@ -207,7 +207,7 @@ class _Look:
                     yield letters
 
     def _receive(self, wait: int) -> tuple[list[Letter], int]:
-        """The letters of one request that are new to this look, and how many it gave."""
+        """(the letters of one request that are new to this read, the number received)."""
         answer = client("sqs").receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=10,
@@ -220,7 +220,7 @@ class _Look:
         messages = answer.get("Messages", [])
         with self._lock:
             for message in messages:
-                # Standard queues give a message twice now and then: the newer receipt is the one that counts.
+                # Standard queues occasionally deliver a message twice: the newer receipt is the valid one.
                 twice = message["MessageId"] in self._held
                 self._held[message["MessageId"]] = message["ReceiptHandle"]
                 if not twice:
@@ -228,7 +228,7 @@ class _Look:
         return found, len(messages)
 
     def delete(self, letters: Sequence[Letter]) -> dict[str, str]:
-        """Deletes up to ten; answers with the reason for each id that SQS refused."""
+        """Deletes up to ten letters. Returns the reason for each id that SQS refused."""
         entries: list[Any] = [
             {"Id": str(n), "ReceiptHandle": self._held[letter.message_id]} for n, letter in enumerate(letters)
         ]
@@ -253,7 +253,7 @@ class _Look:
 
 def _letter(queue: str, message: Any) -> Letter:
     attributes = {name: value.get("StringValue", "") for name, value in message.get("MessageAttributes", {}).items()}
-    # SQS's own time of the dead letter is that of its giving up: only the envelope knows when the run was sent.
+    # The dead letter's SQS timestamp is when it was given up: only the envelope knows when the run was sent.
     taken_at = int(message.get("Attributes", {}).get("SentTimestamp", 0)) / 1000
     body = message["Body"]
     if rule := attributes.get("RULE_ARN"):
@@ -268,7 +268,7 @@ def _letter(queue: str, message: Any) -> Letter:
         id=attributes.get("RunId") or (envelope.id if envelope else "") or message["MessageId"],
         queue=queue,
         task=attributes.get("Task") or (envelope.task if envelope else ""),
-        # EventBridge and Scheduler name what they could not deliver in their own way.
+        # EventBridge and Scheduler use their own attributes for what they could not deliver.
         error=attributes.get("ErrorType") or attributes.get("ERROR_CODE") or "Redriven",
         message=attributes.get("ErrorMessage")
         or attributes.get("ERROR_MESSAGE")
@@ -284,9 +284,9 @@ def _letter(queue: str, message: Any) -> Letter:
 
 
 def _as_the_rule_sends(event: str, rule: str) -> str:
-    """What a rule makes of its event, by its target's transformer: its dead letters hold the event as it came.
+    """Applies a rule's input transformer to its event, since the rule's dead letters hold the original event.
 
-    The event itself where the rule is gone, or has no transformer.
+    Returns the event itself if the rule is gone or has no transformer.
     """
     from ops.aws import client as operator_client
 
@@ -303,7 +303,7 @@ def _as_the_rule_sends(event: str, rule: str) -> str:
         value = json.loads(event)
         for part in path.removeprefix("$.").split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        # A template quotes what is text and not what is JSON.
+        # A template quotes text but not JSON.
         quoted = json.dumps(value)
         text = text.replace(f'"<{name}>"', quoted).replace(f"<{name}>", quoted)
     return text
@@ -316,23 +316,23 @@ def _seconds(text: str) -> float | None:
         return None
 
 
-# --- what is done with them ---
+# --- actions ---
 
 
 def retry(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
-    """Sends the letters to their queue again, with their ids: a failed run has its attempts anew."""
+    """Resends the letters to their queue, with their ids. A failed run gets all its attempts again."""
     return _each(queue, wanted, lambda letters: _send_again(queue, letters), told)
 
 
 def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
-    """Deletes the letters. Their runs stay FAILURE, until their records expire. A whole queue's are purged by SQS."""
+    """Deletes the letters. Their runs stay FAILURE until their records expire. SQS purges a whole queue."""
     if wanted.everything:
         sqs, name = client("sqs"), settings().dead_letter_queue_name(queue)
         there = queue_counts(name)
         try:
             sqs.purge_queue(QueueUrl=queue_url(name))
         except sqs.exceptions.PurgeQueueInProgress:
-            pass  # SQS purges once a minute: what has come since is deleted one by one.
+            pass  # SQS allows one purge a minute: delete the letters individually.
         else:
             return Outcome(done=there.total if there else 0)
     return _each(queue, wanted, lambda _: {}, told)
@@ -344,9 +344,9 @@ def _each(
     before: Callable[[Sequence[Letter]], dict[str, str]],
     told: Callable[[Outcome], None],
 ) -> Outcome:
-    """Ten by ten and in several threads: `before`, then the deletion of those that it did not refuse.
+    """In batches of ten and several threads: calls `before`, then deletes the letters that it did not refuse.
 
-    What is sent again may fail again at once and be back while this goes on: each letter is taken once.
+    A resent letter may fail again and come back while this runs: each letter is handled once.
     """
     outcome, lock, now = Outcome(), threading.Lock(), time.time()
     met = set[tuple[str, str]]()
@@ -378,10 +378,10 @@ def _each(
 
 
 def _send_again(queue: str, letters: Sequence[Letter], **also: Value) -> dict[str, str]:
-    """Lets their runs wait anew and sends the letters; answers with SQS's reason for each that was not taken."""
+    """Sets their runs to PENDING and sends the letters. Returns the reason for each letter that SQS did not accept."""
     store = backend().store
     outcomes = store.apply_all([send_again(letter.id, **also) for letter in letters])
-    # A letter is sent before its run is FAILURE: who is that fast leaves a mark by which the message is claimed then.
+    # A letter arrives before its run is FAILURE. A resend that early leaves a mark, so that the message is claimed.
     early = frozenset(
         one.id for one, outcome in zip(letters, outcomes, strict=True) if not isinstance(outcome, Applied)
     )
@@ -417,9 +417,9 @@ def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozen
 
 
 def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
-    """Sends one letter again with other arguments and the same id, so that a fan-out that waits for it can succeed.
+    """Resends one letter with other arguments and the same id, so that a fan-out that waits for it can succeed.
 
-    None when the letter is not there any more. Raises InvalidMessage when the arguments do not fit; SendFailed.
+    Returns None if the letter is gone. Raises InvalidMessage if the arguments are invalid, SendFailed if SQS fails.
     """
     from nexus.errors import SendFailed
 
@@ -438,9 +438,9 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
 
 
 def edit_each(queue: str, wanted: Filter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Outcome:
-    """Sends letters of one task again, with `patch` over each one's own arguments: see `patched`.
+    """Resends letters of one task, with `patch` applied to each one's arguments: see `patched`.
 
-    A letter whose arguments do not fit then stays, and the outcome says why.
+    A letter whose new arguments are invalid stays, and the outcome says why.
     """
 
     def send(letters: Sequence[Letter]) -> dict[str, str]:
@@ -459,7 +459,7 @@ def edit_each(queue: str, wanted: Filter, task: Task[Any, Any], patch: Mapping[s
 
 
 def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> Envelope:
-    """A letter's envelope with some arguments replaced; null takes one away (RFC 7396). Raises InvalidMessage."""
+    """A letter's envelope with some arguments replaced; null removes one (RFC 7396). Raises InvalidMessage."""
     envelope = letter.envelope
     if envelope is None:
         raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
@@ -468,7 +468,7 @@ def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> E
 
 
 def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) -> Envelope:
-    """With other arguments. One that is kept in S3 stays there unless it is among them. Raises InvalidMessage."""
+    """An envelope with other arguments. An argument kept in S3 stays there unless replaced. Raises InvalidMessage."""
     refs = {name: where for name, where in (envelope.refs or {}).items() if name not in args}
     whole = task.to_send({**{name: payloads.load(where) for name, where in refs.items()}, **args})
     sent = {name: value for name, value in whole.items() if name not in refs}
@@ -476,7 +476,7 @@ def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) ->
 
 
 def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:
-    """Lets SQS move every letter back by itself (StartMessageMoveTask); answers with how many, None where SQS cannot.
+    """Has SQS move every letter back (StartMessageMoveTask). Returns how many, or None if SQS cannot.
 
     `told` is called with (moved, to be moved) about once a second.
     """
@@ -486,10 +486,10 @@ def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __:
     queues = f"arn:{sqs.meta.partition}:sqs:{sqs.meta.region_name}:{settings().account_id}"
     arn, to = f"{queues}:{settings().dead_letter_queue_name(queue)}", f"{queues}:{settings().queue_name(queue)}"
     try:
-        # The letters were sent there and not redriven by SQS, so it does not know where they came from.
+        # The letters were sent there, not redriven by SQS, so it does not know where they came from.
         sqs.start_message_move_task(SourceArn=arn, DestinationArn=to)
     except ClientError as error:
-        # An emulator that lacks the action says one of these; a message move that runs already is told.
+        # An emulator without the action returns one of these. A move that is already running is reported.
         if error.response.get("Error", {}).get("Code", "") in _UNKNOWN_ACTION:
             return None
         raise
@@ -512,7 +512,7 @@ _UNKNOWN_ACTION = {
 
 
 def as_plain(letter: Letter) -> dict[str, Any]:
-    """A letter as --json shows it: its envelope parsed, or its body as text; secret arguments are hidden."""
+    """A letter as --json shows it: its envelope parsed, or its body as text; secret values hidden."""
     body: Any = letter.body
     with suppress(ValueError):
         body = json.loads(letter.body)

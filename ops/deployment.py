@@ -1,4 +1,4 @@
-"""Which deployment a command means, and what CloudFormation tells of it."""
+"""Which deployment a command uses, and CloudFormation's description of it."""
 
 import os
 from collections.abc import Mapping
@@ -16,12 +16,12 @@ PATIENCE = {
     "NEXUS_ATTEMPTS": "5",
     "NEXUS_SEND_TIMEOUT": "60",
 }
-"""An operator waits longer for AWS than a web request may, unless they say otherwise."""
+"""An operator waits longer for AWS than a web request may, unless set otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the command line says: None is what was not said."""
+    """The command line's options; None if not given."""
 
     stack: str | None = None
     profile: str | None = None
@@ -33,7 +33,7 @@ EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A stack as CloudFormation describes it. `changed_at` is when its last deployment began; `named` tells whether its
+    """A stack as CloudFormation describes it. `changed_at` is when its last deployment began; `named` is whether its
     name was typed on this command line."""
 
     stack: str
@@ -57,22 +57,22 @@ class Deployment:
 
     @property
     def queues(self) -> tuple[str, ...]:
-        """The names of its queues, as its outputs `<Queue>QueueUrl` have them."""
+        """The names of its queues, from its outputs `<Queue>QueueUrl`."""
         urls = [url for name, url in self.outputs.items() if name.endswith("QueueUrl")]
         names = [url.rpartition("/")[2].removeprefix(f"{self.stack}-") for url in urls]
         return tuple(name for name in names if not name.endswith("-dead"))
 
     @property
     def reserved_for_uploads(self) -> int:
-        """The media function's reserved concurrency, as deployed; 0 for none."""
+        """The media function's reserved concurrency as deployed; 0 if none."""
         return int(self.parameters.get("MediaReservedConcurrency", 0))
 
 
 def choose(choice: Choice) -> str:
-    """Points this process at the deployment that is meant, and gives its stack's name.
+    """Points this process at the chosen deployment and returns its stack's name.
 
-    --stack, else NEXUS_STACK, else the local cloud of this checkout when it runs. A profile given on the command line
-    goes before keys and a local endpoint left in the environment. Raises Problem.
+    --stack, else NEXUS_STACK, else this checkout's local cloud if it runs. A profile on the command line takes
+    precedence over keys and a local endpoint in the environment. Raises Problem if there is no stack to use.
     """
     stack = choice.stack or os.environ.get("NEXUS_STACK")
     if choice.profile:
@@ -104,7 +104,7 @@ def choose(choice: Choice) -> str:
 
 
 def _why_none(choice: Choice) -> str:
-    """Why the local cloud is not meant, when no stack is named."""
+    """Why the local cloud is not used when no stack is named."""
     cloud = checkout.running()
     if cloud is None:
         return "None is named, and no local cloud runs here."
@@ -117,7 +117,7 @@ def _why_none(choice: Choice) -> str:
 
 
 def connect(choice: Choice) -> Deployment:
-    """The deployment that is meant, with this process's variables set for it. Raises like `describe`."""
+    """The chosen deployment, with this process's variables set for it. Raises like `describe`."""
     from nexus import settings
     from ops import audit, catalogue
 
@@ -135,7 +135,7 @@ def connect(choice: Choice) -> Deployment:
 
 
 def describe(stack: str, *, named: bool = False) -> Deployment:
-    """A stack: one request, which also proves the credentials. Raises Problem and botocore's."""
+    """Describes a stack in one request, which also checks the credentials. Raises Problem and botocore's errors."""
     from botocore.exceptions import ClientError
 
     cloudformation = client("cloudformation")

@@ -1,8 +1,8 @@
-"""What goes wrong inside the functions: those that die before they start a run, tasks whose every attempt fails, and
-tasks most of whose runs do not do what they were sent for.
+"""Faults inside the functions: functions that die before they start a run, tasks whose every attempt fails, and tasks
+most of whose successful runs fall short of their purpose.
 
-All are read from the functions' own logs, which have them within seconds; Lambda's count of errors tells of a function
-that dies and does not even write. What was there before a function's last change is not held against it.
+The functions' logs show all of these within seconds; Lambda's error count shows a function that dies without a log
+line. Errors from before a function's last change are ignored.
 """
 
 import re
@@ -16,23 +16,23 @@ from ops import figures, logs
 from ops.aws import client
 
 BACK = 900.0
-"""Seconds of log that are looked through."""
+"""Seconds of log to look through."""
 
 IN_A_ROW = 3
-"""So many attempts of a task must have failed one after the other: a single one is what retries are for."""
+"""A task is failing after this many consecutive failed attempts: retries handle a single one."""
 
 LAST_WORDS = ("[ERROR]", "Task timed out after", "Runtime exited")
-"""What Lambda itself writes when an invocation ends badly."""
+"""Phrases that Lambda itself logs when an invocation fails."""
 
 _LAST_WORDS = re.compile(r"^\[ERROR\]\s*(?P<error>.+)|(?P<other>Task timed out after [\d.]+ seconds|Runtime exited.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Dying:
-    """A queue's function whose last invocation ended badly, with no run started since.
+    """A queue's function whose last invocation failed, with no run started since.
 
-    `times` it did so from `since` on (seconds since 1970); `error` is its last words, None where its log is silent;
-    `in_a_run` tells whether a run had started.
+    It failed `times` times since `since` (seconds since 1970). `error` is its last log line, None if there is none.
+    `in_a_run` is whether a run had started.
     """
 
     queue: str
@@ -44,9 +44,9 @@ class Dying:
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A task that is still tried and whose last attempts all failed.
+    """A task that is still retried and whose last attempts all failed.
 
-    How many they are, from when on (seconds since 1970), and the last one's reason.
+    Holds their number, since when (seconds since 1970), and the last one's reason.
     """
 
     queue: str
@@ -59,9 +59,9 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class FallingShort:
-    """A task most of whose successful runs did not do what they were sent for.
+    """A task most of whose successful runs fell short of their purpose.
 
-    How many they are of how many, by reason, and the last of them.
+    Holds how many of how many, by reason, and the last one.
     """
 
     queue: str
@@ -73,7 +73,7 @@ class FallingShort:
 
 
 def dying(queue: str, now: float, changed_at: float) -> Dying | None:
-    """The queue's function, if it dies; `changed_at` is when it was last changed, in seconds since 1970."""
+    """The queue's function if it is dying, else None. `changed_at` is its last change, in seconds since 1970."""
     start = max(now - BACK, changed_at)
     found: dict[str, tuple[logs.Line, str]] = {}
     for phrase in LAST_WORDS:
@@ -88,7 +88,7 @@ def dying(queue: str, now: float, changed_at: float) -> Dying | None:
     started = [line.at for line in logs.read(queue, ["run started"], start) if line.message == "run started"]
     if any(at > last.at for at in started):
         return None
-    # Deaths before the last run that could start are over.
+    # Failures before the last run that started no longer matter.
     streak = [line for line, _ in deaths if not any(at > line.at for at in started)]
     return Dying(queue, streak[0].at, len(streak), error, in_a_run=_in_a_run(queue, last))
 
@@ -105,7 +105,7 @@ def _in_a_run(queue: str, last: logs.Line) -> bool:
 
 
 def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float]) -> list[Dying]:
-    """Functions that only Lambda's metrics tell of: every invocation of their last busy minute ended in an error."""
+    """Functions that only Lambda's metrics show dying: every invocation of their last busy minute was an error."""
     queries: list[Any] = [
         {
             "Id": f"{name.lower()}{n}",
@@ -136,7 +136,7 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
     found = []
     for n, queue in enumerate(queues):
         invocations, errors = minutes.get(f"invocations{n}", {}), minutes.get(f"errors{n}", {})
-        # A minute that began before the last change may be the version before.
+        # A minute that began before the last change may belong to the previous version.
         busy = [at for at in sorted(invocations) if invocations[at] and at >= changed_at.get(queue, 0.0)]
         streak: list[float] = []
         for at in reversed(busy):
@@ -149,12 +149,12 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
 
 
 def started_since(one: Dying) -> bool:
-    """Whether the function has started a run since the first of these deaths, for its log tells of none."""
+    """Whether the function has started a run since the first of these failures, none of which is in its log."""
     return any(line.message == "run started" for line in logs.read(one.queue, ["run started"], one.since))
 
 
 def unclaimed(queue: str, in_flight: int) -> int:
-    """How many of a queue's messages in flight no run has claimed: those that wait for another attempt count too."""
+    """How many of a queue's in-flight messages no run has claimed. Runs that wait for a retry count as claimed."""
     from ops import live
 
     found = live.runs([queue], limit=in_flight + 1, details=False).runs
@@ -184,7 +184,7 @@ def failing(queue: str, now: float, changed_at: float) -> list[Failing]:
 
 
 def _still_tried(streak: Sequence[logs.Event]) -> bool:
-    """Whether any of the runs has not ended: those that have are dead letters, and are found as such."""
+    """Whether any of the runs has not ended. Ended ones are dead letters and are reported as such."""
     from nexus.client import AsyncResult, read_records
 
     ids = {event.run_id: None for event in reversed(streak) if event.outcome == "retry"}
@@ -192,7 +192,7 @@ def _still_tried(streak: Sequence[logs.Event]) -> bool:
 
 
 def falling_short(queue: str, now: float, changed_at: float) -> list[FallingShort]:
-    """The queue's tasks of whose successes more than half fell short."""
+    """The queue's tasks with more than half of their successes falling short."""
     start = max(now - BACK, changed_at)
     short: dict[str, list[logs.Event]] = {}
     for line in logs.read(queue, ["run ended", "shortfall"], start):
@@ -214,6 +214,6 @@ def _ended(queue: str, task: str, start: float) -> Iterator[logs.Event]:
 
 
 def _last_success(queue: str, task: str, start: float) -> float:
-    """When an attempt of a task last went well, in seconds since 1970; 0 when none did."""
+    """When an attempt of a task last succeeded, in seconds since 1970; 0 if none did."""
     good = ("success", "fanned_out", "continued")
     return max((event.at for event in _ended(queue, task, start) if event.outcome in good), default=0.0)

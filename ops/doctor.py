@@ -1,6 +1,6 @@
-"""`nexus doctor`: everything that can be looked at, and one message and one upload through the deployed stack.
+"""`nexus doctor`: every check, and one message and one upload through the deployed stack.
 
-What `status` and `validate` look at, and beside it: a ping through each queue, the walks that an application adds (the
+All that `status` and `validate` check, plus a ping through each queue, the walks that an application adds (the
 network's is an upload), alarms against what they watch, quotas, the clock, and the versions of client and stack.
 """
 
@@ -18,21 +18,21 @@ from ops.problems import REPAIR
 from ops.validation import Check, checked
 
 SKEW, SKEW_REFUSED = 5.0, 300.0
-"""Seconds that a clock may be wrong, and those from which it is a fault: AWS refuses a quarter of an hour."""
+"""Seconds of clock skew for a warning and for a failure: AWS rejects a quarter of an hour."""
 
 NEARLY = 0.8
-"""The part of a quota from which on it is told."""
+"""The used share of a quota at which it is reported."""
 
 now = time.time
-"""This machine's clock, which a test sets wrong."""
+"""This machine's clock; tests replace it."""
 
 type Walk = Callable[[float], tuple[str, list[Finding]]]
-"""Sends something through the stack, within so many seconds: what came of it in a line, and what is wrong."""
+"""Sends something through the stack, within so many seconds. Returns the outcome in a line, and findings."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """Something that was looked at: its findings, and what is worth knowing when there are none."""
+    """A check: its findings, and a line of detail if there are none."""
 
     name: str
     told: str
@@ -40,7 +40,7 @@ class Examined:
 
 
 def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Examined]:
-    """All of it. Errors of AWS become findings."""
+    """Runs every check. Errors of AWS become findings."""
     found = health.look(deployment)
     looked = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
     examined = [Examined("nothing is wrong by `nexus status`", looked, found.findings)]
@@ -74,14 +74,14 @@ def _walk(name: str, walk: Walk, patience: float) -> Examined:
 
 
 def ping(patience: float) -> tuple[str, list[Finding]]:
-    """One message through each queue."""
+    """Sends one message through each queue."""
     pongs = pinging.ping(catalogue.queues(), patience)
     told = ", ".join(f"{p.queue} {(p.round_trip or 0) * 1000:.0f} ms" for p in pongs if p.answered)
     return told, [Finding("failed", p.queue, f"a ping has {p.status}", p.why) for p in pongs if not p.answered]
 
 
 def alarms(deployment: Deployment) -> Iterator[Finding]:
-    """Alarms that watch nothing, that reach nobody, or that do not ring though they should."""
+    """Finds alarms that watch nothing, that notify no one, or that should be in ALARM and are not."""
     cloudwatch = client("cloudwatch")
     pages = cloudwatch.get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{settings().stack}-")
     dead = {settings().dead_letter_queue_name(queue): queue for queue in deployment.queues}
@@ -110,7 +110,7 @@ def _dead(queue: str) -> int:
 
 
 def quotas(deployment: Deployment) -> Iterator[Finding]:
-    """Sandboxes at once against the account's concurrency, and mail against SES's day."""
+    """Compares concurrent sandboxes with the account's concurrency, and mail with SES's daily quota."""
     from nexus.aws.sdk import client as runtime_client
 
     limits = client("lambda").get_account_settings().get("AccountLimit", {})
@@ -132,7 +132,7 @@ def quotas(deployment: Deployment) -> Iterator[Finding]:
 
 
 def clock(deployment: Deployment) -> Iterator[Finding]:
-    """This machine's time against AWS's, by the Date header of an answer."""
+    """Compares this machine's clock with AWS's, from the Date header of a response."""
     before = now()
     answer = client("cloudformation").describe_stacks(StackName=deployment.stack)
     here = (before + now()) / 2
@@ -149,5 +149,5 @@ def clock(deployment: Deployment) -> Iterator[Finding]:
 
 
 def versions(deployment: Deployment) -> Iterator[Finding]:
-    """A client that is older than the stack may not know what it says."""
+    """Finds a client older than the stack, which may not understand its data."""
     yield from health.of_version(deployment)

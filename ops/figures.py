@@ -1,4 +1,4 @@
-"""Counts and durations of attempts, by task, from the log lines of their ends."""
+"""Counts and durations of attempts by task, from the log lines at their ends."""
 
 import time
 from collections import Counter, defaultdict
@@ -10,9 +10,9 @@ from ops import logs
 
 @dataclass(frozen=True, slots=True)
 class TaskFigures:
-    """A task's attempts that ended: how, and how long they took, in seconds.
+    """A task's ended attempts: outcomes, and durations in seconds.
 
-    `shortfalls` counts by reason the successes that did not do what they were sent for, the commonest first.
+    `shortfalls` counts successes that fell short of their purpose by reason, most common first.
     """
 
     task: str
@@ -33,7 +33,7 @@ class TaskFigures:
 
 
 def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
-    """Of the last `back` seconds; the busiest task first."""
+    """Figures of the last `back` seconds, the busiest task first."""
     events = defaultdict[tuple[str, str], list[logs.Event]](list)
     for event in logs.events(queues, time.time() - back):
         events[event.task, event.queue].append(event)
@@ -42,7 +42,7 @@ def by_task(queues: Sequence[str], back: float) -> list[TaskFigures]:
 
 
 def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigures:
-    """The figures of one task's events, of which there is one at least."""
+    """The figures of one task's events. There must be at least one."""
     outcomes = [event.outcome for event in events]
     counted = {name: outcomes.count(name) for name in ("success", "failure", "retry")}
     durations = sorted(event.seconds for event in events)
@@ -60,16 +60,16 @@ def of_events(task: str, queue: str, events: Sequence[logs.Event]) -> TaskFigure
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float | None:
-    """The smallest of the values, given in order, that at least so many per cent do not exceed; None of no values."""
+    """The value at a percentile of sorted values; None if there are no values."""
     return ordered[min(len(ordered) - 1, len(ordered) * percent // 100)] if ordered else None
 
 
 def shortfalls(events: Iterable[logs.Event]) -> dict[str, int]:
-    """How many successes fell short of what they were sent for, by reason, the commonest first."""
+    """The number of successes that fell short of their purpose, by reason, most common first."""
     return dict(Counter(e.reason for e in events if e.outcome == "success" and e.reason is not None).most_common())
 
 
 def in_words(counted: Mapping[str, int], most: int = 3) -> str:
-    """The commonest reasons: no such user (4), suppressed: bounce (1)."""
+    """The most common reasons: no such user (4), suppressed: bounce (1)."""
     named = [f"{reason} ({count})" for reason, count in list(counted.items())[:most]]
     return ", ".join([*named, *(["..."] if len(counted) > most else [])])

@@ -1,8 +1,8 @@
-"""Runs by the first or last characters of their ids, by what they are, and those of late.
+"""Finds runs by the first or last characters of their ids, by filter, and recent ones.
 
-An id that was made by a sender begins with its time (UUIDv7): runs of the same minute share their first eight
-characters. Its last eight are random, so they are what a narrow terminal shows. The run history finds either
-(`ops.history`); without one, a run is looked for among those that are live and in the first of the run table.
+An id made by a sender starts with its time (UUIDv7): runs of the same minute share their first eight characters. The
+last eight are random, so narrow terminals show those. The run history finds either (`ops.history`); without one, the
+search covers the live runs and the first pages of the run table.
 """
 
 import re
@@ -22,18 +22,18 @@ from ops.aws import in_parallel
 from ops.problems import Problem, usage
 
 RECENT = 600.0
-"""Seconds of ended runs that are offered."""
+"""Completion offers runs that ended within this many seconds."""
 
 SEGMENTS = 8
 PAGES = 25
-"""What a part of an id may cost without a run history: 200 MB of run records, a third of a cent."""
+"""The most that a search by partial id may read without a run history: 200 MB of run records, a third of a cent."""
 
 CANDIDATES = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A run by its record: `since` it started, or was due or sent (seconds since 1970)."""
+    """A run from its record. `since` is when it started, or was due or sent (seconds since 1970)."""
 
     id: str
     task: str
@@ -42,14 +42,14 @@ class Stored:
 
     @classmethod
     def of(cls, item: Any) -> "Stored":
-        """Items of the table that are no runs (a unique task's place, say) have no task."""
+        """Items that are not runs (a unique task's lock, say) have no task."""
         record = RunRecord.of(item)
         return cls(record.id, record.task, record.queue, record.started_at or record.eta or record.sent_at or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A run's id, with its task and how it is."""
+    """A run's id, with its task and status."""
 
     id: str
     task: str
@@ -57,12 +57,12 @@ class Known:
 
 
 def short(run_id: str) -> str:
-    """An id as a narrow terminal shows it, and as every command takes it."""
+    """An id as narrow terminals show it; every command accepts it."""
     return run_id[-history.SHORTEST :]
 
 
 def run_id(text: str) -> str:
-    """The whole id of a run by its first or last eight characters, or more. Raises Problem for none and for several."""
+    """The whole id of a run from eight or more of its first or last characters. Raises Problem for none or several."""
     text = text.strip().lower()
     if is_whole(text):
         return text
@@ -82,20 +82,20 @@ def run_id(text: str) -> str:
 
 
 def is_whole(text: str) -> bool:
-    """Whether it is a whole id, and no first part of one."""
+    """Whether it is a whole id, not a prefix."""
     return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
 
 
 def check_whole(text: str) -> None:
-    """Raises Problem for what is no whole id."""
+    """Raises Problem if it is not a whole id."""
     if not is_whole(text):
         raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
 
 
 def _having(part: str) -> list[Known]:
-    """The runs whose ids begin or end so: all there are of the span of time in which the first was found.
+    """The runs whose ids begin or end with `part`: all from the time span in which the first was found.
 
-    The history's partitions are those of the catalogue's tasks; without either, the records themselves are read.
+    The history is partitioned by the catalogue's tasks. Without a history or a catalogue, reads the records themselves.
     """
     if not catalogue.missing():
         with suppress(history.NotKept):
@@ -109,7 +109,7 @@ def _having(part: str) -> list[Known]:
 
 
 def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> list[Stored]:
-    """Every run that has not ended, by what it is. Reads the whole run table."""
+    """Every run that has not ended and matches. Reads the whole run table."""
     wanted = (status,) if status else ("PENDING", "RETRY", "STARTED")
     values = {f":{name}": {"S": name} for name in wanted}
     expression = f"#status IN ({', '.join(values)})"
@@ -119,7 +119,7 @@ def live_runs(queues: Sequence[str], task: str | None, status: str | None) -> li
 
 
 def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) -> list[Stored]:
-    """The run records that a filter lets through, in at most so many pages (1 MB) of each segment."""
+    """The run records that match a filter expression, from at most `pages` pages (1 MB) of each segment."""
     request: dict[str, Any] = {
         "TableName": settings().table("task-runs"),
         "FilterExpression": expression,
@@ -137,7 +137,7 @@ def _scan(expression: str, values: Mapping[str, Any], pages: int | None = None) 
 
 
 def recent() -> list[Known]:
-    """Runs that are live or have lately ended, the latest first."""
+    """Runs that are live or ended recently, latest first."""
     queues = catalogue.queues()
     ended = {event.run_id: Known(event.run_id, event.task, event.outcome) for event in _lately(queues)}
     running = {run.id: Known(run.id, run.task, run.status) for run in live.runs(queues, details=False).runs}

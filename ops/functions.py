@@ -1,5 +1,5 @@
-"""The functions: what is live and since when, what CloudWatch counted of them in the last day, and what Lambda's own
-lines in their logs say of cold starts and memory, which no metric does."""
+"""The functions: the live version and its age, CloudWatch's metrics of the last day, and cold starts and memory from
+Lambda's own log lines, which no metric has."""
 
 import re
 import time
@@ -17,7 +17,7 @@ from ops.figures import percentile
 BACK: Final = timedelta(hours=24)
 HOUR: Final = 3600.0
 LITTLE, MOST = 20, 10_000
-"""An hour of log is read, or a day where the hour has fewer invocations than that; so many lines at most."""
+"""Reads an hour of log, or a day if the hour has fewer invocations than that, and at most this many lines."""
 
 WANTED: Final = {
     "invocations": ("Invocations", "Sum"),
@@ -32,8 +32,8 @@ WANTED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sandboxes:
-    """What Lambda wrote at the end of the invocations of the last `since` seconds. Times in seconds, memory in MB;
-    None where the lines do not tell, as the local cloud's do not."""
+    """A summary of Lambda's REPORT lines of the last `since` seconds. Times in seconds, memory in MB; None if the lines
+    do not have it, as in the local cloud."""
 
     invocations: int
     since: float
@@ -46,8 +46,8 @@ class Sandboxes:
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A queue's function. What CloudWatch tells is of the last day; None where it tells nothing. Durations are in
-    seconds, and from the log where CloudWatch has none."""
+    """A queue's function. CloudWatch's figures cover the last day; None if it has none. Durations are in seconds, from
+    the log if CloudWatch has none."""
 
     queue: str
     name: str
@@ -67,7 +67,7 @@ class Function:
 
 
 def look(queues: Sequence[str]) -> list[Function]:
-    """Errors of AWS are botocore's."""
+    """Every queue's function. Raises botocore's errors."""
     configurations = in_parallel(versions.configuration, queues)
     sandboxes = in_parallel(_sandboxes, queues)
     counted = _counted(queues)
@@ -114,7 +114,7 @@ def _reports(queue: str, since: float) -> Sandboxes:
 
 
 def of_reports(texts: Sequence[str], since: float) -> Sandboxes:
-    """What Lambda's REPORT lines say. Lambda writes an Init Duration for a cold start alone."""
+    """Parses Lambda's REPORT lines. Only a cold start has an Init Duration."""
     reports = [dict(_MEASURE.findall(text)) for text in texts]
     cold = sorted(round(float(one["Init Duration"]) / 1000, 3) for one in reports if "Init Duration" in one)
     memory = sorted(used for one in reports if (used := float(one.get("Max Memory Used", 0))))
@@ -134,7 +134,7 @@ _MEASURE: Final = re.compile(r"([A-Z][A-Za-z ]+): ([0-9.]+) (?:ms|MB)")
 
 
 def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:
-    """What CloudWatch has of the last day, by queue and name."""
+    """CloudWatch's figures of the last day, by queue and name."""
     queries: list[Any] = [
         {
             "Id": f"{name}{n}",

@@ -1,6 +1,6 @@
-"""How the deployment is: queues, functions, event sources, rules, alarms, and what is wrong with them.
+"""The deployment's health: queues, functions, event sources, rules, alarms, and findings about them.
 
-All requests go out at once. Times in seconds; what AWS does not tell is None.
+All requests run concurrently. Times are in seconds; a value that AWS does not report is None.
 """
 
 import time
@@ -22,12 +22,12 @@ THREADS = 32
 
 
 type Severity = Literal["failed", "warning", "unchecked", "note"]
-"""Of the last two neither is wrong: what a check does not reach, and what is worth a look."""
+"""The last two are not faults: what a check cannot cover, and what is worth a look."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong, and what to do about it."""
+    """A fault and its remedy."""
 
     severity: Severity
     where: str
@@ -43,9 +43,9 @@ class Finding:
 class QueueState:
     """A queue with its function and event source.
 
-    `oldest` is CloudWatch's age of the oldest message, some minutes late; None when it has none. `source` is the event
-    source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` tell whether the
-    queue and its dead-letter queue are there, `changed_at` when the function was last changed (seconds since 1970).
+    `oldest` is CloudWatch's age of the oldest message, delayed by minutes; None if it has none. `source` is the event
+    source's state: Enabled, Disabled, a state between them, or missing. `present` and `dead_present` are whether the
+    queue and its dead-letter queue exist; `changed_at` is the function's last change (seconds since 1970).
     """
 
     name: str
@@ -70,7 +70,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class RuleState:
-    """A rule of EventBridge; `expression` is empty when an event sets it off and not the time."""
+    """An EventBridge rule; `expression` is empty if an event triggers it, not a schedule."""
 
     task: str
     expression: str
@@ -79,7 +79,7 @@ class RuleState:
 
 @dataclass(frozen=True, slots=True)
 class AlarmState:
-    """An alarm of CloudWatch; `state` is OK, ALARM or INSUFFICIENT_DATA."""
+    """A CloudWatch alarm; `state` is OK, ALARM or INSUFFICIENT_DATA."""
 
     name: str
     state: str
@@ -88,7 +88,7 @@ class AlarmState:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The whole of it, with what is wrong, the worst first."""
+    """The whole deployment, with findings, worst first."""
 
     deployment: Deployment
     queues: tuple[QueueState, ...]
@@ -102,7 +102,7 @@ class Health:
 
 
 def look(deployment: Deployment) -> Health:
-    """Asks everything at once. Errors of AWS are botocore's."""
+    """Sends all requests concurrently. Raises botocore's errors."""
     names = catalogue.queues()
     with Threads(THREADS) as pool:
         counts = {q: pool.submit(queue_counts, settings().queue_name(q)) for q in names}
@@ -152,7 +152,7 @@ _COUNTS: tuple[Any, ...] = (
 
 
 def queue_counts(name: str) -> Counts | None:
-    """None when there is no such queue."""
+    """A queue's counts; None if there is no such queue."""
     from botocore.exceptions import ClientError
 
     from nexus.aws.sdk import client as runtime_client
@@ -171,7 +171,7 @@ def queue_counts(name: str) -> Counts | None:
 
 
 def event_source(queue: str) -> Mapping[str, Any] | None:
-    """The event source mapping from a queue to its function's alias; None when there is none."""
+    """The event source mapping from a queue to its function's alias; None if there is none."""
     lambda_ = client("lambda")
     try:
         mappings = lambda_.list_event_source_mappings(FunctionName=versions.alias(queue))
@@ -183,7 +183,7 @@ def event_source(queue: str) -> Mapping[str, Any] | None:
 
 
 def _function(queue: str) -> tuple[str, int | None, float]:
-    """A function's state (Active, Pending, Failed: why, missing), its reserved concurrency, and when it was changed."""
+    """A function's state (Active, Pending, Failed: why, missing), reserved concurrency, and last change."""
     lambda_ = client("lambda")
     try:
         configuration = versions.configuration(queue)
@@ -201,17 +201,17 @@ def _function(queue: str) -> tuple[str, int | None, float]:
 
 
 def reserved_concurrency(queue: str) -> int | None:
-    """The reserved concurrency of a queue's function; None when it has none."""
+    """The reserved concurrency of a queue's function; None if it has none."""
     return _function(queue)[1]
 
 
 def changed_at(queue: str) -> float:
-    """When a queue's function was last changed, in seconds since 1970; 0 when there is none."""
+    """When a queue's function was last changed, in seconds since 1970; 0 if there is none."""
     return _function(queue)[2]
 
 
 def _oldest(queues: Sequence[str]) -> dict[str, float]:
-    """The age of each queue's oldest message, as CloudWatch last told it within a quarter of an hour."""
+    """The age of each queue's oldest message, as CloudWatch last reported it within a quarter of an hour."""
     now = datetime.now(UTC)
     queries: list[Any] = [
         {
@@ -287,11 +287,11 @@ def _queue_state(
     )
 
 
-# --- what is wrong ---
+# --- findings ---
 
 
 def of_stack(deployment: Deployment) -> list[Finding]:
-    """What CloudFormation's state of the stack means."""
+    """Findings from the stack's CloudFormation status."""
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
     if status.endswith("_IN_PROGRESS"):
@@ -313,7 +313,7 @@ def of_stack(deployment: Deployment) -> list[Finding]:
 
 
 def of_version(deployment: Deployment) -> list[Finding]:
-    """A client that is older than the deployment."""
+    """A finding if the client is older than the deployment."""
     from nexus.version import VERSION
 
     deployed = deployment.outputs.get("Version", VERSION)
@@ -354,7 +354,7 @@ def _of_queue(queue: QueueState) -> list[Finding]:
 
 
 def _of_parts(deployment: Deployment) -> list[Finding]:
-    """The tables, buckets and schedule group that the stack's outputs name, and that are not there."""
+    """The tables, buckets and schedule group that the stack's outputs name but that do not exist."""
     named = [
         (kind, name)
         for kind in ("Table", "Bucket", "ScheduleGroup")
@@ -366,7 +366,7 @@ def _of_parts(deployment: Deployment) -> list[Finding]:
 
 
 def _missing(kind: str, name: str) -> Finding | None:
-    """What is wrong when a part of the stack cannot be seen; None when it is there."""
+    """A finding if a part of the stack cannot be seen; None if it is there."""
     from botocore.exceptions import ClientError
 
     from nexus.aws.sdk import client as runtime_client
@@ -389,12 +389,12 @@ def _missing(kind: str, name: str) -> Finding | None:
     return None
 
 
-# --- what goes wrong inside the functions ---
+# --- faults inside the functions ---
 
 
 def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     """Functions that die before they start a run, tasks whose every attempt fails, and tasks most of whose runs fall
-    short. Errors of AWS are botocore's."""
+    short. Raises botocore's errors."""
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
     looks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
@@ -460,7 +460,7 @@ def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
 
 
 def _of_budgets() -> list[Finding]:
-    """Tasks that have spent their day's budget; without a catalogue to go by, none."""
+    """Tasks that have spent their daily budget; none if no catalogue is available."""
     from ops import budgets
 
     spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
@@ -476,7 +476,7 @@ def _of_budgets() -> list[Finding]:
 
 
 def _of_alarms(alarms: list[AlarmState], queues: tuple[QueueState, ...]) -> list[Finding]:
-    """Alarms that ring, but for those of dead letters that are named already."""
+    """Alarms in ALARM, except those for dead letters that are already reported."""
     told = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
     return [
         Finding("failed", alarm.name, "the alarm rings", alarm.description)

@@ -1,8 +1,8 @@
-"""The run history: any run by its task, queue, status, time, error, parent, arguments or a part of its id, the newest
-first, in pages.
+"""The run history: searches runs by task, queue, status, time, error, parent, arguments or partial id, newest first, in
+pages.
 
-An index of the run table (`nexus.runs.history`) gives ids by the time of sending; the records themselves are then read,
-and decide. A search that finds little stops after `PATIENCE` seconds and says from where to go on.
+An index of the run table (`nexus.runs.history`) gives ids by send time; the records are then read and filtered. A
+search that finds little stops after `PATIENCE` seconds and returns where to continue.
 """
 
 import heapq
@@ -27,28 +27,28 @@ from ops.problems import Problem, usage
 STATUSES: Final = ("PENDING", "STARTED", "RETRY", "SUCCESS", "FAILURE", "REVOKED")
 BADLY: Final = ("FAILURE", "REVOKED")
 PATIENCE: Final = 1.5
-"""Seconds after which a search that has not filled its page gives what it has."""
+"""Seconds after which a search returns a page that is not full."""
 
 THREADS: Final = 32
 INDEX = "history"
 FEW, PAGES = 16, 2
 AFTER_THE_END: Final = 60.0
-"""Seconds after a run's end in which what follows it is sent."""
+"""Seconds after a run's end within which its follow-up is sent."""
 
 REMEMBERED: Final = 3600.0
-"""Seconds for which an index that was found to be large is not looked at whole again."""
+"""Seconds until an index that was too large to read whole is tried again."""
 
 _large: Final[dict[str, float]] = {}
-"""By table, until when that holds."""
+"""Until when not to try, by table."""
 
 _ENDLESS: Final = 9_999_999_999.0
 
 SHORTEST: Final = 8
-"""Characters of an id that are enough to look for it."""
+"""The fewest characters of an id to search for."""
 
 FAR: Final = 86_400.0
-"""Seconds that a part of an id without a time is looked for, unless `since` says more: a day of ten million runs a week
-is 200 MB of the index, a third of a cent."""
+"""How far back, in seconds, to search for a partial id without a time, unless `since` goes further: a day at ten million
+runs a week is 200 MB of the index, a third of a cent."""
 
 _STEPS: Final = (600.0, 7_200.0)
 _YEAR: Final = 366 * 86_400.0
@@ -56,10 +56,10 @@ _YEAR: Final = 366 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is looked for: all that are given must hold. Times are of sending, in seconds since 1970.
+    """A search; all given conditions must hold. Times are send times, in seconds since 1970.
 
-    `error` is looked for in the type and the first words of the error, as they are written. A value of `args` that ends
-    in * is a prefix; any other is compared whole. `id` is an id's first or last characters, eight or more.
+    `error` is searched in the error's type and first words, case-sensitively. A value of `args` that ends in * is a
+    prefix; any other must be equal. `id` is eight or more of an id's first or last characters.
     """
 
     id: str | None = None
@@ -73,7 +73,7 @@ class Query:
     args: Mapping[str, str] = field(default_factory=dict)
 
     def holds(self, record: RunRecord) -> bool:
-        """Whether a run is one of those that are looked for."""
+        """Whether a run matches."""
         return (
             (self.id is None or has_part(record.id, self.id))
             and self.task in (None, record.task)
@@ -96,7 +96,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A page of runs. `after` is where the next one begins, None at the end; `looked_at` counts the records read."""
+    """A page of runs. `after` is the cursor of the next page, None at the end; `looked_at` counts the records read."""
 
     runs: tuple[RunRecord, ...]
     after: str | None
@@ -104,12 +104,12 @@ class Found:
 
 
 def has_part(run_id: str, part: str) -> bool:
-    """Whether an id begins or ends so."""
+    """Whether an id begins or ends with `part`."""
     return run_id.startswith(part) or run_id.endswith(part)
 
 
 def is_part(text: str) -> bool:
-    """Whether it may be the first or the last characters of an id, enough of them."""
+    """Whether the text can be the start or end of an id and is long enough."""
     return len(text) >= SHORTEST and not set(text) - set("0123456789abcdef-")
 
 
@@ -134,13 +134,13 @@ class NotKept(Problem):
     """The deployment has no run history."""
 
 
-# --- what is typed ---
+# --- parsing ---
 
 
 def parse(text: str) -> Query:
-    """A query as it is typed: `task:x status:failure since:2h user_id=u-1 error:"timed out"`. Raises Problem.
+    """Parses a typed query: `task:x status:failure since:2h user_id=u-1 error:"timed out"`. Raises Problem if invalid.
 
-    A word alone is a part of an id where it can be one, else a task's name.
+    A bare word is a partial id if it can be one, else a task's name.
     """
     import shlex
 
@@ -159,7 +159,7 @@ def parse(text: str) -> Query:
 
 
 def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
-    """A query from its parts as text: id, task, queue, status, since, until, error, parent. Raises Problem."""
+    """A query from text fields: id, task, queue, status, since, until, error, parent. Raises Problem if one is invalid."""
     named = {name: value for name, value in given.items() if value}
     known = ("id", "task", "queue", "status", "since", "until", "error", "parent")
     if unknown := [name for name in named if name not in known]:
@@ -184,7 +184,7 @@ def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
 
 
 def both(one: Query, other: Query) -> Query:
-    """The filters of both; what both say, the second says."""
+    """Merges two queries; where both set a filter, the second wins."""
     said = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
     return replace(one, **{**said, "args": {**one.args, **other.args}})
 
@@ -193,7 +193,7 @@ def both(one: Query, other: Query) -> Query:
 
 
 def find(wanted: Query, limit: int = 50, after: str | None = None, patience: float = PATIENCE) -> Found:
-    """A page of the runs that are looked for, the newest first; `after` is an earlier page's. Raises Problem."""
+    """A page of the runs that match, newest first; `after` is an earlier page's cursor. Raises Problem."""
     place = _place(after)
     top = wanted.until if place is None else min(place[0], _ENDLESS if wanted.until is None else wanted.until)
     entries = (entry for entry in _entries(wanted, top, limit) if place is None or entry < place)
@@ -214,14 +214,14 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
 
 
 def every(wanted: Query, most: int) -> list[RunRecord]:
-    """Up to so many of the runs that are looked for, however long that takes."""
+    """Up to `most` of the runs that match, however long the search takes."""
     found = find(wanted, most, patience=600.0)
     return list(found.runs)
 
 
 def over(wanted: Query, take: Callable[[Sequence[Row]], None]) -> None:
-    """Gives `take` what the index has for a query by task, queue and time, in pages and in no order: `id`, `task` and
-    `sent_at` of each run, in DynamoDB's own JSON. No record is read. `take` is called from threads."""
+    """Calls `take` with the index's rows for a query by task, queue and time, in unordered pages: `id`, `task` and
+    `sent_at` of each run, in DynamoDB's own JSON. Reads no record. Calls `take` from several threads."""
     partitions = _partitions(wanted)
     pages = _first_pages(PAGES)
     if pages is not None:
@@ -255,7 +255,7 @@ type Entry = tuple[float, str]
 
 
 def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
-    """What the indexes have for a query, the newest first: at least all that it holds for."""
+    """The index entries for a query, newest first: a superset of the matches."""
     if wanted.parent is not None:
         parent = AsyncResult[Any](wanted.parent).record()
         if parent.fanned_out:
@@ -284,9 +284,9 @@ def _entries(wanted: Query, top: float | None, limit: int) -> Iterator[Entry]:
 
 
 def _spans(wanted: Query) -> Iterator[tuple[float, float]]:
-    """Where to look for a part of an id, in turn: about its time if it begins with one, then further and further back.
+    """The time spans to search for a partial id: around its time if it starts with one, then further and further back.
 
-    The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562); the first 32 of them are 65 seconds exact.
+    The first 48 bits of a UUIDv7 are milliseconds since 1970 (RFC 9562); the first 32 of them resolve to 65 seconds.
     """
     now, end = time.time(), _ENDLESS if wanted.until is None else wanted.until
     sent = int(str(wanted.id).replace("-", "")[:8], 16) * 2**16 / 1000
@@ -299,18 +299,18 @@ def _spans(wanted: Query) -> Iterator[tuple[float, float]]:
 
 
 def _indexed(wanted: Query, limit: int) -> Iterator[Entry]:
-    """The entries of every partition that a query may hold for, the newest first."""
+    """The entries of every partition that may have matches, newest first."""
     partitions = _partitions(wanted)
     items = _scanned({one.key for one in partitions}, wanted) if len(partitions) > FEW else None
     if items is None:
         items = _merged(partitions, limit)
-    # Within one millisecond an index has no order, and a page may end there.
+    # An index has no order within one millisecond, and a page may end there.
     for sent_at, together in groupby(items, key=lambda item: float(item["sent_at"])):
         yield from sorted(((sent_at, str(item["id"])) for item in together), reverse=True)
 
 
 def _members(record: RunRecord) -> list[RunRecord]:
-    """The members of a waiting run, of both its phases. How many the first had, its record does not say any more."""
+    """The members of a waiting run, of both phases. Its record no longer says how many the first phase had."""
     found = read_records([AsyncResult(run_id) for run_id in tallies.children(record)])
     for chunk in range(tallies.chunks(tallies.LIMIT) if record.phase > 1 else 0):
         ids = [tallies.member(record.id, 1, chunk * tallies.CHUNK + n) for n in range(tallies.CHUNK)]
@@ -327,7 +327,7 @@ def _sorted(records: Sequence[RunRecord], top: float | None) -> list[Entry]:
 
 
 def _partitions(wanted: Query) -> list["_Partition"]:
-    """Everything of the index that a query may hold for."""
+    """The partitions of the index that may have matches."""
     found: list[_Partition] = []
     tasks = _tasks(wanted)
     whole = {f"{name}={value}": name for name, value in wanted.args.items() if not value.endswith("*")}
@@ -342,7 +342,7 @@ def _partitions(wanted: Query) -> list["_Partition"]:
             keys = [*history.shards(name), *(history.argument_shards(name) if _may_have(task) else ())]
             found += [_Partition(key, wanted) for key in keys]
     if wanted.status != "SUCCESS":
-        # The failures of all tasks are together: by argument only where each that has it is indexed by it.
+        # Failures of all tasks share a partition. Use the argument's partition only if every task that has it indexes it.
         having = {leading[t] for t, task in tasks.items() if any(_has(task, name) for name in whole.values())}
         argument = having.pop() if len(having) == 1 else None
         for status in (wanted.status,) if wanted.status in BADLY else BADLY:
@@ -351,7 +351,7 @@ def _partitions(wanted: Query) -> list["_Partition"]:
 
 
 def _tasks(wanted: Query) -> dict[str, Any]:
-    """The tasks that a query may be about, and groups, which are runs of none."""
+    """The tasks that may match, and groups, which are runs without a task."""
     known: dict[str, Any] = {**catalogue.tasks(), tallies.GROUP: None}
     if wanted.task is not None:
         return {wanted.task: known.get(wanted.task)}
@@ -361,7 +361,7 @@ def _tasks(wanted: Query) -> dict[str, Any]:
 
 
 def _leads(task: Any, name: str) -> bool:
-    """Whether every run of a task that has the argument is in the partition of the argument's value."""
+    """Whether every run of a task with this argument is in the partition of the argument's value."""
     return task is not None and name == next((a for a in task.searchable if a in task.arguments.model_fields), None)
 
 
@@ -370,12 +370,12 @@ def _has(task: Any, name: str) -> bool:
 
 
 def _may_have(task: Any) -> bool:
-    """Whether a task's runs may have a searchable argument; of a task that the catalogue has lost nobody knows."""
+    """Whether a task's runs may have a searchable argument; True for a task that is no longer in the catalogue."""
     return task is None or any(name in task.arguments.model_fields for name in task.searchable)
 
 
 class _Partition:
-    """One partition of the index, newest first, read as far as it is asked for."""
+    """One partition of the index, newest first, read on demand."""
 
     def __init__(self, key: str, wanted: Query, argument: str | None = None) -> None:
         self.key = key
@@ -400,9 +400,9 @@ class _Partition:
         self._request["ExpressionAttributeValues"] = {name: to_attribute(value) for name, value in values.items()}
 
     def fill(self, limit: int) -> None:
-        """Reads on, until there is something or nothing more."""
+        """Reads pages until there is an entry or the partition ends."""
         while self.more and not self.items:
-            # DynamoDB counts a page's limit before it filters.
+            # DynamoDB applies a page's limit before the filter.
             request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
             answer = _asked("query", request)
             self.items = [from_item(item) for item in reversed(answer["Items"])]
@@ -411,7 +411,7 @@ class _Partition:
                 self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     def over(self, take: Callable[[Sequence[Row]], None]) -> None:
-        """Gives `take` all of it, page by page."""
+        """Calls `take` with every page."""
         names = {f"#{name}": name for name in ("id", "task", "sent_at")}
         self._request["ProjectionExpression"] = ", ".join(names)
         self._request["ExpressionAttributeNames"] = {**self._request.get("ExpressionAttributeNames", {}), **names}
@@ -437,9 +437,9 @@ def _asked(operation: str, request: Mapping[str, Any]) -> Any:
 
 
 def _first_pages(most: int) -> list[Sequence[Row]] | None:
-    """The whole index, when that is so many pages or fewer; None when it is more.
+    """The whole index if it has at most `most` pages; None if it has more.
 
-    A stack that has run little is read in one request instead of one for each of its empty partitions.
+    A small index is read in one request instead of one for each empty partition.
     """
     pages: list[Sequence[Row]] = []
     request: dict[str, Any] = {"TableName": settings().table("task-runs"), "IndexName": INDEX}
@@ -453,7 +453,7 @@ def _first_pages(most: int) -> list[Sequence[Row]] | None:
 
 
 def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any]] | None:
-    """The items of these partitions from the whole index, when that is a page or two; None when it is more."""
+    """These partitions' items from a scan of the index, if it is a page or two; None if it is more."""
     table = settings().table("task-runs")
     if time.monotonic() < _large.get(table, 0.0):
         return None
@@ -468,7 +468,7 @@ def _scanned(keys: AbstractSet[str], wanted: Query) -> Iterator[Mapping[str, Any
 
 
 def _merged(partitions: Sequence[_Partition], limit: int) -> Iterator[Mapping[str, Any]]:
-    """The items of all partitions, the newest first."""
+    """The items of all partitions, newest first."""
     size = max(8, min(limit, 4 * limit // max(1, len(partitions))))
     in_parallel(lambda one: one.fill(size), partitions, THREADS)
     heap = [_key(one, n) for n, one in enumerate(partitions) if one.items]

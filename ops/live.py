@@ -1,7 +1,7 @@
-"""The runs that have not ended: what runs, what waits for its next attempt, what is sent for later.
+"""Runs that have not ended: running, waiting for a retry, or scheduled for later.
 
-Read from the sparse index `live` of the run table (sixteen partitions a queue) and, for what is due later than SQS can
-hold, from EventBridge Scheduler. Times are seconds since 1970.
+Read from the sparse index `live` of the run table (sixteen partitions per queue) and, for delays beyond SQS's limit,
+from EventBridge Scheduler. Times are seconds since 1970.
 """
 
 import time
@@ -22,8 +22,7 @@ type State = Literal["STARTED", "RETRY", "PENDING"]
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A run of the index. `since` is when it started, or when it is due; `lease_until` when its sandbox must have
-    settled it."""
+    """A run in the index. `since` is when it started or is due; `lease_until` is when its sandbox must have settled it."""
 
     id: str
     task: str
@@ -40,20 +39,20 @@ class LiveRun:
 
     @property
     def lost(self) -> bool:
-        """Whether its sandbox died: its lease is over and nobody settled it. Its message comes again by itself."""
+        """Whether its sandbox died: its lease has expired without a result. SQS redelivers its message."""
         return self.lease_until is not None and self.lease_until < time.time()
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The runs that were asked for, by `since`; `more` when there are more than the limit let through."""
+    """The runs, sorted by `since`; `more` is whether the limit cut some off."""
 
     runs: tuple[LiveRun, ...]
     more: bool
 
 
 def runs(queues: Sequence[str], status: State | None = None, *, limit: int = 100, details: bool = True) -> Found:
-    """Up to `limit` live runs, the oldest first; with `details`, arguments and progress from their records."""
+    """Up to `limit` live runs, oldest first; `details` adds arguments and progress from their records."""
     shards = [f"{queue}#{shard}" for queue in queues for shard in SHARDS]
     pages = in_parallel(lambda key: _shard(key, status, limit), shards, threads=32)
     found = sorted((run for page, _ in pages for run in page), key=lambda run: run.since)
@@ -105,7 +104,7 @@ def _with_record(run: LiveRun, record: RunRecord) -> LiveRun:
 
 
 def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:
-    """What is sent for later: delayed messages and one-off schedules, the next first."""
+    """Runs sent for later: delayed messages and one-off schedules, the next first."""
     found = runs(queues, "PENDING", limit=limit)
     known = {run.id: run for run in found.runs}
     later = []
@@ -114,7 +113,7 @@ def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:
             known[name] = replace(known[name], scheduled_by="Scheduler")
         else:
             later.append(name)
-    # Of a run that was sent without a record only its schedule tells.
+    # A run that was sent without a record is known only from its schedule.
     later_runs = [run for run in in_parallel(_scheduled, later[:limit]) if run is not None and run.queue in queues]
     merged = sorted([*known.values(), *later_runs], key=lambda run: run.since)
     return Found(tuple(merged[:limit]), found.more or len(merged) > limit or len(later) > limit)
@@ -140,7 +139,7 @@ def _scheduled(name: str) -> LiveRun | None:
     try:
         schedule = scheduler.get_schedule(Name=name, GroupName=settings().stack)
     except scheduler.exceptions.ResourceNotFoundException:
-        return None  # Sent in between.
+        return None  # It was sent in the meantime.
     try:
         envelope = decode(schedule["Target"].get("Input", ""))
         due = datetime.strptime(schedule["ScheduleExpression"], "at(%Y-%m-%dT%H:%M:%S)").replace(tzinfo=UTC)

@@ -1,6 +1,6 @@
-"""What the functions wrote: the lines of one run, and the ends of runs as a stream.
+"""The functions' logs: the lines of one run, and a stream of attempts as they end.
 
-CloudWatch Logs is asked with FilterLogEvents: plain phrases narrow it there, and what they let through is checked here.
+Uses CloudWatch Logs' FilterLogEvents with plain phrases, and checks the results here.
 """
 
 import json
@@ -16,10 +16,10 @@ from ops import catalogue
 from ops.aws import client, in_parallel
 
 POLL = 1.0
-"""Seconds between two looks of a stream."""
+"""Seconds between two polls of a stream."""
 
 OVERLAP = 30.0
-"""Seconds that a look goes back behind the last: CloudWatch Logs takes lines in late."""
+"""Seconds by which a poll overlaps the previous one: CloudWatch Logs ingests lines late."""
 
 SETTLED = {"success": "SUCCESS", "failure": "FAILURE", "retry": "RETRY", "revoked": "REVOKED"}
 OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
@@ -27,7 +27,7 @@ OUTCOMES = ("success", "failure", "retry", "revoked", "fanned_out", "continued")
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A log line. `fields` are those of a structured one, `message` its text."""
+    """A log line: `message` is its text, `fields` the fields of a structured line."""
 
     id: str
     at: float
@@ -39,8 +39,7 @@ class Line:
 
     @property
     def text(self) -> str:
-        """The line for people: time, level, message, then the fields that are not on every line; a traceback
-        below it."""
+        """The line for people: time, level, message, then the fields that not every line has; a traceback below it."""
         moment = datetime.fromtimestamp(self.at, UTC)
         rest = " ".join(f"{k}={v}" for k, v in self.fields.items() if k not in _EVERYWHERE)
         message = self.message.replace("\n", "\n    ")
@@ -58,9 +57,9 @@ _EVERYWHERE = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A run's attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or continued.
+    """An attempt that has ended. `outcome` is success, failure, retry, revoked, fanned_out or continued.
 
-    `reason` says why it failed, or in what a success fell short of what it was sent for.
+    `reason` is why it failed, or how a success fell short of its purpose.
     """
 
     at: float
@@ -87,8 +86,8 @@ def read(
     stream: str | None = None,
     patience: float = inf,
 ) -> Iterator[Line]:
-    """A queue's lines that have all the phrases, from `start` to `end` (seconds since 1970), in order; of one stream
-    alone when it is named. After `patience` seconds no further page is asked for."""
+    """A queue's lines that contain all the phrases, from `start` to `end` (seconds since 1970), in order; only of one
+    stream if it is named. Requests no further page after `patience` seconds."""
     deadline = time.monotonic() + patience
     logs = client("logs")
     request: dict[str, Any] = {"logGroupName": group(queue), "startTime": int(start * 1000)}
@@ -103,7 +102,7 @@ def read(
         try:
             answer = logs.filter_log_events(**request)
         except logs.exceptions.ResourceNotFoundException:
-            return  # The function has not run yet, and its group was not made.
+            return  # The function has not run yet, so its log group does not exist.
         events = answer.get("events", [])
         for event in events:
             line = _line(event, queue)
@@ -115,7 +114,7 @@ def read(
         if token := answer.get("nextToken"):
             request["nextToken"] = token
         elif len(events) >= 10_000 and events[-1]["timestamp"] > request["startTime"]:
-            # A full answer without a token: go on from its end.
+            # A full response without a token: continue from its end.
             request["startTime"] = events[-1]["timestamp"]
         else:
             return
@@ -137,7 +136,7 @@ def _line(event: Any, queue: str) -> Line:
 
 
 def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = inf) -> Iterator[Line]:
-    """The lines that name a run, in order; with `follow`, until it has ended. `patience` is that of `read`."""
+    """The lines that name a run, in order; with `follow`, until it ends. `patience` is as in `read`."""
     from nexus.client import AsyncResult
 
     handle: AsyncResult[Any] = AsyncResult(run_id)
@@ -160,7 +159,7 @@ def of_run(run_id: str, back: float | None, *, follow: bool, patience: float = i
 
 
 def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
-    """All that a queue's function wrote in the last `back` seconds; with `follow`, and goes on to write."""
+    """A queue's log lines of the last `back` seconds; with `follow`, new ones as they arrive."""
     start, seen = time.time() - back, set[str]()
     while True:
         began = time.time()
@@ -175,12 +174,12 @@ def of_queue(queue: str, back: float, *, follow: bool) -> Iterator[Line]:
 
 
 def events(queues: Sequence[str], start: float, task: str | None = None, end: float | None = None) -> list[Event]:
-    """The attempts that ended from `start` on, in order."""
+    """The attempts that ended since `start`, in order."""
     client("logs")
     phrases = ["run ended"] if task is None else ["run ended", task]
     pages = in_parallel(lambda queue: [*read(queue, phrases, start, end), *_revoked(queue, start, end)], list(queues))
     found = [event for page in pages for line in page if (event := event_of(line)) and task in (None, event.task)]
-    # A run that is revoked at the end of its attempt writes both lines.
+    # A run that is revoked at the end of an attempt writes both lines.
     ended = {(event.run_id, event.outcome) for event in found if event.attempt}
     found = [e for e in found if e.attempt or (e.run_id, e.outcome) not in ended]
     return sorted(found, key=lambda event: event.at)
@@ -191,7 +190,7 @@ def _revoked(queue: str, start: float, end: float | None) -> Iterator[Line]:
 
 
 def event_of(line: Line) -> Event | None:
-    """The event that a line tells of, if it does."""
+    """The event that a line reports, or None."""
     fields = line.fields
     if line.message == "run revoked":
         outcome = "revoked"
@@ -212,7 +211,7 @@ def event_of(line: Line) -> Event | None:
 
 
 def stream(queues: Sequence[str], start: float, task: str | None = None, *, follow: bool = True) -> Iterator[Event]:
-    """The attempts that ended from `start` on, and as they end; each once."""
+    """The attempts that ended since `start`, and then new ones as they end, each once."""
     seen: dict[tuple[str, int, str, float], None] = {}
     while True:
         began = time.time()

@@ -1,4 +1,4 @@
-"""The `nexus` command: one entry, exit codes as ops.problems.ExitCode says, never a traceback for what a person did."""
+"""The `nexus` command: one entry point, exit codes from ops.problems.ExitCode, never a traceback for a user's mistake."""
 
 import os
 import signal
@@ -21,12 +21,12 @@ web.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and gives its exit code.
+    """Runs one command line and returns its exit code.
 
-    Heavy modules are imported by the command that needs them, so that --help and completion come at once.
+    Each command imports the heavy modules it needs, so that --help and completion are instant.
     """
     common.forget()
-    # Whatever is held while it is looked at is given back before the end, as after Ctrl-C.
+    # Messages held for reading are released before the process exits, as after Ctrl-C.
     with suppress(ValueError):  # not the main thread: a test
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        # The reader has gone (`nexus events | head`): that is how a stream is ended.
+        # The reader closed the pipe (`nexus events | head`), a normal end of a stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _of_typer(error: Any) -> "Problem":
-    """The Problem in what typer says of a command line."""
+    """Converts typer's error about a command line to a Problem."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "nexus"
     return usage(error.format_message(), do=f"`{path} --help` shows what there is.")

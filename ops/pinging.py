@@ -1,4 +1,4 @@
-"""A ping through the real queue of each function: sent, received, claimed, answered, read."""
+"""Pings each function through its real queue: send, receive, claim, run, read the result."""
 
 import time
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ POLL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """An answer, or its absence. In seconds: `round_trip` from the send until the result was read, `waited` until the
-    function had it, `ran` in the function. `why` there is no answer, where that can be told."""
+    """A ping's result. In seconds: `round_trip` from send until the result was read, `waited` until the function had it,
+    `ran` in the function. `why` is why there was no answer, if known."""
 
     queue: str
     id: str
@@ -33,7 +33,7 @@ class Pong:
 
 
 def ping(queues: Sequence[str], timeout: float) -> list[Pong]:
-    """Pings all at once, but for queues that cannot run; those that do not answer in time are revoked."""
+    """Pings all queues concurrently, except those that cannot run. Revokes pings that time out."""
     stopped = dict(zip(queues, in_parallel(waiting.stopped, queues), strict=True))
     asked = [queue for queue in queues if stopped[queue] is None]
     answers = _ask(asked, timeout)

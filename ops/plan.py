@@ -1,7 +1,7 @@
-"""What a backlog takes by MaximumConcurrency: throughput, time until it is worked off, and dollars.
+"""A backlog's throughput, time to drain and cost, by MaximumConcurrency.
 
-Computed, from measured figures: what a run uses (`bench.cost`, `bench.media`), how Lambda's event source scales, and
-what DynamoDB takes.
+Computed from measured figures: what a run uses (`bench.cost`, `bench.media`), how Lambda's event source scales, and
+DynamoDB's limits.
 """
 
 import math
@@ -15,21 +15,21 @@ from nexus.runs.spent import Spent
 SIZES: Final = (1_000, 100_000, 10_000_000)
 
 STARTS_WITH: Final = 5
-"""Sandboxes with which an event source begins, and MORE a second that it adds (AWS Lambda Developer Guide, "Configuring
-scaling behavior for SQS event source mappings": 300 a minute)."""
+"""An event source's initial sandboxes; it adds MORE per second (AWS Lambda Developer Guide, "Configuring scaling behavior
+for SQS event source mappings": 300 a minute)."""
 
 MORE: Final = 5.0
 COLD: Final = 0.3
-"""Seconds that a sandbox takes to start, which Lambda bills (bench.coldstart, a function's way to its first result)."""
+"""Seconds that a sandbox takes to start, which Lambda bills (bench.coldstart, until a function's first result)."""
 
 WRITES: Final = 40_000.0
-"""Write units a second that a table takes on demand by an account's first quota; a new table takes 4,000."""
+"""Write units per second of an on-demand table at an account's default quota; a new table takes 4,000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A kind of run: `seconds` of Lambda at `memory` MB, `spent` what it uses besides; `batch` of them are one
-    invocation, which takes `overhead` seconds more."""
+    """A kind of run: `seconds` of Lambda at `memory` MB; `spent` is its other use. One invocation has `batch` runs and
+    takes `overhead` seconds more."""
 
     name: str
     seconds: float
@@ -43,12 +43,12 @@ class Kind:
 
     @property
     def each(self) -> float:
-        """Seconds of a sandbox for one run."""
+        """Sandbox seconds per run."""
         return self.seconds + self.overhead / self.batch
 
     @property
     def dollars(self) -> float:
-        """Of one run by a warm sandbox."""
+        """Dollars per run in a warm sandbox."""
         gb_seconds = self.each * self.memory / 1024
         return self.spent.plus(Spent(gb_seconds=gb_seconds, invocations=1 / self.batch)).dollars
 
@@ -58,7 +58,7 @@ MESSAGES: Final = Kind(
     seconds=0.05,
     memory=512,
     batch=10,
-    spent=Spent(writes=6.0, messages=0.3, log_bytes=1_000.0),  # bench.cost: sent and worked off in tens
+    spent=Spent(writes=6.0, messages=0.3, log_bytes=1_000.0),  # bench.cost: sent and processed in tens
     at_once=(2, 5, 10, 50, 100, 500, 1_000),
 )
 UPLOADS: Final = Kind(
@@ -68,7 +68,7 @@ UPLOADS: Final = Kind(
     batch=1,
     spent=Spent(reads=2.0, writes=8.0, puts=7.0, gets=1.0, log_bytes=1_450.0),
     at_once=(10, 50, 100, 500, 1_000),
-    # S3 invokes the function itself: a thousand sandboxes more in ten seconds.
+    # S3 invokes the function directly: a thousand more sandboxes every ten seconds.
     starts_with=10,
     more=100.0,
 )
@@ -76,7 +76,7 @@ UPLOADS: Final = Kind(
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """What so many runs take."""
+    """What a backlog of `runs` takes."""
 
     runs: int
     seconds: float
@@ -85,8 +85,8 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """With so many sandboxes `at_once`: runs `a_second` once they are there, and each backlog. `bound_by` names what
-    keeps it from more, where that is not their number."""
+    """With `at_once` sandboxes: runs `a_second` once all have started, and each backlog. `bound_by` names the limit, if
+    it is not the number of sandboxes."""
 
     at_once: int
     a_second: float
@@ -95,7 +95,7 @@ class Row:
 
 
 def rows(kind: Kind) -> list[Row]:
-    """The table of a kind."""
+    """The table for a kind of run."""
     return [_row(kind, at_once) for at_once in kind.at_once]
 
 
@@ -107,11 +107,11 @@ def _row(kind: Kind, at_once: int) -> Row:
 
 
 def _drain(kind: Kind, runs: int, at_once: float) -> Drain:
-    """While sandboxes are added their number grows in a line; a run takes its time to the end."""
+    """The number of sandboxes grows linearly until all have started; the last run takes its full time."""
     begin = min(float(kind.starts_with), at_once)
     growing = (at_once - begin) / kind.more
     meanwhile = growing * (begin + at_once) / 2 / kind.each
-    if runs <= meanwhile:  # all is done before the last sandbox starts
+    if runs <= meanwhile:  # drained before the last sandbox starts
         work = runs * kind.each
         seconds = (-begin + math.sqrt(begin**2 + 2 * kind.more * work)) / kind.more
         most = begin + seconds * kind.more
@@ -124,7 +124,7 @@ def _drain(kind: Kind, runs: int, at_once: float) -> Drain:
 
 
 def kinds(seconds: float | None = None, memory: int | None = None) -> list[Kind]:
-    """Both kinds; or messages of a task that takes so many seconds, at so many MB."""
+    """Both kinds; or, if given, messages of a task that takes `seconds` at `memory` MB."""
     if seconds is None and memory is None:
         return [MESSAGES, UPLOADS]
     took = MESSAGES.seconds if seconds is None else seconds
@@ -133,7 +133,7 @@ def kinds(seconds: float | None = None, memory: int | None = None) -> list[Kind]
 
 
 def cells(kind: Kind) -> list[dict[str, str]]:
-    """The table of a kind as texts, by column."""
+    """The table for a kind of run as text, by column."""
     return [
         {
             "at once": f"{row.at_once:,}",
@@ -145,7 +145,7 @@ def cells(kind: Kind) -> list[dict[str, str]]:
 
 
 def markdown(kinds: Sequence[Kind]) -> str:
-    """The tables as docs/deploy.md has them."""
+    """The tables in Markdown, as in docs/deploy.md."""
     return "\n".join(_table(kind) for kind in kinds)
 
 
@@ -157,7 +157,7 @@ def _table(kind: Kind) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Two digits that matter."""
+    """A duration with two significant digits."""
     for unit, size in (("d", 86_400.0), ("h", 3_600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
@@ -165,5 +165,5 @@ def duration(seconds: float) -> str:
 
 
 def money(dollars: float) -> str:
-    """Dollars; of less than ten cents three decimals."""
+    """Dollars; below ten cents with three decimals."""
     return f"${dollars:,.0f}" if dollars >= 10 else f"${dollars:.2f}" if dollars >= 0.1 else f"${dollars:.3f}"

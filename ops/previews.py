@@ -1,4 +1,4 @@
-"""What there is to see of a run: an application's own part of `nexus` says so, as the commands are put together."""
+"""Previews of a run's pictures. An application's own part of `nexus` registers them when the commands are assembled."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """Something to look at that came of a run. `content_type` is an image's or a video's, sizes are pixels."""
+    """A picture or video that a run made. `content_type` is its media type; sizes are in pixels."""
 
     name: str
     content_type: str
     width: int
     height: int
     read: Callable[[], bytes]
-    """Its bytes. Raises LookupError when they are gone."""
+    """Returns its bytes. Raises LookupError if they are gone."""
 
 
 makers: "Final[dict[str, Callable[[RunRecord], Sequence[Picture]]]]" = {}
-"""By task: the function that finds the pictures of a run."""
+"""The function that finds a run's pictures, by task."""
 
 
 def of(record: "RunRecord") -> Mapping[str, Picture]:
-    """By name; empty for a task that makes none."""
+    """A run's pictures by name; empty for a task that makes none."""
     look = makers.get(record.task)
     return {one.name: one for one in look(record)} if look and record.status == "SUCCESS" else {}

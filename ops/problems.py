@@ -1,4 +1,4 @@
-"""What a person is told when something does not work: what, why, what to do, and the command's exit code."""
+"""Errors as the user sees them: what, why, what to do, and the command's exit code."""
 
 from enum import IntEnum
 
@@ -8,7 +8,7 @@ class ExitCode(IntEnum):
 
     DONE = 0
     WRONG = 1
-    """What was asked about is not well: the stack has a problem, a run failed or is unknown, a check did not pass."""
+    """The subject is unhealthy: the stack has a problem, a run failed or is unknown, a check did not pass."""
     USAGE = 2
     """The command, a name or an argument is wrong; nothing was changed."""
     UNREACHABLE = 3
@@ -16,18 +16,18 @@ class ExitCode(IntEnum):
     DENIED = 4
     """The credentials lack a permission."""
     NOT_CONFIRMED = 5
-    """A question was answered with no, or could not be asked; nothing was changed."""
+    """The user answered no, or could not be asked; nothing was changed."""
     STILL_RUNNING = 6
-    """The time that --timeout gives ran out first."""
+    """The --timeout expired."""
     INTERRUPTED = 130
 
 
 REPAIR = "`nexus repair` puts it back."
-"""What to do about a part of the stack that is missing, or that was changed by hand."""
+"""The remedy for a part of the stack that is missing or was changed by hand."""
 
 
 class Problem(Exception):
-    """Ends a command. `what` happened, `why`, and what to `do` about it."""
+    """Ends a command: `what` happened, `why`, and what to `do` about it."""
 
     def __init__(self, what: str, why: str = "", do: str = "", code: ExitCode = ExitCode.WRONG) -> None:
         super().__init__(what)
@@ -38,12 +38,12 @@ class Problem(Exception):
 
 
 def usage(what: str, why: str = "", do: str = "") -> Problem:
-    """A Problem of what was typed."""
+    """A Problem with the command line."""
     return Problem(what, why, do, ExitCode.USAGE)
 
 
 def explained(error: BaseException) -> Problem | None:
-    """The Problem behind an exception of AWS or of the runtime that a person can cause; None for a fault of ours."""
+    """The Problem for an AWS or runtime exception that a user can cause; None for a bug of ours."""
     import sys
 
     if isinstance(error, Problem):

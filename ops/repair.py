@@ -1,7 +1,7 @@
-"""Putting back what was deleted from a stack or changed in it by hand, with CloudFormation's own means.
+"""Restores what was deleted from a stack or changed in it by hand, with CloudFormation.
 
-A drift-aware change set (CreateChangeSet with the deployment mode REVERT_DRIFT) compares the stack's template with what
-is there, and executing it makes that the template's again. Nothing else is deployed: the template and its parameters
+A drift-aware change set (CreateChangeSet with the deployment mode REVERT_DRIFT) compares the stack's template with the
+actual resources; executing it restores the template's state. Nothing else is deployed: the template and its parameters
 are those of the last deployment.
 """
 
@@ -25,7 +25,7 @@ _NOTHING = ("didn't contain changes", "No updates are to be performed", "no chan
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A part of the stack that is to be put back: `missing`, or changed."""
+    """A part of the stack to restore: `missing`, or changed."""
 
     name: str
     kind: str
@@ -34,14 +34,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a change set would put back. Without changes it does not exist any more."""
+    """What a change set would restore. A change set without changes is already deleted."""
 
     change_set: str
     changes: Sequence[Change]
 
 
 def plan(deployment: Deployment) -> Plan:
-    """Has CloudFormation compare the stack with its template. Raises Problem."""
+    """Has CloudFormation compare the stack with its template. Raises Problem if it cannot."""
     if deployment.status not in UPDATABLE:
         do = "Wait until the deployment has ended." if deployment.status.endswith("_IN_PROGRESS") else ""
         raise Problem(f"{deployment.stack} is {deployment.status} and takes no change", deployment.status_reason, do)
@@ -77,7 +77,7 @@ def plan(deployment: Deployment) -> Plan:
 
 
 def roll_back(deployment: Deployment) -> None:
-    """Ends a deployment that stopped in the middle: goes back to the one before. Raises Problem."""
+    """Rolls an interrupted deployment back to the previous one. Raises Problem if the rollback fails."""
     client("cloudformation").rollback_stack(StackName=deployment.stack)
     status, why = _settled(deployment)
     if status != "UPDATE_ROLLBACK_COMPLETE":
@@ -85,12 +85,12 @@ def roll_back(deployment: Deployment) -> None:
 
 
 def forget(deployment: Deployment, made: Plan) -> None:
-    """Deletes a plan that is not to be executed."""
+    """Deletes a plan that will not be executed."""
     client("cloudformation").delete_change_set(StackName=deployment.stack, ChangeSetName=made.change_set)
 
 
 def execute(deployment: Deployment, made: Plan) -> None:
-    """Puts everything back, and waits until it is there. Raises Problem when CloudFormation fails."""
+    """Restores everything and waits until it is there. Raises Problem if CloudFormation fails."""
     cloudformation = client("cloudformation")
     cloudformation.execute_change_set(StackName=deployment.stack, ChangeSetName=made.change_set)
     status, why = _settled(deployment)
@@ -100,7 +100,7 @@ def execute(deployment: Deployment, made: Plan) -> None:
 
 
 def _settled(deployment: Deployment) -> tuple[str, str]:
-    """The stack's status and its reason, once nothing is under way."""
+    """The stack's status and reason, once no operation is in progress."""
     cloudformation = client("cloudformation")
     stack = _until(
         lambda: cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"][0],

@@ -1,4 +1,4 @@
-"""A run as programs read it: the command's --json, and the page's API."""
+"""A run as JSON, for the command's --json and the web API."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +11,7 @@ from ops.spans import at
 
 
 def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> dict[str, Any]:
-    """A run; with `waits`, what it waits for. A list leaves the `result` out: a large one is an object of its own."""
+    """A run; `waits` adds what it waits for. Lists leave out `result`: a large one is a separate S3 object."""
     progress: tuple[int, int] | None = None
     if result and record.fanned_out:
         progress = tallies.progress(record)
@@ -47,7 +47,7 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
 
 
 def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:
-    """Dollars, what they are for, and what was used; null where no attempt has ended."""
+    """Dollars by part, and usage; null if no attempt has ended."""
     if spent is None:
         return None
     found = prices.cost(spent)
@@ -55,7 +55,7 @@ def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:
 
 
 def error_as_plain(error: RunError | None) -> dict[str, Any] | None:
-    """An error; `path` and `traceback` are null where they were not kept."""
+    """An error; `path` and `traceback` are null if they were not kept."""
     if error is None:
         return None
     return {

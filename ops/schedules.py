@@ -1,7 +1,7 @@
-"""The periodic tasks: their rules, when they fire next, what came of the last firings.
+"""Periodic tasks: their rules, next firings, and the results of recent ones.
 
-A rule's firing is a run whose id is EventBridge's own event id, a UUID of version 4; no other run has one. So the runs
-of a schedule are found by those ids in the function's log.
+A rule's firing is a run whose id is EventBridge's event id, a version 4 UUID, which no other run has. So a schedule's
+runs are found by such ids in the function's log.
 """
 
 import time
@@ -22,8 +22,8 @@ from ops.problems import REPAIR, Problem
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A periodic task. `expression` is the rule's own; `runs` how often it fired within the days looked at; `last_at`
-    (seconds since 1970) and `last_status` of the last of these."""
+    """A periodic task. `expression` is the rule's; `runs` is how often it fired in the days looked at; `last_at` (seconds
+    since 1970) and `last_status` are of the last firing."""
 
     task: str
     queue: str
@@ -39,7 +39,7 @@ class Scheduled:
 
 
 def listed(days: float) -> list[Scheduled]:
-    """Every periodic task of the catalogue, the next to fire first; the logs of `days` are looked through (0: none)."""
+    """Every periodic task of the catalogue, the next to fire first. Reads the logs of `days` days (0: none)."""
     client("logs")
     rules = {rule.task: rule for rule in rule_states()}
     tasks = [task for task in catalogue.tasks().values() if task.schedule]
@@ -79,14 +79,14 @@ def _scheduled(
 
 
 def _meaning(schedule: Any, expression: str) -> str:
-    """The catalogue's own words, or those of what the rule was changed to."""
+    """The catalogue's description, or one of the rule's changed expression."""
     return str(schedule.meaning) if expression in ("", schedule.expression) else cron_words.in_words(expression)
 
 
 def history(task: Any, days: float, patience: float = inf) -> list[tuple[str, float]]:
-    """(run id, time) of each firing of a task's rule, the oldest first. `patience` is that of `logs.read`."""
+    """(run id, time) of each firing of a task's rule, oldest first. `patience` is as in `logs.read`."""
     fired: dict[str, float] = {}
-    for phrase in ("run started", "run revoked"):  # a firing that finds the last one's run still live is revoked
+    for phrase in ("run started", "run revoked"):  # a firing is revoked if the previous one's run is still live
         for line in logs.read(str(task.queue), [phrase, task.name], time.time() - days * 86_400, patience=patience):
             run_id = str(line.fields.get("run_id", ""))
             if line.fields.get("task") == task.name and run_id[14:15] == "4":
@@ -99,7 +99,7 @@ def _rule(task: str) -> str:
 
 
 def switch(task: str, *, on: bool) -> None:
-    """Turns a rule on or off."""
+    """Enables or disables a rule."""
     events = client("events")
     try:
         (events.enable_rule if on else events.disable_rule)(Name=_rule(task))
@@ -108,7 +108,7 @@ def switch(task: str, *, on: bool) -> None:
 
 
 def expression(task: str) -> str:
-    """The rule's expression as it is."""
+    """The rule's current expression."""
     events = client("events")
     try:
         return str(events.describe_rule(Name=_rule(task)).get("ScheduleExpression", ""))
@@ -117,7 +117,7 @@ def expression(task: str) -> str:
 
 
 def change(task: str, to: str) -> None:
-    """Gives a rule another expression. Its state, its description and its target stay."""
+    """Changes a rule's expression. Its state, description and target stay."""
     events = client("events")
     try:
         rule = events.describe_rule(Name=_rule(task))

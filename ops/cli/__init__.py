@@ -1,1 +1,1 @@
-"""The command line: the commands that any deployment has, and how they read and print. `ops.main` puts it together."""
+"""The command line: the commands that any deployment has, and their input and output. `ops.main` assembles it."""

@@ -1,4 +1,4 @@
-"""What every command has: --json, --stack, --profile, --region, names with completion, questions before damage."""
+"""What every command shares: --json, --stack, --profile, --region, completion of names, and confirmation."""
 
 import functools
 import inspect
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Options:
-    """The options that every command has, as typed, before or behind the command's name."""
+    """The options that every command has, as typed, before or after the command's name."""
 
     json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False
     stack: Annotated[str | None, typer.Option(help="The CloudFormation stack. [NEXUS_STACK]", metavar="NAME")] = None
@@ -36,22 +36,22 @@ options = Options()
 
 
 def forget() -> None:
-    """Before a command line is read: nothing is said yet."""
+    """Resets the options before a command line is parsed."""
     for one in fields(Options):
         setattr(options, one.name, one.default)
 
 
 def _keep(said: "Mapping[str, Any]") -> None:
     for name, value in said.items():
-        if value:  # what is said last counts
+        if value:  # the last one wins
             setattr(options, name, value)
 
 
 def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as typer takes it: with the common options behind its own parameters; they go to `options`.
+    """The function as typer takes it: the common options follow its own parameters and are stored in `options`.
 
-    A parameter that is a dataclass is taken as its fields: what several commands have in common is said once. What the
-    function changes is one entry of the audit trail.
+    A dataclass parameter is expanded into its fields, so that several commands can share them. All that the function
+    changes is one entry in the audit trail.
     """
     own = _parameters(function)
     groups: dict[str, Any] = {one.name: one.annotation for one in own if is_dataclass(one.annotation)}
@@ -74,11 +74,11 @@ def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
 _CONTEXT: Final = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
 
 _VALUES: Final = ("arguments", "args")
-"""The parameters that hold a task's arguments. The run's record has their values, but for secret ones."""
+"""The parameters that hold a task's arguments. The run's record has their values, except for secret ones."""
 
 
 def _about(given: "Mapping[str, Any]", parameters: Sequence[inspect.Parameter]) -> dict[str, Any]:
-    """What was said on the command line, as the audit trail tells it."""
+    """The command line's arguments, as the audit trail shows them."""
     from ops.cli.output import plain
 
     defaults = {one.name: one.default for one in parameters}
@@ -92,7 +92,7 @@ def _names(arguments: Any) -> Any:
 
 
 def _audited(function: Callable[[], Any], change: audit.Change) -> Any:
-    """Runs a command. One whose change is not in the audit trail does not end with 0."""
+    """Runs a command. If its change could not be recorded in the audit trail, the exit code is not 0."""
     from ops.cli.output import report
 
     try:
@@ -115,7 +115,7 @@ def _taken(group: Any, given: dict[str, Any]) -> Any:
 
 
 class Group(TyperGroup):
-    """A command's list of commands as plain text, under headings: it must be there at once, and rich takes a while."""
+    """Prints the list of commands as plain text under headings. It must be instant, and importing rich is slow."""
 
     headings: Sequence[tuple[str, Sequence[str]]] = ()
 
@@ -140,7 +140,7 @@ def _print_version(wanted: bool) -> None:
 
 
 def app(help_text: str, group: type[Group] = Group, *, completion: bool = False) -> typer.Typer:
-    """A list of commands, with the common options. Its help is plain text; nothing of typer's own error screens."""
+    """A list of commands, with the common options. Its help is plain text, without typer's own error screens."""
     made = typer.Typer(
         cls=group,
         help=help_text,
@@ -177,7 +177,7 @@ def command(to: typer.Typer, name: str) -> Callable[[Callable[..., Any]], Callab
 
 
 def _reachable(context: typer.Context) -> bool:
-    """Whether the deployment that is meant can be asked. Where it cannot, completion offers nothing and is silent."""
+    """Whether the chosen deployment can be reached. If not, completion offers nothing and prints no error."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     at: Any = context
@@ -192,19 +192,19 @@ def _reachable(context: typer.Context) -> bool:
 
 
 def complete_queue(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Queues that begin so."""
+    """Queues that start with the prefix."""
     from ops import catalogue
 
     return [name for name in catalogue.queues() if name.startswith(incomplete)] if _reachable(ctx) else []
 
 
 def complete_task(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Tasks that begin so, with their summaries."""
+    """Tasks that start with the prefix, with their summaries."""
     return [(name, task.summary) for name, task in _tasks(ctx).items() if name.startswith(incomplete)]
 
 
 def complete_schedule(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Scheduled tasks that begin so."""
+    """Scheduled tasks that start with the prefix."""
     return [(n, t.schedule.meaning) for n, t in _tasks(ctx).items() if t.schedule and n.startswith(incomplete)]
 
 
@@ -215,7 +215,7 @@ def _tasks(context: typer.Context) -> "Mapping[str, Task[Any, Any]]":
 
 
 def complete_outcome(incomplete: str) -> list[str]:
-    """Outcomes of attempts that begin as the last of those typed, with commas."""
+    """Completes the last outcome in a comma-separated list."""
     from ops import logs
 
     before, comma, last = incomplete.rpartition(",")
@@ -223,7 +223,7 @@ def complete_outcome(incomplete: str) -> list[str]:
 
 
 def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """`name=` for each argument of the task that the command line names."""
+    """`name=` for each argument of the task named on the command line."""
     task = _tasks(ctx).get(str(ctx.params.get("task")))
     if task is None or "=" in incomplete:
         return []
@@ -251,7 +251,7 @@ def closest(name: str, names: Sequence[str]) -> str:
 
 
 def the_queue(name: str) -> str:
-    """The name, if it is a queue's of the stack that is connected. Raises Problem."""
+    """Returns the name if the connected stack has that queue. Raises Problem if not."""
     from ops import catalogue
 
     if name not in catalogue.queues():
@@ -260,14 +260,14 @@ def the_queue(name: str) -> str:
 
 
 def the_queues(name: str | None) -> list[str]:
-    """That queue, or all of the stack's."""
+    """That queue, or all of the stack's queues if no name is given."""
     from ops import catalogue
 
     return list(catalogue.queues()) if name is None else [the_queue(name)]
 
 
 def the_task(name: str) -> "Task[Any, Any]":
-    """The task of that name in the catalogue of the stack that is connected. Raises Problem."""
+    """The task of that name in the connected stack's catalogue. Raises Problem if there is none."""
     from ops import catalogue
 
     known = catalogue.tasks()
@@ -277,7 +277,7 @@ def the_task(name: str) -> "Task[Any, Any]":
 
 
 def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Ids of runs that are live or have lately ended."""
+    """Ids of runs that are live or ended recently."""
     from ops import finding
 
     if not _reachable(ctx):
@@ -290,17 +290,17 @@ def complete_run(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 
 def connect() -> "Deployment":
-    """The deployment that this command line means. Raises Problem."""
+    """The deployment that this command line selects. Raises Problem if none can be reached."""
     from ops import deployment
 
     return deployment.connect(deployment.Choice(options.stack, options.profile, options.region))
 
 
 def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = True) -> None:
-    """Asks before damage; raises Problem when the answer is not yes.
+    """Asks for confirmation. Raises Problem if the answer is not yes.
 
-    In prod the stack's name is typed instead of a y, there or with --stack beside --yes. What can be taken back
-    (`lasting=False`) is asked about in prod alone.
+    In prod the user types the stack's name instead of y, at the prompt or as --stack with --yes. Reversible actions
+    (`lasting=False`) need confirmation in prod only.
     """
     if not lasting and not where.is_prod:
         return
@@ -324,7 +324,7 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
 
 
 def done(value: Any, text: str) -> None:
-    """What a change came to: as JSON or as a line, and in the audit trail."""
+    """Reports the outcome of a change, as JSON or as a line, and records it in the audit trail."""
     from ops.cli import output
 
     audit.tell(text)

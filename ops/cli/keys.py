@@ -1,4 +1,4 @@
-"""Keys as they are pressed on a terminal, by name: "j", "up", "enter". Ctrl-C stays what it is."""
+"""Reads the keys pressed on a terminal, by name: "j", "up", "enter". Ctrl-C still interrupts."""
 
 import os
 import re
@@ -16,14 +16,13 @@ _KEY: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Z]|.", re.DOTALL)
 
 
 def named(typed: str) -> list[str]:
-    """The keys in what a terminal sent; a sequence that has no name is left out."""
+    """The keys in the bytes a terminal sent; unknown sequences are dropped."""
     found = (NAMES.get(key, key) for key in _KEY.findall(typed))
     return [key for key in found if key.isprintable()]
 
 
 class Keys:
-    """The keys of standard input, one by one and without an echo, for as long as the block; none where it is no
-    terminal."""
+    """Reads single keys from stdin, without echo, inside the `with` block. Reads none if stdin is not a terminal."""
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None
@@ -44,11 +43,11 @@ class Keys:
             termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._before)
 
     def read(self, seconds: float) -> list[str]:
-        """What was pressed, waited for so long at most."""
+        """The keys pressed. Waits up to `seconds` for one."""
         if self._before is None:
             select.select([], [], [], seconds)
             return []
         if not select.select([sys.stdin], [], [], seconds)[0]:
             return []
-        # A key's bytes come together: a lone ESC is the key itself.
+        # A key's bytes arrive together, so a lone ESC is the Esc key.
         return named(os.read(sys.stdin.fileno(), 4096).decode(errors="replace"))

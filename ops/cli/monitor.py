@@ -1,4 +1,4 @@
-"""What the live views show: queues with their backlog and rates, what runs now, what ended and what failed lately."""
+"""What the live views show: queues with their backlog and rates, current runs, and recent ends and failures."""
 
 import time
 from collections import deque
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
 
 WINDOW = 300.0
-"""Seconds of ended attempts that rates and lists are made of."""
+"""The window of ended attempts, in seconds, for rates and lists."""
 
 SPARK = 30
-"""Columns of a queue's history: ten seconds each."""
+"""Columns of a queue's history, ten seconds each."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueLine:
-    """A queue as the view shows it: attempts a minute over the window, and in `history` those of each ten seconds."""
+    """A queue in the view: attempts per minute over the window; `history` has the count of each ten seconds."""
 
     name: str
     priority: int | None
@@ -40,7 +40,7 @@ class QueueLine:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One look."""
+    """One snapshot of the deployment."""
 
     at: float
     queues: tuple[QueueLine, ...]
@@ -49,12 +49,12 @@ class View:
     ended: tuple[logs.Event, ...]
     failures: tuple[logs.Event, ...]
     wrong: tuple[str, ...] = ()
-    """Functions that die before they start a run, for each its last words."""
+    """Functions that die before they start a run, each with its last log line."""
 
 
 @dataclass(slots=True)
 class Monitor:
-    """Looks again and again, and keeps the events of the window between looks."""
+    """Polls the deployment and keeps the window's events between polls."""
 
     _events: deque[logs.Event] = field(default_factory=deque)
     _seen: set[tuple[str, int, str]] = field(default_factory=set)
@@ -62,11 +62,11 @@ class Monitor:
 
     @property
     def events(self) -> tuple[logs.Event, ...]:
-        """The attempts that ended within the window, the latest first."""
+        """The attempts that ended within the window, latest first."""
         return tuple(reversed(self._events))
 
     def look(self) -> View:
-        """Everything anew. Errors of AWS are botocore's."""
+        """Takes a new snapshot. Raises botocore's errors."""
         from nexus.runs import tallies
 
         now = time.time()
@@ -95,7 +95,7 @@ class Monitor:
     def _wrong(
         self, names: Sequence[str], counts: Sequence[Counts | None], running: Sequence[live.LiveRun], now: float
     ) -> tuple[str, ...]:
-        """What is known of functions that hold messages which no run has claimed."""
+        """Checks the functions that hold messages which no run has claimed."""
         suspects = [
             name
             for name, count in zip(names, counts, strict=True)

@@ -1,7 +1,7 @@
-"""What commands print: tables and lines for people, the same as plain text in a pipe, JSON for programs.
+"""Output of commands: tables and lines for people, plain text in a pipe, JSON for programs.
 
-Arguments, errors, names and log lines are other people's data. Everything printed goes through here, where `safe` and
-`json_text` write out what would move a cursor, rename a window or turn a line around.
+Arguments, errors, names and log lines are untrusted. All output goes through here, where `safe` and `json_text` escape
+characters that would move the cursor, rename the window or reverse the text direction.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ STYLES = {
 
 
 def safe(text: str, *, lines: bool = True) -> str:
-    """The text with nothing in it that a terminal obeys: control, format and bidirectional characters (Unicode's Cc,
-    Cf, Zl and Zp) and lone surrogates, written out as \\x1b or \\u202e. `lines` keeps line feeds and tabs.
+    """The text without terminal control: control, format and bidirectional characters (Unicode's Cc, Cf, Zl and Zp) and
+    lone surrogates, escaped as \\x1b or \\u202e. `lines` keeps line feeds and tabs.
     """
     if text.isprintable():
         return text
@@ -66,13 +66,13 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def fancy(stream: Any = None) -> bool:
-    """Whether colours, boxes and bars may be used: a terminal that NO_COLOR does not forbid them."""
+    """Whether colours, boxes and bars may be used: the stream is a terminal, and NO_COLOR is not set."""
     stream = stream or sys.stdout
     return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def line(text: str = "", style: str | None = None) -> None:
-    """A line on stdout; `style` shows on a terminal alone."""
+    """Prints a line on stdout; `style` applies only on a terminal."""
     text = safe(text)
     if style and fancy():
         _console().print(text, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -81,13 +81,13 @@ def line(text: str = "", style: str | None = None) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr, for what is not the answer: progress, hints."""
+    """Prints a line on stderr, for anything that is not the result: progress, hints."""
     print(safe(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], None]]:
-    """A progress bar on stderr, where that is a terminal: to be called with (done, total, a few words)."""
+    """A progress bar on stderr, if that is a terminal. Call it with (done, total, a few words)."""
     if not shown or not fancy(sys.stderr):
         yield lambda _done, _total, _words: None
         return
@@ -105,9 +105,9 @@ def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], 
 
 
 def table(rows: Iterable[Mapping[str, Any]], *, right: Sequence[str] = ()) -> None:
-    """A table of rows with the same columns; in a pipe, plain text two spaces apart, never cut; nothing without rows.
+    """Prints rows with the same columns as a table, or in a pipe as uncut plain text. Prints nothing without rows.
 
-    `right` names the columns of numbers.
+    `right` names the columns to align right.
     """
     shown = [{name: "" if cell is None else safe(str(cell), lines=False) for name, cell in row.items()} for row in rows]
     if not shown:
@@ -137,7 +137,7 @@ def _drawn(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Any:
 
 
 def pairs(values: Mapping[str, Any]) -> None:
-    """Names and values under each other; what is None or empty is left out."""
+    """Prints names and values, one pair a line; omits values that are None or empty."""
     told = {name: value for name, value in values.items() if value not in (None, "")}
     width = max((len(name) for name in told), default=0)
     for name, value in told.items():
@@ -154,12 +154,12 @@ def pairs(values: Mapping[str, Any]) -> None:
 
 
 def emit(value: Any) -> None:
-    """The answer as one JSON document."""
+    """Prints the result as one JSON document."""
     print(json_text(value, indent=2), flush=True)
 
 
 def emit_line(value: Any) -> None:
-    """One JSON document a line, for answers that stream."""
+    """Prints one JSON document per line, for streamed results."""
     print(json_text(value), flush=True)
 
 
@@ -168,7 +168,7 @@ _TIMES = {"at", "since", "lease_until", "last_at", "claimed_at", "sent_at"}
 
 
 def plain(value: Any) -> Any:
-    """A value in JSON's own types: dataclasses become objects, times RFC 3339 in UTC, with milliseconds."""
+    """Converts a value to JSON types: dataclasses become objects, times become RFC 3339 in UTC with milliseconds."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         values = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         return {name: plain(moment(inner) if name in _TIMES else inner) for name, inner in values.items()}
@@ -186,7 +186,7 @@ def plain(value: Any) -> Any:
 
 
 def rounded(value: Any) -> Any:
-    """A JSON value as people read it: floats with six decimals at most."""
+    """A JSON value for people: floats have six decimals at most."""
     match value:
         case float():
             return round(value, 6)
@@ -198,7 +198,7 @@ def rounded(value: Any) -> Any:
 
 
 def report(problem: Problem, *, as_json: bool) -> None:
-    """A Problem, on stderr."""
+    """Prints a Problem on stderr."""
     if as_json:
         error = {"what": problem.what, "why": problem.why, "do": problem.do, "exit_code": int(problem.code)}
         print(json_text({"error": error}), file=sys.stderr)
@@ -236,17 +236,17 @@ def age(seconds: float | None) -> str:
 
 
 def moment(at: float | datetime | None) -> datetime | None:
-    """A time of either kind; a number is seconds since 1970."""
+    """A time as datetime; a number is seconds since 1970."""
     return datetime.fromtimestamp(at, UTC) if isinstance(at, int | float) else at
 
 
 def time_of(at: float | datetime | None) -> str:
-    """A time as people read it, in UTC: 2026-11-22 15:30:20."""
+    """A time for people, in UTC: 2026-11-22 15:30:20."""
     found = moment(at)
     return "" if found is None else f"{found.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def cut(text: str, width: int) -> str:
-    """At most `width` characters of one line; in a pipe nothing is cut."""
+    """Cuts one line to `width` characters; in a pipe nothing is cut."""
     flat = " ".join(text.split())
     return flat if len(flat) <= width or not fancy() else flat[: width - 1] + "…"

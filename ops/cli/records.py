@@ -1,4 +1,4 @@
-"""A run as people read it: by the command and by the live view."""
+"""A run as text for people, for the command and the live view."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from ops.cost import dollars
 
 
 def described(record: RunRecord) -> tuple[dict[str, Any], str]:
-    """A record for people: its fields, and below them its traceback and result."""
+    """A record as (fields, text below them): the text is its traceback and result."""
     told, waits = runs.as_plain(record), waiting.reasons(record)
     below = [record.error.traceback.rstrip()] if record.error and record.error.traceback else []
     if told["result"] is not None:
@@ -49,7 +49,7 @@ def _compact(value: Mapping[str, Any] | None) -> str | None:
 
 
 def meaning(before: str, after: str) -> str:
-    """What a revocation did, by the status before it and after."""
+    """What a revocation did, from the statuses before and after."""
     if after == "UNKNOWN":
         return "no run has this id, or its record has expired"
     if after == "STARTED":

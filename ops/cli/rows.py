@@ -1,4 +1,4 @@
-"""The runs of the live view as rows: one for each run with its last attempt, one for each job with its segments."""
+"""Rows of the live view: one for each run with its last attempt, one for each job with its segments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ _ENDS: Final = ("success", "failure", "revoked")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run, or a job with its segments folded. `seconds` is how long it has run, or its last attempt took; `at` when
-    that ended (seconds since 1970)."""
+    """A run, or a job with its segments folded. `seconds` is how long it has run, or its last attempt took; `at` is
+    when that ended (seconds since 1970)."""
 
     id: str
     task: str
@@ -32,23 +32,23 @@ class Row:
     progress: tuple[int, int] | None = None
 
     def has(self, words: str) -> bool:
-        """Whether each of the words is somewhere in the row, in any case."""
+        """Whether the row contains every word, ignoring case."""
         text = f"{self.id} {self.task} {self.state} {self.section} {self.queue} {self.about}".lower()
         return all(word in text for word in words.lower().split())
 
 
 def rows(view: View, events: Iterable[logs.Event], parents: Mapping[str, str]) -> list[Row]:
-    """All rows: what runs, the jobs first and then the oldest; then the others, the latest first.
+    """All rows: running ones first (jobs, then oldest first), then the others, latest first.
 
-    `events` are the attempts that ended, the latest first; `parents` has the job of each segment among their runs,
-    and of each job that is a segment.
+    `events` are the attempts that ended, latest first. `parents` maps each segment among their runs, and each job that
+    is itself a segment, to its job.
     """
     attempts: dict[str, dict[str, logs.Event]] = {}
     for event in events:
         job = event.run_id
         while (parent := parents.get(job, job)) != job:
             job = parent
-        # Of a run's attempts the last counts; but a plan that was delivered twice is no more than the job's end.
+        # A run's last attempt counts. But a plan that was delivered twice does not outweigh the job's end.
         ends = attempts.setdefault(job, {})
         known = ends.get(event.run_id)
         if known is None or (known.outcome == "fanned_out" and event.outcome in _ENDS):
@@ -83,7 +83,7 @@ def _live(run: LiveRun, now: float) -> Row:
 
 
 def _ended(run_id: str, ends: Mapping[str, logs.Event]) -> Row:
-    """A run that has ended, or a job of whose segments some have."""
+    """A run that has ended, or a job with some segments that have."""
     members = [end for member, end in ends.items() if member != run_id]
     own = ends.get(run_id)
     if own is None or (own.outcome == "fanned_out" and members):

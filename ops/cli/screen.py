@@ -1,4 +1,4 @@
-"""The live view on a terminal: what it draws, and what its keys make of it. It knows of no terminal and no AWS."""
+"""The live view's state: what it draws and how keys change it. It knows neither the terminal nor AWS."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 type Action = Literal["open", "retry", "revoke"]
 
 WIDE: Final = 110
-"""Columns from which there is room for a run's queue, attempt and time, and for the whole names of the figures."""
+"""Columns needed to show a run's queue, attempt and time, and the full names of the figures."""
 
 HINTS: Final[tuple[tuple[str, str], ...]] = (
     ("j k", "select"), ("Enter", "open"), ("/", "filter"), ("Tab", "list"),
@@ -48,7 +48,7 @@ _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a key asks for, of a run."""
+    """An action that a key requests for a run."""
 
     action: Action
     row: Row
@@ -56,7 +56,7 @@ class Order:
 
 @dataclass(slots=True)
 class Screen:
-    """What is on the screen, and what the keys have made of it."""
+    """What is on the screen, and how the keys have changed it."""
 
     deployment: "Deployment"
     view: View | None = None
@@ -79,18 +79,18 @@ class Screen:
     # --- what is known ---
 
     def show(self, view: View, found: list[Row]) -> None:
-        """A new look. What was selected stays so, wherever it has moved."""
+        """Shows a new snapshot. The selected run stays selected wherever it moves."""
         self.view, self.all_rows, self.error = view, found, None
 
     @property
     def listed(self) -> list[Row]:
-        """The rows of the present list that fit the filter."""
+        """The rows of the current list that match the filter."""
         wanted = SECTIONS if self.tab == 0 else (SECTIONS[self.tab - 1],)
         return [row for row in self.all_rows if row.section in wanted and row.has(self.words)]
 
     @property
     def shown(self) -> list[Row]:
-        """Those of the rows that have room: in the list of all, each section has its share of it."""
+        """The rows that fit on the screen. In the list of all runs, each section gets its share."""
         listed = self.listed
         if self.tab != 0:
             return listed
@@ -99,7 +99,7 @@ class Screen:
 
     @property
     def selected(self) -> Row | None:
-        """The row that the keys act on: that of the chosen run, else the one in its place; the first at first."""
+        """The row that the keys act on: the chosen run's, else the row now in its place; initially the first."""
         shown = self.shown
         found = next((n for n, row in enumerate(shown) if row.id == self._selected), self._index)
         self._index = max(0, min(found, len(shown) - 1))
@@ -108,7 +108,7 @@ class Screen:
     # --- keys ---
 
     def press(self, key: str) -> Order | Literal["quit"] | None:
-        """What a key asks for; most only change the screen."""
+        """Handles a key; returns what it requests. Most keys only change the screen."""
         if self.asked is not None:
             return self._answer(key)
         if self.typing:
@@ -185,7 +185,7 @@ class Screen:
             self.asked, self.typed = Order(action, row), ""
 
     def _answer(self, key: str) -> Order | None:
-        """To a question: y or another key; in prod, what lasts is confirmed by the stack's name."""
+        """Handles the answer to a question: y or another key. In prod, irreversible actions need the stack's name."""
         order = self.asked
         if not self.deployment.is_prod:
             yes = key in ("y", "Y")
@@ -203,7 +203,7 @@ class Screen:
 
     @property
     def question(self) -> str:
-        """What is asked; empty when nothing is."""
+        """The question being asked; empty if there is none."""
         if self.asked is None:
             return ""
         row = self.asked.row
@@ -215,7 +215,7 @@ class Screen:
     # --- drawing ---
 
     def draw(self, width: int, height: int, *, keys: bool = True) -> Any:
-        """The screen as rich draws it; without `keys` all rows, whole ids where they fit, and nothing about keys."""
+        """The screen as rich draws it; without `keys` it has all rows, whole ids where they fit, and no key hints."""
         from rich.console import Group
 
         if self.view is None:
@@ -231,7 +231,7 @@ class Screen:
             body = self._details(width)
         else:
             body = self._list(width, keys=keys)
-        # The foot stays where it is.
+        # The footer stays in place.
         body += [_line([], width)] * (height - len(above) - len(body) - 2 if keys else 0)
         return Group(*above, _line([], width), *body, *([self._foot(width)] if keys else []))
 
@@ -284,7 +284,7 @@ class Screen:
         console, lines = Console(width=width), []
         indent = max(len(name) for name, _ in self.details) + 2
         for name, value in self.details:
-            # Lines of a traceback keep their indentation, and have the width to themselves.
+            # Traceback lines keep their indentation and get the full width.
             margin = indent if name else 0
             told = Text(output.safe(value), style=output.STYLES.get(value, "")).wrap(console, width - margin)
             for n, line in enumerate(told):
@@ -304,8 +304,8 @@ class Screen:
 
 
 def shares(wanted: Mapping[Section, int], room: int) -> dict[Section, int]:
-    """How many lines each section gets of a room: half of it for what runs and a quarter for each of the others at
-    least, if they want so many, and the rest in their order."""
+    """How many lines each section gets: running rows get at least half and each other section a quarter, if they need
+    that many; the rest is given out in order."""
     part = {"running": 2, "failed": 1, "ended": 1}
     given = {name: min(wanted[name], max(1, room * part[name] // 4)) for name in SECTIONS}
     for name in SECTIONS:
@@ -317,7 +317,7 @@ def shares(wanted: Mapping[Section, int], room: int) -> dict[Section, int]:
 
 
 def _line(parts: Sequence[tuple[str, str]], width: int) -> "Text":
-    """One line of styled parts, cut at the width; other people's text in it moves no cursor and is no markup."""
+    """One line of styled parts, cut at the width. Untrusted text cannot move the cursor and is not markup."""
     from rich.text import Text
 
     made = Text.assemble(*((output.safe(text, lines=False), style) for text, style in parts), no_wrap=True)
@@ -371,18 +371,18 @@ def _queues(queues: Sequence[QueueLine], width: int) -> "list[Text]":
 
 
 def _count(number: int) -> str:
-    """A number in seven characters at most."""
+    """A number in at most seven characters."""
     return str(number) if number < 100_000 else f"{number // 1000}k"
 
 
 def _fitted(history: Sequence[int], room: int) -> list[int]:
-    """A history in so many columns at most, those that do not fit summed up."""
+    """A history in at most `room` columns; merges neighbours if it does not fit."""
     each = -(-SPARK // max(1, min(room, SPARK)))
     return [sum(history[n : n + each]) for n in range(0, len(history), each)]
 
 
 def _columns(shown: Sequence[Row], width: int, *, whole: bool) -> dict[str, int]:
-    """The widths of the columns that there is room for, two apart; the last has the rest."""
+    """The widths of the columns that fit, two spaces apart; the last one gets the rest."""
     columns = {"id": 36 if whole else 8, "state": max(len(row.state) for row in shown)}
     columns["task"] = max(len(row.task) for row in shown)
     if width >= WIDE:

@@ -1,4 +1,4 @@
-"""`nexus monitor` as it runs: looks again and again, draws, and does what the keys ask for."""
+"""The loop of `nexus monitor`: polls, draws, and performs the actions that keys request."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def details(run_id: str) -> list[tuple[str, str]]:
-    """A run's record as `nexus result` shows it. Raises Problem."""
+    """A run's record as `nexus result` shows it. Raises Problem if there is no such run."""
     from nexus.client import AsyncResult
     from ops.cli.records import described
     from ops.problems import Problem
@@ -41,7 +41,7 @@ def details(run_id: str) -> list[tuple[str, str]]:
 
 
 def retry(run_id: str) -> str:
-    """Sends a failed run again; of a job, its failed members. Raises Problem."""
+    """Resends a failed run, or the failed members of a job. Raises Problem if it cannot."""
     from nexus.backend import backend
     from nexus.backend.store import numbers
     from nexus.client import AsyncResult
@@ -77,7 +77,7 @@ ACTIONS: Final[Mapping[str, Callable[[str], str]]] = {"retry": retry, "revoke": 
 
 
 def act(action: str, run_id: str) -> str:
-    """Does what a key asked for, with its entry in the audit trail, and says what came of it. Raises Problem."""
+    """Performs a key's action with its audit entry and returns the outcome as text. Raises Problem if it fails."""
     change = audit.Change(action, {"id": run_id})
     with audit.changing(change):
         change.outcome = ACTIONS[action](run_id)
@@ -89,16 +89,16 @@ def act(action: str, run_id: str) -> str:
 
 
 class Looking:
-    """Looks at the deployment, and knows which runs are segments of which jobs."""
+    """Polls the deployment and tracks which runs are segments of which jobs."""
 
     def __init__(self) -> None:
         self._monitor = Monitor()
         self._parents: dict[str, str] = {}
 
     def look(self) -> tuple[View, list[Row]]:
-        """The view and its rows. Errors of AWS are botocore's."""
+        """The view and its rows. Raises botocore's errors."""
         view, events = self._monitor.look(), self._monitor.events
-        # An id that is derived (UUIDv5) may be a segment's: its record says so, once. A segment may be a job itself.
+        # A derived id (UUIDv5) may be a segment's; its record is read once to find out. A segment may itself be a job.
         met = {event.run_id for event in events if _derived(event.run_id)}
         known: dict[str, str] = {}
         while met:
@@ -122,7 +122,7 @@ def _records(ids: Sequence[str]) -> "list[RunRecord]":
 
 
 def _waiting(view: View, events: Iterable[logs.Event]) -> list[tuple[str, str, int, int]]:
-    """The jobs that have begun of late and of which no segment runs at this moment."""
+    """The jobs that began recently and have no segment running now."""
     from nexus.runs import tallies
 
     begun = {event.run_id for event in events if event.outcome == "fanned_out"} - {job_id for job_id, *_ in view.jobs}
@@ -132,7 +132,7 @@ def _waiting(view: View, events: Iterable[logs.Event]) -> list[tuple[str, str, i
 
 
 def show_once(deployment: "Deployment") -> None:
-    """One look, as plain text or drawn."""
+    """Prints one snapshot, as plain text or drawn."""
     from rich.console import Console
 
     console = Console(width=None if output.fancy() else 140, no_color=not output.fancy(), highlight=False)
@@ -142,8 +142,7 @@ def show_once(deployment: "Deployment") -> None:
 
 
 def run(deployment: "Deployment", every: float) -> None:
-    """Draws until q or Ctrl-C. A look that fails is told in the view, and tried again: a monitor outlives a short
-    outage."""
+    """Draws until q or Ctrl-C. The view shows a failed poll and retries it, so it survives a short outage."""
     from rich.console import Console
     from rich.live import Live
 
@@ -151,7 +150,7 @@ def run(deployment: "Deployment", every: float) -> None:
 
     console, screen, looking = Console(), Screen(deployment), Looking()
     size, drawn = console.size, False
-    # A look takes a while: keys are answered at once, and q does not wait for it as it does for a change.
+    # A poll takes a while. Keys work meanwhile, and q does not wait for a poll, only for a change.
     with Keys() as keys, Threads(1) as pool, Live(console=console, screen=True, auto_refresh=False) as live:
         look: Future[tuple[View, list[Row]]] | None = None
         doing: list[tuple[Order, Future[Any]]] = []

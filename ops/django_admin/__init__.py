@@ -1,5 +1,5 @@
 """The operator's pages in a Django project's admin: `"ops.django_admin"` in INSTALLED_APPS, where the web server runs.
 
-What belongs here: the admin's frame, permissions and forms. What does not: anything that asks AWS, which is the other
-modules' of `ops`; the models, which are `nexus.django`'s and are migrated where `ops` is not.
+Belongs here: the admin's pages, permissions and forms. Does not belong here: AWS requests (the other modules of `ops`)
+and the models (`nexus.django`, which is also migrated where `ops` is not installed).
 """

@@ -33,16 +33,16 @@ DAYS = 7
 
 @admin.register(Run)
 class RunAdmin(Pages):
-    """Any run of the last days: searched as by `nexus runs`, retried, revoked."""
+    """Runs of the last days: search as with `nexus runs`, retry, revoke."""
 
     may: ClassVar[Mapping[str, str]] = {"retry": "change", "revoke": "change"}
 
     def more(self) -> Sequence[tuple[str, Callable[..., HttpResponse]]]:
-        """A run by itself."""
+        """The page of one run."""
         return [("<str:run_id>/change/", self.run_page)]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
-        """A page of runs, the newest first, by what is typed and chosen."""
+        """A page of runs that match the search and filters, newest first."""
         typed = request.GET.get("q", "").strip()
         if finding.is_whole(typed):
             return redirect("admin:nexus_run_change", typed)
@@ -112,13 +112,13 @@ def _run(run_id: str) -> dict[str, Any]:
 
 @admin.register(DeadLetter)
 class DeadLetterAdmin(Pages):
-    """Runs that were given up, by queue, task and error: sent again, or dropped."""
+    """Dead letters by queue, task and error: resend or drop them."""
 
     may: ClassVar[Mapping[str, str]] = {"retry-letters": "change", "drop-letters": "delete"}
     web = "dead-letters"
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
-        """The groups, and the letters of the one that is chosen."""
+        """The groups, and the letters of the chosen one."""
         return self.page(request, "letters", "Dead letters", partial(_letters, request.GET))
 
 
@@ -146,17 +146,17 @@ def _letters(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 @admin.register(Schedule)
 class ScheduleAdmin(Pages):
-    """The rules of the stack's template: switched, run now, changed, with what came of their firings."""
+    """The template's schedule rules: enable, disable, run now, change, and see the results of their firings."""
 
     may: ClassVar[Mapping[str, str]] = dict.fromkeys(("enable", "disable", "run", "change"), "change")
     web = "schedules"
 
     def more(self) -> Sequence[tuple[str, Callable[..., HttpResponse]]]:
-        """A rule's firings."""
+        """The page of a rule's firings."""
         return [("<str:task>/change/", self.rule_page)]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:  # noqa: ARG002 - Django's
-        """Every rule, the next to fire first."""
+        """All rules, the next to fire first."""
         return self.page(request, "schedules", "Schedules of the template", lambda: {"rules": site().schedules()})
 
     def rule_page(self, request: HttpRequest, task: str) -> HttpResponse:
@@ -174,7 +174,7 @@ class ScheduleAdmin(Pages):
 
 @admin.register(PeriodicTask)
 class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
-    """Periodic tasks: rows, which are kept in step with EventBridge Scheduler."""
+    """Periodic tasks: rows that are kept in sync with EventBridge Scheduler."""
 
     list_display = ("name", "task", "expression", "timezone", "is_on", "state", "fault")
     list_filter = ("paused", "state", "task")
@@ -190,11 +190,11 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
     )
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> tuple[str, ...]:  # noqa: ARG002 - Django's
-        """A row's name stays as it is."""
+        """The name of an existing row cannot change."""
         return (*self.readonly_fields, "name") if obj else self.readonly_fields
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        """A list to choose from where there is one."""
+        """Shows a list to choose from where there is one."""
         if db_field.name == "task":
             from nexus.django.catalogue import discovered
 
@@ -207,12 +207,12 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.display(boolean=True, description="on")
     def is_on(self, row: PeriodicTask) -> bool:
-        """Whether it fires."""
+        """Whether the schedule is enabled."""
         return not row.paused
 
     @admin.display(description="Next times")
     def next_times(self, row: PeriodicTask) -> str:
-        """The next five, in the task's own time zone."""
+        """The next five firings, in the task's own time zone."""
         if not row.pk:
             return "-"
         try:
@@ -225,7 +225,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.display(description="Runs of the last days")
     def firings(self, row: PeriodicTask) -> str:
-        """The runs that its firings were, among the task's latest."""
+        """The task's latest runs that this schedule started."""
         try:
             wanted = row.wanted()
         except FAULTS as error:
@@ -246,16 +246,16 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
         return format_html_join("", '<a href="{}">{}</a> {}<br>', cells) or "none"
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: Any) -> None:
-        """Saves it, and says so when Scheduler did not take it."""
+        """Saves the row, with a message if Scheduler did not accept it."""
         super().save_model(request, obj, form, change)
         transaction.on_commit(partial(self._report, request, [obj.pk]))
 
     def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        """Deletes it, and says so when Scheduler did not."""
+        """Deletes the row, with a message if Scheduler did not delete the schedule."""
         self.delete_queryset(request, [obj])
 
     def delete_queryset(self, request: HttpRequest, queryset: Any) -> None:
-        """Each by itself: a QuerySet's own deletion does not reach Scheduler."""
+        """Deletes each row on its own: a QuerySet's delete does not reach Scheduler."""
         names = [row.pk for row in queryset]
         for row in queryset:
             row.delete()
@@ -268,17 +268,17 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.action(description="Enable", permissions=["change"])
     def enable(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """Lets them fire."""
+        """Enables the schedules."""
         self._set(request, queryset, paused=False)
 
     @admin.action(description="Disable", permissions=["change"])
     def disable(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """Stops them from firing."""
+        """Disables the schedules."""
         self._set(request, queryset, paused=True)
 
     @admin.action(description="Write to Scheduler again", permissions=["change"])
     def write(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """After AWS did not answer, or after a change by hand."""
+        """Writes the rows to Scheduler again, after an AWS failure or a manual change."""
         self._set(request, queryset)
 
     def _set(self, request: HttpRequest, queryset: QuerySet[PeriodicTask], **values: Any) -> None:
@@ -294,7 +294,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.action(description="Run now", permissions=["change"])
     def run_now(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """Sends them, beside their schedules."""
+        """Sends the tasks now, outside their schedules."""
         for row in queryset:
             try:
                 result = find(row.task).using(queue_name=row.queue or None).enqueue(*row.args, **row.kwargs)
@@ -308,18 +308,18 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
 @admin.register(Outbox)
 class OutboxAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes none at run time
-    """Tasks that wait to be sent: what can never be is corrected and its `fault` cleared, or deleted."""
+    """Tasks that wait to be sent. One that cannot be sent is corrected and its `fault` cleared, or it is deleted."""
 
     list_display = ("id", "task", "queue", "fault")
     list_filter = ("task",)
     search_fields = ("id", "task", "fault")
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's
-        """`Outbox.add` adds, in a transaction."""
+        """False: `Outbox.add` adds rows, in a transaction."""
         return False
 
     def get_exclude(self, request: HttpRequest, obj: Any = None) -> list[str]:  # noqa: ARG002 - Django's
-        """The arguments are shown of a task that is known to have no secret ones."""
+        """Shows the arguments only of a known task without secret ones."""
         try:
             task = find(obj.task) if obj else None
         except LookupError:

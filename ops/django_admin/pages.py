@@ -1,4 +1,4 @@
-"""What the pages have in common: the deployment, bounded requests, an error as a page, and actions that ask first."""
+"""What the pages share: the deployment, bounded requests, error pages, and actions with confirmation."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -27,7 +27,7 @@ else:
     _Base = admin.ModelAdmin
 
 MOST_LETTERS: Final = 1_000
-"""Of a queue, that a page looks at, and that an action may go through: somebody waits for it."""
+"""The most dead letters of a queue that a page reads and an action may look through: a user waits for it."""
 
 _FIELDS: Final = ("id", "queue", "task", "error", "expression", "confirmed", "stack")
 _AWAY: Final = (ExitCode.UNREACHABLE, ExitCode.DENIED)
@@ -35,7 +35,7 @@ _AWAY: Final = (ExitCode.UNREACHABLE, ExitCode.DENIED)
 
 @cache
 def site() -> Site:
-    """The deployment that settings.NEXUS names. Its requests are as patient as a web request may be."""
+    """The deployment that settings.NEXUS names. Its requests have timeouts short enough for a web request."""
     aws.hurry(connect_timeout=2, read_timeout=8, attempts=1)
     return Site(Choice(), connect=_connect, most_letters=MOST_LETTERS, log_patience=4.0)
 
@@ -51,7 +51,7 @@ def _connect(_: Choice) -> Deployment:
 
 
 def explaining[T](make: Callable[[], T]) -> T | Problem:
-    """What is made, or why AWS or the person is in its way. Faults of ours are raised."""
+    """Returns what `make` returns, or a Problem for an error of AWS or the user. Raises other errors."""
     try:
         return make()
     except Exception as error:
@@ -62,14 +62,14 @@ def explaining[T](make: Callable[[], T]) -> T | Problem:
 
 
 class Pages(_Base):
-    """Pages about what is in AWS, in place of a table's. `may` gives each action's permission."""
+    """Admin pages for data in AWS instead of a table. `may` maps each action to its permission."""
 
     may: ClassVar[Mapping[str, str]] = {}
     web = "runs"
-    """The page of `nexus web` that shows the same."""
+    """The `nexus web` page that shows the same."""
 
     def get_urls(self) -> list[Any]:
-        """A list, what `more` adds, and actions."""
+        """The list, the pages of `more`, and actions."""
         view, name = self.admin_site.admin_view, f"{self.opts.app_label}_{self.opts.model_name}"
         return [
             path("", view(self.changelist_view), name=f"{name}_changelist"),
@@ -78,24 +78,24 @@ class Pages(_Base):
         ]
 
     def more(self) -> Sequence[tuple[str, Callable[..., HttpResponse]]]:
-        """Other pages: (route, view)."""
+        """Further pages, as (route, view)."""
         return ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:  # noqa: ARG002 - Django's
-        """Nothing is added by hand."""
+        """False: nothing is added by hand."""
         return False
 
     def page(
         self, request: HttpRequest, name: str, title: str, make: Callable[[], Mapping[str, Any]], about: str = ""
     ) -> HttpResponse:
-        """A page with what `make` gives; with what is wrong, and what to do, when AWS does not give it."""
+        """A page with what `make` returns, or the error and its remedy if AWS fails."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         context: dict[str, Any] = {**self.admin_site.each_context(request), "opts": self.opts, "title": title}
         context["may"] = {action for action in self.may if self._may(request, action)}
         if web := conf.given().get("WEB"):
             context["web"] = f"{str(web).rstrip('/')}/{self.web}{about}"
-        request.current_app = self.admin_site.name  # what the templates' links go by
+        request.current_app = self.admin_site.name  # the templates resolve links by it
 
         def whole() -> Mapping[str, Any]:
             where = site().deployment
@@ -111,7 +111,7 @@ class Pages(_Base):
         return allowed
 
     def act(self, request: HttpRequest, action: str) -> HttpResponse:
-        """What a button asks for: a question first, and what was done once it is confirmed."""
+        """Handles a button: asks first, and acts once confirmed."""
         if action not in self.may:
             raise Http404
         if not self._may(request, action):
@@ -166,7 +166,7 @@ def _subjects(form: Mapping[str, Any]) -> list[str]:
 
 
 def _check_size(form: Mapping[str, Any]) -> None:
-    """Raises Problem when an action would have to look through more dead letters than a page may."""
+    """Raises Problem if an action would have to look through more dead letters than a page may."""
     ids = form.get("id") or []
     handles: list[AsyncResult[Any]] = [AsyncResult(one) for one in (ids if isinstance(ids, list) else [ids])]
     queues = {form["queue"]} if form.get("queue") else {record.queue for record in read_records(handles)}

@@ -1,4 +1,4 @@
-"""The commands, by what they are about. Only typer is imported here: the rest when a command runs."""
+"""The commands, by topic. Only typer is imported here; the rest is imported when a command runs."""
 
 from ops.cli import common
 from ops.cli.commands import cost, dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching

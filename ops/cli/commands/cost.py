@@ -1,4 +1,4 @@
-"""`nexus cost`: what the runs have cost; `nexus budget`: what a task may spend in a day."""
+"""`nexus cost`: what the runs cost; `nexus budget`: what a task may spend in a day."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 

@@ -1,4 +1,4 @@
-"""`nexus dlq ...`: dead letters, read, sent again, edited and dropped."""
+"""`nexus dlq ...`: lists, resends, edits and drops dead letters."""
 
 import json
 import os
@@ -28,7 +28,7 @@ app = common.app("Dead letters: what was given up, and why; send it again, edite
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Dead letters by what they are."""
+    """Options that filter dead letters."""
 
     task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None
     error: Annotated[str | None, typer.Option(help="Only with this in the error's type or message.")] = None
@@ -36,7 +36,7 @@ class Filters:
     younger_than: Annotated[str | None, typer.Option(help="Only those given up since: 30m.")] = None
 
     def read(self, ids: Sequence[str] = ()) -> "Filter":
-        """As the dead letters are asked. A letter may be of a task that is no more, so any name is looked for."""
+        """The filter for a search. Accepts any task name, since a letter's task may no longer exist."""
         from ops.dead_letters import Filter
 
         return Filter(
@@ -56,7 +56,7 @@ QueueOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Meant(Filters):
-    """The dead letters that something is to be done to."""
+    """The dead letters that an action applies to."""
 
     ids: Annotated[
         list[str] | None,
@@ -70,11 +70,11 @@ class Meant(Filters):
     every: Annotated[bool, typer.Option("--all", help="Every one, without a filter.")] = False
 
     def queues_and_filter(self) -> tuple[list[str], "Filter"]:
-        """Where to look, and for what. Raises Problem when that is nothing, for all of them may not have been meant."""
+        """The queues to search and the filter. Raises Problem if none is given: the user may not mean all letters."""
         from ops import catalogue
 
         ids, queue = self.ids or [], self.queue
-        # `nexus dlq retry media` is what the hand types, so a queue's name is taken where an id may stand.
+        # People type `nexus dlq retry media`, so a queue's name is accepted in place of an id.
         if len(ids) == 1 and ids[0] in catalogue.queues() and queue is None:
             queue, ids = ids[0], []
         queues = common.the_queues(queue)
@@ -161,7 +161,7 @@ def show(
     common.connect()
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
-    # The traceback does not fit into a message's attributes: it stands in the run's record.
+    # The traceback does not fit into a message's attributes, so it is in the run's record.
     error = AsyncResult(letter.id).error if letter.id != letter.message_id else None
     if options.json:
         kept = error_as_plain(error) or {}
@@ -191,14 +191,14 @@ def show(
 
 
 def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
-    """The one letter of an id or its first part. Raises Problem when there is none, or more than one."""
+    """The letter with that id or id prefix. Raises Problem if there is none, or more than one."""
     from ops import dead_letters, finding
 
     found: list[Letter] = []
     whole = finding.is_whole(letter_id)
     for name, count in dead_letters.counts(queues).items():
         if count:
-            # Of a whole id there is one; a part of it may fit several, and all are looked for.
+            # A whole id matches one letter. A part may match several, so search on.
             found += dead_letters.look(name, wanted, 1 if whole else None)
         if found and whole:
             break
@@ -335,7 +335,7 @@ def edit(
 
 
 def _in_editor(args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments as the person's editor leaves them."""
+    """Opens the arguments in the user's editor and returns the edited ones."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor or not sys.stdin.isatty():
         raise usage("What shall change?", do="Give name=value, or --unset NAME, or set EDITOR.")

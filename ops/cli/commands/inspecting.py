@@ -1,4 +1,4 @@
-"""`nexus inspect ...`: what Celery's inspect told, in its words."""
+"""`nexus inspect ...`: what Celery's inspect shows, under the same names."""
 
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -195,7 +195,7 @@ def conf(queue: common.OptionalQueue = None) -> int:
     deployment = common.connect()
     queues = common.the_queues(queue)
     found, rules = configuration.of_queues(queues), health.rule_states()
-    # A schedule's parameter is what was deployed; `nexus schedule set` changes the rule.
+    # The parameter holds the schedule as deployed; `nexus schedule set` changes only the rule.
     parameters = {**deployment.parameters}
     in_force = {rule.task: rule.expression for rule in rules if rule.expression}
     for task, expression in in_force.items():
@@ -282,7 +282,7 @@ def _milliseconds(seconds: float | None) -> str:
 
 
 def _until(due: float, now: float) -> str:
-    """How long it is until then; a minute late, it is said: its message may be lost, or its queue paused or behind."""
+    """The time left until `due`. Says if it is a minute late: its message is lost, or the queue paused or behind."""
     return output.age(due - now) if due > now - 60 else f"overdue {output.age(now - due)}"
 
 

@@ -58,7 +58,7 @@ def down(yes: common.Yes = False) -> int:
 
 
 def _make(target: str, stdout: TextIO | None) -> bool:
-    """Whether make made a target in this checkout, and did not fail."""
+    """Runs make for a target in this checkout; whether it succeeded."""
     from ops import checkout
 
     return not subprocess.run(["make", "-C", str(checkout.ROOT), target], check=False, stdout=stdout).returncode
@@ -72,7 +72,7 @@ def env() -> int:
 
     deployment = common.connect()
     names = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE")
-    # Keys are printed for the local cloud alone, where they open nothing else.
+    # Keys are printed only for the local cloud: they give access to nothing else.
     kept = names if deployment.stage == "local" and deployment.endpoint else ("AWS_ENDPOINT_URL", "AWS_PROFILE")
     variables = {name: os.environ[name] for name in kept if os.environ.get(name)}
     variables |= {

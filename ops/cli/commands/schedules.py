@@ -1,4 +1,4 @@
-"""`nexus schedule ...`: what beat's administration had."""
+"""`nexus schedule ...`: periodic tasks, as Celery beat's administration had them."""
 
 import time
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ Name = Annotated[str, typer.Argument(help="The task's name.", metavar="NAME", au
 
 
 def _scheduled(name: str) -> Any:
-    """The scheduled task of that name, in the catalogue of the stack that is connected. Raises Problem."""
+    """The scheduled task of that name in the connected stack's catalogue. Raises Problem if there is none."""
     from ops import catalogue
 
     tasks = catalogue.tasks()

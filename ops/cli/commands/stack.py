@@ -75,7 +75,7 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
 
 
 _WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
-"""What is said of a check, by the worst of its findings."""
+"""The word for a check, by its worst finding."""
 
 
 def validate(
@@ -96,7 +96,7 @@ def validate(
 
 
 walks: dict[str, Callable[[float], Any]] = {}
-"""What `nexus doctor` sends through the stack beside a ping (ops.doctor.Walk), by what it shows."""
+"""What `nexus doctor` sends through the stack besides a ping (ops.doctor.Walk), by the name it shows."""
 
 
 def doctor(
@@ -139,7 +139,7 @@ def _modules() -> str:
 
 
 def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
-    """A check by the worst of its findings, and each finding with its remedy."""
+    """Prints a check's worst severity, then each finding with its remedy."""
     severities = {finding.severity for finding in findings}
     word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
     output.line(f"{word:<8}{name}" + (f" ({told})" if told else ""), output.STYLES[word])

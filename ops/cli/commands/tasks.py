@@ -32,7 +32,7 @@ Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. Fo
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Whether a command that sends a task waits for what comes of it. Raises Problem for what is no span of time."""
+    """Whether a command that sends a task waits for its result. Raises Problem if the timeout is not a duration."""
 
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the result and show it.")] = False
     timeout: Timeout = None
@@ -42,7 +42,7 @@ class Waiting:
             spans.seconds(self.timeout)
 
     def show(self, handle: "AsyncResult[Any]", task: str, queue: str) -> int:
-        """Prints the run's id, or waits and prints its result; the exit code."""
+        """Prints the run's id, or waits and prints its result. Returns the exit code."""
         if self.wait:
             return _follow(handle, self.timeout)
         if options.json:
@@ -101,7 +101,7 @@ def send(
 
 
 def _not_sent(error: Exception, queue: str) -> Problem:
-    """The Problem of a send that found no queue: the stack is there, or this command would not have come so far."""
+    """The Problem of a send that found no queue. The stack exists, or this command would have failed earlier."""
     from nexus.settings import settings
     from ops import health
 
@@ -125,7 +125,7 @@ def _arguments(task: Any, pairs: list[str], whole: str | None) -> dict[str, Any]
 
 
 def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
-    """name=value pairs as a task's arguments. What looks like JSON is read as JSON; the model does the rest."""
+    """Parses name=value pairs into a task's arguments. A value that looks like JSON is JSON; the model validates."""
     known = list(task.arguments.model_fields)
     given: dict[str, Any] = {}
     for pair in pairs:
@@ -191,7 +191,7 @@ def result(
 
 
 def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
-    """Waits for a run's end; polls five times a second at first and every two seconds later."""
+    """Waits until a run ends, polling five times a second at first and every two seconds later."""
     limit = None if timeout is None else time.monotonic() + spans.seconds(timeout)
     pause = 0.2
     bar = _Bar()
@@ -218,7 +218,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
 
 
 class _Bar:
-    """A progress bar on stderr, of a run that has progress to show, on a terminal."""
+    """A progress bar on stderr, if that is a terminal and the run reports progress."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -270,7 +270,7 @@ class _Bar:
 
 
 def _show(record: "RunRecord") -> int:
-    """Prints a record; the exit code that its status means."""
+    """Prints a record and returns the exit code for its status."""
     from ops import runs
 
     if options.json:
@@ -366,7 +366,7 @@ def revoke(
 
 
 def _live(task: str | None, queue: str | None, status: str | None, older_than: str | None) -> list[str]:
-    """The ids of the live runs that a filter holds for. Raises Problem for a filter that is none."""
+    """The ids of the live runs that match a filter. Raises Problem if a status, queue, task or age is invalid."""
     from ops import finding
 
     wanted = None if status is None else status.upper()

@@ -1,4 +1,4 @@
-"""What the pages show of plain values."""
+"""Template filters for plain values."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ register = template.Library()
 
 @register.filter
 def as_json(value: Any) -> str:
-    """JSON as a person reads it."""
+    """A value as indented JSON."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 @register.filter
 def fields(run: Mapping[str, Any], names: str) -> list[tuple[str, Any]]:
-    """(label, value) of those of a run's fields that it has."""
+    """(label, value) for those named fields that the run has."""
     given = [(name.replace("_", " ").capitalize(), run[name]) for name in names.split() if run[name] not in (None, "")]
     return [(label, date(value, "Y-m-d H:i:s") if isinstance(value, datetime) else value) for label, value in given]
