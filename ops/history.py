@@ -47,8 +47,8 @@ SHORTEST: Final = 8
 """The fewest characters of an id to search for."""
 
 FAR: Final = 86_400.0
-"""How far back, in seconds, to search for a partial id without a time, unless `since` goes further: a day at ten million
-runs a week is 200 MB of the index, a third of a cent."""
+"""How far back, in seconds, to search for a partial id without a time, unless `since` goes further: a day at ten
+million runs a week is 200 MB of the index, a third of a cent."""
 
 _STEPS: Final = (600.0, 7_200.0)
 _YEAR: Final = 366 * 86_400.0
@@ -159,7 +159,7 @@ def parse(text: str) -> Query:
 
 
 def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
-    """A query from text fields: id, task, queue, status, since, until, error, parent. Raises Problem if one is invalid."""
+    """A query from text fields: id, task, queue, status, since, until, error, parent. Raises Problem if invalid."""
     named = {name: value for name, value in given.items() if value}
     known = ("id", "task", "queue", "status", "since", "until", "error", "parent")
     if unknown := [name for name in named if name not in known]:
@@ -342,7 +342,7 @@ def _partitions(wanted: Query) -> list["_Partition"]:
             keys = [*history.shards(name), *(history.argument_shards(name) if _may_have(task) else ())]
             found += [_Partition(key, wanted) for key in keys]
     if wanted.status != "SUCCESS":
-        # Failures of all tasks share a partition. Use the argument's partition only if every task that has it indexes it.
+        # Failures of all tasks share partitions. Filter by argument only if every task that has it indexes it.
         having = {leading[t] for t, task in tasks.items() if any(_has(task, name) for name in whole.values())}
         argument = having.pop() if len(having) == 1 else None
         for status in (wanted.status,) if wanted.status in BADLY else BADLY:

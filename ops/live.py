@@ -22,7 +22,7 @@ type State = Literal["STARTED", "RETRY", "PENDING"]
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
-    """A run in the index. `since` is when it started or is due; `lease_until` is when its sandbox must have settled it."""
+    """A run in the index. `since` is when it started or is due; its sandbox must settle it by `lease_until`."""
 
     id: str
     task: str

@@ -1,4 +1,4 @@
-"""The `nexus` command: one entry point, exit codes from ops.problems.ExitCode, never a traceback for a user's mistake."""
+"""The `nexus` command: one entry point, exit codes of ops.problems.ExitCode, no traceback for a user's mistake."""
 
 import os
 import signal

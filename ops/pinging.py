@@ -16,7 +16,7 @@ POLL = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Pong:
-    """A ping's result. In seconds: `round_trip` from send until the result was read, `waited` until the function had it,
+    """A ping's result, in seconds: `round_trip` from send to reading the result, `waited` until the function got it,
     `ran` in the function. `why` is why there was no answer, if known."""
 
     queue: str

@@ -15,8 +15,8 @@ from nexus.runs.spent import Spent
 SIZES: Final = (1_000, 100_000, 10_000_000)
 
 STARTS_WITH: Final = 5
-"""An event source's initial sandboxes; it adds MORE per second (AWS Lambda Developer Guide, "Configuring scaling behavior
-for SQS event source mappings": 300 a minute)."""
+"""An event source's initial sandboxes; it adds MORE per second (AWS Lambda Developer Guide, "Configuring scaling
+behavior for SQS event source mappings": 300 a minute)."""
 
 MORE: Final = 5.0
 COLD: Final = 0.3

@@ -1,4 +1,4 @@
-"""Spans of time and moments, as people type them."""
+"""Parses durations and times as people type them."""
 
 import re
 import time
@@ -10,7 +10,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def seconds(text: str) -> float:
-    """A span of time: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem."""
+    """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is not one."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = re.findall(r"(\d+)([smhdw])", text)
@@ -20,7 +20,7 @@ def seconds(text: str) -> float:
 
 
 def moment(text: str) -> datetime:
-    """A time: 2026-11-23T09:00, with Z or +01:00; UTC when it has no zone. Raises Problem."""
+    """A time: 2026-11-23T09:00, with Z or +01:00; UTC if it has no zone. Raises Problem if it is not one."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
@@ -29,10 +29,10 @@ def moment(text: str) -> datetime:
 
 
 def since(text: str) -> float:
-    """A time, or how long ago, in seconds since 1970. Raises Problem."""
+    """A time, or how long ago, in seconds since 1970. Raises Problem if it is neither."""
     return moment(text).timestamp() if "-" in text else time.time() - seconds(text)
 
 
 def at(seconds_since_1970: float | None) -> datetime | None:
-    """A time of a record."""
+    """A record's timestamp as a datetime."""
     return None if seconds_since_1970 is None else datetime.fromtimestamp(seconds_since_1970, UTC)

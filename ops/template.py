@@ -1,11 +1,11 @@
-"""A CloudFormation template as plain values, and where two of them differ."""
+"""Loads CloudFormation templates as plain values and compares them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 
 def load(text: str) -> Mapping[str, Any]:
-    """A template as plain values; CloudFormation's short forms (!Sub x) as their long ones."""
+    """A template as plain values; CloudFormation's short forms (!Sub x) become the long ones."""
     import yaml
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -28,11 +28,11 @@ def load(text: str) -> Mapping[str, Any]:
 
 
 _PACKAGED = {"CodeUri", "ContentUri", "Metadata"}
-"""What `sam build` and `sam deploy` write anew."""
+"""What `sam build` and `sam deploy` rewrite."""
 
 
 def differences(here: Mapping[str, Any], there: Mapping[str, Any]) -> Iterator[str]:
-    """The names of the template's parts that differ, but for where the code lies."""
+    """The names of the template's parts that differ, apart from the code's location."""
     for section in ("Parameters", "Conditions", "Rules", "Globals", "Outputs"):
         if _plain(here.get(section)) != _plain(there.get(section)):
             yield section
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 def concurrency(template: Mapping[str, Any], queue: str) -> int:
-    """The MaximumConcurrency of a queue's event source, as the template has it."""
+    """The MaximumConcurrency of a queue's event source in the template."""
     events = template["Resources"][f"{queue.capitalize()}Function"]["Properties"]["Events"].values()
     (source,) = (event["Properties"] for event in events if event["Type"] == "SQS")
     return int(source["ScalingConfig"]["MaximumConcurrency"])

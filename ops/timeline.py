@@ -1,7 +1,7 @@
-"""A run's time line: what it waited for, its attempts, its parts, what it sent and what follows it.
+"""A run's time line: its waits, attempts and members, the runs it sent, and what follows it.
 
-The attempts are in the function's log, a line at the start and one at the end of each; the record knows the last. So a
-run whose lines have expired has its record's attempt alone.
+The attempts are in the function's log, one line at the start and one at the end of each; the record has only the last.
+So a run whose log lines have expired shows only that one.
 """
 
 import time
@@ -19,7 +19,7 @@ from nexus.runs.record import RunRecord
 from ops import logs
 
 SHOWN: Final = 200
-"""Parts of a fan-out whose records are read for the time line: all, or a sample and those that failed."""
+"""The most members of a fan-out whose records are read: all, or those that failed and a sample."""
 
 FAILED_SHOWN: Final = 50
 
@@ -28,10 +28,10 @@ type Kind = Literal["wait", "attempt", "parts", "part", "sent", "next"]
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A span of the time line. Times are seconds since 1970; `end` is None while it goes on.
+    """A bar of the time line. Times are seconds since 1970; `end` is None while it lasts.
 
-    `status` is what an attempt or a run came to, in lower case; `run` the id of another run. A run that has not started
-    has no `start`.
+    `status` is the outcome of an attempt or run, in lower case; `run` is the id of another run. A run that has not
+    started has no `start`.
     """
 
     kind: Kind
@@ -44,7 +44,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A part of a fan-out or a group; its status is done, failed or open."""
+    """A member of a fan-out or group; its status is done, failed or open."""
 
     id: str
     index: int
@@ -53,8 +53,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class TimeLine:
-    """All bars, from `start` to `end`, which is now while the run goes on. `parts` and `shown` count its members and
-    those that have a bar."""
+    """All bars, from `start` to `end` (now, if the run lasts). `parts` counts the members, `shown` those with a bar."""
 
     start: float
     end: float
@@ -65,7 +64,7 @@ class TimeLine:
 
 
 def of(record: RunRecord, lines: Iterable[logs.Line]) -> TimeLine:
-    """The time line of a run whose log lines are given."""
+    """The time line of a run, from its record and log lines."""
     bars = [*_own(record, lines)]
     members = of_members(record) if record.fanned_out else []
     parts = _part_bars("part", sample(members))
@@ -123,13 +122,13 @@ def _attempts(record: RunRecord, lines: Iterable[logs.Line]) -> list[Bar]:
         end = None if record.fanned_out else record.ended_at
         bars.append(Bar("attempt", f"attempt {record.attempts}", record.started_at, end, record.status.lower()))
     elif bars[-1].end is None and record.ended:
-        # Its sandbox died, or its last line has not come yet.
+        # Its sandbox died, or its last line has not arrived yet.
         bars[-1] = Bar("attempt", bars[-1].label, bars[-1].start, record.ended_at, record.status.lower())
     return bars
 
 
 def _written(line: logs.Line) -> float:
-    """When a line was written, by itself: a log may have one time for all lines of an invocation."""
+    """When a line was written, from the line itself: a log may give all lines of an invocation one timestamp."""
     text = line.fields.get("timestamp")
     try:
         return datetime.fromisoformat(str(text)).timestamp()
@@ -138,7 +137,7 @@ def _written(line: logs.Line) -> float:
 
 
 def of_members(record: RunRecord) -> list[Member]:
-    """The parts of a fan-out or a group, all of them, from its tallies: a request for each 10,000."""
+    """All members of a fan-out or group, from its tallies: one request for each 10,000."""
     keys = [tallies.tally(record.id, record.phase, chunk) for chunk in range(tallies.chunks(record.total))]
     counted = backend().store.get(keys).values()
     done = {n for item in counted for n in numbers(item, "done")}
@@ -148,7 +147,7 @@ def of_members(record: RunRecord) -> list[Member]:
 
 
 def sample(members: Sequence[Member]) -> list[Member]:
-    """All of a few; of many the first that failed, and others at equal distances, in order."""
+    """All members if there are few; else the first that failed, and others at equal distances, in order."""
     if len(members) <= SHOWN:
         return list(members)
     failed = [one for one in members if one.status == "failed"][:FAILED_SHOWN]
@@ -158,12 +157,12 @@ def sample(members: Sequence[Member]) -> list[Member]:
 
 
 def children(record: RunRecord) -> list[RunRecord]:
-    """The runs that one sent by itself: the first hundred."""
+    """The first hundred runs that this run sent itself."""
     return [run for run in read_records([AsyncResult(run_id) for run_id in record.children]) if _is_run(run)]
 
 
 def following(record: RunRecord) -> list[tuple[str, str, RunRecord]]:
-    """What its record says comes next: (task, then or on error, the run, which is UNKNOWN before it is sent)."""
+    """What follows the run: (task, "then" or "on error", the run, UNKNOWN before it is sent)."""
     item = backend().store.get([record.id]).get(record.id, {})
     steps: list[tuple[Any, str]] = []
     for attribute, kind in (("then", "then"), ("on_error", "on error")):
@@ -178,6 +177,6 @@ def _is_run(record: RunRecord) -> bool:
 
 
 def _bar(kind: Kind, label: str, run: RunRecord) -> Bar:
-    """Another run, from its last start to its end."""
+    """The bar of another run, from its last start to its end."""
     end = run.ended_at if run.started_at is not None else None
     return Bar(kind, label, run.started_at, end, run.status.lower(), run.id if _is_run(run) else None)

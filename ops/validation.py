@@ -1,7 +1,7 @@
 """The deployed stack against template.yaml and the catalogue: what differs, what is missing, and the remedy.
 
-Each check is a function that yields findings; all run at once. "failed" is what keeps tasks from running or loses work,
-"warning" what an operator should know, "unchecked" what a check does not reach.
+Each check is a function that yields findings; all run concurrently. "failed" stops tasks from running or loses work,
+"warning" is something an operator should know, "unchecked" is what a check cannot cover.
 """
 
 import json
@@ -28,7 +28,7 @@ DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check by name, and what it found; nothing is good."""
+    """A check by name, and its findings; none means all is well."""
 
     name: str
     findings: tuple[Finding, ...]
@@ -38,7 +38,7 @@ type Finder = Callable[[Deployment], Iterator[Finding]]
 
 
 def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
-    """Every check. One that may not be made for want of a permission says so as a warning."""
+    """Runs every check. One that lacks a permission reports a warning."""
     checks: list[tuple[str, Finder]] = [
         ("the stack's state", _state),
         ("the template that is deployed is this one", _template),
@@ -58,7 +58,7 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
 
 
 def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding, ...]:
-    """What a finder finds. What it may not look at is a finding too."""
+    """Runs a finder. A denied request becomes a finding too."""
     from botocore.exceptions import ClientError
 
     from ops.problems import ExitCode, Problem, explained
@@ -102,7 +102,7 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _template_here(deployment: Deployment) -> Mapping[str, Any] | None:
-    """template.yaml of the working folder, else of this checkout; None when it serves another catalogue."""
+    """template.yaml of the working folder, else of this checkout; None if it is for another catalogue."""
     path = next(path for path in (Path("template.yaml"), ROOT / "template.yaml") if path.is_file())
     here = template.load(path.read_text())
     return (
@@ -152,7 +152,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
 
 
 def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
-    """How many of which types drift detection left out: `12 CloudWatch::Alarm, 1 SNS::Topic`; empty when none."""
+    """The resources that drift detection skipped, by type: `12 CloudWatch::Alarm, 1 SNS::Topic`; empty if none."""
     types = Counter(
         resource["ResourceType"].removeprefix("AWS::")
         for resource in resources
@@ -254,7 +254,7 @@ def _targets(task: str, queue: str) -> Iterator[Finding]:
 
 
 def _permissions(deployment: Deployment) -> Iterator[Finding]:
-    """What the runtime itself needs of each function's role, by IAM's own simulator."""
+    """Checks the rights that the runtime needs of each function's role, with IAM's policy simulator."""
     for findings in in_parallel(lambda queue: list(_rights(deployment, queue)), deployment.queues):
         yield from findings
     yield from _rules_may_send(deployment)
@@ -283,7 +283,7 @@ def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
 
 
 def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
-    """A rule without the queue's permission fires into nothing, and nobody is told."""
+    """Checks that queues accept their rules' messages: without that permission a rule fails silently."""
     from nexus.backend.transport import queue_url
 
     scheduled: dict[str, list[str]] = {}
@@ -303,7 +303,7 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
                 )
 
 
-# --- what else the tasks stand on ---
+# --- other things the tasks need ---
 
 
 def _uploads(_: Deployment) -> Iterator[Finding]:
@@ -340,7 +340,7 @@ def _expiry(deployment: Deployment) -> Iterator[Finding]:
 
 
 def _unless_local(deployment: Deployment) -> Severity:
-    """What the emulator does not have is no fault there."""
+    """The severity of something that the emulator lacks: not a fault there."""
     return "unchecked" if deployment.stage == "local" else "failed"
 
 
@@ -355,7 +355,7 @@ def _sender(deployment: Deployment) -> Iterator[Finding]:
             verified = verified or bool(ses.get_email_identity(EmailIdentity=identity).get("VerifiedForSendingStatus"))
         except ses.exceptions.NotFoundException:
             continue
-    # The emulator sends from anybody.
+    # The emulator accepts any sender.
     severity = _unless_local(deployment)
     if not verified:
         do = f"`aws sesv2 create-email-identity --email-identity {address}`, then follow the mail that comes."

@@ -1,7 +1,7 @@
-"""Versions of the functions: which one the alias `live` points at, putting it back, and removing old ones.
+"""Versions of the functions: which one the alias `live` points at, rollback, and removal of old ones.
 
-A deployment publishes a version of each function that it changes (code, layer and settings as one) and moves the alias
-to it. Event sources, S3 and callers speak to the alias, so moving it back undoes a deployment within seconds.
+A deployment publishes a version of each function that it changes (code, layer and settings together) and moves the
+alias to it. Event sources, S3 and callers use the alias, so moving it back undoes a deployment within seconds.
 """
 
 import time
@@ -21,7 +21,7 @@ PATIENCE: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """A published version. `changed` is when what it holds was deployed; `note` is what it was published for."""
+    """A published version. `changed` is when its content was deployed; `note` is its description."""
 
     number: int
     changed: datetime
@@ -39,19 +39,19 @@ class Moved:
 
 
 def alias(queue: str) -> str:
-    """What callers invoke: the function's name with the alias."""
+    """The name that callers invoke: the function's name with the alias."""
     return f"{settings().function_name(queue)}:{ALIAS}"
 
 
 def configuration(queue: str, qualifier: str = ALIAS) -> Any:
-    """The settings of the version that is in force, or of another."""
+    """The settings of the live version, or of another."""
     return client("lambda").get_function_configuration(
         FunctionName=settings().function_name(queue), Qualifier=qualifier
     )
 
 
 def versions(queue: str) -> list[Version]:
-    """All that are published, the oldest first. Errors of AWS are botocore's."""
+    """All published versions, oldest first. Raises botocore's errors."""
     lambda_, function = client("lambda"), settings().function_name(queue)
     live = lambda_.get_alias(FunctionName=function, Name=ALIAS)["FunctionVersion"]
     pages = lambda_.get_paginator("list_versions_by_function").paginate(FunctionName=function)
@@ -70,9 +70,9 @@ def versions(queue: str) -> list[Version]:
 
 
 def rollback_plan(queues: Sequence[str], before: datetime) -> list[Moved]:
-    """Where each alias would go: to the newest version from before that time. Those that stay are left out.
+    """Where each alias would move: to the newest version from before that time. Leaves out those that stay.
 
-    A function that is younger stays too: nothing older sends it anything. Raises Problem when nothing would move.
+    A function that is younger stays too: no older code sends to it. Raises Problem if nothing would move.
     """
     moves = []
     for queue, found in zip(queues, in_parallel(versions, queues), strict=True):
@@ -99,7 +99,7 @@ def move(moves: Sequence[Moved]) -> None:
 
 
 def prune(queues: Sequence[str], keep: int) -> dict[str, list[int]]:
-    """Deletes all but the newest `keep` versions of each function and what the alias points at; the numbers deleted."""
+    """Deletes all but each function's newest `keep` versions and its alias's target. Returns the deleted versions."""
 
     def one(queue: str) -> list[int]:
         found = versions(queue)
@@ -112,9 +112,9 @@ def prune(queues: Sequence[str], keep: int) -> dict[str, list[int]]:
 
 
 def republish(queue: str, note: str) -> Moved:
-    """Publishes what is live once more and moves the alias to it: its sandboxes are fresh ones.
+    """Publishes the live code as a new version and moves the alias to it, which starts new sandboxes.
 
-    Raises Problem when the function's newest code is not what is live, as after a rollback: it would be published.
+    Raises Problem if the function's newest code is not live, as after a rollback: that code would be published.
     """
     lambda_, function = client("lambda"), settings().function_name(queue)
     live, newest = configuration(queue), configuration(queue, "$LATEST")

@@ -1,4 +1,4 @@
-"""Why a run has not started yet, or not ended, and what will release it."""
+"""Why a run has not started or ended yet, and what will release it."""
 
 import time
 from collections.abc import Iterator
@@ -14,19 +14,19 @@ from ops import catalogue, diagnosis, health, live
 from ops.problems import REPAIR
 
 LATE = 60.0
-"""Seconds after which a run that is due, and whose queue has no message, has lost its message."""
+"""Seconds after which a due run whose queue is empty has lost its message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A reason, and what releases the run: by itself, or by a command."""
+    """A reason, and what releases the run: time, or a command."""
 
     why: str
     release: str
 
 
 def reasons(record: RunRecord) -> list[Wait]:
-    """Everything that a run waits for, what stops its whole queue first; empty when it runs, or has ended."""
+    """Everything a run waits for, reasons for its whole queue first; empty if it runs or has ended."""
     now = time.time()
     if record.status == "STARTED":
         return list(_started(record, now))
@@ -38,7 +38,7 @@ def reasons(record: RunRecord) -> list[Wait]:
 
 
 def stopped(queue: str) -> Wait | None:
-    """Why nothing of a queue runs; None when it may."""
+    """Why nothing in a queue runs; None if it may."""
     return next(_queue(queue), None)
 
 
@@ -51,7 +51,7 @@ def _started(record: RunRecord, now: float) -> Iterator[Wait]:
 
 
 def _queue(queue: str) -> Iterator[Wait]:
-    """What keeps the whole queue from running."""
+    """What stops the whole queue."""
     if health.queue_counts(settings().queue_name(queue)) is None:
         yield Wait(f"the queue {queue} is missing", REPAIR)
         return
@@ -85,7 +85,7 @@ def _not_due(record: RunRecord) -> Iterator[Wait]:
 
 
 def _budget(task: str) -> Iterator[Wait]:
-    """What keeps a task's messages until the next day."""
+    """What holds a task's messages until the next day."""
     from ops import budgets
 
     known = None if catalogue.missing() else catalogue.tasks().get(task)
@@ -98,7 +98,7 @@ def _budget(task: str) -> Iterator[Wait]:
 
 
 def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
-    """Why a run that may start has not."""
+    """Why a run that may start has not started."""
     queue = record.queue
     changed_at = health.changed_at(queue)
     dying = diagnosis.dying(queue, now, changed_at)
@@ -108,7 +108,7 @@ def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
     counts, source = health.queue_counts(settings().queue_name(queue)), health.event_source(queue)
     most = (source or {}).get("ScalingConfig", {}).get("MaximumConcurrency")
     running = live.runs([queue], "STARTED", limit=1000, details=False).runs
-    # A sandbox claims its whole batch at once, and its lease ends with its invocation.
+    # A sandbox claims its whole batch at once, and the lease lasts as long as the invocation.
     busy = len({run.lease_until for run in running if not run.lost})
     waiting = counts.waiting if counts else 0
     if most is not None and busy >= most:

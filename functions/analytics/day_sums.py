@@ -1,6 +1,6 @@
-"""The partial sums of a day's count: one item of the analytics table for each segment of a run, gone after two days.
+"""The partial sums of a day's count: one analytics item for each segment of a run, which expires after two days.
 
-A segment that runs twice replaces its own item, so the total is exact.
+A segment that runs twice overwrites its own item, so the total is exact.
 """
 
 import heapq
@@ -20,7 +20,7 @@ POPULAR = 10
 
 @dataclass(slots=True)
 class DaySums:
-    """Posts by visibility, the other numbers by name, and the POPULAR best (engagement score, post), the best first."""
+    """Posts by visibility, other numbers by name, and the POPULAR top (engagement score, post) pairs, best first."""
 
     posts: Counter[str] = field(default_factory=Counter)
     numbers: Counter[str] = field(default_factory=Counter)
@@ -32,12 +32,12 @@ class DaySums:
         return cls(Counter(values.get("posts", {})), Counter(values.get("numbers", {})), popular)
 
     def values(self) -> dict[str, Value]:
-        """As plain values, for an item or a cursor."""
+        """The sums as plain values, for an item or a cursor."""
         popular: list[Value] = [[score, post_id] for score, post_id in self.popular]
         return {"posts": dict(self.posts), "numbers": dict(self.numbers), "popular": popular}
 
     def offer(self, posts: Iterable[tuple[int, str]]) -> None:
-        """Keeps the best of these and those it has; ties by id. A post offered twice is kept once."""
+        """Merges these into the best posts; ties go by id. A post offered twice is kept once."""
         best = {post_id: score for score, post_id in (*self.popular, *posts)}
         order = heapq.nsmallest(POPULAR, best.items(), key=lambda post: (-post[1], post[0]))
         self.popular = [(score, post_id) for post_id, score in order]
@@ -50,7 +50,7 @@ class DaySums:
 
 
 def keep(work: str, part: str, sums: DaySums, *, meter: Meter | None = None) -> None:
-    """Keeps one segment's sums."""
+    """Stores one segment's sums."""
     TABLE.put(
         {"kind": _kind(work), "period": part, "expires_at": int(clock.now()) + 2 * DAY_SECONDS, **sums.values()},
         meter=meter,
@@ -58,7 +58,7 @@ def keep(work: str, part: str, sums: DaySums, *, meter: Meter | None = None) -> 
 
 
 def total(work: str, parts: int, *, meter: Meter | None = None) -> DaySums:
-    """The sums of all segments. Raises LookupError when one is missing."""
+    """The sums of all segments. Raises LookupError if one is missing."""
     found = [item for page in TABLE.query(_kind(work), consistent=True, meter=meter) for item in page.items]
     if len(found) != parts:
         raise LookupError(f"{len(found)} of {parts} partial sums of run {work}")

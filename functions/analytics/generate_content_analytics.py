@@ -2,15 +2,15 @@
 
 The day's posts and comments are counted from their buckets in the indexes by day, the users by one scan. Each segment
 leaves its sums as an item of the run; a last step adds them up, keeps the day's figures (analytics table) and writes
-the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. Popular are the
-public posts with the highest engagement score by their counters as they stand, since the night's scoring comes later.
+the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. The popular
+posts are the public ones with the highest engagement score by their current counters: scoring runs later at night.
 
-How many users there are in all is what the scan finds. How many posts and follows, update_user_statistics has counted
-an hour before; when it has not within a day, they are counted here.
+The scan counts all users. update_user_statistics counted all posts and follows an hour before; if it has not within
+a day, they are counted here.
 
-Who was active on a day is exact even though people come back: each user keeps a bit for each of the last 36 days. A day
-may be counted again, when late rows have come in: the later count replaces the earlier one, but for the active users of
-a day that the bits no longer tell of.
+Active users are exact although people come back: each user keeps a bit for each of the last 36 days. A day may be
+counted again after late rows: the later count replaces the earlier one, except for the active users of a day that the
+bits no longer cover.
 """
 
 from collections import Counter
@@ -44,7 +44,7 @@ def merge(parts: Sequence[AnalyticsReport]) -> AnalyticsReport:
 
 @implements(catalogue.generate_content_analytics, reduce=merge)
 def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> AnalyticsReport | Continuation:
-    """Plans the counts, and after them the publication."""
+    """Plans the counts, and then the publication."""
     total = segments(users.TABLE)
     now = int(clock.now())
     day = args.day or add_days(day_of(now), -1)
@@ -81,7 +81,7 @@ def part(args: CountBucket | CountUsers | CountRows | PublishDay, run: Run) -> A
 
 
 def count(args: CountBucket | CountUsers | CountRows, run: Run) -> AnalyticsReport | Continuation:
-    """Counts one bucket of the day, or one segment of the users, posts or follows, and leaves the sums."""
+    """Counts one bucket of the day, or one segment of the users, posts or follows, and stores the sums."""
     tally = Tally.resumed(run)
     match args:
         case CountBucket():
@@ -126,7 +126,7 @@ def _visibilities(items: Sequence[Row], tally: Tally) -> Counter[str]:
 
 
 def _scores(items: Sequence[Row], tally: Tally) -> Iterator[tuple[int, str]]:
-    """(engagement score, id) of the public ones, by their counters as they stand."""
+    """(engagement score, id) of the public ones, by their current counters."""
     public = [item["post_id"]["S"] for item in items if item.get("visibility") == {"S": "public"}]
     for item in posts.for_scoring(public, meter=tally.meter, threads=THREADS):
         key = key_of(item, "post_id")
@@ -159,7 +159,7 @@ def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continua
 
 
 def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
-    """Adds one user. Who registered after the day is not counted, but their posts and follows belong to the totals."""
+    """Adds one user. Does not count one who registered after the day, but their posts and follows are in the totals."""
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)
     last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)
@@ -191,7 +191,7 @@ def _count_rows(part: ScanPart, run: Run, tally: Tally) -> DaySums | Continuatio
 
 
 def publish(args: PublishDay, run: Run) -> AnalyticsReport:
-    """Adds up the segments' sums, keeps the day and writes its report."""
+    """Adds up the segments' sums, stores the day's figures and writes its report."""
     tally = Tally.resumed(run)
     sums = day_sums.total(args.work, args.parts, meter=tally.meter)
     forgotten = days_between(args.day, day_of(args.counted_at)) >= users.ACTIVITY_DAYS
@@ -203,7 +203,7 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     newest = analytics.put_day(content, meter=tally.meter)
     tally.written([newest])
     key = analytics.report_key(args.day)
-    if newest:  # whoever counted later writes the later report
+    if newest:  # only the latest count writes the report
         day_report.publish(content, meter=tally.meter)
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 

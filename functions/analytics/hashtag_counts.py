@@ -1,10 +1,10 @@
-"""How often each hashtag was used in an hour or a day: counted from posts once, and kept in S3.
+"""Uses of each hashtag by hour and by day: counted from posts once and stored in S3.
 
 hashtags/hour/<2026-11-22T07>.json   {tag: votes}                    one vote a user, tag and hour
 hashtags/day/<2026-11-22>.json       {tag: [votes, moment]}          moment: the sum of votes x the hour's number
 
-An hour is kept when it is over and GRACE has passed, so that the index by day has caught up with what was written at
-its end; until then it is counted anew by every run. Hours are numbered from 1970. Kept counts expire after 14 days.
+An hour is stored once it is over and GRACE has passed, so that the index by day has caught up; until then every run
+counts it again. Hours are numbered from 1970. Stored counts expire after 14 days.
 """
 
 import json
@@ -22,7 +22,7 @@ from social.tags import normalise
 
 GRACE = 900
 TOGETHER = 6
-"""Hours that are read at once: two million posts at a hundred million users."""
+"""Hours read at once: two million posts at a hundred million users."""
 
 
 def hours_of(day: str) -> range:
@@ -32,12 +32,12 @@ def hours_of(day: str) -> range:
 
 
 def is_final(hour: int, now: float) -> bool:
-    """Whether an hour's count will change no more."""
+    """Whether an hour's count is final."""
     return now >= (hour + 1) * HOUR_SECONDS + GRACE
 
 
 def stretches(hours: Iterable[int]) -> list[tuple[int, ...]]:
-    """The hours, in order, in stretches that one query a bucket can read: in a row, of one day, at most TOGETHER."""
+    """Sorts hours into groups for one query per bucket: consecutive, within one day, at most TOGETHER."""
     found: list[tuple[int, ...]] = []
     for hour in sorted(hours):
         last = found[-1] if found else ()
@@ -49,9 +49,9 @@ def stretches(hours: Iterable[int]) -> list[tuple[int, ...]]:
 
 
 def count(hours: Sequence[int], bad: Callable[[BadRow], None], meter: Meter) -> tuple[dict[int, Counter[str]], int]:
-    """The votes of each hour of a stretch, and how many posts were read.
+    """Returns the votes of each hour of a stretch, and the number of posts read.
 
-    Public posts alone vote; an unusable tag or row is told to `bad`.
+    Only public posts vote. Calls `bad` for an unusable tag or row.
     """
     voted: set[tuple[int, str, str]] = set()
     read = 0
@@ -86,12 +86,12 @@ def _votes(item: Row, bad: Callable[[BadRow], None]) -> Iterable[tuple[str, str]
 
 
 def keep_hour(hour: int, votes: Mapping[str, int]) -> None:
-    """Keeps an hour's votes; the same hour replaces itself."""
+    """Stores an hour's votes. Idempotent."""
     _write(f"{HOURS}{hour_name(hour)}.json", votes)
 
 
 def kept() -> tuple[set[str], set[str]]:
-    """The names of the hours and of the days that are kept."""
+    """The names of the stored hours and days."""
     hours, days = (
         {key.removeprefix(prefix).removesuffix(".json") for key in objects.keys("archive", prefix)}
         for prefix in (HOURS, DAYS)
@@ -100,19 +100,19 @@ def kept() -> tuple[set[str], set[str]]:
 
 
 def read_hour(hour: int) -> dict[str, int]:
-    """A kept hour's votes."""
+    """A stored hour's votes."""
     votes: dict[str, int] = json.loads(objects.get("archive", f"{HOURS}{hour_name(hour)}.json"))
     return votes
 
 
 def read_day(day: str) -> dict[str, tuple[int, int]]:
-    """A kept day's votes and moments."""
+    """A stored day's votes and moments."""
     sums = json.loads(objects.get("archive", f"{DAYS}{day}.json"))
     return {tag: (votes, moment) for tag, (votes, moment) in sums.items()}
 
 
 def keep_day(day: str) -> dict[str, tuple[int, int]]:
-    """Adds up a day's kept hours, and keeps the sum."""
+    """Adds up a day's stored hours and stores the sum."""
     total: dict[str, tuple[int, int]] = {}
     for hour in hours_of(day):
         for tag, votes in read_hour(hour).items():

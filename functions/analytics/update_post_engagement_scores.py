@@ -1,12 +1,12 @@
-"""update_post_engagement_scores: engagement_score and feed_rank of the posts whose counters moved.
+"""update_post_engagement_scores: engagement_score and feed_rank of the posts whose counters changed.
 
 engagement_score = likes x 3 + comments x 5 + shares x 7 + views x 1
 feed_rank = log10(max(1, engagement_score)) + seconds since 2024-01-01T00:00Z / 45,000, rounded to six decimals
 
-Both formulas are `social.data.posts`'. Age is inside the rank, so a post changes its place in the feed only when its
-counters move; whoever moves them puts the post into the sparse index `moved` (social.application.count), and that index
-is all this job reads. Each post is written on condition that its counters are still those that were read, and leaves
-the index by the same write: a like in between is not lost, the post just stays for the next pass.
+Both formulas are in `social.data.posts`. The rank includes age, so a post changes its place in the feed only when its
+counters change. The code that changes them puts the post into the sparse index `moved` (social.application.count),
+which is all this job reads. Each write is conditional on the counters that were read, and also removes the post from
+the index: after a like in between the post stays there for the next pass.
 """
 
 from nexus import clock
@@ -23,19 +23,19 @@ THREADS = 4
 
 @implements(catalogue.update_post_engagement_scores)
 def update_post_engagement_scores(_args: UpdatePostEngagementScores, run: Run) -> SweepReport | Continuation:
-    """One segment for each shard of the index."""
+    """Plans one segment for each shard of the index."""
     return run.fan_out([ScoreShard(shard=shard) for shard in range(posts.MOVED_SHARDS)])
 
 
 @implements_part(catalogue.update_post_engagement_scores)
 def score(args: ScoreShard, run: Run) -> SweepReport | Continuation:
-    """Scores one shard, page by page. A row that cannot be read stays in the index, and in each report."""
+    """Scores one shard, page by page. An unreadable row stays in the index and appears in each report."""
     tally = Tally.resumed(run)
     for page in posts.moved(args.shard, start=(run.cursor or {}).get("start"), meter=tally.meter):
         post_ids = [item["post_id"]["S"] for item in page.items]
         tally.rows_read += len(post_ids)
         refused = _score_page(post_ids, tally, consistent=False)
-        if refused:  # moved while we looked, or read from a replica that was behind: once more, from the source
+        if refused:  # changed meanwhile, or a stale read: retry with a consistent read
             refused = _score_page(refused, tally, consistent=True)
             tally.skipped += len(refused)
         if run.short_of_time and page.next_key is not None:
@@ -44,7 +44,7 @@ def score(args: ScoreShard, run: Run) -> SweepReport | Continuation:
 
 
 def _score_page(post_ids: list[str], tally: Tally, *, consistent: bool) -> list[str]:
-    """Writes the scores; answers with the posts whose counters moved meanwhile."""
+    """Writes the scores. Returns the posts whose counters changed meanwhile."""
     changes = []
     now = int(clock.now())
     for item in posts.for_scoring(post_ids, consistent=consistent, meter=tally.meter, threads=THREADS):

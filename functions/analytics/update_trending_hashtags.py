@@ -1,17 +1,17 @@
 """update_trending_hashtags: which hashtags trend, from their use in the last seven days.
 
 A vote is one user's use of a tag in one hour, however many posts use it, so no single account makes a trend.
-Tags are compared normalised (social.tags); public posts alone vote.
+Tags are compared normalised (social.tags); only public posts vote.
 
-uses  = votes in the 168 hours up to and with the present one
+uses  = votes in the 168 hours up to and including the current one
 score = the sum over those hours of votes x (168 - age), age in whole hours from 0
 
-So a fresh vote weighs 168, one of yesterday 144, and one leaves the window with weight 0: a burst rises at once and
-fades, and nothing jumps at the window's edge. Whole numbers throughout. The `top` tags by score trend, ties by name.
+So a new vote weighs 168, one from yesterday 144, and a vote leaves the window with weight 0: a burst rises at once and
+fades, without a jump at the window's edge. All arithmetic is in integers. The `top` tags by score trend, ties by name.
 
-An hour is read from its posts once it is over, and kept (hashtag_counts); a full day of them is kept as one. A run
-reads the posts of the last hour or two, six days' sums and up to 47 hours' sums, and writes the tags that trend, and
-those that did and do no more.
+An hour's posts are read once it is over and its counts stored (hashtag_counts); a full day is stored as one. A run
+reads the posts of the last hour or two, six days' sums and up to 47 hours' sums. It writes the tags that trend and
+clears those that no longer do.
 """
 
 from collections import Counter
@@ -30,33 +30,33 @@ from social.parts import CountHours, Rank
 from social.sweep import Tally
 
 CLOCKS_DIFFER = 60
-"""Seconds by which the sandbox that planned a run may be ahead of the one that ranks."""
+"""The most seconds by which the planning sandbox's clock may be ahead of the ranking one's."""
 
 STRETCHES_ALONE = 2
-"""Stretches of uncounted hours that one invocation makes up for by itself; more are shared out."""
+"""The most stretches of uncounted hours that one invocation counts itself; more become segments."""
 
 
 def merge(parts: Sequence[TrendingReport]) -> TrendingReport:
-    """Segments that count hours, then the run that ranks."""
+    """Merges the segments that count hours with the run that ranks."""
     return TrendingReport(**SweepReport().add(*parts).model_dump(), trending=parts[-1].trending)
 
 
 @implements(catalogue.update_trending_hashtags, reduce=merge)
 def update_trending_hashtags(args: UpdateTrendingHashtags, run: Run) -> TrendingReport | Continuation:
-    """Counts the hours that nobody has counted, then ranks. Raises Reject for a moment that has not come."""
+    """Counts the uncounted hours, then ranks. Raises Reject for a time in the future."""
     return count_and_rank(Rank(top=args.top, at=int(clock.now() if args.at is None else args.at)), run)
 
 
 @implements_part(catalogue.update_trending_hashtags)
 def part(args: CountHours | Rank, run: Run) -> TrendingReport | Continuation:
-    """Counts some hours, or ranks once they are counted."""
+    """Counts some hours, or ranks after they are counted."""
     if isinstance(args, CountHours):
         return count_hours(args.hours, run, Tally.resumed(run))
     return count_and_rank(args, run)
 
 
 def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
-    """Counts what is missing, here if it is little and in segments if it is much, and ranks."""
+    """Counts missing hours, here if they are few, else in segments, and ranks."""
     tally, at = Tally.resumed(run), args.at
     if at > clock.now() + CLOCKS_DIFFER:
         raise Reject(f"at: {at} has not come: its hours would be kept as over")
@@ -77,7 +77,7 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
 
 
 def count_hours(hours: Sequence[int], run: Run, tally: Tally) -> TrendingReport | Continuation:
-    """Counts hours that are over and keeps them; what is kept stays, so a continuation goes on with the rest."""
+    """Counts and stores hours that are over. Stored hours stay, so a continuation handles the rest."""
     done = set((run.cursor or {}).get("done", ()))
     left = hashtag_counts.stretches(set(hours) - done)
     for stretch in left:
@@ -97,7 +97,7 @@ def _count(stretch: Sequence[int], tally: Tally) -> dict[int, Counter[str]]:
 
 
 def _counted(window: range, final: Sequence[int], days: set[str], tally: Tally) -> Iterator[tuple[int, str, int, int]]:
-    """(hour or first hour, tag, votes, moment) of every hour of the window; whole days in one where they are kept."""
+    """(hour or first hour, tag, votes, moment) of every hour of the window; a stored day is one entry."""
     over = set(final)
     for day in dict.fromkeys(hashtags.hour_name(hour)[:10] for hour in window):
         hours = hashtag_counts.hours_of(day)
@@ -126,7 +126,7 @@ def rank(counted: Iterator[tuple[int, str, int, int]], present: int, top: int) -
 
 
 def write(trends: Sequence[Trend], at: int, tally: Tally) -> None:
-    """Sets those that trend and clears those that do no more; a count that is later than ours stays."""
+    """Sets the trending tags and clears those that no longer trend; a later count stays."""
     before = {trend.tag: trend for trend in hashtags.trending(meter=tally.meter)}
     now = {trend.tag for trend in trends}
     outcomes = [

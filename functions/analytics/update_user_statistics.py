@@ -1,16 +1,15 @@
 """update_user_statistics: recomputes followers_count, following_count and posts_count of every user.
 
-A user's followers are spread over the whole follows table, so the counts are made in two phases, as in MapReduce:
+A user's followers are spread over the whole follows table, so counting has two phases, as in MapReduce:
 
 1. Scans of three sources (follows for the edges, the posts' by-author index, users for what is stored now), cut into
-   segments by size. Each segment counts what it reads by user and leaves its sums in S3, sorted into ranges of users.
-2. One segment for each range adds up what all scans left for its users, compares it with what is stored, and writes the
-   users whose counts differ, unless a count that began later (refresh_user_statistics) stands there.
+   segments by size. Each segment counts by user and stores its sums in S3, sorted into ranges of users.
+2. One segment for each range adds up the scans' sums for its users, compares them with the stored counts, and writes
+   the users whose counts differ, unless a later count (refresh_user_statistics) is there.
 
-A segment's sums are in objects with names of their own, and its last act is to write the list of them. So one that
-dies, is continued or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read
-once; of the users nothing is written but what changed. How many posts and follows there are in all, whoever made them,
-is kept between the phases: the day's report has it from here.
+A segment's sums are in uniquely named objects, and it writes the list of them last. So a segment that dies, is
+continued or runs twice leaves exactly one complete list, and nothing is counted twice. Every edge is read once; only
+changed users are written. The total number of posts and follows is stored between the phases, for the day's report.
 """
 
 from collections import Counter
@@ -35,7 +34,7 @@ from user_sums import Sums
 SCANS = {"follows": (follows.TABLE, None), "posts": (posts.TABLE, posts.BY_AUTHOR), "users": (users.TABLE, None)}
 USERS_PER_RANGE = 250_000
 USERS_HELD = 500_000
-"""Users that a segment sums up in memory before it writes the sums down: about 100 MB."""
+"""Users that a segment sums up in memory before it writes the sums: about 100 MB."""
 
 WRITES_AT_ONCE = 500
 THREADS = 4
@@ -43,7 +42,7 @@ THREADS = 4
 
 @implements(catalogue.update_user_statistics)
 def update_user_statistics(_args: UpdateUserStatistics, run: Run) -> SweepReport | Continuation:
-    """Plans the scans, and after them the merges."""
+    """Plans the scans, and then the merges."""
     plan = PlanRanges(
         work=f"work/{run.id}",
         started_at=int(clock.now()),
@@ -108,7 +107,7 @@ def _add(table: str, items: Sequence[Row], sums: Sums, tally: Tally) -> None:
         case "follows":
             _counter(sums, "followers").update([item["followed_id"]["S"] for item in items])
             following = _counter(sums, "following")
-            for follower, edges in groupby([item["follower_id"]["S"] for item in items]):  # they come in a row
+            for follower, edges in groupby([item["follower_id"]["S"] for item in items]):  # they are consecutive
                 following[follower] += len(list(edges))
         case "posts":
             _counter(sums, "posts").update([item["author_id"]["S"] for item in items])
@@ -125,13 +124,13 @@ def _counter(sums: Sums, kind: str) -> Counter[str]:
 
 
 def _stored(item: Row, tally: Tally) -> list[int] | None:
-    """The three counts as they stand, None when one of them is no count: then all are written anew."""
+    """The three stored counts; None if one of them is not a count: then all are rewritten."""
     try:
         counts = [int(item[name]["N"]) for name in users.COUNTS]
         if min(counts) >= 0:
             return counts
     except (KeyError, ValueError):
-        pass  # absent, or no whole number: the slow way says which
+        pass  # absent, or not an integer: the slow path says which
     key = item["user_id"]["S"]
     try:
         return [read_count(item, name, key, default=0) for name in users.COUNTS]
@@ -153,7 +152,7 @@ def _keep_totals(args: PlanRanges) -> None:
 
 
 def merge(args: MergeRange, run: Run) -> SweepReport:
-    """Adds up one range of users and writes what differs. Short enough (USERS_PER_RANGE) to need no continuation."""
+    """Adds up one range of users and writes what differs. Thanks to USERS_PER_RANGE it needs no continuation."""
     tally = Tally.resumed(run)
     sums = user_sums.merged([folder for name in args.parts for folder in _folders(args, name)], args.range)
     changed = list(_differences(sums, args.started_at))
@@ -166,7 +165,7 @@ def merge(args: MergeRange, run: Run) -> SweepReport:
 
 
 def _differences(sums: Sums, counted_at: int) -> Iterator[Counts]:
-    """The users whose stored counts are not what was counted; edges of users who are no more are left out."""
+    """The users whose stored counts differ from the counted ones. Ignores edges of deleted users."""
     followers, following, posted = (sums.get(kind, {}) for kind in ("followers", "following", "posts"))
     for user_id, stored in sums.get("stored", {}).items():
         counted = [followers.get(user_id, 0), following.get(user_id, 0), posted.get(user_id, 0)]

@@ -1,8 +1,8 @@
-"""Sums by user, left in S3 by the segments of one scan and merged by range of users: the shuffle of a MapReduce.
+"""Sums by user, stored in S3 by the segments of one scan and merged by range of users: the shuffle of a MapReduce.
 
 An object has a header of ranges + 1 offsets (8 bytes each, big-endian) and then one JSON text for each range, so
-whoever merges a range reads that range alone. A folder's `complete.json` lists its objects; what it does not list does
-not exist, and `rows` in it is how many rows were counted.
+a merge reads only its own range. A folder's `complete.json` lists its objects, and objects it does not list are
+ignored; its `rows` is the number of rows counted.
 """
 
 import struct
@@ -28,20 +28,20 @@ def range_of(user_id: str, ranges: int) -> int:
 
 
 def write(folder: str, sums: Mapping[str, Mapping[str, Any]], ranges: int) -> str:
-    """Writes sums under a name that nothing else has, and answers with it."""
+    """Writes sums to a uniquely named object and returns its key."""
     key = f"{folder}/{uuid.uuid4().hex}"
     objects.put("archive", key, encode(sums, ranges))
     return key
 
 
 def complete(folder: str, keys: Sequence[str], rows: int) -> None:
-    """Declares these objects, of so many rows, to be the whole of the folder; a repeat replaces the list."""
+    """Writes the folder's list: these objects, with this number of rows. A repeat replaces the list."""
     whole = {"objects": list(keys), "rows": rows}
     objects.put("archive", f"{folder}/complete.json", orjson.dumps(whole), "application/json")
 
 
 def rows(folders: Sequence[str], threads: int) -> int:
-    """How many rows were counted in these folders. Raises LookupError when one is not complete."""
+    """The number of rows counted in these folders. Raises LookupError if one is not complete."""
     return sum(in_threads(lambda folder: int(_whole(folder)["rows"]), folders, threads))
 
 
@@ -51,7 +51,7 @@ def _whole(folder: str) -> dict[str, Any]:
 
 
 def merged(folders: Iterable[str], number: int) -> Sums:
-    """The sums of one range over all objects of the folders. Raises LookupError when a folder is not complete."""
+    """The sums of one range over all objects of the folders. Raises LookupError if a folder is not complete."""
     total: Sums = {}
     for folder in folders:
         for key in _whole(folder)["objects"]:
@@ -78,7 +78,7 @@ def encode(sums: Mapping[str, Mapping[str, Any]], ranges: int) -> bytes:
 
 
 def add(total: Sums, part: Mapping[str, Mapping[str, Any]]) -> None:
-    """Adds a part to the total: numbers are summed, what is stored is taken as it is."""
+    """Adds a part to the total: numbers are summed, stored values are copied."""
     for kind, values in part.items():
         into = total.setdefault(kind, {})
         if kind == "stored" or not into:

@@ -1,6 +1,6 @@
-"""send_notification: an in-app notification to one user, who sees it once however often the message comes.
+"""send_notification: an in-app notification to one user, shown once even if the message is delivered twice.
 
-Its id is the run's, so a repeat finds it there. Nothing is written for the doing of somebody whom the user has blocked.
+Its id is the run's, so a repeat finds it there. Nothing is written for an actor whom the user has blocked.
 """
 
 from nexus import clock
@@ -14,7 +14,7 @@ from social.data.notifications import Notification
 
 @implements(catalogue.send_notification)
 def send_notification(args: SendNotification, run: Run) -> NotificationSent:
-    """Writes it. Rejected when there is no such user."""
+    """Writes the notification. Rejects an unknown user."""
     if not users.exists(args.user_id):
         raise Reject(f"no user {args.user_id}")
     if args.actor_id is not None and blocks.has_blocked(args.user_id, args.actor_id):

@@ -1,7 +1,7 @@
-"""record_mail_feedback: a bounce or a complaint of SES's marks the user, so that no mail goes to that address any more.
+"""record_mail_feedback: a bounce or complaint from SES suppresses the user's address, so it gets no more mail.
 
-SES publishes both to EventBridge (template.yaml: MailFeedbackRule), whose rule makes them runs of this task. Only a
-permanent bounce counts: a full mailbox, or an outage, is not the address's fault. The formats are in the Amazon SES
+SES publishes both to EventBridge (template.yaml: MailFeedbackRule), whose rule turns them into runs of this task. Only
+a permanent bounce counts: a full mailbox, or an outage, is not the address's fault. The formats are in the Amazon SES
 Developer Guide, "Examples of event data".
 """
 
@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class Recipient(_Part):
-    """One address that the notification is about."""
+    """One address in the notification."""
 
     email_address: str
 
@@ -45,7 +45,7 @@ class Complaint(_Part):
 
 
 class SentMail(_Part):
-    """The mail in question, with the tags that we gave it."""
+    """The mail, with the tags that we set."""
 
     tags: Mapping[str, Sequence[str]] = Field(default_factory=dict)
 
@@ -77,7 +77,7 @@ def record_mail_feedback(args: RecordMailFeedback, run: Run) -> FeedbackReport:
 
 
 def read(notification: Mapping[str, Any]) -> Notification:
-    """The notification as a model. Raises Reject."""
+    """Parses the notification. Raises Reject if it is invalid."""
     try:
         return Notification.model_validate(notification)
     except ValidationError as error:
@@ -85,7 +85,7 @@ def read(notification: Mapping[str, Any]) -> Notification:
 
 
 def verdict(notification: Notification) -> tuple[bool, str, Sequence[str]]:
-    """(whether to suppress, the reason, the addresses). Raises Reject for what is neither bounce nor complaint."""
+    """(whether to suppress, the reason, the addresses). Raises Reject if it is neither a bounce nor a complaint."""
     match notification.event_type or notification.notification_type:
         case "Bounce" if notification.bounce is not None:
             bounce = notification.bounce
@@ -103,7 +103,7 @@ def verdict(notification: Notification) -> tuple[bool, str, Sequence[str]]:
 
 
 def _users(notification: Notification, addresses: Sequence[str]) -> set[tuple[str, str]]:
-    """(user, address) of those concerned: by the tag that we gave the mail, else by the address."""
+    """(user, address) of those affected: by the mail's user tag, else by the address."""
     bare = [address.rpartition("<")[2].rstrip("> ") for address in addresses]
     tagged = notification.mail.tags.get("user_id", ())
     if len(tagged) == 1 and len(bare) == 1:

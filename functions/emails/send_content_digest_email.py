@@ -2,10 +2,10 @@
 
 1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
 2. A segment scans its users, and for each active one: reads whom they follow, ranks their edition, renders, waits
-   for the common rate, claims the mail in the ledger, sends, settles. Short of time, it continues in a new invocation.
+   for the common rate, claims the mail in the ledger, sends, settles. If time runs out, a new invocation continues.
 
-A mail goes out once for a user and ISO week, whatever is delivered twice, overlaps or is sent again from the dead
-letters: the ledger's conditional write comes before SES. Throttling slows a segment down and loses nobody.
+Each user gets at most one mail per ISO week, even if runs are delivered twice, overlap or are redriven: the ledger's
+conditional write comes before SES. Throttling slows a segment down and loses no one.
 """
 
 import random
@@ -46,32 +46,32 @@ if TYPE_CHECKING:
 
 DAYS = 7
 FOLLOWS_READ = 2_000
-"""The most follows of one reader that are looked at: what bounds the cost of a reader who follows everybody."""
+"""The most follows read per reader: bounds the cost of a reader who follows everyone."""
 
 THREADS = 8
 SENDERS = 8
-"""Segments at work at a time: the emails queue's MaximumConcurrency (template.yaml)."""
+"""Concurrent segments: the emails queue's MaximumConcurrency (template.yaml)."""
 
 SEGMENT_SECONDS = 400.0
-"""What a segment is planned to take: half of what its ten continuations give it."""
+"""A segment's planned duration: half of what its ten continuations allow."""
 
 MAX_SEGMENTS = 2_000
 
 TIME_TO_PUBLISH = 30.0
-"""Seconds kept of the plan's invocation for putting an edition away that is not complete."""
+"""Seconds reserved in the planning invocation to save an incomplete edition."""
 
 READERS_AT_ONCE = 100
 TRIES = 5
 LOST_IN_A_ROW = 5
-"""So many mails without an answer, one after the other, are an outage: the segment stops before it loses more."""
+"""This many consecutive mails without an answer are an outage: the segment stops before it loses more."""
 
 OVERLAP = 3_600
-"""Seconds by which two weeks' digests may overlap without it mattering: schedules jitter."""
+"""Seconds of overlap between two weeks' digests that are ignored: schedules jitter."""
 
 
 @implements(catalogue.send_content_digest_email)
 def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestReport | Continuation:
-    """Makes the edition and cuts the users into segments. Raises Reject when nothing could be sent anyway."""
+    """Makes the edition and splits the users into segments. Raises Reject if nothing can be sent."""
     cursor = run.cursor or {}
     now = cursor.get("now", _now())
     week = args.week or week_of(now)
@@ -115,9 +115,9 @@ def send_segment(args: DigestSegment, run: Run) -> DigestReport | Continuation:
 
 
 def overlapping(week: str, since: int) -> str | None:
-    """The week before, if one of its editions reaches so far into this one that a post may be in both.
+    """The previous week, if one of its editions overlaps this one, so that a post may be in both.
 
-    On the weekly schedule none does, and nobody's last mail needs to be looked up.
+    On the weekly schedule none does, and no previous mails need to be looked up.
     """
     before = weeks_before(week)
     ends = [_until_of(key) for key in objects.keys("archive", f"{digest.edition.FOLDER}/{before}/")]
@@ -129,13 +129,13 @@ def _until_of(key: str) -> int:
 
 
 def segments(people: int, per_second: float) -> int:
-    """How many segments so many users are cut into, for each to take about SEGMENT_SECONDS at SES's rate."""
+    """The number of segments for which each takes about SEGMENT_SECONDS at SES's rate."""
     one = per_second / SENDERS * SEGMENT_SECONDS
     return max(1, min(MAX_SEGMENTS, round(people / one + 0.5)))
 
 
 def span(week: str, now: int) -> tuple[int, int]:
-    """(since, until) of the posts that go out in a week: seven days, up to now or to the week's end if that is past.
+    """(since, until) of a week's posts: seven days, up to now, or to the week's end if that is past.
 
     Raises Reject for a week that has not begun.
     """
@@ -151,7 +151,7 @@ def span(week: str, now: int) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class Tally:
-    """What a segment has done in this invocation; added to what earlier ones did."""
+    """What a segment has done in this invocation; added to earlier ones' counts."""
 
     before: DigestReport
     outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -186,7 +186,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Addressee:
-    """An active user who is to get a mail, at an address that SES takes, with these stories."""
+    """An active user to mail, with an address that SES accepts, and their stories."""
 
     user: User
     address: str
@@ -199,7 +199,7 @@ class Segment:
     def __init__(self, week: str, part: DigestPart, run: Run) -> None:
         self._part, self._run = part, run
         self._mailing = mail_ledger.digest(week)
-        # A fan-out's segments are one run to the ledger: what an earlier attempt of it sent counts as sent.
+        # The ledger treats a fan-out's segments as one run: what an earlier attempt sent counts as sent.
         self._run_id = run.parent or run.id
         self._until = part.until
         cursor = run.cursor or {}
@@ -214,7 +214,7 @@ class Segment:
         self._lock = threading.Lock()
 
     def send(self) -> DigestReport | Continuation:
-        """Sends to the segment's users, from where the last invocation stopped."""
+        """Sends to the segment's users, starting where the last invocation stopped."""
         edition = _edition(self._part.edition)
         if self._part.segment == 0 and not self._run.cursor:  # once a run
             self._tally.left_out = edition.left_out
@@ -241,20 +241,20 @@ class Segment:
         self._run.logger.warning("bad row skipped", key=row.key[:200], reason=row.reason[:200])
 
     def _stopped(self, some: Sequence[User], at: int) -> Continuation:
-        """Hands on the place of the first user who was not dealt with, or backs off when nothing could be done."""
+        """Continues from the first unhandled user, or backs off if there was no progress."""
         if at > 0:
             self._start = {"user_id": {"S": some[at - 1].user_id}}
         cursor = {"start": self._start, "report": self._tally.report().model_dump(mode="json")}
         if self._trouble is not None and (self._trouble.quota or self._tally.outcomes["sent", ""] == 0):
-            # Hand-ons come at once and are few. What was sent counts again, as sent, when this is tried again.
+            # Continuations start at once and are limited. A retry counts what was sent as sent again.
             raise Retry(str(self._trouble), after=delivery.QUOTA_WAIT if self._trouble.quota else None)
         return self._run.continue_from(cursor)
 
     def _send_to(self, some: Sequence[User], edition: "Edition") -> int | None:
-        """Deals with these users; the place of the first who was not dealt with when time ran out or SES is in trouble.
+        """Handles these users. Returns the index of the first unhandled one if time ran out or SES fails, else None.
 
-        The edition is read in this thread; claims and SES are waited for in THREADS others. Those who were dealt with
-        behind the first who was not come again, and the ledger then says that they were: they are counted once.
+        This thread reads the edition; THREADS others wait for claims and SES. Users handled after the first unhandled
+        one come again; the ledger then says that they were handled, so they are counted once.
         """
         already = self._already_sent(some)
         outcomes: list[Outcome | None] = [None] * len(some)
@@ -289,7 +289,7 @@ class Segment:
         return mail_ledger.posts_sent(before, [user.user_id for user in some], meter=self._tally.meter)
 
     def _prepare(self, user: User, edition: "Edition", already_sent: frozenset[str]) -> Addressee | Outcome:
-        """The mail to send, or the reason to send none."""
+        """The mail to send, or the reason not to."""
         if user.suppressed:
             return Outcome("skipped", f"suppressed: {user.suppressed}")
         if not user.digest:
@@ -305,7 +305,7 @@ class Segment:
         return Addressee(user, address, stories)
 
     def _deliver(self, to: Addressee) -> Outcome | None:
-        """Renders and sends one mail; None when it was not sent and is to be tried again by the next invocation."""
+        """Renders and sends one mail. Returns None if it was not sent and the next invocation must retry."""
         user = to.user
         link = delivery.unsubscribe_url(user.user_id, self._settings)
         try:
@@ -351,7 +351,7 @@ class Segment:
         )
 
     def _slowed(self, error: SlowDown, tried: int) -> None:
-        """Waits, longer each time and not beyond the invocation; after TRIES, or a day's quota, the segment stops."""
+        """Waits, longer each time, within the invocation. Stops the segment after TRIES or at the daily quota."""
         with self._lock:
             self._tally.throttled += 1
             if error.quota or tried == TRIES - 1:
@@ -368,7 +368,7 @@ class Segment:
 
 
 def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome | None], until: str) -> None:
-    """Waits for one of the futures, or all of them, and writes down what they came to. Raises what they raised."""
+    """Waits for one of the futures, or all, and stores their outcomes. Raises what they raised."""
     for future in wait(waiting, return_when=until).done:
         outcomes[waiting.pop(future)] = future.result()
 
@@ -378,7 +378,7 @@ def _now() -> int:
 
 
 def _pause(seconds: float) -> None:
-    """Between two tries; a test replaces it."""
+    """Sleeps between two tries; tests replace it."""
     time.sleep(seconds)
 
 
@@ -395,7 +395,7 @@ _opened: dict[str, "Edition"] = {}
 
 
 def _edition(key: str) -> "Edition":
-    """The edition, fetched once a sandbox; the one before makes room for it."""
+    """The edition, downloaded once per sandbox; replaces the previous one."""
     if key not in _opened:
         close_editions()
         path = _folder() / "edition.sqlite"
@@ -408,7 +408,7 @@ def _edition(key: str) -> "Edition":
 
 
 def close_editions() -> None:
-    """Forgets the edition that is open."""
+    """Closes the open edition."""
     for edition in _opened.values():
         edition.database.close()
     _opened.clear()

@@ -1,7 +1,7 @@
 """send_welcome_email: a personal welcome mail to a newly registered user, at most once per user.
 
-Who is not there, is suppressed or has an address that cannot be mailed is skipped with the reason; what only an
-operator can fix (the sender, the account, a template) goes to the dead-letter queue, to be sent again after that.
+A user who does not exist, is suppressed or has an unmailable address is skipped with the reason. A fault that only an
+operator can fix (the sender, the account, a template) goes to the dead-letter queue, for a redrive after the fix.
 """
 
 from mail import delivery, languages, rendering
@@ -18,8 +18,8 @@ from social.data import mail_ledger, users
 
 @implements(catalogue.send_welcome_email)
 def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
-    """Sends it, or says why not."""
-    # Consistently: the web application sends this task in the moment in which it writes the user.
+    """Sends the mail, or returns why not."""
+    # A consistent read: the web application sends this task just as it writes the user.
     user = users.get(args.user_id, consistent=True)
     if user is None:
         return _skipped(args, "no such user")

@@ -1,12 +1,12 @@
 """cleanup_expired_tokens: expired refresh tokens, and the sessions and tokens of users inactive for 30 days or more.
 
-Inactive is who was not seen on any of the last 30 UTC days. One scan of the users finds them, each once: when their
-sessions and tokens are gone they are marked as signed out, until the next login removes the mark. Every deletion has a
-condition of its own (last seen, or issued, before those 30 days), so a user who logs in meanwhile keeps the new ones.
+A user is inactive if not seen on any of the last 30 UTC days. One scan of the users finds them: once their sessions and
+tokens are deleted they are marked as signed out, until the next login removes the mark. Every deletion is conditional
+(last seen, or issued, before those 30 days), so a user who logs in meanwhile keeps the new ones.
 
-Expired rows are DynamoDB's own to remove (TTL: free, and late by up to days; readers compare expires_at themselves).
-The job looks at the first page of each segment of tokens and sessions and deletes what has expired there; if that shows
-rows that TTL should have removed long ago, or when asked to (`sweep`), it goes through all of the segment.
+DynamoDB's TTL removes expired rows (free, but up to days late; readers compare expires_at themselves). The job reads
+the first page of each segment of tokens and sessions and deletes what has expired there; if that shows rows that TTL
+should have removed long ago, or if asked to (`sweep`), it reads the whole segment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,12 +56,12 @@ def clean_up(args: CleanUp, run: Run) -> TokensReport | Continuation:
 
 
 def inactive_before(now: float) -> str:
-    """The first of the last 30 days: who was last active before it is inactive."""
+    """The first of the last 30 days: a user last active before it is inactive."""
     return add_days(day_of(now), -INACTIVE_DAYS)
 
 
 def sign_out_inactive(part: ScanPart, now: int, run: Run) -> TokensReport | Continuation:
-    """Ends the sessions and tokens of the inactive users of one segment."""
+    """Deletes the sessions and tokens of one segment's inactive users."""
     tally, cursor = Tally.resumed(run), run.cursor or {}
     done = _Deleted(cursor.get("deleted"))
     first_day = inactive_before(now)
@@ -81,7 +81,7 @@ def sign_out_inactive(part: ScanPart, now: int, run: Run) -> TokensReport | Cont
 
 
 class _Deleted:
-    """How many tokens, sessions and users' last ones went, earlier invocations of the run included."""
+    """The numbers of deleted tokens and sessions and of users signed out, with the run's earlier invocations."""
 
     def __init__(self, numbers: dict[str, int] | None) -> None:
         self.numbers = {"tokens": 0, "sessions": 0, "signed_out": 0} | (numbers or {})
@@ -91,7 +91,7 @@ class _Deleted:
 
 
 def _inactive(items: Iterable[Row], first_day: str, tally: Tally) -> Iterable[tuple[str, str]]:
-    """(id, last_active_day) of those inactive and not signed out yet."""
+    """(id, last_active_day) of inactive users who are not signed out yet."""
     for item in items:
         if "signed_out_at" in item:
             continue
@@ -109,7 +109,7 @@ def _inactive(items: Iterable[Row], first_day: str, tally: Tally) -> Iterable[tu
 
 
 def _sign_out(inactive: Sequence[tuple[str, str]], first_day: str, now: int, tally: Tally, done: _Deleted) -> None:
-    """Deletes, then marks: whoever dies in between finds the user unmarked again."""
+    """Deletes, then marks: after a crash in between the user is found again."""
     before = start_of(first_day)
     ids = [user_id for user_id, _ in inactive]
     held = in_threads(lambda user_id: _held(user_id, tally), ids, THREADS)
@@ -136,7 +136,7 @@ def _held(user_id: str, tally: Tally) -> tuple[list[str], list[str]]:
 
 
 def delete_expired(part: ScanPart, now: int, sweep: bool, run: Run) -> TokensReport | Continuation:
-    """Deletes what has expired in the first page of a segment; in all of it when TTL is behind."""
+    """Deletes expired rows in the first page of a segment; in all of it if TTL is behind."""
     tally, cursor = Tally.resumed(run), run.cursor or {}
     table = TABLES[part.table]
     done = _Deleted(cursor.get("deleted"))
@@ -161,7 +161,7 @@ def delete_expired(part: ScanPart, now: int, sweep: bool, run: Run) -> TokensRep
 
 
 def _expired(table: Table, items: Iterable[Row], now: int, tally: Tally) -> tuple[list[dict[str, str]], int]:
-    """The keys of what has expired, and how many of them TTL should have removed by now."""
+    """The keys of expired rows, and the number that TTL should have removed by now."""
     keys: list[dict[str, str]] = []
     overdue = 0
     for item in items:

@@ -1,19 +1,19 @@
-"""cleanup_old_posts: posts older than a year that are quiet (docs/data-model.md says what both mean).
+"""cleanup_old_posts: posts older than a year that are quiet (both defined in docs/data-model.md).
 
 Modes: `review` (the default) counts and names them; `archive` moves them to the archive bucket; `restore` brings posts
-back. A post is looked at once, when its day has become a year old, through the index by day: what nobody engaged with
-by then. One that falls quiet later (its only like is taken back) is put into the sparse index `review` by the scoring,
-and looked at from there. So a run costs the days since the last archiving, whatever the past holds.
+back. A post is checked once, when its day is a year old, through the index by day: it is quiet if no one has engaged
+with it. If a post becomes quiet later (its only like is withdrawn), scoring puts it into the sparse index `review`, and
+it is checked from there. So a run's cost depends only on the days since the last archiving.
 
-Archiving some posts, in this order, so that dying anywhere loses nothing:
+Archiving follows this order, so that a crash at any point loses nothing:
 
-1. the posts are read in full and consistently, and their comments; one with a comment that still stands is kept;
+1. the posts and their comments are read in full and consistently; a post with a live comment is kept;
 2. an object with all of it is written, read back and compared (social.data.archive);
-3. their renditions are copied to the archive bucket, and compared;
-4. a post is removed on condition that it is still what was archived; one with comments or renditions is first marked
-   `archived_as` on that condition (the application then takes no more likes for it), then those are removed, then it.
+3. their renditions are copied to the archive bucket and compared;
+4. a post is deleted on condition that it still equals what was archived; one with comments or renditions is first
+   marked `archived_as` on that condition (the application then accepts no likes for it), then those and it are deleted.
 
-A marked post that a dead sandbox left behind is taken up where it was left. The watermark moves when all days are done.
+A later run finishes a marked post that a dead sandbox left behind. The watermark moves when all days are done.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,16 +41,16 @@ PAGE_UNITS = 128
 """Read units of a page of 1 MB, eventually consistent."""
 
 AT_ONCE = 500
-"""Posts that are looked at, and archived as one object, before the time is looked at: a page names thousands."""
+"""Posts checked, and archived as one object, between two checks of the time: a page has thousands."""
 
 SECONDS_AT_ONCE = 60.0
-"""What moving that many may take, when each has six renditions to copy and to remove."""
+"""The seconds that moving that many may take if each has six renditions to copy and delete."""
 
 THREADS = 8
 
 
 def merge(parts: Sequence[OldPostsReport]) -> OldPostsReport:
-    """Numbers summed, examples of all of them up to twenty."""
+    """Sums the numbers and collects up to twenty examples."""
     total = parts[0]
     for part in parts[1:]:
         total = OldPostsReport.model_validate(total.add(part).model_dump())
@@ -61,7 +61,7 @@ def merge(parts: Sequence[OldPostsReport]) -> OldPostsReport:
 
 @implements(catalogue.cleanup_old_posts, reduce=merge)
 def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Continuation:
-    """Restores posts, or plans the review and after it, when archiving, the watermark."""
+    """Restores posts, or plans the review and then, when archiving, the watermark."""
     if args.mode == "restore":
         return restore(args.post_ids, run)
     today = day_of(clock.now())
@@ -78,10 +78,10 @@ def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Conti
 
 @implements_part(catalogue.cleanup_old_posts)
 def part(args: ReviewDays | ReviewShard | RaiseWatermark, run: Run) -> OldPostsReport | Continuation:
-    """Goes through some days or one shard, or raises the watermark after all of them."""
+    """Reviews some days or one shard, or raises the watermark after all of them."""
     if not isinstance(args, RaiseWatermark):
         return look_through(args, run)
-    if args.since <= _first_day():  # a later start would leave days out
+    if args.since <= _first_day():  # a later start would skip days
         analytics.raise_watermark(JOB, posts.old_day(args.today))
     return OldPostsReport()
 
@@ -93,9 +93,9 @@ def _first_day() -> str:
 
 
 def _days_with_posts(days: Sequence[str], tally: Tally) -> Sequence[str]:
-    """Those of the days that have posts, found by one scan if that is cheaper than asking each day; all of them if not.
+    """The days that have posts, found by one scan if that is cheaper than a query per day; all days if not.
 
-    For the first run, on a network that is young or small: two years of empty days are 1,400 read units and seconds.
+    Helps the first run on a young or small network: two years of empty days are 1,400 read units and seconds.
     """
     pages = len(days) * DAY_SHARDS * 0.5 // PAGE_UNITS
     if pages < 1:
@@ -108,12 +108,12 @@ def _days_with_posts(days: Sequence[str], tally: Tally) -> Sequence[str]:
     return [day for day in days if day in filled]
 
 
-# --- looking through -------------------------------------------------------------------------------------------------
+# --- reviewing -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Found:
-    """What has been found and done, in a form that a cursor carries."""
+    """What has been found and done, in a form that fits into a cursor."""
 
     eligible: int = 0
     archived: int = 0
@@ -151,7 +151,7 @@ def look_through(args: ReviewDays | ReviewShard, run: Run) -> OldPostsReport | C
 def _some(
     args: ReviewDays | ReviewShard, source: str, start: Row | None, tally: Tally
 ) -> Iterator[tuple[Sequence[str], Row | None]]:
-    """Up to AT_ONCE posts of a source at a time, by id, and the key to go on from; None at its end."""
+    """Yields up to AT_ONCE post ids of a source, and the key to continue from; None at its end."""
     if isinstance(args, ReviewDays):
         key: tuple[str, ...] = ("bucket", "created_at", "post_id")
         pages = posts.made_on(source, start=start, meter=tally.meter)
@@ -166,7 +166,7 @@ def _some(
 
 
 def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tally, found: Found) -> None:
-    """Finds the eligible ones of these posts, and in mode `archive` moves them."""
+    """Finds the eligible posts among these, and in mode `archive` moves them."""
     eligible: list[str] = []
     left_behind: list[Row] = []
     tally.rows_read += len(post_ids)
@@ -205,7 +205,7 @@ def _in_days(item: Row, args: ReviewShard) -> bool:
 
 
 def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int:
-    """Archives these posts and removes them; answers with how many are gone. Raises ArchiveError."""
+    """Archives and deletes these posts; returns how many are gone. Raises ArchiveError if a copy differs."""
     items = [item for item in posts.in_full(post_ids, meter=tally.meter, threads=THREADS) if _still(item, today)]
     said = in_threads(lambda item: comments.items_of_post(item["post_id"]["S"], meter=tally.meter), items, THREADS)
     silent = [
@@ -230,9 +230,9 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
 
 
 def _forget_erased(stayed: Sequence[ArchivedPost], tally: Tally) -> None:
-    """A post that is being erased has just been copied to the archive: the copy goes too.
+    """Deletes the archive copy of a post that is being erased.
 
-    One that is not there may as well have been archived by another delivery: the second look of its erasure tells.
+    A post that is gone may also have been archived by another delivery: the second pass of its erasure handles that.
     """
     there = posts.for_review([one.post_id for one in stayed], consistent=True, meter=tally.meter)
     erased = {item["post_id"]["S"] for item in there if posts.is_erased(item)}
@@ -243,7 +243,7 @@ def _forget_erased(stayed: Sequence[ArchivedPost], tally: Tally) -> None:
 
 
 def _still(item: Row, today: str) -> bool:
-    """Whether a post is eligible by what was read consistently, which may be newer than the first read."""
+    """Whether a post is still eligible after a consistent read, which may be newer than the first."""
     try:
         return "archived_as" not in item and posts.is_eligible(item, today)
     except BadRow:
@@ -251,7 +251,7 @@ def _still(item: Row, today: str) -> bool:
 
 
 def _move_with_all(one: ArchivedPost, key: str, tally: Tally) -> bool:
-    """Moves a post that has comments or renditions; False when it was kept."""
+    """Moves a post that has comments or renditions. Returns False if it was kept."""
     if not _copy(_renditions("media", one.post_id), "media", "archive"):
         tally.run.logger.warning("a rendition could not be copied: post kept", post_id=one.post_id)
         return False
@@ -262,7 +262,7 @@ def _move_with_all(one: ArchivedPost, key: str, tally: Tally) -> bool:
 
 
 def finish_removal(marked: Iterable[Row], tally: Tally) -> int:
-    """Takes up posts whose removal was begun by a sandbox that died; answers with how many are gone."""
+    """Finishes removals that a dead sandbox began; returns how many posts are gone."""
     gone = 0
     for item in marked:
         key, post_id = item["archived_as"]["S"], item["post_id"]["S"]
@@ -271,13 +271,13 @@ def finish_removal(marked: Iterable[Row], tally: Tally) -> int:
 
 
 def _archived(post_id: str, key: str, tally: Tally) -> ArchivedPost:
-    """A post as its object has it, or the one by which that has been replaced since. Raises LookupError."""
+    """An archived post from its object, or from the object that replaced it. Raises LookupError if it is in neither."""
     where = key if archive.exists(key) else archive.find([post_id], meter=tally.meter)[post_id]
     return archive.read(where)[post_id]
 
 
 def _remove_marked(one: ArchivedPost, key: str, tally: Tally) -> bool:
-    """Removes what belongs to a marked post, and then the post: all of it is in the archive."""
+    """Deletes a marked post's comments and renditions, then the post: the archive has everything."""
     comments.delete_many([(one.post_id, comment["comment_id"]["S"]) for comment in one.comments], meter=tally.meter)
     for rendition in list(_renditions("media", one.post_id)):
         objects.delete("media", rendition)
@@ -297,9 +297,9 @@ def _copy(keys: Iterable[str], source: objects.Bucket, target: objects.Bucket) -
 
 
 def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
-    """Brings posts back with their comments and renditions; what is in the table stays as it is.
+    """Restores posts with their comments and renditions; existing rows stay unchanged.
 
-    A restored post is as good as new to the review: it is left alone for another year.
+    The review treats a restored post as new: it is not checked for another year.
     """
     tally = Tally.resumed(run)
     restored: list[str] = []
@@ -317,7 +317,7 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
 
 
 def _bring_back(one: ArchivedPost, now: int, tally: Tally) -> bool:
-    """Comments and renditions first, the post last, which makes them visible. False when the post was never gone."""
+    """Restores comments and renditions, then the post, which makes them visible. False if the post was never gone."""
     standing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
     if standing is not None and "archived_as" not in standing:
         return "restored_at" in standing

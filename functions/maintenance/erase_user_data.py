@@ -1,16 +1,16 @@
-"""erase_user_data: a user who is gone, or one post of theirs, leaves every table, bucket and archive.
+"""erase_user_data: erases a deleted user, or one of their posts, from every table, bucket and archive.
 
-The rule is the right to erasure (GDPR, article 17): personal data go without undue delay, in backups by expiry. What is
-kept is named with its reason in every report (`KEPT_AFTER_ERASURE`). The web application sends the task with
-`delete_user` and `delete_post`, which take the user, or the post, out of sight at once.
+The rule is the right to erasure (GDPR, article 17): personal data is erased without undue delay, in backups by expiry.
+Every report names what is kept and why (`KEPT_AFTER_ERASURE`). The web application sends the task with `delete_user`
+and `delete_post`, which hide the user or post at once.
 
-Every step may be repeated, and what is done is its own progress: a run that dies or is handed on looks for what is
-left. A post is first hidden, which refuses likes, comments, media and archiving; then all that hangs on it goes, and
-the item, by which the rest is found, last. A comment on somebody else's post goes in one transaction with that post's
-count. Votes of hashtags are counted again without the post. Counts of followers and posts are the nightly job's.
+Every step is idempotent, and no other progress is stored: a run that dies or continues looks for what is left. A post
+is hidden first, which blocks likes, comments, media and archiving; then its dependents are deleted, and last the item,
+through which they are found. A comment on another user's post is deleted in one transaction with that post's count.
+Hashtag votes are counted again without the post. The nightly job corrects counts of followers and posts.
 
-What is written while this runs (an upload whose form was handed out, a comment on its way) is found by a second look 15
-minutes later: no form and no sandbox lives longer. A user with many rows is shared out, a segment for each kind of row.
+A second pass 15 minutes later finds what was written meanwhile (an upload with an issued form, a comment in flight):
+no form and no sandbox lives longer. A user with many rows is split into segments, one for each kind of row.
 """
 
 from collections import Counter
@@ -48,22 +48,22 @@ from social.parts import EraseShare, LookAgain
 from social.sweep import Tally
 
 SECOND_LOOK = 900
-"""Seconds: what a presigned form lives by default, and a sandbox at most."""
+"""Seconds: the default lifetime of a presigned form, and the longest of a sandbox."""
 
 AT_ONCE = 100
-"""Posts, and comments of other people's posts, between two looks at the time."""
+"""Posts, and comments on other people's posts, between two checks of the time."""
 
 ALONE = 500
-"""Posts up to which one run does all by itself; a segment of a larger one has as many."""
+"""The most posts that one run erases without segments; also the size of a segment."""
 
 THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Erasing:
-    """Whose data, which of their posts (None: all), and whether a second look will follow.
+    """Whose data, which of their posts (None: all), and whether a second pass will follow.
 
-    `post_id` is the one post that is to go, and nothing else with it.
+    `post_id` is the one post to erase, and nothing else.
     """
 
     user_id: str
@@ -74,22 +74,22 @@ class Erasing:
 
 
 type Step = Iterator[tuple[str, int]]
-"""What was erased, and how many of it, after each page: the run may be handed on there."""
+"""Yields what was erased, with counts, after each page: the run may continue from there."""
 
 
 def merge(parts: Sequence[ErasureReport]) -> ErasureReport:
-    """Numbers summed."""
+    """Sums the numbers."""
     return parts[0].add(*parts[1:]).model_copy(update={"kept": KEPT_AFTER_ERASURE})
 
 
 @implements(catalogue.erase_user_data, reduce=merge)
 def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuation:
-    """Erases one post, or a user's every row; a user with many is shared out. Rejected for somebody else's post."""
+    """Erases one post, or all of a user's rows, in segments if there are many. Rejects another user's post."""
     tally = Tally.resumed(run)
     if args.post_id is not None:
         erasing = Erasing(args.user_id, args.again, tally, (args.post_id,), args.post_id)
         return _erase(erasing, ("posts",), run, look_again=args.again)
-    users.TABLE.delete(args.user_id, meter=tally.meter)  # first: no mail, no login, no notification from here on
+    users.TABLE.delete(args.user_id, meter=tally.meter)  # first: prevents mail, logins and notifications from now on
     erasing = Erasing(args.user_id, args.again, tally)
     post_ids = _posts_of(erasing)
     if len(post_ids) <= ALONE and not _many_follow(erasing):
@@ -102,7 +102,7 @@ def erase_user_data(args: EraseUserData, run: Run) -> ErasureReport | Continuati
 
 @implements_part(catalogue.erase_user_data)
 def part(args: EraseShare | LookAgain, run: Run) -> ErasureReport | Continuation:
-    """Erases one kind of rows, or sends the second look after all of them."""
+    """Erases one kind of row, or sends the second pass after all of them."""
     if isinstance(args, LookAgain):
         _look_again(args.user_id)
         return ErasureReport()
@@ -127,13 +127,13 @@ def _erase(erasing: Erasing, stores: Sequence[str], run: Run, *, look_again: boo
 
 
 def _look_again(user_id: str, post_id: str | None = None) -> None:
-    """Sends the task for what is written meanwhile; sent twice it finds nothing the second time."""
+    """Sends the second pass. Idempotent: a duplicate finds nothing."""
     args = {"user_id": user_id, "post_id": post_id, "again": False}
     catalogue.erase_user_data.apply_async(args, countdown=SECOND_LOOK)
 
 
 def _posts_of(erasing: Erasing) -> list[str]:
-    """The author's posts, and those of which nothing but an upload is left."""
+    """The author's posts, and those of which only an upload is left."""
     pages = posts.written_by(erasing.user_id, meter=erasing.tally.meter)
     written = [item["post_id"]["S"] for page in pages for item in page.items]
     uploaded = [key.split("/")[2] for key in objects.keys("uploads", f"uploads/{erasing.user_id}/")]
@@ -149,7 +149,7 @@ def _many_follow(erasing: Erasing) -> bool:
 
 
 def erase_posts(erasing: Erasing) -> Step:
-    """Posts with what hangs on them, some at a time."""
+    """Erases posts and their dependents in batches."""
     post_ids = _posts_of(erasing) if erasing.post_ids is None else erasing.post_ids
     for some in batched(post_ids, AT_ONCE, strict=False):
         meter = erasing.tally.meter
@@ -163,7 +163,7 @@ def erase_posts(erasing: Erasing) -> Step:
 
 
 def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Counter[str]:
-    """One post, or what may be left of it where its item is gone."""
+    """Erases one post, or what is left of it if its item is gone."""
     meter, item = erasing.tally.meter, found.get(post_id)
     if item is not None:
         posts.hide(post_id, meter=meter)
@@ -171,7 +171,7 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     comments.delete_many([(post_id, one["comment_id"]["S"]) for one in said], meter=meter)
     erased = Counter(comments=len(said), posts=item is not None)
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
-    if item is not None or not erasing.again:  # of a post that is not there, the archive may hold somebody else's
+    if item is not None or not erasing.again:  # an archived post with this id may be another user's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
     if erasing.post_id is not None:
         erased["uploads"] += sum(number for _, number in erase_uploads(erasing))
@@ -196,11 +196,11 @@ def _unsettled(item: Row) -> bool:
         return True
 
 
-# --- whatever else is a user's ---------------------------------------------------------------------------------------
+# --- a user's other data ---------------------------------------------------------------------------------------------
 
 
 def erase_comments(erasing: Erasing) -> Step:
-    """Comments on other people's posts, each together with that post's count."""
+    """Erases comments on other people's posts, each together with that post's count."""
     for page in comments.written_by(erasing.user_id, meter=erasing.tally.meter):
         for some in batched(page.items, AT_ONCE, strict=False):
             erasing.tally.rows_read += len(some)
@@ -216,13 +216,13 @@ def _erase_comment(erasing: Erasing, item: Row) -> int:
     ]
     if not transact(
         counted, meter=erasing.tally.meter
-    ):  # deleted before, and only its place is left; or its post is gone
+    ):  # already deleted, only the placeholder is left; or its post is gone
         comments.TABLE.delete(key, meter=erasing.tally.meter)
     return 1
 
 
 def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], erasing: Erasing) -> Step:
-    """Rows that nothing counts at once, by their keys."""
+    """Erases rows that have no counter to update, by their keys."""
     for page in find(erasing.user_id, meter=erasing.tally.meter):
         keys = [{name: item[name]["S"] for name in table.key} for item in page.items]
         erasing.tally.rows_read += len(keys)
@@ -230,25 +230,25 @@ def erase_rows(table: Table, what: str, find: Callable[..., Iterator[Page]], era
 
 
 def erase_uploads(erasing: Erasing) -> Step:
-    """Originals, refused ones too, in every version."""
+    """Erases originals, including refused ones, in every version."""
     of_the_post = "" if erasing.post_id is None else f"{erasing.post_id}/"
     for folder in ("uploads", "quarantine/uploads"):
         yield "uploads", objects.erase("uploads", f"{folder}/{erasing.user_id}/{of_the_post}")
 
 
 def erase_mails(erasing: Erasing) -> Step:
-    """The mail ledger's entries, of which none is read."""
+    """Erases the mail ledger's entries, without reading them."""
     mail_ledger.erase(erasing.user_id, clock.now(), meter=erasing.tally.meter)
     yield "mails", 0
 
 
 def erase_archive(erasing: Erasing) -> Step:
-    """Archived posts, and deleted comments that were archived with other people's posts."""
+    """Erases archived posts, and deleted comments archived with other people's posts."""
     yield "archived", archive.erase(erasing.user_id, last=not erasing.again, meter=erasing.tally.meter)
 
 
 def erase_reports(erasing: Erasing) -> Step:
-    """The days' lists of popular posts, and the reports that show them: the report first, for the list finds it."""
+    """Erases posts from the daily lists of popular posts and from reports: reports first, since the list finds them."""
     for content in analytics.all_days(meter=erasing.tally.meter):
         kept = tuple(post for post in content.popular if not _of(erasing, post))
         if kept == content.popular:
@@ -277,6 +277,6 @@ STEPS: dict[str, Callable[[Erasing], Step]] = {
     "archive": erase_archive,
     "reports": erase_reports,
 }
-"""Every kind of data that is a user's, and how it is erased."""
+"""Every kind of user data, and how it is erased."""
 
 handler = handler_for(erase_user_data)

@@ -25,7 +25,7 @@ QUERIES: dict[str, Callable[..., Iterator[Page]]] = {
 
 @implements(catalogue.refresh_user_statistics)
 def refresh_user_statistics(args: RefreshUserStatistics, run: Run) -> UserStatistics | Continuation:
-    """Counts and writes. Rejected when there is no such user."""
+    """Counts and writes. Rejects an unknown user."""
     cursor = run.cursor or {}
     started_at = int(cursor.get("started_at", clock.now()))
     counts = {name: int(cursor.get(name, 0)) for name in COUNTS}

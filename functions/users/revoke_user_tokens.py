@@ -1,7 +1,7 @@
 """revoke_user_tokens: every session and refresh token of one user, now.
 
-What was made before `issued_before` goes (before the task's start when left out); a login since then stays. The user is
-marked first (`tokens_valid_from`), so that the application can refuse the access tokens that are still out.
+Deletes what was issued before `issued_before` (default: the task's start); later logins stay. The user is marked first
+(`tokens_valid_from`), so that the application can reject access tokens that are still in use.
 """
 
 from nexus import clock
@@ -14,7 +14,7 @@ from social.data import sessions, users
 
 @implements(catalogue.revoke_user_tokens)
 def revoke_user_tokens(args: RevokeUserTokens, run: Run) -> RevokedTokens:
-    """Deletes, and says how many. Rejected when there is no such user; twice is as good as once."""
+    """Deletes, and returns how many. Idempotent. Rejects an unknown user."""
     before = int(clock.now()) + 1 if args.issued_before is None else args.issued_before
     if not users.refuse_tokens_before(args.user_id, before):
         raise Reject(f"no user {args.user_id}")

@@ -1,4 +1,4 @@
-"""What an operator does with the social network's own data: uploads, mail, reports, the trial of its tasks, demo data.
+"""Operations on the social network's own data: uploads, mail, reports, the trial of its tasks, demo data.
 
-The one part of `ops` that imports `social`; `ops.main` adds its commands to the others.
+The only part of `ops` that imports `social`; `ops.main` adds its commands to the others.
 """

@@ -1,7 +1,7 @@
-"""Reads the file of a back-fill row by row, and remembers beside it how far it has come.
+"""Reads a back-fill file row by row and keeps its position in a file beside it.
 
-A file is CSV with a header, or JSON lines, in UTF-8. `FILE.nexus-backfill` holds the number of rows that are done, for
-the stack and the file (by size and time) that they are of; it goes when all are done.
+A file is CSV with a header, or JSON lines, in UTF-8. `FILE.nexus-backfill` holds the number of finished rows, with the
+stack and the file (size and time) they belong to; it is deleted when all are done.
 """
 
 import csv
@@ -18,7 +18,7 @@ FORMATS = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How many rows of a file are done, and of which file, into which stack, as which kind of row."""
+    """How many rows are done, of which file, into which stack, as which kind of row."""
 
     stack: str
     kind: str
@@ -28,7 +28,7 @@ class Position:
 
 
 class Source:
-    """An open file; `read` bytes of `size` so far. Iterating gives rows; a line that is not JSON gives an empty one."""
+    """An open file; `read` of `size` bytes so far. Iterating yields rows; a line that is not JSON is an empty row."""
 
     def __init__(self, path: Path, file: BinaryIO, form: str) -> None:
         self.path, self.form = path, form
@@ -53,12 +53,12 @@ def _json(line: str) -> Mapping[str, Any]:
     try:
         row = json.loads(line)
     except ValueError:
-        return {}  # every field is missing, which its fault says
+        return {}  # its error then says that every field is missing
     return row if isinstance(row, dict) else {}
 
 
 def form_of(path: Path) -> str:
-    """The format by the file's name. Raises Problem."""
+    """The format, from the file's name. Raises Problem if the name has no known suffix."""
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise usage(f"{path.name} is neither .csv nor .jsonl", do="Rename it, or give --format.")
@@ -66,7 +66,7 @@ def form_of(path: Path) -> str:
 
 
 def remembered(path: Path, stack: str, kind: str) -> Position:
-    """Where an earlier back-fill of the same file stopped; at the beginning when there was none."""
+    """Where an earlier back-fill of the same file stopped; the beginning if there was none."""
     status = path.stat()
     here = Position(stack, kind, status.st_size, status.st_mtime_ns)
     try:
@@ -77,14 +77,14 @@ def remembered(path: Path, stack: str, kind: str) -> Position:
 
 
 def remember(path: Path, position: Position) -> None:
-    """Notes the position; a death in the middle leaves the note before."""
+    """Saves the position atomically; a crash leaves the previous one."""
     new = _beside(path).with_suffix(".new")
     new.write_text(json.dumps(asdict(position)))
     new.replace(_beside(path))
 
 
 def forget(path: Path) -> None:
-    """All rows are done."""
+    """Deletes the saved position, when all rows are done."""
     _beside(path).unlink(missing_ok=True)
 
 

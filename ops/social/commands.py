@@ -30,14 +30,14 @@ def add_to(app: typer.Typer) -> None:
 
 
 def walk(patience: float) -> Any:
-    """`nexus doctor`'s upload: a picture for a user and a post made for it, which are removed."""
+    """`nexus doctor`'s upload: a picture for a temporary user and post, which are removed afterwards."""
     from ops.social import trial
 
     return trial.walk(patience)
 
 
 def pictures(record: Any) -> Any:
-    """What there is to see of an upload's run."""
+    """The pictures of an upload's run."""
     from ops.social import upload as uploading
 
     return uploading.pictures(record)

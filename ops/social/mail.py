@@ -1,8 +1,7 @@
-"""Mail, for operators: what it looks like before anybody gets it, what was sent, and the mails whose fate is unknown.
+"""Mail for operators: previews, sent mails, and mails whose delivery state is unknown.
 
 The preview renders with the templates of this checkout (functions/emails), for a made-up reader or for a real user of
-the deployment. Nothing is sent and nothing is written but the files. What was sent is read from the local cloud's
-outbox; SES has none.
+the deployment. It sends nothing and writes only files. Sent mails are read from the local cloud's outbox; SES has none.
 """
 
 import json
@@ -37,7 +36,7 @@ EMAILS = ROOT / "functions" / "emails"
 FOLDER = ROOT / ".local" / "mail"
 SAMPLE_WEEK = (date(2026, 11, 16), date(2026, 11, 22))
 WEEKS = 5
-"""How many weeks of digests `unknown` looks through."""
+"""How many weeks of digests `unknown` searches."""
 
 type Kind = Literal["welcome", "digest"]
 
@@ -54,8 +53,8 @@ class Preview:
 def preview(kind: Kind, user_id: str | None = None, *, locale: str | None = None, folder: Path = FOLDER) -> Preview:
     """Renders a mail into `folder`: for a made-up reader, or as the deployment would send it to a user now.
 
-    `locale` overrides the reader's. Raises Problem for a language that mails are not written in, and for a user who is
-    not there or has nothing new in their digest.
+    `locale` overrides the reader's. Raises Problem for a language without translation, and for a user who does not
+    exist or has nothing new in their digest.
     """
     _import_emails()
     if locale is not None:
@@ -80,7 +79,7 @@ class Sent:
 
 
 def sent(endpoint: str, user_id: str | None = None, *, last: int = 10, folder: Path = FOLDER) -> list[Sent]:
-    """The mails that the local cloud at `endpoint` took, the newest first, as files in `folder`; all or one user's."""
+    """The mails that the local cloud at `endpoint` accepted, newest first, saved to `folder`; all or one user's."""
     with urllib.request.urlopen(f"{endpoint}/_ministack/ses/messages", timeout=10) as answer:  # noqa: S310 - our own
         outboxes = json.load(answer)["messages"].values()
     messages = [message for outbox in outboxes for message in outbox]
@@ -101,17 +100,17 @@ def sent(endpoint: str, user_id: str | None = None, *, last: int = 10, folder: P
 
 
 def open_preview(shown: Preview) -> bool:
-    """Opens the HTML in the person's browser; False when there is none to open."""
+    """Opens the HTML in the user's browser; False if there is no browser."""
     import webbrowser
 
     return webbrowser.open(shown.html.resolve().as_uri())
 
 
 def unknown(weeks: int = WEEKS, *, older_than: float = 900.0) -> list[Entry]:
-    """The mails that SES may or may not have taken, the oldest first.
+    """The mails that SES may or may not have accepted, oldest first.
 
-    Looks through all welcome mails and the digests of the last `weeks` ISO weeks. A claim younger than `older_than`
-    seconds is left out: somebody may be sending it at this moment.
+    Searches all welcome mails and the digests of the last `weeks` ISO weeks. Leaves out claims younger than
+    `older_than` seconds: a function may be sending those now.
     """
     now = time.time()
     mailings = [mail_ledger.WELCOME, *(mail_ledger.digest(weeks_before(week_of(now), n)) for n in range(weeks))]
@@ -125,9 +124,9 @@ def unknown(weeks: int = WEEKS, *, older_than: float = 900.0) -> list[Entry]:
 
 
 def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None) -> None:
-    """A person's decision on an unknown mail: taken for sent, or free to be sent (a new run sends it).
+    """Records a person's decision on an unknown mail: treat it as sent, or release it for a new run to send.
 
-    Raises Problem when that mail is not unknown.
+    Raises Problem if the mail is not unknown.
     """
     if kind == "digest" and week is None:
         raise usage("A digest needs its week.", do="Give it as 2026-W47: `nexus mail unknown` shows it.")
@@ -140,7 +139,7 @@ def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None)
 
 
 def _import_emails() -> None:
-    """Makes the modules of functions/emails importable, as they are in their Lambda function."""
+    """Makes the modules of functions/emails importable, as in the Lambda function."""
     if str(EMAILS) not in sys.path:
         sys.path.append(str(EMAILS))
 
@@ -165,7 +164,7 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
 
     user = _user(user_id)
     language, sender = languages.choose(locale or user.locale), deployed_settings()
-    # A link that works would let whoever sees the preview unsubscribe the user.
+    # With a working link, anyone who sees the preview could unsubscribe the user.
     link = sender.unsubscribe("preview")
     if kind == "welcome":
         return rendering.welcome(language, sender, name=user.name, unsubscribe_url=link)
@@ -194,7 +193,7 @@ def _user(user_id: str) -> users.User:
 
 
 def _check_language(locale: str) -> None:
-    """Raises Problem for a locale whose mails would be English for want of a translation."""
+    """Raises Problem for a locale without translation, whose mails would be in English."""
     from mail import languages
 
     if re.split("[-_.]", locale.lower())[0] != languages.choose(locale).code.split("-")[0]:
@@ -202,7 +201,7 @@ def _check_language(locale: str) -> None:
 
 
 def deployed_settings() -> "MailSettings":
-    """The mail settings of the deployed function. Raises Problem when it has none."""
+    """The mail settings of the deployed function. Raises Problem if it has none."""
     from mail.settings import from_environment
 
     name = settings().function_name("emails")
@@ -231,7 +230,7 @@ def sample_settings(folder: Path) -> "MailSettings":
 
 
 def sample_stories(folder: Path) -> "Sequence[Story]":
-    """A week with everything in it: pictures upright and wide, a clip, no picture, no text, long words, one like."""
+    """A week with every case: tall and wide pictures, a clip, no picture, no text, long words, one like."""
     from mail.rendering import Story
 
     coast = (
@@ -258,7 +257,7 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
 
 
 def _picture(folder: Path, name: str, width: int, height: int, *, is_video: bool = False) -> "Picture":
-    """A landscape of three ridges under a sky, as the two renditions that are made for mail."""
+    """A drawn landscape of three ridges under a sky, in the two renditions used in mail."""
     from mail.rendering import Image as Shown
     from mail.rendering import Picture
 

@@ -1,4 +1,4 @@
-"""`nexus mail ...`: what a mail looks like, what was sent here, and the mails whose fate is unknown."""
+"""`nexus mail ...`: previews, sent mails, and mails whose delivery state is unknown."""
 
 import time
 from typing import TYPE_CHECKING, Annotated

@@ -1,4 +1,4 @@
-"""The stack that serves the social network, as the commands about its data need it."""
+"""The social network's stack, for the commands about its data."""
 
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ CATALOGUE = "social.catalogue"
 
 
 def connect() -> "Deployment":
-    """The deployment that this command line means. Raises Problem, also for one that serves another application."""
+    """The deployment that this command line selects. Raises Problem also if it serves another application."""
     from ops import catalogue
     from ops.cli import common
 

@@ -15,7 +15,7 @@ FOLDER = ROOT / ".local" / "reports"
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """A report as it lies on this machine now."""
+    """A report saved on this machine."""
 
     day: str
     key: str
@@ -23,7 +23,7 @@ class Report:
 
 
 def the_day(text: str | None) -> str:
-    """The day as 2026-11-22, if it is one; yesterday for None. Raises Problem."""
+    """Validates a day such as 2026-11-22; None means yesterday. Raises Problem if it is not a day."""
     if text is None:
         return f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
     try:
@@ -33,7 +33,7 @@ def the_day(text: str | None) -> str:
 
 
 def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
-    """Fetches the report of a UTC day to `save`, else .local/reports/. Raises Problem."""
+    """Downloads the report of a UTC day to `save`, else .local/reports/. Raises Problem if there is none."""
     s3, bucket = client("s3"), settings().bucket("archive")
     key = report_key(day, form)
     try:

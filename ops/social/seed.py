@@ -1,8 +1,8 @@
 """Demo data: a believable small social network, the same for the same seed, written through the repositories.
 
-Popularity follows a power law, most people are silent and some dormant, one hashtag has a burst today, tokens have
-expired, posts have lain unread for a year, last night's counts and scores are stale: something for every job to do.
-Ids follow from the seed alone, so seeding again replaces the same rows; times are relative to now.
+Popularity follows a power law, most people are silent and some dormant, one hashtag bursts today, tokens have expired,
+some posts are a year old and unread, last night's counts and scores are stale: every job has something to do. Ids
+depend only on the seed, so seeding again replaces the same rows; times are relative to now.
 """
 
 import math
@@ -48,7 +48,7 @@ _TAGS = _words(
 
 @dataclass(slots=True)
 class Network:
-    """Everything that was generated. Edges and blocks are (from, to, seconds since 1970)."""
+    """A generated network. Edges and blocks are (from, to, seconds since 1970)."""
 
     users: list[User] = field(default_factory=list)
     follows: list[tuple[str, str, int]] = field(default_factory=list)
@@ -61,7 +61,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class SeedReport:
-    """Rows written by table, DynamoDB's request units for them, and seconds."""
+    """Rows written by table, the DynamoDB request units used, and seconds."""
 
     rows: Mapping[str, int]
     seconds: float
@@ -72,7 +72,7 @@ class SeedReport:
 
 
 type OnProgress = Callable[[int, int, str], None]
-"""Called with (rows written, rows in all, table)."""
+"""Called with (rows written, total rows, table)."""
 
 
 def seed(
@@ -82,7 +82,7 @@ def seed(
     *,
     now: float | None = None,
 ) -> SeedReport:
-    """Generates a network of so many users and writes it. The tables' other rows stay."""
+    """Generates a network with `count` users and writes it. Other rows in the tables stay."""
     started = time.monotonic()
     moment = int(time.time() if now is None else now)
     rows = write(generate(users, seed, moment), moment, on_progress)
@@ -92,7 +92,7 @@ def seed(
 def write(
     network: Network, now: int, on_progress: OnProgress = lambda _done, _total, _table: None
 ) -> Mapping[str, int]:
-    """Writes a network; answers with the rows by table."""
+    """Writes a network. Returns the number of rows by table."""
     tables: Sequence[tuple[str, Sequence[object], Callable[[Sequence[object]], int]]] = (
         ("users", network.users, lambda some: users.put_many(some, threads=THREADS)),  # type: ignore[arg-type]
         ("follows", network.follows, lambda some: follows.put_many(some, threads=THREADS)),  # type: ignore[arg-type]
@@ -111,7 +111,7 @@ def write(
 
 
 def generate(count: int, seed: int, now: int) -> Network:
-    """The network of a seed, as of a moment."""
+    """The network for a seed, as of `now`."""
     chance = random.Random(seed)  # noqa: S311 - demo data
     network = Network(users=[_user(chance, number, now) for number in range(count)])
     popularity = _popularity(chance, count)
@@ -131,7 +131,7 @@ def _key(chance: random.Random, number: int) -> str:
 def _user(chance: random.Random, number: int, now: int) -> User:
     first, last = chance.choice(_FIRST), chance.choice(_LAST)
     created = now - int(chance.uniform(0, 730) * DAY_SECONDS)
-    # A third was here this week, a quarter this month, the others up to a year ago or never since they registered.
+    # A third was active this week, a quarter this month, the others up to a year ago or never since registering.
     idle = chance.choices((chance.uniform(0, 7), chance.uniform(7, 30), chance.uniform(30, 400)), (35, 25, 40))[0]
     active = max(created, now - int(idle * DAY_SECONDS))
     days = 1 | chance.getrandbits(ACTIVITY_DAYS) & chance.getrandbits(ACTIVITY_DAYS)
@@ -149,7 +149,7 @@ def _user(chance: random.Random, number: int, now: int) -> User:
 
 
 def _popularity(chance: random.Random, count: int) -> list[float]:
-    """Zipf's law over the users in random order; the most popular has weight 1."""
+    """Zipf weights for the users in random order; the most popular has weight 1."""
     ranks = list(range(1, count + 1))
     chance.shuffle(ranks)
     return [rank**-0.85 for rank in ranks]
@@ -209,7 +209,7 @@ def _post(chance: random.Random, network: Network, author: User, fame: float, no
         hashtags=tuple(sorted(tags)),
         counters=counters,
     )
-    # Two thirds of the posts were scored last night and have not moved since.
+    # Two thirds of the posts were scored last night and have not changed since.
     scored = posts.engagement_score(counters) if chance.random() < 0.66 else 0
     network.posts.append(replace(post, engagement_score=scored))
 
@@ -240,7 +240,7 @@ def _credentials(chance: random.Random, network: Network, now: int) -> None:
 
 
 def _counts(chance: random.Random, network: Network) -> None:
-    """Last night's counts: right for two users in three, off for the others."""
+    """Sets last night's counts: correct for two users in three, wrong for the others."""
     followers: dict[str, int] = {}
     following: dict[str, int] = {}
     posted: dict[str, int] = {}

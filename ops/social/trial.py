@@ -1,9 +1,9 @@
-"""Every task once, on arguments that harm nobody: `nexus test`.
+"""Runs every task once with harmless arguments: `nexus test`.
 
-What is about one person is about a user made for it, whose mail goes to SES's simulator; their post gets a picture of
-this program's own drawing. The jobs do what they do every night and may be repeated at any time; old posts are
-reviewed and not archived; the user who is erased never was; the bounce is a passing one, which marks nobody; the digest
-is that of a week before the network began, which has no posts. All that was made is removed afterwards.
+Tasks about one person get a temporary user, whose mail goes to SES's simulator and whose post gets a generated picture.
+The jobs do their nightly work, which may be repeated at any time; old posts are reviewed, not archived; the erased user
+never existed; the bounce is transient and marks no one; the digest is of a week before the network began, without
+posts. Everything is removed afterwards.
 """
 
 import struct
@@ -31,7 +31,7 @@ UPLOAD_PATIENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task's run went: its status, seconds from send to end, and its result or its error in a line."""
+    """A task's run: its status, seconds from send to end, and its result or error in one line."""
 
     task: str
     id: str
@@ -43,7 +43,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What was made for the runs."""
+    """The temporary user and data for the runs."""
 
     user_id: str
     post_id: str
@@ -56,7 +56,7 @@ def names() -> Sequence[str]:
 
 
 def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
-    """Safe arguments of a task. A task of the catalogue that is not named here takes none: a test holds it to that."""
+    """Safe arguments for a task. A task not named here takes none, which a test checks."""
     match task:
         case "process_media_upload":
             return {"bucket": settings().bucket("uploads"), "key": stage.upload_key}
@@ -78,7 +78,7 @@ def arguments(task: str, stage: Stage) -> Mapping[str, Any]:
 
 
 def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
-    """Sends them all at once, and gives each as it ends."""
+    """Sends all tasks at once and yields each outcome as its run ends."""
     with _stage("process_media_upload" in tasks) as stage:
         handles: dict[str, AsyncResult[Any]] = {}
         for name in tasks:
@@ -100,7 +100,7 @@ def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
 
 
 def walk(patience: float) -> tuple[str, list[Finding]]:
-    """One upload through the deployed stack: what became of it in a line, and what is wrong."""
+    """Sends one upload through the deployed stack. Returns the outcome in a line, and findings."""
     with _stage(with_upload=False) as stage:
         began = time.monotonic()
         objects.put("uploads", stage.upload_key, picture(), "image/png")
@@ -137,8 +137,8 @@ def _stage(with_upload: bool) -> Iterator[Stage]:
         application.new_post(stage.user_id, "nexus test", post_id=stage.post_id, visibility="private")
         if with_upload:
             objects.put("uploads", stage.upload_key, picture(), "image/png")
-            # The upload's own event has it processed too: that run is to be over before the task's, and before the post
-            # is removed. Where it does not come to an end, the task's run says why.
+            # The upload's own event starts a run too, which must end before the task's run, and before the post is
+            # removed. If it does not end, the task's run says why.
             settled(Upload(stage.user_id, stage.post_id, stage.upload_key, order_before=""), UPLOAD_PATIENCE)
         yield stage
     finally:
@@ -146,7 +146,7 @@ def _stage(with_upload: bool) -> Iterator[Stage]:
 
 
 def _strike(stage: Stage) -> None:
-    """Removes what was made, and what the tasks made of it."""
+    """Removes the temporary data and what the tasks made from it."""
     for notification in notifications.latest(stage.user_id):
         key = {"user_id": stage.user_id, "notification_id": notification.notification_id}
         notifications.TABLE.delete(key)
@@ -159,7 +159,7 @@ def _strike(stage: Stage) -> None:
 
 
 def picture(width: int = 320, height: int = 240) -> bytes:
-    """A PNG of a slope of colours (PNG specification, 5: signature, IHDR, IDAT, IEND)."""
+    """A PNG of a colour gradient (PNG specification, 5: signature, IHDR, IDAT, IEND)."""
     rows = b"".join(
         b"\x00" + b"".join(bytes((x * 255 // width, y * 255 // height, 128)) for x in range(width))
         for y in range(height)

@@ -1,6 +1,6 @@
-"""One file uploaded as a browser does it: a presigned form, a POST to S3, and the post's `media` tells what came of it.
+"""Uploads one file as a browser does: a presigned form, a POST to S3; the post's `media` shows the outcome.
 
-S3 holds the upload to the form's policy, so a refusal here is what a browser would meet.
+S3 enforces the form's policy, so a browser would get the same refusals.
 """
 
 import mimetypes
@@ -33,7 +33,7 @@ SECONDS_TO_SEND = 600
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file in the upload bucket. `order_before` is that of the upload which the post had before."""
+    """A file in the upload bucket. `order_before` is the order of the post's previous upload."""
 
     user_id: str
     post_id: str
@@ -42,7 +42,7 @@ class Upload:
 
 
 def content_type(path: Path) -> str:
-    """The file's type by its name. Raises Problem when that is none of a picture or clip."""
+    """The content type from the file's name. Raises Problem if it is not a picture or clip."""
     found = mimetypes.guess_type(path.name)[0] or ""
     if not found.startswith(CONTENT_TYPES):
         raise usage(f"{path.name} is neither a picture nor a clip, by its name")
@@ -50,9 +50,9 @@ def content_type(path: Path) -> str:
 
 
 def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
-    """Uploads a file to a user's post; makes the user, and a post that nobody else sees, where they are missing.
+    """Uploads a file to a user's post; creates the user, and a private post, if they are missing.
 
-    Raises Problem when an id is not allowed, the post is somebody else's, or S3 refuses the file.
+    Raises Problem if an id is not allowed, the post is another user's, or S3 refuses the file.
     """
     if path.stat().st_size > MAX_BYTES:
         raise usage(f"{path.name} is larger than {MAX_BYTES >> 20} MiB, the most that the form allows")
@@ -75,7 +75,7 @@ def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
 
 
 def _submit(form: PresignedPost, path: Path) -> None:
-    """The multipart form of RFC 7578, with the file last, as S3 wants it."""
+    """POSTs the multipart form (RFC 7578), with the file last, as S3 requires."""
     boundary = uuid.uuid4().hex
     head = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
@@ -96,14 +96,14 @@ def _submit(form: PresignedPost, path: Path) -> None:
 
 
 def put(path: Path, upload: Upload) -> None:
-    """Puts a file to its upload's key without a form, as its owner's own program would."""
+    """Puts a file to its upload's key without a form, as the owner's own program would."""
     kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
     objects.put("uploads", upload.key, path.read_bytes(), kind)
 
 
 def ended(uploads: Sequence[Upload]) -> Mapping[str, Media]:
-    """What came of those uploads that are ready or rejected, by their posts. Raises Problem for a broken post."""
-    # The order first: once it is another, the media read after it is this upload's and not the one's before.
+    """The media of those uploads that are ready or rejected, by post. Raises Problem for a broken post."""
+    # Read the order first: once it has changed, the media read after it is this upload's, not the previous one's.
     newer = [u.post_id for u in uploads if posts.media_order(u.post_id) != u.order_before]
     found = {}
     for post in posts.get_many(newer):
@@ -115,7 +115,7 @@ def ended(uploads: Sequence[Upload]) -> Mapping[str, Media]:
 
 
 def settled(upload: Upload, patience: float) -> Media | None:
-    """What came of an upload; None when it is neither ready nor rejected after `patience` seconds."""
+    """An upload's media; None if it is neither ready nor rejected after `patience` seconds."""
     deadline = time.monotonic() + patience
     while not (found := ended([upload])):
         if time.monotonic() > deadline:
@@ -125,7 +125,7 @@ def settled(upload: Upload, patience: float) -> Media | None:
 
 
 def save(media: Media, folder: Path) -> Mapping[str, Path]:
-    """Writes every rendition into `folder`, and gives their files by name."""
+    """Writes every rendition into `folder`; returns the files by name."""
     folder.mkdir(parents=True, exist_ok=True)
     files = {name: saved_as(folder, name, made) for name, made in media.renditions.items()}
     for name, made in media.renditions.items():
@@ -139,7 +139,7 @@ def saved_as(folder: Path, name: str, rendition: Rendition) -> Path:
 
 
 def pictures(record: RunRecord) -> list[Picture]:
-    """What a run of process_media_upload made, while its post shows it."""
+    """The renditions of a run of process_media_upload, as long as its post still shows them."""
     key = str((record.args or {}).get("key", ""))
     try:
         upload = UploadKey.parse(key)
@@ -147,7 +147,7 @@ def pictures(record: RunRecord) -> list[Picture]:
         return []
     post = posts.get(upload.post_id)
     if post is None or post.media is None or post.media.source != key:
-        return []  # a newer upload's renditions are another run's
+        return []  # the post shows a newer upload, of another run
     return [
         Picture(name, made.content_type, made.width, made.height, partial(objects.get, "media", made.key))
         for name, made in post.media.renditions.items()

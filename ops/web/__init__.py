@@ -1,5 +1,5 @@
-"""`nexus web`: a second front on the modules that the command stands on, served on this machine alone.
+"""`nexus web`: a web front end to the modules behind the command, served on this machine only.
 
-Belongs here: pages, their parts, the actions behind buttons, and who may ask for them. Does not belong here: what is
-known of a deployment and how it is changed (the other modules of `ops`).
+Belongs here: pages, their parts, the actions behind buttons, and access control. Does not belong here: reading and
+changing a deployment (the other modules of `ops`).
 """

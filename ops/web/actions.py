@@ -1,6 +1,6 @@
-"""What the buttons do: each first says what it would do, and does it when that is confirmed.
+"""The actions behind the buttons. Each first shows its plan and acts once that is confirmed.
 
-In prod, what lasts is confirmed by typing the stack's name, as in the command.
+In prod, irreversible actions are confirmed by typing the stack's name, as in the command.
 """
 
 import json
@@ -21,12 +21,12 @@ from ops.web.views import Site
 type Form = Mapping[str, Any]
 
 MOST: Final = 1_000
-"""Runs that one click is for at most."""
+"""The most runs that one click acts on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an action would do: a question, and the first of those that it is for."""
+    """What an action would do: a question, and the first items it would affect."""
 
     question: str
     lines: tuple[str, ...] = ()
@@ -34,7 +34,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """A change. `plan` says what it would do, `do` does it and says what it did; `lasting` cannot be taken back."""
+    """A change. `plan` says what it would do, `do` does it and says what it did; `lasting` marks it irreversible."""
 
     plan: Callable[[Site, Form], Plan]
     do: Callable[[Site, Form], str]
@@ -44,7 +44,7 @@ class Action:
 
 
 def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
-    """The plan of an action; what it did, once it is confirmed. `by` is for the audit trail. Raises Problem."""
+    """Returns an action's plan, or what it did once confirmed. `by` is for the audit trail. Raises Problem."""
     if site.read_only:
         raise Problem("Nothing was changed", "This page is read-only: it was started with --read-only.", code=DECLINED)
     if name not in ACTIONS:
@@ -58,7 +58,7 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
     try:
         with audit.changing(change):
             done = change.outcome = action.do(site, form)
-            change.begin()  # if it has not by its requests
+            change.begin()  # unless its requests have done so
     finally:
         site.forget()
     return done if change.missing is None else f"{done} The audit trail does not have it: {change.missing.what}."
@@ -126,7 +126,7 @@ def _restart(_: Site, form: Form) -> str:
 
 
 def _meant(form: Form) -> list[RunRecord]:
-    """The runs that are chosen: by their ids, or by a query, of which at most MOST. Raises Problem."""
+    """The chosen runs, by ids or by a query, at most MOST. Raises Problem if there are none."""
     if query := form.get("query"):
         found = history.every(history.parse(str(query)), MOST + 1)
         if len(found) > MOST:
@@ -195,7 +195,7 @@ def _revoke(_: Site, form: Form) -> str:
 
 
 def _arguments(form: Form) -> dict[str, Any]:
-    """The arguments as they are written: one JSON object, or a field each."""
+    """The arguments from the form: one JSON object, or one field each."""
     if text := form.get("args"):
         try:
             found = json.loads(str(text))
@@ -259,7 +259,7 @@ def _edit(site: Site, form: Form) -> str:
 
 
 def _filter(form: Form) -> Filter:
-    """The letters of a group, or by ids. Raises Problem when that is nothing."""
+    """Selects the letters of a group, or by ids. Raises Problem if neither is given."""
     given = form.get("id") or []
     ids = frozenset(str(one) for one in (given if isinstance(given, list) else [given]))
     task, kind = (str(form[name]) if name in form else None for name in ("task", "error"))
@@ -375,7 +375,7 @@ def _change(site: Site, form: Form) -> str:
 
 
 def _wanted(form: Form) -> tuple[str, Any]:
-    """A task, and the limits that are to hold; None for those of the catalogue. Raises Problem."""
+    """(task, its new limits; None for the catalogue's). Raises Problem if a limit is invalid."""
     task = _text(form, "task")
     given = [None if form.get(name) is None else str(form[name]) for name in ("dollars", "runs")]
     return task, None if form.get("declared") else budgets.limits(task, *given)

@@ -1,4 +1,4 @@
-"""The same views and actions as JSON, for programs: /api/v1, /metrics, /healthz. They send the key as a bearer."""
+"""The same views and actions as JSON, for programs: /api/v1, /metrics, /healthz. The key is a bearer token."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ STATUS = {ExitCode.USAGE: 400, ExitCode.NOT_CONFIRMED: 409, ExitCode.DENIED: 403
 
 
 def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
-    """By path: what it is about, and the function that gives it."""
+    """The views by path: (shape, handler)."""
 
     def found(request: Request) -> Any:
         asked = request.query_params
@@ -99,7 +99,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
 
 
 def routes(site: Site) -> list[Route]:
-    """All of them."""
+    """The API's routes."""
 
     def shown(view: Callable[[Request], Any]) -> Callable[[Request], Response]:
         return lambda request: _answer(lambda: view(request))

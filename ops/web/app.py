@@ -1,5 +1,5 @@
-"""The pages and their parts. A page comes at once, without asking AWS; its parts load by themselves, and say why when
-they cannot."""
+"""The pages and their parts. A page renders at once, without AWS requests; its parts load separately, and show
+errors."""
 
 import asyncio
 import csv
@@ -34,22 +34,22 @@ LATEST = 8
 COLUMNS = ("task", "status", "sent", "took", "attempts", "queue", "arguments", "error", "parent")
 SHOWN = ("task", "status", "sent", "took", "arguments", "error")
 GROUPS = 19
-"""Groups of dead letters that are shown whole; the rest is the twentieth."""
+"""Groups of dead letters shown individually; the twentieth is the rest."""
 
 LOOK_EVERY = 2.0
 VISIBLE = ("image/jpeg", "image/png", "image/webp", "image/avif", "image/gif", "video/mp4", "video/webm")
-"""What a browser is given to show: no type that may hold a script."""
+"""The content types served to a browser: none that can hold a script."""
 
 
 class Pages:
-    """The handlers. Each part is a function of a request that gives a template's name and its values."""
+    """The handlers. Each part is a function from a request to a template's name and values."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
         self._templates = show.templates()
 
     def render(self, request: Request, name: str, **values: Any) -> HTMLResponse:
-        """A template, with what every one has."""
+        """Renders a template with the values common to all."""
         deployment = self.site.deployment
         common = {
             "site": self.site,
@@ -63,7 +63,7 @@ class Pages:
         return HTMLResponse(self._templates.get_template(name).render(**common, **values))
 
     def page(self, name: str) -> Callable[[Request], Response]:
-        """A page that needs nothing but its address."""
+        """A page that needs only its path."""
 
         def show_page(request: Request) -> Response:
             return self.render(request, f"{name}.html", query=dict(request.query_params))
@@ -71,13 +71,13 @@ class Pages:
         return show_page
 
     def part(self, make: Callable[[Request], tuple[str, dict[str, Any]]]) -> Callable[[Request], Response]:
-        """A part of a page; what keeps it from being shown is shown in its place."""
+        """A part of a page; an error is shown in its place."""
 
         def show_part(request: Request) -> Response:
             try:
                 name, values = make(request)
                 return self.render(request, name, **values)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is shown in the part's place
+            except Exception as error:  # noqa: BLE001 - any error is shown in the part's place
                 return self.render(request, "parts/problem.html", problem=_problem(error))
 
         return show_part
@@ -172,7 +172,7 @@ class Pages:
 
         return "parts/audit.html", {"entries": audit.entries(100)}
 
-    # --- pages with an address of their own ---
+    # --- pages with their own path ---
 
     def run_page(self, request: Request) -> Response:
         text = request.path_params["id"]
@@ -184,7 +184,7 @@ class Pages:
         return self.render(request, "run.html", id=text)
 
     def picture(self, request: Request) -> Response:
-        """Something to see that came of a run, read with the operator's credentials: the page asks no other host."""
+        """A run's picture, read with the operator's credentials: the page contacts no other host."""
         try:
             found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
@@ -202,7 +202,7 @@ class Pages:
         return self.render(request, "task.html", task=task, fields=fields(task))
 
     def export(self, request: Request) -> Response:
-        """Up to 10,000 runs of a query, as CSV or JSON."""
+        """Up to 10,000 runs that match a query, as CSV or JSON."""
         kind = request.path_params["kind"]
         try:
             found = history.every(history.parse(request.query_params.get("q", "")), 10_000)
@@ -218,7 +218,7 @@ class Pages:
     # --- actions ---
 
     async def act(self, request: Request) -> Response:
-        """What a button asks for: a question first, then what was done."""
+        """Handles a button: a question first, then the outcome."""
         form = await read_form(request)
         name = request.path_params["action"]
         return await run_in_threadpool(self._act, request, name, form)
@@ -248,10 +248,10 @@ class Pages:
         response.headers["HX-Trigger"] = "nexus:changed"
         return response
 
-    # --- what changes by itself ---
+    # --- live updates ---
 
     async def changes(self, request: Request) -> Response:
-        """Server-sent events: one whenever the queues, or what ended, are other than before."""
+        """Server-sent events: one whenever the queues or the ended runs change."""
 
         async def stream() -> AsyncIterator[str]:
             before = ""
@@ -267,14 +267,14 @@ class Pages:
     def _fingerprint(self) -> str:
         try:
             view = self.site.monitor()
-        except Exception as error:  # noqa: BLE001 - the parts of the page say it
+        except Exception as error:  # noqa: BLE001 - the parts of the page show it
             return repr(type(error))
         seen = repr((view.queues, [run.id for run in view.running], [event.run_id for event in view.ended]))
         return hashlib.sha256(seen.encode()).hexdigest()
 
 
 def _origin(record: RunRecord, task: Any) -> str:
-    """What sent a run, by its id: EventBridge's are of version 4, a sender's of version 7, an upload's is derived."""
+    """What sent a run, from its id's UUID version: 4 is EventBridge, 7 a sender; an upload's is derived."""
     version = record.id[14:15]
     if record.parent:
         return "parent"
@@ -284,7 +284,7 @@ def _origin(record: RunRecord, task: Any) -> str:
 
 
 def _problem(error: Exception) -> Problem:
-    """What a person is shown of an error; a fault of ours goes to the terminal whole."""
+    """An error as the user sees it. The traceback of a bug goes to the terminal."""
     problem = explained(error)
     if problem is None:
         logging.getLogger("nexus.web").error("a page could not be made", exc_info=error)
@@ -294,7 +294,7 @@ def _problem(error: Exception) -> Problem:
 
 
 def _csv(rows: list[dict[str, Any]]) -> str:
-    """Rows as CSV; what a spreadsheet would take for a formula is text."""
+    """Rows as CSV; text that a spreadsheet would read as a formula is escaped."""
     out = io.StringIO()
     names = (
         "id",

@@ -1,4 +1,4 @@
-"""What a page or a program sends: a form, or JSON, as names and values."""
+"""Reads what a page or program sends, a form or JSON, as names and values."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ LIMIT = 1_000_000
 
 
 async def read(request: Request) -> dict[str, Any]:
-    """A name that comes once is a text, one that comes more often a list. Raises Problem."""
+    """Reads a request's body. A repeated name becomes a list. Raises Problem if the body is invalid."""
     body = b""
     async for chunk in request.stream():
         body += chunk

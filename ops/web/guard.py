@@ -1,8 +1,8 @@
-"""Who may ask: this machine, under the page's own name, with the key that the command printed.
+"""Access control: requests must come from this machine, to our own host name, with the key that the command printed.
 
-Whoever can reach the port could otherwise act with the operator's credentials: another account of this machine, or a
-page of another site in the same browser (DNS rebinding, cross-site requests). So each request needs a Host of ours,
-and the key as a cookie or a bearer; what changes something needs a token of the page besides, which a cookie is not.
+Otherwise anything that reaches the port could act with the operator's credentials: another account on this machine, or
+another site's page in the same browser (DNS rebinding, cross-site requests). So each request needs our Host and the
+key, as a cookie or bearer token. A change also needs a token from the page, since browsers send cookies by themselves.
 """
 
 import secrets
@@ -33,7 +33,7 @@ SAFE = ("GET", "HEAD")
 
 @dataclass(slots=True)
 class Guard:
-    """Middleware. `key` opens the page, `token` proves that a change was asked for by the page itself."""
+    """Middleware. `key` opens the page; `token` proves that the page itself requested a change."""
 
     app: ASGIApp
     port: int
@@ -69,7 +69,7 @@ class Guard:
             return self._admit(scope["path"], query)
         bearer = headers.get("authorization", "").removeprefix("Bearer ")
         if _same(bearer, self.key):
-            return None  # a program: no browser sends this by itself
+            return None  # a program: no browser sends this on its own
         if not _same(self._cookie(headers), self.key):
             return PlainTextResponse("Open the address that `nexus web` printed: it has the key.", 403)
         if scope["method"] in SAFE:
@@ -81,7 +81,7 @@ class Guard:
     def _admit(self, path: str, query: dict[str, str]) -> Response:
         if not _same(query.pop("key"), self.key):
             return PlainTextResponse("This key is another process's.", 403)
-        # One slash: two would lead to another host.
+        # One slash: two would redirect to another host.
         to = "/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else "")
         response = RedirectResponse(to, 303)
         response.set_cookie(self._name, self.key, httponly=True, samesite="strict")
@@ -89,7 +89,7 @@ class Guard:
 
     @property
     def _name(self) -> str:
-        """Cookies know no ports: two processes on one machine must not overwrite each other's."""
+        """The cookie's name. Cookies ignore ports, so two processes on one machine need different names."""
         return f"nexus-{self.port}"
 
     def _cookie(self, headers: Headers) -> str:

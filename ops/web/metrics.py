@@ -1,4 +1,4 @@
-"""/metrics: the queues as they are, and what has ended since this process started, in OpenMetrics 1.0.
+"""/metrics: the queues now, and attempts that ended since this process started, in OpenMetrics 1.0.
 
 `ops/grafana` has a dashboard and alert rules for these names.
 """
@@ -18,7 +18,7 @@ type Labels = Mapping[str, str]
 
 
 def text(site: Site) -> str:
-    """All families. Errors of AWS are botocore's."""
+    """All metric families. Raises botocore's errors."""
     return "\n".join([*_queues(site), *_attempts(site), *_money(site), "# EOF", ""])
 
 
@@ -63,7 +63,7 @@ def _attempts(site: Site) -> Iterator[str]:
 
 
 def _money(site: Site) -> Iterator[str]:
-    """Nothing of costs where no run history is kept: what else there is to measure is measured."""
+    """Cost metrics; none if no run history is kept, so that the other metrics still work."""
     try:
         families = list(money.gauges(site))
     except Problem:

@@ -19,7 +19,7 @@ WHERE: Final = {"region": prices.REGION, "date": prices.DATE}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A task or a queue: what it has cost today and in the last seven days, and what a month like those costs."""
+    """A task or queue: its cost today and in the last seven days, and for a month at that rate."""
 
     name: str
     today: Line
@@ -36,7 +36,7 @@ def parts(site: Site) -> Mapping[str, Part]:
     def costs(_: Request) -> tuple[str, dict[str, Any]]:
         slices = site.costs()
         days = cost.by(slices, "day")
-        heights = [day.cost.total * 1e9 for day in days]  # a drawing's least height is 1
+        heights = [day.cost.total * 1e9 for day in days]  # a bar's minimum height is 1
         tables = {"task": _rows(slices, "task"), "queue": _rows(slices, "queue")}
         return "parts/cost.html", {**_sums(site), "tables": tables, "days": days, "heights": heights}
 
@@ -110,7 +110,7 @@ def _plain(site: Site) -> Costs:
 
 
 def gauges(site: Site) -> Iterator[tuple[str, str, list[tuple[Mapping[str, str], float]]]]:
-    """The families of /metrics: name, what it is about, samples."""
+    """The metric families of /metrics: name, help text, samples."""
     slices = site.costs()
     of_today = cost.today(slices)
     today = [({"task": one.task, "queue": one.queue}, one.cost.total) for one in of_today]

@@ -1,4 +1,4 @@
-"""How values look on a page: times, ages, sizes, small drawings. Every text is other people's data."""
+"""Formats values for a page: times, ages, sizes, small charts. All text is untrusted."""
 
 import json
 import time
@@ -19,26 +19,26 @@ HERE = Path(__file__).parent
 
 
 def _visible(value: Any) -> Any:
-    """Text with nothing in it that turns a line around or hides: Jinja then escapes it."""
+    """Text without characters that reverse the line or are invisible; Jinja then escapes it."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return "" if value is None else value
     return output.safe(value)
 
 
 def age(seconds: float | None) -> str:
-    """A span of time; under ten seconds with its fraction."""
+    """A duration; below ten seconds with a fraction."""
     if seconds is None:
         return "-"
     return f"{seconds:.2f}s" if 0 <= seconds < 10 else output.age(seconds)
 
 
 def whole(number: float | None) -> str:
-    """A whole number with its thousands; what nobody tells is a dash."""
+    """A whole number with thousands separators; None is a dash."""
     return "-" if number is None else f"{number:,.0f}"
 
 
 def ago(at: float | datetime | None) -> Markup:
-    """How long ago, with the time itself for whoever points at it, and for the script that keeps it true."""
+    """How long ago, with the exact time as a tooltip and for the script that updates it."""
     moment = output.moment(at)
     if moment is None:
         return Markup("-")
@@ -55,31 +55,31 @@ def clock(at: float | datetime | None) -> str:
 
 
 def words(args: Mapping[str, Any] | None) -> str:
-    """Arguments in a line."""
+    """Arguments on one line."""
     if not args:
         return ""
     return "  ".join(f"{k}={v if isinstance(v, str) else json.dumps(v, ensure_ascii=False)}" for k, v in args.items())
 
 
 def commands(text: str) -> Markup:
-    """A text in which `commands` stand out."""
+    """Text with `commands` highlighted."""
     parts = output.safe(text).split("`")
     return Markup("").join(Markup("<code>{}</code>").format(x) if n % 2 else escape(x) for n, x in enumerate(parts))
 
 
 def pretty(value: Any) -> str:
-    """A value as JSON, for reading."""
+    """A value as indented JSON."""
     return json.dumps(output.plain(output.rounded(value)), indent=2, ensure_ascii=False)
 
 
 def made_of(parts: Mapping[str, float]) -> str:
-    """What a sum is made of, the dearest first, without what is nothing."""
+    """The parts of a sum, largest first, without zeros."""
     named = sorted(((value, PARTS[name]) for name, value in parts.items() if value), reverse=True)
     return ", ".join(f"{name} {dollars(value)}" for value, name in named)
 
 
 def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
-    """A drawing of numbers in a row, which says itself what it shows."""
+    """A sparkline of numbers with an accessible label."""
     top = max([*values, 1])
     step = 120 / max(1, len(values) if bars else len(values) - 1)
     heights = [26 - 24 * value / top for value in values]
@@ -99,7 +99,7 @@ def spark(values: Sequence[float], label: str, *, bars: bool = False) -> Markup:
 
 
 def strip(bars: Sequence[Bar], line: TimeLine) -> Markup:
-    """Spans of a run's time line, drawn to its scale: those that overlap lie below each other."""
+    """The bars of a run's time line, to scale; overlapping ones are stacked."""
     lanes: list[float] = []
     drawn = []
     span = max(line.end - line.start, 0.001)
@@ -125,7 +125,7 @@ def strip(bars: Sequence[Bar], line: TimeLine) -> Markup:
 
 
 def templates() -> Environment:
-    """The pages' templates. An undefined name is an error, and not an empty place."""
+    """The pages' templates. An undefined name is an error, not empty text."""
     made = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,

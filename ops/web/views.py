@@ -1,6 +1,6 @@
-"""What each page shows, as the modules of `ops` know it. The API gives the same as JSON.
+"""The data of each page, from the modules of `ops`. The API returns the same as JSON.
 
-What costs requests is kept for a moment, so that five open pages ask AWS as often as one.
+Results of AWS requests are cached briefly, so that five open pages make no more requests than one.
 """
 
 import logging
@@ -44,14 +44,14 @@ NEXT = 5
 DAYS = 7
 PAGE = 50
 NEWEST_SHOWN = 300.0
-"""Seconds for which the newest runs of before are shown while they are asked for again."""
+"""Seconds for which the previous newest runs are shown while they are refreshed."""
 
 LETTERS_KEPT = 30.0
-"""Seconds for which a look at dead letters is shown again: looking hides them for a moment from everybody else."""
+"""Seconds for which dead letters are cached: reading hides them from everyone else for a moment."""
 
 
 class Kept[T]:
-    """A value that is asked for again when it is older than `seconds`; one thread asks, the others wait."""
+    """A cached value that is refreshed when older than `seconds`; one thread refreshes, the others wait."""
 
     def __init__(self, ask: Callable[[], T], seconds: float) -> None:
         self._ask, self._seconds = ask, seconds
@@ -67,11 +67,11 @@ class Kept[T]:
             return self._value[0]
 
     def last(self, *, within: float) -> T | None:
-        """What was last answered, without asking, if that is no longer ago than `within` seconds."""
+        """The cached value without a refresh, if it is at most `within` seconds old."""
         return self._value[0] if self._value and time.monotonic() - self._at < within else None
 
     def forget(self) -> None:
-        """What was known is no more: something has been changed."""
+        """Invalidates the value, after a change."""
         with self._lock:
             self._value = []
 
@@ -92,7 +92,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """One firing of a schedule."""
+    """A firing of a schedule."""
 
     id: str
     at: float
@@ -102,15 +102,15 @@ class Firing:
 
 @dataclass(slots=True)
 class Site:
-    """A deployment as the pages show it. `read_only` refuses every action."""
+    """A deployment as the pages show it. `read_only` rejects every action."""
 
     choice: Choice
     read_only: bool = False
     connect: Callable[[Choice], Deployment] | None = None
     most_letters: int | None = None
-    """Of a queue, that a look takes in."""
+    """The most letters of a queue to read."""
     log_patience: float = inf
-    """Seconds after which no further page of a log is asked for."""
+    """Seconds after which no further page of a log is requested."""
     attempts: counting.Attempts = field(default_factory=lambda: counting.Attempts(time.time()), init=False)
     _counts: Mapping[str, int] = field(default_factory=dict, init=False)
     _deployment: "Kept[Deployment]" = field(init=False)
@@ -136,7 +136,7 @@ class Site:
         self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
-        """After an action: what the pages show next is asked for anew."""
+        """Invalidates the caches after an action."""
         for kept in (self._health, self._view, self._letters, self._functions, self._newest):
             kept.forget()
 
@@ -151,66 +151,66 @@ class Site:
         return self._view.get()
 
     def figures(self) -> Mapping[str, figures.TaskFigures]:
-        """Of the last day, by task."""
+        """Figures of the last day, by task."""
         return self._figures.get()
 
     def functions(self) -> Sequence[functions.Function]:
         return self._functions.get()
 
     def costs(self) -> Sequence[cost.Slice]:
-        """Of the runs of the last seven days. Raises Problem where no run history is kept."""
+        """Costs of the runs of the last seven days. Raises Problem if no run history is kept."""
         return self._costs.get()
 
     def idle(self) -> Sequence[cost.Idle]:
-        """What costs though nothing runs."""
+        """Costs without any runs."""
         return self._idle.get()
 
     def warm(self) -> None:
-        """Asks for what most pages show, before anybody opens one. The pages ask again for what fails, and say why."""
+        """Loads what most pages show before one is opened. Pages retry what fails here, and show the error."""
         for ask in (self.health, self.monitor, self.newest):
             try:
                 ask()
-            except Exception as error:  # noqa: BLE001 - whatever it is, the page that needs it shows it
+            except Exception as error:  # noqa: BLE001 - the page that needs it shows the error
                 logging.getLogger("nexus.web").info("not known at the start: %r", error)
 
     # --- runs ---
 
     def runs(self, text: str, limit: int, after: str | None) -> history.Found:
-        """A page of the history, by what is typed. Raises Problem."""
+        """A page of the history for a typed query. Raises Problem if it is invalid."""
         return history.find(history.parse(text), limit, after)
 
     def newest(self) -> history.Found:
-        """The first page of all runs, which asks every partition of the history."""
+        """The first page of all runs, which queries every partition of the history."""
         return self._newest.get()
 
     def newest_of_late(self) -> history.Found | None:
-        """The same as somebody saw it in the last minutes, at once; None when nobody did."""
+        """The same from the cache, if it was loaded within the last minutes; else None."""
         return self._newest.last(within=NEWEST_SHOWN)
 
     def run(self, run_id: str) -> RunRecord:
-        """A run's record, by its id or a part of it. Raises Problem."""
+        """A run's record, by its id or a part of it. Raises Problem if there is no such run."""
         record = AsyncResult[Any](finding.run_id(run_id)).record()
         if record.status == "UNKNOWN":
             raise Problem(f"{run_id} is unknown", "No run has this id: never sent, or its record has expired.")
         return record
 
     def log(self, run_id: str) -> list[logs.Line]:
-        """What a run wrote, by its id or a part of it, as far as `log_patience` lets it be read. Raises Problem."""
+        """A run's log, by its id or a part of it, as far as it can be read within `log_patience`. Raises Problem."""
         return list(logs.of_run(finding.run_id(run_id), None, follow=False, patience=self.log_patience))
 
     def time_line(self, run_id: str) -> timeline.TimeLine:
-        """What happened to a run, when. Raises Problem."""
+        """A run's time line. Raises Problem if there is no such run."""
         return timeline.of(self.run(run_id), self.log(run_id))
 
     def members(self, run_id: str) -> list[timeline.Member]:
-        """The parts of a fan-out or a group. Raises Problem."""
+        """The members of a fan-out or group. Raises Problem if there is no such run."""
         record = self.run(run_id)
         return timeline.of_members(record) if record.fanned_out else []
 
     # --- dead letters ---
 
     def _looked_at(self) -> tuple[Letter, ...]:
-        """All of them, looked at again when there are more or fewer than before."""
+        """All dead letters, read again if their number has changed."""
         counts = dead_letters.counts(catalogue.queues())
         if counts != self._counts:
             self._counts = counts
@@ -218,7 +218,7 @@ class Site:
         return self._letters.get()
 
     def letters(self, task: str | None = None, error: str | None = None, queue: str | None = None) -> list[Letter]:
-        """Dead letters, the latest first."""
+        """Dead letters, latest first."""
         return [
             letter
             for letter in self._looked_at()
@@ -226,7 +226,7 @@ class Site:
         ]
 
     def groups(self) -> list[Group]:
-        """Dead letters by task and error, the largest group first."""
+        """Dead letters by task and error, largest group first."""
         by_kind: dict[tuple[str, str, str], list[Letter]] = {}
         for letter in self._looked_at():
             by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
@@ -246,7 +246,7 @@ class Site:
         return schedules.listed(days)
 
     def firings(self, task: str) -> list[Firing]:
-        """A schedule's firings of the last days, the oldest first."""
+        """A schedule's firings of the last days, oldest first."""
         fired = schedules.history(catalogue.tasks()[task], DAYS, self.log_patience)
         records = read_records([AsyncResult(run_id) for run_id, _ in fired])
         return [
@@ -255,7 +255,7 @@ class Site:
         ]
 
     def next_times(self, expression: str) -> list[datetime]:
-        """When an expression fires next. Raises Problem."""
+        """When an expression fires next. Raises Problem if it is invalid."""
         try:
             return cron.next_times(expression, NEXT, datetime.now(UTC))
         except cron.BadSchedule as error:
@@ -263,7 +263,7 @@ class Site:
             raise Problem("EventBridge would not take this", str(error), do) from None
 
     def task(self, name: str) -> Any:
-        """A task of the catalogue. Raises Problem."""
+        """A task of the catalogue. Raises Problem if there is none of that name."""
         known = catalogue.tasks()
         if name not in known:
             raise Problem(f"There is no task {name!r}")
@@ -278,7 +278,7 @@ def _all_letters(limit: int | None) -> tuple[Letter, ...]:
 
 
 def fields(task: Any) -> list[dict[str, Any]]:
-    """A task's arguments as a form shows them: name, whether it must be given, its default, its kind."""
+    """A task's arguments for a form: name, whether required, default, kind."""
     found = []
     schema = task.arguments.model_json_schema()
     for name, field_ in task.arguments.model_fields.items():

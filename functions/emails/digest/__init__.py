@@ -1,5 +1,5 @@
-"""What the weekly digest tells of: the week's edition of posts, and the choice of a reader's own from it.
+"""The weekly digest's content: the week's edition of posts, and the choice of each reader's posts from it.
 
-Here belongs what decides on posts. How the mail looks, and that it goes out once, is mail/'s; the run over all users is
-send_content_digest_email.py's.
+Belongs here: choosing posts. Does not belong here: how the mail looks and at-most-once sending (mail/), and the run
+over all users (send_content_digest_email.py).
 """

@@ -1,10 +1,10 @@
-"""The week's edition: everything that any reader's digest can draw on, made once a run and shared by its segments.
+"""The week's edition: the posts for every reader's digest, made once per run and shared by its segments.
 
-A SQLite file, compressed, in the archive bucket: each author's best posts of the week with what a mail shows of them,
+A SQLite file, compressed, in the archive bucket: each author's best posts of the week with the fields a mail shows,
 the overall top, and who blocked whom. A segment fetches it once and looks a reader's authors up by index, so a reader
 costs one query (whom they follow) and no post is read from DynamoDB twice.
 
-What it costs to make, for half a million posts: one pass over the week in the feed index (85 bytes a post), the best
+The cost of making it, for half a million posts: one pass over the week in the feed index (85 bytes a post), the best
 KEPT_POSTS in full, their authors, and one scan of the blocks.
 """
 
@@ -31,14 +31,14 @@ from social.text import one_line, shortened
 
 FOLDER = "digest"
 KEPT_OF_ONE_AUTHOR = POSTS_OF_ONE_AUTHOR + 1
-"""One more than a digest shows, for a reader who has been sent one already."""
+"""One more than a digest shows, for a reader who was already sent one."""
 
 KEPT_POSTS = 300_000
 """The most posts in an edition, those with the highest engagement; 100 MB of file."""
 
 TOP_POSTS = 200
 TEXT_KEPT = 400
-"""Characters of a post that are kept: more than an excerpt shows, since links are taken out when it is made."""
+"""Characters kept of a post: more than an excerpt shows, since links are removed when it is made."""
 
 READ_AT_ONCE = 1_000
 THREADS = 8
@@ -56,9 +56,9 @@ CREATE TABLE left_out (reason TEXT PRIMARY KEY, posts INTEGER);
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """An open edition. Not to be used from two threads.
+    """An open edition. Not thread-safe.
 
-    `left_out` counts the public posts of the week that are not in it, by reason.
+    `left_out` counts the week's public posts that are not in it, by reason.
     """
 
     database: sqlite3.Connection
@@ -66,7 +66,7 @@ class Edition:
     left_out: Mapping[str, int]
 
     def stories_for(self, user_id: str, follows: Sequence[str], already_sent: frozenset[str]) -> Sequence[Story]:
-        """The reader's digest, best first; empty when there is nothing new."""
+        """The reader's digest, best first; empty if there is nothing new."""
         reader = Reader(user_id, frozenset(follows), self._blocked_by(user_id), already_sent)
         chosen = rank([*self._by_authors(follows), *self.top], reader)
         return [self._story(candidate, candidate.author_id in reader.follows) for candidate in chosen]
@@ -104,8 +104,8 @@ def build(
 ) -> bool:
     """Makes the edition of the public posts from `since` to before `until` (seconds since 1970).
 
-    Asks `stop` after each thousand posts; once that is true, answers False, and goes on from the file when called
-    again. True when the edition is complete.
+    Calls `stop` after each thousand posts. If it is true, returns False, and the next call resumes from the file.
+    Returns True when the edition is complete.
     """
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF")
@@ -122,13 +122,13 @@ def build(
 
 
 def held(path: Path) -> int:
-    """How many posts an edition holds."""
+    """The number of posts in an edition."""
     with closing(sqlite3.connect(path)) as database:
         return int(database.execute("SELECT count(*) FROM posts").fetchone()[0])
 
 
 def publish(path: Path, key: str) -> None:
-    """Puts the edition where the segments find it."""
+    """Uploads the edition for the segments."""
     packed = path.with_suffix(".gz")
     with path.open("rb") as plain, gzip.open(packed, "wb", compresslevel=1) as out:
         shutil.copyfileobj(plain, out)
@@ -137,7 +137,7 @@ def publish(path: Path, key: str) -> None:
 
 
 def fetch(key: str, path: Path) -> None:
-    """Fetches an edition. Raises LookupError when it has expired, or never was."""
+    """Downloads an edition. Raises LookupError if it has expired or never existed."""
     packed = BytesIO(objects.get("archive", key))
     path.unlink(missing_ok=True)
     with gzip.open(packed, "rb") as content, path.open("wb") as plain:
@@ -158,7 +158,7 @@ def _candidate(row: tuple[str, str, int, int]) -> Candidate:
 
 
 def days_named(until: int) -> tuple[date, date]:
-    """The seven days that a mail names for the posts made before `until`: the last is the day before that moment's.
+    """(first, last) of the seven days that a mail names for posts before `until`: the last is the day before it.
 
     The posts of seven days up to 09:00 on a Monday fall on eight calendar days; the week is Monday to Sunday.
     """
@@ -167,7 +167,7 @@ def days_named(until: int) -> tuple[date, date]:
 
 
 type _Steps = Iterator[None]
-"""A stage of the making, resumed from what it has left in the file; it yields where it may be broken off."""
+"""A stage of the build, resumed from the file; it yields where it may be interrupted."""
 
 
 @contextmanager
@@ -178,10 +178,10 @@ def _written(database: sqlite3.Connection) -> Iterator[None]:
 
 
 def _rank_week(database: sqlite3.Connection, since: int, until: int, meter: Meter | None) -> _Steps:
-    """Keeps the best posts of each author: ids alone, from the feed index."""
+    """Stores the ids of each author's best posts, from the feed index."""
     tables = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     for (name,) in tables:
-        database.execute(f'DROP TABLE "{name}"')  # of a try that was broken off
+        database.execute(f'DROP TABLE "{name}"')  # of an interrupted attempt
     database.executescript(_SCHEMA)
     with _written(database):
         database.execute("CREATE TABLE ranked (post_id TEXT, author_id TEXT, created_at INTEGER, engagement REAL)")
@@ -210,13 +210,13 @@ def _rank_week(database: sqlite3.Connection, since: int, until: int, meter: Mete
 
 
 def _fill_posts(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
-    """Reads the kept posts in full."""
+    """Reads the stored posts in full."""
     while some := database.execute(
         "SELECT rowid, post_id FROM kept ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
     ).fetchall():
         found = list(posts.get_many([post_id for _, post_id in some], meter=meter, threads=THREADS))
         readable = [post for post in found if isinstance(post, Post)]
-        # The index lags behind the post, so what is public is asked of the post itself.
+        # The index lags behind the post, so visibility is checked on the post itself.
         rows = [_row(post) for post in readable if post.visibility == "public"]
         with _written(database):
             database.executemany("INSERT OR IGNORE INTO posts VALUES (?, ?, ?, ?, ?)", rows)
@@ -252,7 +252,7 @@ def _row(post: Post) -> tuple[str, str, int, int, str]:
             "is_video": picture.is_video,
         }
     text = json.dumps(shown, ensure_ascii=False, separators=(",", ":"))
-    # The score as it is now: the stored one is as old as the last scoring.
+    # The current score: the stored one is as old as the last scoring.
     return post.author_id, post.post_id, post.created_at, posts.engagement_score(post.counters), text
 
 
@@ -262,7 +262,7 @@ def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter:
         "SELECT rowid, author_id FROM wanted ORDER BY rowid LIMIT ?", (READ_AT_ONCE,)
     ).fetchall():
         found = users.get_many([author_id for _, author_id in some], meter=meter, threads=THREADS)
-        # One whose name cannot be shown, or whose row cannot be read, goes by the neutral name (an empty one here).
+        # An author without a usable name or readable row gets the neutral name (empty here).
         names = [(user.user_id, person_name(user.name)) if isinstance(user, User) else (user.key, "") for user in found]
         with _written(database):
             database.executemany("INSERT OR IGNORE INTO authors VALUES (?, ?)", names)
@@ -274,7 +274,7 @@ def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter:
 
 
 def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:
-    """Reads who blocked whom, all of it."""
+    """Reads all blocks."""
     read_to = database.execute("SELECT next_key FROM blocks_read_to").fetchone()
     start = json.loads(read_to[0]) if read_to else None
     for page in blocks.TABLE.scan(attributes=blocks.TABLE.key, start=start, meter=meter):
@@ -288,7 +288,7 @@ def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: 
 
 
 def _choose_top(database: sqlite3.Connection, _since: int, _until: int, _meter: Meter | None) -> _Steps:
-    """Marks the week's best overall."""
+    """Marks the week's best posts overall."""
     with _written(database):
         database.execute("DELETE FROM top")
         database.execute(

@@ -1,4 +1,4 @@
-"""Chooses the posts of one reader's digest: a pure function of the week's posts and of who the reader is."""
+"""Chooses the posts of one reader's digest: a pure function of the week's posts and the reader."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """The reader of a digest, as the ranking sees them: sets of ids."""
+    """The reader of a digest, as sets of ids."""
 
     user_id: str
     follows: frozenset[str] = field(default_factory=frozenset)
@@ -45,8 +45,8 @@ def rank(
     """The reader's digest, best first: posts of authors they follow, then the week's others, each by engagement.
 
     Ties go to the newer post, then to the smaller id, so the order does not depend on the order of `posts`. A post
-    given twice counts once. At most `per_author` posts by one author, so that nobody fills a digest alone. Empty
-    when nothing is left to tell.
+    given twice counts once. At most `per_author` posts by one author, so that no one fills a digest alone. Empty
+    if no post is left.
     """
     new = {post.post_id: post for post in posts if may_be_told(post, reader)}
     best_first = sorted(

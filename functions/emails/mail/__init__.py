@@ -1,5 +1,5 @@
-"""What both mails have in common: address, language, words, templates, settings, and giving a mail to SES once.
+"""What both mails share: address, language, words, templates, settings, and at-most-once delivery to SES.
 
-Here belongs what a mail is and how it leaves. Whom a mail goes to, when, and what it tells of is its task's
+Belongs here: a mail's form and delivery. Does not belong here: its recipients, time and content, which are its task's
 (send_welcome_email.py, send_content_digest_email.py) or the digest's (digest/).
 """

@@ -1,7 +1,7 @@
-"""Decides whether an address may be given to SES, before anything is spent on the mail.
+"""Validates an address for SES before any work on the mail.
 
-SES takes 7-bit addresses only, so an internationalised domain goes out in its ASCII form (IDNA 2008, UTS 46) and an
-internationalised local part cannot be mailed. Everything that could end a header line is refused here, once.
+SES accepts only 7-bit addresses, so an internationalised domain goes out in its ASCII form (IDNA 2008, UTS 46) and an
+internationalised local part cannot be mailed. Everything that could end a header line is rejected here.
 """
 
 import re
@@ -20,9 +20,9 @@ class BadAddress(ValueError):
 
 
 def checked_address(raw: str) -> str:
-    """The address in the form that SES takes: `local@ascii.domain`, the domain in lower case.
+    """Returns the address in SES's form: `local@ascii.domain`, the domain in lower case.
 
-    Raises BadAddress with the reason.
+    Raises BadAddress with the reason if it cannot be mailed.
     """
     if not raw or not raw.strip(" "):
         raise BadAddress("empty")

@@ -1,14 +1,14 @@
-"""Gives one mail to SES at most once: claim in the ledger, send, settle; and says what each answer of SES means.
+"""Delivers one mail to SES at most once: claim in the ledger, send, settle; and interprets SES's responses.
 
-What SES answers              what it means                            what happens
-a message id                  taken                                    the ledger says sent
-throttled, daily quota        not taken                                claim released, SlowDown: the caller waits
-cannot be connected to        not taken                                claim released, SlowDown
-the address is refused,       not taken, nor will it be                claim released, Refused with the reason
+SES's response                what it means                            what happens
+a message id                  accepted                                 the ledger says sent
+throttled, daily quota        not accepted                             claim released, SlowDown: the caller waits
+no connection                 not accepted                             claim released, SlowDown
+the address is refused,       never accepted                           claim released, Refused with the reason
   sandbox: not verified
-sender not verified, account  no mail of ours is taken                 claim released, CannotSend: the run is rejected
+sender not verified, account  no mail of ours is accepted              claim released, CannotSend: the run is rejected
   paused, no permission, ...
-no answer, or an error of     may have been taken                      the claim stays unknown, for a person to decide
+no answer, or an error of     may have been accepted                   the claim stays unknown, for a person to decide
   SES's own
 """
 
@@ -35,22 +35,22 @@ from social.data.mail_ledger import Entry, Mailing
 from social.text import one_line
 
 UNKNOWN_AFTER = 900
-"""Seconds after which a claim that another run made and has not settled is taken for lost: Lambda's longest run."""
+"""Seconds after which another run's unsettled claim counts as lost: Lambda's longest run."""
 
 DEFAULT_RATE = 1.0
-"""Mails a second when SES does not say: the rate of every account to begin with."""
+"""Mails per second if SES does not say: every account's initial rate."""
 
 QUOTA_WAIT = 3 * 3600.0
-"""Seconds to wait when the day's quota is used up: it frees itself as the mails of a day ago leave the window."""
+"""Seconds to wait if the daily quota is used up: it recovers as yesterday's mails leave the 24-hour window."""
 
 RATE_KEPT = 300.0
 
 LONGEST_SEND = 10.0
-"""Seconds that a claim, SES's time-out (nexus.aws) and the settling take together, at most."""
+"""The most seconds for a claim, SES's timeout (nexus.aws) and settling together."""
 
 IDLE = 5.0
-"""Seconds after which a connection is not used again. A sandbox freezes between invocations, and SES hangs up
-meanwhile; a mail written to such a connection ends without an answer, and its fate would be unknown for no reason."""
+"""Seconds of idleness after which a connection is closed. A sandbox freezes between invocations, and SES hangs up
+meanwhile; a mail sent on such a connection gets no answer, so its state would be unknown for no reason."""
 
 _THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
 _OURS = {
@@ -66,7 +66,7 @@ _OURS = {
 
 
 class SlowDown(NexusError):
-    """SES has not taken the mail and will later. `quota` says that the day's quota is used up."""
+    """SES has not accepted the mail but will later. `quota`: the daily quota is used up."""
 
     def __init__(self, reason: str, *, quota: bool = False) -> None:
         super().__init__(reason)
@@ -74,12 +74,12 @@ class SlowDown(NexusError):
 
 
 class CannotSend(NexusError):
-    """SES takes no mail from us until somebody has changed something; the message says what."""
+    """SES accepts no mail from us until an operator changes something; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one mail, with the reason for all but sent. `lost` is an answer of SES's that did not come now."""
+    """The outcome of one mail, with the reason unless sent. `lost`: SES's answer to this attempt did not arrive."""
 
     outcome: Literal["sent", "skipped", "unknown", "failed"]
     reason: str | None = None
@@ -88,9 +88,9 @@ class Outcome:
 
 
 def send_rate() -> float:
-    """The mails a second that SES takes of this account, by its own word (it may be asked once a second).
+    """The mails per second that SES allows this account (GetAccount is limited to one call a second).
 
-    Raises CannotSend when sending is off, SlowDown when SES is busy.
+    Raises CannotSend if sending is off, SlowDown if SES is busy.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -109,7 +109,7 @@ def send_rate() -> float:
 
 
 def known_rate() -> float:
-    """SES's rate for this account, asked for every five minutes at most; the last known one while SES is busy."""
+    """SES's rate for this account, cached for five minutes; the last known one while SES is busy."""
     global _rate, _rate_until  # noqa: PLW0603 - of the sandbox
     if time.monotonic() >= _rate_until:
         with suppress(SlowDown):
@@ -122,14 +122,14 @@ _rate, _rate_until = DEFAULT_RATE, 0.0
 
 
 class Pace:
-    """The rate that all sandboxes keep to together; may be shared by threads."""
+    """The rate limit shared by all sandboxes. Thread-safe."""
 
     def __init__(self, per_second: float) -> None:
         self._limiter = RateLimiter("ses", per_second)
         self._lock = threading.Lock()
 
     def wait(self, patience: float) -> bool:
-        """Waits for the right to send one mail. False when that takes more than `patience` seconds."""
+        """Waits for permission to send one mail. False if that takes more than `patience` seconds."""
         end = time.monotonic() + patience
         if not self._lock.acquire(timeout=max(0.0, patience)):
             return False
@@ -141,12 +141,12 @@ class Pace:
 
 @lru_cache(maxsize=1)
 def pace(per_second: float) -> Pace:
-    """The sandbox's one Pace: what it has booked ahead is not lost between invocations."""
+    """The sandbox's single Pace, so that its reservations survive between invocations."""
     return Pace(per_second)
 
 
 def keep_pace(patience: float) -> None:
-    """Waits for the right to send one mail, at the account's rate. Raises SlowDown after `patience` seconds."""
+    """Waits for permission to send one mail, at the account's rate. Raises SlowDown after `patience` seconds."""
     if not pace(known_rate()).wait(patience):
         raise SlowDown("SES's rate is used up by other mails")
 
@@ -163,7 +163,7 @@ def deliver(
     posts: Sequence[str] = (),
     meter: Meter | None = None,
 ) -> Outcome:
-    """Sends the mail unless the ledger knows of it. Raises SlowDown and CannotSend, both with nothing sent."""
+    """Sends the mail unless it is in the ledger. Raises SlowDown or CannotSend; neither has sent anything."""
     claim = mail_ledger.claim(mailing, user_id, run_id, int(clock.now()), posts, meter=meter)
     if isinstance(claim, Entry):
         return standing(claim, run_id)
@@ -183,7 +183,7 @@ def deliver(
 
 
 def standing(entry: Entry, run_id: str) -> Outcome:
-    """What an entry that was there already means for a run: its own mail of an earlier attempt counts as sent."""
+    """The outcome for a run whose mail already has an entry: its own mail of an earlier attempt counts as sent."""
     own = entry.run_id == run_id
     if entry.status == "sent":
         return Outcome("sent", message_id=entry.message_id) if own else Outcome("skipped", "already sent")
@@ -193,7 +193,7 @@ def standing(entry: Entry, run_id: str) -> Outcome:
 
 
 def one_click(unsubscribe_url: str) -> Sequence[Mapping[str, str]]:
-    """The two headers of RFC 8058. SES signs them with DKIM, as section 4 asks, for an identity with Easy DKIM."""
+    """The two headers of RFC 8058. SES signs them with DKIM, as section 4 requires, for an identity with Easy DKIM."""
     return (
         {"Name": "List-Unsubscribe", "Value": f"<{unsubscribe_url}>"},
         {"Name": "List-Unsubscribe-Post", "Value": "List-Unsubscribe=One-Click"},
@@ -201,16 +201,16 @@ def one_click(unsubscribe_url: str) -> Sequence[Mapping[str, str]]:
 
 
 def unsubscribe_url(user_id: str, mail_settings: MailSettings) -> str:
-    """The link, and the address of the one click, that turn this user's digest off."""
+    """The URL that unsubscribes this user from the digest, for the link and for one-click."""
     return mail_settings.unsubscribe(unsubscribing.token_for(user_id))
 
 
 class _Refused(Exception):
-    """SES will not take this mail, now or later."""
+    """SES will never accept this mail."""
 
 
 class _NoAnswer(Exception):
-    """SES may have taken the mail."""
+    """SES may have accepted the mail."""
 
 
 def _request(
@@ -219,7 +219,7 @@ def _request(
     def part(text: str) -> dict[str, str]:
         return {"Data": text, "Charset": "UTF-8"}
 
-    # The last two are for Feedback-ID, by which Google's Postmaster Tools tell of complaints.
+    # The last two are for Feedback-ID, which Google's Postmaster Tools use to report complaints.
     tags = [
         {"Name": "mailing", "Value": mailing.kind},
         {"Name": "ses:feedback-id-a", "Value": mailing.kind},
@@ -248,7 +248,7 @@ def _request(
 
 
 def sender(kind: str, mail_settings: MailSettings) -> str:
-    """The From field: the product's name, and an address that a mailing has to itself, so that readers can sort it."""
+    """The From field: the product's name, and a separate address for each mailing, so that readers can filter it."""
     address = mail_settings.digest_sender if kind == "digest" else mail_settings.sender
     return f"{_phrase(mail_settings.sender_name)} <{address}>"
 
@@ -259,7 +259,7 @@ def _list_id(mail_settings: MailSettings) -> str:
 
 
 def _phrase(text: str) -> str:
-    """A name for a header: in quotes where it needs them, in encoded words of at most 75 characters (RFC 2047, 2)."""
+    """A name for a header: quoted if necessary, or in encoded words of at most 75 characters (RFC 2047, 2)."""
     from email.header import Header
     from email.utils import quote
 
@@ -274,12 +274,12 @@ _connecting = threading.Lock()
 
 
 def _connected() -> Any:
-    """The client of SES, without the connections that have been idle for IDLE seconds."""
+    """The SES client, without connections that have been idle for IDLE seconds."""
     global _last_used  # noqa: PLW0603 - of the sandbox, as its connections are
     ses = client("sesv2")
     with _connecting:  # one thread closes them, before another takes one
         if time.monotonic() - _last_used > IDLE:
-            ses.close()  # it connects anew
+            ses.close()  # it reconnects
         _last_used = time.monotonic()
     return ses
 

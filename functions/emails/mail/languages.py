@@ -1,6 +1,6 @@
-"""The languages that mails are written in: one file each in locales/, so a translator adds a language with one file.
+"""The languages that mails are written in: one file each in locales/, so adding a language takes one file.
 
-A locale file is TOML. English is the reference: a text that another language lacks comes from English, marked as
+A locale file is TOML. English is the reference: a text missing in another language comes from English, marked as
 English, so a language is usable from its first translated line. Plural forms are lists, chosen by the file's own
 `plural` expression in gettext's notation (https://www.gnu.org/software/gettext/manual/html_node/Plural-forms.html).
 """
@@ -26,7 +26,7 @@ type Text = str | Sequence[str]
 class Language:
     """One language's texts. `code` is the BCP 47 tag for the mail's lang attribute, `direction` its script's.
 
-    `fallback` has the texts that this language lacks; None for English.
+    `fallback` has the missing texts; None for English.
     """
 
     code: str
@@ -38,11 +38,11 @@ class Language:
     fallback: "Language | None" = None
 
     def source(self, key: str) -> "Language":
-        """The language in which there is a text named `key`: this one, or the one it falls back to."""
+        """The language that has a text named `key`: this one or its fallback."""
         return self if key in self.texts or self.fallback is None else self.fallback.source(key)
 
     def template(self, key: str, count: int = 1) -> str:
-        """The text named `key` with its placeholders; of a list, the plural form for `count`. Raises KeyError."""
+        """The text named `key` with its placeholders; for a list, the plural form for `count`. Raises KeyError."""
         source = self.source(key)
         text = source.texts[key]
         return text if isinstance(text, str) else text[source.plural(count)]
@@ -50,8 +50,8 @@ class Language:
     def text(self, key: str, **values: Any) -> str:
         """The text named `key` with its `{placeholders}` filled.
 
-        Whole numbers are written the language's way, words that run the other way are isolated. Raises KeyError for a
-        text that English lacks too, or for a placeholder without a value.
+        Integers follow the language's conventions; words in the other direction are isolated. Raises KeyError for a
+        text that English lacks too, or a placeholder without a value.
         """
         source = self.source(key)
         filled = {
@@ -64,7 +64,7 @@ class Language:
         return f"{value:,}".replace(",", self.thousands)
 
     def days(self, first: date, last: date) -> str:
-        """A span of days, both included: `16-22 November`, in the language's own order and words."""
+        """A span of days, both included: `16-22 November`, in the language's order and words."""
         return self.template(
             "dates.one_month" if (first.year, first.month) == (last.year, last.month) else "dates.two_months"
         ).format(
@@ -76,7 +76,7 @@ class Language:
 
 
 def available() -> Sequence[str]:
-    """The languages there is a file for."""
+    """The languages with a locale file."""
     return sorted(path.stem for path in LOCALES.glob("*.toml"))
 
 
@@ -93,12 +93,12 @@ def choose(locale: str | None) -> Language:
 
 @cache
 def load(code: str) -> Language:
-    """The language of locales/<code>.toml. Raises FileNotFoundError, or ValueError for a file that is not one."""
+    """The language of locales/<code>.toml. Raises FileNotFoundError, or ValueError if the file is invalid."""
     return parse(code, (LOCALES / f"{code}.toml").read_text(encoding="utf-8"))
 
 
 def parse(code: str, source: str) -> Language:
-    """A locale file's content as a Language, with English behind it. Raises ValueError for one that cannot be used."""
+    """Parses a locale file into a Language that falls back to English. Raises ValueError if it is invalid."""
     content = tomllib.loads(source)
     language = content.pop("language")
     months = content["dates"].pop("months")

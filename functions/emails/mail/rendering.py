@@ -1,8 +1,8 @@
-"""Turns what a mail says into what is sent: a subject, an HTML part and a text part, in the reader's language.
+"""Renders a mail: a subject, an HTML part and a text part, in the reader's language.
 
-Pure but for reading its templates. Everything a user wrote (names, posts) passes through words.py and through Jinja's
+Pure except for reading its templates. Everything a user wrote (names, posts) goes through words.py and Jinja's
 escaping. The HTML is made for what mail programs support (docs/mail.md has the table): separators are text, paddings
-and fonts stand on table cells, pictures have the size at which they are shown.
+and fonts are set on table cells, pictures have their display size.
 """
 
 import textwrap
@@ -25,7 +25,7 @@ from social.text import direction, isolated, one_line, shortened
 TEMPLATES = Path(__file__).parent / "templates"
 SUBJECT_LIMIT = 110
 LINE_LIMIT = 900
-"""Bytes of a line in a mail, which may have 998 (RFC 5322, 2.1.1)."""
+"""The most bytes of a line in a mail; RFC 5322, 2.1.1 allows 998."""
 
 LEAD = (510, 383)
 THUMB = (112, 112)
@@ -34,16 +34,16 @@ leave of 600."""
 
 FONT = Markup("font-family:-apple-system,BlinkMacSystemFont,'Segoe UI',Roboto,'Helvetica Neue',Arial,sans-serif;")
 SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")
-"""What Outlook for Windows shows too; it does not show WebP."""
+"""The types that Outlook for Windows shows too; it does not show WebP."""
 
 
 class TemplateFault(Exception):
-    """A template or a locale's text that cannot be rendered: a fault of ours, the same for every attempt."""
+    """A template or locale text that cannot be rendered: a bug of ours, the same for every attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """What is sent: a subject of one line, and the same content twice."""
+    """A rendered mail: a one-line subject, and the same content as HTML and text."""
 
     subject: str
     html: str
@@ -59,14 +59,14 @@ class Image:
     height: int
 
     def within(self, box: tuple[int, int]) -> tuple[int, int]:
-        """The size in CSS pixels at which it is shown: in the box, with its own proportions, not enlarged."""
+        """The display size in CSS pixels: fits the box, keeps its proportions, never enlarged."""
         scale = min(1.0, box[0] / self.width, box[1] / self.height)
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A post's picture in the two sizes of a mail: over the width of the first post, and beside the text of others."""
+    """A post's picture in the two sizes of a mail: full width for the first post, beside the text for others."""
 
     lead: Image
     thumb: Image
@@ -77,7 +77,7 @@ class Picture:
 class Story:
     """One post as the digest shows it.
 
-    `author` is a name that may be shown, empty for none (words.person_name); `text` is as its author wrote it.
+    `author` is a displayable name or empty (words.person_name); `text` is as its author wrote it.
     """
 
     post_id: str
@@ -91,9 +91,9 @@ class Story:
 
 
 def choose_picture(media: Media | None) -> Picture | None:
-    """The picture of a post's `media` that a mail shows, or None when it has none that every program shows.
+    """The picture of a post's `media` that a mail shows, or None if it has none that every program shows.
 
-    The renditions made for mail (mail_lead, mail_square) where there are, else the one whose size is nearest.
+    The renditions made for mail (mail_lead, mail_square) if there are any, else the one nearest in size.
     """
     if media is None or media.status != "ready":
         return None
@@ -116,7 +116,7 @@ def _image(shown: Mapping[str, Rendition], name: str, width: int) -> Image:
 
 
 def welcome(language: Language, settings: MailSettings, *, name: str | None, unsubscribe_url: str) -> Mail:
-    """The welcome mail. Raises TemplateFault."""
+    """Renders the welcome mail. Raises TemplateFault if a template or text is broken."""
     shown = words.person_name(name)
     return _render(
         "welcome",
@@ -138,7 +138,7 @@ def digest(
     last_day: date,
     unsubscribe_url: str,
 ) -> Mail:
-    """The digest of `stories` (at least one, best first). Raises TemplateFault."""
+    """Renders the digest of `stories` (at least one, best first). Raises TemplateFault if a template is broken."""
     stories = [replace(story, author=story.author or _neutral(language)) for story in stories]
     lead, others = stories[0], len(stories) - 1
     return _render(
@@ -181,7 +181,7 @@ def _render(
         return _marked(language, key, product=settings.sender_name, **placeholders)
 
     def foreign(key: str) -> Markup:
-        """The attributes of an element whose attributes or whole text are this text, when it is in another language."""
+        """The lang and dir attributes for an element with this text, if it is in another language."""
         source = language.source(key)
         return Markup() if source is language else Markup(' lang="{}" dir="{}"').format(source.code, source.direction)
 
@@ -211,7 +211,7 @@ def _subject(text: str) -> str:
 
 
 def _marked(language: Language, key: str, **placeholders: Any) -> Markup:
-    """A text for HTML: words that run the other way have a direction of their own, a foreign text its language."""
+    """A text as HTML: words in the other direction get their own direction, a foreign text its language."""
     source = language.source(key)
 
     def filled(value: Any) -> Any:
@@ -230,7 +230,7 @@ def _marked(language: Language, key: str, **placeholders: Any) -> Markup:
 
 
 def _folded(html: str) -> str:
-    """HTML with no line over LINE_LIMIT bytes: a line is broken at a space, which HTML takes for the same."""
+    """HTML without lines over LINE_LIMIT bytes: breaks lines at spaces, which HTML treats the same."""
     return "\n".join(part for line in html.splitlines() for part in _fold(line))
 
 
@@ -276,7 +276,7 @@ def _wrapped(text: str, indent: str = "") -> str:
 
 
 def _runs(text: str, language: Language) -> str:
-    """The direction of somebody's words: their own, or the mail's for those that have none."""
+    """The direction of a user's text: its own, or the mail's if it has none."""
     return direction(text) or language.direction
 
 

@@ -1,4 +1,4 @@
-"""What the deployment says about its mail: sender, addresses of the web application, postal address.
+"""The deployment's mail settings: sender, URLs of the web application, postal address.
 
 template.yaml sets these variables from parameters and refuses to deploy to prod without them.
 """
@@ -14,17 +14,17 @@ from nexus.errors import ConfigurationError
 from nexus.settings import settings
 
 IN_MEMORY = {"NEXUS_MAIL_SENDER": "hello@example.com", "NEXUS_MAIL_BASE_URL": "https://example.com"}
-"""What stands in for the deployment's parameters where mail stays in this process's memory."""
+"""Defaults for the deployment's parameters where mail stays in this process's memory."""
 
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-"""Where http will do: the local cloud's application. A link in a mail carries a token, and mail is read anywhere."""
+"""The hosts where http is allowed: the local cloud's application. Elsewhere a link's token needs https."""
 
 
 @dataclass(frozen=True, slots=True)
 class MailSettings:
-    """`sender` and `digest_sender` are bare addresses of one domain that is verified in SES, `base_url` is the web
-    application's, `media_url` what rendition keys are appended to; both without a slash at the end. `postal_address` is
-    what CAN-SPAM (15 U.S.C. 7704(a)(5)) and its like want in every mailing.
+    """`sender` and `digest_sender` are bare addresses of one domain verified in SES. `base_url` is the web
+    application's; rendition keys are appended to `media_url`; neither ends with a slash. `postal_address` is required
+    in every mailing by CAN-SPAM (15 U.S.C. 7704(a)(5)) and similar laws.
     """
 
     sender: str
@@ -35,22 +35,22 @@ class MailSettings:
     postal_address: str
 
     def page(self, *path: str) -> str:
-        """The address of one of the web application's pages."""
+        """The URL of a page of the web application."""
         return "/".join((self.base_url, *(quote(part, safe="") for part in path)))
 
     def picture(self, key: str) -> str:
         return f"{self.media_url}/{quote(key)}"
 
     def unsubscribe(self, token: str) -> str:
-        """Where a GET asks for confirmation and a POST unsubscribes at once (RFC 8058)."""
+        """The URL where a GET asks for confirmation and a POST unsubscribes at once (RFC 8058)."""
         return f"{self.page('mail', 'unsubscribe')}?{urlencode({'token': token})}"
 
 
 def from_environment(environment: Mapping[str, str]) -> MailSettings:
     """Reads NEXUS_MAIL_SENDER, _DIGEST_SENDER, _SENDER_NAME, _BASE_URL, _MEDIA_URL and _POSTAL_ADDRESS.
 
-    The digest's sender is `digest` at the sender's domain unless another is given. Raises ConfigurationError naming the
-    variable that is missing or malformed.
+    The digest's sender defaults to `digest` at the sender's domain. Raises ConfigurationError, naming the variable, if
+    one is missing or malformed.
     """
     sender = _sender(environment, "NEXUS_MAIL_SENDER", "")
     domain = sender.rpartition("@")[2]
@@ -72,7 +72,7 @@ def from_environment(environment: Mapping[str, str]) -> MailSettings:
 
 @lru_cache(maxsize=1)
 def mail_settings() -> MailSettings:
-    """This function's own settings; read once, when first asked for."""
+    """This function's settings, read once on first use."""
     return from_environment({**IN_MEMORY, **os.environ} if settings().memory else os.environ)
 
 

@@ -1,7 +1,7 @@
-"""What a mail shows of what its users wrote: names that cannot be links, excerpts, words that every program can break.
+"""Users' text in a mail: names that cannot be links, excerpts, words that every program can break.
 
-A mail carries other people's words under our name, and mail programs turn into a link whatever reads as one. So a name
-never reads as a link; and an excerpt of a stranger's post has none that works.
+A mail carries other people's words under our name, and mail programs turn anything that looks like a link into one. So
+a name never looks like a link, and an excerpt of a stranger's post has no working one.
 """
 
 import re
@@ -13,14 +13,13 @@ from social.text import JOINERS, is_blank, one_line, shortened
 NAME_LIMIT = 40
 EXCERPT_LIMIT = 220
 WORD_LIMIT = 24
-"""The most characters of a word that cannot be broken: Outlook for Windows breaks none, and has 400 px beside a
-thumbnail."""
+"""The most characters of an unbreakable word: Outlook for Windows breaks none, and has 400 px beside a thumbnail."""
 
 _READ = 400
-"""So many characters of a post or a name are looked at: the patterns take longer than in proportion."""
+"""The most characters of a post or name to examine: the patterns are slower than linear."""
 
 _KEPT = 1_000
-"""Results kept: a segment quotes the week's popular posts in nearly every mail."""
+"""Results cached: a segment quotes the week's popular posts in nearly every mail."""
 
 _LETTER = r"[^\W\d_]"
 _LABEL = r"[^\W_](?:[\w-]*[^\W_])?"
@@ -38,13 +37,13 @@ _LINK = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""What can only be meant as a link or an address. Matched against `_judged`, never against what is shown."""
+"""Text that can only be a link or an address. Matched against `_judged`, never against the shown text."""
 
 _DOTTED = re.compile(rf"(?<![\w.@-]){_DOMAIN}")
-"""What may be a domain (evil.com) or a name or a missing space (Mr.Bean, will.i.am, the end.Then)."""
+"""Text that may be a domain (evil.com) or a name or a missing space (Mr.Bean, will.i.am, the end.Then)."""
 
 _STOPS = str.maketrans(dict.fromkeys("\u3002\uff0e\uff61", "."))
-"""What a browser reads as a dot in a domain (UTS 46), beside what NFKC makes one."""
+"""Characters that browsers read as a dot in a domain (UTS 46), besides those that NFKC maps to one."""
 
 _APART = "\u202f"
 """A narrow no-break space: after a dot it shows a name as a typesetter would, J. R. R. Tolkien, and ends a domain."""
@@ -53,7 +52,7 @@ _BREAKS_ANYWHERE = (
     r"\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u2e80-\ua4cf\uac00-\ud7af\uf900-\ufaff\uff00-\uffef"
     r"\U0001f000-\U0001ffff\U00020000-\U0003ffff"
 )
-"""Scripts that are written without spaces, Hangul, and emoji."""
+"""Scripts written without spaces, Hangul, and emoji."""
 
 _DOT = re.compile(
     rf"(?<=\w)[.\uff0e\u2024\ufe52][{JOINERS}]*(?={_LETTER})|(?<=[0-9a-z])[\u3002\uff61](?=[a-z])", re.IGNORECASE
@@ -61,25 +60,25 @@ _DOT = re.compile(
 """A dot within a word. Between ideographs the ideographic one ends a sentence."""
 
 _WORD = re.compile(rf"[^\s\-\u2010\u2026{_BREAKS_ANYWHERE}]{{{WORD_LIMIT + 1},}}")
-"""A word that is too long, in the scripts that are broken at spaces and hyphens alone."""
+"""A word that is too long, in scripts that break only at spaces and hyphens."""
 
 _BREAKABLE = re.compile(r"[!-,.-~\u00a1-\u00ac\u00ae-\u052f]{13,}")
-"""A longish word whose letters do not join: a break between two of them harms none."""
+"""A longish word whose letters do not join, so that a break between two does no harm."""
 
 
 def _judged(text: str) -> str:
     """The text as a mail program or browser may read it: compatibility forms folded, nothing invisible, dots as dots.
 
-    Of another length than the text.
+    Its length may differ from the text's.
     """
     return unicodedata.normalize("NFKC", re.sub(f"[{JOINERS}\ufe00-\ufe0f]", "", text)).translate(_STOPS)
 
 
 def person_name(name: str | None) -> str:
-    """A person's name for a heading or a subject; empty for none that can be shown: use the neutral one then.
+    """A person's name for a heading or subject; empty if it cannot be shown: use the neutral name then.
 
-    Signing up a stranger's address under the name `win at evil.com` must not make our welcome mail carry that. What can
-    only be a link is not shown. A name with dots in it is, when it reads as one (Mr.Bean, J.R.R.Tolkien, will.i.am: an
+    Signing up a stranger's address under the name `win at evil.com` must not put that into our welcome mail. Text that
+    can only be a link is dropped. A name with dots is shown if it reads as one (Mr.Bean, J.R.R.Tolkien, will.i.am: an
     initial, or a capital after the last dot), with a narrow space after each dot, so that it cannot be a link either.
     """
     cleaned = one_line((name or "")[:_READ])
@@ -97,7 +96,7 @@ def _reads_as_a_name(dotted: str) -> bool:
 
 
 def unlinked_dots(text: str) -> str:
-    """The text with a narrow space after each dot between two letters, so that no program makes a domain of it."""
+    """The text with a narrow space after each dot between two letters, so that no program reads it as a domain."""
     return _DOT.sub(lambda match: match[0] + _APART, text)
 
 
@@ -105,18 +104,18 @@ def unlinked_dots(text: str) -> str:
 def excerpt(text: str, *, link: str) -> str:
     """A stranger's post as a mail shows it: links replaced by `link` (a word in the reader's language, or nothing).
 
-    What may be a domain is shown as text that is none.
+    Text that may be a domain is changed so that it is not one.
     """
     shown = one_line(text[:_READ])
     if _LINK.search(_judged(shown)):
-        # What NFKC changes are full-width letters, ligatures and the like: a post with a link loses those.
+        # NFKC changes full-width letters, ligatures and the like: a post with a link loses those.
         shown = one_line(_LINK.sub(lambda match: _replaced(match[0], link), _judged(shown)))
     return shortened(_words_cut(unlinked_dots(shown)), EXCERPT_LIMIT)
 
 
 @lru_cache(maxsize=_KEPT)
 def excerpt_of_friend(text: str) -> str:
-    """The post of somebody whom the reader follows: links work, and are shown without their path when they are long."""
+    """The post of someone the reader follows: links work; long ones are shown without their path."""
     shown = re.sub(r"\bhttps?://(?:www\.)?(\S+)", lambda match: _host(match[1]), one_line(text[:_READ]))
     return shortened(_words_cut(shown), EXCERPT_LIMIT)
 
@@ -137,7 +136,7 @@ def _words_cut(text: str) -> str:
 
 @lru_cache(maxsize=_KEPT)
 def breakable(text: str) -> str:
-    """The text with zero width spaces in its longish words: they break there in programs that break no words."""
+    """The text with zero-width spaces in longish words, where programs that do not break words can break."""
     return _BREAKABLE.sub(lambda match: "\u200b".join(_pieces(match[0])), text)
 
 

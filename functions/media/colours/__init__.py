@@ -1,5 +1,5 @@
-"""What numbers mean as light: transfer functions, primaries, tone mapping, and ICC profiles that say the same.
+"""Colour science: transfer functions, primaries, tone mapping, and the matching ICC profiles.
 
-Pure arithmetic, shared by `pictures` and `video`, with no decoder, no pixel and no AWS in it. What applies it to a
-picture or a frame belongs there.
+Pure arithmetic shared by `pictures` and `video`, without decoders, pixels or AWS. Code that applies it to a picture or
+frame belongs there.
 """

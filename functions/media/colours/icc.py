@@ -1,4 +1,4 @@
-"""ICC profiles (ICC.1:2022, version 4) for colours that a file states in numbers of its own: cICP, nclx, gAMA, cHRM."""
+"""ICC profiles (ICC.1:2022, version 4) for colours that a file describes without a profile: cICP, nclx, gAMA, cHRM."""
 
 import struct
 from typing import Final
@@ -16,7 +16,7 @@ _POWERS: Final = {4: 2.2, 5: 2.8, 8: 1.0}
 
 
 def of_code_points(primaries: int, transfer: int) -> bytes | None:
-    """The profile for code points of ITU-T H.273; None where they are sRGB's, unknown, or a high dynamic range."""
+    """The profile for code points of ITU-T H.273; None if they are sRGB's, unknown, or a high dynamic range."""
     points = PRIMARIES.get(primaries if primaries != 2 else 1)
     if points is None or (transfer not in SRGB and transfer not in _POWERS):
         return None
@@ -28,7 +28,7 @@ def of_code_points(primaries: int, transfer: int) -> bytes | None:
 def of_gamma(gamma: float, points: tuple[float, ...] | None, *, grey: bool) -> bytes | None:
     """The profile for a PNG's gAMA, with its cHRM as x and y of white, red, green and blue.
 
-    None where they are sRGB's or nonsense.
+    None if they are sRGB's or nonsense.
     """
     if not 0.1 <= gamma <= 10:
         return None

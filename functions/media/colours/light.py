@@ -1,8 +1,8 @@
-"""From the numbers of a wide gamut or a high dynamic range to those of an ordinary screen, as a cube of colours.
+"""Converts wide-gamut or high-dynamic-range codes to those of an ordinary screen, as a 3D lookup table.
 
 The code points are those of ITU-T H.273, which AVIF, HEIC, PNG (cICP) and every video codec use. A screen's white is
-203 cd/m2, the reference white of ITU-R BT.2408: what is darker than its knee looks as it did, and what is brighter is
-rolled off by the EETF of ITU-R BT.2390 (5.4.1) instead of being cut off. It is applied to the brightest of red, green
+203 cd/m2, the reference white of ITU-R BT.2408: light below the knee is unchanged, and brighter light is
+rolled off by the EETF of ITU-R BT.2390 (5.4.1) instead of being clipped. It is applied to the brightest of red, green
 and blue, and the others follow in proportion, so that hues stay.
 """
 
@@ -15,7 +15,7 @@ PQ: Final = 16
 HLG: Final = 18
 HDR: Final = frozenset({PQ, HLG})
 SRGB: Final = frozenset({1, 6, 13, 14, 15})
-"""Transfer functions that screens show by one curve: BT.709's, BT.601's, sRGB's and BT.2020's."""
+"""Transfer functions that screens show with one curve: BT.709's, BT.601's, sRGB's and BT.2020's."""
 BT709: Final = 1
 BT2020: Final = 9
 
@@ -25,7 +25,7 @@ _WIDE: Final = frozenset({BT2020, 11, 12})
 WHITE: Final = 203.0
 """cd/m2"""
 PEAK: Final = 1000.0
-"""cd/m2 of the brightest that masters are made for, and of HLG's nominal display (BT.2100)."""
+"""The peak brightness of masters and of HLG's nominal display (BT.2100), in cd/m2."""
 _D65: Final = (0.3127, 0.3290)
 
 PRIMARIES: Final[dict[int, tuple[float, ...]]] = {
@@ -48,7 +48,7 @@ _HLG_LUMA: Final = (0.2627, 0.6780, 0.0593)
 
 
 def is_wide(transfer: int, primaries: int) -> bool:
-    """Whether an ordinary screen needs other numbers than the source has: its light or its colours go further."""
+    """Whether the codes must be converted for an ordinary screen: the source's light or colours exceed its range."""
     return transfer in HDR or primaries in _WIDE
 
 
@@ -70,8 +70,8 @@ def hlg_scene(code: float) -> float:
 
 
 def roll_off(light: float, transfer: int) -> float:
-    """The light on a screen of WHITE, both in cd/m2: BT.2390's EETF, continued for what PQ has above PEAK."""
-    # HLG ends at PEAK; of PQ the last 6% of the screen's light are kept for a master that goes further.
+    """The light on a screen of WHITE, both in cd/m2: BT.2390's EETF, extended for PQ above PEAK."""
+    # HLG ends at PEAK; for PQ the top 6% of the screen's light is reserved for masters above it.
     white = pq_code(WHITE if transfer == HLG else 0.94 * WHITE)
     code, peak = pq_code(light), pq_code(PEAK)
     if code > peak:
@@ -96,10 +96,10 @@ def srgb_code(light: float) -> float:
 
 
 def cube(transfer: int, primaries: int, side: int, encode: Callable[[float], float]) -> Iterator[Triple]:
-    """The colours, 0 to 1 under BT.709's primaries, of side x side x side codes: red changes fastest, then green.
+    """Yields side x side x side colours, 0 to 1 under BT.709's primaries: red changes fastest, then green.
 
     Args:
-        transfer: PQ, HLG, or anything else for an ordinary curve, of which the primaries alone are changed.
+        transfer: PQ, HLG, or anything else for an ordinary curve, where only the primaries are converted.
     """
     codes = [step / (side - 1) for step in range(side)]
     convert = between(primaries, BT709)
@@ -130,14 +130,14 @@ def cube(transfer: int, primaries: int, side: int, encode: Callable[[float], flo
 
 @cache
 def between(source: int, target: int) -> Matrix:
-    """From linear light under one set of primaries to another of the same white."""
+    """The matrix from linear light under one set of primaries to another with the same white."""
     return _product(_inverse(to_xyz(PRIMARIES[target])), to_xyz(PRIMARIES[source]))
 
 
 def to_xyz(points: tuple[float, ...]) -> Matrix:
-    """From linear red, green and blue to CIE XYZ, of eight numbers: x and y of red, green, blue and white.
+    """The matrix from linear RGB to CIE XYZ, from eight numbers: x and y of red, green, blue and white.
 
-    Raises ZeroDivisionError for points that span no triangle.
+    Raises ZeroDivisionError if the points do not span a triangle.
     """
     (xr, yr, xg, yg, xb, yb, xw, yw) = points
     columns = [(x / y, 1.0, (1 - x - y) / y) for x, y in ((xr, yr), (xg, yg), (xb, yb))]

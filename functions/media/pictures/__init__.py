@@ -1,8 +1,8 @@
-"""Pictures: what a still or an animation is, whether it is accepted, and its renditions.
+"""Pictures: recognises, accepts or refuses stills and animations, and makes their renditions.
 
-`supervisor` has a sandbox make them and believes nothing that it says; `worker` and what it imports are the only code
-that reads, decodes, converts or encodes a picture. AWS, posts and runs do not belong here: the process that decodes may
-have none of them. Clips belong to `video`, the reasons of a refusal to `social.refusals`.
+`supervisor` runs a sandbox for this and does not trust its output. Only `worker` and its imports read, decode, convert
+or encode a picture. AWS, posts and runs do not belong here: the decoding process must not have access to them. Clips
+belong to `video`, the reasons for a refusal to `social.refusals`.
 """
 
 from pictures.formats import sniff, unsupported

@@ -11,7 +11,7 @@ from social.refusals import Code, Rejected
 
 
 def opened(source: Source) -> Animation:
-    """The animation; nothing is decoded yet. Raises Rejected where its parts do not fit together."""
+    """Opens the animation without decoding. Raises Rejected if its parts do not fit together."""
     size = source.header.width, source.header.height
     ihdr = shared = b""
     controls: list[bytes] = []
@@ -32,7 +32,7 @@ def opened(source: Source) -> Animation:
             case b"fcTL":
                 controls.append(one.data)
                 pixels.append([])
-            case b"IDAT" if controls:  # without a control before it, the still is none of the frames
+            case b"IDAT" if controls:  # without a control before it, the still is not one of the frames
                 pixels[-1].append(one.raw)
             case b"fdAT":
                 pixels[-1].append(png.chunk(b"IDAT", one.data[4:]))
@@ -42,7 +42,7 @@ def opened(source: Source) -> Animation:
         _frame(control, size, (png.SIGNATURE, png.chunk(b"IHDR", control[4:12] + ihdr[8:]), shared, *data, png.END))
         for control, data in zip(controls, pixels, strict=True)
     ]
-    # Pictures of greys stay so: their profile is one of greys.
+    # Greyscale stays greyscale: its profile is a greyscale profile.
     return Animation(Format.PNG, size, frames, plays, "RGBA" if ihdr[9] & 2 else "LA")
 
 

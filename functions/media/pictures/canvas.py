@@ -1,7 +1,7 @@
-"""The frames of a GIF or an APNG, put together as browsers and the specifications have it.
+"""Composes the frames of a GIF or APNG as browsers and the specifications do.
 
-Pillow's own readers fill with a background colour what nothing was painted on, mix half transparent pixels wrongly, and
-mix the numbers of a palette's colours. So each frame is given to them as a picture of its own.
+Pillow's own readers fill unpainted areas with a background colour, blend half-transparent pixels wrongly, and blend
+palette indexes. So each frame is given to them as a separate picture.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,14 @@ from pictures.formats import Format
 
 KEEP, CLEAR, PREVIOUS = range(3)
 MEMORY: Final = 28.0
-"""Bytes for each pixel at the peak, as measured: the canvas before and after, a frame, and what becomes of it."""
+"""Peak bytes per pixel, measured: the canvas before and after, a frame, and its conversion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A place on the canvas, the milliseconds for which it is shown, and the pixels as a file of their own.
+    """An area of the canvas, the milliseconds it is shown, and its pixels as a separate file.
 
-    disposal: what becomes of the place afterwards. over: blended with what is below, instead of replacing it.
+    disposal: what happens to the area afterwards. over: blended with what is below instead of replacing it.
     """
 
     place: tuple[int, int, int, int]
@@ -34,7 +34,7 @@ class Frame:
 
 
 class Animation(Image.Image):
-    """Used as Pillow's own: `n_frames`, `seek`, `load`, and `info` with `duration` and `loop` (plays, 0 for ever)."""
+    """Has Pillow's interface: `n_frames`, `seek`, `load`, and `info` with `duration` and `loop` (plays, 0 for ever)."""
 
     def __init__(self, kind: Format, size: tuple[int, int], frames: Sequence[Frame], plays: int, mode: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Pixels of any mode, profile or dynamic range to RGB or RGBA in sRGB."""
+"""Converts pixels of any mode, profile or dynamic range to RGB or RGBA in sRGB."""
 
 from functools import cache, lru_cache
 from io import BytesIO
@@ -18,7 +18,7 @@ _CUBE_SIDE = 33
 
 
 def resizable(image: Image.Image) -> Image.Image:
-    """In a mode that can be resized smoothly: L, LA, RGB, RGBA or CMYK."""
+    """Converts to a mode that can be resized smoothly: L, LA, RGB, RGBA or CMYK."""
     transparency = image.info.get("transparency")
     if image.mode.startswith("I"):
         if isinstance(transparency, int):
@@ -34,29 +34,29 @@ def resizable(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(grey: Image.Image) -> Image.Image:
-    """Of 16. convert() alone cuts them off at 255, which turns nearly everything white."""
+    """16-bit grey as 8 bits. convert() alone clips at 255, which turns nearly everything white."""
     return grey.point(lambda value: value * (1 / 257) + 0.5).convert("L")
 
 
 def _grey_without(grey: Image.Image, key: int) -> Image.Image:
-    """16 bits of grey, in 8 and transparent where they are the key exactly."""
-    apart = grey.point(lambda value: value * 1 - key).convert("L")  # 0 where they are, whatever wraps around elsewhere
+    """16-bit grey as 8 bits, transparent where a sample equals the key."""
+    apart = grey.point(lambda value: value * 1 - key).convert("L")  # 0 where equal, whatever wraps around elsewhere
     shown = _eight_bits(grey)
     shown.putalpha(apart.point([0] + [255] * 255))
     return shown
 
 
 def widened(image: Image.Image) -> Image.Image:
-    """Samples from 16 to 235 as samples from 0 to 255; opacity stays."""
+    """Expands samples from 16-235 to 0-255; opacity stays."""
     table = [min(255, max(0, round((value - 16) * 255 / 219))) for value in range(256)]
     same = list(range(256))
     return image.point([value for band in image.getbands() for value in (same if band == "A" else table)])
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | None = None) -> Image.Image:
-    """RGB or RGBA in sRGB. A profile that is broken, or for another kind of colour than the pixels, counts as sRGB.
+    """RGB or RGBA in sRGB. A broken profile, or one for another colour model than the pixels', counts as sRGB.
 
-    `light`: primaries and transfer function of a high dynamic range, which go before a profile.
+    `light`: primaries and transfer function of a high dynamic range, which take precedence over a profile.
     """
     plain: Literal["RGB", "RGBA"] = "RGBA" if image.mode in {"LA", "RGBA"} else "RGB"
     if light and light[0] in PRIMARIES:
@@ -66,7 +66,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | 
             image.putalpha(alpha)
         return image
     if profile:
-        # A grey picture may carry a profile of colours: both ways of reading it are tried.
+        # A grey picture may carry a colour profile: try both readings.
         for mode in dict.fromkeys(("L" if image.mode == "LA" else image.mode, plain)):
             if transform := _transform(profile, mode, "RGB" if mode in {"L", "CMYK"} else plain):
                 if mode == "L" and plain == "RGBA":
@@ -79,7 +79,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, light: tuple[int, int] | 
 
 
 def _as(image: Image.Image, mode: str) -> Image.Image:
-    """convert() to a picture's own mode copies all of it."""
+    """Converts unless the mode is the same: convert() would copy the whole picture."""
     return image if image.mode == mode else image.convert(mode)
 
 
@@ -91,8 +91,8 @@ def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, output: str) -> "ImageCmsTransform | None":
-    """From the profile to sRGB; None where none is needed or can be had. Cameras use few profiles, so they are kept."""
-    from PIL import ImageCms  # Little CMS only for pictures that carry a profile
+    """The transform from a profile to sRGB; None if not needed or not possible. Cached: cameras use few profiles."""
+    from PIL import ImageCms  # loads Little CMS only for pictures that carry a profile
 
     try:
         embedded = ImageCms.ImageCmsProfile(BytesIO(profile))

@@ -1,4 +1,4 @@
-"""The one thing that EXIF is read for: how the picture is to be turned."""
+"""Reads the orientation from EXIF, the only field we use."""
 
 from struct import error, unpack_from
 
@@ -6,7 +6,7 @@ _TAG = 0x0112
 
 
 def orientation_of(exif: bytes) -> int:
-    """The orientation, 1 to 8, of an EXIF block in its TIFF form; 1 for one that is absent, broken or out of range."""
+    """The orientation, 1 to 8, of an EXIF block in TIFF form; 1 if it is absent, broken or out of range."""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
@@ -17,7 +17,7 @@ def orientation_of(exif: bytes) -> int:
         for entry in range(at + 2, at + 2 + 12 * min(entries, 1000), 12):
             tag, kind = unpack_from(order + "HH", exif, entry)
             if tag == _TAG:
-                # SHORT is the type that it has; LONG is seen too.
+                # The type should be SHORT; LONG occurs too.
                 (value,) = unpack_from(order + ("I" if kind == 4 else "H"), exif, entry + 8)
                 return value if 1 <= value <= 8 else 1
     except error:

@@ -1,4 +1,4 @@
-"""What a file is, told by its first bytes: one of the accepted formats, or the code for what it is instead."""
+"""Recognises a file by its first bytes: an accepted format, or the code for what it is instead."""
 
 from enum import StrEnum
 from typing import Final
@@ -7,7 +7,7 @@ from social.refusals import Code, Rejected
 
 
 class Format(StrEnum):
-    """The accepted formats, by the names under which Pillow knows them (HEIC is HEIF there)."""
+    """The accepted formats, by Pillow's names (HEIC is HEIF there)."""
 
     JPEG = "JPEG"
     PNG = "PNG"
@@ -20,7 +20,7 @@ class Format(StrEnum):
 _HEIC_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _ANY_CODEC = frozenset({b"mif1", b"mif2", b"mif3", b"msf1", b"miaf", b"heif"})
-"""These say "HEIF structure", and leave the codec to the compatible brands."""
+"""These mean "HEIF structure" and leave the codec to the compatible brands."""
 
 _OTHERS: Final[tuple[tuple[bytes, Code], ...]] = (
     (b"II*\0\x10\0\0\0CR", Code.RAW),
@@ -66,7 +66,7 @@ _BRANDS: Final = {b"crx ": Code.RAW, b"jxl ": Code.JPEG_XL, b"jp2 ": Code.JPEG_2
 
 
 def sniff(source: bytes) -> Format | None:
-    """The format that the first bytes prove, or None. Names and Content-Types are the sender's word and never asked.
+    """The format that the first bytes prove, or None. Ignores names and Content-Types, which the sender controls.
 
     The first 64 bytes of an object are enough.
     """
@@ -94,7 +94,7 @@ def _compatible_brands(source: bytes) -> set[bytes]:
 
 
 def unsupported(source: bytes) -> Rejected:
-    """The refusal of what is no accepted picture by its first bytes, and is no clip either."""
+    """The refusal for a file that is neither an accepted picture nor a clip by its first bytes."""
     if not source:
         return Rejected(Code.EMPTY, "the upload is empty")
     return Rejected(_code_of(source), f"begins with the bytes {source[:16].hex(' ')}")

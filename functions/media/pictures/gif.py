@@ -13,7 +13,7 @@ _DISPOSALS: Final = {2: CLEAR, 3: PREVIOUS}
 
 
 class _Blocks:
-    """What a file's blocks say. Raises IndexError or struct.error where it ends within a field."""
+    """Parses a file's blocks. Raises IndexError or struct.error if it ends within a field."""
 
     def __init__(self, source: bytes) -> None:
         self.width, self.height, flags = unpack_from("<HHB", source, 6)
@@ -58,10 +58,10 @@ class _Blocks:
 
 
 def read(source: bytes) -> Source:
-    """The canvas is the logical screen, grown to hold the frames that reach beyond it, as decoders do.
+    """The canvas is the logical screen, enlarged to hold frames that extend beyond it, as decoders do.
 
-    Raises Rejected, and IndexError or struct.error where the file ends within a field. One that ends where a terminator
-    should follow is given it.
+    Adds a missing terminator at the end. Raises Rejected, and IndexError or struct.error if the file ends within a
+    field.
     """
     blocks = _Blocks(source)
     if not blocks.frames:
@@ -71,7 +71,7 @@ def read(source: bytes) -> Source:
 
 
 def opened(source: Source) -> Animation | None:
-    """What has to be put together; None for a single frame that fills its canvas."""
+    """The frames to compose; None for a single frame that fills its canvas."""
     blocks = _Blocks(source.data)
     if _memory(blocks) is None:
         return None

@@ -1,7 +1,7 @@
-"""What a picture says of itself before it is decoded, and what it may cost.
+"""What a picture's header says before decoding, and the limits on it.
 
-A few kilobytes can unpack into gigabytes of pixels, minutes of CPU or ten thousand frames. Everything that the limits
-speak of stands in plain fields of the six formats, and is read by the modules beside this one without a decoder.
+A few kilobytes can unpack into gigabytes of pixels, minutes of CPU or ten thousand frames. All limited values are plain
+fields of the six formats, which the modules beside this one read without a decoder.
 """
 
 from dataclasses import dataclass
@@ -14,25 +14,25 @@ from social.refusals import Code, Rejected
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one upload may ask of us. Pixels are width x height as stored; frame pixels are frames x pixels."""
+    """The limits for one upload. Pixels are width x height as stored; frame pixels are frames x pixels."""
 
     bytes: int = 100 * 1024 * 1024
     memory: int = 1_500 << 20
-    """Bytes that decoding may take at its peak, by Header.memory(): what 2 GB have beside the runtime and the file."""
+    """Peak bytes for decoding, by Header.memory(): what is left of 2 GB beside the runtime and the file."""
     pixels: int = 220_000_000
-    """Of any format: the largest sensors of phones have 200 million."""
+    """For any format: the largest phone sensors have 200 million."""
     frames: int = 1_000
     frame_pixels: int = 300_000_000
     scans: int = 100
     """Scans of a JPEG. Encoders write 10 or fewer; each one costs a pass over every coefficient of the picture."""
     side: int = 2048
-    """Pixels of the largest rendition's long side: a JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves as many."""
+    """Pixels of the largest rendition's long side: a JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves enough."""
     scan_pixels: int = 1_000_000_000
-    """Scans x pixels of a JPEG of more than 10 scans: the bound of the CPU time that decoding can take."""
+    """Scans x pixels of a JPEG with more than 10 scans: bounds the CPU time of decoding."""
 
 
 _BYTES_A_PIXEL: Final = {Format.PNG: 9.0, Format.GIF: 9.0, Format.WEBP: 18.0, Format.AVIF: 12.0, Format.HEIF: 12.0}
-"""Memory for each pixel of the whole picture at the peak, with transparency, as measured (docs/media.md)."""
+"""Peak bytes per pixel of the whole picture, with transparency, as measured (docs/media.md)."""
 DEEP: Final = 20.0
 """The same for AVIF and HEIC of more than 8 bits."""
 
@@ -41,8 +41,8 @@ DEEP: Final = 20.0
 class Header:
     """Width and height in pixels as stored, before any orientation or crop; frames of an animation; scans of a JPEG.
 
-    bytes_a_pixel: what decoding takes for each, where the format alone does not say. Of a JPEG it is the coefficients
-    that a decoder keeps until the last scan, 0 for a JPEG of one scan.
+    bytes_a_pixel: memory for decoding each, if the format alone does not say. For a JPEG it is the coefficients that a
+    decoder keeps until the last scan, 0 for a JPEG with one scan.
     """
 
     format: Format
@@ -57,7 +57,7 @@ class Header:
         return self.width * self.height
 
     def memory(self, side: int) -> float:
-        """Bytes that decoding takes at its peak, beside the file itself. `side` is Limits.side."""
+        """Peak bytes for decoding, without the file itself. `side` is Limits.side."""
         if self.format is not Format.JPEG:
             return self.pixels * (self.bytes_a_pixel or _BYTES_A_PIXEL[self.format])
         scale = 1
@@ -67,7 +67,7 @@ class Header:
 
 
 def check(header: Header, limits: Limits) -> None:
-    """Raises Rejected where the header goes beyond the limits."""
+    """Raises Rejected if the header exceeds the limits."""
     size = f"{header.width} x {header.height}"
     if not header.pixels:
         raise Rejected(Code.DAMAGED, f"the picture has no pixels: {size}")
@@ -91,13 +91,13 @@ class Source:
     """A picture ready for its decoder.
 
     Attributes:
-        data: the file without what a decoder could stumble over and what we drop anyway; its pixels are untouched.
+        data: the file without parts that could break a decoder or that we drop anyway; its pixels are untouched.
         orientation: as in EXIF, 1 to 8.
-        profile: an ICC profile, None where there is none.
-        light: primaries and transfer function (ITU-T H.273) of a high dynamic range, which no profile can say.
-        narrow: the samples go from 16 to 235, as television has them.
-        crop: (left, top, right, bottom) of what is to be shown, in stored pixels.
-        ends_early: the last bytes are missing: what is decoded has to be looked at.
+        profile: an ICC profile, or None.
+        light: primaries and transfer function (ITU-T H.273) of a high dynamic range, which no profile can express.
+        narrow: the samples are limited range, 16 to 235.
+        crop: (left, top, right, bottom) of the visible area, in stored pixels.
+        ends_early: the last bytes are missing, so the decoded pixels must be checked.
     """
 
     header: Header

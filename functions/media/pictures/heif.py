@@ -1,8 +1,8 @@
-"""AVIF and HEIC (ISO/IEC 14496-12, 23008-12, 23000-22): what the boxes say of the picture, without decoding it.
+"""AVIF and HEIC (ISO/IEC 14496-12, 23008-12, 23000-22): reads the boxes without decoding the picture.
 
-Their libraries leave three things to us: how large the coded pictures really are (`ispe` is only a claim), what a clean
-aperture crops away (libavif reports it and pi-heif refuses large ones, so that it is applied here), and an alpha plane
-whose size is not stated, which browsers show and libavif refuses.
+Their libraries leave three things to us: the real size of the coded pictures (`ispe` is only a claim), the clean
+aperture's crop (libavif only reports it and pi-heif rejects large ones, so we apply it), and an alpha plane without a
+stated size, which browsers show and libavif rejects.
 """
 
 import struct
@@ -25,7 +25,7 @@ _HEVC_ALPHA: Final = b"urn:mpeg:hevc:2015:auxid:1\0"
 _MOST_ITEMS: Final = 4096
 
 ORIENTATION: Final = {
-    # quarter turns to the left, and what is exchanged after them (None, 0 top and bottom, 1 left and right)
+    # quarter turns to the left, then the mirroring (None, 0 top and bottom, 1 left and right)
     (0, None): 1, (0, 0): 4, (0, 1): 2,
     (1, None): 8, (1, 0): 5, (1, 1): 7,
     (2, None): 3, (2, 0): 2, (2, 1): 4,
@@ -43,30 +43,30 @@ class _Box:
 
 @dataclass(slots=True)
 class _Meta:
-    """The `meta` box. Items go by their number, properties by their place in `ipco` from 1 on."""
+    """The `meta` box. Items are keyed by number, properties by their index in `ipco`, from 1."""
 
     box: _Box
     primary: int = 0
     kinds: dict[int, bytes] = field(default_factory=dict)
     kind_at: dict[int, int] = field(default_factory=dict)
-    """Where in the file an item's kind stands."""
+    """The file offset of each item's type."""
     references: list[tuple[bytes, int, set[int]]] = field(default_factory=list)
     extents: dict[int, tuple[int, int]] = field(default_factory=dict)
     properties: list[_Box] = field(default_factory=list)
     owned: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
-    """item: [(property, where in the file the association stands)]"""
+    """item: [(property, file offset of the association)]"""
     ipma: _Box | None = None
     wide: bool = False
     alphas: set[int] = field(default_factory=set)
     needed: set[int] = field(default_factory=set)
-    """The items on which the picture's pixels depend: itself, what it is put together of, and their opacity."""
+    """The items that the picture's pixels depend on: itself, its parts, and their alpha planes."""
 
 
 def read(source: bytes, kind: Format) -> Source:
-    """Raises Rejected, and struct.error or IndexError where a box contradicts itself.
+    """Raises Rejected, and struct.error or IndexError if a box contradicts itself.
 
-    The header's size is the largest that any part of the picture has, by its own word or in truth: what is shown may be
-    a small part of it, and would be decoded whole all the same.
+    The header's size is the largest stated or coded size of any part: the visible area may be a small part of it, but
+    all of it is decoded.
     """
     boxes = list(_top_level(source))
     found = next((box for box in boxes if box.name == b"meta"), None)
@@ -102,16 +102,16 @@ def _supported(meta: _Meta, kind: Format) -> None:
 
 
 def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
-    """The file as its library can take it, and what is left to do here."""
+    """The file in a form that its library accepts, and what is left to do here."""
     mine = {meta.properties[number - 1].name: meta.properties[number - 1] for number, _ in meta.owned[meta.primary]}
     data = _picture_alone(source, meta, header.format)
     crop = _crop(source, mine) if _CROP in mine else None
     orientation = 1
-    if crop or header.format is Format.AVIF:  # libheif turns by itself, and before a crop of ours would be too early
+    if crop or header.format is Format.AVIF:  # libheif rotates by itself, which would be before our crop
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         order = [name for name in mine if name in (_TURN, _MIRROR)]
-        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers never look
+        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers ignore the order
             turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:
@@ -136,7 +136,7 @@ def _owns(meta: _Meta, box: _Box, item: int) -> bool:
 
 
 def _top_level(source: bytes) -> Iterator[_Box]:
-    """Those of the file itself. What follows the picture need not be boxes: phones put clips and notes there."""
+    """The file's top-level boxes. Data after the picture need not be boxes: phones put clips and notes there."""
     described = False
     try:
         for box in _boxes(source, 0, len(source)):
@@ -204,12 +204,12 @@ def _needed(meta: _Meta) -> set[int]:
 
 
 def _properties(meta: _Meta) -> list[_Box]:
-    """Those of the items that are needed."""
+    """The properties of the needed items."""
     return [meta.properties[number - 1] for item in meta.needed for number, _ in meta.owned.get(item, [])]
 
 
 def _kinds(source: bytes, iinf: _Box) -> Iterator[tuple[int, int]]:
-    """Items, and where their kinds stand."""
+    """Yields (item, file offset of its type)."""
     for child in _boxes(source, iinf.body + (8 if source[iinf.body] else 6), iinf.end):
         if child.name == b"infe" and source[child.body] >= 2:
             wide = source[child.body] >= 3
@@ -246,7 +246,7 @@ def _associations(source: bytes, ipma: _Box, meta: _Meta) -> None:
 
 
 def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[int, int]]:
-    """Where each item's bytes begin, and where its last extent ends, in the file."""
+    """Each item's (start offset, end offset of its last extent) in the file."""
     version = source[iloc.body]
     sizes, more = source[iloc.body + 4], source[iloc.body + 5]
     widths = {"offset": sizes >> 4, "length": sizes & 15, "base": more >> 4, "index": more & 15 if version else 0}
@@ -279,7 +279,7 @@ def _extents(source: bytes, iloc: _Box, idat: _Box | None) -> dict[int, tuple[in
 
 
 def _sizes(source: bytes, meta: _Meta | None, moov: _Box | None) -> Iterator[tuple[int, int]]:
-    """Every size that a part of the picture claims to have, and every one that it is coded with."""
+    """Every stated and every coded size of the picture's parts."""
     if meta is not None:
         for box in _properties(meta):
             if box.name == b"ispe":
@@ -302,7 +302,7 @@ def _sizes(source: bytes, meta: _Meta | None, moov: _Box | None) -> Iterator[tup
 
 
 def _is_deep(source: bytes, box: _Box) -> bool:
-    """Whether a codec's configuration says more than 8 bits."""
+    """Whether a codec's configuration has more than 8 bits."""
     if box.name == b"av1C":
         return bool(source[box.body + 2] & 0x40)
     return box.name == b"hvcC" and bool(source[box.body + 17] & 7)
@@ -405,13 +405,13 @@ def _hevc_size(bits: _Bits) -> tuple[int, int]:
     return bits.exp_golomb(), bits.exp_golomb()
 
 
-# Cropping, and what has to be rewritten for it
+# Cropping, and rewriting the file for it
 
 
 def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int] | None:
-    """The clean aperture (ISO/IEC 14496-12, 12.1.4.3) in whole pixels, None where it is the whole picture or nonsense.
+    """The clean aperture (ISO/IEC 14496-12, 12.1.4.3) in whole pixels; None if it is the whole picture or invalid.
 
-    A boundary between two pixels goes to the inside: what was cropped away stays away.
+    A boundary within a pixel is rounded inwards, so that nothing cropped becomes visible.
     """
     size = mine.get(b"ispe")
     if size is None:
@@ -429,13 +429,13 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
-    """The file with every item renamed to nothing that the picture can do without: EXIF, XMP, thumbnails, gain and
-    depth maps. Broken or huge, they are not the picture's."""
+    """The file with every unneeded item renamed to nothing: EXIF, XMP, thumbnails, gain and depth maps. If those are
+    broken or huge, the picture is still fine."""
     data = bytearray(source)
     for item, at in meta.kind_at.items():
         if item not in meta.needed:
             data[at : at + 4] = b"free"
-    if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # by which neither library knows it
+    if source[8:12] in (b"miaf", b"mif2", b"mif3", b"heif"):  # brands that neither library recognises
         data[8:12] = b"avif" if kind is Format.AVIF else b"heic"
     return bytes(data)
 
@@ -459,8 +459,8 @@ def _sized(meta: _Meta) -> set[int]:
 
 
 def _with_alpha_sizes(data: bytes, meta: _Meta) -> bytes:
-    """The file with the picture's own size given to its alpha planes. The new index stands behind the rest, where it
-    moves no offset; the old one becomes a hole."""
+    """The file with the picture's size set on its alpha planes. The new index goes at the end, where it shifts no
+    offsets; the old one becomes free space."""
     sized = _sized(meta)
     size = next((n for n, _ in meta.owned[meta.primary] if meta.properties[n - 1].name == b"ispe"), 0)
     if not size or meta.ipma is None:
@@ -480,7 +480,7 @@ def _with_alpha_sizes(data: bytes, meta: _Meta) -> bytes:
 
 
 def _replaced(data: bytes, box: _Box, parents: set[bytes], bodies: Mapping[bytes, bytes]) -> bytes:
-    """A box with the bodies of some of its descendants exchanged."""
+    """A box with the bodies of some descendants replaced."""
     if box.name in bodies:
         body = bodies[box.name]
     elif box.name in parents:

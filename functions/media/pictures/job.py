@@ -1,4 +1,4 @@
-"""What the worker says of a picture before its renditions are made, and how much of that is believed."""
+"""What the worker reports about a picture before its renditions are made, and the validation of it."""
 
 import re
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ _COLOUR: Final = re.compile(r"#[0-9a-f]{6}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is known of a picture once it is decoded. Width and height are the original's, upright, in pixels.
+    """A decoded picture's properties. Width and height are the original's, upright, in pixels.
 
     placeholder: a blurhash. dominant_colour: "#rrggbb".
     """
@@ -23,7 +23,7 @@ class Known:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Known":
-        """Raises ValueError or TypeError for what no worker of ours says."""
+        """Raises ValueError or TypeError if our worker could not have sent it."""
         known = cls(**fields)
         if known.kind not in ("image", "animation"):
             raise ValueError(f"kind {known.kind!r}")
@@ -34,7 +34,7 @@ class Known:
 
 
 def pixels(value: Any) -> int:
-    """A side of a picture. Raises ValueError for what is none."""
+    """A picture's width or height. Raises ValueError if it is invalid."""
     if type(value) is not int or not 0 < value < 1 << 31:
         raise ValueError(f"{value!r} pixels")
     return value

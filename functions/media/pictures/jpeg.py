@@ -1,7 +1,7 @@
 """JPEG (ITU T.81, JFIF, Exif): the frame and its scans, and the file without its metadata.
 
-What is not needed for the pixels (EXIF, XMP, IPTC, MPF, gain maps, comments, and all that follows the picture, such as
-the clip of a motion photo) is taken out before the decoder sees it: broken metadata refuses no picture.
+Data not needed for the pixels (EXIF, XMP, IPTC, MPF, gain maps, comments, and anything after the picture, such as the
+clip of a motion photo) is removed before decoding, so broken metadata does not cause a refusal.
 """
 
 import re
@@ -12,7 +12,7 @@ from pictures.formats import Format
 from pictures.headers import Header, Source
 from social.refusals import Code, Rejected
 
-# A marker that means something: not a stuffed zero, not fill, not one of the restart markers inside a scan.
+# A real marker: not a stuffed zero, not fill, not a restart marker inside a scan.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])", re.DOTALL)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = frozenset({0xC2})
@@ -23,7 +23,7 @@ _LARGEST_PROFILE = 4 << 20
 
 
 def read(source: bytes) -> Source:
-    """Raises Rejected, and IndexError or struct.error where the file ends within a field."""
+    """Raises Rejected, and IndexError or struct.error if the file ends within a field."""
     width = height = components = scans = 0
     samples = 0.0
     many_scans = False
@@ -48,7 +48,7 @@ def read(source: bytes) -> Source:
         if marker == 0xDA:
             first_scan = first_scan or start
             scans += 1
-            # As in libjpeg: a decoder reads beyond the first scan only if that one left something out.
+            # As in libjpeg: a decoder reads past the first scan only if that one is incomplete.
             many_scans = many_scans or source[at + 2] < components
             if not many_scans:
                 end = source.find(_EOI, at)  # nothing but entropy-coded data until there
@@ -62,7 +62,7 @@ def read(source: bytes) -> Source:
         at += length
     if not scans or not components:
         raise Rejected(Code.TRUNCATED, "the JPEG file ends before its first scan")
-    # All coefficients until the last scan, and all pixels when it has to be found out whether they are there.
+    # All coefficients until the last scan, and all pixels if their presence must be checked.
     cost = (2 * samples if many_scans else 0.0) + (7.0 if end < 0 else 0.0)
     colours = b"".join(profile[number] for number in sorted(profile))
     return Source(
@@ -75,12 +75,12 @@ def read(source: bytes) -> Source:
 
 
 def _scans(data: bytes, *, ended: bool) -> bytes:
-    """The entropy-coded data, without half a marker at their end."""
+    """The entropy-coded data, without half a marker at the end."""
     return data if ended else data.rstrip(b"\xff")
 
 
 def _with_height(frame: bytes, source: bytes, at: int) -> bytes:
-    """A frame that leaves its height to the marker behind the first scan (DNL), where decoders do not look, with it."""
+    """Fills in a frame's height from the marker after the first scan (DNL), which decoders ignore."""
     stands = source.find(b"\xff\xdc\0\4", at) if frame[1:3] == b"\0\0" else -1
     return frame if stands < 0 else frame[:1] + source[stands + 4 : stands + 6] + frame[3:]
 
@@ -97,14 +97,14 @@ def _frame(marker: int, body: bytes) -> tuple[int, int, int]:
 
 
 def _samples(body: bytes, components: int) -> float:
-    """Samples of all components for one pixel: 3 without subsampling, 1.5 for 4:2:0."""
+    """Samples per pixel over all components: 3 without subsampling, 1.5 for 4:2:0."""
     factors = [divmod(body[7 + 3 * number], 16) for number in range(components)]
     widest, highest = max((h for h, _ in factors), default=1), max((v for _, v in factors), default=1)
     return sum(h * v for h, v in factors) / max(1, widest * highest)
 
 
 def _needed(marker: int, body: bytes) -> bool:
-    """Whether the decoder has a use for the segment: two of the APPn say what the colours are, no comment does."""
+    """Whether the decoder needs the segment: two of the APPn define the colours; comments are never needed."""
     if marker == 0xEE:
         return body.startswith(b"Adobe") and len(body) >= 12
     if marker == 0xE0:
@@ -113,8 +113,8 @@ def _needed(marker: int, body: bytes) -> bool:
 
 
 def with_tail(data: bytes, filler: int) -> bytes:
-    """`data` with bytes of `filler` where the end of its last scan is missing.
+    """`data` with bytes of `filler` in place of the missing end of its last scan.
 
-    A scan that has all its data is decoded to the same pixels whatever follows it; one that has not, is not.
+    A complete scan decodes to the same pixels whatever follows it; an incomplete one does not.
     """
     return data.removesuffix(_EOI) + bytes([filler]) * 4096 + _EOI

@@ -1,6 +1,6 @@
-"""What a client shows while a picture loads, small enough to travel inside the post: a blurhash and one colour.
+"""What a client shows while a picture loads, small enough to be part of the post: a blurhash and one colour.
 
-Blurhash and not thumbhash, because decoders for it stand in every mobile and web toolkit. Algorithm and alphabet:
+Blurhash and not thumbhash, because every mobile and web toolkit has a decoder for it. Algorithm and alphabet:
 https://github.com/woltapp/blurhash/blob/master/Algorithm.md
 """
 
@@ -13,7 +13,7 @@ __all__ = ["blurhash", "dominant_colour"]
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
 _COMPONENTS = (4, 3)
 _SAMPLE = (32, 24)
-"""Pixels from which the hash is taken: far above its 4 x 3 waves, so that more would change nothing in it."""
+"""Pixels for computing the hash: far more than its 4 x 3 waves need, so that more would not change it."""
 _LINEAR = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in range(256)]
 _WAVES_X = [[cos(pi * i * (x + 0.5) / _SAMPLE[0]) for x in range(_SAMPLE[0])] for i in range(_COMPONENTS[0])]
 _WAVES_Y = [[cos(pi * j * (y + 0.5) / _SAMPLE[1]) for y in range(_SAMPLE[1])] for j in range(_COMPONENTS[1])]
@@ -29,10 +29,10 @@ def blurhash(picture: Image.Image) -> str:
     for channel in range(3):
         light = [_LINEAR[value] for value in samples[channel::3]]
         rows = [light[y * width : (y + 1) * width] for y in range(height)]
-        # The cosine transform is separable: along the rows first, then along the columns of what they gave.
+        # The cosine transform is separable: along the rows first, then along the columns of the result.
         along_x = [[sumprod(row, wave) for row in rows] for wave in _WAVES_X]
         channels.append([sumprod(column, wave) for wave in _WAVES_Y for column in along_x])
-    # The average counts once and every wave twice (the cosine's normalisation), as the reference encoder has it.
+    # The average counts once and every wave twice (the cosine's normalisation), as in the reference encoder.
     factors = list(zip(*channels, strict=True))
     average = [value / (width * height) for value in factors[0]]
     waves = [[2 * value / (width * height) for value in factor] for factor in factors[1:]]
@@ -50,9 +50,9 @@ def blurhash(picture: Image.Image) -> str:
 
 
 def dominant_colour(picture: Image.Image) -> str:
-    """The colour that most of an RGB or RGBA picture has, as "#rrggbb": the mean of the fullest of 8 x 8 x 8 boxes.
+    """The most common colour of an RGB or RGBA picture, as "#rrggbb": the mean of the fullest of 8 x 8 x 8 boxes.
 
-    Pixels less than half opaque do not vote; where none does, the colour is white, the page behind them.
+    Pixels less than half opaque do not count; if no pixel counts, the colour is white, as the page behind them.
     """
     samples = picture.convert("RGBA").resize(_SAMPLE, Image.Resampling.BOX).tobytes()
     boxes: dict[int, list[tuple[int, int, int]]] = {}

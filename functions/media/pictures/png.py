@@ -1,7 +1,7 @@
-"""PNG and APNG (W3C, third edition): header, colours, and the file without the chunks that no pixel depends on.
+"""PNG and APNG (W3C, third edition): header, colours, and the file without chunks that do not affect pixels.
 
-Text, profiles and the like are where generators put prompts of megabytes and editors put mistakes. A chunk that is
-needed is checked here; one that is not, or that is broken and may be missing, never reaches the decoder.
+Generators put megabytes of prompts into text chunks, and editors write broken profiles. Needed chunks are checked here;
+unneeded ones, and broken optional ones, never reach the decoder.
 """
 
 import struct
@@ -28,16 +28,16 @@ _KEY_BYTES: Final = {0: 2, 2: 6}
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One chunk, of which the data could be read."""
+    """One chunk with readable data."""
 
     name: bytes
     data: bytes
     raw: bytes
-    """As it stands in the file, or as it should."""
+    """The raw chunk from the file, or its corrected form."""
 
 
 def read(source: bytes, *, animated: bool = True) -> Source:
-    """Raises Rejected, and struct.error where the header is cut. `animated`=False takes the still of an APNG."""
+    """Raises Rejected, and struct.error if the header is truncated. `animated`=False takes the still of an APNG."""
     if source[12:16] != b"IHDR":
         raise Rejected(Code.DAMAGED, "the PNG file does not begin with its header")
     width, height, depth, colours = unpack_from(">IIBB", source, 16)
@@ -58,7 +58,7 @@ def read(source: bytes, *, animated: bool = True) -> Source:
             kept.append(_transparency(one, depth, colours))
         elif not one.name[0] & 0x20:
             raise Rejected(Code.DAMAGED, f"the PNG file has a critical chunk {one.name!r}")
-        elif not pixels or one.name == b"eXIf":  # colours that are stated behind the pixels come too late
+        elif not pixels or one.name == b"eXIf":  # colour chunks after the pixels come too late
             notes.setdefault(one.name, one.data)
     if not pixels:
         raise Rejected(Code.TRUNCATED, "the PNG file ends before its pixels")
@@ -83,7 +83,7 @@ END: Final = chunk(b"IEND", b"")
 
 
 def _transparency(given: Chunk, depth: int, colours: int) -> bytes:
-    """A tRNS chunk for the decoder: none where it has the wrong length, and as large as Pillow makes the samples."""
+    """A tRNS chunk for the decoder: empty if it has the wrong length, and scaled like Pillow's samples."""
     if len(given.data) != _KEY_BYTES.get(colours, len(given.data)):
         return b""
     if colours == 0 and depth in (2, 4):
@@ -92,7 +92,7 @@ def _transparency(given: Chunk, depth: int, colours: int) -> bytes:
 
 
 def chunks(source: bytes) -> Iterator[Chunk]:
-    """The chunks that can be used. A broken one that may be missing is left out; a broken one that may not is told."""
+    """The usable chunks. Skips a broken optional chunk; raises Rejected for a broken required one."""
     at = len(SIGNATURE)
     while at + 8 <= len(source):
         (length,) = unpack_from(">I", source, at)
@@ -104,9 +104,9 @@ def chunks(source: bytes) -> Iterator[Chunk]:
             if optional and name not in _ANIMATION:
                 return
             raise Rejected(Code.TRUNCATED, f"the PNG file ends within its chunk {name!r}")
-        if len(raw) < 12 + length:  # all of the data, and not all of the checksum
+        if len(raw) < 12 + length:  # all of the data, but not all of the checksum
             raw = source[at:end] + struct.pack(">I", zlib.crc32(name + data))
-        # Checking what is not kept costs nothing but time.
+        # Checking a chunk that is dropped would waste time.
         good = name in _PIXELS or name in _ANIMATION or zlib.crc32(name + data) == unpack_from(">I", raw, 8 + length)[0]
         if good or not optional:
             yield Chunk(name, data, raw)
@@ -114,7 +114,7 @@ def chunks(source: bytes) -> Iterator[Chunk]:
 
 
 def _profile(notes: dict[bytes, bytes], *, grey: bool) -> bytes | None:
-    """By the order of the specification: cICP, iCCP, sRGB, then gAMA with cHRM. What cannot be read is sRGB."""
+    """The profile by the specification's precedence: cICP, iCCP, sRGB, then gAMA with cHRM. Unreadable ones mean sRGB."""
     if len(coding := notes.get(b"cICP", b"")) == 4 and not grey:
         return icc.of_code_points(coding[0], coding[1])
     if packed := notes.get(b"iCCP"):

@@ -1,4 +1,4 @@
-"""An upload's bytes to a picture that its decoder can be given: admitted by its header, cleaned, and opened."""
+"""Turns an upload's bytes into a picture that is safe to decode: checks its header, cleans it and opens it."""
 
 import struct
 import zlib
@@ -24,9 +24,9 @@ _PLUGINS: Final = {
 }
 
 _STILL: Final = frozenset({Format.JPEG, Format.HEIF})
-"""Several pictures in one of these are views of the same scene, an album or a depth map; the first is the picture."""
+"""Several pictures in one such file are views of the same scene, an album or a depth map; the first is the picture."""
 
-# What Pillow's decoders raise on files that lie, seen by mutating good ones. MemoryError is left out on purpose.
+# What Pillow's decoders raise on malformed files, found by mutating good ones. MemoryError is omitted on purpose.
 DECODER_ERRORS: Final = (
     OSError, SyntaxError, ValueError, EOFError, RuntimeError, LookupError, TypeError, ArithmeticError, AssertionError,
     struct.error, zlib.error,
@@ -34,7 +34,7 @@ DECODER_ERRORS: Final = (
 
 
 def admit(upload: bytes, limits: Limits, *, animated: bool = True) -> Source:
-    """The picture by its header. Raises Rejected for all that this shows; nothing is decoded.
+    """Checks the picture's header without decoding. Raises Rejected for any fault found there.
 
     `animated`=False takes the still of an APNG whose animation is broken.
     """
@@ -57,15 +57,15 @@ def admit(upload: bytes, limits: Limits, *, animated: bool = True) -> Source:
                 source = heif.read(upload, kind)
     except (struct.error, IndexError) as error:
         raise Rejected(Code.TRUNCATED, f"the {kind} file ends in the middle of its structure: {error}") from None
-    check(source.header, limits)  # before the decoder: libwebp reserves the whole canvas as soon as it is opened
+    check(source.header, limits)  # before the decoder: libwebp allocates the whole canvas on opening
     return source
 
 
 def open_picture(source: Source, limits: Limits) -> tuple[Header, Image.Image]:
-    """The decoder of the format that the bytes prove, opened; and what it says of size and frames. Raises Rejected."""
+    """Opens the decoder for the recognised format; returns its header (size and frames) and image. Raises Rejected."""
     stated = source.header
     register(stated.format)
-    register(Format.WEBP)  # which is what is written
+    register(Format.WEBP)  # the output format
     try:
         image = _put_together(source) or Image.open(BytesIO(source.data), formats=(stated.format,))
         frames = 1 if stated.format in _STILL else getattr(image, "n_frames", 1)
@@ -85,21 +85,21 @@ def open_picture(source: Source, limits: Limits) -> tuple[Header, Image.Image]:
 
 
 def _put_together(source: Source) -> Image.Image | None:
-    """An animation whose frames are put together here, None for what its decoder does alone."""
+    """An animation whose frames are composed here; None if its decoder composes them."""
     if source.header.format is Format.GIF:
         return gif.opened(source)
     return apng.opened(source) if source.header.format is Format.PNG and source.header.frames > 1 else None
 
 
 def fault(source: Source, error: BaseException) -> Rejected:
-    """The refusal for what a decoder raised."""
+    """The refusal for a decoder's exception."""
     words = str(error).partition("<_io")[0].strip() or "it contradicts itself"
     cut = source.ends_early or any(word in words.lower() for word in ("truncated", "end of file", "insufficient data"))
     return Rejected(Code.TRUNCATED if cut else Code.DAMAGED, f"the {source.header.format} data: {words}")
 
 
 def _has_all_scans(data: bytes) -> bool:
-    """Whether a JPEG without its last marker has all its pixels: whatever follows them, they stay the same."""
+    """Whether a JPEG without its last marker has all its pixels: they then do not depend on what follows."""
     seen = set()
     for filler in (0x55, 0xAA):
         try:
@@ -112,8 +112,8 @@ def _has_all_scans(data: bytes) -> bool:
 
 @cache
 def register(kind: Format) -> None:
-    """Import the one plugin needed: Image.open would import all of Pillow's for a format that it has not met yet."""
-    # The limits are ours, checked before; Pillow's own ends at 179 megapixels.
+    """Imports the one plugin needed: Image.open would import all of Pillow's for a format not registered yet."""
+    # We have checked our own limits; Pillow's own is 179 megapixels.
     Image.MAX_IMAGE_PIXELS = None
     if kind is Format.HEIF:
         import pi_heif

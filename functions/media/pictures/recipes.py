@@ -1,4 +1,4 @@
-"""What is made of a picture, as the deployment says it, and the name that its content and this give it.
+"""The renditions that a deployment makes of a picture, and the content hash that names them.
 
 No decoder is loaded here.
 """
@@ -10,13 +10,13 @@ from io import BufferedIOBase
 from typing import Any, Final, Literal
 
 _REVISION: Final = b"nexus-pictures 3"
-"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
+"""Change it with anything that changes the output: renditions' URLs are immutable and cached for ever."""
 
 _WEBP_SIDE: Final = 16_383
 LARGEST_SIDE: Final = 4096
-"""Pixels that a recipe may state: what the function's memory is measured for."""
+"""The most pixels that a recipe may state: the function's memory is measured for it."""
 MOST: Final = 24
-"""Recipes of one deployment: each is an open file of the sandbox, and a request for every upload."""
+"""The most recipes of a deployment: each is an open file in the sandbox and a request for every upload."""
 
 type Encoding = Literal["WEBP", "JPEG", "AVIF"]
 TYPES: Final[dict[Encoding, tuple[str, str]]] = {
@@ -26,14 +26,14 @@ TYPES: Final[dict[Encoding, tuple[str, str]]] = {
 }
 """Content type, and extension without a dot."""
 _QUALITY: Final[dict[Encoding, int]] = {"WEBP": 80, "JPEG": 80, "AVIF": 60}
-"""Where a recipe states none: alike to the eye."""
+"""Defaults if a recipe states no quality: they look alike."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One rendition to make: fit into width x height with its proportions kept, or a centre square. Never enlarged.
+    """One rendition to make: fit into width x height with proportions kept, or a centre square. Never enlarged.
 
-    `tallest` cuts off, above and below, what a picture is higher than so many times its width.
+    `tallest` is the most height / width; the excess is cropped above and below.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Recipe:
 
 
 class BadRecipe(ValueError):
-    """A recipe that cannot be followed: its name, the field, and what is wrong with it."""
+    """An invalid recipe: its name, the field, and the fault."""
 
 
 RECIPES: Final = (
@@ -56,37 +56,37 @@ RECIPES: Final = (
     Recipe("w1080", 1080),
     Recipe("full", 2048, 2048),
     Recipe("w1080_jpeg", 1080, encoding="JPEG"),
-    # For mail, which knows no cropping (docs/mail.md): twice the pixels of their places in the digest.
+    # For mail, which cannot crop (docs/mail.md): twice the pixels of their places in the digest.
     Recipe("mail_lead", 1080, tallest=0.75, encoding="JPEG"),
     Recipe("mail_square", 224, 224, square=True, encoding="JPEG"),
 )
 ANIMATED: Final = Recipe("animated", 720, 720, quality=70)
-"""What an animation gets beside its stills: the long side of a phone's feed, since every frame is encoded."""
+"""An animation's rendition beside its stills: sized for a phone's feed, since every frame is encoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipes:
-    """All that a deployment makes: the stills of every picture, and what an animation gets beside them."""
+    """All renditions of a deployment: the stills of every picture, and the animated one."""
 
     stills: tuple[Recipe, ...] = RECIPES
     animated: Recipe = ANIMATED
 
     @property
     def largest_side(self) -> int:
-        """The most pixels that a recipe asks for on a side that it bounds."""
+        """The largest bounded side of any recipe, in pixels."""
         return max(max(recipe.width, recipe.height % _WEBP_SIDE) for recipe in self.stills)
 
     @classmethod
     def of_fields(cls, fields: dict[str, Any]) -> "Recipes":
-        """What `dataclasses.asdict` made of it, and JSON of that."""
+        """The inverse of `dataclasses.asdict`, also after JSON."""
         return cls(tuple(Recipe(**each) for each in fields["stills"]), Recipe(**fields["animated"]))
 
 
 def read_recipes(text: str) -> Recipes:
-    """The recipes of a deployment, `name:WIDTH[xHEIGHT][:option...]` with commas between them; the defaults for none.
+    """Parses a deployment's recipes, `name:WIDTH[xHEIGHT][:option...]`, comma-separated; the defaults if empty.
 
-    Options are `square`, `tallest=0.75`, `webp`, `jpeg` or `avif`, and `quality=80`. The one named `animated` is what
-    an animation gets beside the stills. Raises BadRecipe.
+    Options are `square`, `tallest=0.75`, `webp`, `jpeg` or `avif`, and `quality=80`. The one named `animated` is
+    an animation's rendition beside the stills. Raises BadRecipe if one is invalid.
     """
     if not text:
         return Recipes()
@@ -148,6 +148,6 @@ def _number(field: str, text: str, most: int) -> int:
 
 
 def content_hash(upload: BufferedIOBase, recipes: tuple[Recipe, ...] = RECIPES, animated: Recipe = ANIMATED) -> str:
-    """32 hexadecimal digits that depend on the source's bytes and on how they are rendered, and on nothing else."""
+    """32 hexadecimal digits that depend only on the source's bytes and on how they are rendered."""
     digest = file_digest(upload, lambda: sha256(_REVISION + repr((recipes, animated)).encode()))
     return digest.hexdigest()[:32]

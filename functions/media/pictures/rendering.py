@@ -1,13 +1,13 @@
-"""An uploaded picture becomes its renditions: bytes in, bytes out, and no AWS.
+"""Makes an uploaded picture's renditions: bytes in, bytes out, no AWS.
 
-render() does, in this order, and each step exists because the obvious way costs more or leaks something:
+render() works in this order; each step exists because the obvious way costs more or leaks something:
 
-1. The header is checked against the limits before anything is decoded (headers), and the decoder is opened for
-   the one format that the first bytes prove.
-2. JPEGs are decoded at 1/2, 1/4 or 1/8 of their size where that is enough (the DCT does the scaling), and everything
-   is resized once, to the largest rendition: the master. Orientation and colour are corrected there, on fewer pixels.
-3. The other renditions are cut from the next larger one, so each costs a fraction of the one before.
-4. Encoding runs beside the resizing: Pillow releases the GIL. Metadata has been dropped by then, GPS above all.
+1. The header is checked against the limits before decoding (headers), and the decoder is opened only for the format
+   that the first bytes prove.
+2. JPEGs are decoded at 1/2, 1/4 or 1/8 of their size if that is enough (the DCT does the scaling), and everything is
+   resized once, to the largest rendition: the master. Orientation and colour are corrected there, on fewer pixels.
+3. Each other rendition is made from the next larger one, so it costs a fraction of that one.
+4. Encoding runs in parallel with resizing: Pillow releases the GIL. Metadata, above all GPS, is already dropped.
 
 The same bytes give the same renditions, byte for byte, with the same libraries; `recipes.content_hash` names them.
 """
@@ -53,7 +53,7 @@ type OnKnown = Callable[[Known], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pictures(Known):
-    """All that a picture became."""
+    """All renditions of a picture."""
 
     format: Format
     frames: int
@@ -61,7 +61,7 @@ class Pictures(Known):
 
 
 def inspect(upload: bytes, limits: Limits = LIMITS) -> Header:
-    """Format, stored size and frames, without decoding a pixel. Raises Rejected for all that this shows."""
+    """Format, stored size and frames, without decoding a pixel. Raises Rejected for any fault found there."""
     return open_picture(admit(upload, limits), limits)[0]
 
 
@@ -72,11 +72,11 @@ def render(
     animated: Recipe = ANIMATED,
     on_known: OnKnown = lambda _: None,
 ) -> Pictures:
-    """Every rendition of one picture, in the order of `recipes`. `on_known` hears first what is known before them.
+    """Every rendition of one picture, in the order of `recipes`. Calls `on_known` before they are made.
 
-    An animation gets `animated` too, and its stills are of its first frame; an APNG whose animation is broken is a
-    picture. All names are always there: a small picture's renditions are its own size, encoded once.
-    Raises Rejected. MemoryError and the like are not the picture's fault, and pass.
+    An animation gets `animated` too, and its stills are of its first frame; an APNG with a broken animation is a still.
+    All names are always present: a small picture's renditions have its own size and are encoded once.
+    Raises Rejected. MemoryError and the like are not the picture's fault, and propagate.
     """
     recipes = tuple(recipes)
     source = admit(upload, limits)
@@ -92,7 +92,7 @@ def _render(
     source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, on_known: OnKnown
 ) -> Pictures:
     with warnings.catch_warnings():
-        # Pillow warns about odd metadata and goes on; the limits that it warns about are our own, and stricter.
+        # Pillow only warns about odd metadata; our own limits are stricter than those it warns about.
         warnings.simplefilter("ignore")
         header, image = open_picture(source, limits)
         try:
@@ -103,7 +103,7 @@ def _render(
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """An opened picture and how it is to be seen."""
+    """An opened picture and how to display it."""
 
     source: Source
     header: Header
@@ -111,12 +111,12 @@ class _View:
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """What is shown of the stored pixels."""
+        """The visible box of the stored pixels."""
         return self.source.crop or (0, 0, self.header.width, self.header.height)
 
     @property
     def size(self) -> Size:
-        """Width and height of what is shown, upright."""
+        """Width and height of the visible area, upright."""
         left, top, right, bottom = self.box
         return _upright(right - left, bottom - top, self.source.orientation)
 
@@ -136,7 +136,7 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, on_k
             placeholder=blurhash(_flatten(smallest)),
             dominant_colour=dominant_colour(smallest),
         )
-        on_known(known)  # while the encoders work
+        on_known(known)  # while the encoders run
         renditions = [still.result() for still in stills]
     if header.frames > 1:
         renditions.append(_animate(view, animated))
@@ -165,7 +165,7 @@ def fit(width: int, height: int, recipe: Recipe) -> float:
 
 
 def scaled(width: int, height: int, scale: float) -> Size:
-    """The size at a scale, in whole pixels and never less than one."""
+    """The size at a scale, in whole pixels, at least one."""
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -174,7 +174,7 @@ def _master_size(width: int, height: int, recipes: Iterable[Recipe]) -> Size:
 
 
 def _upright(width: int, height: int, orientation: int) -> Size:
-    """The size as seen from the size as stored, and the other way round."""
+    """Converts between stored and displayed size, in either direction."""
     return (height, width) if orientation >= 5 else (width, height)
 
 
@@ -189,7 +189,7 @@ def _shrink(view: _View, size: Size) -> Image.Image:
     image.load()
     pixels = resizable(image)
     box = drafted[1] if drafted else view.box
-    # The gap lets a much larger picture be averaged by whole numbers first; 3 is indistinguishable from none.
+    # The gap lets a much larger picture be reduced by an integer factor first; 3 is indistinguishable from none.
     pixels = pixels.resize(target, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
     if source.orientation in _TRANSPOSE:
         pixels = pixels.transpose(_TRANSPOSE[source.orientation])
@@ -203,7 +203,7 @@ def _shrink(view: _View, size: Size) -> Image.Image:
 
 
 def _flatten(image: Image.Image) -> Image.Image:
-    """On white, for what knows no transparency."""
+    """On a white background, for formats without transparency."""
     if image.mode == "RGB":
         return image
     page = Image.new("RGB", image.size, "white")
@@ -227,12 +227,12 @@ class _Still:
 def _stills(
     master: Image.Image, original: Size, recipes: tuple[Recipe, ...], encoders: ThreadPoolExecutor
 ) -> tuple[list[_Still], Image.Image]:
-    """What the recipes make of the master, in their order and being encoded; and the smallest uncropped picture."""
+    """The recipes' renditions of the master, in order, still being encoded; and the smallest uncropped picture."""
     encodings: dict[tuple[Size, bool, str, int], Future[bytes]] = {}
     stills: dict[str, _Still] = {}
     levels = [master]
 
-    # Largest first, so that encoders have the longest work while the cascade goes on; squares once all levels exist.
+    # Largest first, so that the longest encoding overlaps with the cascade; squares once all levels exist.
     for recipe in sorted(recipes, key=lambda recipe: (recipe.square, -fit(*original, recipe))):
         size = scaled(*original, fit(*original, recipe))
         if recipe.square:
@@ -259,7 +259,7 @@ def _centre(picture: Image.Image, edge: int) -> Image.Image:
 
 
 def _cut(picture: Image.Image, tallest: float | None) -> Image.Image:
-    """The middle of a picture that is higher than `tallest` times its width; any other as it is."""
+    """Crops a picture higher than `tallest` times its width to its middle; returns others unchanged."""
     height = picture.height if tallest is None else max(1, round(picture.width * tallest))
     if picture.height <= height:
         return picture
@@ -289,7 +289,7 @@ def _rendition(recipe: Recipe, data: bytes, size: Size) -> Rendition:
 
 
 def _animate(view: _View, recipe: Recipe) -> Rendition:
-    """All frames as one animated WebP, as long and as often as the source plays them."""
+    """All frames as one animated WebP, with the source's durations and loop count."""
     header, image = view.header, view.image
     size = scaled(*view.size, fit(*view.size, recipe))
     durations = [0] * header.frames
@@ -298,21 +298,21 @@ def _animate(view: _View, recipe: Recipe) -> Rendition:
         image.seek(number)
         picture = _shrink(view, size)
         shown = image.info.get("duration", 0)
-        # Browsers show frames of 10 ms and less for 100 ms; GIFs that say 0 are made with that in mind.
-        # A minute at most: what is longer is a lie, and a thousand of them have to fit in 31 bits of milliseconds.
+        # Browsers show frames of 10 ms or less for 100 ms, and GIFs with 0 rely on that.
+        # At most a minute: longer is bogus, and a thousand of them must fit in 31 bits of milliseconds.
         durations[number] = min(round(shown), 60_000) if shown > 10 else 100
         return picture
 
     reel = _Reel(frame, header.frames)
     out = BytesIO()
-    # The encoder asks for a frame's duration after the frame itself, when the list knows it.
+    # The encoder reads a frame's duration after the frame itself, when the list has it.
     loops = int(image.info.get("loop", 0))
     reel.save(out, "WEBP", save_all=True, quality=recipe.quality, method=2, duration=durations, loop=loops)
     return _rendition(recipe, out.getvalue(), size)
 
 
 class _Reel(Image.Image):
-    """An animation as Pillow's encoder walks through it, forwards, with one frame in memory at a time."""
+    """An animation for Pillow's encoder, read forwards with one frame in memory at a time."""
 
     def __init__(self, frame: Callable[[int], Image.Image], n_frames: int) -> None:
         super().__init__()

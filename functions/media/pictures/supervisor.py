@@ -1,10 +1,10 @@
-"""A picture becomes its renditions, and no picture can take the task along.
+"""Makes a picture's renditions so that no picture can crash the task.
 
     pictures.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
 
-gives what was made, or says no in one of two ways: `Rejected` (the picture is at fault, for good), `Unfinished` (try
-again). The bytes are decoded in a sandbox's child. What comes back is believed as little as the picture: names, types
-and addresses are decided here, and a file that is not of its type is not published.
+returns the renditions, or raises `Rejected` (the picture is at fault, permanently) or `Unfinished` (retry). A sandbox's
+child decodes the bytes. Its output is trusted as little as the picture: names, types and keys are decided here, and a
+file that is not of its type is not published.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,16 +22,16 @@ from sandbox import Rendition, Unfinished
 
 WORKER: Final = "pictures.worker"
 MEMORY: Final = 1_750 << 20
-"""Bytes of private memory: what headers.Limits lets decoding take, the file twice, and the decoders themselves. With
-the function and the server beside it, it stays under 2 GB."""
+"""Bytes of private memory: the decoding limit of headers.Limits, the file twice, and the decoders themselves. With the
+function and the server it stays under 2 GB."""
 OUTPUT_BYTES: Final = 256 << 20
-"""Of any one rendition: an animation of a thousand frames is far smaller."""
+"""Bytes of any one rendition: an animation of a thousand frames is far smaller."""
 _FORMATS: Final = {"WEBP": Format.WEBP, "JPEG": Format.JPEG, "AVIF": Format.AVIF}
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a picture became, as files. content_hash: pictures.recipes.content_hash of the source."""
+    """A picture's renditions as files. content_hash: pictures.recipes.content_hash of the source."""
 
     known: Known
     renditions: Mapping[str, Rendition]
@@ -47,13 +47,13 @@ def render(
     recipes: Recipes | None = None,
     on_known: Callable[[Known], None] | None = None,
 ) -> Published:
-    """Makes the renditions of the picture in `source` as files in `folder` (which must exist).
+    """Makes the renditions of the picture in `source` as files in `folder`, which must exist.
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_known: called before they are made with what is known by then. What it raises stops the work.
+        on_known: called with the picture's properties before the renditions are made. An exception in it stops the work.
 
-    Raises Rejected or Unfinished.
+    Raises Rejected if the picture is at fault, Unfinished if a retry may succeed.
     """
     recipes = recipes or Recipes()
     limits = replace(limits or Limits(), side=recipes.largest_side)

@@ -16,7 +16,7 @@ _LARGEST_PROFILE: Final = 4 << 20
 
 
 def read(source: bytes) -> Source:
-    """Raises Rejected, and struct.error or IndexError where the file ends within a field."""
+    """Raises Rejected, and struct.error or IndexError if the file ends within a field."""
     width = height = frames = 0
     animated = False
     kept: list[bytes] = []
@@ -53,7 +53,7 @@ def read(source: bytes) -> Source:
 
 
 def _chunks(source: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Names and data. Metadata that are cut off are left out; pixels that are cut off are told."""
+    """Yields (name, data). Skips truncated metadata; raises Rejected for truncated pixels."""
     (size,) = unpack_from("<I", source, 4)
     at, end = 12, min(size + 8, len(source))
     while at + 8 <= end:

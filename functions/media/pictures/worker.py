@@ -1,7 +1,7 @@
-"""The half of this package that touches a picture's bytes, in a sandbox's child (`sandbox`).
+"""The part of this package that processes a picture's bytes, in a sandbox's child (`sandbox`).
 
-The server imports this module once, for all of its children. So everything that decoding may want is imported here:
-a child can open no file any more.
+The server imports this module once, for all of its children. So everything that decoding may need is imported here: a
+child can no longer open files.
 """
 
 from dataclasses import asdict
