@@ -2,18 +2,18 @@
 
     python -m dev.build MediaFunction .aws-sam/build/MediaFunction
 
-Every package comes out the same byte for byte wherever it is built, and in the form in which it starts fastest:
+Builds are reproducible byte for byte on any machine, and start as fast as possible:
 
-- Packages come as wheels for the functions' architecture, whatever machine this is: NEXUS_ARCHITECTURE, or what
-  template.yaml says (SAM tells a makefile nothing of it).
+- Packages are wheels for the functions' architecture, not this machine's: NEXUS_ARCHITECTURE, or template.yaml's
+  (SAM does not pass it to a makefile).
 - Everything is compiled. Lambda's file system is read-only, so a module without a .pyc file is compiled at every cold
-  start, which costs more than all the rest of one. Nothing checks the .pyc files (unchecked-hash), since SAM's zips set
-  every time stamp to 1980 and an ordinary one would count as stale.
-- What no function reads is left out. Botocore's data (28 MB for 400 services) is cut to the services that
+  start, which costs more than the rest of it. The .pyc files are not validated (unchecked-hash), since SAM's zips set
+  every timestamp to 1980, which would make ordinary ones stale.
+- Files that no function reads are left out. Botocore's data (28 MB for 400 services) is cut to the services that
   `nexus.aws.sdk` names in its overloads, and loses its documentation.
 
-Packages are kept in .aws-sam/packages under a hash of all that they are made from, so that a change of a task builds
-within a second. Needs Python 3.13 with pip, and nothing else of the project's.
+Packages are cached in .aws-sam/packages under a hash of their inputs, so that a changed task builds within a second.
+Needs Python 3.13 with pip, and nothing else of the project's.
 """
 
 import gzip
@@ -31,7 +31,7 @@ from typing import Any, Final, get_args, get_overloads
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 BUILT: Final = ROOT / ".aws-sam" / "local"
-"""What `make build` leaves for the local cloud. What goes to AWS is in SAM's own .aws-sam/build."""
+"""The output of `make build` for the local cloud. The output for AWS is in SAM's own .aws-sam/build."""
 KEPT: Final = ROOT / ".aws-sam" / "packages"
 
 LAYER: Final = "NexusLayer"
@@ -39,7 +39,7 @@ LAYER_PACKAGES: Final = ("nexus", "social")
 
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 WHEELS: Final = (*(f"manylinux_2_{minor}" for minor in (34, 28, 26, 24, 17)), "manylinux2014")
-"""Those that Lambda's Python 3.13 takes, the best first: its Amazon Linux 2023 has glibc 2.34."""
+"""The wheel platforms that Lambda's Python 3.13 accepts, best first: its Amazon Linux 2023 has glibc 2.34."""
 
 NEEDLESS: Final = (
     "**/*.dist-info",
@@ -51,15 +51,15 @@ NEEDLESS: Final = (
     "boto3/examples",
     "bin",
 )
-"""Never read by a running function. (Pydantic does look through every *.dist-info, for plug-ins, and finds none.)"""
+"""Files never read by a running function. (Pydantic searches every *.dist-info for plug-ins and finds none.)"""
 
 
 class BuildError(Exception):
-    """A package cannot be built, and why."""
+    """A package cannot be built; the message says why."""
 
 
 def build(name: str, folder: Path) -> None:
-    """Builds the function or layer of that logical id into `folder`, which is emptied first. Raises BuildError."""
+    """Builds the function or layer of that logical id into `folder`, after emptying it. Raises BuildError."""
     source = source_of(name)
     shutil.rmtree(folder, ignore_errors=True)
     root = folder / "python" if name == LAYER else folder
@@ -77,7 +77,7 @@ def _not_source(_: str, names: list[str]) -> set[str]:
 
 
 def source_of(name: str) -> Path:
-    """The folder that the function or layer of that logical id is built from. Raises BuildError when there is none."""
+    """The folder that the function or layer of that logical id is built from. Raises BuildError if there is none."""
     folder = ROOT / "shared" if name == LAYER else ROOT / "functions" / name.removesuffix("Function").lower()
     if not folder.is_dir() or (name != LAYER and not name.endswith("Function")):
         raise BuildError(f"there is no function {name}: {folder} is missing")
@@ -85,7 +85,7 @@ def source_of(name: str) -> Path:
 
 
 def architecture() -> str:
-    """The architecture to build for, in Lambda's words. Raises BuildError when it is neither arm64 nor x86_64."""
+    """The architecture to build for, by Lambda's name. Raises BuildError if it is neither arm64 nor x86_64."""
     said = os.environ.get("NEXUS_ARCHITECTURE")
     if not said:
         text = (ROOT / "template.yaml").read_text()
@@ -97,7 +97,7 @@ def architecture() -> str:
 
 
 def packages(requirements: Path, name: str) -> Path:
-    """A folder with the packages of a requirements file: installed, cut and compiled, once for all builds of them."""
+    """A cached folder with the packages of a requirements file: installed, cut and compiled."""
     target = architecture()
     made_of = (requirements, Path(__file__), ROOT / "shared" / "nexus" / "aws" / "sdk.py")
     identity = hashlib.sha256(b"".join(path.read_bytes() for path in made_of))
@@ -114,7 +114,7 @@ def packages(requirements: Path, name: str) -> Path:
         try:
             root.rename(kept)
         except OSError:
-            if not kept.is_dir():  # another build was faster: its packages are the same
+            if not kept.is_dir():  # a concurrent build was faster: its packages are the same
                 raise
     return kept
 
@@ -131,7 +131,7 @@ def _install(requirements: Path, root: Path, target: str) -> None:
 
 
 def cut(root: Path) -> None:
-    """Drops from installed packages what no function reads."""
+    """Removes files that no function reads from installed packages."""
     for pattern in NEEDLESS:
         for path in list(root.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -142,8 +142,8 @@ def cut(root: Path) -> None:
 def compile_all(root: Path, name: str, paths: Iterable[Path]) -> None:
     """Compiles files and folders under `root`, with the file names that they have in Lambda. Raises BuildError.
 
-    In one process, in order and with a fixed hash seed: marshal writes down which objects were shared when it met them,
-    and the order of a set of strings, so the bytes depend on what the process did before.
+    Uses one process, a fixed order and a fixed hash seed: marshal's output depends on which objects are shared and on
+    the order of string sets, so on what the process did before.
     """
     deployed = "/opt/python" if name == LAYER else "/var/task"
     command: list[str | Path] = [
@@ -157,7 +157,7 @@ def compile_all(root: Path, name: str, paths: Iterable[Path]) -> None:
 
 
 def services() -> frozenset[str]:
-    """The AWS services that functions use: those that `nexus.aws.sdk.client` has an overload for."""
+    """The AWS services that functions use: those with an overload of `nexus.aws.sdk.client`."""
     from nexus.aws.sdk import client
 
     return frozenset(

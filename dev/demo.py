@@ -1,6 +1,6 @@
-"""What `make run` shows: the sample media uploaded with plain S3 puts, and what the deployed stack made of them.
+"""`make run`: uploads the sample media with plain S3 puts and shows the deployed stack's renditions.
 
-Each sample becomes a post of the user "demo". The upload's event invokes the media function; the post's `media` tells
+Each sample becomes a post of the user "demo". The upload's event invokes the media function; the post's `media` shows
 when it is done. Renditions and one contact sheet are saved for looking at. Running it again uploads everything again.
 """
 
@@ -38,12 +38,12 @@ from social.data.posts import Media, Post
 FOLDER: Final = ROOT / ".local" / "demo"
 USER: Final = "demo"
 USERS: Final = {USER: "Demo", "demo-gone": "Whose Mailbox Is Gone"}
-"""All that events/ speak of."""
+"""Everything that events/ refer to."""
 
 SECONDS_TO_PROCESS: Final = 120
-# An event starts a function at once. On AWS all would run side by side; here they share this machine's cores.
+# An event starts a function at once. On AWS all would run in parallel; here they share this machine's cores.
 AT_ONCE: Final = max(2, os.cpu_count() or 2)
-# A post is told a moment before its run is settled. An upload in that moment would find no idle function and start one.
+# A post is updated just before its run settles. An upload in between would find no idle function and start one.
 PAUSE: Final = 0.3
 
 NEXT: Final = """
@@ -61,7 +61,7 @@ INK, DIM, PAPER, BACK, RED = "#f2f2f2", "#a0a8b4", "#232a33", "#171c22", "#e0796
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A sample on its way: the file, its upload, and what came of it after `seconds`."""
+    """A sample in progress: the file, its upload, and its media after `seconds`."""
 
     path: Path
     upload: Upload
@@ -79,7 +79,7 @@ class Sample:
 
 
 def main() -> int:
-    """The demonstration, from the samples to the contact sheet; its exit code."""
+    """Runs the demo, from the samples to the contact sheet. Returns the exit code."""
     console = Console(highlight=False)
     try:
         register()
@@ -115,14 +115,14 @@ def main() -> int:
 
 
 def register() -> None:
-    """The users of the samples, where they are not there yet."""
+    """Registers the samples' users if they do not exist."""
     for user_id, name in USERS.items():
         with suppress(ValueError):  # the user exists
             application.register(f"{user_id}@example.com", name, user_id=user_id)
 
 
 def warm_up(console: Console, samples: Sequence[Path]) -> None:
-    """Has the function make its sandboxes on the smallest samples: a cold start is no picture's cost."""
+    """Warms up the sandboxes with the smallest samples: no picture's time should include a cold start."""
     with console.status("Starting the media function"):
         process(Console(quiet=True), sorted(samples, key=lambda path: path.stat().st_size)[:AT_ONCE])
 
@@ -131,7 +131,7 @@ def warm_up(console: Console, samples: Sequence[Path]) -> None:
 
 
 def process(console: Console, samples: Sequence[Path]) -> list[Sample]:
-    """Uploads samples and waits until each is ready or rejected. Raises Problem when one is neither in time."""
+    """Uploads samples and waits until each is ready or rejected. Raises Problem if one takes too long."""
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<44}"),
@@ -164,7 +164,7 @@ def process(console: Console, samples: Sequence[Path]) -> list[Sample]:
 
 
 def _sample(path: Path) -> Sample:
-    """A sample for a post that is new, or made anew: no upload was there before."""
+    """A sample for a new or recreated post, without an earlier upload."""
     post_id = f"demo-{path.stem}"
     return Sample(path, Upload(USER, post_id, f"uploads/{USER}/{post_id}/{path.name}", order_before=""))
 
@@ -185,7 +185,7 @@ def _settled(under_way: dict[str, Sample]) -> Iterator[Sample]:
 
 
 def tables(done: Sequence[Sample]) -> Iterator[Table]:
-    """The uploads that were taken, each with a line for each of its renditions; and those refused, with the reason."""
+    """Tables of the accepted uploads, with a row for each rendition, and of the refused ones, with the reason."""
     taken = _table("What the uploads became")
     for title in ("size", "bytes", "format", "seconds\nuntil ready"):
         taken.add_column(title, justify="left" if title == "format" else "right", no_wrap=True)
@@ -217,7 +217,7 @@ def _table(title: str) -> Table:
 
 
 def save(done: Sequence[Sample]) -> None:
-    """Writes every rendition to FOLDER/<upload>/ and all uploads' pictures onto FOLDER/contact-sheet.png."""
+    """Writes every rendition to FOLDER/<upload>/ and all pictures to FOLDER/contact-sheet.png."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
     for upload in done:
@@ -227,7 +227,7 @@ def save(done: Sequence[Sample]) -> None:
 
 
 def contact_sheet(done: Sequence[Sample]) -> Image.Image:
-    """A tile for each upload: its picture as a reader would see it, and the numbers; the reason where there is none."""
+    """A tile for each upload: its picture as a reader would see it, with its figures, or the reason for a refusal."""
     rows = -(-len(done) // COLUMNS)
     sheet = Image.new("RGB", (COLUMNS * TILE[0] + MARGIN, rows * TILE[1] + MARGIN), BACK)
     for place, upload in enumerate(done):
@@ -267,7 +267,7 @@ def _tile(upload: Sample) -> Image.Image:
 
 
 def _picture_of(upload: Sample, media: Media) -> Path | None:
-    """The smallest uncut picture that fills the tile, else the largest there is."""
+    """The smallest uncropped picture that fills the tile, else the largest one."""
     width, height = media.width or 1, media.height or 1
     stills = {
         name: rendition

@@ -1,10 +1,10 @@
-"""What `make deploy` does around SAM: `python -m dev.deploy dev|prod` checks, and prints SAM's options.
+"""Helper of `make deploy`: `python -m dev.deploy dev|prod` runs checks and prints options for SAM.
 
-With --protect, afterwards, it sets prod's termination protection, for which SAM has no option.
+With --protect, run afterwards, it sets prod's termination protection, for which SAM has no option.
 
-A deployment that cannot go well should end here, within a second, and not after ten minutes with half of a stack. The
-first deployment of a stack is made without a roll-back (--disable-rollback): tables that are protected from deletion
-cannot be rolled back, whereas a stack that stopped half-way goes on from there once the fault is put right.
+A deployment that cannot succeed should fail here within a second, not after ten minutes with half a stack. A stack's
+first deployment runs with --disable-rollback: tables with deletion protection cannot be rolled back, whereas a stack
+that stopped halfway can continue once the fault is fixed.
 """
 
 import re
@@ -16,16 +16,16 @@ from ops import template
 from ops.checkout import ROOT
 
 LONGEST_NAME: Final = 34
-"""A rule's name is the stack's and the task's, and EventBridge takes 64 characters; buckets take 42."""
+"""A rule's name is the stack's and the task's, and EventBridge allows 64 characters; buckets allow 42."""
 STACK_NAME: Final = rf"[a-z][a-z0-9-]{{0,{LONGEST_NAME - 1}}}"
 KEPT_FREE: Final = 100
-"""Lambda lets nobody reserve the last hundred sandboxes of an account."""
+"""Lambda does not allow reserving an account's last hundred concurrent executions."""
 
 RAISE: Final = "Have the limit raised (docs/deploy.md, step 2)"
 
 
 def faults_of_name(stack: str) -> list[str]:
-    """Why a stack may not have this name; empty when it may."""
+    """Why a stack may not have this name; empty if it may."""
     if re.fullmatch(STACK_NAME, stack) and not stack.endswith("-"):
         return []
     rule = f"lower-case letters, digits and hyphens, at most {LONGEST_NAME} in all"
@@ -33,9 +33,9 @@ def faults_of_name(stack: str) -> list[str]:
 
 
 def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
-    """What an account's limit of concurrent executions is too small for; empty when it is not.
+    """What an account's limit of concurrent executions is too small for; empty if it suffices.
 
-    `at_once` is the sum of the queues' MaximumConcurrency, `reserved` what the media function is to have for itself.
+    `at_once` is the sum of the queues' MaximumConcurrency, `reserved` is the media function's reserved concurrency.
     """
     if reserved and limit - reserved < KEPT_FREE:
         fault = f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}"
@@ -48,7 +48,7 @@ def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
 
 
 def faults_of_state(status: str | None, stack: str) -> list[str]:
-    """What CloudFormation will not deploy over; empty when it will. None: there is no such stack."""
+    """Why CloudFormation cannot deploy over this status; empty if it can. None means no such stack."""
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"):
         do = 'it has to be deleted first (docs/deploy.md, "When the first deployment fails")'
         return [f"the stack {stack} is {status}: {do}"]
@@ -63,12 +63,12 @@ def options(status: str | None) -> list[str]:
 
 
 def protect(cloudformation: Any, stack: str) -> None:
-    """Lets nobody delete the stack before they have taken this off again."""
+    """Enables the stack's termination protection."""
     cloudformation.update_termination_protection(StackName=stack, EnableTerminationProtection=True)
 
 
 def concurrency() -> int:
-    """How many sandboxes all queues may have at once, by template.yaml."""
+    """The sum of all queues' MaximumConcurrency in template.yaml."""
     events = [
         event["Properties"]["ScalingConfig"]["MaximumConcurrency"]
         for body in template.load((ROOT / "template.yaml").read_text())["Resources"].values()

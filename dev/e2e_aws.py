@@ -1,8 +1,8 @@
 """The end-to-end tests on a real account, with your own credentials: `make e2e-aws ENV=dev`.
 
-It makes a stack of its own, nexus-e2e-<six letters>, runs the tests that need no emulator, deletes the stack and all
-that it keeps, looks whether anything is left, and writes a report to paste (.local/e2e-aws.md). It begins only when
-E2E_ACCOUNT names the account that the credentials are of. Names begin with the stack's, so nothing else is touched.
+It deploys a temporary stack, nexus-e2e-<six letters>, runs the tests that need no emulator, deletes the stack and its
+retained resources, checks for leftovers, and writes a report to paste (.local/e2e-aws.md). It starts only if
+E2E_ACCOUNT names the credentials' account. It only touches resources whose names start with the stack's.
 """
 
 import os
@@ -29,21 +29,21 @@ TESTS: Final = (
     "tests/e2e/test_versions.py",
 )
 MINUTES: Final = 45
-"""After which the tests are ended, and what they made is deleted."""
+"""Seconds after which the tests are stopped and their resources deleted."""
 BOUND: Final = "0.50 USD"
-"""By list prices: 45 minutes of all 34 sandboxes would be 0.42 for pictures of 2 GB, and the tests keep few busy."""
+"""Dollars, at list prices: 45 minutes of all 34 sandboxes would be 0.42 at 2 GB, and the tests keep few busy."""
 REPORT: Final = ROOT / ".local" / "e2e-aws.md"
 PREFIX: Final = "nexus-e2e-"
 SAM_STACK: Final = "aws-sam-cli-managed-default"
 
 
 class Refused(Exception):
-    """It does not begin, and why."""
+    """The run did not start; the message says why."""
 
 
 @dataclass
 class Report:
-    """What happened, for a person to paste."""
+    """The report for a person to paste."""
 
     stack: str
     lines: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Report:
 
 
 def left(session: Any, stack: str) -> Iterator[tuple[str, str]]:
-    """(kind, name) of each thing that is named after the stack, whoever made it."""
+    """(kind, name) of each resource named after the stack, whatever created it."""
     if not stack.startswith(PREFIX):
         raise Refused(f"{stack} is no stack of these tests")
     name = f"{stack}-"
@@ -101,7 +101,7 @@ def left(session: Any, stack: str) -> Iterator[tuple[str, str]]:
 
 
 def delete_kept(session: Any, stack: str) -> None:
-    """Deletes what the template keeps when its stack goes: tables, buckets with all their versions, the secret."""
+    """Deletes what the template retains on stack deletion: tables, buckets with all their versions, the secret."""
     for kind, name in list(left(session, stack)):
         match kind:
             case "dynamodb":
@@ -117,7 +117,7 @@ def delete_kept(session: Any, stack: str) -> None:
 
 
 def empty_bucket(session: Any, name: str, prefix: str = "") -> None:
-    """Deletes every version of every object whose key begins so."""
+    """Deletes every version of every object whose key starts with `prefix`."""
     s3 = session.client("s3")
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=name, Prefix=prefix):
         versions = [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
@@ -130,7 +130,7 @@ def empty_bucket(session: Any, name: str, prefix: str = "") -> None:
 
 
 def outcome(junit: Path) -> tuple[int, list[str]]:
-    """How many tests ran, and the names of those that failed."""
+    """(number of tests run, names of the failed ones)."""
     cases = list(ET.parse(junit).getroot().iter("testcase"))  # noqa: S314 - pytest wrote it
     failed = [
         case.get("name", "?") for case in cases if case.find("failure") is not None or case.find("error") is not None
@@ -139,7 +139,7 @@ def outcome(junit: Path) -> tuple[int, list[str]]:
 
 
 def run(session: Any, account: str, stack: str, sam: Sequence[str], report: Report) -> None:
-    """Deploys, tests and deletes; whatever happens on the way, what was made is deleted."""
+    """Deploys, tests, and always deletes what was created."""
     cloudformation, region = session.client("cloudformation"), session.region_name
     had_bucket = exists(cloudformation, SAM_STACK)
     began = time.monotonic()
@@ -187,7 +187,7 @@ def test(stack: str, account: str, region: str, report: Report) -> None:
 
 
 def clean(session: Any, stack: str, report: Report, *, keep_packages: bool) -> None:
-    """Deletes the stack, what it keeps, and its packages; then looks whether anything is left."""
+    """Deletes the stack, its retained resources and its packages; then checks for leftovers."""
     cloudformation = session.client("cloudformation")
     cloudformation.delete_stack(StackName=stack)
     waiter = cloudformation.get_waiter("stack_delete_complete")
@@ -213,7 +213,7 @@ def exists(cloudformation: Any, stack: str) -> bool:
 
 
 def confirmed(account: str, environment: Mapping[str, str]) -> None:
-    """Raises Refused unless the person has named the account."""
+    """Raises Refused unless the user has named the account."""
     if environment.get("E2E_ACCOUNT") != account:
         raise Refused(
             f"your credentials are of the account {account}. If you want a stack made and deleted there, for less than"

@@ -1,14 +1,14 @@
-"""Runs ministack with hooks: five things that AWS does and ministack does not, two for the machine, one for the tests.
+"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, one for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
-A function that dies writes why into its log, in Lambda's own words; an asynchronous invocation through an alias follows
-the alias's own configuration; IAM knows what attributes a write to DynamoDB names; a schedule's input has the time that
-it fires for; and a change set with the deployment mode REVERT_DRIFT puts back what was deleted or changed by hand.
-NEXUS_CLOUD_SANDBOXES bounds how many sandboxes there are at once, and a query over a range of times parses its
-condition once and not for each item; with NEXUS_REQUESTS set, sandboxes write their requests to that file. All hook
-into a pinned version (requirements/cloud.txt); the start fails when a hook finds nothing to hold on to. It runs in the
-local cloud's own environment and imports nothing of this project.
+A dying function logs the reason in Lambda's own words; an asynchronous invocation through an alias follows the alias's
+configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
+change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
+limits the number of concurrent sandboxes, and a query over a time range parses its condition once, not for each item.
+With NEXUS_REQUESTS set, sandboxes write their requests to that file. The hooks need a pinned version
+(requirements/cloud.txt); the start fails if a hook does not find its target. This runs in the local cloud's own
+environment and imports nothing of this project.
 """
 
 import json
@@ -29,7 +29,7 @@ from ministack.core import iam_actions, lambda_runtime
 from ministack.services import cloudwatch, dynamodb, eventbridge, iam, lambda_svc, s3, scheduler, sqs
 from ministack.services.cloudformation import _change_sets, _stacks, changesets, drift, handlers, provisioners, stacks
 
-# --- what a dying function writes -------------------------------------------------------------------------------------
+# --- log lines of a dying function ------------------------------------------------------------------------------------
 
 INIT_ANSWER = '{"status": "error", "error": str(e)}'
 NAMED_INIT_ANSWER = '{"status": "error", "error": type(e).__name__ + ": " + str(e)}'
@@ -37,7 +37,7 @@ INIT_FAILED = "Worker init failed: "
 
 
 def write_what_kills_functions() -> None:
-    """Lambda's lines for an import that fails, a handler that is missing, an exception and a killed sandbox."""
+    """Writes Lambda's log lines for a failed import, a missing handler, an exception and a killed sandbox."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(INIT_ANSWER) != 1:
         raise RuntimeError("ministack's worker does not answer an import that fails as it did")
@@ -47,7 +47,7 @@ def write_what_kills_functions() -> None:
     def execute_and_write(func: Any, event: Any, request_id: str) -> dict[str, Any]:
         result: dict[str, Any] = execute(func, event, request_id)
         if "[Errno 2]" in (message := _message(result)) and "ministack-lambda-" in message:
-            # The function was changed while its sandbox was made, whose folder went with the old code.
+            # The function was changed while its sandbox was created: the folder was deleted with the old code.
             result = execute(func, event, request_id)
         if result.get("error"):
             line = last_words(result, (func.get("config") or func).get("Handler", ""), request_id)
@@ -58,13 +58,13 @@ def write_what_kills_functions() -> None:
 
 
 def _message(result: Mapping[str, Any]) -> str:
-    """An invocation's error; empty when it has none."""
+    """An invocation's error; empty if it has none."""
     body = result.get("body")
     return str(body.get("errorMessage", "")) if result.get("error") and isinstance(body, dict) else ""
 
 
 def last_words(result: Mapping[str, Any], handler: str, request_id: str) -> str:
-    """The line in which Lambda says what ended an invocation; empty when the log has it already."""
+    """Lambda's line for what ended an invocation; empty if the log already has it."""
     message = _message(result)
     module, _, name = handler.rpartition(".")
     if message.startswith(INIT_FAILED):
@@ -88,8 +88,8 @@ RANGE = re.compile(r"(\w+) = (:\w+) AND (\w+) BETWEEN (:\w+) AND (:\w+)")
 
 
 def check_ranges_quickly() -> None:
-    """A key condition on a range of numbers: ministack parses and checks its text anew for each item of the partition,
-    which makes a search of a hundred thousand runs take a minute."""
+    """Caches a parsed key condition on a number range: ministack parses its text again for each item of the partition, so
+    a search of a hundred thousand runs takes a minute."""
     evaluate, parsed = dynamodb._evaluate_condition, lru_cache(RANGE.fullmatch)
 
     def evaluate_range(text: str, item: Any, values: Any, names: Any, slot: str = "ConditionExpression") -> Any:
@@ -107,19 +107,19 @@ def check_ranges_quickly() -> None:
 # --- a bound on sandboxes ---------------------------------------------------------------------------------------------
 
 FOR_QUEUES = 4
-"""Sandboxes that asynchronous invocations leave to queues and to callers who wait."""
+"""Sandboxes that asynchronous invocations leave to queues and synchronous callers."""
 
 _asynchronous: ContextVar[bool] = ContextVar("asynchronous", default=False)
 
 
 def bound_sandboxes(most: int) -> None:
-    """At most so many sandboxes at once, each of which unpacks its function's code; invocations wait in line for one.
+    """Limits concurrent sandboxes, each of which unpacks its function's code; invocations wait for a free one.
 
-    AWS has a thousand of them and throttles what comes above. An asynchronous invocation that is throttled there waits
-    in Lambda's own queue, for hours; ministack would count it as a failure, so here none is throttled.
+    AWS has a thousand and throttles above that. There, a throttled asynchronous invocation waits in Lambda's own queue
+    for hours; ministack would count it as a failure, so here none is throttled.
     """
     free, free_for_events = threading.BoundedSemaphore(most), threading.BoundedSemaphore(max(1, most - FOR_QUEUES))
-    there: set[Any] = set()  # sandboxes with a folder, those that are on their way out too
+    there: set[Any] = set()  # sandboxes with a folder, including those being killed
     changed = threading.Condition()
     execute, invoke = lambda_svc._execute_function_warm, lambda_svc.invoke_async_with_retry
     acquire, release = lambda_svc.acquire_worker, lambda_svc.release_worker
@@ -139,14 +139,14 @@ def bound_sandboxes(most: int) -> None:
                     if idle := _longest_idle():
                         lambda_runtime.kill_workers([idle])
                     else:
-                        changed.wait(1.0)  # for those that somebody else is killing
+                        changed.wait(1.0)  # for those that another thread is killing
         return worker, how
 
     def release_and_end(worker: Any) -> None:
         release(worker)
         with lambda_runtime._lock:
             pooled = worker is None or any(worker in pool for pool in lambda_runtime._workers.values())
-        if not pooled:  # its function was changed or deleted while it was at work: nobody else would end it
+        if not pooled:  # its function was changed or deleted while it ran: nothing else would end it
             lambda_runtime.kill_workers([worker])
 
     def discard_and_note(worker: Any) -> None:
@@ -170,7 +170,7 @@ def bound_sandboxes(most: int) -> None:
 
 
 def _longest_idle() -> Any:
-    """Takes the sandbox that has been idle longest out of its pool; None when all are at work."""
+    """Takes the sandbox that has been idle longest out of its pool; None if all are busy."""
     with lambda_runtime._lock:
         pools = lambda_runtime._workers
         idle = [(worker.last_used, key, worker) for key, pool in pools.items() for worker in pool if not worker.in_use]
@@ -181,7 +181,7 @@ def _longest_idle() -> Any:
         return worker
 
 
-# --- what the sandboxes ask for ---------------------------------------------------------------------------------------
+# --- the sandboxes' requests ------------------------------------------------------------------------------------------
 
 
 RECORDER = Path(__file__).with_name("recorder.py")
@@ -189,7 +189,7 @@ IMPORTS = "    try:\n        mod = importlib.import_module(module_name)\n"
 
 
 def record_requests() -> None:
-    """Every sandbox writes down its requests to AWS (dev/recorder.py), where a variable names a file for them."""
+    """Makes every sandbox record its AWS requests (dev/recorder.py), if a variable names a file for them."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(IMPORTS) != 1:
         raise RuntimeError("ministack's worker does not import its function as it did")
@@ -201,7 +201,7 @@ def record_requests() -> None:
 
 
 def follow_the_aliases_configuration() -> None:
-    """Retries and the on-failure destination of an alias; ministack reads $LATEST's alone, and loses the event."""
+    """Applies an alias's retries and on-failure destination; ministack only reads $LATEST's, and loses the event."""
     invoke = lambda_svc.invoke_async_with_retry
 
     def invoke_by_alias(func: Any, event: Any) -> None:
@@ -214,14 +214,14 @@ def follow_the_aliases_configuration() -> None:
     lambda_svc.invoke_async_with_retry = invoke_by_alias
 
 
-# --- what a write to DynamoDB names -----------------------------------------------------------------------------------
+# --- the attributes of a DynamoDB write -------------------------------------------------------------------------------
 
 _PATH = re.compile(r"(?<![:\w#.])(#?[A-Za-z_]\w*)(?:\.#?\w+|\[\d+\])*(?!\w*\s*\()")
 _WORDS = frozenset({"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "BETWEEN", "IN"})
 
 
 def name_the_attributes_of_writes() -> None:
-    """dynamodb:Attributes and dynamodb:ReturnValues of a write; ministack reads the attributes of projections alone."""
+    """Sets dynamodb:Attributes and dynamodb:ReturnValues for writes; ministack only reads attributes of projections."""
     context = iam_actions.dynamodb_service_context
 
     def context_of_writes(body: bytes) -> dict[str, Any]:
@@ -246,13 +246,13 @@ def written_attributes(data: Mapping[str, Any]) -> set[str]:
     return {names.get(head, head) for head in heads} | set(data.get("Key", ())) | set(data.get("Item", ()))
 
 
-# --- what a schedule says of itself -----------------------------------------------------------------------------------
+# --- a schedule's context attribute -----------------------------------------------------------------------------------
 
 SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 
 
 def name_the_scheduled_time() -> None:
-    """Scheduler's context attribute, in a target's input; ministack passes the attribute's name on."""
+    """Replaces Scheduler's context attribute in a target's input; ministack passes its name through."""
     invoke = eventbridge._invoke_target
 
     def invoke_at(target: Any, event: Any, rule: Any, *rest: Any) -> Any:
@@ -265,7 +265,7 @@ def name_the_scheduled_time() -> None:
     eventbridge._invoke_target = invoke_at
 
 
-# --- drift, and putting it back ---------------------------------------------------------------------------------------
+# --- drift, and reverting it ------------------------------------------------------------------------------------------
 
 
 def _event_source(physical_id: str, _: Any) -> Any:
@@ -348,7 +348,7 @@ def _there(store: Callable[[], Any]) -> Callable[[str, Any], Any]:
 
 
 def _readers() -> Mapping[str, tuple[Callable[[str, Any], Any], frozenset[str]]]:
-    """What ministack's drift detection does not look at, in its form: a reader, and the properties that it reads."""
+    """Resource types that ministack's drift detection lacks: for each a reader, and the properties it reads."""
     return {
         "AWS::Lambda::EventSourceMapping": (
             _event_source,
@@ -374,7 +374,7 @@ def _readers() -> Mapping[str, tuple[Callable[[str, Any], Any], frozenset[str]]]
 
 
 _reverting: dict[str, dict[str, Any]] = {}
-"""By stack: the drift of each resource that an executing change set puts back."""
+"""The drift of each resource that an executing change set reverts, by stack."""
 
 
 def _drifted(stack: Mapping[str, Any]) -> dict[str, Any]:
@@ -388,7 +388,7 @@ def _drifted(stack: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def put_drift_back() -> None:
-    """The deployment mode REVERT_DRIFT of CreateChangeSet."""
+    """Implements the deployment mode REVERT_DRIFT of CreateChangeSet."""
     drift._DRIFT_READERS.update(_readers())
     create, execute, update = changesets._create_change_set, changesets._execute_change_set, stacks._update_resource
 
@@ -432,9 +432,9 @@ def put_drift_back() -> None:
             return update(*given)
         if state["StackResourceDriftStatus"] == "DELETED":
             made, attributes = provisioners._provision_resource(kind, name, new, stack)
-            # A queue policy's id is made up: another one would have the policy of the old id taken off the queue again.
+            # A queue policy's id is generated: with a new one, deleting the old id would remove the policy from the queue.
             return physical_id if kind == "AWS::SQS::QueuePolicy" else made, attributes
-        # What differs looks as if the stack had not had it yet.
+        # Drifted properties are treated as if the stack had not set them yet.
         changed = {one["PropertyPath"].split("/")[1] for one in state["PropertyDifferences"]}
         handler = provisioners._RESOURCE_HANDLERS[kind]
         which = (name,) if handler.get("update_with_logical_id") else ()

@@ -1,6 +1,6 @@
 """Deploys dev/emulator_stack.yaml beside the local stack: `python -m dev.emulator_stack`, by `make up`.
 
-Its parameters come from the stack that template.yaml has made there; nothing in template.yaml knows of it.
+Its parameters come from the local stack; template.yaml does not refer to it.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ NAME: Final = f"{STACK}-emulator"
 
 
 def deploy(stack: str = STACK) -> None:
-    """Makes the stack or brings it up to date, and waits for it. Raises botocore's errors."""
+    """Creates or updates the stack, and waits for it. Raises botocore's errors."""
     cloudformation: Any = boto3.client("cloudformation")
     pages = cloudformation.get_paginator("list_stack_resources").paginate(StackName=stack)
     resources = [resource for page in pages for resource in page["StackResourceSummaries"]]

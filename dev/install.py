@@ -1,7 +1,7 @@
 """Puts the `nexus` command into the virtual environment that runs this: `python dev/install.py`, by `make setup`.
 
 A path file lets the environment import `ops` and `nexus` from the checkout, and a script of three lines is the command.
-It is what an editable installation does, less the build and the import hook that every start would pay for.
+It works like an editable installation, without the build and the import hook that would slow down every start.
 """
 
 import sys
@@ -20,7 +20,7 @@ sys.exit(main())
 
 
 def install() -> Path:
-    """Writes both files; the command's path. Doing it again changes nothing."""
+    """Writes both files; returns the command's path. Idempotent."""
     packages = Path(sysconfig.get_path("purelib"))
     (packages / "nexus-tasks.pth").write_text(f"{ROOT}\n{ROOT / 'shared'}\n")
     script = Path(sysconfig.get_path("scripts")) / "nexus"

@@ -1,7 +1,7 @@
 """Runs one task in a Lambda container with `sam local invoke`, against the local cloud: `make invoke TASK=name`.
 
 The container is AWS's own image of the runtime, which the local cloud does not use. It cannot reach the loopback
-interface that the local cloud listens on, so a relay listens for it on Docker's bridge while it runs.
+interface that the local cloud listens on, so a relay on Docker's bridge forwards its connections.
 """
 
 import argparse
@@ -33,11 +33,11 @@ CHUNK: Final = 1 << 16
 
 
 class InvokeError(Exception):
-    """What is missing for an invocation in a container."""
+    """An invocation in a container is not possible; the message says what is missing."""
 
 
 def invoke(task: str, event: Path | None = None) -> int:
-    """Runs a task's function on an event and shows what it answers; SAM's exit code. Raises InvokeError."""
+    """Runs a task's function on an event and shows its response. Returns SAM's exit code. Raises InvokeError."""
     if registry.known(task) is None:
         raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(registry.tasks()))}")
     event = event or ROOT / "events" / f"{task}.json"
@@ -66,14 +66,14 @@ def invoke(task: str, event: Path | None = None) -> int:
 
 
 def lay_ground() -> None:
-    """What events/ speak of, where `make run` has not made it: the users, and one picture that was uploaded."""
+    """Creates what events/ refer to, if `make run` has not: the users, and one uploaded picture."""
     demo.register()
     if posts.get("demo-alps") is None:
         demo.process(Console(stderr=True), [path for path in make() if path.name == "alps.jpg"])
 
 
 def _docker(*arguments: str) -> str | None:
-    """What docker answers, or None when it is missing or refuses."""
+    """Docker's output, or None if it is missing or fails."""
     try:
         return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):
@@ -91,7 +91,7 @@ def _bridge() -> str:
 
 
 def _template() -> Path:
-    """The built template, with the one variable declared that a deployed function must not have: SAM sets no others."""
+    """The built template plus the one variable that a deployed function must not have: SAM only sets declared ones."""
     text = (BUILT / "template.yaml").read_text()
     name = "NEXUS_STACK:"
     before, found, after = text.partition(name)
@@ -104,7 +104,7 @@ def _template() -> Path:
 
 
 def _variables(cloud: Cloud, endpoint: str) -> Path:
-    """SAM does not know the stack's name and account, and makes them up; this file says them."""
+    """Writes SAM's variables file with the stack's real name and account, which SAM would invent."""
     values = {name: value for name, value in cloud.exports().items() if name.startswith("NEXUS_")}
     path = BUILT / "invoke-variables.json"
     path.write_text(json.dumps({"Parameters": values | {"AWS_ENDPOINT_URL": endpoint}}))
@@ -113,7 +113,7 @@ def _variables(cloud: Cloud, endpoint: str) -> Path:
 
 @contextmanager
 def _relay(port: int, address: str) -> Iterator[str]:
-    """Passes connections to `address` on to a port of the loopback interface; the URL to use instead of it."""
+    """Forwards connections to `address` to a port of the loopback interface. Yields the URL to use instead."""
     with socket.create_server((address, 0)) as server:
 
         def accept() -> None:

@@ -1,10 +1,10 @@
-"""Starts and stops the local cloud (ministack), so that `sam deploy` and every AWS tool have something to talk to.
+"""Starts and stops the local cloud (ministack), as an endpoint for `sam deploy` and every AWS tool.
 
     python -m dev.local_cloud start|stop|status|env
 
-One process, on the loopback interface alone, with IAM enforced. All that it writes is under .local/cloud, or the
-folder that NEXUS_CLOUD_FOLDER names: `make test` has a cloud of its own beside yours. It keeps its state in memory, so
-a stop forgets it and the next `make up` deploys anew. `ops.checkout` finds it when it runs.
+One process, on the loopback interface alone, with IAM enforced. All its files are under .local/cloud, or the
+folder that NEXUS_CLOUD_FOLDER names: `make test` has a separate cloud. Its state is in memory, so a stop loses it and
+the next `make up` deploys again. `ops.checkout` finds it when it runs.
 """
 
 import argparse
@@ -47,22 +47,22 @@ SECONDS_TO_STOP: Final = 10
 USUAL_SANDBOXES: Final = 16
 FEWEST_SANDBOXES: Final = 5
 SANDBOX_BYTES: Final = 250 * 1024**2
-"""What a sandbox may take of the disk: its function's code and the layer, unpacked."""
+"""Disk space of a sandbox: its function's code and the layer, unpacked."""
 
 
 _started: dict[int, subprocess.Popen[bytes]] = {}
-"""The clouds that this very process has started: its children, to be waited for when they end."""
+"""The clouds started by this process: children that it must reap."""
 
 
 class CloudError(Exception):
-    """The local cloud cannot be started, and why."""
+    """The local cloud cannot be started; the message says why."""
 
 
 def start(port: int | None = None) -> Cloud:
-    """Starts the cloud and waits until it answers; gives back the one that runs already, if any.
+    """Starts the cloud and waits until it responds; returns the running one, if any.
 
     Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port when that last one is taken.
-    Raises CloudError when it is not installed, does not come up, or a setting is none.
+    Raises CloudError if it is not installed, does not come up, or a setting is invalid.
     """
     if cloud := running():
         return cloud
@@ -108,7 +108,7 @@ def start(port: int | None = None) -> Cloud:
 
 
 def sandboxes() -> int:
-    """How many sandboxes the cloud may have at once: NEXUS_CLOUD_SANDBOXES, else 16. Raises CloudError."""
+    """The maximum number of sandboxes: NEXUS_CLOUD_SANDBOXES, else 16. Raises CloudError if it is invalid."""
     said = os.environ.get("NEXUS_CLOUD_SANDBOXES") or str(USUAL_SANDBOXES)
     if not said.isdecimal() or int(said) < FEWEST_SANDBOXES:
         raise CloudError(f"NEXUS_CLOUD_SANDBOXES: {said!r} is not a number, {FEWEST_SANDBOXES} or more")
@@ -116,7 +116,7 @@ def sandboxes() -> int:
 
 
 def short_of_disk() -> str | None:
-    """What to say when the disk has less than the sandboxes may take; None when it has enough. Raises CloudError."""
+    """A message if the disk has less space than the sandboxes may need, else None. Raises CloudError."""
     free, most = shutil.disk_usage(cloud_folder()).free, sandboxes()
     if free >= most * SANDBOX_BYTES:
         return None
@@ -128,7 +128,7 @@ def short_of_disk() -> str | None:
 
 
 def stop() -> bool:
-    """Ends the cloud and the functions that run in it. False when there was none."""
+    """Ends the cloud and its functions. False if none was running."""
     cloud = running()
     if cloud is None:
         return False
@@ -147,12 +147,12 @@ def stop() -> bool:
 
 
 def architecture() -> str:
-    """This machine's, in Lambda's words: arm64 or x86_64."""
+    """This machine's architecture, by Lambda's name: arm64 or x86_64."""
     return "arm64" if platform.machine() in ("arm64", "aarch64") else "x86_64"
 
 
 def _environment(port: int, folder: Path) -> dict[str, str]:
-    """The cloud's variables, from nothing: the functions inherit them, and must see no more than Lambda would show."""
+    """A clean environment for the cloud: functions inherit it and must see no more than in Lambda."""
     kept = {
         name: os.environ[name]
         for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "NEXUS_REQUESTS")

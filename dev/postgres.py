@@ -1,8 +1,8 @@
-"""A PostgreSQL of one's own on a free port of 127.0.0.1, from Debian's package: for the Django example and for tests.
+"""A temporary PostgreSQL on a free port of 127.0.0.1, from Debian's package, for the Django example and tests.
 
     python -m dev.postgres start|stop|env
 
-Its folder is temporary and its data go when it stops; .local/<cloud>/postgres.json says where it runs.
+Its folder is temporary and its data is lost when it stops; .local/<cloud>/postgres.json says where it runs.
 """
 
 import argparse
@@ -27,7 +27,7 @@ HOST: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A running server: its folder, and its port on 127.0.0.1, 0 when it has a socket in the folder alone."""
+    """A running server: its folder, and its port on 127.0.0.1, 0 if it only has a socket in the folder."""
 
     folder: str
     port: int
@@ -40,8 +40,8 @@ class Server:
 
 
 def begin(folder: Path, *, tcp: bool = False) -> Server:
-    """Makes a cluster in an empty folder and starts it. Raises FileNotFoundError where PostgreSQL is missing."""
-    if os.geteuid() == 0:  # as whom PostgreSQL does not run
+    """Creates a cluster in an empty folder and starts it. Raises FileNotFoundError if PostgreSQL is missing."""
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         owner = pwd.getpwnam("postgres")
         os.chown(folder, owner.pw_uid, owner.pw_gid)
     port = _free_port() if tcp else 0
@@ -61,7 +61,7 @@ def end(server: Server) -> None:
 
 @contextmanager
 def temporary(*, tcp: bool = False) -> Iterator[Server]:
-    """A server for as long as the block."""
+    """A server that runs for the duration of the block."""
     server = begin(Path(tempfile.mkdtemp(prefix="nexus-pg-")), tcp=tcp)
     try:
         yield server
@@ -70,7 +70,7 @@ def temporary(*, tcp: bool = False) -> Iterator[Server]:
 
 
 def start() -> Server:
-    """Starts the checkout's server; gives the one that runs already, if any."""
+    """Starts the checkout's server; returns the running one, if any."""
     found = running()
     if found is None:
         found = begin(Path(tempfile.mkdtemp(prefix="nexus-pg-")), tcp=True)
@@ -80,7 +80,7 @@ def start() -> Server:
 
 
 def stop() -> bool:
-    """Stops the checkout's server; False when there was none."""
+    """Stops the checkout's server; False if none was running."""
     found = running()
     _note().unlink(missing_ok=True)
     if found is None:

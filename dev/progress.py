@@ -1,8 +1,8 @@
-"""Runs a command whose words go to a log, and shows meanwhile what it is at: `python dev/progress.py LOG COMMAND...`.
+"""Runs a command with its output in a log and shows its progress: `python dev/progress.py LOG COMMAND...`.
 
-On a terminal one line with the seconds and the log's last words; elsewhere a line every quarter of a minute. The log's
-end is shown when the command fails, whose exit code this is. It needs no package: the installation of the packages is
-one of these commands.
+On a terminal it shows one line with the seconds and the log's last line; elsewhere a line every quarter of a minute.
+If the command fails, it shows the log's end. It returns the command's exit code. It needs no packages, since it also
+runs their installation.
 """
 
 import re
@@ -42,7 +42,7 @@ def run(log: Path, command: list[str]) -> int:
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log with anything to read in it, on one line."""
+    """The last line of a log that is not blank."""
     with log.open("rb") as file:
         file.seek(max(0, log.stat().st_size - 4096))
         lines = file.read().decode(errors="replace").splitlines()

@@ -17,7 +17,7 @@ type Note = Callable[[str, str, Mapping[str, Any], str], None]
 
 
 def observe(note: Note) -> Callable[[], None]:
-    """Begins to call `note`; what it gives back ends that."""
+    """Starts calling `note`; returns a function that stops it."""
     from botocore.client import BaseClient
     from botocore.exceptions import ClientError
 
@@ -40,7 +40,7 @@ def observe(note: Note) -> Callable[[], None]:
         return lambda: setattr(kind, name, call)
 
     ends = (
-        # No event of botocore's has both the parameters and the outcome.
+        # No botocore event has both the parameters and the outcome.
         watch(BaseClient, "_make_api_call", lambda client: client.meta.service_model.service_name),
         watch(Client, "call", lambda client: client.meta.service),
     )
@@ -53,11 +53,11 @@ def observe(note: Note) -> Callable[[], None]:
 
 
 def write(service: str, operation: str, parameters: Mapping[str, Any], error: str) -> None:
-    """One line of JSON a request, with the function's name. Bodies are left out."""
+    """Appends one line of JSON per request, with the function's name, without bodies."""
     asked = {name: value for name, value in parameters.items() if name not in ("Body", "Content")}
     function = os.environ.get("AWS_LAMBDA_FUNCTION_NAME", "")
     line = json.dumps([function, service, operation, asked, error], default=str)
-    # One write of a line to a file that is opened to append: sandboxes do not cut each other's lines.
+    # A single write in append mode, so that sandboxes' lines do not interleave.
     descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         os.write(descriptor, line.encode() + b"\n")

@@ -1,14 +1,14 @@
-"""process_media_upload: an upload becomes renditions, and its post learns of them.
+"""process_media_upload: makes an upload's renditions and publishes them in its post.
 
-The rule, after imgproxy, thumbor and sharp: what a file is, its bytes say; what will be refused is not decoded;
-what goes out carries no metadata, is oriented and sRGB, and is never enlarged. Renditions are named by the content
-they were made of, so a repeat writes the same bytes to the same keys, which may be cached for ever.
+The rule, after imgproxy, thumbor and sharp: a file's bytes determine its type; a file to be refused is not decoded;
+renditions carry no metadata, are oriented and sRGB, and are never enlarged. Their keys are content-addressed, so a
+repeat writes the same bytes to the same keys, which may be cached for ever.
 
-The post hears of an upload once its size is known, with a picture's placeholder, and before anything is stored; then
-how far a clip is, and how it ended.
+The post is updated once the upload's size is known, with a picture's placeholder, before anything is stored; then with
+a clip's progress, and with the outcome.
 
-A refused upload is a result and not an error: the post says `rejected` and why, the object moves to quarantine/,
-nothing is retried. What cannot be done this time (the clip took too long, AWS failed) is retried by the task's policy.
+A refused upload is a result, not an error: the post says `rejected` and why, the object moves to quarantine/, and
+nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy.
 """
 
 import os
@@ -45,20 +45,20 @@ HEAD_BYTES = 1024
 
 UPLOADS, QUARANTINE = "uploads/", "quarantine/"
 MAX_KEY_BYTES = 1024
-"""Of a key in S3, in UTF-8."""
+"""The longest S3 key, in bytes of UTF-8."""
 
 CHUNK_BYTES = 1 << 20
 FOR_EVER = "public, max-age=31536000, immutable"
 LATER = "a later upload to this post came first"
 PROGRESS_SECONDS = 1.0
-"""Between two writes of a clip's progress to its post, as of the run's to its record."""
+"""Seconds between two progress writes to a clip's post, as between those to the run's record."""
 RESERVE = 20.0
-"""Seconds of the run kept for storing what was made, and of those of a clip half for its posters."""
+"""Seconds of the run reserved for storing the renditions; for a clip, half of them for its posters."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaSettings:
-    """What one upload may cost, and what is made of a picture: the function's parameters over the defaults."""
+    """Limits of an upload and the recipes of a picture: the function's variables override the defaults."""
 
     picture: pictures.Limits
     video: video.Limits
@@ -67,9 +67,9 @@ class MediaSettings:
 
 @lru_cache(maxsize=1)
 def media_settings() -> MediaSettings:
-    """From PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS, VIDEO_MAX_BYTES, VIDEO_MAX_SECONDS and RENDITIONS, where set.
+    """Reads PICTURE_MAX_BYTES, PICTURE_MAX_PIXELS, VIDEO_MAX_BYTES, VIDEO_MAX_SECONDS and RENDITIONS, if set.
 
-    Raises ConfigurationError, naming the variable and its fault.
+    Raises ConfigurationError, naming the variable and its fault, if one is invalid.
     """
 
     def given(**names: str) -> dict[str, int]:
@@ -92,9 +92,9 @@ def media_settings() -> MediaSettings:
 
 @implements(catalogue.process_media_upload)
 def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
-    """Reads the upload, makes its renditions, stores them and tells the post; see the module's text for the rule."""
+    """Reads the upload, makes its renditions, stores them and updates the post, as the module's docstring says."""
     started = time.monotonic()
-    sandbox.start()  # it gets ready while the upload comes
+    sandbox.start()  # it starts while the upload downloads
     upload = _upload_key(args)
 
     def report(status: str, reason: str | None = None, made: Media | None = None) -> MediaReport:
@@ -143,7 +143,7 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
 
 
 class _Overtaken(Exception):
-    """What is being made is not wanted any more: the post has a later upload, or is gone."""
+    """The renditions are no longer wanted: the post has a later upload, or is gone."""
 
     def __init__(self, outcome: MediaOutcome) -> None:
         super().__init__(outcome)
@@ -151,7 +151,7 @@ class _Overtaken(Exception):
 
 
 type Show = Callable[[Media], None]
-"""Tells the post what is known by then. Raises _Overtaken."""
+"""Writes intermediate media to the post. Raises _Overtaken."""
 
 
 # --- the upload --------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ type Show = Callable[[Media], None]
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The object that is read, as S3 answered: its version stays, whatever is put to its key meanwhile."""
+    """The S3 object being read, pinned to its version whatever is put to its key meanwhile."""
 
     bucket: str
     key: str
@@ -170,7 +170,7 @@ class Original:
 
 
 def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
-    """Whose upload it is; None when the key does not say. Raises Reject for what is no upload at all."""
+    """The upload's owner and post; None if the key does not say. Raises Reject if it is not an upload."""
     if args.bucket != settings().bucket("uploads"):
         raise Reject(f"bucket: {args.bucket!r} is not the upload bucket, {settings().bucket('uploads')}")
     if not args.key.startswith(UPLOADS):
@@ -183,7 +183,7 @@ def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
 
 @contextmanager
 def _opened(args: ProcessMediaUpload, run: Run) -> Iterator[Original | None]:
-    """The upload, open; None when it is not there any more."""
+    """Opens the upload; None if it is gone."""
     s3 = client("s3")
     version: Any = {"VersionId": args.version_id} if args.version_id else {}
     try:
@@ -207,16 +207,16 @@ def _opened(args: ProcessMediaUpload, run: Run) -> Iterator[Original | None]:
 
 
 def _order(args: ProcessMediaUpload, original: Original, post: UploadTarget) -> str:
-    """The upload's place among those to its post; without an event it takes the place of what is there."""
+    """The upload's order among those to its post; without an event, the order of the current one."""
     if args.event_order:
         return posts.upload_order(original.uploaded_at, args.event_order)
     return max(posts.upload_order(original.uploaded_at), posts.padded(post.media_order))
 
 
 def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: Original, run: Run) -> str:
-    """Puts an upload aside that is to no post of its user's, and says why. The post does not hear of it.
+    """Quarantines an upload that belongs to no post of its user, and returns why. Does not update the post.
 
-    Whoever holds a form may cause this, so it is a result and no failure. Raises Retry while a post may yet come.
+    Anyone with a form can cause this, so it is a result, not a failure. Raises Retry while a post may still appear.
     """
     if upload is None:
         reason = "the key is not uploads/<user_id>/<post_id>/<file name>"
@@ -232,9 +232,9 @@ def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: 
 
 
 def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
-    """Tells the post that its upload is gone, unless it has something else to show; the reason for the report.
+    """Marks the post's upload as gone, unless it shows something else. Returns the reason for the report.
 
-    An attempt that died after it had put the object into quarantine has told the post why.
+    An attempt that died after quarantining the object has already written the reason to the post.
     """
     gone = Rejected(Code.GONE, "the upload was removed before it was processed")
     post = posts.upload_target(upload.post_id) if upload else None
@@ -251,7 +251,7 @@ def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
 
 
 def quarantine_key(key: str) -> str:
-    """Where a refused object is put aside: its key under quarantine/, cut and made unique where S3 takes no more."""
+    """A refused object's key under quarantine/, cut and made unique if it is too long for S3."""
     whole = f"{QUARANTINE}{key}".encode()
     if len(whole) <= MAX_KEY_BYTES:
         return whole.decode()
@@ -260,7 +260,7 @@ def quarantine_key(key: str) -> str:
 
 
 def _quarantine(original: Original) -> None:
-    """Moves the refused object out of the way, under quarantine/; one that is gone already stays gone."""
+    """Moves the refused object to quarantine/. Does nothing if it is already gone."""
     s3 = client("s3")
     version: Any = {"VersionId": original.version} if original.version else {}
     try:
@@ -274,13 +274,13 @@ def _quarantine(original: Original) -> None:
             raise
         return
     # A deletion without a version leaves a marker: the version stays for a month, and this role cannot remove it. The
-    # marker hides whatever the key has by now, so a later upload under the same name is left alone.
+    # marker would hide the key's current version, so a later upload under the same name is left alone.
     if not original.version or _current_version(original) == original.version:
         s3.delete_object(Bucket=original.bucket, Key=original.key)
 
 
 def _current_version(original: Original) -> str | None:
-    """The version that the key shows; None where it is deleted."""
+    """The key's current version; None if it is deleted."""
     s3 = client("s3")
     try:
         return s3.head_object(Bucket=original.bucket, Key=original.key).get("VersionId")
@@ -294,7 +294,7 @@ def _current_version(original: Original) -> str | None:
 
 
 def _make(upload: UploadKey, original: Original, run: Run, show: Show) -> Media:
-    """What the upload becomes, stored. Nothing of it is decoded in this process. Raises Rejected."""
+    """Makes and stores the upload's renditions. Decodes nothing in this process. Raises Rejected."""
     size, body = original.size, original.body
     head = _read(body, HEAD_BYTES)
     if pictures.sniff(head):
@@ -346,7 +346,7 @@ def _of_picture(known: pictures.Known) -> Media:
 
 @dataclass(slots=True)
 class _ClipShown:
-    """What the post and the run's record are told of a clip while it is made."""
+    """Reports a clip's progress to the post and the run's record."""
 
     run: Run
     show: Show
@@ -376,7 +376,7 @@ def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: S
         on_known=shown.begin,
         on_progress=shown.go_on,
     )
-    # The poster is the decoder's word too, and decoded in a sandbox. The limits of uploads are not meant.
+    # The poster is untrusted decoder output too, so a sandbox decodes it. Upload limits do not apply.
     recipes = media_settings().recipes
     poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2, recipes=recipes)
     posters = {f"poster_{name}": rendition for name, rendition in poster.renditions.items()}
@@ -394,7 +394,7 @@ def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: S
 
 
 def _read(body: BinaryIO, size: int) -> bytes:
-    """Up to `size` bytes; fewer only at the end."""
+    """Reads `size` bytes; fewer only at the end."""
     parts: list[bytes] = []
     while size > 0 and (part := body.read(size)):
         parts.append(part)
@@ -405,7 +405,7 @@ def _read(body: BinaryIO, size: int) -> bytes:
 def _store(
     post_id: str, content_hash: str, renditions: Mapping[str, sandbox.Rendition]
 ) -> Mapping[str, posts.Rendition]:
-    """Puts the files into the media bucket, several at a time: media/<post_id>/<content hash>/<rendition>.<ext>."""
+    """Uploads the files to the media bucket in parallel: media/<post_id>/<content hash>/<rendition>.<ext>."""
     s3, bucket = client("s3"), settings().bucket("media")
 
     def put(name: str) -> tuple[str, posts.Rendition]:

@@ -34,12 +34,12 @@ FLAGS = (
 
 
 class PageError(AssertionError):
-    """The page did not do what was asked of it, and why."""
+    """The page did not do what was requested; the message says why."""
 
 
 @dataclass(slots=True)
 class Page:
-    """One tab. `errors` collects what the page's scripts threw and what its security policy or the network refused."""
+    """One tab. `errors` collects script exceptions and requests blocked by the security policy or the network."""
 
     _commands: int
     _answers: int
@@ -49,7 +49,7 @@ class Page:
     errors: list[str] = field(default_factory=list)
 
     def send(self, method: str, parameters: Mapping[str, Any] | None = None, *, within: float = 30.0) -> dict[str, Any]:
-        """One command of the protocol; its result."""
+        """Sends one protocol command; returns its result."""
         self._last += 1
         command = {"id": self._last, "method": method, "params": dict(parameters or {})}
         if self._session:
@@ -84,17 +84,17 @@ class Page:
         elif event.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.errors.append(f"{parameters['entry']['text']} ({parameters['entry'].get('url', '')})")
 
-    # --- what a person does and sees ---
+    # --- user actions ---
 
     def open(self, address: str) -> None:
-        """Goes there, and waits until the page is loaded."""
+        """Navigates to the address and waits until the page is loaded."""
         failed = self.send("Page.navigate", {"url": address}).get("errorText")
         if failed:
             raise PageError(f"{address}: {failed}")
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
 
     def evaluate(self, expression: str) -> Any:
-        """The JSON value of an expression, awaited."""
+        """Evaluates an expression, awaits it, and returns its JSON value."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
         answer = self.send("Runtime.evaluate", asked)
         if "exceptionDetails" in answer:
@@ -102,7 +102,7 @@ class Page:
         return answer["result"].get("value")
 
     def wait_for(self, expression: str, *, within: float = 30.0) -> Any:
-        """The expression's value, once it is true (True for an element). Pages come and go meanwhile."""
+        """Waits until the expression is truthy and returns it (True for an element). Survives navigation."""
         plain = f"(async (value) => (value instanceof Node ? true : value))({expression})"
         end = time.monotonic() + within
         while True:
@@ -110,14 +110,14 @@ class Page:
                 if value := self.evaluate(plain):
                     return value
             except PageError as error:
-                if "context" not in str(error):  # the page that it ran in has just been left
+                if "context" not in str(error):  # the page it ran in has just been left
                     raise
             if time.monotonic() > end:
                 raise PageError(f"not within {within} s: {expression}\n{self.text()}\n{self.errors}")
             time.sleep(0.1)
 
     def text(self) -> str:
-        """What a reader sees."""
+        """The visible text."""
         return str(self.evaluate("document.body.innerText"))
 
     def fill(self, selector: str, text: str) -> None:
@@ -126,27 +126,27 @@ class Page:
         self.send("Input.insertText", {"text": text})
 
     def press(self, key: str) -> None:
-        """One key of the keyboard."""
+        """Presses one key."""
         code = {"Enter": 13, "Tab": 9, " ": 32}[key]
         parameters = {"key": key, "windowsVirtualKeyCode": code, "text": {"Enter": "\r", " ": " "}.get(key, "")}
         self.send("Input.dispatchKeyEvent", {"type": "keyDown", **parameters})
         self.send("Input.dispatchKeyEvent", {"type": "keyUp", **parameters})
 
     def choose_files(self, selector: str, paths: Sequence[Path]) -> None:
-        """Gives files to a file field, as its dialogue would."""
+        """Sets the files of a file field, as its dialog would."""
         root = self.send("DOM.getDocument")["root"]["nodeId"]
         node = self.send("DOM.querySelector", {"nodeId": root, "selector": selector})["nodeId"]
         self.send("DOM.setFileInputFiles", {"nodeId": node, "files": [str(path.resolve()) for path in paths]})
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
-        """A window of that size in CSS pixels, in light or dark colours."""
+        """Sets the window size in CSS pixels, and light or dark mode."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", size)
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", {"features": [feature]})
 
     def screenshot(self, path: Path) -> None:
-        """The whole page as a PNG."""
+        """Saves the whole page as a PNG."""
         picture = self.send("Page.captureScreenshot", {"captureBeyondViewport": True})
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(base64.b64decode(picture["data"]))
@@ -154,7 +154,7 @@ class Page:
 
 @contextmanager
 def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
-    """A Chromium with one empty tab; its profile lies in the folder `profile`. It ends with the block."""
+    """A Chromium with one empty tab, and its profile in the folder `profile`. It ends with the block."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         raise PageError("the tests of pages need Chromium: `make .local/chromium` installs it")
@@ -162,7 +162,7 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
     answers, answers_in = os.pipe()
 
     def descriptors() -> None:
-        # Out of the way first: one of the four may be 3 or 4 itself.
+        # Duplicate them first: one of the four may itself be 3 or 4.
         os.dup2(os.dup(commands_out), 63)
         os.dup2(os.dup(answers_in), 64)
         os.dup2(63, 3)

@@ -1,4 +1,4 @@
-"""Tests make their clips themselves, tiny and exact, with the library that will read them."""
+"""Makes the tests' clips, tiny and exact, with the library that will read them."""
 
 import math
 from array import array
@@ -18,7 +18,7 @@ Paint = Callable[[int, int, int], bytes]
 
 
 def texture(number: int, width: int, height: int) -> bytes:
-    """Sharp squares of eight pixels that wander to the right."""
+    """Sharp squares of eight pixels that move to the right."""
     light, dark = bytes((220, 200, 60)) * 8, bytes((30, 60, 160)) * 8
     rows = []
     for y in range(height):
@@ -43,7 +43,7 @@ def quarters(number: int, width: int, height: int) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """A container and what usually goes into it."""
+    """A container and its usual codecs."""
 
     suffix: str
     muxer: str

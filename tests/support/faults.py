@@ -1,6 +1,6 @@
-"""Faults of a deployment, for the chaos tests: how each is made, what the operator's command says, and its remedy.
+"""Deployment faults for the chaos tests: how each is caused, what the operator's command reports, and its remedy.
 
-docs/operations.md has them as a table, which tests/e2e/test_chaos.py makes and compares.
+docs/operations.md has them as a table, which tests/e2e/test_chaos.py generates and compares.
 """
 
 import json
@@ -34,10 +34,10 @@ PING = ("inspect", "ping", "--timeout", "4m")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A fault. `says` is what `command` must find, part by part, each as (where, a piece of what is said).
+    """A fault. `says` is what `command` must report, as (where, part of the text) pairs.
 
-    `remedy` are the commands to be typed, as the finding says them; `also` is what an operator does beside: sends the
-    task again, say, to see whether it is well. `then` is what is not typed into `nexus`: a deployment.
+    `remedy` lists the commands to type, as the finding gives them; `also` is what an operator does besides, such as
+    sending the task again to check it. `then` is a step outside `nexus`: a deployment.
     """
 
     name: str
@@ -89,7 +89,7 @@ def change_source(queue: str, **to: Any) -> Callable[[], object]:
 
 
 def change_function(queue: str, **to: Any) -> None:
-    """Changes a function by hand, so that it counts: what is changed is published, and the alias moved to it."""
+    """Changes a function by hand and makes it live: publishes a version and moves the alias to it."""
     lambda_, name = boto3.client("lambda"), name_of(queue)
     lambda_.update_function_configuration(FunctionName=name, **to)
     published = lambda_.publish_version(FunctionName=name)["Version"]
@@ -97,7 +97,7 @@ def change_function(queue: str, **to: Any) -> None:
 
 
 def function_with(queue: str, **to: Any) -> Callable[[], object]:
-    """A function that is changed by hand, and pinged."""
+    """Changes a function by hand, then pings it."""
 
     def make() -> None:
         change_function(queue, **to)
@@ -107,7 +107,7 @@ def function_with(queue: str, **to: Any) -> Callable[[], object]:
 
 
 def variables(queue: str, *, ping: bool = True, **to: str | None) -> Callable[[], object]:
-    """Other environment variables of a function, which is pinged then; None takes one away."""
+    """Changes a function's environment variables, then pings it; None removes one."""
 
     def make() -> None:
         found = boto3.client("lambda").get_function_configuration(FunctionName=name_of(queue))
@@ -120,7 +120,7 @@ def variables(queue: str, *, ping: bool = True, **to: str | None) -> Callable[[]
 
 
 def send(queue: str, task: str = "ping", **args: Any) -> str:
-    """A message as a sender without the client sends it: the run's id."""
+    """Sends a message without the client. Returns the run's id."""
     envelope = Envelope(id=str(uuid.uuid4()), task=task, args=args)
     boto3.client("sqs").send_message(QueueUrl=url_of(name_of(queue)), MessageBody=envelope.encode())
     return envelope.id
@@ -159,7 +159,7 @@ def role_of(queue: str) -> str:
 
 
 def take_rights(queue: str) -> Callable[[], object]:
-    """The inline policy of a function's role."""
+    """Removes the inline policy of a function's role."""
 
     def make() -> None:
         iam, role = boto3.client("iam"), role_of(queue)
@@ -170,12 +170,12 @@ def take_rights(queue: str) -> Callable[[], object]:
 
 
 def detach_policies(queue: str) -> Callable[[], object]:
-    """The runtime's policies of a function's role."""
+    """Detaches the runtime's policies from a function's role."""
 
     def make() -> None:
         iam, role = boto3.client("iam"), role_of(queue)
         for policy in iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"]:
-            # The local cloud attaches another stack's beside it, which no repair of this stack puts back.
+            # The local cloud also attaches another stack's policy, which repairing this stack does not restore.
             if policy["PolicyName"].startswith(f"{settings().stack}-RuntimePolicy"):
                 iam.detach_role_policy(RoleName=role, PolicyArn=policy["PolicyArn"])
 
@@ -183,7 +183,7 @@ def detach_policies(queue: str) -> Callable[[], object]:
 
 
 def failing_task() -> None:
-    """A task that cannot work: the function may not touch its tables, and three users wait for it."""
+    """A task that always fails: the function has no access to its tables, and three users wait for it."""
     with suppress(ValueError):
         application.register("chaos@example.com", "Chaos", user_id="chaos")
     take_rights_of_data("users")()
@@ -196,7 +196,7 @@ def _refresh_three_times() -> None:
 
 
 class ThrottledTable:
-    """A table that DynamoDB throttles, as the users' function sees it; three runs need it."""
+    """A table that DynamoDB throttles for the users' function; three runs need it."""
 
     def __init__(self, entity: str) -> None:
         self._entity = entity
@@ -216,7 +216,7 @@ class ThrottledTable:
 
 
 class FullDisk:
-    """A media function whose /tmp is full, as a file system of one page is; three clips are uploaded."""
+    """A media function with a full /tmp (a one-page file system); three clips are uploaded."""
 
     def make(self) -> None:
         if os.geteuid() != 0:
@@ -238,7 +238,7 @@ class FullDisk:
 
 
 def take_rights_of_data(queue: str) -> Callable[[], object]:
-    """The statements of a function's role that are about tables."""
+    """Removes the statements about tables from a function's role."""
 
     def make() -> None:
         iam, role = boto3.client("iam"), role_of(queue)
@@ -263,7 +263,7 @@ def delete_bucket(purpose: str) -> None:
 
 
 def fail_an_update() -> None:
-    """A deployment that stops in the middle, for a part that cannot be made."""
+    """A deployment that stops in the middle because a resource cannot be created."""
     cloudformation, bucket = boto3.client("cloudformation"), settings().bucket("archive")
     body: Any = cloudformation.get_template(StackName=settings().stack, TemplateStage="Original")["TemplateBody"]
     template: Any = load(body) if isinstance(body, str) else body
@@ -306,13 +306,13 @@ def client_of_today() -> None:
 
 
 def shift_clock(seconds: float) -> None:
-    """What this machine's clock tells `nexus doctor`."""
+    """Shifts this machine's clock for `nexus doctor`."""
     doctor.now = lambda: time.time() + seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A fault of the operator's own side, with which no command gets far: variables of the environment, or options."""
+    """A fault on the operator's side that fails every command: environment variables, or options."""
 
     name: str
     says: str
@@ -322,7 +322,7 @@ class Trouble:
 
 
 def troubles() -> Sequence[Trouble]:
-    """All of them. The remedy is to take the variables and options away again, as is said."""
+    """All troubles. The remedy is to remove the variables and options again."""
     return (
         Trouble(
             "nothing listens at the endpoint",
@@ -368,7 +368,7 @@ RULES = (
 
 
 def faults() -> Sequence[Fault]:
-    """All of them."""
+    """All faults."""
     scheduled = "cleanup_old_posts"
     throttled, disk = ThrottledTable("follows"), FullDisk()
     return (

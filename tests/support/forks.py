@@ -1,4 +1,4 @@
-"""What a pre-forking web server does to this process."""
+"""Forks this process as a pre-forking web server does."""
 
 import os
 import signal
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 def in_a_child(work: Callable[[], object]) -> int:
-    """Does it in a forked child. Returns its exit status: 0 when nothing was raised and it ended in half a minute."""
+    """Runs `work` in a forked child. Returns its exit status: 0 if nothing was raised and it ended in half a minute."""
     child = os.fork()
     if child == 0:
         try:
-            signal.alarm(30)  # a child that waits for a lock of its parent's threads dies of it
+            signal.alarm(30)  # kills a child that waits for a lock of its parent's threads
             work()
             os._exit(0)
         finally:

@@ -1,8 +1,8 @@
-"""IAM's answer without AWS: whether the policies of a role, as template.yaml has them, allow a request.
+"""Evaluates IAM policies without AWS: whether a role's policies in template.yaml allow a request.
 
-What AWS documents for identity-based policies: a request is allowed when some statement allows it and none denies it.
-A statement applies when its actions, its resources and all of its conditions match. Conditions are those that the
-templates use; any other is an error and not a guess.
+Follows AWS's documentation of identity-based policies: a request is allowed if a statement allows it and none denies it.
+A statement applies when its actions, its resources and all of its conditions match. Only conditions that
+the templates use are supported; any other is an error.
 """
 
 import re
@@ -27,7 +27,7 @@ ARNS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One action on one resource, as IAM is asked: `sqs:SendMessage` on an ARN, with condition keys in `context`."""
+    """One action on one resource: `sqs:SendMessage` on an ARN, with condition keys in `context`."""
 
     action: str
     resource: str
@@ -38,7 +38,7 @@ class Request:
 
 
 class Templates:
-    """A template's policies, with names in for references."""
+    """A template's policies, with references resolved to names."""
 
     def __init__(self, text: str, parameters: Mapping[str, str]) -> None:
         self.body = load(text)
@@ -53,11 +53,11 @@ class Templates:
         self.known: dict[str, Any] = {**defaults, **pseudo, **parameters}
 
     def holds(self, condition: str) -> bool:
-        """Whether a condition of the template does, with these parameters."""
+        """Whether a template condition holds with these parameters."""
         return bool(self.value(self.body["Conditions"][condition]))
 
     def value(self, value: Any) -> Any:  # noqa: C901 - one case an intrinsic function
-        """A value with every reference put in."""
+        """A value with every reference resolved."""
         match value:
             case {"Ref": "AWS::NoValue"}:
                 return None
@@ -101,7 +101,7 @@ class Templates:
         return pattern.format(name)
 
     def of_role(self, logical: str) -> list[dict[str, Any]]:
-        """All statements of a role of the template: its own, and those of the template's policies that it has."""
+        """All statements of a role: its own, and those of the template's policies attached to it."""
         properties = self.body["Resources"][logical]["Properties"]
         documents = [policy["PolicyDocument"] for policy in properties.get("Policies", [])]
         managed = [one["Ref"] for one in properties.get("ManagedPolicyArns", []) if isinstance(one, dict)]
@@ -137,7 +137,7 @@ def role(queue: str) -> tuple[dict[str, Any], ...]:
 
 
 def allowed(statements: Sequence[Mapping[str, Any]], request: Request) -> bool:
-    """Whether they allow the request."""
+    """Whether the statements allow the request."""
     applying = {statement["Effect"] for statement in statements if applies(statement, request)}
     return "Allow" in applying and "Deny" not in applying
 

@@ -1,4 +1,4 @@
-"""What mail programs turn into links by themselves, as linkify-it finds it: every top-level domain, addresses, IPs."""
+"""Finds what mail programs turn into links, with linkify-it: every top-level domain, addresses, IPs."""
 
 from functools import cache
 
@@ -12,5 +12,5 @@ def _linkifier() -> LinkifyIt:
 
 
 def live_links(text: str) -> list[str]:
-    """The parts of a plain text that a program would make links of."""
+    """The parts of a plain text that a program would turn into links."""
     return [match.raw for match in _linkifier().match(text) or ()]

@@ -1,7 +1,7 @@
-"""Mail programs, as what they take away from a mail: facts after caniemail.com, as it stood on CHECKED.
+"""Mail programs and what they remove from a mail: facts from caniemail.com as of CHECKED.
 
-Only what matters to our mails is in the table; where a program supports a feature with faults, it counts as lacking.
-`as_seen_in` gives the HTML that is left, for Chromium to lay out.
+Only what matters to our mails is in the table; faulty support counts as none. `as_seen_in` returns the remaining HTML,
+for Chromium to lay out.
 """
 
 import re
@@ -21,7 +21,7 @@ VOID = frozenset({"br", "hr", "img", "meta", "link", "input", "source", "wbr"})
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """One program: what it drops.
+    """A mail program and what it drops.
 
     `properties` are dropped everywhere, `on` by the tag that they are dropped from ("" for all but table cells).
     `style_element`, `media` and `dark` say whether it has the style element, media queries, and
@@ -83,7 +83,7 @@ CLIENTS = (
 
 
 def as_seen_in(client: Client, html: str) -> str:
-    """What the program shows of a mail."""
+    """The HTML of a mail as the program renders it."""
     rewriter = _Rewriter(client)
     if client.conditional:
         html = re.sub(r"(?s)<!--\[if mso\]>(.*?)<!\[endif\]-->", r"\1", html)

@@ -19,14 +19,14 @@ from tests.support import moto_partiql, sandboxes
 from tests.support.template import ACCOUNT, ENVIRONMENT, REGION, resolved, resources
 
 UNHURRIED = {"NEXUS_SEND_TIMEOUT": "600"}
-"""On a busy machine moto may take longer than a producer gives AWS."""
+"""On a busy machine moto may be slower than a producer's AWS timeout."""
 
 _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
 
 
 @contextmanager
 def environment() -> Iterator[pytest.MonkeyPatch]:
-    """The variables of a deployment and none of the machine's own, and fresh clients, for as long as the block."""
+    """Sets only a deployment's variables, and fresh clients, for the duration of the block."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_CATALOGUE", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
@@ -39,7 +39,7 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
 
 @contextmanager
 def deployment() -> Iterator[None]:
-    """All of them, with conditional PartiQL, and retries that do not wait."""
+    """Creates all resources, with conditional PartiQL, and retries without delay."""
     with environment() as patch, mock_aws():
         moto_partiql.install(patch)
         sandboxes.no_sleep(patch)
@@ -59,7 +59,7 @@ def deployment() -> Iterator[None]:
 
 
 def clear() -> None:
-    """Empties every table, queue and bucket: making them takes longer than most of the tests that fill them."""
+    """Empties every table, queue and bucket: creating them takes longer than most of the tests that use them."""
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         table.items.clear()
     for queue in sqs_backends[ACCOUNT][REGION].queues.values():

@@ -1,4 +1,4 @@
-"""Gives moto the conditional PartiQL that DynamoDB has.
+"""Adds DynamoDB's conditional PartiQL to moto.
 
 Each statement of a batch goes through moto's own PutItem, UpdateItem or DeleteItem, and fails or succeeds by itself.
 """
@@ -17,7 +17,7 @@ from tests.support.partiql import Statement
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For the length of a test."""
+    """Installs it for the duration of a test."""
     monkeypatch.setattr(DynamoDBBackend, "batch_execute_statement", _batch_execute_statement)
 
 

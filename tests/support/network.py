@@ -9,11 +9,11 @@ from social import catalogue
 
 
 def tasks() -> Mapping[str, Task[Any, Any]]:
-    """Those of social.catalogue, and ping."""
+    """The tasks of social.catalogue, and ping."""
     declared = [value for value in vars(catalogue).values() if isinstance(value, Task)]
     return {task.name: task for task in [*declared, ping]}
 
 
 def served_by(queue: str) -> Mapping[str, Task[Any, Any]]:
-    """Those that a queue's function serves."""
+    """The tasks that a queue's function serves."""
     return {name: task for name, task in tasks().items() if task.served_by(queue)}

@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, so that tests can run what a reader would copy."""
+"""Extracts the documentation's code blocks, so that tests can run what a reader would copy."""
 
 import re
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: the words behind its fence, the heading it stands under, its text and its first line's number."""
+    """A fenced block: its info string, the heading above it, its text and its first line's number."""
 
     language: str
     words: tuple[str, ...]
@@ -20,7 +20,7 @@ class Block:
     line: int
 
     def compiled(self, page: str) -> CodeType:
-        """Its code, with line numbers as in the page, so that a traceback leads there."""
+        """Its compiled code, with the page's line numbers for tracebacks."""
         return compile("\n" * (self.line - 1) + self.text, str(DOCS / page), "exec")
 
 

@@ -1,8 +1,8 @@
-"""Every request that the product makes in a test, put to the role that it would run under on AWS.
+"""Checks every AWS request made in a test against the role it would run under on AWS.
 
 In the tests' own process the caller is found on the stack. Code of functions/<queue> and a queue's worker run under
-that queue's role, what a web application imports under ApplicationPolicy. What a test or an operator's command asks for
-is nobody's. Sandboxes of the local cloud write their requests to a file (dev/recorder.py). Rights are named as in AWS's
+that queue's role, what a web application imports under ApplicationPolicy. Requests of a test or
+an operator's command belong to no role. Sandboxes of the local cloud write their requests to a file (dev/recorder.py). Rights are named as in AWS's
 Service Authorization Reference.
 """
 
@@ -33,11 +33,11 @@ ROOT = str(Path(__file__).parents[2])
 APPLICATION = "application"
 
 
-# --- what AWS asks for --------------------------------------------------------------------------------------------
+# --- the rights a request needs -----------------------------------------------------------------------------------
 
 
 def requests(service: str, operation: str, asked: Mapping[str, Any], error: str = "") -> list[Request]:
-    """The rights that a request takes; `error` is the code with which it was refused."""
+    """The rights that a request needs; `error` is the code with which it was refused."""
     match service:
         case "dynamodb":
             return list(_dynamodb(operation, asked))
@@ -88,7 +88,7 @@ _EXPRESSIONS = (
 
 
 def _dynamodb(operation: str, asked: Mapping[str, Any]) -> Iterator[Request]:
-    """A transaction's parts take the rights of what they do, a PartiQL statement its verb's, a batch its own."""
+    """A transaction's parts need their operations' rights, a PartiQL statement its verb's, a batch its own."""
     match operation:
         case "BatchGetItem" | "BatchWriteItem":
             for name in asked["RequestItems"]:
@@ -144,7 +144,7 @@ def _s3(operation: str, asked: Mapping[str, Any], error: str) -> Iterator[Reques
     match operation:
         case "GetObject" | "HeadObject":
             yield Request(f"s3:GetObject{version}", f"{bucket}/{asked['Key']}")
-            # Who may not list is refused a missing key: every reader takes both alike (nexus.aws.sdk.is_no_object).
+            # Without ListBucket, S3 denies a missing key: every reader treats both alike (nexus.aws.sdk.is_no_object).
         case "PutObject":
             yield Request("s3:PutObject", f"{bucket}/{asked['Key']}")
         case "DeleteObject":
@@ -169,7 +169,7 @@ def _s3(operation: str, asked: Mapping[str, Any], error: str) -> Iterator[Reques
 
 
 def _mail(asked: Mapping[str, Any]) -> Iterator[Request]:
-    """A mail takes the right on the sender's identity and on the configuration set."""
+    """A mail needs the right on the sender's identity and on the configuration set."""
     sender = asked["FromEmailAddress"]
     address = found[1] if (found := re.search(r"<([^<>]+)>\s*$", sender)) else sender
     context = {"ses:FromAddress": address, "ses:Recipients": asked["Destination"]["ToAddresses"]}
@@ -187,7 +187,7 @@ def _schedule(operation: str, asked: Mapping[str, Any]) -> Iterator[Request]:
         yield Request("iam:PassRole", asked["Target"]["RoleArn"], context)
 
 
-# --- who asks -----------------------------------------------------------------------------------------------------
+# --- the caller ---------------------------------------------------------------------------------------------------
 
 _APPLICATIONS = tuple(
     f"{ROOT}/shared/{name}"
@@ -200,11 +200,11 @@ _APPLICATIONS = tuple(
     )
 )
 _submitted = threading.local()
-"""In a thread of a pool: whoever gave it its work."""
+"""In a pool's thread: the caller that submitted its work."""
 
 
 def caller(frame: FrameType | None) -> str | None:
-    """Whose request this is: a queue's, an application's, or nobody's whose rights template.yaml grants."""
+    """The principal of a request: a queue, an application, or None if template.yaml grants it no rights."""
     found: str | None = None
     while frame is not None:
         name = frame.f_code.co_filename
@@ -225,11 +225,11 @@ def caller(frame: FrameType | None) -> str | None:
 
 @cache
 def statements(principal: str) -> Sequence[Mapping[str, Any]]:
-    """What template.yaml grants to a queue's function, or to an application."""
+    """The statements that template.yaml grants to a queue's function or an application."""
     return iam.stack().of_policy("ApplicationPolicy") if principal == APPLICATION else iam.role(principal)
 
 
-# --- what is kept -------------------------------------------------------------------------------------------------
+# --- the record ---------------------------------------------------------------------------------------------------
 
 type Right = tuple[str, str, str, str]
 """Who, the statement's Sid, an action and a resource of the statement, as they are written there."""
@@ -237,7 +237,7 @@ type Right = tuple[str, str, str, str]
 
 @dataclass
 class Rights:
-    """What was asked for: the rights that were used, and the requests that AWS would have denied."""
+    """The rights that were used, and the requests that AWS would have denied."""
 
     used: set[Right] = field(default_factory=set)
     denied: list[str] = field(default_factory=list)
@@ -261,7 +261,7 @@ class Rights:
         path.write_text(json.dumps({"used": sorted(self.used), "denied": self.denied}, indent=1))
 
     def load(self, path: Path) -> None:
-        """Adds what another process has saved."""
+        """Adds the rights that another process has saved."""
         found = json.loads(path.read_text())
         self.add(Rights({(who, sid, action, on) for who, sid, action, on in found["used"]}, found["denied"]))
 
@@ -298,14 +298,14 @@ type Note = Callable[..., None]
 
 @contextmanager
 def watched(rights: Rights) -> Iterator[Note]:
-    """Notes the requests of this process within the block. Yields what notes one that botocore did not make."""
+    """Records this process's requests within the block. Yields a function to record one that botocore did not make."""
 
     def note(service: str, operation: str, asked: Mapping[str, Any], error: str = "") -> None:
         if settings().memory:
-            return  # the memory of an application's test asks for no rights
+            return  # an application test's in-memory backend needs no rights
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and frame.f_code.co_filename.startswith(f"{ROOT}/tests/"):
-            frame = frame.f_back  # a stand-in that notes what it took
+            frame = frame.f_back  # a stand-in that records its requests
         principal = caller(frame)
         if principal is not None and principal in (APPLICATION, *QUEUES):
             for request in requests(service, operation, asked, error):
@@ -344,7 +344,7 @@ def watched(rights: Rights) -> Iterator[Note]:
 
 
 def of_sandboxes(path: Path, stack: str, account: str) -> Rights:
-    """The requests that the functions of a stack in the local cloud have written to the file."""
+    """The requests that a stack's functions in the local cloud have written to the file."""
     rights = Rights()
     for line in path.read_text().splitlines():
         function, service, operation, asked, error = json.loads(line.replace(stack, STACK).replace(account, ACCOUNT))
@@ -362,7 +362,7 @@ _asked = Rights()
 
 @contextmanager
 def checked() -> Iterator[Note]:
-    """As watched(). AssertionError at the end of the block if AWS would have denied a request."""
+    """Like watched(). Raises AssertionError at the end of the block if AWS would have denied a request."""
     before = len(_asked.denied)
     with watched(_asked) as note:
         yield note
@@ -371,6 +371,6 @@ def checked() -> Iterator[Note]:
 
 
 def save(suite: str) -> None:
-    """Saves what this process has asked for into the folder that NEXUS_RIGHTS names, if any."""
+    """Saves this process's rights to the folder that NEXUS_RIGHTS names, if any."""
     if folder := os.environ.get("NEXUS_RIGHTS"):
         _asked.save(Path(folder) / f"{suite}-{os.getpid()}.json")

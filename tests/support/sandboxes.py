@@ -1,6 +1,6 @@
-"""Runs a job as the queue would, with what goes wrong there.
+"""Runs a job as the queue would, with its faults.
 
-Sandboxes die between any two requests to AWS, messages come twice, invocations are short of time, pages have a few
+Sandboxes die between any two AWS requests, messages are delivered twice, invocations run out of time, pages have few
 items, requests are throttled.
 """
 
@@ -23,12 +23,12 @@ from nexus.worker import Continued, FannedOut, Run
 
 
 class SandboxDied(BaseException):
-    """Out of memory, out of time, pulled from under the task: nothing catches it."""
+    """Out of memory, out of time, or killed: nothing catches it."""
 
 
 @contextmanager
 def requests(before: Callable[[str], None]) -> Iterator[None]:
-    """Calls `before` with the operation's name ahead of each request to DynamoDB or S3; it may raise."""
+    """Calls `before` with the operation's name before each request to DynamoDB or S3; it may raise."""
 
     def hook(model: Any, **_: Any) -> None:
         before(model.name)
@@ -45,7 +45,7 @@ def requests(before: Callable[[str], None]) -> Iterator[None]:
 
 @contextmanager
 def small_pages(limit: int) -> Iterator[None]:
-    """Every Query and Scan of DynamoDB answers with at most so many items."""
+    """Limits every Query and Scan of DynamoDB to `limit` items."""
 
     def hook(params: dict[str, Any], **_: Any) -> None:
         params["Limit"] = min(limit, params.get("Limit", limit))
@@ -64,8 +64,8 @@ def small_pages(limit: int) -> Iterator[None]:
 class Queue:
     """Delivers a job's messages until all have succeeded.
 
-    `dies` says before each request whether the sandbox dies there; `twice` whether a message that succeeded is
-    delivered again with nobody the wiser; `short` whether an invocation is short of time from its first page on.
+    `dies` decides before each request whether the sandbox dies there; `twice` whether a message that succeeded is
+    delivered again; `short` whether an invocation is out of time after its first page.
     """
 
     def __init__(
@@ -81,20 +81,20 @@ class Queue:
 
     @classmethod
     def dying_at(cls, nth: int) -> "Queue":
-        """Where the sandbox dies once, before the request of that number, counted from 0."""
+        """A queue where the sandbox dies once, before the nth request, counted from 0."""
         requests = itertools.count()
         return cls(dies=lambda: next(requests) == nth)
 
     @classmethod
     def unreliable(cls, seed: int, one_in: int = 12) -> "Queue":
-        """Where everything goes wrong now and then, by chance and repeatably."""
+        """A queue with random, repeatable faults of every kind."""
         chance = random.Random(seed)
         queue = cls(twice=lambda: chance.random() < 0.2, short=lambda: chance.random() < 0.3)
         queue.dies = lambda: queue.deaths < 60 and chance.randrange(one_in) == 0
         return queue
 
     def run(self, function: Callable[..., Any], args: Mapping[str, Any] | None = None) -> Any:
-        """The job's result."""
+        """Runs the job; returns its result."""
         task = registry.task_of(function)
         return self._deliver(task.name, task.check(args or {}), None, "00000000-0000-7000-8000-000000000001")
 
@@ -159,7 +159,7 @@ class Queue:
 
 @contextmanager
 def throttled(one_in: int, seed: int) -> Iterator[dict[str, int]]:
-    """One request in so many is refused by DynamoDB with ProvisionedThroughputExceeded; counts them."""
+    """DynamoDB refuses one request in `one_in` with ProvisionedThroughputExceeded. Yields their count."""
     chance, refused = random.Random(seed), {"requests": 0}
 
     def hook(request: Any, **_: Any) -> Any:
@@ -193,17 +193,17 @@ class _Body:
 
 
 def no_sleep(monkeypatch: Any) -> None:
-    """Retries at once, botocore's too."""
+    """Removes the delay of retries, botocore's too."""
     monkeypatch.setattr(table, "sleep", lambda _seconds: None)
     monkeypatch.setattr("botocore.endpoint.time.sleep", lambda _seconds: None)
 
 
 @contextmanager
 def lost_answers(meanwhile: Callable[[], object] | None = None) -> Iterator[list[str]]:
-    """The answer to the first try of every write is lost after moto has carried it out, and the SDK repeats it.
+    """Loses the response to every write's first try after moto has executed it, so that the SDK retries.
 
-    With `meanwhile` the first try of the first write never arrives, and that is called in its place. Yields the
-    operations whose first try was lost. A repeated transaction is answered by its token, as DynamoDB does and moto not.
+    With `meanwhile`, the first write's first try never arrives, and `meanwhile` is called instead. Yields the operations
+    whose first try was lost. A repeated transaction is deduplicated by its token, as in DynamoDB but not in moto.
     """
     lost: list[str] = []
     tried: set[bytes] = set()

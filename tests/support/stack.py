@@ -1,6 +1,6 @@
-"""The deployed stack, IAM enforced, as `make integration` and `make e2e` have brought it up.
+"""The deployed stack, with IAM enforced, as `make integration` and `make e2e` deploy it.
 
-Each test works on users, posts and runs of its own, so the stack may be shared and used twice.
+Each test uses its own users, posts and runs, so the stack can be shared and reused.
 """
 
 import os
@@ -25,12 +25,12 @@ NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
 def stack() -> settings.Settings:
     """The deployment under test. `make e2e` exports the variables; `eval "$(nexus env)"` does so for a shell.
 
-    NEXUS_ON_AWS: it is in an account (dev/e2e_aws.py), and there is no endpoint of its own.
+    NEXUS_ON_AWS: it is in an AWS account (dev/e2e_aws.py), without a separate endpoint.
     """
     missing = [name for name in NEEDED if not os.environ.get(name) and not os.environ.get("NEXUS_ON_AWS")]
     if missing:
         pytest.exit(f"the end-to-end tests need a local cloud, and {', '.join(missing)} not set: run `make e2e`", 2)
-    # A shell's background job ignores SIGINT, and would hand that on to the commands that tests interrupt.
+    # A shell's background job ignores SIGINT, and the commands that tests interrupt would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for forget in (sdk.reset, backend.reset, settings.settings.cache_clear, transport.queue_url.cache_clear):
         forget()
@@ -46,14 +46,14 @@ def outputs(stack: settings.Settings) -> dict[str, str]:
 
 @pytest.fixture
 def post() -> str:
-    """A new post, by an author of its own."""
+    """A new post by a new author."""
     post_id = f"p-{uuid.uuid4().hex[:12]}"
     application.new_post("u-e2e", "look", post_id=post_id)
     return post_id
 
 
 def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
-    """What `look` gives, once it gives anything true. Fails after `within` seconds: a bound for a hang, no measure."""
+    """Polls `look` until it returns something truthy. Fails after `within` seconds, which only guards against a hang."""
     end = time.monotonic() + within
     while True:
         seen = look()

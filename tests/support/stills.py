@@ -1,4 +1,4 @@
-"""Pictures that tests make themselves: small, exact, in every format that is accepted."""
+"""The tests' own pictures: small, exact, in every accepted format."""
 
 import struct
 from collections.abc import Sequence

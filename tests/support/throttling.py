@@ -1,4 +1,4 @@
-"""A DynamoDB that throttles one table: a proxy before the local cloud, which passes on all other requests."""
+"""A DynamoDB that throttles one table: a proxy in front of the local cloud that forwards all other requests."""
 
 import json
 import threading
@@ -35,7 +35,7 @@ def throttling(endpoint: str, table: str) -> ThreadingHTTPServer:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Requests are not logged."""
+            """Logs nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
     threading.Thread(target=server.serve_forever, daemon=True).start()

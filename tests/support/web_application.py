@@ -12,7 +12,7 @@ TEXT = [(b"content-type", b"text/plain")]
 
 
 def wsgi(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
-    """/send sends a task and says what became of it; every other path is answered at once."""
+    """/send sends a task and returns the outcome; every other path responds at once."""
     answer = "alive"
     if environ["PATH_INFO"] == "/send":
         try:
@@ -28,7 +28,7 @@ async def asgi(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
-    """The same; /get asks for a result."""
+    """The same; /get fetches a result."""
     answer = "alive"
     try:
         if scope["path"] == "/send":

@@ -1,4 +1,4 @@
-"""A server on a real socket whose answers are written out, byte by byte where that matters."""
+"""A server on a real socket with scripted responses, byte by byte where that matters."""
 
 import json
 import socket
@@ -12,12 +12,12 @@ from typing import Any
 
 type Connection = socket.socket | ssl.SSLSocket
 type Answer = bytes | Callable[[Connection], None]
-"""What is sent for a request, or what is done with its connection."""
+"""A response to a request, or an action on its connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request as it came. Names of headers are in lower case."""
+    """A received request. Header names are in lower case."""
 
     connection: int
     headers: Mapping[str, str]
@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(slots=True)
 class Server:
-    """`answers` are given in turn, and then the last of them. `requests` are those that came whole."""
+    """`answers` are used in turn, then the last one repeats. `requests` are those received completely."""
 
     answers: Sequence[Answer]
     port: int = 0
@@ -101,7 +101,7 @@ def _request(connection: Connection, number: int) -> Request | None:
 
 
 def answer(value: Any = None, status: int = 200, length: int | None = None, **headers: str) -> bytes:
-    """A response. A value that is no bytes goes as JSON; `length` is said in place of the true one."""
+    """A response. A value other than bytes is sent as JSON; `length` overrides the true Content-Length."""
     body = value if isinstance(value, bytes) else json.dumps({} if value is None else value).encode()
     given = {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "R-1"}
     given |= {name.replace("_", "-"): text for name, text in headers.items()}
@@ -113,7 +113,7 @@ def answer(value: Any = None, status: int = 200, length: int | None = None, **he
 def refusal(
     code: str, message: str = "no", status: int = 400, *, headers: Mapping[str, Any] | None = None, **also: Any
 ) -> bytes:
-    """An error as AWS says it."""
+    """An error response as AWS sends it."""
     return answer({"__type": f"com.amazonaws#{code}", "message": message, **also}, status, **(headers or {}))
 
 
@@ -124,12 +124,12 @@ def reset(connection: Connection) -> None:
 
 
 def silence(connection: Connection) -> None:
-    """Says nothing until the client goes."""
+    """Sends nothing until the client disconnects."""
     connection.recv(1)
 
 
 def then_close(said: bytes) -> Callable[[Connection], None]:
-    """Says this and ends the connection."""
+    """Sends this and closes the connection."""
 
     def say(connection: Connection) -> None:
         connection.sendall(said)
@@ -139,7 +139,7 @@ def then_close(said: bytes) -> Callable[[Connection], None]:
 
 
 def byte_by_byte(said: bytes) -> Callable[[Connection], None]:
-    """Says it in as many pieces as there are bytes."""
+    """Sends it one byte at a time."""
 
     def say(connection: Connection) -> None:
         for place in range(len(said)):
@@ -149,7 +149,7 @@ def byte_by_byte(said: bytes) -> Callable[[Connection], None]:
 
 
 def then_silence(said: bytes) -> Callable[[Connection], None]:
-    """Says this, and nothing more until the client goes."""
+    """Sends this, then nothing until the client disconnects."""
 
     def say(connection: Connection) -> None:
         connection.sendall(said)

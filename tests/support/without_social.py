@@ -1,4 +1,4 @@
-"""A pytest plugin under which `social` cannot be imported: the runtime's tests run with it, and so need none of it.
+"""A pytest plugin under which `social` cannot be imported: the runtime's tests run with it, which proves they do not need it.
 
 pytest -p tests.support.without_social tests/unit/runtime
 """
@@ -10,7 +10,7 @@ from types import ModuleType
 
 
 class _Missing:
-    """A finder that knows one package, and that it is missing."""
+    """A finder that reports one package as missing."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -111,7 +111,7 @@ def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         order = [name for name in mine if name in (_TURN, _MIRROR)]
-        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers ignore the order
+        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers never look
             turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:

@@ -114,7 +114,7 @@ def chunks(source: bytes) -> Iterator[Chunk]:
 
 
 def _profile(notes: dict[bytes, bytes], *, grey: bool) -> bytes | None:
-    """The profile by the specification's precedence: cICP, iCCP, sRGB, then gAMA with cHRM. Unreadable ones mean sRGB."""
+    """The profile, by the specification's precedence: cICP, iCCP, sRGB, gAMA with cHRM. Unreadable means sRGB."""
     if len(coding := notes.get(b"cICP", b"")) == 4 and not grey:
         return icc.of_code_points(coding[0], coding[1])
     if packed := notes.get(b"iCCP"):

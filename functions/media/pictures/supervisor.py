@@ -51,7 +51,7 @@ def render(
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_known: called with the picture's properties before the renditions are made. An exception in it stops the work.
+        on_known: called with the picture's properties before the renditions exist. An exception in it stops the work.
 
     Raises Rejected if the picture is at fault, Unfinished if a retry may succeed.
     """

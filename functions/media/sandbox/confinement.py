@@ -1,17 +1,17 @@
-"""What a decoder's process gives up before it reads a byte of an upload.
+"""The privileges that a decoder's process drops before it reads a byte of an upload.
 
-In the order of what holds without the kernel's help:
+Ordered by how little kernel support they need:
 
-1. RLIMIT_NOFILE of 0: what is open stays usable, and no call can make another descriptor, for a file, a socket, a pipe
-   or a memory file, whatever code runs by then. Memory, processor time and the size of outputs have limits too.
+1. RLIMIT_NOFILE of 0: open descriptors stay usable, and no call can create another, for a file, a socket, a pipe or a
+   memory file, whatever code runs. Memory, CPU time and the size of outputs have limits too.
 2. Its own memory and the function's are closed to other processes (PR_SET_DUMPABLE): a process of the same user could
    read and write them with process_vm_readv and ptrace, which take no descriptor.
-3. Where it runs as root (the local cloud, containers), it becomes nobody.
-4. A system call filter (seccomp) leaves the calls that decoding needs. What takes no descriptor goes too: signals, new
-   processes and programs, names in the file system, shared memory, executable memory, and most of the kernel's code.
+3. If it runs as root (the local cloud, containers), it becomes the user nobody.
+4. A system call filter (seccomp) allows only the calls that decoding needs. It also blocks what needs no descriptor:
+   signals, new processes and programs, paths, shared memory, executable memory, and most kernel code.
 
-A kernel may lack the last two. The server tries them when it starts, the function's log says which are missing, and
-the others hold without them.
+A kernel may lack the last two. The server probes them at start, the function's log says which are missing, and the
+others work without them.
 """
 
 import ctypes
@@ -51,12 +51,12 @@ _PROT_EXEC: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What one child may use.
+    """Resource limits of one child.
 
     Attributes:
         memory: bytes of private memory (RLIMIT_DATA).
         output_bytes: bytes of any one file.
-        seconds: of processor time.
+        seconds: CPU time.
     """
 
     memory: int
@@ -65,27 +65,27 @@ class Bounds:
 
 
 def close_memory() -> None:
-    """Lets no other process of this user read or write this one's memory or environment. Forks inherit it."""
+    """Stops other processes of this user from accessing this one's memory or environment. Forks inherit it."""
     _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of its descendants' orphans, so that none of them gets away."""
+    """Makes this process the reaper of its descendants' orphans, so that none escapes."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def confine(bounds: Bounds, missing: Mapping[str, int]) -> None:
-    """Gives up everything, for good. Raises OSError where a layer fails that is not among those known as missing."""
+    """Drops all privileges permanently. Raises OSError if a layer fails that is not known to be missing."""
     if "another user" not in missing:
         _leave_root()
     _limit(bounds)
-    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user forgets it
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)  # a change of user resets it
     if "seccomp" not in missing:
         _filter_calls()
 
 
 def probe() -> dict[str, int]:
-    """The layers that this kernel lacks or refuses, with the errno: each is tried, in a process of its own."""
+    """The layers that this kernel lacks or refuses, with the errno. Tries each in a separate process."""
     call_filter()
     return {name: number for name, layer in LAYERS.items() if (number := _tried(layer))}
 
@@ -137,14 +137,14 @@ class _Program(ctypes.Structure):
 
 @cache
 def call_filter() -> bytes:
-    """The filter as the kernel takes it. What is not allowed fails with EPERM, which libraries can cope with."""
-    from seccompy import Action, ArgCmp, CmpOp, Filter  # in the server alone: the function never loads it
+    """The filter in the kernel's format. Other calls fail with EPERM, which libraries can handle."""
+    from seccompy import Action, ArgCmp, CmpOp, Filter  # only in the server: the function never loads it
 
     made = Filter(default=Action.ERRNO | errno.EPERM)
     for name in ALLOWED:
         made.allow(name)
     made.allow("clone", args=[ArgCmp(0, CmpOp.MASKED_EQ, _CLONE_THREAD, mask=_CLONE_THREAD)])
-    made.errno("clone3", errno.ENOSYS)  # its flags lie behind a pointer: glibc takes clone instead
+    made.errno("clone3", errno.ENOSYS)  # its flags are behind a pointer: glibc falls back to clone
     for name in ("mmap", "mprotect"):
         made.allow(name, args=[ArgCmp(2, CmpOp.MASKED_EQ, 0, mask=_PROT_EXEC)])
     return made.program

@@ -1,4 +1,4 @@
-"""The child's one way to say something: JSON lines in a pipe, and files that were open before it began."""
+"""The child's only output: JSON lines in a pipe, and files opened before it started."""
 
 import json
 import math
@@ -10,9 +10,9 @@ from social.refusals import Rejected
 
 
 class Report:
-    """{"known": {...}} and {"progress": 0.4} any number of times, then how it ended.
+    """{"known": {...}} and {"progress": 0.4} any number of times, then the outcome.
 
-    That is {"made": {...}} or {"rejected": {"code", "detail", "limit"}}.
+    The outcome is {"made": {...}} or {"rejected": {"code", "detail", "limit"}}.
     """
 
     def __init__(self, pipe: int) -> None:
@@ -20,22 +20,22 @@ class Report:
         self._percent = 0
 
     def progress(self, fraction: float) -> None:
-        """Says every whole percent that is new: the work itself is the clock."""
+        """Reports each new whole percent."""
         percent = min(100, math.floor(100 * fraction))
         if percent > self._percent:
             self._percent = percent
             self._say({"progress": percent / 100})
 
     def known(self, fields: dict[str, Any]) -> None:
-        """What is known before anything is made, as the work describes it."""
+        """Reports what is known before anything is made."""
         self._say({"known": fields})
 
     def made(self, fields: dict[str, Any]) -> None:
-        """What was made, as the work describes it."""
+        """Reports what was made."""
         self._say({"made": fields})
 
     def refuse(self, refusal: Rejected) -> None:
-        """Why the bytes are refused."""
+        """Reports why the bytes are refused."""
         self._say({"rejected": {"code": refusal.code, "detail": refusal.detail, "limit": refusal.limit}})
 
     def _say(self, message: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ class Report:
 
 
 def write_all(file: FileIO, data: bytes) -> int:
-    """Writes all of `data`: a file near its limit takes a part, and the next write says that it is too large."""
+    """Writes all of `data`. Near the size limit a write is partial, and the next one fails with EFBIG."""
     rest = memoryview(data)
     while rest:
         rest = rest[file.write(rest) :]

@@ -1,10 +1,10 @@
 """The server that forks a child for each upload: `python -m sandbox.server SOCKET MODULE...`.
 
-The function starts it, with an environment without credentials. It imports MODULES, which is what makes a fork worth
-it, and answers on the socket: first with the layers of the confinement that are missing, then, for each job, with how
-the child ended. A job is one message: JSON, and the descriptors of the report, the log and the work's files.
+The function starts it, with an environment without credentials. It imports MODULES, so that forks are cheap,
+and answers on the socket: first with the missing layers of the confinement, then, for each job, with the child's exit
+status. A job is one message: JSON, and the descriptors of the report, the log and the work's files.
 
-The server has one thread and never reads what an upload says. When the function goes, it goes.
+The server has one thread and never reads an upload. It ends with the function.
 """
 
 import errno
@@ -38,7 +38,7 @@ def main() -> None:
     for name in sys.argv[2:]:
         import_module(name)
     gc.collect()
-    gc.freeze()  # a collection in a child would copy every page that it only looks at
+    gc.freeze()  # a collection in a child would copy every page it touches
     missing = probe()
     channel.send(json.dumps(missing).encode())
     while True:
@@ -51,14 +51,14 @@ def main() -> None:
             _work(json.loads(message), descriptors, missing)
         for descriptor in descriptors:
             os.close(descriptor)
-        channel.recv(1)  # the function has heard the end of the report, or has waited long enough, or is gone
+        channel.recv(1)  # the function has read the whole report, has timed out, or is gone
         status = _end(child)
         with suppress(BrokenPipeError):
             channel.send(json.dumps({"status": status}).encode())
 
 
 def _end(child: int) -> int:
-    """Ends a child with all that it may have started, and returns how it has ended."""
+    """Kills a child with all its descendants, and returns its exit status."""
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.kill(child, signal.SIGKILL)  # before it had a group of its own; one that has ended keeps its own status
@@ -73,7 +73,7 @@ def _end(child: int) -> int:
 
 
 def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) -> NoReturn:
-    """The child: does one job and ends. Anything unforeseen ends in a traceback, in the job's log."""
+    """The child: does one job and exits. An unexpected error leaves a traceback in the job's log."""
     code = 1
     try:
         os.setsid()
@@ -89,7 +89,7 @@ def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) 
             report.made(work(job["job"], files, report))
         except Rejected as refusal:
             report.refuse(refusal)
-        except (MemoryError, BlockingIOError):  # the latter from a thread that finds no memory for its stack
+        except (MemoryError, BlockingIOError):  # the latter if a thread has no memory for its stack
             needed = f"it needs more than {bounds.memory >> 20} MiB to decode"
             report.refuse(Rejected(Code.TOO_MUCH_MEMORY, needed))
         except OSError as error:

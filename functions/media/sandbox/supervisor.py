@@ -1,4 +1,4 @@
-"""The function's side of a sandbox: starts the server, hands it a job, and believes nothing that comes back."""
+"""The function's side of a sandbox: starts the server, sends it jobs, and does not trust the results."""
 
 import atexit
 import contextlib
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 SERVER: Final = "sandbox.server"
 PRELOADED: Final = ("pictures.worker",)
-"""What the server imports before it forks. FFmpeg (131 MB of libraries) is imported by a clip's own child."""
+"""What the server imports before it forks. Only a clip's child imports FFmpeg (131 MB of libraries)."""
 MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",  # no heap for every thread of an encoder
-    # A child begins with no memory of its own. What it frees it uses again, and the kernel need not clear it twice.
+    # A child starts without memory of its own. It reuses what it frees, so the kernel need not clear pages twice.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
-"""glibc's settings: with its own, a picture would cost a tenth more in a child than in a warm process."""
+"""glibc's settings: with the defaults, a picture would cost a tenth more in a child than in a warm process."""
 PROGRESS_STEP: Final = 0.05
-"""Each report may cost the caller a write, so a job has at most twenty."""
+"""Each progress report may cost the caller a write, so a job has at most twenty."""
 
 MOST_KNOWN: Final = 2
-"""Reports of what is known, which may cost a write too: an APNG whose animation is broken is looked at twice."""
+"""The most "known" reports, which may cost a write too: an APNG with a broken animation is read twice."""
 
-# What a crashing decoder dies of. SIGKILL is not here: that is the system's memory running out, or an operator.
+# The signals of a crashing decoder. SIGKILL is not here: it means that memory ran out, or an operator.
 _CRASHES: Final = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -59,7 +59,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Unfinished(Exception):
-    """The work could not be finished this time, through no known fault of the upload: try again later."""
+    """The work could not be finished, through no known fault of the upload: a retry may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +84,23 @@ def run(
     on_known: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
-    """What `work(job, files, report)` of a module made in a child of its own, as it says itself: to be checked.
+    """Runs `work(job, files, report)` of a module in a separate child. Returns its report, which must be validated.
 
     Args:
         work: the module's name.
-        job: what it is told, as JSON.
-        files: open files: what it reads, and what it writes. It has no others.
-        memory: bytes of private memory that it may take.
-        output_bytes: bytes of any one file that it may write.
+        job: its input, as JSON.
+        files: the open files to read and write. It has no others.
+        memory: the limit of private memory, in bytes.
+        output_bytes: the limit of any one file, in bytes.
         seconds: wall time from now after which it is stopped.
-        on_known: called with what the work says before it is done, as untrue as it may be.
+        on_known: called with what the work reports before it is done, unvalidated.
         on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more.
 
-    What either of them raises stops the work.
+    An exception in either callback stops the work.
 
     Raises:
-        Rejected: the bytes are at fault, and the same bytes would be again.
-        Unfinished: the deadline came first, or the child was killed or failed without a word about the bytes.
+        Rejected: the bytes are at fault, permanently.
+        Unfinished: the deadline passed, or the child was killed or failed without a verdict on the bytes.
     """
     deadline = time.monotonic() + seconds
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
@@ -139,7 +139,7 @@ def run(
 
 @dataclass(slots=True)
 class _Child:
-    """How a child ended: its exit code, or the negative number of the signal that ended it."""
+    """A child's exit status: its exit code, or the negative number of the signal that killed it."""
 
     status: int = 0
 
@@ -148,7 +148,7 @@ class _Server:
     """The process that forks, and the socket to it."""
 
     def __init__(self) -> None:
-        close_memory()  # before the first process starts that could look
+        close_memory()  # before any other process starts that could read it
         self._here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         modules = str(Path(__file__).resolve().parents[1])
         # A fresh environment: the function's has credentials. -P and the explicit path let it import what this process
@@ -173,7 +173,7 @@ class _Server:
 
     @contextlib.contextmanager
     def child(self, message: bytes, descriptors: Sequence[int]) -> Iterator[_Child]:
-        """A child at work, which does not outlive the block. Raises Unfinished where the server has gone."""
+        """A running child, which does not outlive the block. Raises Unfinished if the server has died."""
         child = _Child()
         if not self._heard:
             self._hear_what_is_missing()
@@ -188,7 +188,7 @@ class _Server:
 
     def _hear_what_is_missing(self) -> None:
         for layer, number in self._answer().items():
-            # Once for each sandbox: what is left of the confinement holds without it.
+            # Logged once per sandbox: the rest of the confinement works without it.
             _logger.warning("decoders run without %s: %s (%s)", layer, os.strerror(number), os.uname().release)
         self._heard = True
 
@@ -215,19 +215,19 @@ class _Server:
         return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
 
     def close(self) -> None:
-        """Ends the server, and with it a child that may be at work."""
+        """Ends the server, and any running child with it."""
         self._here.close()
         self._process.kill()
         self._process.wait()
 
 
 _turn = threading.RLock()
-"""The server has one child at a time."""
+"""The server runs one child at a time."""
 _running: list[_Server] = []
 
 
 def start() -> _Server:
-    """The server, started where none runs: a function that calls this first has it ready when it has its upload."""
+    """Returns the server, starting it if necessary. Called early, it is ready when the upload has been downloaded."""
     with _turn:
         if not _running:
             _running.append(_Server())
@@ -236,13 +236,13 @@ def start() -> _Server:
 
 
 def stop() -> None:
-    """Ends the server; the next job has a new one."""
+    """Ends the server; the next job starts a new one."""
     with _turn:
         while _running:
             _running.pop().close()
 
 
-# --- what the child says -----------------------------------------------------------------------------------------
+# --- the child's messages ----------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -276,7 +276,7 @@ type _Said = float | _Known | dict[str, Any] | Rejected
 
 
 def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
-    """What the child says, a line at a time, until it closes its end or the deadline is over."""
+    """The child's messages, one per line, until it closes its end or the deadline passes."""
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(pipe, selectors.EVENT_READ)
@@ -307,7 +307,7 @@ def _understood(line: bytes) -> _Said:
 
 
 def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
-    """Why a child that made nothing and refused nothing has ended."""
+    """The exception for a child that ended without a result or a refusal."""
     if -status in _CRASHES:
         return Rejected(Code.DECODER_CRASHED, f"the file crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):

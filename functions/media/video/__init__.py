@@ -1,7 +1,7 @@
-"""Clips: an MP4, a poster and a preview of each, made by a sandbox's child, which holds nothing worth stealing.
+"""Clips: an MP4, a poster and a preview of each, made by a sandbox's child, which has no secrets.
 
-`supervisor` has it made and believes nothing that the child says; `worker` and what it imports are the only code here
-that loads FFmpeg. AWS, posts and runs do not belong here; the pictures made of a poster belong to `pictures`.
+`supervisor` runs the child and does not trust its output; only `worker` and its imports load FFmpeg.
+AWS, posts and runs do not belong here; the pictures made of a poster belong to `pictures`.
 """
 
 from video.job import Limits

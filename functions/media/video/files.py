@@ -1,4 +1,4 @@
-"""The open files on which the worker lives: all that it will ever have, in the form that PyAV takes them."""
+"""The worker's open files, the only ones it can use, in the form that PyAV accepts."""
 
 from dataclasses import dataclass
 from io import FileIO
@@ -8,7 +8,7 @@ from sandbox.report import write_all
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The source and the outputs, in the order in which the supervisor hands them over.
+    """The source and the outputs, in the order in which the supervisor passes them.
 
     `mp4_again` reads what `mp4` wrote, to move the index to the front.
     """
@@ -21,7 +21,7 @@ class Files:
 
 
 class Reader:
-    """What PyAV needs of an open file to read it from its start. No close(): the file outlives the reading."""
+    """The methods PyAV needs to read an open file from its start. No close(): the file outlives the reading."""
 
     def __init__(self, file: FileIO) -> None:
         file.seek(0)
@@ -29,7 +29,7 @@ class Reader:
 
 
 class Writer:
-    """What PyAV needs of an open file to write it anew."""
+    """The methods PyAV needs to overwrite an open file."""
 
     def __init__(self, file: FileIO) -> None:
         file.seek(0)
@@ -37,4 +37,4 @@ class Writer:
         self._file, self.seek, self.tell = file, file.seek, file.tell
 
     def write(self, data: bytes) -> int:
-        return write_all(self._file, data)  # the muxer would not notice that a file took a part
+        return write_all(self._file, data)  # the muxer would not notice a partial write

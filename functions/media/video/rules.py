@@ -1,4 +1,4 @@
-"""What is decided about a clip by arithmetic alone, with no decoder and no process in sight."""
+"""Decisions about a clip by pure arithmetic, without decoders or processes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,7 +9,7 @@ from struct import unpack
 from typing import BinaryIO, Final, Literal
 
 Container = Literal["mov", "matroska", "avi", "asf"]
-"""The demuxers that may be used, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
+"""The allowed demuxers, by FFmpeg's names: MP4 and MOV, WebM, AVI, WMV."""
 
 _PICTURE_BRANDS: Final = {
     b"heic",
@@ -31,7 +31,7 @@ _PICTURE_BRANDS: Final = {
 _QUICKTIME_ATOMS: Final = {b"moov", b"mdat", b"wide", b"free", b"skip"}
 _ASF_HEADER: Final = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 _UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
-"""Segment and Cluster, the elements of a WebM file that may say no size."""
+"""Segment and Cluster, the elements of a WebM file that may have an unknown size."""
 _MOST_ELEMENTS: Final = 200_000
 """More than twice what 300 seconds of 240 frames and 50 packets of sound have."""
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
@@ -44,13 +44,13 @@ TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
 
 BLACK: Final = 0.06
-"""Mean brightness, 0 to 1, under which a frame is black to the eye."""
+"""Mean brightness, 0 to 1, below which a frame looks black."""
 
 
 def container_of(head: bytes) -> Container | None:
-    """Tells the container from the first 64 bytes or more of a file, or None if it is none that is accepted.
+    """Recognises the container from the first 64 bytes or more of a file; None if it is not an accepted one.
 
-    Never by name or content type, and never by FFmpeg's own probing, which knows 300 formats, some of which (HLS,
+    Never uses the name, the content type, or FFmpeg's own probing, which knows 300 formats, some of which (HLS,
     concat, SDP) open other files and URLs.
     """
     if head[4:8] == b"ftyp":
@@ -67,7 +67,7 @@ def container_of(head: bytes) -> Container | None:
 
 
 def promised_bytes(file: BinaryIO, container: Container) -> int:
-    """How long at least the file is by its own word, 0 where it does not say. A file that is shorter is truncated."""
+    """The least size that the file's header implies, 0 if it does not say. A shorter file is truncated."""
     match container:
         case "mov":
             return _end_of_boxes(file)
@@ -81,7 +81,7 @@ def promised_bytes(file: BinaryIO, container: Container) -> int:
 
 
 def _length_of_asf(head: bytes) -> int:
-    """By the File Properties Object (ASF specification, 3.2), unless it says that it was broadcast."""
+    """The size in the File Properties Object (ASF specification, 3.2), unless it is marked as a broadcast."""
     place = head.find(_ASF_PROPERTIES)
     if place < 0 or int.from_bytes(head[place + 88 : place + 92], "little") & 1:
         return 0
@@ -89,9 +89,9 @@ def _length_of_asf(head: bytes) -> int:
 
 
 def _end_of_elements(file: BinaryIO) -> int:
-    """Where the last element of a WebM file ends (RFC 8794 and 9559); 0 where there is something else, or no end of it.
+    """Where the last element of a WebM file ends (RFC 8794 and 9559); 0 if there is something else, or no known end.
 
-    A browser records without knowing how long the Segment and its Clusters become: what is in them has sizes.
+    A browser records without knowing the final size of the Segment and its Clusters: the elements inside have sizes.
     """
     at = 0
     for _ in range(_MOST_ELEMENTS):
@@ -120,7 +120,7 @@ def _ebml_size(head: bytes, at: int) -> int:
 
 
 def _end_of_boxes(file: BinaryIO) -> int:
-    """Where the last box of an MP4 or MOV file ends by its own word; 0 where something else stands between boxes."""
+    """Where the last box of an MP4 or MOV file ends by its header; 0 if there is other data between boxes."""
     at = 0
     while len(head := _read_at(file, at)) >= 8:
         size = int.from_bytes(head[:4])
@@ -147,7 +147,7 @@ def turn_of(matrix: bytes | None) -> tuple[tuple[tuple[str, str], ...], bool]:
     """The filters that set a frame upright, and whether they swap width and height.
 
     `matrix` is a display matrix as in ISO/IEC 14496-12 (8.5.3): nine 32-bit integers, of which a, b, c, d at 0, 1, 3, 4
-    map a stored pixel to x' = ax + cy, y' = bx + dy. What is no quarter turn or mirror image is taken as the nearest.
+    map a stored pixel to x' = ax + cy, y' = bx + dy. Any other transform becomes the nearest turn or mirroring.
     """
     if not matrix:
         return (), False
@@ -159,9 +159,9 @@ def turn_of(matrix: bytes | None) -> tuple[tuple[tuple[str, str], ...], bool]:
 
 
 def crop_of(side_data: bytes | None) -> tuple[int, int, int, int]:
-    """What a clean aperture or a WebM's PixelCrop takes away: (left, top, right, bottom), and no pixel less.
+    """The crop of a clean aperture or a WebM's PixelCrop: (left, top, right, bottom), never less than stated.
 
-    Whole samples of the colours, which are two pixels wide: a part of one would be shown whole.
+    Rounded up to whole chroma samples, which are two pixels wide: a partial one would be shown entirely.
     """
     if not side_data:
         return 0, 0, 0, 0
@@ -170,21 +170,21 @@ def crop_of(side_data: bytes | None) -> tuple[int, int, int, int]:
 
 
 def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[float, float]:
-    """The size of a frame when its pixels are made square, by shrinking one side: enlarging would invent pixels."""
+    """The size of a frame with square pixels, by shrinking one side: enlarging would invent pixels."""
     if not aspect or not Fraction(1, 8) <= aspect <= 8:
         return width, height
     return (width, height / float(aspect)) if aspect > 1 else (width * float(aspect), height)
 
 
 def matrix_of(colorspace: int, width: int, height: int) -> int:
-    """The matrix of a frame's colours. Where it is not told, players take BT.709 from 720 lines up, and so do we."""
+    """The colour matrix of a frame. If it is not given, we use BT.709 from 720 lines up, as players do."""
     if colorspace != UNSPECIFIED:
         return colorspace
     return BT709 if max(width, height) >= 1280 else BT601
 
 
 def score(rows: Sequence[bytes]) -> float:
-    """How well a frame stands for its clip: 0 for black, white or flat, and the more the sharper and better lit.
+    """How well a frame represents its clip: 0 for black, white or flat; higher for sharper and better lit.
 
     Sharpness is the mean square of the second differences along rows and columns, the energy of the modified Laplacian
     (Nayar and Nakagawa, IEEE PAMI 1994), which blur and fades both lower. `rows` are the luma plane's, 16 (black) to

@@ -1,6 +1,6 @@
-"""Admits a clip: it is refused by what its header shows, before any of it is decoded for its own sake.
+"""Admits a clip, or refuses it by its header, before decoding.
 
-Runs in the worker's process only: this is the first code that gives the clip to a library of C.
+Runs only in the worker's process: this is the first code that passes the clip to a C library.
 """
 
 import os
@@ -22,7 +22,7 @@ from video.files import Reader
 from video.job import Limits
 from video.rules import Container, crop_of, fit, square_pixels, turn_of
 
-# Decoders are chosen by the clip, so those that may be are named: what telephones, cameras, editors and browsers write.
+# The clip chooses the decoder, so only these are allowed: what phones, cameras, editors and browsers write.
 VIDEO_CODECS: Final = frozenset(
     {
         "h264",
@@ -83,19 +83,19 @@ AUDIO_CODECS: Final = frozenset(
 
 LONG_SIDE: Final = 1280
 SHORT_SIDE: Final = 720
-"""The box of the `video` rendition (720p), lying or standing as the clip does."""
+"""The box of the `video` rendition (720p), landscape or portrait as the clip."""
 MAX_FRAME_RATE: Final = 60
-"""Frames a second of the rendition; more are left out."""
+"""The rendition's maximum frame rate; extra frames are dropped."""
 COPIED_BIT_RATE: Final = 5_000_000
-"""Bits a second up to which a clip that suits otherwise is copied: the encoder's ceiling, sound, and a little."""
+"""The maximum bit rate at which an otherwise suitable clip is copied: the encoder's ceiling, sound, and a little."""
 
 
 ENCODING_WORK: Final = 1.3
-"""What a pixel of the rendition costs to scale and encode, in decoded ones; as measured, as the two below."""
+"""The cost to scale and encode a pixel of the rendition, in decoded pixels; measured, as the two below."""
 MAPPING_WORK: Final = 3.0
-"""The same for the colours and the light of a wide gamut or a high dynamic range, mapped to a screen."""
+"""The same for mapping a wide gamut or high dynamic range to a screen."""
 DEINTERLACING_WORK: Final = 1.7
-"""The same for a pixel of an interlaced frame as it is stored."""
+"""The same for a stored pixel of an interlaced frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +104,14 @@ class Clip:
 
     Attributes:
         width, height: of the source as displayed.
-        crop: (left, top, right, bottom) of what is not to be shown of a frame, in its pixels.
+        crop: (left, top, right, bottom) to remove from a frame, in its pixels.
         stored: size of the rendition's frames before they are turned upright.
         target: the same after `turn`, the filters (name, arguments) that do it. `swapped`: they swap width and height.
         rate: frames a second by the header, 0 if it does not say.
-        declared: how long the header says that it lasts, which proves nothing.
+        declared: the duration in the header, which may be wrong.
         origin: time of the first packet.
-        frame_work: what making a frame of the rendition costs, in decoded pixels.
-        suits: the streams can be the rendition's as they are.
+        frame_work: the cost of a frame of the rendition, in decoded pixels.
+        suits: the streams can be copied to the rendition unchanged.
     """
 
     container: InputContainer
@@ -132,7 +132,7 @@ class Clip:
 
 
 def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
-    """Opens the source and holds its header against the limits. Raises Rejected."""
+    """Opens the source and checks its header against the limits. Raises Rejected if it exceeds them."""
     container = _open(source, container_format, limits)
     if len(container.streams) > limits.streams:
         raise Rejected(Code.TOO_MANY_STREAMS, f"more than {limits.streams} streams")
@@ -187,7 +187,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
 
 
 def check_size(width: int, height: int, limits: Limits) -> None:
-    """Refuses a frame that is too large, or too small to be seen."""
+    """Raises Rejected for a frame that is too large, or too small to see."""
     if not width * height:
         raise Rejected(Code.TOO_MANY_PIXELS, "the size of its frames cannot be found out, or is far over the limit")
     if width * height > limits.pixels:
@@ -203,14 +203,14 @@ def check_size(width: int, height: int, limits: Limits) -> None:
 
 
 def check_length(seconds: float, limits: Limits) -> None:
-    """Refuses a clip that lasts too long."""
+    """Raises Rejected for a clip that is too long."""
     if seconds > limits.seconds:
         most = round(limits.seconds)
         raise Rejected(Code.TOO_LONG, f"it lasts {seconds:.0f} seconds or more, over the limit of {most}", most)
 
 
 def check_work(pixels: float, limits: Limits) -> None:
-    """Refuses a clip that would be too much to do."""
+    """Raises Rejected for a clip that would take too much work."""
     if pixels > limits.work:
         needed = f"as much work as decoding {pixels / 1e9:.0f} gigapixels"
         raise Rejected(Code.TOO_MUCH_WORK, f"{needed}, over the limit of {limits.work / 1e9:.0f}")
@@ -224,10 +224,10 @@ def _open(source: FileIO, container_format: Container, limits: Limits) -> InputC
         "max_streams": str(limits.streams),
         "protocol_whitelist": "none",
         "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS)),
-        # Sizes some way over the limit are still told, for the reason; what is beyond that is 0 x 0.
+        # Sizes somewhat over the limit are still reported, for the reason; beyond that FFmpeg reports 0 x 0.
         "max_pixels": str(8 * limits.pixels),
         "probesize": str(4 << 20),
-        # The decoders that look at the first frames are closed again: threads would only cost memory.
+        # The decoders that probe the first frames are closed again: threads would only cost memory.
         "threads": "1",
     }
     try:
@@ -235,7 +235,7 @@ def _open(source: FileIO, container_format: Container, limits: Limits) -> InputC
             Reader(source), "r", format=container_format, options=options, io_open=refuse, buffer_size=1 << 18
         )
     except MemoryError as error:
-        # How libavformat says that there are too many; an index of gigabytes ends here too.
+        # libavformat's error for too many; an index of gigabytes ends here too.
         raise Rejected(Code.TOO_MANY_STREAMS, f"more than {limits.streams} streams, or an index without end") from error
     except (av.FFmpegError, OSError) as error:  # the latter from a seek to before the file's start
         raise Rejected(Code.DAMAGED, f"cannot be read as {container_format}: {error.strerror}") from error
@@ -252,20 +252,20 @@ def _picture_of(container: InputContainer) -> VideoStream:
 
 
 def _sound_of(container: InputContainer) -> AudioStream | None:
-    """The first that can be decoded: telephones write a spatial one beside it that nothing else reads.
+    """The first decodable audio stream: phones add a spatial one that nothing else reads.
 
-    A clip with no sound that can be is shown without.
+    A clip without decodable sound is shown without sound.
     """
     return next((stream for stream in container.streams.audio if _codec_of(stream) in AUDIO_CODECS), None)
 
 
 def _codec_of(stream: VideoStream | AudioStream) -> str:
-    context: av.CodecContext | None = stream.codec_context  # PyAV's types do not tell that there may be none
+    context: av.CodecContext | None = stream.codec_context  # PyAV's types do not say that it may be None
     return context.name if context else "something unknown"
 
 
 def _declared(container: InputContainer, video: VideoStream, audio: AudioStream | None) -> float | None:
-    """The shorter of what the container says and what the streams that are used say: other streams may go on."""
+    """The shorter of the container's duration and that of the streams used: other streams may be longer."""
     used = [stream for stream in (video, audio) if stream is not None and stream.duration]
     spans = [float((stream.duration or 0) * stream.time_base) for stream in used]
     whole = [container.duration / 1_000_000] if container.duration else []
@@ -273,10 +273,10 @@ def _declared(container: InputContainer, video: VideoStream, audio: AudioStream 
 
 
 def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) -> None:
-    """Finds out, where the container has an index, that the end of the file is missing."""
+    """Raises Rejected if the container's index shows that the end of the file is missing."""
     here = source.tell()
     size = source.seek(0, os.SEEK_END)
-    source.seek(here)  # the demuxer reads on from there
+    source.seek(here)  # the demuxer continues from there
     for stream in (video, audio):
         if stream is not None and len(stream.index_entries):
             last = stream.index_entries[-1]
@@ -287,7 +287,7 @@ def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) 
 def _copies(
     container: InputContainer, video: VideoStream, audio: AudioStream | None, rate: Fraction, declared: float | None
 ) -> bool:
-    """Whether every player takes these streams in an MP4, and a telephone's connection carries them."""
+    """Whether every player accepts these streams in an MP4, at a bit rate fit for a phone's connection."""
     picture = video.codec_context
     return (
         picture.name == "h264"

@@ -1,4 +1,4 @@
-"""The frames that stand for a clip: one as its poster, three seconds of them as its preview."""
+"""The frames that represent a clip: one as its poster, three seconds as its preview."""
 
 import math
 from fractions import Fraction
@@ -18,13 +18,13 @@ PREVIEW_RATE: Final = 10
 PREVIEW_SECONDS: Final = 3
 MILLISECOND: Final = Fraction(1, 1000)
 POSTER_CANDIDATES: Final = 8
-"""How many frames of a clip that is only copied are decoded for its poster, before its key frames must do."""
+"""How many frames of a copied clip are decoded for its poster; after that, only key frames."""
 
 type Luma = list[bytes]
 
 
 def rows_of(plane: VideoPlane, size: int) -> Luma:
-    """The rows of a plane, `size` bytes each, without what FFmpeg pads them with."""
+    """The rows of a plane, `size` bytes each, without FFmpeg's padding."""
     content = memoryview(plane)
     return [bytes(content[start : start + size]) for start in range(0, plane.height * plane.line_size, plane.line_size)]
 
@@ -56,13 +56,13 @@ class Preview:
             self._frames.clear()
             self._start = seconds
             self._dark = brightness(luma) < BLACK
-        # Set only when written: a frame that needed no scaling is the very one that goes to the encoder.
+        # Set only when written: an unscaled frame is the same object that goes to the encoder.
         self._frames.append((round((seconds - self._start) * 1000), small))
-        # The next place on the grid, so that a rate which ten does not divide is not sampled ever later.
+        # The next point on the grid, so that rates not divisible by ten do not drift.
         self._due = self._start + math.floor((seconds - self._start) * PREVIEW_RATE + 1 + 1e-6) / PREVIEW_RATE - 1e-6
 
     def _offer_dark(self, small: VideoFrame, seconds: float) -> None:
-        """Keeps how the clip begins, in case that it stays in the dark to its end."""
+        """Keeps the clip's start, in case all of it is dark."""
         if not self._beginning:
             self._began = seconds
         if seconds < self._began + PREVIEW_SECONDS:
@@ -83,7 +83,7 @@ class Preview:
 
 
 class Poster:
-    """The best of some frames of the rendition, which lie ever further apart: a long clip has few more than a short."""
+    """The best of sampled frames of the rendition. Their distance grows, so a long clip has few more."""
 
     def __init__(self) -> None:
         self._best: VideoFrame | None = None
@@ -96,7 +96,7 @@ class Poster:
 
     @property
     def good(self) -> bool:
-        """Some frame is neither black nor flat, and several have been looked at."""
+        """Whether several frames were sampled, and one is neither black nor flat."""
         return self._score > 0 and self.candidates >= POSTER_CANDIDATES
 
     def offer(self, frame: VideoFrame, luma: Luma, seconds: float) -> None:
@@ -107,7 +107,7 @@ class Poster:
             self._best, self._score = frame, points
 
     def write(self, file: FileIO) -> None:
-        """As a PNG, which `pictures` takes. Raises Rejected where there has been no frame at all."""
+        """Writes a PNG for `pictures`. Raises Rejected if there was no frame."""
         if self._best is None:
             raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
         best = self._best
@@ -117,7 +117,7 @@ class Poster:
             src_color_range=TV_RANGE,
             dst_color_range=FULL_RANGE,
         )
-        # A frame of the pixels alone: the encoder would write a display matrix beside them as an orientation to apply.
+        # A frame with only the pixels: the encoder would write a display matrix as an orientation to apply.
         frame = VideoFrame(rgb.width, rgb.height, "rgb24")
         line = frame.planes[0].line_size
         frame.planes[0].update(b"".join(row.ljust(line, b"\0") for row in rows_of(rgb.planes[0], 3 * rgb.width)))

@@ -1,15 +1,14 @@
-"""A clip becomes an MP4, a poster and a preview, and no clip can take the task along.
+"""Makes a clip's MP4, poster and preview so that no clip can crash the task.
 
     video.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
 
-gives a `Video`, or says no in one of two ways: `Rejected` (the clip is at fault, for good), `Unfinished` (try again).
+returns a `Video`, or raises `Rejected` (the clip is at fault, permanently) or `Unfinished` (retry).
 
-Nothing of the clip is decoded here: a sandbox's child does that. It writes into a folder that is thrown away unless it
-ends well, so there are no partial renditions. PyAV (131 MB of libraries) is imported there and only there: a cold start
-for a picture pays nothing for video.
+Only a sandbox's child decodes the clip. It writes into a folder that is discarded unless it succeeds, so there are no
+partial renditions. Only the child imports PyAV (131 MB of libraries), so a picture's cold start does not pay for it.
 
-The source is a file, which the caller has downloaded with a limit on its bytes. Reading it over presigned range
-requests would save that copy, and would give the process that is least trusted a network.
+The source is a file, which the caller has downloaded with a size limit. Presigned range requests would save that copy
+but would give the least trusted process network access.
 """
 
 import hashlib
@@ -28,32 +27,31 @@ from video.job import OUTPUTS, POSTER, Limits, Made, size_from_fields
 from video.rules import Container, container_of, promised_bytes
 
 WORKER: Final = "video.worker"
-"""The module whose `work` does it."""
+"""The module whose `work` runs in the child."""
 _SIGNATURES: Final = {
     ".mp4": re.compile(rb".{4}ftyp", re.DOTALL),
     ".webp": re.compile(rb"RIFF.{4}WEBP", re.DOTALL),
     ".png": re.compile(rb"\x89PNG\r\n\x1a\n"),
 }
-"""How files of each type begin: what the worker made is published as that type."""
+"""The first bytes of each type: the worker's files are checked against them before publication."""
 
 _REVISION: Final = b"nexus-video 3"
-"""Change it with anything that changes the output: the renditions' addresses are immutable and cached for ever."""
+"""Change it with anything that changes the output: renditions' URLs are immutable and cached for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """What a clip became.
+    """A clip's renditions.
 
     Attributes:
         width, height: pixels of the source as displayed, rotation and pixel shape applied.
         duration: seconds, measured.
         frame_rate: frames a second of the source, on average.
         renditions: `video` (H.264/AAC MP4) and `preview` (animated WebP without sound, up to 3 s).
-        poster: a PNG of the frame that stands for the clip, as upright and as large as `video`, for `pictures` to make
+        poster: a PNG of the clip's representative frame, upright and as large as `video`, for `pictures` to make
             the `poster_*` renditions of.
-        remuxed: the source suited as it was, and was copied and not encoded again.
-        content_hash: 32 hexadecimal digits that depend on the source's bytes and on how they are rendered, and on
-            nothing else.
+        remuxed: the source was suitable and was copied, not re-encoded.
+        content_hash: 32 hexadecimal digits that depend only on the source's bytes and on how they are rendered.
     """
 
     width: int
@@ -76,18 +74,18 @@ def render(
     on_known: Callable[[int, int], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> Video:
-    """Makes the renditions of the clip in `source` as files in `folder` (which must exist).
+    """Makes the renditions of the clip in `source` as files in `folder`, which must exist.
 
     Args:
         seconds: wall time from now after which the work is stopped.
         on_known: called with width and height as displayed, before a frame is decoded.
-        on_progress: as sandbox.run has it.
+        on_progress: as for sandbox.run.
 
     Raises:
-        Rejected: the clip is at fault, and the same bytes would be again.
-        Unfinished: the deadline came first, or the worker was killed or failed without a word about the clip.
+        Rejected: the clip is at fault, permanently.
+        Unfinished: the deadline passed, or the worker was killed or failed without a verdict on the clip.
 
-    Whatever is raised, `folder` is left as it was.
+    After an exception `folder` is unchanged.
     """
     limits = limits or Limits()
     container = _admit(source, limits)
@@ -152,7 +150,7 @@ def _admit(source: Path, limits: Limits) -> Container:
 
 
 def _publish(made: Made, source: Path, partial: Path, folder: Path) -> Video:
-    """Moves the finished files into the caller's folder: all of them, and only when all are there."""
+    """Moves the finished files into the caller's folder, once all exist."""
     files = {name: folder / file for name, (file, _) in OUTPUTS.items()}
     sizes = {}
     for path in (folder / POSTER, *files.values()):

@@ -1,7 +1,7 @@
-"""The half of this package that touches the clip's bytes, in a sandbox's child, which may crash, hang or die.
+"""The part of this package that processes the clip's bytes, in a sandbox's child, which may crash or hang.
 
-It reads the clip once. In that one pass each packet is copied, or decoded, scaled and encoded again (video.film), and
-the frames that go by are offered to the poster and the preview (video.stills).
+It reads the clip once. In that pass each packet is copied, or decoded, scaled and re-encoded (video.film), and the
+frames are offered to the poster and the preview (video.stills).
 """
 
 import heapq
@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 import av
 
-# PyAV imports these when it first meets such a stream: by then this process has lost the right to open their files.
+# PyAV imports these at the first such stream, when this process can no longer open their files.
 import av.sidedata.sidedata
 import av.subtitles.codeccontext
 import av.subtitles.stream
@@ -30,11 +30,11 @@ from video.source import DEINTERLACING_WORK, Clip, admit, check_length, check_si
 from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
-"""At most: each holds a frame more, and one of 4K in 10 bits has 25 MB. A Lambda of 2 GB has less than two cores."""
+"""The most threads: each holds one more frame, 25 MB for 4K in 10 bits. A 2 GB Lambda has less than two cores."""
 
 
 class Pass:
-    """One reading of the clip from its start to its end, which makes everything."""
+    """One pass over the clip, which makes all outputs."""
 
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
         self._clip, self._files, self._limits, self._report, self._copy = clip, files, limits, report, copy
@@ -42,7 +42,7 @@ class Pass:
         self._upright = Upright(clip.stored, clip.turn, clip.crop)
         self._poster = Poster()
         self._preview = Preview(clip.target)
-        # AVI has the times of packets alone, in the order of decoding: the frames take them in theirs.
+        # AVI has only packet times, in decoding order: frames take them in display order.
         self._by_order = clip.container.format.name == "avi"
         self._times: list[int] = []
         self._frames = 0
@@ -58,10 +58,10 @@ class Pass:
         decoder.thread_count = min(os.process_cpu_count() or 1, DECODER_THREADS)
         decoder.options = {"max_pixels": str(limits.pixels)}
         if decoder.name == "libdav1d":
-            decoder.options |= {"max_frame_delay": "1"}  # its own threads, each with frames of their own
+            decoder.options |= {"max_frame_delay": "1"}  # dav1d's own threads each hold frames
 
     def run(self) -> dict[str, Any]:
-        """Returns what video.render() is told."""
+        """Returns the report for video.render()."""
         clip = self._clip
         try:
             for packet in _packets(clip):
@@ -153,7 +153,7 @@ class Pass:
             seconds = frame.pts * float(frame.time_base) - self._clip.origin
             self._end = max(self._end, seconds + frame.samples / frame.sample_rate)
             frame.pts -= round(self._clip.origin / float(frame.time_base))
-        # Sound that all claims the same moment is counted by its samples.
+        # Sound whose packets all have the same timestamp is timed by its samples.
         check_length(max(self._end, self._samples / frame.sample_rate - 1), self._limits)
         self._film.hear(frame)
 
@@ -174,7 +174,7 @@ class Pass:
         if not (for_poster or for_preview):
             return
         width, height = self._preview.size
-        # WebP knows one matrix of colours, BT.601's.
+        # WebP has only one colour matrix, BT.601's.
         small = upright.reformat(
             width,
             height,
@@ -217,7 +217,7 @@ def _packets(clip: Clip) -> Iterator[AnyPacket]:
 
 
 def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
-    """Reads the clip once, or twice where it looked as if it could be copied and cannot. Raises Rejected."""
+    """Reads the clip once, or twice if it looked copyable but is not. Raises Rejected."""
     clip_files, container, limits = Files(*files), job["container"], Limits(**job["limits"])
     clip = admit(clip_files.source, container, limits)
     report.known({"width": clip.width, "height": clip.height})
