@@ -14,13 +14,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 ENV ?= local
-# SAM leaves empty folders where it keeps temporary files: .local/tmp, which goes again when it has deployed.
+# SAM leaves empty folders among its temporary files, so they go to .local/tmp, which is deleted after a deployment.
 SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
-# Two makes in one folder take turns at what they would both write.
+# Two makes in one folder take turns at files that both would write.
 IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
 
-# quiet(name, command): the command's own words go to a log; what it is at is shown, and the log's end when it fails.
+# quiet(name, command): the command's output goes to a log; shows its progress, and the log's end if it fails.
 define quiet
 	"$$(cat .local/python)" dev/progress.py .local/log/$(1).log bash -euo pipefail -c '$(2)'
 endef
@@ -101,7 +101,7 @@ invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVE
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
 	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
 
-# ---- What the commands stand on ------------------------------------------------------------------------------------
+# ---- Prerequisites of the commands ---------------------------------------------------------------------------------
 
 .PHONY: setup
 setup: ## Make the three virtual environments: the project, the local cloud, the SAM CLI
@@ -164,7 +164,7 @@ endef
 	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
 	touch $@
 
-# A user's project may be checked by pyright as well as by mypy: the tests hold both.
+# Users may check their projects with pyright as well as mypy, so the tests run both.
 .local/pyright/ready:
 	@command -v npm > /dev/null || { echo "The tests need Node 20 and npm, for pyright: install them and run this again" >&2; exit 1; }
 	echo "Installing pyright"
@@ -181,7 +181,7 @@ endef
 	fi
 	touch $@
 
-# Chromium takes the web monitor's picture in its test.
+# Chromium takes the screenshot of the web monitor in its test.
 .local/chromium: | .local/python
 	@if ! command -v chromium chromium-browser google-chrome > /dev/null; then
 		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need Chromium: install it (chromium) and run this again" >&2; exit 1; }
@@ -214,7 +214,7 @@ endef
 
 SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
 
-# What `sam build` calls for each function and for the layer: compiled, and cut to what is used.
+# `sam build` calls this for each function and the layer: compiled, and cut to what is used.
 build-%:
 	@PYTHONPATH=shared "$(or $(wildcard $(DEV)/python),python3.13)" -m dev.build '$*' "$(ARTIFACTS_DIR)"
 
@@ -229,8 +229,8 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	$(call quiet,build,$(SAM) build --config-env local --build-dir .aws-sam/local)
 	touch $@
 
-# Starting the cloud removes this file: a new cloud is empty. What CloudFormation refuses to change in place (a table's
-# keys) it refuses here too, and here there is nothing to lose: the second try is on an empty cloud.
+# Starting the cloud removes this file: a new cloud is empty. Changes that CloudFormation refuses to make in place (a
+# table's keys) fail here too, but there is nothing to lose: the second try uses an empty cloud.
 .local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator_stack.yaml dev/emulator_stack.py
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"

@@ -88,8 +88,8 @@ RANGE = re.compile(r"(\w+) = (:\w+) AND (\w+) BETWEEN (:\w+) AND (:\w+)")
 
 
 def check_ranges_quickly() -> None:
-    """Caches a parsed key condition on a number range: ministack parses its text again for each item of the partition, so
-    a search of a hundred thousand runs takes a minute."""
+    """Parses a key condition on a number range once: ministack parses it again for each item of the partition, so a
+    search of a hundred thousand runs takes a minute."""
     evaluate, parsed = dynamodb._evaluate_condition, lru_cache(RANGE.fullmatch)
 
     def evaluate_range(text: str, item: Any, values: Any, names: Any, slot: str = "ConditionExpression") -> Any:
@@ -432,7 +432,7 @@ def put_drift_back() -> None:
             return update(*given)
         if state["StackResourceDriftStatus"] == "DELETED":
             made, attributes = provisioners._provision_resource(kind, name, new, stack)
-            # A queue policy's id is generated: with a new one, deleting the old id would remove the policy from the queue.
+            # A queue policy's id is generated: with a new one, deletion of the old id would remove the policy again.
             return physical_id if kind == "AWS::SQS::QueuePolicy" else made, attributes
         # Drifted properties are treated as if the stack had not set them yet.
         changed = {one["PropertyPath"].split("/")[1] for one in state["PropertyDifferences"]}

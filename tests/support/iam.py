@@ -1,8 +1,9 @@
 """Evaluates IAM policies without AWS: whether a role's policies in template.yaml allow a request.
 
-Follows AWS's documentation of identity-based policies: a request is allowed if a statement allows it and none denies it.
-A statement applies when its actions, its resources and all of its conditions match. Only conditions that
-the templates use are supported; any other is an error.
+Follows AWS's documentation of identity-based policies: a request is allowed if a statement allows it and none denies
+it.
+A statement applies when its actions, its resources and all of its conditions match. Only conditions that the
+templates use are supported; any other is an error.
 """
 
 import re

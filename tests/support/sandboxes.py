@@ -202,8 +202,8 @@ def no_sleep(monkeypatch: Any) -> None:
 def lost_answers(meanwhile: Callable[[], object] | None = None) -> Iterator[list[str]]:
     """Loses the response to every write's first try after moto has executed it, so that the SDK retries.
 
-    With `meanwhile`, the first write's first try never arrives, and `meanwhile` is called instead. Yields the operations
-    whose first try was lost. A repeated transaction is deduplicated by its token, as in DynamoDB but not in moto.
+    With `meanwhile`, the first write's first try never arrives, and `meanwhile` is called instead. Yields the
+    operations whose first try was lost. A repeated transaction is deduplicated by its token, as in DynamoDB, not moto.
     """
     lost: list[str] = []
     tried: set[bytes] = set()

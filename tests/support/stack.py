@@ -53,7 +53,7 @@ def post() -> str:
 
 
 def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
-    """Polls `look` until it returns something truthy. Fails after `within` seconds, which only guards against a hang."""
+    """Polls `look` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
     end = time.monotonic() + within
     while True:
         seen = look()

@@ -1,4 +1,4 @@
-"""A pytest plugin under which `social` cannot be imported: the runtime's tests run with it, which proves they do not need it.
+"""A pytest plugin under which `social` cannot be imported: it proves that the runtime's tests do not need it.
 
 pytest -p tests.support.without_social tests/unit/runtime
 """
