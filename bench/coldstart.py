@@ -1,4 +1,4 @@
-"""What a cold start costs, on the package that is deployed: each function's init, and the way to its first result.
+"""Measures cold starts of the deployed package: each function's init, and the time to its first result.
 
     make bench-coldstart                                  (or: python -m bench.coldstart [--rounds 15] [--built DIR])
 
@@ -81,7 +81,7 @@ print(json.dumps(marks), file=sys.stderr)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of process: what it runs, on which path, for which task."""
+    """A kind of process: what it runs, on which path, for which task."""
 
     name: str
     program: str
@@ -129,7 +129,7 @@ def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
 
 @contextmanager
 def stand_in() -> Iterator[str]:
-    """The endpoint of a DynamoDB stand-in in a process of its own."""
+    """Starts a DynamoDB stand-in in a separate process. Yields its endpoint."""
     command = [sys.executable, "-m", "bench.runtime.stand_in"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--built", type=Path, default=BUILT)
     options = parser.parse_args()
-    # The functions must not see this environment's packages: the interpreter that it was made from runs them.
+    # The functions must not see this environment's packages, so its base interpreter runs them.
     interpreter = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
     kinds = list(rows(options.built))
     samples: dict[Row, list[Mapping[str, float]]] = {row: [] for row in kinds}

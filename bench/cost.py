@@ -1,4 +1,4 @@
-"""Holds what runs say they cost against the meter of the stand-in.
+"""Compares the recorded costs of runs with the stand-in's meter.
 
     python -m bench.cost [--messages 200]
 
@@ -42,7 +42,7 @@ LOG_EVENT = 26
 
 
 class Work(Arguments):
-    """How the work goes, and for how long."""
+    """The outcome and duration of the work."""
 
     user_id: str
     how: str = "well"
@@ -58,7 +58,7 @@ work = Task(name="work", queue="default", arguments=Work, result=Done, summary="
 
 @implements(work)
 def do_work(args: Work, run: Run) -> Done:
-    """Waits, as for a table, and ends as it was told."""
+    """Waits, as for a table, and ends as requested."""
     time.sleep(args.seconds)
     if args.how == "again" and run.attempt < 3:
         raise Retry("once more", after=0.0)
@@ -68,20 +68,20 @@ def do_work(args: Work, run: Run) -> Done:
 
 
 def singly(messages: int, **args: Any) -> None:
-    """Sends them one by one."""
+    """Sends the messages one by one."""
     for n in range(messages):
         work.delay(user_id=f"u-{n}", **args)
 
 
 def in_tens(messages: int, **args: Any) -> None:
-    """Sends them in batches of ten."""
+    """Sends the messages in batches of ten."""
     for page in batched(range(messages), 10, strict=False):
         client.send_many([work.s(user_id=f"u-{n}", **args) for n in page])
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Dollars a million runs."""
+    """Dollars per million runs."""
 
     metered: Cost
     recorded: Cost
@@ -100,7 +100,7 @@ ROWS: dict[str, tuple[Callable[..., None], int, str]] = {
 
 
 def compare(row: str, messages: int) -> Compared:
-    """Sends and works off so many messages of a row."""
+    """Sends and processes `messages` messages of a row."""
     from aws_lambda_powertools import Logger
 
     send, batch, how = ROWS[row]
@@ -138,7 +138,7 @@ def compare(row: str, messages: int) -> Compared:
 
 
 def _client(clouds: Attached, service: str) -> Any:
-    """The runtime's own client, whose requests the stand-in answers."""
+    """The runtime's own client, with the stand-in behind it."""
     keys = ("key", "secret", None)
     made: Any = slim.Client(
         service, "https://aws.invalid", settings(), tls=None, credentials=lambda: keys, go_on=lambda: None, other=int
@@ -148,7 +148,7 @@ def _client(clouds: Attached, service: str) -> Any:
 
 
 def _invoke(bodies: list[str]) -> list[str]:
-    """One invocation; answers with the messages that come again."""
+    """One invocation; returns the messages that will be redelivered."""
     records = [
         {"messageId": str(n), "receiptHandle": f"r{n}", "body": body, "eventSource": "aws:sqs"}
         for n, body in enumerate(bodies)
@@ -160,7 +160,7 @@ def _invoke(bodies: list[str]) -> list[str]:
 
 
 def main() -> None:
-    """Prints the rows; exits with 1 when a record is more than a tenth off."""
+    """Prints the rows; exits with 1 if a record is more than a tenth off."""
     parser = argparse.ArgumentParser(description="What runs say they cost, beside the meter.")
     parser.add_argument("--messages", type=int, default=200)
     asked = parser.parse_args()

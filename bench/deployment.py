@@ -1,4 +1,4 @@
-"""What the measurements run as: a process of the deployment, as far as variables and modules go."""
+"""Sets up the measurements' process like one of the deployment: variables and modules."""
 
 import os
 import sys
@@ -10,8 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def enter(*functions: str, **variables: str) -> None:
-    """Gives this process a deployment's variables, and these, and the modules of these functions."""
+    """Sets a deployment's variables and these, and makes the functions' modules importable."""
     os.environ.pop("AWS_ENDPOINT_URL", None)
-    # Otherwise botocore sends an object in chunks, each with its checksum: not what the stand-in is to keep.
+    # Otherwise botocore sends an object in chunks with checksums, which the stand-in would store.
     os.environ |= ENVIRONMENT | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"} | variables
     sys.path += [str(ROOT / "functions" / name) for name in functions]

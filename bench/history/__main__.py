@@ -1,4 +1,4 @@
-"""What the run history costs a run, and what a search of a million runs asks of DynamoDB and how long it takes.
+"""Measures the run history: its cost per run, and the requests and time of a search of a million runs.
 
     python -m bench.history [--runs 1000000] [--latency 8]
 
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=1_000_000)
     parser.add_argument("--latency", type=float, default=8.0, help="milliseconds a request takes at least")
     given = parser.parse_args()
-    deployment.enter(NEXUS_CLIENT="boto3")  # whose events a latency can be put into
+    deployment.enter(NEXUS_CLIENT="boto3")  # its events allow adding latency
     costs()
     searches(given.runs, given.latency / 1000)
 
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def costs() -> None:
-    """Write units of a run's life, with the index and without."""
+    """Write units over a run's life, with and without the index."""
     print("\n| a run | write units | without the history | dollars more per million |\n| --- | --- | --- | --- |")
     lives = {
         "sent, claimed, SUCCESS": ({"kind": "x"}, None),
@@ -60,7 +60,7 @@ def costs() -> None:
 
 
 def _life(args: dict[str, Any], error: RunError | None, *, kept: bool) -> float:
-    """Units of one of a hundred runs."""
+    """Average units per run, over a hundred runs."""
     table = stand_in.tables()["task-runs"]
     if not kept:
         del table.indexes["history"]
@@ -136,13 +136,13 @@ def searches(count: int, latency: float) -> None:
 
 
 def _id_of(count: int, ago: float) -> str:
-    """The id of a run that was sent so long before the end."""
+    """The id of a run sent `ago` seconds before the end."""
     n = int(ago * count / (DAYS * 86_400))
     return str(next(islice(runs(count), n, None))["id"]["S"])
 
 
 def runs(count: int, now: float = NOW) -> Iterator[dict[str, Any]]:
-    """Run records of a week as the runtime leaves them, less what no search looks at."""
+    """A week's run records as the runtime writes them, without fields that no search reads."""
     chance = random.Random(7)
     step = DAYS * 86_400 / count
     names = [{"S": name} for name in (*BY_USER, *OTHER)]

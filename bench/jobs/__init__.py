@@ -1,1 +1,1 @@
-"""What every job costs, measured."""
+"""Measures the cost of every job."""

@@ -45,7 +45,7 @@ LIMIT = 1.35
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One job at one size. Units are request units; `cpu` and `wall` seconds without the stand-in's own."""
+    """One job at one size. Units are request units; `cpu` and `wall` are seconds without the stand-in's own."""
 
     job: str
     users: int
@@ -65,7 +65,7 @@ class Measured:
 
 
 def main() -> None:
-    """Measures, prints, and exits with 1 when a job costs more than LIMIT times the best design on paper."""
+    """Measures, prints, and exits with 1 if a job costs more than LIMIT times the best design on paper."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", default="1000,10000,100000")
     parser.add_argument("--only", choices=sorted(GOOD_WAY))
@@ -105,7 +105,7 @@ HEADER = (
 
 
 def line(one: Measured) -> str:
-    """One row of the table; `past` is how many posts a user lie where no job needs to look."""
+    """One row of the table; `past` is the number of posts per user that no job needs to read."""
     thousand = max(one.rows, 1) / 1000
     per = (one.requests, one.read_units, one.write_units, one.cpu * 1000, one.peak_mb)
     shares = "  ".join(f"{stand_in.nearest(value / thousand):g}" for value in per)
@@ -158,7 +158,7 @@ def measure(job: str, users: int, past: float) -> Measured:
         parts.watch(job, module)
         cloud.reset()
         gc.collect()
-        gc.freeze()  # the stand-in's heap is not the job's: no collection of the job's looks through it
+        gc.freeze()  # keeps the stand-in's heap out of the job's garbage collections
         before = _resident()
         started = time.process_time()
         report = RUN.get(job, _run)(module, job)
@@ -186,14 +186,14 @@ def measure(job: str, users: int, past: float) -> Measured:
 
 
 def _agree(report: Any, spent: Spent) -> None:
-    """The report's figures are the service's own; a job that does not meter something would show here."""
+    """Checks that the report's figures equal the service's own, which detects unmetered requests."""
     plain = abs(report.read_units - spent.read_units) + abs(report.write_units - spent.write_units)
     if plain > 0.02 * (spent.read_units + spent.write_units) + 60:
         sys.exit(f"the report says {report.read_units} + {report.write_units} units, the stand-in {spent}")
 
 
 class CpuOfParts:
-    """CPU by what a job reads: microseconds per edge, per post and per user row of the nightly count."""
+    """CPU by kind of row: microseconds per edge, post and user row of the nightly count."""
 
     def __init__(self, cloud: StandIn) -> None:
         self._cloud = cloud
@@ -227,7 +227,7 @@ class CpuOfParts:
 
 
 def _resident() -> float:
-    """Megabytes now; the peak begins here anew."""
+    """Current megabytes; resets the peak."""
     Path("/proc/self/clear_refs").write_text("5")
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 

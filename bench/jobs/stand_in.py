@@ -1,6 +1,6 @@
 """A stand-in for DynamoDB and S3 inside the process, for measuring jobs at a scale that emulators do not reach.
 
-It hooks botocore's before-send, so requests are built, signed and parsed as ever and no byte leaves the process. Scans
+It hooks botocore's before-send, so requests are built, signed and parsed as usual and no byte leaves the process. Scans
 run at more than 100,000 items a second; capacity is metered by the documented rules (Amazon DynamoDB Developer Guide,
 "DynamoDB item sizes and formats", "Read and write capacity"), indexes included; requests can be throttled and batches
 left half done. What it knows of expressions is what social.data sends. Its own CPU time is kept apart from the job's.
@@ -90,7 +90,7 @@ def _sort_value(attribute: Mapping[str, Any]) -> Any:
 
 
 class Table:
-    """One table: its items by key, and its indexes, which are built when first asked for and then kept up."""
+    """One table: its items by key, and its indexes, which are built on first use and then maintained."""
 
     def __init__(
         self, name: str, key: tuple[str, ...], indexes: Iterable[tuple[str, tuple[str, ...], tuple[str, ...]]]
@@ -157,7 +157,7 @@ class Table:
         self._built.add(index.name)
 
     def entry(self, index: Index, key: tuple[str, ...], item: Item | None) -> tuple[str, Any, tuple[str, ...]] | None:
-        """Where an item is in an index, if it is."""
+        """An item's entry in an index, or None."""
         if item is None or not all(name in item for name in index.key):
             return None
         sort = _sort_value(item[index.key[1]]) if len(index.key) > 1 else ""
@@ -170,7 +170,7 @@ class Table:
     # writing
 
     def write(self, key: tuple[str, ...], new: Item | None) -> float:
-        """Puts or removes an item; answers with the units of the table and all indexes."""
+        """Puts or deletes an item; returns the units of the table and all indexes."""
         old = self.items.get(key)
         units = float(write_units(max(item_size(old) if old else 0, item_size(new) if new else 0)))
         for index in self.indexes.values():
@@ -296,7 +296,7 @@ class _Body:
 
 @dataclass(slots=True)
 class Spent:
-    """What was asked of the stand-in since `reset`."""
+    """The requests since `reset`."""
 
     requests: Counter[str] = field(default_factory=Counter)
     read_units: float = 0.0
@@ -339,7 +339,7 @@ class StandIn:
 
     @contextmanager
     def installed(self) -> Iterator["StandIn"]:
-        """In the place of both services, for this process's clients."""
+        """Replaces both services for this process's clients."""
         dynamodb: Any = sdk.client("dynamodb")
         s3: Any = sdk.client("s3").meta.events
         s3.register_first("before-send.s3", self._s3)
@@ -381,7 +381,7 @@ class StandIn:
         return Answer(status, {"content-type": "application/x-amz-json-1.0"}, said)
 
     def answer(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        """DynamoDB's answer to one request, or its error, which has a `__type`."""
+        """DynamoDB's response to one request, or its error, which has a `__type`."""
         return self._operations[operation](body)
 
     # reads
@@ -655,7 +655,7 @@ def _etag(content: bytes) -> str:
 
 
 def _standing(item: Item | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The item in the way, for whoever asks to have it with the refusal."""
+    """The conflicting item, for callers that request it with the refusal."""
     return {"Item": item} if item and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {}
 
 
@@ -664,7 +664,7 @@ def _error(code: str) -> dict[str, str]:
 
 
 def tables() -> dict[str, Table]:
-    """The tables of template.yaml by their entity, empty; nothing is created anywhere."""
+    """The tables of template.yaml by entity, empty, in memory only."""
     found = {}
     for body in resources("AWS::DynamoDB::Table").values():
         properties = resolved(body["Properties"])
@@ -689,5 +689,5 @@ def dollars(spent: Spent) -> float:
 
 
 def nearest(value: float, digits: int = 3) -> float:
-    """Rounded to so many significant digits."""
+    """Rounds to `digits` significant digits."""
     return round(value, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0.0

@@ -38,7 +38,7 @@ LAMBDA_GB_SECOND = 0.0000133334  # arm64
 
 
 class Ses:
-    """Takes every mail."""
+    """An SES that accepts every mail."""
 
     def __init__(self) -> None:
         self._ids = count()
@@ -90,7 +90,7 @@ def main() -> None:
         "blocks": (one.users * BLOCKS, float(USERS * BLOCKS)),
     }
     authors = held * one.authors / one.held
-    # The users are read twice: by the scan for the recipients, and by key for the names of the authors.
+    # The users are read twice: by the scan for recipients, and by key for the authors' names.
     scanned = one.read_from["users"] - 0.5 * one.authors
     reads = {"users, scanned": scanned / one.users * USERS, "users, authors by key": 0.5 * authors}
     for name, (here, there) in scale.items():

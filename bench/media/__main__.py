@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 for part in ("pictures", "sandbox_cost", "video"):
-    # Each in a process of its own: what one holds in memory would be the floor of the other's peaks.
+    # Each in a separate process: one's memory would raise the other's peaks.
     print(f"\n{part}\n", flush=True)
     done = subprocess.run([sys.executable, "-m", f"bench.media.{part}"], check=False)
     if done.returncode:

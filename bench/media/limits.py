@@ -58,7 +58,7 @@ print(made["duration"], "s")
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of file, and how one at its limit is made."""
+    """A kind of file, and the function that makes one at its limit."""
 
     name: str
     make: Callable[[Path], None]
@@ -69,7 +69,7 @@ class Row:
 
 
 def grain(width: int, height: int, mode: str = "RGB", strength: int = 6) -> Image.Image:
-    """Light from dark to bright with a sensor's grain."""
+    """A gradient from dark to bright with a sensor's grain."""
     noise = np.random.default_rng(7).integers(-strength, strength + 1, (1024, 1024, len(mode)))
     light = np.asarray(Image.linear_gradient("L").resize((1024, 1024)).convert("RGB").convert(mode), np.int16)
     tile = np.clip(light.reshape(1024, 1024, -1) + noise, 0, 255).astype(np.uint8)
@@ -109,7 +109,7 @@ def heic(megapixels: float, bits: int = 8) -> Callable[[Path], None]:
 
 
 def animation(kind: str, mode: str, strength: int, **options: Any) -> Callable[[Path], None]:
-    """1,000 frames that move, 300 megapixels in all."""
+    """1,000 moving frames, 300 megapixels in all."""
 
     def make(path: Path) -> None:
         first = grain(640, 468, mode, strength)
@@ -144,7 +144,7 @@ HD, UHD = (1280, 720), (3840, 2160)
 
 @dataclass(frozen=True)
 class Clip:
-    """Frames that move and have grain, as `codec` writes them."""
+    """Moving frames with grain, encoded by `codec`."""
 
     codec: str
     pixels: str
@@ -154,7 +154,7 @@ class Clip:
     options: Mapping[str, str] = field(default_factory=dict)
 
     def seconds(self) -> float:
-        """As long as such a clip may be."""
+        """The longest allowed duration of such a clip."""
         from video.source import ENCODING_WORK, MAPPING_WORK, MAX_FRAME_RATE
 
         shown = HD[0] * HD[1] * min(self.rate, MAX_FRAME_RATE)
@@ -211,7 +211,7 @@ def clips(part: float) -> Iterator[Row]:
 
 
 def made(row: Row, path: Path) -> bool:
-    """Makes the file in a process of its own, which takes its memory along."""
+    """Makes the file in a separate process, which frees its memory."""
     child = os.fork()
     if child == 0:
         try:
@@ -222,7 +222,7 @@ def made(row: Row, path: Path) -> bool:
 
 
 def cost(program: str, source: Path, folder: Path) -> tuple[float, float, str]:
-    """CPU seconds, MiB at the peak, and the last words."""
+    """(CPU seconds, peak MiB, last output line)."""
     memory = MEMORY if program is PICTURE else Limits().memory
     environment = {**os.environ, **MALLOC, "PYTHONPATH": f"{ROOT / 'functions' / 'media'}{os.pathsep}{ROOT / 'shared'}"}
     command = ["prlimit", f"--data={memory}", sys.executable, "-c", program, str(source), str(folder)]

@@ -45,7 +45,7 @@ def ours() -> Way:
 
 
 def naive() -> Way:
-    """As tutorials have it: everything at full size, and each rendition from a copy of the whole picture."""
+    """As in tutorials: everything at full size, and each rendition from a copy of the whole picture."""
     from PIL import ImageOps
 
     def make(source: bytes) -> Made:
@@ -65,7 +65,7 @@ def naive() -> Way:
 
 
 def upright_srgb(stored: Image.Image) -> Image.Image:
-    """The whole picture as it is meant to be seen, from all its pixels."""
+    """The whole picture upright and in sRGB, from all its pixels."""
     from PIL import ImageCms, ImageOps
 
     profile = stored.info.get("icc_profile")
@@ -79,7 +79,7 @@ def upright_srgb(stored: Image.Image) -> Image.Image:
 
 
 def vips_usual() -> Way:
-    """One thumbnail call a size, as libvips' documentation has it."""
+    """One thumbnail call per size, as in libvips' documentation."""
     import pyvips
 
     def make(source: bytes) -> Made:
@@ -121,7 +121,7 @@ def vips_best() -> Way:
 
 
 def _vips_colours(source: bytes) -> dict[str, str]:
-    """To sRGB where there is a profile to come from; asked for without one, libvips would go through Lab and back."""
+    """Options to convert to sRGB, if there is a profile: without one, libvips would go through Lab and back."""
     import pyvips
 
     has_profile = pyvips.Image.new_from_buffer(source, "").get_typeof("icc-profile-data")
@@ -142,7 +142,7 @@ WAYS: dict[str, Callable[[], Way]] = {
 
 
 def peak_megabytes() -> float:
-    """Of this program alone. (ru_maxrss begins at what the process that started this one held.)"""
+    """Peak memory of this program only. (ru_maxrss starts at the parent process's value.)"""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 

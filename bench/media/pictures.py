@@ -56,7 +56,7 @@ OURS, NAIVE, VIPS_USUAL, VIPS_BEST, SHARP_USUAL, SHARP_BEST = WAYS
 
 @dataclass
 class Figures:
-    """One way's, a value for each picture of each round, in the same order for all ways; SSIM once a picture."""
+    """One way's figures: a value per picture and round, in the same order for all ways; SSIM once per picture."""
 
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Figures:
         return sum(self.ssim) / len(self.ssim)
 
     def ratio(self, other: "Figures") -> float:
-        """CPU in units of the other's: the median over the same pictures in the same rounds."""
+        """CPU relative to the other's: the median over the same pictures in the same rounds."""
         return median(mine / theirs for mine, theirs in zip(self.cpu, other.cpu, strict=True))
 
     def spread(self, other: "Figures", pictures: int) -> tuple[float, float]:
@@ -87,7 +87,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Reach:
-    """What is to be reached: a figure of the run, and the bound that it must keep."""
+    """A target: a figure of the run, and its bound."""
 
     what: str
     figure: Callable[[Mapping[str, Figures]], float]
@@ -111,7 +111,7 @@ REACHES = (
 
 
 class Served:
-    """One way's process, kept warm for a round."""
+    """The process of one way, kept warm for a round."""
 
     def __init__(self, way: str, command: list[str]) -> None:
         self._way = way
@@ -123,10 +123,10 @@ class Served:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.__exit__(None, None, None)  # closes its input, upon which it ends, and waits for that
+        self._process.__exit__(None, None, None)  # closes its input, which ends it, and waits
 
     def ask(self, source: Path, keep: Path | None = None) -> dict[str, float]:
-        """What making the renditions of one picture took; its 1080 rendition is written where it is to be kept."""
+        """Renders one picture and returns the figures; writes its 1080 rendition to `keep`."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin
         assert stdout
@@ -143,7 +143,7 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kep
     figures = {way: Figures() for way in ways}
     order = list(ways)
     for number in track(range(rounds), "Rounds", transient=True):
-        # New processes each round: how fast one is depends, for its whole life, on where its memory happens to lie.
+        # New processes each round: a process's speed depends on its memory layout for its whole life.
         with ExitStack() as stack:
             served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
             for way in ways:

@@ -28,7 +28,7 @@ BOUND = 1.05
 
 
 def here(source: Path, folder: Path) -> None:
-    """As it would be without a sandbox."""
+    """Renders without a sandbox."""
     with source.open("rb") as upload:
         content_hash(upload)
     for made in render(source.read_bytes()).renditions:
@@ -36,12 +36,12 @@ def here(source: Path, folder: Path) -> None:
 
 
 def there(source: Path, folder: Path) -> None:
-    """As the function does it."""
+    """Renders as the function does."""
     pictures.render(source, folder, seconds=600)
 
 
 def cpu(server: int) -> float:
-    """Seconds of this process, and of the server with the children that it has waited for."""
+    """CPU seconds of this process, and of the server with the children it has reaped."""
     ticks = Path(f"/proc/{server}/stat").read_text().rsplit(") ", 1)[1].split()[11:15]
     return time.process_time() + sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 

@@ -25,7 +25,7 @@ def write(number: int, folder: Path) -> None:
     if upright:
         picture = picture.transpose(Image.Transpose.ROTATE_90)
     exif = files.exif(orientation=6 if upright else 1, latitude=(52.0, 31.0, 12.0))
-    # The one that is looked for comes last, and whole.
+    # The file that is checked for is written last, and atomically.
     picture.save(folder / "plain" / f"{number:02}.jpg", quality=90, exif=exif)
     part = folder / "part"
     picture.save(part, "JPEG", quality=90, exif=exif, icc_profile=files.rgb_profile())

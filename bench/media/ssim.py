@@ -23,7 +23,7 @@ _TAPS /= _TAPS.sum()
 
 
 def ssim(one: Plane, other: Plane) -> float:
-    """Of two planes of 0 to 255 and the same size."""
+    """The SSIM of two planes of 0 to 255 and the same size."""
     mean_one, mean_other = _blur(one), _blur(other)
     squares = mean_one**2, mean_other**2, mean_one * mean_other
     variance_one, variance_other = _blur(one * one) - squares[0], _blur(other * other) - squares[1]

@@ -62,7 +62,7 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a whole process and its children: seconds, seconds, MB (the largest single process)."""
+    """The cost of a process and its children: seconds, seconds, MB (of the largest process)."""
 
     wall: float
     cpu: float
@@ -82,7 +82,7 @@ def ours(clip: Path, out: Path) -> list[str]:
 
 
 def ffmpeg(clip: Path, out: Path) -> list[str]:
-    """Three outputs of one decoding. The taps hang on the small frames, which is the cheapest way to write it."""
+    """Three outputs from one decoding. Poster and preview use the scaled frames, the cheapest way."""
     graph = (
         "[0:v]scale=1280:720,format=yuv420p,split=3[v][p][s];"
         "[p]trim=duration=3,fps=10,scale=320:180[w];[s]fps=2,thumbnail=16[t]"
@@ -101,7 +101,7 @@ def ffmpeg_alone(clip: Path, out: Path) -> list[str]:
 
 
 def ffmpeg_copy(clip: Path, out: Path) -> list[str]:
-    """For a clip that suits: copied, and decoded for the preview's three seconds and the poster only."""
+    """For a suitable clip: copied, and decoded only for the preview's three seconds and the poster."""
     graph = "[0:v]split=2[p][s];[p]fps=10,scale=320:180[w];[s]fps=2,thumbnail=6[t]"
     source = ["-i", str(clip), "-t", "3", "-i", str(clip)]
     return [

@@ -1,4 +1,4 @@
-"""What a no-op message costs the machine that works it off: our worker beside Celery's, in the same run.
+"""What a no-op message costs the machine that processes it: our worker beside Celery's, in the same run.
 
     make bench-runtime                                    (or: python -m bench.runtime [--rounds 5] [--messages 1000])
 
@@ -42,7 +42,7 @@ CELERY = {
     "celery, results, acks late, task lines": {"RESULTS": "1", "LATE": "1", "LEVEL": "INFO"},
 }
 PEER = "celery, results, acks late"
-"""The peer that keeps what ours keeps: a result, and a message that survives its worker. It writes no line a task."""
+"""The peer with the same guarantees: a result, and a message that survives its worker. It logs nothing per task."""
 
 REQUEST = "one GetItem by the same client"
 PRODUCERS = ("celery, no results", "celery, results")
@@ -50,7 +50,7 @@ PRODUCERS = ("celery, no results", "celery, results")
 
 @dataclass
 class Rows:
-    """CPU microseconds a message of each row, a value a round; requests a message where they are AWS's."""
+    """CPU microseconds per message for each row, one value per round; AWS requests per message where there are any."""
 
     microseconds: dict[str, list[float]] = field(default_factory=dict)
     requests: dict[str, float] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Rows:
             self.requests[row] = requests
 
     def ratio(self, row: str, peer: str) -> float:
-        """The median, over the rounds, of what this row costs in units of another."""
+        """The median over the rounds of this row's cost relative to another's."""
         pairs = zip(self.microseconds[row], self.microseconds[peer], strict=True)
         return median(mine / theirs for mine, theirs in pairs)
 
@@ -141,7 +141,7 @@ def _redis() -> Iterator[int]:
 
 
 def _waiting(port: int) -> int:
-    """Messages in Celery's queue and those that a worker has taken and not acknowledged."""
+    """Messages in Celery's queue, plus those a worker has received and not acknowledged."""
     return int(_ask(port, "LLEN celery")[1:]) + int(_ask(port, "HLEN unacked")[1:])
 
 

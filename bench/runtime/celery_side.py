@@ -19,7 +19,7 @@ app.conf.broker_connection_retry_on_startup = True
 
 @app.task(name="noop")  # type: ignore[untyped-decorator,unused-ignore]
 def noop(user_id: str) -> dict[str, bool]:
-    """One argument in, one field out, as the other side's."""
+    """One argument in, one field out, as on our side."""
     return {"done": bool(user_id)}
 
 

@@ -1,4 +1,4 @@
-"""The measured process of ours: sends no-op messages and works them off as the queue's Lambda function would.
+"""The measured process of ours: sends no-op messages and processes them as the queue's Lambda function would.
 
     python -m bench.runtime.nexus_side PORT MESSAGES BATCH
 
@@ -57,7 +57,7 @@ handler = handler_for(do_nothing)
 
 @dataclass(frozen=True)
 class Context:
-    """Lambda's, as far as the worker reads it."""
+    """Lambda's context, with the fields that the worker reads."""
 
     aws_request_id: str = "8f1c2f1e-5c1a-4e0b-9a55-000000000000"
     log_group_name: str = f"/aws/lambda/{STACK}-default"
@@ -69,7 +69,7 @@ class Context:
 
 
 def event_of(bodies: Sequence[str]) -> str:
-    """A batch as the event source mapping gives it, in JSON."""
+    """A batch as the event source mapping delivers it, in JSON."""
     attributes = {
         "ApproximateReceiveCount": "1",
         "SentTimestamp": "1795348800000",
@@ -94,7 +94,7 @@ def event_of(bodies: Sequence[str]) -> str:
 
 
 def received(count: int) -> list[str]:
-    """The bodies of so many messages, taken back from the queue."""
+    """The bodies of `count` messages, received from the queue."""
     bodies: list[str] = []
     while len(bodies) < count:
         answer = aws_client("sqs").receive_message(QueueUrl=queue_url(f"{STACK}-default"), MaxNumberOfMessages=10)
@@ -119,7 +119,7 @@ def send_single(count: int) -> None:
 
 
 def read(count: int) -> None:
-    """The least that AWS can be asked for: what any request costs the one who makes it."""
+    """The smallest AWS request: the base cost of any request for the client."""
     for _ in range(count):
         aws_client("dynamodb").get_item(TableName=f"{STACK}-task-runs", Key={"id": {"S": "none"}})
 

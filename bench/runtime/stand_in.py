@@ -1,8 +1,8 @@
-"""A run table and an SQS small enough that what is measured is the caller: each request is answered at once.
+"""A run table and an SQS that respond at once, so that the caller is what is measured.
 
 DynamoDB is that of `bench.jobs.stand_in`, which evaluates conditions, so a claim that should be refused is refused.
-`serve` answers over HTTP from a process of its own; `attach` answers inside
-the caller's, in place of its client's connections, and keeps account of the CPU seconds that are its own.
+`serve` responds over HTTP from a separate process; `attach` responds inside
+the caller's, in place of its client's connections, and counts its own CPU seconds.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ def _run_table() -> dynamodb.StandIn:
 
 @dataclass(slots=True)
 class StandIn:
-    """The run table, messages by queue, and how often each operation was asked for."""
+    """The run table, messages by queue, and the number of requests by operation."""
 
     runs: dynamodb.StandIn = field(default_factory=_run_table)
     queues: dict[str, list[str]] = field(default_factory=dict)
@@ -75,14 +75,14 @@ class StandIn:
         return 200, {"Successful": taken}
 
     def _receive(self, asked: Any) -> tuple[int, Any]:
-        """For the measurement's own use: no visibility timeout, what is received is gone."""
+        """For the measurement only: no visibility timeout; received messages are deleted."""
         queue, count = self._queue(asked["QueueUrl"]), asked["MaxNumberOfMessages"]
         taken = queue[:count]
         del queue[:count]
         return 200, {"Messages": [{"MessageId": str(uuid.uuid4()), "ReceiptHandle": "r", "Body": b} for b in taken]}
 
 
-# --- in a process of its own ---
+# --- in a separate process ---
 
 
 def serve(stand_in: StandIn) -> None:
@@ -128,7 +128,7 @@ def _headers(body: bytes) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Attached:
-    """Answers a client's requests before they leave; `seconds` of CPU are the stand-in's own."""
+    """Responds to a client's requests before they are sent; `seconds` is the stand-in's own CPU time."""
 
     stand_in: StandIn
     seconds: float = 0.0

@@ -128,7 +128,7 @@ def _server() -> Iterator[Server]:
     cloud = int(json.loads((folder / "cloud.json").read_text())["pid"])
     try:
         assert process.stdout is not None
-        process.stdout.readline()  # its address: the port is open
+        process.stdout.readline()  # its address, so the port is open
         yield Server(f"http://127.0.0.1:{port}", key, process.pid, cloud)
     finally:
         process.terminate()
@@ -136,7 +136,7 @@ def _server() -> Iterator[Server]:
 
 
 def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
-    """Prints a row for each page; the names of those that take longer than they may, again."""
+    """Prints a row for each page; returns the names of those over their limit."""
     user = next(json.loads(item["args"]["S"])["user_id"] for item in items if "args" in item)
     one = items[len(items) // 2]["id"]["S"]
     pages = {
@@ -152,7 +152,7 @@ def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
         "Functions": "/functions",
         "Audit": "/audit",
     }
-    server.get("/parts/runs?now=1")  # waits for what the server asks for when it starts
+    server.get("/parts/runs?now=1")  # waits for what the server requests when it starts
     print("| page | parts | first, ms | again, ms | of these the local cloud | itself, until its first byte |")
     print("| --- | --- | --- | --- | --- | --- |")
     slow = []
@@ -168,14 +168,14 @@ def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
 
 
 def _cpu(pid: int) -> float:
-    """Seconds of processor that a process has taken."""
+    """CPU seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _page(server: Server, path: str) -> tuple[float, float, float, int]:
-    """Seconds of processor until the page and all its parts are there, of these the local cloud's, the seconds of the
-    clock until the page itself is there, and how many parts it has."""
+    """(CPU seconds until the page and all its parts are loaded, the local cloud's share of them, wall seconds until the
+    page itself is loaded, its number of parts)."""
     before = _cpu(server.pid), _cpu(server.cloud)
     began = time.perf_counter()
     text = server.get(path)

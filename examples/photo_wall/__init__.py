@@ -1,1 +1,1 @@
-"""An example of an application that leaves its work to nexus-tasks: a wall of one's own pictures and clips."""
+"""An example application that uses nexus-tasks: a wall of the user's own pictures and clips."""

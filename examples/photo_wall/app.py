@@ -1,13 +1,13 @@
-"""The photo wall's server: registers people, hands out uploads, and tells what became of them.
+"""The photo wall's server: registers users, issues upload forms, and shows the results.
 
     make example        http://localhost:8000, on the local cloud
 
-Of the background jobs it knows the catalogue and the upload form, and needs nothing installed but the client
-(`pip install ./shared`) and Flask. The bytes go from the browser straight to S3 and come straight from there: neither
-they nor the work pass through this process.
+Of the background jobs it uses only the catalogue and the upload form, and needs only the client
+(`pip install ./shared`) and Flask. The browser uploads straight to S3 and downloads straight from there: neither the
+bytes nor the work pass through this process.
 
-Signing in has no password: it is an example. All else (escaping, content security policy, whose photo is whose) is as
-a real application should have it.
+Signing in has no password: it is an example. Everything else (escaping, content security policy, ownership of photos)
+is as in a real application.
 """
 
 import mimetypes
@@ -68,9 +68,9 @@ def create_app(secret_key: str | None = None) -> Flask:
         SESSION_COOKIE_NAME="photo_wall",
         SESSION_COOKIE_SAMESITE="Lax",
         SESSION_COOKIE_HTTPONLY=True,
-        SESSION_REFRESH_EACH_REQUEST=False,  # an answer under way at the moment of signing out would sign in again
+        SESSION_REFRESH_EACH_REQUEST=False,  # a response in flight during sign-out would sign the user in again
         PERMANENT_SESSION_LIFETIME=timedelta(days=application.SESSION_DAYS),
-        MAX_CONTENT_LENGTH=64 * 1024,  # a form's fields: no file comes this way
+        MAX_CONTENT_LENGTH=64 * 1024,  # form fields only: files do not come this way
     )
     app.register_blueprint(pages)
     app.register_blueprint(links)
@@ -82,11 +82,11 @@ def create_app(secret_key: str | None = None) -> Flask:
 
 @pages.get("/")
 def home() -> ResponseReturnValue:
-    """The wall of whoever is signed in, else the form to register."""
+    """The signed-in user's wall, else the registration form."""
     if g.user_id is None:
         return render_template("register.html", faults={}, given={}, limits=_limits())
     user = users.get(g.user_id)
-    if user is None:  # the local cloud forgets everybody when it stops
+    if user is None:  # the local cloud loses all users when it stops
         session.clear()
         return redirect("/")
     photos = [_shown(post) for post in _photos_of(user.user_id)]
@@ -95,7 +95,7 @@ def home() -> ResponseReturnValue:
 
 @pages.post("/register")
 def register() -> ResponseReturnValue:
-    """A new user, signed in. The welcome mail is a task; this request does not wait for it."""
+    """Creates a user and signs them in. The welcome mail is a task; this request does not wait for it."""
     given = {name: request.form.get(name, "").strip() for name in ("name", "email")}
     faults: dict[str, str] = {}
     if not 1 <= len(given["name"]) <= NAME_LENGTH:
@@ -110,7 +110,7 @@ def register() -> ResponseReturnValue:
     user = application.register(given["email"], given["name"], locale=locale)
     try:
         welcome = send_welcome_email.delay(user_id=user.user_id).id
-    except SendFailed:  # no mail is no reason to register nobody; an application with a database has nexus.outbox
+    except SendFailed:  # do not fail registration for a mail; an application with a database uses nexus.outbox
         welcome = None
     signed_in = application.record_login(user.user_id, token_id=secrets.token_urlsafe(16))
     session.permanent = True
@@ -120,7 +120,7 @@ def register() -> ResponseReturnValue:
 
 @pages.post("/sign-out")
 def sign_out() -> ResponseReturnValue:
-    """Ends the session, here and wherever else its cookie may be."""
+    """Ends the session, here and wherever else its cookie is."""
     if g.user_id is not None:
         application.sign_out(g.user_id, session["session_id"])
     session.clear()
@@ -129,7 +129,7 @@ def sign_out() -> ResponseReturnValue:
 
 @pages.get("/welcome")
 def welcome() -> ResponseReturnValue:
-    """How the welcome mail is doing: its run's status, and the task's own outcome once there is one."""
+    """The state of the welcome mail: its run's status, and the task's outcome once there is one."""
     if g.user_id is None or session.get("welcome") is None:
         abort(404)
     handle = AsyncResult(session["welcome"], send_welcome_email.result)
@@ -145,7 +145,7 @@ def welcome() -> ResponseReturnValue:
 
 @dataclass(frozen=True, slots=True)
 class NewPhoto:
-    """What the browser tells of a file before it uploads it."""
+    """The browser's description of a file before the upload."""
 
     file_name: str
     content_type: str
@@ -154,14 +154,14 @@ class NewPhoto:
 
     @classmethod
     def of(cls, body: Any) -> "NewPhoto":
-        """From the request's JSON. Raises ValueError with a text for the user."""
+        """Parses the request's JSON. Raises ValueError with a message for the user."""
         about = body if isinstance(body, dict) else {}
         name, kind, size, caption = (about.get(key) for key in ("name", "type", "size", "caption"))
         if not isinstance(name, str) or not isinstance(kind, str) or type(size) is not int or size < 1:
             raise ValueError("The file is empty, or has no name.")
         if size > MAX_BYTES:
             raise ValueError(f"The file is larger than {MAX_BYTES // 1024**2} MB.")
-        # Browsers know no type for some files that a telephone makes (HEIC); their name tells it.
+        # Browsers do not know the type of some phone files (HEIC), so use the name.
         kind = kind or mimetypes.guess_type(name)[0] or ""
         if not kind.startswith(("image/", "video/")):
             raise ValueError("The file is neither a picture nor a video.")
@@ -173,7 +173,7 @@ class NewPhoto:
 
 
 def _json() -> Any:
-    """The request's JSON; None for what is none, or is nested deeper than it can be read."""
+    """The request's JSON; None if it is not JSON or nested too deeply."""
     try:
         return request.get_json(silent=True)
     except RecursionError:
@@ -191,7 +191,7 @@ def _is_text(text: str) -> bool:
 
 @pages.post("/photos")
 def new_photo() -> ResponseReturnValue:
-    """A post, and the form with which the browser uploads its file to S3 by itself."""
+    """Creates a post, and returns the form with which the browser uploads its file to S3."""
     if g.user_id is None:
         abort(401)
     try:
@@ -202,14 +202,14 @@ def new_photo() -> ResponseReturnValue:
         )
     except ValueError as error:
         return jsonify(error=str(error)), 422
-    # Before the upload: what processes it looks for the post.
+    # Before the upload: the task that processes it looks for the post.
     post = application.new_post(g.user_id, photo.caption, post_id=post_id)
     return jsonify(photo=_shown(post), upload={"url": form.url, "fields": form.fields}), 201
 
 
 @pages.get("/photos/<post_id>")
 def photo(post_id: str) -> ResponseReturnValue:
-    """How a photo is doing; the browser asks again until `status` is ready or rejected."""
+    """A photo's state; the browser polls until `status` is ready or rejected."""
     post = posts.get(post_id, consistent=True) if len(post_id) <= ID_LENGTH else None
     if post is None or post.author_id != g.user_id:
         abort(404)
@@ -218,7 +218,7 @@ def photo(post_id: str) -> ResponseReturnValue:
 
 @pages.get("/media/<path:key>")
 def rendition(key: str) -> ResponseReturnValue:
-    """A picture in a mail: the stack's MediaUrl names this address, where a real deployment has a CDN."""
+    """A picture in a mail: the stack's MediaUrl is this URL, where a real deployment has a CDN."""
     return redirect(_link(key))
 
 
@@ -237,7 +237,7 @@ def _photos_of(user_id: str) -> list[Post]:
 
 
 def _shown(post: Post) -> dict[str, Any]:
-    """What the page needs to know of a photo, as JSON."""
+    """A photo's data for the page, as JSON."""
     media = post.media or Media(status="processing")
     return {
         "id": post.post_id,
@@ -264,7 +264,7 @@ def _shown(post: Post) -> dict[str, Any]:
 
 
 def _link(key: str) -> str:
-    """A rendition's address for an hour: the media bucket is private. A CDN in front of it would have a lasting one."""
+    """A rendition's URL, valid for an hour: the media bucket is private. A CDN would have a permanent one."""
     return client("s3").generate_presigned_url(
         "get_object", Params={"Bucket": settings().bucket("media"), "Key": key}, ExpiresIn=LINK_SECONDS
     )
@@ -279,10 +279,10 @@ def _limits() -> dict[str, int]:
 
 @pages.before_app_request
 def _who() -> None:
-    """The signed-in user, as long as the cookie's session stands. The first request of a UTC day records activity:
-    jobs treat the others as dormant.
+    """Loads the signed-in user while the cookie's session is valid. The first request of a UTC day records activity:
+    jobs treat other users as dormant.
 
-    A form that another site's page sends here is refused, but for unsubscribing: there a token gives the right, and a
+    Refuses a form sent from another site's page, except for unsubscribing: there a token authorises it, and a
     webmail's page may send it.
     """
     ours = request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
@@ -300,7 +300,7 @@ def _who() -> None:
 
 @pages.after_app_request
 def _guard(response: Response) -> Response:
-    """The page may run its own scripts, upload to the one bucket and show what lies in the other, and nothing else."""
+    """Sets headers: a page may only run its own scripts, upload to one bucket and show files from the other."""
     uploads, media = _origins()
     response.headers["Content-Security-Policy"] = (
         f"default-src 'self'; img-src 'self' blob: {media}; media-src {media}; connect-src 'self' {uploads}; "
@@ -316,7 +316,7 @@ def _guard(response: Response) -> Response:
 @pages.app_errorhandler(NotReached)
 @pages.app_errorhandler(HTTPClientError)
 def _no_cloud(_error: Exception) -> ResponseReturnValue:
-    """A page for a person, whose browser asks for HTML by name; JSON for the wall's script, which takes anything."""
+    """Returns HTML to a browser that asks for it by name; JSON to the wall's script, which accepts anything."""
     title, remedy = "The local cloud does not answer", "`make up` starts it. Then try again."
     if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
         return render_template("message.html", title=title, text=remedy), 503
@@ -324,7 +324,7 @@ def _no_cloud(_error: Exception) -> ResponseReturnValue:
 
 
 def _origins() -> tuple[str, str]:
-    """Where uploads go and where renditions come from, as scheme and host."""
+    """The origins (scheme and host) of the upload and media buckets."""
     if "origins" not in current_app.extensions:
         addresses = presigned_post("any", "any", "any").url, _link("any")
         current_app.extensions["origins"] = tuple("{0.scheme}://{0.netloc}".format(urlsplit(a)) for a in addresses)

@@ -1,4 +1,4 @@
-"""Where the links in the mails lead: the page to unsubscribe on, and a word about the pages that are not here."""
+"""The targets of links in mails: the unsubscribe page, and a placeholder for pages that this example lacks."""
 
 from flask import Blueprint, render_template, request
 from flask.typing import ResponseReturnValue
@@ -10,7 +10,7 @@ links = Blueprint("mail_links", __name__)
 
 @links.get("/mail/unsubscribe")
 def ask() -> ResponseReturnValue:
-    """A page with a button. It changes nothing: programs that look for viruses follow the links in mails too."""
+    """A page with a button. It changes nothing, since virus scanners follow links in mails too."""
     mail_links.verify(request.args.get("token", ""))
     text = "This ends the weekly mail with posts for you."
     return render_template("message.html", title="Unsubscribe", text=text, button="Unsubscribe")
@@ -18,7 +18,7 @@ def ask() -> ResponseReturnValue:
 
 @links.post("/mail/unsubscribe")
 def unsubscribe() -> ResponseReturnValue:
-    """Unsubscribes at once, for the button and for mail programs (RFC 8058): no login, no question, no redirect."""
+    """Unsubscribes at once, for the button and for mail programs (RFC 8058): no login, no confirmation, no redirect."""
     mail_links.unsubscribe(request.args.get("token", ""))
     text = "The weekly mail with posts for you will not come any more."
     return render_template("message.html", title="You are unsubscribed", text=text)
@@ -26,7 +26,7 @@ def unsubscribe() -> ResponseReturnValue:
 
 @links.errorhandler(mail_links.InvalidToken)
 def invalid(error: mail_links.InvalidToken) -> ResponseReturnValue:
-    """A real application also links to its settings, where one can sign in and choose."""
+    """A real application also links to its settings, where users sign in and choose."""
     text = f"This link does not work: {error}. Take the one in a newer mail."
     return render_template("message.html", title="Nothing was changed", text=text), 400
 

@@ -1,9 +1,9 @@
 """Checks every AWS request made in a test against the role it would run under on AWS.
 
 In the tests' own process the caller is found on the stack. Code of functions/<queue> and a queue's worker run under
-that queue's role, what a web application imports under ApplicationPolicy. Requests of a test
-or an operator's command belong to no role. Sandboxes of the local cloud write their requests to a file (dev/recorder.py). Rights are named as in AWS's
-Service Authorization Reference.
+that queue's role, what a web application imports under ApplicationPolicy. Requests of a test or an operator's command
+belong to no role. Sandboxes of the local cloud write their requests to a file (dev/recorder.py). Rights are named as
+in AWS's Service Authorization Reference.
 """
 
 import json

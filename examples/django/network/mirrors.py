@@ -5,7 +5,7 @@ from django.db.models.functions import Cast, Concat
 
 from social.django import Follows, Posts, UserCounts, Users
 
-# This site asks for no address. A user without one has a place in the network, and gets no mail.
+# This site does not ask for an address. A user without one is in the network but gets no mail.
 NO_ADDRESS = When(email="", then=Concat(Cast("pk", CharField()), Value("@example.invalid")))
 
 MIRRORS = [

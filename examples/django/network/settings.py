@@ -1,4 +1,4 @@
-"""Settings, for the web server and for the Lambda function alike; what differs is in the environment."""
+"""Settings, for the web server and for the Lambda function alike; differences are in the environment."""
 
 import os
 from importlib.util import find_spec
@@ -29,7 +29,7 @@ INSTALLED_APPS = [
     "users",
     "posts",
 ]
-if find_spec("ops") is not None:  # the operator's side is where the web server runs, and not in the function
+if find_spec("ops") is not None:  # the operator's side is installed on the web server, not in the function
     INSTALLED_APPS.append("ops.django_admin")
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
@@ -61,7 +61,7 @@ DATABASES = {
         "NAME": os.environ.get("DATABASE_NAME", "postgres"),
         "USER": os.environ.get("DATABASE_USER", "postgres"),
         "PASSWORD": os.environ.get("DATABASE_PASSWORD", ""),
-        # A sandbox keeps its connection between messages, and asks whether it still lives after it was frozen.
+        # A sandbox keeps its connection between messages, and checks that it still works after a freeze.
         "CONN_MAX_AGE": 60,
         "CONN_HEALTH_CHECKS": True,
         # RDS Proxy pins a session that uses server-side cursors.
@@ -74,7 +74,7 @@ NEXUS = {
     "STACK": os.environ.get("NEXUS_STACK", "django-network"),
     "ACCOUNT_ID": os.environ.get("NEXUS_ACCOUNT_ID", "000000000000"),
     "REGION": os.environ.get("AWS_REGION", "eu-west-1"),
-    "WEB": "http://127.0.0.1:8765",  # `nexus web`, on the machine of whoever looks
+    "WEB": "http://127.0.0.1:8765",  # `nexus web`, on the viewer's own machine
 }
 
 # The network whose tasks work for this site's users and posts, if there is one: network/mirrors.py maps them.

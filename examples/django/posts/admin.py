@@ -7,7 +7,7 @@ from posts.models import Post
 
 @admin.register(Post)
 class PostAdmin(admin.ModelAdmin):
-    """Without the pictures' bytes."""
+    """Hides the pictures' bytes."""
 
     list_display = ("text", "author", "created_at", "rejected")
     exclude = ("original", "thumbnail")

@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Post(models.Model):
-    """A picture with a text. A larger site keeps pictures in S3; here they are in the database, with nothing to set up.
+    """A picture with a text. A larger site keeps pictures in S3; here they are in the database, which needs no setup.
 
     `thumbnail` is made by `posts.tasks.make_thumbnail`; `rejected` is why there is none.
     """

@@ -20,7 +20,7 @@ class NewPost(forms.Form):
     picture = forms.FileField()
 
     def clean_picture(self) -> bytes:
-        """The picture's bytes. Raises ValidationError when there are too many."""
+        """The picture's bytes. Raises ValidationError if there are too many."""
         file = self.cleaned_data["picture"]
         if file.size > MAX_BYTES:
             raise forms.ValidationError(f"The picture is over {MAX_BYTES // 1_000_000} MB.")
@@ -30,7 +30,7 @@ class NewPost(forms.Form):
 
 @login_required
 def feed(request: HttpRequest) -> HttpResponse:
-    """Everybody's posts, newest first, and a form for a new one."""
+    """All posts, newest first, and a form for a new one."""
     form = NewPost(request.POST or None, request.FILES or None)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():

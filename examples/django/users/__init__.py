@@ -1,1 +1,1 @@
-"""Users, whom they follow, and what they are notified of."""
+"""Users, follows and notifications."""

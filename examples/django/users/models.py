@@ -7,7 +7,7 @@ from django.db import models
 
 
 class Profile(models.Model):
-    """What the site counts of a user; `users.tasks.update_user_statistics` writes it."""
+    """A user's counts; `users.tasks.update_user_statistics` writes them."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, models.CASCADE, related_name="profile")
     followers_count = models.PositiveIntegerField(default=0)
@@ -25,7 +25,7 @@ class Follow(models.Model):
     followed = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="followers")
 
     class Meta:
-        """Nobody follows the same user twice."""
+        """A user cannot follow the same user twice."""
 
         constraints: ClassVar = [models.UniqueConstraint(fields=["follower", "followed"], name="follow_once")]
 
@@ -34,7 +34,7 @@ class Follow(models.Model):
 
 
 class Notification(models.Model):
-    """A line for a user. `key` makes a notification that is sent twice one row."""
+    """A line for a user. `key` makes a duplicate notification the same row."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="notifications")
     key = models.CharField(max_length=100, unique=True)

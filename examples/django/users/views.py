@@ -14,7 +14,7 @@ from users.tasks import welcome
 
 
 def register(request: HttpRequest) -> HttpResponse:
-    """Makes an account. The welcome is in the outbox with it: both are committed, or neither is."""
+    """Creates an account. The welcome is put into the outbox in the same transaction."""
     form = UserCreationForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         with transaction.atomic():
@@ -29,7 +29,7 @@ def register(request: HttpRequest) -> HttpResponse:
 @require_POST
 @login_required
 def follow(request: HttpRequest, user_id: int) -> HttpResponse:
-    """Follows a user; again does nothing."""
+    """Follows a user. Idempotent."""
     followed = get_object_or_404(get_user_model(), pk=user_id)
     Follow.objects.get_or_create(follower=request.user, followed=followed)
     return redirect("feed")

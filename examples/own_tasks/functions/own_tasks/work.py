@@ -1,4 +1,4 @@
-"""What the tasks do. Imported when the first of them runs."""
+"""The tasks' code. Imported when the first of them runs."""
 
 from math import isqrt
 
@@ -11,7 +11,7 @@ NUMBERS_A_SEGMENT = 100_000
 
 @implements(catalogue.is_prime)
 def is_prime(args: IsPrime, _run: Run) -> Answer:
-    """By trial division: at most half a million of them for a million million."""
+    """Trial division: at most half a million divisions for a million million."""
     factor = next((n for n in (2, *range(3, isqrt(args.number) + 1, 2)) if args.number % n == 0), None)
     if factor is None or factor == args.number:
         return Answer(number=args.number, prime=True)
@@ -20,7 +20,7 @@ def is_prime(args: IsPrime, _run: Run) -> Answer:
 
 @implements(catalogue.count_primes)
 def count_primes(args: CountPrimes, run: Run) -> Primes | Continuation:
-    """Cuts the numbers into segments."""
+    """Splits the numbers into segments."""
     firsts = range(2, args.below, NUMBERS_A_SEGMENT)
     if len(firsts) == 0:
         return Primes(primes=0)
@@ -29,7 +29,7 @@ def count_primes(args: CountPrimes, run: Run) -> Primes | Continuation:
 
 @implements_part(catalogue.count_primes)
 def count_range(args: Range, _run: Run) -> Primes:
-    """By a sieve over one segment."""
+    """A sieve over one segment."""
     small = [n for n in range(2, isqrt(args.end) + 1) if all(n % d for d in range(2, isqrt(n) + 1))]
     sieve = bytearray([1]) * (args.end - args.first)
     for prime in small:
