@@ -16,7 +16,7 @@ from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
 FOLLOWED = frozenset({"then", "segment"})
-"""Any of these in a record means that others wait for the run: its message must arrive, so that a worker ends them too."""
+"""A record with one of these has others waiting for its run: its message must arrive, so that a worker ends them."""
 
 SCHEDULED_WITHIN = 60.0
 """Seconds by which Scheduler may be late: until then a schedule may still exist."""
@@ -86,8 +86,8 @@ class AsyncResult[R: Result]:
 
     @property
     def info(self) -> Any:
-        """The result of a SUCCESS run, the error of a FAILURE or REVOKED one; until then the `info` that the task passed
-        to `run.progress`."""
+        """The result of a SUCCESS run, the error of a FAILURE or REVOKED one; until then the `info` that the task
+        passed to `run.progress`."""
         record = self.record()
         if record.status == "SUCCESS":
             return self._result(record)
