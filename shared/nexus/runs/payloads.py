@@ -17,7 +17,7 @@ from nexus.settings import settings
 from nexus.values import compact
 
 INLINE_BYTES = 200 * 1024
-"""Leaves room for the rest of the record in a 400 KB item; a kilobyte costs a write unit, so large ones are expensive."""
+"""Leaves room for the rest of the record in a 400 KB item; each kilobyte costs a write unit."""
 
 ITEM_BYTES = 350 * 1024
 """Limit for a result plus what follows the run: the rest of DynamoDB's 400 KiB is for an error and small attributes."""
