@@ -63,7 +63,7 @@ def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter 
 
 
 def exists(key: str) -> bool:
-    """Whether the object exists. Uses a listing: without the right to list the whole bucket, S3 says 403 for "missing"."""
+    """Whether the object exists. Uses a listing: a role that may not list the whole bucket gets 403 if absent."""
     return key in objects.keys("archive", key)
 
 
