@@ -7,7 +7,7 @@ NexusError
 +-- BudgetSpent          a direct call of a task that has spent its day's budget: call it tomorrow
 +-- SendFailed           AWS did not accept it: send it again
 +-- Retry                raised by a task: retry this run later
-+-- Reject               raised by a task: give this run up
++-- Reject               raised by a task: give up this run
 +-- Revoked              raised by a task that has seen `run.revoked`: end as REVOKED
 +-- TimeLimitExceeded    the task's time is over: retried by its policy
 +-- TaskFailed           get() of a run that failed

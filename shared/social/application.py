@@ -109,7 +109,7 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
 def is_signed_in(user_id: str, session_id: str, *, at: float | None = None) -> bool:
     """Whether a session is valid: not signed out, not expired, and newer than the last revocation of the user's tokens.
 
-    Check it on every request: a cookie alone stays valid for its whole lifetime, whoever holds it. Two reads.
+    Check it on every request: a cookie alone stays valid for its whole lifetime, for any holder. Two reads.
     """
     session = sessions.session(user_id, session_id, clock.now() if at is None else at)
     valid_from = users.tokens_valid_from(user_id)

@@ -231,7 +231,7 @@ refresh_user_statistics = Task(
 
 
 class RevokeUserTokens(Arguments):
-    """The user whose tokens and sessions from before `issued_before` to revoke (seconds since 1970; default: the start).
+    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970; default: the task's start).
 
     Set it if a retry must not affect a login after the revocation was requested.
     """

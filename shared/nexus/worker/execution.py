@@ -297,7 +297,7 @@ class Worker:
     # --- run ---
 
     def _run_or_release(self, claimed: Claimed) -> None:
-        """Runs it if there is enough time for the task; the first run of an invocation takes the time there is."""
+        """Runs it if there is enough time for the task; the first run of an invocation gets all the time left."""
         if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
             self._release(claimed)
             return

@@ -424,7 +424,7 @@ def put_up_for_review(shard: int, *, start: Row | None = None, meter: Meter | No
 
 
 def as_read(item: Row) -> tuple[Condition, ...]:
-    """Conditions that a post's counters, text, tags, visibility and media are as read, and that it is not being archived."""
+    """Conditions that a post's counters, text, visibility and media are still as read, and no archiving has begun."""
     return unchanged(item, *COUNTERS, "text", "edited_at", "visibility", "media_order", "archived_as")
 
 
