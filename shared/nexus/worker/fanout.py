@@ -210,6 +210,9 @@ def _succeed(item: Item) -> None:
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
+    elif outcome.item is not None and RunRecord.of(outcome.item).status == "FAILURE" != record.status:
+        # Another sandbox has failed it, by what it had read before the last part was repaired.
+        _end_if_complete(outcome.item)
 
 
 def _shortfall(record: RunRecord, reduced: Any) -> str | None:
@@ -254,7 +257,12 @@ def _advance(item: Item) -> None:
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
-    if outcome.item is not None:
+    if outcome.item is None:
+        return
+    now = RunRecord.of(outcome.item)
+    if now.status == "FAILURE" != record.status and now.phase == record.phase:
+        _end_if_complete(outcome.item)  # as in `_succeed`
+    else:
         _send_next_phase(outcome.item)
 
 
