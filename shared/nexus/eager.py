@@ -1,4 +1,4 @@
-"""Runs tasks in this process, on a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
+"""Runs tasks in this process, with a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
 
 The same worker applies the same rules, but does not wait for delays and backoffs. Without NEXUS_STACK the tables,
 buckets and mail that the tasks use are in memory too (`nexus.aws.memory`).

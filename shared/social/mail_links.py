@@ -119,7 +119,7 @@ def _keys(stack: str, _period: int) -> Sequence[bytes]:
     secrets = client("secretsmanager")
     name = f"{stack}-mail-signing"
     found = [secrets.get_secret_value(SecretId=name)["SecretString"].encode()]
-    with suppress(secrets.exceptions.ResourceNotFoundException):  # it was never rotated
+    with suppress(secrets.exceptions.ResourceNotFoundException):  # the key was never rotated
         found.append(secrets.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")["SecretString"].encode())
     return tuple(found)
 

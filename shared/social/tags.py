@@ -4,7 +4,7 @@ Follows Unicode's definition (UAX #31, "Hashtag Identifiers"), with this profile
 
     <hashtag> := <start> <continue>* (<medial> <continue>+)*
 
-    start     #, and its small and full-width forms; none after a letter, digit, mark or underscore, nor after "&"
+    start     #, and its small and full-width forms; not after a letter, digit, mark or underscore, nor after "&"
     continue  XID_Continue, Extended_Pictographic, Emoji_Component, "-" and "+", without start characters and "*", and
               without the two pictographs that are punctuation (U+203C, U+2049)
     medial    allowed inside words, not at the end (UAX #31, table 3a): geresh and gershayim, the Armenian hyphen, the
@@ -77,7 +77,7 @@ def found_in(text: str) -> tuple[str, ...]:
 
 
 def normalise(text: str) -> str:
-    """The tag that a text stands for, without #. "#Caf\u00e9" and "CAFE\\u0301" are one tag.
+    """The normalised tag of a text, without #. "#Caf\u00e9" and "CAFE\\u0301" are one tag.
 
     Raises ValueError if nothing visible is left, if it is longer than MAX_LENGTH characters, or if the whole text is
     not exactly one hashtag.

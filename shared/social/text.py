@@ -117,7 +117,7 @@ def _extends(character: str) -> bool:
     return (
         unicodedata.category(character)[0] == "M"
         or character in JOINERS
-        or "\U0001f3fb" <= character <= "\U0001f3ff"  # the colours of skin
+        or "\U0001f3fb" <= character <= "\U0001f3ff"  # skin tones
         or "\U000e0020" <= character <= "\U000e007f"
         or character in "\u0e33\u0eb3\uff9e\uff9f"  # Thai and Lao am, the voicing of narrow katakana
     )
@@ -132,7 +132,7 @@ def _regional(character: str) -> bool:
 
 
 _JOINED_BY = {"L": ("L", "V", "LV", "LVT"), "V": ("V", "T"), "LV": ("V", "T"), "T": ("T",), "LVT": ("T",), "": ()}
-"""Which part of a Hangul syllable goes on from which (UAX #29, GB6 to GB8)."""
+"""Which part of a Hangul syllable may follow which (UAX #29, GB6 to GB8)."""
 
 
 def _hangul(character: str) -> str:

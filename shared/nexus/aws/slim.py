@@ -41,7 +41,7 @@ METHODS = {
 }
 _UNSIGNED = frozenset({"User-Agent", "X-Amzn-Trace-Id"})
 
-# The SDKs' standard mode. A test holds these against botocore's.
+# The SDKs' standard mode. A test compares these with botocore's.
 THROTTLES = (
     "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException "
     "ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded "

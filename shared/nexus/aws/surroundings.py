@@ -44,7 +44,7 @@ REGIONS = re.compile(r"(us|us-gov|eu|ap|sa|ca|mx|me|il|af)-(north|south|east|wes
 
 
 def plain_endpoint(service: str, settings: Settings) -> str | None:
-    """The URL of a service; None where botocore has to determine it."""
+    """The URL of a service; None where botocore's client has to be used."""
     if service not in SERVICES or settings.client == "boto3" or not settings.region:
         return None
     given = os.environ.get

@@ -1,4 +1,4 @@
-"""What is sent, before it is sent: a task with its arguments (a signature), and runs that depend on each other.
+"""What to send: a task with its arguments (a signature), and runs that depend on each other.
 
     chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count))).delay()
     chord((count.s(user_id=user) for user in users), then(add, counts=results_of(count))).apply_async(countdown=60)

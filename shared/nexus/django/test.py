@@ -1,4 +1,4 @@
-"""For a Django project's own tests: tasks in memory beside the database's transaction.
+"""For a Django project's own tests: tasks in memory, next to the database's transaction.
 
 class RegisterTest(NexusTestCase):
     def test_somebody_who_registers_is_welcomed(self):

@@ -149,7 +149,7 @@ def erase(user_id: str, now: float, *, meter: Meter | None = None) -> int:
 
 
 def forget(mailing: Mailing, user_id: str) -> None:
-    """As if it had never been sent: for a user who is removed."""
+    """Removes the entry, as if the mail had never been sent: for a user who is removed."""
     TABLE.delete(_key(mailing, user_id))
 
 

@@ -224,7 +224,7 @@ def set_counts(counts: Sequence[Counts], *, meter: Meter | None = None, threads:
         [_counted(one, Condition("counted_at", "<=", one.counted_at)) for one in counts], meter=meter, threads=threads
     )
     refused = [place for place, done in enumerate(written) if not done]
-    if refused:  # a row from before the first count may lack counted_at, and PartiQL as the emulators know it has no OR
+    if refused:  # a row from before the first count may lack counted_at, and the emulators' PartiQL has no OR
         never = [_counted(counts[place], Condition("counted_at", "missing")) for place in refused]
         for place, done in zip(refused, TABLE.update_many(never, meter=meter, threads=threads), strict=True):
             written[place] = done

@@ -1,4 +1,4 @@
-"""`manage.py nexus_periodic`: brings Scheduler into step with the rows of PeriodicTask."""
+"""`manage.py nexus_periodic`: synchronises Scheduler with the rows of PeriodicTask."""
 
 from argparse import ArgumentParser
 from typing import Any
