@@ -25,10 +25,10 @@ QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3,
 
 
 class Summed(Result):
-    """A result that the segments of a fan-out have a part in."""
+    """A result that is summed over the segments of a fan-out."""
 
     def add(self, *others: Self) -> Self:
-        """This one and the others as one: every number summed, and every count by reason."""
+        """The sum of this and the others: of every number, and of every count by reason."""
         sums: dict[str, Any] = {}
         for name in type(self).model_fields:
             first, *more = (getattr(part, name) for part in (self, *others))

@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 class PresignedPost:
     """`url` to POST a multipart form to: `fields` first, the file last, under the name "file".
 
-    A form made for a kind ("image/") lacks the field Content-Type: add it, with the file's whole type, or S3 returns 403.
+    A form for a kind ("image/") lacks the field Content-Type: add it, with the file's whole type, or S3 returns 403.
     """
 
     url: str

@@ -211,7 +211,7 @@ def _succeed(item: Item) -> None:
         observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
     elif outcome.item is not None and RunRecord.of(outcome.item).status == "FAILURE" != record.status:
-        # Another sandbox has failed it, by what it had read before the last part was repaired.
+        # Another sandbox has failed it, by what it read before the last part was repaired.
         _end_if_complete(outcome.item)
 
 
