@@ -36,6 +36,8 @@ class Backend(BaseTaskBackend):
     def validate_task(self, task: AnyTask) -> None:
         """Raises InvalidTask if the task cannot run here, by Django's own rules or the runtime's."""
         super().validate_task(task)
+        if not task.func.__qualname__.isidentifier():  # a lambda's or a class' function, which no path leads to
+            raise InvalidTask("Task function must be defined at a module level.")
         if len(task.module_path) > 100:
             raise InvalidTask(f"{task.module_path} has over 100 characters.")
         if not isinstance(task, Task):
