@@ -183,7 +183,12 @@ class Worker:
             named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
             try:
                 if readable.redriven:  # the new message has no mark by which a failed run is claimed again
-                    backend().store.apply(transitions.send_again(readable.envelope.id))
+                    outcome = backend().store.apply(transitions.send_again(readable.envelope.id))
+                    record = RunRecord.of(outcome.item or {})
+                    if record.status == "STARTED" and record.lease_until is not None:
+                        # The attempt that gave it up has not been settled yet, so the mark is still needed.
+                        self._come_back(readable, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
+                        return
                 backend().transport.send_at(self.queue, named, clock.date(due))
             except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
                 observe.no_schedule(readable.envelope.id, RunError.of(error))
