@@ -95,7 +95,7 @@ class RunCost(TypedDict):
 
 
 class Costs(TypedDict):
-    """Dollars of the runs of the last seven days, of today (UTC), and of a month that goes on so, with what stands
+    """Dollars of the runs of the last seven days, of today (UTC), and of a month at this rate, with what stands
     idle (dollars a month)."""
 
     today: CostLine

@@ -1,10 +1,10 @@
 """nexus: background tasks on SQS and Lambda. A catalogue declares tasks, a client sends them, a worker runs them.
 
-This package is generic: it knows no application's tasks, queues or tables. What an application writes is here by name:
+This package is generic: it knows no application's tasks, queues or tables. Import what an application needs by name:
 
     from nexus import Arguments, Result, Task, register
 
-Importing `nexus` costs nothing; each name is imported when it is first used.
+Importing `nexus` costs nothing: each name is imported on first use.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The task that every queue serves, whatever the catalogue: `ping`."""
+"""The task that every queue serves, regardless of the catalogue: `ping`."""
 
 from pydantic import Field
 
@@ -8,13 +8,13 @@ from nexus.tasks import Task
 
 
 class Ping(Arguments):
-    """What to answer."""
+    """What to return."""
 
     text: str = Field(default="pong", max_length=200)
 
 
 class Pong(Result):
-    """The answer, and who gave it."""
+    """The reply, and what sent it."""
 
     text: str
     queue: str

@@ -1,4 +1,4 @@
-"""The time, as the runtime asks for it: the machine's own, or what a test or a simulation puts in its place."""
+"""The runtime's clock: the machine's own, or one that a test or a simulation substitutes."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class Clock(Protocol):
 
 
 class MachineClock:
-    """The machine's."""
+    """The machine's clock."""
 
     @staticmethod
     def now() -> float:
@@ -37,7 +37,7 @@ class MachineClock:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """A clock that is so many seconds ahead of another, and does not wait."""
+    """A clock that runs ahead of another by a fixed number of seconds, and does not wait."""
 
     clock: Clock
     seconds: float
@@ -49,11 +49,11 @@ class Ahead:
         return self.clock.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Nothing: who looks ahead does not wait."""
+        """Does nothing: a look ahead does not wait."""
 
 
 class FrozenClock:
-    """A clock that stands still until it is moved. Whoever sleeps moves it."""
+    """A clock that stops until it is moved. Sleeping moves it."""
 
     def __init__(self, moment: float) -> None:
         self.moment = moment
@@ -77,7 +77,7 @@ def _clock() -> Clock:
 
 
 def is_machines() -> bool:
-    """Whether nobody has put another clock in the machine's place."""
+    """Whether the machine's clock is in force."""
     return isinstance(_clock(), MachineClock)
 
 
@@ -87,17 +87,17 @@ def now() -> float:
 
 
 def moment() -> float:
-    """The same in whole milliseconds, as records keep it."""
+    """The same in whole milliseconds, as records store it."""
     return round(now(), 3)
 
 
 def date(moment: float) -> datetime:
-    """A moment, as an aware datetime in UTC."""
+    """A moment as an aware datetime in UTC."""
     return datetime.fromtimestamp(moment, UTC)
 
 
 def monotonic() -> float:
-    """Seconds since some moment; never set back."""
+    """Seconds since an arbitrary moment; never set back."""
     return _clock().monotonic()
 
 
@@ -118,7 +118,7 @@ def use(clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def use_everywhere(clock: Clock) -> Iterator[None]:
-    """The clock in force within the block, in every thread that has none of its own."""
+    """The clock in force within the block, in every thread that has not set its own."""
     _everywhere.append(clock)
     try:
         yield
@@ -128,7 +128,7 @@ def use_everywhere(clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def not_before(moment: float) -> Iterator[None]:
-    """Within the block it is that moment or later: for running what is due without waiting for it."""
+    """Within the block the time is that moment or later: runs what is due without waiting for it."""
     clock = _clock()
     with use(Ahead(clock, max(0.0, moment - clock.now()))):
         yield

@@ -1,6 +1,6 @@
 """When an EventBridge rule fires next: `cron(...)` and `rate(...)`, as the EventBridge user guide defines them, in UTC.
 
-`scheduler_times` is the same for EventBridge Scheduler, which has time zones, starts and ends, and `at(...)`.
+`scheduler_times` does the same for EventBridge Scheduler, which adds time zones, starts and ends, and `at(...)`.
 
     cron(minutes hours day-of-month month day-of-week year)
 
@@ -27,19 +27,19 @@ YEARS: Final = range(1970, 2200)
 
 
 class BadSchedule(ValueError):
-    """The expression is not one that EventBridge takes; says which field and why."""
+    """EventBridge does not accept the expression; the message names the field and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """`rate(6 hours)`: fires that often, counted from when the rule was made or last changed."""
+    """`rate(6 hours)`: fires at that interval, counted from when the rule was created or last changed."""
 
     seconds: int
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """A parsed cron expression. The two day fields are kept as text: their meaning depends on the month."""
+    """A parsed cron expression. The two day fields stay text, because their meaning depends on the month."""
 
     minutes: frozenset[int]
     hours: frozenset[int]
@@ -49,7 +49,7 @@ class Cron:
     years: frozenset[int]
 
     def after(self, moment: datetime) -> Iterator[datetime]:
-        """The times that follow `moment` (aware), the first first; ends with the last year of the expression."""
+        """The times after `moment` (aware), in order; ends with the last year of the expression."""
         start = moment.astimezone(UTC).replace(second=0, microsecond=0) + timedelta(minutes=1)
         for year in sorted(year for year in self.years if year >= start.year):
             for month in sorted(self.months):
@@ -57,7 +57,7 @@ class Cron:
                     yield from self._in_month(year, month, start)
 
     def before(self, moment: datetime) -> datetime | None:
-        """The last time at or before `moment`, looked for in the 400 days before it."""
+        """The last time at or before `moment`, searched in the 400 days before it."""
         for days in (1, 8, 40, 400):
             if found := self._last_until(moment - timedelta(days=days), moment):
                 return found
@@ -109,14 +109,14 @@ def parse(expression: str) -> Cron | Rate:
         day_of_week=day_of_week,
         years=_values("year", years, YEARS),
     )
-    # Reading the day fields once for a month of 31 days finds their faults now and not at the first firing.
+    # Parsing the day fields once for a month of 31 days finds their faults now instead of at the first firing.
     _days_of_month(day_of_month, 2024, 1)
     _days_of_week(day_of_week, 2024, 1)
     return cron
 
 
 def times(expression: str, after: datetime, until: datetime) -> Iterator[datetime]:
-    """Every time after one moment, up to and including another; of a rate, counted from `after`."""
+    """Every time after one moment, up to and including another; a rate is counted from `after`."""
     schedule = parse(expression)
     if isinstance(schedule, Rate):
         step = timedelta(seconds=schedule.seconds)
@@ -127,12 +127,12 @@ def times(expression: str, after: datetime, until: datetime) -> Iterator[datetim
 
 
 def next_times(expression: str, number: int, after: datetime) -> list[datetime]:
-    """The next `number` times; of a rate, counted from `after`. Fewer, or none, when the years run out."""
+    """The next `number` times; a rate is counted from `after`. Fewer, or none, when the years run out."""
     return list(islice(times(expression, after, datetime.max.replace(tzinfo=UTC)), number))
 
 
 MARGIN: Final = timedelta(days=2)
-"""No clock was ever set by more: Samoa left out a day in 2011."""
+"""The largest clock change ever: Samoa skipped a day in 2011."""
 
 
 def scheduler_times(
@@ -146,9 +146,9 @@ def scheduler_times(
 ) -> Iterator[datetime]:
     """When a schedule of EventBridge Scheduler fires after one moment, up to and including another. Raises BadSchedule.
 
-    As its user guide has it (Schedule types): `cron` goes by the zone's clocks. A time that they skip does not fire,
-    one that they repeat fires once, the first time. `rate` counts elapsed time, from `start` (or `after`), a day being
-    24 hours. `start` and `end` bound both, and not `at`, which fires once.
+    Follows its user guide (Schedule types): `cron` goes by the zone's clocks. A time that they skip does not fire, a
+    time that they repeat fires once, the first time. `rate` counts elapsed time from `start` (or `after`); a day is 24
+    hours. `start` and `end` bound both, but not `at`, which fires once.
     """
     text = expression.strip()
     if once := re.fullmatch(r"at\((.*)\)", text):
@@ -167,14 +167,14 @@ def scheduler_times(
 
 
 def _as_rules_have_it(expression: str) -> str:
-    """Scheduler lets a cron's year out, and takes `rate(1 days)`."""
+    """Scheduler allows a cron without a year, and `rate(1 days)`."""
     if re.fullmatch(r"cron\(\s*\S+(\s+\S+){4}\s*\)", expression):
         return f"{expression.removesuffix(')')} *)"
     return re.sub(r"^(rate\(\s*1\s+\w+?)s(\s*\))$", r"\1\2", expression)
 
 
 def _instants(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
-    """When the clocks of a zone show these times, the first time that they do; not those that they never show."""
+    """When the clocks of a zone first show these times; times that they never show are left out."""
     for wall in walls:
         when = wall.replace(tzinfo=zone).astimezone(UTC)
         if _on_the_wall(when, zone) == wall:
@@ -182,7 +182,7 @@ def _instants(walls: Iterator[datetime], zone: ZoneInfo) -> Iterator[datetime]:
 
 
 def _on_the_wall(moment: datetime, zone: ZoneInfo) -> datetime:
-    """What the clocks of a zone show, as if they showed UTC."""
+    """What the clocks of a zone show, labelled as UTC."""
     return moment.astimezone(zone).replace(tzinfo=UTC)
 
 
@@ -202,7 +202,7 @@ def _rate(value: int, unit: str, *, plural: bool) -> Rate:
 
 
 def _values(field: str, text: str, allowed: range, names: dict[str, int] | None = None) -> frozenset[int]:
-    """The numbers that a field of values, ranges and steps stands for."""
+    """The numbers in a field of values, ranges and steps."""
     found: set[int] = set()
     for part in text.split(","):
         body, _, step_text = part.partition("/")
@@ -215,7 +215,7 @@ def _values(field: str, text: str, allowed: range, names: dict[str, int] | None 
             first = _number(field, body, allowed, names or {})
             last = allowed[-1] if "/" in part else first
         if first > last:
-            # FRI-MON goes over the week's end, NOV-FEB over the year's.
+            # FRI-MON wraps over the week's end, NOV-FEB over the year's.
             found |= set(range(first, allowed.stop, step)) | set(range(allowed.start, last + 1, step))
         found |= set(range(first, last + 1, step))
     return frozenset(found)
@@ -244,7 +244,7 @@ def _days_of_month(text: str, year: int, month: int) -> set[int]:
 
 
 def _nearest_weekday(year: int, month: int, day: int, last: int) -> int:
-    """The weekday nearest to a day, without leaving the month."""
+    """The weekday nearest to a day, within the same month."""
     match date(year, month, day).isoweekday():
         case 6:
             return day - 1 if day > 1 else day + 2

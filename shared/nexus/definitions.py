@@ -1,7 +1,7 @@
-"""What a task is: a name, a queue, an argument model, a result model and its policies; no code of the work itself.
+"""A task's definition: a name, a queue, an argument model, a result model and policies, without the implementation.
 
-So a web application that imports a catalogue needs none of the tasks' dependencies. Sending is in `nexus.tasks`, on top
-of the client; `nexus.registry` knows which function implements a task.
+So a web application can import a catalogue without the tasks' dependencies. Sending is in `nexus.tasks`, on top of the
+client; `nexus.registry` knows which function implements a task.
 """
 
 import math
@@ -17,41 +17,41 @@ from nexus.errors import LONGEST_WAIT, InvalidMessage
 from nexus.values import compact, faults_of, kinds, plain, told
 
 HIDDEN = "(secret)"
-"""What stands for a secret argument's value."""
+"""Replaces a secret argument's value."""
 
 
 class Arguments(BaseModel):
-    """A task's arguments: frozen, and an unknown name is an error rather than silence."""
+    """A task's arguments: frozen, and an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Result(BaseModel):
-    """What a task returns; stored as JSON in its run record."""
+    """A task's result; stored as JSON in its run record."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     @property
     def shortfall(self) -> str | None:
-        """Why the run succeeded and yet did not do what it was sent for; None when it did.
+        """Why a run that succeeded did not do what it was sent for; None if it did.
 
-        A task whose runs may rightly do nothing overrides it, in words that many runs share: `nexus inspect stats`
-        counts them, and `nexus status` names a task most of whose runs fall short.
+        Override it in a task whose runs may legitimately do nothing, with a text that many runs share: `nexus inspect
+        stats` counts them, and `nexus status` lists a task if most of its runs fall short.
         """
         return None
 
 
 class NoArguments(Arguments):
-    """For a task that takes none."""
+    """Arguments of a task that takes none."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When a failed attempt is tried again, and how long it waits: exponential backoff with full jitter.
+    """When a failed attempt is retried, and how long it waits: exponential backoff with full jitter.
 
-    Waits before retry n (1, 2, ...) are uniform in [0, min(cap, base x 2^(n-1))] seconds, so the jitter is kept at
-    the cap (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog 2015). `give_up_on` names exception
-    types, by class name, that are never retried.
+    Waits before retry n (1, 2, ...) are uniform in [0, min(cap, base x 2^(n-1))] seconds, so the jitter remains at the
+    cap (Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog 2015). `give_up_on` lists the class names of
+    exceptions that are never retried.
     """
 
     max_retries: int = 3
@@ -64,7 +64,7 @@ class RetryPolicy:
             raise ValueError(f"{self}: numbers from 0 on, and a cap of a year ({LONGEST_WAIT}) at most")
 
     def retries(self, error: BaseException, attempt: int) -> bool:
-        """Whether attempt number `attempt` (from 1), which ended in `error`, is followed by another."""
+        """Whether another attempt follows attempt number `attempt` (from 1), which ended in `error`."""
         names = {kind.__name__ for kind in type(error).__mro__}
         return attempt <= self.max_retries and not names & self.give_up_on
 
@@ -75,7 +75,7 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When EventBridge sends a task by itself, in UTC: a `cron(...)` or `rate(...)` expression and its meaning."""
+    """When EventBridge sends a task, in UTC: a `cron(...)` or `rate(...)` expression and its meaning."""
 
     expression: str
     meaning: str
@@ -83,10 +83,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """One live run at a time for each value of `key` (the arguments' fields that make two runs the same).
+    """One live run at a time per value of `key` (the argument fields that make two runs the same).
 
-    `skip` ends the second run as REVOKED, naming the live one; `coalesce` lets one more wait for the live one's end
-    and revokes the rest. `lease` seconds after its last sign of life a holder counts as gone.
+    `skip` ends the second run as REVOKED, naming the live one; `coalesce` lets one more run wait for the live one to
+    end and revokes the rest. A holder counts as gone `lease` seconds after its last sign of life.
     """
 
     key: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Unique:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `per_second` runs of this task start each second, over all sandboxes."""
+    """At most `per_second` runs of this task start each second, across all sandboxes."""
 
     per_second: float
 
@@ -107,10 +107,10 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What a task may spend in a day (UTC): dollars by `nexus.prices`, attempts, or both; nothing stops it by a None.
+    """What a task may spend in a day (UTC): dollars by `nexus.prices`, attempts, or both; None means no limit.
 
-    What it would spend beyond that waits for the next day. An operator can set other limits at any time, for a task
-    whose `budget` is not None: `Budget()` has no limit until then.
+    Runs beyond that wait for the next day. An operator can set other limits at any time for a task whose `budget` is
+    not None: `Budget()` has no limit until then.
     """
 
     dollars: float | None = None
@@ -123,11 +123,11 @@ class Budget:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDefinition[A: Arguments, R: Result]:
-    """A unit of background work. `time_limit` in seconds; the invocation's own end cuts it shorter.
+    """A unit of background work. `time_limit` is in seconds; the end of the invocation cuts it shorter.
 
     `part` is the argument model (or a union of models) of the segments and phases that a fan-out of this task sends to
-    itself; nobody else can send one. Without it, segments take `arguments`. `module` is the module whose import
-    registers the implementation: the one named like the task when left out.
+    itself; no other sender may send one. Without it, segments take `arguments`. `module` is the module whose import
+    registers the implementation: by default the one named like the task.
     """
 
     name: str
@@ -144,23 +144,23 @@ class TaskDefinition[A: Arguments, R: Result]:
     part: Any = None
     module: str | None = None
     sends_to: tuple[str, ...] = ()
-    """Other queues that it sends to, by itself or as what a chain goes on with: its function's role needs them."""
+    """Other queues that it sends to, itself or as the next link of a chain: its function's role needs them."""
 
     sends_later: bool = False
-    """It sends with a countdown over 15 minutes, or revokes such a run: its function's role needs schedules. So does
-    that of a task with a budget, whose messages wait for the next day."""
+    """It sends with a countdown over 15 minutes, or revokes such a run, so its function's role needs schedules. A task
+    with a budget needs them too, because its messages wait for the next day."""
 
     on_upload: bool = False
     """An S3 upload starts it: it takes `bucket`, `key`, `version_id` (None without versioning) and `event_order`."""
 
     everywhere: bool = False
-    """Every queue serves it, and not `queue` alone."""
+    """Every queue serves it, not only `queue`."""
 
     searchable: tuple[str, ...] = ("user_id", "post_id")
-    """The run history finds a run by the first of these arguments that it has; the others only among what is found."""
+    """The run history is indexed by the first of these arguments that a run has; the others only filter the results."""
 
     secret: tuple[str, ...] = ()
-    """Arguments whose values no run record shows. They are in the message alone, and in its dead letter."""
+    """Arguments whose values no run record shows. They exist only in the message and in its dead letter."""
 
     def __post_init__(self) -> None:
         if both := set(self.searchable) & set(self.secret):
@@ -169,7 +169,7 @@ class TaskDefinition[A: Arguments, R: Result]:
             raise ValueError(f"{self.name}: parts and runs that wait for their turn are written down, secrets included")
 
     def without_secrets(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The arguments as they may be kept and shown."""
+        """The arguments with secret values hidden, for storing and showing."""
         return {name: HIDDEN if name in self.secret else value for name, value in arguments.items()}
 
     def served_by(self, queue: str) -> bool:
@@ -177,7 +177,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         return self.everywhere or queue == self.queue
 
     def check(self, arguments: Mapping[str, Any]) -> A:
-        """The arguments as their model. Raises InvalidMessage naming each field and its fault."""
+        """The arguments as their model. Raises InvalidMessage listing each field and its fault."""
         checked: A = self._checked(self.arguments, arguments)
         return checked
 
@@ -186,19 +186,19 @@ class TaskDefinition[A: Arguments, R: Result]:
         return self._checked(self.arguments if self.part is None else self.part, arguments)
 
     def to_send(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments as a message carries them: as `check` takes them again. Raises InvalidMessage like `check`."""
+        """The arguments as a message carries them, which `check` accepts again. Raises InvalidMessage like `check`."""
         sent = plain(self.check(arguments), self.name, exclude_defaults=True)
         self.check(sent)
         return sent
 
     def part_to_send(self, part: BaseModel) -> dict[str, Any]:
-        """The same of a segment's or phase's arguments."""
+        """The same for a segment's or phase's arguments."""
         sent = plain(part, self.name, exclude_defaults=True)
         self.check_part(sent)
         return sent
 
     def some_to_send(self, arguments: Mapping[str, Any], missing: str) -> dict[str, Any]:
-        """The same of all arguments but one, which will be there when the task runs."""
+        """The same for all arguments but one, which exists only when the task runs."""
         try:
             _validator(self.arguments)(dict(arguments))
         except ValidationError as error:
@@ -208,7 +208,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         return plain(_Given(**arguments), self.name)
 
     def result_to_keep(self, result: R) -> str:
-        """A result as the JSON that its record keeps. Raises InvalidMessage for one that nobody could read again."""
+        """A result as JSON for its record. Raises InvalidMessage for one that could not be read again."""
         kept = plain(result, "result")
         self._checked(self.result, kept)
         return compact(kept)
@@ -224,14 +224,14 @@ class TaskDefinition[A: Arguments, R: Result]:
 
 
 class _Given(BaseModel):
-    """Arguments whose model is not asked."""
+    """Arguments that skip validation."""
 
     model_config = ConfigDict(extra="allow")
 
 
 @cache
 def _validator(model: Any) -> Callable[[Any], Any]:
-    """What checks a model, or one of a union of models."""
+    """The validator of a model, or of a union of models."""
     if isinstance(model, type) and issubclass(model, BaseModel):
         return model.model_validate
     return TypeAdapter(model).validate_python

@@ -1,7 +1,7 @@
-"""Runs tasks in this process, on a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
+"""Runs tasks in this process, with a store and a transport in memory: for NEXUS_BACKEND=nexus.eager and for tests.
 
-The same worker runs by the same rules; only delays and backoffs are not waited for. Without NEXUS_STACK the tables,
-buckets and mail that the tasks work on are in memory too (`nexus.aws.memory`).
+The same worker applies the same rules, but does not wait for delays and backoffs. Without NEXUS_STACK the tables,
+buckets and mail that the tasks use are in memory too (`nexus.aws.memory`).
 """
 
 import importlib
@@ -25,12 +25,12 @@ from nexus.worker.entry import serve
 INVOCATION_SECONDS = 900.0
 
 MAX_RECEIVES = 20
-"""As the deployed queues have it: a message that comes back for ever, comes back so often."""
+"""As in the deployed queues: how often a message that keeps coming back is received."""
 
 
 @dataclass(slots=True)
 class Context:
-    """As much of Lambda's context as the worker reads."""
+    """The part of Lambda's context that the worker reads."""
 
     seconds: float = INVOCATION_SECONDS
     aws_request_id: str = "memory"
@@ -42,12 +42,12 @@ class Context:
 
 
 class EagerTransport(MemoryTransport):
-    """Runs what is sent before send() returns, retries included and unwaited, as Celery's task_always_eager does."""
+    """Runs each message before send() returns, retries included, without waiting, like Celery's task_always_eager."""
 
     runs_by_itself: ClassVar[bool] = True
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        # super() has no cell in a dataclass with slots.
+        # super() does not work in a dataclass with slots.
         MemoryTransport.send(self, queue, messages)
         run_all(self)
         return {}
@@ -57,9 +57,9 @@ class EagerTransport(MemoryTransport):
 
 
 def run_next(transport: MemoryTransport, place: int = 0) -> bool:
-    """Runs the first message of the list (or another) through the worker, whenever it is due. False when there is none.
+    """Runs the first message of the list (or another) through the worker, due or not. False if there is none.
 
-    Raises ConfigurationError when the task's code or a package that it needs is not there.
+    Raises ConfigurationError if the task's code or a package that it needs is missing.
     """
     try:
         sent = transport.sent.pop(place)
@@ -87,7 +87,7 @@ def run_next(transport: MemoryTransport, place: int = 0) -> bool:
 
 
 def task_in(message: Message) -> str | None:
-    """The message's task, of those that an application implements; None for an upload's event and a built-in task."""
+    """The message's task, if an application implements it; None for an upload's event and a built-in task."""
     try:
         task = registry.known(decode(message.body).task)
     except InvalidMessage:
@@ -96,7 +96,7 @@ def task_in(message: Message) -> str | None:
 
 
 def run_all(transport: MemoryTransport) -> int:
-    """Runs messages until none is left, those sent meanwhile included; answers with how many deliveries it took."""
+    """Runs messages until none is left, including those sent meanwhile. Returns the number of deliveries."""
     count = 0
     while run_next(transport):
         count += 1
@@ -104,13 +104,13 @@ def run_all(transport: MemoryTransport) -> int:
 
 
 def make_backend() -> Backend:
-    """For NEXUS_BACKEND=nexus.eager. NEXUS_FUNCTIONS is the path of the folder functions/, where the tasks' code is."""
+    """The backend for NEXUS_BACKEND=nexus.eager. NEXUS_FUNCTIONS is the path of functions/, with the tasks' code."""
     find_functions()
     return Backend(MemoryStore(), EagerTransport())
 
 
 def find_functions() -> None:
-    """Lets Python find the tasks' code in the folder that NEXUS_FUNCTIONS names. Raises ConfigurationError."""
+    """Adds the folder that NEXUS_FUNCTIONS names to the import path of the tasks' code. Raises ConfigurationError."""
     folder = settings().functions
     if not folder:
         return

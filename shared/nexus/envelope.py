@@ -1,4 +1,4 @@
-"""The one form of a message, whoever sends it: the client, a fan-out, an EventBridge rule or an operator."""
+"""The single message format, for every sender: the client, a fan-out, an EventBridge rule or an operator."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from nexus.ids import derived_id, made_by_producer
 from nexus.values import faults_of, kinds, told
 
 MAX_BYTES = 1_040_000
-"""SQS takes 1 MiB, attributes included: what is left is room for a dead letter's reason. SQS bills each 64 KiB."""
+"""SQS accepts 1 MiB, attributes included: the rest is room for a dead letter's reason. SQS bills each 64 KiB."""
 
 _REFUSED_BY_SQS = re.compile("[\ufffe\uffff]")
 
@@ -22,7 +22,7 @@ _UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 
 class TooLarge(InvalidMessage):
-    """The arguments make a message larger than SQS takes."""
+    """The arguments make a message larger than SQS accepts."""
 
     def __init__(self, task: str, size: int) -> None:
         fault = f"args: {size:,} bytes as a message, over {MAX_BYTES:,}: pass a key, not the data"
@@ -32,7 +32,7 @@ class TooLarge(InvalidMessage):
 class Segment(BaseModel):
     """A place in the run that waits for this one: `index` of `total`, in that run's phase.
 
-    `kind` tells a segment of a fan-out (the same task), a member of a group (any task) and the next phase of a
+    `kind` distinguishes a segment of a fan-out (the same task), a member of a group (any task) and the next phase of a
     fan-out (the same task, which may fan out again).
     """
 
@@ -47,10 +47,10 @@ class Segment(BaseModel):
 class Envelope(BaseModel):
     """What SQS carries, as JSON.
 
-    `id` is the run's; `parent` the run that sent or waits for it; `segment` its place in that run; `expires_at` the
-    time after which it must not start; `trace` an X-Ray trace header; `group` whose turn it is in a fair queue (a
-    tenant, a user), the task's own when left out; `refs` the arguments that are too large to travel along, by name:
-    where each is kept (`nexus.runs.payloads`).
+    `id` is the run's; `parent` the run that sent it or waits for it; `segment` its place in that run; `expires_at` the
+    time after which it must not start; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
+    by default the task's own; `refs` the arguments that are too large for the message, by name: where each is stored
+    (`nexus.runs.payloads`).
     """
 
     model_config = ConfigDict(frozen=True)
@@ -69,7 +69,7 @@ class Envelope(BaseModel):
 
     @classmethod
     def of(cls, **fields: Any) -> Self:
-        """The envelope of these fields. Raises InvalidMessage, naming the field and its fault."""
+        """Builds the envelope. Raises InvalidMessage, naming the field and its fault."""
         try:
             return cls(**fields)
         except ValidationError as error:
@@ -77,17 +77,17 @@ class Envelope(BaseModel):
 
     @property
     def is_part(self) -> bool:
-        """Whether it is a segment or a phase of a fan-out, whose arguments the task gave itself."""
+        """Whether it is a segment or a phase of a fan-out, whose arguments the task set itself."""
         return self.segment is not None and self.segment.kind != "group"
 
     @property
     def own_segment(self) -> Segment | None:
-        """The segment that the task itself sees: only that of a fan-out."""
+        """The segment that the task sees: only that of a fan-out."""
         return self.segment if self.segment is not None and self.segment.kind == "fan_out" else None
 
     @property
     def recorded(self) -> bool:
-        """Whether a PENDING record was written when it was sent: a guess by the id's version, which only saves a
+        """Whether a PENDING record was written when it was sent: a guess from the id's version, which only saves a
         request.
 
         The client gives tracked runs UUIDv7 ids; segments, rules and untracked sends have other versions.
@@ -95,7 +95,7 @@ class Envelope(BaseModel):
         return made_by_producer(self.id)
 
     def encode(self) -> str:
-        """The JSON that is sent. Raises InvalidMessage when it is larger than SQS takes, or no Unicode."""
+        """The JSON to send. Raises InvalidMessage if it is larger than SQS accepts, or not valid Unicode."""
         try:
             body = self.model_dump_json(exclude_none=True)
         except (PydanticSerializationError, UnicodeError) as error:
@@ -109,16 +109,16 @@ class Envelope(BaseModel):
 
 
 FIRED_AT = "<aws.scheduler.scheduled-time>"
-"""Scheduler puts the time that it fires for in its place: `2030-01-31T09:00:00Z`."""
+"""Scheduler replaces it with the time that it fires for: `2030-01-31T09:00:00Z`."""
 
 
 def fired_id(name: str, at: str) -> str:
-    """The run that a periodic task's firing is."""
+    """The id of the run that a periodic task's firing starts."""
     return derived_id("periodic", name, at)
 
 
 def decode(body: str | bytes) -> Envelope:
-    """The envelope in a message's body. Raises InvalidMessage, naming the field and its fault.
+    """Parses the envelope in a message's body. Raises InvalidMessage, naming the field and its fault.
 
     A periodic task's message has `fired`, its name and time, in place of an id.
     """

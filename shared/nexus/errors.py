@@ -2,35 +2,35 @@
 
 NexusError
 +-- ConfigurationError   the environment is wrong: nothing works until it is changed
-+-- InvalidMessage       the message or its arguments are wrong: never tried again
-+-- UnknownTask          no such task here: never tried again
++-- InvalidMessage       the message or its arguments are wrong: never retried
++-- UnknownTask          no such task here: never retried
 +-- BudgetSpent          a direct call of a task that has spent its day's budget: call it tomorrow
-+-- SendFailed           AWS did not take it: send it again
-+-- Retry                raised by a task: try this run again later
-+-- Reject               raised by a task: give this run up
++-- SendFailed           AWS did not accept it: send it again
++-- Retry                raised by a task: retry this run later
++-- Reject               raised by a task: give up this run
 +-- Revoked              raised by a task that has seen `run.revoked`: end as REVOKED
-+-- TimeLimitExceeded    the task's time is over: tried again by its policy
++-- TimeLimitExceeded    the task's time is over: retried by its policy
 +-- TaskFailed           get() of a run that failed
 +-- StillRunning         get() of a run that has not ended in time
 """
 
 LONGEST_WAIT = 366 * 86_400
-"""Seconds for which a run may ask to wait: a year."""
+"""Seconds that a run may ask to wait: at most a year."""
 
 
 class NexusError(Exception):
-    """Whatever this package raises by itself."""
+    """Base class of the errors that this package raises."""
 
 
 class ConfigurationError(NexusError):
-    """The environment does not say which deployment is meant, or says it wrongly.
+    """The environment does not say which deployment to use, or says it wrongly.
 
-    No such stack, no region, no credentials: trying again does not help.
+    No such stack, no region, no credentials: a retry does not help.
     """
 
 
 class Retry(NexusError):
-    """Raised by a task: try again later, `after` seconds from now (the policy's backoff when None)."""
+    """Raised by a task: retry later, `after` seconds from now (the policy's backoff if None)."""
 
     def __init__(self, reason: str = "retry asked for", *, after: float | None = None) -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ class Reject(NexusError):
 
 
 class Revoked(NexusError):
-    """Raised by a task that has learned from `run.revoked` that nobody wants it any more: the run ends as REVOKED."""
+    """Raised by a task that has learned from `run.revoked` that it is no longer wanted: the run ends as REVOKED."""
 
 
 class TimeLimitExceeded(NexusError):
@@ -52,9 +52,9 @@ class TimeLimitExceeded(NexusError):
 
 
 class InvalidMessage(NexusError):
-    """A message that is no envelope, or whose arguments its task's model refuses; names the field and its fault.
+    """A message is not an envelope, or its task's model refuses the arguments; names the field and its fault.
 
-    `fault` says the same without any value: what a log line may carry.
+    `fault` says the same without any value, safe for a log line.
     """
 
     def __init__(self, message: str, fault: str = "") -> None:
@@ -67,14 +67,14 @@ class UnknownTask(NexusError):
 
 
 class BudgetSpent(NexusError):
-    """A task was invoked directly, and has spent its budget of the day. What comes by a queue waits for the next."""
+    """A task was invoked directly but has spent its budget for the day. Queued messages wait for the next day."""
 
 
 class SendFailed(NexusError):
-    """AWS did not take the task, or was not reached in time. `failures` maps a run's id to the reason.
+    """AWS did not accept the task, or was not reached in time. `failures` maps a run's id to the reason.
 
-    The others were sent. A request whose answer did not come in time may have been carried out all the same: send again
-    with the same `task_id` where a second run would do harm.
+    The others were sent. A request whose response did not arrive in time may still have been carried out: send again
+    with the same `task_id` if a second run would do harm.
     """
 
     def __init__(self, failures: dict[str, str], reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""The ids of runs: UUIDv7 for what a producer sends, derived ids for what must be the same run when it comes twice."""
+"""Run ids: UUIDv7 for what a producer sends, derived ids where a duplicate must be the same run."""
 
 import os
 import uuid
@@ -9,7 +9,7 @@ _NAMESPACE = uuid.UUID("6f9b5a52-3c1e-5d0a-9d55-8a1f6c0e7b11")
 
 
 def new_id() -> str:
-    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random, so ids sort by the time they were made."""
+    """A UUIDv7 (RFC 9562, 5.7): 48 bits of milliseconds, then random bits, so ids sort by creation time."""
     value = int(clock.now() * 1000) << 80 | int.from_bytes(os.urandom(10))
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
@@ -17,15 +17,15 @@ def new_id() -> str:
 
 
 def derived_id(*parts: object) -> str:
-    """A UUIDv5 of the parts: the same parts are the same run."""
+    """A UUIDv5 of the parts: the same parts give the same run."""
     return str(uuid.uuid5(_NAMESPACE, "\x1f".join(map(str, parts))))
 
 
 def made_at(run_id: str) -> float | None:
-    """When a UUIDv7 was made, in seconds since 1970; None for another id."""
+    """The creation time of a UUIDv7, in seconds since 1970; None for another id."""
     return int(run_id[:8] + run_id[9:13], 16) / 1000 if made_by_producer(run_id) else None
 
 
 def made_by_producer(run_id: str) -> bool:
-    """Whether the id is a UUIDv7, hence has a PENDING record already (see `Envelope.recorded`)."""
+    """Whether the id is a UUIDv7, so that a PENDING record already exists (see `Envelope.recorded`)."""
     return len(run_id) == 36 and run_id[14] == "7"

@@ -1,20 +1,21 @@
 """An outbox: tasks that are sent if, and only if, the application's own transaction commits.
 
-The application writes what it wants sent into one table of its own database, in the transaction of its own rows:
+The application writes the tasks to be sent into a table in its own database, in the transaction of its own rows:
 
     outbox.add(connection, send_welcome_email.s(user_id=user.id))
     connection.commit()
 
-A sender, at intervals (cron, a loop, `python -m nexus.outbox send myapp.db:connect --every 10`) and wherever else the
-application likes (after a commit), sends what is there and deletes it:
+A sender, at intervals (cron, a loop, `python -m nexus.outbox send myapp.db:connect --every 10`) or wherever the
+application likes (after a commit), sends the rows and deletes them:
 
     outbox.send_pending(connect)
 
-A row's id is its run's id, so a row that is sent twice, because the sender died before it deleted the row or because
-two senders met, is one run. This holds for as long as the run's record is kept (NEXUS_RUN_DAYS): no row may wait for
-its second sending longer than that.
+A row's id is its run's id, so a row that is sent twice, because the sender crashed before deleting it or because two
+senders met, is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): no row may wait for its second
+sending longer than that.
 
-Any DB-API connection will do, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the table.
+Works with any DB-API connection, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the
+table.
 """
 
 import argparse
@@ -50,14 +51,14 @@ CREATE TABLE {TABLE} (
     fault TEXT
 );
 """
-"""Ids sort by the time they were made. Times are seconds since 1970. `fault` is why a row can never be sent."""
+"""Ids sort by creation time. Times are seconds since 1970. `fault` is why a row can never be sent."""
 
 COLUMNS = ("id", "task", "args", "queue", "due", "expires", "added")
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a sender did: rows sent and deleted, and rows kept because they can never be sent, with the reason."""
+    """A sender's result: how many rows were sent and deleted, and how many kept because they can never be sent."""
 
     sent: int = 0
     kept: int = 0
@@ -72,11 +73,11 @@ def add[R: Result](
     eta: datetime | None = None,
     expires: float | datetime | None = None,
 ) -> AsyncResult[R]:
-    """Writes one task into the outbox, in the transaction that the connection or session is in.
+    """Writes one task into the outbox, in the current transaction of the connection or session.
 
     `queue`, `countdown`, `eta` and `expires` are those of `apply_async`; seconds count from now. The handle is the
-    run's: UNKNOWN until it is sent. Raises TypeError for what is more than one task, ValueError for a time without a
-    zone, and for two ways to say one thing.
+    run's: UNKNOWN until it is sent. Raises TypeError for more than one task, ValueError for a time without a zone or
+    for conflicting options.
     """
     if not _is_bare(signature):
         raise TypeError("the outbox takes task.s(...), with its options here: let a task send a canvas of several")
@@ -98,12 +99,12 @@ def add[R: Result](
 
 
 def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 25) -> Sent:
-    """Sends up to `limit` rows that are there, the oldest first, and deletes each that was sent.
+    """Sends up to `limit` rows, the oldest first, and deletes each that was sent.
 
-    `connect` gives a DB-API connection of the sender's own, which is closed in the end. A row that can never be sent
-    (its task is gone, its arguments no longer fit) keeps its reason in `fault` and is passed over from then on. Raises
-    SendFailed when AWS does not take them, ConfigurationError when it cannot be asked: the rows that were not sent
-    stay, and the next sender takes them up.
+    `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that can never be sent
+    (its task is gone, its arguments no longer fit) gets the reason in `fault` and is skipped from then on. Raises
+    SendFailed if AWS does not accept them, ConfigurationError if AWS cannot be reached as configured: the rows that
+    were not sent stay for the next sender.
     """
     sent = kept = 0
     with closing(connect()) as connection:
@@ -129,7 +130,7 @@ def faults(connection: Any) -> list[tuple[str, str, str]]:
 
 
 def _pending(connection: Any, count: int) -> Sequence[Any]:
-    """The oldest rows; other senders pass over them where the database has a way to say so."""
+    """The oldest rows, locked so that other senders skip them if the database supports it."""
     lock = " FOR UPDATE SKIP LOCKED" if _driver(connection) in SKIPS_LOCKED else ""
     query = f"SELECT {', '.join(COLUMNS)} FROM {TABLE} WHERE fault IS NULL ORDER BY id LIMIT {count}{lock}"  # noqa: S608
     rows: Sequence[Any] = _execute(connection, query).fetchall()
@@ -174,7 +175,7 @@ def _is_bare(signature: Any) -> bool:
 
 
 def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> Any:
-    """Runs a statement, with `?` for each value, on a DB-API connection, or SQLAlchemy's or Django's wrapper of one."""
+    """Runs a statement, with `?` for each value, on a DB-API connection or SQLAlchemy's or Django's wrapper of one."""
     if _is_djangos(connection):
         cursor = connection.cursor()
         cursor.execute(statement.replace("?", "%s"), tuple(values))
@@ -198,7 +199,7 @@ def _execute(connection: Any, statement: str, values: Sequence[object] = ()) -> 
 
 
 def _driver(connection: Any) -> str:
-    """The name of the connection's DB-API module; Django's wrapper is looked through."""
+    """The name of the connection's DB-API module; Django's wrapper is unwrapped."""
     inner = getattr(connection, "connection", None)
     driver = inner if _is_djangos(connection) and inner is not None else connection
     return type(driver).__module__.partition(".")[0]

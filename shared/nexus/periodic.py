@@ -1,10 +1,10 @@
-"""Periodic tasks made at run time, as django-celery-beat's users have them: EventBridge Scheduler keeps and fires them.
+"""Periodic tasks created at run time, like django-celery-beat's: EventBridge Scheduler stores and fires them.
 
     periodic.create("weekly-report", make_report.s(team="a"), "cron(0 9 ? * MON *)", timezone="Europe/Berlin")
     periodic.update("weekly-report", paused=True)
 
-They live in the stack's schedule group. Each firing is a run whose id derives from the name and the time that it fires
-for, so a firing that Scheduler delivers twice is one run. Schedules that never change belong in the template instead.
+They live in the stack's schedule group. Each firing is a run whose id derives from the name and the firing time, so a
+firing that Scheduler delivers twice is one run. Schedules that never change belong in the template instead.
 """
 
 import json
@@ -24,22 +24,22 @@ from nexus.errors import NexusError
 from nexus.settings import settings
 
 PREFIX = "periodic."
-"""Of a schedule's name: in the same group are the one-off schedules of runs that are due later, named by their ids."""
+"""Prefix of a schedule's name: its group also has the one-off schedules of runs due later, named by their ids."""
 
 NAME_LIMIT = 64 - len(PREFIX)
 
 
 class PeriodicTaskError(NexusError):
-    """A periodic task cannot be made or changed: its name, its expression, or what Scheduler says of it."""
+    """A periodic task cannot be created or changed: its name, its expression, or Scheduler's reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeriodicTask:
-    """A task that Scheduler sends again and again.
+    """A task that Scheduler sends repeatedly.
 
     `expression` is Scheduler's: `cron(0 9 ? * MON *)`, `rate(5 minutes)`, or `at(2030-01-31T09:00:00)` for once. A
-    `cron` or `at` is read in `timezone`: a `cron` does not fire at a time that the clocks skip, and once at one that
-    they repeat. A `rate` counts elapsed time. No `cron` or `rate` fires before `start` or after `end`.
+    `cron` or `at` is read in `timezone`: a `cron` skips a time that the clocks skip, and fires once at a time that they
+    repeat. A `rate` counts elapsed time. No `cron` or `rate` fires before `start` or after `end`.
     """
 
     name: str
@@ -54,11 +54,11 @@ class PeriodicTask:
     paused: bool = False
 
     def run_id(self, at: datetime) -> str:
-        """The id of the run that the firing for this time is."""
+        """The id of the run that the firing at this time starts."""
         return fired_id(self.name, f"{at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
 
     def request(self) -> dict[str, Any]:
-        """Itself as CreateSchedule and UpdateSchedule take it. Raises PeriodicTaskError."""
+        """The parameters of CreateSchedule and UpdateSchedule. Raises PeriodicTaskError."""
         if not re.fullmatch(f"[0-9A-Za-z._-]{{1,{NAME_LIMIT}}}", self.name):
             raise PeriodicTaskError(f"name: {self.name!r}: 1 to {NAME_LIMIT} letters, digits, '-', '_' and '.'")
         try:
@@ -80,13 +80,13 @@ class PeriodicTask:
             "Description": self.description,
             "Target": schedule_target(self.queue, json.dumps(body, ensure_ascii=False)),
         }
-        # Scheduler refuses a start of more than five minutes ago, and one that has passed says nothing any more.
+        # Scheduler refuses a start more than five minutes ago, and a past start has no effect.
         start = self.start if self.start is not None and self.start.timestamp() > clock.now() else None
         times = {"StartDate": start, "EndDate": self.end}
         return request | {name: value for name, value in times.items() if value is not None}
 
     def times(self, after: datetime, until: datetime) -> Iterator[datetime]:
-        """When it fires after one moment, up to and including another; never while it is paused. Raises BadSchedule."""
+        """The firing times after one moment, up to and including another; none while paused. Raises BadSchedule."""
         if self.paused:
             return iter(())
         zone = ZoneInfo(self.timezone)
@@ -94,7 +94,7 @@ class PeriodicTask:
 
     @classmethod
     def of(cls, schedule: Mapping[str, Any]) -> Self:
-        """What GetSchedule gives."""
+        """Parses a GetSchedule response."""
         target = schedule["Target"]
         body = json.loads(target["Input"])
         return cls(
@@ -122,7 +122,7 @@ def create(
     description: str = "",
     paused: bool = False,
 ) -> PeriodicTask:
-    """Makes a periodic task. Raises PeriodicTaskError when the name is taken or Scheduler does not take it."""
+    """Creates a periodic task. Raises PeriodicTaskError if the name is taken or Scheduler does not accept it."""
     _bare(signature)
     made = PeriodicTask(
         name=name,
@@ -141,9 +141,9 @@ def create(
 
 
 def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -> PeriodicTask:
-    """Changes what is named, of PeriodicTask's fields: `update("weekly-report", paused=True)`.
+    """Changes the given fields of PeriodicTask: `update("weekly-report", paused=True)`.
 
-    Raises PeriodicTaskError when there is none of this name, or Scheduler does not take it.
+    Raises PeriodicTaskError if no task has this name, or Scheduler does not accept it.
     """
     standing = get(name)
     if standing is None:
@@ -157,7 +157,7 @@ def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -
 
 
 def put(task: PeriodicTask) -> None:
-    """Makes it, or changes what there is of its name. Raises PeriodicTaskError when Scheduler does not take it."""
+    """Creates it, or changes the one of the same name. Raises PeriodicTaskError if Scheduler does not accept it."""
     try:
         _call("update_schedule", task)
     except client("scheduler").exceptions.ResourceNotFoundException:
@@ -165,7 +165,7 @@ def put(task: PeriodicTask) -> None:
 
 
 def delete(name: str) -> bool:
-    """Deletes it; False when there was none. Runs that have been sent are not stopped."""
+    """Deletes it; False if it did not exist. Runs that have been sent are not stopped."""
     scheduler = client("scheduler")
     try:
         scheduler.delete_schedule(Name=f"{PREFIX}{name}", GroupName=settings().deployment)
@@ -175,7 +175,7 @@ def delete(name: str) -> bool:
 
 
 def get(name: str) -> PeriodicTask | None:
-    """The periodic task of this name, if there is one."""
+    """The periodic task of this name, or None."""
     scheduler = client("scheduler")
     try:
         found = scheduler.get_schedule(Name=f"{PREFIX}{name}", GroupName=settings().deployment)
@@ -185,7 +185,7 @@ def get(name: str) -> PeriodicTask | None:
 
 
 def every() -> Iterator[PeriodicTask]:
-    """All of them, by name; a request for each hundred names and one for each task."""
+    """All of them, by name; one request per hundred names and one per task."""
     pages = (
         client("scheduler").get_paginator("list_schedules").paginate(GroupName=settings().deployment, NamePrefix=PREFIX)
     )

@@ -1,7 +1,7 @@
-"""What AWS asks for: one table, and what a run that has used so much costs by it. Dollars, before taxes and free tiers.
+"""What AWS charges: a price table, and the cost of a run by its usage. Dollars, before taxes and free tiers.
 
-List prices of us-east-1, on demand, as AWS's own pages gave them on DATE (Lambda on arm64, DynamoDB standard tables,
-SQS standard queues, S3 Standard). Other regions are up to a third dearer: us-west-2 the same, eu-west-1 up to a tenth.
+List prices of us-east-1, on demand, from AWS's pages on DATE (Lambda on arm64, DynamoDB standard tables,
+SQS standard queues, S3 Standard). Other regions cost up to a third more: us-west-2 the same, eu-west-1 up to a tenth.
 """
 
 from dataclasses import dataclass, fields
@@ -29,14 +29,14 @@ READ_UNIT: Final = 0.125 / MILLION
 WRITE_UNIT: Final = 0.625 / MILLION
 SQS_REQUEST: Final = 0.40 / MILLION
 S3_PUT: Final = 5.00 / MILLION
-"""Copies and lists too; deletions cost nothing."""
+"""Copies and lists too; deletions are free."""
 
 S3_GET: Final = 0.40 / MILLION
 LOG_BYTE: Final = 0.50 / GB
 MAIL: Final = 100.0 / MILLION
 SCHEDULE: Final = 1.00 / MILLION
 
-# What stands there, a month.
+# What is stored, per month.
 ALARM: Final = 0.10
 SECRET: Final = 0.40
 TABLE_GB: Final = 0.25
@@ -46,7 +46,7 @@ OBJECT_GB: Final = 0.023
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Dollars by what they are for. `requests` are those of DynamoDB, SQS and Scheduler."""
+    """Dollars by purpose. `requests` are those of DynamoDB, SQS and Scheduler."""
 
     requests: float = 0.0
     compute: float = 0.0
@@ -62,12 +62,12 @@ class Cost:
         return Cost(*(getattr(self, one.name) + getattr(other, one.name) for one in fields(self)))
 
     def times(self, factor: float) -> "Cost":
-        """So many times this."""
+        """This cost multiplied."""
         return Cost(*(getattr(self, one.name) * factor for one in fields(self)))
 
 
 def cost(spent: "Spent") -> Cost:
-    """What a run has cost that has used this."""
+    """The cost of a run with this usage."""
     return Cost(
         requests=spent.reads * READ_UNIT
         + spent.writes * WRITE_UNIT

@@ -1,10 +1,10 @@
-"""A pytest plugin: every test has its own tasks, tables, buckets, mail and time, in memory. See `nexus.testing`.
+"""A pytest plugin: every test gets its own tasks, tables, buckets, mail and time, in memory. See `nexus.testing`.
 
     def test_somebody_registers(nexus_tasks, client):
         client.post("/register", data={"email": "ada@example.com"})
         nexus_tasks.assert_sent(send_welcome_email)
 
-pytest finds it by its entry point wherever the package is installed; elsewhere `-p nexus.pytest`.
+pytest finds it by its entry point where the package is installed; elsewhere use `-p nexus.pytest`.
 """
 
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def nexus_tasks(request: pytest.FixtureRequest) -> Iterator["Tasks | None"]:
-    """What this test sends, and the means to run it; None for a test that is marked `nexus_aws`."""
+    """What this test sends, and the means to run it; None for a test marked `nexus_aws`."""
     if request.node.get_closest_marker("nexus_aws"):
         yield None
         return

@@ -1,7 +1,7 @@
 """The tasks that this process knows by name, and the functions that implement them.
 
-A catalogue is a module that declares tasks. It registers itself on its last line, and a process that starts from names
-alone (a function, the operator's command) imports the catalogues that NEXUS_CATALOGUE names:
+A catalogue is a module that declares tasks. It registers itself on its last line. A process that starts from names
+alone (a function, the operator's command) imports the catalogues that NEXUS_CATALOGUE lists:
 
     QUEUES = {"reports": 5}                                   # priorities, the highest first in every list
     make_report = Task(name="make_report", queue="reports", arguments=..., result=..., summary=...)
@@ -33,7 +33,7 @@ type Work = "Callable[[Any, Run], Any]"
 
 @dataclass(frozen=True, slots=True)
 class Implementation:
-    """The code of a task. `part` takes the arguments of its segments and phases; `reduce` makes one result of many."""
+    """The code of a task. `part` takes the arguments of its segments and phases; `reduce` combines results into one."""
 
     task: TaskDefinition[Any, Any]
     function: Work
@@ -41,11 +41,11 @@ class Implementation:
     reduce: Callable[[Sequence[Any]], Any] | None = None
 
     def function_for(self, *, part: bool) -> Work:
-        """What runs the task itself, or one of its parts."""
+        """The function that runs the task itself, or one of its parts."""
         return self.part if part and self.part is not None else self.function
 
     def reduced(self, parts: Sequence[Any]) -> Any:
-        """The parts as one result. A model with an `add` method is summed by it when no reducer was given."""
+        """Combines the parts' results. Without a reducer, a model with an `add` method is summed by it."""
         if self.reduce is not None:
             return self.reduce(parts)
         return parts[0].add(*parts[1:])
@@ -56,7 +56,7 @@ class Implementation:
 
 
 class Registry:
-    """Catalogues and implementations. A process has one, `registry`; a test may put another in its place."""
+    """Catalogues and implementations. A process has one, `registry`; a test may substitute another."""
 
     def __init__(self) -> None:
         self._declared: dict[str, tuple[Any, str]] = {}
@@ -68,9 +68,9 @@ class Registry:
     # --- catalogues ---
 
     def register(self, module: str) -> None:
-        """Takes in the tasks and the QUEUES of an imported module. Doing it again changes nothing.
+        """Adds the tasks and the QUEUES of an imported module. Idempotent.
 
-        Raises ConfigurationError when another catalogue has declared a task of the same name.
+        Raises ConfigurationError if another catalogue has declared a task of the same name.
         """
         values = list(vars(sys.modules[module]).values())
         self.declare(module, [value for value in values if isinstance(value, TaskDefinition)])
@@ -78,7 +78,7 @@ class Registry:
         self._loaded.add(module)
 
     def declare(self, module: str, tasks: Iterable[TaskDefinition[Any, Any]]) -> None:
-        """Takes in tasks that a catalogue makes rather than names. Raises ConfigurationError like `register`."""
+        """Adds tasks that a catalogue generates rather than names. Raises ConfigurationError like `register`."""
         for task in tasks:
             known, where = self._declared.get(task.name, (task, module))
             if known is not task and where != module:
@@ -86,7 +86,7 @@ class Registry:
             self._declared[task.name] = (task, where)
 
     def load(self, modules: Sequence[str]) -> None:
-        """Imports these catalogues. Raises ConfigurationError for one that cannot be imported."""
+        """Imports these catalogues. Raises ConfigurationError if one cannot be imported."""
         for module in modules:
             if module in self._loaded:
                 continue
@@ -99,7 +99,7 @@ class Registry:
             self.register(module)
 
     def tasks(self) -> "Mapping[str, Task[Any, Any]]":
-        """Every task by name, in the order of declaration; the built-in ones last."""
+        """Every task by name, in order of declaration; the built-in ones last."""
         self.load((*settings().catalogue, BUILT_IN))
         found = sorted(self._declared.values(), key=lambda declared: declared[1] == BUILT_IN)
         return {task.name: task for task, _ in found}
@@ -114,7 +114,7 @@ class Registry:
         return task
 
     def known(self, name: str) -> "Task[Any, Any] | None":
-        """The task of this name; None when no catalogue has it."""
+        """The task of this name; None if no catalogue has it."""
         return self._declared[name][0] if name in self._declared else self.tasks().get(name)
 
     def queues(self) -> Sequence[str]:
@@ -134,7 +134,7 @@ class Registry:
         return {name: task for name, task in self.tasks().items() if task.served_by(queue) and self.serves(name)}
 
     def serves(self, name: str) -> bool:
-        """Whether the deployment that this process is set to serves the task: True when NEXUS_CATALOGUE is not set."""
+        """Whether the deployment that this process is configured for serves the task: True without NEXUS_CATALOGUE."""
         named = settings().catalogue
         if not named:
             return True
@@ -145,7 +145,7 @@ class Registry:
     # --- implementations ---
 
     def implement(self, implementation: Implementation) -> None:
-        """Registers a task's function; the part that was registered before it is kept."""
+        """Registers a task's function, keeping a part that was registered before."""
         self._implementations[implementation.task.name] = implementation
 
     def implement_part(self, task: TaskDefinition[Any, Any], function: Work) -> None:
@@ -153,9 +153,9 @@ class Registry:
         self._parts[task.name] = function
 
     def implementation(self, name: str) -> Implementation:
-        """The implementation of a task, imported from the task's module if it is not here yet.
+        """The implementation of a task, imported from the task's module on first use.
 
-        Raises ConfigurationError when that module does not implement the task, is not there, or lacks a package.
+        Raises ConfigurationError if that module does not implement the task, does not exist, or lacks a package.
         """
         if name not in self._implementations:
             task = self.known(name)
@@ -172,7 +172,7 @@ class Registry:
         return found
 
     def task_of(self, function: Callable[..., Any]) -> TaskDefinition[Any, Any]:
-        """The task that a function implements. Raises ConfigurationError when it implements none."""
+        """The task that a function implements. Raises ConfigurationError if it implements none."""
         for implementation in self._implementations.values():
             if implementation.function is function:
                 return implementation.task
@@ -198,8 +198,8 @@ def implements[A: Arguments, R: Result](
 ) -> "Callable[[Callable[[A, Run], R | Continuation]], Callable[[A, Run], R | Continuation]]":
     """Marks the function that implements a task. It takes (arguments model, run) and returns the result model.
 
-    `reduce` takes the results of all segments, in order, once all have succeeded; a job of two phases has it called
-    for each phase, the first phase's result leading the second's parts.
+    `reduce` takes the results of all segments, in order, once all have succeeded; a job of two phases calls it for each
+    phase, with the first phase's result ahead of the second's parts.
     """
 
     def mark(function: "Callable[[A, Run], R | Continuation]") -> "Callable[[A, Run], R | Continuation]":

@@ -1,7 +1,7 @@
-"""The variables that the runtime reads, as one typed model, and every name that follows from them.
+"""The environment variables that the runtime reads, as one typed model, and the resource names derived from them.
 
-Physical names are a convention over the stack's name, so that a web application, a function and an operator all find
-the same queue without asking CloudFormation, and so that no role needs a circular reference. `nexus env` prints the
+Physical names derive from the stack's name by convention, so that a web application, a function and an operator all
+find the same queue without asking CloudFormation, and no role needs a circular reference. `nexus env` prints the
 variables for a shell.
 """
 
@@ -22,27 +22,27 @@ PATIENCE = {
     "send_timeout": "NEXUS_SEND_TIMEOUT",
 }
 IN_MEMORY = {"NEXUS_STACK": "memory", "NEXUS_ACCOUNT_ID": "000000000000"}
-"""What names are made of where tables and buckets are in memory."""
+"""Parts of the resource names where tables and buckets are in memory."""
 
 IN_A_FUNCTION = {"connect_timeout": 5.0, "read_timeout": 30.0, "attempts": 5, "send_timeout": 0.0}
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the deployment is, and what this process serves.
+    """Which deployment this process uses, and what it serves.
 
-    `stack` (NEXUS_STACK) is the CloudFormation stack's name, `account_id` (NEXUS_ACCOUNT_ID) the twelve digits of the
-    account (bucket names are global, so they carry it), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
-    `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the one that a function serves,
-    `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of another backend
-    than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode, `client` (NEXUS_CLIENT) is
-    "boto3" where that is to ask DynamoDB and SQS. Another backend and no stack mean `memory`: tables, buckets and mail
-    are in this process's memory too.
+    `stack` (NEXUS_STACK) is the CloudFormation stack's name, `account_id` (NEXUS_ACCOUNT_ID) the account's twelve
+    digits (part of the globally unique bucket names), `region` (AWS_REGION, else AWS_DEFAULT_REGION) the AWS region,
+    `catalogue` (NEXUS_CATALOGUE) the modules that declare tasks, `queue` (NEXUS_QUEUE) the queue that a function
+    serves, `run_days` (NEXUS_RUN_DAYS) how long a run record is kept, `backend` (NEXUS_BACKEND) the module of a backend
+    other than AWS, `functions` (NEXUS_FUNCTIONS) the folder of the tasks' code in eager mode, `client` (NEXUS_CLIENT)
+    is "boto3" to use botocore for DynamoDB and SQS. Another backend without a stack means `memory`: tables, buckets and
+    mail are in this process's memory too.
 
     A request to AWS has `connect_timeout` (NEXUS_CONNECT_TIMEOUT) seconds to connect, `read_timeout`
-    (NEXUS_READ_TIMEOUT) to be answered, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
-    (NEXUS_SEND_TIMEOUT) seconds for all its requests. The defaults are a producer's, which must not hold up a web
-    request. A function (NEXUS_QUEUE is set) waits longer, and its sends have no limit but its own (0).
+    (NEXUS_READ_TIMEOUT) for the response, and `attempts` (NEXUS_ATTEMPTS) in all; a send has `send_timeout`
+    (NEXUS_SEND_TIMEOUT) seconds for all its requests. The defaults suit a producer, which must not hold up a web
+    request. A function (NEXUS_QUEUE is set) waits longer, and only its own time limit bounds its sends (0).
     """
 
     stack: str = ""
@@ -62,7 +62,7 @@ class Settings:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
-        """The settings in an environment. Raises ConfigurationError, naming the variable and its fault."""
+        """Reads the settings from an environment. Raises ConfigurationError, naming the variable and its fault."""
         days = environment.get("NEXUS_RUN_DAYS", "7")
         if not days.isdecimal() or int(days) < 1:
             raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
@@ -89,7 +89,7 @@ class Settings:
 
     @property
     def deployment(self) -> str:
-        """The stack's name. Raises ConfigurationError when there is none."""
+        """The stack's name. Raises ConfigurationError if there is none."""
         if not self.stack:
             raise ConfigurationError(
                 "NEXUS_STACK is not set: it names the stack that `sam deploy` made, e.g. nexus-prod"
@@ -98,7 +98,7 @@ class Settings:
 
     @property
     def served_queue(self) -> str:
-        """The queue that this function serves. Raises ConfigurationError when there is none."""
+        """The queue that this function serves. Raises ConfigurationError if there is none."""
         if not self.queue:
             raise ConfigurationError("NEXUS_QUEUE is not set: it names the queue that this function serves")
         return self.queue
@@ -145,9 +145,9 @@ _defaults: dict[str, str] = {}
 
 
 def configure(variables: Mapping[str, str]) -> bool:
-    """Gives variables for which the environment has no value, in place of those given before; whether that changed any.
+    """Sets variables for which the environment has no value, replacing those set before. Returns whether any changed.
 
-    For a framework with settings of its own. A backend that was made before must be reset (`nexus.backend.reset`).
+    For frameworks with their own settings. Reset a backend that was created before (`nexus.backend.reset`).
     """
     if dict(variables) == _defaults:
         return False
@@ -159,11 +159,11 @@ def configure(variables: Mapping[str, str]) -> bool:
 
 class _Lookup:
     def __call__(self) -> Settings:
-        """The settings of this process, read once, when first asked for. Raises ConfigurationError."""
+        """The settings of this process, read once, on first use. Raises ConfigurationError."""
         return _elsewhere.get() or _own()
 
     def cache_clear(self) -> None:
-        """Has them read again."""
+        """Makes the next use read them again."""
         _own.cache_clear()
 
 
@@ -178,9 +178,9 @@ settings = _Lookup()
 
 @contextmanager
 def another_stack(name: str) -> Iterator[None]:
-    """Within the block, for this thread or coroutine, every name is of that stack, of the same account and region.
+    """Within the block, for this thread or coroutine, every name is of that stack, in the same account and region.
 
-    A process that belongs to one stack sends another one's tasks so, and reads its tables. In memory there is but one.
+    This lets a process of one stack send another stack's tasks and read its tables. In memory there is only one.
     """
     here = settings()
     token = _elsewhere.set(replace(here, stack=here.stack if here.memory else name, catalogue=()))
@@ -191,7 +191,7 @@ def another_stack(name: str) -> Iterator[None]:
 
 
 def variables() -> Mapping[str, str]:
-    """The environment's variables, and those of `configure`."""
+    """The environment's variables, plus those of `configure`."""
     return {**_defaults, **os.environ}
 
 
@@ -200,7 +200,7 @@ _replaced: list[Mapping[str, str]] = []
 
 @contextmanager
 def use(environment: Mapping[str, str]) -> Iterator[None]:
-    """The variables in force within the block, in place of the process's own."""
+    """The variables in force within the block, replacing the process's own."""
     _replaced.append(environment)
     settings.cache_clear()
     try:

@@ -1,4 +1,4 @@
-"""A task as its senders see it: its definition, with `delay` and `apply_async` as Celery's tasks have them."""
+"""A task as senders see it: its definition, with `delay` and `apply_async` as on Celery's tasks."""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,8 +45,8 @@ P = ParamSpec("P", default=...)
 class Task(TaskDefinition[A, R], Generic[A, R, P]):
     """A task that can be sent.
 
-    To a type checker the arguments of `delay` and its kin are those of the argument model's own constructor (P), so a
-    name or a type that the model does not take is an error before anything runs.
+    To a type checker the arguments of `delay` and its variants are those of the argument model's constructor (P), so a
+    wrong name or type is an error before anything runs.
     """
 
     if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         ) -> None: ...
 
     def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
-        """Sends the task with these arguments. Raises InvalidMessage before anything is sent if they do not fit."""
+        """Sends the task with these arguments. Raises InvalidMessage if they are invalid, before anything is sent."""
         return send(self.s(*positional, **arguments))
 
     def apply_async(
@@ -94,17 +94,17 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         link_error: Canvas[Any] | Sequence[Canvas[Any]] | None = None,
         **unknown: Never,
     ) -> AsyncResult[R]:
-        """Sends the task, as Celery's apply_async does.
+        """Sends the task, like Celery's apply_async.
 
         `args` are the arguments by name, or an instance of their model.
         `countdown` seconds or an aware `eta` delay it (up to 15 minutes by SQS, beyond by a one-off schedule);
         `expires` (seconds from now, or an aware time) revokes it if it has not started by then; `task_id` (a UUID)
-        makes sending twice one run, PENDING until a send succeeds; `track=False` saves the PENDING record (status is
-        UNKNOWN until it starts); `queue` is checked against the catalogue; `group` (a tenant, a user) is whose turn it
-        takes in SQS's fair queue, and its retries and dead letter with it; `link_error` is sent, once, when it ends as
-        FAILURE (`then(tell, failure=the_failure())` takes the failure). Raises InvalidMessage, UnknownTask;
-        SendFailed when AWS does not take it or is not reached in time; ConfigurationError when there is no such stack,
-        no region or no credentials.
+        makes repeated sends one run, PENDING until a send succeeds; `track=False` saves the PENDING record (status is
+        UNKNOWN until it starts); `queue` is checked against the catalogue; `group` (a tenant, a user) is its group in
+        SQS's fair queue, also for its retries and dead letter; `link_error` is sent, once, if it ends as FAILURE
+        (`then(tell, failure=the_failure())` takes the failure). Raises InvalidMessage, UnknownTask; SendFailed if AWS
+        does not accept it or is not reached in time; ConfigurationError if there is no such stack, no region or no
+        credentials.
         """
         if "link" in unknown:
             raise TypeError(
@@ -130,7 +130,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         )
 
     async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
-        """`delay` for a coroutine: the event loop goes on meanwhile."""
+        """`delay` for a coroutine, without blocking the event loop."""
         return await asynchronous(self.delay)(*positional, **arguments)
 
     async def aapply_async(self, args: Mapping[str, Any] | A | None = None, **options: Any) -> AsyncResult[R]:
@@ -144,18 +144,18 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         return self._signature(arguments)
 
     def si(self, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
-        """The same as `s`: no signature takes the result before it, unless `then` says so."""
+        """The same as `s`: a signature never takes the previous result unless `then` says so."""
         return self.s(*positional, **arguments)
 
     def chunks(self, items: Iterable[Mapping[str, Any]], size: int) -> Group:
-        """A group of groups of `size` runs, one for each item (its arguments by name); its result a list of lists."""
+        """A group of groups of `size` runs, one per item (its arguments by name); the result is a list of lists."""
         return chunks(self, items, size)
 
     def _signature(self, arguments: Mapping[str, Any]) -> Signature[R]:
         return Signature.of(self, arguments)
 
     def _by_name(self, fault: str) -> TypeError:
-        """What to write instead of what Celery would take."""
+        """The error for arguments in Celery's style, with what to write instead."""
         fields = self.arguments.model_fields
         names = [name for name, field in fields.items() if field.is_required()] or list(fields)[:1]
         named = ", ".join(f"{name}=..." for name in names)

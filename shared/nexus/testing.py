@@ -1,4 +1,4 @@
-"""For an application's own tests: what was sent, and running it, with no AWS, no emulator and no variable.
+"""For an application's own tests: assertions on what was sent, and running it, without AWS, emulators or variables.
 
     with in_memory() as tasks:
         register(request)
@@ -6,7 +6,7 @@
         tasks.drain()
         assert tasks.mails[0].to == ("ada@example.com",)
 
-pytest has it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksMixin`.
+pytest provides it as the fixture `nexus_tasks` (`nexus.pytest`), unittest as `TasksMixin`.
 """
 
 import difflib
@@ -43,21 +43,21 @@ from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
 
 DELIVERIES = 10_000
-"""More than a test needs: tasks that send each other without end are stopped here."""
+"""More than a test needs: stops tasks that send each other endlessly."""
 
 SAME = 0.001
-"""Seconds that are no difference: sums of fractions are not exact."""
+"""Differences in seconds to ignore: sums of fractions are not exact."""
 
 TRACEBACK_LINES = 9
 """The task's own frames, without the worker's."""
 
 _KEPT = ("NEXUS_CATALOGUE", "NEXUS_FUNCTIONS", "NEXUS_RUN_DAYS")
-"""The variables that say which tasks there are, and not where a deployment is."""
+"""The variables that say which tasks exist, not where a deployment is."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentTask:
-    """A task as it was sent: `args` with the defaults put in, `due` when its message comes."""
+    """A task as it was sent: `args` including defaults, `due` when its message arrives."""
 
     id: str
     task: TaskDefinition[Any, Any]
@@ -76,7 +76,7 @@ class SentTask:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail that a task gave to SES."""
+    """A mail that a task passed to SES."""
 
     sender: str
     to: tuple[str, ...]
@@ -87,7 +87,7 @@ class Mail:
 
     @classmethod
     def of(cls, request: Mapping[str, Any]) -> "Mail":
-        """From SendEmail's parameters with simple content."""
+        """Builds it from SendEmail parameters with simple content."""
         simple = request["Content"]["Simple"]
         bodies = {kind: part["Data"] for kind, part in simple["Body"].items()}
         headers = {header["Name"]: header["Value"] for header in simple.get("Headers", ())}
@@ -96,11 +96,11 @@ class Mail:
 
 
 class SandboxDied(BaseException):
-    """Out of memory, out of time, pulled from under the task: no task catches it."""
+    """Out of memory, out of time, or a killed sandbox: a task cannot catch it."""
 
 
 class RecordingTransport(MemoryTransport):
-    """Remembers what was ever sent, and may refuse to take more."""
+    """Records everything that was sent, and can refuse to accept more."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Firing:
 
     @classmethod
     def of_periodic(cls, periodic: PeriodicTask, at: datetime) -> "Firing":
-        """As Scheduler sends it, which puts in the time that it fires for."""
+        """The message as Scheduler sends it, with the firing time filled in."""
         body = periodic.request()["Target"]["Input"].replace(FIRED_AT, f"{at.astimezone(UTC):%FT%TZ}")
         return cls(at.timestamp(), periodic.queue, Message(periodic.run_id(at), body, periodic.task))
 
@@ -145,7 +145,7 @@ class Firing:
 class Tasks:
     """A test's own queues, run records, tables, buckets, mail and time, all in memory.
 
-    The time stands still at the second of the test's start. `drain` and `advance` move it, and a task that sleeps.
+    Time stops at the second of the test's start. `drain` and `advance` move it, and so does a task that sleeps.
     """
 
     store: MemoryStore = field(default_factory=MemoryStore)
@@ -159,7 +159,7 @@ class Tasks:
 
     @property
     def sent(self) -> list[SentTask]:
-        """Every task sent so far, run or not, in order; not the segments and phases that tasks send to themselves."""
+        """Every task sent so far, run or not, in order, except segments and phases that tasks send to themselves."""
         found = [task for message in self.transport.history if (task := _sent_task(message)) is not None]
         return list({task.id: task for task in reversed(found)}.values())[::-1]
 
@@ -174,7 +174,7 @@ class Tasks:
         return self.transport.dead
 
     def assert_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> SentTask:
-        """The first task sent that has these arguments, whatever the others are. AssertionError shows what was sent."""
+        """The first task sent with at least these arguments. Raises AssertionError listing what was sent."""
         __tracebackhide__ = True
         sent = self.sent
         for one in _fitting(sent, task, args):
@@ -182,7 +182,7 @@ class Tasks:
         raise AssertionError(_what_differs(sent, task, args))
 
     def assert_not_sent(self, task: TaskDefinition[Any, Any], **args: Any) -> None:
-        """AssertionError when such a task was sent."""
+        """Raises AssertionError if such a task was sent."""
         __tracebackhide__ = True
         found = _fitting(self.sent, task, args)
         if found:
@@ -196,24 +196,24 @@ class Tasks:
         return clock.date(self.clock.moment)
 
     def freeze(self, at: datetime) -> None:
-        """Makes it another time, and runs nothing."""
+        """Sets the time without running anything."""
         if at.tzinfo is None:
             raise ValueError(f"{at!r}: without a time zone it could mean any hour")
         self.clock.moment = at.timestamp()
 
     def drain(self, *, raising: bool = True) -> int:
-        """Runs what was sent and all that follows, each message when it is due. Returns how many deliveries it took.
+        """Runs what was sent and everything that follows, each message when due. Returns the number of deliveries.
 
-        The time jumps to each countdown, eta and backoff. Raises AssertionError for runs that were given up, unless not
-        `raising`; ConfigurationError when a task's code or a package is missing.
+        Time jumps to each countdown, eta and backoff. Raises AssertionError for runs that were given up, unless
+        `raising` is False; ConfigurationError if a task's code or a package is missing.
         """
         __tracebackhide__ = True
         return self._run(inf, [], raising=raising)
 
     def advance(self, by: timedelta, *, schedules: bool = False, raising: bool = True) -> int:
-        """Lets time pass, and runs what falls due meanwhile.
+        """Advances time, and runs what becomes due meanwhile.
 
-        With `schedules`, what the catalogue's schedules and `nexus.periodic` send, too.
+        `schedules` includes what the catalogue's schedules and `nexus.periodic` send.
         """
         __tracebackhide__ = True
         end = self.clock.moment + by.total_seconds()
@@ -225,7 +225,7 @@ class Tasks:
 
     @contextmanager
     def sends_failing(self, reason: str = "AWS cannot be reached") -> Iterator[None]:
-        """Within the block nothing can be sent: `delay` raises SendFailed."""
+        """Makes every send fail within the block: `delay` raises SendFailed."""
         self.transport.refusal = reason
         try:
             yield
@@ -233,11 +233,11 @@ class Tasks:
             self.transport.refusal = ""
 
     def kill_sandbox(self, task: TaskDefinition[Any, Any], *, times: int = 1) -> None:
-        """The next runs of the task do their work, and their sandbox dies before that is settled: they run again."""
+        """The task's next runs do their work, but their sandbox dies before settling: they run again."""
         self._deaths[task.name] += times
 
     def duplicate(self, task: TaskDefinition[Any, Any]) -> None:
-        """Every message of the task comes once more, those that were run included."""
+        """Delivers every message of the task once more, including those that were run."""
         names = {one.id for one in self.sent if one.task is task}
         self.transport.sent += [
             Sent(one.queue, one.message, one.due) for one in self.transport.history if one.message.id in names
@@ -251,9 +251,9 @@ class Tasks:
         *,
         task: TaskDefinition[Any, Any] | None = None,
     ) -> None:
-        """As if a browser had posted the form of this key: the object is there, and its event waits to be run.
+        """Simulates a browser's upload through the form of this key: the object exists, and its event waits to be run.
 
-        By `task`, or the one task that an upload starts. Raises ValueError when there are several, or none.
+        Uses `task`, or the only task that an upload starts. Raises ValueError if there are several, or none.
         """
         starting = [one for one in registry.tasks().values() if one.on_upload] if task is None else [task]
         if len(starting) != 1:
@@ -309,7 +309,7 @@ class Tasks:
             self.transport.sent.append(sent)
 
     def _firings(self, end: float) -> "list[Firing]":
-        """What schedules send until then, in order; not those of another deployment, whose tasks are only sent here."""
+        """What schedules send until then, in order, except other deployments', whose tasks are only sent here."""
         now, until = self.now, clock.date(end)
         found = []
         for task in registry.tasks().values():
@@ -335,7 +335,7 @@ class Tasks:
 
 @contextmanager
 def in_memory(at: datetime | None = None) -> Iterator[Tasks]:
-    """Within the block tasks, tables, buckets, mail and time are a test's own. The time is now, or `at`."""
+    """Within the block tasks, tables, buckets, mail and time are the test's own. The time is now, or `at`."""
     tasks = Tasks()
     if at is not None:
         tasks.freeze(at)
@@ -351,7 +351,7 @@ def in_memory(at: datetime | None = None) -> Iterator[Tasks]:
 
 
 class TasksMixin:
-    """For unittest: `class RegisterTest(TasksMixin, TestCase)` has `self.tasks`, new for each test."""
+    """For unittest: `class RegisterTest(TasksMixin, TestCase)` has `self.tasks`, fresh for each test."""
 
     tasks: Tasks
 
@@ -387,7 +387,7 @@ def _fitting(sent: Sequence[SentTask], task: TaskDefinition[Any, Any], args: Map
 
 
 def _differing(one: SentTask, args: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the arguments that are others than expected; a value may be given as it is in Python or in JSON."""
+    """The arguments that differ from the expected ones; an expected value may be in Python or JSON form."""
     as_json = one.task.check(one.args).model_dump(mode="json")
     return {name: value for name, value in args.items() if value not in (one.args[name], as_json[name])}
 
@@ -440,7 +440,7 @@ class SentTasks:
 
     @property
     def calls(self) -> list[tuple[str, dict[str, Any]]]:
-        """(task's name, arguments) of each message not yet run, in the order they were sent."""
+        """(task's name, arguments) of each message not yet run, in sending order."""
         envelopes = [json.loads(sent.message.body) for sent in self.transport.sent]
         return [(envelope["task"], envelope["args"]) for envelope in envelopes]
 
@@ -449,23 +449,23 @@ class SentTasks:
         return self.transport.dead
 
     def run(self) -> int:
-        """Runs everything, retries and segments included and unwaited; answers with the number of deliveries."""
+        """Runs everything, retries and segments included, without waiting. Returns the number of deliveries."""
         return run_all(self.transport)
 
 
 @contextmanager
 def memory_backend() -> Iterator[SentTasks]:
-    """Tasks sent within the block are kept in memory and run only by `run()`."""
+    """Keeps tasks sent within the block in memory and runs them only through `run()`."""
     tasks = SentTasks(MemoryStore(), MemoryTransport())
     with backends.use(Backend(tasks.store, tasks.transport)):
         yield tasks
 
 
 def run_task(function: Callable[..., Any], args: Any = None, *, seconds: float = 900.0, **overrides: Any) -> Any:
-    """Calls a task's function as the worker would, without messages, and gives its result.
+    """Calls a task's function as the worker would, without messages, and returns its result.
 
-    Segments of a fan-out run one after another, continuations and a second phase too, and their results are reduced.
-    Whatever the task raises comes out. `args` is a mapping, an argument model, or a model of the task's `part`;
+    Segments of a fan-out run one after another, as do continuations and a second phase, and their results are reduced.
+    Raises whatever the task raises. `args` is a mapping, an argument model, or a model of the task's `part`;
     `overrides` replace fields of the Run.
     """
     task = registry.task_of(function)

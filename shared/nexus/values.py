@@ -1,7 +1,7 @@
-"""Values that travel as JSON and come back as what they were. Anything else is refused where it is sent, by its field.
+"""Values that survive a round trip through JSON. Any other value is refused at sending, naming its field.
 
-JSON has no NaN and no infinity, UTF-8 no lone surrogate, JSON's objects no keys but text. What pydantic makes of those
-(null, an error without a name, one entry of two) would be read by a task as something else, or not at all.
+JSON has no NaN or infinity, UTF-8 no lone surrogates, and JSON objects have only string keys. What pydantic makes of
+those (null, an error without a name, one entry of two) would reach the task as a different value, or not at all.
 """
 
 import json
@@ -14,23 +14,23 @@ from pydantic import BaseModel, ValidationError
 from nexus.errors import InvalidMessage
 
 DEPTH = 100
-"""Containers within each other: pydantic's reader of JSON takes 200, those around the arguments included."""
+"""Limit of nested containers: pydantic's JSON parser accepts 200, including those around the arguments."""
 
 BITS = 14_000
-"""Of a whole number: Python reads 4,300 digits."""
+"""Limit of a whole number's digits: Python reads 4,300."""
 
 _SMALL = 2**63
 _DIGITS = "a number of more digits than Python reads"
 
 
 compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-"""JSON without spaces, as records and keys carry it."""
+"""JSON without spaces, as records and keys store it."""
 
 
 def plain(model: BaseModel, what: str, **options: Any) -> dict[str, Any]:
-    """The model as JSON's values; `options` are model_dump's. Raises InvalidMessage: "`what`: field: its fault"."""
+    """The model as JSON values; `options` are model_dump's. Raises InvalidMessage: "`what`: field: its fault"."""
     try:
-        # First, since an iterator can be read once; the other walks over what the model holds.
+        # First, since an iterator can be read only once; the second check walks what the model holds.
         sent: dict[str, Any] = model.model_dump(mode="json", warnings=False, **options)
         held = model.__dict__
         if all(_is_simple(value, held.get(name, held)) for name, value in sent.items()):
@@ -44,7 +44,7 @@ def plain(model: BaseModel, what: str, **options: Any) -> dict[str, Any]:
 
 
 def _is_simple(value: Any, source: Any) -> bool:
-    """Whether it needs no closer look, as most values do not."""
+    """Whether it needs no closer check; most values do not."""
     kind = type(value)
     if kind is not type(source):
         return False
@@ -54,7 +54,7 @@ def _is_simple(value: Any, source: Any) -> bool:
 
 
 def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -> str:
-    """Why JSON does not carry the value, as "path: fault"; empty where it does. `source` is what it was made from."""
+    """Why JSON cannot represent the value, as "path: fault"; empty if it can. `source` is what it was made from."""
     fault = ""
     match value:
         case float() | None if _is_infinite(value) or _is_infinite(source):
@@ -75,7 +75,7 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
                 fault = "a key with a lone surrogate, which is no Unicode"
             else:
                 prefix = f"{path}." if path else ""
-                # By place and not by key: a key that is a number has become text.
+                # By position, not by key: a key that is a number has become text.
                 sources = list(pairs.values()) if pairs else [None] * len(value)
                 return _first(
                     unsendable(v, s, f"{prefix}{k}", depth + 1)
@@ -94,7 +94,7 @@ def _first(faults: Iterable[str]) -> str:
 
 
 def _is_infinite(value: Any) -> bool:
-    """Whether it is a number that JSON does not have; pydantic makes null of it in most places."""
+    """Whether it is a number that JSON lacks; pydantic turns it into null in most places."""
     return isinstance(value, float) and not math.isfinite(value)
 
 
@@ -109,7 +109,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _fault_of_fields(model: BaseModel) -> str:
-    """The first field that cannot be JSON by itself, and why, without its value."""
+    """The first field that JSON cannot represent, and why, without its value."""
     for name in (*type(model).model_fields, *(model.model_extra or ())):
         try:
             model.model_dump(mode="json", include={name}, warnings=False)
@@ -140,7 +140,7 @@ def _why(error: Exception) -> str:
 
 
 def faults_of(error: ValidationError) -> Sequence[Any]:
-    """What is wrong, one by one."""
+    """The faults, one by one."""
     return error.errors(include_url=False, include_context=False)
 
 
@@ -150,9 +150,9 @@ def told(faults: Sequence[Any]) -> str:
 
 
 def kinds(faults: Sequence[Any]) -> str:
-    """The same for a log line, without any value: `user_id: missing; days: int_parsing`.
+    """The same for a log line, without any values: `user_id: missing; days: int_parsing`.
 
-    Below the argument itself a place may be the key of a mapping, which is a value too.
+    Below the argument itself, a path element may be a mapping's key, which is a value too.
     """
     return "; ".join(map(_kind, faults))
 

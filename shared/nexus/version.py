@@ -1,3 +1,3 @@
-"""The version of this package: a client's own, and, as the stack's output `Version`, that of a deployment."""
+"""This package's version: a client's own, and, as the stack's output `Version`, a deployment's."""
 
 VERSION = "0.1.0"

@@ -1,8 +1,8 @@
-"""What the web application calls whenever somebody does something, so that the jobs find what they rely on.
+"""The functions that the web application calls on user actions, so that the jobs find the data they rely on.
 
-Each function writes all the attributes of its event, together: the day of activity at a login, the day's bucket and the
-feed's shard of a post, the mark of a post whose counters moved. docs/web-application.md lists the duties. Times are
-seconds since 1970 and default to now; ids are the application's own or made here.
+Each function writes all attributes of its event together: the day of activity at a login, the day's bucket and the
+feed's shard of a post, the mark of a post whose counters changed. docs/web-application.md lists the duties. Times are
+seconds since 1970 and default to now; ids are supplied by the application or generated here.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ def register(
     user_id: str | None = None,
     at: float | None = None,
 ) -> User:
-    """A new user, active today. Raises ValueError when the id is taken."""
+    """Creates a user, active today. Raises ValueError if the id is taken."""
     now = int(clock.now() if at is None else at)
     user = User(
         user_id=user_id or new_key(now),
@@ -62,19 +62,19 @@ def change_user(
     locale: str | None = None,
     digest: bool | None = None,
 ) -> bool:
-    """Changes what is given of a user's profile; the same again changes nothing. False when there is no such user.
+    """Changes the given fields of a user's profile; idempotent. False if the user does not exist.
 
-    The next mail goes to the new address, in the new language. One request, or two when `email` is the present one.
+    The next mail goes to the new address, in the new language. One request, or two if `email` is the current one.
     """
     given: dict[str, Value] = {"name": name, "email": email, "locale": locale, "digest": digest}
     return users.change(user_id, {name: value for name, value in given.items() if value is not None})
 
 
 def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
-    """Deletes the account now, and sends erase_user_data to erase all else; None when there is no such user (any more).
+    """Deletes the account now, and sends erase_user_data to erase everything else; None if the user does not exist.
 
-    The task is sent first, so a failure in between is made good by the task; SendFailed means that nothing has changed,
-    and the call may be repeated. Three requests and a message.
+    The task is sent first and completes the deletion after a crash in between; SendFailed means that nothing has
+    changed, and the call may be repeated. Three requests and a message.
     """
     if not users.exists(user_id):
         return None
@@ -84,9 +84,9 @@ def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
 
 
 def record_login(user_id: str, token_id: str, *, session_id: str | None = None, at: float | None = None) -> Session:
-    """A login: the day of activity first, so no cleanup takes the user for dormant, then session and refresh token.
+    """Records a login: first the day of activity, so no cleanup takes the user for dormant, then session and token.
 
-    Raises LookupError when there is no such user.
+    Raises LookupError if the user does not exist.
     """
     now = int(clock.now() if at is None else at)
     if not users.record_activity(user_id, day_of(now)):
@@ -99,7 +99,7 @@ def record_login(user_id: str, token_id: str, *, session_id: str | None = None, 
 
 
 def record_activity(user_id: str, session_id: str, *, at: float | None = None) -> None:
-    """A request of a signed-in user. Call it on the first request of a UTC day; further calls only cost a read."""
+    """Records a signed-in user's request. Call it on the first request of a UTC day; further calls only cost a read."""
     now = int(clock.now() if at is None else at)
     users.record_activity(user_id, day_of(now))
     key = {"user_id": user_id, "session_id": session_id}
@@ -107,9 +107,9 @@ def record_activity(user_id: str, session_id: str, *, at: float | None = None) -
 
 
 def is_signed_in(user_id: str, session_id: str, *, at: float | None = None) -> bool:
-    """Whether a session stands: neither signed out nor expired, and made since the user's tokens were last revoked.
+    """Whether a session is valid: not signed out, not expired, and newer than the last revocation of the user's tokens.
 
-    Ask it at every request: a cookie alone is good for as long as it was made to be, whoever has it. Two reads.
+    Check it on every request: a cookie alone stays valid for its whole lifetime, for any holder. Two reads.
     """
     session = sessions.session(user_id, session_id, clock.now() if at is None else at)
     valid_from = users.tokens_valid_from(user_id)
@@ -117,12 +117,12 @@ def is_signed_in(user_id: str, session_id: str, *, at: float | None = None) -> b
 
 
 def sign_out(user_id: str, session_id: str) -> None:
-    """Ends a session and its refresh tokens; nothing when it has ended."""
+    """Ends a session and its refresh tokens; does nothing if it has ended."""
     sessions.end_session(user_id, session_id)
 
 
 def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: float | None = None) -> bool:
-    """A refresh: the old token becomes the new one in one transaction; False when the old one may not be used."""
+    """Replaces the old refresh token by the new one in one transaction; False if the old one may not be used."""
     now = int(clock.now() if at is None else at)
     old = sessions.token(user_id, old_token_id, now)
     if old is None:
@@ -140,26 +140,26 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
 
 
 def follow(follower_id: str, followed_id: str, *, at: float | None = None) -> bool:
-    """False if the user follows already, or would follow themselves. Counts are the nightly job's."""
+    """False if the user follows already, or would follow themselves. The nightly job updates the counts."""
     if follower_id == followed_id:
         return False
     return follows.add(follower_id, followed_id, int(clock.now() if at is None else at))
 
 
 def unfollow(follower_id: str, followed_id: str) -> None:
-    """Ends a follow; nothing when there was none."""
+    """Ends a follow; does nothing if there was none."""
     follows.remove(follower_id, followed_id)
 
 
 def block(user_id: str, blocked_id: str, *, at: float | None = None) -> None:
-    """The user sees nothing of the other one any more, and neither follows the other."""
+    """Hides the blocked user from the user, and ends follows in both directions."""
     blocks.add(user_id, blocked_id, int(clock.now() if at is None else at))
     follows.remove(user_id, blocked_id)
     follows.remove(blocked_id, user_id)
 
 
 def unblock(user_id: str, blocked_id: str) -> None:
-    """Ends a block; nothing when there was none."""
+    """Ends a block; does nothing if there was none."""
     blocks.remove(user_id, blocked_id)
 
 
@@ -175,9 +175,9 @@ def new_post(
     post_id: str | None = None,
     at: float | None = None,
 ) -> Post:
-    """A new post; its hashtags are those in the text unless given. Raises ValueError when the id is taken.
+    """Creates a post; its hashtags are those in the text unless given. Raises ValueError if the id is taken.
 
-    Write it before asking for an upload (`social.uploads.presigned_post`): media processing looks for the post.
+    Call it before requesting an upload (`social.uploads.presigned_post`): media processing looks for the post.
     """
     now = int(clock.now() if at is None else at)
     post = Post(
@@ -194,12 +194,12 @@ def new_post(
 
 
 def hashtags_of(text: str, tags: Sequence[str] | None) -> tuple[str, ...]:
-    """The given tags, normalised, or those in the text when None are given; at most MAX_HASHTAGS."""
+    """The given tags, normalised, or those in the text if None; at most MAX_HASHTAGS."""
     return hashtags_in(text) if tags is None else _normalised(tags)
 
 
 def hashtags_in(text: str) -> tuple[str, ...]:
-    """The hashtags of a text, normalised, each once, in order; at most MAX_HASHTAGS."""
+    """The hashtags of a text, normalised, without duplicates, in order; at most MAX_HASHTAGS."""
     return found_in(text)[:MAX_HASHTAGS]
 
 
@@ -214,27 +214,27 @@ def _normalised(texts: Sequence[str]) -> tuple[str, ...]:
 
 
 def set_visibility(post_id: str, visibility: Visibility) -> bool:
-    """Who may see a post; the feed index holds public ones alone. One request.
+    """Sets who may see a post; the feed index has only public ones. One request.
 
-    False when there is no such post (any more), or it is on its way to the archive.
+    False if the post does not exist, or is being archived.
     """
     return posts.show_to(post_id, visibility)
 
 
 def edit_post(post_id: str, text: str, *, tags: Sequence[str] | None = None, at: float | None = None) -> bool:
-    """A post's new text; its hashtags are those in the text unless given. Counters and rank stay. One request.
+    """Sets a post's text; its hashtags are those in the text unless given. Counters and rank are kept. One request.
 
-    The same again changes nothing but `edited_at`. False when there is no such post (any more), or it is on its way to
-    the archive. A vote that its hashtags cast in an hour that has been counted stays, as anonymous as it is.
+    Repeating it changes only `edited_at`. False if the post does not exist, or is being archived. Votes that its
+    hashtags cast in an hour already counted remain, because they are anonymous.
     """
     return posts.edit(post_id, text, hashtags_of(text, tags), int(clock.now() if at is None else at))
 
 
 def delete_post(post_id: str) -> AsyncResult[ErasureReport] | None:
-    """Takes a post out of sight now, and sends erase_user_data to erase it; None when there is no such post (any more).
+    """Hides a post now, and sends erase_user_data to erase it; None if the post does not exist.
 
-    With it go its comments, its upload, its renditions and whatever the archive holds of it. The task is sent first, as
-    for `delete_user`. Three requests and a message.
+    This includes its comments, its upload, its renditions and its copies in the archive. The task is sent first, as for
+    `delete_user`. Three requests and a message.
     """
     post = posts.get(post_id, consistent=True)
     if post is None:
@@ -245,11 +245,10 @@ def delete_post(post_id: str) -> AsyncResult[ErasureReport] | None:
 
 
 def count(post_id: str, *, likes: int = 0, shares: int = 0, views: int = 0) -> bool:
-    """Adds to a post's counters (below zero takes away) and marks it for scoring, in one write.
+    """Adds to a post's counters (negative values subtract) and marks it for scoring, in one write.
 
-    False when there is no such post (any more) or a counter would fall below zero; then nothing was changed. Call it
-    once for each like that is new: the application keeps who liked what, and can put both in one transaction with
-    `count_request`.
+    False if the post does not exist or a counter would fall below zero; then nothing was changed. Call it once per new
+    like: the application stores who liked what, and can put both in one transaction with `count_request`.
     """
     return posts.TABLE.update(posts.counted(post_id, Counters(likes=likes, shares=shares, views=views)))
 
@@ -262,9 +261,9 @@ def set_counters(
     shares: int | None = None,
     views: int | None = None,
 ) -> bool:
-    """Sets the counters that are given, for an application that counts by itself; in one write, marked for scoring.
+    """Sets the given counters, for an application that counts by itself, and marks the post for scoring; one write.
 
-    False when there is no such post (any more), or it is on its way to the archive.
+    False if the post does not exist, or is being archived.
     """
     given = zip(posts.COUNTERS, (likes, comments, shares, views), strict=True)
     return posts.set_counters(post_id, {name: number for name, number in given if number is not None})
@@ -279,7 +278,7 @@ def count_request(post_id: str, *, likes: int = 0, shares: int = 0, views: int =
 def comment(
     post_id: str, author_id: str, text: str, *, comment_id: str | None = None, at: float | None = None
 ) -> Comment | None:
-    """A new comment, counted in the same transaction; None when there is no such post, or the comment exists."""
+    """Creates a comment, counted in the same transaction; None if the post does not exist, or the comment does."""
     now = int(clock.now() if at is None else at)
     made = Comment(post_id, comment_id or new_key(now), author_id, now, text)
     written = transact(
@@ -292,13 +291,13 @@ def comment(
 
 
 def edit_comment(post_id: str, comment_id: str, text: str) -> bool:
-    """A comment's new text. One request. False when there is no such comment, or it has been deleted."""
+    """Sets a comment's text. One request. False if the comment does not exist, or has been deleted."""
     key = {"post_id": post_id, "comment_id": comment_id}
     return comments.TABLE.update(Write(key, set={"text": text}, when=(Condition("deleted_at", "missing"),)))
 
 
 def delete_comment(post_id: str, comment_id: str, *, at: float | None = None) -> bool:
-    """Takes a comment out of sight and out of the count, keeping its place in the thread; False when it was already."""
+    """Hides a comment and stops counting it, keeping its place in the thread; False if it was hidden already."""
     now = int(clock.now() if at is None else at)
     gone = comments.hidden(post_id, comment_id, now)
     return transact(

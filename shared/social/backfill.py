@@ -1,12 +1,12 @@
-"""Users, posts and follows that exist elsewhere come in: from a file, a cursor of another database, any iterable.
+"""Imports existing users, posts and follows: from a file, another database's cursor, or any iterable.
 
     from social import backfill
     backfill.users({"user_id": row.pk, "email": row.email, ...} for row in User.objects.iterator())
 
-A row that is there already stays as it is, so a back-fill may be repeated, and run beside the application. Rows are
-written a thousand at a time and then forgotten: memory does not grow with their number. `on_progress` gets the number
-of rows that are done for good; `start` skips as many of the same rows. No mail goes out, and counts come with the
-nightly job.
+Existing rows are left unchanged, so a back-fill may be repeated, and may run alongside the application. Rows are
+written a thousand at a time and then dropped, so memory use does not depend on their number. `on_progress` gets the
+number of rows that are durably written; `start` skips that many of the same rows. No mail is sent, and the nightly job
+writes the counts.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -34,7 +34,7 @@ THREADS = 8
 
 
 def seconds_of(moment: datetime) -> int:
-    """Seconds since 1970; a moment without a time zone is in UTC."""
+    """Seconds since 1970; a time without a time zone is UTC."""
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
@@ -47,16 +47,16 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Row(BaseModel):
-    """A row of the back-fill. Moments are seconds since 1970 or ISO 8601 (UTC unless it says otherwise).
+    """A row of the back-fill. Times are seconds since 1970 or ISO 8601 (UTC unless specified).
 
-    What else a row has is ignored. An empty field of a CSV file counts as left out.
+    Other fields are ignored. An empty field of a CSV file counts as omitted.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
 
 
 class UserRow(Row):
-    """A user. `last_active_at` is `created_at` when left out."""
+    """A user. `last_active_at` defaults to `created_at`."""
 
     user_id: Id
     email: Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$", max_length=320)]
@@ -69,7 +69,7 @@ class UserRow(Row):
 
 
 class PostRow(Row):
-    """A post. `hashtags` are those in the text when left out; in a CSV file they stand between spaces or commas."""
+    """A post. `hashtags` default to those in the text; in a CSV file they are separated by spaces or commas."""
 
     post_id: Id
     author_id: Id
@@ -93,7 +93,7 @@ class FollowRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Rows by what became of them: written, there before (`present`), or not a row that can be written (`faulty`)."""
+    """Row counts by outcome: written, already `present`, or not writable (`faulty`)."""
 
     rows: int = 0
     written: int = 0
@@ -103,10 +103,10 @@ class Report:
 
 type Rows = Iterable[Mapping[str, Any]]
 type OnProgress = Callable[[int], None]
-"""Called with the number of rows that are done, those skipped by `start` included."""
+"""Called with the number of finished rows, including those skipped by `start`."""
 
 type OnFault = Callable[[int, str], None]
-"""Called with a row's number, from 1, and what is wrong with it."""
+"""Called with a row's number, from 1, and its fault."""
 
 
 def _silent(*_: object) -> None:
@@ -116,14 +116,14 @@ def _silent(*_: object) -> None:
 def users(
     rows: Rows, *, start: int = 0, check: bool = False, on_progress: OnProgress = _silent, on_fault: OnFault = _silent
 ) -> Report:
-    """Writes users (see UserRow). A write request for each 25; `check` reads all rows and writes none."""
+    """Writes users (see UserRow). One write request per 25; `check` reads all rows and writes none."""
     return _fill(rows, people.TABLE, _user, start=start, check=check, on_progress=on_progress, on_fault=on_fault)
 
 
 def posts(
     rows: Rows, *, start: int = 0, check: bool = False, on_progress: OnProgress = _silent, on_fault: OnFault = _silent
 ) -> Report:
-    """Writes posts (see PostRow); old and quiet ones are put up for review, those with counters for scoring."""
+    """Writes posts (see PostRow); old and quiet ones are marked for review, those with counters for scoring."""
     return _fill(rows, articles.TABLE, _post, start=start, check=check, on_progress=on_progress, on_fault=on_fault)
 
 

@@ -6,7 +6,7 @@ A producer imports a task from here and sends it:
     send_welcome_email.delay(user_id="u-1")
 
 The work itself is in functions/<queue>/<task>.py; template.yaml has the queue, the function and the rule of the
-same names, and tests/unit/test_template.py holds the two together. All schedules are UTC.
+same names, and tests/unit/test_template.py keeps them consistent. All schedules are UTC.
 """
 
 from collections import Counter
@@ -25,10 +25,10 @@ QUEUES = {"media": 9, "emails": 8, "users": 7, "analytics": 5, "maintenance": 3,
 
 
 class Summed(Result):
-    """A result that the segments of a fan-out have a part in."""
+    """A result that is summed over the segments of a fan-out."""
 
     def add(self, *others: Self) -> Self:
-        """This one and the others as one: every number summed, and every count by reason."""
+        """The sum of this and the others: of every number, and of every count by reason."""
         sums: dict[str, Any] = {}
         for name in type(self).model_fields:
             first, *more = (getattr(part, name) for part in (self, *others))
@@ -44,7 +44,7 @@ class Summed(Result):
 
 
 class ProcessMediaUpload(Arguments):
-    """One uploaded object. `event_order` is S3's sequencer: it tells uploads of the same second apart."""
+    """One uploaded object. `event_order` is S3's sequencer, which orders uploads of the same second."""
 
     bucket: str = Field(min_length=3, max_length=63)
     key: str = Field(min_length=1, max_length=1024)
@@ -53,7 +53,7 @@ class ProcessMediaUpload(Arguments):
 
 
 class MediaReport(Result):
-    """What became of an upload: `status` is ready, rejected (with its reason) or stale (a newer upload has won)."""
+    """The outcome of an upload: `status` is ready, rejected (with its reason) or stale (a newer upload has won)."""
 
     post_id: str
     status: str
@@ -64,7 +64,7 @@ class MediaReport(Result):
 
     @property
     def shortfall(self) -> str | None:
-        kind = (self.reason or "").partition(":")[0]  # of a refusal its code, without what was found
+        kind = (self.reason or "").partition(":")[0]  # for a refusal its code, without the details
         return None if self.status == "ready" else f"{self.status}: {kind}"
 
 
@@ -83,13 +83,13 @@ process_media_upload = Task(
 
 
 class SendWelcomeEmail(Arguments):
-    """Whom to welcome."""
+    """The user to welcome."""
 
     user_id: str = Field(min_length=1, max_length=128)
 
 
 class WelcomeReport(Result):
-    """`outcome` is sent, skipped or unknown, with the reason for all but sent."""
+    """`outcome` is sent, skipped or unknown, with the reason unless sent."""
 
     user_id: str
     outcome: str
@@ -112,7 +112,7 @@ send_welcome_email = Task(
 
 
 class SendContentDigestEmail(Arguments):
-    """`week` is the one in which the digest goes out; the present one when left out.
+    """`week` is the week in which the digest is sent, by default the current one.
 
     Its posts are those of the seven days before the run, or before the week's end if that is past.
     """
@@ -121,10 +121,10 @@ class SendContentDigestEmail(Arguments):
 
 
 class DigestReport(Summed):
-    """What became of each reader considered: sent, skipped or failed (by reason), or unknown (`nexus mail unknown`).
+    """The outcome for each reader considered: sent, skipped or failed (by reason), or unknown (`nexus mail unknown`).
 
     `left_out` counts the week's public posts that no digest could show, by reason. Requests and units are DynamoDB's,
-    `seconds` those of work, over all segments.
+    `seconds` are of work, over all segments.
     """
 
     week: str = ""
@@ -170,7 +170,7 @@ class RecordMailFeedback(Arguments):
 
 
 class FeedbackReport(Result):
-    """How many of the notification's users get no more mail, and why; `reason` too when nobody was suppressed."""
+    """How many of the notification's users are suppressed, and why; `reason` also if none was suppressed."""
 
     suppressed: int
     reason: str
@@ -193,7 +193,7 @@ record_mail_feedback = Task(
 
 
 class SweepReport(Summed):
-    """What a job over the data did, as counts, DynamoDB requests, request units and seconds of work."""
+    """A data job's result: counts, DynamoDB requests, request units and seconds of work."""
 
     rows_read: int = 0
     changed: int = 0
@@ -206,13 +206,13 @@ class SweepReport(Summed):
 
 
 class RefreshUserStatistics(Arguments):
-    """Whose counts."""
+    """The user whose counts to return."""
 
     user_id: str = Field(min_length=1, max_length=128)
 
 
 class UserStatistics(Result):
-    """The counts as they are now."""
+    """The current counts."""
 
     user_id: str
     followers_count: int
@@ -231,9 +231,9 @@ refresh_user_statistics = Task(
 
 
 class RevokeUserTokens(Arguments):
-    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970; left out: the task's start).
+    """Whose tokens and sessions: those from before `issued_before` (seconds since 1970; default: the task's start).
 
-    Give it where a retry must not touch a login that came after the wish to revoke.
+    Set it if a retry must not affect a login after the revocation was requested.
     """
 
     user_id: str = Field(min_length=1, max_length=128)
@@ -259,7 +259,7 @@ revoke_user_tokens = Task(
 
 
 class UpdateUserStatistics(Arguments):
-    """Nothing to give."""
+    """No arguments."""
 
 
 update_user_statistics = Task(
@@ -276,14 +276,14 @@ update_user_statistics = Task(
 
 
 class UpdateTrendingHashtags(Arguments):
-    """`top` tags trend. `at` is the moment that counts as now (seconds since 1970), now when left out."""
+    """`top` tags trend. `at` is the time to use as now (seconds since 1970), by default the current time."""
 
     top: int = Field(default=10, ge=1, le=100)
     at: int | None = Field(default=None, ge=0)
 
 
 class TrendingReport(SweepReport):
-    """The sweep, and the hashtags that trend now, the first first."""
+    """The sweep, and the hashtags that trend now, the highest first."""
 
     trending: tuple[str, ...] = ()
 
@@ -302,7 +302,7 @@ update_trending_hashtags = Task(
 
 
 class GenerateContentAnalytics(Arguments):
-    """`day` is yesterday when left out."""
+    """`day` defaults to yesterday."""
 
     day: Day | None = None
 
@@ -328,7 +328,7 @@ generate_content_analytics = Task(
 
 
 class UpdatePostEngagementScores(Arguments):
-    """Nothing to give."""
+    """No arguments."""
 
 
 update_post_engagement_scores = Task(
@@ -345,14 +345,14 @@ update_post_engagement_scores = Task(
 
 
 class CleanupExpiredTokens(Arguments):
-    """`sweep` reads every token and session for expired ones; without it TTL is trusted, unless a sample shows that it
-    is behind."""
+    """`sweep` reads every token and session to find expired ones; without it TTL is trusted, unless a sample shows that
+    it is behind."""
 
     sweep: bool = False
 
 
 class TokensReport(SweepReport):
-    """The sweep: tokens and sessions deleted, and the inactive users whose last ones went."""
+    """The sweep: tokens and sessions deleted, and the inactive users whose last ones were deleted."""
 
     tokens: int = 0
     sessions: int = 0
@@ -375,7 +375,7 @@ cleanup_expired_tokens = Task(
 class CleanupOldPosts(Arguments):
     """`mode` is review (count and list only), archive (move to S3) or restore (bring `post_ids` back).
 
-    `since` is the first day to look at; where the last archiving stopped when left out.
+    `since` is the first day to examine; by default where the last archiving stopped.
     """
 
     mode: Literal["review", "archive", "restore"] = "review"
@@ -384,7 +384,7 @@ class CleanupOldPosts(Arguments):
 
 
 class OldPostsReport(SweepReport):
-    """The sweep: `eligible` posts were old and quiet, `archived` and `restored` say what became of them.
+    """The sweep: `eligible` posts were old and quiet; `archived` and `restored` count what was done with them.
 
     `examples` are up to twenty eligible posts; `objects` up to twenty archive objects that were written.
     """
@@ -410,9 +410,9 @@ cleanup_old_posts = Task(
 
 
 class EraseUserData(Arguments):
-    """Whose data; with `post_id`, that one post of theirs alone.
+    """The user whose data to erase; with `post_id`, only that post of theirs.
 
-    `again` sends the task once more for 15 minutes later, when whatever was under way at the deletion has ended.
+    `again` sends the task once more after 15 minutes, when work in progress at the deletion has ended.
     """
 
     user_id: str = Field(min_length=1, max_length=128)
@@ -430,11 +430,11 @@ KEPT_AFTER_ERASURE = (
     "SES's suppression list: addresses that bounced or complained, so that nobody mails them again",
     "backups: point-in-time recovery forgets after 35 days; erase again what is restored",
 )
-"""What erase_user_data leaves, and why."""
+"""What erase_user_data keeps, and why."""
 
 
 class ErasureReport(SweepReport):
-    """`erased` counts rows and objects (each version one) by what they were; `kept` says what stays, and why."""
+    """`erased` counts rows and objects (each version counts) by kind; `kept` says what stays, and why."""
 
     erased: Mapping[str, int] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
@@ -454,7 +454,7 @@ erase_user_data = Task(
 
 
 class SendNotification(Arguments):
-    """What to tell whom; `kind` is the application's, `link` the page it leads to, `actor_id` whose doing it was."""
+    """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it."""
 
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)

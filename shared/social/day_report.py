@@ -1,8 +1,8 @@
 """The report of a day: figures, four charts of the last month and the most popular posts, as HTML, JSON and CSV.
 
-The HTML is one file, with no script, no font and no picture from elsewhere: the charts are inline SVG with their values
-in a table below, and light and dark follow the reader's system. Every text from the network is cleaned and escaped, and
-runs the way its own letters do.
+The HTML is one file without scripts, fonts or external images: the charts are inline SVG with their values in a table
+below, and light and dark mode follow the reader's system. Every text from the network is cleaned, escaped, and runs in
+the direction of its own letters.
 """
 
 import csv
@@ -23,7 +23,7 @@ DAYS_SHOWN = 30
 EXCERPT = 140
 NAME = 40
 NOBODY = "a deleted user"
-"""In place of the name of an author who is gone."""
+"""Replaces the name of an author who was deleted."""
 
 type _Value = Callable[[ContentDay], int]
 
@@ -74,13 +74,13 @@ def excerpt(text: str) -> str:
 
 
 def _cleaned(post: PopularPost) -> PopularPost:
-    """With nothing in it that a page, a terminal or a spreadsheet's cell would obey."""
+    """Removes everything that a page, a terminal or a spreadsheet's cell would interpret."""
     return replace(post, text=excerpt(post.text), author=one_line(post.author))
 
 
 @dataclass(frozen=True, slots=True)
 class _Month:
-    """The days from the first that was counted to the reported one, in order; None for one that was not counted."""
+    """The days from the first counted one to the reported one, in order; None for a day that was not counted."""
 
     days: Sequence[tuple[str, ContentDay | None]]
 
@@ -100,12 +100,12 @@ class _Month:
         return content
 
     def before(self, days: int) -> ContentDay | None:
-        """The day so many days before the reported one, where that was counted."""
+        """The day this many days before the reported one, if it was counted."""
         return self.days[-1 - days][1] if days < len(self.days) else None
 
 
 def publish(content: ContentDay, *, meter: Meter | None = None) -> None:
-    """Writes a day's report to the archive bucket in all its forms; the same figures make the same files."""
+    """Writes a day's report to the archive bucket in all its formats. Idempotent for the same figures."""
     first, last = add_days(content.day, 1 - DAYS_SHOWN), add_days(content.day, -1)
     history = [*analytics.content_days(first, last, meter=meter), content]
     for form, (write, content_type) in FORMS.items():
@@ -114,7 +114,7 @@ def publish(content: ContentDay, *, meter: Meter | None = None) -> None:
 
 
 def as_html(history: Sequence[ContentDay]) -> str:
-    """The report of the last of these days, the others for charts and comparison. At least one day, in order."""
+    """The report of the last of these days; the others are for charts and comparison. At least one day, in order."""
     month = _Month.of(history)
     today = month.today
     by_visibility = ", ".join(f"{count:,} {_VISIBLE_TO.get(name, name)}" for name, count in sorted(today.posts.items()))
@@ -156,7 +156,7 @@ def as_json(history: Sequence[ContentDay]) -> str:
 
 
 def as_csv(history: Sequence[ContentDay]) -> str:
-    """The month's figures for a spreadsheet, a row a day; the row of a day that was not counted has its day alone."""
+    """The month's figures for a spreadsheet, one row per day; a day that was not counted has only its date."""
     month = _Month.of(history)
     names = list(_figures(month.today))
 
@@ -199,7 +199,7 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str | int]]) -> str:
 
 
 def _cell(value: str | int) -> str | int:
-    """A spreadsheet takes a text that begins with one of these for a formula, and people write posts."""
+    """A spreadsheet treats text that begins with one of these as a formula, and posts may contain anything."""
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
@@ -207,7 +207,7 @@ def _cell(value: str | int) -> str | int:
 
 
 def _totals(day: ContentDay) -> str:
-    """How large the network is, and as of when: the two counts are of different times."""
+    """The size of the network, and the time of each figure: the two counts were made at different times."""
     counted, rows = (f"{datetime.fromtimestamp(at, UTC):%-d %B %H:%M}" for at in (day.counted_at, day.totals_at))
     return (
         f"In all: {day.total_users:,} users as of {counted}, "
@@ -235,7 +235,7 @@ def _change(now: int, content: ContentDay | None, value: _Value, period: str) ->
 
 
 def _chart(month: _Month, name: str, value: _Value) -> str:
-    """Bars, one a counted day, gaps for the others; the axis begins at zero. The values are in a table below."""
+    """A bar per counted day, gaps for the others; the axis begins at zero. The values are in a table below."""
     title = f"{name} a day"
     top = _round_up(max(value(content) for _, content in month.days if content))
     places = max(len(month.days), 7)
@@ -251,7 +251,7 @@ def _chart(month: _Month, name: str, value: _Value) -> str:
     lines = "".join(f'<line x1="0" x2="{places * 10}" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
     scale = "".join(f"<span>{_short(top * share)}</span>" for share in (1.0, 0.5, 0.0))
     first, last = month.days[0][0], month.days[-1][0]
-    # A short history does not fill the axis, and its last day is not at the axis' end.
+    # A short history does not fill the axis, so its last day is not at the axis' end.
     dates = f"<span>{_day(first)}</span>" + (f"<span>{_day(last)}</span>" if len(month.days) >= 7 else "")
     label = f"{title}, {first} to {last}: {value(month.today):,} on {last}"
     return (
@@ -280,7 +280,7 @@ def _day(day: str) -> str:
 
 
 def _round_up(value: int) -> int:
-    """The axis' end: 2, 4 or 10 times a power of ten, for the line in the middle to be a round number too."""
+    """The axis' end: 2, 4 or 10 times a power of ten, so that the middle line is a round number too."""
     scale = 1
     while True:
         for factor in (2, 4, 10):

@@ -4,8 +4,8 @@
     mail_links.unsubscribe(token)     # POST /mail/unsubscribe?token=...: at once, no login (RFC 8058)
     mail_links.verify(token)          # GET of the same address: shows a page with a button, and changes nothing
 
-A token names a user and a mailing until it expires, under a key that only the stack's functions and the web
-application can read. It needs no table, cannot be guessed, and lets its holder do nothing but unsubscribe that user.
+A token names a user and a mailing until it expires, signed with a key that only the stack's functions and the web
+application can read. It needs no table, cannot be guessed, and only allows its holder to unsubscribe that user.
 """
 
 import base64
@@ -24,10 +24,10 @@ from nexus.errors import NexusError
 from nexus.settings import settings
 
 LIFETIME = 180 * 86_400
-"""Seconds for which a link works. CAN-SPAM asks for 30 days; mail is found again much later than that."""
+"""Seconds for which a link works. CAN-SPAM requires 30 days; readers find mail again much later than that."""
 
 KEYS_KEPT = 300.0
-"""Seconds for which the keys are kept in memory: how long a rotation takes to be noticed."""
+"""Seconds for which the keys are cached: how long a rotation takes to be noticed."""
 
 _PURPOSE = b"nexus unsubscribe v1"
 
@@ -38,7 +38,7 @@ class InvalidToken(NexusError):
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """What a token stands for. `expires_at` is seconds since 1970."""
+    """The contents of a token. `expires_at` is seconds since 1970."""
 
     user_id: str
     mailing: str
@@ -52,14 +52,14 @@ def token_for(user_id: str, mailing: str = "digest", *, now: float | None = None
 
 
 def verify(token: str, *, now: float | None = None) -> Subscription:
-    """Whom and what the token unsubscribes. Raises InvalidToken. Changes nothing, so link scanners do no harm."""
+    """The token's user and mailing. Raises InvalidToken. Changes nothing, so link scanners do no harm."""
     return _verified(token, signing_keys(), clock.now() if now is None else now)
 
 
 def unsubscribe(token: str, *, now: float | None = None) -> Subscription:
-    """Unsubscribes whom the token names; a second time changes nothing. Raises InvalidToken.
+    """Unsubscribes the token's user. Idempotent. Raises InvalidToken.
 
-    A user who is no more is as good as unsubscribed.
+    A user who does not exist counts as unsubscribed.
     """
     from social.data import users
 
@@ -89,7 +89,7 @@ def _verified(token: str, keys: Sequence[bytes], now: float) -> Subscription:
 
 
 def _signature(payload: bytes, key: bytes) -> bytes:
-    # A key of its own for this purpose, so that a signature made for another can never pass here.
+    # A separate key for this purpose, so that a signature made for another is never accepted here.
     own = hmac.digest(key, _PURPOSE, hashlib.sha256)
     return hmac.digest(own, payload, hashlib.sha256)
 
@@ -108,7 +108,7 @@ def _decoded(text: str) -> bytes:
 
 
 def signing_keys() -> Sequence[bytes]:
-    """The key that signs, and the one before it, which still verifies; from Secrets Manager, {stack}-mail-signing."""
+    """The signing key, and the previous one, which still verifies; from Secrets Manager, {stack}-mail-signing."""
     return _keys(settings().stack, int(time.monotonic() / KEYS_KEPT))
 
 
@@ -119,7 +119,7 @@ def _keys(stack: str, _period: int) -> Sequence[bytes]:
     secrets = client("secretsmanager")
     name = f"{stack}-mail-signing"
     found = [secrets.get_secret_value(SecretId=name)["SecretString"].encode()]
-    with suppress(secrets.exceptions.ResourceNotFoundException):  # it was never rotated
+    with suppress(secrets.exceptions.ResourceNotFoundException):  # the key was never rotated
         found.append(secrets.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")["SecretString"].encode())
     return tuple(found)
 

@@ -1,7 +1,7 @@
-"""What the jobs over all users or posts send to themselves: the arguments of their segments and of their second phase.
+"""Messages that the jobs over all users or posts send to themselves: arguments of their segments and second phase.
 
-Nobody else can send these: a message that carries one is run only as a part of the job's own run. Where a job has
-several, the fields that are required tell them apart.
+No one else can send these: a message that contains one runs only as a part of the job's own run. If a job has several,
+their required fields distinguish them.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class ScanPart(Arguments):
 
 
 class DigestPart(Arguments):
-    """One segment of the users, and what it needs.
+    """One segment of the users, and its parameters.
 
     `edition` has the posts from `since` to before `until` (a key in the archive bucket); `overlaps` is the week whose
     mails may have shown the same posts; `per_second` is SES's rate.
@@ -51,7 +51,7 @@ class DigestSegment(Arguments):
 
 
 class PlanRanges(Arguments):
-    """The second phase: a merge for each range of users.
+    """The second phase: one merge per range of users.
 
     `work` is the folder of the sums, `parts` the number of segments of each scan in it, `ranges` the number of user
     ranges that they are split into, `started_at` (seconds) when counting began.
@@ -79,14 +79,14 @@ class MergeRange(PlanRanges):
 
 
 class Rank(Arguments):
-    """The second phase: ranks the hours that have been counted. `at` is the moment that counts as now (seconds)."""
+    """The second phase: ranks the counted hours. `at` is the time to use as now (seconds)."""
 
     top: int = Field(default=10, ge=1, le=100)
     at: int = Field(ge=0)
 
 
 class CountHours(Rank):
-    """A segment: counts some hours that nobody has counted yet."""
+    """A segment: counts some hours that have not been counted yet."""
 
     hours: tuple[int, ...]
 
@@ -98,7 +98,7 @@ class PublishDay(Arguments):
     """The second phase: adds up the partial sums and publishes the day.
 
     `work` names the sums, `parts` is how many there are, `counted_at` (seconds) when counting began. `totals` are the
-    posts and follows in all, and when those were counted; None when segments count them (`CountRows`).
+    numbers of all posts and follows, and when those were counted; None if segments count them (`CountRows`).
     """
 
     day: Day
@@ -130,13 +130,13 @@ class CountRows(PublishDay):
 
 
 class ScoreShard(Arguments):
-    """A segment: one shard of the index of posts whose counters moved."""
+    """A segment: one shard of the index of posts whose counters changed."""
 
     shard: int = Field(ge=0)
 
 
 class CleanUp(Arguments):
-    """A segment of one table's scan. `now` (seconds) is the moment that counts as now; `sweep` as the job's own."""
+    """A segment of one table's scan. `now` (seconds) is the time to use as now; `sweep` is the job's own."""
 
     sweep: bool = False
     now: int
@@ -147,7 +147,7 @@ class CleanUp(Arguments):
 
 
 class EraseShare(Arguments):
-    """A segment: one kind of a user's data (`store`); of the posts, some."""
+    """A segment: one kind of a user's data (`store`); for posts, some of them."""
 
     user_id: str
     store: str
@@ -166,7 +166,7 @@ class LookAgain(Arguments):
 
 
 class _OldPosts(Arguments):
-    """`today` is the day of the run, `since` the first day to look at, `mode` as the job's own."""
+    """`today` is the day of the run, `since` the first day to examine, `mode` the job's own."""
 
     mode: Literal["review", "archive"] = "review"
     today: Day
@@ -186,6 +186,6 @@ class ReviewShard(_OldPosts):
 
 
 class RaiseWatermark(_OldPosts):
-    """The second phase of archiving: the days that were looked at need not be looked at again."""
+    """The second phase of archiving: the examined days need not be examined again."""
 
     finish: Literal[True] = True

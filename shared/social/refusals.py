@@ -1,9 +1,9 @@
-"""Why an upload was refused: a closed set of codes, and for each one sentence for the person who uploaded it.
+"""Why an upload was refused: a closed set of codes, each with one sentence for the person who uploaded the file.
 
     sentence(media.code, "fr", media.limit)
 
-The post keeps the code, the limit that was passed where there is one, and the English sentence as its `reason`. What
-exactly was found goes to the log: it helps who looks after the system, and nobody else.
+The post stores the code, the exceeded limit if there is one, and the English sentence as its `reason`. The exact
+finding goes to the log, for the system's operators.
 """
 
 from enum import StrEnum
@@ -11,7 +11,7 @@ from typing import Final
 
 
 class Code(StrEnum):
-    """Stable words, for programs and metrics."""
+    """Stable identifiers, for programs and metrics."""
 
     # Not a file that can be shown
     EMPTY = "empty"
@@ -161,21 +161,21 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
 
 
 def sentence(code: str, language: str = "en", limit: int | None = None) -> str:
-    """What to tell the person, in the language of a tag such as "fr" or "fr-CA"; English where there is no other.
+    """The message for the person, in the language of a tag such as "fr" or "fr-CA"; English if there is no translation.
 
-    Raises ValueError for a code that does not exist.
+    Raises ValueError for an unknown code.
     """
     sentences = SENTENCES.get(language.lower().split("-")[0].split("_")[0], SENTENCES["en"])
     return sentences[Code(code)].format(limit=limit)
 
 
 def megabytes(size: int) -> int:
-    """Bytes as the sentences count them."""
+    """Bytes in the unit of the sentences."""
     return round(size / (1 << 20))
 
 
 class Rejected(Exception):
-    """The upload itself is at fault, and will be however often it is tried: do not retry, tell the post why.
+    """The upload itself is invalid, and will be on every attempt: do not retry, report the reason on the post.
 
     Args:
         detail: what was found, for the log.

@@ -1,4 +1,4 @@
-"""What the jobs over the data share: counting what they do, skipping bad rows, planning segments."""
+"""Shared by the jobs over the data: counting their work, skipping bad rows, planning segments."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nexus.worker import Run
 
 SEGMENT_BYTES = 256 * 1024 * 1024
-"""What one segment of a scan reads: 256 requests, 10 to 20 seconds."""
+"""The size of one segment of a scan: 256 requests, 10 to 20 seconds."""
 
 MAX_SEGMENTS = 5_000
 BAD_ROWS_LOGGED = 100
@@ -21,7 +21,7 @@ BAD_ROWS_LOGGED = 100
 
 @dataclass(slots=True)
 class Tally:
-    """What a job has done so far. `skipped` rows were changed by somebody else meanwhile, `failed` cannot be read."""
+    """A job's counts so far. `skipped` rows were changed by another writer meanwhile, `failed` cannot be read."""
 
     run: "Run"
     rows_read: int = 0
@@ -35,7 +35,7 @@ class Tally:
 
     @classmethod
     def resumed(cls, run: "Run") -> "Tally":
-        """The tally of a run that may have continued: starts from the sums in its cursor."""
+        """The tally of a run that may have been continued: starts from the sums in its cursor."""
         before = (run.cursor or {}).get("report")
         return cls(run, _before=SweepReport.model_validate(before) if before else SweepReport())
 
@@ -47,13 +47,13 @@ class Tally:
             self.run.logger.warning("bad row skipped", key=row.key[:200], reason=row.reason[:200])
 
     def written(self, outcomes: Sequence[bool]) -> None:
-        """Counts conditional writes: changed where they were made, skipped where somebody was faster."""
+        """Counts conditional writes: changed if made, skipped if another writer was faster."""
         made = sum(outcomes)
         self.changed += made
         self.skipped += len(outcomes) - made
 
     def report(self) -> SweepReport:
-        """All of it as a report, earlier invocations of the same run included."""
+        """The counts as a report, including earlier invocations of the same run."""
         now = SweepReport(
             rows_read=self.rows_read,
             changed=self.changed,
@@ -71,11 +71,11 @@ class Tally:
         return self.report().model_dump()
 
     def cursor(self, **place: Any) -> Mapping[str, Any]:
-        """A cursor with the sums so far, from which `resumed` goes on."""
+        """A cursor with the sums so far, from which `resumed` continues."""
         return {**place, "report": self.report().model_dump()}
 
 
 def segments(table: Table, index: str | None = None, *, meter: Meter | None = None) -> int:
-    """How many segments a scan of the table, or of one of its indexes, is cut into."""
+    """The number of segments for a scan of the table, or of one of its indexes."""
     _, size = table.size(index, meter=meter)
     return max(1, min(MAX_SEGMENTS, -(-size // SEGMENT_BYTES)))

@@ -1,19 +1,20 @@
-"""Hashtags: where one begins and ends in a text, and when two are the same.
+"""Hashtags: where one begins and ends in a text, and when two are equal.
 
-By Unicode's definition (UAX #31, "Hashtag Identifiers"), as the profile of UAX31-R8-2 that is written here:
+Follows Unicode's definition (UAX #31, "Hashtag Identifiers"), with this profile of UAX31-R8-2:
 
     <hashtag> := <start> <continue>* (<medial> <continue>+)*
 
-    start     #, and its small and full-width forms; none after a letter, digit, mark or underscore, nor after "&"
+    start     #, and its small and full-width forms; not after a letter, digit, mark or underscore, nor after "&"
     continue  XID_Continue, Extended_Pictographic, Emoji_Component, "-" and "+", without start characters and "*", and
               without the two pictographs that are punctuation (U+203C, U+2049)
-    medial    what spells words and ends none (UAX #31, table 3a): geresh and gershayim, the Armenian hyphen, the tsheg
+    medial    allowed inside words, not at the end (UAX #31, table 3a): geresh and gershayim, the Armenian hyphen, the
+    tsheg
 
-A text is read in NFC, and what stands in an address (https://e.com/#part) is none of its hashtags. A tag is kept in
-NFKC, case-folded, without what shows nothing: the ignorable characters, and joiners where they join nothing. It has at
-most MAX_LENGTH characters and at least one letter, number or symbol: a longer one is none, and not its beginning.
+A text is read in NFC, and anything inside a URL (https://e.com/#part) is not a hashtag. A tag is stored in NFKC,
+case-folded, without invisible characters: the ignorable ones, and joiners that join nothing. It has at most MAX_LENGTH
+characters and at least one letter, number or symbol: a longer one is not a hashtag, and neither is its beginning.
 
-Pure, and the standard library's Unicode but for the table of pictographs, which it does not have.
+Pure; uses the standard library's Unicode data, except for the table of pictographs, which it lacks.
 """
 
 import re
@@ -61,11 +62,11 @@ _IGNORABLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000\U000e0001\U000e0080-\U000e0fff]"
     "|(?<![\U0001f3f4\U000e0020-\U000e007e])[\U000e0020-\U000e007f]+"
 )
-"""Default_Ignorable_Code_Point within XID_Continue, and tag characters that are no region's flag."""
+"""Default_Ignorable_Code_Point within XID_Continue, and tag characters that are not part of a region's flag."""
 
 
 def found_in(text: str) -> tuple[str, ...]:
-    """The hashtags of a text, normalised, each once, in order."""
+    """The hashtags of a text, normalised, without duplicates, in order."""
     tags: dict[str, None] = {}
     for found in _candidates(_ADDRESS.sub(" ", unicodedata.normalize("NFC", text))):
         try:
@@ -76,15 +77,15 @@ def found_in(text: str) -> tuple[str, ...]:
 
 
 def normalise(text: str) -> str:
-    """The tag that a text stands for, without #. "#Caf\u00e9" and "CAFE\\u0301" are one tag.
+    """The normalised tag of a text, without #. "#Caf\u00e9" and "CAFE\\u0301" are one tag.
 
-    Raises ValueError when nothing is left that can be seen, when it is longer than MAX_LENGTH characters, or when it
-    is not one hashtag from its beginning to its end.
+    Raises ValueError if nothing visible is left, if it is longer than MAX_LENGTH characters, or if the whole text is
+    not exactly one hashtag.
     """
     if len(text) > 4 * MAX_LENGTH:
         raise ValueError(f"a hashtag of {len(text)} characters")
     tag = text.strip().lstrip(START)
-    for _ in range(3):  # folding can undo NFKC and the other way round
+    for _ in range(3):  # folding can undo NFKC and vice versa
         tag = unicodedata.normalize("NFKC", tag).casefold()
     tag = unicodedata.normalize("NFKC", _joined(_IGNORABLE.sub("", tag))).strip("-" + MEDIAL)
     if not any(unicodedata.category(character)[0] in "LNS" and character != "+" for character in tag):
@@ -111,7 +112,7 @@ def _may_begin_after(character: str) -> bool:
 
 
 def _end(text: str, place: int) -> int:
-    """The first place from `place` on where a hashtag does not go on."""
+    """The first position from `place` on where a hashtag does not continue."""
     while place < len(text):
         if _continues(text[place]):
             place += 1
@@ -127,7 +128,7 @@ def _continues(character: str) -> bool:
 
 
 def _is_word(character: str) -> bool:
-    """Whether the character is XID_Continue, as Python's own identifiers have it."""
+    """Whether the character is XID_Continue, by the rules of Python's own identifiers."""
     return ("a" + character).isidentifier()
 
 
@@ -137,7 +138,7 @@ def _is_pictograph(character: str) -> bool:
 
 
 def _joined(tag: str) -> str:
-    """The tag without the joiners that change nothing that is seen: the rules of UAX #31, 2.3, in short."""
+    """The tag without the joiners that have no visible effect: the rules of UAX #31, 2.3, abridged."""
     kept = ""
     for place, character in enumerate(tag):
         if character not in (ZWNJ, ZWJ) or _joins(kept, character, tag[place + 1 : place + 2]):
@@ -158,5 +159,5 @@ def _joins(before: str, joiner: str, after: str) -> bool:
     if not base:
         return False
     if unicodedata.bidirectional(base) in ("AL", "R") and unicodedata.bidirectional(after) in ("AL", "R"):
-        return True  # letters that join or do not: Arabic and its like
+        return True  # letters that may join: Arabic and similar scripts
     return joiner == ZWJ and _is_pictograph(base) and _is_pictograph(after)

@@ -44,4 +44,4 @@ def _leads_to_a_page(link: str) -> str:
 
 
 Link = Annotated[str, Field(min_length=1, max_length=2000), AfterValidator(_leads_to_a_page)]
-"""Where a link on a page may lead: a path of the application itself, or an https or http address; no other scheme."""
+"""A link's target: a path of the application itself, or an https or http address; no other scheme."""

@@ -1,4 +1,4 @@
-"""The upload of media by a browser, straight to S3: what the web application hands out."""
+"""Media uploads from a browser straight to S3: the forms that the web application hands out."""
 
 import re
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ from nexus.errors import InvalidMessage
 from nexus.settings import settings
 
 MAX_BYTES = 200 * 1024 * 1024
-"""For a video; a picture over its own limit is refused by the task, with its reason."""
+"""The limit for a video; the task refuses a picture over its own limit, with its reason."""
 
 CONTENT_TYPES = ("image/", "video/")
 FILE_NAME_VARIABLE = "${filename}"
-"""What S3 replaces in a form's key by the name of the file that the browser sends."""
+"""S3 replaces it in a form's key by the name of the file that the browser sends."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 
@@ -22,7 +22,7 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 class PresignedPost:
     """`url` to POST a multipart form to: `fields` first, the file last, under the name "file".
 
-    A form made for a kind ("image/") lacks the field Content-Type: add it, with the file's whole type, or S3 says 403.
+    A form for a kind ("image/") lacks the field Content-Type: add it, with the file's whole type, or S3 returns 403.
     """
 
     url: str
@@ -40,7 +40,7 @@ class UploadKey:
 
     @classmethod
     def parse(cls, key: str) -> "UploadKey":
-        """The parts of a key. Raises InvalidMessage when it is not of that form."""
+        """Parses a key. Raises InvalidMessage if it does not have that form."""
         parts = key.split("/", 3)
         if len(parts) != 4 or parts[0] != "uploads" or not all(parts):
             raise InvalidMessage(f"key: {key[:200]!r} is not uploads/<user_id>/<post_id>/<file name>")
@@ -61,10 +61,10 @@ def presigned_post(
 ) -> PresignedPost:
     """A form that lets a browser upload one file to uploads/<user_id>/<post_id>/<file_name> and nowhere else.
 
-    S3 itself holds the upload to that key, to 1..`max_bytes` bytes and to `content_type`, for `expires_in`
-    seconds. Give the file's whole type ("image/jpeg") and `fields` are all that the form needs; of a kind ("image/" or
-    "video/") any type is taken, which whoever posts the form adds as a field Content-Type. What the bytes really are
-    is found out by the task. Raises ValueError naming the argument at fault.
+    S3 itself limits the upload to that key, to 1..`max_bytes` bytes and to `content_type`, for `expires_in` seconds.
+    With the file's whole type ("image/jpeg"), `fields` are all that the form needs; with a kind ("image/" or "video/"),
+    S3 accepts any type of that kind, which the form must add as a field Content-Type. The task determines what the
+    bytes really are. Raises ValueError naming the invalid argument.
     """
     for name, value in (("user_id", user_id), ("post_id", post_id)):
         if not _ID.fullmatch(value):

@@ -10,12 +10,12 @@ def week_of(at: float) -> str:
 
 
 def monday_of(week: str) -> date:
-    """The first day of a week. Raises ValueError for a week that the calendar does not have."""
+    """The first day of a week. Raises ValueError for a week that does not exist."""
     year, number = week.split("-W")
     return date.fromisocalendar(int(year), int(number), 1)
 
 
 def weeks_before(week: str, count: int = 1) -> str:
-    """The week so many weeks before."""
+    """The week this many weeks earlier."""
     year, number, _ = (monday_of(week) - timedelta(weeks=count)).isocalendar()
     return f"{year}-W{number:02}"

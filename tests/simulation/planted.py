@@ -115,7 +115,7 @@ FAULTS = (
     Fault(
         "whatever a task raises is its own failure",
         Worker._run,
-        "except (Exception, SystemExit, GeneratorExit, asyncio.CancelledError) as raised:",
+        "except _tasks_own_errors() as raised:",
         "except Exception as raised:",
     ),
     Fault(

@@ -1,4 +1,4 @@
-"""AWS as the runtime speaks to it: the clients, DynamoDB's language, and requests to one table.
+"""AWS as the runtime uses it: the clients, DynamoDB's request language, and requests to one table.
 
-Belongs here: what knows AWS and nothing of tasks. Does not belong here: run records, messages, and any table's schema.
+Belongs here: code that knows AWS but not tasks. Does not belong here: run records, messages, and any table's schema.
 """

@@ -1,6 +1,6 @@
-"""DynamoDB's language: values as its JSON, and writes as UpdateItem's parameters or as PartiQL.
+"""DynamoDB's language: values as DynamoDB JSON, and writes as UpdateItem parameters or PartiQL.
 
-Nothing here makes a request: `nexus.aws.table` does.
+Nothing here makes a request; `nexus.aws.table` does.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ type Item = Mapping[str, Value]
 """An item as plain values: {"user_id": "u"}."""
 
 type Key = str | Mapping[str, str]
-"""The value of a table's only key attribute, or the values of its key attributes by name."""
+"""The value of a table's single key attribute, or the values of several key attributes by name."""
 
 ITEMS_PER_READ = 100
 STATEMENTS_PER_REQUEST = 25
@@ -32,14 +32,14 @@ class Schema:
 
 
 schemas: dict[str, Schema] = {}
-"""Of the tables that this process has declared, by entity."""
+"""Keys of the tables that this process has declared, by entity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What must hold for a write to happen: `attribute` `test` `value`, where `lacks` asks a set for a member.
+    """A condition on a write: `attribute` `test` `value`. `lacks` tests that a set does not contain the value.
 
-    An absent attribute holds `missing`, `missing or ...` and `lacks` alone.
+    An absent attribute satisfies only `missing`, `missing or ...` and `lacks`.
     """
 
     attribute: str
@@ -48,7 +48,7 @@ class Condition:
 
 
 def equals(attribute: str, value: Value) -> Condition:
-    """The attribute has this value; with None, it is absent."""
+    """The attribute equals this value; None means it is absent."""
     return Condition(attribute, "missing") if value is None else Condition(attribute, "=", value)
 
 
@@ -62,10 +62,10 @@ def unchanged(row: Row, *attributes: str) -> tuple[Condition, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """One write of the item at `key`, if every condition of `when` holds (an absent item has no attributes).
+    """One write of the item at `key`, made only if every condition in `when` holds (an absent item has no attributes).
 
-    `insert` means the item must not exist; `delete` removes the item. `add` adds to numbers, absent ones counting as 0,
-    and members to sets of whole numbers; `discard` takes members from sets.
+    `insert` requires that the item does not exist; `delete` removes the item. `add` adds to numbers (an absent number
+    is 0) and adds members to sets of whole numbers; `discard` removes members from sets.
     """
 
     key: Key
@@ -79,19 +79,19 @@ class Write:
 
     @property
     def batchable(self) -> bool:
-        """Whether it is one statement of PartiQL as `update_statement` writes it, whose UPDATE makes no item."""
+        """Whether `update_statement` can express it as one PartiQL statement, whose UPDATE never creates an item."""
         makes_none = self.insert or self.delete or any(one.test != "missing" for one in self.when)
         return makes_none and not (self.add or self.discard) and all(one.test in IN_PARTIQL for one in self.when)
 
     def is_result(self, standing: Row | None) -> bool:
-        """Whether the item that stands is what this write leaves behind.
+        """Whether the existing item is what this write leaves behind.
 
-        The rule by which a write that was sent more than once and then refused recognises its own first try: every
-        value that it sets is there, every attribute that it removes is not, and so on for the members of sets. So a
-        write of which only one of several writers may believe that it was theirs must set something that no other
-        writer sets: a claim's token, a holder's run id, a random nonce. Where two writers that set the same values may
-        both go on (a count of the same second, a follow-up that is idempotent), the values suffice. A number that is
-        added to cannot be recognised without a nonce.
+        A write that was sent more than once and then refused uses this rule to recognise its own first try: every value
+        it sets is there, every attribute it removes is absent, and likewise for members of sets. If only one of several
+        writers may believe that the write was its own, the write must set something that no other writer sets: a
+        claim's token, a holder's run id, a random nonce. If several writers that set the same values may all proceed (a
+        count of the same second, an idempotent follow-up), the values suffice. An addition to a number cannot be
+        recognised without a nonce.
         """
         if self.delete or standing is None:
             return self.delete and standing is None
@@ -111,14 +111,14 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The write happened; `item` is the item after it, empty when it was removed or was not asked for."""
+    """The write happened; `item` is the item after it, empty when it was removed or not requested."""
 
     item: Item
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A condition did not hold; `item` is what stands there, None when absent or not known."""
+    """A condition did not hold; `item` is the existing item, None when absent or not known."""
 
     item: Item | None
 
@@ -130,7 +130,7 @@ type Outcome = Applied | Refused
 
 
 def to_attribute(value: Value) -> dict[str, Any]:
-    """A value in DynamoDB's JSON."""
+    """A value in DynamoDB JSON."""
     match value:
         case str():
             return {"S": value}
@@ -139,7 +139,7 @@ def to_attribute(value: Value) -> dict[str, Any]:
         case int():
             return {"N": str(value)}
         case float():
-            # DynamoDB takes no exponent beyond 125, as repr may write; times, ranks and rates need six decimals.
+            # DynamoDB rejects exponents beyond 125, which repr may write; times, ranks and rates need six decimals.
             return {"N": f"{value:.6f}"}
         case None:
             return {"NULL": True}
@@ -152,12 +152,12 @@ def to_attribute(value: Value) -> dict[str, Any]:
 
 
 def to_item(values: Mapping[str, Value]) -> dict[str, Any]:
-    """An item of plain values in DynamoDB's JSON."""
+    """An item of plain values in DynamoDB JSON."""
     return {name: to_attribute(value) for name, value in values.items()}
 
 
 def from_attribute(attribute: Attribute) -> Any:
-    """The plain value of an attribute; sets come as frozensets, numbers as int where they are whole."""
+    """The plain value of an attribute. Sets become frozensets; whole numbers become int."""
     for kind, value in attribute.items():
         match kind:
             case "S" | "BOOL":
@@ -183,11 +183,11 @@ def from_item(row: Row) -> dict[str, Any]:
 
 
 def to_number(text: str) -> int | float:
-    """A number of DynamoDB's JSON, int where it is whole. Raises ValueError."""
+    """A DynamoDB JSON number, as int when whole. Raises ValueError."""
     try:
         return int(text)
     except ValueError:
-        number = float(text)  # DynamoDB may write 1E+2 for 100
+        number = float(text)  # DynamoDB may write 100 as 1E+2
         return int(number) if number.is_integer() else number
 
 
@@ -199,7 +199,7 @@ def _members(row: Row, name: str) -> frozenset[Any]:
 
 
 def update_request(table: str, key: Mapping[str, str], write: Write) -> dict[str, Any]:
-    """The write as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
+    """The write as UpdateItem parameters, which are also valid for an Update in TransactWriteItems."""
     terms = _Terms()
     clauses = []
     if write.set:
@@ -224,7 +224,7 @@ def conditions(when: Iterable[Condition]) -> dict[str, Any]:
 
 
 class _Terms:
-    """The placeholders of one request. Every name has one: DynamoDB reserves 573 words, `name` and `views` are two."""
+    """The placeholders of one request. Every name gets one: DynamoDB reserves 573 words, e.g. `name` and `views`."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
@@ -241,7 +241,7 @@ class _Terms:
         return placeholder
 
     def conditions(self, when: Iterable[Condition]) -> dict[str, Any]:
-        """The conditions, and all names and values seen so far, as the request's parameters."""
+        """The conditions, and all names and values added so far, as the request's parameters."""
         terms = [self._condition(self.name(one.attribute), one) for one in when]
         parameters: dict[str, Any] = {"ConditionExpression": " AND ".join(terms)} if terms else {}
         if self._names:
@@ -269,24 +269,24 @@ class _Terms:
 
 _COMPARED = ("=", "<", "<=", ">")
 IN_PARTIQL = {"missing": "IS MISSING", "exists": "IS NOT MISSING", **{test: f"{test} ?" for test in _COMPARED}}
-"""The tests of a Condition that PartiQL has, as it says them."""
+"""The Condition tests that PartiQL supports, in its syntax."""
 
 
 def insert_statement(table: str, values: Mapping[str, Value]) -> dict[str, Any]:
-    """A new item as an element of BatchExecuteStatement: refused when there is one at its key."""
+    """A new item as an element of BatchExecuteStatement; refused when its key already exists."""
     return {"Statement": _insert(table, tuple(values)), "Parameters": [to_attribute(v) for v in values.values()]}
 
 
 def update_statement(table: str, key: Mapping[str, str], write: Write, *, returning: bool = False) -> dict[str, Any]:
-    """The write as an element of BatchExecuteStatement, where each stands or falls by itself.
+    """The write as an element of BatchExecuteStatement, where each statement succeeds or fails individually.
 
-    Unlike UpdateItem it never makes an item. A refusal holds the item that stands in the way. With `returning` the
-    answer holds the item as changed; that of a removal holds the item as it was, for DynamoDB takes the removal of an
-    absent item for a success (Amazon DynamoDB Developer Guide, "PartiQL delete statements").
+    Unlike UpdateItem it never creates an item. A refusal contains the existing item. With `returning`, the response
+    contains the changed item, or for a removal the item before it, because DynamoDB reports the removal of an absent
+    item as a success (Amazon DynamoDB Developer Guide, "PartiQL delete statements").
 
-    Raises ValueError for sets, for numbers that are added to, and for "missing or" and "lacks": those need UpdateItem.
-    DynamoDB's PartiQL has set_add, set_delete, contains and OR; moto has none of them, and no statement could be
-    tested without a cloud.
+    Raises ValueError for sets, for additions to numbers, and for "missing or" and "lacks": those need UpdateItem.
+    DynamoDB's PartiQL has set_add, set_delete, contains and OR, but moto has none of them, so such statements could not
+    be tested without a cloud.
     """
     if write.add or write.discard:
         raise ValueError("a statement neither adds nor changes sets here: use UpdateItem")

@@ -1,4 +1,4 @@
-"""JSON by orjson where it is installed: as AWS takes it, and as a log line."""
+"""JSON through orjson where it is installed: for AWS requests and for log lines."""
 
 import json
 from collections.abc import Callable
@@ -7,11 +7,11 @@ from typing import Any
 try:
     from orjson import dumps as _dumps
     from orjson import loads
-except ImportError:  # a web application has boto3 and pydantic alone
+except ImportError:  # a web application has only boto3 and pydantic
     from json import loads  # type: ignore[assignment]
 
     def _dumps(value: Any, /, default: Callable[[Any], Any] | None = None) -> bytes:  # type: ignore[misc]
-        """As orjson's."""
+        """Same signature as orjson's."""
         return json.dumps(value, default=default, separators=(",", ":")).encode()
 
 
@@ -19,7 +19,7 @@ __all__ = ("dumps", "line", "loads")
 
 
 def dumps(value: Any) -> bytes:
-    """JSON of what holds no bytes and no dates. What is no Unicode is escaped, for AWS to refuse."""
+    """JSON of values without bytes or dates. Invalid Unicode is escaped, for AWS to refuse."""
     try:
         return _dumps(value)
     except TypeError:
@@ -27,8 +27,8 @@ def dumps(value: Any) -> bytes:
 
 
 def line(value: Any) -> str:
-    """JSON on one line. What JSON does not know is its text."""
+    """JSON on one line. Values that JSON cannot represent become their text."""
     try:
         return _dumps(value, default=str).decode()
-    except TypeError:  # a text that is no Unicode, a number of more than 64 bits
+    except TypeError:  # text that is not valid Unicode, a number of more than 64 bits
         return json.dumps(value, default=str, separators=(",", ":"))

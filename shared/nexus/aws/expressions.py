@@ -1,6 +1,6 @@
-"""DynamoDB's expressions and the PartiQL of BatchExecuteStatement, compiled once a text: conditions and updates.
+"""DynamoDB's condition and update expressions, and BatchExecuteStatement's PartiQL, compiled once per text.
 
-For what takes DynamoDB's place in memory (`nexus.aws.memory`, and the simulation of the runtime).
+Used by the in-memory substitutes for DynamoDB (`nexus.aws.memory`, and the simulation of the runtime).
 """
 
 import operator
@@ -20,12 +20,12 @@ _COMPARED: Final = ("=", "<>", "<", "<=", ">", ">=")
 
 
 class ValidationError(Exception):
-    """What DynamoDB refuses before it looks at an item."""
+    """A request that DynamoDB refuses before it reads an item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What a request's placeholders stand for: names and values of an expression, or parameters of a statement."""
+    """The values behind a request's placeholders: names and values of an expression, or parameters of a statement."""
 
     names: Mapping[str, str]
     values: Mapping[str, Attribute]
@@ -53,7 +53,7 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What an update does, its names and values still placeholders."""
+    """What an update does, with names and values still placeholders."""
 
     set: Sequence[tuple[str, Operand]] = ()
     remove: Sequence[str] = ()
@@ -65,7 +65,7 @@ class Update:
     returning: bool = False
 
     def applied(self, item: Item, given: Given) -> dict[str, Attribute]:
-        """The item after it. Every operand reads the item as it was."""
+        """The item after the update. Every operand reads the item as it was before."""
         changed = dict(item)
         for token, operand in self.set:
             value = operand(item, given)
@@ -98,7 +98,7 @@ def _added(standing: Attribute | None, value: Attribute) -> Attribute:
 
 
 def number_text(text: str) -> str:
-    """A number as DynamoDB gives it back: without the zeros that say nothing."""
+    """A number as DynamoDB returns it: without insignificant zeros."""
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -133,7 +133,7 @@ def update(text: str) -> Update:
 
 @cache
 def statement(text: str) -> Update:
-    """A PartiQL statement that writes one item: its condition holds the key, too."""
+    """A PartiQL statement that writes one item; its condition includes the key."""
     reader = _Reader(text)
     verb = reader.must()
     reader.skip("INTO" if verb == "INSERT" else "FROM")
@@ -168,7 +168,7 @@ def statement(text: str) -> Update:
 
 
 class _Reader:
-    """Reads one text by recursive descent."""
+    """Parses one text by recursive descent."""
 
     def __init__(self, text: str) -> None:
         self._text = text

@@ -1,8 +1,8 @@
 """DynamoDB, S3, SES, Scheduler and Secrets Manager in this process's memory: for applications' tests and eager mode.
 
-The clients are botocore's own, so presigned forms, paginators and exceptions are as ever; only the request is answered
-here. Tables have the keys that `nexus.aws.table.Table` declares. Items that TTL would remove stay. What the project
-does not use is not here, and says so.
+The clients are botocore's own, so presigned forms, paginators and exceptions work as usual; only the request is
+answered here. Tables have the keys that `nexus.aws.table.Table` declares. TTL never removes items. Operations that the
+project does not use are not implemented, and raise an error that says so.
 """
 
 import hashlib
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 REGION = "us-east-1"
 NOWHERE = "https://aws.invalid"
-"""Where presigned addresses lead: no name ends in .invalid (RFC 2606), so nothing gets out of a test."""
+"""Host of presigned addresses: .invalid never resolves (RFC 2606), so no request leaves a test."""
 
 
 class Refusal(Exception):
-    """What a service answers with an error; `also` are members of the answer beside it."""
+    """An error response of a service; `also` are further members of the response."""
 
     def __init__(self, code: str, message: str = "", **also: Any) -> None:
         super().__init__(f"{code}: {message}")
@@ -55,7 +55,7 @@ class MemoryTable:
         return tuple(values[name]["S"] for name in self.schema.key)
 
     def refuse_unless(self, request: Mapping[str, Any], standing: Item | None) -> None:
-        """Raises Refusal when the request's condition does not hold of what stands there."""
+        """Raises Refusal when the request's condition does not hold for the existing item."""
         text = request.get("ConditionExpression")
         if text and not expressions.condition(text)(standing or {}, Given.of(request)):
             tells = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and standing is not None
@@ -63,7 +63,7 @@ class MemoryTable:
             raise Refusal("ConditionalCheckFailedException", "The conditional request failed", **also)
 
     def changed(self, request: Mapping[str, Any]) -> tuple[tuple[str, ...], Item | None, Item | None]:
-        """What a Put, Update, Delete or ConditionCheck does: the key, the item before it and after it."""
+        """Applies a Put, Update, Delete or ConditionCheck: the key, the item before it and after it."""
         key = self.key(request["Item"] if "Item" in request else request["Key"])
         before, after = self.items.get(key), request.get("Item")
         self.refuse_unless(request, before)
@@ -83,25 +83,25 @@ class MemoryTable:
         }
 
     def in_order(self, request: Mapping[str, Any]) -> list[Item]:
-        """The items that a Query or Scan goes over: those of its index, each partition in a row and in order."""
+        """The items that a Query or Scan reads: those in its index, grouped by partition and sorted."""
         names = self.names(request)
         held = [item for item in self.items.values() if all(name in item for name in names)]
         return sorted(held, key=partial(place, names))
 
     def names(self, request: Mapping[str, Any]) -> tuple[str, ...]:
-        """The attributes by which a Query or Scan is in order: the key of its index, and the table's own."""
+        """The attributes that order a Query or Scan: the key of its index, then the table's own."""
         index = self.schema.indexes[request["IndexName"]] if "IndexName" in request else ()
         return tuple(dict.fromkeys((*index, *self.schema.key)))
 
 
 def place(names: Sequence[str], item: Item) -> tuple[Any, ...]:
-    """Where an item, or the key in LastEvaluatedKey, stands among others: strings compare by their bytes."""
+    """The sort position of an item, or of the key in LastEvaluatedKey: strings compare by their bytes."""
     values = (from_attribute(item[name]) for name in names)
     return tuple(value.encode() if isinstance(value, str) else value for value in values)
 
 
 class DynamoDB:
-    """The operations that `nexus.aws.table` asks for."""
+    """The operations that `nexus.aws.table` uses."""
 
     def __init__(self) -> None:
         self.tables: dict[str, MemoryTable] = {}
@@ -110,7 +110,7 @@ class DynamoDB:
         entity = name.removeprefix(f"{IN_MEMORY['NEXUS_STACK']}-")
         if entity not in schemas:
             raise Refusal("ResourceNotFoundException", f"no table {name} is declared in this process")
-        # A module may declare a table after it was first asked for.
+        # A module may declare a table after the first request for it.
         table = self.tables.setdefault(name, MemoryTable(schemas[entity]))
         table.schema = schemas[entity]
         return table
@@ -263,7 +263,7 @@ def _projected(item: Item, request: Mapping[str, Any]) -> Item:
 
 
 class S3:
-    """Objects, by bucket and key. An older version of an object is not kept."""
+    """Objects by bucket and key. Older versions are not kept."""
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], tuple[bytes, str]] = {}
@@ -332,7 +332,7 @@ class S3:
 
 
 class Sesv2:
-    """Takes every mail, and keeps it as it was given."""
+    """Accepts every mail and keeps it as given."""
 
     def __init__(self) -> None:
         self.sent: list[Mapping[str, Any]] = []
@@ -347,7 +347,7 @@ class Sesv2:
 
 
 class Scheduler:
-    """Schedules of one group, as they were asked for. `nexus.testing` fires them."""
+    """The schedules of one group, as requested. `nexus.testing` fires them."""
 
     def __init__(self) -> None:
         self.schedules: dict[str, Mapping[str, Any]] = {}
@@ -378,7 +378,7 @@ class Scheduler:
 
 
 class SecretsManager:
-    """Every secret is there, and was never rotated."""
+    """Every secret exists and was never rotated."""
 
     @staticmethod
     def get_secret_value(SecretId: str, VersionStage: str = "AWSCURRENT") -> Mapping[str, Any]:  # noqa: N803
@@ -392,7 +392,7 @@ class SecretsManager:
 
 @dataclass(slots=True)
 class Memory:
-    """The services, empty."""
+    """All services, empty."""
 
     dynamodb: DynamoDB = field(default_factory=DynamoDB)
     s3: S3 = field(default_factory=S3)
@@ -406,13 +406,13 @@ _in_force = [Memory()]
 
 
 def memory() -> Memory:
-    """What this process keeps in memory."""
+    """The state that this process keeps in memory."""
     return _in_force[-1]
 
 
 @contextmanager
 def use(replacement: Memory) -> Iterator[None]:
-    """What is kept within the block, by every thread."""
+    """Replaces that state within the block, in every thread."""
     _in_force.append(replacement)
     try:
         yield
@@ -421,13 +421,13 @@ def use(replacement: Memory) -> Iterator[None]:
 
 
 def make_client(session: "Session", service: str, config: Any) -> Any:
-    """A client of botocore's whose requests are answered from memory."""
+    """A botocore client whose requests are answered from memory."""
     client: Any = session.create_client(
         service,
         region_name=REGION,
         endpoint_url=NOWHERE,
         aws_access_key_id="memory",
-        aws_secret_access_key="memory",  # noqa: S106 - it signs what goes nowhere
+        aws_secret_access_key="memory",  # noqa: S106 - nothing it signs leaves the process
         config=config,
     )
     client.meta.events.register("before-parameter-build", _note)

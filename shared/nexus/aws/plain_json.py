@@ -1,9 +1,9 @@
-"""DynamoDB's requests and answers as the JSON that they are.
+"""DynamoDB's requests and responses handled as plain JSON.
 
-Botocore walks over the shape of a request and of its answer, attribute by attribute. That costs half the CPU of a batch
-of writes and ten times the decoding of a page, and changes nothing but binary attributes (of which this project has
-none: they would stay base64 text) and the dates of DescribeTable and its kin (they stay seconds since 1970). All else,
-connections, retries, signing, event hooks and errors, is botocore's as ever.
+Botocore walks the shape of every request and response, attribute by attribute. That costs half the CPU of a batch of
+writes and ten times the decoding of a page, and only affects binary attributes (this project has none: they would stay
+base64 text) and the dates of DescribeTable and similar calls (they stay seconds since 1970). Connections, retries,
+signing, event hooks and errors remain botocore's.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from nexus.aws.encoding import dumps, loads
 
 
 class PlainRequests:
-    """The serializer of botocore's "json" protocol without the walk: parameters that hold no bytes and no dates."""
+    """Botocore's "json" serializer without the walk, for parameters that hold no bytes and no dates."""
 
     @staticmethod
     def serialize_to_request(parameters: Mapping[str, Any], operation: Any) -> dict[str, Any]:
@@ -29,7 +29,7 @@ class PlainRequests:
 
 
 class PlainParser(JSONParser):
-    """The parser of botocore's "json" protocol without the walk."""
+    """Botocore's "json" parser without the walk."""
 
     def _do_parse(self, response: Mapping[str, Any], shape: object) -> dict[str, Any]:  # noqa: ARG002
         answer: dict[str, Any] = loads(response["body"]) if response["body"] else {}
@@ -38,13 +38,13 @@ class PlainParser(JSONParser):
 
 
 class PlainAnswers(ResponseParserFactory):
-    """Makes a client's parsers."""
+    """Creates a client's parsers."""
 
     def create_parser(self, protocol_name: str) -> PlainParser:  # noqa: ARG002
         return PlainParser()
 
 
 def install(client: Any) -> None:
-    """Makes a client of DynamoDB speak so. Botocore has no public place for either."""
+    """Makes a DynamoDB client use both. Botocore has no public hook for either."""
     client._serializer = PlainRequests()  # noqa: SLF001
     client._endpoint._response_parser_factory = PlainAnswers()  # noqa: SLF001

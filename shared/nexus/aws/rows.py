@@ -1,11 +1,11 @@
-"""Reading rows: attributes of an item in DynamoDB's JSON, each of the type that its reader needs, or BadRow."""
+"""Reading rows: attributes of a DynamoDB JSON item, each as the type that its reader needs, or BadRow."""
 
 from nexus.aws.dynamodb import Row, to_number
 from nexus.errors import NexusError
 
 
 class BadRow(NexusError):
-    """An item that cannot be read: `key` names it, the message says which attribute is at fault and why."""
+    """An item that cannot be read: `key` identifies it, the message names the attribute and its fault."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(f"{key}: {reason}")
@@ -14,12 +14,12 @@ class BadRow(NexusError):
 
 
 def key_of(row: Row, *names: str) -> str:
-    """The key of an item for a log line: its values, joined by a slash; what is missing shows as a question mark."""
+    """The key of an item for a log line: its values joined by slashes, a question mark for each that is missing."""
     return "/".join(str(next(iter(row[name].values()), "?")) if name in row else "?" for name in names)
 
 
 def read_text(row: Row, name: str, key: str, default: str | None = None) -> str:
-    """A string attribute. Raises BadRow when it is of another type, or absent without a default."""
+    """A string attribute. Raises BadRow if it has another type, or is absent without a default."""
     attribute = row.get(name)
     if attribute is None:
         return _absent(name, key, default)
@@ -30,7 +30,7 @@ def read_text(row: Row, name: str, key: str, default: str | None = None) -> str:
 
 
 def read_count(row: Row, name: str, key: str, default: int | None = None) -> int:
-    """A whole number, 0 or more. Raises BadRow when it is anything else, or absent without a default."""
+    """A whole number, 0 or more. Raises BadRow if it is anything else, or absent without a default."""
     attribute = row.get(name)
     if attribute is None:
         return _absent(name, key, default)
@@ -52,7 +52,7 @@ def _absent[T](name: str, key: str, default: T | None) -> T:
 
 
 def read_flag(row: Row, name: str, key: str, default: bool) -> bool:
-    """A boolean attribute, `default` when absent. Raises BadRow when it is of another type."""
+    """A boolean attribute, `default` if absent. Raises BadRow if it has another type."""
     attribute = row.get(name)
     if attribute is None:
         return default
@@ -63,7 +63,7 @@ def read_flag(row: Row, name: str, key: str, default: bool) -> bool:
 
 
 def read_texts(row: Row, name: str, key: str) -> tuple[str, ...]:
-    """A list or set of strings, empty when absent. Raises BadRow when it is anything else."""
+    """A list or set of strings, empty if absent. Raises BadRow if it is anything else."""
     attribute = row.get(name)
     if attribute is None:
         return ()

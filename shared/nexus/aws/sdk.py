@@ -1,10 +1,11 @@
-"""The AWS clients: low level, one Session, made when first asked for and kept for the life of the sandbox.
+"""The AWS clients: low level, one Session, created on first use and kept for the life of the sandbox.
 
-DynamoDB and SQS are asked by a client of our own (`nexus.aws.slim`) where the environment says plainly how to reach
-them, and by botocore where it does not, or where NEXUS_CLIENT is boto3. Methods, answers and errors are the same.
+DynamoDB and SQS use our own client (`nexus.aws.slim`) where the environment says plainly how to reach them, and
+botocore where it does not or where NEXUS_CLIENT is boto3. Methods, responses and errors are the same.
 
-Four Sessions cost half as much start-up again as one. Parameters are not validated by botocore (it costs half of a
-BatchWriteItem): what is sent is built by this package and held to the service's own answer by the tests.
+Four Sessions would make start-up half as expensive again as one. Botocore does not validate parameters (validation
+costs half of a BatchWriteItem): this package builds the requests, and the tests check them against the service's
+responses.
 """
 
 import os
@@ -30,12 +31,12 @@ if TYPE_CHECKING:
 
 
 _making = threading.Lock()
-"""A Session is not made for threads; its clients are."""
+"""A Session is not thread-safe; its clients are."""
 
 
 @dataclass(slots=True)
 class Wait:
-    """Somebody who waits for the requests made in this context. `over` once they have given up: no request follows."""
+    """A caller waiting for the requests made in this context. `over` once it has given up: no request follows."""
 
     over: bool = False
 
@@ -67,9 +68,9 @@ def client(service: Literal["scheduler"]) -> "EventBridgeSchedulerClient": ...
 @overload
 def client(service: Literal["secretsmanager"]) -> Any: ...
 def client(service: str) -> Any:
-    """The one client of a service, made when first asked for, by any thread.
+    """The shared client of a service, created on first use by any thread.
 
-    AWS_REGION and AWS_ENDPOINT_URL say where, as for any AWS tool; `Settings.memory` that it is in this process.
+    AWS_REGION and AWS_ENDPOINT_URL locate the service, as for any AWS tool; `Settings.memory` keeps it in this process.
     """
     with _making:
         return _client_in_memory(service) if settings().memory else _client(service)
@@ -99,8 +100,8 @@ def _botocore(service: str) -> Any:
     from nexus.aws import plain_json
 
     patience = settings()
-    # Left alone, botocore presigns for S3 with signature version 2 and the global host: buckets made since 2020 refuse
-    # the one, and the other answers with a redirect, which no browser's upload follows.
+    # By default botocore presigns S3 URLs with signature version 2 and the global host: buckets created since 2020
+    # refuse the former, and the latter redirects, which no browser's upload follows.
     made = _session().create_client(
         service,
         region_name=region(),
@@ -109,7 +110,7 @@ def _botocore(service: str) -> Any:
             signature_version="s3v4" if service == "s3" else None,
             parameter_validation=False,
             max_pool_connections=CONNECTIONS,
-            # A SendEmail whose answer was lost may have been a mail: SES knows no token by which a repeat is the same.
+            # A SendEmail without a response may still have sent the mail: SES has no idempotency token.
             retries={"mode": "standard", "total_max_attempts": 1 if service == "sesv2" else patience.attempts},
             connect_timeout=3 if service == "sesv2" else patience.connect_timeout,
             read_timeout=7 if service == "sesv2" else patience.read_timeout,
@@ -125,7 +126,7 @@ def _botocore(service: str) -> Any:
 
 
 def _slim(service: str) -> Any:
-    """The slim client of a service; None where it is botocore that knows how AWS is to be reached."""
+    """The slim client of a service; None where only botocore knows how to reach AWS."""
     endpoint = surroundings.plain_endpoint(service, settings())
     if endpoint is None:
         return None
@@ -144,9 +145,9 @@ def _slim(service: str) -> Any:
 
 
 def announce(to: Callable[[str], None]) -> None:
-    """From now on calls a function with the name of each operation (`SendMessage`) before its request goes out.
+    """From now on calls a function with the name of each operation (`SendMessage`) before its request is sent.
 
-    For clients of botocore's, it hears of those that are made later.
+    For botocore clients, this affects only those created later.
     """
     if to not in _listeners:
         _listeners.append(to)
@@ -184,13 +185,13 @@ def region() -> str | None:
 
 
 def session() -> "Session":
-    """The one Session, by which a start-up check finds the region and the credentials."""
+    """The shared Session, which a start-up check uses to find the region and the credentials."""
     with _making:
         return _session()
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether AWS says by this error that there is no such table, queue or schedule group."""
+    """Whether this AWS error means that the table, queue or schedule group does not exist."""
     from botocore.exceptions import ClientError
 
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in (
@@ -200,9 +201,9 @@ def is_missing(error: Exception) -> bool:
 
 
 def is_no_object(error: Exception) -> bool:
-    """Whether S3 says by this error that there is no such object, or no such version of it.
+    """Whether this S3 error means that the object, or that version of it, does not exist.
 
-    To whoever may not list the bucket, which no function may without a prefix, it says so as "forbidden".
+    S3 reports "forbidden" instead to a caller that may not list the bucket, which no function may without a prefix.
     """
     from botocore.exceptions import ClientError
 
@@ -212,11 +213,11 @@ def is_no_object(error: Exception) -> bool:
 _NO_OBJECT = frozenset(
     {"NoSuchKey", "NoSuchVersion", "NotFound", "404", "AccessDenied", "403", "MethodNotAllowed", "405"}
 )
-"""405 is the answer about a version that is a deletion's marker."""
+"""405 is the response for a version that is a delete marker."""
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether AWS could not be reached, throttled or failed: the same request may go through later."""
+    """Whether AWS could not be reached, throttled or failed: the same request may succeed later."""
     from botocore import exceptions as e
 
     if isinstance(error, e.ClientError):
@@ -244,7 +245,7 @@ def is_misconfigured(error: Exception) -> bool:
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether AWS does not know this process's credentials, or does not grant them what was asked."""
+    """Whether AWS does not recognise this process's credentials, or they lack the permission."""
     from botocore.exceptions import ClientError
 
     return isinstance(error, ClientError) and error.response["Error"]["Code"] in _REFUSED
@@ -270,7 +271,7 @@ _REFUSED = frozenset(
 
 
 def is_of_aws(error: BaseException) -> bool:
-    """Whether it is AWS that raised it, out of reach or refusing, and not the code that asked."""
+    """Whether AWS raised it, by being unreachable or refusing, rather than the calling code."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return isinstance(error, BotoCoreError | ClientError | Throttled)

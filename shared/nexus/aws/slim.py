@@ -1,10 +1,10 @@
-"""DynamoDB and SQS for the dozen requests that the runtime makes, at a quarter of what they cost through botocore.
+"""DynamoDB and SQS clients for the dozen requests that the runtime makes, at a quarter of botocore's cost.
 
-HTTP, TLS and JSON are libraries'. What is here is between them: the signature (version 4), connections that are kept,
-the retries of the SDKs' standard mode, and AWS's errors under botocore's names. A caller cannot tell the client from
-botocore's: the same methods, answers and errors. What it has no method for, botocore's own client does.
+HTTP, TLS and JSON come from libraries. This module adds the signature (version 4), connection reuse, the retries of the
+SDKs' standard mode, and AWS's errors under botocore's names. To a caller the client behaves like botocore's: the same
+methods, responses and errors. Methods it does not have go to botocore's own client.
 
-An answer that is lost, cut short or broken counts as none: the request is sent again, and `RetryAttempts` says so.
+A response that is lost, cut short or broken counts as none: the request is sent again, and `RetryAttempts` counts it.
 """
 
 import gzip
@@ -41,7 +41,7 @@ METHODS = {
 }
 _UNSIGNED = frozenset({"User-Agent", "X-Amzn-Trace-Id"})
 
-# The SDKs' standard mode. A test holds these against botocore's.
+# The SDKs' standard mode. A test compares these with botocore's.
 THROTTLES = (
     "Throttling ThrottlingException ThrottledException RequestThrottledException TooManyRequestsException "
     "ProvisionedThroughputExceededException TransactionInProgressException RequestLimitExceeded "
@@ -58,7 +58,7 @@ type Credentials = tuple[str, str, str | None]
 
 
 class Answer(NamedTuple):
-    """An HTTP response that came whole. Names of headers are in lower case."""
+    """A complete HTTP response. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -70,7 +70,7 @@ def signed(
 ) -> dict[str, str]:
     """The headers of a POST to the root of a host, and those of its signature.
 
-    `where` is region and service, as the signature has them, `at` the time (20261127T204512Z).
+    `where` is the region and service, as the signature has them; `at` is the time (20261127T204512Z).
     """
     access_key, secret, token = credentials
     scope = f"{at[:8]}/{where[0]}/{where[1]}/aws4_request"
@@ -109,7 +109,7 @@ class Connections:
         weakref.finalize(self, _close, self._idle)
 
     def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """One request. Raises botocore's errors of HTTP; whatever is raised, the connection is not used again."""
+        """Makes one request. Raises botocore's HTTP errors; after any exception the connection is not reused."""
         connection, keep = self._kept(), False
         if connection is None:
             connection = self._make()
@@ -122,11 +122,11 @@ class Connections:
                 raise kind(endpoint_url=self._endpoint, error=error) from error
             connection.sock.settimeout(self._read_timeout)
         try:
-            connection.sock.sendall(_head(headers, len(body)) + body)  # at once: two pieces cost a sixth more
+            connection.sock.sendall(_head(headers, len(body)) + body)  # one send: two cost a sixth more
             with http.client.HTTPResponse(connection.sock, method="POST") as response:
                 response.begin()
                 if response.length is None and not response.chunked:
-                    raise http.client.IncompleteRead(b"")  # the head itself may be cut short: AWS says a length
+                    raise http.client.IncompleteRead(b"")  # cut short: AWS always sends a length
                 answer = Answer(response.status, {n.lower(): v for n, v in response.getheaders()}, response.read())
                 keep = not response.will_close and len(self._idle) < CONNECTIONS
         except (OSError, http.client.HTTPException) as error:
@@ -137,7 +137,7 @@ class Connections:
         return answer
 
     def _kept(self) -> http.client.HTTPConnection | None:
-        """The last one used. One on which something came unasked, its end as a rule, is dropped."""
+        """The last one used. A connection with unexpected incoming data, usually its close, is dropped."""
         while True:
             try:
                 connection = self._idle.pop()
@@ -164,10 +164,10 @@ def _head(headers: Mapping[str, str], length: int) -> bytes:
 
 
 class Client:
-    """One service. `send(headers, body)` makes a request; a measurement puts another in its place.
+    """One service. `send(headers, body)` makes a request; a measurement can replace it.
 
-    `credentials` gives those of each request, `go_on` raises where no request is to follow, `other` gives botocore's
-    own client; `announce` is called with an operation before its first request.
+    `credentials` returns those of each request, `go_on` raises if no further request may be made, `other` returns
+    botocore's own client; `announce` is called with an operation before its first request.
     """
 
     def __init__(
@@ -191,7 +191,7 @@ class Client:
         host = urlsplit(endpoint).netloc.removesuffix(":443" if tls else ":80")
         self._headers = {"Content-Type": "application/x-amz-json-1.0", "Host": host, "User-Agent": USER_AGENT}
         if service == "sqs":
-            self._headers["X-Amzn-Query-Mode"] = "true"  # errors have the codes that they always had
+            self._headers["X-Amzn-Query-Mode"] = "true"  # errors keep their original codes
         self._attempts, self._quota = patience.attempts, RetryQuota()
 
     def __getattr__(self, name: str) -> Any:
@@ -202,7 +202,7 @@ class Client:
         return self.__dict__[name]
 
     def call(self, operation: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """As botocore's method. Raises ClientError, and what `Connections.post` raises."""
+        """Same as botocore's method. Raises ClientError, and what `Connections.post` raises."""
         body, cost, tries = dumps(parameters), 1, 0
         self._announce(operation)
         while True:
@@ -231,10 +231,10 @@ class Client:
             tries += 1
 
     def _once(self, operation: str, body: bytes) -> dict[str, Any]:
-        """One try: the operation's result, or an error as botocore has it."""
+        """One try: the operation's result, or an error in botocore's form."""
         headers = {**self._headers, "X-Amz-Target": f"{TARGETS[self.meta.service]}.{operation}"}
         trace = os.environ.get("_X_AMZN_TRACE_ID") if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else None
-        if trace:  # by which Lambda notices a function that calls itself without end
+        if trace:  # Lambda uses it to detect a function that calls itself endlessly
             headers["X-Amzn-Trace-Id"] = quote(trace, safe="-=;:+&[]{}\"',")
         where, at = (self.meta.region_name, self.meta.service), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         answer = self.send(signed(headers, body, self._credentials(), where, at), body)
@@ -253,7 +253,7 @@ class Client:
 
 
 def read(answer: Answer) -> dict[str, Any]:
-    """What an answer says. Raises HTTPClientError for a success whose body is broken."""
+    """The parsed response. Raises HTTPClientError for a success whose body is broken."""
     try:
         said = _body(answer)
     except (ValueError, TypeError, EOFError, OSError, zlib.error) as error:

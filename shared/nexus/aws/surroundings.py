@@ -1,7 +1,7 @@
-"""What the environment says of AWS, where it says so plainly: region, endpoint, credentials, whom TLS trusts.
+"""AWS settings that the environment gives plainly: region, endpoint, credentials, TLS trust.
 
-Where it does not (a profile, a configuration file, a proxy, FIPS, another partition), and where a test answers in
-botocore's place, botocore's own client knows what to do, and is used.
+Elsewhere (a profile, a configuration file, a proxy, FIPS, another partition), and where a test answers in botocore's
+place, botocore's own client is used.
 """
 
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 USER_AGENT = "nexus-tasks/0.1"
-"""In place of botocore's own, which it puts together anew, twice, for each request: an eighth of a request's CPU."""
+"""In place of botocore's own, which it builds twice for each request: an eighth of a request's CPU."""
 
 SERVICES = ("dynamodb", "sqs")
 BOTOCORES = (
@@ -37,14 +37,14 @@ BOTOCORES = (
     "HTTPS_PROXY",
     "ALL_PROXY",
 )
-"""Variables that botocore alone understands, in capitals or not."""
+"""Variables that only botocore understands, in upper or lower case."""
 
 FILES = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
 REGIONS = re.compile(r"(us|us-gov|eu|ap|sa|ca|mx|me|il|af)-(north|south|east|west|central)+-\d")
 
 
 def plain_endpoint(service: str, settings: Settings) -> str | None:
-    """The URL of a service; None where botocore is to ask it."""
+    """The URL of a service; None where botocore's client has to be used."""
     if service not in SERVICES or settings.client == "boto3" or not settings.region:
         return None
     given = os.environ.get
@@ -63,19 +63,19 @@ def plain_endpoint(service: str, settings: Settings) -> str | None:
 
 
 def _is_file(path: str) -> bool:
-    """By os.path, to which neither a home that is not there nor a folder that may not be read is an error."""
+    """Uses os.path, which raises no error for a missing home directory or an unreadable folder."""
     return os.path.isfile(os.path.expanduser(path))  # noqa: PTH111, PTH113
 
 
 def _answered_in_botocore() -> bool:
-    """Whether something answers what botocore sends, as moto does from the moment that it is imported."""
+    """Whether something intercepts botocore's requests, as moto does from the moment it is imported."""
     handlers: Any = getattr(sys.modules.get("botocore.handlers"), "BUILTIN_HANDLERS", ())
     return any(handler[0].startswith("before-send") for handler in handlers)
 
 
 @cache
 def tls() -> "SSLContext":
-    """What verifies a server's certificate: by the bundle that botocore would take."""
+    """The context that verifies a server's certificate, with the bundle that botocore would use."""
     import ssl
 
     return ssl.create_default_context(cafile=_given_bundle() or _usual_bundle())
@@ -96,9 +96,9 @@ def _usual_bundle() -> str:
 
 
 def credentials(session: "Callable[[], Session]") -> Callable[[], tuple[str, str, str | None]]:
-    """What gives the credentials of a request: the variables', as a function has them, else botocore's providers'.
+    """Returns the provider of request credentials: from the variables, as in a function, else botocore's providers.
 
-    Those are asked for each request, for they refresh themselves. Raises NoCredentialsError.
+    Botocore's are asked for each request, because they refresh themselves. Raises NoCredentialsError.
     """
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if key and secret and not os.environ.get("AWS_CREDENTIAL_EXPIRATION"):

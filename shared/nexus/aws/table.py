@@ -1,12 +1,13 @@
-"""Requests to one DynamoDB table: paged, repeated when throttled, and metered.
+"""Requests to one DynamoDB table: paged, retried when throttled, and metered.
 
-Reads give rows, DynamoDB's own JSON ({"user_id": {"S": "u"}}), until a repository reads the attributes that it needs
-(`nexus.aws.rows`): building Python objects of every attribute is nine tenths of what a scan costs.
+Reads return rows, DynamoDB JSON ({"user_id": {"S": "u"}}), until a repository reads the attributes that it needs
+(`nexus.aws.rows`): building Python objects of every attribute is nine tenths of a scan's cost.
 
-A request whose answer is lost is sent again, by the SDK or here, and DynamoDB refuses the repeat of a conditional write
-that it has carried out. So a write that was sent more than once and then refused is compared with the item that stands
-in its way, which comes with the refusal; when that is what the write leaves behind (`Write.is_result`), it is Applied.
-A refusal at the first try is never compared. A transaction has a token by which DynamoDB itself knows a repeat.
+If a response is lost, the SDK or this module sends the request again, and DynamoDB refuses the repeat of a conditional
+write that it has already carried out. So a write that was sent more than once and then refused is compared with the
+existing item, which comes with the refusal; if that item is what the write leaves behind (`Write.is_result`), the
+outcome is Applied. A refusal at the first try is never compared. A transaction has a token by which DynamoDB itself
+recognises a repeat.
 """
 
 import random
@@ -48,7 +49,7 @@ from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
 
-# The SDK has tried five times when one of these comes up here.
+# The SDK has already tried five times when one of these is raised here.
 THROTTLES = frozenset(
     {
         "TransactionInProgressException",
@@ -69,10 +70,10 @@ LONGEST_WAIT = 5.0
 
 @dataclass(slots=True)
 class Meter:
-    """What was asked of DynamoDB, as DynamoDB counted it. Safe to share between threads.
+    """The requests made to DynamoDB, as DynamoDB counted them. Thread-safe.
 
-    `requests` are those that were answered, `throttled` the refusals and unprocessed remainders among them;
-    units are request units, a read of 4 KiB (eventually consistent: half) and a write of 1 KiB, indexes included.
+    `requests` counts those that were answered, `throttled` the refusals and unprocessed remainders among them. Units
+    are request units: a read of 4 KiB (half if eventually consistent) and a write of 1 KiB, indexes included.
     """
 
     requests: int = 0
@@ -102,7 +103,7 @@ _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One answer of a Query or Scan. `next_key` continues after it; None at the end. `scanned` is before filters."""
+    """One page of a Query or Scan. `next_key` continues after it; None at the end. `scanned` is before filters."""
 
     items: Sequence[Row]
     scanned: int
@@ -111,9 +112,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The table of one entity. `key` names its key attributes, `indexes` those of each index, the partition key first.
+    """The table of one entity. `key` lists its key attributes, `indexes` those of each index, the partition key first.
 
-    Every method raises Throttled when DynamoDB keeps refusing, and botocore's ClientError for what only an operator can
+    Every method raises Throttled if DynamoDB keeps refusing, and botocore's ClientError for what only an operator can
     fix (a missing table, a denied permission).
     """
 
@@ -130,7 +131,7 @@ class Table:
         return settings().table(self.entity)
 
     def size(self, index: str | None = None, *, meter: Meter | None = None) -> tuple[int, int]:
-        """(items, bytes) of the table, or of one of its indexes. DynamoDB brings them up to date every six hours."""
+        """(items, bytes) of the table, or of one of its indexes. DynamoDB updates them every six hours."""
         described = call("describe_table", meter, TableName=self.name)["Table"]
         if index is None:
             return described.get("ItemCount", 0), described.get("TableSizeBytes", 0)
@@ -161,7 +162,7 @@ class Table:
         meter: Meter | None = None,
         threads: int = 1,
     ) -> Iterator[Row]:
-        """Those of the items at `keys` (no two alike) that exist, in no order; a request for each 100."""
+        """The existing items among `keys` (all distinct), in no order; one request per 100."""
         pages = list(batched(keys, ITEMS_PER_READ))
         for items in in_threads(lambda page: self._get_page(page, attributes, consistent, meter), pages, threads):
             yield from items
@@ -201,7 +202,7 @@ class Table:
     ) -> Iterator[Page]:
         """The pages of one partition, in order of the sort key; `between` bounds the sort key, both ends included.
 
-        `limit` bounds the items of one page; `counted` pages have their counts (`scanned`) alone and no items.
+        `limit` bounds the items per page; `counted` pages have only their counts (`scanned`), no items.
         """
         names = self.indexes[index] if index else self.key
         aliases = {"#p": names[0]}
@@ -242,9 +243,9 @@ class Table:
         start: Row | None = None,
         meter: Meter | None = None,
     ) -> Iterator[Page]:
-        """The pages of one segment of a parallel scan: all items of a partition key are in one segment, in a row.
+        """The pages of one segment of a parallel scan. All items of a partition key are consecutive in one segment.
 
-        `counted` pages have their counts (`scanned`) alone and no items.
+        `counted` pages have only their counts (`scanned`), no items.
         """
         parameters: dict[str, Any] = {"TableName": self.name, **_projected(attributes)}
         if total > 1:
@@ -258,33 +259,33 @@ class Table:
         yield from _pages("scan", parameters, start, meter)
 
     def put_request(self, values: Mapping[str, Value], *, new: bool = False) -> dict[str, Any]:
-        """The item as PutItem's parameters, which are also those of a Put in TransactWriteItems."""
+        """The item as PutItem parameters, which are also valid for a Put in TransactWriteItems."""
         there_is_none = (Condition(self.key[0], "missing"),) if new else ()
         return {"TableName": self.name, "Item": to_item(values), **conditions(there_is_none)}
 
     def put(self, values: Mapping[str, Value], *, meter: Meter | None = None) -> None:
-        """Writes the item, replacing what is there."""
+        """Writes the item, replacing any existing one."""
         self.put_item(to_item(values), meter=meter)
 
     def put_item(self, item: Row, *, meter: Meter | None = None) -> None:
-        """As `put`, an item in DynamoDB's JSON: one that was read is written back as it was."""
+        """Like `put`, for an item in DynamoDB JSON: an item that was read is written back unchanged."""
         call("put_item", meter, TableName=self.name, Item=item)
 
     def insert(self, values: Mapping[str, Value], *, meter: Meter | None = None) -> Item | None:
-        """Writes the item if there is none at its key; otherwise gives the one that is there."""
+        """Writes the item if its key does not exist; otherwise returns the existing one."""
         write = Write({name: str(values[name]) for name in self.key}, values, insert=True)
         outcome = self._apply("put_item", write, self.put_request(values, new=True), meter)
         return None if isinstance(outcome, Applied) else outcome.item or {}
 
     def apply(self, write: Write, *, meter: Meter | None = None) -> Outcome:
-        """Makes the write, and the item where there is none; the outcome tells the item after it."""
+        """Makes the write, creating the item if it does not exist; the outcome contains the item after it."""
         if write.insert:
             write = replace(write, when=(Condition(self.key[0], "missing"),))
         request = update_request(self.name, self._key(write.key), write) | {"ReturnValues": "ALL_NEW"}
         return self._apply("update_item", write, request, meter)
 
     def apply_all(self, writes: Sequence[Write], *, meter: Meter | None = None) -> list[Outcome]:
-        """As `apply`, each write (no two of one item) by itself; 25 a request where every one is `batchable`."""
+        """Like `apply`, for each write individually (one per item); 25 per request if all are `batchable`."""
         if len(writes) == 1 or not all(write.batchable for write in writes):
             return [self.apply(write, meter=meter) for write in writes]
         return [
@@ -294,21 +295,21 @@ class Table:
         ]
 
     def update(self, write: Write, *, create: bool = False, meter: Meter | None = None) -> bool:
-        """Makes the write. False when a condition did not hold, or (unless `create`) when there is no such item."""
+        """Makes the write. False if a condition did not hold or, unless `create`, if the item does not exist."""
         return isinstance(self._apply("update_item", write, self.update_request(write, create=create), meter), Applied)
 
     def update_request(self, write: Write, *, create: bool = False) -> dict[str, Any]:
-        """The write as UpdateItem's parameters, which are also those of an Update in TransactWriteItems."""
+        """The write as UpdateItem parameters, which are also valid for an Update in TransactWriteItems."""
         there_is_one = () if create else (Condition(self.key[0], "exists"),)
         return update_request(self.name, self._key(write.key), replace(write, when=(*there_is_one, *write.when)))
 
     def delete(self, key: Key, *, when: tuple[Condition, ...] = (), meter: Meter | None = None) -> bool:
-        """Removes the item; False when a condition did not hold. Without any, an absent item is as good as removed."""
+        """Removes the item; False if a condition did not hold. Without conditions, an absent item counts as removed."""
         write = Write(key, when=when, delete=True)
         return isinstance(self._apply("delete_item", write, self.delete_request(key, when=when), meter), Applied)
 
     def delete_request(self, key: Key, *, when: tuple[Condition, ...] = ()) -> dict[str, Any]:
-        """The removal as DeleteItem's parameters, which are also those of a Delete in TransactWriteItems."""
+        """The removal as DeleteItem parameters, which are also valid for a Delete in TransactWriteItems."""
         return {"TableName": self.name, "Key": to_item(self._key(key)), **conditions(when)}
 
     def _apply(self, operation: str, write: Write, request: Mapping[str, Any], meter: Meter | None) -> Outcome:
@@ -320,7 +321,7 @@ class Table:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
             refusal: Mapping[str, Any] = error.response
-            usage.add("writes")  # a refusal costs what a write would; it does not say how much
+            usage.add("writes")  # a refusal costs as much as the write; the response does not say how much
             if meter is not None:
                 meter.count(operation, {})
             return self._refused(write, refusal.get("Item"), _repeated(refusal), meter)
@@ -328,7 +329,7 @@ class Table:
 
     def _refused(self, write: Write, standing: Row | None, repeated: bool, meter: Meter | None) -> Outcome:
         if repeated:
-            if standing is None and write.insert:  # the refusal of an INSERT does not bring it
+            if standing is None and write.insert:  # the refusal of an INSERT does not contain it
                 standing = self.get(self._key(write.key), consistent=True, meter=meter)
             if write.is_result(standing):
                 return Applied(from_item(standing or {}))
@@ -338,15 +339,15 @@ class Table:
         return {self.key[0]: key} if isinstance(key, str) else key
 
     def put_many(self, items: Iterable[Mapping[str, Value]], *, meter: Meter | None = None, threads: int = 1) -> int:
-        """Writes the items (no two of one key), replacing what is there; a request for each 25. Returns how many."""
+        """Writes the items (one per key), replacing existing ones; one request per 25. Returns how many."""
         return self._write_many([{"PutRequest": {"Item": to_item(item)}} for item in items], meter, threads)
 
     def put_items(self, items: Iterable[Row], *, meter: Meter | None = None, threads: int = 1) -> int:
-        """As `put_many`, items in DynamoDB's JSON."""
+        """Like `put_many`, for items in DynamoDB JSON."""
         return self._write_many([{"PutRequest": {"Item": item}} for item in items], meter, threads)
 
     def delete_many(self, keys: Iterable[Mapping[str, str]], *, meter: Meter | None = None, threads: int = 1) -> int:
-        """Removes the items at `keys` (no two alike) whatever they hold; a request for each 25. Returns how many."""
+        """Removes the items at `keys` (all distinct) unconditionally; one request per 25. Returns how many."""
         return self._write_many([{"DeleteRequest": {"Key": to_item(key)}} for key in keys], meter, threads)
 
     def _write_many(self, writes: Sequence[Mapping[str, Any]], meter: Meter | None, threads: int) -> int:
@@ -363,9 +364,9 @@ class Table:
         return sum(in_threads(write, list(batched(writes, ITEMS_PER_WRITE)), threads))
 
     def update_many(self, writes: Sequence[Write], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
-        """Makes each write (no two of one item) by itself, 25 a request; True where it was made.
+        """Makes each write (one per item) individually, 25 per request; True where it was made.
 
-        False means what it means for `update`: a condition did not hold, or there is no such item.
+        False means the same as for `update`: a condition did not hold, or the item does not exist.
         """
         pages = list(batched(writes, STATEMENTS_PER_REQUEST))
         made = in_threads(lambda page: self._apply_page(page, meter, returning=False), pages, threads)
@@ -379,7 +380,7 @@ class Table:
         meter: Meter | None = None,
         threads: int = 1,
     ) -> list[bool]:
-        """Removes each item (no two alike) for which the conditions hold, 25 a request; True where it was removed."""
+        """Removes each item (all distinct) for which the conditions hold, 25 per request; True where it was removed."""
         return self.update_many([Write(key, when=when, delete=True) for key in keys], meter=meter, threads=threads)
 
     def _apply_page(self, writes: Sequence[Write], meter: Meter | None, *, returning: bool) -> list[Outcome]:
@@ -406,7 +407,7 @@ class Table:
         return update_statement(self.name, self._key(write.key), write, returning=returning)
 
     def _outcome(self, write: Write, answer: Mapping[str, Any], repeated: bool, meter: Meter | None) -> Outcome | None:
-        """What became of one statement of a batch; None when it was throttled. Raises ClientError."""
+        """The outcome of one statement of a batch; None if it was throttled. Raises ClientError."""
         error = answer.get("Error")
         if error is None:
             if write.insert:
@@ -427,10 +428,11 @@ class Table:
 
 
 def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, meter: Meter | None = None) -> bool:
-    """All of the writes or none of them; False when a condition did not hold.
+    """All of the writes or none of them; False if a condition did not hold.
 
     An action is an element of TransactWriteItems, e.g. {"Update": table.update_request(write)}; at most 100. DynamoDB
-    takes what bears the same `token` within ten minutes for one transaction; a call has one of its own unless given.
+    treats requests with the same `token` within ten minutes as one transaction; each call generates its own unless
+    given one.
     """
     parameters: dict[str, Any] = {
         "TransactItems": list(actions),
@@ -456,7 +458,7 @@ def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, 
 
 
 def call(operation: str, meter: Meter | None = None, **parameters: object) -> dict[str, Any]:
-    """One request, tried again while DynamoDB throttles it."""
+    """Makes one request, retried while DynamoDB throttles it."""
     from botocore.exceptions import ClientError
 
     method = getattr(client("dynamodb"), operation)
@@ -498,7 +500,7 @@ def _pages(operation: str, parameters: dict[str, Any], start: Row | None, meter:
 
 
 def sleep(seconds: float) -> None:
-    """Between two tries; a test replaces it."""
+    """Waits between two tries; a test replaces it."""
     clock.sleep(seconds)
 
 
@@ -506,17 +508,17 @@ _throttled: tuple[float, str] = (float("-inf"), "")
 
 
 def throttled_since(moment: float) -> str | None:
-    """What DynamoDB last throttled since `moment` (of clock.monotonic()): a table or a request, None for nothing."""
+    """What DynamoDB last throttled since `moment` (of clock.monotonic()): a table or a request; None if nothing."""
     at, what = _throttled
     return what if at >= moment else None
 
 
 def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
-    """One element a try, each to be called when the try was refused: exponential backoff with full jitter."""
+    """Yields once per try; call the yielded function if the try was refused: exponential backoff with full jitter."""
     for attempt in range(MAX_TRIES):
 
         def wait(attempt: int = attempt) -> None:
-            global _throttled  # noqa: PLW0603 - the sandbox's last refusal, for the run that has no time left to say it
+            global _throttled  # noqa: PLW0603 - the sandbox's last refusal, for a run with no time left to report it
             _throttled = clock.monotonic(), what
             if meter is not None:
                 meter.refused()
@@ -527,9 +529,9 @@ def _waits(meter: Meter | None, what: str) -> Iterator[Callable[[], None]]:
 
 
 def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) -> Iterator[B]:
-    """`work` of each value, in order, on up to `threads` threads (each holds a connection while it waits).
+    """Maps `work` over the values, in order, on up to `threads` threads (each holds a connection while it waits).
 
-    They see the caller's context variables: of which stack the tables are.
+    The threads see the caller's context variables, which select the stack of the tables.
     """
     if threads <= 1 or len(values) <= 1:
         yield from map(work, values)
@@ -541,7 +543,7 @@ def in_threads[A, B](work: Callable[[A], B], values: Sequence[A], threads: int) 
 
 
 def _projected(attributes: Sequence[str]) -> dict[str, Any]:
-    """The projection; every name is aliased, for DynamoDB reserves 573 words, `name` and `views` among them."""
+    """The projection; every name is aliased, because DynamoDB reserves 573 words, including `name` and `views`."""
     if not attributes:
         return {}
     names = {f"#{name}": name for name in attributes}

@@ -1,8 +1,8 @@
-"""What this process has asked of AWS, counted where the requests are made, in what AWS bills for.
+"""What this process has requested from AWS, counted where the requests are made, in the units that AWS bills.
 
 `nexus.aws.table` counts DynamoDB's units, `nexus.backend.transport` the requests to SQS and Scheduler; the other
-clients count themselves by botocore's events. Only ever added to: whoever wants to know what something took looks
-twice.
+clients are counted through botocore's events. Counters only increase: to measure an operation, take the difference of
+two reads.
 """
 
 import threading
@@ -17,32 +17,31 @@ _counted = dict.fromkeys(NAMES, 0.0)
 
 
 def add(name: str, amount: float = 1.0) -> None:
-    """Counts so many units or requests more; any thread may."""
+    """Adds units or requests to a counter. Thread-safe."""
     with _lock:
         _counted[name] += amount
 
 
 def seen() -> dict[str, float]:
-    """What has been counted since the process began."""
+    """The counts since the process began."""
     with _lock:
         return dict(_counted)
 
 
 def units(answer: Mapping[str, Any]) -> float:
-    """The units that an answer of DynamoDB names."""
+    """The units that a DynamoDB response reports."""
     capacity = answer.get("ConsumedCapacity") or ()
     each = [capacity] if isinstance(capacity, Mapping) else capacity
     return sum(float(one.get("CapacityUnits", 0.0)) for one in each)
 
 
 def dynamodb(operation: str, answer: Mapping[str, Any]) -> None:
-    """Counts an answer of DynamoDB."""
+    """Counts a DynamoDB response."""
     add("reads" if operation in _READS else "writes", units(answer))
 
 
 def watch(service: str, client: Any) -> None:
-    """Counts what a client of S3 or SES is asked for: a deletion costs nothing, and a presigned address is no
-    request."""
+    """Counts a request of an S3 or SES client: deletions cost nothing, and presigning an address makes no request."""
     if service in ("s3", "sesv2"):
         client.meta.events.register_first("before-call", _asked)
 

@@ -1,6 +1,6 @@
-"""Where runs are kept and how messages travel, as one replaceable pair: AWS, or this process's memory.
+"""Where runs are stored and how messages travel, as one replaceable pair: AWS, or this process's memory.
 
-Belongs here: the store and transport interfaces, and what implements them. Does not belong here: what a run record or a
+Belongs here: the store and transport interfaces and their implementations. Does not belong here: what a run record or a
 message means.
 """
 
@@ -28,9 +28,9 @@ _replaced: list[Backend] = []
 
 
 def backend() -> Backend:
-    """The pair in force: what a test has put in place, that of the module that NEXUS_BACKEND names, else AWS.
+    """The pair in force: the one that a test has set, the one of the module that NEXUS_BACKEND names, else AWS.
 
-    `NEXUS_BACKEND=nexus.eager` runs tasks in this process. Raises ConfigurationError when the module has none.
+    `NEXUS_BACKEND=nexus.eager` runs tasks in this process. Raises ConfigurationError if the module has no backend.
     """
     return _replaced[-1] if _replaced else _from_environment()
 
@@ -49,7 +49,7 @@ def _from_environment() -> Backend:
 
 @contextmanager
 def use(replacement: Backend) -> Iterator[Backend]:
-    """The pair in force within the block, in every thread."""
+    """Replaces the pair in force within the block, in every thread."""
     _replaced.append(replacement)
     try:
         yield replacement

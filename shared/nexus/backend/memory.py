@@ -1,6 +1,6 @@
 """The runtime in this process's memory: for an application's own tests, and for eager mode.
 
-The same worker runs the same rules; only the store and the transport are replaced.
+The same worker applies the same rules; only the store and the transport are replaced.
 """
 
 import operator
@@ -80,7 +80,7 @@ _COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
 
 @dataclass(slots=True)
 class Sent:
-    """A message that waits in a queue of memory; `due` on clock.now()'s clock."""
+    """A message that waits in a queue in memory; `due` is on clock.now()'s clock."""
 
     queue: str
     message: Message
@@ -90,15 +90,15 @@ class Sent:
 
 @dataclass(slots=True)
 class MemoryTransport:
-    """Queues as one list. Delays and backoffs are kept as `due` times, and not waited for."""
+    """All queues as one list. Delays and backoffs are kept as `due` times and not waited for."""
 
     runs_by_itself: ClassVar[bool] = False
-    """Whether what is sent runs without a further call."""
+    """Whether a sent message runs without a further call."""
 
     sent: list[Sent] = field(default_factory=list)
     dead: list[tuple[str, DeadLetter]] = field(default_factory=list)
     hidden: dict[str, float] = field(default_factory=dict)
-    """When received messages are to come again, by receipt."""
+    """When received messages become visible again, by receipt."""
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
         self.sent += [Sent(queue, message, clock.now() + message.delay) for message in messages]

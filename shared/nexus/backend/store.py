@@ -1,4 +1,4 @@
-"""Where run records live: conditional writes of single items, batched, each with an outcome of its own.
+"""Where run records are stored: conditional writes of single items, batched, each with its own outcome.
 
 A batch of ten messages is claimed in one request and settled in one (`nexus.aws.table.Table.apply_all`).
 """
@@ -15,7 +15,7 @@ RUNS = Table("task-runs", ("id",), {"live": ("live", "since")})
 
 
 class Store(Protocol):
-    """Where run records live. A write's key is the record's id."""
+    """The store of run records. A write's key is the record's id."""
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Item]: ...
 
@@ -25,10 +25,10 @@ class Store(Protocol):
 
 
 class DynamoStore:
-    """The run table. Errors are those of `nexus.aws.table.Table`."""
+    """The run table. Raises the errors of `nexus.aws.table.Table`."""
 
     def get(self, keys: Sequence[str]) -> Mapping[str, Item]:
-        """The items that exist among `keys`, read consistently."""
+        """The existing items among `keys`, read consistently."""
         if len(keys) == 1:
             row = RUNS.get({"id": keys[0]}, consistent=True)
             return {keys[0]: from_item(row)} if row else {}
@@ -45,13 +45,13 @@ class DynamoStore:
 
 
 def number(item: Item, attribute: str) -> float | None:
-    """A number of an item; None when it is absent."""
+    """A number of an item; None if absent."""
     value = item.get(attribute)
     return value if isinstance(value, int | float) else None
 
 
 def numbers(item: Item, attribute: str) -> frozenset[int]:
-    """A number set of an item; an absent one is empty, as in DynamoDB."""
+    """A number set of an item; empty if absent, as in DynamoDB."""
     value = item.get(attribute, frozenset())
     assert isinstance(value, frozenset), f"{attribute} is not a number set"
     return value

@@ -1,4 +1,4 @@
-"""How messages travel: SQS for now, EventBridge Scheduler for later, and the dead-letter queue for never."""
+"""How messages travel: by SQS now, by EventBridge Scheduler later, to the dead-letter queue when given up."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -30,8 +30,8 @@ SEND_ATTEMPTS = 3
 class Message:
     """An envelope on its way.
 
-    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks or tenants; `trace` an X-Ray trace
-    header, which SQS hands to the function; `delay` in seconds, at most MAX_DELAY.
+    `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks or tenants; `trace` is an X-Ray
+    trace header, which SQS passes to the function; `delay` is in seconds, at most MAX_DELAY.
     """
 
     id: str
@@ -42,11 +42,11 @@ class Message:
 
     @classmethod
     def of(cls, envelope: Envelope, delay: int = 0) -> Self:
-        """The envelope's message. Raises InvalidMessage when it is too large."""
+        """The envelope's message. Raises InvalidMessage if it is too large."""
         return cls(envelope.id, envelope.encode(), envelope.group or envelope.task, delay, envelope.trace)
 
     def entry(self) -> dict[str, Any]:
-        """As SendMessage and SendMessageBatch take it."""
+        """The entry for SendMessage and SendMessageBatch."""
         entry: dict[str, Any] = {"MessageBody": self.body, "MessageGroupId": self.group, "DelaySeconds": self.delay}
         if self.trace:
             entry["MessageSystemAttributes"] = {"AWSTraceHeader": {"DataType": "String", "StringValue": self.trace}}
@@ -63,37 +63,37 @@ class DeadLetter:
 
 
 class Transport(Protocol):
-    """What the client and the worker need of the message system."""
+    """The operations of the message system that the client and the worker need."""
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        """Sends; answers with the reason for each message id that was not taken."""
+        """Sends the messages; returns the reason for each message id that was not accepted."""
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None: ...
 
     def cancel(self, run_id: str) -> None:
-        """Takes back a message that was to be sent later, where it has not been sent yet."""
+        """Cancels a message that was to be sent later, if it has not been sent yet."""
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None: ...
 
     def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
-        """Says of received messages, by receipt, in how many seconds each is to come again."""
+        """Sets when received messages become visible again: seconds by receipt."""
 
 
 @lru_cache(maxsize=32)
 def queue_url(name: str) -> str:
-    """The URL of a queue by its name; asked for once a process."""
+    """The URL of a queue by its name; requested once per process."""
     return client("sqs").get_queue_url(QueueName=name)["QueueUrl"]
 
 
 class SqsTransport:
-    """Errors of AWS (denial, throttling after the SDK's retries) are botocore's; `send` answers with most of them."""
+    """AWS errors (denial, throttling after the SDK's retries) are botocore's; `send` returns most of them instead."""
 
     @property
     def _sqs(self) -> "SQSClient":
         return client("sqs")
 
     def send(self, queue: str, messages: Sequence[Message]) -> Mapping[str, str]:
-        """As Transport says. Raises ClientError when there is no such queue, BotoCoreError without credentials."""
+        """See Transport. Raises ClientError if the queue does not exist, BotoCoreError without credentials."""
         from botocore.exceptions import BotoCoreError, ClientError
 
         name = settings().queue_name(queue)
@@ -105,7 +105,7 @@ class SqsTransport:
             except (BotoCoreError, ClientError) as error:
                 if is_missing(error) or is_misconfigured(error):
                     raise
-                # The SDK has tried it more than once: the pages that follow would only take as long to fail.
+                # The SDK has already retried: the remaining pages would only take as long to fail.
                 return failures | {message.id: str(error) for message in chain.from_iterable(pages[number:])}
         return failures
 
@@ -127,11 +127,11 @@ class SqsTransport:
         return {waiting[key].id: reason for key, reason in reasons.items()}
 
     def send_at(self, queue: str, message: Message, when: datetime) -> None:
-        # Scheduler fires within the minute named, so a second below the minute would only be lost: round up.
+        # Scheduler fires within the minute named, and second precision would be lost: round up.
         at = when.astimezone(UTC).replace(microsecond=0) + timedelta(seconds=1 if when.microsecond else 0)
         scheduler = client("scheduler")
         usage.add("schedules")
-        with suppress(scheduler.exceptions.ConflictException):  # it waits already: the same id is the same run
+        with suppress(scheduler.exceptions.ConflictException):  # already scheduled: the same id is the same run
             scheduler.create_schedule(
                 Name=message.id,
                 GroupName=settings().stack,
@@ -147,7 +147,7 @@ class SqsTransport:
         try:
             scheduler.delete_schedule(Name=run_id, GroupName=settings().stack)
         except scheduler.exceptions.ResourceNotFoundException:
-            return  # It has been sent: the record's REVOKED stops it at the claim.
+            return  # Already sent: the record's REVOKED stops it at the claim.
 
     def dead_letter(self, queue: str, letter: DeadLetter) -> None:
         usage.add("messages")
@@ -160,7 +160,7 @@ class SqsTransport:
         )
 
     def set_visibility(self, queue: str, seconds: Mapping[str, float]) -> None:
-        # A message that SQS refuses (its receipt is out of date) comes again all the same, by the queue's own timeout.
+        # A message that SQS refuses (its receipt has expired) is redelivered anyway, by the queue's own timeout.
         url = queue_url(settings().queue_name(queue))
         for page in batched(seconds.items(), MESSAGES_PER_REQUEST):
             entries: list[Any] = [
@@ -172,12 +172,12 @@ class SqsTransport:
 
 
 def schedule_target(queue: str, body: str) -> Any:
-    """A queue as the target of a schedule. What Scheduler cannot send ends in the queue's dead letters."""
+    """A queue as the target of a schedule. What Scheduler cannot send goes to the queue's dead letters."""
     where = settings()
     here = client("sqs").meta
     queues = f"arn:{here.partition}:sqs:{here.region_name}:{where.account_id}"
     return {
-        # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues alone.
+        # No SqsParameters: Scheduler documents a MessageGroupId for FIFO queues only.
         "Arn": f"{queues}:{where.queue_name(queue)}",
         "RoleArn": f"arn:{here.partition}:iam::{where.account_id}:role/{where.stack}-scheduler",
         "Input": body,
@@ -186,7 +186,7 @@ def schedule_target(queue: str, body: str) -> Any:
 
 
 def _pages(messages: Sequence[Message]) -> list[list[Message]]:
-    """At most ten messages and 1 MiB a request."""
+    """Pages of at most ten messages and 1 MiB each."""
     pages: list[list[Message]] = []
     room = 0
     for message in messages:

@@ -1,6 +1,6 @@
 """What a producer uses: sending tasks, groups and chains of them, and the handles to their results.
 
-Belongs here: all that a web application imports to send and to ask. Does not belong here: anything that runs a task.
+Belongs here: what a web application imports to send tasks and read results. Not here: anything that runs a task.
 """
 
 from nexus.client.bounded import asynchronous

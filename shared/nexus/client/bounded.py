@@ -1,8 +1,8 @@
-"""A send ends in time, whatever AWS, the network or the resolver does: within `Settings.send_timeout` seconds.
+"""Bounds every send to `Settings.send_timeout` seconds, whatever AWS, the network or the resolver does.
 
-A send is up to three requests, each of which may be tried again, and neither a name look-up nor fetching credentials
-has a time-out of its own. So a thread does the requests, and the caller waits for it for as long as they may. When the
-time is over the thread begins no further request, and the one in flight ends by its own time-out.
+A send is up to three requests, each of which may be retried, and neither a name look-up nor fetching credentials has
+its own timeout. So a thread makes the requests, and the caller waits for it for at most that time. After that the
+thread starts no further request, and the one in flight ends by its own timeout.
 """
 
 import os
@@ -21,12 +21,12 @@ from nexus.errors import SendFailed
 from nexus.settings import settings
 
 THREADS = 64
-"""More sends at once than this wait their turn, which counts as part of their time."""
+"""Further concurrent sends wait their turn, which counts toward their time."""
 
 
 @dataclass(slots=True)
 class Wait(sdk.Wait):
-    """A send that somebody waits for, and the ids of its runs once they are known."""
+    """A send that a caller waits for, and the ids of its runs once they are known."""
 
     run_ids: list[str] = field(default_factory=list)
 
@@ -38,7 +38,7 @@ class Wait(sdk.Wait):
 
 
 def bounded[**P, T](send: Callable[P, T]) -> Callable[P, T]:
-    """A function that sends, made to end in time. Raises SendFailed when it does not."""
+    """Bounds a function that sends. Raises SendFailed if it does not finish in time."""
 
     @wraps(send)
     def in_time(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -57,11 +57,11 @@ def bounded[**P, T](send: Callable[P, T]) -> Callable[P, T]:
 
 
 def asynchronous[**P, T](work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """The same as a coroutine function that never blocks its event loop, and is bounded in the same way."""
+    """The same as a coroutine function that never blocks its event loop, with the same bound."""
 
     @wraps(work)
     async def in_time(*args: P.args, **kwargs: P.kwargs) -> T:
-        import asyncio  # here: it takes a tenth of a function's start
+        import asyncio  # here: the import takes a tenth of a function's start
 
         seconds = _seconds()
         if not seconds:
@@ -78,23 +78,23 @@ def asynchronous[**P, T](work: Callable[P, T]) -> Callable[P, Coroutine[Any, Any
 
 
 async def in_thread[**P, T](work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function that blocks, in a thread of the client's own: the event loop's are the application's."""
+    """Calls a blocking function in the client's own thread pool: the event loop's threads belong to the application."""
     import asyncio
 
     return await asyncio.wrap_future(_threads().submit(copy_context().run, partial(work, *args, **kwargs)))
 
 
 def note(*run_ids: str) -> None:
-    """Tells whoever waits which runs are being sent."""
+    """Reports to the waiting caller which runs are being sent."""
     waiting = sdk.wait.get()
     if isinstance(waiting, Wait):
         waiting.run_ids += run_ids
 
 
 def _seconds() -> float:
-    """The time for a send that begins here; 0 where there is no limit: in a function, in memory, within another send.
+    """The time for a send that begins here; 0 for no limit: in a function, in memory, within another send.
 
-    Where the time is not the machine's, seconds of the machine's bound nothing.
+    Under a test clock, seconds of real time bound nothing.
     """
     within = sdk.wait.get() is not None or not clock.is_machines()
     if within or not isinstance(backend().transport, SqsTransport):

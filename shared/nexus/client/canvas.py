@@ -1,11 +1,11 @@
-"""What is sent, before it is sent: a task with its arguments (a signature), and runs that depend on each other.
+"""What to send: a task with its arguments (a signature), and runs that depend on each other.
 
     chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count))).delay()
     chord((count.s(user_id=user) for user in users), then(add, counts=results_of(count))).apply_async(countdown=60)
     (count.s(user_id="7") | group(one.s(), two.s()) | three.s()).delay()
 
-Nothing here changes once it is made: `set` returns another one. Everything that a canvas may get wrong is refused when
-it is sent, before its first message.
+Canvases are immutable: `set` returns a new one. Every error in a canvas is raised when it is sent, before its first
+message.
 """
 
 import uuid
@@ -44,11 +44,11 @@ if TYPE_CHECKING:
     from nexus.tasks import Task
 
 CHAIN_LIMIT = 12
-"""Runs that follow each other: Lambda ends a loop of about 16 invocations through SQS, and a run may be retried."""
+"""Runs in sequence: Lambda stops a loop of about 16 invocations through SQS, and a run may be retried."""
 
 
 CALLBACK_LIMIT = 3
-"""Runs that follow each other in an error callback, which comes on top of them."""
+"""Runs in sequence in an error callback, in addition to the above."""
 
 NOWHERE: Mapping[str, Any] = {}
 
@@ -58,39 +58,39 @@ type Parts = tuple[Part, ...]
 
 
 class Canvas[R]:
-    """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`, or in a coroutine by `adelay()`."""
+    """A signature, a group or a chain. Sent by `delay()` or `apply_async(...)`; in a coroutine by `adelay()`."""
 
     __slots__ = ()
 
     def set(self, **options: Unpack[Options]) -> Self:
-        """The same with these options."""
+        """A copy with these options."""
         raise NotImplementedError
 
     @property
     def parts(self) -> Parts:
-        """What runs one after another."""
+        """Its steps, in sequence."""
         raise NotImplementedError
 
     def on_error(self, callback: "Canvas[Any] | Sequence[Canvas[Any]]") -> Self:
-        """The same with a callback that is sent, once, when it fails: `set(link_error=callback)`."""
+        """A copy with a callback that is sent, once, if it fails: `set(link_error=callback)`."""
         return self.set(link_error=callback)
 
     def __or__[S](self, after: "Canvas[S]") -> "Chain[S]":
-        """`first | second`: a chain. After a group it is a chord."""
+        """`first | second`: a chain. If the first is a group, a chord."""
         return chain(self, after)
 
     def delay(self) -> "AsyncResult[Any]":
-        """Sends it. The handle is that of what runs last."""
+        """Sends it. Returns the handle of the last run."""
         return self.apply_async()
 
     def apply_async(self, *, task_id: str | uuid.UUID | None = None, **options: Unpack[Options]) -> "AsyncResult[Any]":
-        """Sends it with these options. `task_id` is the id of what runs last: sent twice with it, it runs once."""
+        """Sends it with these options. `task_id` is the id of the last run: sent twice with it, it runs once."""
         known(options, "apply_async")
         last = given_id(task_id) if task_id else new_id()
         ready = self.set(**fixed(options)) if options else self
         steps = _plan(ready.parts, last)
         if task_id is None and isinstance(steps[0], TaskStep) and len(steps) > 1:
-            # By its version an id tells a worker that there is a record, which saves the worker a request.
+            # The id's version tells a worker that a record exists, which saves the worker a request.
             steps = (replace(steps[0], id=new_id()), *steps[1:])
         launch(steps, given=task_id is not None)
         return self._handle(last)
@@ -116,7 +116,7 @@ class Canvas[R]:
 
 @dataclass(frozen=True, slots=True)
 class Signature[R: Result](Canvas[R]):
-    """A task with checked arguments, not yet sent. `result_as` names the argument that takes what `takes` means."""
+    """A task with checked arguments, not yet sent. `result_as` names the argument filled in as `takes` specifies."""
 
     task: TaskDefinition[Any, R]
     args: Mapping[str, Any]
@@ -130,7 +130,7 @@ class Signature[R: Result](Canvas[R]):
 
     @property
     def queue(self) -> str:
-        """The queue that it goes to. Raises UnknownTask for one that does not serve the task."""
+        """The queue to send to. Raises UnknownTask if that queue does not serve the task."""
         return queue_of(self.task, self.options.get("queue"))
 
     @property
@@ -181,7 +181,7 @@ class Signature[R: Result](Canvas[R]):
 
 @dataclass(frozen=True, slots=True)
 class Group(Canvas[Any]):
-    """Sequences that run side by side. Its result is the list of their results, in order."""
+    """Sequences that run in parallel. Its result is the list of their results, in order."""
 
     members: tuple[Parts, ...]
     options: Options = field(default_factory=Options)
@@ -198,7 +198,7 @@ class Group(Canvas[Any]):
         return replace(self, members=members, options={**self.options, **own})
 
     def __call__(self, body: "Canvas[Any] | None" = None, **options: Any) -> "AsyncResult[Any]":
-        """`group(...)()` sends it, `chord(members)(body)` with what follows it."""
+        """`group(...)()` sends it, `chord(members)(body)` sends it followed by the body."""
         return (self if body is None else self | body).apply_async(**options)
 
     def step(self, run_id: str, place: Mapping[str, Any] = NOWHERE) -> GroupStep:
@@ -221,7 +221,7 @@ class Group(Canvas[Any]):
 
 @dataclass(frozen=True, slots=True)
 class Chain[R](Canvas[R]):
-    """What runs one after another: each that succeeds sends the next, with its result where that asks for it."""
+    """Steps that run one after another: each success sends the next, with its result if the next takes it."""
 
     parts: Parts = ()
 
@@ -235,14 +235,14 @@ class Chain[R](Canvas[R]):
 
 
 def group(*members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group:
-    """What runs side by side: `group(a, b)`, `group([a, b])`, or of a generator. 1 to 10,000 members.
+    """Runs in parallel: `group(a, b)`, `group([a, b])`, or from a generator. 1 to 10,000 members.
 
-    Its result is the list of the members' results, in order. A group within a group adds its members to it. A member
-    that fails makes the group FAILURE; when its dead letter is sent again and succeeds, the group is SUCCESS after all.
+    Its result is the list of the members' results, in order. Nested groups are flattened. A member that fails makes the
+    group FAILURE; if its dead letter is sent again and succeeds, the group becomes SUCCESS.
     """
     flat: list[Parts] = []
     for member in _canvases("group", members):
-        # A group that does more than stand for its members stays one.
+        # A group with options or callbacks of its own is not flattened.
         if isinstance(member, Group) and not member.options:
             flat += member.members
         else:
@@ -251,10 +251,10 @@ def group(*members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group:
 
 
 def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
-    """What runs one after another: `chain(a, b)`, `chain([a, b])` or `a | b`. What follows a group is its chord's body.
+    """Runs in sequence: `chain(a, b)`, `chain([a, b])` or `a | b`. The link after a group is the body of its chord.
 
-    The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, unless one is
-    to run `always`. When its dead letter is sent again and succeeds, the chain goes on. At most 12 runs in a row.
+    The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, except one that
+    is to run `always`. If its dead letter is sent again and succeeds, the chain goes on. At most 12 runs in sequence.
     """
     return Chain(tuple(joined.from_iterable(link.parts for link in _canvases("chain", links))))
 
@@ -264,7 +264,7 @@ def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]") -> Group: ...
 @overload
 def chord[S](members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[S]") -> "Chain[S]": ...
 def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | None" = None) -> "Chain[Any] | Group":
-    """A group and what comes after it, a task or a canvas. The handle is the body's.
+    """A group and the task or canvas that follows it. The handle is the body's.
 
     `chord(members)(body)` sends it at once.
     """
@@ -273,7 +273,7 @@ def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | N
 
 
 def chunks(task: "Task[Any, Any]", items: Iterable[Mapping[str, Any]], size: int) -> Group:
-    """A group for every `size` items, in one group: its result is a list of lists. Each item is a run of its own."""
+    """A group with a subgroup for every `size` items; its result is a list of lists. Each item is a run of its own."""
     if size < 1:
         raise ValueError(f"chunks of {size}: 1 or more")
     pages = batched((Signature.of(task, item) for item in items), size)
@@ -281,7 +281,7 @@ def chunks(task: "Task[Any, Any]", items: Iterable[Mapping[str, Any]], size: int
 
 
 def _canvases(what: str, given: "Sequence[Any]") -> "Iterator[Canvas[Any]]":
-    """The canvases given, one by one or as one iterable."""
+    """The given canvases, passed individually or as one iterable."""
     if len(given) == 1 and not isinstance(given[0], Canvas) and isinstance(given[0], Iterable):
         given = tuple(given[0])
     for one in given:
@@ -306,40 +306,40 @@ def _with(parts: Parts, options: Options) -> Parts:
 
 @dataclass(frozen=True, slots=True)
 class ResultOf:
-    """Stands for what is not there yet."""
+    """Placeholder for a value that does not exist yet."""
 
     task: str
     what: Literal["result", "results", "failure"] = "result"
 
 
 def result_of[R: Result](task: TaskDefinition[Any, R]) -> R:
-    """In `then(...)`, the result of the link before, which is this task. To a type checker it is that result.
+    """In `then(...)`, the result of the previous link, which runs this task. To a type checker it is that result.
 
-    Where the link is to run `always`, it is None after one that failed.
+    If the link is to run `always`, it is None after a link that failed.
     """
     return cast(R, ResultOf(task.name))
 
 
 def results_of[R: Result](task: TaskDefinition[Any, R]) -> Sequence[R]:
-    """In `then(...)`, the results of a chord's members, which are runs of this task, in order.
+    """In `then(...)`, the results of a chord's members, which run this task, in order.
 
-    Where the body is to run `always`, None stands for each that failed.
+    If the body is to run `always`, each failed member's result is None.
     """
     return cast(Sequence[R], ResultOf(task.name, "results"))
 
 
 def the_failure() -> Failure:
-    """In `then(...)`, for an error callback: the run that failed, and why."""
+    """In `then(...)`, for an error callback: the run that failed, and the reason."""
     return cast(Failure, ResultOf("", "failure"))
 
 
 def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
-    """A link of a chain, the body of a chord or an error callback that takes what came before as an argument.
+    """A chain link, chord body or error callback that takes the previous result as an argument.
 
         chain(count.s(user_id="7"), then(tell_staff, counts=result_of(count), to="ops"))
 
-    What is given is checked at once, and all of it together when it runs. Raises InvalidMessage like `delay`, TypeError
-    unless exactly one argument is `result_of(...)`, `results_of(...)` or `the_failure()`.
+    The given arguments are checked at once, and all of them together when it runs. Raises InvalidMessage like `delay`,
+    TypeError unless exactly one argument is `result_of(...)`, `results_of(...)` or `the_failure()`.
     """
     waiting = [name for name, value in arguments.items() if isinstance(value, ResultOf)]
     if positional or len(waiting) != 1:
@@ -364,9 +364,9 @@ def send[R: Result](
 def send_many(
     signatures: Iterable[Signature[Any]], *, track: bool = True, **options: Unpack[Options]
 ) -> "list[AsyncResult[Any]]":
-    """Sends many tasks that nobody waits for together, in batches; `options` hold for each.
+    """Sends many independent tasks whose results nothing waits for, in batches; `options` apply to each.
 
-    SendFailed names the runs that SQS did not take, by id, and the others have been sent.
+    SendFailed lists the ids of the runs that SQS did not accept; the others have been sent.
     """
     known(options, "send_many")
     steps, handles = [], []
@@ -399,7 +399,7 @@ def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
 
 
 def _steps(parts: Parts, last: str, place: Mapping[str, Any] = NOWHERE) -> tuple[Step, ...]:
-    """A sequence's steps. Their ids follow from the last one's, so that a canvas sent twice with it is the same."""
+    """A sequence's steps. Their ids derive from the last step's, so that sending twice with that id is idempotent."""
     *before, end = parts
     return (
         *(part.step(tallies.earlier_id(last, n)) for n, part in enumerate(before)),
@@ -427,7 +427,7 @@ def _depth(parts: Parts) -> int:
 
 
 def _runs(parts: Iterable[Part]) -> "Iterator[Signature[Any]]":
-    """Every task in it."""
+    """All its tasks."""
     yield from _tasks(parts, _runs)
 
 
@@ -453,7 +453,7 @@ def _tasks(
 
 
 def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> None:
-    """Raises InvalidMessage for what could be sent and never go well. `upstream` is what may fail before it begins."""
+    """Raises InvalidMessage for a canvas that could never succeed. `upstream` is what may fail before it begins."""
     for before, after in pairwise(parts):
         _may_follow(_ends([before]), _starts([after]))
         for start in _starts([after]):
@@ -469,7 +469,7 @@ def _check(parts: Sequence[Part], upstream: "Sequence[Signature[Any]]" = ()) -> 
             for member in part.members:
                 _check(member, earlier)
         elif n or upstream:
-            # Sent later, perhaps with a result: what is known of its arguments must fit into a message.
+            # Sent later, perhaps with a result: the arguments known now must fit into a message.
             Envelope.of(id=derived_id(n), task=part.task.name, args=dict(part.args)).encode()
 
 
@@ -498,7 +498,7 @@ def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
 
 
 def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[Any]]") -> None:
-    """The function that ends a run sends the next one, with its own role. Raises InvalidMessage where it may not."""
+    """The function that ends a run sends the next, under its own role. Raises InvalidMessage if the role may not."""
     enders = {(one.task.name, one.queue): one for one in before}
     starters = {(one.task.name, one.queue, _waits_long(one)): one for one in after}
     for starter in starters.values():

@@ -14,11 +14,11 @@ NO_RUN = "00000000-0000-0000-0000-000000000000"
 
 
 def check() -> None:
-    """Finds out whether this process can send, with one read and one request for each queue.
+    """Checks that this process can send, with one read and one request per queue.
 
-    Raises ConfigurationError that names every fault found: a setting, the region, the credentials, a stack that is not
-    there, rights that are missing. Raises SendFailed when AWS does not answer in time, which may have passed by the
-    next send: an application may log that and start all the same. With tasks in memory there is nothing to find.
+    Raises ConfigurationError listing every fault found: a setting, the region, the credentials, a missing stack,
+    missing rights. Raises SendFailed if AWS does not respond in time, which may be temporary: an application may log it
+    and start anyway. With tasks in memory there is nothing to check.
     """
     queues = registry.queues()
     try:

@@ -1,7 +1,6 @@
-"""Beginning the steps of a canvas: the client begins the first, and whoever ends a run begins what follows it.
+"""Starting the steps of a canvas: the client starts the first; the invocation that ends a run starts what follows.
 
-Every function here may be called again after a crash, by any sandbox: the ids are the same, and what has been done
-already is refused.
+After a crash any sandbox may call every function here again: the ids are the same, and steps already taken are refused.
 """
 
 import os
@@ -25,7 +24,7 @@ from nexus.values import compact
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """A run that is about to be sent. `record` is what its record says beyond what every record does."""
+    """A run that is about to be sent. `record` has the record's fields beyond those that every record has."""
 
     step: TaskStep
     rest: Steps
@@ -60,7 +59,7 @@ class Beginning:
 
     @classmethod
     def of(cls, sequences: Sequence[Steps], parent: str | None, result: Any = None) -> "Beginning":
-        """`parent` is what they follow, and `result` its result. Raises InvalidMessage for what cannot be sent."""
+        """`parent` is the run that they follow, `result` its result. Raises InvalidMessage if a step cannot be sent."""
         parcels, groups = [], []
         for steps in sequences:
             first, rest = steps[0], steps[1:]
@@ -72,7 +71,7 @@ class Beginning:
         return cls(parcels, groups)
 
     def all_parcels(self) -> Iterator[Parcel]:
-        """Of the groups too."""
+        """All parcels, those of the groups included."""
         yield from self.parcels
         for group in self.groups:
             yield from group.members.all_parcels()
@@ -99,7 +98,7 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     if step.retry:
         record["retry"] = step.retry
     if due > now:
-        # A run that waits is one that somebody asks about: the sparse index lists it.
+        # A waiting run may be looked up: the sparse index lists it.
         since = round(due, 3)
         record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
     try:
@@ -107,7 +106,7 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     except TooLarge:
         if not step.result_as or pointers:
             raise
-        # The result was small enough for its record, and is not beside the other arguments.
+        # The result fitted into its record, but does not fit beside the other arguments.
         pointer = payloads.Pointer(payloads.dump(step.id, compact(result), inline=0))
         return _parcel(step, rest, parent, pointer)
     return Parcel(step, rest, envelope, message, due, record)
@@ -123,7 +122,7 @@ def _record(step: Step, rest: Steps) -> dict[str, Value]:
 
 
 def trace() -> str | None:
-    """The X-Ray trace of this invocation."""
+    """The X-Ray trace header of this invocation."""
     return os.environ.get("_X_AMZN_TRACE_ID")
 
 
@@ -131,9 +130,9 @@ def trace() -> str | None:
 
 
 def send_next(run_id: str, steps: Steps, result: Any) -> list[Envelope]:
-    """Sends what follows a run. Returns the members of groups that end by it, unsent, for their groups to count.
+    """Sends what follows a run. Returns the group members that this ends without sending, for their groups to count.
 
-    What cannot be sent for good (its arguments are too large) becomes that run's FAILURE.
+    A step that can never be sent (its arguments are too large) becomes FAILURE.
     """
     first, rest = steps[0], steps[1:]
     try:
@@ -146,7 +145,7 @@ def send_next(run_id: str, steps: Steps, result: Any) -> list[Envelope]:
 
 
 def begin(beginning: Beginning) -> list[Envelope]:
-    """Records and sends what follows a run, where it has not been sent yet. Raises SendFailed."""
+    """Records and sends what follows a run, unless it has already been sent. Raises SendFailed."""
     ended: list[Envelope] = []
     for group in beginning.groups:
         status = open_group(group)
@@ -156,7 +155,7 @@ def begin(beginning: Beginning) -> list[Envelope]:
             ended += _after_revoked(group.step, group.rest)
     due, writes = [], [parcel.pending for parcel in beginning.parcels]
     store = backend().store
-    # A single write that is refused says what stands there, one of many does not.
+    # A refused single write returns the existing item; a batch write does not.
     outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
     for parcel, outcome in zip(beginning.parcels, outcomes, strict=True):
         status = _status(parcel, outcome)
@@ -169,7 +168,7 @@ def begin(beginning: Beginning) -> list[Envelope]:
 
 
 def _status(parcel: Parcel, outcome: Outcome) -> str:
-    """The status of a recorded run, made PENDING where it only waited for what it follows. Its message is sent then."""
+    """The status of a recorded run, made PENDING if it was waiting for its predecessor. Its message is sent then."""
     run_id, store = parcel.envelope.id, backend().store
     if isinstance(outcome, Applied):
         return "PENDING"
@@ -192,9 +191,9 @@ def _after_revoked(step: Step, rest: Steps) -> list[Envelope]:
 
 
 def fail_next(run_id: str, steps: Steps, error: RunError, failure: Failure) -> list[Envelope]:
-    """Ends what follows a run that has failed, so that no handle waits for what will not come; `failure` says whose.
+    """Ends what follows a failed run, so that no handle waits forever; `failure` is the cause.
 
-    A step that is to run always goes on all the same. Returns the members of groups that end by it.
+    A step that is to run `always` proceeds anyway. Returns the group members that this ends.
     """
     blocked = next((n for n, step in enumerate(steps) if step.always), len(steps))
     store, now, keep = backend().store, clock.moment(), transitions.keep_until()
@@ -227,7 +226,7 @@ def _blocked(step: Step, error: RunError, now: float, keep: int, *, recorded: bo
 
 
 def group_values(step: GroupStep, parent: str | None = None) -> dict[str, Value]:
-    """What the record of a group says whether it has begun or not."""
+    """The fields of a group's record, whether it has begun or not."""
     values: dict[str, Value] = {"task": GROUP, "sent_at": clock.moment(), "total": len(step.members), "phase": 1}
     if step.parent or parent:
         values["parent"] = step.parent or parent
@@ -239,16 +238,16 @@ def group_values(step: GroupStep, parent: str | None = None) -> dict[str, Value]
 
 
 def open_group(group: Opening) -> str:
-    """Begins a group: its tallies, then its record. Returns its status; its members are sent while that is STARTED."""
+    """Begins a group: its tallies, then its record. Returns its status; its members are sent while it is STARTED."""
     step, store, keep = group.step, backend().store, transitions.keep_until()
     tallies.put_all(tallies.new_tallies(step.id, 1, len(step.members), keep))
     values = group_values(step) | group.record
     values |= {"status": "STARTED", "started_at": clock.moment(), "waits": True, "expires": keep}
-    values["history"] = history.of_task(GROUP, step.id, None)  # where it is PENDING, or was given up, it is elsewhere
+    values["history"] = history.of_task(GROUP, step.id, None)  # a PENDING or given-up group is in another partition
     outcome = store.apply(Write(step.id, set=values, insert=True))
     standing = RunRecord.of(outcome.item or {})
     if not isinstance(outcome, Applied) and standing.status in ("PENDING", "FAILURE"):
-        # Known since its canvas was sent, and perhaps given up meanwhile.
+        # Recorded when its canvas was sent, and possibly given up since.
         waits = (Condition("blocked", "exists"),) if standing.status == "FAILURE" else ()
         when = (equals("status", standing.status), *waits)
         outcome = store.apply(Write(step.id, set=values, remove=transitions.LEFT_BY_FAILURE, when=when))
@@ -259,14 +258,14 @@ def open_group(group: Opening) -> str:
 
 
 def send_all(parcels: Sequence[Parcel]) -> None:
-    """Sends their messages. Raises SendFailed."""
+    """Sends the messages of these runs. Raises SendFailed."""
     failures = dispatch(parcels)
     if failures:
         raise SendFailed(failures)
 
 
 def dispatch(parcels: Sequence[Parcel]) -> dict[str, str]:
-    """Sends their messages, so that each comes when it is due. Returns the reason for each run that was not taken."""
+    """Sends the messages, each to arrive when due. Returns the reason for each run that was not accepted."""
     now, transport = clock.now(), backend().transport
     pages: dict[str, list[Message]] = {}
     failures: dict[str, str] = {}

@@ -16,16 +16,16 @@ from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
 FOLLOWED = frozenset({"then", "segment"})
-"""By these a record says that others wait for the run. Then its message has to come, for a worker to end them too."""
+"""A record with one of these has others waiting for its run: its message must arrive, so that a worker ends them."""
 
 SCHEDULED_WITHIN = 60.0
-"""Seconds by which Scheduler may be late: until then a schedule may still be there."""
+"""Seconds by which Scheduler may be late: until then a schedule may still exist."""
 
 
 class AsyncResult[R: Result]:
-    """The handle to a run. Every property reads the record anew, one consistent GetItem.
+    """The handle to a run. Every property reads the record again, with one consistent GetItem.
 
-    As text it is the run's id, and two handles to one run are equal.
+    `str()` gives the run's id; two handles to the same run are equal.
     """
 
     def __init__(self, run_id: str, result_type: type[R] | None = None) -> None:
@@ -34,7 +34,7 @@ class AsyncResult[R: Result]:
 
     @property
     def task_id(self) -> str:
-        """The run's id, by Celery's name."""
+        """The run's id, under Celery's name."""
         return self.id
 
     def __str__(self) -> str:
@@ -47,7 +47,7 @@ class AsyncResult[R: Result]:
         return hash(self.id)
 
     def record(self) -> RunRecord:
-        """The whole record; status UNKNOWN when there is none."""
+        """The whole record; status UNKNOWN if there is none."""
         return _record(self.id, backend().store.get([self.id]))
 
     @property
@@ -57,7 +57,7 @@ class AsyncResult[R: Result]:
 
     @property
     def state(self) -> str:
-        """`status`, by Celery's name."""
+        """`status`, under Celery's name."""
         return self.status
 
     def ready(self) -> bool:
@@ -86,8 +86,8 @@ class AsyncResult[R: Result]:
 
     @property
     def info(self) -> Any:
-        """The result of a run that is SUCCESS, the error of one that is FAILURE or REVOKED; before, the `info` that the
-        task has given to `run.progress`."""
+        """The result of a SUCCESS run, the error of a FAILURE or REVOKED one; until then the `info` that the task
+        passed to `run.progress`."""
         record = self.record()
         if record.status == "SUCCESS":
             return self._result(record)
@@ -95,7 +95,7 @@ class AsyncResult[R: Result]:
 
     @property
     def result(self) -> R | None:
-        """The result as its model; None before SUCCESS. A group's is the list of its members' results."""
+        """The result as its model; None before SUCCESS. For a group, the list of its members' results."""
         return self._result(self.record())
 
     def _result(self, record: RunRecord) -> R | None:
@@ -107,7 +107,7 @@ class AsyncResult[R: Result]:
 
     @property
     def progress(self) -> tuple[int, int]:
-        """(done, total): a fan-out's segments, or what the task says of itself; (0, 0) when it says nothing."""
+        """(done, total): a fan-out's segments, or what the task reports; (0, 0) if it reports nothing."""
         record = self.record()
         if record.fanned_out:
             return tallies.progress(record)
@@ -116,14 +116,14 @@ class AsyncResult[R: Result]:
 
     @property
     def children(self) -> "list[AsyncResult[Any]]":
-        """The runs that this one sent: its segments or members, or what it sent with delay() (the first hundred)."""
+        """The runs that this one sent: its segments or members, or those it sent with delay() (the first hundred)."""
         record = self.record()
         ids = tallies.children(record) if record.fanned_out else record.children
         return [AsyncResult(run_id) for run_id in ids]
 
     @property
     def parent(self) -> "AsyncResult[Any] | None":
-        """What it follows in a chain or a chord (there its group), what it is a member of, or the run that sent it."""
+        """Its predecessor in a chain, its group in a chord, the group it is a member of, or the run that sent it."""
         parent = self.record().parent
         return AsyncResult(parent) if parent else None
 
@@ -137,14 +137,14 @@ class AsyncResult[R: Result]:
         return self.progress[0]
 
     def join(self, timeout: float | None = None, *, propagate: bool = True) -> R | None:
-        """`get`, by the name that Celery's groups have for it."""
+        """`get`, under the name that Celery's groups use."""
         return self.get(timeout, propagate=propagate)
 
     def forget(self) -> None:
         """Drops the result of a run that has ended, and those of a group's members.
 
-        The record stays until it expires: by it a message that comes twice runs once. What a chain, a group or an error
-        callback has yet to use stays too.
+        The record stays until it expires, so that a duplicate message does not run again. Results that a chain, a group
+        or an error callback still needs stay too.
         """
         record = self.record()
         writes = [transitions.forget(self.id)]
@@ -157,11 +157,11 @@ class AsyncResult[R: Result]:
     @overload
     def get(self, timeout: float | None = ..., *, propagate: bool, interval: float = ...) -> R | None: ...
     def get(self, timeout: float | None = None, *, propagate: bool = True, interval: float = 0.2) -> R | None:
-        """Waits for the end and gives the result.
+        """Waits for the end and returns the result.
 
-        Polls from `interval` up to 2 s apart. Raises StillRunning after `timeout` seconds (None: for ever, but at once
-        where only a call of `run()` would run it), and TaskFailed for FAILURE and REVOKED unless `propagate` is False
-        (then: None).
+        Polls at intervals growing from `interval` to 2 s. Raises StillRunning after `timeout` seconds (None: never, but
+        at once if the run can only progress through a call of `run()`), and TaskFailed for FAILURE and REVOKED, unless
+        `propagate` is False (then returns None).
         """
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
@@ -181,9 +181,9 @@ class AsyncResult[R: Result]:
         return self._result(record)
 
     def revoke(self, reason: str = "revoked") -> str:
-        """Stops the run from starting, or a fan-out from going on; answers with the status that it has now.
+        """Stops the run from starting, or a fan-out from going on; returns the run's status after that.
 
-        What is running is not killed: it ends as it ends, but is not tried again, and `run.revoked` tells it. A run
+        A running attempt is not killed: it finishes but is not retried, and `run.revoked` reports the revocation. A run
         without a record is stopped too: a member that has not begun, one that was sent untracked.
         """
         store = backend().store
@@ -215,7 +215,7 @@ class AsyncResult[R: Result]:
                 return "STARTED" if record.status == "STARTED" and not record.fanned_out else "REVOKED"
         return self.status
 
-    # For a coroutine: each of these asks in a thread of the client's own, and the event loop goes on meanwhile.
+    # For coroutines: each of these runs in a thread of the client's own, so the event loop is not blocked.
 
     async def arecord(self) -> RunRecord:
         """`record` for a coroutine."""
@@ -318,7 +318,7 @@ class AsyncResult[R: Result]:
         interval: float = 0.2,
     ) -> R | None:
         """`get` for a coroutine."""
-        import asyncio  # here: it takes a tenth of a function's start
+        import asyncio  # here: the import takes a tenth of a function's start
 
         deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
@@ -339,7 +339,7 @@ class AsyncResult[R: Result]:
 
 
 def _hint() -> str:
-    """What to do where nothing runs by itself."""
+    """How to make progress where nothing runs by itself."""
     transport = backend().transport
     if isinstance(transport, MemoryTransport) and not transport.runs_by_itself:
         return ": what a test has sent runs when it calls drain(), or run() of memory_backend(), so call that first"
@@ -352,13 +352,13 @@ def _result_type(task_name: str) -> type[Any] | None:
 
 
 def _release(record: RunRecord) -> None:
-    """Gives up the place that the run has or waits for."""
+    """Gives up the unique-task place that the run holds or waits for."""
     if record.place:
         locks.release(record.place, record.id, record.started_at)
 
 
 def _revoke_members(record: RunRecord, reason: str) -> None:
-    """Marks each member that has not begun as REVOKED, 25 a request, so that its message is acknowledged unrun."""
+    """Marks each member that has not begun as REVOKED, 25 per request, so that its message is acknowledged unrun."""
     now, keep_until = clock.moment(), transitions.keep_until()
     writes = []
     for run_id in (*tallies.earlier(record), *tallies.children(record)):
@@ -370,7 +370,7 @@ def _revoke_members(record: RunRecord, reason: str) -> None:
 
 
 def read_records(handles: Sequence[AsyncResult[Any]]) -> list[RunRecord]:
-    """The records of many runs, 100 a request, in their order."""
+    """The records of many runs, 100 per request, in order."""
     found = backend().store.get([handle.id for handle in handles])
     return [_record(handle.id, found) for handle in handles]
 

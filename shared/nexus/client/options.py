@@ -1,6 +1,6 @@
-"""How a task or a canvas is sent: the options, and what each of them may be.
+"""How a task or a canvas is sent: the options, and the values allowed for each.
 
-Raises what names the option and its fault, before anything is sent.
+Errors name the option and its fault, and are raised before anything is sent.
 """
 
 import uuid
@@ -24,8 +24,8 @@ LONGEST_DELAY = 100 * 366 * 86_400
 class Options(TypedDict, total=False):
     """How a task is sent: see `nexus.tasks.Task.apply_async`.
 
-    Of a canvas, `countdown` and `eta` delay its first runs, `link_error` follows it as a whole, and the rest holds for
-    each of its tasks. `always` sends what follows something although that has failed.
+    For a canvas, `countdown` and `eta` delay its first runs, `link_error` follows the canvas as a whole, and the rest
+    apply to each of its tasks. `always` sends the step even if the one before it has failed.
     """
 
     countdown: float | None
@@ -40,7 +40,7 @@ class Options(TypedDict, total=False):
 
 OF_THE_FIRST = frozenset({"countdown", "eta", "always"})
 OF_THE_LAST = frozenset({"link_error"})
-"""The options of a sequence that are those of its first or its last part; the others are every part's."""
+"""The options of a sequence that apply to its first or last part only; the others apply to every part."""
 
 INSTEAD = {
     "link": "first | callback, or chain(first, callback)",
@@ -55,7 +55,7 @@ INSTEAD = {
 
 
 def known(options: Mapping[str, Any], where: str) -> None:
-    """Raises TypeError for an option that there is not, with what to write instead."""
+    """Raises TypeError for an unknown option, with what to write instead."""
     unknown = options.keys() - Options.__annotations__.keys()
     if unknown:
         instead = ", ".join(f"{name} (write {INSTEAD[name]})" if name in INSTEAD else name for name in sorted(unknown))
@@ -63,7 +63,7 @@ def known(options: Mapping[str, Any], where: str) -> None:
 
 
 def fixed(options: Options) -> Options:
-    """An end for the whole is one moment, and not so many seconds from when each of its runs is sent."""
+    """An expiry for the whole canvas is one moment, not a number of seconds from when each of its runs is sent."""
     expires = options.get("expires")
     if expires is None or isinstance(expires, datetime):
         return options
@@ -72,12 +72,12 @@ def fixed(options: Options) -> Options:
 
 
 def policy(retry: RetryPolicy) -> str:
-    """As a run's record keeps it."""
+    """The retry policy as a run's record stores it."""
     return compact([retry.max_retries, retry.base, retry.cap, sorted(retry.give_up_on)])
 
 
 def given_id(task_id: str | uuid.UUID) -> str:
-    """The id of a run as its sender gave it, in the one form that ids have. Raises InvalidMessage."""
+    """A caller-supplied run id in canonical form. Raises InvalidMessage."""
     try:
         return str(task_id if isinstance(task_id, uuid.UUID) else uuid.UUID(task_id))
     except (ValueError, TypeError, AttributeError):
@@ -85,21 +85,21 @@ def given_id(task_id: str | uuid.UUID) -> str:
 
 
 def seconds(name: str, value: float) -> float:
-    """A span of time that a sender gave. Raises ValueError, naming it."""
+    """A caller-supplied duration. Raises ValueError, naming it."""
     if not abs(value) <= LONGEST_DELAY:
         raise ValueError(f"{name} is {value!r}: not a number of seconds, or more than a hundred years")
     return value
 
 
 def moment(name: str, value: datetime) -> float:
-    """A time that a sender gave, in seconds since 1970. Raises ValueError, naming it."""
+    """A caller-supplied time, in seconds since 1970. Raises ValueError, naming it."""
     if value.tzinfo is None:
         raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
     return value.timestamp()
 
 
 def queue_of(task: TaskDefinition[Any, Any], queue: str | None) -> str:
-    """The queue to send to. Raises UnknownTask where it is known here that no function of it serves the task."""
+    """The queue to send to. Raises UnknownTask if this process knows that no function of the queue serves the task."""
     target = queue if queue is not None else task.queue or registry.queues()[-1]
     if not task.served_by(target) or (task.everywhere and target not in registry.queues()):
         raise UnknownTask(f"{task.name} is not served by queue {target!r}, but by {task.queue or registry.queues()}")

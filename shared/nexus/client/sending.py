@@ -23,7 +23,7 @@ from nexus.settings import settings
 
 @dataclass(slots=True)
 class Sender:
-    """The run inside which tasks are sent: their parent, and where it notes their ids."""
+    """The run that sends tasks: the parent of those tasks, and where their ids are noted."""
 
     run_id: str
     children: list[str] = field(default_factory=list)
@@ -34,9 +34,9 @@ current: ContextVar[Sender | None] = ContextVar("current", default=None)
 
 @bounded
 def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
-    """Sends the first of a canvas' steps, and records the others. Raises InvalidMessage before anything is sent.
+    """Sends the first steps of a canvas and records the others. Raises InvalidMessage before anything is sent.
 
-    `given` says that the caller gave the id: then the records may stand already, and what has not run is sent once
+    `given` says that the caller chose the id: the records may then exist already, and what has not run is sent once
     more. Without `track` nothing is recorded.
     """
     beginning = Beginning.of([steps], _parent())
@@ -49,7 +49,7 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
         try:
             send_all(list(beginning.all_parcels()))
         except Exception as error:
-            # Who gave the id sends it again: a record that this try settles late would stop the message of the next.
+            # A caller that chose the id retries: settling late here would stop the message of the retry.
             if not given:
                 refused = error.failures if isinstance(error, SendFailed) else {}
                 sent = {p.envelope.id for group in beginning.groups for p in group.members.all_parcels()} - set(refused)
@@ -59,9 +59,9 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
 
 
 def _record(beginning: Beginning, later: Sequence[Write], *, track: bool) -> list[str]:
-    """Records what begins, and what comes later. Returns the ids that are PENDING by it.
+    """Records the runs that begin now and those that come later. Returns the ids that this made PENDING.
 
-    A member of a group that is a single task has no record until it is claimed, unless there is something to keep.
+    A group member that is a single task has no record until it is claimed, unless there is something to store.
     """
     for group in beginning.groups:
         open_group(group)
@@ -87,13 +87,13 @@ def _later(step: Step, before: str) -> Write:
 def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
     """Sends single tasks in batches of ten messages and 25 records a request.
 
-    What SQS refuses is tried again twice; SendFailed names the runs that were still not taken, by id, and the others
-    have been sent. When AWS cannot be reached, the rest is not tried.
+    What SQS refuses is retried twice; SendFailed then lists the ids of the runs that were not accepted, and the others
+    have been sent. If AWS cannot be reached, the rest is not tried.
     """
     beginning = Beginning.of([[step] for step in steps], _parent())
     with sending(*(step.id for step in steps)):
         if track:
-            # A run's cost has its share of the requests in which it was sent (nexus.worker.spending).
+            # A run's cost includes its share of the requests that sent it (nexus.worker.spending).
             together = {"sent_with": min(len(steps), MESSAGES_PER_REQUEST)}
             pending = (parcel.pending for parcel in beginning.parcels)
             backend().store.apply_all([replace(write, set={**write.set, **together}) for write in pending])
@@ -114,7 +114,7 @@ def _parent() -> str | None:
 
 @contextmanager
 def sending(*run_ids: str) -> Iterator[None]:
-    """What botocore raises within the block as an application's errors: no such stack, or these runs were not sent."""
+    """Translates botocore errors in the block into application errors: no such stack, or these runs were not sent."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     note(*run_ids)
@@ -130,10 +130,10 @@ def sending(*run_ids: str) -> Iterator[None]:
 
 
 def forget(run_ids: Iterable[str]) -> None:
-    """Settles the records of what was not sent. Those that AWS does not let be settled stay PENDING."""
+    """Settles the records of runs that were not sent. Those that AWS fails to settle stay PENDING."""
     from botocore.exceptions import BotoCoreError, ClientError
 
-    sdk.wait.set(None)  # whoever has given up on the send still wants its record settled
+    sdk.wait.set(None)  # a caller that has given up on the send still needs its record settled
     error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
     with suppress(BotoCoreError, ClientError, sdk.Throttled):
         for run_id in run_ids:
@@ -141,7 +141,7 @@ def forget(run_ids: Iterable[str]) -> None:
 
 
 def note_child(run_id: str) -> None:
-    """Notes a run among the children of the one that sends it: the first hundred."""
+    """Records a run among the children of the run that sends it: the first hundred."""
     sender = current.get()
     if sender is not None and len(sender.children) < 100:
         sender.children.append(run_id)

@@ -1,6 +1,6 @@
-"""A canvas as it is sent: sequences of steps, each with the id of its run.
+"""A canvas as it is sent: sequences of steps, each with its run's id.
 
-What follows a run stands in the run's record as JSON (`then`, `on_error`), so whoever ends the run can send it.
+A run's record stores what follows it as JSON (`then`, `on_error`), so whichever invocation ends the run can send it.
 """
 
 import json
@@ -18,11 +18,11 @@ from nexus.runs.record import RunRecord
 from nexus.runs.tallies import GROUP
 
 MAX_BYTES = 256 * 1024
-"""Of what follows a run: DynamoDB's item holds 400 KiB, and the run's own result."""
+"""Limit for what follows a run: a DynamoDB item holds 400 KiB, including the run's own result."""
 
 
 class Failure(BaseModel):
-    """What an error callback is given: the run that failed, and why."""
+    """What an error callback receives: the run that failed, and the reason."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,7 +33,7 @@ class Failure(BaseModel):
 
     @classmethod
     def of(cls, record: RunRecord) -> Self:
-        """Of a run that has ended without success."""
+        """The failure of a run that ended without success."""
         error = record.error
         why = (error.type, error.message) if error else (record.status, "no reason recorded")
         return cls(id=record.id, task=record.task, type=why[0], message=why[1])
@@ -41,10 +41,10 @@ class Failure(BaseModel):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskStep:
-    """One run. Times are seconds: `countdown` and `expires_in` from when it is sent, the others since 1970.
+    """One run. Times are seconds: `countdown` and `expires_in` count from when it is sent, the others since 1970.
 
-    `result_as` names the argument that takes the result of the step before; `retry` is what the record keeps; `parent`
-    and `segment` are those of the group of which the step's sequence is a member, at the last step of it.
+    `result_as` names the argument that takes the previous step's result; `retry` is what the record stores; `parent`
+    and `segment` belong to the group whose member this sequence is, and are set on its last step.
     """
 
     id: str
@@ -71,7 +71,7 @@ class TaskStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupStep:
-    """Sequences that run side by side. `parent` and `segment` as of a TaskStep."""
+    """Sequences that run in parallel. `parent` and `segment` as in TaskStep."""
 
     id: str
     members: tuple[tuple["Step", ...], ...]
@@ -87,7 +87,7 @@ class GroupStep:
 
     @property
     def earlier(self) -> list[int]:
-        """How many steps each member has before its last; empty where none has any."""
+        """How many steps each member has before its last; empty if none has any."""
         counts = [len(member) - 1 for member in self.members]
         return counts if any(counts) else []
 
@@ -102,12 +102,12 @@ def _json() -> TypeAdapter[tuple[Step, ...]]:
 
 
 def place(step: Step) -> Envelope:
-    """By which a group counts the member that ends with this step."""
+    """The envelope by which a group counts the member that ends with this step."""
     return Envelope(id=step.id, task=step.name, parent=step.parent, segment=step.segment)
 
 
 def dump(steps: Steps, beside: str = "") -> str:
-    """As a record keeps them, `beside` others. Raises InvalidMessage when they are too many for it."""
+    """The steps as a record stores them, next to `beside` others. Raises InvalidMessage if they are too many for it."""
     text = _json().dump_json(tuple(steps), exclude_defaults=True).decode()
     size = len(text.encode()) + len(beside.encode())
     if size > MAX_BYTES:
@@ -124,7 +124,7 @@ def load(text: str, run_id: str) -> tuple[Step, ...]:
     """The steps in the record of the run that they follow."""
     steps = []
     for step in json.loads(text):
-        # A chain that was sent before steps had ids of their own.
+        # A chain that was sent before steps had their own ids.
         run_id = step.setdefault("id", derived_id(run_id, "then"))
         steps.append(step)
     return _json().validate_python(steps)

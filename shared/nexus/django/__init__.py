@@ -4,8 +4,8 @@
     INSTALLED_APPS = [..., "nexus.django"]
     NEXUS = {"STACK": "myapp-prod", "ACCOUNT_ID": "123456789012", "REGION": "eu-west-1"}
 
-What belongs here: the translation between Django's tasks, settings, checks and database, and the runtime's. What does
-not: anything that runs a task, which is `nexus.worker`. Importing it imports Django; nothing else of `nexus` does.
+Belongs here: the translation between Django's tasks, settings, checks and database, and the runtime's. Does not belong
+here: anything that runs a task, which is `nexus.worker`. Only this package of `nexus` imports Django.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""The Django application: the setting NEXUS is read and checked at start-up."""
+"""The Django application: reads and checks the setting NEXUS at start-up."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ class NexusConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Registers the system checks. A wrong setting is reported by them, and by the first use of the backend."""
+        """Registers the system checks. They report a wrong setting, and so does the first use of the backend."""
         checks.register(_check)
 
 

@@ -1,4 +1,4 @@
-"""The backend for `django.tasks`: it checks, enqueues, and reads results."""
+"""The backend for `django.tasks`: checks and enqueues tasks, and reads results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -20,8 +20,8 @@ from nexus.runs.record import RunRecord
 class Backend(BaseTaskBackend):
     """Tasks run on Lambda, from the SQS queue of their `queue_name`.
 
-    A queue's priority is its concurrency and not an order within it, so a task of another priority than 0 is refused:
-    give it another queue. OPTIONS takes nothing.
+    A queue's priority is its concurrency, not an order within it, so tasks with a priority other than 0 are refused:
+    use another queue. OPTIONS must be empty.
     """
 
     task_class = Task
@@ -34,8 +34,10 @@ class Backend(BaseTaskBackend):
         conf.apply()
 
     def validate_task(self, task: AnyTask) -> None:
-        """Raises InvalidTask when the task cannot run here, as Django's own rules and the runtime's have it."""
+        """Raises InvalidTask if the task cannot run here, by Django's own rules or the runtime's."""
         super().validate_task(task)
+        if not task.func.__qualname__.isidentifier():  # a lambda's or a class' function, which no path leads to
+            raise InvalidTask("Task function must be defined at a module level.")
         if len(task.module_path) > 100:
             raise InvalidTask(f"{task.module_path} has over 100 characters.")
         if not isinstance(task, Task):
@@ -53,19 +55,19 @@ class Backend(BaseTaskBackend):
             raise InvalidTask("secret must be a tuple of names of the task's parameters.")
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Sends the task. Raises SendFailed when AWS does not take it in time, TypeError for what is no JSON."""
+        """Sends the task. Raises SendFailed if AWS does not accept it in time, TypeError if arguments are not JSON."""
         result = self._send(task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
 
     async def aenqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """`enqueue` for a coroutine: the event loop goes on meanwhile."""
+        """`enqueue` for a coroutine, without blocking the event loop."""
         result = await asynchronous(self._send)(task, args, kwargs)
         await task_enqueued.asend(type(self), task_result=result)
         return result
 
     def enqueue_many(self, calls: Iterable[tuple[AnyTask, Sequence[Any], Mapping[str, Any]]]) -> Sequence[TaskResult]:
-        """Sends them ten a request, in their order. A task with `run_after` is refused. Raises like `enqueue`."""
+        """Sends the tasks in order, ten per request. A task with `run_after` is refused. Raises like `enqueue`."""
         given = [(self.runtime_task(task), args, kwargs) for task, args, kwargs in calls]
         if any(task.run_after is not None for task, _, _ in given):
             raise InvalidTask("enqueue_many takes no run_after: enqueue such a task by itself.")
@@ -79,7 +81,7 @@ class Backend(BaseTaskBackend):
         return results
 
     def get_result(self, result_id: str) -> TaskResult:
-        """Raises TaskResultDoesNotExist when no such run was sent, it has expired, or it is no task of this project."""
+        """Raises TaskResultDoesNotExist if the run was never sent, has expired, or is not a task of this project."""
         return self._found(AsyncResult(str(result_id)).record())
 
     async def aget_result(self, result_id: str) -> TaskResult:
@@ -87,7 +89,7 @@ class Backend(BaseTaskBackend):
         return self._found(await AsyncResult(str(result_id)).arecord())
 
     def check(self, **_: Any) -> list[checks.CheckMessage]:
-        """What `manage.py check` says of TASKS."""
+        """The messages of `manage.py check` about TASKS."""
         found: list[checks.CheckMessage] = []
         for queue in sorted(self.queues):
             if not queue or len(queue) > 40 or not all(c.isalnum() or c in "-_" for c in queue):
@@ -103,7 +105,7 @@ class Backend(BaseTaskBackend):
         return found
 
     def runtime_task(self, task: AnyTask) -> Task:
-        """The task with the runtime's policies. Raises InvalidTask when it cannot run here."""
+        """The task with the runtime's policies. Raises InvalidTask if it cannot run here."""
         self.validate_task(task)
         if isinstance(task, Task):
             return task
@@ -141,7 +143,7 @@ class Backend(BaseTaskBackend):
 
 
 def runtime_task(task: AnyTask) -> Task:
-    """The task as its backend sends it. Raises TypeError for one of another package's backend, InvalidTask."""
+    """The task as its backend sends it. Raises TypeError for another package's backend, InvalidTask."""
     backend = task.get_backend()
     if not isinstance(backend, Backend):
         raise TypeError(f"{task.module_path} uses {type(backend).__name__}, which is not nexus.django.Backend")
@@ -149,7 +151,7 @@ def runtime_task(task: AnyTask) -> Task:
 
 
 def faults_of_settings() -> Sequence[checks.CheckMessage]:
-    """What `manage.py check` says of NEXUS."""
+    """The messages of `manage.py check` about NEXUS."""
     from importlib.util import find_spec
 
     from nexus.settings import settings

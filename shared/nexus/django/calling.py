@@ -1,4 +1,4 @@
-"""Calling a Django task's function: an asynchronous one on an event loop, and what its time limit leaves behind."""
+"""Calling a Django task's function: an asynchronous one on an event loop, and clean-up after its time limit."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from nexus.worker.run import Run
 from nexus.worker.time_limit import put_off
 
 BACKSTOP = 1.0
-"""Seconds over an asynchronous task's limit after which the alarm comes, for what blocks its event loop."""
+"""Seconds past an asynchronous task's limit until the alarm, which interrupts code that blocks the event loop."""
 
 
 def called(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """What the task's function returns. Raises what it raises, TimeLimitExceeded at its limit.
+    """Returns the task function's result. Raises what it raises, and TimeLimitExceeded at its limit.
 
-    The limit cancels an asynchronous function, which may clean up; its ORM calls run in this thread, as Django has it.
+    The limit cancels an asynchronous function, which may clean up; its ORM calls run in this thread, as in Django.
     """
     try:
         if iscoroutinefunction(task.func):
             return _asynchronously(task, run, args, kwargs)
         return task.func(*args, **kwargs)
     except TimeLimitExceeded:
-        # Whatever a connection was doing, it is still at it, and nobody waits for the answer any more.
+        # A connection may still be in the middle of a query whose result nothing will read.
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close()

@@ -1,8 +1,8 @@
 """The catalogue of a Django project: a function's NEXUS_CATALOGUE, and the value of its stack's output `Catalogue`.
 
-It sets Django up by DJANGO_SETTINGS_MODULE, imports the modules that may hold tasks and those below them, and declares
-each task that uses this package's backend. A task may be enqueued to any queue of its backend, so every queue's
-function serves them all.
+Sets Django up from DJANGO_SETTINGS_MODULE, imports the modules that may contain tasks and their submodules, and
+declares each task that uses this package's backend. A task may be enqueued to any queue of its backend, so every
+queue's function serves them all.
 """
 
 import asyncio
@@ -33,13 +33,13 @@ if not apps.ready:
 
 
 def backends() -> dict[str, Backend]:
-    """The backends of TASKS that are this package's, by alias."""
+    """This package's backends in TASKS, by alias."""
     found = {alias: task_backends[alias] for alias in task_backends}
     return {alias: backend for alias, backend in found.items() if isinstance(backend, Backend)}
 
 
 def discovered() -> Iterator[Task]:
-    """The tasks in the modules that may hold them. Raises ConfigurationError for a module that cannot be imported."""
+    """The tasks in the modules that may contain them. Raises ConfigurationError if a module cannot be imported."""
     seen = set()
     for name in conf.modules():
         for module in _with_submodules(name):
@@ -60,10 +60,10 @@ def _with_submodules(name: str) -> Iterator[str]:
 
 
 def perform(call: Call, run: Run) -> Returned:
-    """Calls a Django task's function: what the worker runs.
+    """Calls a Django task's function. The worker runs this.
 
-    Connections are closed before and after as Django does around a request, so that one which the database ended while
-    the sandbox was frozen is not used. Sends task_started, and task_finished when no attempt follows.
+    Closes connections before and after, as Django does around a request, so that a connection that the database closed
+    while the sandbox was frozen is not reused. Sends task_started, and task_finished if no further attempt follows.
     """
     task = find(run.task)
     record = RunRecord(
@@ -96,7 +96,7 @@ def perform(call: Call, run: Run) -> Returned:
 
 
 def _close_old_connections() -> None:
-    """As Django's own, and never one in a transaction: in a test, and in eager mode, that is the caller's."""
+    """Like Django's own, but never closes one in a transaction: in tests and eager mode, that is the caller's."""
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):

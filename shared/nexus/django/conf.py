@@ -1,4 +1,4 @@
-"""The setting NEXUS, in place of the runtime's environment variables.
+"""The setting NEXUS, which replaces the runtime's environment variables.
 
 NEXUS = {
     "STACK": "myapp-prod",          # the stack that `sam deploy` made
@@ -10,7 +10,7 @@ NEXUS = {
     "RUN_DAYS": 7, "CONNECT_TIMEOUT": 1, "READ_TIMEOUT": 2, "ATTEMPTS": 2, "SEND_TIMEOUT": 4.5,
 }
 
-A variable of the environment wins over the setting: a function's variables say which stack and queue it serves.
+An environment variable overrides the setting: a function's variables say which stack and queue it serves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ OTHERS = ("EAGER", "MODULES", "WEB")
 
 
 def given() -> Mapping[str, Any]:
-    """The setting NEXUS. Raises ConfigurationError when it is not a mapping of the names above."""
+    """The setting NEXUS. Raises ConfigurationError if it is not a mapping of the names above."""
     value = getattr(django_settings, "NEXUS", {})
     if not isinstance(value, Mapping):
         raise ConfigurationError(f"NEXUS is a {type(value).__name__}: it must be a dictionary")
@@ -51,7 +51,7 @@ def given() -> Mapping[str, Any]:
 
 
 def apply() -> None:
-    """Makes NEXUS the runtime's settings. Doing it again changes nothing. Raises ConfigurationError."""
+    """Applies NEXUS as the runtime's settings. Idempotent. Raises ConfigurationError."""
     values = given()
     variables = {VARIABLES[name]: str(value) for name, value in values.items() if name in VARIABLES}
     if values.get("EAGER"):
@@ -62,7 +62,7 @@ def apply() -> None:
 
 
 def modules() -> Sequence[str]:
-    """The modules in which tasks may be found: NEXUS["MODULES"], or the module `tasks` of each installed app."""
+    """The modules that may contain tasks: NEXUS["MODULES"], or the module `tasks` of each installed app."""
     named = given().get("MODULES")
     if named is not None:
         return tuple(named)
@@ -71,5 +71,5 @@ def modules() -> Sequence[str]:
 
 
 def allows(path: str) -> bool:
-    """Whether the dotted path of a task lies in one of those modules, or in a module below one."""
+    """Whether the dotted path of a task is in one of those modules or their submodules."""
     return any(path.startswith(f"{module}.") for module in modules())

@@ -1,4 +1,4 @@
-"""The outbox (`nexus.outbox`) and periodic tasks (`nexus.periodic`) as models; what the admin shows of AWS as names."""
+"""Models of the outbox (`nexus.outbox`) and periodic tasks (`nexus.periodic`), and names for what the admin shows."""
 
 from typing import Any, ClassVar
 
@@ -14,8 +14,8 @@ __all__ = ["DeadLetter", "Outbox", "PeriodicTask", "Run", "Schedule"]
 class Outbox(models.Model):
     """A task that waits to be sent; `manage.py nexus_outbox` sends it and deletes the row.
 
-    `due`, `expires` and `added` are seconds since 1970. `fault` is why a row can never be sent: correct it and clear
-    `fault`, or delete it.
+    `due`, `expires` and `added` are seconds since 1970. `fault` is why a row can never be sent: correct the row and
+    clear `fault`, or delete the row.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
@@ -40,7 +40,7 @@ class Outbox(models.Model):
 
     @classmethod
     def add(cls, task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> str:
-        """Writes the task into the outbox of the database `using`; the id that its result will have.
+        """Writes the task into the outbox of the database `using`. Returns the id that its result will have.
 
         Raises TypeError for arguments that are not JSON, InvalidTask for a task of another backend.
         """
@@ -53,9 +53,9 @@ class Outbox(models.Model):
 
 
 class Run(models.Model):
-    """A run, which is in the run table and not in the database: for the admin's menu and permissions.
+    """A run, stored in the run table instead of the database: for the admin's menu and permissions.
 
-    To change one is to retry or revoke it.
+    Changing one means retrying or revoking it.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
@@ -71,7 +71,7 @@ class Run(models.Model):
 
 
 class DeadLetter(models.Model):
-    """A dead letter, which is in SQS: for the admin's menu and permissions. To change one is to send it again."""
+    """A dead letter, stored in SQS: for the admin's menu and permissions. Changing one means sending it again."""
 
     id: Any = models.CharField(primary_key=True, max_length=36)
 

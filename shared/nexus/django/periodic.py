@@ -1,4 +1,4 @@
-"""Periodic tasks (`nexus.periodic`) as a model, whose rows are kept in step with EventBridge Scheduler."""
+"""Periodic tasks (`nexus.periodic`) as a model whose rows are kept in sync with EventBridge Scheduler."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,19 +18,19 @@ from nexus.django.tasks import find
 from nexus.errors import NexusError
 
 FAULTS = (NexusError, LookupError, TypeError, ValueError, InvalidTask, ImproperlyConfigured, BotoCoreError, ClientError)
-"""What a row, the project or AWS can be the cause of."""
+"""Errors that a row, the project or AWS can cause."""
 
 
 class PeriodicTask(models.Model):
-    """A task that EventBridge Scheduler sends again and again: a row here, and a schedule of the same name there.
+    """A task that EventBridge Scheduler sends repeatedly: a row here, and a schedule of the same name there.
 
-    Saving or deleting a row writes its schedule after the commit. While AWS does not take it, `state` says what is
-    still to be done and `fault` why; `manage.py nexus_periodic` does it. A row's deletion waits for the schedule's.
-    A QuerySet's `update`, `delete` and `bulk_create` write no schedules: run the command after them.
+    Saving or deleting a row writes its schedule after the commit. Until AWS accepts it, `state` says what remains to be
+    done and `fault` why; `manage.py nexus_periodic` does it. A row is deleted only after its schedule. A QuerySet's
+    `update`, `delete` and `bulk_create` do not write schedules: run the command after them.
     """
 
     class State(models.TextChoices):
-        """What is to be done at Scheduler."""
+        """What remains to be done at Scheduler."""
 
         KEPT = "kept", "in step"
         WRITE = "write", "to be written"
@@ -66,7 +66,7 @@ class PeriodicTask(models.Model):
         return str(self.name)
 
     def clean(self) -> None:
-        """Raises ValidationError for what Scheduler or the task would not take."""
+        """Raises ValidationError for values that Scheduler or the task would not accept."""
         if not isinstance(self.args, list) or not isinstance(self.kwargs, dict):
             raise ValidationError("args are a list, and kwargs an object.")
         try:
@@ -80,7 +80,7 @@ class PeriodicTask(models.Model):
             raise ValidationError(str(error)) from None
 
     def wanted(self) -> periodic.PeriodicTask:
-        """What Scheduler is to have. Raises one of `FAULTS`."""
+        """The schedule as Scheduler should have it. Raises one of `FAULTS`."""
         task = runtime_task(find(self.task).using(queue_name=self.queue or None))
         if task.secret:
             raise TypeError(f"{self.task} has secret arguments, and this table would keep them in the open")
@@ -119,14 +119,14 @@ class PeriodicTask(models.Model):
 
 
 def keep(name: str, using: str) -> str:
-    """Writes or deletes a row's schedule as its `state` says; why that failed, empty when it did not.
+    """Writes or deletes a row's schedule as its `state` says. Returns why that failed, or an empty text.
 
-    The row is locked meanwhile, so that of two that save it the later one's values are Scheduler's in the end.
+    The row is locked meanwhile, so that of two concurrent saves the later one's values end up in Scheduler.
     """
     conf.apply()
     rows = PeriodicTask.objects.using(using).filter(pk=name)
     with transaction.atomic(using=using):
-        if not rows.update(tried_at=timezone.now()):  # a lock on every database, which select_for_update is not
+        if not rows.update(tried_at=timezone.now()):  # a lock on every database, unlike select_for_update
             return ""
         row = rows.get()
         try:
@@ -147,8 +147,8 @@ def keep(name: str, using: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a look at every row did: the names of those written or deleted, and why others could not be; and the names
-    of schedules that have no row, which are left as they are."""
+    """Result of checking every row: the names written or deleted, the reasons for those that failed, and the names of
+    schedules without a row, which are left unchanged."""
 
     written: tuple[str, ...]
     faults: dict[str, str]
@@ -156,7 +156,7 @@ class Synced:
 
 
 def sync(using: str) -> Synced:
-    """Does what is still to be done, and writes schedules that differ from their rows. Raises one of `FAULTS`."""
+    """Does what remains to be done, and writes schedules that differ from their rows. Raises one of `FAULTS`."""
     conf.apply()
     there = {found.name: found for found in periodic.every()}
     written, faults = [], {}
@@ -172,7 +172,7 @@ def sync(using: str) -> Synced:
 
 
 def _in_step(row: PeriodicTask, there: periodic.PeriodicTask | None) -> bool:
-    """Whether Scheduler has what the row says; False also where nobody can tell, and `keep` says why."""
+    """Whether Scheduler has what the row says; False also if that cannot be determined, and `keep` says why."""
     try:
         wanted = row.wanted()
     except FAULTS:

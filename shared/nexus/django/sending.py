@@ -1,4 +1,4 @@
-"""Enqueueing beside Django's own way: after the transaction, and many at once."""
+"""Enqueueing beyond Django's own way: after the transaction, and many at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -12,18 +12,18 @@ from nexus.django.tasks import AnyTask, TaskResult
 
 
 def enqueue_on_commit(task: AnyTask, *args: Any, using: str | None = None, **kwargs: Any) -> None:
-    """Enqueues the task once the transaction of the database `using` has committed; now, when there is none.
+    """Enqueues the task once the transaction of the database `using` has committed; immediately if there is none.
 
-    Nothing is sent for a transaction that is rolled back. A send that fails after the commit raises SendFailed out of
-    the commit; where that must not be, write the task into the outbox (`nexus.django.models.Outbox.add`).
+    Nothing is sent if the transaction is rolled back. A send that fails after the commit raises SendFailed out of the
+    commit; if that is not acceptable, write the task into the outbox (`nexus.django.models.Outbox.add`).
     """
     transaction.on_commit(partial(task.enqueue, *args, **kwargs), using=using)
 
 
 def enqueue_many(calls: Iterable[tuple[AnyTask, Sequence[Any], Mapping[str, Any]]]) -> Sequence[TaskResult]:
-    """Enqueues (task, args, kwargs) of one backend, ten a request; the results in their order.
+    """Enqueues (task, args, kwargs) of one backend, ten per request. Returns the results in order.
 
-    Raises TypeError when they are of several backends, or of one that is not this package's.
+    Raises TypeError if they belong to several backends, or to one that is not this package's.
     """
     given = list(calls)
     aliases = {task.backend for task, _, _ in given}

@@ -1,4 +1,4 @@
-"""A Django task as the runtime's: its definition, its arguments, and its result."""
+"""A Django task in the runtime's terms: its definition, its arguments, and its result."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,28 +35,28 @@ type TaskResult = DjangoTaskResult[..., Any]
 
 
 class Call(Arguments):
-    """What a Django task is called with."""
+    """The arguments of a Django task's call."""
 
     args: list[Any] = Field(default_factory=list)
     kwargs: dict[str, Any] = Field(default_factory=dict)
 
 
 class Returned(Result):
-    """What a Django task returned."""
+    """The return value of a Django task."""
 
     value: Any = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Definition(RuntimeTask[Call, Returned]):
-    """The runtime's task of a Django task. `hidden` are its secret parameters, `positional` the names of all of them by
-    position, the last of which may stand for many (`*args`)."""
+    """The runtime's task for a Django task. `hidden` are its secret parameters; `positional` lists all parameter names
+    by position, the last of which may stand for many (`*args`)."""
 
     hidden: frozenset[str] = frozenset()
     positional: tuple[str, ...] = ()
 
     def without_secrets(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The call as it may be kept and shown: a secret parameter is hidden, however it is given."""
+        """The call for storing and showing: a secret parameter is hidden, however it is passed."""
         if not self.hidden:
             return arguments
         names = chain(self.positional, repeat(self.positional[-1] if self.positional else ""))
@@ -67,12 +67,12 @@ class Definition(RuntimeTask[Call, Returned]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task(_Base):
-    """Django's task, with the runtime's policies. `@policy(...)` sets them, and so does Django 6.1's `@task(...)`.
+    """Django's task, with the runtime's policies. `@policy(...)` sets them; on Django 6.1, so does `@task(...)`.
 
-    `max_attempts` is how often it is tried in all: once unless said, for a task must be idempotent to be tried again.
-    `backoff` is (base, cap) in seconds of the waits between attempts. `time_limit` seconds are an attempt's. `unique`
-    allows one live run with the same arguments. `rate_limit` is how many runs start a second, over all workers.
-    `secret` names parameters whose values no run record, command or page shows; they are in the message alone.
+    `max_attempts` counts all attempts: 1 by default, because only an idempotent task may be retried. `backoff` is
+    (base, cap) in seconds of the waits between attempts. `time_limit` is in seconds per attempt. `unique` allows one
+    live run with the same arguments. `rate_limit` is how many runs start per second, across all workers. `secret` lists
+    parameters whose values no run record, command or page shows; they exist only in the message.
     """
 
     max_attempts: int = 1
@@ -84,7 +84,7 @@ class Task(_Base):
 
     @property
     def parameters(self) -> Sequence[Parameter]:
-        """The function's, without its context."""
+        """The function's signature, without its context."""
         return list(signature(self.func).parameters.values())[int(self.takes_context) :]
 
     @property
@@ -103,7 +103,7 @@ class Task(_Base):
         )
 
     def signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature[Returned]:
-        """The task with its arguments, checked. Raises TypeError for what is no JSON, InvalidMessage for its size."""
+        """The task with its arguments, checked. Raises TypeError if they are not JSON, InvalidMessage if too large."""
         return Signature.of(self.definition, {"args": normalize_json(list(args)), "kwargs": normalize_json(kwargs)})
 
     @property
@@ -115,7 +115,7 @@ class Task(_Base):
 
 
 @cache
-def _definition(  # noqa: PLR0917 - what the cache is by
+def _definition(  # noqa: PLR0917 - the parameters are the cache key
     name: str,
     queue: str,
     summary: str,
@@ -153,9 +153,9 @@ def policy[T: AnyTask](
     rate_limit: float | None = None,
     secret: tuple[str, ...] | None = None,
 ) -> Callable[[T], T]:
-    """A decorator above `@task` that sets these policies of `Task`, on any version of Django.
+    """A decorator above `@task` that sets these policies of `Task` on any version of Django.
 
-    Raises TypeError for a task of another backend, InvalidTask for a value that cannot be.
+    Raises TypeError for a task of another backend, InvalidTask for an invalid value.
     """
     given: dict[str, Any] = {
         "max_attempts": max_attempts,
@@ -175,7 +175,7 @@ def policy[T: AnyTask](
 
 
 def find(path: str) -> AnyTask:
-    """The task at a dotted path. Raises LookupError when it is in no module that may hold tasks, or is no task."""
+    """The task at a dotted path. Raises LookupError if its module may not contain tasks, or it is not a task."""
     if not conf.allows(path):
         raise LookupError(f"{path} is in none of the modules that may hold tasks: {', '.join(conf.modules())}")
     try:
@@ -200,8 +200,8 @@ STATUS = {
 def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
     """A run's record as Django's result.
 
-    `args` and `kwargs` are empty where the record does not keep them, for they are over 2 KiB. An attempt's worker is
-    named by the run and the attempt's number, which is how `nexus logs` finds it.
+    `args` and `kwargs` are empty if they exceed 2 KiB, because the record does not store them then. An attempt's worker
+    is named by the run and the attempt's number, by which `nexus logs` finds it.
     """
     call = record.args or {}
     started = _time(record.started_at)
@@ -225,13 +225,13 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
 
 
 def error_of(error: RunError) -> TaskError:
-    """A run's error as Django's. What the runtime itself says of a run is its TaskFailed."""
+    """A run's error as Django's. An error that the runtime itself reports is its TaskFailed."""
     path = error.path if "." in error.path else "nexus.errors.TaskFailed"
     return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
 
 
 def enqueued_at(run_id: str) -> datetime | None:
-    """When a run was enqueued, by its id: the same to whoever enqueued it and whoever reads its record."""
+    """When a run was enqueued, derived from its id: the same for its sender and for readers of its record."""
     return _time(made_at(run_id))
 
 

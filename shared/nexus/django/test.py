@@ -1,4 +1,4 @@
-"""For a Django project's own tests: tasks in memory beside the database's transaction.
+"""For a Django project's own tests: tasks in memory, next to the database's transaction.
 
 class RegisterTest(NexusTestCase):
     def test_somebody_who_registers_is_welcomed(self):
@@ -24,16 +24,16 @@ class NexusTestCase(TasksMixin, TestCase):
     """A TestCase whose tasks wait in memory until `self.tasks.drain()` or `advance()` runs them as the worker does."""
 
     def setUp(self) -> None:
-        """Tasks are found where the project's function finds them."""
+        """Finds tasks where the project's function finds them."""
         self.enterContext(mock.patch.dict(os.environ, {"NEXUS_CATALOGUE": conf.CATALOGUE}))
         super().setUp()
 
     def enqueued(self, task: AnyTask) -> list[SentTask]:
-        """What was enqueued of a task, run or not, in order: each with `args`, `queue`, `due` and `id`."""
+        """All enqueued runs of a task, run or not, in order: each with `args`, `queue`, `due` and `id`."""
         return [one for one in self.tasks.sent if one.task.name == task.module_path]
 
     def assertEnqueued(self, task: AnyTask, *args: Any, **kwargs: Any) -> TaskResult:  # noqa: N802
-        """The result of the first that was enqueued with these arguments, to the task's queue. Else AssertionError."""
+        """The result of the first run enqueued with these arguments to the task's queue. Raises AssertionError."""
         sent = runtime_task(task)
         wanted = dict(sent.signature(args, kwargs).args)
         found = self.enqueued(task)
@@ -46,6 +46,6 @@ class NexusTestCase(TasksMixin, TestCase):
         )
 
     def assertNotEnqueued(self, task: AnyTask) -> None:  # noqa: N802
-        """Nothing of this task was enqueued."""
+        """Asserts that no run of this task was enqueued."""
         if found := "".join(f"\n    {one}" for one in self.enqueued(task)):
             raise AssertionError(f"{task.module_path} was enqueued:{found}")

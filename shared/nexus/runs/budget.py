@@ -1,10 +1,10 @@
-"""A task's budget for a day (UTC), over all sandboxes: an item of the run table counts what is booked and what it cost.
+"""A task's daily budget (UTC), shared by all sandboxes: an item of the run table counts attempts booked and their cost.
 
-A sandbox books the attempts of a batch before it claims them, in one write, which also brings what its attempts before
-have cost. The answer tells what everybody has booked so far: what lies beyond the limits is not run. So attempts never
-exceed their limit, not even by one. Dollars are reckoned: those that are known, and for each attempt whose cost is not
-known yet the mean of the day, or of the day before; they exceed their limit by what runs dearer than that at the end.
-A sandbox that dies has booked for nothing, and the day is the shorter for it.
+A sandbox books the attempts of a batch before it claims them, in one write that also reports the cost of its earlier
+attempts. The response has the total booked by all sandboxes: attempts beyond the limits do not run. So attempts never
+exceed their limit, not even by one. Dollars are estimated: the known costs, plus the mean cost of the day (or of the
+day before) for each attempt whose cost is not known yet; attempts that cost more than the mean at the end can exceed
+the limit. The bookings of a sandbox that dies are lost, and reduce the day's budget.
 """
 
 import math
@@ -20,10 +20,10 @@ from nexus.backend.store import Applied, Item, Store, Value, Write, number
 from nexus.definitions import Budget
 
 LOOK_AGAIN = 60.0
-"""Seconds after which a sandbox that has found a budget spent looks whether it has been raised."""
+"""Seconds after which a sandbox that found a budget spent checks whether it has been raised."""
 
 UNKNOWN = 6_000
-"""Nanodollars of an attempt of which there has been none: what the runtime itself takes for one."""
+"""Estimated nanodollars of an attempt when none has run yet: the runtime's own cost."""
 
 KEPT = 400 * 86_400
 NANO = 1_000_000_000
@@ -36,9 +36,9 @@ def key(task: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A task's day: `runs` are booked, `done` those among them whose cost is known, `nano` their nanodollars.
+    """A task's day: `runs` are booked, `done` are those whose cost is known, `nano` their nanodollars.
 
-    `mean` is the day before's, in nanodollars; `limits` are an operator's, in place of the declared ones.
+    `mean` is the previous day's, in nanodollars; `limits` are an operator's, in place of the declared ones.
     """
 
     day: str = ""
@@ -61,25 +61,25 @@ class Account:
         )
 
     def on(self, day: str) -> "Account":
-        """The account of this day, or of a later one where another clock is ahead."""
+        """The account of this day, or of a later one if another sandbox's clock is ahead."""
         return self if self.day >= day else Account(day, mean=self.each, limits=self.limits)
 
     @property
     def each(self) -> float:
-        """Nanodollars that an attempt is reckoned to cost."""
+        """The estimated nanodollars of an attempt."""
         return self.nano / self.done if self.done > 0 else self.mean or UNKNOWN
 
     @property
     def dollars(self) -> float:
-        """What has been spent, as far as it is known, and what is booked."""
+        """What has been spent, as far as known, and what is booked."""
         return (self.nano + max(0, self.runs - self.done) * self.each) / NANO
 
     def room(self, limits: Budget) -> int:
-        """How many more attempts the limits have room for; below 0, how many too many are booked."""
+        """How many more attempts the limits allow; negative if too many are booked."""
         room = math.inf if limits.runs is None else limits.runs - self.runs
         if limits.dollars is not None:
             left = (limits.dollars - self.dollars) * NANO / self.each
-            # Of what may cost more than the whole budget one attempt is run a day: otherwise nobody would ever know.
+            # If one attempt may cost more than the budget, one a day runs: otherwise its cost would never be known.
             first = limits.dollars > 0 and self.runs <= 1
             room = min(room, max(1 - self.runs, math.floor(left)) if first else math.floor(left))
         return room if isinstance(room, int) else 1_000_000_000
@@ -91,18 +91,18 @@ def _whole(item: Item, name: str) -> int | None:
 
 
 def today(now: float) -> str:
-    """The day, as an account names it."""
+    """The day as an account names it."""
     return f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
 
 
 def tomorrow(now: float) -> float:
-    """When the next day begins, in seconds since 1970."""
+    """The start of the next day, in seconds since 1970."""
     day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return (day + timedelta(days=1)).timestamp()
 
 
 class Purse:
-    """A sandbox's access to a task's account: `declared` are the limits unless an operator has set others."""
+    """A sandbox's access to a task's account: `declared` limits apply unless an operator has set others."""
 
     def __init__(self, task: str, declared: Budget) -> None:
         self._key, self._declared = key(task), declared
@@ -116,7 +116,7 @@ class Purse:
         self._spare = self._done = self._nano = 0
 
     def take(self, wanted: int) -> int:
-        """Books up to so many attempts for the caller, and returns how many it may run."""
+        """Books up to this many attempts for the caller. Returns how many it may run."""
         if self._store is not backend().store:
             self._store = backend().store
             self._forget()
@@ -136,12 +136,12 @@ class Purse:
         if not granted and not self._done and not self._spare:
             return 0
         self._account = after = self._book(account, granted)
-        # What others have booked meanwhile goes before.
+        # Attempts that others have booked meanwhile come first.
         self._spare = min(granted, max(0, -after.room(self._limits(after))))
         return granted - self._spare
 
     def _mine(self, known: Account) -> Account:
-        """With what this sandbox knows of the account's day, and has not written."""
+        """The account with what this sandbox knows of the day and has not written yet."""
         if self._day != known.day:
             return known
         done, nano = known.done + self._done, known.nano + self._nano
@@ -151,22 +151,22 @@ class Purse:
         return account.limits or self._declared
 
     def give_back(self, unused: int) -> None:
-        """So many of the attempts that were booked have not been run."""
+        """Returns this many booked attempts that did not run."""
         self._spare += unused
 
     def spent(self, dollars: float) -> None:
-        """An attempt has cost so much."""
+        """Notes the cost of one attempt."""
         self._done += 1
         self._nano += round(dollars * NANO)
 
     def _book(self, account: Account, granted: int) -> Account:
-        """Counts so many attempts more, and what is known since; begins the day where nobody has."""
+        """Adds this many attempts and the costs known since; begins the day if no sandbox has."""
         known = self._account or Account()
         while True:
-            if self._day != account.day:  # what is not written yet is of another day, which is over
+            if self._day != account.day:  # unwritten counts belong to another day, which is over
                 self._spare = self._done = self._nano = 0
                 self._day = account.day
-            # A repeat of a request whose answer was lost finds its own nonce, and does not count twice.
+            # A repeat of a request whose response was lost finds its own nonce, and does not count twice.
             nonce = uuid.uuid4().hex
             values: dict[str, Value] = {"by": nonce, "expires": int(clock.now()) + KEPT}
             if account.day == known.day:

@@ -1,10 +1,10 @@
-"""Unique tasks: one live run for each key, in a place that is an item of the run table.
+"""Unique tasks: one live run per key, in a place that is an item of the run table.
 
-A run that finds the place taken either ends (`skip`) or becomes the one run that waits for it (`coalesce`). Its wait
-costs no receives: its message is due when the holder's lease ends, and the holder wakes it earlier when it
-gives the place up.
+A run that finds the place taken either ends (`skip`) or becomes the one run that waits for it (`coalesce`). Waiting
+costs no receives: the run's message is due when the holder's lease ends, and the holder wakes it earlier when it gives
+up the place.
 
-A place names the attempt that took it by its start. An attempt that gives the place up late, after its run was started
+A place names the attempt that took it by its start. An attempt that gives up the place late, after its run was started
 again, leaves it to the new attempt.
 """
 
@@ -30,8 +30,8 @@ LEFT_BY_WAITER = ("waiter", "waiter_message")
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Another run is live, at most until `until`. `wait`: this one is to wait for it; otherwise it is to end, giving
-    `holder` as the reason."""
+    """Another run is live, at most until `until`. `wait`: this run waits for it; otherwise this run ends, with `holder`
+    as the reason."""
 
     holder: str
     wait: bool
@@ -39,16 +39,16 @@ class Held:
 
 
 def place(task: TaskDefinition[Any, Any], args: Mapping[str, Any]) -> str | None:
-    """The key of the place that a run with these arguments takes; None when the task is not unique."""
+    """The key of the place that a run with these arguments takes; None if the task is not unique."""
     if task.unique is None:
         return None
     return f"unique/{task.name}/{derived_id(compact([args.get(name) for name in task.unique.key]))}"
 
 
 def acquire(key: str, unique: Unique, envelope: Envelope, started_at: float) -> Held | None:
-    """Takes the place of the live run for the attempt that began at `started_at`; None when it is this run's now.
+    """Takes the place for the attempt that began at `started_at`; None if this run now has it.
 
-    A run that has ended keeps nobody out: its sandbox may have died before it gave the place up.
+    A run that has ended blocks no other: its sandbox may have died before giving up the place.
     """
     run_id, store = envelope.id, backend().store
     known: Item = {}
@@ -86,7 +86,7 @@ def _has_ended(run_id: str) -> bool:
 
 
 def release(key: str, run_id: str, started_at: float | None) -> None:
-    """Gives the place up, if this run has it by no later attempt, and wakes the run that waits. Raises SendFailed."""
+    """Gives up the place, unless a later attempt of this run has it, and wakes the waiting run. Raises SendFailed."""
     leave(key, run_id)
     when = (equals("holder", run_id), Condition("started_at", "missing or <=", started_at or 0.0))
     write = Write(key, remove=("holder", "lease_until", "started_at"), when=when)
@@ -96,7 +96,7 @@ def release(key: str, run_id: str, started_at: float | None) -> None:
 
 
 def _wake(envelope: Envelope) -> None:
-    """Sends the message of a waiting run again: it is due now. The one that it waited with finds it ended, later."""
+    """Sends the message of a waiting run again, now due. The message that it waited with later finds the run ended."""
     due = Write(envelope.id, {"eta": clock.moment()}, when=(equals("status", "RETRY"),))
     outcome = backend().store.apply(due)
     if isinstance(outcome, Applied):  # otherwise it has come back by itself, or was revoked
@@ -106,12 +106,12 @@ def _wake(envelope: Envelope) -> None:
 
 
 def wake_if_free(key: str, envelope: Envelope) -> None:
-    """Wakes a run that has just begun to wait, if nobody has the place any more."""
+    """Wakes a run that has just begun to wait, if the place is free by now."""
     item = backend().store.get([key]).get(key, {})
     if "holder" not in item:
         _wake(envelope)
 
 
 def leave(key: str, run_id: str) -> None:
-    """Gives up waiting for the place, if this run is the one that waits."""
+    """Stops waiting for the place, if this run is the one that waits."""
     backend().store.apply(Write(key, remove=LEFT_BY_WAITER, when=(equals("waiter", run_id),)))

@@ -1,6 +1,6 @@
-"""A result as its record keeps it: JSON in the item, or an object in S3 when the item would grow too large.
+"""A result as its record stores it: JSON in the item, or an object in S3 if the item would grow too large.
 
-What follows the run then takes it from there too: a message carries the pointer.
+What follows the run then reads it from there too: its message carries the pointer.
 """
 
 import json
@@ -17,31 +17,31 @@ from nexus.settings import settings
 from nexus.values import compact
 
 INLINE_BYTES = 200 * 1024
-"""Below DynamoDB's 400 KB item with the rest of the record; a kilobyte costs a write unit, so large ones are dear."""
+"""Leaves room for the rest of the record in a 400 KB item; each kilobyte costs a write unit."""
 
 ITEM_BYTES = 350 * 1024
-"""Of a result and of what is to follow the run: the rest of DynamoDB's 400 KiB is for an error and the small things."""
+"""Limit for a result plus what follows the run: the rest of DynamoDB's 400 KiB is for an error and small attributes."""
 
 _POINTER = "s3:"
 _FOLDER = "results/"
 
 
 class ResultExpired(NexusError):
-    """The result, or the argument, was kept in S3 and its time there is over."""
+    """The result, or the argument, was stored in S3 and has expired there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """A value that is kept in S3, in the place of the value."""
+    """Replaces a value that is stored in S3."""
 
     where: str
 
 
 def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
-    """The text for the record: the JSON itself up to `inline` bytes, else a pointer to an object of the archive bucket.
+    """The text for the record: the JSON itself up to `inline` bytes, else a pointer to an object in the archive bucket.
 
-    results/<queue>/<id>.json, of the queue that this function serves: its role may write there alone, and read all. A
-    `value` that is a text is JSON already. In memory the store keeps the objects too.
+    The key is results/<queue>/<id>.json, of the queue that this function serves: its role may write only there, and
+    read all. A `value` that is text is already JSON. In memory the store keeps the objects too.
     """
     text = value if isinstance(value, str) else compact(value)
     data = text.encode()
@@ -57,26 +57,26 @@ def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
 
 
 def room(item: Item) -> int:
-    """How many bytes of result a record has room for beside what is to follow the run."""
+    """How many bytes of result a record has room for next to what follows the run."""
     return min(INLINE_BYTES, ITEM_BYTES - sum(len(str(item.get(name, "")).encode()) for name in ("then", "on_error")))
 
 
 def load(text: str) -> Any:
-    """The value that `dump` was given, parsed. Raises ResultExpired."""
+    """The value passed to `dump`, parsed. Raises ResultExpired."""
     return json.loads(load_text(text))
 
 
 def taken(text: str) -> Any:
-    """The value that `dump` was given, or its Pointer."""
+    """The value passed to `dump`, or its Pointer."""
     return Pointer(text) if text.startswith(_POINTER) else json.loads(text)
 
 
 def load_text(text: str) -> str:
-    """The text that `dump` was given. Raises ResultExpired."""
+    """The text passed to `dump`. Raises ResultExpired."""
     if not text.startswith(_POINTER):
         return text
     key, store = text.removeprefix(_POINTER), backend().store
-    if not key.startswith(_FOLDER):  # whoever can write a record would choose what its reader fetches
+    if not key.startswith(_FOLDER):  # otherwise a writer of records could choose what its reader fetches
         raise ResultExpired(f"{key} is no result")
     kept = store.objects.get(key) if isinstance(store, MemoryStore) else _from_s3(key)
     if kept is None:

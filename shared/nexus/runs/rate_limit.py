@@ -1,7 +1,7 @@
-"""A rate that holds over all sandboxes: a timetable in one item, of which each sandbox books stretches.
+"""A rate limit across all sandboxes: a timetable in one item, in which each sandbox books stretches of time.
 
-`next_at` is the time from which nobody has booked. Booking moves it on by n/rate seconds, and the n starts in
-between are the booker's own; so a request is paid once a stretch (about a second's worth) and not once a message.
+Everything before `next_at` is booked. Booking moves it on by n/rate seconds, and the n starts in between belong to the
+booker; so a sandbox makes one request per stretch (about a second's worth) instead of one per message.
 """
 
 import uuid
@@ -15,27 +15,27 @@ from nexus.backend.store import Applied, Store, Value, Write, number
 STRETCH = 1.0
 """Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
 
-So the rate may be exceeded by what is made up for within one second, and not by what an idle sandbox has saved.
+So a burst can make up for at most one second of unused rate; an idle sandbox saves up nothing.
 """
 
 
 LATEST = 5.0
-"""Seconds by which a run may come late to the start that it has booked; later, it books another."""
+"""Seconds by which a run may miss the start that it has booked; after that it books another."""
 
 
 @dataclass(slots=True)
 class RateLimiter:
-    """At most `per_second` acquisitions a second under this name, over everything that uses the same run table."""
+    """At most `per_second` acquisitions a second under this name, across everything that uses the same run table."""
 
     name: str
     per_second: float
     _next: float = 0.0
     _left: int = 0
     _store: Store | None = None
-    """Where the stretch was booked: in a test's own run table it means nothing to the next test."""
+    """The backend where the stretch was booked: it is invalid in the next test's run table."""
 
     def acquire(self, patience: float | None = None) -> bool:
-        """Waits for the next start. False when it is more than `patience` seconds away: see `wait`; it stays booked."""
+        """Waits for the next start. False if it is more than `patience` seconds away: see `wait`; it stays booked."""
         self._have_one()
         wait = self.wait
         if patience is not None and wait > patience:
@@ -46,7 +46,7 @@ class RateLimiter:
         return True
 
     def take(self) -> float:
-        """Books the next start for the caller alone, and returns its moment (seconds since 1970)."""
+        """Books the next start for the caller only. Returns its time (seconds since 1970)."""
         self._have_one()
         start = self._next
         self._use()
@@ -68,7 +68,7 @@ class RateLimiter:
 
     @property
     def wait(self) -> float:
-        """Seconds until the next start that is booked here."""
+        """Seconds until the next start booked here."""
         return max(0.0, self._next - clock.now())
 
     def _book(self) -> None:
@@ -79,7 +79,7 @@ class RateLimiter:
         while True:
             now = clock.now()
             begin = max(now, known or now)
-            # Two sandboxes that read the same time book the same stretch: the token tells whose it is.
+            # Two sandboxes that read the same time book the same stretch: the token decides whose it is.
             booked: dict[str, Value] = {"next_at": round(begin + length, 6), "by": uuid.uuid4().hex}
             booked["expires"] = int(begin + length) + 86_400
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))

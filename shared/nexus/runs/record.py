@@ -35,21 +35,21 @@ class RunError:
     path: str = ""
     traceback: str = ""
     fault: str = ""
-    """What is wrong, in words that hold no argument's value; not kept in the record."""
+    """The fault, in words without any argument's value; not stored in the record."""
 
     @classmethod
     def own(cls, kind: str, message: str) -> "RunError":
-        """An error that no exception stands for, in words of this package's own."""
+        """An error that no exception represents, in this package's own words."""
         return cls(kind, message, fault=message)
 
     @property
     def shown(self) -> str:
-        """The error as a log line may tell it: without its message, which may quote an argument."""
+        """The error for a log line: without its message, which may quote an argument."""
         return f"{self.type}: {self.fault}" if self.fault else self.type
 
     @classmethod
     def of(cls, error: BaseException) -> "RunError":
-        """The error of an exception, whatever its text holds or does: as a record and SQS take it."""
+        """The error of an exception, whatever its text contains or does, in a form that a record and SQS accept."""
         kind = type(error)
         try:
             message = str(error)
@@ -70,7 +70,7 @@ class RunError:
 
 
 def _fault(error: BaseException) -> str:
-    """What this package, AWS or the operating system says of an error in words of its own."""
+    """An error's text, if this package, AWS or the operating system wrote it."""
     if isinstance(error, InvalidMessage):
         return error.fault
     if isinstance(error, ConfigurationError | UnknownTask | TimeLimitExceeded | ResultExpired | ImportError):
@@ -82,13 +82,13 @@ def _fault(error: BaseException) -> str:
 
 
 def _place(stack: traceback.StackSummary) -> str:
-    """The line of code that raised."""
+    """The line of code that raised the exception."""
     return f"at {stack[-1].filename.rpartition('/')[2]}:{stack[-1].lineno} in {stack[-1].name}" if stack else ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run as its record tells it. Times are seconds since 1970, UTC; None where they have not come."""
+    """A run as its record describes it. Times are seconds since 1970, UTC; None if not reached yet."""
 
     id: str
     status: Status
@@ -107,7 +107,7 @@ class RunRecord:
     parent: str | None = None
     segment: int | None = None
     place: str | None = None
-    """The key of a unique task's place that the run takes or has."""
+    """The key of the unique-task place that the run takes or has."""
 
     children: tuple[str, ...] = ()
     phase: int = 0
@@ -116,17 +116,17 @@ class RunRecord:
     """A fan-out whose segments have all been sent, or a group: it has no lease, and its members end it."""
 
     earlier: tuple[int, ...] = ()
-    """How many runs each member of a group has before its last; empty where none has any."""
+    """How many runs each member of a group has before its last; empty if none has any."""
 
     chunks_done: frozenset[int] = frozenset()
     chunks_failed: frozenset[int] = frozenset()
     progress: tuple[int, int, str] | None = None
     info: Any = None
-    """What the task shows of itself besides its progress."""
+    """What the task reports of itself besides its progress."""
 
     cursor: Mapping[str, Any] | None = None
     spent: Spent | None = None
-    """What its attempts have used; None before the first has ended."""
+    """What its attempts have used; None until the first has ended."""
 
     @property
     def ended(self) -> bool:
@@ -138,7 +138,7 @@ class RunRecord:
 
     @classmethod
     def of(cls, item: Item) -> "RunRecord":
-        """The record in an item."""
+        """Parses the record in an item."""
         kept: Mapping[str, Any] = item
         get = kept.get
         progress, error = _json(get("progress")), _json(get("error"))
@@ -179,7 +179,7 @@ def _json(text: str | None) -> Any:
 
 
 def error_text(error: RunError) -> str:
-    """An error as a record keeps it."""
+    """An error as a record stores it."""
     kept = {"type": error.type, "message": error.message, "path": error.path, "traceback": error.traceback}
     return compact({name: value for name, value in kept.items() if value})
 
@@ -188,5 +188,5 @@ _UNUSUAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def clean(text: str) -> str:
-    """The text with U+FFFD for each character that SQS or UTF-8 refuses: control characters, surrogates, U+FFFE/F."""
+    """Replaces each character that SQS or UTF-8 refuses by U+FFFD: control characters, surrogates, U+FFFE/F."""
     return _UNUSUAL.sub("\ufffd", text)

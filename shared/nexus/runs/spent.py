@@ -1,6 +1,6 @@
-"""What a run has used, over all its attempts, in what AWS bills for: an attribute of its record, `spent`.
+"""A run's usage over all its attempts, in the units that AWS bills: the attribute `spent` of its record.
 
-It is written with what ends an attempt, so it costs no write of its own.
+It is written together with the outcome of an attempt, so it costs no write of its own.
 """
 
 import json
@@ -11,8 +11,8 @@ from nexus.prices import cost
 
 
 class Spent(NamedTuple):
-    """`seconds` and `gb_seconds` are Lambda's, `reads` and `writes` DynamoDB's units with its indexes, `messages`
-    requests to SQS. What several runs used together is shared out among them, hence the fractions."""
+    """`seconds` and `gb_seconds` are Lambda's, `reads` and `writes` DynamoDB's units, indexes included, `messages`
+    requests to SQS. Usage shared by several runs is divided among them, hence the fractions."""
 
     seconds: float = 0.0
     gb_seconds: float = 0.0
@@ -27,11 +27,11 @@ class Spent(NamedTuple):
     log_bytes: float = 0.0
 
     def plus(self, *others: "Spent") -> "Spent":
-        """This and the others as one."""
+        """The sum of this and the others."""
         return Spent(*map(sum, zip(self, *others, strict=True)))
 
     def times(self, factor: float) -> "Spent":
-        """So many times this."""
+        """This usage multiplied."""
         return Spent(*(amount * factor for amount in self))
 
     @property
@@ -39,7 +39,7 @@ class Spent(NamedTuple):
         return cost(self).total
 
     def text(self) -> str:
-        """As a record keeps it: the numbers in a row, without the zeros at the end."""
+        """As a record stores it: the numbers in order, without trailing zeros."""
         rounded = (round(amount, 5) for amount in self)
         numbers = [int(amount) if amount == int(amount) else amount for amount in rounded]
         while numbers and not numbers[-1]:
@@ -48,6 +48,6 @@ class Spent(NamedTuple):
 
     @classmethod
     def of(cls, item: Item) -> Self | None:
-        """What a record says; None where nothing was kept: it has not ended an attempt, or is older than this."""
+        """The usage in a record; None if it has none: no attempt has ended, or the record predates it."""
         text = item.get("spent")
         return cls(*json.loads(str(text))) if text else None

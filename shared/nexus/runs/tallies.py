@@ -1,6 +1,6 @@
-"""Who waits for whom, as items: the ids of a waiting run's members, and the tallies that count them.
+"""Items that track who waits for whom: the ids of a waiting run's members, and the tallies that count them.
 
-See `nexus.worker.fanout` for how members end a run; this is what producers need of it.
+`nexus.worker.fanout` describes how members end a run; this is the part that producers need.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ LIMIT = 10_000
 
 
 def tally(parent: str, phase: int, chunk: int) -> str:
-    """The key of a tally: the members chunk x 100 to chunk x 100 + 99."""
+    """The key of a tally: members chunk x 100 to chunk x 100 + 99."""
     return f"{parent}/{phase}/tally/{chunk}"
 
 
 def chunks(total: int) -> int:
-    """How many tallies so many members need."""
+    """How many tallies this many members need."""
     return -(-total // CHUNK)
 
 
@@ -34,7 +34,7 @@ def member(parent: str, phase: int, index: int) -> str:
 
 
 def is_member(envelope: Envelope) -> bool:
-    """Whether the envelope is the member of its parent that it says it is: only then does its end count there."""
+    """Whether the envelope is the member of its parent that it claims to be: only then does its end count there."""
     segment, parent = envelope.segment, envelope.parent
     if segment is None or parent is None:
         return False
@@ -47,18 +47,18 @@ def earlier_id(last: str, number: int) -> str:
 
 
 def earlier(record: RunRecord) -> list[str]:
-    """The ids of what runs before the last step of each of a group's members."""
+    """The ids of the runs before the last step of each member of a group."""
     counts = zip(children(record), record.earlier, strict=False)
     return [earlier_id(last, number) for last, count in counts for number in range(count)]
 
 
 def children(record: RunRecord) -> list[str]:
-    """The ids of the members of the run's present phase."""
+    """The ids of the members of the run's current phase."""
     return [member(record.id, record.phase, index) for index in range(record.total)]
 
 
 def progress(record: RunRecord) -> tuple[int, int]:
-    """(members that have succeeded, members) of the run's present phase; one read per 10,000 members."""
+    """(members that have succeeded, members) of the run's current phase; one read per 10,000 members."""
     counted = backend().store.get([tally(record.id, record.phase, chunk) for chunk in range(chunks(record.total))])
     return sum(len(numbers(item, "done")) for item in counted.values()), record.total
 
@@ -70,7 +70,7 @@ def new_tallies(parent: str, phase: int, total: int, keep_until: int) -> list[Wr
 
 
 def put_all(writes: Sequence[Write]) -> None:
-    """Writes items that mostly do not exist: inserted in batches, and what stands there already is overwritten."""
+    """Writes items that mostly do not exist yet: inserts in batches, then overwrites those that do exist."""
     inserts = [Write(write.key, write.set, insert=True) for write in writes]
     for write, outcome in zip(writes, backend().store.apply_all(inserts), strict=True):
         if not isinstance(outcome, Applied):

@@ -1,9 +1,8 @@
 """The rules by which a run record moves from one status to the next.
 
-The rules are pure: each looks at what is known of a record and answers with the conditional write that makes the move,
-conditional on exactly what it looked at. If something else was there, DynamoDB refuses and tells what; the rule
-is asked again with that. So no interleaving of duplicates, crashes and revocations can make a move that its rule
-would not.
+The rules are pure: each examines the known state of a record and returns the conditional write that makes the move,
+conditional on exactly that state. If the item has changed, DynamoDB refuses and returns it, and the rule is evaluated
+again. So no interleaving of duplicates, crashes and revocations can make a move that its rule would not.
 
     PENDING --claim--> STARTED --settle--> SUCCESS | FAILURE | RETRY | REVOKED
        RETRY --claim--> STARTED            FAILURE --send again--> PENDING
@@ -27,7 +26,7 @@ from nexus.values import compact
 
 MAX_CONTINUED = 10
 EARLY = 2.0
-"""Seconds by which a message may be early, by two machines' clocks and SQS's whole seconds."""
+"""Seconds by which a message may be early, due to clock differences between machines and SQS's whole seconds."""
 
 ARGUMENTS_SHOWN = 2048
 PROGRESS_BYTES = 8192
@@ -36,7 +35,7 @@ SHARDS = "0123456789abcdef"
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim writes: who claims (`token`), until when (`lease_until`), on which queue."""
+    """A claim's parameters: the claimant (`token`), until when (`lease_until`), on which queue."""
 
     token: str
     queue: str
@@ -44,12 +43,12 @@ class Claim:
     lease_until: float
     keep_until: int
     shared: bool = False
-    """Others are claimed in the same request: a sandbox that dies may have died of one of them."""
+    """Others are claimed in the same request: if the sandbox dies, any of them may be the cause."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
-    """Nothing to run: the run is in this status already."""
+    """Nothing to run: the run already has this status."""
 
     record: RunRecord
 
@@ -63,7 +62,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Early:
-    """The run's time has not come: leave the message until then."""
+    """The run is not due yet: leave the message until then."""
 
     until: float
 
@@ -103,7 +102,7 @@ def _described(envelope: Envelope, queue: str) -> dict[str, Value]:
 
 
 def _indexed(envelope: Envelope) -> dict[str, Value]:
-    """Where the run history has a run that has not ended badly."""
+    """The history partition of a run that has not failed."""
     task = registry.known(envelope.task)
     argument = history.argument(task.searchable, envelope.args) if task else None
     values: dict[str, Value] = {"history": history.of_task(envelope.task, envelope.id, argument)}
@@ -111,7 +110,7 @@ def _indexed(envelope: Envelope) -> dict[str, Value]:
 
 
 def live_key(queue: str, run_id: str) -> str:
-    """The partition of the sparse index `live`: sixteen a queue, so that no partition takes a queue's whole rate."""
+    """The partition of the sparse index `live`: sixteen per queue, so that no partition takes a queue's whole rate."""
     return f"{queue}#{run_id[-1]}"
 
 
@@ -124,10 +123,10 @@ def claim(
     *,
     redriven: bool = False,
 ) -> Decision:
-    """The move to STARTED, given what is known of the record (None: nothing is there).
+    """The move to STARTED, given the known record (None: it does not exist).
 
-    A claim that is one of a batch (`by.shared`) charges its attempt before it is sure to be run. So if its sandbox
-    dies, the attempt is given back, and the next claim is the run's own.
+    A claim that is one of a batch (`by.shared`) spends its attempt before it is certain to run. So if its sandbox dies,
+    the attempt is refunded, and the next claim is for the run alone.
     """
     started: dict[str, Value] = {
         "status": "STARTED",
@@ -154,12 +153,12 @@ def claim(
         case "RETRY":
             if record.eta is not None and record.eta > by.now + EARLY:
                 return Early(record.eta)
-            # Another delivery may have put it off since this was read, without spending an attempt.
+            # Another delivery may have postponed it since this was read, without spending an attempt.
             read = (status, equals("attempts", record.attempts), equals("eta", known.get("eta")))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=read)
         case "FAILURE" if not record.waits and (redriven or "blocked" in known):
-            # A dead letter that SQS has moved back: its attempts begin again. A mere duplicate has no such mark.
-            # Or a run that was blocked too late: its message is there, so what it follows has succeeded after all.
+            # A dead letter that SQS has redriven: its attempts start over. A mere duplicate has no such mark.
+            # Or a run that was blocked too late: its message exists, so its predecessor has succeeded after all.
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
@@ -178,14 +177,14 @@ LEFT_BY_FAILURE = ("error", "why", "ended_at", "log", "cursor", "continued", "sh
 
 
 def send_again(run_id: str, **also: Value) -> Write:
-    """FAILURE to PENDING, before its dead letter is sent again: who follows the run sees it wait, not fail."""
+    """FAILURE to PENDING, before its dead letter is sent again: followers of the run see it wait, not fail."""
     when = (equals("status", "FAILURE"), equals("waits", None))
     values: dict[str, Value] = {"status": "PENDING", "attempts": 0, "restarted": True}
     return Write(run_id, set=values | also, remove=LEFT_BY_FAILURE, when=when)
 
 
 def not_sent(run_id: str, error: RunError, ended_at: float, **also: Value) -> Write:
-    """PENDING to FAILURE: SQS did not take its message, and it must not read PENDING for ever."""
+    """PENDING to FAILURE: SQS did not accept its message, and it must not stay PENDING forever."""
     values = {**failure(run_id, error, ended_at), **also}
     return Write(run_id, set=values, remove=("live", "since"), when=(equals("status", "PENDING"),))
 
@@ -204,7 +203,7 @@ def succeed(run_id: str, token: str, result: str, now: float, children: tuple[st
 
 
 def failure(run_id: str, error: RunError, now: float) -> dict[str, Value]:
-    """What a record says of a run that has failed."""
+    """The record fields of a run that has failed."""
     return _ended_badly("FAILURE", run_id, error, now)
 
 
@@ -234,7 +233,7 @@ def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
 
 
 def release(run_id: str, token: str, attempt: int, **also: Value) -> Write:
-    """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for want of time."""
+    """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for lack of time."""
     values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
     removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
@@ -251,18 +250,18 @@ def revoke_before_start(run_id: str, record: RunRecord, reason: str, now: float)
 
 
 def revoke_held(run_id: str, token: str, reason: str, now: float) -> Write:
-    """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and now to be
-    retried."""
+    """STARTED to REVOKED by its own holder: expired, skipped as not unique, or revoked while it ran and due for a
+    retry."""
     return Write(run_id, set=_revocation(run_id, reason, now), remove=(*LEFT_BY_CLAIM, "eta"), when=held(token))
 
 
 def ask_to_revoke(run_id: str) -> Write:
-    """Marks a STARTED run: it is not stopped, and not tried again."""
+    """Marks a STARTED run: it is not stopped, and not retried."""
     return Write(run_id, set={"revoke": True}, when=(equals("status", "STARTED"),))
 
 
 def revoke_fan_out(run_id: str, reason: str, now: float) -> Write:
-    """An open fan-out to REVOKED; its segments that have not run are revoked one by one by the caller."""
+    """An open fan-out to REVOKED; the caller revokes its segments that have not run individually."""
     when = (equals("status", "STARTED"), Condition("total", "exists"))
     return Write(run_id, set=_revocation(run_id, reason, now), remove=LEFT_BY_CLAIM, when=when)
 
@@ -277,7 +276,7 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
 
 
 def revoke_unknown(run_id: str, reason: str, now: float) -> Write:
-    """The same of a run of which only the id is known."""
+    """The same for a run of which only the id is known."""
     return Write(run_id, set={"task": "", **_revocation(run_id, reason, now), "expires": keep_until()}, insert=True)
 
 
@@ -291,26 +290,26 @@ def never_ran(
 
 
 def blocked(envelope: Envelope, queue: str, error: RunError, now: float, keep_until: int, *, recorded: bool) -> Write:
-    """FAILURE of a run that will not be sent, since what it follows has failed; sent after all, it is PENDING again."""
+    """FAILURE of a run that is not sent because its predecessor failed; if sent after all, it is PENDING again."""
     values = {**_described(envelope, queue), **failure(envelope.id, error, now), "expires": keep_until, "blocked": True}
     return Write(envelope.id, set=values, when=(equals("status", "PENDING"),) if recorded else (), insert=not recorded)
 
 
 def unblocked(run_id: str, **also: Value) -> Write:
-    """FAILURE of a run that was not sent to PENDING: what it follows has succeeded after all."""
+    """FAILURE of an unsent run to PENDING: its predecessor has succeeded after all."""
     when = (equals("status", "FAILURE"), Condition("blocked", "exists"))
     return Write(run_id, set={"status": "PENDING", "restarted": True, **also}, remove=LEFT_BY_FAILURE, when=when)
 
 
 def forget(run_id: str, *, counted: bool = False) -> Write:
-    """Drops the result of a run that has ended, unless what follows needs it, or a group that has not `counted` it."""
+    """Drops the result of a run that has ended, unless a follower needs it, or a group that has not `counted` it."""
     needed = ("then", "member", "segment")[: 1 if counted else 3]
     when = (Condition("ended_at", "exists"), *(Condition(name, "missing") for name in needed))
     return Write(run_id, remove=("result", "progress"), when=when)
 
 
 def progress(run_id: str, token: str, done: int, total: int, note: str, *, info: Any = None) -> Write:
-    """The latest progress of a STARTED run. Raises ValueError or TypeError for `info` that is large, or no JSON."""
+    """The latest progress of a STARTED run. Raises ValueError or TypeError if `info` is too large or not JSON."""
     shown = clean(json.dumps([done, total, note, info], separators=(",", ":"), ensure_ascii=False, allow_nan=False))
     if len(shown.encode()) > PROGRESS_BYTES:
         raise ValueError(f"progress: {len(shown.encode())} bytes, over {PROGRESS_BYTES}: show a key, not the data")

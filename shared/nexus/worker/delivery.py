@@ -1,4 +1,4 @@
-"""A delivery: one envelope on its way through a worker, with more known of it at each stage.
+"""A delivery: one envelope on its way through a worker, with more known about it at each stage.
 
 Received -> Readable -> Claimed
 """
@@ -18,17 +18,17 @@ from nexus.runs.record import RunRecord
 
 @dataclass(frozen=True, slots=True)
 class SqsMessage:
-    """The parts of an SQS record that matter."""
+    """The relevant parts of an SQS record."""
 
     id: str
     receipt: str
     body: str
     receives: int = 1
     redriven: bool = False
-    """Whether it is a dead letter that SQS has moved back: it still carries the reason why it was given up."""
+    """Whether it is a dead letter that SQS has redriven: it still carries the reason why it was given up."""
 
     own: bool = True
-    """Whether its body is an envelope, and not the S3 event that a failed invocation left."""
+    """Whether its body is an envelope, rather than the S3 event of a failed invocation."""
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
@@ -47,7 +47,7 @@ type Source = Literal["sqs", "s3", "direct"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Received:
-    """An envelope, and how it came: in an SQS message, by S3's event, or from a caller who waits."""
+    """An envelope, and how it arrived: in an SQS message, by S3's event, or from a waiting caller."""
 
     envelope: Envelope
     source: Source
@@ -55,7 +55,7 @@ class Received:
 
     @property
     def body(self) -> str:
-        """The message as it came, for the dead-letter queue; of an S3 event, the run's own envelope."""
+        """The message as received, for the dead-letter queue; for an S3 event, the run's own envelope."""
         if self.message is not None and self.message.own:
             return self.message.body
         return self.envelope.encode()
@@ -65,7 +65,7 @@ class Received:
         return self.message is not None and self.message.redriven
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
-        """With its arguments complete, and checked by the model of what it is. Raises InvalidMessage, ResultExpired."""
+        """With its arguments complete and validated by their model. Raises InvalidMessage, ResultExpired."""
         envelope = self.envelope
         if envelope.segment is not None and envelope.parent is not None and not tallies.is_member(envelope):
             raise InvalidMessage(f"id: not that of member {envelope.segment.index} of {envelope.parent}")
@@ -84,12 +84,12 @@ class Received:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Readable(Received):
-    """A task that this queue serves, and arguments that fit it."""
+    """A task that this queue serves, and valid arguments."""
 
     task: TaskDefinition[Any, Any]
     args: Any
     place: str | None
-    """The place that a unique task's run takes. A part takes none: the run that it is part of does."""
+    """The place that a unique task's run takes. A part takes none: the run that it belongs to does."""
 
     def claimed(self, item: Item) -> "Claimed":
         """With the record as the claim left it."""
@@ -105,7 +105,7 @@ class Readable(Received):
         )
 
     def policy(self, item: Item) -> RetryPolicy:
-        """The retry policy: the sender's where the record has one, else the task's."""
+        """The retry policy: the sender's if the record has one, else the task's."""
         if "retry" in item:
             max_retries, base, cap, give_up_on = json.loads(str(item["retry"]))
             return RetryPolicy(max_retries, base, cap, frozenset(give_up_on))
@@ -121,5 +121,5 @@ class Claimed(Readable):
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value, if it is a mapping; an empty one if not."""
+    """The value if it is a mapping, else an empty one."""
     return value if isinstance(value, Mapping) else {}

@@ -1,8 +1,8 @@
-"""The Lambda handlers: an event in any of its three forms goes to a worker, and its answer back.
+"""The Lambda handlers: pass an event in any of its three forms to a worker, and return its response.
 
-SQS batch            -> the ids of the messages that are to come again
+SQS batch            -> the ids of the messages to redeliver
 S3's own event       -> nothing, or Retry: the function's on-failure destination is the queue, which retries
-{"task", "args"}     -> the settled run, to a caller who waits
+{"task", "args"}     -> the settled run, to a waiting caller
 """
 
 import json
@@ -27,13 +27,13 @@ from nexus.worker.execution import Worker
 
 
 def handler(event: Any, context: Any) -> Any:
-    """The entry of every queue's function; NEXUS_QUEUE says which queue it serves, NEXUS_CATALOGUE its tasks."""
+    """The handler of every queue's function; NEXUS_QUEUE says which queue it serves, NEXUS_CATALOGUE its tasks."""
     queue = settings().served_queue
     return _logged(queue, registry.served_by(queue), event, context)
 
 
 def _logged(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
-    """As `serve`. Lambda logs the text of whatever leaves a handler: so it leaves without the values of arguments."""
+    """Like `serve`. Lambda logs the text of any exception that leaves a handler, so it has no argument values."""
     try:
         return serve(queue, tasks, event, context)
     except InvalidMessage as error:
@@ -47,9 +47,9 @@ def _logged(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: An
 
 
 def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
-    """A Lambda handler for one task alone: what each task's file ends in.
+    """A Lambda handler for one task: the last line of each task's file.
 
-    It takes the same events as the queue's function, and a direct one may leave "task" out.
+    It takes the same events as the queue's function; a direct event may omit "task".
     """
     task = registry.task_of(function)
 
@@ -62,7 +62,7 @@ def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 
 
 def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
-    """One invocation, in whichever form it comes."""
+    """Handles one invocation, in any of the three forms."""
     if not isinstance(event, Mapping):
         fault = f"an event is a JSON object, not {type(event).__name__}"
         raise InvalidMessage(fault, fault)
@@ -82,7 +82,7 @@ def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any,
 
 
 def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """An SQS batch. Returns the ids that are to come again."""
+    """Handles an SQS batch. Returns the ids to redeliver."""
     deliveries: list[Received] = []
     for message in map(SqsMessage.of, records):
         try:
@@ -93,7 +93,7 @@ def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str,
     later: dict[SqsMessage, float] = {}
     for delivery, delay in worker.later:
         if delivery.message is not None:
-            # The message of an upload's event may carry several runs: it comes again for the first of them.
+            # The message of an upload's event may carry several runs: it is redelivered for the first of them.
             later[delivery.message] = min(delay, later.get(delivery.message, delay))
     if later:
         seconds = {message.receipt: delay for message, delay in later.items()}
@@ -102,10 +102,10 @@ def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
-    """S3's own event, given to the function without a queue between.
+    """Handles S3's own event, passed to the function without a queue between.
 
-    Raises Retry when any upload is to be tried again: the function's on-failure destination is the queue, which then
-    gives it the queue's retries.
+    Raises Retry if any upload is to be retried: the function's on-failure destination is the queue, whose retries then
+    apply.
     """
     worker.deliver(
         [Received(envelope=envelope, source="s3") for envelope in upload_envelopes(records, worker.upload_task)]
@@ -116,9 +116,9 @@ def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
-    """{"task", "args"} from a caller who waits: one attempt, and the settled run as the answer.
+    """Handles {"task", "args"} from a waiting caller: one attempt, and the settled run as the response.
 
-    Raises InvalidMessage or UnknownTask to the caller when it cannot run at all.
+    Raises InvalidMessage or UnknownTask to the caller if it cannot run at all.
     """
     if "v" in event or "id" in event:
         envelope = decode(json.dumps(event, default=str))
@@ -128,7 +128,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
     delivery.readable(worker.task_for(envelope))
     worker.deliver([delivery])
     for _, delay in worker.later:
-        # Nobody delivers a direct invocation again: what it left goes on through the queue.
+        # A direct invocation is not redelivered: what it left goes on through the queue.
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
         failures = backend().transport.send(worker.queue, [message])
         if failures:

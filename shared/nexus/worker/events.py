@@ -1,4 +1,4 @@
-"""What Lambda gives a function, decoded: SQS records, S3's records, and the S3 events that a failed invocation left."""
+"""Decoding Lambda events: SQS records, S3 records, and the S3 events of failed invocations."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from nexus.worker.delivery import Received, SqsMessage, mapping
 def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
     """The runs in a message: its own, or those of the S3 event that a failed invocation left in the queue.
 
-    Raises InvalidMessage, whatever the body holds.
+    Raises InvalidMessage for any other body.
     """
     try:
         return _received(message, upload_task)
@@ -30,7 +30,7 @@ def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
 
 
 def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
-    with suppress(InvalidMessage):  # as nearly every message is: what is an event has no id and no task
+    with suppress(InvalidMessage):  # nearly every message is one: an event has no id and no task
         return [Received(envelope=decode(message.body), source="sqs", message=message)]
     try:
         value = json.loads(message.body)
@@ -52,7 +52,7 @@ def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
 
 
 def foreign(records: Sequence[Mapping[str, Any]]) -> None:
-    """Raises InvalidMessage for records of a service that no function serves: taking them for done would lose them."""
+    """Raises InvalidMessage for records of a service that no function serves: treating them as done would lose them."""
     for record in records:
         source = str(record.get("eventSource") or record.get("EventSource") or "no eventSource")
         if source != "aws:s3":
@@ -64,10 +64,10 @@ def foreign(records: Sequence[Mapping[str, Any]]) -> None:
 
 
 def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> list[Envelope]:
-    """The runs of `task` that S3's ObjectCreated records stand for; other records (s3:TestEvent, removals) are none.
+    """The runs of `task` for S3's ObjectCreated records; other records (s3:TestEvent, removals) start none.
 
-    Keys come URL-encoded, with + for a space. The run's id derives from what names the upload, so an event that S3
-    delivers twice is one run. Raises InvalidMessage when no task of this queue starts on an upload.
+    Keys come URL-encoded, with + for a space. The run's id derives from the upload's identity, so an event that S3
+    delivers twice is one run. Raises InvalidMessage if no task of this queue starts on an upload.
     """
     envelopes = []
     for record in records:
@@ -89,7 +89,7 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
 
 
 def _time(text: Any) -> datetime:
-    """S3's time of an event, which every attempt sees alike; now, where there is none that can be read."""
+    """S3's time of an event, the same for every attempt; now, if it has no readable time."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):

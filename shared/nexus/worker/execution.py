@@ -1,10 +1,10 @@
 """Runs each task effectively once: claim, run, settle.
 
-A batch is claimed in one request and settled in one. One bad message never fails its batch: each ends settled, released
-for a later delivery, or in the dead-letter queue with its reason. Only DynamoDB or SQS out of reach fails the
-invocation, and SQS delivers the batch again.
+A batch is claimed in one request and settled in one. One bad message never fails its batch: each is settled, released
+for a later delivery, or sent to the dead-letter queue with its reason. Only an unreachable DynamoDB or SQS fails the
+invocation, and SQS redelivers the batch.
 
-A run that a dead sandbox left behind may be what killed it. So it is claimed by itself, last, when all else is settled.
+A run that a dead sandbox left behind may have caused its death. So it is claimed alone, last, when all else is settled.
 """
 
 import os
@@ -39,17 +39,17 @@ from nexus.worker.spending import Tab
 from nexus.worker.time_limit import time_limit
 
 MARGIN = 2.0
-"""Seconds kept of an invocation for settling what it ran."""
+"""Seconds of an invocation reserved for settling what it ran."""
 
 SETTLE_AFTER = 0.5
-"""Seconds that an outcome waits for others before it is written: what a crash may cause to be done twice."""
+"""Seconds that an outcome waits for others before it is written: the work that a crash may repeat."""
 
 LONGEST_HIDING = 11 * 3600.0
-"""Seconds for which a message is hidden at most, with a margin to SQS's twelve hours for the run itself."""
+"""The longest time in seconds to hide a message: SQS's twelve hours, less a margin for the run itself."""
 
 AFTER_TROUBLE = 30.0
 UNSERVED_AFTER = 600.0
-"""Seconds until a message comes again whose task a deployment lacks: SQS gives it up after twenty, over three hours."""
+"""Seconds until redelivery if a deployment lacks the message's task: SQS gives up after twenty, over three hours."""
 
 ATTRIBUTE_LIMIT = 1024
 LEASE_GRACE = 1.0
@@ -57,9 +57,9 @@ PATIENCE_FOR_RATE = 20.0
 
 
 class Worker:
-    """Serves the tasks of one queue. `context` is Lambda's; one Worker lives for one invocation.
+    """Serves the tasks of one queue. `context` is Lambda's; each Worker lives for one invocation.
 
-    `later` says of each delivery that is to come again in how many seconds.
+    `later` maps each delivery to redeliver to its delay in seconds.
     """
 
     def __init__(self, queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], context: Any) -> None:
@@ -67,7 +67,7 @@ class Worker:
         self.later: list[tuple[Received, float]] = []
         self._tasks = tasks
         self._log = observe.log_reference(context)
-        # Lambda keeps the request id when it tries an asynchronous invocation again; a claim must not.
+        # Lambda reuses the request id when it retries an asynchronous invocation; a claim must not.
         self._token = f"{getattr(context, 'aws_request_id', '')}/{uuid.uuid4().hex[:8]}"
         self._ends: float = clock.monotonic() + context.get_remaining_time_in_millis() / 1000
         self._unsettled: list[tuple[Claimed, Write]] = []
@@ -77,7 +77,7 @@ class Worker:
         self._purses: dict[str, Purse] = {}
         self._booked: dict[str, int] = {}
         self._unpaid = False
-        """Whether an attempt of a task with a budget has begun, whose cost its account does not have yet."""
+        """Whether an attempt of a task with a budget has begun whose cost its account does not have yet."""
 
     @property
     def upload_task(self) -> str | None:
@@ -85,14 +85,14 @@ class Worker:
         return next((name for name, task in self._tasks.items() if task.on_upload), None)
 
     def task_for(self, envelope: Envelope) -> TaskDefinition[Any, Any]:
-        """The envelope's task, if this queue serves it. Raises UnknownTask."""
+        """The envelope's task. Raises UnknownTask if this queue does not serve it."""
         if envelope.task not in self._tasks:
             known = "served by another queue" if registry.known(envelope.task) else "not in the catalogue"
             raise UnknownTask(f"task: {envelope.task!r} is {known}; {self.queue} serves {', '.join(self._tasks)}")
         return self._tasks[envelope.task]
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
-        """Claims, runs and settles. What is to be delivered again is in `later` afterwards."""
+        """Claims, runs and settles. Afterwards `later` has what is to be redelivered."""
         readable = self._affordable(self._once(list(self._readable(deliveries))))
         claimed, refused = self._claim(readable)
         self._tab.share_out(deliveries, len(readable))
@@ -115,7 +115,7 @@ class Worker:
                 yield received.readable(self.task_for(received.envelope))
             except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
                 self._never_ran(received, RunError.of(error))
-            except Exception as error:  # noqa: BLE001 - S3 does not give what its message refers to: its trouble alone
+            except Exception as error:  # noqa: BLE001 - S3 lacks what its message refers to: no other is affected
                 self._leave_for_later(received, error)
 
     def _never_ran(self, received: Received, error: RunError) -> None:
@@ -124,7 +124,7 @@ class Worker:
             standing = store.get([envelope.id]).get(envelope.id)
             record = RunRecord.of(standing or {})
             if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
-                # A duplicate: a function of another version, which knows the task, is running it.
+                # A duplicate: a function of another version, which has the task, is running it.
                 self._come_back(received, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
                 return
             if standing is None or not record.ended:
@@ -139,7 +139,7 @@ class Worker:
             self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
-        """Each run once: DynamoDB takes one statement an item, and SQS may deliver one message twice in a batch."""
+        """Each run once: DynamoDB takes one statement per item, and SQS may deliver a message twice in a batch."""
         first: dict[str, Readable] = {}
         for readable in deliveries:
             if first.setdefault(readable.envelope.id, readable) is not readable:
@@ -149,7 +149,7 @@ class Worker:
     # --- afford ---
 
     def _affordable(self, batch: list[Readable]) -> list[Readable]:
-        """Those that their tasks' budgets have room for today. The others wait for tomorrow, and are not claimed."""
+        """The runs that their tasks' budgets allow today. The others wait for tomorrow, and are not claimed."""
         budgets = {one.task.name: one.task.budget for one in batch if one.task.budget is not None}
         if not budgets:
             return batch
@@ -169,23 +169,28 @@ class Worker:
         return affordable
 
     def _wait_for_tomorrow(self, readable: Readable) -> None:
-        """Has the message come again when the next day begins. Raises BudgetSpent to a caller who waits.
+        """Postpones the message until the next day begins. Raises BudgetSpent for a direct invocation.
 
-        A message that has waited in its queue before is sent again as a new one: SQS deletes what is four days old, and
-        gives up what was received too often.
+        A message that has already waited in its queue is sent again as a new one: SQS deletes messages after four days,
+        and gives up those received too often.
         """
         if readable.source == "direct":
             raise BudgetSpent(f"{readable.task.name} has spent its budget of the day")
         due = budget.tomorrow(clock.now()) + 1.0
         delay, message = due - clock.now(), readable.message
         if delay > LONGEST_HIDING or message is None or message.receives > 1:
-            # Its own name: the schedule by which it has just come may still stand under the run's.
+            # A separate name: the schedule that has just delivered it may still exist under the run's.
             named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
             try:
                 if readable.redriven:  # the new message has no mark by which a failed run is claimed again
-                    backend().store.apply(transitions.send_again(readable.envelope.id))
+                    outcome = backend().store.apply(transitions.send_again(readable.envelope.id))
+                    record = RunRecord.of(outcome.item or {})
+                    if record.status == "STARTED" and record.lease_until is not None:
+                        # The attempt that gave it up has not been settled yet, so the mark is still needed.
+                        self._come_back(readable, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
+                        return
                 backend().transport.send_at(self.queue, named, clock.date(due))
-            except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
+            except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
                 observe.no_schedule(readable.envelope.id, RunError.of(error))
             else:
                 return
@@ -194,9 +199,9 @@ class Worker:
     # --- claim ---
 
     def _claim(self, batch: Sequence[Readable]) -> tuple[list[Claimed], list[tuple[Readable, Item | None, bool]]]:
-        """Claims the batch optimistically in one request. Returns what it got, and the rest with what stands there.
+        """Claims the batch optimistically in one request. Returns what it claimed, and the rest with their items.
 
-        The rest is claimed by `_claim_alone` when its turn comes.
+        `_claim_alone` claims each of the rest when its turn comes.
         """
         by = self._claimant(shared=len(batch) > 1)
         writes = []
@@ -217,7 +222,7 @@ class Worker:
         return claimed, refused
 
     def _claim_alone(self, readable: Readable, standing: Item | None, known_absent: bool) -> Claimed | None:
-        """Claims one run by what stands in its record; None when it is not ours to run now."""
+        """Claims one run by the state of its record; None if it may not run here now."""
         envelope, store = readable.envelope, backend().store
         if standing is None and not known_absent:
             standing = store.get([envelope.id]).get(envelope.id)
@@ -247,13 +252,13 @@ class Worker:
                     standing = store.get([envelope.id]).get(envelope.id)
 
     def _already_ended(self, readable: Readable, record: RunRecord, item: Item) -> None:
-        """A duplicate of a run that has ended: completes what its first delivery may have left undone."""
+        """A duplicate of a run that has ended: completes the steps that its first delivery may have left undone."""
         if record.ended:
             with self._on_failure(readable):
                 self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
-        """The sandbox of the last attempt is gone, and nobody settled it."""
+        """The sandbox of the last attempt died without settling it."""
         error = RunError.own(
             "SandboxDied",
             f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
@@ -279,16 +284,16 @@ class Worker:
     # --- come back later ---
 
     def _come_back(self, received: Received, delay: float) -> None:
-        """Has the message delivered again after so many seconds.
+        """Makes the message visible again after this many seconds.
 
-        SQS hides a message for twelve hours at most, counted from its receive. What has longer to wait is sent again by
-        a one-off schedule. Without the right to make one it comes back in steps: a run is not claimed before its time.
+        SQS hides a message for at most twelve hours, counted from its receive. For longer waits a one-off schedule
+        sends it again. Without the right to create one it comes back in steps: a run is not claimed before its time.
         """
         if delay > LONGEST_HIDING and received.source == "sqs":
             try:
                 message = Message.of(received.envelope)
                 backend().transport.send_at(self.queue, message, clock.date(clock.now() + delay))
-            except Exception as error:  # noqa: BLE001 - the message itself is still there to come back
+            except Exception as error:  # noqa: BLE001 - the message itself still exists and will be redelivered
                 observe.no_schedule(received.envelope.id, RunError.of(error))
             else:
                 return
@@ -297,7 +302,7 @@ class Worker:
     # --- run ---
 
     def _run_or_release(self, claimed: Claimed) -> None:
-        """Runs it if there is the time that the task may take; the first of an invocation takes what there is."""
+        """Runs it if there is enough time for the task; the first run of an invocation gets all the time left."""
         if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
             self._release(claimed)
             return
@@ -310,7 +315,7 @@ class Worker:
         if not self._may_start(claimed):
             return
         if self._left <= 0:
-            self._release(claimed)  # frozen until its lease ran out: whoever has the run now knows more of it
+            self._release(claimed)  # frozen until its lease expired: the sandbox that has the run now knows better
             return
         envelope, task, record = claimed.envelope, claimed.task, claimed.record
         limit = min(task.time_limit, self._left - MARGIN)
@@ -340,7 +345,7 @@ class Worker:
             # A run with a total was planned by a sandbox that died before all was sent.
             answer = None if record.total else self._call(claimed, run, limit)
         except _tasks_own_errors() as raised:
-            # Whatever a task raises is that run's failure, by its policy; KeyboardInterrupt alone is a person's.
+            # Any exception from a task is that run's failure, by its policy; only KeyboardInterrupt is a person's.
             outcome, error = self._failed(claimed, raised)
         else:
             if isinstance(answer, FannedOut):
@@ -349,14 +354,14 @@ class Worker:
                 if isinstance(answer, Result) and not envelope.is_part:
                     shortfall = answer.shortfall
                 outcome = self._answered(claimed, answer, tuple(sender.children))
-            except Exception as raised:  # noqa: BLE001 - a wrong answer, or one that cannot be kept
+            except Exception as raised:  # noqa: BLE001 - a wrong result, or one that cannot be stored
                 outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
         observe.run_ended(outcome, clock.monotonic() - started, error, shortfall)
 
     def _may_start(self, claimed: Claimed) -> bool:
-        """Whether nothing forbids the claimed run to start now; otherwise it was revoked or released."""
+        """Whether the claimed run may start now; if not, it has been revoked or released."""
         envelope, task = claimed.envelope, claimed.task
         if claimed.item.get("revoke"):
             self._revoke(claimed, "revoked while an earlier attempt ran")
@@ -377,7 +382,7 @@ class Worker:
         return task.rate_limit is None or self._starts_in_turn(claimed, task.rate_limit)
 
     def _starts_in_turn(self, claimed: Claimed, rate: RateLimit) -> bool:
-        """Books the run's start. False when it is too far away to wait for: the run comes back at it."""
+        """Books the run's start. False if it is too far away to wait for: the run is redelivered then."""
         booked = claimed.record.eta
         if "slot" in claimed.item and booked is not None and clock.now() <= booked + rate_limit.LATEST:
             return True
@@ -441,7 +446,7 @@ class Worker:
         return "dropped"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
-        """RETRY or FAILURE, by the error and the policy; returns the outcome and its reason."""
+        """RETRY or FAILURE, by the error and the policy. Returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
         reason = RunError.of(error)
         observe.attempt_failed(reason)
@@ -483,7 +488,7 @@ class Worker:
         observe.run_revoked(claimed.envelope, reason)
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
-        """Leaves the run for another invocation, without spending an attempt."""
+        """Leaves the run for another invocation without spending an attempt."""
         write = transitions.release(claimed.envelope.id, self._token, claimed.record.attempts, **also)
         outcome = backend().store.apply(self._billed(claimed, write, 1))
         self._tab.lap()
@@ -497,7 +502,7 @@ class Worker:
     # --- settle ---
 
     def _billed(self, claimed: Claimed, write: Write, index_writes: int) -> Write:
-        """The write that ends an attempt, with what the run has used; it changes so many entries of the indexes."""
+        """The write that ends an attempt, with the run's usage; it changes this many index entries."""
         spent = self._tab.of(claimed, write, index_writes)
         if self._unpaid:
             self._unpaid, before = False, Spent.of(claimed.item)
@@ -511,7 +516,7 @@ class Worker:
         self._unsettled.append((claimed, write))
 
     def _settle(self) -> None:
-        """Writes the outcomes that wait, in one request, then does what follows from each."""
+        """Writes the waiting outcomes in one request, then performs what follows from each."""
         waiting, self._unsettled = self._unsettled, []
         if not waiting:
             return
@@ -525,9 +530,9 @@ class Worker:
                 self._not_ours(claimed, outcome.item)
 
     def _not_ours(self, claimed: Claimed, standing: Item | None) -> None:
-        """Drops an outcome: the lease had run out, and another sandbox's outcome counts.
+        """Drops an outcome: the lease had expired, and another sandbox's outcome counts.
 
-        The message comes again: it finds the run ended, or waits for the sandbox that has it. A place that was taken
+        The message is redelivered: it finds the run ended, or waits for the sandbox that has it. A place that was taken
         for a run that has ended is given up.
         """
         observe.outcome_dropped(claimed.envelope.id)
@@ -537,7 +542,7 @@ class Worker:
         self.later.append((claimed, 1.0))
 
     def _follow_up(self, envelope: Envelope, item: Item) -> None:
-        """What follows from the end of a run. Idempotent: a redelivered message resumes it."""
+        """Performs what follows from the end of a run. Idempotent: a redelivered message resumes it."""
         if "place" in item:
             locks.release(str(item["place"]), envelope.id, RunRecord.of(item).started_at)
         succeeded = item["status"] == "SUCCESS"
@@ -546,7 +551,7 @@ class Worker:
 
     @contextmanager
     def _on_failure(self, received: Received) -> Iterator[None]:
-        """What fails within the block fails for this message alone, which comes again."""
+        """An error within the block fails only this message, which is redelivered."""
         try:
             yield
         except Exception as error:
@@ -576,8 +581,8 @@ class Worker:
 
 
 def _tasks_own_errors() -> tuple[type[BaseException], ...]:
-    """What a task's code may raise, and no neighbour in its batch is to suffer for."""
-    import asyncio  # here: it takes a tenth of a function's start, and few tasks need it
+    """Exceptions that a task's code may raise without affecting others in its batch."""
+    import asyncio  # here: the import takes a tenth of a function's start, and few tasks need it
 
     return Exception, SystemExit, GeneratorExit, asyncio.CancelledError
 

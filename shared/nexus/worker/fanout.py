@@ -1,11 +1,11 @@
 """A run that waits for others: the segments of a fan-out, the members of a group, the next phase of a job.
 
-The waiting run's record says how many (`total`). Who has ended is counted in tally items of a hundred members each,
-as two number sets, `done` and `failed`: one conditional update adds a member and refuses it a second time, so
-duplicates count once. A full tally is noted in the waiting run (`chunks_done`, `chunks_failed`), and when all are,
-the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few kilobytes,
-and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from `failed` to
-`done`, and repairs the run.
+The waiting run's record has the number of its members (`total`). Ended members are counted in tally items of a hundred
+members each, as two number sets, `done` and `failed`: one conditional update adds a member and refuses it a second
+time, so duplicates count once. A full tally is recorded in the waiting run (`chunks_done`, `chunks_failed`), and when
+all are full, the run ends. So the waiting run's own item is written once per hundred members, no item exceeds a few
+kilobytes, and 10,000 members end without a hot item. A failed member that is sent again and succeeds moves from
+`failed` to `done`, and repairs the run.
 
 Every step is idempotent, and each member's message is acknowledged only after its steps: after a crash, redelivery of
 the last member's message resumes the remaining steps.
@@ -50,7 +50,7 @@ def plan(
     next_phase: dict[str, Any] | None,
     keep_until: int,
 ) -> Outcome:
-    """Writes down the segments of a claimed run, before the first is sent. Refused where the run is another's now."""
+    """Records the segments of a claimed run before the first is sent. Refused if another sandbox has the run now."""
     pages = enumerate(batched(segments, tallies.CHUNK))
     plans = [
         Write(
@@ -69,12 +69,12 @@ def plan(
 
 
 def send_plan(envelope: Envelope, token: str, total: int, billed: Callable[[Write], Write]) -> Outcome:
-    """Sends what is written down, and lets the lease go: the run waits for its segments.
+    """Sends the recorded segments, and releases the lease: the run waits for its segments.
 
-    `billed` adds to the last write what the run has used.
+    `billed` adds the run's usage to the last write.
 
-    Done again after a crash it sends the same ids again. Raises SendFailed when SQS refuses messages after retries; the
-    run's own message then comes again.
+    After a crash it sends the same ids again. Raises SendFailed if SQS refuses messages after retries; the run's own
+    message is then redelivered.
     """
     store = backend().store
     queue = registry.task(envelope.task).queue
@@ -101,7 +101,7 @@ def _message(parent: Envelope, run_id: str, args: dict[str, Any], segment: Segme
 
 
 def settle_member(envelope: Envelope, succeeded: bool) -> None:
-    """Counts a run that has ended into the run that waits for it, and ends that when it was the last."""
+    """Counts a run that has ended into the run that waits for it, and ends that run if it was the last."""
     segment, parent = envelope.segment, envelope.parent
     if segment is None or parent is None or not tallies.is_member(envelope):
         return
@@ -115,7 +115,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         outcome = store.apply(Write(key, add={"failed": one}, when=(*uncounted, Condition("failed", "lacks", index))))
     tally = outcome.item
     if tally is None:
-        return  # The waiting run's records have expired: nobody waits.
+        return  # The waiting run's records have expired: nothing waits.
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
@@ -123,7 +123,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
     move: dict[str, Any] = {"add": {"chunks_failed": this}, "discard": {"chunks_done": this}}
     if not failed:
         move = {"add": {"chunks_done": this}, "discard": {"chunks_failed": this}}
-    # `waits` is not asked for: the last segment may end before its planner has let the lease go.
+    # `waits` is not tested: the last segment may end before its planner has released the lease.
     noted = store.apply(Write(parent, **move, when=(equals("phase", segment.phase),)))
     if noted.item is None:
         return
@@ -141,7 +141,7 @@ def _end_if_complete(item: Item) -> None:
         if record.status == "SUCCESS":
             _after_success(item)
         else:
-            _release(record)  # whoever revoked it may have died before
+            _release(record)  # the revoking process may have died before
             after_revoked(item)
         return
     if record.chunks_failed:
@@ -172,7 +172,7 @@ def _fail(item: Item, error: RunError) -> None:
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if not isinstance(outcome, Applied):
-        # Meanwhile the part that failed was sent again and has succeeded, or the run was revoked.
+        # Meanwhile the failed part was sent again and has succeeded, or the run was revoked.
         if outcome.item is not None:
             _end_if_complete(outcome.item)
         return
@@ -184,7 +184,7 @@ def _fail(item: Item, error: RunError) -> None:
 
 
 def _succeed(item: Item) -> None:
-    """Raises UnknownTask where this deployment lacks the task: the member's message comes again."""
+    """Raises UnknownTask if this deployment lacks the task: the member's message is redelivered."""
     record = RunRecord.of(item)
     if record.task != tallies.GROUP:
         registry.task(record.task)
@@ -194,8 +194,8 @@ def _succeed(item: Item) -> None:
         text = payloads.dump(record.id, reduced, inline=payloads.room(item))
     except Exception as error:
         if sdk.is_of_aws(error):
-            raise  # the results could not be read or kept: the message comes again
-        # Whatever else a task's reducer raises is that run's failure, with its reason.
+            raise  # the results could not be read or stored: the message is redelivered
+        # Any other exception from a task's reducer is that run's failure, with its reason.
         reason = RunError.of(error)
         _fail(item, replace(reason, message=f"while the results were reduced: {reason.message}"))
         return
@@ -210,6 +210,9 @@ def _succeed(item: Item) -> None:
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
+    elif outcome.item is not None and RunRecord.of(outcome.item).status == "FAILURE" != record.status:
+        # Another sandbox has failed it, by what it read before the last part was repaired.
+        _end_if_complete(outcome.item)
 
 
 def _shortfall(record: RunRecord, reduced: Any) -> str | None:
@@ -220,7 +223,7 @@ def _shortfall(record: RunRecord, reduced: Any) -> str | None:
 
 
 def _reduced(item: Item) -> Any:
-    """The members' results as one: a list for a group, by the task's reducer for a fan-out."""
+    """Combines the members' results: a list for a group, the task's reducer for a fan-out."""
     record = RunRecord.of(item)
     values = _results(record)
     if record.task == tallies.GROUP:
@@ -233,7 +236,7 @@ def _reduced(item: Item) -> Any:
 
 
 def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
-    """The members' results, in order; of those that failed None, where that is asked for."""
+    """The members' results, in order; None for those that failed, if requested."""
     values: list[Any] = []
     for page in batched(tallies.children(record), tallies.CHUNK):
         members = backend().store.get(page)
@@ -244,7 +247,7 @@ def _results(record: RunRecord, *, failed_too: bool = False) -> list[Any]:
 
 
 def _advance(item: Item) -> None:
-    """From the segments, all done, to the next phase: one run of the same task, which may fan out itself."""
+    """Starts the next phase once all segments are done: one run of the same task, which may fan out itself."""
     record = RunRecord.of(item)
     keep_until = transitions.keep_until()
     tallies.put_all(tallies.new_tallies(record.id, 2, 1, keep_until))
@@ -254,13 +257,18 @@ def _advance(item: Item) -> None:
     removed = (*LEFT_BY_CLAIM, "chunks_done", "chunks_failed")
     when = (equals("status", record.status), equals("phase", 1))
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
-    if outcome.item is not None:
+    if outcome.item is None:
+        return
+    now = RunRecord.of(outcome.item)
+    if now.status == "FAILURE" != record.status and now.phase == record.phase:
+        _end_if_complete(outcome.item)  # as in `_succeed`
+    else:
         _send_next_phase(outcome.item)
 
 
 def _send_next_phase(item: Item) -> None:
     if "next_phase" not in item:
-        return  # A late duplicate: the next phase has ended the run already.
+        return  # A late duplicate: the next phase has already ended the run.
     record = RunRecord.of(item)
     args: dict[str, Any] = payloads.load(str(item["next_phase"]))
     parent = Envelope(id=record.id, task=record.task)
@@ -280,7 +288,7 @@ def _after_success(item: Item) -> None:
 
 
 def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
-    """Sends what the record says comes next, a chain's next link or a chord's body; or ends it, unsent."""
+    """Sends what the record says comes next, a chain's next link or a chord's body; or ends it unsent."""
     if "then" not in item and "on_error" not in item:
         return
     record = RunRecord.of(item)
@@ -305,14 +313,14 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
 
 
 def _retract(callback: Step, reason: str) -> None:
-    """Revokes an error callback that has not begun: whoever was to send it may have died before."""
+    """Revokes an error callback that has not begun: the process that was to send it may have died before."""
     handle = AsyncResult[Any](callback.id)
     if handle.status == "PENDING":
         handle.revoke(reason)
 
 
 def after_revoked(item: Item) -> None:
-    """What follows from a waiting run that was revoked, where its members will not end it."""
+    """What follows from a waiting run that was revoked, if its members will not end it."""
     follow_up(str(item["id"]), item, succeeded=False)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)
@@ -324,7 +332,7 @@ def _release(record: RunRecord) -> None:
 
 
 def _waits_for(item: Item) -> Envelope | None:
-    """Of a waiting run that is itself a member: the envelope by which its own parent counts it."""
+    """For a waiting run that is itself a member: the envelope by which its own parent counts it."""
     if "member" not in item:
         return None
     record = RunRecord.of(item)

@@ -1,12 +1,12 @@
-"""What the outside sees of a run: two structured log lines, and metrics in the second of them.
+"""What is observable of a run: two structured log lines, and metrics in the second of them.
 
 The end line is a log line and a CloudWatch embedded-metric document at once, so metrics cost no request and no
 second line.
 
-No line carries the value of an argument or of a result: they may be addresses, tokens, texts of people. An error's
-message often quotes them, so what a line says of an error is `RunError.shown`: its type, the fault where this package
-has found it, and the place in the code. The message is in the run's record and in the dead letter. All lines of the
-package are written here, so that a test can hold this of every one.
+No line contains the value of an argument or a result: they may be addresses, tokens, people's texts. An error's message
+often quotes them, so a line contains only `RunError.shown` of an error: its type, the fault if this package found it,
+and the place in the code. The message is in the run's record and in the dead letter. All of the package's lines are
+written here, so that a test can check every one.
 """
 
 import os
@@ -30,31 +30,31 @@ NAMESPACE = "nexus"
 
 @lru_cache(maxsize=1)
 def logger() -> "Logger":
-    """The one logger; POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its name and level.
+    """The only logger; POWERTOOLS_SERVICE_NAME and POWERTOOLS_LOG_LEVEL set its name and level.
 
-    Raises ConfigurationError where the packages that a worker needs are not installed.
+    Raises ConfigurationError if the packages that a worker needs are not installed.
     """
     try:
         from aws_lambda_powertools import Logger
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
-    # Lambda reads standard output. Elsewhere that is the program's own.
+    # Lambda reads standard output. Elsewhere it belongs to the program.
     stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
     service = os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus")
     return Logger(service=service, use_rfc3339=True, stream=stream, json_serializer=encoding.line)
 
 
 def log_reference(context: Any) -> str:
-    """Where the lines of this invocation are: log group, stream and request id, as one text for a dead letter."""
+    """Where this invocation's log lines are: log group, stream and request id, as one text for a dead letter."""
     parts = (getattr(context, name, "") for name in ("log_group_name", "log_stream_name", "aws_request_id"))
     return " ".join(str(part) for part in parts if part)
 
 
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
-    """Every line from here to `run_ended` carries task, id, attempt and queue; `waited`: seconds since it was sent.
+    """Every line from here to `run_ended` has task, id, attempt and queue; `waited` is seconds since sending.
 
-    `sent_trace` is the sender's X-Ray trace, beside this invocation's own, which the logger adds.
+    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own.
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
@@ -62,9 +62,9 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
-    """`outcome` is the status that the attempt led to, in lower case, or continued, fanned_out, released.
+    """`outcome` is the resulting status of the attempt, in lower case, or continued, fanned_out, released.
 
-    `shortfall` is what a success fell short of (`Result.shortfall`).
+    `shortfall` is what a success did not achieve (`Result.shortfall`).
     """
     log = logger()
     milliseconds = round(seconds * 1000, 3)
@@ -85,7 +85,7 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, sho
     }
     if error is None:
         if shortfall is not None:
-            metrics["shortfall"] = shortfall.partition(":")[0]  # what comes behind a colon may be an argument's value
+            metrics["shortfall"] = shortfall.partition(":")[0]  # after a colon there may be an argument's value
         log.info("run ended", outcome=outcome, **metrics)
     else:
         log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
@@ -95,9 +95,9 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, sho
 def waiting_run_ended(
     run: "RunRecord", outcome: str, error: "RunError | None" = None, shortfall: str | None = None
 ) -> None:
-    """The end of a fan-out or a group, by whichever invocation settled its last member."""
+    """The end of a fan-out or a group, logged by the invocation that settled its last member."""
     log = logger()
-    # The line stands among those of the member that ended it, and is its own: the member's keys are put back after it.
+    # This line appears among those of the member that ended it: the member's keys are restored after it.
     standing = log.get_current_keys()
     log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
     run_ended(outcome, clock.now() - (run.started_at or clock.now()), error, shortfall)
@@ -115,25 +115,25 @@ def attempt_failed(error: "RunError") -> None:
 
 
 def invocation_failed(error: "RunError") -> None:
-    """What nothing was prepared for has ended the invocation."""
+    """An unexpected error has ended the invocation."""
     logger().error("invocation failed", reason=error.shown, traceback=error.traceback)
 
 
 def left_for_later(run_id: str, error: "RunError") -> None:
-    """Something that follows a run, or that its message refers to, could not be had; the message comes again."""
+    """A follow-up of a run, or an object that its message refers to, was not available; the message is redelivered."""
     logger().warning("left for later", run_id=run_id, reason=error.shown)
 
 
 def no_schedule(run_id: str, error: "RunError") -> None:
-    """A long wait goes in steps, for want of a schedule."""
+    """A long wait is split into steps, because no schedule could be created."""
     logger().warning("no schedule for a long wait", run_id=run_id, reason=error.shown)
 
 
 def run_revoked(envelope: "Envelope", reason: str) -> None:
-    """A run was not started, or not tried again; `reason` is this package's own."""
+    """A run was not started, or not retried; `reason` is this package's own text."""
     logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
 
 
 def outcome_dropped(run_id: str) -> None:
-    """The lease had run out."""
+    """The lease had expired."""
     logger().warning("outcome dropped: the run is another sandbox's", run_id=run_id)

@@ -1,4 +1,4 @@
-"""What a task sees of its own run, and the answers by which it asks for more than one invocation."""
+"""A task's view of its own run, and the results by which it asks for more than one invocation."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FannedOut:
-    """A task's answer: these segments do the work."""
+    """A task's result: these segments do the work."""
 
     segments: Sequence[Arguments]
     then: Arguments | None
@@ -29,7 +29,7 @@ class FannedOut:
 
 @dataclass(frozen=True, slots=True)
 class Continued:
-    """A task's answer: the next invocation goes on from this cursor."""
+    """A task's result: the next invocation continues from this cursor."""
 
     cursor: Mapping[str, Any]
 
@@ -39,13 +39,13 @@ type Continuation = FannedOut | Continued
 
 @dataclass(slots=True)
 class Run:
-    """What a task sees of its own run."""
+    """A task's view of its own run."""
 
     id: str
     task: str
     attempt: int
     deadline: float
-    """On clock.monotonic()'s clock: the task's time limit, or the invocation's end less the settling margin."""
+    """On clock.monotonic()'s clock: the task's time limit, or the invocation's end minus the settling margin."""
 
     limit: float
     """Seconds that the run was given."""
@@ -55,7 +55,7 @@ class Run:
     segment: Segment | None = None
     cursor: Mapping[str, Any] | None = None
     last_attempt: bool = False
-    """Whether a failure ends the run: its policy has no retry left."""
+    """Whether a failure ends the run: its policy has no retries left."""
 
     _shown: float = field(default=-math.inf, repr=False)
     _asked: float = field(default=-math.inf, repr=False)
@@ -73,13 +73,13 @@ class Run:
 
     @property
     def logger(self) -> "Logger":
-        """Structured; every line carries task, run_id, attempt and queue."""
+        """Structured; every line has task, run_id, attempt and queue."""
         return observe.logger()
 
     def progress(self, done: int = 0, total: int = 0, note: str = "", *, info: Any = None) -> None:
-        """Shows how far the run is. Written at most once a second, so it may be called for every row.
+        """Reports the run's progress. Written at most once a second, so it may be called for every row.
 
-        `info` is whatever else the handle's `info` is to show: JSON, 8 KiB at most. Raises ValueError beyond that.
+        `info` is anything else that the handle's `info` shows: JSON, at most 8 KiB. Raises ValueError beyond that.
         """
         now = clock.monotonic()
         if now - self._shown >= 1.0 or 0 < total <= done:
@@ -89,9 +89,9 @@ class Run:
 
     @property
     def revoked(self) -> bool:
-        """Whether somebody has revoked the run since it began: end early, by `raise Revoked()` or with a result.
+        """Whether the run has been revoked since it began: end early, by `raise Revoked()` or with a result.
 
-        `progress` learns it with each of its writes. Otherwise it is one read, at most once a second.
+        Each write of `progress` updates it. Otherwise it is one read, at most once a second.
         """
         now = clock.monotonic()
         if not self._revoked and now - self._asked >= 1.0:
@@ -106,7 +106,7 @@ class Run:
         """Splits the run: `return run.fan_out([...])`. Each segment runs as the same task, with `run.segment` set.
 
         The run waits, its progress is done/total, and the last segment ends it with the reduced results. With `then`
-        the run goes on with one more run of the same task and those arguments after all segments have succeeded;
+        the run continues, after all segments have succeeded, with one more run of the same task and those arguments;
         that may fan out again. 1 to 10,000 segments.
         """
         if not 1 <= len(segments) <= LIMIT:
@@ -116,7 +116,7 @@ class Run:
     def continue_from(self, cursor: Mapping[str, Any]) -> Continued:
         """Stops here: `return run.continue_from({...})`. The same message comes again at once, with `run.cursor` set.
 
-        The cursor is JSON, of a few kilobytes at most, and carries the partial result. No attempt is spent. At most
-        ten times a run, since each is a receive of the same message.
+        The cursor is JSON, a few kilobytes at most, and carries the partial result. No attempt is spent. At most ten
+        times per run, since each is a receive of the same message.
         """
         return Continued(dict(cursor))

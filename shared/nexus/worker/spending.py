@@ -1,8 +1,8 @@
-"""What each run of an invocation uses, in what AWS bills for: by the clock and by the requests that were counted.
+"""The usage of each run of an invocation, in the units that AWS bills: from the clock and the counted requests.
 
-What a batch uses together (the invocation, the receive, the claim) is shared out among the runs that it claimed. What
-is yet to come when a run's record is written, the settling, is worked out from what the claim took. A sandbox that
-dies writes nothing, so what its attempt used is not known.
+Usage shared by a batch (the invocation, the receive, the claim) is divided among the runs that it claimed. The
+settling, which comes after a run's record is written, is estimated from the claim's usage. A sandbox that dies writes
+nothing, so its attempts' usage is unknown.
 """
 
 import os
@@ -16,7 +16,7 @@ from nexus.runs.spent import Spent
 from nexus.worker.delivery import Claimed, Received
 
 LINES = 950
-"""Bytes of a run's start and end lines, with the 26 that CloudWatch Logs adds to each. A test holds it to them."""
+"""Bytes of a run's start and end lines, including the 26 that CloudWatch Logs adds to each. Checked by a test."""
 
 INVOCATION_LINES = 500
 """Of Lambda's own three lines."""
@@ -27,7 +27,7 @@ _cold = True
 
 
 class Tab:
-    """One invocation's."""
+    """The usage of one invocation."""
 
     def __init__(self) -> None:
         self._gigabytes = int(os.environ.get(MEMORY, "0")) / 1024
@@ -36,7 +36,7 @@ class Tab:
         self._claiming = 0.0
 
     def share_out(self, received: Sequence[Received], runs: int) -> None:
-        """Takes what has been used until now for what so many runs used together."""
+        """Assigns the usage until now to the work that this many runs shared."""
         messages = 2.0 if any(one.source == "sqs" for one in received) else 0.0  # Lambda's receive and delete
         batch = Spent(invocations=1.0, messages=messages, log_bytes=INVOCATION_LINES)
         claiming = self.lap()
@@ -45,14 +45,14 @@ class Tab:
         self._share = batch.plus(claiming, self._took(_starting())).times(each)
 
     def lap(self) -> Spent:
-        """What has been used since the last lap."""
+        """The usage since the last lap."""
         at, seen = clock.monotonic(), usage.seen()
         counted = {name: seen[name] - self._seen[name] for name in usage.NAMES}
         seconds, self._at, self._seen = at - self._at, at, seen
         return Spent(seconds, seconds * self._gigabytes, **counted)
 
     def of(self, claimed: Claimed, settling: Write, index_writes: int) -> Spent:
-        """What a run has used by the end of an attempt, and of those before. `settling` writes the outcome."""
+        """A run's usage by the end of an attempt, including earlier ones. `settling` writes the outcome."""
         writes = _kilobytes({**claimed.item, **settling.set}) + index_writes
         settled = Spent(self._claiming, self._claiming * self._gigabytes, writes=float(writes), log_bytes=LINES)
         before = Spent.of(claimed.item)
@@ -63,21 +63,21 @@ class Tab:
 
 
 def worst(time_limit: float) -> float:
-    """Dollars that a run may cost as far as its time goes: what is reckoned with until one has ended."""
+    """The dollars that a run may cost at its full time limit: the estimate until one has ended."""
     seconds = time_limit * int(os.environ.get(MEMORY, "0")) / 1024
     return Spent(gb_seconds=seconds, invocations=1.0, writes=6.0, messages=3.0, log_bytes=LINES).dollars
 
 
 def _starting() -> float:
-    """Seconds that this sandbox took to start, which Lambda bills, at its first invocation: its CPU time, since what
-    lies between the start and a first event is not billed."""
+    """Billed seconds of this sandbox's start, at its first invocation: its CPU time, because the time between the start
+    and the first event is not billed."""
     global _cold
     first, _cold = _cold, False
     return time.process_time() if first and os.environ.get("AWS_LAMBDA_INITIALIZATION_TYPE") == "on-demand" else 0.0
 
 
 def _sending(claimed: Claimed) -> Spent:
-    """What sending a run took, whose sender is no run: a run's own sends are counted where it makes them."""
+    """The usage of sending a run whose sender is not a run: a run's own sends are counted where it makes them."""
     envelope, item = claimed.envelope, claimed.item
     if envelope.parent is not None:
         return Spent()
@@ -88,5 +88,5 @@ def _sending(claimed: Claimed) -> Spent:
 
 
 def _kilobytes(item: Item) -> int:
-    """Write units of an item: a kilobyte each, begun."""
+    """Write units of an item: one per started kilobyte."""
     return -(-sum(len(name) + len(str(value)) for name, value in item.items()) // 1024)

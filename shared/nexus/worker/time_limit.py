@@ -1,4 +1,4 @@
-"""The soft time limit: an exception inside the task while there is still time to settle."""
+"""The soft time limit: raises an exception inside the task while there is still time to settle."""
 
 import signal
 import threading
@@ -12,7 +12,7 @@ _armed = False
 
 
 def put_off(seconds: float) -> None:
-    """Lets what runs under a limit have so much longer: it keeps the limit by itself, unless it cannot."""
+    """Extends the limit for code that enforces it itself: the alarm is only a fallback."""
     if _armed and threading.current_thread() is threading.main_thread():
         signal.setitimer(signal.ITIMER_REAL, signal.getitimer(signal.ITIMER_REAL)[0] + seconds)
 
@@ -21,9 +21,9 @@ def put_off(seconds: float) -> None:
 def time_limit(seconds: float, message: str) -> Iterator[None]:
     """Raises TimeLimitExceeded in the block after `seconds`.
 
-    By SIGALRM, so only in the main thread, where Lambda calls its handler, and only if no alarm is set. Elsewhere the
-    block runs to its end: in a caller's thread in eager mode, under an alarm of the application's own, and within the
-    run of another task that sends this one eagerly.
+    Uses SIGALRM, so it works only in the main thread, where Lambda calls its handler, and only if no alarm is set.
+    Elsewhere the block runs to its end: in a caller's thread in eager mode, under an alarm of the application's own,
+    and within the run of another task that sends this one eagerly.
     """
     alarm_is_set = signal.getitimer(signal.ITIMER_REAL)[0] > 0
     if alarm_is_set or threading.current_thread() is not threading.main_thread():

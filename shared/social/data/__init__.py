@@ -1,1 +1,1 @@
-"""The social network's data: one module a table, over the low-level client."""
+"""The social network's data: one module per table, over the low-level client."""

@@ -1,4 +1,4 @@
-"""What the jobs keep about days: each day's figures, the network's totals, and the last day that a job has done."""
+"""The jobs' data about days: each day's figures, the network's totals, and the last day that a job has finished."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,9 +14,10 @@ _NETWORK = "network"
 
 @dataclass(frozen=True, slots=True)
 class PopularPost:
-    """One of a day's most popular public posts, as scored when the day was counted.
+    """One of a day's most popular public posts, scored when the day was counted.
 
-    `author` is the author's name then; empty when they were gone, or for a day counted before names were kept.
+    `author` is the author's name at that time; empty if they were deleted, or the day was counted before names were
+    stored.
     """
 
     post_id: str
@@ -28,11 +29,11 @@ class PopularPost:
 
 @dataclass(frozen=True, slots=True)
 class ContentDay:
-    """One UTC day of the network: what happened on it, and how large the network was when it was counted.
+    """One UTC day of the network: its events, and the size of the network when it was counted.
 
-    Of the day: `posts` by visibility, `comments` that stand, `active_users`, `new_users` who registered; of those who
-    are still there. Of the network: `total_users` at `counted_at`, `total_posts` and `total_follows` at `totals_at`:
-    whatever the tables held, made on whatever day, by whoever was or is a user. docs/data-model.md has it in full.
+    Of the day, for what still exists: `posts` by visibility, `comments` not deleted, `active_users`, and `new_users`
+    who registered. Of the network: `total_users` at `counted_at`, `total_posts` and `total_follows` at `totals_at`: all
+    rows in the tables, of any day and any current or former user. docs/data-model.md has the full definition.
     """
 
     day: str
@@ -49,12 +50,12 @@ class ContentDay:
 
     @property
     def total_of_posts(self) -> int:
-        """The day's posts of every visibility."""
+        """The day's posts, of every visibility."""
         return sum(self.posts.values())
 
 
 def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
-    """Writes the day's figures unless a later count of it stands there; the same count writes the same again."""
+    """Writes the day's figures unless a later count of it exists. Idempotent for the same count."""
     figures = {name: value for name, value in asdict(content).items() if name != "day"}
     not_newer = Condition("counted_at", "missing or <=", content.counted_at)
     change = Write({"kind": _CONTENT, "period": content.day}, set=figures, when=(not_newer,))
@@ -62,26 +63,26 @@ def put_day(content: ContentDay, *, meter: Meter | None = None) -> bool:
 
 
 def content_days(first: str, last: str, *, meter: Meter | None = None) -> list[ContentDay]:
-    """The days from `first` to `last`, both included, that have been counted, in order."""
+    """The counted days from `first` to `last`, both included, in order."""
     return [
         _read_day(item) for page in TABLE.query(_CONTENT, between=(first, last), meter=meter) for item in page.items
     ]
 
 
 def content_day(day: str, *, meter: Meter | None = None) -> ContentDay | None:
-    """One day's figures, or None when it has not been counted."""
+    """One day's figures, or None if it has not been counted."""
     item = TABLE.get({"kind": _CONTENT, "period": day}, meter=meter)
     return None if item is None else _read_day(item)
 
 
 def all_days(*, meter: Meter | None = None) -> Iterator[ContentDay]:
-    """Every day that has been counted, in order: a thousand of them are 300 read units."""
+    """Every counted day, in order: a thousand of them are 300 read units."""
     for page in TABLE.query(_CONTENT, consistent=True, meter=meter):
         yield from map(_read_day, page.items)
 
 
 def set_popular(before: ContentDay, popular: Sequence[PopularPost], *, meter: Meter | None = None) -> bool:
-    """Replaces a day's popular posts; False when they, or the count, are no longer what was read."""
+    """Replaces a day's popular posts; False if they, or the count, have changed since they were read."""
     as_read = (
         Condition("counted_at", "=", before.counted_at),
         Condition("popular", "=", [asdict(post) for post in before.popular]),
@@ -93,7 +94,7 @@ def set_popular(before: ContentDay, popular: Sequence[PopularPost], *, meter: Me
 
 
 ReportFormat = Literal["html", "json", "csv", "popular"]
-"""A day's report: the page, all of it for programs, the month's figures and the popular posts as tables."""
+"""A day's report: the HTML page, everything as JSON, and the month's figures and the popular posts as CSV."""
 
 REPORTS = "reports/content/"
 _ENDINGS: Mapping[ReportFormat, str] = {"html": ".html", "json": ".json", "csv": ".csv", "popular": "-popular.csv"}
@@ -106,7 +107,7 @@ def report_key(day: str, form: ReportFormat = "html") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """How many posts and follows the tables held when a count of all of them began, at `counted_at`."""
+    """How many posts and follows the tables had when a full count began, at `counted_at`."""
 
     posts: int
     follows: int
@@ -114,14 +115,14 @@ class Totals:
 
 
 def put_totals(totals: Totals, *, meter: Meter | None = None) -> bool:
-    """Keeps the totals unless a later count stands there."""
+    """Stores the totals unless a later count exists."""
     not_newer = Condition("counted_at", "missing or <=", totals.counted_at)
     change = Write({"kind": _TOTALS, "period": _NETWORK}, set=asdict(totals), when=(not_newer,))
     return TABLE.update(change, create=True, meter=meter)
 
 
 def totals(*, meter: Meter | None = None) -> Totals | None:
-    """The totals of the last count, or None when there was none."""
+    """The totals of the last count, or None if there was none."""
     item = TABLE.get({"kind": _TOTALS, "period": _NETWORK}, meter=meter)
     if item is None:
         return None
@@ -130,13 +131,13 @@ def totals(*, meter: Meter | None = None) -> Totals | None:
 
 
 def watermark(job: str, *, meter: Meter | None = None) -> str | None:
-    """The last day that a job has done for good, or None."""
+    """The last day that a job has completed, or None."""
     item = TABLE.get({"kind": _WATERMARK, "period": job}, consistent=True, meter=meter)
     return item["day"]["S"] if item else None
 
 
 def raise_watermark(job: str, day: str, *, meter: Meter | None = None) -> bool:
-    """Moves a job's watermark forward; False when it is there or further."""
+    """Moves a job's watermark forward; False if it is already there or further."""
     behind = Condition("day", "missing or <", day)
     change = Write({"kind": _WATERMARK, "period": job}, set={"day": day}, when=(behind,))
     return TABLE.update(change, create=True, meter=meter)

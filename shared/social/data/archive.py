@@ -1,13 +1,13 @@
-"""The archive of posts: which object of the archive bucket holds an archived post.
+"""The archive of posts: which object of the archive bucket contains an archived post.
 
-An object is gzip-compressed JSON lines, one a post with its comments, as DynamoDB's JSON:
-posts/<day>/<SHA-256 of the lines>.jsonl.gz. The same posts make the same object, so a repeat replaces it with itself.
-One item of the analytics table an object lists the posts in it: a list of 1,000 is 20 write units, where an item for
-each post would be 1,000. Bringing a post back, which is rare, reads the lists: 2,500 read units a million posts.
+An object is gzip-compressed JSON lines, one per post with its comments, in DynamoDB JSON: posts/<day>/<SHA-256 of the
+lines>.jsonl.gz. The same posts produce the same object, so repeating the write is idempotent. One analytics item per
+object lists its posts: a list of 1,000 is 20 write units, whereas an item for each post would be 1,000. Restoring a
+post, which is rare, reads the lists: 2,500 read units per million posts.
 
-One item a person and object (kind archived-by#<user>) says in which objects a person's posts and comments are, so that
-a person can be erased without reading the archive. It is written before the object and removed after it: every object
-that holds something of a person is named there, whoever dies when. An entry may name an object that is not there.
+One item per person and object (kind archived-by#<user>) says which objects contain a person's posts and comments, so
+that a person can be erased without reading the archive. It is written before the object and removed after it, so that
+every object with a person's data is listed there, even after a crash. An entry may name an object that does not exist.
 """
 
 import gzip
@@ -45,11 +45,11 @@ class ArchivedPost:
 
 
 class ArchiveError(Exception):
-    """What was read back from the archive is not what was written; nothing has been removed."""
+    """The archive returned something other than what was written; nothing has been removed."""
 
 
 def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter | None = None) -> str:
-    """Writes an object, reads it back, and lists the posts in it; answers with its key. Raises ArchiveError."""
+    """Writes an object, reads it back, and lists the posts in it. Returns its key. Raises ArchiveError."""
     ordered = sorted(archived, key=lambda one: one.post_id)
     text = b"".join(_line(one) for one in ordered)
     key = f"posts/{day}/{hashlib.sha256(text).hexdigest()}.jsonl.gz"
@@ -63,14 +63,12 @@ def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter 
 
 
 def exists(key: str) -> bool:
-    """Whether there is such an object. By listing: a role that may not list the whole bucket reads 403 for a missing
-    one.
-    """
+    """Whether the object exists. Uses a listing: a role that may not list the whole bucket gets 403 if absent."""
     return key in objects.keys("archive", key)
 
 
 def read(key: str) -> dict[str, ArchivedPost]:
-    """The posts in an object, by id. Raises LookupError when there is no such object."""
+    """The posts in an object, by id. Raises LookupError if the object does not exist."""
     lines = gzip.decompress(objects.get("archive", key)).splitlines()
     parsed = (json.loads(line) for line in lines)
     found = (ArchivedPost(one["post"], tuple(one["comments"])) for one in parsed)
@@ -78,7 +76,7 @@ def read(key: str) -> dict[str, ArchivedPost]:
 
 
 def find(post_ids: Iterable[str], *, meter: Meter | None = None) -> dict[str, str]:
-    """The latest object that holds each of the posts that were ever archived."""
+    """The latest object that contains each of the posts ever archived."""
     wanted = set(post_ids)
     found: dict[str, tuple[int, str]] = {}
     for page in LISTS.query(_KIND, consistent=True, meter=meter):
@@ -90,11 +88,11 @@ def find(post_ids: Iterable[str], *, meter: Meter | None = None) -> dict[str, st
 
 
 def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter | None = None) -> int:
-    """Erases a user's posts and comments, or one of the posts, from every object; answers with the objects rewritten.
+    """Erases a user's posts and comments, or one of the posts, from every object. Returns the number rewritten.
 
-    An object is replaced by one without them. Two erasures may replace the same object, each keeping what the other has
-    erased; then the replacement is found under the user's entries in turn, at the latest by the `last` erasure, a
-    sandbox's lifetime after the first. That one also removes entries of objects that are not there.
+    Each object is replaced by one without them. Two erasures may replace the same object concurrently, each keeping
+    what the other has erased; then the replacement is found under the user's entries, at the latest by the `last`
+    erasure, a sandbox's lifetime after the first. That one also removes entries of objects that do not exist.
     """
     rewritten, seen = 0, set[str]()
     while keys := {item["period"]["S"] for item in _entries(user_id, meter)} - seen:
@@ -124,7 +122,7 @@ def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Met
 
 
 def _without(one: ArchivedPost, user_id: str, post_id: str | None) -> ArchivedPost | None:
-    """What is left of a post without what a user wrote, or without that one post; None when nothing is."""
+    """The rest of a post without what a user wrote, or without that one post; None if nothing is left."""
     if one.post.get("author_id") == {"S": user_id} and post_id in (None, one.post_id):
         return None
     if post_id is not None:

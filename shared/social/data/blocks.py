@@ -1,4 +1,4 @@
-"""Blocks: one item for each person that somebody wants to see nothing of."""
+"""Blocks: one item per blocked person and blocker."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,12 +9,12 @@ TABLE = Table("blocks", ("user_id", "blocked_id"), {BLOCKED: ("blocked_id", "use
 
 
 def has_blocked(user_id: str, other_id: str, *, meter: Meter | None = None) -> bool:
-    """Whether the user has blocked the other one."""
+    """Whether the user has blocked the other."""
     return TABLE.get({"user_id": user_id, "blocked_id": other_id}, attributes=("user_id",), meter=meter) is not None
 
 
 def add(user_id: str, blocked_id: str, at: int, *, meter: Meter | None = None) -> None:
-    """Blocks; a second time changes nothing but the time."""
+    """Blocks; repeating it only changes the time."""
     TABLE.put({"user_id": user_id, "blocked_id": blocked_id, "created_at": at}, meter=meter)
 
 

@@ -1,6 +1,6 @@
-"""Comments: one item a comment, under its post.
+"""Comments: one item per comment, under its post.
 
-The index `by-day` finds a day's comments without reading any other, `by-author` those of a user who is to be erased.
+The index `by-day` finds a day's comments without reading others, `by-author` those of a user to be erased.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ TABLE = Table(
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment. `created_at` is seconds since 1970; `deleted` keeps its place in a thread, and no longer counts."""
+    """A comment. `created_at` is seconds since 1970; a `deleted` one keeps its place in a thread but is not counted."""
 
     post_id: str
     comment_id: str
@@ -31,22 +31,22 @@ class Comment:
 
 
 def items_of_post(post_id: str, *, meter: Meter | None = None) -> list[Row]:
-    """The comments of a post as they are stored, read consistently: for the archive."""
+    """The comments of a post as stored, read consistently: for the archive."""
     return [item for page in TABLE.query(post_id, consistent=True, meter=meter) for item in page.items]
 
 
 def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
-    """The keys of an author's comments, deleted ones too."""
+    """The keys of an author's comments, including deleted ones."""
     yield from TABLE.query(author_id, index=BY_AUTHOR, attributes=TABLE.key, meter=meter)
 
 
 def put_many(comments: Sequence[Comment], *, meter: Meter | None = None, threads: int = 1) -> int:
-    """Writes comments whatever stood there: for imports, restores and demo data."""
+    """Writes comments unconditionally: for imports, restores and demo data."""
     return TABLE.put_many([to_values(comment) for comment in comments], meter=meter, threads=threads)
 
 
 def hidden(post_id: str, comment_id: str, at: int) -> Write:
-    """The write that takes a comment out of sight, keeping its place in the thread, if it has not been before."""
+    """The write that hides a comment, keeping its place in the thread, unless it is hidden already."""
     return Write(
         {"post_id": post_id, "comment_id": comment_id},
         set={"deleted_at": at, "text": ""},
@@ -56,12 +56,12 @@ def hidden(post_id: str, comment_id: str, at: int) -> Write:
 
 
 def hide(post_id: str, comment_id: str, at: int, *, meter: Meter | None = None) -> bool:
-    """Takes a comment out of sight, and leaves its post's count alone; False when it was already."""
+    """Hides a comment without changing its post's count; False if it was hidden already."""
     return TABLE.update(hidden(post_id, comment_id, at), meter=meter)
 
 
 def delete_many(keys: Sequence[tuple[str, str]], *, meter: Meter | None = None) -> int:
-    """Removes comments by (post, comment)."""
+    """Deletes comments by (post, comment)."""
     return TABLE.delete_many([{"post_id": post, "comment_id": comment} for post, comment in keys], meter=meter)
 
 

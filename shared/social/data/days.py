@@ -1,7 +1,7 @@
-"""Days and hours in UTC, and the buckets by which posts and comments are found by the day they were made.
+"""Days and hours in UTC, and the buckets by which posts and comments are found by creation day.
 
-An index that has the day for its partition key would put a day's whole writing on one partition, which takes 1,000
-writes a second; so a day has DAY_SHARDS buckets, and an item is in the one that its id falls into.
+An index with the day as its partition key would put all of a day's writes on one partition, which takes 1,000 writes a
+second; so a day has DAY_SHARDS buckets, and an item's id determines its bucket.
 """
 
 import zlib
@@ -19,17 +19,17 @@ def day_of(seconds: float) -> str:
 
 
 def start_of(day: str) -> int:
-    """The second at which a UTC day begins."""
+    """The start of a UTC day, in seconds since 1970."""
     return (date.fromisoformat(day).toordinal() - _EPOCH) * DAY_SECONDS
 
 
 def add_days(day: str, days: int) -> str:
-    """The day so many days later, or earlier when below zero."""
+    """The day this many days later, or earlier if negative."""
     return (date.fromisoformat(day) + timedelta(days=days)).isoformat()
 
 
 def year_before(day: str) -> str:
-    """The same date of the year before; for 29 February, which that year had not, 1 March."""
+    """The same date of the previous year; for 29 February, which that year does not have, 1 March."""
     date_of = date.fromisoformat(day)
     try:
         return date_of.replace(year=date_of.year - 1).isoformat()
@@ -38,22 +38,22 @@ def year_before(day: str) -> str:
 
 
 def days_between(first: str, last: str) -> int:
-    """How many days after `first` the day `last` is."""
+    """The number of days from `first` to `last`."""
     return date.fromisoformat(last).toordinal() - date.fromisoformat(first).toordinal()
 
 
 def days_from(first: str, last: str) -> list[str]:
-    """Every day from the first to the last, both included; none when the last is before the first."""
+    """Every day from the first to the last, both included; none if the last is before the first."""
     return [add_days(first, number) for number in range(days_between(first, last) + 1)]
 
 
 def shard_of(key: str, shards: int) -> int:
-    """The shard that a key falls into: CRC-32, so that every program finds the same."""
+    """The shard of a key: CRC-32, so that every program computes the same one."""
     return zlib.crc32(key.encode()) % shards
 
 
 def bucket_of(key: str, seconds: float) -> str:
-    """The bucket of an item by its id and the time it was made, as 2026-11-22#3."""
+    """The bucket of an item by its id and creation time, as 2026-11-22#3."""
     return f"{day_of(seconds)}#{shard_of(key, DAY_SHARDS)}"
 
 

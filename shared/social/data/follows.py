@@ -1,6 +1,6 @@
-"""Follows: one item an edge, under the follower; the index `followers` has the same edges under the followed.
+"""Follows: one item per edge, under the follower; the index `followers` has the same edges under the followed user.
 
-The item is nothing but its key and the time, because the nightly count reads every edge there is.
+The item has only its key and the time, because the nightly count reads every edge.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ TABLE = Table("follows", ("follower_id", "followed_id"), {FOLLOWERS: ("followed_
 
 
 def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None = None) -> list[str]:
-    """The ids of those whom the user follows, at most `limit` of them."""
+    """The ids of the users whom the user follows, at most `limit`."""
     found: list[str] = []
     for page in TABLE.query(user_id, attributes=("followed_id",), limit=limit, meter=meter):
         found += [item["followed_id"]["S"] for item in page.items]
@@ -23,7 +23,7 @@ def followed_by(user_id: str, *, limit: int | None = None, meter: Meter | None =
 
 
 def add(follower_id: str, followed_id: str, at: int, *, meter: Meter | None = None) -> bool:
-    """Follows; False if the user did already."""
+    """Follows; False if the user followed already."""
     values: dict[str, Value] = {"follower_id": follower_id, "followed_id": followed_id, "created_at": at}
     return TABLE.insert(values, meter=meter) is None
 
@@ -47,15 +47,15 @@ def of_both_sides(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]
 
 
 def edges(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """Every edge of one segment of a parallel scan; a follower's edges are in one segment, in a row."""
+    """Every edge of one segment of a parallel scan; a follower's edges are consecutive in one segment."""
     yield from TABLE.scan(segment=segment, total=total, attributes=TABLE.key, start=start, meter=meter)
 
 
 def count_followed(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """Pages whose `scanned` add up to how many the user follows."""
+    """Pages whose `scanned` add up to the number of users that the user follows."""
     yield from TABLE.query(user_id, counted=True, start=start, meter=meter)
 
 
 def count_followers(user_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """Pages whose `scanned` add up to how many follow the user."""
+    """Pages whose `scanned` add up to the number of the user's followers."""
     yield from TABLE.query(user_id, index=FOLLOWERS, counted=True, start=start, meter=meter)

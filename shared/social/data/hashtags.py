@@ -1,6 +1,6 @@
-"""Hashtags: one item for each tag that trends or has trended; the index `trending` has those that do now.
+"""Hashtags: one item for each tag that trends or has trended; the index `trending` has those that trend now.
 
-`social.tags` has the rule of what a hashtag is.
+`social.tags` defines what a hashtag is.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from social.data.days import HOUR_SECONDS
 TRENDING = "trending"
 TABLE = Table("hashtags", ("tag",), {TRENDING: ("trending", "trending_score")})
 WINDOW = 168
-"""Hours whose votes count: seven days, the present one included."""
+"""Hours whose votes count: seven days, including the current one."""
 
 HOURS, DAYS = "hashtags/hour/", "hashtags/day/"
-"""Where the archive bucket has the votes of each hour and day."""
+"""Where the archive bucket stores the votes of each hour and day."""
 
 _NOW = "now"
 
@@ -48,7 +48,7 @@ def trending(*, meter: Meter | None = None) -> list[Trend]:
 
 
 def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
-    """Marks a tag as trending, as counted at that second; False when a later count has written it."""
+    """Marks a tag as trending, as counted at that second; False if a later count has written it."""
     change = Write(
         {"tag": trend.tag},
         set={
@@ -64,7 +64,7 @@ def set_trending(trend: Trend, at: int, *, meter: Meter | None = None) -> bool:
 
 
 def clear_trending(tag: str, at: int, *, meter: Meter | None = None) -> bool:
-    """Marks a tag as trending no more, as counted at that second; False when a later count has written it."""
+    """Marks a tag as no longer trending, as counted at that second; False if a later count has written it."""
     change = Write(
         {"tag": tag},
         set={"is_trending": False, "trending_score": 0, "counted_at": at},
@@ -80,9 +80,9 @@ def hour_name(hour: int) -> str:
 
 
 def count_again(at: int, now: float) -> bool:
-    """Has the votes of an hour counted once more, if they still count: for a post that is gone. True if they do.
+    """Has an hour's votes counted again, after a post was deleted. False if the hour no longer counts.
 
-    The next run of update_trending_hashtags makes up for an hour, or a day, that is not there.
+    The next run of update_trending_hashtags recounts any hour, or day, that is missing.
     """
     hour = at // HOUR_SECONDS
     if hour <= now // HOUR_SECONDS - WINDOW:

@@ -1,10 +1,10 @@
-"""The mail ledger: one item for each mail to a user, written before it is sent, so that no mail goes out twice.
+"""The mail ledger: one item per mail to a user, written before it is sent, so that no mail is sent twice.
 
-An item begins as `unknown`: the mail is about to be given to SES, and nobody knows yet whether SES has taken it. SES's
-answer makes it `sent`, or removes it when SES has certainly not taken the mail. What a crash leaves is `unknown` for
-good, and a person decides.
+An item begins as `unknown`: the mail is about to be passed to SES, which may or may not accept it. SES's response makes
+it `sent`, or removes it if SES has certainly not accepted the mail. After a crash it stays `unknown`, and a person
+decides.
 
-The key is the mailing, its period and a shard of the users, so one week's mails are read without the rest and a
+The key is the mailing, its period and a shard of the users, so one week's mails are read without others and a
 million of them spread over SHARDS partitions: welcome#-#07, digest#2026-W47#03.
 """
 
@@ -29,7 +29,7 @@ type Status = Literal["unknown", "sent"]
 
 @dataclass(frozen=True, slots=True)
 class Mailing:
-    """What is sent at most once to a user: a kind of mail and its period (an ISO week, or `-` for once in a life)."""
+    """A mailing sent at most once to a user: a kind of mail and its period (an ISO week, or `-` for once ever)."""
 
     kind: Literal["welcome", "digest"]
     period: str = "-"
@@ -52,7 +52,7 @@ def digest(week: str) -> Mailing:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One mail: `run_id` is the run that claimed it, `posts` what it tells of, times are seconds since 1970."""
+    """One mail: `run_id` is the run that claimed it, `posts` those that it shows, times are seconds since 1970."""
 
     kind: str
     period: str
@@ -68,14 +68,14 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to send one mail, once. Ended by `sent` or `released`; otherwise the mail's fate stays unknown."""
+    """The right to send one mail, once. Ended by `sent` or `released`; otherwise the mail stays unknown."""
 
     mailing: Mailing
     user_id: str
     token: str
 
     def sent(self, message_id: str, now: int, *, meter: Meter | None = None) -> bool:
-        """SES has taken the mail. False when a person has decided otherwise meanwhile."""
+        """SES has accepted the mail. False if a person has decided otherwise meanwhile."""
         values: dict[str, Value] = {"status": "sent", "sent_at": now, "message_id": message_id}
         if not self.mailing.forever:
             values["expires_at"] = now + KEPT_DAYS * days.DAY_SECONDS
@@ -85,14 +85,14 @@ class Claim:
         )
 
     def released(self, *, meter: Meter | None = None) -> bool:
-        """SES has certainly not taken the mail: it may be claimed again."""
+        """SES has certainly not accepted the mail: it may be claimed again."""
         return TABLE.delete(_key(self.mailing, self.user_id), when=(Condition("token", "=", self.token),), meter=meter)
 
 
 def claim(
     mailing: Mailing, user_id: str, run_id: str, now: int, posts: Sequence[str] = (), *, meter: Meter | None = None
 ) -> Claim | Entry:
-    """Claims a mail before it is sent: the Claim, or the Entry that stands in its way."""
+    """Claims a mail before it is sent. Returns the Claim, or the existing Entry that prevents it."""
     token = uuid.uuid4().hex
     values: dict[str, Value] = {
         **_key(mailing, user_id),
@@ -115,7 +115,7 @@ def get(mailing: Mailing, user_id: str, *, meter: Meter | None = None) -> Entry 
 def posts_sent(
     mailing: Mailing, user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1
 ) -> Mapping[str, frozenset[str]]:
-    """The posts that each of these users was sent in a mailing, of those who got one (or may have)."""
+    """The posts that each of these users was (or may have been) sent in a mailing."""
     keys = [_key(mailing, user_id) for user_id in user_ids]
     items = TABLE.get_many(keys, attributes=("mailing", "user_id", "posts"), meter=meter, threads=threads)
     return {item["user_id"]["S"]: frozenset(read_texts(item, "posts", key_of(item, "user_id"))) for item in items}
@@ -138,9 +138,9 @@ def decide(mailing: Mailing, user_id: str, was_sent: bool, now: int) -> bool:
 
 
 def erase(user_id: str, now: float, *, meter: Meter | None = None) -> int:
-    """Removes whatever was noted of mails to a user; answers with how many mailings that may have been.
+    """Removes all entries of mails to a user. Returns the number of mailings covered.
 
-    The welcome and every week's digest since FIRST_DAY, whether there is an entry or not: 52 write units a year.
+    These are the welcome and every week's digest since FIRST_DAY, with or without an entry: 52 write units a year.
     """
     first, last = monday_of(week_of(days.start_of(days.FIRST_DAY))), monday_of(week_of(now))
     weeks = [f"{first + timedelta(weeks=n):%G-W%V}" for n in range((last - first).days // 7 + 1)]
@@ -149,12 +149,12 @@ def erase(user_id: str, now: float, *, meter: Meter | None = None) -> int:
 
 
 def forget(mailing: Mailing, user_id: str) -> None:
-    """As if it had never been sent: for a user who is removed."""
+    """Removes the entry, as if the mail had never been sent: for a user who is removed."""
     TABLE.delete(_key(mailing, user_id))
 
 
 def read(item: Row) -> Entry:
-    """The entry in an item. Raises BadRow."""
+    """Parses the entry in an item. Raises BadRow."""
     key = key_of(item, "mailing", "user_id")
     kind, period, _ = read_text(item, "mailing", key).split("#")
     return Entry(

@@ -14,7 +14,7 @@ KEEP_DAYS = 90
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    """What a user is told in the application. `kind` is like, comment, follow, ...; `created_at` seconds since 1970."""
+    """An in-app notification to a user. `kind` is like, comment, follow, ...; `created_at` is seconds since 1970."""
 
     user_id: str
     notification_id: str
@@ -26,7 +26,7 @@ class Notification:
 
 
 def add(notification: Notification, *, meter: Meter | None = None) -> bool:
-    """Writes it; False when one of the same id is there already."""
+    """Writes it; False if the id exists already."""
     values = {name: value for name, value in asdict(notification).items() if value is not None}
     values["expires_at"] = notification.created_at + KEEP_DAYS * DAY_SECONDS
     return TABLE.insert(values, meter=meter) is None
@@ -53,6 +53,6 @@ def latest(user_id: str, limit: int = 50, *, meter: Meter | None = None) -> list
 
 
 def about(user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
-    """The keys of the notifications to the user, and of those to others about what the user did (`actor_id`)."""
+    """The keys of the notifications to the user, and of those to others about the user's actions (`actor_id`)."""
     yield from TABLE.query(user_id, attributes=TABLE.key, consistent=True, meter=meter)
     yield from TABLE.query(user_id, index=BY_ACTOR, attributes=TABLE.key, meter=meter)

@@ -11,12 +11,12 @@ type Bucket = Literal["uploads", "media", "archive"]
 
 
 def put(bucket: Bucket, key: str, body: bytes, content_type: str = "application/octet-stream") -> None:
-    """Writes the object, replacing what was there."""
+    """Writes the object, replacing any existing one."""
     client("s3").put_object(Bucket=settings().bucket(bucket), Key=key, Body=body, ContentType=content_type)
 
 
 def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = None) -> bytes:
-    """The object's bytes, or those from `first` to before `end`. Raises LookupError when there is no such object."""
+    """The object's bytes, or those from `first` to before `end`. Raises LookupError if the object does not exist."""
     s3 = client("s3")
     try:
         if first is None or end is None:
@@ -39,10 +39,10 @@ def keys(bucket: Bucket, prefix: str) -> Iterator[str]:
 
 
 def copy(source: Bucket, target: Bucket, key: str) -> bool:
-    """Copies an object under the same key, and whether the copy has the same bytes. False if absent.
+    """Copies an object under the same key. Returns whether the copy has the same bytes; False if it does not exist.
 
-    S3's checksums are compared: a copy has its source's. An ETag would not do: under a customer-managed key it is
-    no hash of the bytes. Objects that have no checksum in common are read.
+    Compares S3's checksums, which a copy shares with its source. ETags would not work: under a customer-managed key
+    they are not a hash of the bytes. Objects without a common checksum are read.
     """
     s3 = client("s3")
     there = _head(source, key)
@@ -60,14 +60,14 @@ def copy(source: Bucket, target: Bucket, key: str) -> bool:
 
 
 def delete(bucket: Bucket, key: str) -> None:
-    """Removes the object; nothing when there is none."""
+    """Deletes the object; does nothing if it does not exist."""
     client("s3").delete_object(Bucket=settings().bucket(bucket), Key=key)
 
 
 def erase(bucket: Bucket, prefix: str) -> int:
-    """Removes every version of every object whose key begins with `prefix`; answers with how many versions there were.
+    """Deletes every version of every object whose key begins with `prefix`. Returns how many versions there were.
 
-    A request for each thousand listed, and one for each thousand removed. Raises OSError when S3 refuses any.
+    One request per thousand listed, and one per thousand deleted. Raises OSError if S3 refuses any.
     """
     s3, name, erased = client("s3"), settings().bucket(bucket), 0
     for page in s3.get_paginator("list_object_versions").paginate(Bucket=name, Prefix=prefix):
@@ -87,7 +87,7 @@ def erase(bucket: Bucket, prefix: str) -> int:
 class _Head:
     size: int
     checksums: Mapping[str, str]
-    """By their algorithm, of the whole object: that of an upload in parts depends on the parts."""
+    """Checksums by algorithm, of the whole object: that of a multipart upload depends on the parts."""
 
 
 def _head(bucket: Bucket, key: str) -> _Head | None:

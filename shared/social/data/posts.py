@@ -1,11 +1,11 @@
-"""Posts: one item a post, with its counters, its scores, and what media processing made of its upload.
+"""Posts: one item per post, with its counters, its scores, and the results of media processing.
 
-Five indexes, each with only the posts that its readers want:
+Five indexes, each with only the posts that its readers need:
     by-day      every post under its day's bucket: yesterday's posts, the last hour's hashtags, year-old posts
     by-author   every post under its author, keys alone: a profile page, and how many posts they have
-    feed        public posts by feed_rank, in FEED_SHARDS shards: the feed, and the top posts of any span of time
-    moved       posts whose counters changed since they were scored, and no others
-    review      posts that fell back to nobody's interest after their yearly review, and no others
+    feed        public posts by feed_rank, in FEED_SHARDS shards: the feed, and the top posts of any period
+    moved       only posts whose counters changed since they were scored
+    review      only posts that became quiet again after their yearly review
 """
 
 import heapq
@@ -46,13 +46,13 @@ FEED_SECONDS = 45_000
 type Visibility = Literal["public", "followers", "private"]
 
 ERASED = "erased"
-"""The `archived_as` of a post that is being erased, in place of an archive object: nobody sees or changes it again."""
+"""The `archived_as` of a post that is being erased, in place of an archive object: no one sees or changes it again."""
 
 # --- media -----------------------------------------------------------------------------------------------------------
 
 
 class Rendition(BaseModel):
-    """One file made of an upload: its key in the media bucket, pixels, bytes and type."""
+    """One file produced from an upload: its key in the media bucket, pixels, bytes and type."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,13 +64,13 @@ class Rendition(BaseModel):
 
 
 class Media(BaseModel):
-    """The post's attribute `media`. When rejected (for `reason`), there is a status and no more.
+    """The post's attribute `media`. When rejected (with `reason`), only a status.
 
-    While processing there is what is known by then: kind and size, a picture's placeholder and colour, and of a clip
-    the `progress` in percent. A post that has heard nothing of its upload yet has no `media`.
+    While processing, it has what is known so far: kind and size, a picture's placeholder and colour, and for a clip the
+    `progress` in percent. A post whose upload has not been noticed yet has no `media`.
 
-    `code` is one of social.refusals.Code, which has the sentence of `reason` in other languages; `limit` goes with it.
-    `width` and `height` are those of the upright original in pixels, `duration` seconds, `placeholder` a blurhash,
+    `code` is one of social.refusals.Code, which has the sentence of `reason` in other languages; `limit` belongs to it.
+    `width` and `height` are the upright original's in pixels, `duration` is in seconds, `placeholder` is a blurhash,
     `colour` the dominant colour as #rrggbb, `source` and `version` the upload's key and version.
     """
 
@@ -93,15 +93,15 @@ class Media(BaseModel):
 
 
 class MediaOutcome(StrEnum):
-    """What `set_media` did."""
+    """The outcome of `set_media`."""
 
     WRITTEN = "written"
-    STALE = "stale"  # a later event has written already
-    NO_POST = "no post"  # or one on its way to the archive, which would not take the change along
+    STALE = "stale"  # a later event has already written
+    NO_POST = "no post"  # or one being archived, which would lose the change
 
 
 def set_media(post_id: str, media: Media, order: str, *, meter: Meter | None = None) -> MediaOutcome:
-    """Sets the post's `media`, unless an upload with a higher order did so before; the same order may write again."""
+    """Sets the post's `media`, unless an upload with a higher order has done so; the same order may write again."""
     order = padded(order)
     values: dict[str, Value] = {"media": media.model_dump(mode="json", exclude_none=True), "media_order": order}
     when = (Condition("media_order", "missing or <=", order), Condition("archived_as", "missing"))
@@ -112,30 +112,30 @@ def set_media(post_id: str, media: Media, order: str, *, meter: Meter | None = N
 
 
 def upload_order(uploaded_at: float, sequencer: str = "") -> str:
-    """An upload's place among those to its post: by S3's time of the object, within a second by S3's sequencer.
+    """The order of an upload among those to its post: by S3's time of the object, within a second by S3's sequencer.
 
-    The time is what S3 says of the object that was read. A sequencer alone is what a message says.
+    The time is S3's, of the object that was read. The sequencer comes from the message.
     """
     return f"{int(uploaded_at):010X}{padded(sequencer)}"
 
 
 def padded(order: str) -> str:
-    """An order in the form in which two of them compare as text: a shorter one has zeros on its right.
+    """Pads an order so that orders compare as text: a shorter one gets zeros on its right.
 
-    So sequencers of different lengths compare (Amazon S3 User Guide, "Event message structure").
+    This makes sequencers of different lengths comparable (Amazon S3 User Guide, "Event message structure").
     """
     return order.upper().ljust(64, "0")
 
 
 def media_order(post_id: str) -> str:
-    """The order of the upload that wrote `media` last, empty when none has."""
+    """The order of the upload that last wrote `media`, empty if none has."""
     item = TABLE.get({"post_id": post_id}, attributes=("media_order",), consistent=True)
     return read_text(item, "media_order", post_id, "") if item else ""
 
 
 @dataclass(frozen=True, slots=True)
 class UploadTarget:
-    """What an upload to a post has to know of it. `media_order` is empty when nothing was uploaded yet."""
+    """What an upload needs to know about its post. `media_order` is empty if nothing was uploaded yet."""
 
     author_id: str
     media: Media | None
@@ -143,7 +143,7 @@ class UploadTarget:
 
 
 def upload_target(post_id: str) -> UploadTarget | None:
-    """None when there is no such post, or it is on its way to the archive. Raises BadRow."""
+    """None if the post does not exist, or is being archived. Raises BadRow."""
     attributes = ("author_id", "media", "media_order", "archived_as")
     item = TABLE.get({"post_id": post_id}, attributes=attributes, consistent=True)
     if item is None or "archived_as" in item:
@@ -161,7 +161,7 @@ def upload_target(post_id: str) -> UploadTarget | None:
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """What readers did with a post."""
+    """Readers' reactions to a post."""
 
     likes: int = 0
     comments: int = 0
@@ -175,7 +175,7 @@ class Counters:
 
     @property
     def quiet(self) -> bool:
-        """Nobody liked, commented or shared, and fewer than QUIET_VIEWS looked."""
+        """No one liked, commented or shared, and fewer than QUIET_VIEWS viewed."""
         return not (self.likes or self.comments or self.shares) and self.views < QUIET_VIEWS
 
 
@@ -203,13 +203,13 @@ class Post:
 
 
 def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -> Post | None:
-    """The post, or None. Raises BadRow when the item cannot be read."""
+    """The post, or None. Raises BadRow if the item cannot be read."""
     item = TABLE.get({"post_id": post_id}, consistent=consistent, meter=meter)
     return None if item is None or is_erased(item) else read(item)
 
 
 def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
-    """Those of the posts that exist, in no order; a row that cannot be read comes as its BadRow."""
+    """The existing posts among these, in no order; a row that cannot be read becomes its BadRow."""
     keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]
     for item in TABLE.get_many(keys, meter=meter, threads=threads):
         if is_erased(item):
@@ -221,12 +221,12 @@ def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: in
 
 
 def create(post: Post, *, now: int, meter: Meter | None = None) -> bool:
-    """Writes a new post; False when the id is taken."""
+    """Writes a new post; False if the id is taken."""
     return TABLE.insert(to_values(post, now=now), meter=meter) is None
 
 
 def put_many(posts: Sequence[Post], *, now: int, meter: Meter | None = None, threads: int = 1) -> int:
-    """Writes posts whatever stood there: for imports and demo data. Those with counters are left to be scored."""
+    """Writes posts unconditionally: for imports and demo data. Those with counters are marked for scoring."""
     return TABLE.put_many([to_values(post, now=now) for post in posts], meter=meter, threads=threads)
 
 
@@ -245,13 +245,13 @@ def counted(post_id: str, by: Counters) -> Write:
 
 
 def hide(post_id: str, *, meter: Meter | None = None) -> bool:
-    """Takes a post that is to be erased out of sight and out of every count; one write. False when there is none."""
+    """Hides a post that is to be erased and removes it from every count; one write. False if it does not exist."""
     change = Write(post_id, set={"archived_as": ERASED, "visibility": "private"}, remove=("feed", "moved", "review"))
     return TABLE.update(change, meter=meter)
 
 
 def edit(post_id: str, text: str, tags: Sequence[str], at: int, *, meter: Meter | None = None) -> bool:
-    """Sets a post's text and hashtags; one write. False when there is none, or it is on its way to the archive."""
+    """Sets a post's text and hashtags; one write. False if it does not exist, or is being archived."""
     values: dict[str, Value] = {"text": text, "hashtags": list(tags), "edited_at": at}
     return TABLE.update(Write(post_id, set=values, when=(STAYS,)), meter=meter)
 
@@ -274,7 +274,7 @@ def set_counters(post_id: str, counters: Mapping[str, int], *, meter: Meter | No
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A public post as the feed index has it. `feed_rank` less its age's part is log10 of its engagement score."""
+    """A public post as in the feed index. `feed_rank` minus the age's part is log10 of its engagement score."""
 
     post_id: str
     author_id: str
@@ -283,16 +283,16 @@ class Ranked:
 
     @property
     def log_engagement(self) -> float:
-        """log10(max(1, engagement_score)), to the six decimals that the rank has."""
+        """log10(max(1, engagement_score)), to the six decimals of the rank."""
         return self.feed_rank - age_rank(self.created_at)
 
 
 def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ranked]:
-    """Every public post made from `since` to before `until` (seconds since 1970), in no order, from the feed index.
+    """Every public post created from `since` to before `until` (seconds since 1970), in no order, from the feed index.
 
-    A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so they lie between two ranks; older posts with
-    much engagement are read too, and left out. 85 bytes a post: a week of half a million posts is 5,400 read units,
-    under a tenth of a cent. Rows that lack an attribute are left out.
+    A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so these posts are between two ranks; older posts
+    with much engagement are read too, and left out. 85 bytes per post: a week of half a million posts is 5,400 read
+    units, under a tenth of a cent. Rows that lack an attribute are left out.
     """
     low, high = age_rank(since), age_rank(until) + MAX_LOG_ENGAGEMENT
     for shard in range(FEED_SHARDS):
@@ -341,7 +341,7 @@ def made_on(
     start: Row | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Page]:
-    """The posts of one day's bucket as the by-day index has them, made from `since` to before `until` when given.
+    """The posts of one day's bucket as in the by-day index, created from `since` to before `until` if given.
 
     Attributes: post_id, author_id, created_at, visibility, hashtags.
     """
@@ -350,12 +350,12 @@ def made_on(
 
 
 def buckets(*, meter: Meter | None = None) -> Iterator[Page]:
-    """The bucket of every post: a scan of the by-day index, for when that is smaller than asking for every day."""
+    """The bucket of every post: a scan of the by-day index, for when that is smaller than querying every day."""
     yield from TABLE.scan(index=BY_DAY, attributes=("bucket",), meter=meter)
 
 
 def moved(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """The ids of the posts of one shard whose counters moved since they were scored."""
+    """The ids of one shard's posts whose counters changed since they were scored."""
     yield from TABLE.query(moved_shard(shard), index=MOVED, attributes=("post_id",), start=start, meter=meter)
 
 
@@ -366,16 +366,16 @@ SCORED = (*_FOR_SCORE, "engagement_score", "feed_rank", "feed", "review")
 def for_scoring(
     post_ids: Sequence[str], *, consistent: bool = False, meter: Meter | None = None, threads: int = 1
 ) -> Iterator[Row]:
-    """What a score is made of, as items: those of the posts that exist."""
+    """The attributes that a score is computed from, as items of the existing posts."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, attributes=SCORED, consistent=consistent, meter=meter, threads=threads)
 
 
 def scored(item: Row, now: int) -> Write:
-    """The write that scores a post from what was read of it, if its counters still stand as they were read.
+    """The write that scores a post from what was read of it, if its counters have not changed since.
 
-    It takes the post out of the `moved` index; a like since then refuses it, and the post stays there. A post that is
-    old and quiet (again) is put up for review. The feed's key is corrected where it is not what visibility says.
+    It removes the post from the `moved` index; if a like since then refuses it, the post stays there. A post that is
+    old and quiet (again) is marked for review. The feed key is corrected if it does not match the visibility.
     Raises BadRow.
     """
     key = key_of(item, "post_id")
@@ -407,24 +407,24 @@ REVIEWED = ("post_id", "created_at", "restored_at", "archived_as", *COUNTERS)
 def for_review(
     post_ids: Sequence[str], *, consistent: bool = False, meter: Meter | None = None, threads: int = 1
 ) -> Iterator[Row]:
-    """What a review goes by, as items: those of the posts that exist."""
+    """The attributes that a review examines, as items of the existing posts."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, attributes=REVIEWED, consistent=consistent, meter=meter, threads=threads)
 
 
 def in_full(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Row]:
-    """The whole items as they are stored, read consistently: for the archive."""
+    """The whole items as stored, read consistently: for the archive."""
     keys = [{"post_id": post_id} for post_id in post_ids]
     yield from TABLE.get_many(keys, consistent=True, meter=meter, threads=threads)
 
 
 def put_up_for_review(shard: int, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """The ids of one shard's posts that are to be reviewed out of turn."""
+    """The ids of one shard's posts to be reviewed out of turn."""
     yield from TABLE.query(review_shard(shard), index=REVIEW, attributes=("post_id",), start=start, meter=meter)
 
 
 def as_read(item: Row) -> tuple[Condition, ...]:
-    """Tests that a post is still what was read: counters, text, tags, visibility and media, and nobody archives it."""
+    """Conditions that a post's counters, text, visibility and media are still as read, and no archiving has begun."""
     return unchanged(item, *COUNTERS, "text", "edited_at", "visibility", "media_order", "archived_as")
 
 
@@ -445,14 +445,14 @@ def written_by(author_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
 def authors(
     *, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[Page]:
-    """The author of every post, of one segment of a parallel scan of the by-author index."""
+    """The author of every post in one segment of a parallel scan of the by-author index."""
     yield from TABLE.scan(
         index=BY_AUTHOR, segment=segment, total=total, attributes=("author_id",), start=start, meter=meter
     )
 
 
 def count_by(author_id: str, *, start: Row | None = None, meter: Meter | None = None) -> Iterator[Page]:
-    """Pages whose `scanned` add up to how many posts an author has."""
+    """Pages whose `scanned` add up to the number of an author's posts."""
     yield from TABLE.query(author_id, index=BY_AUTHOR, counted=True, start=start, meter=meter)
 
 
@@ -467,13 +467,13 @@ def engagement_score(counters: Counters) -> int:
 def feed_rank(score: int, created_at: int) -> float:
     """log10(max(1, score)) + seconds since 2024-01-01T00:00Z / 45,000, rounded half-even to six decimals.
 
-    Reddit's form: 12.5 hours weigh as much as ten times the engagement, and no post is rewritten for growing older.
+    Reddit's form: 12.5 hours weigh as much as ten times the engagement, and no post is rewritten as it ages.
     """
     return round(math.log10(max(1, score)) + (created_at - FEED_EPOCH) / FEED_SECONDS, 6)
 
 
 def age_rank(created_at: int) -> float:
-    """The age's part of the rank, and the whole of it for a post with no engagement."""
+    """The age's part of the rank, which is the whole rank of a post with no engagement."""
     return feed_rank(0, created_at)
 
 
@@ -496,15 +496,15 @@ def review_shard(shard: int) -> str:
 
 
 def old_day(today: str) -> str:
-    """The last day whose posts are older than a year, every one of them: its date has come again, and is over.
+    """The last day of which every post is older than a year: its anniversary has passed.
 
-    A calendar year, 365 days or 366. The date of 29 February comes again on the 28th.
+    A calendar year, 365 or 366 days. The anniversary of 29 February is the 28th.
     """
     return days.add_days(days.year_before(today), -1)
 
 
 def is_eligible(item: Row, today: str) -> bool:
-    """Whether a post is older than a year, by when it was made or brought back, and quiet. Raises BadRow."""
+    """Whether a post is quiet and older than a year, since it was created or restored. Raises BadRow."""
     key = key_of(item, "post_id")
     since = max(read_count(item, "created_at", key), read_count(item, "restored_at", key, default=0))
     return read_counters(item, key).quiet and days.day_of(since) <= old_day(today)
@@ -520,13 +520,13 @@ def read_visibility(item: Row, key: str) -> Visibility:
 
 
 def read_counters(item: Row, key: str) -> Counters:
-    """The counters in an item; absent ones are 0. Raises BadRow when one is no count."""
+    """The counters in an item; absent ones are 0. Raises BadRow if one is not a count."""
     likes, comments, shares, views = (read_count(item, name, key, default=0) for name in COUNTERS)
     return Counters(likes, comments, shares, views)
 
 
 def read(item: Row) -> Post:
-    """The post in an item. Raises BadRow."""
+    """Parses the post in an item. Raises BadRow."""
     key = key_of(item, "post_id")
     media = item.get("media")
     rank = item.get("feed_rank")
@@ -548,7 +548,7 @@ def read(item: Row) -> Post:
 
 
 def to_values(post: Post, *, now: int) -> dict[str, Value]:
-    """The post's item: its buckets and shards follow from its id, its time and what it holds."""
+    """The post's item: its buckets and shards follow from its id, its time and its contents."""
     values: dict[str, Value] = {
         "post_id": post.post_id,
         "author_id": post.author_id,
@@ -569,22 +569,22 @@ def to_values(post: Post, *, now: int) -> dict[str, Value]:
     if post.engagement_score != engagement_score(post.counters):
         values["moved"] = moved_of(post.post_id)
     if post.counters.quiet and post.day <= old_day(days.day_of(now)):
-        values["review"] = review_of(post.post_id)  # its day has been reviewed without it
+        values["review"] = review_of(post.post_id)  # its day has already been reviewed without it
     if post.media is not None:
         values["media"] = post.media.model_dump(mode="json", exclude_none=True)
     return values
 
 
 def feed_of(post_id: str) -> str:
-    """The feed's shard for a post."""
+    """The feed shard of a post."""
     return feed_shard(days.shard_of(post_id, FEED_SHARDS))
 
 
 def moved_of(post_id: str) -> str:
-    """The scoring's shard for a post."""
+    """The scoring shard of a post."""
     return moved_shard(days.shard_of(post_id, MOVED_SHARDS))
 
 
 def review_of(post_id: str) -> str:
-    """The review's shard for a post."""
+    """The review shard of a post."""
     return review_shard(days.shard_of(post_id, REVIEW_SHARDS))

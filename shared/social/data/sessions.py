@@ -1,7 +1,7 @@
-"""Sessions and refresh tokens: a table each, both under their user, both with a TTL that removes what has expired.
+"""Sessions and refresh tokens: a table each, both under their user, both with a TTL that removes expired ones.
 
-DynamoDB's TTL is free and late, by up to days; so every reader of a token compares `expires_at` (`is_valid`),
-and a late removal is never a security matter.
+DynamoDB's TTL is free but late, by up to days; so every reader of a token compares `expires_at` (`is_valid`),
+and a late removal is never a security problem.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ TOKENS = Table("tokens", ("user_id", "token_id"))
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A signed-in device. `last_seen_at` moves at most once a day; all times are seconds since 1970."""
+    """A signed-in device. `last_seen_at` changes at most once a day; all times are seconds since 1970."""
 
     user_id: str
     session_id: str
@@ -28,7 +28,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A refresh token, by its JWT id and never by its text. Rotation replaces it with a new one."""
+    """A refresh token, identified by its JWT id, never its text. Rotation replaces it with a new one."""
 
     user_id: str
     token_id: str
@@ -37,7 +37,7 @@ class Token:
     session_id: str = ""
 
     def is_valid(self, now: float) -> bool:
-        """Whether it may still be used: TTL may not have come by yet."""
+        """Whether it may still be used: TTL may not have removed it yet."""
         return self.expires_at > now
 
 
@@ -52,7 +52,7 @@ def put_tokens(tokens: Sequence[Token], *, meter: Meter | None = None, threads: 
 
 
 def token(user_id: str, token_id: str, now: float, *, meter: Meter | None = None) -> Token | None:
-    """The token if it may be used now; None when it is unknown, revoked or expired."""
+    """The token if it may be used now; None if it is unknown, revoked or expired."""
     item = TOKENS.get({"user_id": user_id, "token_id": token_id}, consistent=True, meter=meter)
     if item is None:
         return None
@@ -61,7 +61,7 @@ def token(user_id: str, token_id: str, now: float, *, meter: Meter | None = None
 
 
 def session(user_id: str, session_id: str, now: float, *, meter: Meter | None = None) -> Session | None:
-    """The session if it stands now; None when it is unknown, ended or expired."""
+    """The session if it is valid now; None if it is unknown, ended or expired."""
     item = SESSIONS.get({"user_id": user_id, "session_id": session_id}, consistent=True, meter=meter)
     if item is None:
         return None
@@ -70,7 +70,7 @@ def session(user_id: str, session_id: str, now: float, *, meter: Meter | None = 
 
 
 def end_session(user_id: str, session_id: str, *, meter: Meter | None = None) -> None:
-    """Removes a session and the refresh tokens that it was given."""
+    """Removes a session and its refresh tokens."""
     SESSIONS.delete({"user_id": user_id, "session_id": session_id}, meter=meter)
     pages = TOKENS.query(user_id, attributes=("token_id", "session_id"), consistent=True, meter=meter)
     its = [item["token_id"]["S"] for page in pages for item in page.items if _is_of(item, session_id)]
@@ -112,7 +112,7 @@ def revoke_tokens(keys: Sequence[tuple[str, str]], *, issued_before: int, meter:
 
 
 def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[int, int]:
-    """Removes a user's sessions and tokens made before that second; answers with how many (sessions, tokens)."""
+    """Removes a user's sessions and tokens created before that second. Returns how many (sessions, tokens)."""
     held = [{"user_id": user_id, "session_id": session_id} for session_id in sessions_of(user_id, meter=meter)]
     ended = SESSIONS.delete_each(held, when=(Condition("created_at", "<", before),), meter=meter)
     tokens = [(user_id, token_id) for token_id in tokens_of(user_id, meter=meter)]
@@ -120,7 +120,7 @@ def end_all(user_id: str, before: int, *, meter: Meter | None = None) -> tuple[i
 
 
 def held_by(table: Table, user_id: str, *, meter: Meter | None = None) -> Iterator[Page]:
-    """The keys of a user's sessions or tokens, expired ones too."""
+    """The keys of a user's sessions or tokens, including expired ones."""
     yield from table.query(user_id, attributes=table.key, consistent=True, meter=meter)
 
 
@@ -140,7 +140,7 @@ def expiries(
 
 
 def read_session(item: Row) -> Session:
-    """The session in an item. Raises BadRow."""
+    """Parses the session in an item. Raises BadRow."""
     key = key_of(item, *SESSIONS.key)
     return Session(
         user_id=read_text(item, "user_id", key),
@@ -152,7 +152,7 @@ def read_session(item: Row) -> Session:
 
 
 def read_token(item: Row) -> Token:
-    """The token in an item. Raises BadRow."""
+    """Parses the token in an item. Raises BadRow."""
     key = key_of(item, *TOKENS.key)
     return Token(
         user_id=read_text(item, "user_id", key),

@@ -1,8 +1,8 @@
-"""Users: one item a person, with the profile, the counts that the nightly job writes, and the days of activity.
+"""Users: one item per person, with the profile, the counts that the nightly job writes, and the days of activity.
 
-Activity is kept by day: `last_active_day`, and `active_days`, a number whose bit i says "active i days before that".
-It is written once a user and day, fits eleven digits, and tells for each of the last ACTIVITY_DAYS days exactly who was
-active, however often the user came back since. A scan of all users costs a fiftieth of keeping an index by day.
+Activity is stored by day: `last_active_day`, and `active_days`, a number whose bit i says "active i days before that".
+It is written once per user and day, fits in eleven digits, and tells exactly who was active on each of the last
+ACTIVITY_DAYS days, even after later visits. Scanning all users costs a fiftieth of keeping an index by day.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +21,11 @@ NEVER_COUNTED = 0
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A person as the jobs see them.
+    """A user as the jobs see them.
 
-    `digest` is whether the user wants the weekly digest; `suppressed` the reason why no more mail may be sent to them
-    ("bounce", "complaint", ...), None when there is none; `locale` a BCP 47 tag such as fr or en-GB.
-    `last_active_day` is the UTC day of the latest activity; `created_at` seconds since 1970.
+    `digest` is whether the user wants the weekly digest; `suppressed` the reason why they may get no more mail
+    ("bounce", "complaint", ...), None if there is none; `locale` a BCP 47 tag such as fr or en-GB. `last_active_day` is
+    the UTC day of the latest activity; `created_at` seconds since 1970.
     """
 
     user_id: str
@@ -51,32 +51,32 @@ COUNTS = ("followers_count", "following_count", "posts_count")
 
 
 def get(user_id: str, *, consistent: bool = False, meter: Meter | None = None) -> User | None:
-    """The user, or None. Raises BadRow when the item cannot be read."""
+    """The user, or None. Raises BadRow if the item cannot be read."""
     item = TABLE.get({"user_id": user_id}, attributes=(*PROFILE, *COUNTS), consistent=consistent, meter=meter)
     return None if item is None else read(item)
 
 
 def exists(user_id: str, *, meter: Meter | None = None) -> bool:
-    """Whether there is such a user, read consistently."""
+    """Whether the user exists, read consistently."""
     return TABLE.get({"user_id": user_id}, attributes=("user_id",), consistent=True, meter=meter) is not None
 
 
 def get_many(user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[User | BadRow]:
-    """Those of the users that exist, in no order; a row that cannot be read comes as its BadRow."""
+    """The existing users among these, in no order; a row that cannot be read becomes its BadRow."""
     keys = [{"user_id": user_id} for user_id in dict.fromkeys(user_ids)]
     for item in TABLE.get_many(keys, attributes=(*PROFILE, *COUNTS), meter=meter, threads=threads):
         yield _read_or_bad(item)
 
 
 def by_email(email: str, *, meter: Meter | None = None) -> list[str]:
-    """The ids of the users with this address, in any case; more than one only when the application let it be."""
+    """The ids of the users with this address, case-insensitively; more than one only if the application allowed it."""
     pages = TABLE.query(normal_email(email), index=BY_EMAIL, attributes=("user_id",), meter=meter)
     return [item["user_id"]["S"] for page in pages for item in page.items]
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """One page of a sweep over all users: those that could be read, those that could not, and where to go on."""
+    """One page of a sweep over all users: those that could be read, those that could not, and where to continue."""
 
     users: Sequence[User]
     bad: Sequence[BadRow]
@@ -86,7 +86,7 @@ class Sweep:
 def sweep(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None) -> Iterator[Sweep]:
     """All users of one segment of a parallel scan, a page (1 MB of items) at a time.
 
-    A million users of 210 bytes are 26,000 read units, a third of a cent. `start` is a `next_key` from earlier.
+    A million users of 210 bytes are 26,000 read units, a third of a cent. `start` is a `next_key` from an earlier page.
     """
     attributes = (*PROFILE, *COUNTS)
     for page in TABLE.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter):
@@ -101,7 +101,7 @@ def sweep(*, segment: int = 0, total: int = 1, start: Row | None = None, meter: 
 def sweep_active(
     since: str, *, segment: int = 0, total: int = 1, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[Sweep]:
-    """As `sweep`, the users active on the day `since` or later alone."""
+    """Like `sweep`, but only the users active on the day `since` or later."""
     for page in sweep(segment=segment, total=total, start=start, meter=meter):
         yield Sweep([user for user in page.users if user.active_since(since)], page.bad, page.next_key)
 
@@ -114,35 +114,35 @@ def scan(
     start: Row | None = None,
     meter: Meter | None = None,
 ) -> Iterator[Page]:
-    """The same sweep with raw items of the named attributes alone, for jobs that need two of them of every user."""
+    """The same sweep with raw items of only the named attributes, for jobs that need two of them per user."""
     yield from TABLE.scan(segment=segment, total=total, attributes=attributes, start=start, meter=meter)
 
 
 def create(user: User, *, meter: Meter | None = None) -> bool:
-    """Writes a new user; False when the id is taken."""
+    """Writes a new user; False if the id is taken."""
     return TABLE.insert(to_values(user), meter=meter) is None
 
 
 def put_many(users: Sequence[User], *, meter: Meter | None = None, threads: int = 1) -> int:
-    """Writes users whatever stood there: for imports and demo data."""
+    """Writes users unconditionally: for imports and demo data."""
     return TABLE.put_many([to_values(user) for user in users], meter=meter, threads=threads)
 
 
 def suppress(user_id: str, reason: str, *, meter: Meter | None = None) -> bool:
-    """Stops all mail to the user, for this reason (the first one stays). False when there is no such user."""
+    """Stops all mail to the user, for this reason (the first one is kept). False if the user does not exist."""
     change = Write(user_id, set={"suppressed": reason}, when=(Condition("suppressed", "missing"),))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
 def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> bool:
-    """Turns the weekly digest on or off; False when there is no such user."""
+    """Turns the weekly digest on or off; False if the user does not exist."""
     return TABLE.update(Write(user_id, set={"digest": wanted}), meter=meter)
 
 
 def change(user_id: str, profile: Mapping[str, Value], *, meter: Meter | None = None) -> bool:
-    """Sets attributes of the profile; one write, two when the address given is the present one.
+    """Sets attributes of the profile; one write, or two if the given address is the current one.
 
-    A new address may be mailed again, whatever the old one's mail came to. False when there is no such user.
+    A new address may receive mail again, whatever happened to the old one's. False if the user does not exist.
     """
     if "email" in profile:
         email = normal_email(str(profile["email"]))
@@ -155,9 +155,9 @@ def change(user_id: str, profile: Mapping[str, Value], *, meter: Meter | None = 
 
 
 def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bool:
-    """Notes that the user was active on `day`; one read, and a write when it is the first activity of the day.
+    """Records that the user was active on `day`; one read, and a write if it is the first activity of the day.
 
-    A user who is back after a cleanup counts as signed in again. False when there is no such user.
+    A user who returns after a cleanup counts as signed in again. False if the user does not exist.
     """
     for _ in range(8):
         attributes = ("last_active_day", "active_days", "signed_out_at")
@@ -181,22 +181,22 @@ def record_activity(user_id: str, day: str, *, meter: Meter | None = None) -> bo
 
 
 def refuse_tokens_before(user_id: str, second: int, *, meter: Meter | None = None) -> bool:
-    """Notes that access tokens issued before that second are void (`tokens_valid_from`). False without such a user."""
+    """Voids access tokens issued before that second (`tokens_valid_from`). False if the user does not exist."""
     behind = Condition("tokens_valid_from", "missing or <", second)
     change = Write(user_id, set={"tokens_valid_from": second}, when=(behind,))
     return TABLE.update(change, meter=meter) or exists(user_id, meter=meter)
 
 
 def tokens_valid_from(user_id: str, *, meter: Meter | None = None) -> int | None:
-    """The second before which the user's sessions and tokens are void, 0 for none; None when there is no such user."""
+    """The second before which the user's sessions and tokens are void, 0 for none; None if the user does not exist."""
     item = TABLE.get({"user_id": user_id}, attributes=("user_id", "tokens_valid_from"), consistent=True, meter=meter)
     return None if item is None else read_count(item, "tokens_valid_from", user_id, default=0)
 
 
 def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | None = None) -> list[bool]:
-    """Marks each user, seen as (id, last_active_day), as having no sessions and tokens left.
+    """Marks each user, seen as (id, last_active_day), as having no sessions or tokens left.
 
-    False for a user who was active meanwhile, or has been deleted.
+    False for a user who has been active since then, or has been deleted.
     """
     changes = [
         Write(
@@ -209,7 +209,7 @@ def mark_signed_out(seen: Sequence[tuple[str, str]], *, at: int, meter: Meter | 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What the nightly count writes, and the second at which the counting began."""
+    """The nightly count's results, and the second at which the counting began."""
 
     user_id: str
     followers_count: int
@@ -219,12 +219,12 @@ class Counts:
 
 
 def set_counts(counts: Sequence[Counts], *, meter: Meter | None = None, threads: int = 1) -> list[bool]:
-    """Writes each user's counts unless a count that began later stands there; True where written."""
+    """Writes each user's counts unless a count that began later has written; True where written."""
     written = TABLE.update_many(
         [_counted(one, Condition("counted_at", "<=", one.counted_at)) for one in counts], meter=meter, threads=threads
     )
     refused = [place for place, done in enumerate(written) if not done]
-    if refused:  # a row from before the first count may lack counted_at, and PartiQL as the emulators know it has no OR
+    if refused:  # a row from before the first count may lack counted_at, and the emulators' PartiQL has no OR
         never = [_counted(counts[place], Condition("counted_at", "missing")) for place in refused]
         for place, done in zip(refused, TABLE.update_many(never, meter=meter, threads=threads), strict=True):
             written[place] = done
@@ -254,7 +254,7 @@ def was_active(last_active_day: str, active_days: int, day: str) -> bool:
 
 
 def with_activity(last_active_day: str, active_days: int, day: str) -> tuple[str, int]:
-    """The two activity attributes once the user was active on `day`, which may lie before the latest day."""
+    """The two activity attributes after activity on `day`, which may be before the latest day."""
     mask = (1 << ACTIVITY_DAYS) - 1
     if not last_active_day:
         return day, 1
@@ -266,12 +266,12 @@ def with_activity(last_active_day: str, active_days: int, day: str) -> tuple[str
 
 
 def normal_email(email: str) -> str:
-    """The form in which addresses are stored and looked up."""
+    """Normalises an address for storage and look-up."""
     return email.strip().lower()
 
 
 def read(item: Row) -> User:
-    """The user in an item. Raises BadRow."""
+    """Parses the user in an item. Raises BadRow."""
     key = key_of(item, "user_id")
     last_active_day = read_text(item, "last_active_day", key)
     if len(last_active_day) != len("2024-01-01"):

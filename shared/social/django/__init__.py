@@ -1,4 +1,4 @@
-"""A Django project's own models as the network's users, posts, follows and so on: the nine tasks work for them.
+"""Maps a Django project's own models to the network's users, posts, follows and so on, so the nine tasks work on them.
 
     INSTALLED_APPS = [..., "nexus.django", "social.django"]
     SOCIAL = {"STACK": "nexus-prod", "MIRRORS": "mysite.mirrors"}
@@ -11,8 +11,8 @@
         Follows("users.Follow", follower_id="follower_id", followed_id="followed_id"),
     ]
 
-A change of a row writes a task into the outbox, in the row's own transaction. The task writes what the row says when it
-runs, and looks again afterwards: so changes may be delivered in any order, and more than once. docs/django.md has it.
+A change of a row writes a task into the outbox, in the row's own transaction. The task writes the row's state when it
+runs, and checks again afterwards: so changes may be delivered in any order, and more than once. See docs/django.md.
 """
 
 from social.django.conf import network

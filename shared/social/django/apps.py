@@ -1,4 +1,4 @@
-"""The Django application: it listens to the mirrored models, and checks the mapping at start-up."""
+"""The Django application: connects to the mirrored models, and checks the mapping at start-up."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,7 @@ class SocialConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Connects the signals. Raises ImproperlyConfigured and LookupError for what is wrong beyond a check."""
+        """Connects the signals. Raises ImproperlyConfigured and LookupError for errors that checks cannot report."""
         from social.django.signals import connect
 
         checks.register(_check)
@@ -48,7 +48,7 @@ def _check(**_: Any) -> Sequence[checks.CheckMessage]:
         found += [checks.Error(fault, obj=one.model, id="social.E003") for fault in one.faults()]
     if not isinstance(task.get_backend(), Backend):
         found.append(checks.Error("SOCIAL: BACKEND is not nexus.django.Backend", id="social.E004"))
-    with suppress(ConfigurationError):  # which nexus.E001 tells
+    with suppress(ConfigurationError):  # reported by nexus.E001
         if not nexus_conf.allows(task.module_path):
             hint = 'Add "social.django.tasks" to MODULES.'
             found.append(checks.Error("NEXUS: MODULES leaves social.django.tasks out", hint, id="social.E005"))

@@ -26,7 +26,7 @@ NAMES = frozenset({"STACK", "MIRRORS", "BACKEND", "QUEUE"})
 
 
 def given() -> Mapping[str, Any]:
-    """The setting SOCIAL. Raises ImproperlyConfigured when it is not a mapping of the names above, with MIRRORS."""
+    """The setting SOCIAL. Raises ImproperlyConfigured if it is not a mapping of the names above, with MIRRORS."""
     value = getattr(django_settings, "SOCIAL", None)
     if not isinstance(value, Mapping) or "MIRRORS" not in value or set(value) - NAMES:
         raise ImproperlyConfigured(f"SOCIAL must be a dictionary with MIRRORS, and may have {', '.join(sorted(NAMES))}")
@@ -34,13 +34,13 @@ def given() -> Mapping[str, Any]:
 
 
 def network() -> AbstractContextManager[None]:
-    """Within the block, for this thread, tasks go to the network's stack and tables are its own."""
+    """Within the block, for this thread, tasks go to the network's stack, and tables are the network's."""
     stack = given().get("STACK")
     return another_stack(stack) if stack else nullcontext()
 
 
 def mirrors() -> "dict[str, Mirror[Any]]":
-    """The project's mirrors by kind. Raises ImproperlyConfigured for two of a kind."""
+    """The project's mirrors by kind. Raises ImproperlyConfigured for two of the same kind."""
     listed: Sequence[Mirror[Any]] = import_module(given()["MIRRORS"]).MIRRORS
     found = {mirror.kind: mirror for mirror in listed}
     if len(found) < len(listed):

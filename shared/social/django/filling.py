@@ -20,7 +20,7 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """Rows that were written or there before, and rows that cannot be the network's."""
+    """Counts of rows written or already present, and of rows that the network cannot have."""
 
     rows: int = 0
     faulty: int = 0
@@ -34,10 +34,10 @@ def fill(
     on_page: Callable[[int], None] = lambda _: None,
     on_fault: Callable[[str], None] = lambda _: None,
 ) -> Filled:
-    """Writes every row that the network does not have; each is compared with its row afterwards, as in `Mirror.sync`.
+    """Writes every row that the network lacks, and compares each with its row afterwards, as `Mirror.sync` does.
 
-    Rows changed `since` then, or all of them `again`, are brought up to date instead, for what was changed without
-    signals: some requests a row. Each page's end is kept, and the next call goes on after it.
+    Rows changed `since` then, or all rows with `again`, are updated instead, for changes made without signals: a few
+    requests per row. The end of each page is saved, and the next call continues after it.
     """
     exact = again or since is not None
     name = f"{mirror.kind} {'again' if again else since.isoformat() if since else 'new'}"
@@ -59,7 +59,7 @@ def fill(
 
 
 def _write(mirror: Mirror[Any], page: Sequence[Mapping[str, Any]], *, exact: bool) -> Iterator[str]:
-    """Writes the rows of a page, and then once more those that changed meanwhile; what is wrong with the others."""
+    """Writes a page's rows, then again those that changed meanwhile. Returns the faults of the others."""
     good = {}
     for values in page:
         try:

@@ -1,4 +1,4 @@
-"""A mirror for each kind of row: what its fields are, and what of the network it writes."""
+"""A mirror for each kind of row: its fields, and what it writes to the network."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -22,7 +22,7 @@ THREADS = 8
 
 
 class Users(Mirror[UserRow]):
-    """People. Fields that are left out stay as the network has them; one that is deleted is erased."""
+    """Users. Omitted fields stay as the network has them; a deleted user is erased."""
 
     kind, row, key = "users", UserRow, ("user_id",)
     usual: ClassVar[Mapping[str, Source]] = {"user_id": "pk"}
@@ -50,7 +50,7 @@ class Users(Mirror[UserRow]):
 
 
 class Posts(Mirror[PostRow]):
-    """Posts. Counters that are given are the database's own; the others are the network's."""
+    """Posts. Given counters are the database's; the others are the network's."""
 
     kind, row, key = "posts", PostRow, ("post_id",)
     usual: ClassVar[Mapping[str, Source]] = {"post_id": "pk"}
@@ -81,7 +81,7 @@ class Posts(Mirror[PostRow]):
         backfill.posts(row.model_dump(exclude_unset=True) for row in self.with_counts(rows))
 
     def with_counts(self, rows: Sequence[PostRow]) -> Sequence[PostRow]:
-        """The rows with how many likes and comments the database has of them, where those are mirrored."""
+        """The rows with the database's number of likes and comments, if those are mirrored."""
         ids = [row.post_id for row in rows]
         for kind, mirror in conf.mirrors().items():
             if isinstance(mirror, OfPost) and (counter := f"{kind}_count") not in self.fields:
@@ -91,18 +91,18 @@ class Posts(Mirror[PostRow]):
 
 
 class OfPost[R: Row](Mirror[R]):
-    """Rows of a post that its counter counts."""
+    """Rows of a post that a counter of the post counts."""
 
     def count(self, post_ids: Sequence[str]) -> dict[str, int]:
-        """How many rows each of the posts has; those without any are left out. One query."""
+        """How many rows each of the posts has; posts without rows are left out. One query."""
         post = self._attribute(self.fields["post_id"])
         found = self.model._base_manager.using(self.database).filter(self.where, **{f"{post}__in": post_ids}).order_by()
         return {str(row[post]): row["n"] for row in found.values(post).annotate(n=Count("*"))}
 
     def bring_post(self, post_id: str) -> bool:
-        """Has the post mirrored, which may come later than what is on it or be in the archive; False if there is none.
+        """Mirrors the post, which may arrive later than its rows or be archived; False if it does not exist.
 
-        Raises Retry while no post can be made.
+        Raises Retry while the post cannot be created.
         """
         mirror = conf.mirrors().get("posts")
         if mirror is None or mirror.read((post_id,)) is None:
@@ -122,25 +122,25 @@ class CommentRow(Row):
 
 
 class Comments(OfPost[CommentRow]):
-    """Comments: each is an item, and their number stands on the post."""
+    """Comments: each is an item, and the post has their number."""
 
     kind, row, key = "comments", CommentRow, ("post_id", "comment_id")
     usual: ClassVar[Mapping[str, Source]] = {"comment_id": "pk"}
 
     def read(self, key: Key) -> tuple[CommentRow | None, int]:
-        """The comment, and how many its post has."""
+        """The comment, and the number of its post's comments."""
         return super().read(key), self.count([key[0]]).get(key[0], 0)
 
     def write(self, key: Key, wanted: tuple[CommentRow | None, int]) -> None:
         (post_id, comment_id), (row, number) = key, wanted
-        if row is None:  # first, or an erasure that takes it away at the same time would count it out once more
+        if row is None:  # first, or an erasure that removes it at the same time would subtract it once more
             comments.hide(post_id, comment_id, int(clock.now()))
             counted(post_id, comments=number)
         elif self._written(row) or (self.bring_post(post_id) and self._written(row)):
             counted(post_id, comments=number)
 
     def _written(self, row: CommentRow) -> bool:
-        """Whether the network has the comment now; False without its post."""
+        """Whether the network now has the comment; False without its post."""
         made = application.comment(
             row.post_id, row.author_id, row.text, comment_id=row.comment_id, at=seconds_of(row.created_at)
         )
@@ -159,18 +159,18 @@ class Comments(OfPost[CommentRow]):
 
 
 class LikeRow(Row):
-    """A like, of which the network has the number alone."""
+    """A like; the network stores only the number of likes."""
 
     post_id: Id
 
 
 class Likes(OfPost[LikeRow]):
-    """Likes, or whatever else is counted as one: their number stands on the post."""
+    """Likes, or anything else counted as one: the post has their number."""
 
     kind, row, key = "likes", LikeRow, ("post_id",)
 
     def read(self, key: Key) -> int:
-        """How many likes the post has."""
+        """The number of the post's likes."""
         return self.count(key).get(key[0], 0)
 
     def write(self, key: Key, wanted: int) -> None:
@@ -191,7 +191,7 @@ class FollowRow(Row):
 
 
 class Follows(Mirror[FollowRow]):
-    """Who follows whom."""
+    """Follows between users."""
 
     kind, row, key = "follows", FollowRow, ("follower_id", "followed_id")
 
@@ -206,7 +206,7 @@ class Follows(Mirror[FollowRow]):
 
 
 class BlockRow(Row):
-    """Who wants to see nothing of whom."""
+    """Which user blocks which."""
 
     user_id: Id
     blocked_id: Id
@@ -214,7 +214,7 @@ class BlockRow(Row):
 
 
 class Blocks(Mirror[BlockRow]):
-    """Blocks. A database that blocks deletes the follows itself, as `social.application.block` does."""
+    """Blocks. The database deletes the follows of a block itself, as `social.application.block` does."""
 
     kind, row, key = "blocks", BlockRow, ("user_id", "blocked_id")
 
@@ -230,7 +230,7 @@ class Blocks(Mirror[BlockRow]):
 
 
 class SessionRow(Row):
-    """A signed-in device. `session_id` is no secret: a primary key or a hash, not the cookie's value."""
+    """A signed-in device. `session_id` is not a secret: a primary key or a hash, not the cookie's value."""
 
     user_id: Id
     session_id: Id
@@ -240,7 +240,7 @@ class SessionRow(Row):
 
 
 class Sessions(Mirror[SessionRow]):
-    """Sessions. One that ends takes its refresh tokens with it."""
+    """Sessions. Ending one removes its refresh tokens."""
 
     kind, row, key = "sessions", SessionRow, ("user_id", "session_id")
     usual: ClassVar[Mapping[str, Source]] = {"session_id": "pk"}
@@ -256,7 +256,7 @@ class Sessions(Mirror[SessionRow]):
 
 
 class TokenRow(Row):
-    """A refresh token, by its id (a JWT's `jti`) and never by its text."""
+    """A refresh token, identified by its id (a JWT's `jti`), never its text."""
 
     user_id: Id
     token_id: Id

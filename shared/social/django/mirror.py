@@ -1,4 +1,4 @@
-"""What every mirror does: it reads rows of a model as the network knows them, and brings the network up to date."""
+"""The common part of every mirror: reads a model's rows in the network's form, and updates the network."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,10 +25,10 @@ TRIES = 8
 
 
 class Mirror[R: BaseModel](ABC):
-    """A model's rows as one kind of the network's. `fields` say where each of the kind's fields comes from.
+    """A model's rows as one kind of the network's. `fields` map each of the kind's fields to its source.
 
-    Only rows that `where` takes are there for the network; it is read with the row, so one that no longer fits goes.
-    `changed_at` names the field that a change of a row sets: `social_backfill --since` goes by it.
+    The network sees only rows that match `where`, which is evaluated with the row, so a row that no longer matches is
+    removed. `changed_at` names the field that records a row's last change: `social_backfill --since` uses it.
     """
 
     kind: ClassVar[str]
@@ -54,12 +54,12 @@ class Mirror[R: BaseModel](ABC):
 
     @property
     def database(self) -> str:
-        """Where rows are read: a replica would not know the latest change."""
+        """The database that rows are read from: a replica might lack the latest change."""
         return router.db_for_write(self.model)
 
     @property
     def attributes(self) -> Sequence[str]:
-        """The model's attributes that make a key. Raises FieldDoesNotExist for one that is not the model's own."""
+        """The model's attributes that form a key. Raises FieldDoesNotExist for one that is not the model's own."""
         return [self._attribute(self.fields[name]) for name in self.key]
 
     def _attribute(self, source: Source) -> str:
@@ -70,18 +70,18 @@ class Mirror[R: BaseModel](ABC):
         return str(getattr(self.model._meta.get_field(source), "attname", source))
 
     def key_of(self, instance: Any) -> Key | None:
-        """The key of a row; None when a part of it is NULL."""
+        """The key of a row; None if a part of it is NULL."""
         return key_in(getattr(instance, name) for name in self.attributes)
 
     def read(self, key: Key) -> Any:
-        """What the network should have at this key now; None for nothing. Raises Reject for a row that cannot be."""
+        """What the network should have at this key now; None for nothing. Raises Reject for an invalid row."""
         rows = self.rows(self.query().filter(**dict(zip(self.attributes, key, strict=True)))[:1])
         return next((row for _, row in rows), None)
 
     def sync(self, key: Key) -> None:
-        """Brings the network up to date. Raises Reject for a row that cannot be, Retry for one that cannot be now.
+        """Updates the network. Raises Reject for an invalid row, Retry for one that cannot be written now.
 
-        What was written is compared with what the row says after it: a later change may have been written first.
+        Afterwards it compares what was written with the row again: a later change may have been written first.
         """
         wanted = self.read(key)
         for _ in range(TRIES):
@@ -93,20 +93,20 @@ class Mirror[R: BaseModel](ABC):
 
     @abstractmethod
     def write(self, key: Key, wanted: Any) -> None:
-        """Makes the network's item what is wanted, without what the jobs own; None removes it."""
+        """Makes the network's item match `wanted`, except for what the jobs own; None removes it."""
 
     @abstractmethod
     def put(self, rows: Sequence[R]) -> None:
-        """Writes many rows at once, for a back-fill. What is there already may stay as it is."""
+        """Writes many rows at once, for a back-fill. Existing items may stay unchanged."""
 
     def query(self) -> QuerySet[Any, dict[str, Any]]:
-        """The rows, of which nothing is read but what is mirrored, and the primary key as `key`."""
+        """The rows with only the mirrored fields, and the primary key as `key`."""
         named = {f"of_{name}": F(value) if isinstance(value, str) else value for name, value in self.fields.items()}
         found = self.model._base_manager.using(self.database).filter(self.where).order_by()
         return found.values(mirrored_pk=F("pk"), **named)
 
     def rows(self, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, R]]:
-        """(primary key, row) of each. Raises Reject for one that cannot be the network's."""
+        """(primary key, row) of each. Raises Reject for a row that the network cannot have."""
         for values in found:
             try:
                 yield values["mirrored_pk"], self.row_of(values)
@@ -115,14 +115,14 @@ class Mirror[R: BaseModel](ABC):
                 raise Reject(f"{self.label} {values['mirrored_pk']}: {reason}") from None
 
     def row_of(self, values: Mapping[str, Any]) -> R:
-        """The row in what `query` gives. Raises ValidationError."""
+        """The row in a result of `query`. Raises ValidationError."""
         named = {name: _plain(name, values[f"of_{name}"]) for name in self.fields}
         made: Any = self.row.model_validate({name: value for name, value in named.items() if value is not None})
         return made  # type: ignore[no-any-return]  # the class variable cannot name R
 
 
 def key_in(values: Iterable[Any]) -> Key | None:
-    """The key that these values are; None when one is NULL."""
+    """The key of these values; None if one is NULL."""
     found = tuple(values)
     return None if None in found else tuple(map(str, found))
 
@@ -134,9 +134,9 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def counted(post_id: str, **wanted: int) -> bool:
-    """Makes a post's counters what a database counts; one read, and a write where they differ. False without a post.
+    """Sets a post's counters to the database's counts; one read, and a write if they differ. False without a post.
 
-    Raises Retry for a post on its way to the archive.
+    Raises Retry for a post that is being archived.
     """
     post = posts.get(post_id, consistent=True)
     if post is None:

@@ -1,4 +1,4 @@
-"""How far a back-fill has come."""
+"""The progress of a back-fill."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from django.db import models
 
 
 class Progress(models.Model):
-    """A back-fill that has not ended. `after` is the primary key, as JSON, up to which all rows are written."""
+    """An unfinished back-fill. `after` is the primary key, as JSON, up to which all rows are written."""
 
     name: Any = models.CharField(primary_key=True, max_length=100)
     after: Any = models.JSONField()

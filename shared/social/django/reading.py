@@ -1,4 +1,4 @@
-"""The other way: what the jobs found out, in models and on the rows of a page."""
+"""The other direction: the jobs' results, in models and on the rows of a page."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
@@ -23,8 +23,8 @@ type Kind = Literal["users", "posts"]
 def attach[M: Model](rows: Iterable[M], kind: Kind, *, by: str = "pk", to: str = "network") -> list[M]:
     """The rows of a page, each with the network's user or post (or None) as an attribute.
 
-    `by` is the attribute with its id: `attach(page, "users", by="author_id", to="author_counts")`. A request for each
-    hundred of them.
+    `by` is the attribute with its id: `attach(page, "users", by="author_id", to="author_counts")`. One request per
+    hundred ids.
     """
     found = list(rows)
     with conf.network():
@@ -56,7 +56,7 @@ class ReadBack:
         return apps.get_model(self.label)
 
     def faults(self) -> Iterator[str]:
-        """What `manage.py check` says of it."""
+        """The messages of `manage.py check` about it."""
         for name in (self.key, *self.fields.values()):
             try:
                 if name != "pk":
@@ -65,7 +65,7 @@ class ReadBack:
                 yield f"{type(self).__name__}: {error}"
 
     def run(self) -> int:
-        """Brings the model up to date, without its signals; how many rows changed. A request for each hundred rows."""
+        """Updates the model without its signals. Returns how many rows changed. One request per hundred rows."""
         return sum(self._page(page) for page in self._pages())
 
     def _pages(self) -> Iterator[list[Any]]:
@@ -101,19 +101,19 @@ def _value(item: Any, name: str) -> Any:
 
 
 class UserCounts(ReadBack):
-    """What the nightly count found: `UserCounts("users.Profile", "user", followers_count="followers_count")`."""
+    """The nightly count's results: `UserCounts("users.Profile", "user", followers_count="followers_count")`."""
 
     kind, names = "users", users.COUNTS
 
 
 class PostFigures(ReadBack):
-    """What readers did with a post, its scores and its media: `PostFigures("posts.Post", "pk", media="media")`."""
+    """A post's counters, scores and media: `PostFigures("posts.Post", "pk", media="media")`."""
 
     kind, names = "posts", (*posts.COUNTERS, "engagement_score", "feed_rank", "media")
 
 
 class Trends(ReadBack):
-    """The tags that trend now: a row of the model each, made where it is missing; those that no longer trend have 0.
+    """The tags that trend now: one row of the model each, created if missing; those that no longer trend have 0.
 
     `Trends("posts.Tag", "name", score="score", uses="uses")`; every field but the key must have a default.
     """

@@ -1,4 +1,4 @@
-"""How a change of a row gets into the outbox: Django's signals, and a call for what sends none."""
+"""How a change of a row gets into the outbox: Django's signals, and a function to call for changes that send none."""
 
 from collections.abc import Callable, Iterable
 from functools import partial, wraps
@@ -14,13 +14,13 @@ from social.django import conf
 from social.django.mirror import Key, Mirror, key_in
 
 KEYS = 100
-"""Keys of one message, of rows that changed at once."""
+"""Keys in one message, for rows that changed together."""
 
 PAGE = 1000
 
 
 def connect() -> None:
-    """Listens to the models of all mirrors, and to those that inherit from them."""
+    """Listens to the models of all mirrors, and to their subclasses."""
     for mirror in conf.mirrors().values():
         for model in apps.get_models(include_auto_created=True):
             if issubclass(model, mirror.model):
@@ -44,7 +44,7 @@ def _listen(mirror: Mirror[Any], model: type[Model]) -> None:
 
 
 def _atomic(save_base: Callable[..., None]) -> Callable[..., None]:
-    """A model's `save_base` in a transaction: without one, Django commits the row before it sends post_save."""
+    """Runs a model's `save_base` in a transaction: otherwise Django commits the row before it sends post_save."""
 
     @wraps(save_base)
     def saved(self: Model, *args: Any, using: str | None = None, **options: Any) -> None:
@@ -60,7 +60,7 @@ def _changed(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> N
 
 
 def _moving(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> None:
-    """A row whose key changes leaves an item behind."""
+    """Sends the old key of a row whose key changes, so that its item is removed."""
     if instance._state.adding or list(mirror.attributes) == ["pk"]:
         return
     before = mirror.model._base_manager.using(using).filter(pk=instance.pk).values_list(*mirror.attributes).first()
@@ -71,7 +71,7 @@ def _moving(mirror: Mirror[Any], *, instance: Model, using: str, **_: Any) -> No
 def _members(
     mirror: Mirror[Any], *, sender: Any, instance: Any, action: str, reverse: bool, pk_set: Any, using: str, **_: Any
 ) -> None:
-    """A many-to-many field's `add`, `remove`, `set` and `clear`, which send no signals of their rows."""
+    """A many-to-many field's `add`, `remove`, `set` and `clear`, which send no signals for their rows."""
     if action not in {"post_add", "post_remove", "pre_clear"}:
         return
     owner: Any = sender._meta.auto_created
@@ -86,20 +86,20 @@ def _members(
 
 
 def _leaving(mirror: Mirror[Any], end: Any, *, instance: Model, using: str, **_: Any) -> None:
-    """One whose many-to-many rows all go: of those that go with a deleted row, Django sends no signal either."""
+    """Sends all many-to-many rows of an instance: Django sends no signals for those deleted with it either."""
     rows = end.model._base_manager.using(using).filter(**{end.attname: instance.pk})
     send(mirror, map(key_in, rows.values_list(*mirror.attributes)), using)
 
 
 def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) -> int:
-    """Has rows mirrored that were changed without signals: by `bulk_create`, `bulk_update`, `update`, or SQL.
+    """Mirrors rows that were changed without signals: by `bulk_create`, `bulk_update`, `update`, or SQL.
 
         with transaction.atomic():
             Post.objects.filter(author=user).update(visibility="private")
             mirrored(Post.objects.filter(author=user))
 
-    Call it in the transaction of the change. How many rows it was; a message for each hundred. A queryset is read a
-    page at a time. Raises LookupError for a model without a mirror.
+    Call it in the transaction of the change. Returns the number of rows; sends one message per hundred. A queryset is
+    read a page at a time. Raises LookupError for a model without a mirror.
     """
     if isinstance(rows, QuerySet):
         using, model = using or rows.db, rows.model
@@ -123,7 +123,7 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
 
 
 def send(mirror: Mirror[Any], keys: Iterable[Key | None], using: str | None) -> None:
-    """Writes the task that mirrors these keys into the outbox, in the transaction that the database is in."""
+    """Writes the task that mirrors these keys into the outbox, in the database's current transaction."""
     from nexus.django.models import Outbox
     from social.django.tasks import mirror as task
 

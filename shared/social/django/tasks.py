@@ -1,4 +1,4 @@
-"""The task that mirrors: it runs on the project's own function, beside its database."""
+"""The mirroring task: it runs on the project's own function, which has access to its database."""
 
 from django.tasks import task
 
@@ -10,7 +10,7 @@ from social.django import conf
 @policy(max_attempts=15, backoff=(5.0, 900.0), time_limit=100.0)
 @task(backend=conf.given().get("BACKEND", "default"), queue_name=conf.given().get("QUEUE", "default"))
 def mirror(kind: str, keys: list[list[str]]) -> int:
-    """Brings the network up to date with the rows at these keys, whatever changed of them."""
+    """Updates the network from the rows at these keys, whatever changed in them."""
     mirrors = conf.mirrors()
     if kind not in mirrors:
         raise Reject(f"{kind}: {conf.given()['MIRRORS']} has no such mirror")

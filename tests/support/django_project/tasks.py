@@ -108,6 +108,22 @@ def leave() -> None:
     raise SystemExit("over")
 
 
+@task
+def interrupted() -> None:
+    raise KeyboardInterrupt("by hand")
+
+
+@task
+def raise_unlike(module: str, name: str) -> None:
+    """Raises an exception whose class cannot be found where it says that it is."""
+    raise type(name, (Exception,), {"__module__": module})("it broke")
+
+
+@task
+def fail_of_a_failure() -> None:
+    raise ValueError(ValueError("it broke"))
+
+
 @policy(max_attempts=4)
 @task
 def give_up() -> None:

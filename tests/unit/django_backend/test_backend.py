@@ -313,6 +313,7 @@ def test_what_a_task_returns_must_be_json(sent: SentTasks) -> None:
     result.refresh()
     assert result.status == TaskResultStatus.FAILED
     assert result.errors[0].exception_class is TypeError
+    assert "Unsupported type" in result.errors[0].traceback
 
 
 def test_revoked_is_failed(sent: SentTasks) -> None:

@@ -203,7 +203,7 @@ def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) 
     assert main(["cost"]) == 0
     captured = capsys.readouterr()
     assert "send_welcome_email" in captured.out
-    assert "A month that goes on so" in captured.out
+    assert "A month at this rate" in captured.out
     assert "List prices of us-east-1" in captured.err
     assert main(["cost", "--by", "colour"]) == 2
     assert main(["cost", "--since", "soon"]) == 2

@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Makes nexus_outbox."""
+    """Creates nexus_outbox."""
 
     initial = True
     dependencies: ClassVar = []

@@ -1,4 +1,4 @@
-"""Periodic tasks, and the names under which the admin shows what is in AWS."""
+"""Periodic tasks, and the model names under which the admin shows what is in AWS."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """Makes nexus_periodictask; the others have no table."""
+    """Creates nexus_periodictask; the other models have no table."""
 
     dependencies: ClassVar = [
         ("nexus", "0001_outbox"),

@@ -1,4 +1,4 @@
-"""Makes social_progress."""
+"""Creates social_progress."""
 
 from typing import ClassVar
 
@@ -6,7 +6,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    """The only table that this application has."""
+    """This application's only table."""
 
     initial = True
     dependencies: ClassVar = []

@@ -13,22 +13,22 @@ from nexus.settings import settings
 
 
 class Command(BaseCommand):
-    """Passes all that follows to the `nexus` command."""
+    """Passes all arguments to the `nexus` command."""
 
     help = "The nexus command, for the stack of settings.NEXUS: `manage.py nexus status`"
 
     def run_from_argv(self, argv: list[str]) -> None:
-        """Everything after `manage.py nexus` is the command's own, its options too."""
+        """Takes everything after `manage.py nexus`, options included, as the command's own."""
         self.execute(words=argv[2:], no_color=False, force_color=False, skip_checks=True, stdout=None, stderr=None)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """The words of the command."""
+        """The command's arguments."""
         parser.add_argument("words", nargs="*")
 
     def handle(self, *_: Any, words: list[str], **__: Any) -> None:
-        """Raises CommandError when the operator's command is not installed."""
+        """Raises CommandError if the operator's command is not installed."""
         try:
-            # By name: the operator's command stands on the runtime, and not the other way round.
+            # By name: the operator's command depends on the runtime, not the other way round.
             main = import_module("ops.main").main
         except ModuleNotFoundError as error:
             raise CommandError(f"the operator's command is not installed here: {error}") from error

@@ -1,4 +1,4 @@
-"""`manage.py nexus_outbox`: sends what is in the outbox."""
+"""`manage.py nexus_outbox`: sends the tasks in the outbox."""
 
 import time
 from argparse import ArgumentParser
@@ -14,7 +14,7 @@ from nexus.registry import registry
 
 
 class Command(BaseCommand):
-    """Sends the tasks of the outbox, once or at intervals."""
+    """Sends the tasks in the outbox, once or at intervals."""
 
     help = "Sends the tasks that wait in the outbox. Several senders may run at once."
 
@@ -24,7 +24,7 @@ class Command(BaseCommand):
         parser.add_argument("--every", type=float, default=0.0, help="again after so many seconds; without it, once")
 
     def handle(self, *_: Any, database: str, every: float, **__: Any) -> None:
-        """Raises CommandError when AWS does not take the tasks and it is not to go on."""
+        """Raises CommandError if AWS does not accept the tasks and `--every` is not given."""
         conf.apply()
         registry.load((conf.CATALOGUE,))
 

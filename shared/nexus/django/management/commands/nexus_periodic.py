@@ -1,4 +1,4 @@
-"""`manage.py nexus_periodic`: brings Scheduler into step with the rows of PeriodicTask."""
+"""`manage.py nexus_periodic`: synchronises Scheduler with the rows of PeriodicTask."""
 
 from argparse import ArgumentParser
 from typing import Any
@@ -10,7 +10,7 @@ from nexus.django.periodic import FAULTS, sync
 
 
 class Command(BaseCommand):
-    """For after AWS did not answer, after a schedule was changed by hand, and after bulk changes of rows."""
+    """Run it after AWS was unreachable, after a schedule was changed by hand, and after bulk changes of rows."""
 
     help = "Writes to EventBridge Scheduler what the rows of PeriodicTask say, where it has something else."
 
@@ -19,7 +19,7 @@ class Command(BaseCommand):
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the rows")
 
     def handle(self, *_: Any, database: str, **__: Any) -> None:
-        """Raises CommandError when a row's schedule could not be written."""
+        """Raises CommandError if a row's schedule could not be written."""
         try:
             done = sync(database)
         except FAULTS as error:

@@ -1,4 +1,4 @@
-"""`manage.py social_backfill`: the rows that were there before the mirrors, and those that changed without signals."""
+"""`manage.py social_backfill`: mirrors rows that predate the mirrors, and rows changed without signals."""
 
 from argparse import ArgumentParser
 from datetime import datetime
@@ -18,14 +18,14 @@ class Command(BaseCommand):
     help = "Writes rows to the network that it does not have. Run it again after an interruption, and it goes on."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        """Which mirrors, and whether rows that are there are brought up to date."""
+        """Options: which mirrors, and whether existing rows are updated."""
         parser.add_argument("kinds", nargs="*", help="users, posts, ...: all mirrors, in their order, when left out")
         which = parser.add_mutually_exclusive_group()
         which.add_argument("--since", type=datetime.fromisoformat, help="bring rows up to date that changed since then")
         which.add_argument("--again", action="store_true", help="bring all rows up to date")
 
     def handle(self, *_: Any, kinds: list[str], since: datetime | None, again: bool, **__: Any) -> None:
-        """Raises CommandError for a kind that is not mirrored, and in the end when rows could not be written."""
+        """Raises CommandError for a kind that is not mirrored, and at the end if rows could not be written."""
         mirrors = conf.mirrors()
         if unknown := [kind for kind in kinds if kind not in mirrors]:
             raise CommandError(f"no mirror of {', '.join(unknown)}: there are {', '.join(mirrors)}")

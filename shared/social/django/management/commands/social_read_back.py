@@ -1,4 +1,4 @@
-"""`manage.py social_read_back`: counts, scores, media and trends from the network into the project's models."""
+"""`manage.py social_read_back`: copies counts, scores, media and trends from the network into the project's models."""
 
 from typing import Any
 
@@ -13,6 +13,6 @@ class Command(BaseCommand):
     help = "Brings the models that READ_BACKS names up to date with what the network's tasks found out."
 
     def handle(self, *_: Any, **__: Any) -> None:
-        """One line for each."""
+        """Prints one line for each."""
         for one in conf.read_backs():
             self.stdout.write(f"{one.label}: {one.run()} rows changed")
