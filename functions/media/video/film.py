@@ -1,4 +1,4 @@
-"""The MP4 of a clip: its frames set upright and encoded as H.264, its sound as AAC, or both copied as they are."""
+"""The MP4 of a clip: its frames upright and encoded as H.264, its sound as AAC, or both copied unchanged."""
 
 from array import array
 from collections.abc import Iterator
@@ -51,11 +51,11 @@ type VideoPackets = list[Packet[VideoStream]]
 
 
 class CopyFailed(Exception):
-    """The source's own packets will not do, by the muxer's word or for the eye: they must be encoded again."""
+    """The source's packets cannot be copied: the muxer rejects them or they look wrong. They must be re-encoded."""
 
 
 class Upright:
-    """Makes the rendition's frames (upright, its size, yuv420p) of the clip's, even when these change halfway."""
+    """Converts the clip's frames to the rendition's (upright, its size, yuv420p), even if their format changes halfway."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Upright:
             matrix = graph.add("scale", out_color_matrix="bt709", out_range="tv")
             nodes += [graph.add("format", _MAPPED), mapper, matrix]
         nodes += [graph.add(name, arguments or None) for name, arguments in self._turn]
-        # What hangs on a frame (its matrix, its position, its light) was for the source, and is used by now.
+        # A frame's side data (matrix, position, light) describes the source and has been used by now.
         nodes += [graph.add("sidedata", mode="delete"), graph.add("format", "yuv420p"), graph.add("buffersink")]
         for node, following in pairwise(nodes):
             node.link_to(following)
@@ -132,9 +132,9 @@ def _source(graph: Graph, frame: VideoFrame) -> FilterContext:
 
 
 def _screen(transfer: int, primaries: int) -> VideoFrame:
-    """The colours of an ordinary screen for those of the clip, as the picture of a cube that `haldclut` reads.
+    """The lookup table from the clip's colours to an ordinary screen's, as a picture for `haldclut`.
 
-    FFmpeg's own conversion cuts highlights off, or takes six seconds to prepare where it does not.
+    FFmpeg's own conversion clips highlights, or takes six seconds to prepare if it does not.
     """
     samples = array("H")
     for colour in cube(transfer, primaries if primaries in PRIMARIES else BT2020, _CUBE_LEVEL**2, screen_code):
@@ -222,14 +222,14 @@ class Film:
             "w",
             format="mp4",
             options={"movflags": "+faststart"},
-            # The muxer asks for its own file again, and for nothing else, to move the index.
+            # The muxer opens only its own file again, to move the index.
             io_open=lambda _url, _flags, _options: Reader(files.mp4_again),
             buffer_size=1 << 18,
         )
         self._sound: Sound | None = None
         self._copies: dict[int, tuple[Stream, BitStreamFilterContext | None]] = {}
         if copy:
-            # H.264 carries notes beside the pictures (SEI), where drones and some cameras write their position.
+            # H.264 carries notes beside the pictures (SEI), where drones and some cameras store their position.
             without_notes = BitStreamFilterContext("filter_units=remove_types=6", clip.video)
             self._copies[clip.video.index] = self._out.add_stream_from_template(clip.video, opaque=True), without_notes
             if clip.audio is not None:
@@ -259,7 +259,7 @@ class Film:
         return stream
 
     def wants(self, ticks: int) -> bool:
-        """Whether a frame of this time has a place after the last: not before it, and one for each sixtieth at most."""
+        """Whether to take a frame of this time: it must follow the last one, with at most 60 frames a second."""
         slot = ticks * MAX_FRAME_RATE // CLOCK
         if ticks <= self._last or (self._thins and slot <= self._slot):
             return False
@@ -279,7 +279,7 @@ class Film:
             self._sound.push(frame)
 
     def copy(self, packet: AnyPacket) -> None:
-        """Writes the source's own packet. Raises CopyFailed where an MP4 cannot have it."""
+        """Copies the source's packet. Raises CopyFailed if an MP4 cannot hold it."""
         stream, notes_filter = self._copies[packet.stream.index]
         shift = round(self._clip.origin / packet.time_base)
         try:

@@ -1,4 +1,4 @@
-"""What the parent and the worker say to each other: what a clip may cost, and what was made of it."""
+"""The messages between the parent and the worker: the limits for a clip, and the finished files."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -9,23 +9,23 @@ POSTER: Final = "poster.png"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a clip may cost. Over any of them it is rejected, with the limit in the reason."""
+    """The limits for a clip. A clip over any of them is rejected, with the limit in the reason."""
 
     bytes: int = 256 << 20
     """Size of the source. The function's /tmp must hold this and the renditions (about 0.6 MB a second) at once."""
     seconds: float = 300.0
-    """Play time, as measured: what the container declares can only make the refusal earlier."""
+    """Play time, as measured: the container's declared duration can only cause an earlier refusal."""
     pixels: int = 4096 * 2304
     """Width x height of one frame: 4K, with room for cinema's."""
     least_side: int = 16
-    """Pixels. H.264 has macroblocks of 16, and nobody can see less."""
+    """The least width and height in pixels: H.264 has macroblocks of 16, and anything smaller is not visible."""
     frame_rate: float = 240.0
     """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
     work: int = 64_000_000_000
     """Pixels that are decoded, and for each frame of the rendition Clip.frame_work: 225 s of 4K at 30 frames a second,
     174 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
     streams: int = 16
-    """Telephones write up to eight (picture, sound, and sensors that are dropped)."""
+    """Phones write up to eight (picture, sound, and sensors that are dropped)."""
     memory: int = 1 << 30
     """Bytes of private memory that the worker may take (RLIMIT_DATA)."""
     output_bytes: int = 512 << 20
@@ -33,7 +33,7 @@ class Limits:
 
 
 def size_from_fields(fields: dict[str, Any]) -> tuple[int, int]:
-    """Width and height as displayed, in what the worker says before it decodes. Raises ValueError or KeyError."""
+    """Width and height as displayed, from the worker's report before decoding. Raises ValueError or KeyError."""
     width, height = fields["width"], fields["height"]
     if type(width) is not int or type(height) is not int or not 0 < min(width, height) <= max(width, height) < 1 << 31:
         raise ValueError(f"{width!r} x {height!r} pixels")
@@ -42,7 +42,7 @@ def size_from_fields(fields: dict[str, Any]) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What the worker says of the files that it has finished. `renditions`: name to width and height."""
+    """The worker's report of its finished files. `renditions`: name to width and height."""
 
     width: int
     height: int
@@ -53,7 +53,7 @@ class Made:
 
     @classmethod
     def from_fields(cls, fields: dict[str, Any]) -> "Made":
-        """Raises ValueError, TypeError or OverflowError: JSON as Python reads it has infinities and NaN."""
+        """Raises ValueError, TypeError or OverflowError if invalid: Python's JSON allows infinities and NaN."""
         made = cls(**fields)
         sizes = {name: (int(width), int(height)) for name, (width, height) in dict(made.renditions).items()}
         if set(sizes) != set(OUTPUTS):
