@@ -55,7 +55,7 @@ class CopyFailed(Exception):
 
 
 class Upright:
-    """Converts the clip's frames to the rendition's (upright, its size, yuv420p), even if their format changes halfway."""
+    """Converts the clip's frames to the rendition's (upright, its size, yuv420p), even if these change halfway."""
 
     def __init__(
         self,
