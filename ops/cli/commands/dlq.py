@@ -214,7 +214,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
 
 @command(app, "retry")
 def retry(meant: Meant, *, yes: common.Yes = False) -> int:
-    """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs begin anew."""
+    """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs start again."""
     from ops import dead_letters
 
     deployment = common.connect()
