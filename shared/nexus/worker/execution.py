@@ -136,6 +136,8 @@ class Worker:
                     self.later.append((received, 1.0))
                     return
                 standing = outcome.item
+            elif record.status == "FAILURE" and received.redriven:
+                self.dead_letter(received.body, error, envelope, record.attempts)  # back to where it was sent from
             self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
