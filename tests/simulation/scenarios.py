@@ -318,9 +318,11 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
     def body() -> None:
         if story.accepted:
             one = story.accepted[int(nth * len(story.accepted))]
+            # Whoever comes second finds it revoked, and the schedule about to go.
+            first = one.handle.id not in story.revoked
             story.revoked.add(one.handle.id)
             status = one.handle.revoke("not wanted")
-            if status == "REVOKED" and one.handle.id in story.world.scheduler.schedules:
+            if first and status == "REVOKED" and one.handle.id in story.world.scheduler.schedules:
                 story.world.violation(f"{one.handle.id} is revoked, and its schedule stays")
 
     story.program(f"revokes {name}", body, **_when(chance, "a claim"))

@@ -159,7 +159,9 @@ def claim(
         case "FAILURE" if not record.waits and (redriven or "blocked" in known):
             # A dead letter that SQS has redriven: its attempts start over. A mere duplicate has no such mark.
             # Or a run that was blocked too late: its message exists, so its predecessor has succeeded after all.
-            return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=(status,))
+            # It may have run and failed again since it was read, with parts of its own.
+            read = (status, equals("ended_at", known.get("ended_at")), equals("waits", None))
+            return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=read)
         case "STARTED" if not record.waits and record.lease_until is not None:
             if record.lease_until > by.now:
                 return Busy(record.lease_until)
