@@ -263,7 +263,8 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-PYTEST := $(DEV)/pytest -q -p no:cacheprovider
+# Properties are tried on the same examples each time; `make unit SEED=7` tries others.
+PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own

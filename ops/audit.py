@@ -50,7 +50,7 @@ class Entry:
 
 
 class Change:
-    """Something that may change the deployment, and its entry once it does. Thread-safe.
+    """Something that may change the deployment, and its entry once it does. Safe to use from several threads.
 
     `by` is the person, where AWS does not know. `outcome` is what the change reports; `missing` is why the entry, or
     its end, could not be written.

@@ -3,10 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-settings.register_profile("media", deadline=None)  # how long a picture takes says nothing about it
-settings.load_profile("media")
 
 
 @pytest.fixture

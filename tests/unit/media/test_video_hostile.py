@@ -269,9 +269,9 @@ def test_frames_that_change_their_size_halfway_come_out_in_one(tmp_path: Path) -
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("seeds")
-    return [make_clip(folder / f"seed{kind.suffix}", kind, size=(32, 32), frames=8).read_bytes() for kind in KINDS]
+    return [make_clip(folder / f"seed{kind.suffix}", kind, size=(32, 32), frames=8) for kind in KINDS]
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -280,9 +280,9 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     damage=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=30),
 )
 def test_a_damaged_clip_is_rendered_or_refused_and_never_fails_otherwise(
-    seed: int, damage: list[tuple[float, int]], seeds: list[bytes], tmp_path_factory: pytest.TempPathFactory
+    seed: int, damage: list[tuple[float, int]], seeds: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    content = bytearray(seeds[seed])
+    content = bytearray(seeds[seed].read_bytes())
     for place, value in damage:
         content[int(place * len(content))] = value
     folder = tmp_path_factory.mktemp("damaged")
