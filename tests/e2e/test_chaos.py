@@ -14,10 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
+from nexus.backend.transport import queue_url
 from nexus.settings import Settings
 from ops.main import main
+from social.catalogue import QUEUES
 from tests.support.faults import Fault, Trouble, faults, troubles
 from tests.support.stack import eventually
 
@@ -78,6 +81,14 @@ def fresh(*words: str, **variables: str) -> tuple[int, str]:
 @pytest.fixture
 def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
     return Nexus(capsys)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_letters(stack: Settings) -> None:
+    """Drops the dead letters of earlier tests: no fault's remedy would, and none of them would be all well again."""
+    sqs = boto3.client("sqs")
+    for queue in QUEUES:
+        sqs.purge_queue(QueueUrl=queue_url(stack.dead_letter_queue_name(queue)))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -154,7 +154,7 @@ def test_canvases_within_each_other_over_real_queues() -> None:
     assert [member.status for member in handle.results] == ["SUCCESS", "SUCCESS"]
 
 
-def test_an_error_callback_comes_through_the_failing_tasks_own_function() -> None:
+def test_an_error_callback_comes_through_the_failing_tasks_own_function(outputs: dict[str, str]) -> None:
     task_id = new_id()
     bad = Signature(ping, {"text": "x" * 201})  # refused where it runs
 
@@ -164,6 +164,9 @@ def test_an_error_callback_comes_through_the_failing_tasks_own_function() -> Non
         handle.get(90)
     callback: AsyncResult[Any] = AsyncResult(derived_id(task_id, "error"))
     assert callback.get(60).text == "oops"
+    failed = handle.record().parent
+    assert failed is not None
+    assert eventually(lambda: dead_letters(outputs["DefaultDeadLetterQueueUrl"], failed))
 
 
 def test_a_direct_invocation_answers_with_the_settled_run(outputs: dict[str, str]) -> None:
