@@ -8,6 +8,7 @@ the local cloud in its sandboxes (dev/emulator.py), where it writes the requests
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 VARIABLE = "NEXUS_REQUESTS"
@@ -20,8 +21,6 @@ def observe(note: Note) -> Callable[[], None]:
     """Starts calling `note`; returns a function that stops it."""
     from botocore.client import BaseClient
     from botocore.exceptions import ClientError
-
-    from nexus.aws.slim import Client
 
     def watch(kind: type, name: str, service_of: Callable[[Any], str]) -> Callable[[], None]:
         call = getattr(kind, name)
@@ -39,11 +38,12 @@ def observe(note: Note) -> Callable[[], None]:
         setattr(kind, name, called)
         return lambda: setattr(kind, name, call)
 
-    ends = (
-        # No botocore event has both the parameters and the outcome.
-        watch(BaseClient, "_make_api_call", lambda client: client.meta.service_model.service_name),
-        watch(Client, "call", lambda client: client.meta.service),
-    )
+    # No botocore event has both the parameters and the outcome.
+    ends = [watch(BaseClient, "_make_api_call", lambda client: client.meta.service_model.service_name)]
+    with suppress(Exception):  # a function that cannot import it fails by itself, and says why
+        from nexus.aws.slim import Client
+
+        ends.append(watch(Client, "call", lambda client: client.meta.service))
 
     def end() -> None:
         for one in ends:
