@@ -460,10 +460,18 @@ def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
 
 
 def _of_budgets() -> list[Finding]:
-    """Tasks that have spent their daily budget; none if no catalogue is available."""
+    """Tasks that have spent their daily budget; none if no catalogue or no run table is available."""
+    from botocore.exceptions import ClientError
+
+    from nexus.aws.sdk import is_missing
     from ops import budgets
 
-    spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
+    try:
+        spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
+    except ClientError as error:
+        if not is_missing(error):
+            raise
+        return []  # the check of the stack's own resources names the table
     return [
         Finding(
             "warning",
