@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from nexus import prices
 from nexus.backend import backend
@@ -269,6 +270,14 @@ def test_status_and_a_run_say_that_a_budget_is_spent(monkeypatch: pytest.MonkeyP
     assert found.do.startswith(f"`nexus budget {DIGEST}")
     (wait,) = waiting.reasons(record)
     assert wait.why.startswith(f"{DIGEST} has spent its budget of the day")
+
+
+def test_status_can_be_asked_without_a_run_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: object) -> Any:
+        raise ClientError({"Error": {"Code": "ResourceNotFoundException", "Message": "not found"}}, "BatchGetItem")
+
+    monkeypatch.setattr(type(backend().store), "get", lambda _, keys: missing(keys))
+    assert health._of_budgets() == []
 
 
 def test_yesterdays_account_says_nothing_of_today() -> None:
