@@ -7,7 +7,7 @@ import pytest
 
 from nexus.aws import sdk
 from nexus.backend import backend
-from nexus.backend.store import Write
+from nexus.backend.store import Value, Write
 from nexus.eager import Context
 from nexus.envelope import Envelope
 from nexus.ids import new_id
@@ -26,7 +26,14 @@ def test_a_digest_that_has_already_waited_in_its_queue_comes_back_by_a_schedule(
 ) -> None:
     monkeypatch.setattr(execution, "_purses", {})
     sdk.client("scheduler").create_schedule_group(Name=settings().stack)
-    account = {"day": budget.today(time.time()), "runs": 1, "done": 1, "nano": 0, "limited": True, "limit_runs": 1}
+    account: dict[str, Value] = {
+        "day": budget.today(time.time()),
+        "runs": 1,
+        "done": 1,
+        "nano": 0,
+        "limited": True,
+        "limit_runs": 1,
+    }
     backend().store.apply(Write(budget.key(DIGEST), account))
     envelope = Envelope.of(id=new_id(), task=DIGEST, args={})
     message: dict[str, Any] = {
