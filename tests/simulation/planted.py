@@ -15,7 +15,7 @@ from nexus.client import following
 from nexus.client.handles import AsyncResult
 from nexus.runs import locks, tallies, transitions
 from nexus.runs.rate_limit import RateLimiter
-from nexus.worker import entry, fanout
+from nexus.worker import entry, execution, fanout
 from nexus.worker.delivery import Received
 from nexus.worker.execution import Worker
 from ops import control, dead_letters
@@ -114,9 +114,9 @@ FAULTS = (
     ),
     Fault(
         "whatever a task raises is its own failure",
-        Worker._run,
-        "except _tasks_own_errors() as raised:",
-        "except Exception as raised:",
+        execution._tasks_own_errors,
+        "return Exception, SystemExit, GeneratorExit, asyncio.CancelledError",
+        "return (Exception,)",
     ),
     Fault(
         "a failure after a run is left for its message alone",

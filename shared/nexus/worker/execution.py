@@ -356,7 +356,7 @@ class Worker:
                 if isinstance(answer, Result) and not envelope.is_part:
                     shortfall = answer.shortfall
                 outcome = self._answered(claimed, answer, tuple(sender.children))
-            except Exception as raised:  # noqa: BLE001 - a wrong result, or one that cannot be stored
+            except _tasks_own_errors() as raised:  # a wrong result, or one that cannot be stored
                 outcome, error = self._failed(claimed, raised)
         finally:
             current.reset(entered)
