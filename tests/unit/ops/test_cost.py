@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
@@ -37,14 +36,8 @@ EACH = Spent(gb_seconds=0.1, invocations=1.0, writes=6.0, messages=3.0, log_byte
 DAY = 86_400.0
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture(autouse=True)
-def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     moto_cloud.clear()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
     settings.cache_clear()

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,14 +31,8 @@ KEEP = 2_000_000_000
 NOW = 1_800_000_000.0
 
 
-@pytest.fixture(scope="module")
-def cloud() -> Iterator[None]:
-    with moto_cloud.deployment():
-        yield
-
-
 @pytest.fixture(autouse=True)
-def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
     moto_cloud.clear()
     history._large.clear()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
