@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from bench import tables
 from nexus.registry import registry
 from tests.support.template import ENVIRONMENT, STACK
 
@@ -158,17 +159,16 @@ def main() -> None:
     def ratio(row: Row, mark: str) -> float:
         return median(mine[mark] / floor["init"] for mine, floor in zip(samples[row], samples[kinds[0]], strict=True))
 
-    def ms(row: Row, mark: str) -> str:
-        if mark not in samples[row][0]:
-            return f"{'':>14}"
-        return f"{median(sample[mark] for sample in samples[row]):>7.0f} {f'({ratio(row, mark):.2f})':>6}"
+    def cells(row: Row) -> Iterator[str]:
+        yield f"{row.name}: {row.task}" if row.task else row.name
+        yield f"{median(sample['init'] for sample in samples[row]):.0f}"
+        for mark in ("init", "ping", "task"):
+            yield f"{ratio(row, mark):.2f}" if mark in samples[row][0] else ""
+        yield f"{median(sample['peak'] for sample in samples[row]):.0f}"
 
-    print(f"CPU milliseconds, median of {options.rounds} fresh processes (of the floor's init); peak MB")
-    print(f"\n{'':<42} {'init':>14} {'ping':>14} {'task':>14} {'MB':>5}")
-    for row in kinds:
-        name = f"{row.name}: {row.task}" if row.task else row.name
-        peak = median(sample["peak"] for sample in samples[row])
-        print(f"{name:<42} {ms(row, 'init')} {ms(row, 'ping')} {ms(row, 'task')} {peak:>5.0f}")
+    print(f"CPU milliseconds, median of {options.rounds} fresh processes, and x the floor's init; peak MB")
+    header = ["", "init ms", "init, x floor", "ping, x floor", "task, x floor", "peak MB"]
+    tables.show("coldstart", tables.markdown(header, (list(cells(row)) for row in kinds)))
     over = sorted({row.name for row in kinds[2:] if ratio(row, "init") > 1})
     print(f"\ninit at or under the floor: {'MISSED by ' + ', '.join(over) if over else 'every function'}")
 
