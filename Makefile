@@ -281,6 +281,7 @@ lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the 
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
+	$(DEV)/deptry --config requirements/deptry.toml . shared functions/*/ $(OWN)/functions > .local/log/deptry.log 2>&1 || { cat .local/log/deptry.log; exit 1; }
 	templates() {
 		$(SAM) validate --region eu-west-1
 		.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
@@ -291,6 +292,15 @@ lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the 
 		.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
 	}
 	(templates) > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
+
+# The advisories are asked for on the network, so this is no part of `make test`; the workflow `audit` runs it weekly.
+.PHONY: audit
+audit: .venv-check/ready ## Known vulnerabilities in the pinned packages (needs the network)
+	@for set in shared functions/media functions/emails requirements/dev requirements/sam; do
+		file=$$set.txt; test -f $$file || file=$$set/requirements.txt
+		echo "Auditing $$file"
+		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file
+	done
 
 .PHONY: types
 types: .venv/ready ## mypy --strict
