@@ -6,7 +6,7 @@ Nothing here makes a request; `nexus.aws.table` does.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 type Attribute = Mapping[str, Any]
 type Row = Mapping[str, Attribute]
@@ -23,8 +23,7 @@ ITEMS_PER_READ = 100
 STATEMENTS_PER_REQUEST = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """The key attributes of a table, and of each of its indexes by name; the partition key first."""
 
     key: tuple[str, ...]

@@ -2,13 +2,10 @@
 
 import gzip
 import json
-import os
 import pwd
 import random
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -837,10 +834,3 @@ def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make)
 def test_json_is_written_whatever_it_holds(value: dict[str, Any]) -> None:
     assert json.loads(encoding.dumps(value)) == json.loads(encoding.line(value)) == value
     assert "\n" not in encoding.line({"text": "a\nb", "when": datetime(2026, 1, 1, tzinfo=UTC)})
-
-
-def test_a_function_starts_without_what_only_some_of_its_events_need() -> None:
-    program = "import sys, nexus.worker.entry; print(*{'asyncio', 'botocore', 'boto3', 'ssl'} & sys.modules.keys())"
-    layer = {**os.environ, "PYTHONPATH": str(Path(slim.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", program], env=layer, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
