@@ -50,7 +50,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": f"{_folder}/db.sqlite3",
-        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},  # it need not survive the machine
+        # The data need not survive the machine.
+        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},
     }
 }
 TASKS = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default", "emails"]}}
