@@ -239,7 +239,7 @@ class Film:
             if clip.audio is not None:
                 self._sound = Sound(clip.audio, self._out)
         self._last = -1
-        self._slot = -1
+        self._wanted = self._slot = -1
         self._thins = clip.rate > MAX_FRAME_RATE + 1
 
     def _add_picture(self) -> VideoStream:
@@ -261,9 +261,9 @@ class Film:
     def wants(self, ticks: int) -> bool:
         """Whether to take a frame of this time: it must follow the last one, with at most 60 frames a second."""
         slot = ticks * MAX_FRAME_RATE // CLOCK
-        if ticks <= self._last or (self._thins and slot <= self._slot):
+        if ticks <= self._wanted or (self._thins and slot <= self._slot):
             return False
-        self._slot = slot
+        self._wanted, self._slot = ticks, slot
         return True
 
     def encode(self, frame: VideoFrame) -> None:
