@@ -34,8 +34,8 @@ ENCODER: Final = {
     "maxrate": "4000k",
     "bufsize": "8000k",
     "profile": "high",
-    # A constant, since x264's output depends on it. Under a ceiling its threads may still differ by a few bytes from run
-    # to run: each frame's size depends on what it knows of those that are being encoded beside it.
+    # A constant, since x264's output depends on it. Under a ceiling its threads may still differ by a few bytes from
+    # run to run: each frame's size depends on what it knows of those that are being encoded beside it.
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
