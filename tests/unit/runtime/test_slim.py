@@ -57,6 +57,7 @@ def slept(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     for name in (*surroundings.BOTOCORES, "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         for spelt in (name, name.lower()):
             monkeypatch.delenv(spelt, raising=False)
