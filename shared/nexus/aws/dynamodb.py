@@ -130,6 +130,8 @@ type Outcome = Applied | Refused
 
 def to_attribute(value: Value) -> dict[str, Any]:
     """A value in DynamoDB JSON."""
+    if type(value) is str:  # nearly all of them
+        return {"S": value}
     match value:
         case str():
             return {"S": value}
@@ -178,16 +180,17 @@ def from_attribute(attribute: Attribute) -> Any:
 
 def from_item(row: Row) -> dict[str, Any]:
     """An item as plain values."""
-    return {name: from_attribute(attribute) for name, attribute in row.items()}
+    return {name: at["S"] if "S" in at else from_attribute(at) for name, at in row.items()}
 
 
 def to_number(text: str) -> int | float:
     """A DynamoDB JSON number, as int when whole. Raises ValueError."""
-    try:
+    if text.isdecimal():
         return int(text)
-    except ValueError:
-        number = float(text)  # DynamoDB may write 100 as 1E+2
-        return int(number) if number.is_integer() else number
+    number = float(text)  # DynamoDB may write 100 as 1E+2
+    if not number.is_integer():
+        return number
+    return int(number) if "E" in text.upper() or "." in text else int(text)
 
 
 def _members(row: Row, name: str) -> frozenset[Any]:
