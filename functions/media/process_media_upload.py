@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -405,21 +405,30 @@ def _read(body: BinaryIO, size: int) -> bytes:
 def _store(
     post_id: str, content_hash: str, renditions: Mapping[str, sandbox.Rendition]
 ) -> Mapping[str, posts.Rendition]:
-    """Uploads the files to the media bucket in parallel: media/<post_id>/<content hash>/<rendition>.<ext>."""
+    """Uploads the files to the media bucket in parallel: media/<post_id>/<content hash>/<rendition>.<ext>.
+
+    Renditions with the same bytes are one object: a wide picture's JPEGs, several sizes of a small one. A put is the
+    dearest part of a picture.
+    """
     s3, bucket = client("s3"), settings().bucket("media")
 
-    def put(name: str) -> tuple[str, posts.Rendition]:
+    def put(name: str) -> posts.Rendition:
         made = renditions[name]
         key = f"media/{post_id}/{content_hash}/{name}{made.path.suffix}"
         with made.path.open("rb") as body:
             s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=made.content_type, CacheControl=FOR_EVER)
-        stored = posts.Rendition(
+        return posts.Rendition(
             key=key, width=made.width, height=made.height, bytes=made.bytes, content_type=made.content_type
         )
-        return name, stored
 
+    alike: dict[bytes, list[str]] = {}
+    for name, made in renditions.items():
+        with made.path.open("rb") as file:
+            alike.setdefault(file_digest(file, sha256).digest(), []).append(name)
     with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(pool.map(put, renditions))
+        stored = pool.map(put, (names[0] for names in alike.values()))
+        objects = {name: one for names, one in zip(alike.values(), stored, strict=True) for name in names}
+    return {name: objects[name] for name in renditions}
 
 
 handler = handler_for(process_media_upload)
