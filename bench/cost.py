@@ -38,7 +38,7 @@ from nexus.registry import registry
 from nexus.runs.spent import Spent
 from nexus.settings import settings
 from nexus.tasks import Arguments, Result, Task
-from nexus.worker import Run, implements, observe
+from nexus.worker import Run, implements, listing, observe
 from nexus.worker.entry import serve
 from nexus.worker.spending import INVOCATION_LINES, MEMORY
 from samples.make import landscape
@@ -196,7 +196,9 @@ def picture(count: int, renditions: str = "") -> Spent:
     ]
     traced = patch.dict(os.environ, {"_X_AMZN_TRACE_ID": TRACE, MEMORY: str(MEDIA_MEMORY), "RENDITIONS": renditions})
     media_settings.cache_clear()
-    with _log() as written, traced, cloud.installed():
+    # Longer than in Lambda, if this machine is busy.
+    unlisted = patch.object(listing, "LISTED_AFTER", math.inf)
+    with _log() as written, traced, unlisted, cloud.installed():
         cloud.objects |= {f"{bucket}/{key}": content.getvalue() for key in keys}
         for n, record in enumerate(records):
             if n == 1:  # the first one starts the decoders' server
