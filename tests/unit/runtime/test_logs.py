@@ -26,6 +26,7 @@ from nexus.tasks import RetryPolicy
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, fanout, observe
 from nexus.worker.lines import LineFormatter
+from nexus.worker.listing import Listing, attend
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, Counted, ReportPart
 
@@ -205,6 +206,9 @@ def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
         patch.setattr(transitions, "claim", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(SECRET)))
         logged += deliver(body())
+    with monkeypatch.context() as patch:
+        patch.setattr(Listing, "look", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
+        attend(Listing("default", "token"))
     assert len(logged) == 1
     return logged
 
