@@ -100,7 +100,7 @@ def _noted(stack: str) -> Iterator[Path]:
 @contextmanager
 def _taken(where: Deployment, queues: Sequence[str], note: Path) -> Iterator[Sequence[str]]:
     """Pauses the queues, and resumes them at the end. A queue that someone else has paused is left alone."""
-    left = set(json.loads(note.read_text() or "[]"))
+    left = set(json.loads(note.read_text() or "[]")) & set(where.queues)
     states = dict(zip(queues, in_parallel(_state, queues), strict=True))
     taken = [queue for queue in queues if states[queue] != "Disabled" or queue in left]
     for queue in queues:
@@ -108,16 +108,21 @@ def _taken(where: Deployment, queues: Sequence[str], note: Path) -> Iterator[Seq
             output.note(f"{queue} is paused already, and stays as it is: `nexus resume {queue}`.")
     if not taken:
         raise Problem("No queue is left to work on", "Each is paused.", "`nexus resume QUEUE` lets one go on.")
-    paused = sorted(left.union(taken))
-    note.write_text(json.dumps(paused))
+    note.write_text(json.dumps(sorted(left.union(taken))))
+    _resume(where, sorted(left.difference(taken)))
     try:
         in_parallel(control.pause, taken)
         yield taken
     finally:
         with _undisturbed():
-            in_parallel(lambda queue: control.resume(queue, where.reserved_for_uploads), paused)
+            _resume(where, taken)
             note.write_text("[]")
-            output.note(f"{', '.join(paused)} run in {where.stack} again.")
+
+
+def _resume(where: Deployment, queues: Sequence[str]) -> None:
+    in_parallel(lambda queue: control.resume(queue, where.reserved_for_uploads), queues)
+    if queues:
+        output.note(f"{', '.join(queues)} run in {where.stack} again.")
 
 
 def _state(queue: str) -> str:
