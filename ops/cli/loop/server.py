@@ -23,7 +23,10 @@ from typing import Any, Final
 from ops.cli.loop import lifeline
 from ops.cli.loop.lifeline import AGAIN, SIGNALS, ended
 
-PACKAGES: Final = ("aws_lambda_powertools", "botocore.session", "jinja2", "orjson", "pydantic", "rich.console", "typer")
+PACKAGES: Final = (
+    *("asyncio", "concurrent.futures.thread", "secrets", "zoneinfo"),
+    *("aws_lambda_powertools", "botocore.session", "jinja2", "orjson", "pydantic", "rich.console", "typer"),
+)
 LOOK: Final = 5.0
 """Seconds between two looks at the lifeline."""
 
@@ -114,6 +117,13 @@ def _sqs(region: str) -> Any:
     return get_session().create_client("sqs", region_name=region, config=config)
 
 
+def _first_model() -> None:
+    """Makes pydantic import the rest of itself, which it does for the first model of a process."""
+    from pydantic import create_model
+
+    create_model("First", text=(str, ""))()
+
+
 def main(folder: str, pipe: str) -> None:
     """The process."""
     for number in (signal.SIGINT, signal.SIGHUP):  # they reach every process of the terminal: the session decides
@@ -122,6 +132,7 @@ def main(folder: str, pipe: str) -> None:
     for name in PACKAGES:
         with suppress(ModuleNotFoundError):
             importlib.import_module(name)
+    _first_model()
     Server(Path(folder), int(pipe)).run()
 
 
