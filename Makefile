@@ -281,6 +281,7 @@ lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the 
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
+	$(DEV)/deptry --config requirements/deptry.toml . shared functions/*/ $(OWN)/functions > .local/log/deptry.log 2>&1 || { cat .local/log/deptry.log; exit 1; }
 	templates() {
 		$(SAM) validate --region eu-west-1
 		.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
@@ -291,6 +292,20 @@ lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the 
 		.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
 	}
 	(templates) > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
+
+# Needs the network, so it is no part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
+# reached, as behind a mirror of the registry, it looks for releases that their authors have withdrawn.
+.PHONY: audit
+audit: .venv-check/ready ## Known vulnerabilities in the pinned packages
+	@mkdir -p .local/log
+	for file in shared/requirements.txt functions/*/requirements.txt requirements/dev.txt requirements/sam.txt; do
+		echo "Auditing $$file"
+		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file > .local/log/audit.log 2>&1 && continue
+		grep -qE "could not be audited|Connection" .local/log/audit.log || { cat .local/log/audit.log; exit 1; }
+		echo "   advisories cannot be reached from here: looking for withdrawn releases only"
+		$(DEV)/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
+		! grep -i yanked .local/log/audit.log
+	done
 
 .PHONY: types
 types: .venv/ready ## mypy --strict
