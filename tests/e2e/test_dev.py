@@ -17,7 +17,7 @@ import pytest
 
 from nexus.settings import Settings
 from social import application
-from social.catalogue import send_notification
+from social.catalogue import send_notification, update_user_statistics
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,14 +30,14 @@ NEXUS = "import sys; from ops.main import main; sys.exit(main())"
 class Session:
     """A session of `nexus dev`, and what its terminal shows."""
 
-    def __init__(self, code: Path, *options: str) -> None:
+    def __init__(self, code: Path, *options: str, queue: str = QUEUE) -> None:
         self.shown = ""
         self._seen = 0
         self.pid, self.terminal = pty.fork()
         if self.pid == 0:
             os.chdir(code)
             os.environ |= {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb"}
-            os.execv(sys.executable, [sys.executable, "-c", NEXUS, "dev", QUEUE, *options])
+            os.execv(sys.executable, [sys.executable, "-c", NEXUS, "dev", queue, *options])
 
     def until(self, words: str, typed: str = "") -> str:
         """Types, and reads until the words come; what came up to them."""
@@ -90,8 +90,8 @@ def edit(code: Path) -> Callable[..., None]:
 def nexus_dev(stack: Settings, code: Path) -> Iterator[Callable[..., Session]]:
     started: list[Session] = []
 
-    def start(*options: str) -> Session:
-        started.append(Session(code, *options))
+    def start(*options: str, queue: str = QUEUE) -> Session:
+        started.append(Session(code, *options, queue=queue))
         return started[-1]
 
     yield start
@@ -182,6 +182,30 @@ def test_a_breakpoint_stops_in_the_terminal(nexus_dev: Callable[..., Session], e
     session.until("(Pdb)")
     session.until("'look at me'", typed="p args.text\n")
     session.until(f'SUCCESS {{"notification_id": "{handle.id}"', typed="c\n")
+    assert session.end() == 0
+
+
+def test_an_upload_runs_here_too(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
+    session = nexus_dev(queue="media")
+    session.until(READY)
+
+    key = f"uploads/u-e2e/{post}/a.txt"
+    boto3.client("s3").put_object(Bucket=stack.bucket("uploads"), Key=key, Body=b"not a picture")
+
+    session.until("media: process_media_upload")
+    session.until('"status": "rejected"')
+    assert session.end() == 0
+
+
+def test_the_end_of_a_job_is_shown_when_its_last_part_ends(nexus_dev: Callable[..., Session]) -> None:
+    session = nexus_dev(queue="analytics")
+    session.until(READY)
+
+    handle = update_user_statistics.delay()
+
+    session.until(f"analytics: update_user_statistics {handle.id}")
+    session.until("waits for ")
+    session.until(f"analytics: update_user_statistics {handle.id} SUCCESS")
     assert session.end() == 0
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from nexus.backend.store import Write
     from nexus.envelope import Envelope
+    from nexus.runs.record import RunRecord
 
 HELD: Final = 3600
 """Seconds that a message and its run are held: the time for thinking at a breakpoint."""
@@ -162,7 +163,7 @@ class Worker:
         if not answer["batchItemFailures"]:
             self._sqs.delete_message(QueueUrl=self._served["url"], ReceiptHandle=record["receiptHandle"])
         for envelope in envelopes:
-            self._show(envelope.id)
+            self._show(envelope)
 
     def _envelopes(self, record: Mapping[str, Any]) -> "Sequence[Envelope]":
         from nexus.errors import InvalidMessage
@@ -237,7 +238,7 @@ class Worker:
         except NexusError as error:
             output.line(f"{type(error).__name__}: {error}", "red")
         else:
-            self._show(envelope.id)
+            self._show(envelope)
 
     # --- what is shown ---
 
@@ -250,25 +251,35 @@ class Worker:
         mark = " again" if again else ""
         output.line(f"{_now()} {self._queue}{mark}: {envelope.task} {words}  {envelope.id}".replace("  ", " "))
 
-    @staticmethod
-    def _show(run_id: str) -> None:
-        """The run's result, or why it has none."""
+    def _show(self, envelope: "Envelope") -> None:
+        """The run's result, or why it has none; then the same of the runs that waited for it and have ended."""
         from nexus.client import AsyncResult
-        from nexus.runs import payloads
 
-        record = AsyncResult[Any](run_id).record()
-        words = str(record.status)
-        if record.result is not None:
-            words += f" {output.json_text(payloads.load(record.result))}"
-        elif record.waits:
-            words = f"waits for its {record.total} runs"
-        elif record.status in ("FAILURE", "RETRY", "REVOKED") and record.error is not None:
-            if frames := tasks_own(record.error.traceback):
-                output.line(frames)
-            words += f" {record.error}"
-        if record.status == "RETRY" and record.eta is not None:
-            words += f" (due at {output.time_of(record.eta)[11:]}, or at once after a change)"
-        output.line(f"{_now()} {words}", output.STYLES.get(record.status))
+        output.line(*_told(AsyncResult[Any](envelope.id).record()))
+        above = envelope.parent if envelope.segment else None
+        while above is not None:
+            record = AsyncResult[Any](above).record()
+            if not record.ended:
+                break
+            output.line(*_told(record, f"{record.queue}: {record.task} {record.id} "))
+            above = record.parent if record.segment is not None else None
+
+
+def _told(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
+    """What has become of a run, and its style."""
+    from nexus.runs import payloads
+
+    words, frames = str(record.status), ""
+    if record.result is not None:
+        words += f" {output.json_text(payloads.load(record.result))}"
+    elif record.waits and not record.ended:
+        words = f"waits for {record.total} run{'s' if record.total > 1 else ''}"
+    elif record.error is not None:
+        frames = tasks_own(record.error.traceback)
+        words += f" {record.error}"
+    if record.status == "RETRY" and record.eta is not None:
+        words += f" (due at {output.time_of(record.eta)[11:]}, or at once after a change)"
+    return (f"{frames}\n" if frames else "") + f"{_now()} {which}{words}", output.STYLES.get(record.status)
 
 
 def tasks_own(traceback: str) -> str:
