@@ -249,7 +249,8 @@ class Worker:
         args = task.without_secrets(envelope.args) if task else envelope.args
         words = " ".join(f"{name}={output.json_text(value)}" for name, value in args.items())
         mark = " again" if again else ""
-        output.line(f"{_now()} {self._queue}{mark}: {envelope.task} {words}  {envelope.id}".replace("  ", " "))
+        parts = (f"{_now()} {self._queue}{mark}:", envelope.task, words, envelope.id)
+        output.line(" ".join(part for part in parts if part))
 
     def _show(self, envelope: "Envelope") -> None:
         """The run's result, or why it has none; then the same of the runs that waited for it and have ended."""
