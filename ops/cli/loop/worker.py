@@ -196,7 +196,9 @@ class Worker:
             return
         runs = [envelope.model_dump(mode="json", exclude_none=True) for envelope in envelopes]
         kept = {"queue": self._queue, "event": event, "runs": runs}
-        (self._folder / "last.json").write_text(json.dumps(kept))
+        written = self._folder / "last.json.new"
+        written.write_text(json.dumps(kept))
+        written.rename(self._folder / "last.json")  # the session may be reading it
 
     def _again(self) -> None:
         """Runs what is in last.json, if it is this queue's.
