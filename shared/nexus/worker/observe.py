@@ -127,6 +127,11 @@ def left_for_later(run_id: str, error: "RunError") -> None:
     logger().warning("left for later", run_id=run_id, reason=error.shown)
 
 
+def not_listed(error: "RunError") -> None:
+    """Runs that take long could not be listed among the live ones; the next look tries again."""
+    logger().warning("live runs not listed", reason=error.shown)
+
+
 def no_schedule(run_id: str, error: "RunError") -> None:
     """A long wait is split into steps, because no schedule could be created."""
     logger().warning("no schedule for a long wait", run_id=run_id, reason=error.shown)
