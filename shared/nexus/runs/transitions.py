@@ -12,7 +12,7 @@ again. So no interleaving of duplicates, crashes and revocations can make a move
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
@@ -33,8 +33,7 @@ PROGRESS_BYTES = 8192
 SHARDS = "0123456789abcdef"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A claim's parameters: the claimant (`token`), until when (`lease_until`), on which queue."""
 
     token: str

@@ -93,4 +93,4 @@ def _sending(claimed: Claimed) -> Spent:
 
 def _kilobytes(item: Item) -> int:
     """Write units of an item: one per started kilobyte."""
-    return -(-sum(len(name) + len(str(value)) for name, value in item.items()) // 1024)
+    return -(-len("".join([*item, *map(str, item.values())])) // 1024)
