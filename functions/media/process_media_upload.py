@@ -443,8 +443,9 @@ def _read(body: BinaryIO, size: int) -> bytes:
 class _Store:
     """Puts renditions into the media bucket in the background: media/<post_id>/<content hash>/<rendition>.<ext>.
 
-    None is put before the post has been told of the upload (`announce`). After the block no write is under way, so that
-    whatever is written to the post next is the last.
+    Renditions with the same bytes are one object: a wide picture's JPEGs, several sizes of a small one. A put is the
+    dearest part of a picture. None is put before the post has been told of the upload (`announce`). After the block no
+    write is under way, so that whatever is written to the post next is the last.
     """
 
     def __init__(self, post_id: str, threads: Threads) -> None:
@@ -457,7 +458,7 @@ class _Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        under_way: list[Future[Any]] = [*self._puts.values(), *filter(None, [self._announced])]
+        under_way: list[Future[Any]] = [*self._objects.values(), *filter(None, [self._announced])]
         wait([future for future in under_way if not future.cancel()])
 
     def announce(self, show: Show, known: Media) -> None:
@@ -467,19 +468,15 @@ class _Store:
         self._announced = self._threads(show, known)
 
     def put(self, content_hash: str, name: str, made: sandbox.Rendition) -> None:
-        """Begins to put one file.
-
-        Renditions with the same bytes are one object, since a put is the dearest part of a picture: the JPEGs of a wide
-        one, several sizes of a small one.
-        """
+        """Begins to put one file, unless the same bytes are there."""
         if self._announced and self._announced.done():
             self._announced.result()
         with made.path.open("rb") as file:
-            digest = file_digest(file, sha256).digest()
-        if digest not in self._objects:
+            content = file_digest(file, sha256).digest()
+        if content not in self._objects:
             key = f"media/{self._post_id}/{content_hash}/{name}{made.path.suffix}"
-            self._objects[digest] = self._threads(self._put, key, made, self._announced)
-        self._puts[name] = self._objects[digest]
+            self._objects[content] = self._threads(self._put, key, made, self._announced)
+        self._puts[name] = self._objects[content]
 
     def stored(self, names: Iterable[str]) -> Mapping[str, posts.Rendition]:
         """The renditions, once all are there."""
