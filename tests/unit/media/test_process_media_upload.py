@@ -84,8 +84,6 @@ def test_a_picture_becomes_renditions_under_immutable_keys_and_the_post_knows_th
         "w1080",
         "full",
         "w1080_jpeg",
-        "mail_lead",
-        "mail_square",
     }
     assert sorted(r["key"] for r in known["renditions"].values()) == keys("media")
     for rendition in known["renditions"].values():

@@ -334,7 +334,11 @@ KNOWN: dict[str, Any] = {
     "dominant_colour": "#ffffff",
 }
 SIZES = [[2, 2]] * len(RECIPES)
-HEADS = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "JPEG": b"\xff\xd8\xff\xe0"}
+HEADS = {
+    "WEBP": b"RIFF\0\0\0\0WEBPVP8 ",
+    "JPEG": b"\xff\xd8\xff\xe0",
+    "AVIF": b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
+}
 
 
 @pytest.mark.parametrize(
@@ -352,11 +356,11 @@ HEADS = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "JPEG": b"\xff\xd8\xff\xe0"}
         (KNOWN | {"more": 1}, {"sizes": SIZES}, {}),
         (KNOWN, {}, {}),
         (KNOWN, {"sizes": [[2, 2]]}, {}),
-        (KNOWN, {"sizes": [[2, 2]] * 9}, {}),
+        (KNOWN, {"sizes": [[2, 2]] * (len(RECIPES) + 1)}, {}),
         (KNOWN, {"sizes": [[2, "2"]] * len(RECIPES)}, {}),
         (KNOWN, {"sizes": SIZES}, {"thumbnail": b"<!doctype html><script>"}),
         (KNOWN, {"sizes": SIZES}, {"w1080_jpeg": HEADS["WEBP"]}),
-        (KNOWN | {"kind": "animation"}, {"sizes": [[2, 2]] * 9}, {"animated": b"<svg/>"}),
+        (KNOWN | {"kind": "animation"}, {"sizes": [[2, 2]] * (len(RECIPES) + 1)}, {"animated": b"<svg/>"}),
     ],
 )
 def test_a_picture_that_lies_is_not_believed(
