@@ -137,8 +137,10 @@ class Served:
         return told
 
 
-def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kept: Path) -> dict[str, Figures]:
+def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> dict[str, Figures]:
+    """Times each way, then compares the renditions of each at all qualities with their originals."""
     figures = {way: Figures() for way in ways}
+    print(f"\n{len(sources)} pictures, {rounds} rounds")
     order = list(ways)
     for number in track(range(rounds), "Rounds", transient=True):
         # New processes each round: a process's speed depends on its memory layout for its whole life.
@@ -153,6 +155,7 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kep
                     figures[way].cpu.append(told["cpu"])
                     figures[way].peak = max(figures[way].peak, told["peak"])
     with ExitStack() as stack:
+        kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
         for source in track(sources, "Qualities", transient=True):
             for at, way in enumerate(ways):
@@ -160,8 +163,8 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kep
                     folder = kept / source.stem / f"{at} {shift}"
                     folder.mkdir(parents=True)
                     figures[way].bytes[shift].append(int(served[way].ask(source, folder, shift)["bytes"]))
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        for compared in track(pool.map(lambda source: _compared(source, kept), sources), "SSIM", len(sources)):
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
+        for compared in pool.map(lambda source: _compared(source, kept), sources):
             for at, way in enumerate(ways):
                 for shift in SHIFTS:
                     figures[way].ssim[shift].append(compared[f"{at} {shift}"])
@@ -214,15 +217,11 @@ def main() -> None:
             ways = {way: command for way, command in ways.items() if not way.startswith(missing)}
     maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
     subprocess.run(maker, cwd=ROOT, check=True)
-    kinds = {
-        "painted": sorted(PICTURES.glob("*.jpg"))[: options.pictures],
-        "photographs": sorted(PHOTOGRAPHS.glob("*.jpg")),
-    }
-    for kind, sources in kinds.items():
-        if options.only in (None, kind):
-            print(f"\n{kind}: {len(sources)} pictures, {options.rounds} rounds")
-            with tempfile.TemporaryDirectory() as folder:
-                tables.show(f"pictures-{kind}", table(measure(sources, options.rounds, ways, Path(folder))))
+    if options.only != "photographs":
+        painted = sorted(PICTURES.glob("*.jpg"))[: options.pictures]
+        tables.show("pictures-painted", table(measure(painted, options.rounds, ways)))
+    if options.only != "painted":
+        tables.show("pictures-photographs", table(measure(sorted(PHOTOGRAPHS.glob("*.jpg")), options.rounds, ways)))
 
 
 if __name__ == "__main__":
