@@ -25,7 +25,8 @@ import orjson
 from botocore.awsrequest import AWSResponse
 
 from nexus.aws import sdk
-from nexus.aws.slim import Answer, Client
+from nexus.aws.connections import Answer
+from nexus.aws.slim import Client
 from tests.support import partiql
 from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources
@@ -647,7 +648,8 @@ class StandIn:
         if wanted:
             first, end = (wanted.decode() if isinstance(wanted, bytes) else wanted).removeprefix("bytes=").split("-")
             content = content[int(first) : int(end) + 1]
-        return 200, {"ETag": _etag(content), "Content-Length": str(len(content))}, content
+        stored = "Sat, 28 Nov 2026 00:00:00 GMT"
+        return 200, {"ETag": _etag(content), "Content-Length": str(len(content)), "Last-Modified": stored}, content
 
 
 def _etag(content: bytes) -> str:

@@ -36,10 +36,12 @@ from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
 from ops import catalogue as served
+from ops import health
 from ops.main import main
 from ops.problems import ExitCode
 from ops.social import trial
 from social import application, catalogue
+from social.data import posts
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -368,11 +370,11 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
     now, keep = time.time(), int(time.time()) + 3600
     for name, left in (("works", 100.0), ("lost", -100.0), ("waits", 100.0)):
         envelope = Envelope(id=ids[name], task="ping", args={"text": name})
-        by = transitions.Claim(name, "default", round(now, 3), round(now + left, 3), keep)
+        by = transitions.Claim(name, "default", round(now, 3), round(now + left, 3), keep, listed=True)
         claim = transitions.claim(envelope, None, by, 1)
         assert isinstance(claim, Write)
         backend().store.apply(claim)
-    backend().store.apply(transitions.retry(ids["waits"], "waits", RunError("E", "m"), round(now + 60, 3)))
+    backend().store.apply(transitions.retry(ids["waits"], "waits", "default", RunError("E", "m"), round(now + 60, 3)))
     # Then each is where Celery's operator looks for it
     active = {run["id"]: run for run in nexus("inspect", "active", "default", "--json").json["runs"]}
     assert {ids["works"], ids["lost"]} <= set(active)
@@ -419,7 +421,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
 
 
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
-    assert "Nothing runs." in nexus("inspect", "active", "users").out
+    assert "Nothing has run for two seconds." in nexus("inspect", "active", "users").out
     assert "Nothing is sent for later." in nexus("inspect", "scheduled", "users").out
 
 
@@ -448,14 +450,18 @@ def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus
     assert handle.get(timeout=60) is not None
 
 
-def test_pausing_media_holds_uploads_too(nexus: Nexus, stack: Settings) -> None:
+def test_pausing_media_holds_uploads_too(nexus: Nexus, stack: Settings, post: str) -> None:
     lambda_, function = boto3.client("lambda"), stack.function_name("media")
     assert nexus("pause", "media").code == 0
     try:
         assert lambda_.get_function_concurrency(FunctionName=function)["ReservedConcurrentExecutions"] == 0
+        key = f"uploads/u-e2e/{post}/a.txt"
+        boto3.client("s3").put_object(Bucket=stack.bucket("uploads"), Key=key, Body=b"not a picture")
+        eventually(lambda: (counts := health.queue_counts(stack.queue_name("media"))) and counts.waiting)
     finally:
         assert nexus("resume", "media").code == 0
     assert "ReservedConcurrentExecutions" not in lambda_.get_function_concurrency(FunctionName=function)
+    eventually(lambda: (found := posts.get(post)) and found.media and found.media.status == "rejected")
 
 
 def test_restart_gives_fresh_sandboxes(nexus: Nexus, stack: Settings) -> None:

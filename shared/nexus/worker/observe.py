@@ -36,13 +36,16 @@ def logger() -> "Logger":
     """
     try:
         from aws_lambda_powertools import Logger
+
+        from nexus.worker.lines import LineFormatter
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
     # Lambda reads standard output. Elsewhere it belongs to the program.
     stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
     service = os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus")
-    return Logger(service=service, use_rfc3339=True, stream=stream, json_serializer=encoding.line)
+    formatter = LineFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
+    return Logger(service=service, stream=stream, logger_formatter=formatter)
 
 
 def log_reference(context: Any) -> str:
@@ -122,6 +125,11 @@ def invocation_failed(error: "RunError") -> None:
 def left_for_later(run_id: str, error: "RunError") -> None:
     """A follow-up of a run, or an object that its message refers to, was not available; the message is redelivered."""
     logger().warning("left for later", run_id=run_id, reason=error.shown)
+
+
+def not_listed(error: "RunError") -> None:
+    """Runs that take long could not be listed among the live ones; the next look tries again."""
+    logger().warning("live runs not listed", reason=error.shown)
 
 
 def no_schedule(run_id: str, error: "RunError") -> None:

@@ -40,6 +40,7 @@ from nexus.tasks import Budget, Unique
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops import audit, budgets, control
+from ops.cli.loop import worker
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost, Totals
@@ -142,7 +143,7 @@ def claimed(known: Item | None, token: str = "mine") -> Write:
 
 STARTED = claimed(None)
 BLOCKED = transitions.blocked(ENVELOPE, "default", ERROR, float(NOW), NOW, recorded=True)
-RETRIED = transitions.retry(RUN, "mine", ERROR, NOW + 5.0)
+RETRIED = transitions.retry(RUN, "mine", "default", ERROR, NOW + 5.0)
 FAILED = transitions.fail(RUN, "mine", ERROR, float(NOW))
 LIVE: Item = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
 
@@ -314,9 +315,11 @@ ROWS: dict[str, Row] = {
     "transitions.succeed": rule(transitions.succeed(RUN, "mine", "{}", float(NOW), ("a",)), STARTED),
     "transitions.fail": rule(FAILED, STARTED),
     "transitions.retry": rule(RETRIED, STARTED),
-    "transitions.release": rule(transitions.release(RUN, "mine", 1, cursor="[1]"), STARTED),
+    "transitions.release": rule(transitions.release(RUN, "mine", "default", 1, float(NOW), cursor="[1]"), STARTED),
+    "transitions.listed": rule(transitions.listed(RUN, "mine", "default", float(NOW)), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
     "transitions.forget": rule(transitions.forget(RUN), STARTED, transitions.succeed(RUN, "mine", "{}", float(NOW))),
+    "worker.due_now": Row(lambda: apply(worker.due_now(RUN)), lambda: apply(STARTED, RETRIED)),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),
     "transitions.not_sent": rule(transitions.not_sent(RUN, ERROR, float(NOW)), PENDING),
     "transitions.never_ran": rule(

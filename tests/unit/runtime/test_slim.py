@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import os
 import pwd
 import random
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -37,9 +35,9 @@ from moto import mock_aws
 from pytest_socket import enable_socket
 
 from dev import recorder
-from nexus.aws import encoding, sdk, slim, surroundings
+from nexus.aws import connections, encoding, sdk, slim, surroundings
 from nexus.client import bounded
-from nexus.errors import ConfigurationError, SendFailed
+from nexus.errors import ConfigurationError, SendFailed, TimeLimitExceeded
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
 from tests.support import wire
@@ -48,6 +46,7 @@ from tests.support.wire import Server, answer, refusal, serving
 
 KEY = {"Key": {"id": {"S": "r-1"}}, "TableName": "runs"}
 ITEM = {"Item": {"id": {"S": "r-1"}}}
+RECORD = {"id": {"S": str(uuid.UUID(int=7))}, "status": {"S": "SUCCESS"}}
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +56,7 @@ def slept(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     for name in (*surroundings.BOTOCORES, "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         for spelt in (name, name.lower()):
             monkeypatch.delenv(spelt, raising=False)
@@ -175,6 +175,15 @@ def test_an_answer_that_is_longer_than_it_says_reaches_no_other_request(client: 
     with serving(answer(ITEM) + answer({"Item": {"id": {"S": "another"}}}), answer(ITEM)) as server:
         dynamodb = client(server)
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
+    assert server.connections == 2
+
+
+def test_headers_that_disagree_about_the_length_are_a_broken_answer(client: Make) -> None:
+    """A proxy that believed the one and a client that believes the other would mix up two requests' answers."""
+    smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    with serving(smuggled, answer(ITEM)) as server:
+        assert client(server).get_item(**KEY)["ResponseMetadata"]["RetryAttempts"] == 1
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -227,7 +236,7 @@ def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: 
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         (kept,) = dynamodb.send.__self__._idle
-        assert kept.sock.recv(1, socket.MSG_PEEK) == b""  # its end has come
+        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # its end has come
         found = dynamodb.get_item(**KEY)
     assert found["ResponseMetadata"]["RetryAttempts"] == 0
     assert server.connections == 2
@@ -277,12 +286,31 @@ def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) 
                 sock.sendall(said)
                 raise KeyboardInterrupt
 
-        sock, connection.sock = connection.sock, Alarmed()
+        sock, connection.stream = connection.stream, Alarmed()
         with pytest.raises(KeyboardInterrupt):
             dynamodb.get_item(**KEY)
         assert not dynamodb.send.__self__._idle
         assert dynamodb.get_item(**KEY)["Item"] == ITEM["Item"]
     assert server.connections == 2
+
+
+def test_a_signal_that_comes_while_an_answer_is_parsed_is_no_broken_answer(
+    client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser turns whatever is raised in its callbacks into an error of its own."""
+
+    def alarmed(*_: bytes) -> None:
+        raise TimeLimitExceeded("task has used its 1 s")
+
+    with serving(answer(ITEM)) as server:
+        dynamodb = client(server)
+        with monkeypatch.context() as patched:
+            patched.setattr(connections.Connection, "on_header", alarmed)
+            with pytest.raises(TimeLimitExceeded, match="has used its 1 s"):
+                dynamodb.get_item(**KEY)
+        assert not dynamodb.send.__self__._idle
+        assert dynamodb.get_item(**KEY)["Item"] == ITEM["Item"]
+    assert len(server.requests) == 2
 
 
 def test_a_child_connects_for_itself(client: Make) -> None:
@@ -759,6 +787,20 @@ def test_a_send_is_two_requests_on_a_kept_connection_each(client: Make) -> None:
     assert server.connections == 2  # one of DynamoDB's and one of SQS's
 
 
+@pytest.mark.parametrize("chosen", ["", "boto3"])
+def test_a_send_and_its_handle_are_the_same_by_either_client(variables: Set, chosen: str) -> None:
+    said = [answer({}), answer({"QueueUrl": "http://q/1/q"}), answer({"MessageId": "m"}), answer({"Item": RECORD})]
+    with serving(*said) as server:
+        variables(AWS_ENDPOINT_URL=server.url, NEXUS_CLIENT=chosen)
+        assert isinstance(sdk.client("sqs"), slim.Client) is not bool(chosen)
+        handle = catalogue.send_note.apply_async({"user_id": "u-1", "kind": "k", "text": "t"}, task_id=uuid.UUID(int=7))
+        assert (handle.status, handle.ready()) == ("SUCCESS", True)
+    targets = [request.headers["x-amz-target"].partition(".")[2] for request in server.requests]
+    assert targets[:4] == ["UpdateItem", "GetQueueUrl", "SendMessage", "GetItem"]
+    sent = json.loads(server.requests[2].body)
+    assert json.loads(sent["MessageBody"])["args"] == {"user_id": "u-1", "kind": "k", "text": "t"}
+
+
 def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
     with serving(wire.silence) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
@@ -766,6 +808,17 @@ def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
     bounded._threads().shutdown()  # the thread that sends ends with its connection, and leaves the next test nothing
     bounded._threads.cache_clear()
+
+
+def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread_that_sends(client: Make) -> None:
+    """Each byte is within the read timeout; only the caller's giving up ends such a response."""
+    with serving(wire.endless) as server:
+        client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
+        with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
+            catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
+        bounded._threads().shutdown()  # waits for the thread, while the server goes on
+        bounded._threads.cache_clear()
+    assert len(server.requests) == 1
 
 
 def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None:
@@ -837,10 +890,3 @@ def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make)
 def test_json_is_written_whatever_it_holds(value: dict[str, Any]) -> None:
     assert json.loads(encoding.dumps(value)) == json.loads(encoding.line(value)) == value
     assert "\n" not in encoding.line({"text": "a\nb", "when": datetime(2026, 1, 1, tzinfo=UTC)})
-
-
-def test_a_function_starts_without_what_only_some_of_its_events_need() -> None:
-    program = "import sys, nexus.worker.entry; print(*{'asyncio', 'botocore', 'boto3', 'ssl'} & sys.modules.keys())"
-    layer = {**os.environ, "PYTHONPATH": str(Path(slim.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", program], env=layer, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"
