@@ -117,7 +117,7 @@ class Change:
         assert self._entry is not None
         kept = {name: getattr(self._entry, name) for name in Entry.__slots__}
         why = f"{self.missing.what}. {self.missing.why}".strip()
-        return Problem("The change stands, and the audit trail does not have it", why, compact(kept))
+        return Problem("The change was made, but the audit trail has no entry for it", why, compact(kept))
 
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)

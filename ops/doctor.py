@@ -101,7 +101,7 @@ def alarms(deployment: Deployment) -> Iterator[Finding]:
     topic = deployment.outputs.get("AlarmTopicArn")
     if topic and not deployment.parameters.get("AlarmEmail"):
         do = "AlarmEmail in samconfig.toml, and a deployment; or subscribe to the topic."
-        yield Finding("unchecked", topic.rpartition(":")[2], "the stack names nobody to be told of alarms", do)
+        yield Finding("unchecked", topic.rpartition(":")[2], "nobody is subscribed to the alarms", do)
 
 
 def _dead(queue: str) -> int:

@@ -299,7 +299,7 @@ def of_stack(deployment: Deployment) -> list[Finding]:
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
         return []
     if status == "UPDATE_ROLLBACK_COMPLETE":
-        do = "The version before is running. Mend the template and deploy again."
+        do = "The version before is running. Fix the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
     if status == "UPDATE_FAILED":
         do = "`nexus repair` goes back to the deployment before. Then fix the template and deploy."

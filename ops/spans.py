@@ -10,7 +10,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def seconds(text: str) -> float:
-    """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is not one."""
+    """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is invalid."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = re.findall(r"(\d+)([smhdw])", text)
@@ -20,7 +20,7 @@ def seconds(text: str) -> float:
 
 
 def moment(text: str) -> datetime:
-    """A time: 2026-11-23T09:00, with Z or +01:00; UTC if it has no zone. Raises Problem if it is not one."""
+    """A time: 2026-11-23T09:00, with Z or +01:00; UTC if it has no zone. Raises Problem if it is invalid."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:

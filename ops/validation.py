@@ -332,7 +332,7 @@ def _expiry(deployment: Deployment) -> Iterator[Finding]:
     table = settings().table("task-runs")
     described = runtime_client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING") or described.get("AttributeName") != "expires":
-        what = "run records are kept for ever: TTL on `expires` is off"
+        what = "run records are never deleted: TTL on `expires` is off"
         if deployment.stage == "local":
             yield Finding("unchecked", table, what, "Nothing: the local cloud has no TTL, and ends with `nexus down`.")
         else:

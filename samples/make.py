@@ -116,7 +116,7 @@ def meadow(picture: Plane, start: float, colours: tuple[Colour, Colour], rng: np
 
 
 def city(height: int, width: int, rng: np.random.Generator) -> Plane:
-    """A skyline by night, its windows lit, and lamps out of focus in front."""
+    """A skyline by night, its windows lit, and blurred lamps in front."""
     night = sky(height, width, (0.01, 0.02, 0.07), (0.16, 0.1, 0.22), (0.78, 0.16), rng)
     picture = night * np.asarray([0.6, 0.65, 0.9], np.float32)
     image = to_image(picture, rng, grain=0)

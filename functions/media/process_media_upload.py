@@ -2,7 +2,7 @@
 
 The rule, after imgproxy, thumbor and sharp: a file's bytes determine its type; a file to be refused is not decoded;
 renditions carry no metadata, are oriented and sRGB, and are never enlarged. Their keys are content-addressed, so a
-repeat writes the same bytes to the same keys, which may be cached for ever.
+repeat writes the same bytes to the same keys, which may be cached without an expiry.
 
 The post is updated once the upload's size is known, with a picture's placeholder, before anything is stored; then with
 a clip's progress, and with the outcome.
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 HEAD_BYTES = 1024
-"""Enough to tell what a file is: 64 for a format, the rest for the words about a text that is none."""
+"""Enough to identify a file: 64 for a format, the rest to describe an unrecognised file."""
 
 UPLOADS, QUARANTINE = "uploads/", "quarantine/"
 MAX_KEY_BYTES = 1024

@@ -178,7 +178,7 @@ def upload(
     ] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Upload a picture or clip as a browser does, and show what became of it. Exit code 1 when it was rejected."""
+    """Upload a picture or clip as a browser does, and show show the result. Exit code 1 when it was rejected."""
     from ops.social import upload as uploading
 
     if save is not None and not wait:

@@ -237,7 +237,7 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
         "Three days on the coast with a tent and an old film camera. The light at five in the morning is worth every "
         "soaked sock. Here are the twelve frames that survived, and the story of the one that got away from me."
     )
-    socks = "I wrote down all I wish somebody had told me before my first marathon. Most of it is about socks."
+    socks = "I wrote down all I wish I had known before my first marathon. Most of it is about socks."
     return [
         Story("p-1", "Maya Chen", coast, 1284, 97, 41, followed=True, picture=_picture(folder, "coast", 1080, 720)),
         Story("p-2", "Tomás Ó Súilleabháin", "New bike day!", 212, 18, 0, followed=True),

@@ -62,7 +62,7 @@ def sent(
     deployment = network.connect()
     if deployment.stage != "local" or deployment.endpoint is None:
         why = "What the local cloud sent can be read again, and nothing else."
-        raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it anew.")
+        raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it again.")
     found = mail.sent(deployment.endpoint, user, last=last)
     if options.json:
         output.emit(found)

@@ -118,10 +118,10 @@ class Pages:
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
         task = catalogue.tasks().get(record.task)
-        told = runs.as_plain(record)
+        facts = runs.as_plain(record)
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
-        values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits}
+        values = {"record": record, "facts": facts, "task": task, "editable": editable, "waits": waits}
         values |= {"origin": _origin(record, task), "pictures": previews.of(record)}
         return "parts/run.html", {**values, "ended": record.ended}
 
@@ -158,7 +158,7 @@ class Pages:
         return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": self.site.figures()}
 
     def task_figures(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/figures.html", {"told": self.site.figures().get(request.path_params["task"])}
+        return "parts/figures.html", {"facts": self.site.figures().get(request.path_params["task"])}
 
     def latest(self, request: Request) -> tuple[str, dict[str, Any]]:
         found = history.find(history.Query(task=request.path_params["task"]), LATEST)

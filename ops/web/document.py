@@ -95,8 +95,8 @@ class RunCost(TypedDict):
 
 
 class Costs(TypedDict):
-    """Dollars of the runs of the last seven days, of today (UTC), and of a month at this rate, with what stands
-    idle (dollars a month)."""
+    """Dollars of the runs of the last seven days, of today (UTC), and of a month at this rate, with idle
+    resources (dollars a month)."""
 
     today: CostLine
     week: CostLine

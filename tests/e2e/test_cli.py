@@ -261,7 +261,7 @@ def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
     assert not wrong
     assert runs_["process_media_upload"]["result"]["status"] == "ready"
     user = runs_["refresh_user_statistics"]["result"]["user_id"]
-    # Of all that it made, the runs alone are still told of
+    # Then only the runs are still listed
     dynamodb = boto3.client("dynamodb")
     for table in dynamodb.list_tables()["TableNames"]:
         if table != settings().table("task-runs"):
@@ -835,7 +835,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
     rejected = nexus("upload", str(page), *words)
     assert (rejected.code, rejected.json["status"]) == (ExitCode.WRONG, "rejected")
     assert "web page" in rejected.json["reason"]
-    # And what S3's policy or the post's author forbids is told
+    # And it reports what S3's policy or the post's author forbids
     page.write_text("")
     assert "S3 refuses page.jpg (400)" in nexus("upload", str(page), "--user", user).err
     assert nexus("upload", str(picture), "--user", "demo", "--post", post).code == ExitCode.USAGE

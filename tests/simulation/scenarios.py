@@ -318,7 +318,7 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
     def body() -> None:
         if story.accepted:
             one = story.accepted[int(nth * len(story.accepted))]
-            # Whoever comes second finds it revoked, and the schedule about to go.
+            # The second one finds it revoked, and the schedule about to go.
             first = one.handle.id not in story.revoked
             story.revoked.add(one.handle.id)
             status = one.handle.revoke("not wanted")

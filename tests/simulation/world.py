@@ -1,8 +1,8 @@
 """A world of sandboxes, programs and operators over SQS and DynamoDB, one of them at work at a time.
 
-Each is a greenlet that gives way at every request to AWS, at every wait and within every task's work. Who goes on, what
-becomes of the request, when the clock moves and who dies is decided by a `Chooser`: from a seed, or one choice after
-the other through all that there are. Nothing else is left to chance, so the same choices are the same history.
+Each is a greenlet that yields at every request to AWS, at every wait and within every task's work. A `Chooser` decides
+which one continues, the fate of the request, when the clock moves and which one dies: from a seed, or by going through
+all choices in order. Nothing else is random, so the same choices give the same history.
 """
 
 import os
@@ -212,7 +212,7 @@ class World:
         return answer
 
     def _give_way(self, operation: str) -> str:
-        """Lets others go on; returns what becomes of the request that this one is about to make."""
+        """Lets others continue; returns the fate of the request that this one is about to make."""
         actor = self._now
         assert actor is not None
         fate: str = self._hub.switch(operation)

@@ -331,7 +331,7 @@ def troubles() -> Sequence[Trouble]:
             variables={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
         ),
         Trouble(
-            "the credentials are no more, or nobody's",
+            "the credentials have expired, or do not exist",
             "AWS refuses the credentials",
             "`nexus up`",
             variables={"AWS_ACCESS_KEY_ID": "AKIAEXPIRED000000000", "AWS_SECRET_ACCESS_KEY": "x"},

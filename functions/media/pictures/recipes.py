@@ -10,7 +10,7 @@ from io import BufferedIOBase
 from typing import Any, Final, Literal
 
 _REVISION: Final = b"nexus-pictures 3"
-"""Change it with anything that changes the output: renditions' URLs are immutable and cached for ever."""
+"""Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 _WEBP_SIDE: Final = 16_383
 LARGEST_SIDE: Final = 4096

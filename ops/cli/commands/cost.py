@@ -56,7 +56,7 @@ def cost(
     idle = sum(one.dollars for one in standing)
     output.line()
     output.line(f"Today {costs.dollars(today.cost.total)}, all of these {costs.dollars(whole.cost.total)}.")
-    output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for what stands idle.")
+    output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for idle resources.")
     sampled = " ~ is computed from a sample of the records." if whole.estimated else ""
     output.note(f"List prices of {prices.REGION}, {prices.DATE}.{sampled}")
     return ExitCode.DONE

@@ -338,7 +338,7 @@ def _in_editor(args: Mapping[str, Any]) -> dict[str, Any]:
     """Opens the arguments in the user's editor and returns the edited ones."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor or not sys.stdin.isatty():
-        raise usage("What shall change?", do="Give name=value, or --unset NAME, or set EDITOR.")
+        raise usage("Nothing to change", do="Give name=value, or --unset NAME, or set EDITOR.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arguments.json"
         path.write_text(json.dumps(args, indent=2, ensure_ascii=False) + "\n")

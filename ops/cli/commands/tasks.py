@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "logs")(logs)
 
 
-Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. For ever when left out.")]
+Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. Without a limit if left out.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +318,7 @@ def revoke(
         str | None, typer.Option(help="Only those that were due, or started, longer ago: 2h.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which they are, and revoke none.")] = False,
-    reason: Annotated[str, typer.Option(help="What the runs' records shall say.")] = "revoked by an operator",
+    reason: Annotated[str, typer.Option(help="The reason that the runs' records give.")] = "revoked by an operator",
     yes: common.Yes = False,
 ) -> int:
     """Stop runs from starting, and fan-outs from going on. What runs now is not killed, and not tried again."""

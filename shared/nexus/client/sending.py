@@ -36,8 +36,8 @@ current: ContextVar[Sender | None] = ContextVar("current", default=None)
 def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     """Sends the first steps of a canvas and records the others. Raises InvalidMessage before anything is sent.
 
-    `given` says that the caller chose the id: the records may then exist already, and what has not run is sent once
-    more. Without `track` nothing is recorded.
+    `given` says that the caller chose the id: the records may then exist already, and what has not run is sent
+    again. Without `track` nothing is recorded.
     """
     beginning = Beginning.of([steps], _parent())
     if not track and any(parcel.record.keys() - {"eta", "live", "since"} for parcel in beginning.parcels):

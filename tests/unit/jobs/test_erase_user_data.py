@@ -78,7 +78,7 @@ def stores() -> Iterator[tuple[str, str]]:
 
 
 def left(*traces: str) -> list[tuple[str, str]]:
-    """What still has a trace, but for the partial sums that KEPT_AFTER_ERASURE names."""
+    """Where a trace is left, except in the partial sums that KEPT_AFTER_ERASURE names."""
     return [
         (where, text)
         for where, text in stores()

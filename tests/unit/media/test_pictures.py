@@ -239,7 +239,7 @@ def stored_as(upright: Image.Image, orientation: int) -> Image.Image:
 
 
 def assert_same_quarters(picture: Image.Image) -> None:
-    """Every pixel, but for those that compression mixes: the five along the seams."""
+    """Every pixel, except those that compression mixes: the five along the seams."""
     found, wanted = (np.asarray(one, np.int16) for one in (picture, quarters(*picture.size)))
     away = np.abs(found - wanted).max(axis=2)
     height, width = away.shape

@@ -272,7 +272,7 @@ def test_a_change_is_made_though_its_entry_cannot_be_written_and_does_not_pass_i
     run_id = json.loads(told.out)["id"]
     assert AsyncResult[Any](run_id).status == "PENDING"
     error = json.loads(told.err)["error"]
-    assert error["what"] == "The change stands, and the audit trail does not have it"
+    assert error["what"] == "The change was made, but the audit trail has no entry for it"
     assert "GetCallerIdentity was denied" in error["why"]
     kept = json.loads(error["do"])
     assert (kept["what"], kept["outcome"]) == ("send", f"sent: {run_id}")

@@ -378,7 +378,7 @@ def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.M
     from ops.checkout import Cloud
 
     monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
-    # Given variables that point at it, as `nexus env` prints them, but for the stack's name
+    # Given variables that point at it, as `nexus env` prints them, except the stack's name
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4999")
     monkeypatch.setenv("NEXUS_STACK", "")
     assert deployment.choose(deployment.Choice()) == "nexus-local"

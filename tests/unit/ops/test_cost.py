@@ -1,4 +1,4 @@
-"""What runs cost by task, queue and day, what stands idle, budgets set at run time, and what a backlog takes."""
+"""Costs by task, queue and day, idle resources, budgets set at run time, and the estimate for a backlog."""
 
 import json
 import time

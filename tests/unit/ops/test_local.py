@@ -13,7 +13,7 @@ from ops.problems import ExitCode
 
 
 class _Make:
-    """Stands for make: notes how it was called, and starts the cloud unless it is to fail."""
+    """A stand-in for make: records how it was called, and starts the cloud unless it is to fail."""
 
     def __init__(self, code: int = 0) -> None:
         self.code = code

@@ -187,7 +187,7 @@ def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
     ends = [end("s3"), end(RUN_ID, ago=2), end("s1", ago=3), end("s2", ago=4), end(RUN_ID, "fanned_out", ago=5)]
     (found,) = rows.rows(look(), ends, parents)
     assert (found.id, found.state, found.section, found.about) == (RUN_ID, "success", "ended", "3 segments")
-    # A plan that is delivered once more after the end is no other state
+    # A plan that is delivered again after the end changes no state
     (found,) = rows.rows(look(), [end(RUN_ID, "fanned_out", ago=0.5), *ends], parents)
     assert found.state == "success"
     # And where one failed, that is what the row says, until its job has ended
@@ -263,7 +263,7 @@ def test_a_selection_moves_and_stays_with_its_run_when_others_come() -> None:
     press(shown, "j")
     shown.show(look(), [row("new", "running", state="running"), *found])
     assert at() == "b"
-    # And when its run is gone, it is at what stands in its place
+    # And when its run has ended, it selects the run in its place
     shown.show(look(), [found[0], found[2]])
     assert at() == "c"
     shown.show(look(), [])

@@ -160,7 +160,7 @@ def deployment(**outputs: str) -> Deployment:
 
 
 class CloudFormation:
-    """Answers with a date, as every service of AWS does."""
+    """Returns a date, as every AWS service does."""
 
     def describe_stacks(self, **_: str) -> Any:
         return {"ResponseMetadata": {"HTTPHeaders": {"date": "Fri, 27 Nov 2026 05:00:00 GMT"}}}

@@ -386,7 +386,7 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
 
     def tell(args: Ping, run: Run) -> Pong:
         seen.append(args.text)
-        return Pong(text="told", queue="", function="")
+        return Pong(text="reported", queue="", function="")
 
     def note(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         return catalogue.NoteSent(notification_id=args.text)

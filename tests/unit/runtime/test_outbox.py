@@ -1,4 +1,4 @@
-"""What is in the outbox is sent if and only if the application's transaction commits, whoever dies in between."""
+"""What is in the outbox is sent if and only if the application's transaction commits, whatever crashes in between."""
 
 import sqlite3
 import sys

@@ -263,7 +263,7 @@ def test_threads_use_connections_of_their_own_and_no_more_are_kept_than_may_be(c
 
 
 def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) -> None:
-    """A time limit's signal is raised wherever the code stands; the answer that still comes is nobody's."""
+    """A time limit's signal interrupts any line; a response that arrives later is discarded."""
     with serving(answer(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)

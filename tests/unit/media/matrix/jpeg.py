@@ -186,7 +186,7 @@ _PLACES: Final = {
 }
 
 
-@feature("JPEG", "orientation that stands elsewhere, or twice", "one of them", _PLACES)
+@feature("JPEG", "orientation in another place, or twice", "one of them", _PLACES)
 def places(segments: bytes, number: int) -> File:
     return with_segments(UPRIGHT, segments), turned(PICTURE, number)
 
