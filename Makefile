@@ -290,12 +290,13 @@ test: setup ## Lint, types, unit tests, simulation, integration and end-to-end t
 	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
 
 .PHONY: lint
-lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, the direction of imports, English, the docs site, templates, workflows
+lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
+	$(DEV)/deptry --config requirements/deptry.toml . shared functions/*/ $(OWN)/functions > .local/log/deptry.log 2>&1 || { cat .local/log/deptry.log; exit 1; }
 	$(DEV)/codespell $$(git ls-files)
 	PYTHONPATH=shared $(DEV)/python -m dev.prose
 	$(MAKE) -s templates > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
@@ -314,6 +315,20 @@ templates: .venv-sam/ready .venv-check/ready # Part of lint
 docs: .venv/ready .local/mermaid/ready ## Build the docs site into .local/site, and check its links
 	@echo "Building the docs site"
 	PYTHONPATH=shared $(DEV)/python -m dev.site .local/site
+
+# Needs the network, so it is no part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
+# reached, as behind a mirror of the registry, it looks for releases that their authors have withdrawn.
+.PHONY: audit
+audit: .venv-check/ready ## Known vulnerabilities in the pinned packages
+	@mkdir -p .local/log
+	for file in shared/requirements.txt functions/*/requirements.txt requirements/dev.txt requirements/sam.txt; do
+		echo "Auditing $$file"
+		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file > .local/log/audit.log 2>&1 && continue
+		grep -qE "could not be audited|Connection" .local/log/audit.log || { cat .local/log/audit.log; exit 1; }
+		echo "   advisories cannot be reached from here: looking for withdrawn releases only"
+		$(DEV)/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
+		! grep -i yanked .local/log/audit.log
+	done
 
 .PHONY: types
 types: .venv/ready ## mypy --strict

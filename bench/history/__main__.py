@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 from unittest.mock import patch
 
-from bench import deployment
+from bench import deployment, tables
 from bench.jobs import stand_in
 from bench.jobs.stand_in import StandIn
 from nexus.aws import sdk
@@ -48,15 +48,17 @@ def main() -> None:
 
 def costs() -> None:
     """Write units over a run's life, with and without the index."""
-    print("\n| a run | write units | without the history | dollars more per million |\n| --- | --- | --- | --- |")
     lives = {
         "sent, claimed, SUCCESS": ({"kind": "x"}, None),
         "the same, with a searchable argument": ({"user_id": "u-1"}, None),
         "sent, claimed, FAILURE": ({"user_id": "u-1"}, RunError("Timeout", "too slow")),
     }
+    rows = []
     for name, (args, error) in lives.items():
         with_it, without = (_life(args, error, kept=kept) for kept in (True, False))
-        print(f"| {name} | {with_it:.2f} | {without:.2f} | {(with_it - without) * 0.625:.3f} |")
+        rows.append([name, f"{with_it:.2f}", f"{without:.2f}", f"{(with_it - without) * 0.625:.3f}"])
+    header = ["a run", "write units", "without the history", "dollars more per million"]
+    tables.show("history-costs", tables.markdown(header, rows))
 
 
 def _life(args: dict[str, Any], error: RunError | None, *, kept: bool) -> float:
@@ -118,21 +120,23 @@ def searches(count: int, latency: float) -> None:
         "the last 8 of an id, 22 hours old": Query(id=ids[80_000][-8:]),
         "the last 8 of no id of the last day": Query(id=ids[5 * 86_400][-8:]),
     }
-    print(f"\n{count:,} runs of {DAYS} days, {latency * 1000:.0f} ms a request\n")
-    print("| search | found | seconds | requests | read units | dollars |\n| --- | --- | --- | --- | --- | --- |")
+    print(f"\n{count:,} runs of {DAYS} days, {latency * 1000:.0f} ms a request")
+    rows = []
     with StandIn([table]).installed() as cloud, patch.object(time, "time", lambda: NOW):
         events = sdk.client("dynamodb").meta.events
         events.register_first("before-send.dynamodb", lambda **_: time.sleep(latency))
+        searching.find(Query(), 50, patience=60.0)  # imports and connections
         for name, query in wanted.items():
             cloud.reset()
             began = time.perf_counter()
             found = searching.find(query, 50, patience=60.0)
             spent = cloud.spent
             took = time.perf_counter() - began - spent.own_seconds
-            print(
-                f"| {name} | {len(found.runs)} | {took:.2f} | {spent.dynamodb_requests} | {spent.read_units:,.0f} "
-                f"| {spent.read_units * 0.125e-6:.6f} |"
-            )
+            units = spent.read_units
+            row = [len(found.runs), f"{took:.2f}", spent.dynamodb_requests, f"{units:,.0f}", f"{units * 0.125e-6:.6f}"]
+            rows.append([name, *map(str, row)])
+    header = ["search", "found", "seconds", "requests", "read units", "dollars"]
+    tables.show("history-searches", tables.markdown(header, rows))
 
 
 def _id_of(count: int, ago: float) -> str:

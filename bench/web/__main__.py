@@ -28,6 +28,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
+from bench import tables
 from bench.history import __main__ as history
 from nexus.aws.sdk import client
 from nexus.settings import settings
@@ -153,17 +154,17 @@ def _measure(server: Server, items: list[dict[str, Any]]) -> list[str]:
         "Audit": "/audit",
     }
     server.get("/parts/runs?now=1")  # waits for what the server requests when it starts
-    print("| page | parts | first, ms | again, ms | of these the local cloud | itself, until its first byte |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    slow = []
+    rows, slow = [], []
     for name, path in pages.items():
         (first, *_), *again = (_page(server, path) for _ in range(AGAIN + 1))
         took, cloud, shell = (statistics.median(one[n] for one in again) for n in (0, 1, 2))
         parts = again[0][3]
-        row = (name, parts, *(f"{value * 1000:.0f}" for value in (first, took, cloud, shell)))
-        print(f"| {' | '.join(map(str, row))} |", flush=True)
+        rows.append([name, str(parts), *(f"{value * 1000:.0f}" for value in (first, took, cloud, shell))])
+        print(name, *rows[-1][1:], flush=True)
         if took > LIMIT:
             slow.append(name)
+    header = ["page", "parts", "first, ms", "again, ms", "of these the local cloud", "itself, ms of the clock"]
+    tables.show("web", tables.markdown(header, rows))
     return slow
 
 

@@ -8,12 +8,13 @@ import re
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+
+from urllib3.filepost import encode_multipart_formdata
 
 from nexus.aws.rows import BadRow
 from nexus.errors import InvalidMessage
@@ -76,16 +77,8 @@ def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
 
 def _submit(form: PresignedPost, path: Path) -> None:
     """POSTs the multipart form (RFC 7578), with the file last, as S3 requires."""
-    boundary = uuid.uuid4().hex
-    head = "".join(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in form.fields.items()
-    )
-    head += f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\n\r\n'
-    data = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-    request = urllib.request.Request(  # noqa: S310 - the address is S3's, from the form
-        form.url, data, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    )
+    data, kind = encode_multipart_formdata([*form.fields.items(), ("file", ("file", path.read_bytes()))])
+    request = urllib.request.Request(form.url, data, {"Content-Type": kind})  # noqa: S310 - S3's address, from the form
     try:
         urllib.request.urlopen(request, timeout=SECONDS_TO_SEND).close()  # noqa: S310
     except urllib.error.HTTPError as error:

@@ -12,6 +12,7 @@ from urllib.error import HTTPError
 import boto3
 import pytest
 from PIL import Image
+from urllib3.filepost import encode_multipart_formdata
 
 from nexus.aws.dynamodb import from_item
 from nexus.backend.store import DynamoStore, Write
@@ -137,18 +138,8 @@ def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_rendition
 
 
 def submit(url: str, fields: dict[str, str], body: bytes) -> int:
-    boundary = uuid.uuid4().hex
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in fields.items()
-    ]
-    parts.append(
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n'
-        "Content-Type: image/jpeg\r\n\r\n"
-    )
-    data = "".join(parts).encode() + body + f"\r\n--{boundary}--\r\n".encode()
-    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    request = urllib.request.Request(url, data, headers)
+    data, kind = encode_multipart_formdata([*fields.items(), ("file", ("a.jpg", body, "image/jpeg"))])
+    request = urllib.request.Request(url, data, {"Content-Type": kind})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return int(answer.status)
 
