@@ -1,17 +1,19 @@
 """Measures cold starts of the deployed package: each function's init, and the time to its first result.
 
-    make bench-coldstart                                  (or: python -m bench.coldstart [--rounds 15] [--built DIR])
+    make bench-coldstart            (or: python -m bench.coldstart [--rounds 15] [--built DIR] [--before DIR])
 
 CPU milliseconds in a fresh process, median of the rounds, peak memory beside them; the rows take turns. The function's
-folder and the layer's are on the path as in Lambda, and nothing else is.
+folder and the layer's are on the path as in Lambda, and nothing else is; the environment is that of template.yaml.
 
 init       import of the handler's module, nexus.worker
-ping       init, and the first event to its end: settings, DynamoDB's client, claim, log lines, settling
+ping       init, and the first event to its end: claim, log lines, settling, and whatever is made on first use
 task       the same for an event of that task instead: its module is imported, and what that needs. The task itself
            is not run.
 floor      boto3's clients of DynamoDB and SQS, a pydantic model of four fields, Powertools' Logger and
            BatchProcessor: what a handler of this kind cannot do without. On the packages as pip installs them,
            compiled; and, second, on the layer that is deployed, which is cut to what is used.
+
+`--before` names the build of another commit. Its rows take turns with ours, for a table of both.
 """
 
 import argparse
@@ -19,18 +21,19 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from bench import tables
+from dev.build import BUILT
 from nexus.registry import registry
-from tests.support.template import ENVIRONMENT, STACK
+from nexus.settings import use
+from tests.support.template import ENVIRONMENT, resolved, template
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILT = ROOT / ".aws-sam" / "build"
 
 FLOOR = """
 import boto3
@@ -61,9 +64,10 @@ record = {"messageId": "m", "receiptHandle": "r", "body": body, "attributes": {}
 answer = handler({"Records": [record]}, context)
 assert answer == {"batchItemFailures": []}, answer
 mark("ping")
+marks["event"] = marks["ping"] - marks["init"]
 if task != "ping":
-    from nexus.registry import registry
-    registry.implementation(task)
+    import importlib
+    importlib.import_module(task)
     mark("task")
 """
 
@@ -91,39 +95,59 @@ class Row:
     task: str = ""
 
 
-def rows(built: Path) -> Iterator[Row]:
-    """The floors, then each function with each of its tasks."""
-    layer = built / "NexusLayer" / "python"
-    if not layer.is_dir():
-        raise SystemExit(f"nothing is built in {built}: make build")
+type Samples = Mapping[Row, Sequence[Mapping[str, float]]]
+
+
+def floors(built: Path) -> list[Row]:
+    """The floor on the packages as pip installs them, and on the layer's."""
     installed = [Path(path) for path in sys.path if path.endswith("site-packages")]
-    yield Row("floor", FLOOR, tuple(installed))
-    yield Row("floor, the layer's packages", FLOOR, (layer,))
+    return [
+        Row("floor", FLOOR, tuple(installed)),
+        Row("floor, the layer's packages", FLOOR, (_layer(built),)),
+    ]
+
+
+def functions(built: Path) -> Iterator[Row]:
+    """Each function with each of its tasks."""
+    layer = _layer(built)
     for queue in registry.queues():
         folder = built / f"{queue.capitalize()}Function"
         for name in registry.served_by(queue):
             module = (folder / f"{name}.py").is_file()
             if module or name == "ping":
-                yield Row(queue, FUNCTION, (folder, layer), queue, name)
+                yield Row(f"{queue}: {name}", FUNCTION, (folder, layer), queue, name)
+
+
+def _layer(built: Path) -> Path:
+    layer = built / "NexusLayer" / "python"
+    if not layer.is_dir():
+        raise SystemExit(f"nothing is built in {built}: make build")
+    return layer
+
+
+def deployed() -> dict[str, str]:
+    """The variables that template.yaml gives to every function."""
+    variables = resolved(template()["Globals"]["Function"]["Environment"]["Variables"])
+    return {name: str(value) for name, value in variables.items()}
 
 
 def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
     """One fresh process; CPU milliseconds at each mark, and peak megabytes."""
     environment = {
         **ENVIRONMENT,
+        **deployed(),
         "PATH": os.environ["PATH"],
         "PYTHONPATH": os.pathsep.join(map(str, row.path)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "AWS_ENDPOINT_URL": endpoint,
         "NEXUS_QUEUE": row.queue,
         "BENCH_TASK": row.task,
-        "POWERTOOLS_SERVICE_NAME": STACK,
     }
     done = subprocess.run(
         [interpreter, "-c", FRAME % row.program], env=environment, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise SystemExit(f"{row.name} {row.task}: {done.stderr}")
+        raise SystemExit(f"{row.name}: {done.stderr}")
     marks: Mapping[str, float] = json.loads(done.stderr.splitlines()[-1])
     return marks
 
@@ -140,36 +164,77 @@ def stand_in() -> Iterator[str]:
             server.terminate()
 
 
+def against_floor(samples: Samples, rows: Sequence[Row]) -> str:
+    """The table of every row in units of the first one's init."""
+
+    def cells(row: Row) -> Iterator[str]:
+        yield row.name
+        yield f"{_median(samples[row], 'init'):.0f}"
+        for mark in ("init", "ping", "task"):
+            yield f"{_ratio(samples[row], mark, samples[rows[0]], 'init'):.2f}" if mark in samples[row][0] else ""
+        yield f"{_median(samples[row], 'peak'):.0f}"
+
+    header = ["", "init ms", "init, x floor", "ping, x floor", "task, x floor", "peak MB"]
+    return tables.markdown(header, (list(cells(row)) for row in rows))
+
+
+def against_before(samples: Samples, pairs: Sequence[tuple[Row, Row]]) -> str:
+    """The table of every row and the same one of the other build: "now / before = ratio"."""
+
+    def cells(now: Row, before: Row) -> Iterator[str]:
+        yield now.name
+        for mark in ("init", "event", "ping", "task", "peak"):
+            if mark in samples[now][0] and mark in samples[before][0]:
+                ratio = _ratio(samples[now], mark, samples[before], mark)
+                yield f"{_median(samples[now], mark):.0f} / {_median(samples[before], mark):.0f} = {ratio:.2f}"
+            else:
+                yield ""
+
+    header = ["now / before", "init ms", "first event ms", "both: ping ms", "task ms", "peak MB"]
+    return tables.markdown(header, (list(cells(now, before)) for now, before in pairs))
+
+
+def _median(samples: Iterable[Mapping[str, float]], mark: str) -> float:
+    return median(sample[mark] for sample in samples)
+
+
+def _ratio(
+    mine: Iterable[Mapping[str, float]], mark: str, theirs: Iterable[Mapping[str, float]], their_mark: str
+) -> float:
+    """The median over the rounds of one mark in units of another."""
+    return median(a[mark] / b[their_mark] for a, b in zip(mine, theirs, strict=True))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Init and first result of each function, beside the floor.")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--built", type=Path, default=BUILT)
+    parser.add_argument("--before", type=Path, help="the build of another commit, to compare with")
     options = parser.parse_args()
     # The functions must not see this environment's packages, so its base interpreter runs them.
     interpreter = str(Path(sys.base_prefix) / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}")
-    kinds = list(rows(options.built))
-    samples: dict[Row, list[Mapping[str, float]]] = {row: [] for row in kinds}
+    with use(deployed()):
+        ours = [*floors(options.built), *functions(options.built)]
+        theirs = list(functions(options.before)) if options.before else []
+    before = {row.name: row for row in theirs}
+    pairs = [(row, before[row.name]) for row in ours if row.name in before]
+    samples: dict[Row, list[Mapping[str, float]]] = {}
+    for row in ours:
+        samples[row] = []
+        if row.name in before:
+            samples[before[row.name]] = []
     with stand_in() as endpoint:
-        for row in kinds:
+        for row in samples:
             measure(row, interpreter, endpoint)  # the files are in the page cache from here on
         for _ in range(options.rounds):
-            for row in kinds:
-                samples[row].append(measure(row, interpreter, endpoint))
-
-    def ratio(row: Row, mark: str) -> float:
-        return median(mine[mark] / floor["init"] for mine, floor in zip(samples[row], samples[kinds[0]], strict=True))
-
-    def cells(row: Row) -> Iterator[str]:
-        yield f"{row.name}: {row.task}" if row.task else row.name
-        yield f"{median(sample['init'] for sample in samples[row]):.0f}"
-        for mark in ("init", "ping", "task"):
-            yield f"{ratio(row, mark):.2f}" if mark in samples[row][0] else ""
-        yield f"{median(sample['peak'] for sample in samples[row]):.0f}"
+            for row, found in samples.items():
+                found.append(measure(row, interpreter, endpoint))
 
     print(f"CPU milliseconds, median of {options.rounds} fresh processes, and x the floor's init; peak MB")
-    header = ["", "init ms", "init, x floor", "ping, x floor", "task, x floor", "peak MB"]
-    tables.show("coldstart", tables.markdown(header, (list(cells(row)) for row in kinds)))
-    over = sorted({row.name for row in kinds[2:] if ratio(row, "init") > 1})
+    tables.show("coldstart", against_floor(samples, ours))
+    if pairs:
+        tables.show("coldstart-before", against_before(samples, pairs))
+    over = [row.name for row in ours[2:] if _ratio(samples[row], "init", samples[ours[0]], "init") > 1]
     print(f"\ninit at or under the floor: {'MISSED by ' + ', '.join(over) if over else 'every function'}")
 
 

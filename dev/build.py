@@ -46,6 +46,7 @@ NEEDLESS: Final = (
     "**/*.data",
     "**/*.pyi",
     "**/*.pxd",
+    "**/*.pyx",
     "**/*.md",
     "**/__pycache__",
     "boto3/examples",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ops.problems import Problem
 
 PARTITION: Final = "audit"
-UNDER_WAY: Final = "(under way, or cut short)"
+UNDER_WAY: Final = "(in progress, or interrupted)"
 
 _READS: Final = re.compile(
     "(Get|List|Describe|Head|BatchGet|Filter|Simulate|Detect|Lookup)[A-Z].*|Query|Scan|AssumeRole"

@@ -15,7 +15,7 @@ def seconds(text: str) -> float:
         return float(text)
     parts = re.findall(r"(\d+)([smhdw])", text)
     if not parts or "".join(n + unit for n, unit in parts) != text:
-        raise usage(f"{text!r} is no span of time", "Such as 90s, 15m, 2h, 1h30m or 3d.")
+        raise usage(f"{text!r} is not a duration", "Such as 90s, 15m, 2h, 1h30m or 3d.")
     return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
 
 
@@ -24,7 +24,7 @@ def moment(text: str) -> datetime:
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
+        raise usage(f"{text!r} is not a time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

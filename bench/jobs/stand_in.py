@@ -25,7 +25,8 @@ import orjson
 from botocore.awsrequest import AWSResponse
 
 from nexus.aws import sdk
-from nexus.aws.slim import Answer, Client
+from nexus.aws.connections import Answer
+from nexus.aws.slim import Client
 from tests.support import partiql
 from tests.support.partiql import Statement
 from tests.support.template import STACK, resolved, resources

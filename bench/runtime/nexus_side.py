@@ -30,6 +30,10 @@ from nexus.worker import Run, handler_for, implements
 from tests.support.template import ACCOUNT, REGION, STACK
 
 WARM_UP = 50
+IN_LAMBDA = {
+    "AWS_LAMBDA_FUNCTION_NAME": f"{STACK}-default",
+    "_X_AMZN_TRACE_ID": "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=0",
+}
 
 
 class Noop(Arguments):
@@ -150,6 +154,7 @@ def main(port: int, messages: int, batch: int) -> None:
     for name, send in (("send_many", send_many), ("send", send_single)):
         send(WARM_UP)
         figures[name] = cost(lambda send=send: send(messages // 2), messages // 2)  # type: ignore[misc]
+    os.environ |= IN_LAMBDA  # from here on a function, whose log lines go to standard output
     events = [event_of(page) for page in batched(received(2 * (WARM_UP + messages // 2)), batch, strict=False)]
     warm = WARM_UP // batch * 2
     work_off(events[:warm])

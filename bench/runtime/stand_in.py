@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from bench.jobs import stand_in as dynamodb
-from nexus.aws.slim import Answer
+from nexus.aws.connections import Answer
 from tests.support.template import STACK
 
 

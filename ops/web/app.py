@@ -189,7 +189,7 @@ class Pages:
             found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
         except (Problem, LookupError):
-            return PlainTextResponse("There is no such picture any more.", 404)
+            return PlainTextResponse("This picture no longer exists.", 404)
         if found.content_type not in VISIBLE:
             return PlainTextResponse(f"{found.content_type} is not shown here.", 415)
         return Response(body, 200, {"Cache-Control": "private, max-age=600"}, found.content_type)
@@ -287,7 +287,7 @@ def _problem(error: Exception) -> Problem:
     """An error as the user sees it. The traceback of a bug goes to the terminal."""
     problem = explained(error)
     if problem is None:
-        logging.getLogger("nexus.web").error("a page could not be made", exc_info=error)
+        logging.getLogger("nexus.web").error("a page could not be rendered", exc_info=error)
         what = f"This could not be shown: {type(error).__name__}"
         return Problem(what, "A fault of nexus web; the terminal that it runs in shows more.", code=ExitCode.WRONG)
     return problem

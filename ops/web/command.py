@@ -45,7 +45,7 @@ def web(
         listener.bind(("127.0.0.1", port))
         listener.listen()  # a browser that is faster than the server then waits for it
     except OSError as error:
-        raise Problem(f"Port {port} is taken", str(error), "--port N is another.", ExitCode.USAGE) from None
+        raise Problem(f"Port {port} is taken", str(error), "Choose another with --port N.", ExitCode.USAGE) from None
     site = Site(Choice(deployment.stack, options.profile, options.region), read_only)
     address = f"http://127.0.0.1:{port}/?key={key}"
     output.line(f"{deployment.stack}{' (read-only)' if read_only else ''}: {address}")

@@ -62,8 +62,8 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "task": ({"type": "string"}, "A task's name"),
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "args": ({"type": "object"}, "Arguments"),
-    "dollars": ({"type": "string"}, "At most so many a day, or none; what is left out stays as it is"),
-    "runs": ({"type": "string"}, "Attempts at most a day, or none; what is left out stays as it is"),
+    "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
+    "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),
     "declared": ({"type": "boolean"}, "Back to what the catalogue declares"),
     "expression": ({"type": "string"}, "cron(...) or rate(...), in UTC"),
 }

@@ -226,7 +226,7 @@ class TaskDefinition[A: Arguments, R: Result]:
 class _Given(BaseModel):
     """Arguments that skip validation."""
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 @cache

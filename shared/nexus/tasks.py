@@ -1,4 +1,7 @@
-"""A task as senders see it: its definition, with `delay` and `apply_async` as on Celery's tasks."""
+"""A task as senders see it: its definition, with `delay` and `apply_async` as on Celery's tasks.
+
+The client is imported by the first send: a function that only runs tasks starts without it.
+"""
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -8,8 +11,6 @@ from typing import TYPE_CHECKING, Any, Generic, Never
 
 from typing_extensions import ParamSpec, TypeVar  # noqa: UP035 - typing's take a default from Python 3.13 on
 
-from nexus.client import AsyncResult, Canvas, Group, Signature, asynchronous, send
-from nexus.client.canvas import chunks
 from nexus.definitions import (
     Arguments,
     Budget,
@@ -22,6 +23,9 @@ from nexus.definitions import (
     Unique,
 )
 from nexus.values import plain
+
+if TYPE_CHECKING:
+    from nexus.client import AsyncResult, Canvas, Group, Signature
 
 __all__ = [
     "Arguments",
@@ -75,9 +79,9 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             secret: tuple[str, ...] = ...,
         ) -> None: ...
 
-    def delay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
+    def delay(self, *positional: P.args, **arguments: P.kwargs) -> "AsyncResult[R]":
         """Sends the task with these arguments. Raises InvalidMessage if they are invalid, before anything is sent."""
-        return send(self.s(*positional, **arguments))
+        return self.s(*positional, **arguments).delay()
 
     def apply_async(
         self,
@@ -91,9 +95,9 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         task_id: str | uuid.UUID | None = None,
         track: bool = True,
         group: str | None = None,
-        link_error: Canvas[Any] | Sequence[Canvas[Any]] | None = None,
+        link_error: "Canvas[Any] | Sequence[Canvas[Any]] | None" = None,
         **unknown: Never,
-    ) -> AsyncResult[R]:
+    ) -> "AsyncResult[R]":
         """Sends the task, like Celery's apply_async.
 
         `args` are the arguments by name, or an instance of their model.
@@ -116,8 +120,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             args = plain(args, self.name, exclude_defaults=True)
         elif not isinstance(args, Mapping | None):
             raise self._by_name(f"got a {type(args).__name__}")
-        return send(
-            self._signature(args or {}),
+        return self._signature(args or {}).apply_async(
             countdown=countdown,
             eta=eta,
             queue=queue,
@@ -129,29 +132,37 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
             link_error=link_error,
         )
 
-    async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> AsyncResult[R]:
+    async def adelay(self, *positional: P.args, **arguments: P.kwargs) -> "AsyncResult[R]":
         """`delay` for a coroutine, without blocking the event loop."""
+        from nexus.client import asynchronous
+
         return await asynchronous(self.delay)(*positional, **arguments)
 
-    async def aapply_async(self, args: Mapping[str, Any] | A | None = None, **options: Any) -> AsyncResult[R]:
+    async def aapply_async(self, args: Mapping[str, Any] | A | None = None, **options: Any) -> "AsyncResult[R]":
         """`apply_async` for a coroutine, with the same options."""
+        from nexus.client import asynchronous
+
         return await asynchronous(self.apply_async)(args, **options)
 
-    def s(self, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
+    def s(self, *positional: P.args, **arguments: P.kwargs) -> "Signature[R]":
         """A signature: the task with its arguments, checked and not yet sent; for send_many, group, chain and chord."""
         if positional:
             raise self._by_name("got arguments without a name")
         return self._signature(arguments)
 
-    def si(self, *positional: P.args, **arguments: P.kwargs) -> Signature[R]:
+    def si(self, *positional: P.args, **arguments: P.kwargs) -> "Signature[R]":
         """The same as `s`: a signature never takes the previous result unless `then` says so."""
         return self.s(*positional, **arguments)
 
-    def chunks(self, items: Iterable[Mapping[str, Any]], size: int) -> Group:
+    def chunks(self, items: Iterable[Mapping[str, Any]], size: int) -> "Group":
         """A group of groups of `size` runs, one per item (its arguments by name); the result is a list of lists."""
+        from nexus.client.canvas import chunks
+
         return chunks(self, items, size)
 
-    def _signature(self, arguments: Mapping[str, Any]) -> Signature[R]:
+    def _signature(self, arguments: Mapping[str, Any]) -> "Signature[R]":
+        from nexus.client import Signature
+
         return Signature.of(self, arguments)
 
     def _by_name(self, fault: str) -> TypeError:

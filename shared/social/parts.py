@@ -50,16 +50,22 @@ class DigestSegment(Arguments):
 # --- update_user_statistics --------------------------------------------------------------------------------------
 
 
-class PlanRanges(Arguments):
-    """The second phase: one merge per range of users.
+class _Count(Arguments):
+    """`work` is the folder of the sums, `started_at` (seconds) when counting began.
 
-    `work` is the folder of the sums, `parts` the number of segments of each scan in it, `ranges` the number of user
-    ranges that they are split into, `started_at` (seconds) when counting began.
+    A hash divides the users into `bands`, and each band into `ranges`. With one range a band, bands are merged; with
+    more, the sums of each band are first regrouped by range.
     """
 
     work: str
     started_at: int
-    ranges: int = Field(default=1, ge=1)
+    bands: int = Field(ge=1)
+    ranges: int = Field(ge=1)
+
+
+class PlanRanges(_Count):
+    """The second phase: regroups or merges the sums. `parts` is the number of segments of each scan."""
+
     parts: Mapping[str, int]
 
 
@@ -69,10 +75,35 @@ class CountScan(PlanRanges):
     part: ScanPart
 
 
-class MergeRange(PlanRanges):
-    """A segment of the second phase: adds up one range of users."""
+class RegroupBand(_Count):
+    """A segment of the second phase: sorts one band's sums in the folders from `first` to before `end` by range.
 
-    range: int = Field(ge=0)
+    `gathered` is the object that lists the folders, `group` the number of this group of them.
+    """
+
+    gathered: str
+    band: int = Field(ge=0)
+    group: int = Field(ge=0)
+    first: int = Field(ge=0)
+    end: int = Field(ge=0)
+
+
+class PlanMerges(_Count):
+    """The third phase, after regrouping: merges the sums. `groups` is the number of folders of each band."""
+
+    groups: int = Field(ge=1)
+
+
+class MergeRange(_Count):
+    """A segment of the last phase: adds up one column of the folders from `first` to before `end`, one range of users.
+
+    `gathered` is the object that lists the folders.
+    """
+
+    gathered: str
+    column: int = Field(ge=0)
+    first: int = Field(ge=0)
+    end: int = Field(ge=0)
 
 
 # --- update_trending_hashtags ------------------------------------------------------------------------------------

@@ -176,7 +176,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert f"`nexus resume {paused}`" in shown
     both = {run["id"]: run["waits_for"] for run in nexus("result", held, later, "--json").json}
     assert both[later][0]["why"].startswith("it is due at ")
-    assert both[later][0]["release"].endswith(f"`nexus revoke {later}` takes it back.")
+    assert both[later][0]["release"].endswith(f"`nexus revoke {later}` cancels it.")
     # And they are revoked by what they are, after a look
     looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
     assert held in looked.json
@@ -232,10 +232,10 @@ def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus
     wrong = [(one["name"], one["findings"]) for one in answer.json["examined"] if one["findings"]]
     assert answer.code == 0, [found for _, findings in wrong for found in findings if found["severity"] != "unchecked"]
     told = {one["name"]: one["told"] for one in answer.json["examined"]}
-    assert all(queue in told["each queue answers a ping"] for queue in served.queues())
+    assert all(queue in told["each queue responds to a ping"] for queue in served.queues())
     assert " renditions in " in told["an upload becomes renditions"]
     page = nexus("doctor").out
-    assert page.splitlines()[-1] == "All is well."
+    assert page.splitlines()[-1] == "No faults."
 
 
 def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
@@ -355,7 +355,7 @@ def test_revoke_tells_of_runs_that_had_ended_or_never_were(nexus: Nexus) -> None
     ended = nexus("send", "ping", "--wait", "--json").json["id"]
     answer = nexus("revoke", ended, str(uuid.uuid4()), "--yes")
     assert answer.code == ExitCode.WRONG
-    assert "it had ended already" in answer.out
+    assert "it had already ended" in answer.out
     assert "no run has this id" in answer.out
 
 
@@ -420,7 +420,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
 
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
     assert "Nothing runs." in nexus("inspect", "active", "users").out
-    assert "Nothing is sent for later." in nexus("inspect", "scheduled", "users").out
+    assert "No run is due later." in nexus("inspect", "scheduled", "users").out
 
 
 # --- queues ---
@@ -487,7 +487,7 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     assert (found[0]["outcome"], found[0]["attempt"], found[0]["queue"]) == ("success", 1, "default")
     assert nexus("events", "--task", "ping", "--since", "5m", "--limit", "1", "--json").lines
     empty = nexus("events", "--task", "ping", "--status", "continued", "--since", "5", "--no-follow")
-    assert empty.err == "Nothing has ended in the last 5s.\n"
+    assert empty.err == "No attempt has ended in the last 5s.\n"
 
 
 def test_events_follow_what_happens() -> None:
@@ -845,7 +845,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
     ("variables", "told"),
     [
         ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond"),
         (
             {
                 "AWS_ACCESS_KEY_ID": None,

@@ -148,6 +148,13 @@ def byte_by_byte(said: bytes) -> Callable[[Connection], None]:
     return say
 
 
+def endless(connection: Connection) -> None:
+    """Begins a response whose headers never end: a byte every few milliseconds, until the client disconnects."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\nx-slow: ")
+    while not threading.Event().wait(0.002):
+        connection.sendall(b"x")
+
+
 def then_silence(said: bytes) -> Callable[[Connection], None]:
     """Sends this, then nothing until the client disconnects."""
 

@@ -34,7 +34,8 @@ ENCODER: Final = {
     "maxrate": "4000k",
     "bufsize": "8000k",
     "profile": "high",
-    # A constant, since x264's output depends on it: the same clip gives the same bytes on any machine.
+    # A constant, since x264's output depends on it. Under a ceiling its threads may still differ by a few bytes from
+    # run to run: each frame's size depends on what it knows of those that are being encoded beside it.
     "threads": "4",
 }
 KEY_FRAME_SECONDS: Final = 5
@@ -239,7 +240,7 @@ class Film:
             if clip.audio is not None:
                 self._sound = Sound(clip.audio, self._out)
         self._last = -1
-        self._slot = -1
+        self._wanted = self._slot = -1
         self._thins = clip.rate > MAX_FRAME_RATE + 1
 
     def _add_picture(self) -> VideoStream:
@@ -261,9 +262,9 @@ class Film:
     def wants(self, ticks: int) -> bool:
         """Whether to take a frame of this time: it must follow the last one, with at most 60 frames a second."""
         slot = ticks * MAX_FRAME_RATE // CLOCK
-        if ticks <= self._last or (self._thins and slot <= self._slot):
+        if ticks <= self._wanted or (self._thins and slot <= self._slot):
             return False
-        self._slot = slot
+        self._wanted, self._slot = ticks, slot
         return True
 
     def encode(self, frame: VideoFrame) -> None:

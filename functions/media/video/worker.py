@@ -2,12 +2,18 @@
 
 It reads the clip once. In that pass each packet is copied, or decoded, scaled and re-encoded (video.film), and the
 frames are offered to the poster and the preview (video.stills).
+
+Two threads share the work of encoding: one reads, decodes and scales, the other offers, encodes and writes. PyAV
+releases the GIL in all of these, and the codecs have threads of their own; a bounded queue between the two keeps a slow
+frame of one from stopping the other.
 """
 
 import heapq
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing
+from functools import partial
 from io import FileIO
 from typing import Any, Final, cast
 
@@ -22,6 +28,7 @@ from av.video.frame import VideoFrame
 
 from sandbox.report import Report
 from social.refusals import Code, Rejected
+from video.ahead import ahead
 from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
 from video.job import Limits
@@ -31,10 +38,19 @@ from video.stills import Poster, Preview, luma_of
 
 DECODER_THREADS: Final = 2
 """The most threads: each holds one more frame, 25 MB for 4K in 10 bits. A 2 GB Lambda has less than two cores."""
+FRAMES_AHEAD: Final = 8
+"""How many frames of the rendition, or of sound, wait for the encoder: 1.4 MB each at most."""
+
+type Step = Callable[[], None]
+"""What the outputs are to do next: to encode a frame, to copy a packet."""
 
 
 class Pass:
-    """One pass over the clip, which makes all outputs."""
+    """One pass over the clip, which makes all outputs.
+
+    The generators below run in the reading thread: they read, decode, scale, check and count. The steps that they yield
+    run in the other one, and touch only the outputs. A copied clip has one thread, since it has next to nothing to do.
+    """
 
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
         self._clip, self._files, self._limits, self._report, self._copy = clip, files, limits, report, copy
@@ -63,14 +79,14 @@ class Pass:
     def run(self) -> dict[str, Any]:
         """Returns the report for video.render()."""
         clip = self._clip
-        try:
-            for packet in _packets(clip):
-                self._take(packet)
-        except CopyFailed:
-            self._film.abandon()
-            raise
-        for frame in self._upright.flush():
-            self._film.encode(frame)
+        steps = self._steps() if self._copy else ahead(self._steps(), FRAMES_AHEAD)
+        with closing(steps):
+            try:
+                for step in steps:
+                    step()
+            except CopyFailed:
+                self._film.abandon()
+                raise
         self._check_end()
         self._poster.write(self._files.png)
         self._film.finish()
@@ -85,7 +101,13 @@ class Pass:
             "renditions": {"video": clip.target, "preview": self._preview.size},
         }
 
-    def _take(self, packet: AnyPacket) -> None:
+    def _steps(self) -> Generator[Step]:
+        for packet in _packets(self._clip):
+            yield from self._take(packet)
+        for frame in self._upright.flush():
+            yield partial(self._film.encode, frame)
+
+    def _take(self, packet: AnyPacket) -> Iterator[Step]:
         clip = self._clip
         is_picture = packet.stream.index == clip.video.index
         if packet.size:
@@ -98,10 +120,10 @@ class Pass:
             for frame in self._decoded(packet):
                 if self._by_order and self._times:
                     frame.pts = heapq.heappop(self._times)
-                self._see(cast("VideoFrame", frame))
+                yield from self._see(cast("VideoFrame", frame))
         elif not self._copy:
             for frame in self._decoded(packet):
-                self._hear(cast("AudioFrame", frame))
+                yield self._hear(cast("AudioFrame", frame))
         if self._copy and packet.size:
             if packet.pts is None:
                 raise CopyFailed
@@ -111,7 +133,7 @@ class Pass:
             check_length(self._end, self._limits)
             if is_picture:
                 self._count(start, clip.width * clip.height)
-            self._film.copy(packet)
+            yield partial(self._film.copy, packet)
 
     def _decoded(self, packet: AnyPacket) -> list[Any]:
         try:
@@ -124,14 +146,14 @@ class Pass:
             self._errors += 1
             return []
 
-    def _see(self, frame: VideoFrame) -> None:
+    def _see(self, frame: VideoFrame) -> Iterator[Step]:
         clip = self._clip
         seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
         if self._copy:
             if frame.interlaced_frame:
                 raise CopyFailed
-            self._offer(frame, seconds)
+            yield partial(self._offer, frame, seconds)
             if self._preview.full and self._poster.good:
                 clip.video.codec_context.skip_frame = "NONKEY"
             return
@@ -144,10 +166,9 @@ class Pass:
             self._work += clip.frame_work
             frame.pts, frame.time_base = ticks, TICK
             for upright in self._upright.push(frame):
-                self._offer(upright, seconds)
-                self._film.encode(upright)
+                yield partial(self._show, upright, seconds)
 
-    def _hear(self, frame: AudioFrame) -> None:
+    def _hear(self, frame: AudioFrame) -> Step:
         self._samples += frame.samples
         if frame.pts is not None:
             seconds = frame.pts * float(frame.time_base) - self._clip.origin
@@ -155,7 +176,7 @@ class Pass:
             frame.pts -= round(self._clip.origin / float(frame.time_base))
         # Sound whose packets all have the same timestamp is timed by its samples.
         check_length(max(self._end, self._samples / frame.sample_rate - 1), self._limits)
-        self._film.hear(frame)
+        return partial(self._film.hear, frame)
 
     def _count(self, seconds: float, work: float) -> None:
         self._frames += 1
@@ -168,6 +189,10 @@ class Pass:
                 f"{self._frames} frames in {self._end:.1f} seconds, over {self._limits.frame_rate:.0f} a second",
                 round(self._limits.frame_rate),
             )
+
+    def _show(self, upright: VideoFrame, seconds: float) -> None:
+        self._offer(upright, seconds)
+        self._film.encode(upright)
 
     def _offer(self, upright: VideoFrame, seconds: float) -> None:
         for_poster, for_preview = self._poster.due(seconds), self._preview.due(seconds)

@@ -7,7 +7,7 @@ from typing import Any
 try:
     from orjson import dumps as _dumps
     from orjson import loads
-except ImportError:  # a web application has only boto3 and pydantic
+except ImportError:  # a web application does without it
     from json import loads  # type: ignore[assignment]
 
     def _dumps(value: Any, /, default: Callable[[Any], Any] | None = None) -> bytes:  # type: ignore[misc]

@@ -172,10 +172,10 @@ def _other(service: str) -> Any:
 
 
 def _unless_given_up() -> None:
-    from botocore.exceptions import BotoCoreError
-
     waiting = wait.get()
     if waiting is not None and waiting.over:
+        from botocore.exceptions import BotoCoreError
+
         raise BotoCoreError
 
 

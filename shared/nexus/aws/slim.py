@@ -1,7 +1,7 @@
 """DynamoDB and SQS clients for the dozen requests that the runtime makes, at a quarter of botocore's cost.
 
-HTTP, TLS and JSON come from libraries. This module adds the signature (version 4), connection reuse, the retries of the
-SDKs' standard mode, and AWS's errors under botocore's names. To a caller the client behaves like botocore's: the same
+`nexus.aws.connections` makes the requests. This module adds the signature (version 4), the retries of the SDKs'
+standard mode, and AWS's errors under botocore's names. To a caller the client behaves like botocore's: the same
 methods, responses and errors. Methods it does not have go to botocore's own client.
 
 A response that is lost, cut short or broken counts as none: the request is sent again, and `RetryAttempts` counts it.
@@ -10,27 +10,28 @@ A response that is lost, cut short or broken counts as none: the request is sent
 import gzip
 import hashlib
 import hmac
-import http.client
 import os
 import random
-import select
-import ssl
 import time
-import weakref
 import zlib
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
+from http import HTTPStatus
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote, urlsplit
 
 from botocore import exceptions as aws
 from botocore.retries.quota import RetryQuota
 
 from nexus import clock
+from nexus.aws.connections import Answer, Connections
 from nexus.aws.encoding import dumps, loads
-from nexus.aws.surroundings import CONNECTIONS, USER_AGENT
+from nexus.aws.surroundings import USER_AGENT
 from nexus.settings import Settings
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 TARGETS = {"dynamodb": "DynamoDB_20120810", "sqs": "AmazonSQS"}
 METHODS = {
@@ -53,16 +54,7 @@ TRANSIENT_STATUS = frozenset({500, 502, 503, 504})
 RETRY_COST, THROTTLE_COST = 14, 5
 BASE_WAITS, THROTTLE_WAIT, LONGEST_WAIT, MORE_IF_ASKED = {"dynamodb": 0.025, "sqs": 0.05}, 1.0, 20.0, 5.0
 
-type Credentials = tuple[str, str, str | None]
-"""Access key, secret key and token."""
-
-
-class Answer(NamedTuple):
-    """A complete HTTP response. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+type Credentials = tuple[str, str, str | None]  # access key, secret key, session token
 
 
 def signed(
@@ -83,10 +75,8 @@ def signed(
     request = f"POST\n/\n\n{canonical}\n{names}\n{hashlib.sha256(body).hexdigest()}"
     text = f"AWS4-HMAC-SHA256\n{at}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
     signature = hmac.digest(_signing_key(secret, scope), text.encode(), "sha256").hex()
-    made["Authorization"] = (
-        f"AWS4-HMAC-SHA256 Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    return made
+    credential = f"Credential={access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return {**made, "Authorization": f"AWS4-HMAC-SHA256 {credential}"}
 
 
 @lru_cache(maxsize=8)
@@ -95,72 +85,6 @@ def _signing_key(secret: str, scope: str) -> bytes:
     for part in scope.split("/"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
-
-
-class Connections:
-    """Connections to one host, kept between requests, each used by one thread at a time."""
-
-    def __init__(self, endpoint: str, patience: Settings, tls: ssl.SSLContext | None) -> None:
-        url = urlsplit(endpoint)
-        make: Any = partial(http.client.HTTPSConnection, context=tls) if tls else http.client.HTTPConnection
-        self._make = partial(make, url.hostname, url.port, timeout=patience.connect_timeout)
-        self._endpoint, self._read_timeout = endpoint, patience.read_timeout
-        self._idle: list[http.client.HTTPConnection] = []
-        weakref.finalize(self, _close, self._idle)
-
-    def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Makes one request. Raises botocore's HTTP errors; after any exception the connection is not reused."""
-        connection, keep = self._kept(), False
-        if connection is None:
-            connection = self._make()
-            try:
-                connection.connect()
-            except OSError as error:
-                connection.close()
-                kind: Any = aws.SSLError if isinstance(error, ssl.SSLError) else aws.EndpointConnectionError
-                kind = aws.ConnectTimeoutError if isinstance(error, TimeoutError) else kind
-                raise kind(endpoint_url=self._endpoint, error=error) from error
-            connection.sock.settimeout(self._read_timeout)
-        try:
-            connection.sock.sendall(_head(headers, len(body)) + body)  # one send: two cost a sixth more
-            with http.client.HTTPResponse(connection.sock, method="POST") as response:
-                response.begin()
-                if response.length is None and not response.chunked:
-                    raise http.client.IncompleteRead(b"")  # cut short: AWS always sends a length
-                answer = Answer(response.status, {n.lower(): v for n, v in response.getheaders()}, response.read())
-                keep = not response.will_close and len(self._idle) < CONNECTIONS
-        except (OSError, http.client.HTTPException) as error:
-            kind = aws.ReadTimeoutError if isinstance(error, TimeoutError) else aws.ConnectionClosedError
-            raise kind(endpoint_url=self._endpoint, error=error) from error
-        finally:
-            self._idle.append(connection) if keep else connection.close()
-        return answer
-
-    def _kept(self) -> http.client.HTTPConnection | None:
-        """The last one used. A connection with unexpected incoming data, usually its close, is dropped."""
-        while True:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                return None
-            unasked = select.poll()
-            unasked.register(connection.sock, select.POLLIN)
-            if not unasked.poll(0):
-                return connection
-            connection.close()
-
-
-def _close(connections: list[http.client.HTTPConnection]) -> None:
-    for connection in connections:
-        connection.close()
-
-
-def _head(headers: Mapping[str, str], length: int) -> bytes:
-    lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
-    head = f"POST / HTTP/1.1\r\n{''.join(lines)}Content-Length: {length}\r\n\r\n"
-    if not head.isascii() or head.count("\n") != len(lines) + 3:
-        raise aws.HTTPClientError(error="a header's value, such as a credential, holds the end of a line or no ASCII")
-    return head.encode()
 
 
 class Client:
@@ -176,18 +100,16 @@ class Client:
         endpoint: str,
         patience: Settings,
         *,
-        tls: ssl.SSLContext | None,
+        tls: "SSLContext | None",
         credentials: Callable[[], Credentials],
         go_on: Callable[[], object],
         other: Callable[[], Any],
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._credentials, self._go_on, self._other, self._announce = credentials, go_on, other, announce
-        partition = "aws-us-gov" if "-gov-" in patience.region else "aws"
-        self.meta = SimpleNamespace(
-            service=service, region_name=patience.region, partition=partition, endpoint_url=endpoint
-        )
-        self.send: Callable[[Mapping[str, str], bytes], Answer] = Connections(endpoint, patience, tls).post
+        partition, region = "aws-us-gov" if "-gov-" in patience.region else "aws", patience.region
+        self.meta = SimpleNamespace(service=service, region_name=region, partition=partition, endpoint_url=endpoint)
+        self.send: Callable[[Mapping[str, str], bytes], Answer] = Connections(endpoint, patience, tls, go_on).post
         host = urlsplit(endpoint).netloc.removesuffix(":443" if tls else ":80")
         self._headers = {"Content-Type": "application/x-amz-json-1.0", "Host": host, "User-Agent": USER_AGENT}
         if service == "sqs":
@@ -238,13 +160,9 @@ class Client:
             headers["X-Amzn-Trace-Id"] = quote(trace, safe="-=;:+&[]{}\"',")
         where, at = (self.meta.region_name, self.meta.service), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         answer = self.send(signed(headers, body, self._credentials(), where, at), body)
-        said = read(answer)
-        said["ResponseMetadata"] = {
-            "RequestId": answer.headers.get("x-amzn-requestid", ""),
-            "HTTPStatusCode": answer.status,
-            "HTTPHeaders": answer.headers,
-        }
-        return said
+        request_id = answer.headers.get("x-amzn-requestid", "")
+        about = {"RequestId": request_id, "HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
+        return {**read(answer), "ResponseMetadata": about}
 
     def _wait(self, tries: int, throttled: bool, asked: str) -> float:
         base = THROTTLE_WAIT if throttled else BASE_WAITS[self.meta.service]
@@ -265,15 +183,15 @@ def read(answer: Answer) -> dict[str, Any]:
     code = str(said.get("__type", answer.status)).partition(":")[0].rpartition("#")[2]
     message = said.get("message", said.get("Message", ""))
     if not message and answer.status >= 500:
-        message = http.client.responses.get(answer.status, "")
+        message = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else ""
     refusal: dict[str, Any] = {"Message": message, "Code": code}
     known, _, kind = answer.headers.get("x-amzn-query-error", "").partition(";")
     return {**said, "Error": {**refusal, "QueryErrorCode": code, "Type": kind, "Code": known} if known else refusal}
 
 
 def _body(answer: Answer) -> dict[str, Any]:
-    body = answer.body
-    if int(answer.headers.get("x-amz-crc32", zlib.crc32(body))) != zlib.crc32(body):
+    body, checksum = answer.body, answer.headers.get("x-amz-crc32")
+    if checksum and int(checksum) != zlib.crc32(body):
         raise ValueError("the body is not that of its checksum")
     if answer.headers.get("content-encoding") == "gzip":
         body = gzip.decompress(body)

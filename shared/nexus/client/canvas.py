@@ -160,7 +160,7 @@ class Signature[R: Result](Canvas[R]):
         countdown, eta = options.get("countdown"), options.get("eta")
         expires, retry = options.get("expires"), options.get("retry")
         if countdown is not None and eta is not None:
-            raise ValueError("countdown and eta are two ways to say one thing: give one")
+            raise ValueError("countdown and eta exclude each other: give one")
         return TaskStep(
             id=run_id,
             task=self.task.name,

@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import pairwise
 
 from nexus import clock
@@ -18,18 +17,8 @@ from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.runs import transitions
 from nexus.runs.record import RunError
+from nexus.runs.sender import note_child, parent
 from nexus.settings import settings
-
-
-@dataclass(slots=True)
-class Sender:
-    """The run that sends tasks: the parent of those tasks, and where their ids are noted."""
-
-    run_id: str
-    children: list[str] = field(default_factory=list)
-
-
-current: ContextVar[Sender | None] = ContextVar("current", default=None)
 
 
 @bounded
@@ -39,7 +28,7 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     `given` says that the caller chose the id: the records may then exist already, and what has not run is sent
     again. Without `track` nothing is recorded.
     """
-    beginning = Beginning.of([steps], _parent())
+    beginning = Beginning.of([steps], parent())
     if not track and any(parcel.record.keys() - {"eta", "live", "since"} for parcel in beginning.parcels):
         raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
     later = [_later(step, before.id) for before, step in pairwise(steps)]
@@ -90,7 +79,7 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
     What SQS refuses is retried twice; SendFailed then lists the ids of the runs that were not accepted, and the others
     have been sent. If AWS cannot be reached, the rest is not tried.
     """
-    beginning = Beginning.of([[step] for step in steps], _parent())
+    beginning = Beginning.of([[step] for step in steps], parent())
     with sending(*(step.id for step in steps)):
         if track:
             # A run's cost includes its share of the requests that sent it (nexus.worker.spending).
@@ -105,11 +94,6 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
         if track:
             forget(failures)
         raise SendFailed(failures)
-
-
-def _parent() -> str | None:
-    sender = current.get()
-    return sender.run_id if sender else None
 
 
 @contextmanager
@@ -138,10 +122,3 @@ def forget(run_ids: Iterable[str]) -> None:
     with suppress(BotoCoreError, ClientError, sdk.Throttled):
         for run_id in run_ids:
             backend().store.apply(transitions.not_sent(run_id, error, now))
-
-
-def note_child(run_id: str) -> None:
-    """Records a run among the children of the run that sends it: the first hundred."""
-    sender = current.get()
-    if sender is not None and len(sender.children) < 100:
-        sender.children.append(run_id)

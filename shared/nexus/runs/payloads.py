@@ -10,7 +10,6 @@ from typing import Any
 
 from nexus.aws.sdk import client, is_no_object
 from nexus.backend import backend
-from nexus.backend.memory import MemoryStore
 from nexus.backend.store import Item
 from nexus.errors import NexusError
 from nexus.settings import settings
@@ -48,9 +47,8 @@ def dump(run_id: str, value: Any, *, inline: int = INLINE_BYTES) -> str:
     if len(data) <= inline:
         return text
     key = f"{_FOLDER}{os.environ.get('NEXUS_QUEUE', 'none')}/{run_id}.json"
-    store = backend().store
-    if isinstance(store, MemoryStore):
-        store.objects[key] = text
+    if (objects := _in_memory()) is not None:
+        objects[key] = text
     else:
         client("s3").put_object(Bucket=settings().bucket("archive"), Key=key, Body=data, ContentType="application/json")
     return _POINTER + key
@@ -75,13 +73,22 @@ def load_text(text: str) -> str:
     """The text passed to `dump`. Raises ResultExpired."""
     if not text.startswith(_POINTER):
         return text
-    key, store = text.removeprefix(_POINTER), backend().store
+    key = text.removeprefix(_POINTER)
     if not key.startswith(_FOLDER):  # otherwise a writer of records could choose what its reader fetches
         raise ResultExpired(f"{key} is no result")
-    kept = store.objects.get(key) if isinstance(store, MemoryStore) else _from_s3(key)
+    objects = _in_memory()
+    kept = _from_s3(key) if objects is None else objects.get(key)
     if kept is None:
         raise ResultExpired(f"{key} is gone, or may not be read: results are kept as long as run records")
     return kept
+
+
+def _in_memory() -> dict[str, str] | None:
+    """The objects of a store in memory; None if they are in S3."""
+    from nexus.backend.memory import MemoryStore  # here: no function has one
+
+    store = backend().store
+    return store.objects if isinstance(store, MemoryStore) else None
 
 
 def _from_s3(key: str) -> str | None:

@@ -184,7 +184,8 @@ def error_text(error: RunError) -> str:
     return compact({name: value for name, value in kept.items() if value})
 
 
-_UNUSUAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+# Not as [^...] of what is usual: a set of all of Unicode takes 3 ms to compile, a tenth of them this one.
+_UNUSUAL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 
 def clean(text: str) -> str:

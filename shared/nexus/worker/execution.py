@@ -20,7 +20,6 @@ from nexus.aws import sdk, table
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write
 from nexus.backend.transport import DeadLetter, Message
-from nexus.client.sending import Sender, current
 from nexus.definitions import Budget, RateLimit, Result, TaskDefinition
 from nexus.envelope import Envelope
 from nexus.errors import BudgetSpent, InvalidMessage, Reject, Retry, Revoked, TimeLimitExceeded, UnknownTask
@@ -29,6 +28,7 @@ from nexus.runs import budget, locks, payloads, rate_limit, transitions
 from nexus.runs.budget import Purse
 from nexus.runs.rate_limit import RateLimiter
 from nexus.runs.record import RunError, RunRecord, clean
+from nexus.runs.sender import Sender, current
 from nexus.runs.spent import Spent
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
 from nexus.values import compact

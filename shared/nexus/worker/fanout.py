@@ -22,9 +22,6 @@ from nexus.aws.dynamodb import Condition, equals
 from nexus.backend import backend
 from nexus.backend.store import Applied, Item, Outcome, Value, Write, numbers
 from nexus.backend.transport import Message
-from nexus.client.following import fail_next, send_next
-from nexus.client.handles import AsyncResult
-from nexus.client.steps import Failure, Step, load
 from nexus.envelope import Envelope, Segment
 from nexus.errors import SendFailed
 from nexus.registry import registry
@@ -291,12 +288,16 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
     """Sends what the record says comes next, a chain's next link or a chord's body; or ends it unsent."""
     if "then" not in item and "on_error" not in item:
         return
+    # Here, since most runs have nothing after them: a function that needs no client starts without it.
+    from nexus.client.following import fail_next, send_next
+    from nexus.client.steps import Failure, load
+
     record = RunRecord.of(item)
     steps = load(str(item.get("then", "[]")), run_id)
     ended: list[Envelope] = []
     if succeeded:
         if "on_error" in item and "restarted" in item:
-            _retract(load(str(item["on_error"]), run_id)[0], f"{record.task} {run_id} has succeeded after all")
+            _retract(load(str(item["on_error"]), run_id)[0].id, f"{record.task} {run_id} has succeeded after all")
         if steps:
             ended = send_next(run_id, steps, payloads.taken(str(item["result"])))
     else:
@@ -312,9 +313,11 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
         settle_member(member, succeeded=False)
 
 
-def _retract(callback: Step, reason: str) -> None:
+def _retract(callback: str, reason: str) -> None:
     """Revokes an error callback that has not begun: the process that was to send it may have died before."""
-    handle = AsyncResult[Any](callback.id)
+    from nexus.client.handles import AsyncResult
+
+    handle = AsyncResult[Any](callback)
     if handle.status == "PENDING":
         handle.revoke(reason)
 

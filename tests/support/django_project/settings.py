@@ -46,7 +46,14 @@ TEMPLATES = [
 ROOT_URLCONF = "tests.support.django_project.urls"
 STATIC_URL = "static/"
 ALLOWED_HOSTS = ["testserver"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": f"{_folder}/db.sqlite3"}}
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": f"{_folder}/db.sqlite3",
+        # The data need not survive the machine.
+        "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},
+    }
+}
 TASKS = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default", "emails"]}}
 NEXUS = {"STACK": "test", "MODULES": ["tests.support.django_project.tasks", "social.django.tasks"]}
 SOCIAL = {"STACK": "nexus-test", "MIRRORS": "tests.support.django_project.mirrors"}

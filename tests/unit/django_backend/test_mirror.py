@@ -54,7 +54,7 @@ def database(request: pytest.FixtureRequest) -> Iterator[None]:
     """The project's tables, empty."""
     before = connections.settings["default"].copy()
     if request.param == "postgresql":
-        given = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres"}
+        given = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres", "OPTIONS": {}}
         connections["default"].close()
         del connections["default"]
         connections.settings["default"].update(given, HOST=request.getfixturevalue("server").folder)

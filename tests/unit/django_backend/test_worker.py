@@ -30,7 +30,13 @@ def server() -> Iterator[Server]:
 def postgresql(server: Server) -> Iterator[Any]:
     """PostgreSQL in place of the project's database: as on Lambda, a connection is kept, and here never checked."""
     kept = connections.settings["default"].copy()
-    given = {"ENGINE": "django.db.backends.postgresql", "NAME": "postgres", "USER": "postgres", "CONN_MAX_AGE": 60}
+    given = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "postgres",
+        "CONN_MAX_AGE": 60,
+        "OPTIONS": {},
+    }
     connections["default"].close()
     del connections["default"]
     connections.settings["default"].update(given, HOST=server.folder)

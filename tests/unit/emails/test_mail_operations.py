@@ -1,4 +1,4 @@
-"""What an operator sees: a user's mail before it is sent, and the mails whose fate is unknown."""
+"""What an operator sees: a user's mail before it is sent, and the mails whose delivery is unknown."""
 
 import time
 from pathlib import Path

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import update_user_statistics as job
+import user_sums
 from nexus.aws.dynamodb import Write
 from nexus.testing import run_task
+from nexus.worker import Run
 from ops.social.seed import Network, generate, write
 from social.data import follows, posts, users
 from social.data.users import Counts
@@ -35,23 +38,41 @@ def stored() -> dict[str, tuple[int, int, int]]:
     }
 
 
+def wrong(network: Network) -> int:
+    """How many users' stored counts are not what they should be."""
+    right = expected(network)
+    return sum(
+        (user.followers_count, user.following_count, user.posts_count) != right[user.user_id] for user in network.users
+    )
+
+
+@pytest.fixture(params=["merged at once", "regrouped first"])
+def cut_small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sizes so small that a few users have many ranges, objects and batches: merged at once, or regrouped before."""
+    monkeypatch.setattr(job, "USERS_PER_RANGE", 2)
+    monkeypatch.setattr(job, "MOST_RANGES", 1_000 if request.param == "merged at once" else 1)
+    monkeypatch.setattr(job, "USERS_HELD", 5)
+    monkeypatch.setattr(job, "REGROUPED_BYTES", 400)
+    monkeypatch.setattr(job, "WRITES_AT_ONCE", 1)
+    monkeypatch.setattr(user_sums, "OBJECT_BYTES", 300)
+    monkeypatch.setattr(user_sums, "BYTES_AT_ONCE", 250)
+
+
 @jobs
 @given(seeds, st.integers(1, 25))
+@pytest.mark.usefixtures("cut_small")
 def test_every_count_is_what_counting_one_by_one_gives(filled: Filled, seed: int, people: int) -> None:
     network = filled(people, seed)
     report = run_task(job.update_user_statistics)
     assert stored() == expected(network)
-    wrong = sum(
-        (user.followers_count, user.following_count, user.posts_count) != expected(network)[user.user_id]
-        for user in network.users
-    )
-    assert report.changed == wrong, "writes those who differ and no other"
+    assert report.changed == wrong(network), "writes those who differ and no other"
     assert report.rows_read == len(network.users) + len(network.follows) + len(network.posts)
     assert (report.skipped, report.failed) == (0, 0)
 
 
 @settings(jobs, max_examples=4)
 @given(seeds)
+@pytest.mark.usefixtures("cut_small")
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
     network = filled(7, seed)
     queue = Queue.unreliable(seed)
@@ -60,7 +81,10 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert stored() == expected(network)
 
 
-def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
+@pytest.mark.usefixtures("cut_small")
+def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**6)
+    monkeypatch.setattr(user_sums, "READS_AT_ONCE", 1)  # the nth request is the same one in every round
     network = generate(4, 7, NOW)
     died = 0
     for fatal in range(200):
@@ -75,6 +99,44 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> No
     else:
         pytest.fail("200 requests for four users")
     assert died > 15
+
+
+@pytest.mark.usefixtures("cut_small")
+def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
+    began_with: dict[str, set[str]] = {"count": set(), "regroup": set(), "merge": set()}
+
+    def noted(name: str) -> Callable[[Any, Run], Any]:
+        work: Callable[[Any, Run], Any] = getattr(job, name)
+
+        def call(args: Any, run: Run) -> Any:
+            began_with[name] |= {place for place, value in (run.cursor or {}).items() if value}
+            return work(args, run)
+
+        return call
+
+    for name in began_with:
+        monkeypatch.setattr(job, name, noted(name))
+    monkeypatch.setattr(user_sums, "BYTES_AT_ONCE", 1)
+    network = filled(20, 4)
+    with small_pages(4):
+        report = Queue(short=lambda: True).run(job.update_user_statistics)
+    assert stored() == expected(network)
+    assert report.rows_read == len(network.users) + len(network.follows) + len(network.posts)
+    assert report.changed == wrong(network), "a user who was written is not written again"
+    assert began_with["count"] == {"start", "written", "report"}
+    assert began_with["merge"] == {"read", "done", "kept", "report"}
+    assert began_with["regroup"] == ({"read", "written", "report"} if job.MOST_RANGES == 1 else set())
+
+
+@given(st.integers(0, 250_000_000))
+def test_no_object_is_read_in_more_than_so_many_pieces_however_many_users(people: int) -> None:
+    bands, ranges = job.layout(people)
+    assert bands * ranges * job.USERS_PER_RANGE > people
+    assert bands + (ranges if ranges > 1 else 0) <= 2 * 32
+    if people < job.MOST_RANGES * job.USERS_PER_RANGE:
+        assert ranges == 1, "one step less"
+    places = {(hashed % bands, hashed // bands % ranges) for hashed in map(user_sums.hash_of, map(str, range(2_000)))}
+    assert all(band < bands and place < ranges for band, place in places)
 
 
 def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:

@@ -228,7 +228,7 @@ def test_the_trail_is_shown_by_who_what_and_since_when(capsys: pytest.CaptureFix
     assert shown("--who", "bob", "--since", "1h") == []
     assert shown("--limit", "1") == ["retry-letters"]
     assert main(["audit", "--what", "purge"]) == 0
-    assert capsys.readouterr().out == "No change is such a one.\n"
+    assert capsys.readouterr().out == "No change matches.\n"
     assert main(["audit"]) == 0
     assert re.search(r"dlq retry +queue=media +done +arn:bob", capsys.readouterr().out)
 
@@ -256,7 +256,7 @@ def test_a_change_that_is_cut_short_or_fails_has_its_entry() -> None:
     outcomes = [(what, outcome) for what, _, outcome in trail()]
     assert outcomes == [
         ("purge", "KeyboardInterrupt"),
-        ("rollback", "failed: You may not do this: UpdateAlias was denied"),
+        ("rollback", "failed: Permission denied: UpdateAlias was denied"),
     ]
 
 
@@ -297,15 +297,15 @@ def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypa
 
 def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """DynamoDB and SQS are asked by it wherever the environment says plainly how, as on the local cloud."""
-    from nexus.aws import slim, surroundings
+    from nexus.aws import connections, slim, surroundings
 
     asked: list[str] = []
 
-    def post(_: slim.Connections, headers: Mapping[str, str], body: bytes) -> slim.Answer:
+    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Answer:
         asked.append(headers["X-Amz-Target"].partition(".")[2])
-        return slim.Answer(200, {}, b"{}")
+        return connections.Answer(200, {}, b"{}")
 
-    monkeypatch.setattr(slim.Connections, "post", post)
+    monkeypatch.setattr(connections.Connections, "post", post)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
     monkeypatch.setenv("HOME", str(tmp_path))
     sdk.reset()

@@ -234,8 +234,8 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
     [
         (["budget", "--runs", "1"], "Whose budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
-        (["budget", DIGEST, "--dollars", "-1"], "no limit"),
-        (["budget", DIGEST, "--runs", "many"], "no limit"),
+        (["budget", DIGEST, "--dollars", "-1"], "not a limit"),
+        (["budget", DIGEST, "--runs", "many"], "not a limit"),
         (["budget", "no_task"], "There is no task"),
     ],
 )
@@ -262,7 +262,7 @@ def test_status_and_a_run_say_that_a_budget_is_spent(monkeypatch: pytest.MonkeyP
     assert "none is lost" in found.what
     assert found.do.startswith(f"`nexus budget {DIGEST}")
     (wait,) = waiting.reasons(record)
-    assert wait.why.startswith(f"{DIGEST} has spent its budget of the day")
+    assert wait.why.startswith(f"{DIGEST} has spent today's budget")
 
 
 def test_status_can_be_asked_without_a_run_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFi
     assert checkout.running() is not None
     assert main(["down", "--yes"]) == 0
     assert checkout.running() is None
-    assert "has ended" in capsys.readouterr().out
+    assert "has stopped" in capsys.readouterr().out
 
 
 def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:

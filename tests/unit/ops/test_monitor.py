@@ -115,7 +115,7 @@ def test_whatever_happens_there_it_fills_the_terminal_and_no_more(width: int, he
     shown = Screen(where())
     view = look(*runs, jobs=((RUN_ID, TASK, 3, 12),) if many else (), wrong=("users: the function dies: " + "y" * 200,))
     shown.show(view, rows.rows(view, ends, {}))
-    shown.error = "AWS does not answer: " + "z" * 200
+    shown.error = "AWS does not respond: " + "z" * 200
     for pressed in ((), ("tab",), ("/", "u", "p"), ("enter", "?"), ("q", "enter")):
         press(shown, *pressed)
         console = Console(width=width, height=height, force_terminal=False)
@@ -291,7 +291,7 @@ def test_a_filter_is_typed_narrows_at_once_and_is_taken_back() -> None:
     assert shown.selected is found[1]
     assert any("1 of 3" in line for line in drawn(shown, 80, 24))
     press(shown, "/", *" nothing", "enter")
-    assert any("Nothing fits the filter" in line for line in drawn(shown, 80, 24))
+    assert any("No run matches the filter" in line for line in drawn(shown, 80, 24))
     press(shown, "escape")
     assert len(shown.listed) == 3
     press(shown, "/", *"ping", "escape")
@@ -334,14 +334,14 @@ def test_a_failed_run_is_retried_and_a_running_one_revoked_after_a_yes() -> None
     assert press(shown, "x", "enter") is None
     assert shown.message == "Nothing was changed."
     assert press(shown, "r") is None
-    assert shown.message == "aaaa1111 is running: what has failed is sent again."
+    assert shown.message == "aaaa1111 is running: its failed runs can be sent again."
     assert press(shown, "j", "r", "y") == Order("retry", failed)
     assert press(shown, "enter", "r", "n") is None
     assert press(shown, "r", "y") == Order("retry", failed)
     assert press(shown, "q", "x") is None
     assert shown.message == "2202a3d0 has ended."
     assert press(shown, "j", "r") is None
-    assert "tried again by itself" in shown.message
+    assert "retries automatically" in shown.message
     assert press(shown, "G", "x") is None
     assert shown.message == "cccc3333 has ended."
 
@@ -398,7 +398,7 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
     with pytest.raises(Problem, match="is PENDING"):
         watch.act("retry", failed.id)
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
-    assert watch.act("revoke", waits.id).endswith("is REVOKED: it had ended already.")
+    assert watch.act("revoke", waits.id).endswith("is REVOKED: it had already ended.")
     noted = [(one.what, one.about) for one in reversed(audit.entries())]
     assert noted[:2] == [("retry", {"id": failed.id}), ("revoke", {"id": waits.id})]
 
@@ -418,7 +418,7 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
     backend().store.apply(Write(job, kept))
     backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1, 2})}))
     dead(sent(members[2]))
-    assert watch.act("retry", job) == "1 sent again. 1 had no dead letter any more."
+    assert watch.act("retry", job) == "1 sent again. 1 no longer had a dead letter."
     assert AsyncResult[Any](members[2]).status == "PENDING"
 
 

@@ -116,7 +116,7 @@ def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> No
     assert told(run())[0] == "0 messages wait in users", "it may be on its way"
     late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
     why, release = told(late)
-    assert why == "users has no message of it: it was purged, or has expired"
+    assert why == "users has no message for it: it was purged, or has expired"
     assert f"--id {RUN}" in release
 
 
@@ -151,7 +151,7 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     assert f"{RUN} t STARTED" in caught.value.why
     assert waits in caught.value.why
     assert finding.run_id(OTHER) == OTHER
-    with pytest.raises(Problem, match="no run id"):
+    with pytest.raises(Problem, match="not a run id"):
         finding.run_id("01a203f")
 
 

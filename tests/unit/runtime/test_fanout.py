@@ -33,21 +33,28 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 TASK = catalogue.make_report
 SECOND_PHASE = ReportPart(day="2026-01-02", last=True)
+FANNED_OUT = ReportPart(day="2026-01-03", last=True)
+"""A second phase that has segments and a phase of its own."""
 
 
 class Job:
-    """make_report as a job of `segments` segments, each counting its index + 1, and perhaps a second phase."""
+    """make_report as a job of `segments` segments, each counting its index + 1, and up to three phases.
 
-    def __init__(self, segments: int = 3, *, second_phase: bool = False, faulty: frozenset[int] = frozenset()) -> None:
+    Of three, the second is fanned out as the first was, and has the third as its own second.
+    """
+
+    def __init__(self, segments: int = 3, *, phases: int = 1, faulty: frozenset[int] = frozenset()) -> None:
         self.segments = segments
-        self.second_phase = second_phase
+        self.phases = phases
         self.faulty = faulty
 
     def __call__(self, args: MakeReport, run: Run) -> Counted | Continuation:
         part = ReportPart(day=args.day or "2026-01-01")
-        return run.fan_out([part] * self.segments, then=SECOND_PHASE if self.second_phase else None)
+        return run.fan_out([part] * self.segments, then={1: None, 2: SECOND_PHASE, 3: FANNED_OUT}[self.phases])
 
     def part(self, args: ReportPart, run: Run) -> Counted | Continuation:
+        if args == FANNED_OUT:
+            return run.fan_out([ReportPart(day=args.day)] * self.segments, then=SECOND_PHASE)
         if args.last:
             return Counted(changed=1)
         assert run.segment is not None
@@ -96,13 +103,23 @@ def test_ten_thousand_segments_end_exactly_and_no_item_grows_large(tasks: SentTa
 
 
 def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentTasks, job: Job) -> None:
-    job.second_phase = True
+    job.phases = 2
     handle = TASK.delay()
 
     tasks.run()
 
     assert handle.result is not None
     assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+
+
+def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tasks: SentTasks, job: Job) -> None:
+    job.phases = 3
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.result is not None
+    assert (handle.result.rows_read, handle.result.changed) == (2 * total(3), 1)
 
 
 def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_again(
@@ -160,16 +177,16 @@ def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -
     assert handle.status == "REVOKED"
 
 
-@pytest.mark.parametrize("second_phase", [False, True])
+@pytest.mark.parametrize("phases", [1, 2, 3])
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(second_phase: bool, data: st.DataObject) -> None:
+def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int, data: st.DataObject) -> None:
     """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
     segments = data.draw(st.sampled_from([1, 2, 5, 101]))
     fuse = Fuse()
     inner = MemoryStore()
     queue = Queue(fuse)
-    job = Job(segments, second_phase=second_phase)
+    job = Job(segments, phases=phases)
     before = dict(registry._implementations)
     registry._implementations[TASK.name] = Implementation(TASK, job, job.part)
     try:
@@ -186,8 +203,8 @@ def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(second_phas
             assert not queue.dead
             assert handle.status == "SUCCESS"
             assert handle.result is not None
-            assert handle.result.rows_read == total(segments)
-            assert handle.result.changed == (1 if second_phase else 0)
+            assert handle.result.rows_read == total(segments) * (2 if phases == 3 else 1)
+            assert handle.result.changed == (0 if phases == 1 else 1)
     finally:
         registry._implementations.clear()
         registry._implementations.update(before)

@@ -37,9 +37,9 @@ from moto import mock_aws
 from pytest_socket import enable_socket
 
 from dev import recorder
-from nexus.aws import encoding, sdk, slim, surroundings
+from nexus.aws import connections, encoding, sdk, slim, surroundings
 from nexus.client import bounded
-from nexus.errors import ConfigurationError, SendFailed
+from nexus.errors import ConfigurationError, SendFailed, TimeLimitExceeded
 from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
 from tests.support import wire
@@ -175,6 +175,15 @@ def test_an_answer_that_is_longer_than_it_says_reaches_no_other_request(client: 
     with serving(answer(ITEM) + answer({"Item": {"id": {"S": "another"}}}), answer(ITEM)) as server:
         dynamodb = client(server)
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
+    assert server.connections == 2
+
+
+def test_headers_that_disagree_about_the_length_are_a_broken_answer(client: Make) -> None:
+    """A proxy that believed the one and a client that believes the other would mix up two requests' answers."""
+    smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+    with serving(smuggled, answer(ITEM)) as server:
+        assert client(server).get_item(**KEY)["ResponseMetadata"]["RetryAttempts"] == 1
+    assert server.connections == 2
 
 
 @pytest.mark.parametrize(
@@ -227,7 +236,7 @@ def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: 
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         (kept,) = dynamodb.send.__self__._idle
-        assert kept.sock.recv(1, socket.MSG_PEEK) == b""  # its end has come
+        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # its end has come
         found = dynamodb.get_item(**KEY)
     assert found["ResponseMetadata"]["RetryAttempts"] == 0
     assert server.connections == 2
@@ -277,12 +286,31 @@ def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) 
                 sock.sendall(said)
                 raise KeyboardInterrupt
 
-        sock, connection.sock = connection.sock, Alarmed()
+        sock, connection.stream = connection.stream, Alarmed()
         with pytest.raises(KeyboardInterrupt):
             dynamodb.get_item(**KEY)
         assert not dynamodb.send.__self__._idle
         assert dynamodb.get_item(**KEY)["Item"] == ITEM["Item"]
     assert server.connections == 2
+
+
+def test_a_signal_that_comes_while_an_answer_is_parsed_is_no_broken_answer(
+    client: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parser turns whatever is raised in its callbacks into an error of its own."""
+
+    def alarmed(*_: bytes) -> None:
+        raise TimeLimitExceeded("task has used its 1 s")
+
+    with serving(answer(ITEM)) as server:
+        dynamodb = client(server)
+        with monkeypatch.context() as patched:
+            patched.setattr(connections.Connection, "on_header", alarmed)
+            with pytest.raises(TimeLimitExceeded, match="has used its 1 s"):
+                dynamodb.get_item(**KEY)
+        assert not dynamodb.send.__self__._idle
+        assert dynamodb.get_item(**KEY)["Item"] == ITEM["Item"]
+    assert len(server.requests) == 2
 
 
 def test_a_child_connects_for_itself(client: Make) -> None:
@@ -766,6 +794,17 @@ def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
     bounded._threads().shutdown()  # the thread that sends ends with its connection, and leaves the next test nothing
     bounded._threads.cache_clear()
+
+
+def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread_that_sends(client: Make) -> None:
+    """Each byte is within the read timeout; only the caller's giving up ends such a response."""
+    with serving(wire.endless) as server:
+        client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
+        with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
+            catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
+        bounded._threads().shutdown()  # waits for the thread, while the server goes on
+        bounded._threads.cache_clear()
+    assert len(server.requests) == 1
 
 
 def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None:
