@@ -11,10 +11,10 @@ import pytest
 from nexus import backend
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore
-from nexus.client import chain
+from nexus.client import chain, following
 from nexus.eager import MAX_RECEIVES, EagerTransport
 from nexus.registry import Implementation, registry
-from nexus.worker import Run, fanout
+from nexus.worker import Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, NoteSent, SendNote
 
@@ -100,7 +100,7 @@ def test_what_can_never_be_followed_up_is_given_up_and_does_not_go_round_for_eve
         raise LookupError("there is nothing to follow")
 
     does(monkeypatch, lambda args, run: NoteSent())
-    monkeypatch.setattr(fanout, "send_next", never)
+    monkeypatch.setattr(following, "send_next", never)
 
     chain(catalogue.send_note.s(**NOTE), catalogue.send_note.s(**NOTE)).delay()
 
