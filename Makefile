@@ -50,7 +50,7 @@ web: up ## Serve the deployment's pages, `nexus web`, for the local cloud
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
 	@if ! $(DEV)/python -c 'import socket; socket.create_server(("localhost", 8000))' 2> /dev/null; then
 		echo "Another program has port 8000: end it and run this again. Another port would not do: the upload bucket takes uploads" >&2
-		echo "from pages of http://localhost:8000 alone (BaseUrl in samconfig.toml)." >&2; exit 1
+		echo "only from pages of http://localhost:8000 (BaseUrl in samconfig.toml)." >&2; exit 1
 	fi
 	eval "$$($(CLOUD) env)"
 	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
@@ -316,7 +316,7 @@ docs: .venv/ready .local/mermaid/ready ## Build the docs site into .local/site, 
 	@echo "Building the docs site"
 	PYTHONPATH=shared $(DEV)/python -m dev.site .local/site
 
-# Needs the network, so it is no part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
+# Needs the network, so it is not part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
 # reached, as behind a mirror of the registry, it looks for releases that their authors have withdrawn.
 .PHONY: audit
 audit: .venv-check/ready ## Known vulnerabilities in the pinned packages

@@ -52,7 +52,7 @@ def of_python(source: str) -> str:
             text = source[start:end]
             parts.append(
                 text if token.type != tokenize.STRING or re.search(r"\s", text) else MARK
-            )  # a name is no prose
+            )  # a name is not prose
     return without_code("".join([*parts, _blank(source[end:])]))
 
 

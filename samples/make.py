@@ -1,7 +1,7 @@
 """Makes the sample media for `make run`: believable pictures of our own, and a few files that mean harm.
 
 `python samples/make.py [FOLDER]` writes them into .samples/ (ignored by git) and prints their names. They are
-computed, the same on every machine with the same libraries; what is there already is left alone, so a second call
+computed, the same on every machine with the same libraries; existing files stay, so a second call
 costs nothing.
 """
 
@@ -252,7 +252,7 @@ def _lake() -> bytes:
 
 
 def _heic() -> bytes:
-    import pillow_heif  # development only: it carries the x265 encoder, the functions have a decoder alone
+    import pillow_heif  # development only: it carries the x265 encoder, the functions have only a decoder
 
     out = BytesIO()
     heif = pillow_heif.from_pillow(landscape("dunes", 1440, 1080, 4))

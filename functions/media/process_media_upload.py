@@ -232,7 +232,7 @@ def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: 
 
 
 def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
-    """Marks the post's upload as gone, unless it shows something else. Returns the reason for the report.
+    """Marks the post's upload as missing, unless it shows something else. Returns the reason for the report.
 
     An attempt that died after quarantining the object has already written the reason to the post.
     """

@@ -147,7 +147,7 @@ class Runs(TypedDict):
 
 
 class DeadLetter(TypedDict):
-    """A dead letter; `body` is its envelope, or its text where it is none."""
+    """A dead letter; `body` is its envelope, or text if it has none."""
 
     id: str
     message_id: str

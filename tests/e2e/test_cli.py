@@ -655,7 +655,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         nexus("schedule", "enable", name)
     ended = nexus("schedule", "run", "update_trending_hashtags", "--wait", "--timeout", "120", "--json").json
     assert ended["status"] in ("SUCCESS", "REVOKED")
-    # And what was run by hand is no firing of the rule
+    # And a manual run is not a firing of the rule
     listed = nexus("schedule", "list", "--json").json
     assert ended["id"] not in {row["last_id"] for row in listed}
     assert "last fired" in nexus("schedule", "list").out

@@ -165,7 +165,7 @@ def test_an_upload_to_no_post_goes_on_through_the_queue_and_ends_in_quarantine(o
     put(key, picture(100, 100))
 
     run = eventually(lambda: next((run for run in runs_of(key) if int(run["attempts"]) >= 2), None))
-    # Its policy would go on for minutes; this run is to have no further retries.
+    # Its policy would retry for minutes; this run must have no further retries.
     DynamoStore().apply(Write(run["id"], set={"retry": "[1,0,0,[]]"}))
     report = AsyncResult(run["id"], catalogue.process_media_upload.result).get(timeout=120)
 

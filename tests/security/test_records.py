@@ -24,7 +24,7 @@ def test_a_record_cannot_point_its_reader_at_another_object_of_the_archive(key: 
     """An operator reads results with their own rights."""
     objects.put("archive", key or "none", b'"a secret"')
 
-    with pytest.raises(ResultExpired, match="no result"):
+    with pytest.raises(ResultExpired, match="not a result"):
         payloads.load_text(f"s3:{key}")
 
 

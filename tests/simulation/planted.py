@@ -191,7 +191,7 @@ FAULTS = (
         "elif False:",
         found_in="fan_out_of_two_phases",
     ),
-    Fault("a chain goes on", fanout.follow_up, "if succeeded:", "if False:"),
+    Fault("a chain continues", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
         following._parcel,

@@ -161,7 +161,7 @@ def rules(story: Story, chance: random.Random, name: str) -> None:
 
 
 def garbage(story: Story, chance: random.Random, name: str) -> None:
-    """Somebody puts into a queue what is no message of ours."""
+    """Someone sends a foreign message to a queue."""
     body = chance.choice(GARBAGE)
     queue = chance.choice(list(TIMEOUT))
 

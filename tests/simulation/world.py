@@ -107,7 +107,7 @@ class World:
 
     tick = TICK
     repeats_late = True
-    """Others may go on between a request whose answer is lost and its repetition."""
+    """Others may run between a request whose response is lost and its repetition."""
 
     def __init__(self, seed: int, faults: Faults, *, trace: bool = False) -> None:
         self.seed, self.faults = seed, faults
@@ -305,7 +305,7 @@ class World:
                 lost += 1
         return self.since_reset[run_id] + lost
 
-    # --- what goes on ---
+    # --- what is running ---
 
     def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
         """A program or an operator, to begin `after` so many seconds, or at the next event of a kind."""
@@ -481,7 +481,7 @@ class World:
         except Killed:
             self._say(actor, "is gone")
             actor.dead = True
-        except Exception as error:  # noqa: BLE001 - a program's own: the world goes on without it
+        except Exception as error:  # noqa: BLE001 - a program's own: the world continues without it
             self._say(actor, f"raised {type(error).__name__}: {error}")
             if not actor.faulted:
                 self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
@@ -699,7 +699,7 @@ def in_force(world: World) -> Iterator[World]:
 
 
 def abandon(actors: Sequence[Actor]) -> None:
-    """Ends what still waits, so that nothing of one world goes on in another."""
+    """Ends what still waits, so that nothing of one world continues in another."""
     for actor in actors:
         actor.dead = True
         if actor.green is not None and not actor.green.dead:

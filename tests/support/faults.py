@@ -220,7 +220,7 @@ class FullDisk:
 
     def make(self) -> None:
         if os.geteuid() != 0:
-            pytest.skip("a file system can be mounted by root alone")
+            pytest.skip("only root can mount a file system")
         self._folder = tempfile.mkdtemp(prefix="nexus-full-disk-")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", self._folder], check=True)
         variables("media", ping=False, TMPDIR=self._folder)()

@@ -138,7 +138,7 @@ def _option(name: str, option: str) -> tuple[str, Any]:
                 raise BadRecipe(f"{name}: tallest is {value!r}: a number from 0.1 to 10")
             return "tallest", float(value)
     known = "square, tallest=..., webp, jpeg, avif, quality=..."
-    raise BadRecipe(f"{name}: {option!r} is no option: {known}")
+    raise BadRecipe(f"{name}: {option!r} is not an option: {known}")
 
 
 def _number(field: str, text: str, most: int) -> int:

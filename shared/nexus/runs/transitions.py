@@ -126,7 +126,7 @@ def claim(
     """The move to STARTED, given the known record (None: it does not exist).
 
     A claim that is one of a batch (`by.shared`) spends its attempt before it is certain to run. So if its sandbox dies,
-    the attempt is refunded, and the next claim is for the run alone.
+    the attempt is refunded, and the next claim is for this run only.
     """
     started: dict[str, Value] = {
         "status": "STARTED",

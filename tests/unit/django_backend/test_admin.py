@@ -212,7 +212,7 @@ def test_prod_wants_its_name_typed(world: World) -> None:
     world.stage = "prod"
     failed = failed_run()
     person = browser()
-    assert "Type nexus-test to go on" in text(person.post(f"{RUNS}do/retry/", {"id": failed}))
+    assert "Type nexus-test to continue" in text(person.post(f"{RUNS}do/retry/", {"id": failed}))
     person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1", "stack": "another"})
     assert AsyncResult[Any](failed).status == "FAILURE"
     person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1", "stack": "nexus-test"})

@@ -98,7 +98,7 @@ def test_every_accepted_format_becomes_every_rendition(kind: str) -> None:
     ],
 )
 def test_a_mail_gets_pictures_that_need_no_cropping(size: tuple[int, int], lead: tuple[int, int], square: int) -> None:
-    """A lead that is no higher than three quarters of its width, and the middle of the picture as a square."""
+    """A lead at most three quarters as high as wide, and the middle of the picture as a square."""
     stripes = plain(RED, *size)
     width, height = size
     stripes.paste(BLUE, (0, round(height * 0.45), width, round(height * 0.55) + 1))

@@ -404,6 +404,6 @@ def test_limits_are_parameters_and_a_bad_one_is_named(monkeypatch: pytest.Monkey
         module.media_settings()
     monkeypatch.delenv("VIDEO_MAX_SECONDS")
     monkeypatch.setenv("RENDITIONS", "hero:1600:round")
-    with pytest.raises(ConfigurationError, match="RENDITIONS: hero: 'round' is no option"):
+    with pytest.raises(ConfigurationError, match="RENDITIONS: hero: 'round' is not an option"):
         module.media_settings()
     assert catalogue.process_media_upload.time_limit < 300

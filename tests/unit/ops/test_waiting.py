@@ -132,11 +132,11 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     monkeypatch.setattr(history, "INDEX", "gone")
     with pytest.raises(Problem, match="No run's id begins or ends with 01a203f2"):
         finding.run_id("01a203f2")
-    # A run that waits in its queue is in its record alone
+    # A run that waits in its queue is only in its record
     waits = "01a203f2-1111-7000-8000-000000000003"
     backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
     assert finding.run_id("01a203f2-1") == finding.run_id("00000003") == waits
-    # What is no run is not found by the end of its key
+    # Items that are not runs are not found by the end of their key
     backend().store.apply(Write("audit/01a203f2-1111-7000-8000-0000c0ffee00", {"who": "ada"}))
     with pytest.raises(Problem, match="No run's id"):
         finding.run_id("c0ffee00")

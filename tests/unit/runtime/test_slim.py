@@ -802,7 +802,7 @@ def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
-        bounded._threads().shutdown()  # waits for the thread, while the server goes on
+        bounded._threads().shutdown()  # waits for the thread, while the server continues
         bounded._threads.cache_clear()
     assert len(server.requests) == 1
 

@@ -311,7 +311,7 @@ def turned_shape() -> File:
 
 @feature(
     "MP4, WebM",
-    "odd sides, and sides that are no multiple of a block",
+    "odd sides, and sides that are not a multiple of a block",
     "even",
     each(("MP4", "WebM"), ("50x38", "66x34")),
 )
