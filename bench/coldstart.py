@@ -5,10 +5,11 @@
 CPU milliseconds in a fresh process, median of the rounds, peak memory beside them; the rows take turns. The function's
 folder and the layer's are on the path as in Lambda, and nothing else is; the environment is that of template.yaml.
 
-init       import of the handler's module, nexus.worker
+init       import of the handler's module
 ping       init, and the first event to its end: claim, log lines, settling, and whatever is made on first use
 task       the same for an event of that task instead: its module is imported, and what that needs. The task itself
            is not run.
+worker     nexus.worker's modules alone: without a catalogue, a client and a logger
 floor      boto3's clients of DynamoDB and SQS, a pydantic model of four fields, Powertools' Logger and
            BatchProcessor: what a handler of this kind cannot do without. On the packages as pip installs them,
            compiled; and, second, on the layer that is deployed, which is cut to what is used.
@@ -31,6 +32,7 @@ from bench import tables
 from dev.build import BUILT
 from nexus.registry import registry
 from nexus.settings import use
+from ops.template import load
 from tests.support.template import ENVIRONMENT, resolved, template
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,13 +53,19 @@ clients = boto3.client("dynamodb"), boto3.client("sqs")
 mark("init")
 """
 
+WORKER = """
+import nexus.worker
+mark("init")
+"""
+
 FUNCTION = """
-from nexus.worker import handler
+import importlib, os
+module, _, name = os.environ["BENCH_HANDLER"].rpartition(".")
+handler = getattr(importlib.import_module(module), name)
 mark("init")
 class context:
     aws_request_id, log_group_name, log_stream_name = "8f1c2f1e", "/aws/lambda/bench", "bench"
     get_remaining_time_in_millis = staticmethod(lambda: 300_000)
-import os
 task = os.environ["BENCH_TASK"]
 body = '{"id":"c0ffee00-0000-5000-8000-%012x","task":"ping","args":{}}' % os.getpid()
 record = {"messageId": "m", "receiptHandle": "r", "body": body, "attributes": {}, "eventSource": "aws:sqs"}
@@ -66,7 +74,6 @@ assert answer == {"batchItemFailures": []}, answer
 mark("ping")
 marks["event"] = marks["ping"] - marks["init"]
 if task != "ping":
-    import importlib
     importlib.import_module(task)
     mark("task")
 """
@@ -93,6 +100,7 @@ class Row:
     path: tuple[Path, ...]
     queue: str = ""
     task: str = ""
+    handler: str = ""
 
 
 type Samples = Mapping[Row, Sequence[Mapping[str, float]]]
@@ -108,14 +116,16 @@ def floors(built: Path) -> list[Row]:
 
 
 def functions(built: Path) -> Iterator[Row]:
-    """Each function with each of its tasks."""
+    """The worker's modules alone, then each function with each of its tasks."""
     layer = _layer(built)
+    handler = load((built / "template.yaml").read_text())["Globals"]["Function"]["Handler"]
+    yield Row("worker: its modules alone", WORKER, (layer,))
     for queue in registry.queues():
         folder = built / f"{queue.capitalize()}Function"
         for name in registry.served_by(queue):
             module = (folder / f"{name}.py").is_file()
             if module or name == "ping":
-                yield Row(f"{queue}: {name}", FUNCTION, (folder, layer), queue, name)
+                yield Row(f"{queue}: {name}", FUNCTION, (folder, layer), queue, name, handler)
 
 
 def _layer(built: Path) -> Path:
@@ -142,6 +152,7 @@ def measure(row: Row, interpreter: str, endpoint: str) -> Mapping[str, float]:
         "AWS_ENDPOINT_URL": endpoint,
         "NEXUS_QUEUE": row.queue,
         "BENCH_TASK": row.task,
+        "BENCH_HANDLER": row.handler,
     }
     done = subprocess.run(
         [interpreter, "-c", FRAME % row.program], env=environment, capture_output=True, text=True, check=False

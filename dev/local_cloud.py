@@ -155,7 +155,7 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
     """A clean environment for the cloud: functions inherit it and must see no more than in Lambda."""
     kept = {
         name: os.environ[name]
-        for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "NEXUS_REQUESTS")
+        for name in ("PATH", "HOME", "LANG", "LD_LIBRARY_PATH", "NEXUS_REQUESTS", "NEXUS_CLIENT")
         if name in os.environ
     }
     return kept | {

@@ -418,9 +418,9 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
     times = "once, at" if one.times == 1 else f"{one.times} times since"
     when = "in the middle of a run" if one.in_a_run else "before it starts a run"
     error = one.error or "its log does not say why; Lambda counts an error for every invocation"
-    held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight else 0
+    held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight and not one.in_a_run else 0
     waits = f". {held} message{'s' if held != 1 else ''} in flight that no run has claimed" if held else ""
-    do = f"`nexus logs --queue {one.queue} --since 15m` shows the log. `nexus repair` undoes a manual change,  "
+    do = f"`nexus logs --queue {one.queue} --since 15m` shows the log. `nexus repair` undoes a manual change, "
     do += "`nexus rollback` a deployment; otherwise fix the code and deploy it. "
     do += f"`nexus inspect ping {one.queue}` shows whether it works."
     return Finding("failed", one.queue, f"the function died {when} {times} {since} UTC: {error}{waits}", do)

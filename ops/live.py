@@ -1,4 +1,4 @@
-"""Runs that have not ended: running, waiting for a retry, or scheduled for later.
+"""Runs that have not ended: running for two seconds or longer, waiting for a retry, or scheduled for later.
 
 Read from the sparse index `live` of the run table (sixteen partitions per queue) and, for delays beyond SQS's limit,
 from EventBridge Scheduler. Times are seconds since 1970.
@@ -100,7 +100,9 @@ def _run(item: Any, queue: str) -> LiveRun:
 
 
 def _with_record(run: LiveRun, record: RunRecord) -> LiveRun:
-    return replace(run, parent=record.parent, segment=record.segment, args=record.args, progress=record.progress)
+    since = record.started_at if run.status == "STARTED" and record.started_at is not None else run.since
+    told = replace(run, parent=record.parent, segment=record.segment, args=record.args, progress=record.progress)
+    return replace(told, since=since)
 
 
 def scheduled(queues: Sequence[str], *, limit: int = 100) -> Found:

@@ -648,7 +648,8 @@ class StandIn:
         if wanted:
             first, end = (wanted.decode() if isinstance(wanted, bytes) else wanted).removeprefix("bytes=").split("-")
             content = content[int(first) : int(end) + 1]
-        return 200, {"ETag": _etag(content), "Content-Length": str(len(content))}, content
+        stored = "Sat, 28 Nov 2026 00:00:00 GMT"
+        return 200, {"ETag": _etag(content), "Content-Length": str(len(content)), "Last-Modified": stored}, content
 
 
 def _etag(content: bytes) -> str:

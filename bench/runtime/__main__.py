@@ -4,9 +4,10 @@
 
 CPU microseconds (user and system) and requests to AWS a message. Ours: the queue's handler from event to response,
 claim, start and end line, metrics and settling included, by the real client over loopback HTTP to a stand-in in another
-process. Celery's: worker and pool process (prefork, concurrency 1) on a Redis of its own, over loopback TCP. What is
-not the worker's (Redis, DynamoDB) is not counted on either side. Each round runs every row once, in a new order;
-what is printed is the median of the rounds, and of the ratios within a round.
+process. Celery's: worker and pool process (prefork, concurrency 1) on a Redis of its own, over loopback TCP; and once
+at its quickest, the solo pool with hiredis. What is not the worker's (Redis, DynamoDB) is not counted on either side,
+and log lines go to /dev/null. Each round runs every row once, in a new order; what is printed is the median of the
+rounds, and of the ratios within a round.
 """
 
 import argparse
@@ -25,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
+from bench import tables
+
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-bench" / "bin"
 TICK = os.sysconf("SC_CLK_TCK")
@@ -34,18 +37,22 @@ OURS = (
     "one a batch",
     "batches of 10, AWS answered in process",
     "one a batch, AWS answered in process",
+    "batches of 10, NEXUS_CLIENT=boto3",
+    "one a batch, NEXUS_CLIENT=boto3",
 )
 CELERY = {
     "celery, no results": {"RESULTS": "0", "LATE": "0"},
     "celery, results": {"RESULTS": "1", "LATE": "0"},
     "celery, results, acks late": {"RESULTS": "1", "LATE": "1"},
     "celery, results, acks late, task lines": {"RESULTS": "1", "LATE": "1", "LEVEL": "INFO"},
+    "celery solo with hiredis, results, acks late": {"RESULTS": "1", "LATE": "1", "POOL": "solo", "HIREDIS": "1"},
 }
 PEER = "celery, results, acks late"
 """The peer with the same guarantees: a result, and a message that survives its worker. It logs nothing per task."""
 
 REQUEST = "one GetItem by the same client"
 PRODUCERS = ("celery, no results", "celery, results")
+TARGETS = {"batches of 10": 0.22, "one a batch": 0.75, "send one": 1.2}
 
 
 @dataclass
@@ -71,24 +78,35 @@ class Rows:
 
 def ours(rows: Rows, row: str, messages: int) -> None:
     """One run of our side: the worker's row, and the producer's beside it."""
-    batch = "10" if row.startswith("batches") else "1"
-    if "in process" in row:
-        figures = _nexus("0", messages, batch)
+    kind, _, how = row.partition(", ")
+    batch = "10" if kind == "batches of 10" else "1"
+    environment = {**os.environ, "NEXUS_CLIENT": how.partition("=")[2]}
+    if "in process" in how:
+        figures = _nexus("0", messages, batch, environment)
     else:
         with _process([sys.executable, "-m", "bench.runtime.stand_in"]) as server:
             assert server.stdout
-            figures = _nexus(server.stdout.readline().strip(), messages, batch)
-        if batch == "1":
+            figures = _nexus(server.stdout.readline().strip(), messages, batch, environment)
+        if batch == "1" and not how:
             rows.add(REQUEST, figures["read"]["microseconds"])
-        else:
-            rows.add("send one", **figures["send"])
-            rows.add("send_many, tens", **figures["send_many"])
+        elif batch == "10":
+            rows.add(f"send one, {how}" if how else "send one", **figures["send"])
+            if not how:
+                rows.add("send_many, tens", **figures["send_many"])
     rows.add(row, **figures["work"])
 
 
-def _nexus(port: str, messages: int, batch: str) -> dict[str, dict[str, float]]:
+def _nexus(port: str, messages: int, batch: str, environment: Mapping[str, str]) -> dict[str, dict[str, float]]:
     command = [sys.executable, "-m", "bench.runtime.nexus_side", port, str(messages), batch]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
     if done.returncode:
         raise SystemExit(done.stderr)
     figures: dict[str, dict[str, float]] = json.loads(done.stderr.splitlines()[-1])
@@ -107,7 +125,14 @@ def celery(rows: Rows, row: str, messages: int) -> None:
             rows.add(f"{row}: send", produced)
         level = CELERY[row].get("LEVEL", "WARNING")
         command = [str(PEERS / "celery"), "-A", "bench.runtime.celery_side", "--quiet", "worker", "--loglevel", level]
-        command += ["--pool", "prefork", "--concurrency", "1", "--without-gossip", "--without-mingle"]
+        command += [
+            "--pool",
+            CELERY[row].get("POOL", "prefork"),
+            "--concurrency",
+            "1",
+            "--without-gossip",
+            "--without-mingle",
+        ]
         with _process(command, environment) as worker:
             _until(lambda: _waiting(port) == 0, "the worker's warm-up")
             time.sleep(0.5)
@@ -211,23 +236,18 @@ def main() -> None:
         for row in order:
             (ours if row in OURS else celery)(rows, row, options.messages)
     print(f"CPU microseconds a no-op message, median of {options.rounds} rounds; ratios to the peer, of each round")
-    for title, names, peer in (
-        ("worker", [*OURS, REQUEST, *CELERY], PEER),
-        ("producer", ["send_many, tens", "send one", *(f"{p}: send" for p in PRODUCERS)], f"{PRODUCERS[1]}: send"),
-    ):
-        print(f"\n{title:<48} {'us':>7} {'ratio':>6} {'AWS requests':>13}")
-        for name in names:
-            asked = f"{rows.requests[name]:>13.1f}" if name in rows.requests else ""
-            print(f"{name:<48} {median(rows.microseconds[name]):>7.0f} {rows.ratio(name, peer):>6.2f} {asked}")
-    print()
-    for row, peer, reach in (
-        ("batches of 10", PEER, 0.22),
-        ("one a batch", PEER, 0.75),
-        ("send one", f"{PRODUCERS[1]}: send", 1.2),
-    ):
-        ratio = rows.ratio(row, peer)
-        print(f"{row}: {ratio:.2f} x Celery, to reach {reach}: {'reached' if ratio <= reach else 'MISSED'}")
-    print(f"any two requests, by themselves: {2 * rows.ratio(REQUEST, PEER):.2f} x Celery")
+    producers = ["send one", "send one, NEXUS_CLIENT=boto3", "send_many, tens", *(f"{p}: send" for p in PRODUCERS)]
+    lines = [_line(rows, name, PEER) for name in (*OURS, REQUEST, *CELERY)]
+    lines += [_line(rows, name, f"{PRODUCERS[1]}: send") for name in producers]
+    tables.show("runtime", tables.markdown(["no-op message", "CPU us", "x Celery", "at most", "AWS requests"], lines))
+    missed = [line[0] for line in lines if line[3] and float(line[2]) > float(line[3])]
+    print(f"\ntargets missed: {', '.join(missed) or 'none'}")
+
+
+def _line(rows: Rows, name: str, peer: str) -> list[str]:
+    requests = f"{rows.requests[name]:.1f}" if name in rows.requests else ""
+    most = f"{TARGETS[name]:.2f}" if name in TARGETS else ""
+    return [name, f"{median(rows.microseconds[name]):,.0f}", f"{rows.ratio(name, peer):.2f}", most, requests]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The measured peer: a Celery application on Redis with the same no-op task. Runs in .venv-bench.
 
-BROKER=unix-socket-or-url RESULTS=0|1 LATE=0|1 celery -A bench.runtime.celery_side worker ...
+BROKER=unix-socket-or-url RESULTS=0|1 LATE=0|1 HIREDIS=0|1 celery -A bench.runtime.celery_side worker ...
 python -m bench.runtime.celery_side MESSAGES        (the producer; its figures as a line of JSON)
 """
 
@@ -8,6 +8,9 @@ import json
 import os
 import sys
 import time
+
+if os.environ.get("HIREDIS") != "1":
+    sys.modules["hiredis"] = None  # type: ignore[assignment] # as where celery[redis] alone is installed
 
 from celery import Celery  # type: ignore[import-untyped,import-not-found,unused-ignore]
 

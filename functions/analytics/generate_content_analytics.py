@@ -5,8 +5,8 @@ leaves its sums as an item of the run; a last step adds them up, keeps the day's
 the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. The popular
 posts are the public ones with the highest engagement score by their current counters: scoring runs later at night.
 
-The scan counts all users. update_user_statistics counted all posts and follows an hour before; if it has not within
-a day, they are counted here.
+The scan counts all users. update_user_statistics counted all posts and follows an hour before, or still does, and did
+the night before; if it has not for longer, they are counted here.
 
 Active users are exact although people come back: each user keeps a bit for each of the last 36 days. A day may be
 counted again after late rows: the later count replaces the earlier one, except for the active users of a day that the
@@ -32,6 +32,9 @@ from social.data.users import User
 from social.parts import CountBucket, CountRows, CountUsers, PublishDay, ScanPart
 from social.sweep import Tally, segments
 
+TOTALS_KEPT = 36 * 3_600
+"""Seconds: the night before counts while this night's count takes its hours."""
+
 THREADS = 4
 ROWS = {"posts": (posts.TABLE, posts.BY_AUTHOR), "follows": (follows.TABLE, None)}
 
@@ -50,7 +53,7 @@ def generate_content_analytics(args: GenerateContentAnalytics, run: Run) -> Anal
     day = args.day or add_days(day_of(now), -1)
     buckets = buckets_of(day)
     totals, rows = analytics.totals(), list[ScanPart]()
-    if totals is None or totals.counted_at <= now - DAY_SECONDS:
+    if totals is None or totals.counted_at <= now - TOTALS_KEPT:
         totals, rows = None, [scan for table in ROWS for scan in _scans(table, segments(*ROWS[table]))]
     plan = PublishDay(
         day=day,

@@ -68,9 +68,10 @@ def cleanup_old_posts(args: CleanupOldPosts, run: Run) -> OldPostsReport | Conti
     first = args.since or _first_day()
     plan: dict[str, Any] = {"mode": args.mode, "today": today, "since": first}
     old = _days_with_posts(days_from(first, posts.old_day(today)), Tally(run))
-    size = max(1, -(-len(old) // MOST_SEGMENTS))
+    buckets = [bucket for day in old for bucket in buckets_of(day)]
+    size = max(1, -(-len(buckets) // MOST_SEGMENTS))
     shares: list[ReviewDays | ReviewShard] = [
-        ReviewDays(**plan, days=some) for some in batched(old, size, strict=False)
+        ReviewDays(**plan, buckets=some) for some in batched(buckets, size, strict=False)
     ]
     shares += [ReviewShard(**plan, shard=shard) for shard in range(posts.REVIEW_SHARDS)]
     return run.fan_out(shares, then=RaiseWatermark(**plan) if args.mode == "archive" else None)
@@ -133,10 +134,7 @@ def look_through(args: ReviewDays | ReviewShard, run: Run) -> OldPostsReport | C
     """One segment: the buckets of some days, or one shard of the review index."""
     tally, cursor = Tally.resumed(run), run.cursor or {}
     found = Found(**cursor.get("found", {}))
-    if isinstance(args, ReviewDays):
-        sources = [bucket for day in args.days for bucket in buckets_of(day)]
-    else:
-        sources = [posts.review_shard(args.shard)]
+    sources = args.buckets if isinstance(args, ReviewDays) else (posts.review_shard(args.shard),)
     for place in range(cursor.get("place", 0), len(sources)):
         start = cursor.get("start") if place == cursor.get("place") else None
         for post_ids, next_key in _some(args, sources[place], start, tally):

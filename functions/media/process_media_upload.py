@@ -5,7 +5,8 @@ renditions carry no metadata, are oriented and sRGB, and are never enlarged. The
 repeat writes the same bytes to the same keys, which may be cached without an expiry.
 
 The post is updated once the upload's size is known, with a picture's placeholder, before anything is stored; then with
-a clip's progress, and with the outcome.
+a clip's progress, and with the outcome. A picture's renditions are stored while the next ones are made, and the work
+waits for no write before the last: `ready` follows all others.
 
 A refused upload is a result, not an error: the post says `rejected` and why, the object moves to quarantine/, and
 nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy.
@@ -14,14 +15,15 @@ nothing is retried. Temporary failures (the clip took too long, AWS failed) are 
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import lru_cache
-from hashlib import sha256
+from functools import lru_cache, partial
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 import pictures
 import sandbox
@@ -52,6 +54,8 @@ FOR_EVER = "public, max-age=31536000, immutable"
 LATER = "a later upload to this post came first"
 PROGRESS_SECONDS = 1.0
 """Seconds between two progress writes to a clip's post, as between those to the run's record."""
+THREADS = 6
+"""The most requests at once: connections are opened as they are needed, and each costs a cold function a handshake."""
 RESERVE = 20.0
 """Seconds of the run reserved for storing the renditions; for a clip, half of them for its posters."""
 
@@ -93,9 +97,16 @@ def media_settings() -> MediaSettings:
 @implements(catalogue.process_media_upload)
 def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
     """Reads the upload, makes its renditions, stores them and updates the post, as the module's docstring says."""
+    with _threads() as threads:
+        return _process(args, run, threads)
+
+
+def _process(args: ProcessMediaUpload, run: Run, threads: "Threads") -> MediaReport:
     started = time.monotonic()
-    sandbox.start()  # it starts while the upload downloads
     upload = _upload_key(args)
+    # The post is read while S3 opens the upload, and the sandbox starts while the upload downloads.
+    target = threads(posts.upload_target, upload.post_id) if upload else None
+    sandbox.start()
 
     def report(status: str, reason: str | None = None, made: Media | None = None) -> MediaReport:
         stored = made.renditions.values() if made else ()
@@ -111,7 +122,7 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
     with _opened(args, run) as original:
         if original is None:
             return report("rejected", _tell_gone(upload, args))
-        post = posts.upload_target(upload.post_id) if upload else None
+        post = target.result() if target else None
         if upload is None or post is None or post.author_id != upload.user_id:
             return report("rejected", _turned_away(upload, post, original, run))
         order = _order(args, original, post)
@@ -127,7 +138,7 @@ def process_media_upload(args: ProcessMediaUpload, run: Run) -> MediaReport:
                 raise _Overtaken(outcome)
 
         try:
-            media = _make(upload, original, run, show)
+            media = _make(upload, original, run, show, threads)
         except _Overtaken as overtaken:
             if overtaken.outcome is MediaOutcome.NO_POST:
                 return report("rejected", _turned_away(upload, None, original, run))
@@ -152,6 +163,29 @@ class _Overtaken(Exception):
 
 type Show = Callable[[Media], None]
 """Writes intermediate media to the post. Raises _Overtaken."""
+
+
+# --- requests in the background ----------------------------------------------------------------------------------
+
+
+class Threads:
+    """Calls functions in the background, at most THREADS at once, in the order in which they are given."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+
+    def __call__[**P, T](self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        return self._pool.submit(copy_context().run, partial(work, *args, **kwargs))
+
+
+@contextmanager
+def _threads() -> Iterator[Threads]:
+    """After the block no request is under way; after an error in it, those that have not begun are dropped."""
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
+    try:
+        yield Threads(pool)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # --- the upload --------------------------------------------------------------------------------------------------
@@ -293,7 +327,7 @@ def _current_version(original: Original) -> str | None:
 # --- the renditions ----------------------------------------------------------------------------------------------
 
 
-def _make(upload: UploadKey, original: Original, run: Run, show: Show) -> Media:
+def _make(upload: UploadKey, original: Original, run: Run, show: Show, threads: Threads) -> Media:
     """Makes and stores the upload's renditions. Decodes nothing in this process. Raises Rejected."""
     size, body = original.size, original.body
     head = _read(body, HEAD_BYTES)
@@ -313,24 +347,25 @@ def _make(upload: UploadKey, original: Original, run: Run, show: Show) -> Media:
             for chunk in iter(lambda: body.read(CHUNK_BYTES), b""):
                 file.write(chunk)
         try:
-            return make(upload, source, folder, run, show)
+            with _Store(upload.post_id, threads) as store:
+                return make(source, folder, run, show, store)
         except sandbox.Unfinished as unfinished:
             if not run.last_attempt:
                 raise Retry(str(unfinished)) from unfinished
             raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
 
 
-def _make_picture(upload: UploadKey, source: Path, folder: Path, run: Run, show: Show) -> Media:
+def _make_picture(source: Path, folder: Path, run: Run, show: Show, store: "_Store") -> Media:
     made = pictures.render(
         source,
         folder,
         seconds=run.remaining - RESERVE,
         limits=media_settings().picture,
         recipes=media_settings().recipes,
-        on_known=lambda known: show(_of_picture(known)),
+        on_known=lambda known: store.announce(show, _of_picture(known)),
+        on_made=store.put,
     )
-    stored = _store(upload.post_id, made.content_hash, made.renditions)
-    return _of_picture(made.known).model_copy(update={"status": "ready", "renditions": stored})
+    return _of_picture(made.known).model_copy(update={"status": "ready", "renditions": store.stored(made.renditions)})
 
 
 def _of_picture(known: pictures.Known) -> Media:
@@ -366,7 +401,7 @@ class _ClipShown:
             self.at = time.monotonic()
 
 
-def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: Show) -> Media:
+def _make_video(source: Path, folder: Path, run: Run, show: Show, store: "_Store") -> Media:
     shown = _ClipShown(run, show)
     made = video.render(
         source,
@@ -381,6 +416,9 @@ def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: S
     poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2, recipes=recipes)
     posters = {f"poster_{name}": rendition for name, rendition in poster.renditions.items()}
     digest = sha256(f"{made.content_hash} {poster.content_hash}".encode()).hexdigest()[:32]
+    renditions = {**made.renditions, **posters}
+    for name, rendition in renditions.items():
+        store.put(digest, name, rendition)
     return Media(
         status="ready",
         kind="video",
@@ -389,7 +427,7 @@ def _make_video(upload: UploadKey, source: Path, folder: Path, run: Run, show: S
         duration=round(made.duration, 3),
         placeholder=poster.known.placeholder,
         colour=poster.known.dominant_colour,
-        renditions=_store(upload.post_id, digest, {**made.renditions, **posters}),
+        renditions=store.stored(renditions),
     )
 
 
@@ -402,24 +440,62 @@ def _read(body: BinaryIO, size: int) -> bytes:
     return b"".join(parts)
 
 
-def _store(
-    post_id: str, content_hash: str, renditions: Mapping[str, sandbox.Rendition]
-) -> Mapping[str, posts.Rendition]:
-    """Uploads the files to the media bucket in parallel: media/<post_id>/<content hash>/<rendition>.<ext>."""
-    s3, bucket = client("s3"), settings().bucket("media")
+class _Store:
+    """Puts renditions into the media bucket in the background: media/<post_id>/<content hash>/<rendition>.<ext>.
 
-    def put(name: str) -> tuple[str, posts.Rendition]:
-        made = renditions[name]
-        key = f"media/{post_id}/{content_hash}/{name}{made.path.suffix}"
+    Renditions with the same bytes are one object: a wide picture's JPEGs, several sizes of a small one. A put is the
+    dearest part of a picture. None is put before the post knows about the upload (`announce`). After the block no
+    write is under way, so that whatever is written to the post next is the last.
+    """
+
+    def __init__(self, post_id: str, threads: Threads) -> None:
+        self._post_id, self._threads = post_id, threads
+        self._announced: Future[None] | None = None
+        self._puts: dict[str, Future[posts.Rendition]] = {}
+        self._objects: dict[bytes, Future[posts.Rendition]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        under_way: list[Future[Any]] = [*self._objects.values(), *filter(None, [self._announced])]
+        wait([future for future in under_way if not future.cancel()])
+
+    def announce(self, show: Show, known: Media) -> None:
+        """Writes what is known to the post. Its error stops whatever is called next."""
+        if self._announced:
+            self._announced.result()
+        self._announced = self._threads(show, known)
+
+    def put(self, content_hash: str, name: str, made: sandbox.Rendition) -> None:
+        """Begins to put one file, unless the same bytes are there."""
+        if self._announced and self._announced.done():
+            self._announced.result()
+        with made.path.open("rb") as file:
+            content = file_digest(file, sha256).digest()
+        if content not in self._objects:
+            key = f"media/{self._post_id}/{content_hash}/{name}{made.path.suffix}"
+            self._objects[content] = self._threads(self._put, key, made, self._announced)
+        self._puts[name] = self._objects[content]
+
+    def stored(self, names: Iterable[str]) -> Mapping[str, posts.Rendition]:
+        """The renditions, once all are there."""
+        return {name: self._puts[name].result() for name in names}
+
+    def _put(self, key: str, made: sandbox.Rendition, announced: Future[None] | None) -> posts.Rendition:
+        if announced:
+            announced.result()
         with made.path.open("rb") as body:
-            s3.put_object(Bucket=bucket, Key=key, Body=body, ContentType=made.content_type, CacheControl=FOR_EVER)
-        stored = posts.Rendition(
+            client("s3").put_object(
+                Bucket=settings().bucket("media"),
+                Key=key,
+                Body=body,
+                ContentType=made.content_type,
+                CacheControl=FOR_EVER,
+            )
+        return posts.Rendition(
             key=key, width=made.width, height=made.height, bytes=made.bytes, content_type=made.content_type
         )
-        return name, stored
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(pool.map(put, renditions))
 
 
 handler = handler_for(process_media_upload)

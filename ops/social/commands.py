@@ -108,7 +108,10 @@ def backfill(
     file: Annotated[
         Path,
         typer.Argument(
-            help="The format: CSV with a header, or JSON lines.", metavar="FILE", exists=True, dir_okay=False
+            help="The format: The format: CSV with a header, or JSON lines.",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
         ),
     ],
     form: Annotated[

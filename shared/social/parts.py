@@ -205,9 +205,9 @@ class _OldPosts(Arguments):
 
 
 class ReviewDays(_OldPosts):
-    """A segment: the posts of some days."""
+    """A segment: the posts in some buckets of the days."""
 
-    days: tuple[str, ...]
+    buckets: tuple[str, ...]
 
 
 class ReviewShard(_OldPosts):

@@ -368,11 +368,11 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
     now, keep = time.time(), int(time.time()) + 3600
     for name, left in (("works", 100.0), ("lost", -100.0), ("waits", 100.0)):
         envelope = Envelope(id=ids[name], task="ping", args={"text": name})
-        by = transitions.Claim(name, "default", round(now, 3), round(now + left, 3), keep)
+        by = transitions.Claim(name, "default", round(now, 3), round(now + left, 3), keep, listed=True)
         claim = transitions.claim(envelope, None, by, 1)
         assert isinstance(claim, Write)
         backend().store.apply(claim)
-    backend().store.apply(transitions.retry(ids["waits"], "waits", RunError("E", "m"), round(now + 60, 3)))
+    backend().store.apply(transitions.retry(ids["waits"], "waits", "default", RunError("E", "m"), round(now + 60, 3)))
     # Then each is where Celery's operator looks for it
     active = {run["id"]: run for run in nexus("inspect", "active", "default", "--json").json["runs"]}
     assert {ids["works"], ids["lost"]} <= set(active)
@@ -419,7 +419,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
 
 
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
-    assert "Nothing runs." in nexus("inspect", "active", "users").out
+    assert "No run has taken two seconds yet." in nexus("inspect", "active", "users").out
     assert "No run is due later." in nexus("inspect", "scheduled", "users").out
 
 
@@ -842,7 +842,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "shown"),
     [
         ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond"),

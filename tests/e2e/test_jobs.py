@@ -20,7 +20,7 @@ from ops.social.seed import seed
 from social import application, catalogue
 from social.data import archive, comments, notifications, objects, posts, users
 from social.data.comments import Comment
-from social.data.days import day_of, start_of
+from social.data.days import buckets_of, day_of, start_of
 from social.data.notifications import Notification
 from social.data.posts import Media, Post, Rendition
 from social.parts import ReviewDays
@@ -106,7 +106,7 @@ def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None
     comments.put_many([Comment(post_id, "c", "u-e2e", start_of(day) + 6, deleted=True)])
     objects.put("media", key, b"picture")
 
-    segment = ReviewDays(mode="archive", days=(day,), since=day, today=day_of(time.time()))
+    segment = ReviewDays(mode="archive", buckets=tuple(buckets_of(day)), since=day, today=day_of(time.time()))
     archived = part(catalogue.cleanup_old_posts, segment).get(timeout=60)
     assert archived is not None
     assert (archived.archived, posts.get(post_id, consistent=True)) == (1, None)

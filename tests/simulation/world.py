@@ -27,6 +27,7 @@ from nexus.aws.expressions import Item
 from nexus.errors import TimeLimitExceeded
 from nexus.registry import registry
 from nexus.worker.entry import serve
+from nexus.worker.listing import LISTED_AFTER, Listing, attend
 from tests.simulation import aws
 
 START = 1_800_000_000.0
@@ -85,6 +86,9 @@ class Actor:
     bodies: list[str] = field(default_factory=list)
     slot: int = 0
     """Which of the queue's sandboxes: what it remembers between invocations is `World.memories` of it."""
+
+    listing: Listing | None = None
+    """The runs that it has in hand, for the thread that lists those which take long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +243,9 @@ class World:
         actor = self._now
         assert actor is not None
         left = actor.limit_at - self.clock.now
+        if (listing := actor.listing) is not None and seconds > LISTED_AFTER:
+            # The sandbox's thread. Its request may be carried out after the run or the sandbox has ended.
+            self.add(f"{actor.name}'s thread", lambda: attend(listing), after=LISTED_AFTER)
         self.sleep(max(0.0, min(seconds, left)))
         if self.clock.now >= actor.limit_at:
             raise TimeLimitExceeded("the task has used its time")
@@ -618,6 +625,13 @@ class Memory:
         return world.memories[actor.queue, actor.slot].setdefault(name, value)
 
 
+def _watch(listing: Listing) -> None:
+    """Gives a sandbox's runs in hand to its thread."""
+    actor = current()._now
+    if actor is not None:
+        actor.listing = listing
+
+
 class MachineTime:
     """The module `time`, as the operator's code asks it."""
 
@@ -655,7 +669,7 @@ def installed() -> Iterator[None]:
     from nexus.aws import sdk, table
     from nexus.backend import transport
     from nexus.runs import payloads
-    from nexus.worker import execution, observe
+    from nexus.worker import execution, listing, observe
     from ops import control
 
     silent = SilentLogger()
@@ -676,6 +690,7 @@ def installed() -> Iterator[None]:
         patch.setattr(table, "throttled_since", lambda _moment: None)
         patch.setattr(control, "time", MachineTime())
         patch.setattr(execution, "time_limit", _limit)
+        patch.setattr(listing, "watch", _watch)
         patch.setattr(execution, "_limiters", Memory)
         patch.setattr(execution, "_purses", Memory)
         for name, module in list(sys.modules.items()):

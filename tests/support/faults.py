@@ -399,7 +399,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a function has lost its layer",
             function_with("users", Layers=[]),
-            [("users", "Runtime.ImportModuleError: Unable to import module 'nexus.worker': No module named 'nexus'")],
+            [("users", "Runtime.ImportModuleError: Unable to import module 'nexus.function': No module named 'nexus'")],
             also=[(*PING, "users")],
         ),
         Fault(

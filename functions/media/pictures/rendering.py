@@ -14,7 +14,7 @@ The same bytes give the same renditions, byte for byte, with the same libraries;
 
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Final
@@ -49,6 +49,15 @@ class Rendition:
 
 
 type OnKnown = Callable[[Known], None]
+type OnMade = Callable[[int, Rendition], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Whom render() tells what it knows, and what it has made."""
+
+    known: OnKnown
+    made: OnMade
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,33 +79,36 @@ def render(
     limits: Limits = LIMITS,
     recipes: Iterable[Recipe] = RECIPES,
     animated: Recipe = ANIMATED,
+    *,
     on_known: OnKnown = lambda _: None,
+    on_made: OnMade = lambda _, __: None,
 ) -> Pictures:
     """Every rendition of one picture, in the order of `recipes`. Calls `on_known` before they are made.
+
+    Calls `on_made` with each one's place in that order: a picture's while the next are encoded, an animation's at the
+    end, since its stills are made again if its frames turn out to be broken.
 
     An animation gets `animated` too, and its stills are of its first frame; an APNG with a broken animation is a still.
     All names are always present: a small picture's renditions have its own size and are encoded once.
     Raises Rejected. MemoryError and the like are not the picture's fault, and propagate.
     """
     recipes = tuple(recipes)
-    source = admit(upload, limits)
+    source, told = admit(upload, limits), _Told(on_known, on_made)
     try:
-        return _render(source, limits, recipes, animated, on_known)
+        return _render(source, limits, recipes, animated, told)
     except Rejected:
         if source.header.format is not Format.PNG or source.header.frames == 1:
             raise
-    return _render(admit(upload, limits, animated=False), limits, recipes, animated, on_known)
+    return _render(admit(upload, limits, animated=False), limits, recipes, animated, told)
 
 
-def _render(
-    source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, on_known: OnKnown
-) -> Pictures:
+def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, told: _Told) -> Pictures:
     with warnings.catch_warnings():
         # Pillow only warns about odd metadata; our own limits are stricter than those it warns about.
         warnings.simplefilter("ignore")
         header, image = open_picture(source, limits)
         try:
-            return _renditions(_View(source, header, image), recipes, animated, on_known)
+            return _renditions(_View(source, header, image), recipes, animated, told)
         except DECODER_ERRORS as error:
             raise fault(source, error) from error
 
@@ -121,7 +133,7 @@ class _View:
         return _upright(right - left, bottom - top, self.source.orientation)
 
 
-def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, on_known: OnKnown) -> Pictures:
+def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, told: _Told) -> Pictures:
     header, image = view.header, view.image
     width, height = view.size
     master = _shrink(view, _master_size(width, height, recipes))
@@ -136,10 +148,17 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, on_k
             placeholder=blurhash(_flatten(smallest)),
             dominant_colour=dominant_colour(smallest),
         )
-        on_known(known)  # while the encoders run
+        told.known(known)  # while the encoders run
+        if header.frames == 1:
+            for encoding in as_completed({still.encoding for still in stills}):
+                for number, still in enumerate(stills):
+                    if still.encoding is encoding:
+                        told.made(number, still.result())
         renditions = [still.result() for still in stills]
     if header.frames > 1:
         renditions.append(_animate(view, animated))
+        for number, rendition in enumerate(renditions):
+            told.made(number, rendition)
     return Pictures(**asdict(known), format=header.format, frames=header.frames, renditions=tuple(renditions))
 
 

@@ -4,13 +4,14 @@
 
 returns the renditions, or raises `Rejected` (the picture is at fault, permanently) or `Unfinished` (retry). A sandbox's
 child decodes the bytes. Its output is trusted as little as the picture: names, types and keys are decided here, and a
-file that is not of its type is not published.
+file that is not of its type is not published. What is published is a copy, which the child cannot write to.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Final
 
 import sandbox
@@ -46,37 +47,64 @@ def render(
     limits: Limits | None = None,
     recipes: Recipes | None = None,
     on_known: Callable[[Known], None] | None = None,
+    on_made: Callable[[str, str, Rendition], None] | None = None,
 ) -> Published:
     """Makes the renditions of the picture in `source` as files in `folder`, which must exist.
 
     Args:
         seconds: wall time from now after which the work is stopped.
-        on_known: called with the picture's properties before the renditions exist. An exception in it stops the work.
+        on_known: called with the picture's properties before the renditions exist.
+        on_made: called with the content hash, and each rendition's name and file, while the next ones are made.
+
+    An exception in a callback stops the work.
 
     Raises Rejected if the picture is at fault, Unfinished if a retry may succeed.
     """
     recipes = recipes or Recipes()
     limits = replace(limits or Limits(), side=recipes.largest_side)
     wanted = (*recipes.stills, recipes.animated)
-    paths = [folder / f"{recipe.name}.{TYPES[recipe.encoding][1]}" for recipe in wanted]
+    drafts = [folder / f"{recipe.name}.draft" for recipe in wanted]
     known: list[Known] = []
+    digest = ""
+    renditions: dict[str, Rendition] = {}
 
     def hear(fields: dict[str, Any]) -> None:
+        nonlocal digest
         known.append(_believed(Known.from_fields, fields))
         if on_known:
             on_known(known[-1])
+        if not digest:  # by now the child is busy encoding
+            with source.open("rb") as upload:
+                digest = content_hash(upload, recipes.stills, recipes.animated)
+
+    def take(fields: dict[str, Any]) -> None:
+        name, rendition = _believed(lambda said: _taken(said, wanted, drafts), fields)
+        if name in renditions or not known:
+            raise Unfinished(f"the decoder talks nonsense: {name} is there twice, or before anything is known")
+        renditions[name] = rendition
+        if on_made:
+            on_made(digest, name, rendition)
 
     with ExitStack() as stack:
         upload = stack.enter_context(source.open("rb"))
-        files = [upload, *(stack.enter_context(path.open("wb")) for path in paths)]
+        files = [upload, *(stack.enter_context(path.open("wb")) for path in drafts)]
         job = {"limits": asdict(limits), "recipes": asdict(recipes)}
-        said = sandbox.run(WORKER, job, files, memory=MEMORY, output_bytes=OUTPUT_BYTES, seconds=seconds, on_known=hear)
+        sandbox.run(
+            WORKER,
+            job,
+            files,
+            memory=MEMORY,
+            output_bytes=OUTPUT_BYTES,
+            seconds=seconds,
+            on_known=hear,
+            on_part=take,
+        )
     if not known:
         raise Unfinished("the decoder says nothing of the picture that it has made")
-    made = wanted if known[-1].kind == "animation" else recipes.stills
-    renditions = _believed(lambda told: dict(_published(told, made, paths)), said)
-    with source.open("rb") as upload:
-        return Published(known[-1], renditions, content_hash(upload, recipes.stills, recipes.animated))
+    names = [recipe.name for recipe in (wanted if known[-1].kind == "animation" else recipes.stills)]
+    if set(names) != set(renditions):
+        raise Unfinished(f"the decoder talks nonsense: of {names} it has made {sorted(renditions)}")
+    return Published(known[-1], {name: renditions[name] for name in names}, digest)
 
 
 def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> T:
@@ -86,10 +114,15 @@ def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> 
         raise Unfinished(f"the decoder talks nonsense: {error}") from error
 
 
-def _published(said: Mapping[str, Any], made: tuple[Recipe, ...], paths: list[Path]) -> Iterator[tuple[str, Rendition]]:
-    for recipe, path, (width, height) in zip(made, paths[: len(made)], said["sizes"], strict=True):
-        content_type, _ = TYPES[recipe.encoding]
-        with path.open("rb") as file:
-            if sniff(file.read(64)) is not _FORMATS[recipe.encoding]:
-                raise ValueError(f"{path.name} is no {content_type}")
-        yield recipe.name, Rendition(path, pixels(width), pixels(height), path.stat().st_size, content_type)
+def _taken(said: dict[str, Any], wanted: tuple[Recipe, ...], drafts: list[Path]) -> tuple[str, Rendition]:
+    """A finished file's name and copy. Raises ValueError and the like if it is not what it should be."""
+    number, width, height = said["number"], said["width"], said["height"]
+    if type(number) is not int or not 0 <= number < len(wanted):
+        raise ValueError(f"there is no file {number!r}")
+    recipe = wanted[number]
+    content_type, extension = TYPES[recipe.encoding]
+    path = copyfile(drafts[number], drafts[number].with_suffix(f".{extension}"))
+    with path.open("rb") as file:
+        if sniff(file.read(64)) is not _FORMATS[recipe.encoding]:
+            raise ValueError(f"{path.name} is no {content_type}")
+    return recipe.name, Rendition(path, pixels(width), pixels(height), path.stat().st_size, content_type)

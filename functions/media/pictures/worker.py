@@ -14,7 +14,7 @@ from pictures.formats import Format
 from pictures.headers import Limits
 from pictures.reading import register
 from pictures.recipes import Recipes
-from pictures.rendering import render
+from pictures.rendering import Rendition, render
 from sandbox.report import Report, write_all
 
 Image.preinit()
@@ -23,16 +23,23 @@ for each in Format:
 
 
 def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
-    """Renders the first of the files into the others, one for each recipe and one for an animation. Raises Rejected."""
+    """Renders the first of the files into the others, one for each recipe and one for an animation. Raises Rejected.
+
+    Each file is reported once it is written, in any order.
+    """
     source, *outputs = files
     recipes = Recipes.of_fields(job["recipes"])
-    made = render(
+
+    def write(number: int, rendition: Rendition) -> None:
+        write_all(outputs[number], rendition.data)
+        report.part({"number": number, "width": rendition.width, "height": rendition.height})
+
+    render(
         source.readall(),
         Limits(**job["limits"]),
         recipes.stills,
         recipes.animated,
         on_known=lambda known: report.known(asdict(known)),
+        on_made=write,
     )
-    for output, rendition in zip(outputs, made.renditions, strict=False):
-        write_all(output, rendition.data)
-    return {"sizes": [(rendition.width, rendition.height) for rendition in made.renditions]}
+    return {}

@@ -10,7 +10,7 @@ from social.refusals import Rejected
 
 
 class Report:
-    """{"known": {...}} and {"progress": 0.4} any number of times, then the outcome.
+    """{"known": {...}}, {"part": {...}} and {"progress": 0.4} any number of times, then the outcome.
 
     The outcome is {"made": {...}} or {"rejected": {"code", "detail", "limit"}}.
     """
@@ -29,6 +29,10 @@ class Report:
     def known(self, fields: dict[str, Any]) -> None:
         """Reports what is known before anything is made."""
         self._say({"known": fields})
+
+    def part(self, fields: dict[str, Any]) -> None:
+        """Reports a file that is finished while others are still being made."""
+        self._say({"part": fields})
 
     def made(self, fields: dict[str, Any]) -> None:
         """Reports what was made."""

@@ -41,6 +41,9 @@ PROGRESS_STEP: Final = 0.05
 MOST_KNOWN: Final = 2
 """The most "known" reports, which may cost a write too: an APNG with a broken animation is read twice."""
 
+MOST_PARTS: Final = 32
+"""The most "part" reports, each a request of the caller: no job has more files."""
+
 # The signals of a crashing decoder. SIGKILL is not here: it means that memory ran out, or an operator.
 _CRASHES: Final = {
     signal.SIGSEGV,
@@ -82,6 +85,7 @@ def run(
     output_bytes: int,
     seconds: float,
     on_known: Callable[[dict[str, Any]], None] | None = None,
+    on_part: Callable[[dict[str, Any]], None] | None = None,
     on_progress: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
     """Runs `work(job, files, report)` of a module in a separate child. Returns its report, which must be validated.
@@ -94,9 +98,10 @@ def run(
         output_bytes: the limit of any one file, in bytes.
         seconds: wall time from now after which it is stopped.
         on_known: called with what the work reports before it is done, unvalidated.
+        on_part: called with what it reports of each file that it has finished, unvalidated. It can still write to it.
         on_progress: called with a fraction that rises from 0 to 1 in steps of PROGRESS_STEP or more.
 
-    An exception in either callback stops the work.
+    An exception in a callback stops the work.
 
     Raises:
         Rejected: the bytes are at fault, permanently.
@@ -106,7 +111,7 @@ def run(
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
     message = json.dumps({"work": work, "job": job, "bounds": asdict(bounds)}).encode()
     answer: dict[str, Any] | Rejected | None = None
-    shown, known = 0.0, 0
+    shown, known, parts = 0.0, 0, 0
     with _turn, tempfile.TemporaryFile() as log, ExitStack() as stack:
         server = start()
         pipe = stack.enter_context(_report_pipe())
@@ -125,6 +130,12 @@ def run(
                             raise Unfinished("the decoder does not stop talking")
                         if on_known:
                             on_known(said.fields)
+                    case _Part():
+                        parts += 1
+                        if parts > MOST_PARTS:
+                            raise Unfinished("the decoder does not stop talking")
+                        if on_part:
+                            on_part(said.fields)
                     case _:
                         answer = said
         if isinstance(answer, Rejected):
@@ -272,7 +283,12 @@ class _Known:
     fields: dict[str, Any]
 
 
-type _Said = float | _Known | dict[str, Any] | Rejected
+@dataclass(frozen=True, slots=True)
+class _Part:
+    fields: dict[str, Any]
+
+
+type _Said = float | _Known | _Part | dict[str, Any] | Rejected
 
 
 def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
@@ -299,6 +315,8 @@ def _understood(line: bytes) -> _Said:
                 return Rejected(Code(code), detail, limit)
             case {"known": dict() as fields}:
                 return _Known(fields)
+            case {"part": dict() as fields}:
+                return _Part(fields)
             case {"made": dict() as fields}:
                 return fields
     except ValueError as error:

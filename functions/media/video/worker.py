@@ -5,13 +5,14 @@ frames are offered to the poster and the preview (video.stills).
 
 Two threads share the work of encoding: one reads, decodes and scales, the other offers, encodes and writes. PyAV
 releases the GIL in all of these, and the codecs have threads of their own; a bounded queue between the two keeps a slow
-frame of one from stopping the other.
+frame of one from stopping the other. Poster and preview are encoded beside the film's last frames.
 """
 
 import heapq
 import math
 import os
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from io import FileIO
@@ -88,9 +89,12 @@ class Pass:
                 self._film.abandon()
                 raise
         self._check_end()
-        self._poster.write(self._files.png)
-        self._film.finish()
-        self._preview.write(self._files.webp)
+        with ThreadPoolExecutor() as beside:
+            poster = beside.submit(self._poster.write, self._files.png)
+            preview = beside.submit(self._preview.write, self._files.webp)
+            self._film.finish()
+        poster.result()
+        preview.result()
         span = self._last - self._first
         return {
             "width": clip.width,

@@ -68,7 +68,7 @@ def _task(task: Any) -> dict[str, Any]:
 
 @command(app, "active")
 def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
-    """Runs in progress, and the jobs that wait for them."""
+    """Runs in progress for two seconds or longer, and the jobs that wait for them."""
     from nexus.runs import tallies
     from ops import live
 
@@ -89,7 +89,7 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
             "left": "lost" if run.lost else output.age((run.lease_until or now) - now),
             "progress": _progress(run),
         },
-        "Nothing runs.",
+        "No run has taken two seconds yet.",
     )
     for job, (done, total) in jobs:
         output.line(f"{job.task} {job.id} waits for its segments: {done} of {total} done")

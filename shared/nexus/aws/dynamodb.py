@@ -6,7 +6,7 @@ Nothing here makes a request; `nexus.aws.table` does.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 type Attribute = Mapping[str, Any]
 type Row = Mapping[str, Attribute]
@@ -23,8 +23,7 @@ ITEMS_PER_READ = 100
 STATEMENTS_PER_REQUEST = 25
 
 
-@dataclass(frozen=True, slots=True)
-class Schema:
+class Schema(NamedTuple):
     """The key attributes of a table, and of each of its indexes by name; the partition key first."""
 
     key: tuple[str, ...]
@@ -131,6 +130,8 @@ type Outcome = Applied | Refused
 
 def to_attribute(value: Value) -> dict[str, Any]:
     """A value in DynamoDB JSON."""
+    if type(value) is str:  # nearly all of them
+        return {"S": value}
     match value:
         case str():
             return {"S": value}
@@ -179,16 +180,17 @@ def from_attribute(attribute: Attribute) -> Any:
 
 def from_item(row: Row) -> dict[str, Any]:
     """An item as plain values."""
-    return {name: from_attribute(attribute) for name, attribute in row.items()}
+    return {name: at["S"] if "S" in at else from_attribute(at) for name, at in row.items()}
 
 
 def to_number(text: str) -> int | float:
     """A DynamoDB JSON number, as int when whole. Raises ValueError."""
-    try:
+    if text.isdecimal():
         return int(text)
-    except ValueError:
-        number = float(text)  # DynamoDB may write 100 as 1E+2
-        return int(number) if number.is_integer() else number
+    number = float(text)  # DynamoDB may write 100 as 1E+2
+    if not number.is_integer():
+        return number
+    return int(number) if "E" in text.upper() or "." in text else int(text)
 
 
 def _members(row: Row, name: str) -> frozenset[Any]:

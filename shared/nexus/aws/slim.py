@@ -1,4 +1,4 @@
-"""DynamoDB and SQS clients for the dozen requests that the runtime makes, at a quarter of botocore's cost.
+"""DynamoDB and SQS clients for the dozen requests that the runtime makes, at a tenth of botocore's cost.
 
 `nexus.aws.connections` makes the requests. This module adds the signature (version 4), the retries of the SDKs'
 standard mode, and AWS's errors under botocore's names. To a caller the client behaves like botocore's: the same

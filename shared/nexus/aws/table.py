@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from itertools import batched
-from typing import Any
+from typing import Any, NamedTuple
 
 from nexus import clock
 from nexus.aws import usage
@@ -101,8 +101,7 @@ _UNMETERED = frozenset({"describe_table"})
 _READS = frozenset({"get_item", "batch_get_item", "query", "scan"})
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     """One page of a Query or Scan. `next_key` continues after it; None at the end. `scanned` is before filters."""
 
     items: Sequence[Row]

@@ -7,8 +7,8 @@ message means.
 import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from nexus.backend.store import DynamoStore, Store
 from nexus.backend.transport import SqsTransport, Transport
@@ -16,8 +16,7 @@ from nexus.errors import ConfigurationError
 from nexus.settings import settings
 
 
-@dataclass(frozen=True, slots=True)
-class Backend:
+class Backend(NamedTuple):
     """A store and a transport."""
 
     store: Store

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from itertools import batched, chain
 from math import ceil
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from nexus.aws import usage
 from nexus.aws.sdk import client, is_misconfigured, is_missing
@@ -53,8 +53,7 @@ class Message:
         return entry
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetter(NamedTuple):
     """A message that is given up, with its reason as message attributes."""
 
     body: str

@@ -9,8 +9,7 @@ again, leaves it to the new attempt.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
@@ -28,8 +27,7 @@ from nexus.values import compact
 LEFT_BY_WAITER = ("waiter", "waiter_message")
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """Another run is live, at most until `until`. `wait`: this run waits for it; otherwise this run ends, with `holder`
     as the reason."""
 

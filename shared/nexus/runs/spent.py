@@ -3,11 +3,12 @@
 It is written together with the outcome of an attempt, so it costs no write of its own.
 """
 
-import json
 from typing import NamedTuple, Self
 
+from nexus.aws.encoding import loads
 from nexus.backend.store import Item
 from nexus.prices import cost
+from nexus.values import compact
 
 
 class Spent(NamedTuple):
@@ -28,7 +29,7 @@ class Spent(NamedTuple):
 
     def plus(self, *others: "Spent") -> "Spent":
         """The sum of this and the others."""
-        return Spent(*map(sum, zip(self, *others, strict=True)))
+        return Spent._make(map(sum, zip(self, *others, strict=True)))
 
     def times(self, factor: float) -> "Spent":
         """This usage multiplied."""
@@ -40,14 +41,14 @@ class Spent(NamedTuple):
 
     def text(self) -> str:
         """As a record stores it: the numbers in order, without trailing zeros."""
-        rounded = (round(amount, 5) for amount in self)
+        rounded = [round(amount, 5) if amount else 0 for amount in self]
         numbers = [int(amount) if amount == int(amount) else amount for amount in rounded]
         while numbers and not numbers[-1]:
             numbers.pop()
-        return json.dumps(numbers, separators=(",", ":"))
+        return compact(numbers)
 
     @classmethod
     def of(cls, item: Item) -> Self | None:
         """The usage in a record; None if it has none: no attempt has ended, or the record predates it."""
         text = item.get("spent")
-        return cls(*json.loads(str(text))) if text else None
+        return cls(*loads(str(text))) if text else None

@@ -12,7 +12,7 @@ again. So no interleaving of duplicates, crashes and revocations can make a move
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, equals
@@ -33,8 +33,7 @@ PROGRESS_BYTES = 8192
 SHARDS = "0123456789abcdef"
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A claim's parameters: the claimant (`token`), until when (`lease_until`), on which queue."""
 
     token: str
@@ -44,6 +43,9 @@ class Claim:
     keep_until: int
     shared: bool = False
     """Others are claimed in the same request: if the sandbox dies, any of them may be the cause."""
+
+    listed: bool = False
+    """List it among the live runs at once, because no message comes again if its sandbox dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,17 +129,21 @@ def claim(
 
     A claim that is one of a batch (`by.shared`) spends its attempt before it is certain to run. So if its sandbox dies,
     the attempt is refunded, and the next claim is for this run only.
+
+    A claim does not list the run among the live ones (`listed` does, once it takes long), except if a sandbox has died
+    with it. A run that waited for its time is listed already.
     """
     started: dict[str, Value] = {
         "status": "STARTED",
         "claim": by.token,
         "lease_until": by.lease_until,
         "started_at": by.now,
-        "live": live_key(by.queue, envelope.id),
-        "since": by.now,
         "expires": by.keep_until,
         **_indexed(envelope),
     }
+    entry = _listed(envelope.id, by.queue, by.now)
+    if by.listed:
+        started |= entry
     if place:
         started["place"] = place
     left = () if by.shared else ("shared",)
@@ -170,8 +176,18 @@ def claim(
                 return Died(record)
             when = (status, equals("claim", known.get("claim")))
             attempts = record.attempts if shared else record.attempts + 1
-            return Write(envelope.id, set={**started, "attempts": attempts}, remove=left, when=when)
+            return Write(envelope.id, set={**started, **entry, "attempts": attempts}, remove=left, when=when)
     return Acknowledge(record)
+
+
+def listed(run_id: str, token: str, queue: str, since: float) -> Write:
+    """Lists a STARTED run among the live ones, while the claim `token` holds it."""
+    return Write(run_id, set=_listed(run_id, queue, since), when=held(token))
+
+
+def _listed(run_id: str, queue: str, since: float) -> dict[str, Value]:
+    """A run's entry in the index of live runs: `since` is when it started or is due."""
+    return {"live": live_key(queue, run_id), "since": since}
 
 
 LEFT_BY_CLAIM = ("claim", "lease_until", "live", "since", "shared")
@@ -223,20 +239,23 @@ def fail(run_id: str, token: str | None, error: RunError, now: float, log: str |
     return Write(run_id, set=values, remove=(*LEFT_BY_CLAIM, "eta"), when=when)
 
 
-def retry(run_id: str, token: str, error: RunError, eta: float) -> Write:
+def retry(run_id: str, token: str, queue: str, error: RunError, eta: float) -> Write:
     """STARTED to RETRY, unless it was revoked while it ran."""
-    values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "since": eta}
+    values: dict[str, Value] = {"status": "RETRY", "error": error_text(error), "eta": eta, "expires": keep_until(eta)}
     return Write(
         run_id,
-        set=values | {"expires": keep_until(eta)},
+        set=values | _listed(run_id, queue, eta),
         remove=("claim", "lease_until", "shared", "slot"),
         when=(*held(token), equals("revoke", None)),
     )
 
 
-def release(run_id: str, token: str, attempt: int, **also: Value) -> Write:
-    """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for lack of time."""
-    values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **also}
+def release(run_id: str, token: str, queue: str, attempt: int, since: float, **also: Value) -> Write:
+    """STARTED to RETRY without spending an attempt: continued from a cursor, or not begun for lack of time.
+
+    It is due at `since`; with an `eta`, not before.
+    """
+    values: dict[str, Value] = {"status": "RETRY", "attempts": attempt - 1, **_listed(run_id, queue, since), **also}
     removed = ("claim", "lease_until", "shared") if "eta" in also else ("claim", "lease_until", "shared", "eta")
     return Write(run_id, set=values, remove=removed, when=(*held(token), equals("revoke", None)))
 

@@ -32,8 +32,9 @@ from nexus.runs.sender import Sender, current
 from nexus.runs.spent import Spent
 from nexus.runs.transitions import Acknowledge, Busy, Claim, Died, Early
 from nexus.values import compact
-from nexus.worker import fanout, observe
+from nexus.worker import fanout, listing, observe
 from nexus.worker.delivery import Claimed, Readable, Received
+from nexus.worker.listing import Listing
 from nexus.worker.run import Continued, FannedOut, Run
 from nexus.worker.spending import Tab
 from nexus.worker.time_limit import time_limit
@@ -74,6 +75,7 @@ class Worker:
         self._oldest = 0.0
         self._has_run = False
         self._tab = Tab()
+        self._listing = Listing(queue, self._token)
         self._purses: dict[str, Purse] = {}
         self._booked: dict[str, int] = {}
         self._unpaid = False
@@ -93,6 +95,7 @@ class Worker:
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
         """Claims, runs and settles. Afterwards `later` has what is to be redelivered."""
+        listing.watch(self._listing)
         readable = self._affordable(self._once(list(self._readable(deliveries))))
         claimed, refused = self._claim(readable)
         self._tab.share_out(deliveries, len(readable))
@@ -205,7 +208,7 @@ class Worker:
 
         `_claim_alone` claims each of the rest when its turn comes.
         """
-        by = self._claimant(shared=len(batch) > 1)
+        by = self._claimant(shared=len(batch) > 1, listed=any(one.source == "direct" for one in batch))
         writes = []
         for readable in batch:
             envelope = readable.envelope
@@ -218,7 +221,7 @@ class Worker:
         refused = []
         for readable, write, outcome in zip(batch, writes, backend().store.apply_all(writes), strict=True):
             if isinstance(outcome, Applied):
-                claimed.append(readable.claimed(outcome.item))
+                claimed.append(self._held(readable, outcome.item))
             else:
                 refused.append((readable, outcome.item, not write.insert))
         return claimed, refused
@@ -230,14 +233,14 @@ class Worker:
             standing = store.get([envelope.id]).get(envelope.id)
         while True:
             attempts = readable.policy(standing or {}).max_retries + 1
-            by, redriven = self._claimant(), readable.redriven
+            by, redriven = self._claimant(listed=readable.source == "direct"), readable.redriven
             match transitions.claim(envelope, standing, by, attempts, readable.place, redriven=redriven):
                 case Write() as write:
                     if (standing or {}).get("status") == "STARTED":
                         self._settle()  # what killed a sandbox may kill this one
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
-                        return readable.claimed(outcome.item)
+                        return self._held(readable, outcome.item)
                     standing = outcome.item
                 case Acknowledge(record):
                     self._already_ended(readable, record, standing or {})
@@ -275,9 +278,15 @@ class Worker:
             self._follow_up(readable.envelope, outcome.item)
         return True
 
-    def _claimant(self, *, shared: bool = False) -> Claim:
+    def _claimant(self, *, shared: bool = False, listed: bool = False) -> Claim:
         now = clock.moment()
-        return Claim(self._token, self.queue, now, round(now + self._left, 3), transitions.keep_until(), shared)
+        lease_until, keep = round(now + self._left, 3), transitions.keep_until()
+        return Claim(self._token, self.queue, now, lease_until, keep, shared, listed)
+
+    def _held(self, readable: Readable, item: Item) -> Claimed:
+        claimed = readable.claimed(item)
+        self._listing.hold(claimed)
+        return claimed
 
     @property
     def _left(self) -> float:
@@ -309,7 +318,8 @@ class Worker:
             self._release(claimed)
             return
         self._has_run = True
-        self._run(claimed)
+        with self._listing.at_work_on(claimed.envelope.id):
+            self._run(claimed)
         if self._unsettled and clock.monotonic() - self._oldest > SETTLE_AFTER:
             self._settle()
 
@@ -435,11 +445,11 @@ class Worker:
                 return "continued"
         result = claimed.task.result_to_keep(answer)
         result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
-        self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children), 1)
+        self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children), 0)
         return "success"
 
     def _send_plan(self, claimed: Claimed, total: int) -> Outcome:
-        return fanout.send_plan(claimed.envelope, self._token, total, lambda write: self._billed(claimed, write, 1))
+        return fanout.send_plan(claimed.envelope, self._token, total, lambda write: self._billed(claimed, write, 0))
 
     def _fanned_out(self, claimed: Claimed, outcome: Outcome) -> str:
         if isinstance(outcome, Applied):
@@ -460,8 +470,8 @@ class Worker:
         if retryable and policy.retries(error, record.attempts):
             after = error.after if isinstance(error, Retry) else None
             delay = policy.wait(record.attempts) if after is None else after
-            retry = transitions.retry(envelope.id, self._token, reason, round(clock.now() + delay, 3))
-            outcome = backend().store.apply(self._billed(claimed, retry, 2))
+            retry = transitions.retry(envelope.id, self._token, self.queue, reason, round(clock.now() + delay, 3))
+            outcome = backend().store.apply(self._billed(claimed, retry, 1))
             self._tab.lap()
             if isinstance(outcome, Applied):
                 self._come_back(claimed, delay)
@@ -476,7 +486,7 @@ class Worker:
             return "dropped", reason
         if claimed.source != "direct":
             self.dead_letter(claimed.body, reason, envelope, record.attempts)
-        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 3)
+        self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 2)
         return "failure", reason
 
     def _revoke(self, claimed: Claimed, reason: str) -> None:
@@ -491,7 +501,8 @@ class Worker:
 
     def _release(self, claimed: Claimed, delay: float = 0.0, **also: Value) -> None:
         """Leaves the run for another invocation without spending an attempt."""
-        write = transitions.release(claimed.envelope.id, self._token, claimed.record.attempts, **also)
+        due = round(clock.now() + delay, 3)
+        write = transitions.release(claimed.envelope.id, self._token, self.queue, claimed.record.attempts, due, **also)
         outcome = backend().store.apply(self._billed(claimed, write, 1))
         self._tab.lap()
         if isinstance(outcome, Applied):
@@ -504,8 +515,11 @@ class Worker:
     # --- settle ---
 
     def _billed(self, claimed: Claimed, write: Write, index_writes: int) -> Write:
-        """The write that ends an attempt, with the run's usage; it changes this many index entries."""
-        spent = self._tab.of(claimed, write, index_writes)
+        """The write that ends an attempt, with the run's usage; it changes this many index entries.
+
+        One more if the run is listed among the live ones: its entry goes, or gets another time.
+        """
+        spent = self._tab.of(claimed, write, index_writes + self._listing.has(claimed.envelope.id))
         if self._unpaid:
             self._unpaid, before = False, Spent.of(claimed.item)
             self._purses[claimed.task.name].spent(spent.dollars - (before.dollars if before else 0.0))

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 NAMESPACE = "nexus"
 
+_SHORT: dict[str, Any] = {"location": None, "service": None}
+"""Of a run's two lines, what is dropped: a place that is always the same, and the stack, which their group names."""
+
 
 @lru_cache(maxsize=1)
 def logger() -> "Logger":
@@ -36,13 +39,16 @@ def logger() -> "Logger":
     """
     try:
         from aws_lambda_powertools import Logger
+
+        from nexus.worker.lines import LineFormatter
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
     # Lambda reads standard output. Elsewhere it belongs to the program.
     stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
     service = os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus")
-    return Logger(service=service, use_rfc3339=True, stream=stream, json_serializer=encoding.line)
+    formatter = LineFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
+    return Logger(service=service, stream=stream, logger_formatter=formatter)
 
 
 def log_reference(context: Any) -> str:
@@ -58,7 +64,7 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace, **_SHORT)
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
@@ -86,9 +92,9 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, sho
     if error is None:
         if shortfall is not None:
             metrics["shortfall"] = shortfall.partition(":")[0]  # after a colon there may be an argument's value
-        log.info("run ended", outcome=outcome, **metrics)
+        log.info("run ended", outcome=outcome, **metrics, **_SHORT)
     else:
-        log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
+        log.warning("run ended", outcome=outcome, reason=error.shown, **metrics, **_SHORT)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
 
 
@@ -122,6 +128,11 @@ def invocation_failed(error: "RunError") -> None:
 def left_for_later(run_id: str, error: "RunError") -> None:
     """A follow-up of a run, or an object that its message refers to, was not available; the message is redelivered."""
     logger().warning("left for later", run_id=run_id, reason=error.shown)
+
+
+def not_listed(error: "RunError") -> None:
+    """Runs that take long could not be listed among the live ones; the next look tries again."""
+    logger().warning("live runs not listed", reason=error.shown)
 
 
 def no_schedule(run_id: str, error: "RunError") -> None:

@@ -15,8 +15,11 @@ from nexus.backend.store import Item, Write
 from nexus.runs.spent import Spent
 from nexus.worker.delivery import Claimed, Received
 
-LINES = 950
+LINES = 875
 """Bytes of a run's start and end lines, including the 26 that CloudWatch Logs adds to each. Checked by a test."""
+
+GIVEN_UP = 440
+"""Bytes more if the run is given up: the reason, and the line of its dead letter."""
 
 INVOCATION_LINES = 500
 """Of Lambda's own three lines."""
@@ -54,7 +57,8 @@ class Tab:
     def of(self, claimed: Claimed, settling: Write, index_writes: int) -> Spent:
         """A run's usage by the end of an attempt, including earlier ones. `settling` writes the outcome."""
         writes = _kilobytes({**claimed.item, **settling.set}) + index_writes
-        settled = Spent(self._claiming, self._claiming * self._gigabytes, writes=float(writes), log_bytes=LINES)
+        logged = LINES + (GIVEN_UP if settling.set.get("status") == "FAILURE" else 0)
+        settled = Spent(self._claiming, self._claiming * self._gigabytes, writes=float(writes), log_bytes=logged)
         before = Spent.of(claimed.item)
         return self.lap().plus(self._share, settled, _sending(claimed) if before is None else before)
 
@@ -89,4 +93,4 @@ def _sending(claimed: Claimed) -> Spent:
 
 def _kilobytes(item: Item) -> int:
     """Write units of an item: one per started kilobyte."""
-    return -(-sum(len(name) + len(str(value)) for name, value in item.items()) // 1024)
+    return -(-len("".join([*item, *map(str, item.values())])) // 1024)

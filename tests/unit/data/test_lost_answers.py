@@ -142,7 +142,7 @@ def claimed(known: Item | None, token: str = "mine") -> Write:
 
 STARTED = claimed(None)
 BLOCKED = transitions.blocked(ENVELOPE, "default", ERROR, float(NOW), NOW, recorded=True)
-RETRIED = transitions.retry(RUN, "mine", ERROR, NOW + 5.0)
+RETRIED = transitions.retry(RUN, "mine", "default", ERROR, NOW + 5.0)
 FAILED = transitions.fail(RUN, "mine", ERROR, float(NOW))
 LIVE: Item = {"status": "STARTED", "attempts": 1, "claim": "dead", "lease_until": 1.0}
 
@@ -314,7 +314,8 @@ ROWS: dict[str, Row] = {
     "transitions.succeed": rule(transitions.succeed(RUN, "mine", "{}", float(NOW), ("a",)), STARTED),
     "transitions.fail": rule(FAILED, STARTED),
     "transitions.retry": rule(RETRIED, STARTED),
-    "transitions.release": rule(transitions.release(RUN, "mine", 1, cursor="[1]"), STARTED),
+    "transitions.release": rule(transitions.release(RUN, "mine", "default", 1, float(NOW), cursor="[1]"), STARTED),
+    "transitions.listed": rule(transitions.listed(RUN, "mine", "default", float(NOW)), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
     "transitions.forget": rule(transitions.forget(RUN), STARTED, transitions.succeed(RUN, "mine", "{}", float(NOW))),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),

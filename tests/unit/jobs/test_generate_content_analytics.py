@@ -133,7 +133,7 @@ def test_totals_are_of_all_that_is_there_whoever_left_it(filled: Filled, *, coun
     assert content.total_follows > sum(user.following_count for page in users.sweep() for user in page.users)
 
 
-def test_totals_older_than_a_day_are_counted_anew_and_later_ones_stay(
+def test_totals_of_the_night_before_will_do_and_older_ones_are_counted_again(
     filled: Filled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = filled(6, 9)
@@ -144,7 +144,14 @@ def test_totals_older_than_a_day_are_counted_anew_and_later_ones_stay(
     assert content is not None
     assert (content.total_posts, content.totals_at) == (len(network.posts), NOW), "as of the night's count"
 
-    later = NOW + DAY_SECONDS
+    tomorrow = NOW + DAY_SECONDS + 3_600  # this night's count is not done yet
+    monkeypatch.setattr("time.time", lambda: tomorrow)
+    run_task(job.generate_content_analytics, {"day": DAY})
+    content = analytics.content_day(DAY)
+    assert content is not None
+    assert (content.total_posts, content.totals_at) == (len(network.posts), NOW)
+
+    later = NOW + job.TOTALS_KEPT
     monkeypatch.setattr("time.time", lambda: later)
     run_task(job.generate_content_analytics, {"day": DAY})
     content = analytics.content_day(DAY)

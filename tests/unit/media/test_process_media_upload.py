@@ -87,13 +87,21 @@ def test_a_picture_becomes_renditions_under_immutable_keys_and_the_post_knows_th
         "mail_lead",
         "mail_square",
     }
-    assert sorted(r["key"] for r in known["renditions"].values()) == keys("media")
+    assert sorted({r["key"] for r in known["renditions"].values()}) == keys("media")
     for rendition in known["renditions"].values():
         stored = boto3.client("s3").get_object(Bucket=settings().bucket("media"), Key=rendition["key"])
         body = stored["Body"].read()
         assert Image.open(io.BytesIO(body)).size == (rendition["width"], rendition["height"])
         assert (stored["ContentType"], len(body)) == (rendition["content_type"], rendition["bytes"])
         assert "immutable" in stored["CacheControl"]
+
+
+def test_renditions_of_the_same_bytes_are_one_object() -> None:
+    process(upload(picture()))
+    of = {name: rendition["key"] for name, rendition in media()["renditions"].items()}
+    assert of["full"] == of["w1080"]  # neither is larger than the picture
+    assert of["mail_lead"] == of["w1080_jpeg"]  # a wide picture is not cropped
+    assert len(set(of.values())) == 6
 
 
 def test_the_same_upload_again_writes_the_same_keys() -> None:

@@ -20,7 +20,7 @@ import pictures
 import sandbox
 from pictures import rendering
 from pictures.recipes import ANIMATED, RECIPES, content_hash
-from sandbox import Unfinished, confinement, supervisor
+from sandbox import Rendition, Unfinished, confinement, supervisor
 from social.refusals import Rejected
 from tests.support.stills import ANIMATIONS, COLOURS, STILLS, gradient, plain, reel, still
 
@@ -143,6 +143,7 @@ def test_the_server_goes_with_the_function(child: Run) -> None:
         '{"progress": "x"}',
         '{"made": [1]}',
         '{"known": 1}',
+        '{"part": [1]}',
         "x" * 3_000_000,
     ],
 )
@@ -160,6 +161,14 @@ def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
     with pytest.raises(Unfinished, match="does not stop talking"):
         child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=heard.append)
     assert heard == [{"number": 0}, {"number": 1}]
+
+
+def test_a_child_that_reports_more_files_than_it_has_is_stopped(child: Run) -> None:
+    heard: list[dict[str, Any]] = []
+
+    with pytest.raises(Unfinished, match="does not stop talking"):
+        child("while True:\n    report.part({'number': 0})", on_part=heard.append)
+    assert len(heard) == supervisor.MOST_PARTS
 
 
 def test_neither_the_child_nor_its_server_has_the_functions_environment(
@@ -301,6 +310,47 @@ def test_what_is_known_is_said_while_the_rest_is_made(tmp_path: Path) -> None:
     assert known.placeholder
 
 
+def test_each_file_is_published_while_the_next_ones_are_made(tmp_path: Path) -> None:
+    class Enough(Exception):
+        pass
+
+    def take(content_hash: str, name: str, made: Rendition) -> None:
+        taken.append((content_hash, name, made.path.read_bytes()[:4]))
+        raise Enough  # nothing would come of it, were it said with the result
+
+    content = still("PNG", gradient(900, 600))
+    (tmp_path / "source").write_bytes(content)
+    taken: list[tuple[str, str, bytes]] = []
+
+    with pytest.raises(Enough):
+        pictures.render(tmp_path / "source", tmp_path, seconds=600, on_made=take)
+    ((digest, name, head),) = taken
+    assert digest == content_hash(BytesIO(content))
+    assert name in {recipe.name for recipe in RECIPES}
+    assert head in (b"RIFF", b"\xff\xd8\xff\xe0", b"\xff\xd8\xff\xdb")
+
+
+def test_what_is_published_cannot_be_changed_by_the_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is checked and put while the child still runs, and still holds its own."""
+
+    def run(_: str, __: object, opened: Any, **options: Any) -> dict[str, Any]:
+        options["on_known"](KNOWN)
+        for part, recipe, file in zip(PARTS, RECIPES, opened[1:], strict=False):
+            file.write(HEADS[recipe.encoding])
+            file.flush()
+            options["on_part"](part)
+            file.seek(0)
+            file.write(b"<!doctype html><script>")
+            file.flush()
+        return {}
+
+    (tmp_path / "source").write_bytes(b"x")
+    monkeypatch.setattr(sandbox, "run", run)
+    made = pictures.render(tmp_path / "source", tmp_path, seconds=600)
+    for recipe in RECIPES:
+        assert made.renditions[recipe.name].path.read_bytes() == HEADS[recipe.encoding]
+
+
 def test_limits_reach_the_child(tmp_path: Path) -> None:
     (tmp_path / "source").write_bytes(still("PNG", plain(COLOURS[0], 64, 64)))
 
@@ -333,35 +383,44 @@ KNOWN: dict[str, Any] = {
     "placeholder": "0" * 28,
     "dominant_colour": "#ffffff",
 }
-SIZES = [[2, 2]] * len(RECIPES)
+PARTS: list[dict[str, Any]] = [{"number": at, "width": 2, "height": 2} for at in range(len(RECIPES))]
+ALL = [*PARTS, {"number": len(RECIPES), "width": 2, "height": 2}]
 HEADS = {"WEBP": b"RIFF\0\0\0\0WEBPVP8 ", "JPEG": b"\xff\xd8\xff\xe0"}
 
 
 @pytest.mark.parametrize(
-    ("known", "made", "files"),
+    ("known", "parts", "files"),
     [
-        (None, {"sizes": SIZES}, {}),
-        ({}, {"sizes": SIZES}, {}),
-        (KNOWN | {"kind": "video"}, {"sizes": SIZES}, {}),
-        (KNOWN | {"kind": ["image"]}, {"sizes": SIZES}, {}),
-        (KNOWN | {"placeholder": "<script>"}, {"sizes": SIZES}, {}),
-        (KNOWN | {"placeholder": None}, {"sizes": SIZES}, {}),
-        (KNOWN | {"dominant_colour": "red; x"}, {"sizes": SIZES}, {}),
-        (KNOWN | {"width": 1e400}, {"sizes": SIZES}, {}),
-        (KNOWN | {"width": True}, {"sizes": SIZES}, {}),
-        (KNOWN | {"more": 1}, {"sizes": SIZES}, {}),
-        (KNOWN, {}, {}),
-        (KNOWN, {"sizes": [[2, 2]]}, {}),
-        (KNOWN, {"sizes": [[2, 2]] * 9}, {}),
-        (KNOWN, {"sizes": [[2, "2"]] * len(RECIPES)}, {}),
-        (KNOWN, {"sizes": SIZES}, {"thumbnail": b"<!doctype html><script>"}),
-        (KNOWN, {"sizes": SIZES}, {"w1080_jpeg": HEADS["WEBP"]}),
-        (KNOWN | {"kind": "animation"}, {"sizes": [[2, 2]] * 9}, {"animated": b"<svg/>"}),
+        (None, [], {}),
+        (None, PARTS, {}),
+        ({}, PARTS, {}),
+        (KNOWN | {"kind": "video"}, PARTS, {}),
+        (KNOWN | {"kind": ["image"]}, PARTS, {}),
+        (KNOWN | {"placeholder": "<script>"}, PARTS, {}),
+        (KNOWN | {"placeholder": None}, PARTS, {}),
+        (KNOWN | {"dominant_colour": "red; x"}, PARTS, {}),
+        (KNOWN | {"width": 1e400}, PARTS, {}),
+        (KNOWN | {"width": True}, PARTS, {}),
+        (KNOWN | {"more": 1}, PARTS, {}),
+        (KNOWN, [], {}),
+        (KNOWN, PARTS[1:], {}),
+        (KNOWN, ALL, {}),
+        (KNOWN, [*PARTS, PARTS[0]], {}),
+        (KNOWN, [{}], {}),
+        (KNOWN, [PARTS[0] | {"number": -1}], {}),
+        (KNOWN, [PARTS[0] | {"number": len(RECIPES) + 1}], {}),
+        (KNOWN, [PARTS[0] | {"number": True}], {}),
+        (KNOWN, [PARTS[0] | {"width": "2"}], {}),
+        (KNOWN, [PARTS[0] | {"height": 0}], {}),
+        (KNOWN, PARTS, {"thumbnail": b"<!doctype html><script>"}),
+        (KNOWN, PARTS, {"w1080_jpeg": HEADS["WEBP"]}),
+        (KNOWN | {"kind": "animation"}, ALL, {"animated": b"<svg/>"}),
+        (KNOWN | {"kind": "animation"}, PARTS, {}),
     ],
 )
 def test_a_picture_that_lies_is_not_believed(
     known: dict[str, Any] | None,
-    made: dict[str, Any],
+    parts: list[dict[str, Any]],
     files: dict[str, bytes],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -372,15 +431,17 @@ def test_a_picture_that_lies_is_not_believed(
             file.flush()
         if said is not None:
             options["on_known"](said)
-        return answer
+        for part in finished:
+            options["on_part"](part)
+        return {}
 
     (tmp_path / "source").write_bytes(b"x")
     monkeypatch.setattr(sandbox, "run", run)
     said: dict[str, Any] | None = KNOWN
-    answer: dict[str, Any] = {"sizes": SIZES}
+    finished = PARTS
     wrong: dict[str, bytes] = {}
     assert pictures.render(tmp_path / "source", tmp_path, seconds=600).known.width == 2, "what is right is believed"
 
-    said, answer, wrong = known, made, files
+    said, finished, wrong = known, parts, files
     with pytest.raises(Unfinished, match=r"nonsense|says nothing"):
         pictures.render(tmp_path / "source", tmp_path, seconds=600)

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable
@@ -9,16 +10,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from nexus import worker
+from nexus.aws import encoding
 from nexus.client import group, send
 from nexus.eager import Context
+from nexus.envelope import Envelope
 from nexus.errors import Reject, Retry
+from nexus.ids import new_id
 from nexus.registry import Implementation, registry
 from nexus.runs import transitions
+from nexus.runs.record import RunError
 from nexus.tasks import RetryPolicy
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run, fanout, observe
+from nexus.worker.lines import LineFormatter
+from nexus.worker.listing import Listing, attend
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import NOTE, Counted, ReportPart
 
@@ -198,6 +206,9 @@ def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     with monkeypatch.context() as patch:
         patch.setattr(transitions, "claim", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(SECRET)))
         logged += deliver(body())
+    with monkeypatch.context() as patch:
+        patch.setattr(Listing, "look", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
+        attend(Listing("default", "token"))
     assert len(logged) == 1
     return logged
 
@@ -242,3 +253,35 @@ def test_all_lines_of_the_runtime_are_written_in_one_module() -> None:
             name = getattr(node, "attr", getattr(node, "id", ""))
             assert name != "logger" or path.name == "run.py", f"{path.name} writes log lines of its own"
             assert name not in ("getLogger", "warn"), f"{path.name} logs past observe"
+
+
+@pytest.mark.parametrize("error", [None, RunError("ValueError", "secret", "builtins.ValueError", "", "at x.py:1 in f")])
+def test_a_run_s_lines_are_formatted_as_powertools_formats_them(
+    environment: None, monkeypatch: pytest.MonkeyPatch, error: RunError | None
+) -> None:
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2-3;Parent=4;Sampled=1")
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "DEBUG")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"nexus-{uuid.uuid4()}")
+    observe.logger.cache_clear()
+    said: list[str] = []
+    theirs = LambdaPowertoolsFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
+
+    class Both(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ours = observe.logger().registered_handler.formatter
+            assert isinstance(ours, LineFormatter)
+            theirs.log_format = {**ours.log_format}
+            said.append(ours.format(record))
+            assert json.loads(said[-1]) == json.loads(theirs.format(record))
+
+    handler = Both()
+    logger = logging.getLogger(observe.logger().service)
+    logger.addHandler(handler)
+    try:
+        observe.run_started("default", Envelope.of(id=new_id(), task="ping", args={}), 1, 0.5)
+        observe.run_ended("success", 0.25, error)
+        observe.outcome_dropped("another line")
+    finally:
+        logger.removeHandler(handler)
+    assert [json.loads(line)["message"] for line in said][:2] == ["run started", "run ended"]
+    assert len(said) == 3

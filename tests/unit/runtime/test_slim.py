@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import os
 import pwd
 import random
 import socket
 import ssl
-import subprocess
-import sys
 import threading
 import time
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -48,6 +46,7 @@ from tests.support.wire import Server, answer, refusal, serving
 
 KEY = {"Key": {"id": {"S": "r-1"}}, "TableName": "runs"}
 ITEM = {"Item": {"id": {"S": "r-1"}}}
+RECORD = {"id": {"S": str(uuid.UUID(int=7))}, "status": {"S": "SUCCESS"}}
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +56,7 @@ def slept(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     for name in (*surroundings.BOTOCORES, "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
         for spelt in (name, name.lower()):
             monkeypatch.delenv(spelt, raising=False)
@@ -787,6 +787,20 @@ def test_a_send_is_two_requests_on_a_kept_connection_each(client: Make) -> None:
     assert server.connections == 2  # one of DynamoDB's and one of SQS's
 
 
+@pytest.mark.parametrize("chosen", ["", "boto3"])
+def test_a_send_and_its_handle_are_the_same_by_either_client(variables: Set, chosen: str) -> None:
+    said = [answer({}), answer({"QueueUrl": "http://q/1/q"}), answer({"MessageId": "m"}), answer({"Item": RECORD})]
+    with serving(*said) as server:
+        variables(AWS_ENDPOINT_URL=server.url, NEXUS_CLIENT=chosen)
+        assert isinstance(sdk.client("sqs"), slim.Client) is not bool(chosen)
+        handle = catalogue.send_note.apply_async({"user_id": "u-1", "kind": "k", "text": "t"}, task_id=uuid.UUID(int=7))
+        assert (handle.status, handle.ready()) == ("SUCCESS", True)
+    targets = [request.headers["x-amz-target"].partition(".")[2] for request in server.requests]
+    assert targets[:4] == ["UpdateItem", "GetQueueUrl", "SendMessage", "GetItem"]
+    sent = json.loads(server.requests[2].body)
+    assert json.loads(sent["MessageBody"])["args"] == {"user_id": "u-1", "kind": "k", "text": "t"}
+
+
 def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
     with serving(wire.silence) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
@@ -876,10 +890,3 @@ def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make)
 def test_json_is_written_whatever_it_holds(value: dict[str, Any]) -> None:
     assert json.loads(encoding.dumps(value)) == json.loads(encoding.line(value)) == value
     assert "\n" not in encoding.line({"text": "a\nb", "when": datetime(2026, 1, 1, tzinfo=UTC)})
-
-
-def test_a_function_starts_without_what_only_some_of_its_events_need() -> None:
-    program = "import sys, nexus.worker.entry; print(*{'asyncio', 'botocore', 'boto3', 'ssl'} & sys.modules.keys())"
-    layer = {**os.environ, "PYTHONPATH": str(Path(slim.__file__).parents[2])}
-    done = subprocess.run([sys.executable, "-c", program], env=layer, capture_output=True, text=True, check=True)
-    assert done.stdout == "\n"

@@ -1,0 +1,31 @@
+"""Formats log lines as Powertools does; the two that every run writes at a third of the cost."""
+
+import logging
+import os
+from datetime import UTC, datetime
+
+from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
+
+OF_EVERY_RUN = frozenset({"run started", "run ended"})
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+class LineFormatter(LambdaPowertoolsFormatter):
+    """Powertools' own, which tries to parse each message as JSON, and formats each standard field by a template."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        if record.msg not in OF_EVERY_RUN or record.exc_info or record.args:
+            return super().format(record)
+        line = {
+            **self.log_format,
+            **self.thread_safe_get_current_keys(),
+            "level": record.levelname,
+            "location": f"{record.funcName}:{record.lineno}",
+            "message": record.msg,
+            "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            **{name: value for name, value in vars(record).items() if name not in _STANDARD},
+        }
+        if trace := os.environ.get("_X_AMZN_TRACE_ID"):
+            line["xray_trace_id"] = trace.partition(";")[0].removeprefix("Root=")
+        return self.serialize({name: value for name, value in line.items() if value is not None})
