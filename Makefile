@@ -382,7 +382,7 @@ rights: .venv/ready ## After `make test`: requests that the roles of template.ya
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
-bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, cost, mail, web
+bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, cost, mail, web, dev
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------

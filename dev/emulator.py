@@ -201,7 +201,8 @@ def record_requests() -> None:
 
 
 def follow_the_aliases_configuration() -> None:
-    """Applies an alias's retries and on-failure destination; ministack only reads $LATEST's, and loses the event."""
+    """Applies an alias's retries and on-failure destination, and its function's reserved concurrency; ministack only
+    reads $LATEST's, and loses the event. With a concurrency of 0 Lambda sends the event to the destination at once."""
     invoke = lambda_svc.invoke_async_with_retry
 
     def invoke_by_alias(func: Any, event: Any) -> None:
@@ -209,7 +210,11 @@ def follow_the_aliases_configuration() -> None:
         whole = lambda_svc._functions.get(config["FunctionName"]) or {"aliases": {}}
         aliases = [name for name, alias in whole["aliases"].items() if alias["FunctionVersion"] == config["Version"]]
         configured = [found for name in aliases if (found := lambda_svc._event_invoke_config(whole, name))]
-        invoke({**func, "event_invoke_config": configured[0]} if configured else func, event)
+        with_settings = {**func, "event_invoke_config": configured[0]} if configured else func
+        if whole.get("concurrency") == 0:
+            never = {**with_settings.get("event_invoke_config", {}), "MaximumRetryAttempts": 0}
+            with_settings = {**with_settings, "concurrency": 0, "event_invoke_config": never}
+        invoke(with_settings, event)
 
     lambda_svc.invoke_async_with_retry = invoke_by_alias
 

@@ -4,7 +4,7 @@ A user's followers are spread over the whole follows table, so counting has phas
 
 1. Scans of three sources (follows for the edges, the posts' by-author index, users for what is stored now), cut into
    segments by size. Each segment counts by user and stores its sums in S3, sorted into bands of users.
-2. Only for more than 12 million users, when a band is too large for one sandbox: segments that sort the sums of a band
+2. Only for more than 10 million users, when a band is too large for one sandbox: segments that sort the sums of a band
    into ranges of users. Without this step each merge would read a piece of every segment's sums, and the requests would
    grow with the square of the users; with it, each object is read in at most MOST_RANGES pieces.
 3. One segment for each range adds up the sums for its users, compares them with the stored counts, and writes the users
@@ -38,11 +38,11 @@ from social.sweep import Tally, segments
 from user_sums import Stored, Sums
 
 SCANS = {"follows": (follows.TABLE, None), "posts": (posts.TABLE, posts.BY_AUTHOR), "users": (users.TABLE, None)}
-USERS_PER_RANGE = 250_000
+USERS_PER_RANGE = 220_000
 MOST_RANGES = 48
 """The most ranges that are merged straight from the scans' sums: more are regrouped first."""
 
-REGROUPED_BYTES = 256 * 1024 * 1024
+REGROUPED_BYTES = 1024 * 1024 * 1024
 """What one segment regroups."""
 
 USERS_HELD = 500_000

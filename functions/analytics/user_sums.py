@@ -26,8 +26,8 @@ READS_AT_ONCE = 16
 BYTES_AT_ONCE = 32 * 1024 * 1024
 """What is read before it is added up and the time is checked."""
 
-OBJECT_BYTES = 64 * 1024 * 1024
-"""The bytes at which a writer writes an object: the sums of one segment of a scan, or of two."""
+OBJECT_BYTES = 128 * 1024 * 1024
+"""The bytes at which a writer writes an object: more than the sums of most segments of a scan."""
 
 
 def hash_of(user_id: str) -> int:

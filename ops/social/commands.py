@@ -13,6 +13,7 @@ from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem, usage
 from ops.social import mails, network
 
+made = common.app("Begin something new in this checkout.")
 KINDS = ("users", "posts", "follows")
 FAULTS_SHOWN = 20
 
@@ -25,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "upload")(upload)
     command(app, "report")(report)
     app.add_typer(mails.app, name="mail")
+    app.add_typer(made, name="new")
     stack.walks["an upload becomes renditions"] = walk
     previews.makers["process_media_upload"] = pictures
 
@@ -254,4 +256,27 @@ def report(
     output.line(str(found.path))
     if browse and form == "html" and output.fancy():
         typer.launch(found.path)
+    return ExitCode.DONE
+
+
+@command(made, "task")
+def new_task(
+    name: Annotated[str, typer.Argument(help="Such as measure_media_storage.")],
+    queue: Annotated[str, typer.Option(help="The queue that it runs on: docs/add-a-task.md compares them.")],
+) -> int:
+    """Write a task that works: its catalogue entry, code, test, sample event and row in the README."""
+    from ops import checkout
+    from ops.social import new_task as writing
+
+    here = Path.cwd()
+    root = here if (here / writing.CATALOGUE).is_file() else checkout.ROOT
+    written = writing.write(root, name, queue)
+    if options.json:
+        output.emit(written)
+        return ExitCode.DONE
+    for what, paths in (("created", written.created), ("changed", written.changed)):
+        for path in paths:
+            output.line(f"{what}  {path}")
+    output.note(f"`nexus dev` runs it, `pytest {written.created[-1]}` tests it. For rights and a schedule: step 4 of")
+    output.note("docs/add-a-task.md.")
     return ExitCode.DONE

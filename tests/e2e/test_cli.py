@@ -36,10 +36,12 @@ from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import Settings, settings
 from ops import catalogue as served
+from ops import health
 from ops.main import main
 from ops.problems import ExitCode
 from ops.social import trial
 from social import application, catalogue
+from social.data import posts
 from tests.support.stack import eventually
 
 ROOT = Path(__file__).parents[2]
@@ -448,14 +450,18 @@ def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus
     assert handle.get(timeout=60) is not None
 
 
-def test_pausing_media_holds_uploads_too(nexus: Nexus, stack: Settings) -> None:
+def test_pausing_media_holds_uploads_too(nexus: Nexus, stack: Settings, post: str) -> None:
     lambda_, function = boto3.client("lambda"), stack.function_name("media")
     assert nexus("pause", "media").code == 0
     try:
         assert lambda_.get_function_concurrency(FunctionName=function)["ReservedConcurrentExecutions"] == 0
+        key = f"uploads/u-e2e/{post}/a.txt"
+        boto3.client("s3").put_object(Bucket=stack.bucket("uploads"), Key=key, Body=b"not a picture")
+        eventually(lambda: (counts := health.queue_counts(stack.queue_name("media"))) and counts.waiting)
     finally:
         assert nexus("resume", "media").code == 0
     assert "ReservedConcurrentExecutions" not in lambda_.get_function_concurrency(FunctionName=function)
+    eventually(lambda: (found := posts.get(post)) and found.media and found.media.status == "rejected")
 
 
 def test_restart_gives_fresh_sandboxes(nexus: Nexus, stack: Settings) -> None:

@@ -13,7 +13,7 @@ from samples.make import make
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 LINES = [line.split("#")[0].strip() for block in BLOCKS for line in block.splitlines()]
-ENDLESS = ("nexus monitor", "nexus web")
+ENDLESS = ("nexus monitor", "nexus web", "nexus dev")
 COMMANDS = [line for line in LINES if line.startswith("nexus ") and line not in ENDLESS]
 
 

@@ -1,13 +1,14 @@
 """The commands, by topic. Only typer is imported here; the rest is imported when a command runs."""
 
 from ops.cli import common
-from ops.cli.commands import cost, dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching
+from ops.cli.commands import cost, developing, dlq, inspecting, local, queues, runs, schedules, stack, tasks, watching
 
 
 class _Groups(common.Group):
     headings = (
         ("The stack", ("status", "doctor", "validate", "repair", "versions", "rollback", "up", "down", "env")),
         ("Tasks", ("send", "result", "runs", "revoke", "logs", "inspect")),
+        ("Writing tasks", ("dev", "new")),
         ("Watching", ("web", "monitor", "events", "audit")),
         ("Money", ("cost", "budget")),
         ("Queues", ("pause", "resume", "restart", "concurrency", "purge", "dlq")),
@@ -26,7 +27,7 @@ app = common.app(
     completion=True,
 )
 
-for module in (stack, local, tasks, runs, watching, queues, cost):
+for module in (stack, local, tasks, runs, developing, watching, queues, cost):
     module.add_to(app)
 app.add_typer(inspecting.app, name="inspect")
 app.add_typer(dlq.app, name="dlq")

@@ -141,9 +141,8 @@ def claim(
         "expires": by.keep_until,
         **_indexed(envelope),
     }
-    entry = _listed(envelope.id, by.queue, by.now)
     if by.listed:
-        started |= entry
+        started |= _listed(envelope.id, by.queue, by.now)
     if place:
         started["place"] = place
     left = () if by.shared else ("shared",)
@@ -176,6 +175,7 @@ def claim(
                 return Died(record)
             when = (status, equals("claim", known.get("claim")))
             attempts = record.attempts if shared else record.attempts + 1
+            entry = _listed(envelope.id, by.queue, by.now)
             return Write(envelope.id, set={**started, **entry, "attempts": attempts}, remove=left, when=when)
     return Acknowledge(record)
 

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 NAMESPACE = "nexus"
 
-_SHORT: dict[str, Any] = {"location": None, "service": None}
-"""Of a run's two lines, what is dropped: a place that is always the same, and the stack, which their group names."""
-
 
 @lru_cache(maxsize=1)
 def logger() -> "Logger":
@@ -64,7 +61,7 @@ def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace, **_SHORT)
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
@@ -92,9 +89,9 @@ def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, sho
     if error is None:
         if shortfall is not None:
             metrics["shortfall"] = shortfall.partition(":")[0]  # after a colon there may be an argument's value
-        log.info("run ended", outcome=outcome, **metrics, **_SHORT)
+        log.info("run ended", outcome=outcome, **metrics)
     else:
-        log.warning("run ended", outcome=outcome, reason=error.shown, **metrics, **_SHORT)
+        log.warning("run ended", outcome=outcome, reason=error.shown, **metrics)
     log.remove_keys(("task", "run_id", "attempt", "queue"))
 
 

@@ -40,6 +40,7 @@ from nexus.tasks import Budget, Unique
 from nexus.testing import run_task
 from nexus.worker import Run
 from ops import audit, budgets, control
+from ops.cli.loop import worker
 from social import application, backfill
 from social.data import analytics, comments, follows, hashtags, mail_ledger, notifications, posts, sessions, users
 from social.data.analytics import ContentDay, PopularPost, Totals
@@ -318,6 +319,7 @@ ROWS: dict[str, Row] = {
     "transitions.listed": rule(transitions.listed(RUN, "mine", "default", float(NOW)), STARTED),
     "transitions.progress": rule(transitions.progress(RUN, "mine", 1, 2, "rows"), STARTED),
     "transitions.forget": rule(transitions.forget(RUN), STARTED, transitions.succeed(RUN, "mine", "{}", float(NOW))),
+    "worker.due_now": Row(lambda: apply(worker.due_now(RUN)), lambda: apply(STARTED, RETRIED)),
     "transitions.send_again": rule(transitions.send_again(RUN), STARTED, FAILED),
     "transitions.not_sent": rule(transitions.not_sent(RUN, ERROR, float(NOW)), PENDING),
     "transitions.never_ran": rule(

@@ -104,4 +104,5 @@ def test_a_hundred_million_users_are_counted_with_no_more_requests_a_user_than_t
     assert ten.ranges[1] == 1, "merged straight from the scans"
     assert min(hundred.ranges) > 10, "in two steps"
     assert hundred.continued > 20
+    print(ten, hundred)
     assert hundred.objects <= 10 * ten.objects, "S3 requests"

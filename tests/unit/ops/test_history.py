@@ -92,7 +92,7 @@ def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
     assert ids(Query(since=NOW + 2, until=NOW + 3)) == [waits, bad]
 
 
-def test_a_run_that_has_started_is_found_by_its_status_before_it_ends() -> None:
+def test_a_run_that_takes_a_while_is_found_as_started_before_it_ends() -> None:
     run_id = sent("send_welcome_email", 1, "emails", user_id="u-1")
     claim = transitions.claim(
         Envelope(id=run_id, task="send_welcome_email"),
@@ -102,6 +102,7 @@ def test_a_run_that_has_started_is_found_by_its_status_before_it_ends() -> None:
     )
     assert isinstance(claim, Write)
     backend().store.apply(claim)
+    backend().store.apply(transitions.listed(run_id, "t", "emails", NOW))
     assert ids(Query(status="STARTED")) == [run_id]
     assert ids(Query(status="STARTED", task="ping")) == []
 
