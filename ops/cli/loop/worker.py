@@ -1,8 +1,8 @@
 """One queue's worker: receives its messages and passes them to the function's handler, as Lambda does.
 
 A child of `server`. It imports the project's code when its first message arrives. One message at a time over all
-queues: a worker holds the lock of the file `turn` while it runs one. The file `last.json` has what a changed worker runs
-again.
+queues: a worker holds the lock of the file `turn` while it runs one. The file `last.json` has what a changed worker
+runs again.
 """
 
 import fcntl
