@@ -83,7 +83,7 @@ def do_work(args: Work, run: Run) -> Done:
     """Waits, as for a table, and ends as requested."""
     time.sleep(args.seconds)
     if args.how == "again" and run.attempt < 3:
-        raise Retry("once more", after=0.0)
+        raise Retry("again", after=0.0)
     if args.how == "badly":
         raise Reject("never")
     return Done()

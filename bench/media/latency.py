@@ -36,11 +36,11 @@ def answer(model, **_):
     time.sleep(WAITS.get(model.name, 0.005) if slow else 0)
 
 tell = posts.set_media
-def told(post_id, media, order):
+def noted(post_id, media, order):
     outcome = tell(post_id, media, order)
     times[media.status] = time.perf_counter()
     return outcome
-posts.set_media = told
+posts.set_media = noted
 
 with in_memory():
     from process_media_upload import process_media_upload
