@@ -32,7 +32,7 @@ help: ## This list
 # ---- See it run --------------------------------------------------------------------------------------------------
 
 .PHONY: run
-run: up ## Start the local cloud, deploy, upload the sample media and show what became of them
+run: up ## Start the local cloud, deploy, upload the sample media and show the results
 	@eval "$$($(CLOUD) env)"
 	PYTHONPATH=shared $(DEV)/python -m dev.demo
 
@@ -50,7 +50,7 @@ web: up ## Serve the deployment's pages, `nexus web`, for the local cloud
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
 	@if ! $(DEV)/python -c 'import socket; socket.create_server(("localhost", 8000))' 2> /dev/null; then
 		echo "Another program has port 8000: end it and run this again. Another port would not do: the upload bucket takes uploads" >&2
-		echo "from pages of http://localhost:8000 alone (BaseUrl in samconfig.toml)." >&2; exit 1
+		echo "only from pages of http://localhost:8000 (BaseUrl in samconfig.toml)." >&2; exit 1
 	fi
 	eval "$$($(CLOUD) env)"
 	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
@@ -210,6 +210,21 @@ endef
 	$(call quiet,axe,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund axe-core@4.14.1)
 	touch $@
 
+# The docs site draws its diagrams with it, from its own host.
+.local/mermaid/ready:
+	@if ! command -v npm > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The docs site needs mermaid, and npm to install it: install Node with npm and run this again" >&2; exit 1; }
+		echo "Installing npm"
+		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
+	fi
+	echo "Installing mermaid"
+	mkdir -p $(@D)/site/mermaid/chunks
+	$(call quiet,mermaid,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund mermaid@12.3.0)
+	cp $(@D)/node_modules/mermaid/dist/mermaid.esm.min.mjs $(@D)/site/mermaid
+	cp -r $(@D)/node_modules/mermaid/dist/chunks/mermaid.esm.min $(@D)/site/mermaid/chunks
+	rm -rf $(@D)/node_modules $(@D)/site/mermaid/chunks/*/*.map
+	touch $@
+
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
 
 SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
@@ -275,25 +290,33 @@ test: setup ## Lint, types, unit tests, simulation, integration and end-to-end t
 	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
 
 .PHONY: lint
-lint: .venv/ready .venv-sam/ready .venv-check/ready ## Ruff, its formatter, the direction of imports, templates, workflows
+lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
 	$(DEV)/ruff format --check --quiet . || { echo "Not as ruff formats it: \`make format\` fixes this" >&2; exit 1; }
 	PYTHONPATH=shared $(DEV)/lint-imports --no-logo > .local/log/lint-imports.log || { cat .local/log/lint-imports.log; exit 1; }
 	$(DEV)/deptry --config requirements/deptry.toml . shared functions/*/ $(OWN)/functions > .local/log/deptry.log 2>&1 || { cat .local/log/deptry.log; exit 1; }
-	templates() {
-		$(SAM) validate --region eu-west-1
-		.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
-		for template in template.yaml ops/*.yaml; do
-			.venv-check/bin/checkov -f $$template --framework cloudformation --compact --quiet --skip-download
-		done
-		.venv-check/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
-		.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
-	}
-	(templates) > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
+	$(DEV)/codespell $$(git ls-files)
+	PYTHONPATH=shared $(DEV)/python -m dev.prose
+	$(MAKE) -s templates > .local/log/templates.log 2>&1 || { cat .local/log/templates.log; exit 1; }
 
-# Needs the network, so it is no part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
+.PHONY: templates
+templates: .venv-sam/ready .venv-check/ready # Part of lint
+	@$(SAM) validate --region eu-west-1
+	.venv-check/bin/cfn-lint template.yaml ops/*.yaml $(OWN)/template.yaml
+	for template in template.yaml ops/*.yaml; do
+		.venv-check/bin/checkov -f $$template --framework cloudformation --compact --quiet --skip-download
+	done
+	.venv-check/bin/check-jsonschema -q --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv-check/bin/zizmor -q --offline --min-severity medium .github/workflows
+
+.PHONY: docs
+docs: .venv/ready .local/mermaid/ready ## Build the docs site into .local/site, and check its links
+	@echo "Building the docs site"
+	PYTHONPATH=shared $(DEV)/python -m dev.site .local/site
+
+# Needs the network, so it is not part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
 # reached, as behind a mirror of the registry, it looks for releases that their authors have withdrawn.
 .PHONY: audit
 audit: .venv-check/ready ## Known vulnerabilities in the pinned packages

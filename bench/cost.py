@@ -83,7 +83,7 @@ def do_work(args: Work, run: Run) -> Done:
     """Waits, as for a table, and ends as requested."""
     time.sleep(args.seconds)
     if args.how == "again" and run.attempt < 3:
-        raise Retry("once more", after=0.0)
+        raise Retry("again", after=0.0)
     if args.how == "badly":
         raise Reject("never")
     return Done()
@@ -164,9 +164,12 @@ def _log() -> Iterator[io.StringIO]:
     """Lambda's environment of an invocation, as far as the log lines have it; gives what they say."""
     from aws_lambda_powertools import Logger
 
+    from nexus.worker.lines import LineFormatter
+
     written = io.StringIO()
     named = f"bench-{time.time_ns()}"  # Powertools keeps one handler per name
-    logger = Logger(service=named, level="INFO", use_rfc3339=True, stream=written, json_serializer=encoding.line)
+    formatter = LineFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
+    logger = Logger(service=named, level="INFO", stream=written, logger_formatter=formatter)
     with patch.object(observe, "logger", lambda: logger):
         yield written
 

@@ -1,6 +1,6 @@
 """The tables of docs/benchmarks.md, each written by the run that measured it.
 
-A table stands between two comments, `<!-- table NAME -->` and `<!-- end of NAME -->`. A benchmark prints its tables;
+A table is between two comments, `<!-- table NAME -->` and `<!-- end of NAME -->`. A benchmark prints its tables;
 with `NEXUS_WRITE_TABLE=1` it replaces those in the page too.
 """
 

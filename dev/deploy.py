@@ -42,7 +42,7 @@ def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
         return [f"{fault}: Lambda keeps {KEPT_FREE} for everybody. {RAISE}, or deploy with MediaReservedConcurrency=0"]
     if limit < at_once:
         fault = f"the account's limit is {limit} concurrent executions and the queues may use {at_once}"
-        do = "or go on with NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
+        do = "or continue with NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
         return [f"{fault}: messages would be throttled into the dead-letter queues. {RAISE}, {do}"]
     return []
 

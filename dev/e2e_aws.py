@@ -70,7 +70,7 @@ class Report:
 def left(session: Any, stack: str) -> Iterator[tuple[str, str]]:
     """(kind, name) of each resource named after the stack, whatever created it."""
     if not stack.startswith(PREFIX):
-        raise Refused(f"{stack} is no stack of these tests")
+        raise Refused(f"{stack} is not a stack of these tests")
     name = f"{stack}-"
     for kind, operation, key, field_ in (
         ("dynamodb", "list_tables", "TableNames", None),

@@ -2,7 +2,7 @@
 
     python -m dev.local_cloud start|stop|status|env
 
-One process, on the loopback interface alone, with IAM enforced. All its files are under .local/cloud, or the
+One process, only on the loopback interface, with IAM enforced. All its files are under .local/cloud, or the
 folder that NEXUS_CLOUD_FOLDER names: `make test` has a separate cloud. Its state is in memory, so a stop loses it and
 the next `make up` deploys again. `ops.checkout` finds it when it runs.
 """

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ops.problems import Problem
 
 PARTITION: Final = "audit"
-UNDER_WAY: Final = "(under way, or cut short)"
+UNDER_WAY: Final = "(in progress, or interrupted)"
 
 _READS: Final = re.compile(
     "(Get|List|Describe|Head|BatchGet|Filter|Simulate|Detect|Lookup)[A-Z].*|Query|Scan|AssumeRole"
@@ -117,7 +117,7 @@ class Change:
         assert self._entry is not None
         kept = {name: getattr(self._entry, name) for name in Entry.__slots__}
         why = f"{self.missing.what}. {self.missing.why}".strip()
-        return Problem("The change stands, and the audit trail does not have it", why, compact(kept))
+        return Problem("The change was made, but the audit trail has no entry for it", why, compact(kept))
 
 
 _current: ContextVar[Change | None] = ContextVar("change", default=None)

@@ -71,8 +71,8 @@ def of(task: str) -> Standing:
         raise usage(f"There is no task {task!r}")
     raise Problem(
         f"{task} has no budget",
-        "Its worker looks for one only where the catalogue declares one: what has none pays for no check.",
-        "budget=Budget() in the catalogue, and a deployment; then any limit can be set here.",
+        "Workers check only budgets that the catalogue declares, so that other tasks pay for no check.",
+        "Add budget=Budget() in the catalogue and deploy; then you can set any limit here.",
     )
 
 
@@ -92,7 +92,7 @@ def _limit(text: str | None, now: float | None) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value < 1e12:
-        raise usage(f"{text!r} is no limit", "A number from 0 on, or none.")
+        raise usage(f"{text!r} is not a limit", "Give a number from 0 up, or none.")
     return value
 
 

@@ -72,7 +72,7 @@ def tasks() -> "Mapping[str, Task[Any, Any]]":
     try:
         return registry.tasks()
     except ConfigurationError as error:
-        do = "Run nexus where the application is installed, or put its folder into PYTHONPATH."
+        do = "Run nexus where the application is installed, or add its folder to PYTHONPATH."
         raise Problem(f"The catalogue {', '.join(modules())} cannot be imported", str(error), do) from None
 
 

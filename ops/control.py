@@ -112,7 +112,7 @@ def _settled(queue: str, reached: Callable[[Any], bool]) -> Any:
             return source
         if time.monotonic() > deadline:
             raise Problem(
-                f"{queue}'s event source is still {source['State']}", do="`nexus status` shows when it is done."
+                f"{queue}'s event source is still {source['State']}", do="`nexus status` shows when it is finished."
             )
         time.sleep(0.5)
 

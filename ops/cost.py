@@ -1,7 +1,7 @@
 """What the runs cost, by task, queue and day: the records' measures (`nexus.runs.spent`) at `nexus.prices`.
 
 The run history's index counts the runs, and the costs come from their records. For a busy task's day a sample is read,
-and its mean applies to all. The sample is the runs with the lowest id endings: as good as random, and repeatable.
+and its mean applies to all. The sample is the runs with the lowest id endings: practically random, and repeatable.
 """
 
 import heapq

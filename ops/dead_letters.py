@@ -356,7 +356,7 @@ def _each(
         taken = [letter for letter in letters if letter.id not in refused]
         kept = looking.delete(taken) if taken else {}
         with lock:
-            outcome.failed |= refused | {i: f"sent, and not deleted: {reason}" for i, reason in kept.items()}
+            outcome.failed |= refused | {i: f"sent, but not deleted: {reason}" for i, reason in kept.items()}
             for letter in taken:
                 if letter.id not in kept:
                     outcome.count(letter)
@@ -427,7 +427,7 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
         for letter in looking.letters(Filter(ids=frozenset({letter_id}))):
             envelope = letter.envelope
             if envelope is None:
-                raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
+                raise InvalidMessage(f"{letter.id} is not a task message: it has no arguments to edit")
             changed = edited(envelope, task, args)
             refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
@@ -462,7 +462,7 @@ def patched(letter: Letter, task: Task[Any, Any], patch: Mapping[str, Any]) -> E
     """A letter's envelope with some arguments replaced; null removes one (RFC 7396). Raises InvalidMessage."""
     envelope = letter.envelope
     if envelope is None:
-        raise InvalidMessage(f"{letter.id} carries no envelope: there are no arguments to edit")
+        raise InvalidMessage(f"{letter.id} is not a task message: it has no arguments to edit")
     args = {name: value for name, value in {**envelope.args, **patch}.items() if value is not None}
     return edited(envelope, task, args)
 

@@ -87,7 +87,7 @@ def choose(choice: Choice) -> str:
             os.environ.update(cloud.exports())
             stack = stack or checkout.STACK
         elif stack == checkout.STACK and "AWS_PROFILE" not in os.environ:
-            raise Problem("The local cloud does not run", do="Start it with `nexus up`.", code=ExitCode.UNREACHABLE)
+            raise Problem("The local cloud is not running", do="Start it with `nexus up`.", code=ExitCode.UNREACHABLE)
     if not stack and (cloud := checkout.running()) is not None and cloud.endpoint == os.environ.get("AWS_ENDPOINT_URL"):
         stack = checkout.STACK
     if not stack:
@@ -107,12 +107,12 @@ def _why_none(choice: Choice) -> str:
     """Why the local cloud is not used when no stack is named."""
     cloud = checkout.running()
     if cloud is None:
-        return "None is named, and no local cloud runs here."
+        return "None is named, and no local cloud is running here."
     if choice.profile:
         return "None is named, and --profile means one in an account."
     elsewhere = os.environ.get("AWS_ENDPOINT_URL", "")
     return (
-        f"None is named, and AWS_ENDPOINT_URL ({elsewhere}) is not the local cloud that runs here ({cloud.endpoint})."
+        f"None is named, and AWS_ENDPOINT_URL ({elsewhere}) is not the local cloud of this checkout ({cloud.endpoint})."
     )
 
 

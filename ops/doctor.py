@@ -43,16 +43,16 @@ def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> 
     """Runs every check. Errors of AWS become findings."""
     found = health.look(deployment)
     looked = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
-    examined = [Examined("nothing is wrong by `nexus status`", looked, found.findings)]
+    examined = [Examined("`nexus status` finds no fault", looked, found.findings)]
     examined += [Examined(check.name, "", check.findings) for check in validation.validate(deployment)]
     examined += in_parallel(
-        lambda walk: _walk(walk[0], walk[1], patience), [("each queue answers a ping", ping), *walks.items()]
+        lambda walk: _walk(walk[0], walk[1], patience), [("each queue responds to a ping", ping), *walks.items()]
     )
     checks: list[tuple[str, validation.Finder]] = [
-        ("alarms watch what is there, and reach somebody", alarms),
+        ("alarms watch existing queues, and notify someone", alarms),
         ("quotas have room", quotas),
-        ("this machine's clock is right", clock),
-        ("the client is as new as the stack", versions),
+        ("this machine's clock is correct", clock),
+        ("the client is not older than the stack", versions),
     ]
     return examined + [_as_examined(Check(name, checked(name, finder, deployment))) for name, finder in checks]
 
@@ -91,17 +91,19 @@ def alarms(deployment: Deployment) -> Iterator[Finding]:
         watched = [d["Value"] for d in alarm.get("Dimensions", []) if d["Name"] == "QueueName"]
         for queue in watched:
             if queue not in there:
-                yield Finding("failed", name, f"it watches {queue}, which is no queue of the stack", validation.DEPLOY)
+                yield Finding(
+                    "failed", name, f"it watches {queue}, which is not a queue of the stack", validation.DEPLOY
+                )
             elif queue in dead and alarm.get("StateValue") == "OK" and _dead(queue):
-                what = f"{_dead(queue)} dead letters, and it does not ring"
+                what = f"{_dead(queue)} dead letters, but it is not in ALARM"
                 severity: health.Severity = "unchecked" if deployment.stage == "local" else "warning"
-                yield Finding(severity, name, what, "CloudWatch takes some minutes; the local cloud never rings.")
+                yield Finding(severity, name, what, "CloudWatch takes some minutes; the local cloud raises no alarms.")
         if not alarm.get("ActionsEnabled", True) or not alarm.get("AlarmActions"):
-            yield Finding("warning", name, "it tells nobody: its actions are off", REPAIR)
+            yield Finding("warning", name, "it notifies no one: its actions are off", REPAIR)
     topic = deployment.outputs.get("AlarmTopicArn")
     if topic and not deployment.parameters.get("AlarmEmail"):
-        do = "AlarmEmail in samconfig.toml, and a deployment; or subscribe to the topic."
-        yield Finding("unchecked", topic.rpartition(":")[2], "the stack names nobody to be told of alarms", do)
+        do = "Set AlarmEmail in samconfig.toml and deploy, or subscribe to the topic."
+        yield Finding("unchecked", topic.rpartition(":")[2], "nobody is subscribed to the alarms", do)
 
 
 def _dead(queue: str) -> int:
@@ -138,13 +140,13 @@ def clock(deployment: Deployment) -> Iterator[Finding]:
     here = (before + now()) / 2
     date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
     if date is None:
-        yield Finding("unchecked", "the clock", "AWS's answer has no date", "Nothing: the emulator leaves it out.")
+        yield Finding("unchecked", "the clock", "AWS's response has no date", "Nothing to do: the emulator omits it.")
         return
     off = here - parsedate_to_datetime(date).timestamp()
     if abs(off) > SKEW:
         word = "ahead" if off > 0 else "behind"
         what = f"it is {abs(off):.0f} s {word} of AWS's"
-        do = "Set it by NTP: AWS refuses requests that are signed with a time 15 minutes off."
+        do = "Set it by NTP: AWS rejects requests signed more than 15 minutes off."
         yield Finding("failed" if abs(off) > SKEW_REFUSED else "warning", "the clock", what, do)
 
 

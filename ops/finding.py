@@ -68,15 +68,15 @@ def run_id(text: str) -> str:
         return text
     if not history.is_part(text):
         why = f"An id is a UUID, or its first or last {history.SHORTEST} characters and more."
-        raise usage(f"{text!r} is no run id", why)
+        raise usage(f"{text!r} is not a run id", why)
     found = _having(text)
     if len(found) > 1:
         shown = "; ".join(f"{one.id} {one.task} {one.status}".rstrip() for one in found[:CANDIDATES])
         many = str(len(found)) if len(found) <= CANDIDATES else f"more than {CANDIDATES}"
         raise usage(f"{text} fits {many} runs", f"{shown}.", "Give more of the id.")
     if not found:
-        why = "Unless an id's first characters tell its time, it is looked for among the runs of the last day."
-        do = f"`nexus runs id:{text} since:7d` looks further back; the whole id is found at any age."
+        why = "Only the runs of the last day are searched, unless the id's first characters contain its time."
+        do = f"`nexus runs id:{text} since:7d` searches further back; a complete id is found at any age."
         raise Problem(f"No run's id begins or ends with {text}", why, do)
     return found[0].id
 
@@ -89,7 +89,7 @@ def is_whole(text: str) -> bool:
 def check_whole(text: str) -> None:
     """Raises Problem if it is not a whole id."""
     if not is_whole(text):
-        raise usage(f"{text!r} is no run id", "An id is a UUID, as `nexus send` prints it.")
+        raise usage(f"{text!r} is not a run id", "An id is a UUID, as `nexus send` prints it.")
 
 
 def _having(part: str) -> list[Known]:

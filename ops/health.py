@@ -295,20 +295,20 @@ def of_stack(deployment: Deployment) -> list[Finding]:
     status, stack = deployment.status, deployment.stack
     reason = f" ({deployment.status_reason})" if deployment.status_reason else ""
     if status.endswith("_IN_PROGRESS"):
-        return [Finding("warning", stack, f"the stack is {status}", "Wait until the deployment has ended.")]
+        return [Finding("warning", stack, f"the stack is {status}", "Wait for the deployment to end.")]
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"):
         return []
     if status == "UPDATE_ROLLBACK_COMPLETE":
-        do = "The version before is running. Mend the template and deploy again."
+        do = "The previous version is running. Fix the template and deploy again."
         return [Finding("warning", stack, f"the last deployment failed and was rolled back{reason}", do)]
     if status == "UPDATE_FAILED":
-        do = "`nexus repair` goes back to the deployment before. Then fix the template and deploy."
+        do = "`nexus repair` returns to the previous deployment. Then fix the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
     elif deployment.stage == "local":
-        do = "`nexus down --yes` ends it, `nexus up` makes another."
+        do = "`nexus down --yes` deletes it, `nexus up` makes a new one."
     else:
-        do = f"It takes no update: `sam delete --stack-name {stack}`, then deploy."
+        do = f"It cannot be updated: `sam delete --stack-name {stack}`, then deploy."
     return [Finding("failed", stack, f"the stack is {status}{reason}", do)]
 
 
@@ -319,8 +319,8 @@ def of_version(deployment: Deployment) -> list[Finding]:
     deployed = deployment.outputs.get("Version", VERSION)
     if _parts_of(deployed) <= _parts_of(VERSION):
         return []
-    what = f"the stack has version {deployed}, this client {VERSION}: it may not know all that the stack does"
-    return [Finding("warning", deployment.stack, what, "Update this checkout to what is deployed: `git pull`.")]
+    what = f"the stack has version {deployed}, this client {VERSION}: it may not know all features of the stack"
+    return [Finding("warning", deployment.stack, what, "Update this checkout to the deployed version: `git pull`.")]
 
 
 def _parts_of(version: str) -> tuple[int, ...]:
@@ -384,7 +384,7 @@ def _missing(kind: str, name: str) -> Finding | None:
         if code in ("ResourceNotFoundException", "404", "NoSuchBucket", "NotFound"):
             return Finding("failed", name, f"the {word} is missing", REPAIR)
         return Finding(
-            "warning", name, f"nobody can tell whether the {word} is there: {code}", "See docs/operations.md."
+            "warning", name, f"it cannot be checked whether the {word} exists: {code}", "See docs/operations.md."
         )
     return None
 
@@ -417,33 +417,33 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
     since = f"{datetime.fromtimestamp(one.since, UTC):%H:%M:%S}"
     times = "once, at" if one.times == 1 else f"{one.times} times since"
     when = "in the middle of a run" if one.in_a_run else "before it starts a run"
-    error = one.error or "its log does not say why; Lambda counts an error for each of its invocations"
+    error = one.error or "its log does not say why; Lambda counts an error for every invocation"
     held = diagnosis.unclaimed(queue.name, queue.in_flight) if queue.in_flight and not one.in_a_run else 0
     waits = f". {held} message{'s' if held != 1 else ''} in flight that no run has claimed" if held else ""
-    do = f"`nexus logs --queue {one.queue} --since 15m` has the whole of it. `nexus repair` undoes a change by hand, "
+    do = f"`nexus logs --queue {one.queue} --since 15m` shows the log. `nexus repair` undoes a manual change, "
     do += "`nexus rollback` a deployment; otherwise fix the code and deploy it. "
-    do += f"`nexus inspect ping {one.queue}` shows whether it is well."
+    do += f"`nexus inspect ping {one.queue}` shows whether it works."
     return Finding("failed", one.queue, f"the function died {when} {times} {since} UTC: {error}{waits}", do)
 
 
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
-    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a change by hand, `nexus rollback` "
-    do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY go on by themselves."
+    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
+    do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY continue automatically."
     return Finding("failed", one.queue, what, do)
 
 
 def _of_falling_short(one: diagnosis.FallingShort) -> Finding:
-    what = f"{one.times} of the last {one.runs} runs of {one.task} succeeded and did not do what they were sent for: "
+    what = f"{one.times} of the last {one.runs} runs of {one.task} succeeded without effect: "
     what += figures.in_words(one.reasons)
-    do = f"`nexus result {one.run_id}` shows the last: did its sender first write what the task reads? "
+    do = f"`nexus result {one.run_id}` shows the last: did the sender write the rows before it sent the task? "
     do += "`nexus inspect stats` counts the reasons."
     return Finding("note", one.queue, what, do)
 
 
 def _of_rules(rules: list[RuleState], deployment: Deployment) -> list[Finding]:
     if (problem := catalogue.missing()) is not None:
-        what = f"nobody can tell whether its schedules are all there: {problem.what} ({problem.why})"
+        what = f"it cannot be checked whether all its schedules exist: {problem.what} ({problem.why})"
         findings = [Finding("warning", deployment.stack, what, problem.do)]
     else:
         there = {rule.task for rule in rules}
@@ -476,8 +476,8 @@ def _of_budgets() -> list[Finding]:
         Finding(
             "warning",
             one.task,
-            f"it has spent its budget of the day ({one.words()}): its messages wait for 00:00 UTC, and none is lost",
-            f"`nexus budget {one.task} --dollars N --runs N` sets another for what comes from now on.",
+            f"it has spent today's budget ({one.words()}): its messages wait for 00:00 UTC, and none is lost",
+            f"`nexus budget {one.task} --dollars N --runs N` changes it for new messages.",
         )
         for one in spent
     ]
@@ -487,7 +487,7 @@ def _of_alarms(alarms: list[AlarmState], queues: tuple[QueueState, ...]) -> list
     """Alarms in ALARM, except those for dead letters that are already reported."""
     told = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
     return [
-        Finding("failed", alarm.name, "the alarm rings", alarm.description)
+        Finding("failed", alarm.name, "the alarm is in ALARM", alarm.description)
         for alarm in alarms
         if alarm.state == "ALARM" and alarm.name not in told
     ]

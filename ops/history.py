@@ -131,7 +131,7 @@ def _quoted(text: str) -> str:
 
 
 class NotKept(Problem):
-    """The deployment has no run history."""
+    """The deployment keeps no run history."""
 
 
 # --- parsing ---
@@ -147,7 +147,7 @@ def parse(text: str) -> Query:
     try:
         words = shlex.split(text, posix=True)
     except ValueError:
-        raise usage("A quotation mark is open") from None
+        raise usage("A quotation mark is not closed") from None
     named: dict[str, str | None] = {}
     args: dict[str, str] = {}
     for word in words:
@@ -166,10 +166,10 @@ def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
         raise usage(f"There is no filter {unknown[0]!r}", do=f"There are: {', '.join(known)}; and name=value.")
     status = named.get("status", "").upper() or None
     if status not in (None, *STATUSES):
-        raise usage(f"{named['status']!r} is no status", do=f"There are: {', '.join(STATUSES).lower()}.")
+        raise usage(f"{named['status']!r} is not a status", do=f"There are: {', '.join(STATUSES).lower()}.")
     part = named.get("id", "").lower() or None
     if part is not None and not is_part(part):
-        raise usage(f"{part!r} is no part of an id", f"Its first or last {SHORTEST} characters, or more, are.")
+        raise usage(f"{part!r} is not part of an id", f"Its first or last {SHORTEST} characters or more are needed.")
     return Query(
         id=part,
         task=named.get("task"),
@@ -247,7 +247,7 @@ def _place(after: str | None) -> tuple[float, str] | None:
 
 
 def _no_place(after: str) -> tuple[float, str]:
-    raise usage(f"{after!r} is no place in the history", "A page's `next` is one.")
+    raise usage(f"{after!r} is not a position in the history", "Use a page's `next`.")
 
 
 type Entry = tuple[float, str]
@@ -431,8 +431,8 @@ def _asked(operation: str, request: Mapping[str, Any]) -> Any:
     except ClientError as error:
         if "index" not in error.response["Error"].get("Message", ""):
             raise
-        why = "The stack's parameter RunHistory is off; or the index is still being made."
-        do = "RunHistory=on in samconfig.toml, and a deployment, make it (docs/deploy.md)."
+        why = "The stack's parameter RunHistory is off, or the index is still being created."
+        do = "Set RunHistory=on in samconfig.toml and deploy (docs/deploy.md)."
         raise NotKept("The run history is not kept here", why, do) from None
 
 

@@ -62,7 +62,7 @@ def _ask(queues: Sequence[str], timeout: float) -> dict[str, Pong]:
         if queue not in found:
             why = "; ".join(f"{wait.why}. {wait.release}" for wait in waiting.reasons(handles[queue].record()))
             found[queue] = Pong(queue, handles[queue].id, "no answer", why=why)
-            handles[queue].revoke("nobody waits for this ping any more")
+            handles[queue].revoke("the ping timed out")
     return found
 
 

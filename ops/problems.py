@@ -22,7 +22,7 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-REPAIR = "`nexus repair` puts it back."
+REPAIR = "`nexus repair` restores it."
 """The remedy for a part of the stack that is missing or was changed by hand."""
 
 
@@ -69,12 +69,14 @@ def _of_botocore(error: BaseException) -> Problem | None:
         case aws.TokenRetrievalError() | aws.SSOError():
             return Problem("The sign-in has expired", str(error), "Run `aws sso login`.", ExitCode.UNREACHABLE)
         case aws.ProfileNotFound():
-            return Problem(str(error), "", "`aws configure list-profiles` lists those there are.", ExitCode.UNREACHABLE)
+            return Problem(
+                str(error), "", "`aws configure list-profiles` lists the existing ones.", ExitCode.UNREACHABLE
+            )
         case aws.NoRegionError():
             return Problem("No region is set", "", "Give --region, or export AWS_REGION.", ExitCode.UNREACHABLE)
         case aws.EndpointConnectionError() | aws.ConnectionClosedError() | aws.HTTPClientError():
             do = "Is the local cloud running (`nexus up`)? Is AWS_ENDPOINT_URL meant to be set?"
-            return Problem("AWS does not answer", str(error), do, ExitCode.UNREACHABLE)
+            return Problem("AWS does not respond", str(error), do, ExitCode.UNREACHABLE)
         case aws.ClientError():
             return _of_client_error(error)
         case aws.BotoCoreError():
@@ -100,12 +102,12 @@ def _of_client_error(error: BaseException) -> Problem:
     message = response.get("Error", {}).get("Message", str(error))
     operation = getattr(error, "operation_name", "a request")
     if code in _REFUSED:
-        return Problem("AWS refuses the credentials", message, _LOCAL, ExitCode.UNREACHABLE)
+        return Problem("AWS rejects the credentials", message, _LOCAL, ExitCode.UNREACHABLE)
     if code in _DENIED or code.endswith("AccessDenied"):
         do = "docs/operations.md lists what each command needs."
-        return Problem(f"You may not do this: {operation} was denied", message, do, ExitCode.DENIED)
+        return Problem(f"Permission denied: {operation} was denied", message, do, ExitCode.DENIED)
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
-        do = "`nexus status` says what is missing, `nexus repair` puts it back."
+        do = "`nexus status` shows what is missing, `nexus repair` restores it."
         return Problem(f"The stack lacks something: {operation} found nothing", message, do)
     if "hrottl" in code or code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")

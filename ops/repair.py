@@ -43,8 +43,8 @@ class Plan:
 def plan(deployment: Deployment) -> Plan:
     """Has CloudFormation compare the stack with its template. Raises Problem if it cannot."""
     if deployment.status not in UPDATABLE:
-        do = "Wait until the deployment has ended." if deployment.status.endswith("_IN_PROGRESS") else ""
-        raise Problem(f"{deployment.stack} is {deployment.status} and takes no change", deployment.status_reason, do)
+        do = "Wait for the deployment to end." if deployment.status.endswith("_IN_PROGRESS") else ""
+        raise Problem(f"{deployment.stack} is {deployment.status} and cannot be changed", deployment.status_reason, do)
     cloudformation, name = client("cloudformation"), f"repair-{uuid.uuid4().hex[:12]}"
     cloudformation.create_change_set(
         StackName=deployment.stack,
@@ -95,7 +95,7 @@ def execute(deployment: Deployment, made: Plan) -> None:
     cloudformation.execute_change_set(StackName=deployment.stack, ChangeSetName=made.change_set)
     status, why = _settled(deployment)
     if status != "UPDATE_COMPLETE":
-        do = f"`aws cloudformation describe-stack-events --stack-name {deployment.stack}` has the whole of it."
+        do = f"`aws cloudformation describe-stack-events --stack-name {deployment.stack}` shows the details."
         raise Problem(f"{deployment.stack} was not repaired: it is {status}", why, do)
 
 
@@ -113,7 +113,7 @@ def _until(look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
     deadline, pause = time.monotonic() + PATIENCE, 0.2
     while not done(answer := look()):
         if time.monotonic() > deadline:
-            raise Problem("CloudFormation has not ended", do="`nexus status` shows the stack's state.")
+            raise Problem("CloudFormation has not finished", do="`nexus status` shows the stack's state.")
         time.sleep(pause)
         pause = min(pause * 1.5, 5.0)
     return answer

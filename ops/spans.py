@@ -10,21 +10,21 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def seconds(text: str) -> float:
-    """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is not one."""
+    """A duration: 90, 90s, 15m, 2h, 1h30m, 3d. Raises Problem if it is invalid."""
     if re.fullmatch(r"\d+(\.\d+)?", text):
         return float(text)
     parts = re.findall(r"(\d+)([smhdw])", text)
     if not parts or "".join(n + unit for n, unit in parts) != text:
-        raise usage(f"{text!r} is no span of time", "Such as 90s, 15m, 2h, 1h30m or 3d.")
+        raise usage(f"{text!r} is not a duration", "Such as 90s, 15m, 2h, 1h30m or 3d.")
     return float(sum(int(n) * _UNITS[unit] for n, unit in parts))
 
 
 def moment(text: str) -> datetime:
-    """A time: 2026-11-23T09:00, with Z or +01:00; UTC if it has no zone. Raises Problem if it is not one."""
+    """A time: 2026-11-23T09:00, with Z or +01:00; UTC if it has no zone. Raises Problem if it is invalid."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise usage(f"{text!r} is no time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
+        raise usage(f"{text!r} is not a time", "Such as 2026-11-23T09:00, in UTC, or 2026-11-23T09:00+01:00.") from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -22,7 +22,7 @@ from ops.health import Finding, Severity
 from ops.problems import REPAIR
 
 DRIFT_PATIENCE = 180.0
-BY_HAND = "`nexus repair` undoes a change by hand; otherwise:"
+BY_HAND = "`nexus repair` undoes a manual change; otherwise:"
 DEPLOY = "Deploy it: `make deploy ENV=...`, or `make up` for the local cloud."
 
 
@@ -41,9 +41,9 @@ def validate(deployment: Deployment, *, drift: bool = True) -> list[Check]:
     """Runs every check. One that lacks a permission reports a warning."""
     checks: list[tuple[str, Finder]] = [
         ("the stack's state", _state),
-        ("the template that is deployed is this one", _template),
+        ("the deployed template matches this one", _template),
         ("queues and functions fit together", _queues),
-        ("event sources are on, report partial failures and are as concurrent as template.yaml has them", _sources),
+        ("event sources are on, report partial failures and have template.yaml's concurrency", _sources),
         ("schedules send the right task to the right queue", _schedules),
         ("roles have the rights that the runtime needs", _permissions),
         ("uploads reach the function of their task", _uploads),
@@ -74,7 +74,7 @@ def checked(name: str, finder: Finder, deployment: Deployment) -> tuple[Finding,
         why = f" ({problem.why})" if problem.why else ""
         return (
             Finding(
-                severity, name, f"could not be checked: {problem.what}{why}", problem.do or "`nexus status` tells more."
+                severity, name, f"could not be checked: {problem.what}{why}", problem.do or "`nexus status` shows more."
             ),
         )
 
@@ -92,7 +92,7 @@ def _template(deployment: Deployment) -> Iterator[Finding]:
     there = body if isinstance(body, Mapping) else template.load(body)
     here = _template_here(deployment)
     if here is None:
-        what = "not compared: template.yaml here is another application's"
+        what = "not compared: this folder's template.yaml belongs to another application"
         yield Finding("unchecked", deployment.stack, what, "Run it in the checkout that was deployed.")
         return
     differing = list(template.differences(here, there))
@@ -139,7 +139,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
             f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
             for d in drift.get("PropertyDifferences", [])
         ]
-        do = "`nexus repair` undoes it. To keep it: template.yaml or samconfig.toml, and a deployment."
+        do = "`nexus repair` undoes it. To keep it, change template.yaml or samconfig.toml and deploy."
         yield Finding("warning", name, f"it was changed by hand: {'; '.join(changed)}", do)
     resources = [
         resource
@@ -168,12 +168,14 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
     for queue in configuration.of_queues(deployment.queues):
         name = queue.queue
         if queue.visibility_timeout <= queue.timeout:
-            what = f"visibility timeout {queue.visibility_timeout} s is not over the function's {queue.timeout} s"
+            what = (
+                f"visibility timeout {queue.visibility_timeout} s is not longer than the function's {queue.timeout} s"
+            )
             yield Finding(
                 "warning",
                 name,
                 what,
-                f"Messages may come again while they run. {BY_HAND} VisibilityTimeout in template.yaml.",
+                f"Messages may be redelivered while they run. {BY_HAND} VisibilityTimeout in template.yaml.",
             )
         if queue.time_limit is not None and queue.time_limit > queue.timeout:
             what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
@@ -200,7 +202,9 @@ def _sources(deployment: Deployment) -> Iterator[Finding]:
         if "ReportBatchItemFailures" not in source.get("FunctionResponseTypes", []):
             yield Finding("failed", queue, "the event source does not take partial failures", REPAIR)
         if source.get("FilterCriteria", {}).get("Filters"):
-            yield Finding("failed", queue, "the event source filters: what does not match is deleted unread", REPAIR)
+            yield Finding(
+                "failed", queue, "the event source has a filter: messages that do not match are deleted", REPAIR
+            )
         found = source.get("ScalingConfig", {}).get("MaximumConcurrency")
         wanted = None if here is None else template.concurrency(here, queue)
         if wanted is not None and found != wanted:
@@ -229,7 +233,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
         wanted = deployment.parameters.get(parameter(name))
         if wanted is not None and wanted != rule.expression:
             what = f"it runs by {rule.expression}, deployed was {wanted}"
-            do = f"`nexus repair` undoes it. To keep it: {parameter(name)} in samconfig.toml, and a deployment."
+            do = f"`nexus repair` undoes it. To keep it: {parameter(name)} in samconfig.toml, and deploy."
             yield Finding("warning", name, what, do)
         try:
             cron.parse(rule.expression)
@@ -332,9 +336,11 @@ def _expiry(deployment: Deployment) -> Iterator[Finding]:
     table = settings().table("task-runs")
     described = runtime_client("dynamodb").describe_time_to_live(TableName=table)["TimeToLiveDescription"]
     if described.get("TimeToLiveStatus") not in ("ENABLED", "ENABLING") or described.get("AttributeName") != "expires":
-        what = "run records are kept for ever: TTL on `expires` is off"
+        what = "run records are never deleted: TTL on `expires` is off"
         if deployment.stage == "local":
-            yield Finding("unchecked", table, what, "Nothing: the local cloud has no TTL, and ends with `nexus down`.")
+            yield Finding(
+                "unchecked", table, what, "Nothing to do: the local cloud has no TTL, and is deleted by `nexus down`."
+            )
         else:
             yield Finding("failed", table, what, REPAIR)
 
@@ -358,11 +364,11 @@ def _sender(deployment: Deployment) -> Iterator[Finding]:
     # The emulator accepts any sender.
     severity = _unless_local(deployment)
     if not verified:
-        do = f"`aws sesv2 create-email-identity --email-identity {address}`, then follow the mail that comes."
+        do = f"`aws sesv2 create-email-identity --email-identity {address}`, then follow the link in the mail."
         yield Finding(severity, "emails", f"SES has not verified the sender {address}", do)
     account = ses.get_account()
     if not account.get("ProductionAccessEnabled", True) and deployment.is_prod:
         do = "`aws sesv2 put-account-details --production-access-enabled ...` asks AWS to end the sandbox."
-        yield Finding("failed", "emails", "SES is in the sandbox: mail reaches verified addresses alone", do)
+        yield Finding("failed", "emails", "SES is in the sandbox: mail reaches only verified addresses", do)
     if not account.get("SendingEnabled", True):
         yield Finding("failed", "emails", "SES has stopped sending for this account", "Its console says why.")

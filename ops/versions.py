@@ -122,8 +122,8 @@ def republish(queue: str, note: str) -> Moved:
     if [live.get(name) for name in what] != [newest.get(name) for name in what]:
         raise Problem(
             f"{function} was not restarted",
-            f"Version {live['Version']} is live and its newest code is another: it was rolled back.",
-            "Deploy: that publishes a version, whose sandboxes are fresh.",
+            f"Version {live['Version']} is live, but its newest code is different: it was rolled back.",
+            "Deploy: that publishes a version with fresh sandboxes.",
         )
     lambda_.update_function_configuration(FunctionName=function, Description=note)
     _ready(queue, "$LATEST")

@@ -45,9 +45,11 @@ def stopped(queue: str) -> Wait | None:
 def _started(record: RunRecord, now: float) -> Iterator[Wait]:
     if record.fanned_out:
         done, total = tallies.progress(record)
-        yield Wait(f"{done} of its {total} parts are done", f"`nexus inspect active {record.queue}` shows what runs.")
+        yield Wait(
+            f"{done} of its {total} parts are done", f"`nexus inspect active {record.queue}` shows the current runs."
+        )
     elif record.lease_until is not None and record.lease_until < now:
-        yield Wait("its sandbox died", "Its message comes again by itself, by the queue's visibility timeout.")
+        yield Wait("its sandbox died", "SQS redelivers its message after the visibility timeout.")
 
 
 def _queue(queue: str) -> Iterator[Wait]:
@@ -75,12 +77,12 @@ def _not_due(record: RunRecord) -> Iterator[Wait]:
         release = f"Its end, {until:%H:%M:%S} UTC at the latest; or `nexus revoke {holder}`."
         yield Wait(f"{holder} is live, and {record.task} is unique", release)
     elif "slot" in item:
-        yield Wait(f"{record.task} has a rate limit, and its start is booked for {at}", "It starts then by itself.")
+        yield Wait(f"{record.task} has a rate limit, and its start is booked for {at}", "It starts then.")
     elif record.status == "RETRY" and record.error is not None:
         error = f"{record.error.type}: {record.error.message}"
-        yield Wait(f"attempt {record.attempts} failed ({error}); the next comes at {at}", "It starts then by itself.")
+        yield Wait(f"attempt {record.attempts} failed ({error}); the next comes at {at}", "It starts then.")
     else:
-        release = f"It starts then by itself; `nexus revoke {record.id}` takes it back."
+        release = f"It starts then; `nexus revoke {record.id}` cancels it."
         yield Wait(f"it is due at {at}", release)
 
 
@@ -93,8 +95,8 @@ def _budget(task: str) -> Iterator[Wait]:
         return
     one = budgets.of(task)
     if one.spent:
-        release = f"00:00 UTC; `nexus budget {task} --dollars N` lets go what comes from now on."
-        yield Wait(f"{task} has spent its budget of the day ({one.words()})", release)
+        release = f"00:00 UTC; `nexus budget {task} --dollars N` releases new messages."
+        yield Wait(f"{task} has spent today's budget ({one.words()})", release)
 
 
 def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
@@ -103,7 +105,7 @@ def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
     changed_at = health.changed_at(queue)
     dying = diagnosis.dying(queue, now, changed_at)
     if dying is not None:
-        yield Wait(f"the function dies: {dying.error}", "`nexus status` says what to do.")
+        yield Wait(f"the function dies: {dying.error}", "`nexus status` shows what to do.")
         return
     counts, source = health.queue_counts(settings().queue_name(queue)), health.event_source(queue)
     most = (source or {}).get("ScalingConfig", {}).get("MaximumConcurrency")
@@ -116,7 +118,7 @@ def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
         yield Wait(f"all {most} sandboxes of {queue} are busy, and {waiting} messages wait", release)
     elif counts is not None and not counts.total and now - max(record.eta or 0, record.sent_at or 0) > LATE:
         release = f"`nexus send {record.task} ... --id {record.id}` sends it again under its id."
-        yield Wait(f"{queue} has no message of it: it was purged, or has expired", release)
+        yield Wait(f"{queue} has no message for it: it was purged, or has expired", release)
     else:
-        release = f"It starts by itself; `nexus status` shows how {queue} is."
+        release = f"It starts automatically; `nexus status` shows how {queue} is."
         yield Wait(f"{waiting} messages wait in {queue}", release)

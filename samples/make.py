@@ -1,7 +1,7 @@
 """Makes the sample media for `make run`: believable pictures of our own, and a few files that mean harm.
 
 `python samples/make.py [FOLDER]` writes them into .samples/ (ignored by git) and prints their names. They are
-computed, the same on every machine with the same libraries; what is there already is left alone, so a second call
+computed, the same on every machine with the same libraries; existing files stay, so a second call
 costs nothing.
 """
 
@@ -116,7 +116,7 @@ def meadow(picture: Plane, start: float, colours: tuple[Colour, Colour], rng: np
 
 
 def city(height: int, width: int, rng: np.random.Generator) -> Plane:
-    """A skyline by night, its windows lit, and lamps out of focus in front."""
+    """A skyline by night, its windows lit, and blurred lamps in front."""
     night = sky(height, width, (0.01, 0.02, 0.07), (0.16, 0.1, 0.22), (0.78, 0.16), rng)
     picture = night * np.asarray([0.6, 0.65, 0.9], np.float32)
     image = to_image(picture, rng, grain=0)
@@ -252,7 +252,7 @@ def _lake() -> bytes:
 
 
 def _heic() -> bytes:
-    import pillow_heif  # development only: it carries the x265 encoder, the functions have a decoder alone
+    import pillow_heif  # development only: it carries the x265 encoder, the functions have only a decoder
 
     out = BytesIO()
     heif = pillow_heif.from_pillow(landscape("dunes", 1440, 1080, 4))

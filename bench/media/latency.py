@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-from bench.tables import markdown, show
+from bench import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / ".local" / "bench" / "pictures"
@@ -36,11 +36,11 @@ def answer(model, **_):
     time.sleep(WAITS.get(model.name, 0.005) if slow else 0)
 
 tell = posts.set_media
-def told(post_id, media, order):
+def noted(post_id, media, order):
     outcome = tell(post_id, media, order)
     times[media.status] = time.perf_counter()
     return outcome
-posts.set_media = told
+posts.set_media = noted
 
 with in_memory():
     from process_media_upload import process_media_upload
@@ -114,7 +114,7 @@ def main() -> None:
         rows.append(
             [name, *(f"{figure:,.0f}" for figure in (median(processing), median(ready), min(ready))), f"{ratio:.2f}"]
         )
-    show("latency", markdown(["", "`processing`, ms", "`ready`, ms", "the fastest", "now / it"], rows))
+    tables.show("latency", tables.markdown(["", "`processing`, ms", "`ready`, ms", "the fastest", "now / it"], rows))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the runs in the local cloud")
     given = parser.parse_args()
     if deployment.connect(Choice("nexus-local", None, None)).stage != "local":
-        sys.exit("This writes made-up runs: into the local cloud alone")
+        sys.exit("This writes made-up runs: only into the local cloud")
     now = time.time()
     items = list(history.runs(given.runs, now))
     began = time.monotonic()

@@ -37,5 +37,5 @@ def invalid(error: mail_links.InvalidToken) -> ResponseReturnValue:
 @links.get("/settings/<_page>")
 def elsewhere(_page: str = "") -> ResponseReturnValue:
     """The other pages that the mails link to (docs/mail.md)."""
-    text = "The mails link to this page of a real application. The example has the wall alone."
+    text = "The mails link to this page of a real application. The example has only the wall."
     return render_template("message.html", title="Not in this example", text=text)

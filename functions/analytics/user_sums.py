@@ -1,6 +1,6 @@
 """Sums by user, stored in S3 and merged by a hash of the user: the shuffle of a MapReduce.
 
-Whoever writes sums divides its users into columns. An object has the texts of its columns one after another; a column's
+A writer of sums divides its users into columns. An object has the texts of its columns in order; a column's
 text is JSON, a line for each batch of sums. Where a column begins is kept with the object's key (`Stored`), so that a
 merge reads its own column with one request. A folder's `complete.json` lists its objects, and objects it does not list
 are ignored; its `rows` is the number of rows counted. A phase that reads many folders has their lists gathered into one

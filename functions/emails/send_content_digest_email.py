@@ -1,4 +1,4 @@
-"""send_content_digest_email: the week's top posts, personal, to each user active in the last 7 days who wants them.
+"""send_content_digest_email: the week's top posts, personalised for each user active in the last 7 days who wants them.
 
 1. The run makes the week's edition (digest.edition.py) once, asks SES for its rate, and plans segments of the users.
 2. A segment scans its users, and for each active one: reads whom they follow, ranks their edition, renders, waits

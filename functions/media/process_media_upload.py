@@ -2,7 +2,7 @@
 
 The rule, after imgproxy, thumbor and sharp: a file's bytes determine its type; a file to be refused is not decoded;
 renditions carry no metadata, are oriented and sRGB, and are never enlarged. Their keys are content-addressed, so a
-repeat writes the same bytes to the same keys, which may be cached for ever.
+repeat writes the same bytes to the same keys, which may be cached without an expiry.
 
 The post is updated once the upload's size is known, with a picture's placeholder, before anything is stored; then with
 a clip's progress, and with the outcome. A picture's renditions are stored while the next ones are made, and the work
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import CopySourceTypeDef
 
 HEAD_BYTES = 1024
-"""Enough to tell what a file is: 64 for a format, the rest for the words about a text that is none."""
+"""Enough to identify a file: 64 for a format, the rest to describe an unrecognised file."""
 
 UPLOADS, QUARANTINE = "uploads/", "quarantine/"
 MAX_KEY_BYTES = 1024
@@ -266,7 +266,7 @@ def _turned_away(upload: UploadKey | None, post: UploadTarget | None, original: 
 
 
 def _tell_gone(upload: UploadKey | None, args: ProcessMediaUpload) -> str:
-    """Marks the post's upload as gone, unless it shows something else. Returns the reason for the report.
+    """Marks the post's upload as missing, unless it shows something else. Returns the reason for the report.
 
     An attempt that died after quarantining the object has already written the reason to the post.
     """
@@ -444,7 +444,7 @@ class _Store:
     """Puts renditions into the media bucket in the background: media/<post_id>/<content hash>/<rendition>.<ext>.
 
     Renditions with the same bytes are one object: a wide picture's JPEGs, several sizes of a small one. A put is the
-    dearest part of a picture. None is put before the post has been told of the upload (`announce`). After the block no
+    dearest part of a picture. None is put before the post knows about the upload (`announce`). After the block no
     write is under way, so that whatever is written to the post next is the last.
     """
 

@@ -237,7 +237,7 @@ def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
 Queue = Annotated[str, typer.Argument(help="One of the stack's.", metavar="QUEUE", autocompletion=complete_queue)]
 OptionalQueue = Annotated[
     str | None,
-    typer.Argument(help="One of the stack's; all when left out.", metavar="QUEUE", autocompletion=complete_queue),
+    typer.Argument(help="One of the stack's; all if left out.", metavar="QUEUE", autocompletion=complete_queue),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod, only with --stack NAME typed.")]
 
@@ -310,11 +310,13 @@ def confirm(where: "Deployment", question: str, *, yes: bool, lasting: bool = Tr
 
     declined = Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     if not sys.stdin.isatty():
-        declined.why = f"{question} Nobody is there to answer."
+        declined.why = f"{question} stdin is not a terminal, so I cannot ask."
         declined.do = f"Give --yes --stack {where.stack}." if where.is_prod else "Give --yes."
         raise declined
     if where.is_prod:
-        print(f"{safe(question)}\nThis is prod. Type the stack's name to go on: ", end="", file=sys.stderr, flush=True)
+        print(
+            f"{safe(question)}\nThis is prod. Type the stack's name to continue: ", end="", file=sys.stderr, flush=True
+        )
         if sys.stdin.readline().strip() != where.stack:
             raise declined
         return

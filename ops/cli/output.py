@@ -137,7 +137,7 @@ def _drawn(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Any:
 
 
 def pairs(values: Mapping[str, Any]) -> None:
-    """Prints names and values, one pair a line; omits values that are None or empty."""
+    """Prints names and values, one pair a line; omits None and empty values."""
     told = {name: value for name, value in values.items() if value not in (None, "")}
     width = max((len(name) for name in told), default=0)
     for name, value in told.items():

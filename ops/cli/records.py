@@ -53,7 +53,7 @@ def meaning(before: str, after: str) -> str:
     if after == "UNKNOWN":
         return "no run has this id, or its record has expired"
     if after == "STARTED":
-        return "it runs to its end, and is not tried again"
+        return "it runs to its end, and is not retried"
     if before in ("SUCCESS", "FAILURE", "REVOKED"):
-        return "it had ended already"
+        return "it had already ended"
     return "it does not run"

@@ -33,11 +33,11 @@ HELP: Final = (
     ("g G", "the first, the last"),
     ("Enter", "open the run: arguments, times, error; Escape closes it"),
     ("/", "filter by words: of an id, a task, a queue, a state, a reason"),
-    ("Escape", "takes the filter back"),
+    ("Escape", "clears the filter"),
     ("Tab", "the next list: all, running, failed, ended"),
     ("r", "send a failed run again; of a job, its failed segments"),
-    ("x", "revoke a run: what runs now is not killed, and not tried again"),
-    ("q", "close what is open; quit"),
+    ("x", "revoke a run: a run in progress is not killed, and not retried"),
+    ("q", "close the open run; quit"),
     ("", ""),
     ("id", "the last eight characters, which every command takes"),
     ("segments", "are folded into their job"),
@@ -177,7 +177,7 @@ class Screen:
         if row is None:
             return
         if action == "retry" and row.state != "failure" and row.progress is None:
-            waits = "it is tried again by itself" if row.state == "retry" else "what has failed is sent again"
+            waits = "it retries automatically" if row.state == "retry" else "its failed runs can be sent again"
             self.message = f"{short(row.id)} is {row.state}: {waits}."
         elif action == "revoke" and (row.section == "ended" or row.state == "failure"):
             self.message = f"{short(row.id)} has ended."
@@ -252,7 +252,11 @@ class Screen:
         shown, selected = self.shown, self.selected
         lines = [self._tabs(width)]
         if not shown:
-            nothing = "Nothing fits the filter." if self.words else "Nothing runs, and nothing has ended in 5 minutes."
+            nothing = (
+                "No run matches the filter."
+                if self.words
+                else "No run is active, and none has ended in the last 5 minutes."
+            )
             return [*lines, _line([(nothing, "dim")], width)]
         room = max(1, self._room - 1)
         first = 0 if not keys else min(max(0, self._index - room + 1), max(0, len(shown) - room))

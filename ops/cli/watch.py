@@ -56,10 +56,10 @@ def retry(run_id: str) -> str:
         counted = backend().store.get(keys).values()
         failed = [members[n] for item in counted for n in sorted(numbers(item, "failed"))]
     if not failed:
-        raise usage(f"{short(run_id)} is {record.status}", "What has failed for good is sent again.")
+        raise usage(f"{short(run_id)} is {record.status}", "Only failed runs can be sent again.")
     outcome = dead_letters.retry(record.queue, dead_letters.Filter(ids=frozenset(failed)))
     gone = len(failed) - outcome.done
-    return f"{outcome.done} sent again." + (f" {gone} had no dead letter any more." if gone else "")
+    return f"{outcome.done} sent again." + (f" {gone} no longer had a dead letter." if gone else "")
 
 
 def revoke(run_id: str) -> str:
@@ -81,7 +81,7 @@ def act(action: str, run_id: str) -> str:
     change = audit.Change(action, {"id": run_id})
     with audit.changing(change):
         change.outcome = ACTIONS[action](run_id)
-    missing = f" The audit trail does not have it: {change.missing.what}." if change.missing else ""
+    missing = f" It is missing from the audit trail: {change.missing.what}." if change.missing else ""
     return change.outcome + missing
 
 

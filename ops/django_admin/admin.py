@@ -263,7 +263,7 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     def _report(self, request: HttpRequest, names: Sequence[str]) -> None:
         for row in PeriodicTask.objects.filter(pk__in=names).exclude(state=PeriodicTask.State.KEPT):
-            text = f"{row.name} is {row.State(row.state).label} at Scheduler: {row.fault} (`manage.py nexus_periodic`)"
+            text = f"{row.name} is {row.State(row.state).label} in Scheduler: {row.fault} (`manage.py nexus_periodic`)"
             self.message_user(request, text, messages.ERROR)
 
     @admin.action(description="Enable", permissions=["change"])

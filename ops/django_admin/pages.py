@@ -43,7 +43,7 @@ def site() -> Site:
 def _connect(_: Choice) -> Deployment:
     conf.apply()
     if settings().backend:
-        raise Problem("Tasks run in this process", "NEXUS has EAGER.", "Name a STACK to see its runs.")
+        raise Problem("Tasks run in this process", "NEXUS has EAGER.", "Set STACK to see its runs.")
     audit.watch()
     found = deployment.describe(settings().deployment)
     catalogue.use_within(found.outputs.get("Catalogue", ""), found.queues)

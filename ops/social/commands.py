@@ -49,7 +49,7 @@ def run_all(
     tasks: Annotated[
         list[str] | None, typer.Argument(help="Only these.", metavar="TASK", autocompletion=common.complete_task)
     ] = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for each.")] = "2m",
+    timeout: Annotated[str, typer.Option(help="How long to wait for each task.")] = "2m",
     yes: common.Yes = False,
 ) -> int:
     """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
@@ -61,7 +61,7 @@ def run_all(
     common.confirm(deployment, f"Run {len(wanted)} tasks in {deployment.stack}?", yes=yes, lasting=False)
     outcomes = []
     if not options.json:
-        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  what came of it")
+        output.line(f"{'task':<32}{'status':<10}{'until end':>10}  result")
     for outcome in trial.run(wanted, timeout=limit):
         outcomes.append(outcome)
         if not options.json:
@@ -75,17 +75,17 @@ def run_all(
 
 def seed(
     users: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="How many users; posts and follows go with them.")
+        int, typer.Option(min=1, max=1_000_000, help="How many users; posts and follows are in proportion.")
     ] = 1000,
-    number: Annotated[int, typer.Option("--seed", help="The same number makes the same network.")] = 1,
+    number: Annotated[int, typer.Option("--seed", help="The same seed makes the same network.")] = 1,
     yes: common.Yes = False,
 ) -> int:
-    """Write a believable small social network: users, posts, follows, comments, tokens."""
+    """Write a small, realistic social network: users, posts, follows, comments, tokens."""
     from ops.social import seed as seeding
 
     deployment = network.connect()
     if deployment.is_prod:
-        raise usage(f"{deployment.stack} is prod", "Demo data have no business there.")
+        raise usage(f"{deployment.stack} is prod", "Demo data do not belong in prod.")
     if deployment.stage != "local":
         common.confirm(deployment, f"Write {users} made-up users to {deployment.stack}?", yes=yes)
     shown = output.fancy(sys.stderr) and not options.json
@@ -108,18 +108,24 @@ def backfill(
         str, typer.Argument(help="users|posts|follows", metavar="KIND", autocompletion=lambda: list(KINDS))
     ],
     file: Annotated[
-        Path, typer.Argument(help="CSV with a header, or JSON lines.", metavar="FILE", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="The format: The format: CSV with a header, or JSON lines.",
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+        ),
     ],
     form: Annotated[
-        Literal["csv", "jsonl"] | None, typer.Option("--format", help="By the file's name when left out.")
+        Literal["csv", "jsonl"] | None, typer.Option("--format", help="Derived from the file's name if left out.")
     ] = None,
-    check: Annotated[bool, typer.Option("--check", help="Read all rows and write none.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Validate all rows and write none.")] = False,
     again: Annotated[
-        bool, typer.Option("--again", help="From the first row, though an earlier run came further.")
+        bool, typer.Option("--again", help="Start at the first row, even if an earlier run got further.")
     ] = False,
     yes: common.Yes = False,
 ) -> int:
-    """Write the users, posts or follows of a file. What is there stays; cut short, it goes on where it stopped."""
+    """Write the users, posts or follows of a file. Existing rows stay; an interrupted run continues."""
     from dataclasses import replace
 
     from ops.social import backfilling
@@ -134,7 +140,7 @@ def backfill(
     position = backfilling.remembered(file, deployment.stack, kind)
     start = 0 if check or again else position.done
     if start:
-        output.note(f"{start:,} rows are done; going on after them.")
+        output.note(f"{start:,} rows are done; continuing after them.")
     faults = 0
 
     def faulty(number: int, reason: str) -> None:
@@ -169,10 +175,8 @@ def upload(
     file: Annotated[
         Path, typer.Argument(help="A picture or a clip.", metavar="FILE", exists=True, dir_okay=False, readable=True)
     ],
-    user: Annotated[str, typer.Option(help="Whose post it is for; made where it is missing.", metavar="ID")] = "demo",
-    post: Annotated[
-        str | None, typer.Option(help="Made where it is missing; a new one when left out.", metavar="ID")
-    ] = None,
+    user: Annotated[str, typer.Option(help="The author of the post; created if missing.", metavar="ID")] = "demo",
+    post: Annotated[str | None, typer.Option(help="Created if missing; a new one if left out.", metavar="ID")] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it is ready or rejected.")] = True,
     timeout: Annotated[str, typer.Option(help="How long to wait: 90s, 5m.")] = "2m",
     save: Annotated[
@@ -180,7 +184,7 @@ def upload(
     ] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Upload a picture or clip as a browser does, and show what became of it. Exit code 1 when it was rejected."""
+    """Upload a picture or clip as a browser does, and show the result. Exit code 1 when it was rejected."""
     from ops.social import upload as uploading
 
     if save is not None and not wait:
@@ -202,7 +206,7 @@ def upload(
     media = uploading.settled(sent, patience)
     if media is None:
         raise Problem(
-            f"{file.name} is not processed after {output.age(patience)}",
+            f"{file.name} was not processed within {output.age(patience)}",
             f"It is {sent.key}.",
             "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
             ExitCode.STILL_RUNNING,
@@ -232,7 +236,7 @@ def upload(
 
 
 def report(
-    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday when left out.")] = None,
+    day: Annotated[str | None, typer.Option(help="A UTC day, 2026-11-22; yesterday if left out.")] = None,
     save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
     form: Annotated[
         Literal["html", "json", "csv", "popular"],

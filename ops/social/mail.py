@@ -132,7 +132,9 @@ def decide(kind: Kind, user_id: str, was_sent: bool, *, week: str | None = None)
         raise usage("A digest needs its week.", do="Give it as 2026-W47: `nexus mail unknown` shows it.")
     mailing = mail_ledger.WELCOME if kind == "welcome" or week is None else mail_ledger.digest(week)
     if not mail_ledger.decide(mailing, user_id, was_sent, int(time.time())):
-        raise Problem(f"The {kind} mail of {user_id} is not unknown.", do="`nexus mail unknown` lists those that are.")
+        raise Problem(
+            f"The {kind} mail of {user_id} is not unknown.", do="`nexus mail unknown` lists the unknown ones."
+        )
 
 
 # --- rendering -------------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ def _for_user(kind: Kind, user_id: str, locale: str | None, folder: Path) -> "Ma
         stories = edition.stories_for(user_id, follows.followed_by(user_id, limit=2_000), frozenset())
     path.unlink()
     if not stories:
-        raise Problem(f"There is nothing new for {user_id} this week.", "A reader with nothing new gets no mail.")
+        raise Problem(f"There is nothing new for {user_id} this week.", "Readers with nothing new get no mail.")
     first, last = digest.edition.days_named(until)
     return rendering.digest(
         language, sender, name=user.name, stories=stories, first_day=first, last_day=last, unsubscribe_url=link
@@ -197,7 +199,7 @@ def _check_language(locale: str) -> None:
     from mail import languages
 
     if re.split("[-_.]", locale.lower())[0] != languages.choose(locale).code.split("-")[0]:
-        raise usage(f"No mail is written in {locale!r}", do=f"There are: {', '.join(languages.available())}.")
+        raise usage(f"There are no mails in {locale!r}", do=f"There are: {', '.join(languages.available())}.")
 
 
 def deployed_settings() -> "MailSettings":
@@ -237,7 +239,7 @@ def sample_stories(folder: Path) -> "Sequence[Story]":
         "Three days on the coast with a tent and an old film camera. The light at five in the morning is worth every "
         "soaked sock. Here are the twelve frames that survived, and the story of the one that got away from me."
     )
-    socks = "I wrote down all I wish somebody had told me before my first marathon. Most of it is about socks."
+    socks = "I wrote down all I wish I had known before my first marathon. Most of it is about socks."
     return [
         Story("p-1", "Maya Chen", coast, 1284, 97, 41, followed=True, picture=_picture(folder, "coast", 1080, 720)),
         Story("p-2", "Tomás Ó Súilleabháin", "New bike day!", 212, 18, 0, followed=True),

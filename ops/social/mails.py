@@ -13,7 +13,7 @@ from ops.social import network
 if TYPE_CHECKING:
     from ops.social import mail
 
-app = common.app("What a mail looks like, what the local cloud sent, and the mails whose fate is unknown.")
+app = common.app("What a mail looks like, what the local cloud sent, and the mails whose delivery is unknown.")
 
 Kind = Annotated[
     str, typer.Argument(help="welcome|digest", metavar="KIND", autocompletion=lambda: ["welcome", "digest"])
@@ -31,7 +31,7 @@ def _kind(name: str) -> "mail.Kind":
 @command(app, "preview")
 def preview(
     kind: Kind,
-    user: Annotated[str | None, typer.Option(help="A real user's mail; a made-up reader's when left out.")] = None,
+    user: Annotated[str | None, typer.Option(help="A real user's mail; an invented reader's if left out.")] = None,
     locale: Annotated[str | None, typer.Option(help="In another language than the user's: en, fr, ...")] = None,
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open it in the browser.")] = True,
 ) -> int:
@@ -54,15 +54,15 @@ def preview(
 @command(app, "sent")
 def sent(
     user: Annotated[str | None, typer.Option(help="Only the mails to this user.", metavar="ID")] = None,
-    last: Annotated[int, typer.Option(min=1, help="So many, the newest first.")] = 10,
+    last: Annotated[int, typer.Option(min=1, help="At most this many, newest first.")] = 10,
 ) -> int:
     """The mails that the local cloud sent: written to .local/mail for reading. In an account SES keeps no copy."""
     from ops.social import mail
 
     deployment = network.connect()
     if deployment.stage != "local" or deployment.endpoint is None:
-        why = "What the local cloud sent can be read again, and nothing else."
-        raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it anew.")
+        why = "Only mails of the local cloud can be read."
+        raise usage("SES keeps no copy of what it sent", why, "`nexus mail preview KIND --user ID` renders it again.")
     found = mail.sent(deployment.endpoint, user, last=last)
     if options.json:
         output.emit(found)
@@ -78,8 +78,8 @@ def sent(
 
 
 @command(app, "unknown")
-def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so many weeks.")] = None) -> int:
-    """The mails of which nobody knows whether SES took them: a function died between sending and noting it."""
+def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of this many weeks.")] = None) -> int:
+    """Mails that SES may or may not have accepted: a function died between sending and recording."""
     from ops.social import mail
 
     network.connect()
@@ -102,9 +102,9 @@ def unknown(weeks: Annotated[int | None, typer.Option(min=1, help="Digests of so
             ],
             right=("ago",),
         )
-        output.note("`nexus mail decide KIND USER sent|send` settles one; `nexus logs RUN` may tell which.")
+        output.note("`nexus mail decide KIND USER sent|send` settles one; `nexus logs RUN` may show which.")
     else:
-        output.line("No mail's fate is unknown.")
+        output.line("No mail's delivery is unknown.")
     return ExitCode.DONE
 
 
@@ -116,12 +116,12 @@ def decide(
     week: Annotated[str | None, typer.Option(help="Of a digest: 2026-W47.")] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Settle an unknown mail: take it for sent, or free it to be sent."""
+    """Settle an unknown mail: mark it as sent, or release it to be sent."""
     from ops.social import mail
 
     wanted = _kind(kind)
     if verdict not in ("sent", "send"):
-        raise usage(f"{verdict!r} is no verdict", do="sent: it was sent, leave it. send: let a new run send it.")
+        raise usage(f"{verdict!r} is not a verdict", do="sent: it was sent, leave it. send: let a new run send it.")
     deployment = network.connect()
     word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
     common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)

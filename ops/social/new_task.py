@@ -95,7 +95,7 @@ class _Known:
     queues: tuple[str, ...]
     names: frozenset[str]
     time_limits: Mapping[str, int]
-    """The longest time limit of each queue's tasks, which fits into its function's time-out."""
+    """The longest time limit of each queue's tasks, which fits into its function's timeout."""
 
 
 def write(root: Path, name: str, queue: str) -> Written:

@@ -29,7 +29,7 @@ def the_day(text: str | None) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError as error:
-        raise usage(f"{text!r} is no day", str(error), "Such as 2026-11-22.") from None
+        raise usage(f"{text!r} is not a day", str(error), "Such as 2026-11-22.") from None
 
 
 def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
@@ -42,7 +42,7 @@ def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
         found = s3.list_objects_v2(Bucket=bucket, Prefix=REPORTS).get("Contents", [])
         there = {o["Key"].removeprefix(REPORTS)[:10] for o in found}
         days = sorted(day for day in there if any(o["Key"] == report_key(day, form) for o in found))
-        why = f"There are those of {', '.join(days[-5:])}." if days else "There is none yet."
+        why = f"There are reports of {', '.join(days[-5:])}." if days else "There are none yet."
         do = f"`nexus send generate_content_analytics day={day} --wait` makes it."
         raise Problem(f"There is no report of {day}", why, do) from None
     path = Path(save) if save else FOLDER / key.removeprefix(REPORTS)

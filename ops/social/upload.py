@@ -85,7 +85,7 @@ def _submit(form: PresignedPost, path: Path) -> None:
         found = re.search(r"<Message>(.*?)</Message>", error.read().decode(errors="replace"), re.DOTALL)
         raise Problem(f"S3 refuses {path.name} ({error.code})", found[1] if found else str(error.reason)) from None
     except urllib.error.URLError as error:
-        raise Problem("S3 does not answer", str(error.reason), code=ExitCode.UNREACHABLE) from None
+        raise Problem("S3 does not respond", str(error.reason), code=ExitCode.UNREACHABLE) from None
 
 
 def put(path: Path, upload: Upload) -> None:

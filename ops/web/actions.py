@@ -53,7 +53,7 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
     if not form.get("confirmed"):
         return action.plan(site, form)
     if action.lasting and deployment.is_prod and form.get("stack") != deployment.stack:
-        raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to go on.", code=DECLINED)
+        raise Problem("Nothing was changed", f"This is prod: type {deployment.stack} to continue.", code=DECLINED)
     change = audit.Change(name, {key: form[key] for key in action.fields if form.get(key) and key != "args"}, by)
     try:
         with audit.changing(change):
@@ -61,7 +61,7 @@ def perform(site: Site, name: str, form: Form, by: str = "") -> Plan | str:
             change.begin()  # unless its requests have done so
     finally:
         site.forget()
-    return done if change.missing is None else f"{done} The audit trail does not have it: {change.missing.what}."
+    return done if change.missing is None else f"{done} It is missing from the audit trail: {change.missing.what}."
 
 
 DECLINED = ExitCode.NOT_CONFIRMED
@@ -105,7 +105,7 @@ def _resume(site: Site, form: Form) -> str:
 def _maximum(form: Form) -> int:
     text = _text(form, "maximum")
     if not text.isdecimal() or not 2 <= int(text) <= 1000:
-        raise usage(f"{text} is no concurrency", "SQS's event sources take 2 to 1000.")
+        raise usage(f"{text} is not a valid concurrency", "SQS's event sources take 2 to 1000.")
     return int(text)
 
 
@@ -115,7 +115,7 @@ def _plan_concurrency(site: Site, form: Form) -> Plan:
 
 def _concurrency(_: Site, form: Form) -> str:
     control.concurrency(_queue(form), _maximum(form))
-    return f"{_queue(form)}: {_maximum(form)} at once. For good: MaximumConcurrency in template.yaml."
+    return f"{_queue(form)}: {_maximum(form)} at once. To make it permanent, set MaximumConcurrency in template.yaml."
 
 
 def _restart(_: Site, form: Form) -> str:
@@ -130,14 +130,14 @@ def _meant(form: Form) -> list[RunRecord]:
     if query := form.get("query"):
         found = history.every(history.parse(str(query)), MOST + 1)
         if len(found) > MOST:
-            raise usage(f"These are more than {MOST:,} runs", "One click is for so many at most.", "Add a filter.")
+            raise usage(f"These are more than {MOST:,} runs", "That is the limit of one click.", "Add a filter.")
         return found
     given = form.get("id") or []
     ids = [str(one) for one in given] if isinstance(given, list) else [str(given)]
     for run_id in ids:
         finding.check_whole(run_id)
     if not ids:
-        raise usage("Which runs?", do="Choose some, or give a query.")
+        raise usage("Which runs?", do="Select some, or give a query.")
     return [record for record in read_records([AsyncResult(i) for i in ids]) if record.status != "UNKNOWN"]
 
 
@@ -170,7 +170,7 @@ def _retry(_: Site, form: Form) -> str:
         outcome = dead_letters.retry(queue, Filter(ids=frozenset(ids)))
         done += outcome.done
         failed += len(ids) - outcome.done
-    gone = f" {failed} had no dead letter any more." if failed else ""
+    gone = f" {failed} no longer had a dead letter." if failed else ""
     return f"{done} sent again.{gone}"
 
 
@@ -182,7 +182,7 @@ def _plan_revoke(site: Site, form: Form) -> Plan:
     records = _live(form)
     if not records:
         raise usage("All of these runs have ended")
-    question = f"Revoke {_count(records)} of {site.deployment.stack}? What runs now is not killed, and not tried again."
+    question = f"Revoke {_count(records)} of {site.deployment.stack}? A run in progress is not killed, and not retried."
     return Plan(question, _lines(records))
 
 
@@ -190,7 +190,7 @@ def _revoke(_: Site, form: Form) -> str:
     records = _live(form)
     after = in_parallel(lambda record: AsyncResult[Any](record.id).revoke("revoked by an operator"), records)
     running = after.count("STARTED")
-    rest = f" {running} run to their end, and are not tried again." if running else ""
+    rest = f" {running} run to their end, and are not retried." if running else ""
     return f"{after.count('REVOKED')} revoked.{rest}"
 
 
@@ -202,12 +202,12 @@ def _arguments(form: Form) -> dict[str, Any]:
         except ValueError as error:
             raise usage("The arguments are not JSON", str(error)) from None
         if not isinstance(found, dict):
-            raise usage("Arguments are a JSON object")
+            raise usage("Arguments must be a JSON object")
     else:
         given = {name.removeprefix("arg:"): str(value) for name, value in form.items() if name.startswith("arg:")}
         found = {name: _value(value) for name, value in given.items() if value != ""}
     if json.dumps(HIDDEN) in json.dumps(found):
-        raise usage("A secret argument is hidden here", "No run record has it.", "Write its value.")
+        raise usage("A secret argument is hidden here", "Run records do not contain it.", "Enter its value.")
     return found
 
 
@@ -216,7 +216,7 @@ def _value(text: str) -> Any:
         try:
             return json.loads(text)
         except ValueError as error:
-            raise usage(f"{text} looks like JSON and is none", str(error)) from None
+            raise usage(f"{text} looks like JSON but is not valid", str(error)) from None
     return text
 
 
@@ -250,7 +250,9 @@ def _edit(site: Site, form: Form) -> str:
     task, args = site.task(record.task), _arguments(form)
     if record.status == "FAILURE":
         if dead_letters.edit(record.queue, record.id, task, args) is None:
-            raise Problem(f"{record.id} is not a dead letter any more", "Somebody was faster, or it was dropped.")
+            raise Problem(
+                f"{record.id} is no longer a dead letter", "Someone else handled it first, or it was dropped."
+            )
         return f"Sent again: {record.id}"
     return f"Sent: {task.apply_async(args).id}"
 
@@ -305,7 +307,7 @@ def _plan_patch(site: Site, form: Form) -> Plan:
             fit += 1
             lines.append(f"{letter.id}  {json.dumps(task.without_secrets(changed.args), ensure_ascii=False)}")
     if not fit:
-        raise usage("None of these dead letters would fit then", lines[0] if lines else "")
+        raise usage("None of these dead letters would be valid then", lines[0] if lines else "")
     shown = (*lines[:12], *([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
     of = f"{fit:,} of " if fit < len(letters) else ""
     question = (
@@ -368,7 +370,7 @@ def _change(site: Site, form: Form) -> str:
     task, expression = _scheduled(site, form), _text(form, "expression")
     site.next_times(expression)
     schedules.change(task.name, expression)
-    return f"Changed. For good: {schedules.parameter(task.name)} in samconfig.toml."
+    return f"Changed. To make it permanent: {schedules.parameter(task.name)} in samconfig.toml."
 
 
 # --- budgets ---
@@ -397,9 +399,9 @@ def _budget(_: Site, form: Form) -> str:
 
 ACTIONS: Final[Mapping[str, Action]] = {
     "pause": Action(_asks("Pause {queue} of {stack}?"), _pause, "Stop a queue", ("queue",), lasting=False),
-    "resume": Action(_asks("Resume {queue} of {stack}?"), _resume, "Let a queue go on", ("queue",), lasting=False),
+    "resume": Action(_asks("Resume {queue} of {stack}?"), _resume, "Resume a queue", ("queue",), lasting=False),
     "concurrency": Action(
-        _plan_concurrency, _concurrency, "How many sandboxes at once", ("queue", "maximum"), lasting=False
+        _plan_concurrency, _concurrency, "Set the maximum concurrency", ("queue", "maximum"), lasting=False
     ),
     "restart": Action(_asks("Restart {queue} of {stack}?"), _restart, "Fresh sandboxes", ("queue",), lasting=False),
     "retry": Action(_plan_retry, _retry, "Send failed runs again", ("id", "query")),
@@ -431,7 +433,7 @@ ACTIONS: Final[Mapping[str, Action]] = {
     "budget": Action(
         _plan_budget,
         _budget,
-        "Set what a task may spend in a day",
+        "Set a task's daily budget",
         ("task", "dollars", "runs", "declared"),
         lasting=False,
     ),

@@ -33,7 +33,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         asked = request.query_params
         limit = asked.get("limit", "50")
         if not limit.isdecimal() or not 1 <= int(limit) <= 10_000:
-            raise Problem(f"{limit!r} is no limit", "1 to 10,000.", code=ExitCode.USAGE)
+            raise Problem(f"{limit!r} is not a limit", "1 to 10,000.", code=ExitCode.USAGE)
         page = site.runs(asked.get("q", ""), int(limit), asked.get("after"))
         shown = [runs.as_plain(record, result=False) for record in page.runs]
         return {"runs": shown, "next": page.after, "looked_at": page.looked_at}
@@ -69,13 +69,13 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
     of_letters = ("task", "error", "queue")
     return {
         "status": (Shape("Health: queues, rules, alarms, and what is wrong", Health), lambda _: site.health()),
-        "monitor": (Shape("Queues live, what runs and what has ended", View), lambda _: site.monitor()),
+        "monitor": (Shape("Live queues, current runs and recent ends", View), lambda _: site.monitor()),
         "runs": (Shape("A page of the run history", document.Runs, ("q", "limit", "after")), found),
         "runs/{id}": (
             Shape("One run, with its result and what it waits for", document.Run),
             lambda request: runs.as_plain(site.run(run_id(request)), waits=True),
         ),
-        "runs/{id}/log": (Shape("What a run wrote", list[Line]), lambda request: site.log(run_id(request))),
+        "runs/{id}/log": (Shape("A run's log", list[Line]), lambda request: site.log(run_id(request))),
         "runs/{id}/timeline": (
             Shape("A run's waits, attempts, parts, and what follows", TimeLine),
             lambda request: site.time_line(run_id(request)),

@@ -118,10 +118,10 @@ class Pages:
     def run(self, request: Request) -> tuple[str, dict[str, Any]]:
         record = self.site.run(request.path_params["id"])
         task = catalogue.tasks().get(record.task)
-        told = runs.as_plain(record)
+        facts = runs.as_plain(record)
         editable = task is not None and record.args is not None
         waits = waiting.reasons(record)
-        values = {"record": record, "told": told, "task": task, "editable": editable, "waits": waits}
+        values = {"record": record, "facts": facts, "task": task, "editable": editable, "waits": waits}
         values |= {"origin": _origin(record, task), "pictures": previews.of(record)}
         return "parts/run.html", {**values, "ended": record.ended}
 
@@ -158,7 +158,7 @@ class Pages:
         return "parts/tasks.html", {"tasks": list(catalogue.tasks().values()), "figures": self.site.figures()}
 
     def task_figures(self, request: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/figures.html", {"told": self.site.figures().get(request.path_params["task"])}
+        return "parts/figures.html", {"facts": self.site.figures().get(request.path_params["task"])}
 
     def latest(self, request: Request) -> tuple[str, dict[str, Any]]:
         found = history.find(history.Query(task=request.path_params["task"]), LATEST)
@@ -189,7 +189,7 @@ class Pages:
             found = previews.of(self.site.run(request.path_params["id"]))[request.path_params["name"]]
             body = found.read()
         except (Problem, LookupError):
-            return PlainTextResponse("There is no such picture any more.", 404)
+            return PlainTextResponse("This picture no longer exists.", 404)
         if found.content_type not in VISIBLE:
             return PlainTextResponse(f"{found.content_type} is not shown here.", 415)
         return Response(body, 200, {"Cache-Control": "private, max-age=600"}, found.content_type)
@@ -287,7 +287,7 @@ def _problem(error: Exception) -> Problem:
     """An error as the user sees it. The traceback of a bug goes to the terminal."""
     problem = explained(error)
     if problem is None:
-        logging.getLogger("nexus.web").error("a page could not be made", exc_info=error)
+        logging.getLogger("nexus.web").error("a page could not be rendered", exc_info=error)
         what = f"This could not be shown: {type(error).__name__}"
         return Problem(what, "A fault of nexus web; the terminal that it runs in shows more.", code=ExitCode.WRONG)
     return problem

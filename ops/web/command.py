@@ -25,8 +25,8 @@ def web(
 ) -> int:
     """The deployment as a page: runs, dead letters, schedules, queues. Ctrl-C ends it.
 
-    It acts with your own credentials, for whoever has the printed address. NEXUS_WEB_KEY keeps its key from one start
-    to the next.
+    It acts with your own credentials, for anyone who has the printed address. NEXUS_WEB_KEY keeps its key from one
+    start to the next.
     """
     import socket
     import webbrowser
@@ -45,7 +45,7 @@ def web(
         listener.bind(("127.0.0.1", port))
         listener.listen()  # a browser that is faster than the server then waits for it
     except OSError as error:
-        raise Problem(f"Port {port} is taken", str(error), "--port N is another.", ExitCode.USAGE) from None
+        raise Problem(f"Port {port} is taken", str(error), "Choose another with --port N.", ExitCode.USAGE) from None
     site = Site(Choice(deployment.stack, options.profile, options.region), read_only)
     address = f"http://127.0.0.1:{port}/?key={key}"
     output.line(f"{deployment.stack}{' (read-only)' if read_only else ''}: {address}")

@@ -62,8 +62,8 @@ FIELDS: Final[Mapping[str, tuple[Mapping[str, Any], str]]] = {
     "task": ({"type": "string"}, "A task's name"),
     "error": ({"type": "string"}, "The type of a dead letter's error"),
     "args": ({"type": "object"}, "Arguments"),
-    "dollars": ({"type": "string"}, "At most so many a day, or none; what is left out stays as it is"),
-    "runs": ({"type": "string"}, "Attempts at most a day, or none; what is left out stays as it is"),
+    "dollars": ({"type": "string"}, "At most this many a day, or none; unchanged if left out"),
+    "runs": ({"type": "string"}, "Attempts per day at most, or none; unchanged if left out"),
     "declared": ({"type": "boolean"}, "Back to what the catalogue declares"),
     "expression": ({"type": "string"}, "cron(...) or rate(...), in UTC"),
 }
@@ -95,8 +95,8 @@ class RunCost(TypedDict):
 
 
 class Costs(TypedDict):
-    """Dollars of the runs of the last seven days, of today (UTC), and of a month at this rate, with what stands
-    idle (dollars a month)."""
+    """Dollars of the runs of the last seven days, of today (UTC), and of a month at this rate, with idle
+    resources (dollars a month)."""
 
     today: CostLine
     week: CostLine
@@ -147,7 +147,7 @@ class Runs(TypedDict):
 
 
 class DeadLetter(TypedDict):
-    """A dead letter; `body` is its envelope, or its text where it is none."""
+    """A dead letter; `body` is its envelope, or text if it has none."""
 
     id: str
     message_id: str

@@ -17,14 +17,14 @@ async def read(request: Request) -> dict[str, Any]:
     async for chunk in request.stream():
         body += chunk
         if len(body) > LIMIT:
-            raise usage("This is too long")
+            raise usage("The body is too long")
     if request.headers.get("content-type", "").startswith("application/json"):
         try:
             found = json.loads(body or b"{}")
         except ValueError as error:
-            raise usage("This is not JSON", str(error)) from None
+            raise usage("The body is not JSON", str(error)) from None
         if not isinstance(found, dict):
-            raise usage("An action takes a JSON object")
+            raise usage("An action's body must be a JSON object")
         return {name: json.dumps(value) if isinstance(value, dict) else value for name, value in found.items()}
     values = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True)
     return {name: given[0] if len(given) == 1 else given for name, given in values.items()}

@@ -61,7 +61,7 @@ class Guard:
         headers = Headers(scope=scope)
         origins = [f"http://{name}:{self.port}" for name in ("127.0.0.1", "localhost")]
         if f"http://{headers.get('host', '')}" not in origins:
-            return PlainTextResponse("This page is served as 127.0.0.1 and localhost alone.", 421)
+            return PlainTextResponse("This page is served only as 127.0.0.1 and localhost.", 421)
         if scope["path"] in OPEN:
             return None
         query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
@@ -75,7 +75,7 @@ class Guard:
         if scope["method"] in SAFE:
             return None
         if headers.get("origin", origins[0]) not in origins or not _same(headers.get("x-nexus-token", ""), self.token):
-            return PlainTextResponse("This did not come from a page of this process. Load the page again.", 403)
+            return PlainTextResponse("This request did not come from a page of this process. Reload the page.", 403)
         return None
 
     def _admit(self, path: str, query: dict[str, str]) -> Response:

@@ -37,7 +37,7 @@ def _queues(site: Site) -> Iterator[str]:
     for name, (about, values) in gauges.items():
         yield from _family(f"nexus_queue_{name}", "gauge", about)
         yield from (_sample(f"nexus_queue_{name}", {"queue": queue}, value) for queue, value in values.items())
-    yield from _family("nexus_findings", "gauge", "What nexus status finds wrong")
+    yield from _family("nexus_findings", "gauge", "Faults that nexus status reports")
     for severity in ("failed", "warning"):
         count = sum(finding.severity == severity for finding in health.findings)
         yield _sample("nexus_findings", {"severity": severity}, count)

@@ -85,7 +85,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
     return {
         "cost": (Shape("Dollars by task, queue and day, a month ahead, and idle", Costs), lambda _: _plain(site)),
         "budgets": (
-            Shape("What tasks may spend in a day, and have spent today", list[budgets.Standing]),
+            Shape("The tasks' daily budgets, and today's spending", list[budgets.Standing]),
             lambda _: budgets.look(),
         ),
     }
@@ -119,8 +119,8 @@ def gauges(site: Site) -> Iterator[tuple[str, str, list[tuple[Mapping[str, str],
     yield "nexus_task_run_cost_dollars", "What a run costs, over seven days", list(runs)
     yield (
         "nexus_month_ahead_dollars",
-        "A month that goes on as the last seven days",
+        "A month at the rate of the last seven days",
         [({"stack": site.deployment.stack}, _sums(site)["month"])],
     )
     spent = [({"task": one.task}, int(one.spent)) for one in budgets.look()]
-    yield "nexus_task_budget_spent", "1 when a task has spent its budget of the day", list(spent)
+    yield "nexus_task_budget_spent", "1 when a task has spent its daily budget", list(spent)

@@ -260,7 +260,7 @@ class Site:
             return cron.next_times(expression, NEXT, datetime.now(UTC))
         except cron.BadSchedule as error:
             do = "Fields: minutes hours day-of-month month day-of-week year, as in cron(0 3 * * ? *)."
-            raise Problem("EventBridge would not take this", str(error), do) from None
+            raise Problem("EventBridge rejects this", str(error), do) from None
 
     def task(self, name: str) -> Any:
         """A task of the catalogue. Raises Problem if there is none of that name."""

@@ -82,7 +82,7 @@ def add[R: Result](
     if not _is_bare(signature):
         raise TypeError("the outbox takes task.s(...), with its options here: let a task send a canvas of several")
     if countdown is not None and eta is not None:
-        raise ValueError("countdown and eta are two ways to say one thing: give one")
+        raise ValueError("countdown and eta exclude each other: give one")
     now = clock.now()
     run_id = new_id()
     row = (

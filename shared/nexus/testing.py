@@ -237,7 +237,7 @@ class Tasks:
         self._deaths[task.name] += times
 
     def duplicate(self, task: TaskDefinition[Any, Any]) -> None:
-        """Delivers every message of the task once more, including those that were run."""
+        """Delivers every message of the task again, including those that were run."""
         names = {one.id for one in self.sent if one.task is task}
         self.transport.sent += [
             Sent(one.queue, one.message, one.due) for one in self.transport.history if one.message.id in names

@@ -62,9 +62,9 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
         case int() if value.bit_length() > BITS:
             fault = _DIGITS
         case str() if hasattr(source, "get_secret_value") and source.get_secret_value() != value:
-            fault = "a secret, of which asterisks alone would be sent: declare it as str"
+            fault = "a secret, of which only asterisks would be sent: declare it as str"
         case str() if not _is_unicode(value):
-            fault = "a lone surrogate, which is no Unicode"
+            fault = "a lone surrogate, which is not valid Unicode"
         case dict() | list() if depth >= DEPTH:
             return f"{path.partition('.')[0]}: nested more than {DEPTH} deep"
         case dict():
@@ -72,7 +72,7 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
             if pairs and len(pairs) != len(value):
                 fault = "two of its keys are the same as text"
             elif not all(map(_is_unicode, value)):
-                fault = "a key with a lone surrogate, which is no Unicode"
+                fault = "a key with a lone surrogate, which is not valid Unicode"
             else:
                 prefix = f"{path}." if path else ""
                 # By position, not by key: a key that is a number has become text.
@@ -121,9 +121,9 @@ def _fault_of_fields(model: BaseModel) -> str:
 def _why(error: Exception) -> str:
     match error:
         case UnicodeEncodeError():
-            return "a lone surrogate, which is no Unicode"
+            return "a lone surrogate, which is not valid Unicode"
         case UnicodeDecodeError():
-            return "bytes that are no UTF-8: encode them, as base64 for one"
+            return "bytes that are not UTF-8: encode them, as base64 for one"
         case ValidationError():
             return kinds(faults_of(error))
     text = str(error).lower()

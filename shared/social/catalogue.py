@@ -412,7 +412,7 @@ cleanup_old_posts = Task(
 class EraseUserData(Arguments):
     """The user whose data to erase; with `post_id`, only that post of theirs.
 
-    `again` sends the task once more after 15 minutes, when work in progress at the deletion has ended.
+    `again` sends the task again after 15 minutes, when work in progress at the deletion has ended.
     """
 
     user_id: str = Field(min_length=1, max_length=128)

@@ -187,7 +187,7 @@ class EraseShare(Arguments):
 
 
 class LookAgain(Arguments):
-    """The second phase: sends the task once more."""
+    """The second phase: sends the task again."""
 
     user_id: str
     look_again: Literal[True] = True

@@ -64,7 +64,7 @@ LIMITED: Final = frozenset({Code.TOO_MANY_BYTES, Code.TOO_LONG, Code.FRAME_RATE_
 
 SENTENCES: Final[dict[str, dict[Code, str]]] = {
     "en": {
-        Code.EMPTY: "The file is empty. Choose it again and upload it once more.",
+        Code.EMPTY: "The file is empty. Choose it and upload it again.",
         Code.GONE: "The file was removed before it could be processed. Upload it again.",
         Code.UNKNOWN: "This is not a picture or a clip that we know. Upload a JPEG, PNG, GIF, WebP, AVIF or HEIC "
         "picture, or an MP4, MOV, WebM, AVI or WMV clip.",

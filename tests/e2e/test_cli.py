@@ -178,7 +178,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     assert f"`nexus resume {paused}`" in shown
     both = {run["id"]: run["waits_for"] for run in nexus("result", held, later, "--json").json}
     assert both[later][0]["why"].startswith("it is due at ")
-    assert both[later][0]["release"].endswith(f"`nexus revoke {later}` takes it back.")
+    assert both[later][0]["release"].endswith(f"`nexus revoke {later}` cancels it.")
     # And they are revoked by what they are, after a look
     looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
     assert held in looked.json
@@ -234,10 +234,10 @@ def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus
     wrong = [(one["name"], one["findings"]) for one in answer.json["examined"] if one["findings"]]
     assert answer.code == 0, [found for _, findings in wrong for found in findings if found["severity"] != "unchecked"]
     told = {one["name"]: one["told"] for one in answer.json["examined"]}
-    assert all(queue in told["each queue answers a ping"] for queue in served.queues())
+    assert all(queue in told["each queue responds to a ping"] for queue in served.queues())
     assert " renditions in " in told["an upload becomes renditions"]
     page = nexus("doctor").out
-    assert page.splitlines()[-1] == "All is well."
+    assert page.splitlines()[-1] == "No faults."
 
 
 def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
@@ -263,7 +263,7 @@ def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
     assert not wrong
     assert runs_["process_media_upload"]["result"]["status"] == "ready"
     user = runs_["refresh_user_statistics"]["result"]["user_id"]
-    # Of all that it made, the runs alone are still told of
+    # Then only the runs are still listed
     dynamodb = boto3.client("dynamodb")
     for table in dynamodb.list_tables()["TableNames"]:
         if table != settings().table("task-runs"):
@@ -357,7 +357,7 @@ def test_revoke_tells_of_runs_that_had_ended_or_never_were(nexus: Nexus) -> None
     ended = nexus("send", "ping", "--wait", "--json").json["id"]
     answer = nexus("revoke", ended, str(uuid.uuid4()), "--yes")
     assert answer.code == ExitCode.WRONG
-    assert "it had ended already" in answer.out
+    assert "it had already ended" in answer.out
     assert "no run has this id" in answer.out
 
 
@@ -421,8 +421,8 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
 
 
 def test_inspect_of_nothing_says_so(nexus: Nexus) -> None:
-    assert "Nothing has run for two seconds." in nexus("inspect", "active", "users").out
-    assert "Nothing is sent for later." in nexus("inspect", "scheduled", "users").out
+    assert "No run has taken two seconds yet." in nexus("inspect", "active", "users").out
+    assert "No run is due later." in nexus("inspect", "scheduled", "users").out
 
 
 # --- queues ---
@@ -493,7 +493,7 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
     assert (found[0]["outcome"], found[0]["attempt"], found[0]["queue"]) == ("success", 1, "default")
     assert nexus("events", "--task", "ping", "--since", "5m", "--limit", "1", "--json").lines
     empty = nexus("events", "--task", "ping", "--status", "continued", "--since", "5", "--no-follow")
-    assert empty.err == "Nothing has ended in the last 5s.\n"
+    assert empty.err == "No attempt has ended in the last 5s.\n"
 
 
 def test_events_follow_what_happens() -> None:
@@ -661,7 +661,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         nexus("schedule", "enable", name)
     ended = nexus("schedule", "run", "update_trending_hashtags", "--wait", "--timeout", "120", "--json").json
     assert ended["status"] in ("SUCCESS", "REVOKED")
-    # And what was run by hand is no firing of the rule
+    # And a manual run is not a firing of the rule
     listed = nexus("schedule", "list", "--json").json
     assert ended["id"] not in {row["last_id"] for row in listed}
     assert "last fired" in nexus("schedule", "list").out
@@ -841,17 +841,17 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
     rejected = nexus("upload", str(page), *words)
     assert (rejected.code, rejected.json["status"]) == (ExitCode.WRONG, "rejected")
     assert "web page" in rejected.json["reason"]
-    # And what S3's policy or the post's author forbids is told
+    # And it reports what S3's policy or the post's author forbids
     page.write_text("")
     assert "S3 refuses page.jpg (400)" in nexus("upload", str(page), "--user", user).err
     assert nexus("upload", str(picture), "--user", "demo", "--post", post).code == ExitCode.USAGE
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "shown"),
     [
         ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
-        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not answer"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond"),
         (
             {
                 "AWS_ACCESS_KEY_ID": None,

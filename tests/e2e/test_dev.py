@@ -147,13 +147,13 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     assert again[1] != handle.id
     assert handle.get().reason == "repaired"
 
-    # A file with a fault of another kind is shown, and the next change goes on
-    edit("this is no Python")
+    # A file with a fault of another kind is shown, and the next change works again
+    edit("this is not Python")
     session.until("SyntaxError")
     edit(returns("best"))
     session.until('"reason": "best"')
 
-    # When the session ends, then the deployed function goes on
+    # When the session ends, then the deployed function continues
     assert session.end() == 0
     assert mapping(stack) == "Enabled"
     later = send_notification.delay(user_id=user(), kind="like", text="deployed")
@@ -161,7 +161,7 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
 
 
 def test_a_run_is_replayed_with_its_arguments(nexus_dev: Callable[..., Session], edit: Callable[..., None]) -> None:
-    handle = send_notification.delay(user_id=user(), kind="like", text="once more")
+    handle = send_notification.delay(user_id=user(), kind="like", text="again")
     handle.get(timeout=60)
     edit('return NotificationSent(reason=f"here: {args.text}")')
 
@@ -169,7 +169,7 @@ def test_a_run_is_replayed_with_its_arguments(nexus_dev: Callable[..., Session],
         session = nexus_dev("--replay", handle.id, *options)
 
         session.until(READY)
-        session.until('"reason": "here: once more"')
+        session.until('"reason": "here: again"')
         assert session.end() == 0
 
 

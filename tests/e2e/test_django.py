@@ -26,7 +26,7 @@ PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
 
 
 def environment() -> dict[str, str]:
-    """The project's: where its database is, and the AWS credentials; which stack it uses stands in its settings."""
+    """The project's: where its database is, and the AWS credentials; its settings name the stack."""
     server = running()
     assert server is not None, "PostgreSQL does not run: `make django-network` starts it"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}

@@ -1,7 +1,8 @@
 """The example application in a browser: registers, uploads straight to S3, and shows what the deployed jobs made.
 
-The server runs on a free port, with the rights of the stack's policy for web applications alone. Chromium is told that
-it is http://localhost:8000, the origin that the upload bucket's CORS rule names, so that rule is tested as well.
+The server runs on a free port, with only the rights of the stack's policy for web applications. Chromium is
+configured so that it is http://localhost:8000, the origin that the upload bucket's CORS rule names, so this tests that
+rule as well.
 """
 
 import html

@@ -159,13 +159,13 @@ def test_on_demand_through_the_queue(post: str) -> None:
 def test_an_upload_to_no_post_goes_on_through_the_queue_and_ends_in_quarantine(outputs: dict[str, str]) -> None:
     """No such post: the direct invocation fails, its destination is the queue, and the last retry puts it aside.
 
-    Whoever has an upload form can bring this about, so it is no dead letter.
+    Anyone with an upload form can cause this, so it makes no dead letter.
     """
     key = f"uploads/u-e2e/p-{uuid.uuid4().hex[:12]}/nowhere.jpg"
     put(key, picture(100, 100))
 
     run = eventually(lambda: next((run for run in runs_of(key) if int(run["attempts"]) >= 2), None))
-    # Its policy would go on for minutes; this run is to have no further retries.
+    # Its policy would retry for minutes; this run must have no further retries.
     DynamoStore().apply(Write(run["id"], set={"retry": "[1,0,0,[]]"}))
     report = AsyncResult(run["id"], catalogue.process_media_upload.result).get(timeout=120)
 

@@ -71,7 +71,7 @@ def served(*options: str) -> Iterator[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def connected(stack: Settings) -> None:
-    """What the page stands on asks for the queues of the deployment that it is connected to."""
+    """The page's data source reads the queues of the deployment that it is connected to."""
     deployment.connect(Choice(stack.stack, None, None))
 
 

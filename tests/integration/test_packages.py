@@ -1,4 +1,4 @@
-"""What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from its .pyc files alone."""
+"""What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from only its .pyc files."""
 
 import filecmp
 import importlib.util
@@ -79,7 +79,7 @@ print(json.dumps({"compiled": compiled, "outside": outside}))
 
 
 def _different(one: Path, other: Path) -> list[str]:
-    """Names of what is in one folder alone, or not the same byte for byte."""
+    """Names of files that are in only one folder, or differ."""
     found: list[str] = []
 
     def compare(pair: filecmp.dircmp[str]) -> None:

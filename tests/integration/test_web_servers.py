@@ -1,4 +1,4 @@
-"""A web server's workers go on while AWS takes requests and never answers them."""
+"""A web server's workers continue while AWS accepts requests and never responds."""
 
 import http.client
 import os

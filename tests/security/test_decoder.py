@@ -1,4 +1,4 @@
-"""Whoever owns a decoder: code of theirs runs in the child, after the confinement, and gets nowhere.
+"""An attacker who controls a decoder: their code runs in the confined child, and reaches nothing.
 
 Each attack is tried three times: with nothing given up, where it must succeed, or it would prove nothing; without the
 layers that a kernel may lack; and with all of them.

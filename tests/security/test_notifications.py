@@ -1,4 +1,4 @@
-"""Whoever may have a notification sent: its link leads to a page, whatever a browser would make of it."""
+"""An attacker who can have a notification sent: its link leads to a page of the site, however a browser reads it."""
 
 import pytest
 from hypothesis import given

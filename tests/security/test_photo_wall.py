@@ -1,4 +1,4 @@
-"""Whoever reaches the example's server: nothing that they send makes it fail, and a session ends when it is ended."""
+"""An attacker who reaches the example's server: no request makes it fail, and a session ends at sign-out."""
 
 import json
 import secrets

@@ -1,4 +1,4 @@
-"""Whoever can write a run's record, or removes an object: what its readers fetch, and what they make of a refusal."""
+"""An attacker who can write a run's record or remove an object: what readers fetch, and how they handle a refusal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ def test_a_record_cannot_point_its_reader_at_another_object_of_the_archive(key: 
     """An operator reads results with their own rights."""
     objects.put("archive", key or "none", b'"a secret"')
 
-    with pytest.raises(ResultExpired, match="no result"):
+    with pytest.raises(ResultExpired, match="not a result"):
         payloads.load_text(f"s3:{key}")
 
 
@@ -47,7 +47,7 @@ def answering(code: str) -> Callable[..., Any]:
 def test_a_missing_object_is_missing_to_a_role_that_may_not_list_too(
     reader: str, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """S3 answers 403 and not 404 to whoever may not list the bucket, and no function may without a prefix."""
+    """S3 returns 403 and not 404 to a role that may not list the bucket, and no function may without a prefix."""
     operation, read = READERS[reader]
     monkeypatch.setattr(client("s3"), operation, answering(code))
 

@@ -1,4 +1,4 @@
-"""Whoever writes posts: no word of theirs speaks to the page, the terminal or the spreadsheet that shows the report."""
+"""An attacker who writes posts: no text of theirs acts on the page, terminal or spreadsheet that shows the report."""
 
 import sys
 import unicodedata

@@ -1,4 +1,4 @@
-"""Whoever owns a function: what its role allows by the template. The local cloud's IAM knows no PartiQL."""
+"""An attacker who controls a function: what its role in the template allows. The local cloud's IAM knows no PartiQL."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Whoever holds an upload form: what they put into the bucket reaches their own post alone, and rings no alarm."""
+"""An attacker who holds an upload form: their uploads affect only their own post, and set off no alarm."""
 
 import io
 from collections.abc import Iterator
@@ -129,7 +129,7 @@ def test_what_is_put_to_a_key_while_its_object_is_read_is_not_what_goes_into_qua
     s3, bucket = boto3.client("s3"), settings().bucket("uploads")
     assert s3.get_object(Bucket=bucket, Key=f"quarantine/{key}")["Body"].read() == b"no picture"
     assert content(later[0]) == picture()
-    assert keys("uploads/") == [key], "the later upload stands"
+    assert keys("uploads/") == [key], "the later upload is kept"
     monkeypatch.undo()
     monkeypatch.setenv("NEXUS_QUEUE", "media")
     assert process(later[0]).status == "ready"

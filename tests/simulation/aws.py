@@ -403,7 +403,7 @@ def _tells_old(request: Mapping[str, Any]) -> bool:
 
 
 def _encoded(request: Any) -> None:
-    """As the project's client encodes it, which raises for what is no JSON."""
+    """As the project's client encodes it, which raises for values that are not JSON."""
     orjson.dumps(request)
 
 

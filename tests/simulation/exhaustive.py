@@ -105,7 +105,7 @@ class SmallWorld(World):
         self._histories[actor] = self._answers.digest()
 
     def _stall(self, actor: Actor) -> None:
-        """Past its lease and its message's time-out; it goes on as if nothing had been."""
+        """Past its lease and its message's timeout; it continues as if nothing had happened."""
         self.left -= 1
         assert actor.queue is not None
         actor.outlives = True

@@ -24,7 +24,7 @@ def watch(story: Story) -> None:
     def written(key: str, before: Item | None, after: Item | None) -> None:
         old, new = _status(before), _status(after)
         if after is not None and "expires" not in after:
-            world.violation(f"{key} would stay for ever: it has no time to expire")
+            world.violation(f"{key} would never be deleted: it has no expiry")
         if old == "SUCCESS" and (new != "SUCCESS" or after["result"] != before["result"]):  # type: ignore[index]
             world.violation(f"{key} was SUCCESS and is {new}, or has another result")
         if old == "REVOKED" and new != "REVOKED":
@@ -55,7 +55,7 @@ def at_rest(story: Story) -> Iterator[str]:
     letters = dead_letters(story)
     for one, record in zip(story.accepted, _records(story), strict=True):
         if record.status not in ENDED and one.handle.id not in letters:
-            yield f"{one.what} {one.handle.id} was accepted, and is {record.status} for ever"
+            yield f"{one.what} {one.handle.id} was accepted, and stays {record.status}"
     for key, item in world.dynamo.items.items():
         if "status" in item:
             yield from _run_at_rest(story, key, item, letters)

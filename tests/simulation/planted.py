@@ -1,6 +1,6 @@
 """Faults planted into the runtime, to see that the simulation finds them: one line of a function is changed.
 
-The line is replaced in the function's source and its code is exchanged, so whoever imported it has the fault.
+The line is replaced in the function's source and its code is exchanged, so every importer has the fault.
 """
 
 import inspect
@@ -185,13 +185,13 @@ FAULTS = (
         'add={"done": one}, when=uncounted',
     ),
     Fault(
-        "the second phase is sent, whoever died before",
+        "the second phase is sent, whichever process died before",
         fanout.settle_member,
         "elif RunRecord.of(noted.item).phase == segment.phase + 1:",
         "elif False:",
         found_in="fan_out_of_two_phases",
     ),
-    Fault("a chain goes on", fanout.follow_up, "if succeeded:", "if False:"),
+    Fault("a chain continues", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
         following._parcel,

@@ -161,7 +161,7 @@ def rules(story: Story, chance: random.Random, name: str) -> None:
 
 
 def garbage(story: Story, chance: random.Random, name: str) -> None:
-    """Somebody puts into a queue what is no message of ours."""
+    """Someone sends a foreign message to a queue."""
     body = chance.choice(GARBAGE)
     queue = chance.choice(list(TIMEOUT))
 
@@ -318,7 +318,7 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
     def body() -> None:
         if story.accepted:
             one = story.accepted[int(nth * len(story.accepted))]
-            # Whoever comes second finds it revoked, and the schedule about to go.
+            # The second one finds it revoked, and the schedule about to go.
             first = one.handle.id not in story.revoked
             story.revoked.add(one.handle.id)
             status = one.handle.revoke("not wanted")
@@ -334,7 +334,7 @@ def _when(chance: random.Random, event: str) -> dict[str, Any]:
 
 
 def redrives(story: Story, chance: random.Random, name: str) -> None:
-    """An operator sends all dead letters again while the rest goes on."""
+    """An operator sends all dead letters again while the restis resumed."""
     by_sqs = chance.random() < 0.3
     story.program(f"redrives {name}", lambda: redrive(story.world, by_sqs=by_sqs), **_when(chance, "a dead letter"))
 

@@ -1,8 +1,8 @@
 """A world of sandboxes, programs and operators over SQS and DynamoDB, one of them at work at a time.
 
-Each is a greenlet that gives way at every request to AWS, at every wait and within every task's work. Who goes on, what
-becomes of the request, when the clock moves and who dies is decided by a `Chooser`: from a seed, or one choice after
-the other through all that there are. Nothing else is left to chance, so the same choices are the same history.
+Each is a greenlet that yields at every request to AWS, at every wait and within every task's work. A `Chooser` decides
+which one continues, the fate of the request, when the clock moves and which one dies: from a seed, or by going through
+all choices in order. Nothing else is random, so the same choices give the same history.
 """
 
 import os
@@ -111,7 +111,7 @@ class World:
 
     tick = TICK
     repeats_late = True
-    """Others may go on between a request whose answer is lost and its repetition."""
+    """Others may run between a request whose response is lost and its repetition."""
 
     def __init__(self, seed: int, faults: Faults, *, trace: bool = False) -> None:
         self.seed, self.faults = seed, faults
@@ -216,7 +216,7 @@ class World:
         return answer
 
     def _give_way(self, operation: str) -> str:
-        """Lets others go on; returns what becomes of the request that this one is about to make."""
+        """Lets others continue; returns the fate of the request that this one is about to make."""
         actor = self._now
         assert actor is not None
         fate: str = self._hub.switch(operation)
@@ -312,7 +312,7 @@ class World:
                 lost += 1
         return self.since_reset[run_id] + lost
 
-    # --- what goes on ---
+    # --- what is running ---
 
     def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
         """A program or an operator, to begin `after` so many seconds, or at the next event of a kind."""
@@ -488,7 +488,7 @@ class World:
         except Killed:
             self._say(actor, "is gone")
             actor.dead = True
-        except Exception as error:  # noqa: BLE001 - a program's own: the world goes on without it
+        except Exception as error:  # noqa: BLE001 - a program's own: the world continues without it
             self._say(actor, f"raised {type(error).__name__}: {error}")
             if not actor.faulted:
                 self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
@@ -714,7 +714,7 @@ def in_force(world: World) -> Iterator[World]:
 
 
 def abandon(actors: Sequence[Actor]) -> None:
-    """Ends what still waits, so that nothing of one world goes on in another."""
+    """Ends what still waits, so that nothing of one world continues in another."""
     for actor in actors:
         actor.dead = True
         if actor.green is not None and not actor.green.dead:

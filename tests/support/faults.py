@@ -220,7 +220,7 @@ class FullDisk:
 
     def make(self) -> None:
         if os.geteuid() != 0:
-            pytest.skip("a file system can be mounted by root alone")
+            pytest.skip("only root can mount a file system")
         self._folder = tempfile.mkdtemp(prefix="nexus-full-disk-")
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", self._folder], check=True)
         variables("media", ping=False, TMPDIR=self._folder)()
@@ -326,13 +326,13 @@ def troubles() -> Sequence[Trouble]:
     return (
         Trouble(
             "nothing listens at the endpoint",
-            "AWS does not answer",
+            "AWS does not respond",
             "Is AWS_ENDPOINT_URL meant to be set?",
             variables={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"},
         ),
         Trouble(
-            "the credentials are no more, or nobody's",
-            "AWS refuses the credentials",
+            "the credentials have expired, or do not exist",
+            "AWS rejects the credentials",
             "`nexus up`",
             variables={"AWS_ACCESS_KEY_ID": "AKIAEXPIRED000000000", "AWS_SECRET_ACCESS_KEY": "x"},
         ),
@@ -345,13 +345,13 @@ def troubles() -> Sequence[Trouble]:
         Trouble(
             "a profile that nobody made",
             "The config profile (nobody) could not be found",
-            "`aws configure list-profiles` lists those there are.",
+            "`aws configure list-profiles` lists the existing ones.",
             options=("--profile", "nobody", "--stack", "nexus-local"),
         ),
         Trouble(
             "a catalogue that this machine lacks",
             "The catalogue nowhere.catalogue cannot be imported",
-            "Run nexus where the application is installed, or put its folder into PYTHONPATH.",
+            "Run nexus where the application is installed, or add its folder to PYTHONPATH.",
             variables={"NEXUS_CATALOGUE": "nowhere.catalogue"},
         ),
     )
@@ -455,7 +455,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "messages come again while they run",
             attributes("users", VisibilityTimeout="30"),
-            [("users", "visibility timeout 30 s is not over the function's 60 s")],
+            [("users", "visibility timeout 30 s is not longer than the function's 60 s")],
             command=("validate", "--no-drift"),
         ),
         Fault(

@@ -179,7 +179,7 @@ def edited(clip: bytes, *edits: tuple[int, int]) -> bytes:
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of a clip. Pictures are its first frame; times in seconds; `sound` has a row for each channel."""
+    """A clip's renditions as read back: the first frame, times in seconds; `sound` has a row for each channel."""
 
     pictures: Mapping[str, Pixels]
     times: Sequence[float]

@@ -197,7 +197,7 @@ def hevc(planes: Sequence[Plane], layout: str, **context: int) -> tuple[bytes, b
 def av1(
     pixels: bytes, wide: int, high: int, subsampling: str = "4:4:4", *, full_range: bool = True
 ) -> tuple[bytes, bytes]:
-    """RGB as good as losslessly, with BT.601's matrix: the configuration (av1C) and the data."""
+    """RGB nearly losslessly, with BT.601's matrix: the configuration (av1C) and the data."""
     out, picture = BytesIO(), Image.frombytes("RGB", (wide, high), pixels)
     where = "full" if full_range else "limited"
     picture.save(out, "AVIF", quality=100, speed=9, subsampling=subsampling, range=where)

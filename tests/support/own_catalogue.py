@@ -72,7 +72,7 @@ class ProcessUpload(Arguments):
 
 
 class UploadReport(Result):
-    """What became of it."""
+    """The outcome."""
 
     post_id: str
     status: str

@@ -13,7 +13,7 @@ type Pixels = np.ndarray[Any, np.dtype[Any]]
 
 @dataclass(frozen=True)
 class Film:
-    """An animation: frames, how many milliseconds each is shown, and how often all are (0 for ever)."""
+    """An animation: frames, how many milliseconds each is shown, and how often all are (0 is forever)."""
 
     frames: Sequence[Pixels]
     milliseconds: Sequence[int]

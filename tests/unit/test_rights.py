@@ -92,7 +92,7 @@ def test_a_queues_function_may_do_all_that_a_worker_does(
     assert len(answer["batchItemFailures"]) == 1, "the one that is to be tried again"
     dead = boto3.client("sqs").get_queue_url(QueueName=settings().dead_letter_queue_name(queue))["QueueUrl"]
     letters = boto3.client("sqs").receive_message(QueueUrl=dead, MaxNumberOfMessages=10)["Messages"]
-    assert len(letters) == 2, "the one that fails, and the message that is none"
+    assert len(letters) == 2, "the one that fails, and the invalid message"
 
     run = serve(queue, {task.name: task}, {"task": task.name, "args": {"does": "large"}}, Context())
     assert len(run["result"]["text"]) == 300_000
@@ -183,7 +183,7 @@ def test_the_digest_has_a_sender_of_its_own_whether_it_was_given_or_not() -> Non
 
 
 def test_a_request_is_the_callers_of_the_code_that_makes_it(cloud: None) -> None:
-    """A test's own requests are nobody's; those of code that an application imports are the application's."""
+    """A test's own requests belong to no role; those of code that an application imports are the application's."""
     asked = Rights()
     with rights.watched(asked) as note:
         note("s3", "GetObject", {"Bucket": "nowhere", "Key": "k"})

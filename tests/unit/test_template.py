@@ -247,7 +247,7 @@ def test_a_queue_of_jobs_gives_one_message_at_a_time(queue: str, functions: dict
 
 @pytest.mark.parametrize("queue", sorted({task.queue for task in SCHEDULED}))
 def test_a_queue_lets_the_rules_of_its_tasks_send(queue: str) -> None:
-    """EventBridge is told nothing when a queue refuses its message, so a rule left out here would fail in silence."""
+    """EventBridge does not learn that a queue refused its message, so a rule left out here would fail in silence."""
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name(queue))
     (policy,) = [
         body["Properties"]

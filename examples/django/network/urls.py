@@ -15,5 +15,5 @@ urlpatterns = [
     path("login", auth.LoginView.as_view(template_name="login.html"), name="login"),
     path("logout", auth.LogoutView.as_view(), name="logout"),
     path("admin/", admin.site.urls),
-    *staticfiles_urlpatterns(),  # with DEBUG alone
+    *staticfiles_urlpatterns(),  # only with DEBUG
 ]

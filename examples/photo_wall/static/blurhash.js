@@ -8,7 +8,7 @@ const toLevel = (light) =>
   Math.round(255 * (light <= 0.0031308 ? light * 12.92 : 1.055 * Math.min(1, light) ** (1 / 2.4) - 0.055));
 const signedSquare = (value) => Math.sign(value) * value * value;
 
-/** The blurhash drawn into `canvas`, which becomes `width` x `height` pixels. False when the text is no blurhash. */
+/** The blurhash drawn into `canvas`, which becomes `width` x `height` pixels. False if the text is not a blurhash. */
 export function drawBlurhash(text, canvas, width = 32, height = 32) {
   if (!text || text.length < 6) return false;
   const flag = number(text[0]);

@@ -217,7 +217,7 @@ for (const name of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 
-// ---- what stands there -----------------------------------------------------------------------------------------------
+// ---- what is shown -----------------------------------------------------------------------------------------------
 
 const photos = JSON.parse(find("photos").textContent);
 find("empty").hidden = photos.length > 0;

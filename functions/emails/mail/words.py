@@ -27,7 +27,7 @@ _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.{_LETTER}[\w-]*[^\W_]"
 
 _LINK = re.compile(
     rf"""
-      \b[a-z][a-z0-9+.-]*://\S* | \bwww\.\S+ | (?<![:\w])//{_DOMAIN}\S*   # a scheme or what stands for one
+      \b[a-z][a-z0-9+.-]*://\S* | \bwww\.\S+ | (?<![:\w])//{_DOMAIN}\S*   # a scheme or its replacement
     | \b(?:mailto|tel|sms|javascript|data|file):\S+
     | [^\s@]+@[^\s@]+                                                     # an address
     | \b[a-z]:\\\S* | \\\\\S+                                             # a path of Windows

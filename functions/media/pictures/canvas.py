@@ -34,7 +34,7 @@ class Frame:
 
 
 class Animation(Image.Image):
-    """Has Pillow's interface: `n_frames`, `seek`, `load`, and `info` with `duration` and `loop` (plays, 0 for ever)."""
+    """Has Pillow's interface: `n_frames`, `seek`, `load`, `info` with `duration` and `loop` (plays, 0 is forever)."""
 
     def __init__(self, kind: Format, size: tuple[int, int], frames: Sequence[Frame], plays: int, mode: str) -> None:
         super().__init__()

@@ -76,7 +76,7 @@ def read(source: bytes, kind: Format) -> Source:
     cut = bool(boxes) and boxes[-1].end > len(source)
     if found is None:
         if moov is not None and kind is Format.HEIF:
-            raise Rejected(Code.HEIF_SEQUENCE, "a HEIF file of a sequence alone")
+            raise Rejected(Code.HEIF_SEQUENCE, "a HEIF file that holds only a sequence")
         if moov is None or cut:
             raise Rejected(Code.TRUNCATED if cut or len(boxes) < 2 else Code.DAMAGED, f"the {kind} file has no picture")
     if found is not None and found.end > len(source):

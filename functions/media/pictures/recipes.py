@@ -10,7 +10,7 @@ from io import BufferedIOBase
 from typing import Any, Final, Literal
 
 _REVISION: Final = b"nexus-pictures 4"
-"""Change it with anything that changes the output: renditions' URLs are immutable and cached for ever."""
+"""Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 _WEBP_SIDE: Final = 16_383
 LARGEST_SIDE: Final = 4096
@@ -143,7 +143,7 @@ def _option(name: str, option: str) -> tuple[str, Any]:
                 raise BadRecipe(f"{name}: tallest is {value!r}: a number from 0.1 to 10")
             return "tallest", float(value)
     known = "square, tallest=..., webp, jpeg, avif, quality=..."
-    raise BadRecipe(f"{name}: {option!r} is no option: {known}")
+    raise BadRecipe(f"{name}: {option!r} is not an option: {known}")
 
 
 def _number(field: str, text: str, most: int) -> int:

@@ -97,7 +97,7 @@ def _tried(layer: Callable[[], None]) -> int:
             layer()
         except OSError as error:
             os._exit(error.errno or errno.EINVAL)
-        except BaseException:  # noqa: BLE001 - a fork of the server must not go on as a second server
+        except BaseException:  # noqa: BLE001 - a fork of the server must not continue as a second server
             os._exit(errno.EINVAL)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

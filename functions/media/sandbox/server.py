@@ -98,7 +98,7 @@ def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) 
             made = f"it becomes more than {bounds.output_bytes >> 20} MiB"
             report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, a fork of the server must not go on as a second server
+    except BaseException:  # noqa: BLE001 - whatever it is, a fork of the server must not continue as a second server
         traceback.print_exc()
     finally:
         with suppress(OSError):

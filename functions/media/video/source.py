@@ -281,7 +281,7 @@ def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) 
         if stream is not None and len(stream.index_entries):
             last = stream.index_entries[-1]
             if last.pos + last.size > size:
-                raise Rejected(Code.TRUNCATED, f"the file ends at byte {size}, and its index goes on")
+                raise Rejected(Code.TRUNCATED, f"the file ends at byte {size}, but its index continues")
 
 
 def _copies(

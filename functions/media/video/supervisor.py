@@ -36,7 +36,7 @@ _SIGNATURES: Final = {
 """The first bytes of each type: the worker's files are checked against them before publication."""
 
 _REVISION: Final = b"nexus-video 3"
-"""Change it with anything that changes the output: renditions' URLs are immutable and cached for ever."""
+"""Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 
 @dataclass(frozen=True, slots=True)

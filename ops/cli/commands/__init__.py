@@ -19,9 +19,9 @@ class _Groups(common.Group):
 
 app = common.app(
     "Operates a deployment of nexus-tasks: the local cloud, or a stack in AWS.\n\n"
-    "Every command takes --json, --stack, --profile and --region, before or behind its name. Without a stack it means "
+    "Every command takes --json, --stack, --profile and --region, before or after its name. Without --stack they use "
     "NEXUS_STACK, else the local cloud of this checkout.\n\n"
-    "Exit codes: 0 done, 1 something is wrong there, 2 usage, 3 cannot reach the stack, 4 not allowed, "
+    "Exit codes: 0 done, 1 the stack or run has a fault, 2 usage, 3 cannot reach the stack, 4 not allowed, "
     "5 not confirmed, 6 still running.",
     _Groups,
     completion=True,

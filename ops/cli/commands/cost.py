@@ -24,11 +24,11 @@ def cost(
     by: Annotated[str, typer.Option(help="task, queue or day.")] = "task",
     since: Annotated[str, typer.Option(help="Of the runs sent since: 24h, 7d, or a time (UTC).")] = "7d",
     plan: Annotated[
-        bool, typer.Option("--plan", help="What a backlog takes by MaximumConcurrency; asks no stack.")
+        bool, typer.Option("--plan", help="Estimate how long a backlog takes by MaximumConcurrency, without a stack.")
     ] = False,
     seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: of a message.")] = None,
     memory: Annotated[int | None, typer.Option(min=128, max=10_240, help="With --plan: of the function, MB.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --plan: as docs/deploy.md has it.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="With --plan: as docs/deploy.md lists them.")] = False,
 ) -> int:
     """Dollars by task, queue or day, from what the runs' records say, at list prices."""
     if plan:
@@ -37,7 +37,7 @@ def cost(
     from ops import cost as costs
 
     if by not in costs.BY:
-        raise usage(f"{by!r} is nothing to add up by", do=f"There are: {', '.join(costs.BY)}.")
+        raise usage(f"{by!r} is not a valid grouping", do=f"There are: {', '.join(costs.BY)}.")
     began = spans.since(since)
     common.connect()
     slices, standing = costs.look(began), costs.idle()
@@ -52,11 +52,11 @@ def cost(
         return ExitCode.DONE
     output.table([_row(by, one) for one in lines], right=("runs", "dollars", *costs.PARTS.values(), "a million"))
     if not lines:
-        output.line("No run was sent.")
+        output.line("No runs were sent.")
     idle = sum(one.dollars for one in standing)
     output.line()
     output.line(f"Today {costs.dollars(today.cost.total)}, all of these {costs.dollars(whole.cost.total)}.")
-    output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for what stands idle.")
+    output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for idle resources.")
     sampled = " ~ is computed from a sample of the records." if whole.estimated else ""
     output.note(f"List prices of {prices.REGION}, {prices.DATE}.{sampled}")
     return ExitCode.DONE
@@ -87,21 +87,21 @@ def _plan(seconds: float | None, memory: int | None, *, markdown: bool) -> int:
     return ExitCode.DONE
 
 
-Limit = Annotated[str | None, typer.Option(metavar="N", help="At most so many a day (UTC); none for no limit.")]
+Limit = Annotated[str | None, typer.Option(metavar="N", help="At most this many a day (UTC); none for no limit.")]
 
 
 def budget(
     *,
     task: Annotated[
         str | None,
-        typer.Argument(help="A task; all that have a budget when left out.", autocompletion=common.complete_task),
+        typer.Argument(help="A task; all tasks with a budget if left out.", autocompletion=common.complete_task),
     ] = None,
     dollars: Limit = None,
     runs: Limit = None,
-    clear: Annotated[bool, typer.Option("--clear", help="Back to what the catalogue declares.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Restore the catalogue's values.")] = False,
     yes: common.Yes = False,
 ) -> int:
-    """Show the tasks' budgets of the day, or set a task's, without a deployment."""
+    """Show today's budgets, or set a task's budget, without a deployment."""
     from ops import budgets
 
     limited = dollars is not None or runs is not None
@@ -134,5 +134,5 @@ def budget(
     if not found:
         output.line("No task has a budget.")
     elif clear or limited:
-        output.note("Workers see it within a minute. What waits already goes on at 00:00 UTC.")
+        output.note("Workers see it within a minute. Messages that wait already continue at 00:00 UTC.")
     return ExitCode.DONE

@@ -23,7 +23,7 @@ from ops.problems import ExitCode, Problem, usage
 if TYPE_CHECKING:
     from ops.dead_letters import Filter, Letter, Outcome
 
-app = common.app("Dead letters: what was given up, and why; send it again, edited or not, or drop it.")
+app = common.app("Dead letters: what failed for good, and why; send again, edit or drop.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Filters:
 
 QueueOption = Annotated[
     str | None,
-    typer.Option("--queue", help="Only this queue's; all when left out.", autocompletion=common.complete_queue),
+    typer.Option("--queue", help="Only this queue's; all if left out.", autocompletion=common.complete_queue),
 ]
 
 
@@ -61,13 +61,13 @@ class Meant(Filters):
     ids: Annotated[
         list[str] | None,
         typer.Argument(
-            help="Ids of runs, or their first or last eight characters; or one queue's name.",
+            help="Run ids, or their first or last eight characters; or one queue's name.",
             metavar="ID|QUEUE",
             autocompletion=common.complete_queue,
         ),
     ] = None
     queue: QueueOption = None
-    every: Annotated[bool, typer.Option("--all", help="Every one, without a filter.")] = False
+    every: Annotated[bool, typer.Option("--all", help="All dead letters, without a filter.")] = False
 
     def queues_and_filter(self) -> tuple[list[str], "Filter"]:
         """The queues to search and the filter. Raises Problem if none is given: the user may not mean all letters."""
@@ -88,7 +88,7 @@ def _id(text: str) -> str:
     from ops import history
 
     if not history.is_part(text.lower()):
-        raise usage(f"{text!r} is no id", "An id is a UUID, or its first or last eight characters and more.")
+        raise usage(f"{text!r} is not a run id", "An id is a UUID, or its first or last eight characters and more.")
     return text.lower()
 
 
@@ -98,13 +98,13 @@ def list_(
     queue: common.OptionalQueue = None,
     queue_option: QueueOption = None,
     filters: Filters,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most so many; the counts are whole.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Show at most this many; the counts include all.")] = 50,
 ) -> int:
-    """What was given up and why; --json gives a letter a line, whole."""
+    """List dead letters and their errors; --json prints each letter in full, one per line."""
     from ops import dead_letters
 
     if queue and queue_option:
-        raise usage("Which queue?", f"{queue} and --queue {queue_option} are two ways to say one thing.", "Give one.")
+        raise usage("Which queue?", f"{queue} and --queue {queue_option} exclude each other.", "Give one.")
     queue = queue or queue_option
     wanted = filters.read()
     common.connect()
@@ -139,8 +139,8 @@ def list_(
     if not total:
         output.line("No dead letters." if queue is None else f"{queue} has no dead letters.")
     elif not rows:
-        hint = "" if not wanted.everything else " Somebody else is looking at them: try again in a minute."
-        output.line(f"None of the {total} dead letters is such a one ({where}).{hint}")
+        hint = "" if not wanted.everything else " Another reader holds them: try again in a minute."
+        output.line(f"None of the {total} dead letters match ({where}).{hint}")
     else:
         more = f" The first {limit} are shown: --limit shows more." if left <= 0 and total > len(rows) else ""
         output.line(f"{total} dead letter{'s' if total != 1 else ''} in all: {where}.{more}")
@@ -152,7 +152,7 @@ def show(
     letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     queue: QueueOption = None,
 ) -> int:
-    """One dead letter, whole: its error, its traceback, its log, its message."""
+    """Show one dead letter: error, traceback, log and message."""
     from nexus.client import AsyncResult
     from ops import dead_letters
     from ops.runs import error_as_plain
@@ -203,9 +203,9 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
         if found and whole:
             break
     if not found:
-        do = "`nexus dlq list` shows what there is."
+        do = "`nexus dlq list` shows all."
         if whole:
-            do = f"`nexus result {letter_id}` tells how the run is, `nexus dlq list` what there is."
+            do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
     if len({letter.id for letter in found}) > 1:
         raise usage(f"{letter_id} fits {len(found)} dead letters", do="Give more of the id.")
@@ -214,7 +214,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
 
 @command(app, "retry")
 def retry(meant: Meant, *, yes: common.Yes = False) -> int:
-    """Send dead letters to their queue again: by id, by filter, a queue's, or --all. Their runs start again."""
+    """Send dead letters to their queue again: by id, filter, queue or --all. Their runs start again."""
     from ops import dead_letters
 
     deployment = common.connect()
@@ -236,7 +236,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
 
 @command(app, "drop")
 def drop(meant: Meant, *, yes: common.Yes = False) -> int:
-    """Delete dead letters for good: by id, by filter, a queue's, or --all. `nexus dlq list --json` keeps a copy."""
+    """Delete dead letters for good: by id, filter, queue or --all. `nexus dlq list --json` keeps a copy."""
     from ops import dead_letters
 
     deployment = common.connect()
@@ -289,7 +289,7 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
             output.line(f"{letter_id}: {why}", "red")
     missing = len(wanted.ids) > done + len(failed)
     if missing and not options.json:
-        output.note("Some ids were not among the dead letters: `nexus dlq list` shows those there are.")
+        output.note("Some ids match no dead letter: `nexus dlq list` shows all.")
     return ExitCode.WRONG if failed or missing else ExitCode.DONE
 
 
@@ -297,15 +297,13 @@ def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int
 def edit(
     letter_id: Annotated[str, typer.Argument(help="A run's id, or its first or last eight characters.", metavar="ID")],
     arguments: Annotated[
-        list[str] | None, typer.Argument(help="name=value to change; your editor opens when there is none.")
+        list[str] | None, typer.Argument(help="name=value to change; without any, your editor opens.")
     ] = None,
-    unset: Annotated[
-        list[str] | None, typer.Option("--unset", help="An argument to leave out.", metavar="NAME")
-    ] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", help="An argument to remove.", metavar="NAME")] = None,
     queue: QueueOption = None,
     yes: common.Yes = False,
 ) -> int:
-    """Change a dead letter's arguments, which are checked, and send it again under its id."""
+    """Change a dead letter's arguments, validate them, and send it again under the same id."""
     from ops import catalogue, dead_letters
 
     wanted = Filters().read([_id(letter_id)])
@@ -314,7 +312,7 @@ def edit(
     task = catalogue.tasks().get(letter.task)
     envelope = letter.envelope
     if letter.args is None or envelope is None or task is None:
-        why = "It carries no envelope." if envelope is None else f"{letter.task!r} is no task of this catalogue."
+        why = "It is not a task message." if envelope is None else f"{letter.task!r} is not a task of this catalogue."
         raise Problem(f"{letter.id} cannot be edited", why, f"`nexus dlq retry {letter.id}` sends it as it is.")
     if arguments or unset:
         args = {**letter.args, **arguments_of(task, arguments or [])}
@@ -328,7 +326,7 @@ def edit(
         output.line(f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}", "green")
     common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
-        raise Problem(f"{letter.id} is not a dead letter any more", "Somebody was faster.")
+        raise Problem(f"{letter.id} is no longer a dead letter", "Someone else handled it first.")
     told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
     common.done(told, f"{letter.id} sent again.")
     return ExitCode.DONE
@@ -338,7 +336,7 @@ def _in_editor(args: Mapping[str, Any]) -> dict[str, Any]:
     """Opens the arguments in the user's editor and returns the edited ones."""
     editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
     if not editor or not sys.stdin.isatty():
-        raise usage("What shall change?", do="Give name=value, or --unset NAME, or set EDITOR.")
+        raise usage("Nothing to change", do="Give name=value, or --unset NAME, or set EDITOR.")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "arguments.json"
         path.write_text(json.dumps(args, indent=2, ensure_ascii=False) + "\n")
@@ -347,7 +345,7 @@ def _in_editor(args: Mapping[str, Any]) -> dict[str, Any]:
         try:
             edited = json.loads(path.read_text())
         except ValueError as error:
-            raise usage("What the editor left is not JSON", str(error)) from None
+            raise usage("The edited text is not JSON", str(error)) from None
     if not isinstance(edited, dict):
-        raise usage("Arguments are a JSON object")
+        raise usage("Arguments must be a JSON object")
     return edited

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from ops.live import Found, LiveRun
 
-app = common.app("What is registered, runs, waits and is set; and ping.")
+app = common.app("Registered tasks, running and waiting runs, settings; and ping.")
 
-Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")]
+Limit = Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")]
 
 
 @command(app, "registered")
@@ -68,7 +68,7 @@ def _task(task: Any) -> dict[str, Any]:
 
 @command(app, "active")
 def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
-    """What has run for two seconds or longer, and the jobs that wait for it."""
+    """Runs in progress for two seconds or longer, and the jobs that wait for them."""
     from nexus.runs import tallies
     from ops import live
 
@@ -89,7 +89,7 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
             "left": "lost" if run.lost else output.age((run.lease_until or now) - now),
             "progress": _progress(run),
         },
-        "Nothing has run for two seconds.",
+        "No run has taken two seconds yet.",
     )
     for job, (done, total) in jobs:
         output.line(f"{job.task} {job.id} waits for its segments: {done} of {total} done")
@@ -98,7 +98,7 @@ def active(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
 
 @command(app, "reserved")
 def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
-    """What has run, and waits for its next attempt; and each queue's messages in flight."""
+    """Runs that wait for their next attempt, and each queue's messages in flight."""
     from nexus.settings import settings
     from ops import health, live
     from ops.aws import in_parallel
@@ -117,7 +117,7 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
     _table(
         found,
         lambda run: {"attempts": run.attempts, "next in": _until(run.since, now)},
-        "Nothing waits for another attempt.",
+        "No run waits for another attempt.",
     )
     output.line("In flight: " + ", ".join(f"{name} {count}" for name, count in in_flight.items()))
     return ExitCode.DONE
@@ -125,7 +125,7 @@ def reserved(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
 
 @command(app, "scheduled")
 def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
-    """What is sent for later, by countdown or eta."""
+    """Runs that are due later, by countdown or eta."""
     from ops import live
 
     common.connect()
@@ -142,7 +142,7 @@ def scheduled(queue: common.OptionalQueue = None, limit: Limit = 100) -> int:
             "in": _until(run.since, now),
             "held by": run.scheduled_by,
         },
-        "Nothing is sent for later.",
+        "No run is due later.",
     )
     return ExitCode.DONE
 
@@ -152,7 +152,7 @@ def stats(
     queue: common.OptionalQueue = None,
     since: Annotated[str, typer.Option(help="How far back to count: 1h, 1d.")] = "1h",
 ) -> int:
-    """How many attempts ended how, how long they took, and which successes did not do what they were for, by task."""
+    """Outcomes and durations of attempts by task, and successes that fell short of their purpose."""
     from ops import figures
 
     back = spans.seconds(since)
@@ -182,7 +182,7 @@ def stats(
         right=("success", "failure", "retry", "other", "per minute", "median", "p95", "longest"),
     )
     if not found:
-        output.line(f"Nothing has ended in the last {output.age(back)}.")
+        output.line(f"No attempt has ended in the last {output.age(back)}.")
     return ExitCode.DONE
 
 
@@ -230,9 +230,9 @@ def conf(queue: common.OptionalQueue = None) -> int:
 @command(app, "ping")
 def ping(
     queue: common.OptionalQueue = None,
-    timeout: Annotated[str, typer.Option(help="How long to wait for the answers.")] = "60s",
+    timeout: Annotated[str, typer.Option(help="How long to wait for the responses.")] = "60s",
 ) -> int:
-    """Send a ping through each queue, and show how long its answer took; exit code 1 when one does not answer."""
+    """Send a ping through each queue and show the response time; exit code 1 if a queue does not respond."""
     from ops import pinging
 
     limit = spans.seconds(timeout)

@@ -19,7 +19,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def up() -> int:
-    """Start the local cloud and deploy to it what has changed, as `make up` does."""
+    """Start the local cloud and deploy changes to it, as `make up` does."""
     from ops import checkout
 
     if any((options.stack, options.profile, options.region)):
@@ -27,7 +27,7 @@ def up() -> int:
     made = _make("up", stdout=sys.stderr if options.json else None)
     cloud = checkout.running()
     if not made or cloud is None:
-        raise Problem("The local cloud did not come up", "What failed is said above.", "Logs are in .local/log.")
+        raise Problem("The local cloud did not start", "The failure is shown above.", "Logs are in .local/log.")
     if options.json:
         output.emit({"endpoint": cloud.endpoint, "pid": cloud.pid, "environment": cloud.exports()})
     else:
@@ -36,24 +36,26 @@ def up() -> int:
 
 
 def down(yes: common.Yes = False) -> int:
-    """End the local cloud. Its data go with it."""
+    """Stop the local cloud and delete its data."""
     from ops import checkout
 
     cloud = checkout.running()
     if cloud is not None and not yes and sys.stdin.isatty():
         print(
-            f"End the local cloud at {cloud.endpoint}? Its data go with it. [y/N] ", end="", file=sys.stderr, flush=True
+            f"Stop the local cloud at {cloud.endpoint} and delete its data? [y/N] ", end="", file=sys.stderr, flush=True
         )
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise Problem("Nothing was changed", code=ExitCode.NOT_CONFIRMED)
     elif cloud is not None and not yes:
-        raise Problem("Nothing was changed", "Nobody is there to ask.", "Give --yes.", ExitCode.NOT_CONFIRMED)
+        raise Problem(
+            "Nothing was changed", "stdin is not a terminal, so I cannot ask.", "Give --yes.", ExitCode.NOT_CONFIRMED
+        )
     if cloud is not None and not _make("stop", stdout=sys.stderr):
-        raise Problem("The local cloud did not end", "What failed is said above.")
+        raise Problem("The local cloud did not stop", "The failure is shown above.")
     if options.json:
         output.emit({"stopped": cloud is not None})
     else:
-        output.line("No local cloud was running." if cloud is None else "The local cloud has ended.")
+        output.line("No local cloud was running." if cloud is None else "The local cloud has stopped.")
     return ExitCode.DONE
 
 

@@ -22,23 +22,23 @@ def add_to(app: typer.Typer) -> None:
 
 
 def pause(queue: common.Queue, yes: common.Yes = False) -> int:
-    """Stop a queue's function from taking messages. They wait; what runs now ends."""
+    """Stop a queue's function from taking messages. They wait in the queue; current runs finish."""
     from ops import control
 
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Pause {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` lets it go on.")
+    return _switched(control.pause(queue), f"{queue} is paused. `nexus resume {queue}` starts it again.")
 
 
 def resume(queue: common.Queue, yes: common.Yes = False) -> int:
-    """Let a paused queue go on."""
+    """Resume a paused queue."""
     from ops import control
 
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue} goes on.")
+    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue}is resumed.")
 
 
 def _switched(switched: "Switched", told: str) -> int:
@@ -49,28 +49,28 @@ def _switched(switched: "Switched", told: str) -> int:
 
 
 def restart(queue: common.Queue, yes: common.Yes = False) -> int:
-    """Give a queue's function fresh sandboxes: the next message starts cold."""
+    """Restart a queue's function in fresh sandboxes: the next message starts cold."""
     from ops import control
 
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Restart {queue} of {deployment.stack}?", yes=yes, lasting=False)
     note = control.restart(queue)
-    common.done({"queue": queue, "note": note}, f"{queue} runs in fresh sandboxes from now on ({note}).")
+    common.done({"queue": queue, "note": note}, f"{queue} now runs in fresh sandboxes ({note}).")
     return ExitCode.DONE
 
 
 def concurrency(
     queue: common.Queue,
-    maximum: Annotated[int | None, typer.Argument(help="2 to 1000; shows the present one when left out.")] = None,
+    maximum: Annotated[int | None, typer.Argument(help="2 to 1000; shows the current value if left out.")] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Show or set how many sandboxes work on a queue at once, until a deployment that changes its event source."""
+    """Show or set a queue's maximum concurrency, until a deployment that changes its event source."""
     from ops import control
 
     if maximum is not None and not 2 <= maximum <= 1000:
         why = "SQS's event sources take 2 to 1000."
-        raise usage(f"{maximum} is no concurrency", why, f"To stop a queue: `nexus pause {queue}`.")
+        raise usage(f"{maximum} is not a valid concurrency", why, f"To stop a queue: `nexus pause {queue}`.")
     deployment = common.connect()
     common.the_queue(queue)
     if maximum is not None:
@@ -79,12 +79,14 @@ def concurrency(
     shown = "no limit" if found.concurrency is None else found.concurrency
     common.done(found, f"{queue}: {shown} at once")
     if maximum is not None and not options.json:
-        output.note("For good: MaximumConcurrency in template.yaml. Deploying a change of it sets this back.")
+        output.note(
+            "To make it permanent, set MaximumConcurrency in template.yaml; deploying a change of it overrides this."
+        )
     return ExitCode.DONE
 
 
 def purge(queue: common.Queue, yes: common.Yes = False) -> int:
-    """Remove every message that waits in a queue. Their runs are marked REVOKED."""
+    """Delete all waiting messages of a queue, and mark their runs REVOKED."""
     from nexus.settings import settings
     from ops import control, health
 

@@ -26,7 +26,7 @@ def runs(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The same as words: task:NAME status:failure since:2h user_id=u-1 id:9752202a.", metavar="FILTER"
+            help="Search terms: task:NAME status:failure since:2h user_id=u-1 id:9752202a.", metavar="FILTER"
         ),
     ] = None,
     task: Annotated[str | None, typer.Option(help="Only this task's.", autocompletion=common.complete_task)] = None,
@@ -34,14 +34,16 @@ def runs(
     status: Annotated[str | None, typer.Option(help="pending, started, retry, success, failure or revoked.")] = None,
     since: Annotated[str | None, typer.Option(help="Sent since: 2h, or 2026-11-23T09:00 (UTC).")] = None,
     until: Annotated[str | None, typer.Option(help="Sent until: 1h, or a time.")] = None,
-    error: Annotated[str | None, typer.Option(help="With this in the error, as it is written.")] = None,
+    error: Annotated[str | None, typer.Option(help="With this text in the error; case matters.")] = None,
     parent: Annotated[str | None, typer.Option(help="Sent by this run.", autocompletion=common.complete_run)] = None,
     arg: Annotated[
         list[str] | None,
-        typer.Option(help="With this argument, whole, or its first part and a *.", metavar="NAME=VALUE"),
+        typer.Option(help="With this argument value, or a prefix followed by *.", metavar="NAME=VALUE"),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")] = 50,
-    after: Annotated[str | None, typer.Option(help="The page behind another: its `next`.", metavar="PLACE")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")] = 50,
+    after: Annotated[
+        str | None, typer.Option(help="The next page: the `next` of the one before.", metavar="PLACE")
+    ] = None,
 ) -> int:
     """Runs of the history, the newest first; --json gives the page with its `next`."""
     from dataclasses import replace
@@ -67,17 +69,17 @@ def runs(
     now = time.time()
     output.table([_row(record, now) for record in found.runs], right=("sent", "took"))
     if not found.runs and found.after is None:
-        output.line("No run is such a one.")
+        output.line("No run matches.")
     elif found.after is not None:
         more = f"{found.looked_at} runs looked at." if len(found.runs) < limit else "There are more."
-        output.note(f"{more} `--after {found.after}` goes on.")
+        output.note(f"{more} `--after {found.after}`is resumed.")
     return ExitCode.DONE
 
 
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise usage(f"{text!r} is no argument", "Arguments are name=value.")
+        raise usage(f"{text!r} is not an argument", "Arguments are name=value.")
     return name, value
 
 
@@ -99,10 +101,10 @@ def _row(record: "RunRecord", now: float) -> dict[str, Any]:
 
 
 def audit(
-    who: Annotated[str, typer.Option(help="Only by whom this is a part of the name.", metavar="NAME")] = "",
-    what: Annotated[str, typer.Option(help="Only commands and actions with this in them: retry, schedule.")] = "",
+    who: Annotated[str, typer.Option(help="Only by users whose name contains this.", metavar="NAME")] = "",
+    what: Annotated[str, typer.Option(help="Only commands and actions that contain this: retry, schedule.")] = "",
     since: Annotated[str | None, typer.Option(help="Only since: 2h, or 2026-11-23T09:00 (UTC).")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")] = 50,
 ) -> int:
     """Who changed what, and when: by commands, by clicks in `nexus web`, by keys in `nexus monitor`."""
     from ops import audit as trail
@@ -126,7 +128,7 @@ def audit(
         ]
     )
     if not found:
-        output.line("Nothing has been changed." if not (who or what or since) else "No change is such a one.")
+        output.line("No changes are recorded." if not (who or what or since) else "No change matches.")
     return ExitCode.DONE
 
 

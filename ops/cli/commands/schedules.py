@@ -12,7 +12,7 @@ from ops.cli.commands.tasks import Waiting
 from ops.cli.common import command, options
 from ops.problems import ExitCode, usage
 
-app = common.app("The periodic tasks: list, switch, run now, and change when.")
+app = common.app("The periodic tasks: list, enable or disable, run now, reschedule.")
 
 Names = Annotated[
     list[str], typer.Argument(help="The tasks' names.", metavar="NAME...", autocompletion=common.complete_schedule)
@@ -36,7 +36,7 @@ def _scheduled(name: str) -> Any:
 def list_(
     days: Annotated[float, typer.Option(min=0, help="How many days of logs to look through for past firings.")] = 7.0,
 ) -> int:
-    """Each periodic task: when its rule fires next, how often it has fired, when last and how that ended. In UTC.
+    """Each periodic task: next firing, number of firings, last firing and its result, in UTC.
 
     What `nexus schedule run` or `nexus send` started is not counted: so it shows whether the rule works.
     """
@@ -75,7 +75,7 @@ def enable(names: Names, yes: common.Yes = False) -> int:
 
 @command(app, "disable")
 def disable(names: Names, yes: common.Yes = False) -> int:
-    """Turn schedules off, until they are enabled."""
+    """Turn schedules off, until you enable them."""
     return _switch(names, on=False, yes=yes)
 
 
@@ -110,7 +110,7 @@ def set_(
     expression: Annotated[str, typer.Argument(help="'cron(0 3 * * ? *)' or 'rate(6 hours)', in UTC.")],
     yes: common.Yes = False,
 ) -> int:
-    """Change when a periodic task runs, after a look at the next five times."""
+    """Change a periodic task's schedule, after showing its next five times."""
     from nexus import cron
     from ops import schedules
 
@@ -118,7 +118,7 @@ def set_(
         times = cron.next_times(expression, 5, datetime.now(UTC))
     except cron.BadSchedule as error:
         do = "Fields: minutes hours day-of-month month day-of-week year, as in cron(0 3 * * ? *)."
-        raise usage("EventBridge would not take this", str(error), do) from None
+        raise usage("EventBridge rejects this", str(error), do) from None
     if not times:
         raise usage(f"{expression} never runs again")
     deployment = common.connect()
@@ -138,5 +138,7 @@ def set_(
     else:
         output.line("Changed.")
         parameter = schedules.parameter(task.name)
-        output.note(f"For good: {parameter} in samconfig.toml. A deployment that changes the rule sets this back.")
+        output.note(
+            f"To make it permanent: {parameter} in samconfig.toml. A deployment that changes the rule sets this back."
+        )
     return ExitCode.DONE

@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status() -> int:
-    """The stack, its queues, functions, schedules and alarms; exit code 1 when something is wrong."""
+    """Show the stack, its queues, functions, schedules and alarms; exit code 1 if something is wrong."""
     from ops import health
 
     deployment = common.connect()
@@ -81,7 +81,7 @@ _WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note
 def validate(
     drift: Annotated[bool, typer.Option(help="Ask CloudFormation what was changed by hand (a minute in AWS).")] = True,
 ) -> int:
-    """The deployed stack against the template and the catalogue, with a remedy for each fault."""
+    """Compare the deployed stack with the template and the catalogue, with a remedy for each fault."""
     from ops import validation
 
     deployment = common.connect()
@@ -103,7 +103,7 @@ def doctor(
     timeout: Annotated[str, typer.Option(help="How long to wait for the messages that it sends.")] = "60s",
     yes: common.Yes = False,
 ) -> int:
-    """Look at everything, and send one message through each queue and one upload: a page for a colleague to read."""
+    """Check everything, with a message through each queue and an upload, and print a report to share."""
     from nexus.version import VERSION
     from ops import catalogue
     from ops import doctor as examining
@@ -128,7 +128,7 @@ def doctor(
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
-    output.line("All is well." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
+    output.line("No faults." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
     return ExitCode.DONE if well else ExitCode.WRONG
 
 
@@ -151,7 +151,7 @@ _HOLD_DATA = ("DynamoDB::Table", "S3::Bucket", "SQS::Queue")
 
 
 def repair(yes: common.Yes = False) -> int:
-    """Put back what was deleted or changed by hand: the stack as its template has it, and nothing else deployed."""
+    """Restore what was deleted or changed by hand to the deployed template; deploys nothing else."""
     from ops import repair as repairing
 
     deployment = common.connect()
@@ -171,9 +171,11 @@ def repair(yes: common.Yes = False) -> int:
                 output.line(text)
             lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
-                output.line(f"What {', '.join(lost)} held is not put back: they are made empty.", "yellow")
+                output.line(f"What {', '.join(lost)} held cannot be restored: they are created empty.", "yellow")
             if any(change.kind == "Lambda::Alias" for change in made.changes):
-                output.line("What `nexus rollback` moved goes to the version of the last deployment again.", "yellow")
+                output.line(
+                    "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
+                )
         try:
             common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
         except Problem:
@@ -184,18 +186,18 @@ def repair(yes: common.Yes = False) -> int:
     if options.json:
         output.emit({"repaired": made.changes})
     elif made.changes:
-        output.line(f"{deployment.stack} is as its template has it.")
+        output.line(f"{deployment.stack} matches its template.")
     else:
         output.line(f"Nothing of {deployment.stack} was deleted or changed by hand.")
-        output.note("What its code or its data do wrong is not CloudFormation's: `nexus status` shows it.")
+        output.note("Faults of code or data are outside CloudFormation: see `nexus status`.")
     return ExitCode.DONE
 
 
 def show_versions(
-    prune: Annotated[bool, typer.Option("--prune", help="Delete all but the newest, and what is live.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete all except the newest and the live one.")] = False,
     keep: Annotated[int, typer.Option(min=1, help="How many versions of each function --prune keeps.")] = 5,
 ) -> int:
-    """The versions of each function that can be gone back to, and which one is live."""
+    """The versions of each function that you can roll back to, and which one is live."""
     from ops import versions
 
     queues = common.connect().queues
@@ -226,11 +228,12 @@ def show_versions(
 
 def rollback(
     before: Annotated[
-        str | None, typer.Option(help="Go back to what was live before this time (UTC); the last deployment's start.")
+        str | None,
+        typer.Option(help="Roll back to what was live before this time (UTC); default: the last deployment's start."),
     ] = None,
     yes: common.Yes = False,
 ) -> int:
-    """Put every function back to the version that it was before the last deployment. Data and settings stay."""
+    """Roll every function back to its version before the last deployment. Data and settings stay."""
     from ops import versions
 
     when = spans.moment(before) if before else None

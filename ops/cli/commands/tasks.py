@@ -27,7 +27,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "logs")(logs)
 
 
-Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. For ever when left out.")]
+Timeout = Annotated[str | None, typer.Option(help="How long to wait: 90s, 5m. Without a limit if left out.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,13 @@ class Waiting:
         else:
             output.line(handle.id)
             if output.fancy():
-                output.note(f"`nexus result {handle.id} --follow` shows what comes of it.")
+                output.note(f"`nexus result {handle.id} --follow` shows its result.")
         return ExitCode.DONE
 
 
 def send(
     *,
-    task: Annotated[str, typer.Argument(help="Its name in the catalogue.", autocompletion=common.complete_task)],
+    task: Annotated[str, typer.Argument(help="The task's name in the catalogue.", autocompletion=common.complete_task)],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(
@@ -64,13 +64,13 @@ def send(
         ),
     ] = None,
     args: Annotated[str | None, typer.Option(help="All arguments as JSON; - reads stdin.", metavar="JSON")] = None,
-    countdown: Annotated[str | None, typer.Option(help="Not before this long from now: 90s, 2h.")] = None,
-    eta: Annotated[str | None, typer.Option(help="Not before this time: 2026-11-23T09:00, UTC.")] = None,
-    expires: Annotated[str | None, typer.Option(help="Not at all if it has not started by then: 10m.")] = None,
+    countdown: Annotated[str | None, typer.Option(help="Run after this delay: 90s, 2h.")] = None,
+    eta: Annotated[str | None, typer.Option(help="Run at this time: 2026-11-23T09:00, UTC.")] = None,
+    expires: Annotated[str | None, typer.Option(help="Discard the run if it has not started by then: 10m.")] = None,
     queue: Annotated[
         str | None, typer.Option(help="Another queue that serves it.", autocompletion=common.complete_queue)
     ] = None,
-    task_id: Annotated[str | None, typer.Option("--id", help="The run's id: sent twice, it is one run.")] = None,
+    task_id: Annotated[str | None, typer.Option("--id", help="The run's id: sending twice makes one run.")] = None,
     waiting: Waiting,
 ) -> int:
     """Send a task, as .delay() does."""
@@ -83,7 +83,7 @@ def send(
         "expires": None if expires is None else spans.seconds(expires),
     }
     if countdown is not None and eta is not None:
-        raise usage("--countdown and --eta are two ways to say one thing", do="Give one.")
+        raise usage("--countdown and --eta exclude each other", do="Give one.")
     if task_id is not None:
         finding.check_whole(task_id)
     common.connect()
@@ -131,7 +131,7 @@ def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise usage(f"{pair!r} is no argument", "Arguments are name=value.", _takes(task))
+            raise usage(f"{pair!r} is not an argument", "Arguments are name=value.", _takes(task))
         if name not in known:
             do = common.closest(name, known) if known else _takes(task)
             raise usage(f"{task.name} has no argument {name!r}", do=do)
@@ -139,7 +139,7 @@ def arguments_of(task: Any, pairs: list[str]) -> dict[str, Any]:
             try:
                 given[name] = json.loads(value)
             except ValueError as error:
-                raise usage(f"{name}= looks like JSON and is none", str(error)) from None
+                raise usage(f"{name}= looks like JSON but is not valid", str(error)) from None
         else:
             given[name] = value
     return given
@@ -162,12 +162,10 @@ def result(
             autocompletion=common.complete_run,
         ),
     ],
-    follow: Annotated[
-        bool, typer.Option("--follow", "-f", help="Wait for its end, with a bar for its progress.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until it ends, with a progress bar.")] = False,
     timeout: Timeout = None,
 ) -> int:
-    """Show runs: status, attempts, result or error, and what they wait for; exit code 1 when one is not well."""
+    """Show runs: status, attempts, result or error, and what they wait for; exit code 1 if one has failed."""
     from nexus.client import AsyncResult, read_records
     from ops import finding, runs
 
@@ -206,7 +204,7 @@ def _follow(handle: "AsyncResult[Any]", timeout: str | None) -> int:
                 _show(record)
                 raise Problem(
                     f"{handle.id} is still {record.status} after {output.age(spans.seconds(str(timeout)))}",
-                    do=f"`nexus result {handle.id} --follow` goes on waiting.",
+                    do=f"`nexus result {handle.id} --follow` continues to wait.",
                     code=ExitCode.STILL_RUNNING,
                 )
             left = pause if limit is None else min(pause, max(0.0, limit - time.monotonic()))
@@ -317,11 +315,11 @@ def revoke(
     older_than: Annotated[
         str | None, typer.Option(help="Only those that were due, or started, longer ago: 2h.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show which they are, and revoke none.")] = False,
-    reason: Annotated[str, typer.Option(help="What the runs' records shall say.")] = "revoked by an operator",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List them and revoke none.")] = False,
+    reason: Annotated[str, typer.Option(help="The reason that the runs' records give.")] = "revoked by an operator",
     yes: common.Yes = False,
 ) -> int:
-    """Stop runs from starting, and fan-outs from going on. What runs now is not killed, and not tried again."""
+    """Stop runs from starting, and fan-outs from continuing. A run in progress is not killed, and not retried."""
     from nexus.client import AsyncResult
     from ops import finding
     from ops.aws import in_parallel
@@ -336,7 +334,7 @@ def revoke(
     else:
         ids = _live(task, queue, status, older_than)
         if not ids:
-            output.note("No live run is such a one.")
+            output.note("No live run matches.")
     if dry_run:
         if options.json:
             output.emit(ids)
@@ -371,7 +369,7 @@ def _live(task: str | None, queue: str | None, status: str | None, older_than: s
 
     wanted = None if status is None else status.upper()
     if wanted not in (None, "PENDING", "RETRY", "STARTED"):
-        raise usage(f"{status!r} is no status of a live run", do="There are: PENDING, RETRY, STARTED.")
+        raise usage(f"{status!r} is not a status of a live run", do="There are: PENDING, RETRY, STARTED.")
     queues = common.the_queues(queue)
     name = None if task is None else common.the_task(task).name
     before = time.time() - (0 if older_than is None else spans.seconds(older_than))
@@ -390,7 +388,9 @@ def logs(
         str | None, typer.Option(help="Everything that a queue's function wrote.", autocompletion=common.complete_queue)
     ] = None,
     since: Annotated[str | None, typer.Option(help="How far back to look: 2h; an hour for --queue.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run has ended, or Ctrl-C.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Continue until the run has ended, or Ctrl-C.")
+    ] = False,
 ) -> int:
     """Show what a run wrote to its log, by its id; or what a queue's function wrote."""
     from ops import finding
@@ -414,5 +414,5 @@ def logs(
         else:
             output.line(line.text, {"ERROR": "red", "WARNING": "yellow"}.get(line.level))
     if not count:
-        output.note("Nothing was written there in that time." if run_id is None else "No line names this run.")
+        output.note("The log has no lines from that time." if run_id is None else "No line names this run.")
     return ExitCode.DONE if count or run_id is None else ExitCode.WRONG

@@ -23,21 +23,21 @@ def events(
     status: Annotated[
         str | None,
         typer.Option(
-            help="Only these, with commas: success, failure, retry, revoked, fanned_out, continued.",
+            help="Only these, comma-separated: success, failure, retry, revoked, fanned_out, continued.",
             autocompletion=common.complete_outcome,
         ),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="Only this queue's.", autocompletion=common.complete_queue)] = None,
-    since: Annotated[str, typer.Option(help="Begin so far back: 10m, 1h.")] = "1m",
-    follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C; else end with what there is.")] = True,
-    limit: Annotated[int | None, typer.Option(min=1, help="End after so many.")] = None,
+    since: Annotated[str, typer.Option(help="Start this far back: 10m, 1h.")] = "1m",
+    follow: Annotated[bool, typer.Option(help="Continue until Ctrl-C; otherwise print what there is and end.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after this many.")] = None,
 ) -> int:
     """A stream of attempts as they end: time, outcome, task, id, duration, reason."""
     from ops import logs
 
     wanted = None if status is None else {word.strip().lower() for word in status.split(",")}
     if wanted and (unknown := wanted - set(logs.OUTCOMES)):
-        raise usage(f"{min(unknown)!r} is no outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
+        raise usage(f"{min(unknown)!r} is not an outcome", do=f"There are: {', '.join(logs.OUTCOMES)}.")
     back = spans.seconds(since)
     start = time.time() - back
     common.connect()
@@ -64,15 +64,15 @@ def events(
         if limit is not None and count >= limit:
             break
     if not count and not follow:
-        output.note(f"Nothing has ended in the last {output.age(back)}.")
+        output.note(f"No attempt has ended in the last {output.age(back)}.")
     return ExitCode.DONE
 
 
 def monitor(
-    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks.")] = 2.0,
-    once: Annotated[bool, typer.Option("--once", help="One look, and end.")] = False,
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between refreshes.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one snapshot and end.")] = False,
 ) -> int:
-    """A live view: queues, what runs, rates, failures; keys select, filter, open, retry and revoke. q ends it."""
+    """A live view: queues, current runs, rates, failures; keys select, filter, open, retry and revoke. q ends it."""
     from ops.cli import watch
     from ops.cli.monitor import Monitor
 
@@ -81,7 +81,7 @@ def monitor(
         output.emit(Monitor().look())
         return ExitCode.DONE
     if not once and not output.fancy():
-        raise usage("monitor draws on a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
+        raise usage("monitor needs a terminal", do="In a pipe: `nexus monitor --once`, or --json.")
     deployment = common.connect()
     if once:
         watch.show_once(deployment)

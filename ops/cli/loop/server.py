@@ -44,7 +44,7 @@ class Server:
         self._sqs = _sqs(self._config["region"])
 
     def run(self) -> None:
-        """Serves until it is told to stop, or the session has ended."""
+        """Serves until stopped, or the session has ended."""
         self._fork(again=self._config["again"])
         while self._workers:
             received = signal.sigtimedwait(SIGNALS, LOOK)
@@ -80,7 +80,7 @@ class Server:
 
             worker.work(queue, self._folder, self._config["queues"][queue], self._sqs, self._pipe, again=again)
             code = 0
-        except BaseException:  # noqa: BLE001 - a child must not go on as the server
+        except BaseException:  # noqa: BLE001 - a child must not continue as the server
             sys.excepthook(*sys.exc_info())
         finally:
             sys.stdout.flush()

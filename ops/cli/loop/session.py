@@ -107,7 +107,7 @@ def _taken(where: Deployment, queues: Sequence[str], note: Path) -> Iterator[Seq
         if queue not in taken:
             output.note(f"{queue} is paused already, and stays as it is: `nexus resume {queue}`.")
     if not taken:
-        raise Problem("No queue is left to work on", "Each is paused.", "`nexus resume QUEUE` lets one go on.")
+        raise Problem("No queue is left to work on", "Each is paused.", "`nexus resume QUEUE` starts one again.")
     note.write_text(json.dumps(sorted(left.union(taken))))
     _resume(where, sorted(left.difference(taken)))
     try:

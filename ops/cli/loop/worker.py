@@ -1,7 +1,8 @@
 """One queue's worker: receives its messages and passes them to the function's handler, as Lambda does.
 
 A child of `server`. It imports the project's code when its first message arrives. One message at a time over all
-queues: whoever runs one holds the lock of the file `turn`. The file `last.json` has what a changed worker runs again.
+queues: a worker holds the lock of the file `turn` while it runs one. The file `last.json` has what a changed worker
+runs again.
 """
 
 import fcntl
@@ -203,8 +204,8 @@ class Worker:
     def _again(self) -> None:
         """Runs what is in last.json, if it is this queue's.
 
-        A run that waits for its retry goes on now, by its own message. One that has ended stays as it is: its task is
-        run anew, under another id, as an invocation that is not retried.
+        A run that waits for its retry continues now, with its own message. One that has ended stays: its task is
+        run again, under another id, as an invocation that is not retried.
         """
         file = self._folder / "last.json"
         last = json.loads(file.read_text()) if file.exists() else {}

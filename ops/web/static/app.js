@@ -41,7 +41,7 @@ document.addEventListener("click", (event) => {
   if (sort) {
     const field = one("[name=sort]"), name = sort.dataset.sort;
     field.value = field.value === `-${name}` ? name : `-${name}`;
-    order(); told();
+    order(); shown();
   }
 });
 
@@ -61,7 +61,7 @@ const quoted = (word) => (/\s/.test(word) ? word.replace(/([:=])(.*)/, '$1"$2"')
 
 function search() { htmx.trigger(one("[data-search]"), "nexus:search"); }
 
-function told() {
+function shown() {
   const form = one("[data-search]");
   if (!form) return;
   const asked = new URLSearchParams(new FormData(form));
@@ -73,7 +73,7 @@ function told() {
   history.replaceState(null, "", asked.size ? `?${asked}` : location.pathname);
   for (const link of all("[data-export]")) link.search = asked.get("q") ? `?q=${encodeURIComponent(asked.get("q"))}` : "";
 }
-document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) told(); });
+document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.elt.matches("[data-search]")) shown(); });
 document.addEventListener("change", (event) => {
   if (event.target.matches("[name=col]")) search();
   if (event.target.matches("[data-tick-all]")) for (const box of all("[name=id]")) box.checked = event.target.checked;
@@ -167,5 +167,5 @@ function step(by) {
 document.addEventListener("DOMContentLoaded", () => {
   const columns = new URLSearchParams(location.search).getAll("col");
   if (columns.length) for (const box of all("[name=col]")) box.checked = columns.includes(box.value);
-  told(); freshen(); follow();
+  shown(); freshen(); follow();
 });

@@ -160,7 +160,7 @@ class Signature[R: Result](Canvas[R]):
         countdown, eta = options.get("countdown"), options.get("eta")
         expires, retry = options.get("expires"), options.get("retry")
         if countdown is not None and eta is not None:
-            raise ValueError("countdown and eta are two ways to say one thing: give one")
+            raise ValueError("countdown and eta exclude each other: give one")
         return TaskStep(
             id=run_id,
             task=self.task.name,
@@ -254,7 +254,7 @@ def chain[S](*links: "Canvas[S] | Iterable[Canvas[S]]") -> "Chain[Any]":
     """Runs in sequence: `chain(a, b)`, `chain([a, b])` or `a | b`. The link after a group is the body of its chord.
 
     The handle is the last link's. A link that fails ends the chain: the links after it are FAILURE too, except one that
-    is to run `always`. If its dead letter is sent again and succeeds, the chain goes on. At most 12 runs in sequence.
+    is to run `always`. If its dead letter is sent again and succeeds, the chain continues. At most 12 runs in sequence.
     """
     return Chain(tuple(joined.from_iterable(link.parts for link in _canvases("chain", links))))
 
@@ -286,7 +286,7 @@ def _canvases(what: str, given: "Sequence[Any]") -> "Iterator[Canvas[Any]]":
         given = tuple(given[0])
     for one in given:
         if not isinstance(one, Canvas):
-            raise TypeError(f"{what}: {one!r} is no signature: write task.s(name=value), without delay()")
+            raise TypeError(f"{what}: {one!r} is not a signature: write task.s(name=value), without delay()")
         yield one
 
 
@@ -372,7 +372,7 @@ def send_many(
     steps, handles = [], []
     for signature in signatures:
         if not isinstance(signature, Signature):
-            raise TypeError(f"send_many: {signature!r} is no signature: write group(...) for a canvas of several")
+            raise TypeError(f"send_many: {signature!r} is not a signature: write group(...) for a canvas of several")
         run_id = new_id() if track else derived_id("untracked", new_id())
         ready = replace(signature, options={**signature.options, **options}) if options else signature
         (step,) = _plan((ready,), run_id)

@@ -181,7 +181,7 @@ class AsyncResult[R: Result]:
         return self._result(record)
 
     def revoke(self, reason: str = "revoked") -> str:
-        """Stops the run from starting, or a fan-out from going on; returns the run's status after that.
+        """Stops the run from starting, or a fan-out from continuing; returns the run's status after that.
 
         A running attempt is not killed: it finishes but is not retried, and `run.revoked` reports the revocation. A run
         without a record is stopped too: a member that has not begun, one that was sent untracked.

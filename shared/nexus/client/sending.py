@@ -25,8 +25,8 @@ from nexus.settings import settings
 def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     """Sends the first steps of a canvas and records the others. Raises InvalidMessage before anything is sent.
 
-    `given` says that the caller chose the id: the records may then exist already, and what has not run is sent once
-    more. Without `track` nothing is recorded.
+    `given` says that the caller chose the id: the records may then exist already, and what has not run is sent
+    again. Without `track` nothing is recorded.
     """
     beginning = Beginning.of([steps], parent())
     if not track and any(parcel.record.keys() - {"eta", "live", "since"} for parcel in beginning.parcels):

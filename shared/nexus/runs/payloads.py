@@ -75,7 +75,7 @@ def load_text(text: str) -> str:
         return text
     key = text.removeprefix(_POINTER)
     if not key.startswith(_FOLDER):  # otherwise a writer of records could choose what its reader fetches
-        raise ResultExpired(f"{key} is no result")
+        raise ResultExpired(f"{key} is not a result")
     objects = _in_memory()
     kept = _from_s3(key) if objects is None else objects.get(key)
     if kept is None:

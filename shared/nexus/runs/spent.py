@@ -13,7 +13,7 @@ from nexus.values import compact
 
 class Spent(NamedTuple):
     """`seconds` and `gb_seconds` are Lambda's, `reads` and `writes` DynamoDB's units, indexes included, `messages`
-    requests to SQS. Usage shared by several runs is divided among them, hence the fractions."""
+    requests to SQS. Usage shared by several runs is divided among them, so there are fractions."""
 
     seconds: float = 0.0
     gb_seconds: float = 0.0

@@ -128,7 +128,7 @@ def claim(
     """The move to STARTED, given the known record (None: it does not exist).
 
     A claim that is one of a batch (`by.shared`) spends its attempt before it is certain to run. So if its sandbox dies,
-    the attempt is refunded, and the next claim is for the run alone.
+    the attempt is refunded, and the next claim is for this run only.
 
     A claim does not list the run among the live ones (`listed` does, once it takes long), except if a sandbox has died
     with it. A run that waited for its time is listed already.

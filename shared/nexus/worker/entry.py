@@ -128,7 +128,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
     delivery.readable(worker.task_for(envelope))
     worker.deliver([delivery])
     for _, delay in worker.later:
-        # A direct invocation is not redelivered: what it left goes on through the queue.
+        # A direct invocation is not redelivered: the queue continues with what it left.
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
         failures = backend().transport.send(worker.queue, [message])
         if failures:

@@ -2,7 +2,7 @@
 
 Five indexes, each with only the posts that its readers need:
     by-day      every post under its day's bucket: yesterday's posts, the last hour's hashtags, year-old posts
-    by-author   every post under its author, keys alone: a profile page, and how many posts they have
+    by-author   every post under its author, only the keys: a profile page, and how many posts they have
     feed        public posts by feed_rank, in FEED_SHARDS shards: the feed, and the top posts of any period
     moved       only posts whose counters changed since they were scored
     review      only posts that became quiet again after their yearly review

@@ -133,7 +133,7 @@ class Comments(OfPost[CommentRow]):
 
     def write(self, key: Key, wanted: tuple[CommentRow | None, int]) -> None:
         (post_id, comment_id), (row, number) = key, wanted
-        if row is None:  # first, or an erasure that removes it at the same time would subtract it once more
+        if row is None:  # first, or an erasure that removes it at the same time would subtract it again
             comments.hide(post_id, comment_id, int(clock.now()))
             counted(post_id, comments=number)
         elif self._written(row) or (self.bring_post(post_id) and self._written(row)):

@@ -1,4 +1,4 @@
-"""Whoever owns the media function: with its role's real credentials, what is refused, and what it is left with."""
+"""An attacker who controls the media function: what its role's real credentials allow, and what they refuse."""
 
 import uuid
 from collections.abc import Callable

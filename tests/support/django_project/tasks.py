@@ -44,7 +44,7 @@ async def later(seconds: float) -> str:
 @policy(time_limit=1.0)
 @task
 async def endless() -> None:
-    """Goes on until it is ended, and says so."""
+    """Runs until it is stopped, and reports that."""
     try:
         while True:
             calls.append("on")

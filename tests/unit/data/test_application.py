@@ -276,7 +276,9 @@ def test_media_of_an_older_event_never_undoes_a_newer_ones(database: None) -> No
     post = application.new_post("a", "look", at=NOW)
     busy = Media(status="processing")
     assert posts.set_media(post.post_id, busy, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN
-    assert posts.set_media(post.post_id, READY, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN, "the same event goes on"
+    assert posts.set_media(post.post_id, READY, "0055AED6DCD90281E5") is MediaOutcome.WRITTEN, (
+        "the same event continues"
+    )
     assert posts.set_media(post.post_id, busy, "0055AED6DCD90281E4") is MediaOutcome.STALE
     assert posts.set_media(post.post_id, busy, "0055AED6DCD9028") is MediaOutcome.STALE, "shorter: zeros on its right"
     stored = posts.get(post.post_id)

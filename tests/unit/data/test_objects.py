@@ -14,7 +14,7 @@ KEY = "media/p-1/abc/w320.webp"
 
 @contextmanager
 def answers(operation: str, **values: Any) -> Iterator[None]:
-    """S3's answers to an operation say this as well: a # becomes another number each time; what is None is left out."""
+    """S3's answers to an operation say this as well: a # becomes another number each time; None is left out."""
 
     def hook(parsed: dict[str, Any], **_: Any) -> None:
         for name, value in values.items():

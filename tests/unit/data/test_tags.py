@@ -1,4 +1,4 @@
-"""Hashtags by UAX #31: the words of the world's scripts, what is none, and the definition itself by another library."""
+"""Hashtags by UAX #31: words in many scripts, texts that are not hashtags, the definition by another library."""
 
 import unicodedata
 
@@ -123,7 +123,7 @@ def test_a_tag_that_is_too_long_is_no_tag_and_not_its_beginning(letter: str) -> 
 
 
 def test_the_characters_of_a_hashtag_are_those_of_unicode() -> None:
-    """UAX31-R8-1's Continue by another library, for every character that both know, but for what the profile says."""
+    """UAX31-R8-1's Continue by another library, for all characters that both know, except where the profile differs."""
     r8 = r"[\p{XID_Continue}\p{Extended_Pictographic}\p{Emoji_Component}\-+_--[#\ufe5f\uff03]]"
     definition = regex.compile(r8, regex.V1)
     known = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) != "Cn"]

@@ -45,7 +45,7 @@ def test_nothing_is_cut_in_half(text: str, limit: int) -> None:
     ends = [match.end() for match in regex.finditer(r"\X", text)]
     # The libraries differ in which rare letters belong to the next (Prepend), and no cut fits into one long grapheme.
     if ends[0] < limit and not _BEFORE & set(text):
-        # What was stripped off the end (spaces, dots) are graphemes of their own, unless a mark stands on them.
+        # What was stripped off the end (spaces, dots) are graphemes of their own, unless they carry a mark.
         assert not kept or len(kept) in ends or text[len(kept)] in " ,;:.-\u2013\u2014\u200c\u200d"
 
 

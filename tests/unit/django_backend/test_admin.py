@@ -132,7 +132,7 @@ def test_runs_are_listed_searched_and_filtered(world: World) -> None:
     assert failed in found
     assert waiting not in found
     assert waiting in text(person.get(RUNS, {"q": "args='[\"ada\"]'"}))
-    assert "is no status" in text(person.get(RUNS, {"q": "status:gone"}))
+    assert "is not a status" in text(person.get(RUNS, {"q": "status:gone"}))
     assert person.get(RUNS, {"q": failed}).headers["Location"] == f"{RUNS}{failed}/change/"
 
 
@@ -174,7 +174,7 @@ def test_a_log_that_cannot_be_read_leaves_the_rest_of_the_page(world: World, mon
 def test_an_unknown_run_and_a_wrong_id_are_sentences(world: World) -> None:
     person = browser()
     assert "No run has this id" in text(person.get(f"{RUNS}018f0000-0000-7000-8000-000000000000/change/"))
-    assert "is no run id" in text(person.get(f"{RUNS}nonsense/change/"))
+    assert "is not a run id" in text(person.get(f"{RUNS}nonsense/change/"))
 
 
 def test_a_retry_asks_first_and_is_noted(world: World) -> None:
@@ -212,7 +212,7 @@ def test_prod_wants_its_name_typed(world: World) -> None:
     world.stage = "prod"
     failed = failed_run()
     person = browser()
-    assert "Type nexus-test to go on" in text(person.post(f"{RUNS}do/retry/", {"id": failed}))
+    assert "Type nexus-test to continue" in text(person.post(f"{RUNS}do/retry/", {"id": failed}))
     person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1", "stack": "another"})
     assert AsyncResult[Any](failed).status == "FAILURE"
     person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1", "stack": "nexus-test"})
@@ -372,9 +372,9 @@ def test_aws_that_is_away_is_a_sentence(world: World) -> None:
     world.error = EndpointConnectionError(endpoint_url="https://nowhere")
     person = browser()
     for address in (RUNS, LETTERS, RULES, f"{RUNS}018f0000-0000-7000-8000-000000000000/change/"):
-        assert "AWS does not answer" in text(person.get(address), 503)
+        assert "AWS does not respond" in text(person.get(address), 503)
     answer = person.post(f"{RUNS}do/retry/", {"id": "x", "confirmed": "1"}, follow=True)
-    assert "AWS does not answer" in text(answer, 503)
+    assert "AWS does not respond" in text(answer, 503)
     assert "Periodic tasks" in text(person.get("/admin/"))
 
 

@@ -187,8 +187,8 @@ def test_while_aws_is_away_the_row_is_kept_with_the_reason_and_the_command_repai
     person = browser()
     answer = person.post(f"{ROWS}add/", form())
     assert answer.status_code == 302
-    (said,) = [str(one) for one in get_messages(answer.wsgi_request) if "at Scheduler" in str(one)]
-    assert "weekly is to be written at Scheduler: EndpointConnectionError" in said
+    (said,) = [str(one) for one in get_messages(answer.wsgi_request) if "in Scheduler" in str(one)]
+    assert "weekly is to be written in Scheduler: EndpointConnectionError" in said
     assert state()[0] == "write"
     assert "EndpointConnectionError" in state()[1]
     with pytest.raises(CommandError, match="Could not connect"):

@@ -122,7 +122,7 @@ def test_the_code_before_is_python(block: Block) -> None:
 def test_the_code_after_applied_in_turn_to_a_fresh_application_does_what_its_headings_say(
     django: dict[str, Any],
 ) -> None:
-    # Given an application whose users are in Django's table alone, and this page
+    # Given an application whose users are only in Django's table, and this page
     with in_memory() as tasks:
         for at in (tasks.now - timedelta(days=1), WEEK_46):
             application.new_post("8", "Somebody else's #news", at=at.timestamp())

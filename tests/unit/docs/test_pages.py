@@ -60,3 +60,10 @@ def test_make_help_lists_every_measurement() -> None:
     (line,) = [line for line in listed.splitlines() if "bench-%" in line]
     measured = re.findall(r"`make bench-(\w+)`", (ROOT / "docs" / "benchmarks.md").read_text())
     assert line.split(": ")[1].split(", ") == measured
+
+
+def test_each_decision_has_a_date() -> None:
+    entries = [entry for entry in (ROOT / "docs/decisions.md").read_text().split("\n\n") if entry.startswith("**")]
+    undated = [entry.splitlines()[0] for entry in entries if not re.search(r"\(\d{4}-\d\d-\d\d\)\s*$", entry)]
+    assert entries
+    assert not undated, f"docs/decisions.md: end each entry with its date: {undated}"

@@ -1,4 +1,4 @@
-"""SES as these tests need it: it keeps what it took, answers as it is told to, and checks each request's form.
+"""SES as these tests need it: it keeps what it took, answers as a test asks, and checks each request's form.
 
 moto's SES v2 knows neither GetAccount nor configuration sets, and cannot refuse, throttle or go silent.
 """
@@ -73,7 +73,7 @@ class Ses:
         return int(repr(self._asked)[6:-1]) - 1
 
     def close(self) -> None:
-        """Connections are made anew."""
+        """Connections are opened again."""
         self.closed += 1
 
     @property

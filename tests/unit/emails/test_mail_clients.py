@@ -21,7 +21,7 @@ from tests.unit.emails.odd_readers import NAMES, digests, welcomes
 SCREENSHOTS = mail.FOLDER / "screenshots"
 MAILS = {"welcome": welcomes, "digest": digests}
 
-# Lays documents out in one frame after the other and answers with what is wrong with each.
+# Lays out documents in one frame after the other and returns the faults of each.
 LAYOUT = """(async (documents, widths, styled) => {
   const frame = document.createElement('iframe');
   frame.style.cssText = 'border:0; height:900px; position:absolute; left:0; top:0';

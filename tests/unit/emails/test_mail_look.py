@@ -116,7 +116,7 @@ def test_a_mail_reads_well(page: Page, folder: Path, *, kind: mail.Kind, locale:
     assert seen["preheader"] == 0
     assert seen["headings"][0] == "H1"
     assert seen["headings"].count("H1") == 1
-    assert seen["layoutTables"] == 0, "a table that is no table says so to a screen reader"
+    assert seen["layoutTables"] == 0, "a layout table is hidden from screen readers"
     assert (sum(seen["page"][:3]) < 120) is dark
 
 

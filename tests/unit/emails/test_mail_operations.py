@@ -1,4 +1,4 @@
-"""What an operator sees: a user's mail before it is sent, and the mails whose fate is unknown."""
+"""What an operator sees: a user's mail before it is sent, and the mails whose delivery is unknown."""
 
 import time
 from pathlib import Path
@@ -80,7 +80,7 @@ def test_unknown_mails_are_listed_oldest_first_until_somebody_decides(ses: Ses) 
 
 
 def test_a_settled_digest_expires_and_an_unknown_mail_does_not(ses: Ses) -> None:
-    """What nobody has decided must not vanish; what was sent need not be kept for ever."""
+    """What nobody has decided must not vanish; what was sent expires."""
     mailing = mail_ledger.digest("2026-W48")
     claim = mail_ledger.claim(mailing, "ada", "run", 1)
     mail_ledger.claim(mailing, "bea", "run", 1)

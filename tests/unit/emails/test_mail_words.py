@@ -137,7 +137,7 @@ def test_no_program_finds_a_link_in_a_strangers_excerpt(text: str) -> None:
 def test_a_strangers_post_keeps_what_is_no_link() -> None:
     text = "and/or 5/6 v1.2.3 #tag @ada 3.5 km e.g. this"
     assert excerpt(text, link="[link]").replace("\u202f", "") == text
-    assert excerpt("He left.Then she", link="[link]") == "He left.\u202fThen she"
+    assert excerpt("They left.Then we", link="[link]") == "They left.\u202fThen we"
     assert excerpt("See https://evil.com/x, now!", link="[link]") == "See [link], now!"
     assert excerpt("https://evil.com/x", link="") == ""
     assert excerpt("谢谢。下载吧", link="[link]") == "谢谢。下载吧"

@@ -48,7 +48,7 @@ def test_a_new_user_is_welcomed_in_his_language(ses: Ses) -> None:
     tags = {tag["Name"]: tag["Value"] for tag in request["EmailTags"]}
     assert tags["user_id"] == "ada"
     assert (tags["ses:feedback-id-a"], tags["ses:feedback-id-b"]) == ("welcome", STACK)
-    assert "List-Id" not in {header["Name"] for header in simple["Headers"]}, "it is no mailing"
+    assert "List-Id" not in {header["Name"] for header in simple["Headers"]}, "it is not a mailing"
     entry = ledger("ada")
     assert entry is not None
     assert (entry.status, entry.message_id, entry.run_id) == ("sent", "m-0", RUN)

@@ -78,7 +78,7 @@ def stores() -> Iterator[tuple[str, str]]:
 
 
 def left(*traces: str) -> list[tuple[str, str]]:
-    """What still has a trace, but for the partial sums that KEPT_AFTER_ERASURE names."""
+    """Where a trace is left, except in the partial sums that KEPT_AFTER_ERASURE names."""
     return [
         (where, text)
         for where, text in stores()
@@ -358,7 +358,7 @@ def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: C
 
 
 def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], None]) -> None:
-    """Each rewrites the object that the other is rewriting; the second looks find what came of it."""
+    """Each rewrites the object that the other is rewriting; the second looks find result."""
     for moment in range(0, 30, 3):
         empty()
         people = (GONE, "other-gone", STAYS)

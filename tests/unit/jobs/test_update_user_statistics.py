@@ -178,7 +178,7 @@ def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(fille
     follows.put_many([("ghost", "phantom", NOW)])
     report = run_task(job.update_user_statistics)
     assert report.failed == 2
-    assert stored() == expected(network), "a stored count that is no number is written anew; strangers are nobody's"
+    assert stored() == expected(network), "an invalid stored count is replaced; strangers get none"
 
 
 def test_a_row_from_before_counted_at_existed_is_counted_too(empty: Callable[[], None]) -> None:

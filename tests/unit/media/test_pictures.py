@@ -101,7 +101,7 @@ def test_every_accepted_format_becomes_every_rendition(kind: str) -> None:
     ],
 )
 def test_a_mail_gets_pictures_that_need_no_cropping(size: tuple[int, int], lead: tuple[int, int], square: int) -> None:
-    """A lead that is no higher than three quarters of its width, and the middle of the picture as a square."""
+    """A lead at most three quarters as high as wide, and the middle of the picture as a square."""
     stripes = plain(RED, *size)
     width, height = size
     stripes.paste(BLUE, (0, round(height * 0.45), width, round(height * 0.55) + 1))
@@ -277,7 +277,7 @@ def stored_as(upright: Image.Image, orientation: int) -> Image.Image:
 
 
 def assert_same_quarters(picture: Image.Image) -> None:
-    """Every pixel, but for those that compression mixes: a JPEG's block along the seams."""
+    """Every pixel, except those that compression mixes: a JPEG's block along the seams."""
     found, wanted = (np.asarray(one, np.int16) for one in (picture, quarters(*picture.size)))
     away = np.abs(found - wanted).max(axis=2)
     height, width = away.shape

@@ -247,7 +247,7 @@ def test_a_clip_becomes_a_video_with_its_posters(tmp_path: Path) -> None:
 
 
 def test_the_renditions_of_a_deployment_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clip's posters follow, and have another address than those that are cached for ever."""
+    """A clip's posters follow, and have another address than those that are cached without an expiry."""
     args = upload(make_clip(tmp_path / "clip.mp4").read_bytes(), key="uploads/u-1/p-1/clip.mp4")
     process(args)
     usual = media()["renditions"]
@@ -267,7 +267,7 @@ def test_the_renditions_of_a_deployment_are_its_own(tmp_path: Path, monkeypatch:
 
 
 def told(monkeypatch: pytest.MonkeyPatch) -> list[posts.Media]:
-    """What the post is told, and the number of its renditions that are stored by then."""
+    """What is written to the post, and the number of its renditions that are stored by then."""
     heard: list[posts.Media] = []
     tell = posts.set_media
 
@@ -409,6 +409,6 @@ def test_limits_are_parameters_and_a_bad_one_is_named(monkeypatch: pytest.Monkey
         module.media_settings()
     monkeypatch.delenv("VIDEO_MAX_SECONDS")
     monkeypatch.setenv("RENDITIONS", "hero:1600:round")
-    with pytest.raises(ConfigurationError, match="RENDITIONS: hero: 'round' is no option"):
+    with pytest.raises(ConfigurationError, match="RENDITIONS: hero: 'round' is not an option"):
         module.media_settings()
     assert catalogue.process_media_upload.time_limit < 300

@@ -45,7 +45,7 @@ def test_a_recipe_has_a_size_a_format_a_quality_and_a_cut() -> None:
         ("tile:4097", "tile: width is '4097'"),
         ("tile:96x", "tile: height is ''"),
         ("tile:96xmany", "tile: height is 'many'"),
-        ("tile:96:round", "tile: 'round' is no option"),
+        ("tile:96:round", "tile: 'round' is not an option"),
         ("tile:96:quality=101", "tile: quality is '101'"),
         ("tile:96:tallest=tall", "tile: tallest is 'tall'"),
         ("tile:96:tallest=11", "tile: tallest is '11'"),

@@ -1,4 +1,4 @@
-"""What a person is told of a refused upload: a sentence for each code and language, and no machine's words."""
+"""What a person reads about a refused upload: a sentence for each code and language, without technical terms."""
 
 import re
 from pathlib import Path

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("cloud")
 
 MADE = len(pictures.Recipes().stills)
 REQUESTS = MADE + 4
-"""The post is read, the upload opened, the post told twice, and each rendition put."""
+"""The post is read, the upload opened, the post updated twice, and each rendition put."""
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +148,7 @@ def test_nothing_is_stored_before_the_post_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_late_write_does_not_undo_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A picture turns out to be broken while the post is still being told that it is processed."""
+    """A picture turns out to be broken while the post is still being marked as processing."""
     tell, refusing, told = posts.set_media, threading.Event(), threading.Event()
 
     def slow(post_id: str, media: posts.Media, order: str) -> posts.MediaOutcome:
@@ -193,7 +193,7 @@ def test_a_rendition_that_cannot_be_stored_fails_the_run(monkeypatch: pytest.Mon
 
     def fail(operation: str) -> None:
         if operation == "PutObject":
-            raise ConnectionError("S3 does not answer")
+            raise ConnectionError("S3 does not respond")
 
     with requests(fail), pytest.raises(ConnectionError):
         process(args)

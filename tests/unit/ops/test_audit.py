@@ -228,7 +228,7 @@ def test_the_trail_is_shown_by_who_what_and_since_when(capsys: pytest.CaptureFix
     assert shown("--who", "bob", "--since", "1h") == []
     assert shown("--limit", "1") == ["retry-letters"]
     assert main(["audit", "--what", "purge"]) == 0
-    assert capsys.readouterr().out == "No change is such a one.\n"
+    assert capsys.readouterr().out == "No change matches.\n"
     assert main(["audit"]) == 0
     assert re.search(r"dlq retry +queue=media +done +arn:bob", capsys.readouterr().out)
 
@@ -256,7 +256,7 @@ def test_a_change_that_is_cut_short_or_fails_has_its_entry() -> None:
     outcomes = [(what, outcome) for what, _, outcome in trail()]
     assert outcomes == [
         ("purge", "KeyboardInterrupt"),
-        ("rollback", "failed: You may not do this: UpdateAlias was denied"),
+        ("rollback", "failed: Permission denied: UpdateAlias was denied"),
     ]
 
 
@@ -272,7 +272,7 @@ def test_a_change_is_made_though_its_entry_cannot_be_written_and_does_not_pass_i
     run_id = json.loads(told.out)["id"]
     assert AsyncResult[Any](run_id).status == "PENDING"
     error = json.loads(told.err)["error"]
-    assert error["what"] == "The change stands, and the audit trail does not have it"
+    assert error["what"] == "The change was made, but the audit trail has no entry for it"
     assert "GetCallerIdentity was denied" in error["why"]
     kept = json.loads(error["do"])
     assert (kept["what"], kept["outcome"]) == ("send", f"sent: {run_id}")

@@ -75,7 +75,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.usefixtures("network")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "shown"),
     [
         (["frobnicate"], "No such command"),
         (["send", "pong"], "Did you mean ping?"),
@@ -84,16 +84,16 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "text=[1"], "looks like JSON"),
         (["send", "ping", "--args", "[]"], "JSON object"),
         (["send", "send_welcome_email"], "user_id: Field required"),
-        (["send", "ping", "--countdown", "soon"], "no span of time"),
-        (["send", "ping", "--wait", "--timeout", "soon"], "no span of time"),
-        (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "no span of time"),
-        (["send", "ping", "--eta", "tomorrow"], "no time"),
-        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "two ways"),
-        (["result", "42"], "no run id"),
-        (["revoke", "42", "--yes"], "no run id"),
+        (["send", "ping", "--countdown", "soon"], "not a duration"),
+        (["send", "ping", "--wait", "--timeout", "soon"], "not a duration"),
+        (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "not a duration"),
+        (["send", "ping", "--eta", "tomorrow"], "not a time"),
+        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "exclude each other"),
+        (["result", "42"], "not a run id"),
+        (["revoke", "42", "--yes"], "not a run id"),
         (["revoke"], "Which runs?"),
-        (["revoke", "--status", "done", "--dry-run"], "no status of a live run"),
-        (["send", "ping", "--id", "01a203f2"], "no run id"),
+        (["revoke", "--status", "done", "--dry-run"], "not a status of a live run"),
+        (["send", "ping", "--id", "01a203f2"], "not a run id"),
         (["logs"], "Whose log?"),
         (["pause", "mdia"], "Did you mean media?"),
         (["concurrency", "media", "1"], "2 to 1000"),
@@ -101,12 +101,12 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["schedule", "enable", "ping"], "has no schedule"),
         (["schedule", "set", "cleanup_old_posts", "0 3 * * *"], "neither cron"),
         (["schedule", "set", "cleanup_old_posts", "cron(0 3 * * * *)"], "exactly one"),
-        (["events", "--status", "done"], "no outcome"),
+        (["events", "--status", "done"], "not an outcome"),
         (["dlq", "retry"], "Which dead letters?"),
-        (["dlq", "drop", "xyz"], "no id"),
+        (["dlq", "drop", "xyz"], "not a run id"),
         (["dlq", "list", "media", "--queue", "users"], "Give one."),
-        (["report", "--day", "2026-13-01"], "is no day"),
-        (["report", "--day", "yesterday"], "is no day"),
+        (["report", "--day", "2026-13-01"], "is not a day"),
+        (["report", "--day", "yesterday"], "is not a day"),
         (["up", "--stack", "prod"], "starts the local cloud"),
         (["mail", "preview", "welcome", "--locale", "xx"], "There are: ar, de, en, fr, ja"),
         (["upload", "no-such-file.jpg"], "does not exist"),
@@ -298,7 +298,7 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "shown"),
     [
         (["pause", "media"], "There are: post, print."),
         (["pause", "pots"], "Did you mean post?"),
@@ -378,7 +378,7 @@ def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.M
     from ops.checkout import Cloud
 
     monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
-    # Given variables that point at it, as `nexus env` prints them, but for the stack's name
+    # Given variables that point at it, as `nexus env` prints them, except the stack's name
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:4999")
     monkeypatch.setenv("NEXUS_STACK", "")
     assert deployment.choose(deployment.Choice()) == "nexus-local"
@@ -387,7 +387,7 @@ def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(Problem) as refusal:
         deployment.choose(deployment.Choice())
-    assert "is not the local cloud that runs here (http://127.0.0.1:4999)" in refusal.value.why
+    assert "is not the local cloud of this checkout (http://127.0.0.1:4999)" in refusal.value.why
 
 
 def _client_error(code: str, message: str = "m") -> Exception:
@@ -415,15 +415,15 @@ def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
     problem = explained(failed)
 
     assert problem is not None
-    assert (problem.what, problem.code) == ("AWS does not answer", ExitCode.UNREACHABLE)
+    assert (problem.what, problem.code) == ("AWS does not respond", ExitCode.UNREACHABLE)
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "told"),
+    ("error", "code", "shown"),
     [
         (_no_credentials, 3, "No AWS credentials"),
-        (_no_connection, 3, "does not answer"),
-        (lambda: _client_error("ExpiredToken"), 3, "refuses the credentials"),
+        (_no_connection, 3, "does not respond"),
+        (lambda: _client_error("ExpiredToken"), 3, "rejects the credentials"),
         (lambda: _client_error("AccessDenied"), 4, "was denied"),
         (lambda: _client_error("ValidationError", "Stack with id x does not exist"), 3, "There is no stack"),
         (lambda: _client_error("Throttling"), 1, "throttles"),

@@ -1,4 +1,4 @@
-"""What runs cost by task, queue and day, what stands idle, budgets set at run time, and what a backlog takes."""
+"""Costs by task, queue and day, idle resources, budgets set at run time, and the estimate for a backlog."""
 
 import json
 import time
@@ -230,12 +230,12 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "shown"),
     [
         (["budget", "--runs", "1"], "Whose budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
-        (["budget", DIGEST, "--dollars", "-1"], "no limit"),
-        (["budget", DIGEST, "--runs", "many"], "no limit"),
+        (["budget", DIGEST, "--dollars", "-1"], "not a limit"),
+        (["budget", DIGEST, "--runs", "many"], "not a limit"),
         (["budget", "no_task"], "There is no task"),
     ],
 )
@@ -262,7 +262,7 @@ def test_status_and_a_run_say_that_a_budget_is_spent(monkeypatch: pytest.MonkeyP
     assert "none is lost" in found.what
     assert found.do.startswith(f"`nexus budget {DIGEST}")
     (wait,) = waiting.reasons(record)
-    assert wait.why.startswith(f"{DIGEST} has spent its budget of the day")
+    assert wait.why.startswith(f"{DIGEST} has spent today's budget")
 
 
 def test_status_can_be_asked_without_a_run_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What `make run` tells: how long each upload took from its put on, and commands to go on with."""
+"""The output of `make run`: how long each upload took from its put, and commands to try next."""
 
 import re
 from pathlib import Path

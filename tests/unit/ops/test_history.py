@@ -76,7 +76,7 @@ def test_each_filter_finds_what_it_names_and_nothing_else_the_newest_first(
     )
     waits = sent("send_welcome_email", 3, "emails", user_id="u-2")
     other = sent("cleanup_old_posts", 4, "maintenance", mode="review")
-    audit.Change("pause", {"queue": "users"}).begin()  # shares the index, and is no run
+    audit.Change("pause", {"queue": "users"}).begin()  # shares the index, but is not a run
     assert ids(Query()) == [other, waits, bad, good]
     assert ids(Query(task="send_welcome_email")) == [waits, bad]
     assert ids(Query(queue="emails")) == [waits, bad]

@@ -13,7 +13,7 @@ from ops.problems import ExitCode
 
 
 class _Make:
-    """Stands for make: notes how it was called, and starts the cloud unless it is to fail."""
+    """A stand-in for make: records how it was called, and starts the cloud unless it is to fail."""
 
     def __init__(self, code: int = 0) -> None:
         self.code = code
@@ -53,7 +53,7 @@ def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFi
     assert checkout.running() is not None
     assert main(["down", "--yes"]) == 0
     assert checkout.running() is None
-    assert "has ended" in capsys.readouterr().out
+    assert "has stopped" in capsys.readouterr().out
 
 
 def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:

@@ -115,7 +115,7 @@ def test_whatever_happens_there_it_fills_the_terminal_and_no_more(width: int, he
     shown = Screen(where())
     view = look(*runs, jobs=((RUN_ID, TASK, 3, 12),) if many else (), wrong=("users: the function dies: " + "y" * 200,))
     shown.show(view, rows.rows(view, ends, {}))
-    shown.error = "AWS does not answer: " + "z" * 200
+    shown.error = "AWS does not respond: " + "z" * 200
     for pressed in ((), ("tab",), ("/", "u", "p"), ("enter", "?"), ("q", "enter")):
         press(shown, *pressed)
         console = Console(width=width, height=height, force_terminal=False)
@@ -187,7 +187,7 @@ def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
     ends = [end("s3"), end(RUN_ID, ago=2), end("s1", ago=3), end("s2", ago=4), end(RUN_ID, "fanned_out", ago=5)]
     (found,) = rows.rows(look(), ends, parents)
     assert (found.id, found.state, found.section, found.about) == (RUN_ID, "success", "ended", "3 segments")
-    # A plan that is delivered once more after the end is no other state
+    # A plan that is delivered again after the end changes no state
     (found,) = rows.rows(look(), [end(RUN_ID, "fanned_out", ago=0.5), *ends], parents)
     assert found.state == "success"
     # And where one failed, that is what the row says, until its job has ended
@@ -263,7 +263,7 @@ def test_a_selection_moves_and_stays_with_its_run_when_others_come() -> None:
     press(shown, "j")
     shown.show(look(), [row("new", "running", state="running"), *found])
     assert at() == "b"
-    # And when its run is gone, it is at what stands in its place
+    # And when its run has ended, it selects the run in its place
     shown.show(look(), [found[0], found[2]])
     assert at() == "c"
     shown.show(look(), [])
@@ -291,7 +291,7 @@ def test_a_filter_is_typed_narrows_at_once_and_is_taken_back() -> None:
     assert shown.selected is found[1]
     assert any("1 of 3" in line for line in drawn(shown, 80, 24))
     press(shown, "/", *" nothing", "enter")
-    assert any("Nothing fits the filter" in line for line in drawn(shown, 80, 24))
+    assert any("No run matches the filter" in line for line in drawn(shown, 80, 24))
     press(shown, "escape")
     assert len(shown.listed) == 3
     press(shown, "/", *"ping", "escape")
@@ -334,14 +334,14 @@ def test_a_failed_run_is_retried_and_a_running_one_revoked_after_a_yes() -> None
     assert press(shown, "x", "enter") is None
     assert shown.message == "Nothing was changed."
     assert press(shown, "r") is None
-    assert shown.message == "aaaa1111 is running: what has failed is sent again."
+    assert shown.message == "aaaa1111 is running: its failed runs can be sent again."
     assert press(shown, "j", "r", "y") == Order("retry", failed)
     assert press(shown, "enter", "r", "n") is None
     assert press(shown, "r", "y") == Order("retry", failed)
     assert press(shown, "q", "x") is None
     assert shown.message == "2202a3d0 has ended."
     assert press(shown, "j", "r") is None
-    assert "tried again by itself" in shown.message
+    assert "retries automatically" in shown.message
     assert press(shown, "G", "x") is None
     assert shown.message == "cccc3333 has ended."
 
@@ -398,7 +398,7 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
     with pytest.raises(Problem, match="is PENDING"):
         watch.act("retry", failed.id)
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
-    assert watch.act("revoke", waits.id).endswith("is REVOKED: it had ended already.")
+    assert watch.act("revoke", waits.id).endswith("is REVOKED: it had already ended.")
     noted = [(one.what, one.about) for one in reversed(audit.entries())]
     assert noted[:2] == [("retry", {"id": failed.id}), ("revoke", {"id": waits.id})]
 
@@ -418,7 +418,7 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
     backend().store.apply(Write(job, kept))
     backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1, 2})}))
     dead(sent(members[2]))
-    assert watch.act("retry", job) == "1 sent again. 1 had no dead letter any more."
+    assert watch.act("retry", job) == "1 sent again. 1 no longer had a dead letter."
     assert AsyncResult[Any](members[2]).status == "PENDING"
 
 

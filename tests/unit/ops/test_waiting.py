@@ -116,7 +116,7 @@ def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> No
     assert told(run())[0] == "0 messages wait in users", "it may be on its way"
     late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
     why, release = told(late)
-    assert why == "users has no message of it: it was purged, or has expired"
+    assert why == "users has no message for it: it was purged, or has expired"
     assert f"--id {RUN}" in release
 
 
@@ -132,11 +132,11 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     monkeypatch.setattr(history, "INDEX", "gone")
     with pytest.raises(Problem, match="No run's id begins or ends with 01a203f2"):
         finding.run_id("01a203f2")
-    # A run that waits in its queue is in its record alone
+    # A run that waits in its queue is only in its record
     waits = "01a203f2-1111-7000-8000-000000000003"
     backend().store.apply(Write(waits, {"status": "PENDING", "task": "t", "queue": "users", "sent_at": 5}))
     assert finding.run_id("01a203f2-1") == finding.run_id("00000003") == waits
-    # What is no run is not found by the end of its key
+    # Items that are not runs are not found by the end of their key
     backend().store.apply(Write("audit/01a203f2-1111-7000-8000-0000c0ffee00", {"who": "ada"}))
     with pytest.raises(Problem, match="No run's id"):
         finding.run_id("c0ffee00")
@@ -151,7 +151,7 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     assert f"{RUN} t STARTED" in caught.value.why
     assert waits in caught.value.why
     assert finding.run_id(OTHER) == OTHER
-    with pytest.raises(Problem, match="no run id"):
+    with pytest.raises(Problem, match="not a run id"):
         finding.run_id("01a203f")
 
 
@@ -160,7 +160,7 @@ def deployment(**outputs: str) -> Deployment:
 
 
 class CloudFormation:
-    """Answers with a date, as every service of AWS does."""
+    """Returns a date, as every AWS service does."""
 
     def describe_stacks(self, **_: str) -> Any:
         return {"ResponseMetadata": {"HTTPHeaders": {"date": "Fri, 27 Nov 2026 05:00:00 GMT"}}}

@@ -313,7 +313,7 @@ def test_the_runs_are_filtered_paged_and_shown_by_the_columns_that_are_chosen(pa
     assert f'href="/runs/{ids[8]}"' not in only
     assert "<th>queue</th>" in only
     assert "took" not in only
-    assert "is no status" in page.get("/parts/runs", params={"q": "status:done"}).text
+    assert "is not a status" in page.get("/parts/runs", params={"q": "status:done"}).text
 
 
 def test_the_newest_runs_are_shown_at_once_as_they_were_and_asked_for_again(page: TestClient) -> None:
@@ -496,13 +496,13 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
         ("pause", {}, "queue is missing"),
         ("concurrency", {"queue": "media", "maximum": "1"}, "2 to 1000"),
         ("enable", {"task": "ping"}, "has no schedule"),
-        ("change", {"task": "cleanup_old_posts", "expression": "0 3 * * *"}, "EventBridge would not take this"),
+        ("change", {"task": "cleanup_old_posts", "expression": "0 3 * * *"}, "EventBridge rejects this"),
         ("send", {"task": "send_welcome_email"}, "user_id: Field required"),
         ("send", {"task": "nothing"}, "There is no task"),
         ("send", {"task": "send_welcome_email", "args": "[]"}, "JSON object"),
         ("send", {"task": "send_welcome_email", "arg:user_id": "(secret)"}, "secret argument"),
         ("retry", {}, "Which runs?"),
-        ("retry", {"id": "42"}, "no run id"),
+        ("retry", {"id": "42"}, "not a run id"),
         ("drop-letters", {"queue": "emails"}, "Which dead letters?"),
         ("explode", {}, "There is no action"),
     ],
@@ -526,7 +526,7 @@ def test_a_change_stands_where_its_note_cannot_be_written(
     monkeypatch.setattr(audit, "_who", denied)
     text = done(page, "pause", {"queue": "media"})
     assert "media is paused" in text
-    assert "The audit trail does not have it" in text
+    assert "It is missing from the audit trail" in text
     assert world.calls == [("media",)]
 
 
@@ -588,7 +588,7 @@ def test_the_letters_of_a_group_are_sent_again_with_an_argument_replaced(page: T
     group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
     ids = [failed("Timeout", user_id=f"u-{n}", greeting="x") for n in range(3)]
     refused = page.post("/do/edit-letters", data={**group, "args": "{}"}).text
-    assert "None of these dead letters would fit then" in refused
+    assert "None of these dead letters would be valid then" in refused
     assert "greeting" in refused
     text = done(page, "edit-letters", {**group, "args": json.dumps({"greeting": None})})
     assert "3 dead letters sent again" in text
@@ -783,7 +783,7 @@ def test_a_budget_is_set_and_taken_back_on_the_page(page: TestClient) -> None:
     assert "Set by an operator; declared: $100.00" in shown
     assert "$100.00 a day" in done(page, "budget", {"task": DIGEST, "declared": "1"})
     assert "Back to the declared" not in page.get("/parts/budgets").text
-    assert "is no limit" in page.post("/do/budget", data={"task": DIGEST, "dollars": "much"}).text
+    assert "is not a limit" in page.post("/do/budget", data={"task": DIGEST, "dollars": "much"}).text
     assert "has no budget" in page.post("/do/budget", data={"task": "ping", "dollars": "1"}).text
 
 

@@ -1,4 +1,4 @@
-"""A producer is never held up: sends end in time, a coroutine's loop goes on, a start-up check finds the faults."""
+"""A producer is never blocked: sends end in time, a coroutine's loop continues, a start-up check finds the faults."""
 
 import asyncio
 import os

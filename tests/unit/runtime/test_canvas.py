@@ -520,7 +520,7 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
 
 
 def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
-    """Its record has the links alone, whose ids follow from the run's."""
+    """Its record has only the links, whose ids follow from the run's."""
     handle = say.delay(word="a")
     links = [
         {"task": "say", "queue": "default", "args": {"word": "b"}, "result_as": "before"},

@@ -187,7 +187,7 @@ def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revoc
     assert schedule["ScheduleExpression"].startswith(f"at({eta:%Y-%m-%dT%H:%M:}")
     target = schedule["Target"]
     assert json.loads(target["Input"])["id"] == handle.id
-    assert "SqsParameters" not in target, "Scheduler documents a message group for FIFO queues alone"
+    assert "SqsParameters" not in target, "Scheduler documents a message group only for FIFO queues"
     assert target["DeadLetterConfig"]["Arn"].endswith(f":{settings().dead_letter_queue_name('default')}")
     assert handle.revoke() == "REVOKED"
     assert scheduler.list_schedules(GroupName=settings().stack)["Schedules"] == []
@@ -386,7 +386,7 @@ def test_a_chord_sends_its_callback_once_with_all_results(tasks: SentTasks, monk
 
     def tell(args: Ping, run: Run) -> Pong:
         seen.append(args.text)
-        return Pong(text="told", queue="", function="")
+        return Pong(text="reported", queue="", function="")
 
     def note(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         return catalogue.NoteSent(notification_id=args.text)

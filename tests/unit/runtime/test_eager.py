@@ -1,4 +1,4 @@
-"""Tasks in the application's own process: nothing waits or goes on for ever, and its alarm stays its own."""
+"""Tasks in the application's own process: nothing waits or runs forever, and the application keeps its alarm."""
 
 import signal
 import time

@@ -6,7 +6,7 @@ table, and sandboxes that may die before any request to the table or to SQS. Wha
 - a run that is SUCCESS never runs again;
 - no message is lost: a run that has not ended has a message in the queue, or is a dead letter whose operator died;
 - a run that failed is in the dead-letter queue;
-- the effect happens once, or once more for each sandbox that died after it and before it was settled.
+- the effect happens once, plus once for each sandbox that died after it and before it was settled.
 """
 
 from collections import Counter
@@ -201,7 +201,7 @@ class Effects(RuleBasedStateMachine):
         try:
             answer = serve("default", registry.served_by("default"), {"Records": records}, Context())
         except SandboxDied:
-            # Whatever it did and did not settle may be done once more.
+            # Whatever it did and did not settle may be repeated.
             for run_id, times in (self.effects - before).items():
                 if self.status(run_id) != "SUCCESS":
                     self.allowed[run_id] += times

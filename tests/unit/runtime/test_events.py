@@ -121,7 +121,7 @@ def test_an_upload_to_be_tried_again_fails_the_invocation_so_that_its_destinatio
     with pytest.raises(Retry, match=r"the queue: [0-9a-f-]{36}$"):
         handler(event, Context())
 
-    # Lambda's on-failure destination wraps the event; the queue's delivery goes on with the second attempt.
+    # Lambda's on-failure destination wraps the event; the queue's delivery continues with the second attempt.
     message = {"version": "1.0", "requestContext": {"condition": "RetriesExhausted"}, "requestPayload": event}
     assert handler({"Records": [sqs_record(json.dumps(message))]}, Context()) == {
         "batchItemFailures": [{"itemIdentifier": "m1"}]  # not before its backoff is over

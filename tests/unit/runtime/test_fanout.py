@@ -1,4 +1,4 @@
-"""A fan-out ends exactly once with the sum of its segments, whatever is delivered twice and whoever dies."""
+"""A fan-out ends exactly once with the sum of its segments, despite duplicate deliveries and crashes."""
 
 import json
 from typing import TYPE_CHECKING, Any, Literal

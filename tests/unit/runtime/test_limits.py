@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 @dataclass
 class FakeClock:
-    """A clock that goes on only when somebody sleeps."""
+    """A clock that moves only when code sleeps."""
 
     time: float
 

@@ -125,7 +125,7 @@ def test_a_run_that_waits_for_its_next_attempt_is_listed_until_it_has_ended(
     def work(args: Any, run: Run) -> catalogue.NoteSent:
         listed.append("live" in tasks.store.items[run.id])
         if run.attempt == 1:
-            raise Retry("once more", after=5)
+            raise Retry("again", after=5)
         return catalogue.NoteSent(notification_id="n")
 
     monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))

@@ -1,4 +1,4 @@
-"""What is in the outbox is sent if and only if the application's transaction commits, whoever dies in between."""
+"""What is in the outbox is sent if and only if the application's transaction commits, whatever crashes in between."""
 
 import sqlite3
 import sys
@@ -28,7 +28,7 @@ type Connect = Callable[[], Any]
 def postgres() -> Iterator[str]:
     """A server of PostgreSQL on a socket of its own; gives its connection string.
 
-    Its folder is not pytest's: that one is root's alone, and other sessions of pytest clean up there.
+    Its folder is not pytest's: that one belongs to root, and other sessions of pytest clean up there.
     """
     with temporary() as server:
         yield server.address

@@ -28,7 +28,7 @@ FAULTS: dict[str, BaseException] = {
     "leaves": SystemExit(3),
     "closes its generator": GeneratorExit(),
     "has no text": Unprintable(),
-    "quotes a file name that is no UTF-8": ValueError("a\udce9.jpg"),
+    "quotes a file name that is not UTF-8": ValueError("a\udce9.jpg"),
     "quotes what SQS refuses": ValueError("\ufffe \uffff \x00 \x1b[2J"),
     "is long": ValueError("x" * 2_000_000),
 }

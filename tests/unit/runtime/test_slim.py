@@ -272,7 +272,7 @@ def test_threads_use_connections_of_their_own_and_no_more_are_kept_than_may_be(c
 
 
 def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) -> None:
-    """A time limit's signal is raised wherever the code stands; the answer that still comes is nobody's."""
+    """A time limit's signal interrupts any line; a response that arrives later is discarded."""
     with serving(answer(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
@@ -816,7 +816,7 @@ def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
-        bounded._threads().shutdown()  # waits for the thread, while the server goes on
+        bounded._threads().shutdown()  # waits for the thread, while the server continues
         bounded._threads.cache_clear()
     assert len(server.requests) == 1
 

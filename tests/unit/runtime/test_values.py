@@ -106,7 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "deeper than is read": ({"value": nested(150)}, "value: nested more than 100 deep"),
     "much deeper": ({"value": nested(100_000)}, "value: nested more than 100 deep"),
     "what contains itself": ({"value": itself()}, "value: it contains itself"),
-    "bytes that are no UTF-8": ({"data": b"\xff"}, "data: bytes that are no UTF-8"),
+    "bytes that are not UTF-8": ({"data": b"\xff"}, "data: bytes that are not UTF-8"),
     "a secret": ({"secret": "hunter2"}, "secret: a secret"),
     "an object": ({"value": object()}, "value: its type"),
     "more digits than Python reads": ({"value": 10**5000}, "value: a number of more digits"),

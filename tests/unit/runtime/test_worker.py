@@ -1,4 +1,4 @@
-"""The worker's promises, told one by one, on the in-memory backend: the same rules, no AWS."""
+"""The worker's promises, one test each, on the in-memory backend: the same rules, no AWS."""
 
 import json
 

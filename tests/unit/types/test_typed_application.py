@@ -54,7 +54,7 @@ def pyright(project: Path) -> set[int]:
 
 
 def test_a_checker_knows_every_field_of_a_task() -> None:
-    """Task's constructor is written out for checkers alone, so nothing at run time would miss a field."""
+    """Task's constructor is written out only for checkers, so nothing at run time would miss a field."""
     tree = ast.parse((ROOT / "shared/nexus/tasks.py").read_text())
     written = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
     (constructor,) = written

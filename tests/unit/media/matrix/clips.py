@@ -185,7 +185,7 @@ def layouts(kind: Kind, layout: str, bits: int) -> File:
 @feature(
     "MP4",
     "place of the colours' samples",
-    "half a pixel is not told apart",
+    "half a pixel is not distinguished",
     {"left": 1, "centre": 2, "top left": 3},
     edges=6,
 )
@@ -311,7 +311,7 @@ def turned_shape() -> File:
 
 @feature(
     "MP4, WebM",
-    "odd sides, and sides that are no multiple of a block",
+    "odd sides, and sides that are not a multiple of a block",
     "even",
     each(("MP4", "WebM"), ("50x38", "66x34")),
 )
@@ -399,7 +399,7 @@ def reordered(kind: Kind) -> File:
 
 
 def colours(number: int) -> list[Pixels]:
-    """Frames that can be told apart: ever lighter."""
+    """Distinguishable frames: each is lighter."""
     return coded(np.full((48, 64, 3), 20 + 18 * number))
 
 
@@ -478,7 +478,7 @@ _PLACES: Final = {
 }
 
 
-@feature("MOV", "a sound of 5.1 in one channel", "stands where it stood", _PLACES)
+@feature("MOV", "a sound of 5.1 in one channel", "is in the same place", _PLACES)
 def surround(channel: int, wanted: tuple[int, ...]) -> File:
     kind = made("mov libx264 pcm_s16le")
     return sounding(kind, tones(6, only=channel), sound_layout="5.1(side)"), Wanted(sound=wanted)

@@ -64,7 +64,11 @@ def subsampling(name: str) -> File:
 
 
 @feature(
-    "JPEG", "sides that are no multiple of a block", "cut to size", each((1, 7, 9, 17, 33), ("4:4:4", "4:2:0")), edges=4
+    "JPEG",
+    "sides that are not a multiple of a block",
+    "cut to size",
+    each((1, 7, 9, 17, 33), ("4:4:4", "4:2:0")),
+    edges=4,
 )
 def sizes(side: int, name: str) -> File:
     picture = np.full((side, side + 2, 3), (40, 60, 210))
@@ -157,7 +161,7 @@ UPRIGHT: Final = flat_jpeg(ycc(PICTURE), WHOLE)
 
 
 def exif_segment(order: str, orientation: int, kind: int = 3, ifd1: int = 0) -> bytes:
-    """EXIF of the orientation alone, in IFD0 and, where asked for, in the thumbnail's IFD1."""
+    """EXIF with only the orientation, in IFD0 and, where asked for, in the thumbnail's IFD1."""
 
     def entry(value: int) -> bytes:
         wide = struct.pack(order + "I", value) if kind == 4 else struct.pack(order + "HH", value, 0)
@@ -186,7 +190,7 @@ _PLACES: Final = {
 }
 
 
-@feature("JPEG", "orientation that stands elsewhere, or twice", "one of them", _PLACES)
+@feature("JPEG", "orientation in another place, or twice", "one of them", _PLACES)
 def places(segments: bytes, number: int) -> File:
     return with_segments(UPRIGHT, segments), turned(PICTURE, number)
 

@@ -408,7 +408,7 @@ def delays() -> File:
     return file, Film(frames, [50, 50, 100, 100, 60_000])
 
 
-@feature("APNG", "plays", "as many", {"for ever": 0, "once": 1, "7": 7})
+@feature("APNG", "plays", "as many", {"forever": 0, "once": 1, "7": 7})
 def plays(number: int) -> File:
     file, frames = reel([(1, 10), (1, 5)], plays=number)
     return file, Film(frames, [100, 200], number)

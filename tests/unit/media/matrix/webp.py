@@ -210,7 +210,7 @@ def delays() -> File:
     return file, Film(frames, [100, 100, 11, 50, 60_000])
 
 
-@feature("WebP", "animation: plays", "as many", {"for ever": 0, "once": 1, "9": 9})
+@feature("WebP", "animation: plays", "as many", {"forever": 0, "once": 1, "9": 9})
 def plays(number: int) -> File:
     file, frames = reel([100, 200], loops=number)
     return file, Film(frames, [100, 200], number)

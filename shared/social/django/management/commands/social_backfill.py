@@ -15,7 +15,7 @@ from social.django.filling import fill
 class Command(BaseCommand):
     """Writes the project's rows to the network, a thousand at a time."""
 
-    help = "Writes rows to the network that it does not have. Run it again after an interruption, and it goes on."
+    help = "Writes rows to the network that it does not have. Run it again after an interruption, and itis resumed."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """Options: which mirrors, and whether existing rows are updated."""
