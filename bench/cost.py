@@ -164,9 +164,12 @@ def _log() -> Iterator[io.StringIO]:
     """Lambda's environment of an invocation, as far as the log lines have it; gives what they say."""
     from aws_lambda_powertools import Logger
 
+    from nexus.worker.lines import LineFormatter
+
     written = io.StringIO()
     named = f"bench-{time.time_ns()}"  # Powertools keeps one handler per name
-    logger = Logger(service=named, level="INFO", use_rfc3339=True, stream=written, json_serializer=encoding.line)
+    formatter = LineFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
+    logger = Logger(service=named, level="INFO", stream=written, logger_formatter=formatter)
     with patch.object(observe, "logger", lambda: logger):
         yield written
 

@@ -3,7 +3,7 @@
     python -m bench.jobs [--users 1000,10000,100000] [--only JOB] [--figures FILE]
 
 Each job runs in a process of its own, on a stand-in inside the process (bench.jobs.stand_in), filled by
-bench.jobs.network once for each size (300,000 users take 7 GB). What was metered at the two largest sizes is then
+bench.jobs.network once for each size (100,000 users take 2 GB). What was metered at the two largest sizes is then
 extended (bench.jobs.paper): to the reference of docs/data-model.md (1 million users, 100 million follows, 50 million
 posts), whose dollars a day are compared with the best design worked out on paper before, and to 10, 30 and 100 million
 users, with the limit that binds first. `--figures` keeps what is measured, a line a run, and does not measure again

@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Self
 
-from bench.tables import markdown, show
+from bench import tables
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / ".local" / "bench" / "pictures"
@@ -114,7 +114,7 @@ def main() -> None:
         rows.append(
             [name, *(f"{figure:,.0f}" for figure in (median(processing), median(ready), min(ready))), f"{ratio:.2f}"]
         )
-    show("latency", markdown(["", "`processing`, ms", "`ready`, ms", "the fastest", "now / it"], rows))
+    tables.show("latency", tables.markdown(["", "`processing`, ms", "`ready`, ms", "the fastest", "now / it"], rows))
 
 
 if __name__ == "__main__":

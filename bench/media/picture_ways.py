@@ -1,67 +1,62 @@
-"""The ways to make the same renditions that are measured in Python: ours, naive Pillow, and libvips by pyvips.
+"""The ways to make the deployed renditions that are measured in Python: ours, naive Pillow, and libvips by pyvips.
 
     python -m bench.media.picture_ways WAY
 
 Serves one way from standard input, so that every way has a process of its own and its imports are not measured: a line
-{"path": ..., "keep": folder or null} is answered with a line of CPU and wall milliseconds, bytes out and peak MB.
+{"path": ..., "keep": folder or null, "shift": 0} is answered with a line of CPU and wall milliseconds, bytes out and
+peak MB. `shift` is added to every recipe's quality.
 
-Each makes of one upload, upright and in sRGB, with nothing attached: a square of 150 pixels cut from the centre and the
-widths 320, 640 and 1080 as WebP of quality 80, and a blurhash. libvips runs in .venv-bench, the others in .venv.
+Each makes of one upload what `pictures.recipes.RECIPES` says, in the same formats, upright and in sRGB, with nothing
+attached, and a blurhash. libvips runs in .venv-bench, the others in .venv.
 """
 
 import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "shared"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
 
 from PIL import Image
 
 from pictures.placeholder import blurhash
+from pictures.recipes import RECIPES, Recipe
 
 Made = dict[str, bytes]
 """Rendition's name to its file, and "blurhash" to its text."""
-Way = Callable[[bytes], Made]
-
-WIDTHS = (1080, 640, 320)
-ANY_HEIGHT = 10_000_000
+Recipes = tuple[Recipe, ...]
+Way = Callable[[bytes, Recipes], Made]
 
 
-def ours() -> Way:
-    from pictures.recipes import RECIPES
+def ours(source: bytes, recipes: Recipes) -> Made:
     from pictures.rendering import render
 
-    recipes = [recipe for recipe in RECIPES if recipe.name in {"thumbnail", "w320", "w640", "w1080"}]
-
-    def make(source: bytes) -> Made:
-        rendered = render(source, recipes=recipes)
-        return {"blurhash": rendered.placeholder.encode()} | {made.name: made.data for made in rendered.renditions}
-
-    return make
+    rendered = render(source, recipes=recipes)
+    return {"blurhash": rendered.placeholder.encode()} | {made.name: made.data for made in rendered.renditions}
 
 
-def naive() -> Way:
-    """As in tutorials: everything at full size, and each rendition from a copy of the whole picture."""
+def naive(source: bytes, recipes: Recipes) -> Made:
+    """As in tutorials: everything at full size, each rendition from a copy of the whole picture, usual options."""
     from PIL import ImageOps
 
-    def make(source: bytes) -> Made:
-        picture = upright_srgb(Image.open(BytesIO(source)))
-        renditions = {"thumbnail": ImageOps.fit(picture.copy(), (150, 150), Image.Resampling.LANCZOS)}
-        for width in WIDTHS:
-            size = width, round(picture.height * width / picture.width)
-            renditions[f"w{width}"] = picture.copy().resize(size, Image.Resampling.LANCZOS)
-        made = {"blurhash": blurhash(renditions["w320"]).encode()}
-        for name, rendition in renditions.items():
-            out = BytesIO()
-            rendition.save(out, "WEBP", quality=80)
-            made[name] = out.getvalue()
-        return made
-
-    return make
+    picture = upright_srgb(Image.open(BytesIO(source)))
+    made = {}
+    for recipe in recipes:
+        shown = picture.copy()
+        if recipe.square:
+            shown = ImageOps.fit(shown, (recipe.width, recipe.height), Image.Resampling.LANCZOS)
+        else:
+            shown.thumbnail((recipe.width, recipe.height), Image.Resampling.LANCZOS, reducing_gap=None)
+        out = BytesIO()
+        shown.save(out, recipe.encoding, quality=recipe.quality)
+        made[recipe.name] = out.getvalue()
+        small = shown if recipe.width == 320 else picture
+    return made | {"blurhash": blurhash(small).encode()}
 
 
 def upright_srgb(stored: Image.Image) -> Image.Image:
@@ -78,46 +73,60 @@ def upright_srgb(stored: Image.Image) -> Image.Image:
     return converted
 
 
-def vips_usual() -> Way:
-    """One thumbnail call per size, as in libvips' documentation."""
+EFFORT: dict[str, dict[str, Any]] = {
+    "WEBP": {"effort": 2},
+    "AVIF": {"effort": 0},
+    "JPEG": {"interlace": True, "optimize_coding": True},
+}
+"""libvips' names for what our encoders are set to."""
+
+
+def vips_best(source: bytes, recipes: Recipes) -> Made:
+    """One decode that shrinks as it loads, a cascade, lighter encoder settings."""
     import pyvips
 
-    def make(source: bytes) -> Made:
-        colours = _vips_colours(source)
-
-        def thumbnail(width: int, **options: object) -> "pyvips.Image":
-            return pyvips.Image.thumbnail_buffer(source, width, size="down", **colours, **options)
-
-        small = thumbnail(320, height=ANY_HEIGHT).copy_memory()
-        return {
-            "w1080": thumbnail(1080, height=ANY_HEIGHT).webpsave_buffer(Q=80, keep="none"),
-            "w640": thumbnail(640, height=ANY_HEIGHT).webpsave_buffer(Q=80, keep="none"),
-            "w320": small.webpsave_buffer(Q=80, keep="none"),
-            "thumbnail": thumbnail(150, height=150, crop="centre").webpsave_buffer(Q=80, keep="none"),
-            "blurhash": _vips_hash(small),
-        }
-
-    return make
+    largest = max(recipe.width for recipe in recipes)
+    master = pyvips.Image.thumbnail_buffer(source, largest, height=largest, size="down", **_vips_colours(source))
+    return _vips_cascade(master.copy_memory(), recipes)
 
 
-def vips_best() -> Way:
-    """The same ideas as ours in libvips: one decode that shrinks as it loads, a cascade, a lighter encoder setting."""
+def vips_half(source: bytes, recipes: Recipes) -> Made:
+    """The same with our rule for the decoder's scale: the half of a picture, if that is nearly enough."""
     import pyvips
 
-    def make(source: bytes) -> Made:
-        level = pyvips.Image.thumbnail_buffer(
-            source, WIDTHS[0], height=ANY_HEIGHT, size="down", **_vips_colours(source)
-        ).copy_memory()
-        made = {}
-        for width in WIDTHS:
-            if width != level.width:
-                level = level.resize(width / level.width).copy_memory()
-            made[f"w{width}"] = level.webpsave_buffer(Q=80, effort=2, keep="none")
-        square = level.thumbnail_image(150, height=150, crop="centre", size="down")
-        made["thumbnail"] = square.webpsave_buffer(Q=80, effort=2, keep="none")
-        return made | {"blurhash": _vips_hash(level)}
+    stored = pyvips.Image.new_from_buffer(source, "")
+    long, largest = max(stored.width, stored.height), max(recipe.width for recipe in recipes)
+    if not 0.95 * largest <= -(-long // 2) <= largest:
+        return vips_best(source, recipes)
+    master = pyvips.Image.jpegload_buffer(source, shrink=2).autorot()
+    if colours := _vips_colours(source):
+        master = master.icc_transform(colours["output_profile"], embedded=True)
+    return _vips_cascade(master.copy_memory(), recipes)
 
-    return make
+
+def _vips_cascade(level: Any, recipes: Recipes) -> Made:
+    made = {}
+    for recipe in sorted(recipes, key=lambda recipe: (recipe.square, -recipe.width)):
+        if recipe.square:
+            shown = level.thumbnail_image(recipe.width, height=recipe.height, crop="centre", size="down")
+        else:
+            if recipe.width < level.width:
+                level = level.resize(recipe.width / level.width).copy_memory()
+            shown = level
+        made[recipe.name] = _vips_save(shown, recipe)
+    return made | {"blurhash": _vips_hash(level)}
+
+
+def _vips_save(picture: Any, recipe: Recipe) -> bytes:
+    options = EFFORT[recipe.encoding]
+    match recipe.encoding:
+        case "WEBP":
+            data = picture.webpsave_buffer(Q=recipe.quality, keep="none", **options)
+        case "JPEG":
+            data = picture.jpegsave_buffer(Q=recipe.quality, keep="none", **options)
+        case "AVIF":
+            data = picture.heifsave_buffer(Q=recipe.quality, compression="av1", keep="none", **options)
+    return bytes(data)
 
 
 def _vips_colours(source: bytes) -> dict[str, str]:
@@ -133,11 +142,11 @@ def _vips_hash(picture: Any) -> bytes:
     return blurhash(Image.frombytes("RGB", (32, 24), pixels.write_to_memory())).encode()
 
 
-WAYS: dict[str, Callable[[], Way]] = {
+WAYS: dict[str, Way] = {
     "ours": ours,
     "naive": naive,
-    "vips_usual": vips_usual,
     "vips_best": vips_best,
+    "vips_half": vips_half,
 }
 
 
@@ -151,8 +160,9 @@ def serve(make: Way) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         source = Path(order["path"]).read_bytes()
+        recipes = tuple(replace(recipe, quality=recipe.quality + order["shift"]) for recipe in RECIPES)
         cpu, wall = time.process_time(), time.perf_counter()
-        made = make(source)
+        made = make(source, recipes)
         figures = {
             "cpu": (time.process_time() - cpu) * 1000,
             "wall": (time.perf_counter() - wall) * 1000,
@@ -161,9 +171,10 @@ def serve(make: Way) -> None:
             "blurhash": made["blurhash"].decode(),
         }
         if order["keep"]:
-            Path(order["keep"]).write_bytes(made["w1080"])
+            for recipe in RECIPES:
+                Path(order["keep"], recipe.name).write_bytes(made[recipe.name])
         print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":
-    serve(WAYS[sys.argv[1]]())
+    serve(WAYS[sys.argv[1]])

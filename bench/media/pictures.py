@@ -1,12 +1,16 @@
 """What a picture costs: our pipeline beside naive Pillow, libvips (pyvips) and sharp, on the same pictures in one run.
 
-    make bench-media          (or: python -m bench.media.pictures [--pictures 20] [--rounds 5] [--plain])
+    make bench-media          (or: python -m bench.media.pictures [--pictures 4] [--rounds 3] [--only photographs])
 
-Every way makes four WebP renditions and a blurhash from a 12-megapixel JPEG (bench/media/picture_ways.py, sharp.mjs),
-in a process of its own, warm, and a new one each round. Every picture goes through all ways in turn, in a new order
-each time, so that what else the machine does hits them alike. CPU is user and system time of the process, threads
-included; ratios are medians of pairs, the same picture in the same round. Peak memory is the whole process's, SSIM is
-of the 1080 rendition. Only the ratios travel to another machine.
+Every way makes the deployed renditions (pictures.recipes.RECIPES, in their formats) and a blurhash
+(bench/media/picture_ways.py, sharp.mjs), in a process of its own, warm, and a new one each round; libvips and sharp
+with one thread. There are painted pictures of 12 megapixels and real photographs (bench/media/photos). Every picture
+goes through all ways in turn, in a new order each time, so that what else the machine does hits them alike. CPU is user
+and system time of the process; ratios are medians of pairs, the same picture in the same round. Peak memory is the
+whole process's. SSIM is the mean over the renditions that show the whole picture.
+
+Ways differ in bytes and in SSIM at the same quality. So each is also run with all qualities lower and higher, and the
+bytes that it needs for our SSIM, and the SSIM that it has for our bytes, are interpolated.
 """
 
 import argparse
@@ -16,98 +20,93 @@ import random
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import exp, log
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Self
 
-from rich.console import Console
 from rich.progress import track
-from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "functions" / "media"))
+
+from bench import tables
+from pictures.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / ".local" / "bench" / "pictures"
+PHOTOGRAPHS = Path(__file__).with_name("photos")
 PEERS = ROOT / ".venv-bench"
 PYVIPS = PEERS / "lib" / "python3.13" / "site-packages" / "pyvips"
 SHARP_MODULE = ROOT / ".local" / "bench-node" / "node_modules" / "sharp"
-SHARP = str(Path(__file__).with_name("sharp.mjs"))
+SHARP = ["node", str(Path(__file__).with_name("sharp.mjs"))]
+GIVEN = json.dumps([asdict(recipe) for recipe in RECIPES])
+SHIFTS = (0, -8, 8)
+"""Added to every quality; the first is the one that is timed."""
 
 
 def python(way: str, interpreter: str = sys.executable) -> list[str]:
     return [interpreter, "-m", "bench.media.picture_ways", way]
 
 
-# As template.yaml sets it for the function: glibc would give each encoder's thread a heap of its own to keep.
-ENVIRONMENT = {"MALLOC_ARENA_MAX": "1"}
+PEERS_PYTHON = str(PEERS / "bin" / "python")
+
+
+# Ours as the decoders' server sets it: glibc would give each thread a heap of its own to keep.
+ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "VIPS_CONCURRENCY": "1"}
 
 
 WAYS: dict[str, list[str]] = {
     "ours": python("ours"),
     "naive Pillow: copy and LANCZOS for each": python("naive"),
-    "pyvips, a thumbnail call a size (usual)": python("vips_usual", str(PEERS / "bin" / "python")),
-    "pyvips, one decode and a cascade (best)": python("vips_best", str(PEERS / "bin" / "python")),
-    "sharp, a pipeline a size (usual)": ["node", SHARP, "usual"],
-    "sharp, one decode and a cascade (best)": ["node", SHARP, "best"],
+    "pyvips, one decode and a cascade": python("vips_best", PEERS_PYTHON),
+    "pyvips, the same, and half the scale where that is nearly enough": python("vips_half", PEERS_PYTHON),
+    "sharp, one decode and a cascade": [*SHARP, GIVEN],
 }
-OURS, NAIVE, VIPS_USUAL, VIPS_BEST, SHARP_USUAL, SHARP_BEST = WAYS
+OURS = "ours"
 
 
 @dataclass
 class Figures:
-    """One way's figures: a value per picture and round, in the same order for all ways; SSIM once per picture."""
+    """One way's figures: a value per picture and round, in the same order for all ways.
+
+    `bytes` and `ssim` have a value per picture for each of SHIFTS.
+    """
 
     cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
-    bytes: list[int] = field(default_factory=list)
     peak: float = 0.0
-    ssim: list[float] = field(default_factory=list)
+    bytes: dict[int, list[int]] = field(default_factory=lambda: {shift: [] for shift in SHIFTS})
+    ssim: dict[int, list[float]] = field(default_factory=lambda: {shift: [] for shift in SHIFTS})
 
     @property
     def kib(self) -> float:
-        return sum(self.bytes) / len(self.bytes) / 1024
+        return mean(self.bytes[0]) / 1024
 
     @property
     def alike(self) -> float:
-        return sum(self.ssim) / len(self.ssim)
+        return mean(self.ssim[0])
 
     def ratio(self, other: "Figures") -> float:
         """CPU relative to the other's: the median over the same pictures in the same rounds."""
         return median(mine / theirs for mine, theirs in zip(self.cpu, other.cpu, strict=True))
 
-    def spread(self, other: "Figures", pictures: int) -> tuple[float, float]:
-        """The lowest and the highest of the rounds' own ratios."""
-        rounds = [
-            median(a / b for a, b in zip(self.cpu[at : at + pictures], other.cpu[at : at + pictures], strict=True))
-            for at in range(0, len(self.cpu), pictures)
-        ]
-        return min(rounds), max(rounds)
+    def kib_at(self, ssim: float) -> float:
+        """The KiB for an SSIM, by the two nearest shifts; beyond them along the same line."""
+        return exp(_line(ssim, [(mean(self.ssim[shift]), log(mean(self.bytes[shift]) / 1024)) for shift in SHIFTS]))
+
+    def ssim_at(self, kib: float) -> float:
+        """The SSIM for as many KiB."""
+        points = [(log(mean(self.bytes[shift]) / 1024), mean(self.ssim[shift])) for shift in SHIFTS]
+        return _line(log(kib), points)
 
 
-@dataclass(frozen=True)
-class Reach:
-    """A target: a figure of the run, and its bound."""
-
-    what: str
-    figure: Callable[[Mapping[str, Figures]], float]
-    bound: float
-    at_least: bool = False
-
-    def kept(self, figure: float) -> bool:
-        return figure >= self.bound if self.at_least else figure <= self.bound
-
-
-REACHES = (
-    Reach("naive Pillow's CPU, in units of ours", lambda f: f[NAIVE].ratio(f[OURS]), 4.5, at_least=True),
-    Reach("pyvips as usually called, CPU in units of ours", lambda f: f[VIPS_USUAL].ratio(f[OURS]), 2, at_least=True),
-    Reach("sharp as usually called, CPU in units of ours", lambda f: f[SHARP_USUAL].ratio(f[OURS]), 2, at_least=True),
-    Reach("our CPU in units of pyvips at its best", lambda f: f[OURS].ratio(f[VIPS_BEST]), 1.1),
-    Reach("SSIM below naive Pillow's", lambda f: f[NAIVE].alike - f[OURS].alike, 0.007),
-    Reach("KiB out", lambda f: f[OURS].kib, 190),
-    Reach("bytes out in units of naive Pillow's", lambda f: f[OURS].kib / f[NAIVE].kib, 190 / 188),
-    Reach("peak MB", lambda f: f[OURS].peak, 80),
-)
+def _line(x: float, points: list[tuple[float, float]]) -> float:
+    low, middle, high = sorted(points)
+    (x0, y0), (x1, y1) = (low, middle) if x < middle[0] else (middle, high)
+    return y0 + (x - x0) * (y1 - y0) / (x1 - x0)
 
 
 class Served:
@@ -115,8 +114,7 @@ class Served:
 
     def __init__(self, way: str, command: list[str]) -> None:
         self._way = way
-        environment = {**os.environ, **(ENVIRONMENT if way == OURS else {})}
-        pipe = subprocess.PIPE
+        pipe, environment = subprocess.PIPE, {**os.environ, **ENVIRONMENT}
         self._process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, text=True)
 
     def __enter__(self) -> Self:
@@ -125,12 +123,12 @@ class Served:
     def __exit__(self, *exception: object) -> None:
         self._process.__exit__(None, None, None)  # closes its input, which ends it, and waits
 
-    def ask(self, source: Path, keep: Path | None = None) -> dict[str, float]:
-        """Renders one picture and returns the figures; writes its 1080 rendition to `keep`."""
+    def ask(self, source: Path, keep: Path | None = None, shift: int = 0) -> dict[str, float]:
+        """Renders one picture and returns the figures; writes its renditions into `keep`."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin
         assert stdout
-        stdin.write(json.dumps({"path": str(source), "keep": keep and str(keep)}) + "\n")
+        stdin.write(json.dumps({"path": str(source), "keep": keep and str(keep), "shift": shift}) + "\n")
         stdin.flush()
         answer = stdout.readline()
         if not answer:
@@ -139,8 +137,10 @@ class Served:
         return told
 
 
-def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kept: Path) -> dict[str, Figures]:
+def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> dict[str, Figures]:
+    """Times each way, then compares the renditions of each at all qualities with their originals."""
     figures = {way: Figures() for way in ways}
+    print(f"\n{len(sources)} pictures, {rounds} rounds")
     order = list(ways)
     for number in track(range(rounds), "Rounds", transient=True):
         # New processes each round: a process's speed depends on its memory layout for its whole life.
@@ -148,66 +148,67 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]], kep
             served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
             for way in ways:
                 served[way].ask(sources[0])  # imports, caches, tables
-            for source in sources:
-                random.Random(number * 100 + int(source.stem)).shuffle(order)
+            for at, source in enumerate(sources):
+                random.Random(number * 100 + at).shuffle(order)
                 for way in order:
-                    keep = kept / f"{source.stem}-{list(ways).index(way)}.webp" if number == 0 else None
-                    told = served[way].ask(source, keep)
-                    row = figures[way]
-                    row.cpu.append(told["cpu"])
-                    row.wall.append(told["wall"])
-                    row.peak = max(row.peak, told["peak"])
-                    if keep:
-                        row.bytes.append(int(told["bytes"]))
-    for source in track(sources, "SSIM", transient=True):
-        renditions = [str(kept / f"{source.stem}-{at}.webp") for at in range(len(ways))]
-        command = [sys.executable, "-m", "bench.media.ssim", str(source), *renditions]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        for way, figure in zip(ways, done.stdout.split(), strict=True):
-            figures[way].ssim.append(float(figure))
+                    told = served[way].ask(source)
+                    figures[way].cpu.append(told["cpu"])
+                    figures[way].peak = max(figures[way].peak, told["peak"])
+    with ExitStack() as stack:
+        kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
+        for source in track(sources, "Qualities", transient=True):
+            for at, way in enumerate(ways):
+                for shift in SHIFTS:
+                    folder = kept / source.stem / f"{at} {shift}"
+                    folder.mkdir(parents=True)
+                    figures[way].bytes[shift].append(int(served[way].ask(source, folder, shift)["bytes"]))
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=2))
+        for compared in pool.map(lambda source: _compared(source, kept), sources):
+            for at, way in enumerate(ways):
+                for shift in SHIFTS:
+                    figures[way].ssim[shift].append(compared[f"{at} {shift}"])
     return figures
 
 
-def report(figures: Mapping[str, Figures], pictures: int, rounds: int) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 130)
-    title = f"{pictures} pictures of 12 megapixels, medians of {rounds} rounds"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("way")
-    for column in ("pictures/s", "CPU ms", "x ours", "rounds", "peak MB", "KiB out", "SSIM"):
-        table.add_column(column, justify="right", no_wrap=True)
+def _compared(source: Path, kept: Path) -> dict[str, float]:
+    """The mean SSIM of each folder's renditions."""
+    folders = sorted((kept / source.stem).iterdir())
+    names = [recipe.name for recipe in RECIPES if not recipe.square]
+    files = [str(folder / name) for folder in folders for name in names]
+    command = [sys.executable, "-m", "bench.media.ssim", str(source), *files]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    told = [float(figure) for figure in done.stdout.split()]
+    return {folder.name: mean(told[at * len(names) :][: len(names)]) for at, folder in enumerate(folders)}
+
+
+def table(figures: Mapping[str, Figures]) -> str:
+    """Columns "at our SSIM" and "at our KiB": with qualities at which the way has the same as ours."""
     ours = figures[OURS]
+    header = ("way", "CPU ms", "x ours", "peak MB", "KiB out", "SSIM", "KiB at our SSIM", "SSIM at our KiB")
+    rows = []
     for way, row in figures.items():
-        low, high = row.spread(ours, pictures)
-        table.add_row(
-            way,
-            f"{1000 / median(row.wall):.1f}",
-            f"{median(row.cpu):.0f}",
-            f"{row.ratio(ours):.2f}",
-            f"{low:.2f}-{high:.2f}" if row is not ours else "",
-            f"{row.peak:.0f}",
-            f"{row.kib:.0f}",
-            f"{row.alike:.4f}",
+        same = row is ours
+        rows.append(
+            (
+                f"**{way}**" if same else way,
+                f"{median(row.cpu):.0f}",
+                f"{row.ratio(ours):.2f}",
+                f"{row.peak:.0f}",
+                f"{row.kib:.0f}",
+                f"{row.alike:.4f}",
+                f"{row.kib if same else row.kib_at(ours.alike):.0f}",
+                f"{row.alike if same else row.ssim_at(ours.kib):.4f}",
+            )
         )
-    console.print(table)
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for reach in REACHES:
-        try:
-            figure = reach.figure(figures)
-        except KeyError:
-            table.add_row(reach.what, "", "", "[yellow]not measured[/]")
-            continue
-        verdict = "[green]reached[/]" if reach.kept(figure) else "[red]MISSED[/]"
-        bound = f"{'>=' if reach.at_least else '<='} {reach.bound:.4g}"
-        table.add_row(reach.what, f"{figure:.3g}", bound, verdict)
-    console.print()
-    console.print(table)
+    return tables.markdown(header, rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="What a picture costs, beside Pillow, libvips and sharp.")
-    parser.add_argument("--pictures", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--plain", action="store_true", help="the same pictures without their colour profile")
+    parser.add_argument("--pictures", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=("painted", "photographs"))
     options = parser.parse_args()
     ways = dict(WAYS)
     for missing, program in (("pyvips", PYVIPS), ("sharp", SHARP_MODULE)):
@@ -216,9 +217,11 @@ def main() -> None:
             ways = {way: command for way, command in ways.items() if not way.startswith(missing)}
     maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
     subprocess.run(maker, cwd=ROOT, check=True)
-    sources = sorted((PICTURES / "plain" if options.plain else PICTURES).glob("*.jpg"))[: options.pictures]
-    with tempfile.TemporaryDirectory() as folder:
-        report(measure(sources, options.rounds, ways, Path(folder)), len(sources), options.rounds)
+    if options.only != "photographs":
+        painted = sorted(PICTURES.glob("*.jpg"))[: options.pictures]
+        tables.show("pictures-painted", table(measure(painted, options.rounds, ways)))
+    if options.only != "painted":
+        tables.show("pictures-photographs", table(measure(sorted(PHOTOGRAPHS.glob("*.jpg")), options.rounds, ways)))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,11 @@ def luma(picture: Image.Image) -> Plane:
 
 
 if __name__ == "__main__":
-    whole = None
+    with Image.open(Path(sys.argv[1])) as stored:
+        whole = upright_srgb(stored)
+    reduced: dict[tuple[int, int], Plane] = {}
     for rendition in sys.argv[2:]:
-        with Image.open(Path(rendition)) as shown, Image.open(Path(sys.argv[1])) as stored:
-            if whole is None or whole.shape[::-1] != shown.size:
-                whole = luma(upright_srgb(stored).resize(shown.size, Image.Resampling.LANCZOS))
-            print(f"{ssim(whole, luma(shown)):.5f}")
+        with Image.open(Path(rendition)) as shown:
+            if shown.size not in reduced:
+                reduced[shown.size] = luma(whole.resize(shown.size, Image.Resampling.LANCZOS))
+            print(f"{ssim(reduced[shown.size], luma(shown)):.5f}")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from bench.tables import markdown, show
+from bench import tables
 
 FUNCTION = Path(__file__).resolve().parents[2] / "functions" / "media"
 RENDER = """
@@ -160,7 +160,7 @@ def main() -> None:
             for name, measured in costs.items():
                 rows.append(row(source.name if name == "ours" else "", name, measured, costs["ours"]))
     header = ["clip", "way", "wall s", "CPU s", "MB", "ours / it: wall", "CPU (range)", "MB"]
-    show("video", markdown(header, rows))
+    tables.show("video", tables.markdown(header, rows))
 
 
 def row(clip: str, name: str, measured: Sequence[Cost], ours: Sequence[Cost]) -> list[str]:

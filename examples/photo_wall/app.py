@@ -47,6 +47,7 @@ from social.catalogue import send_welcome_email
 from social.data import posts, users
 from social.data.days import day_of
 from social.data.posts import Media, Post
+from social.renditions import sources
 from social.uploads import MAX_BYTES, presigned_post
 
 PHOTOS_SHOWN = 60
@@ -260,6 +261,10 @@ def _shown(post: Post) -> dict[str, Any]:
             }
             for name, made in media.renditions.items()
         },
+        "sources": [
+            {"type": source.type, "srcset": source.srcset(_link), "url": _link(source.largest.key)}
+            for source in sources(media)
+        ],
     }
 
 

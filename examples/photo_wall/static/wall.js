@@ -119,27 +119,17 @@ class Tile {
 function view(photo, name) {
   const made = photo.renditions;
   const text = photo.caption || name;
-  const widths = whole(photo, "image/webp");
-  const usual = widths.find((one) => one.width >= 640) || widths.at(-1) || Object.values(made)[0];
+  // Best first, the last for browsers that know no other: social.renditions made them from what the deployment stores.
+  const better = photo.sources.slice(0, -1);
+  const last = photo.sources.at(-1) || { url: Object.values(made)[0]?.url, srcset: "" };
   if (photo.kind === "video") {
-    const poster = widths.length ? usual : {};
-    return make("video", { controls: true, preload: "none", playsinline: true, poster: poster.url, src: made.video?.url, "aria-label": text });
+    return make("video", { controls: true, preload: "none", playsinline: true, poster: last.url, src: made.video?.url, "aria-label": text });
   }
-  const srcset = (renditions) => renditions.map((one) => `${one.url} ${one.width}w`).join(", ");
   const sizes = "(min-width: 70rem) 21rem, (min-width: 40rem) 45vw, 95vw";
-  const still = make("img", { alt: text, src: usual.url, srcset: srcset(widths), sizes, width: photo.width, height: photo.height });
-  const sources = [];
-  if (made.animated) sources.push(make("source", { srcset: made.animated.url, media: "(prefers-reduced-motion: no-preference)" }));
-  const smaller = whole(photo, "image/avif");
-  if (smaller.length) sources.push(make("source", { srcset: srcset(smaller), sizes, type: "image/avif" }));
+  const still = make("img", { alt: text, src: last.url, srcset: last.srcset, sizes, width: photo.width, height: photo.height });
+  const sources = better.map(({ type, srcset }) => make("source", { type, srcset, sizes }));
+  if (made.animated) sources.unshift(make("source", { srcset: made.animated.url, media: "(prefers-reduced-motion: no-preference)" }));
   return sources.length ? make("picture", {}, ...sources, still) : still;
-}
-
-/** The renditions of a type that show all of the photo, narrowest first: which there are, the deployment chooses. */
-function whole(photo, type) {
-  const uncut = (one) => Math.abs(one.width * photo.height - one.height * photo.width) <= Math.max(photo.width, photo.height);
-  const stills = Object.entries(photo.renditions).filter(([name]) => name !== "animated" && name !== "preview");
-  return stills.map(([, one]) => one).filter((one) => one.type === type && uncut(one)).sort((a, b) => a.width - b.width);
 }
 
 // ---- uploading ---------------------------------------------------------------------------------------------------

@@ -84,6 +84,8 @@ def _as(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
+    if transform.input_mode == transform.output_mode == "RGB":
+        return transform.apply_in_place(image)  # the pixels are this picture's alone
     converted = transform.apply(image)
     assert converted is not None
     return converted

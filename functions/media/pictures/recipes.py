@@ -9,7 +9,7 @@ from hashlib import file_digest, sha256
 from io import BufferedIOBase
 from typing import Any, Final, Literal
 
-_REVISION: Final = b"nexus-pictures 3"
+_REVISION: Final = b"nexus-pictures 4"
 """Change it with anything that changes the output: renditions' URLs are immutable and cached without an expiry."""
 
 _WEBP_SIDE: Final = 16_383
@@ -25,8 +25,8 @@ TYPES: Final[dict[Encoding, tuple[str, str]]] = {
     "AVIF": ("image/avif", "avif"),
 }
 """Content type, and extension without a dot."""
-_QUALITY: Final[dict[Encoding, int]] = {"WEBP": 80, "JPEG": 80, "AVIF": 60}
-"""Defaults if a recipe states no quality: they look alike."""
+_QUALITY: Final[dict[Encoding, int]] = {"WEBP": 80, "JPEG": 80, "AVIF": 65}
+"""Defaults if a recipe states no quality: WebP and AVIF have the same SSIM (bench/media/pictures.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,22 +44,27 @@ class Recipe:
     encoding: Encoding = "WEBP"
     quality: int = 80
 
+    @property
+    def is_box(self) -> bool:
+        """Whether it limits both sides of the whole picture, so that no page counts on its exact size."""
+        return self.height < _WEBP_SIDE and not self.square and self.tallest is None
+
 
 class BadRecipe(ValueError):
     """An invalid recipe: its name, the field, and the fault."""
 
 
 RECIPES: Final = (
-    Recipe("thumbnail", 150, 150, square=True),
+    # JPEG, so that mails can show it too.
+    Recipe("thumbnail", 150, 150, square=True, encoding="JPEG"),
     Recipe("w320", 320),
     Recipe("w640", 640),
-    Recipe("w1080", 1080),
-    Recipe("full", 2048, 2048),
+    # AVIF where it saves most bytes; programs without it take w640, or w1080_jpeg, which mails and link previews show.
+    Recipe("w1080", 1080, encoding="AVIF", quality=65),
+    Recipe("full", 2048, 2048, encoding="AVIF", quality=65),
     Recipe("w1080_jpeg", 1080, encoding="JPEG"),
-    # For mail, which cannot crop (docs/mail.md): twice the pixels of their places in the digest.
-    Recipe("mail_lead", 1080, tallest=0.75, encoding="JPEG"),
-    Recipe("mail_square", 224, 224, square=True, encoding="JPEG"),
 )
+"""Each is a request to S3 for every upload, the largest part of a picture's price: one size, one format."""
 ANIMATED: Final = Recipe("animated", 720, 720, quality=70)
 """An animation's rendition beside its stills: sized for a phone's feed, since every frame is encoded."""
 

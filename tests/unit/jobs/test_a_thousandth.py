@@ -23,7 +23,7 @@ from tests.support.sandboxes import Queue
 
 pytestmark = pytest.mark.usefixtures("environment")
 
-FOLLOWS = 3
+FOLLOWS = 5
 """Edges a user: enough to fill a few objects a segment."""
 
 SCALED = {
@@ -103,6 +103,5 @@ def test_a_hundred_million_users_are_counted_with_no_more_requests_a_user_than_t
     assert (ten.right, hundred.right) == (True, True), "what counting one by one gives"
     assert ten.ranges[1] == 1, "merged straight from the scans"
     assert min(hundred.ranges) > 10, "in two steps"
-    assert hundred.continued > 20
-    print(ten, hundred)
-    assert hundred.objects <= 10 * ten.objects, "S3 requests"
+    assert hundred.continued > 10
+    assert hundred.objects <= 10 * ten.objects, f"S3 requests: {ten}, {hundred}"

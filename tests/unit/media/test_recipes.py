@@ -12,8 +12,8 @@ from tests.support.stills import gradient, opened, still
 from tests.support.template import template
 
 THE_DEFAULTS = (
-    "thumbnail:150:square,w320:320,w640:640,w1080:1080,full:2048x2048,w1080_jpeg:1080:jpeg,"
-    "mail_lead:1080:tallest=0.75:jpeg,mail_square:224:square:jpeg,animated:720x720"
+    "thumbnail:150:square:jpeg,w320:320,w640:640,w1080:1080:avif,full:2048x2048:avif,w1080_jpeg:1080:jpeg,"
+    "animated:720x720"
 )
 
 
@@ -30,7 +30,7 @@ def test_a_recipe_has_a_size_a_format_a_quality_and_a_cut() -> None:
 
     assert found.stills == (
         Recipe("tile", 96, 96, square=True, quality=60),
-        Recipe("hero", 1600, 900, encoding="AVIF", quality=60),
+        Recipe("hero", 1600, 900, encoding="AVIF", quality=65),
         Recipe("story", 1080, encoding="JPEG", quality=90, tallest=1.778),
     )
     assert found.animated == ANIMATED
