@@ -848,7 +848,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("variables", "shown"),
+    ("variables", "told"),
     [
         ({"NEXUS_STACK": "nexus-nowhere"}, "There is no stack nexus-nowhere"),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, "AWS does not respond"),

@@ -355,7 +355,7 @@ GOOD = {1: MP4_HEAD, 3: WEBP_HEAD, 4: PNG_HEAD}
 
 
 @pytest.mark.parametrize(
-    ("files", "reason"),
+    ("files", "told"),
     [
         ({}, {}),
         (GOOD | {1: b"<!doctype html>"}, {}),

@@ -75,7 +75,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
 
 @pytest.mark.usefixtures("network")
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "told"),
     [
         (["frobnicate"], "No such command"),
         (["send", "pong"], "Did you mean ping?"),
@@ -298,7 +298,7 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("letters")
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "told"),
     [
         (["pause", "media"], "There are: post, print."),
         (["pause", "pots"], "Did you mean post?"),
@@ -419,7 +419,7 @@ def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "shown"),
+    ("error", "code", "told"),
     [
         (_no_credentials, 3, "No AWS credentials"),
         (_no_connection, 3, "does not respond"),

@@ -230,7 +230,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "shown"),
+    ("words", "told"),
     [
         (["budget", "--runs", "1"], "Whose budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
