@@ -46,6 +46,7 @@ def naive(source: bytes, recipes: Recipes) -> Made:
 
     picture = upright_srgb(Image.open(BytesIO(source)))
     made = {}
+    small = picture
     for recipe in recipes:
         shown = picture.copy()
         if recipe.square:
@@ -55,7 +56,7 @@ def naive(source: bytes, recipes: Recipes) -> Made:
         out = BytesIO()
         shown.save(out, recipe.encoding, quality=recipe.quality)
         made[recipe.name] = out.getvalue()
-        small = shown if recipe.width == 320 else picture
+        small = shown if recipe.width == 320 else small
     return made | {"blurhash": blurhash(small).encode()}
 
 
@@ -124,7 +125,7 @@ def _vips_save(picture: Any, recipe: Recipe) -> bytes:
             data = picture.webpsave_buffer(Q=recipe.quality, keep="none", **options)
         case "JPEG":
             data = picture.jpegsave_buffer(Q=recipe.quality, keep="none", **options)
-        case "AVIF":
+        case _:
             data = picture.heifsave_buffer(Q=recipe.quality, compression="av1", keep="none", **options)
     return bytes(data)
 
