@@ -25,11 +25,17 @@ release = nexus.__version__
 
 # The source folder is the repository, so that links between README.md, docs/ and examples/ are the same here and there.
 root_doc = "docs/site/index"
-include_patterns = ["*.md", "docs/*.md", "docs/site/**", "examples/README.md", "examples/*/README.md"]
+include_patterns = [
+    "*.md",
+    "docs/*.md",
+    "docs/site/**",
+    "examples/README.md",
+    "examples/*/README.md",
+    "bench/**/README.md",
+]
 # Folders without pages; Sphinx does not enter them.
 exclude_patterns = [
     ".*",
-    "bench",
     "build",
     "dev",
     "events",
