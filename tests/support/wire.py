@@ -5,6 +5,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,13 @@ class Server:
     @property
     def url(self) -> str:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
+
+    def has_accepted(self, connections: int) -> None:
+        """Waits until that many connections are accepted: a client may give one up before. Raises if there are more."""
+        end = time.monotonic() + 30
+        while self.connections < connections and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.connections == connections
 
     def serve(self, connection: Connection, number: int) -> None:
         with connection:

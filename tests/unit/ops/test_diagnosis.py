@@ -195,7 +195,7 @@ def test_a_task_most_of_whose_runs_fall_short_is_named_with_its_reasons(log: Log
     assert (found.task, found.times, found.runs, found.run_id) == ("t", 3, 4, "r-30")
     assert found.reasons == {"no such user": 2, "suppressed: bounce": 1}
     finding = health._of_falling_short(found)
-    assert finding.what.endswith("did not do what they were sent for: no such user (2), suppressed: bounce (1)")
+    assert finding.what.endswith("succeeded without effect: no such user (2), suppressed: bounce (1)")
     # And it is over as soon as most runs do
     log.run(NOW - 5, "success")
     log.run(NOW - 4, "success")
