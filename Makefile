@@ -219,10 +219,10 @@ endef
 	fi
 	echo "Installing mermaid"
 	mkdir -p $(@D)/site/mermaid/chunks
-	$(call quiet,mermaid,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund mermaid@12.3.0)
-	cp $(@D)/node_modules/mermaid/dist/mermaid.esm.min.mjs $(@D)/site/mermaid
-	cp -r $(@D)/node_modules/mermaid/dist/chunks/mermaid.esm.min $(@D)/site/mermaid/chunks
-	rm -rf $(@D)/node_modules $(@D)/site/mermaid/chunks/*/*.map
+	$(call quiet,mermaid,cd $(@D) && npm pack --silent mermaid@12.3.0 && tar xzf mermaid-12.3.0.tgz)
+	cp $(@D)/package/dist/mermaid.esm.min.mjs $(@D)/site/mermaid
+	cp -r $(@D)/package/dist/chunks/mermaid.esm.min $(@D)/site/mermaid/chunks
+	rm -rf $(@D)/package $(@D)/*.tgz $(@D)/site/mermaid/chunks/*/*.map
 	touch $@
 
 # ---- Build and deploy ----------------------------------------------------------------------------------------------
