@@ -148,7 +148,7 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     assert handle.get().reason == "repaired"
 
     # A file with a fault of another kind is shown, and the next change works again
-    edit("this is not Python")
+    edit("this = is not Python")
     session.until("SyntaxError")
     edit(returns("best"))
     session.until('"reason": "best"')

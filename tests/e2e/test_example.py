@@ -165,7 +165,7 @@ def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(
     page.wait_for(f"{tile('ready')}?.querySelector('canvas')", within=60)
     placeholder = f"{tile('ready')}.querySelector('canvas').getContext('2d').getImageData(0, 0, 32, 32).data"
     assert page.evaluate(f"new Set({placeholder}).size") > 20, "the placeholder is a picture and no plain colour"
-    page.wait_for(f"{tile('ready')}.querySelector('img.here')")
+    page.wait_for(f"{tile('ready')}.querySelector('.here')")
     (user_id,) = users.by_email(user)
     shown = page.evaluate(f"""(() => {{
         const tile = {tile("ready")}, image = tile.querySelector("img");
@@ -196,7 +196,7 @@ def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(
 
     page.send("Page.reload")
     page.wait_for("performance.getEntriesByType('navigation')[0].type === 'reload'")
-    page.wait_for(f"{tile('ready')}?.querySelector('img.here')")
+    page.wait_for(f"{tile('ready')}?.querySelector('.here')")
     look_at(page, "picture")
 
 
@@ -273,7 +273,7 @@ def test_make_example_says_why_another_port_would_not_do() -> None:
         )
 
     assert made.returncode != 0
-    assert f"uploads from pages of {ORIGIN} alone" in " ".join(made.stderr.split())
+    assert f"uploads only from pages of {ORIGIN}" in " ".join(made.stderr.split())
 
 
 def test_every_link_in_a_mail_leads_to_a_page(port: int, page: Page, user: str) -> None:
