@@ -199,12 +199,17 @@ endef
 	fi
 	touch $@
 
-.local/axe/ready:
+# Installs npm if it is missing; $(1) says what needs it.
+define npm
 	@if ! command -v npm > /dev/null; then
-		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The tests need axe-core, and npm to install it: install Node with npm and run this again" >&2; exit 1; }
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "$(1), and npm to install it: install Node with npm and run this again" >&2; exit 1; }
 		echo "Installing npm"
 		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
 	fi
+endef
+
+.local/axe/ready:
+	$(call npm,The tests need axe-core)
 	echo "Installing axe"
 	mkdir -p $(@D)
 	$(call quiet,axe,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund axe-core@4.14.1)
@@ -212,11 +217,7 @@ endef
 
 # The docs site draws its diagrams with it, from its own host.
 .local/mermaid/ready:
-	@if ! command -v npm > /dev/null; then
-		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "The docs site needs mermaid, and npm to install it: install Node with npm and run this again" >&2; exit 1; }
-		echo "Installing npm"
-		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
-	fi
+	$(call npm,The docs site needs mermaid)
 	echo "Installing mermaid"
 	mkdir -p $(@D)/site/mermaid/chunks
 	$(call quiet,mermaid,cd $(@D) && npm pack --silent mermaid@12.3.0 && tar xzf mermaid-12.3.0.tgz)

@@ -47,7 +47,7 @@ AT_ONCE: Final = max(2, os.cpu_count() or 2)
 PAUSE: Final = 0.3
 
 NEXT: Final = """
-Next: make web                       # the runs of this in the browser, with what waits, failed and comes
+Next: make web                       # these runs in the browser
       make example                   # an application in the browser
       PATH="$PWD/.venv/bin:$PATH"
       nexus status                   # then: nexus upload FILE, nexus dlq list"""

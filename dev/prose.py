@@ -50,9 +50,8 @@ def of_python(source: str) -> str:
             parts.append(_blank(source[end:start]))
             end = starts[token.end[0] - 1] + token.end[1]
             text = source[start:end]
-            parts.append(
-                text if token.type != tokenize.STRING or re.search(r"\s", text) else MARK
-            )  # a name is not prose
+            is_name = token.type == tokenize.STRING and not re.search(r"\s", text)
+            parts.append(MARK if is_name else text)
     return without_code("".join([*parts, _blank(source[end:])]))
 
 

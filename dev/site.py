@@ -66,35 +66,12 @@ def faults(site: Path) -> Iterator[str]:
 
 def main(folder: Path) -> int:
     """Write the page of the commands, build the site, check it."""
-    command = [
-        sys.executable,
-        "-m",
-        "typer",
-        "ops.main",
-        "utils",
-        "docs",
-        "--name",
-        "nexus",
-        "--title",
-        "The nexus command",
-    ]
-    COMMANDS.write_bytes(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
+    docs = ["ops.main", "utils", "docs", "--name", "nexus", "--title", "The nexus command"]
+    made = subprocess.run([sys.executable, "-m", "typer", *docs], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    COMMANDS.write_bytes(made.stdout)
     shutil.rmtree(folder, ignore_errors=True)  # pages whose source is no longer there
-    options = [
-        "-q",
-        "-a",
-        "-W",
-        "--keep-going",
-        "-j",
-        "2",
-        "-b",
-        "html",
-        "-c",
-        str(SETTINGS),
-        "-d",
-        f"{folder}-doctrees",
-    ]
-    status = build_main([*options, str(ROOT), str(folder)])
+    options = ["-q", "-a", "-W", "--keep-going", "-j", "2", "-b", "html"]
+    status = build_main([*options, "-c", str(SETTINGS), "-d", f"{folder}-doctrees", str(ROOT), str(folder)])
     found = list(faults(folder))
     print(*found, sep="\n", end="\n" if found else "", file=sys.stderr)
     return status or bool(found)

@@ -147,8 +147,8 @@ def _known(text: str) -> _Known:
         if target.id == "QUEUES":
             queues = tuple(ast.literal_eval(node.value))
         elif isinstance(node.value, ast.Call):
-            told = {word.arg: word.value.value for word in node.value.keywords if isinstance(word.value, ast.Constant)}
-            if isinstance(queue := told.get("queue"), str) and isinstance(limit := told.get("time_limit"), int):
+            given = {word.arg: word.value.value for word in node.value.keywords if isinstance(word.value, ast.Constant)}
+            if isinstance(queue := given.get("queue"), str) and isinstance(limit := given.get("time_limit"), int):
                 limits[queue] = max(limit, limits.get(queue, 0))
     return _Known(queues, frozenset(names), limits)
 

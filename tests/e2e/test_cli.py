@@ -6,9 +6,7 @@ process shows (pipes, exit codes, tracebacks) is tested with fresh processes.
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
@@ -43,6 +41,7 @@ from ops.social import trial
 from social import application, catalogue
 from social.data import posts
 from tests.support.stack import eventually
+from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())"]
@@ -541,59 +540,39 @@ def test_monitor_looks_once_in_a_pipe_and_refuses_to_draw_there(nexus: Nexus) ->
     assert {queue["name"] for queue in nexus("monitor", "--json").json["queues"]} == set(served.queues())
 
 
-class _Monitor:
-    """`nexus monitor` on a terminal of its own, and what it has drawn."""
-
-    def __init__(self, columns: int, lines: int) -> None:
-        self.seen = ""
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            size = {"LINES": str(lines), "COLUMNS": str(columns)}
-            os.environ |= {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm-256color", **size}
-            os.execv(sys.executable, [*SCRIPT, "monitor", "--every", "0.5"])
-
-    def until(self, words: str, typed: str = "") -> None:
-        """Presses keys, and reads until that is drawn."""
-        os.write(self.terminal, typed.encode())
-        self.seen, deadline = "", time.monotonic() + 60
-        while words not in self.seen:
-            assert time.monotonic() < deadline, f"no {words!r} in {self.seen[-4000:]!r}"
-            if select.select([self.terminal], [], [], 1)[0]:
-                drawn = os.read(self.terminal, 65_536).decode(errors="replace")
-                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn)
-
-    def end(self) -> int:
-        """The exit code."""
-        while select.select([self.terminal], [], [], 30)[0]:
-            try:
-                self.seen += os.read(self.terminal, 65_536).decode(errors="replace")
-            except OSError:
-                break
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+def _monitor(columns: int, lines: int) -> Terminal:
+    """`nexus monitor` on a terminal of this size."""
+    size = {"LINES": str(lines), "COLUMNS": str(columns)}
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm-256color", **size}
+    return Terminal([*SCRIPT, "monitor", "--every", "0.5"], variables)
 
 
 def test_monitor_draws_on_a_terminal_until_ctrl_c(stack: Settings) -> None:
-    shown = _Monitor(140, 40)
+    shown = _monitor(140, 40)
     shown.until("maintenance")
-    assert stack.stack in shown.seen
+    shown.until(stack.stack)
     os.kill(shown.pid, signal.SIGINT)
-    assert shown.end() == ExitCode.INTERRUPTED
-    assert "Traceback" not in shown.seen
+    assert shown.wait() == ExitCode.INTERRUPTED
+    assert "Traceback" not in shown.shown
 
 
 def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, stack: Settings) -> None:
     # Given a run that fails for good
     run_id = nexus("send", "process_media_upload", "bucket=nowhere", "key=uploads/u/p/x.jpg", "--json").json["id"]
     eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
-    shown = _Monitor(80, 24)
+    shown = _monitor(80, 24)
     # When it is filtered by the short id that the view shows, opened and retried
     shown.until(run_id[-8:])
-    shown.until("1 of", f"/{run_id[-8:]}\r")
-    shown.until("is not the upload bucket", "\r")
-    shown.until(f"Retry process_media_upload {run_id[-8:]}? y/N", "r")
-    shown.until("1 sent again.", "y")
-    os.write(shown.terminal, b"qq")
-    assert shown.end() == 0
+    shown.press(f"/{run_id[-8:]}\r")
+    shown.until("1 of")
+    shown.press("\r")
+    shown.until("is not the upload bucket")
+    shown.press("r")
+    shown.until(f"Retry process_media_upload {run_id[-8:]}? y/N")
+    shown.press("y")
+    shown.until("1 sent again.")
+    shown.press("qq")
+    assert shown.wait() == 0
     # Then it has had another attempt, and the audit trail says by whom
     eventually(lambda: nexus("result", run_id, "--json").json["status"] == "FAILURE")
     (noted,) = [one for one in nexus("audit", "--what", "retry", "--json").json if one["about"] == {"id": run_id}]

@@ -1,13 +1,10 @@
 """`nexus dev` on a terminal of its own, with a copy of the code that the test changes as a developer does."""
 
 import os
-import pty
 import re
-import select
 import shutil
 import signal
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +16,7 @@ from nexus.settings import Settings
 from social import application
 from social.catalogue import send_notification, update_user_statistics
 from tests.support.stack import eventually
+from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 QUEUE = "default"
@@ -27,43 +25,27 @@ GUARD = "    if not users.exists(args.user_id):\n"
 NEXUS = "import sys; from ops.main import main; sys.exit(main())"
 
 
-class Session:
-    """A session of `nexus dev`, and what its terminal shows."""
+class Session(Terminal):
+    """A session of `nexus dev`."""
 
     def __init__(self, code: Path, *options: str, queue: str = QUEUE) -> None:
-        self.shown = ""
+        variables = {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb"}
+        super().__init__([sys.executable, "-c", NEXUS, "dev", queue, *options], variables, code)
         self._seen = 0
-        self.pid, self.terminal = pty.fork()
-        if self.pid == 0:
-            os.chdir(code)
-            os.environ |= {"PYTHONPATH": f"{code}:{code / 'shared'}", "TERM": "dumb"}
-            os.execv(sys.executable, [sys.executable, "-c", NEXUS, "dev", queue, *options])
 
-    def until(self, words: str, typed: str = "") -> str:
-        """Types, and reads until the words come; what came up to them."""
-        os.write(self.terminal, typed.encode())
-        deadline = time.monotonic() + 60  # a guard against hangs
-        while (found := self.shown.find(words, self._seen)) < 0:
-            assert time.monotonic() < deadline, f"no {words!r} in {self.shown!r}"
-            if select.select([self.terminal], [], [], 1)[0]:
-                self.shown += os.read(self.terminal, 65_536).decode(errors="replace")
+    def up_to(self, words: str, typed: str = "") -> str:
+        """Types, and reads until the words come; what came since the words before."""
+        self.press(typed)
+        self.read(words, lambda: words in self.shown[self._seen :])
+        found = self.shown.index(words, self._seen)
         before, self._seen = self.shown[self._seen : found], found + len(words)
         return before
 
     def end(self) -> int:
         """Ctrl-C, and the exit code."""
-        os.write(self.terminal, b"\x03")
-        self.until(" again.")
+        self.press("\x03")
+        self.up_to(" again.")
         return self.wait()
-
-    def wait(self) -> int:
-        """The exit code, once the terminal is closed by all who have it."""
-        while select.select([self.terminal], [], [], 60)[0]:
-            try:
-                self.shown += os.read(self.terminal, 65_536).decode(errors="replace")
-            except OSError:
-                break
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 @pytest.fixture
@@ -126,32 +108,32 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     # Given code with a fault
     edit('raise ValueError("a fault")')
     session = nexus_dev()
-    session.until(READY)
+    session.up_to(READY)
     assert mapping(stack) == "Disabled"
 
     # When a message comes, its run fails here, where the fault can be seen
     handle = send_notification.delay(user_id="u-dev", kind="like", text="hi")
-    session.until(f'user_id="u-dev" kind="like" text="hi" {handle.id}')
-    assert "send_notification.py" in session.until("RETRY ValueError: a fault")
+    session.up_to(f'user_id="u-dev" kind="like" text="hi" {handle.id}')
+    assert "send_notification.py" in session.up_to("RETRY ValueError: a fault")
 
     # Then a change runs it again at once: the same run, although its retry was due later
     edit(returns("repaired"))
-    session.until(handle.id)
-    session.until('SUCCESS {"notification_id": null, "reason": "repaired"}')
+    session.up_to(handle.id)
+    session.up_to('SUCCESS {"notification_id": null, "reason": "repaired"}')
     assert handle.get(timeout=10).reason == "repaired"
 
     # And the next change its task, as another run: what has ended stays
     edit(returns("better"))
-    again = re.search(r" ([0-9a-f-]{36})\s+\d", session.until('"reason": "better"'))
+    again = re.search(r" ([0-9a-f-]{36})\s+\d", session.up_to('"reason": "better"'))
     assert again is not None
     assert again[1] != handle.id
     assert handle.get().reason == "repaired"
 
     # A file with a fault of another kind is shown, and the next change works again
     edit("this = is not Python")
-    session.until("SyntaxError")
+    session.up_to("SyntaxError")
     edit(returns("best"))
-    session.until('"reason": "best"')
+    session.up_to('"reason": "best"')
 
     # When the session ends, then the deployed function continues
     assert session.end() == 0
@@ -168,44 +150,44 @@ def test_a_run_is_replayed_with_its_arguments(nexus_dev: Callable[..., Session],
     for options in ((), ("--from", os.environ["NEXUS_STACK"])):
         session = nexus_dev("--replay", handle.id, *options)
 
-        session.until(READY)
-        session.until('"reason": "here: again"')
+        session.up_to(READY)
+        session.up_to('"reason": "here: again"')
         assert session.end() == 0
 
 
 def test_a_breakpoint_stops_in_the_terminal(nexus_dev: Callable[..., Session], edit: Callable[..., None]) -> None:
     edit("breakpoint()")
     session = nexus_dev()
-    session.until(READY)
+    session.up_to(READY)
     handle = send_notification.delay(user_id=user(), kind="like", text="look at me")
 
-    session.until("(Pdb)")
-    session.until("'look at me'", typed="p args.text\n")
-    session.until(f'SUCCESS {{"notification_id": "{handle.id}"', typed="c\n")
+    session.up_to("(Pdb)")
+    session.up_to("'look at me'", typed="p args.text\n")
+    session.up_to(f'SUCCESS {{"notification_id": "{handle.id}"', typed="c\n")
     assert session.end() == 0
 
 
 def test_an_upload_runs_here_too(stack: Settings, nexus_dev: Callable[..., Session], post: str) -> None:
     session = nexus_dev(queue="media")
-    session.until(READY)
+    session.up_to(READY)
 
     key = f"uploads/u-e2e/{post}/a.txt"
     boto3.client("s3").put_object(Bucket=stack.bucket("uploads"), Key=key, Body=b"not a picture")
 
-    session.until("media: process_media_upload")
-    session.until('"status": "rejected"')
+    session.up_to("media: process_media_upload")
+    session.up_to('"status": "rejected"')
     assert session.end() == 0
 
 
 def test_the_end_of_a_job_is_shown_when_its_last_part_ends(nexus_dev: Callable[..., Session]) -> None:
     session = nexus_dev(queue="analytics")
-    session.until(READY)
+    session.up_to(READY)
 
     handle = update_user_statistics.delay()
 
-    session.until(f"analytics: update_user_statistics {handle.id}")
-    session.until("waits for ")
-    session.until(f"analytics: update_user_statistics {handle.id} SUCCESS")
+    session.up_to(f"analytics: update_user_statistics {handle.id}")
+    session.up_to("waits for ")
+    session.up_to(f"analytics: update_user_statistics {handle.id} SUCCESS")
     assert session.end() == 0
 
 
@@ -214,9 +196,9 @@ def test_a_run_that_ctrl_c_interrupts_goes_on_in_the_deployed_function(
 ) -> None:
     edit("import time", 'print("sleeping")', "time.sleep(600)")
     session = nexus_dev()
-    session.until(READY)
+    session.up_to(READY)
     handle = send_notification.delay(user_id=user(), kind="like", text="interrupted")
-    session.until("sleeping")
+    session.up_to("sleeping")
 
     assert session.end() == 0
 
@@ -227,16 +209,16 @@ def test_what_a_killed_session_has_paused_the_next_one_gives_back(
     stack: Settings, nexus_dev: Callable[..., Session]
 ) -> None:
     killed = nexus_dev()
-    killed.until(READY)
+    killed.up_to(READY)
     other = nexus_dev()
-    other.until("Another `nexus dev` runs on")
+    other.up_to("Another `nexus dev` runs on")
     other.wait()
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()  # its workers end too: none has the terminal any more
     assert mapping(stack) == "Disabled"
 
     session = nexus_dev()
-    session.until(READY)
+    session.up_to(READY)
     assert session.end() == 0
 
     eventually(lambda: mapping(stack) == "Enabled")

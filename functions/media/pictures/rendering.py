@@ -16,7 +16,7 @@ The same bytes give the same renditions, byte for byte, with the same libraries;
 
 import warnings
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from typing import Final
@@ -58,8 +58,8 @@ type OnMade = Callable[[int, Rendition], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
-    """Whom render() tells what it knows, and what it has made."""
+class _Callbacks:
+    """What render() calls with what it knows, and with what it has made."""
 
     known: OnKnown
     made: OnMade
@@ -90,30 +90,32 @@ def render(
 ) -> Pictures:
     """Every rendition of one picture, in the order of `recipes`. Calls `on_known` before they are made.
 
-    Calls `on_made` with each one's place in that order: a picture's while the next are encoded, an animation's at the
-    end, since its stills are made again if its frames turn out to be broken.
+    Calls `on_made` with each one's place in that order: a picture's while the next are encoded, always in the same
+    sequence; an animation's at the end, since its stills are made again if its frames turn out to be broken.
 
     An animation gets `animated` too, and its stills are of its first frame; an APNG with a broken animation is a still.
     All names are always present: a small picture's renditions have its own size and are encoded once.
     Raises Rejected. MemoryError and the like are not the picture's fault, and propagate.
     """
     recipes = tuple(recipes)
-    source, told = admit(upload, limits), _Told(on_known, on_made)
+    source, callbacks = admit(upload, limits), _Callbacks(on_known, on_made)
     try:
-        return _render(source, limits, recipes, animated, told)
+        return _render(source, limits, recipes, animated, callbacks)
     except Rejected:
         if source.header.format is not Format.PNG or source.header.frames == 1:
             raise
-    return _render(admit(upload, limits, animated=False), limits, recipes, animated, told)
+    return _render(admit(upload, limits, animated=False), limits, recipes, animated, callbacks)
 
 
-def _render(source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, told: _Told) -> Pictures:
+def _render(
+    source: Source, limits: Limits, recipes: tuple[Recipe, ...], animated: Recipe, callbacks: _Callbacks
+) -> Pictures:
     with warnings.catch_warnings():
         # Pillow only warns about odd metadata; our own limits are stricter than those it warns about.
         warnings.simplefilter("ignore")
         header, image = open_picture(source, limits)
         try:
-            return _renditions(_View(source, header, image), recipes, animated, told)
+            return _renditions(_View(source, header, image), recipes, animated, callbacks)
         except DECODER_ERRORS as error:
             raise fault(source, error) from error
 
@@ -138,7 +140,7 @@ class _View:
         return _upright(right - left, bottom - top, self.source.orientation)
 
 
-def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, told: _Told) -> Pictures:
+def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, callbacks: _Callbacks) -> Pictures:
     header, image = view.header, view.image
     width, height = view.size
     master = _shrink(view, _master_size(view, recipes))
@@ -153,17 +155,15 @@ def _renditions(view: _View, recipes: tuple[Recipe, ...], animated: Recipe, told
             placeholder=blurhash(_flatten(smallest)),
             dominant_colour=dominant_colour(smallest),
         )
-        told.known(known)  # while the encoder runs
+        callbacks.known(known)  # while the encoder runs
         if header.frames == 1:
-            for encoding in as_completed({still.encoding for still in stills}):
-                for number, still in enumerate(stills):
-                    if still.encoding is encoding:
-                        told.made(number, still.result())
-        renditions = [still.result() for still in stills]
+            for still in stills:
+                callbacks.made(recipes.index(still.recipe), still.result())
+        renditions = [still.result() for still in sorted(stills, key=lambda still: recipes.index(still.recipe))]
     if header.frames > 1:
         renditions.append(_animate(view, animated))
         for number, rendition in enumerate(renditions):
-            told.made(number, rendition)
+            callbacks.made(number, rendition)
     return Pictures(**asdict(known), format=header.format, frames=header.frames, renditions=tuple(renditions))
 
 
@@ -276,9 +276,9 @@ class _Still:
 def _stills(
     master: Image.Image, original: Size, recipes: tuple[Recipe, ...], encoder: ThreadPoolExecutor
 ) -> tuple[list[_Still], Image.Image]:
-    """The recipes' renditions of the master, in order, still being encoded; and the smallest uncropped picture."""
+    """The recipes' renditions of the master, as they come out of the encoder, and the smallest uncropped picture."""
     encodings: dict[tuple[Size, bool, str, int], Future[bytes]] = {}
-    stills: dict[str, _Still] = {}
+    stills: list[_Still] = []
     levels = [master]
 
     # Largest first, so that the longest encoding overlaps with the cascade; squares once all levels exist.
@@ -296,8 +296,8 @@ def _stills(
         if key not in encodings:
             # One thread for all: Pillow keeps the options of save() in the picture, which two recipes may share.
             encodings[key] = encoder.submit(_encode, picture, recipe)
-        stills[recipe.name] = _Still(recipe, picture.size, encodings[key])
-    return [stills[recipe.name] for recipe in recipes], levels[-1]
+        stills.append(_Still(recipe, picture.size, encodings[key]))
+    return stills, levels[-1]
 
 
 def _centre(picture: Image.Image, edge: int) -> Image.Image:

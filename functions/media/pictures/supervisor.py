@@ -124,5 +124,5 @@ def _taken(said: dict[str, Any], wanted: tuple[Recipe, ...], drafts: list[Path])
     path = copyfile(drafts[number], drafts[number].with_suffix(f".{extension}"))
     with path.open("rb") as file:
         if sniff(file.read(64)) is not _FORMATS[recipe.encoding]:
-            raise ValueError(f"{path.name} is no {content_type}")
+            raise ValueError(f"{path.name} is not {content_type}")
     return recipe.name, Rendition(path, pixels(width), pixels(height), path.stat().st_size, content_type)

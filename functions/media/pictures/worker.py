@@ -25,7 +25,7 @@ for each in Format:
 def work(job: dict[str, Any], files: list[FileIO], report: Report) -> dict[str, Any]:
     """Renders the first of the files into the others, one for each recipe and one for an animation. Raises Rejected.
 
-    Each file is reported once it is written, in any order.
+    Each file is reported once it is written.
     """
     source, *outputs = files
     recipes = Recipes.of_fields(job["recipes"])

@@ -233,8 +233,8 @@ class Worker:
         from nexus.errors import NexusError
         from nexus.ids import new_id
 
-        told = {name: run[name] for name in ("task", "args", "refs", "group") if name in run}
-        envelope = Envelope.of(id=new_id(), **told)
+        given = {name: run[name] for name in ("task", "args", "refs", "group") if name in run}
+        envelope = Envelope.of(id=new_id(), **given)
         self._announce(envelope, again=True)
         try:
             self._handler(envelope.model_dump(mode="json", exclude_none=True))
@@ -259,17 +259,17 @@ class Worker:
         """The run's result, or why it has none; then the same of the runs that waited for it and have ended."""
         from nexus.client import AsyncResult
 
-        output.line(*_told(AsyncResult[Any](envelope.id).record()))
+        output.line(*_outcome(AsyncResult[Any](envelope.id).record()))
         above = envelope.parent if envelope.segment else None
         while above is not None:
             record = AsyncResult[Any](above).record()
             if not record.ended:
                 break
-            output.line(*_told(record, f"{record.queue}: {record.task} {record.id} "))
+            output.line(*_outcome(record, f"{record.queue}: {record.task} {record.id} "))
             above = record.parent if record.segment is not None else None
 
 
-def _told(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
+def _outcome(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
     """What has become of a run, and its style."""
     from nexus.runs import payloads
 

@@ -119,15 +119,14 @@ class Connections:
 
     def _kept(self) -> Connection | None:
         """The last one used that has not ended."""
-        while self._idle:
+        while True:
             try:
-                connection = self._idle.pop()
-            except IndexError:  # another thread took the last one
-                break
+                connection = self._idle.pop()  # asking first would not do: another thread may take the last one
+            except IndexError:
+                return None
             if connection.is_silent:
                 return connection
             connection.stream.close()
-        return None
 
 
 def _close(connections: list[Connection]) -> None:

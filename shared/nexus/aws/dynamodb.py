@@ -185,12 +185,10 @@ def from_item(row: Row) -> dict[str, Any]:
 
 def to_number(text: str) -> int | float:
     """A DynamoDB JSON number, as int when whole. Raises ValueError."""
-    if text.isdecimal():
+    if text.removeprefix("-").isdecimal():
         return int(text)
     number = float(text)  # DynamoDB may write 100 as 1E+2
-    if not number.is_integer():
-        return number
-    return int(number) if "E" in text.upper() or "." in text else int(text)
+    return int(number) if number.is_integer() else number
 
 
 def _members(row: Row, name: str) -> frozenset[Any]:

@@ -112,6 +112,17 @@ def test_a_mail_gets_pictures_that_need_no_cropping(size: tuple[int, int], lead:
         assert distance(centre(shown(made, name)), BLUE) < 40, "the middle stays the middle"
 
 
+@pytest.mark.parametrize("size", [(1200, 900), (150, 150)])
+def test_the_finished_come_in_one_sequence_so_that_a_repeat_gives_the_same_names(size: tuple[int, int]) -> None:
+    upload, finished = still("PNG", gradient(*size)), list[str]()
+    made = render(upload, on_made=lambda number, rendition: finished.append(f"{number} {rendition.name}"))
+    in_order = [f"{number} {rendition.name}" for number, rendition in enumerate(made.renditions)]
+    largest_first = ["full", "w1080", "w1080_jpeg", "w640", "w320", "thumbnail"]
+    if size == (150, 150):
+        largest_first = ["w320", "w640", "w1080", "full", "w1080_jpeg", "thumbnail"]  # none is larger: as listed
+    assert finished == sorted(in_order, key=lambda one: largest_first.index(one.split()[1]))
+
+
 def test_a_picture_that_needs_no_cut_is_encoded_once_for_the_mail() -> None:
     made = render(still("JPEG", gradient(1200, 900)), recipes=(*RECIPES, *MAIL))
     assert named(made, "mail_lead").data == named(made, "w1080_jpeg").data

@@ -1,9 +1,5 @@
 """`nexus monitor`: how it divides a terminal, folds segments into their jobs, and what its keys do."""
 
-import os
-import pty
-import re
-import select
 import sys
 import time
 from collections.abc import Iterator
@@ -34,6 +30,7 @@ from ops.logs import Event
 from ops.problems import Problem
 from social.catalogue import QUEUES
 from tests.support import moto_cloud
+from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = time.time()
@@ -450,40 +447,10 @@ watch.run(t.where(), 0.5)
 """
 
 
-class Terminal:
+def view(more: str = "") -> Terminal:
     """The view on a terminal of 80 columns, in a process of its own."""
-
-    def __init__(self, more: str = "") -> None:
-        self.pid, self._fd = pty.fork()
-        if self.pid == 0:
-            variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-            os.chdir(ROOT)
-            os.execve(
-                sys.executable, [sys.executable, "-c", PROGRAM.replace("{more}", more)], {**os.environ, **variables}
-            )
-        self.seen = ""
-
-    def until(self, words: str) -> None:
-        """Reads until that was drawn since the last key."""
-        deadline = time.monotonic() + 60
-        while words not in self.seen:
-            assert time.monotonic() < deadline, f"no {words!r} in {self.seen!r}"
-            if select.select([self._fd], [], [], 1)[0]:
-                self.seen += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(self._fd, 65_536).decode(errors="replace"))
-
-    def press(self, typed: str) -> None:
-        self.seen = ""
-        os.write(self._fd, typed.encode())
-
-    def end(self) -> int:
-        """The exit code, once all that it wrote is read."""
-        while select.select([self._fd], [], [], 60)[0]:
-            try:
-                if not os.read(self._fd, 65_536):
-                    break
-            except OSError:  # the other side is closed
-                break
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+    variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
+    return Terminal([sys.executable, "-c", PROGRAM.replace("{more}", more)], variables, ROOT)
 
 
 def walked(terminal: Terminal, steps: list[tuple[str, str]]) -> None:
@@ -493,7 +460,7 @@ def walked(terminal: Terminal, steps: list[tuple[str, str]]) -> None:
 
 
 def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
-    terminal = Terminal()
+    terminal = view()
     terminal.until("▸ aaaa1111")
     walked(
         terminal,
@@ -510,11 +477,11 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
         ],
     )
     terminal.press("q")
-    assert terminal.end() == 0
+    assert terminal.wait() == 0
 
 
 def test_q_waits_for_no_look() -> None:
-    terminal = Terminal("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal = view("watch.Looking.look = lambda _: time.sleep(3600)")
     terminal.until("looking ...")
     terminal.press("q")
-    assert terminal.end() == 0
+    assert terminal.wait() == 0
