@@ -38,8 +38,8 @@ RULES: Final = Path(__file__).with_name("mutation.toml")
 PAGE: Final = ROOT / "docs" / "mutation.md"
 MUTANTS: Final = (str(ROOT / ".venv-mutation" / "bin" / "python"), "-m", "dev.mutants")
 
-CPU_SECONDS = 20
-"""Processor time in addition to ten times what the tests take: a mutant that needs more loops, and counts as killed."""
+CPU_SECONDS = 4
+"""Processor time beside five times what the tests take: a mutant that needs more loops, and counts as killed."""
 WALL_SECONDS = 300.0
 """The same for a mutant that waits for something that never happens."""
 
@@ -93,14 +93,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """What became of a rule's mutants."""
+    """What happened to a rule's mutants."""
 
     rule: Rule
     killed: int
     equivalent: int
     survivors: tuple[Mutant, ...]
     wrong: tuple[str, ...]
-    """Entries of `equivalent` that are no survivor's change: killed after all, or of a line that has changed."""
+    """Entries of `equivalent` that match no survivor: killed after all, or of a line that has changed."""
 
     @property
     def row(self) -> tuple[str, ...]:
@@ -166,7 +166,7 @@ def attempts(rule: Rule, sources: Sequence[str], jobs: int) -> Iterator[tuple[in
         raise RuntimeError(f"{rule.name}: the tests fail without any change:\n{log.read_text()}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     took = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    limit = CPU_SECONDS + round(10 * took)
+    limit = CPU_SECONDS + round(5 * took)
     waiting = list(enumerate(sources))[::-1]
     running: dict[int, tuple[int, ForkProcess, float]] = {}
     while waiting or running:
@@ -185,7 +185,7 @@ def attempts(rule: Rule, sources: Sequence[str], jobs: int) -> Iterator[tuple[in
 
 
 def result(exit_code: int | None) -> Result:
-    """The result that an attempt's exit code stands for."""
+    """The result that an attempt's exit code means."""
     return "survived" if exit_code == 0 else "not imported" if exit_code == NOT_IMPORTED else "killed"
 
 

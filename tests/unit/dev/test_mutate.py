@@ -39,7 +39,7 @@ def test_a_mutant_is_killed_survives_or_does_not_import(tmp_path: Path, monkeypa
         "def double(n):\n    return 3 * n\n",
         "def double(n):\n    return 2 ** n\n",
         "def double(n: int - None):\n    return 2 * n\n",
-        "import os, signal\ndef double(n):\n    os.kill(os.getpid(), signal.SIGXCPU)\n",  # as one that loops for ever
+        "import os, signal\ndef double(n):\n    os.kill(os.getpid(), signal.SIGXCPU)\n",  # as one that never ends
     )
     found = dict(mutate.attempts(rule, sources, jobs=2))
 

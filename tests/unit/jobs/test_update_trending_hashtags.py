@@ -199,3 +199,7 @@ def test_a_rank_is_by_votes_and_their_age_and_then_by_name() -> None:
     expected = [Trend("burst", 3, 408), Trend("new", 2, 336), Trend("a", 1, 3), Trend("b", 3, 3), Trend("left", 5, 0)]
     assert job.rank(iter(counted), now, 5) == expected
     assert job.rank(iter(counted), now, 3) == expected[:3]
+
+
+def test_a_day_has_its_hours_and_no_other() -> None:
+    assert hashtag_counts.hours_of("2020-01-01") == range(438_288, 438_288 + 24)
