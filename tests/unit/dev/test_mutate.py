@@ -59,8 +59,8 @@ def test_survivors_and_entries_that_are_no_survivors_are_reported() -> None:
 
 
 def test_a_rule_that_ran_alone_leaves_the_others_rows() -> None:
-    page = "| cron | `c` | 1 | 1 | 0 | 0 | 100% |\n| ranking | `r` | 2 | 1 | 0 | 1 | 50% |"
+    page = "| scores | `c` | 1 | 1 | 0 | 0 | 100% |\n| ranking | `r` | 2 | 1 | 0 | 1 | 50% |"
     ran = Score(Rule("ranking", "r", ()), killed=2, equivalent=0, survivors=(), wrong=())
-    *_, ranking, cron = sorted(mutate.table([ran], page).splitlines(), key=lambda line: "cron" in line)
-    assert cron == "| cron | `c` | 1 | 1 | 0 | 0 | 100% |"
+    *_, ranking, scores = sorted(mutate.table([ran], page).splitlines(), key=lambda line: "scores" in line)
+    assert scores == "| scores | `c` | 1 | 1 | 0 | 0 | 100% |"
     assert ranking == "| ranking | `r` | 2 | 2 | 0 | 0 | 100% |"
