@@ -332,15 +332,16 @@ audit: .venv-check/ready ## Known vulnerabilities in the pinned packages
 	done
 
 .PHONY: types
-types: .venv/ready ## mypy --strict
+types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyright report about an application's code
 	@echo "Checking types"
 	$(DEV)/mypy
+	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
-	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
+	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
