@@ -15,7 +15,7 @@ from typing import Final
 
 from coverage import Coverage
 
-from dev.measure import FOLDER
+from dev.measure import FOLDER, FUNCTION, LAYER
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
@@ -23,8 +23,6 @@ FLOORS: Final = {"shared/nexus": 97, "shared/social": 95, "functions": 95, "ops"
 """The least percentage of lines that the tests execute; each folder of functions/ has the floor of its own."""
 
 NOTED: Final = ROOT / FOLDER
-LAYER: Final = "/opt/python/"
-FUNCTION: Final = "/var/task/"
 
 
 @dataclass(frozen=True, slots=True)

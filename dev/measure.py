@@ -22,8 +22,10 @@ from typing import Any, Final
 VARIABLE: Final = "NEXUS_COVERAGE"
 FOLDER: Final = ".local/coverage"
 PARTS: Final = ("shared/nexus", "shared/social", "functions", "ops")
-DEPLOYED: Final = ("/opt/python/nexus/", "/opt/python/social/", "/var/task/")
-"""File names of compiled modules in the layer and the functions (dev/build.py)."""
+LAYER_PACKAGES: Final = ("nexus", "social")
+LAYER: Final = "/opt/python/"
+FUNCTION: Final = "/var/task/"
+"""Where Lambda has the layer and a function; a sandbox of the local cloud has them in a folder of its own."""
 LOWEST_DESCRIPTOR: Final = 300
 """Well above those that a program or a test uses."""
 
@@ -32,7 +34,8 @@ def start() -> Callable[[], None]:
     """Notes lines from now on. Returns what saves them; a fork, the end of the process and `os._exit` save them too."""
     root = Path(os.environ.pop(VARIABLE))  # a program and its tests see the environment that they would see otherwise
     _measure_children(root)
-    wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *DEPLOYED)
+    deployed = _deployed()
+    wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)
     name = root / FOLDER / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
     opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, LOWEST_DESCRIPTOR)
@@ -53,7 +56,8 @@ def start() -> Callable[[], None]:
         lines = {}
         while new:
             file, numbers = new.popitem()
-            lines[file] = list(numbers)
+            place = next((place for place in deployed if file.startswith(place)), "")
+            lines[deployed.get(place, "") + file.removeprefix(place)] = list(numbers)
         if lines:
             # A decoder's process may have no memory left, or no room in a file: its lines are lost.
             with suppress(OSError, MemoryError):
@@ -67,6 +71,16 @@ def start() -> Callable[[], None]:
     os.register_at_fork(before=save)
     _save_before_exit(save)
     return save
+
+
+def _deployed() -> dict[str, str]:
+    """In a sandbox, the folders with the project's code, and their names in Lambda."""
+    found = {}
+    if folder := os.environ.get("LAMBDA_TASK_ROOT"):
+        found[f"{folder}/"] = FUNCTION
+    for folder in filter(None, os.environ.get("_LAMBDA_LAYERS_DIRS", "").split(os.pathsep)):
+        found |= {f"{folder}/python/{package}/": f"{LAYER}{package}/" for package in LAYER_PACKAGES}
+    return found
 
 
 def _save_before_exit(save: Callable[[], None]) -> None:

@@ -59,6 +59,22 @@ def test_a_process_its_forks_and_what_it_starts_note_their_lines(checkout: Path)
     assert sees_the_variable == "False"
 
 
+def test_a_sandbox_notes_lines_by_their_names_in_lambda(checkout: Path, tmp_path: Path) -> None:
+    sandbox = tmp_path / "sandbox"
+    for name in ("code/work.py", "layer_0/python/nexus/here.py", "layer_0/python/pydantic/other.py"):
+        (file := sandbox / name).parent.mkdir(parents=True)
+        file.write_text("reached = 1\n")
+    program = "import runpy, sys; [runpy.run_path(path) for path in sys.argv[1:]]"
+    files = [str(file) for file in sandbox.rglob("*.py")]
+    variables = [f"LAMBDA_TASK_ROOT={sandbox}/code", f"_LAMBDA_LAYERS_DIRS={sandbox}/layer_0"]
+
+    measured = ["env", f"{measure.VARIABLE}={checkout}", *variables, sys.executable, "-c", program, *files]
+    subprocess.run(measured, check=True)
+
+    (noted,) = (checkout / measure.FOLDER).glob("*.jsonl")
+    assert json.loads(noted.read_text()) == {"/var/task/work.py": [1], "/opt/python/nexus/here.py": [1]}
+
+
 def test_nothing_is_loaded_to_measure_when_nothing_is_measured() -> None:
     code = "import sys; print('dev.measure' in sys.modules, sys.monitoring.get_tool(sys.monitoring.COVERAGE_ID))"
     plain = [sys.executable, "-c", code]
