@@ -286,9 +286,12 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" && mkdir -p "$$NEXUS_RIGHTS"
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
+	$(MAKE) lint && $(MAKE) types
+	export NEXUS_COVERAGE="$(CURDIR)"
+	for check in unit simulation integration e2e rights; do $(MAKE) $$check; done
+	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
@@ -380,6 +383,11 @@ e2e-aws: package ## The end-to-end tests on a real account, in a stack of their 
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
 	@echo "Comparing the rights that were used with those that are granted"
 	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
+
+.PHONY: coverage
+coverage: .venv/ready ## After `make test`: each package's share of executed lines; ALL=1 lists every line that was not
+	@echo "Comparing the executed lines with the floors"
+	$(DEV)/python -m dev.covered $(if $(ALL),--all)
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
