@@ -39,11 +39,11 @@ def status() -> int:
             {
                 "queue": queue.name,
                 "priority": queue.priority,
-                "waiting": queue.waiting,
-                "in flight": queue.in_flight,
-                "delayed": queue.delayed,
+                "waiting": queue.waiting if queue.present else "missing",
+                "in flight": queue.in_flight if queue.present else "-",
+                "delayed": queue.delayed if queue.present else "-",
                 "oldest": output.age(queue.oldest),
-                "dead": queue.dead,
+                "dead": queue.dead if queue.dead_present else "missing",
                 "source": {"Enabled": "on", "Disabled": "off"}.get(queue.source, queue.source),
                 "at once": "no limit" if queue.concurrency is None else queue.concurrency,
                 "function": queue.function,
@@ -128,7 +128,8 @@ def doctor(
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
-    output.line("No faults." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
+    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} note{'s' * (noted != 1)}."
+    output.line("No faults." if well else found_wrong, "green" if well else "red")
     return ExitCode.DONE if well else ExitCode.WRONG
 
 
@@ -171,7 +172,7 @@ def repair(yes: common.Yes = False) -> int:
                 output.line(text)
             lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
-                output.line(f"What {', '.join(lost)} held cannot be restored: they are created empty.", "yellow")
+                output.line(f"Created empty, as their contents are lost: {', '.join(lost)}.", "yellow")
             if any(change.kind == "Lambda::Alias" for change in made.changes):
                 output.line(
                     "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
