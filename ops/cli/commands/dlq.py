@@ -161,8 +161,8 @@ def show(
     from ops import dead_letters
     from ops.runs import error_as_plain
 
-    wanted = Filters().read([_id(letter_id)])
     common.connect()
+    wanted = Filters().read([_id(letter_id)])
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
@@ -315,8 +315,8 @@ def edit(
     """Change a dead letter's arguments, validate them, and send it again under the same id."""
     from ops import catalogue, dead_letters
 
-    wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
+    wanted = Filters().read([_id(letter_id)])
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
     envelope = letter.envelope

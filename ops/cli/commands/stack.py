@@ -1,8 +1,9 @@
 """Commands about the stack as a whole: status, validate, repair."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,10 @@ from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from ops.deployment import Deployment
+    from ops.repair import Change
 
 
 def add_to(app: typer.Typer) -> None:
@@ -167,10 +172,10 @@ def repair(yes: common.Yes = False) -> int:
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
     ]
     if made.changes:
+        lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
         if not options.json:
             for text in told:
                 output.line(text)
-            lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
                 output.line(f"Created empty, as their contents are lost: {', '.join(lost)}.", "yellow")
             if any(change.kind == "Lambda::Alias" for change in made.changes):
@@ -184,6 +189,8 @@ def repair(yes: common.Yes = False) -> int:
             raise
         repairing.execute(deployment, made)
         audit.tell("; ".join(told))
+        if lost:
+            made = replace(made, changes=(*made.changes, *_repair_dependents(deployment)))
     if options.json:
         output.emit({"repaired": made.changes})
     elif made.changes:
@@ -192,6 +199,20 @@ def repair(yes: common.Yes = False) -> int:
         output.line(f"Nothing of {deployment.stack} was deleted or changed by hand.")
         output.note("Faults of code or data are outside CloudFormation: see `nexus status`.")
     return ExitCode.DONE
+
+
+def _repair_dependents(deployment: "Deployment") -> "Sequence[Change]":
+    """Restores what was deleted with a part: a queue's policy, which CloudFormation misses once the queue is back."""
+    from ops import repair as repairing
+
+    made = repairing.plan(deployment)
+    if not made.changes:
+        return ()
+    repairing.execute(deployment, made)
+    if not options.json:
+        for change in made.changes:
+            output.line(f"{change.name} ({change.kind}) was deleted with it, and is restored too")
+    return made.changes
 
 
 def show_versions(
