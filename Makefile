@@ -288,14 +288,14 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
 	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
 	trap '$(MAKE) -s stop > /dev/null' EXIT
 	$(MAKE) lint && $(MAKE) types
 	export NEXUS_COVERAGE="$(CURDIR)"
-	for check in unit simulation integration e2e rights; do $(MAKE) $$check; done
+	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
 	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
@@ -346,12 +346,17 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
-	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) -n 2 tests/unit/django_backend
+
+.PHONY: programs
+programs: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Tests of the mails in other programs: Chromium, SpamAssassin, axe
+	@echo "Running the tests with other programs"
+	$(PYTEST) -n 2 --dist loadfile tests/programs
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
