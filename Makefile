@@ -145,6 +145,9 @@ endef
 .venv-check/ready: requirements/check.txt | .local/python
 	$(call venv,the checks of templates and workflows)
 
+.venv-mutation/ready: requirements/mutation.txt | .local/python
+	$(call venv,the mutation tester)
+
 .venv-second/ready: requirements/second.txt | .local/python
 	$(call venv,the second emulator)
 
@@ -389,6 +392,11 @@ e2e-aws: package ## The end-to-end tests on a real account, in a stack of their 
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
 		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
 
+.PHONY: mutate
+mutate: .venv/ready .venv-mutation/ready ## Change the rules one operator at a time: does a test notice? RULE=name for one
+	@echo "Mutating the rules"
+	PYTHONPATH=shared $(DEV)/python -m dev.mutate $(if $(RULE),"$(RULE)")
+
 .PHONY: rights
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
 	@echo "Comparing the rights that were used with those that are granted"
@@ -421,7 +429,7 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud second sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud second sam check bench mutation; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
