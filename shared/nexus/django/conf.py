@@ -37,6 +37,7 @@ VARIABLES = {
     "SEND_TIMEOUT": "NEXUS_SEND_TIMEOUT",
 }
 OTHERS = ("EAGER", "MODULES", "WEB")
+EAGER = "nexus.eager"
 
 
 def given() -> Mapping[str, Any]:
@@ -55,7 +56,7 @@ def apply() -> None:
     values = given()
     variables = {VARIABLES[name]: str(value) for name, value in values.items() if name in VARIABLES}
     if values.get("EAGER"):
-        variables |= {"NEXUS_BACKEND": "nexus.eager", "NEXUS_CATALOGUE": CATALOGUE}
+        variables |= {"NEXUS_BACKEND": EAGER, "NEXUS_CATALOGUE": CATALOGUE}
     if runtime.configure(variables):
         backend.reset()
         sdk.reset()
