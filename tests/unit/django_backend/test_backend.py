@@ -525,6 +525,13 @@ def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call()
             default_task_backend.get_result("x")
 
 
+def test_eager_mode_is_refused_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "mysite-prod-default")
+    with override_settings(NEXUS={"EAGER": True}):
+        (found,) = [one for one in checks.run_checks() if one.id == "nexus.E001"]
+    assert "NEXUS has EAGER in a Lambda function" in found.msg
+
+
 def test_eager_mode_without_the_workers_packages_is_found_at_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nexus.django.backend.WORKER_PACKAGE", "no_such_package")
     with override_settings(NEXUS={"EAGER": True}):
