@@ -223,7 +223,7 @@ def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
     periodic.create("stranger", runtime_task(project.add).signature([1], {}), MONDAYS)
     out = StringIO()
     call_command("nexus_periodic", stdout=out)
-    assert out.getvalue() == "written: weekly\nin Scheduler, and not in the table: stranger\n"
+    assert out.getvalue() == "written: weekly\nin Scheduler, but not in the table: stranger\n"
     there = periodic.get("weekly")
     assert there is not None
     assert not there.paused

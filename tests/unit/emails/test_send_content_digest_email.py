@@ -138,7 +138,7 @@ def test_the_report_counts_the_posts_that_nobody_was_shown_once(ses: Ses) -> Non
     town(7)
     post("orphan", "nobody", likes=99)
     report = run()
-    assert report.left_out == {"their author is gone": 1}, "once, and not by each segment"
+    assert report.left_out == {"their author was deleted": 1}, "once, and not by each segment"
 
 
 def test_the_report_says_why_the_others_got_none(ses: Ses) -> None:
