@@ -103,7 +103,7 @@ def alarms(deployment: Deployment) -> Iterator[Finding]:
     topic = deployment.outputs.get("AlarmTopicArn")
     if topic and not deployment.parameters.get("AlarmEmail"):
         do = "Set AlarmEmail in samconfig.toml and deploy, or subscribe to the topic."
-        yield Finding("unchecked", topic.rpartition(":")[2], "nobody is subscribed to the alarms", do)
+        yield Finding("unchecked", topic.rpartition(":")[2], "the alarms have no subscriber", do)
 
 
 def _dead(queue: str) -> int:

@@ -62,7 +62,7 @@ def status() -> int:
 
 
 def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wrong.") -> None:
-    """One line for each: what, and what to do."""
+    """One line for each finding: what is wrong, and the remedy."""
     from ops.health import Finding
 
     for finding in findings:
@@ -135,7 +135,7 @@ def doctor(
 def _modules() -> str:
     from ops import catalogue
 
-    return ", ".join(catalogue.modules()) or "no catalogue that it names"
+    return ", ".join(catalogue.modules()) or "no named catalogue"
 
 
 def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
@@ -160,7 +160,7 @@ def repair(yes: common.Yes = False) -> int:
         repairing.roll_back(deployment)
         deployment = common.connect()
         if not options.json:
-            output.line("Rolled back to the deployment before.")
+            output.line("Rolled back to the previous deployment.")
     made = repairing.plan(deployment)
     told = [
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
@@ -171,13 +171,13 @@ def repair(yes: common.Yes = False) -> int:
                 output.line(text)
             lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
-                output.line(f"What {', '.join(lost)} held cannot be restored: they are created empty.", "yellow")
+                output.line(f"The data of {', '.join(lost)} cannot be restored: they are created empty.", "yellow")
             if any(change.kind == "Lambda::Alias" for change in made.changes):
                 output.line(
                     "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
                 )
         try:
-            common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
+            common.confirm(deployment, f"Restore {len(told)} parts of {deployment.stack}?", yes=yes)
         except Problem:
             repairing.forget(deployment, made)
             raise
@@ -240,7 +240,7 @@ def rollback(
     deployment = common.connect()
     moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
-    common.confirm(deployment, f"Put the functions of {deployment.stack} back ({shown})?", yes=yes)
+    common.confirm(deployment, f"Roll the functions of {deployment.stack} back ({shown})?", yes=yes)
     versions.move(moves)
     common.done({"moved": moves}, f"{shown}.")
     if not options.json:

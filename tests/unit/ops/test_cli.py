@@ -88,7 +88,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "--wait", "--timeout", "soon"], "not a duration"),
         (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "not a duration"),
         (["send", "ping", "--eta", "tomorrow"], "not a time"),
-        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "exclude each other"),
+        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "cannot be combined"),
         (["result", "42"], "not a run id"),
         (["revoke", "42", "--yes"], "not a run id"),
         (["revoke"], "Which runs?"),
@@ -304,8 +304,8 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["pause", "pots"], "Did you mean post?"),
         (["inspect", "registered"], "The catalogue letters.catalogue cannot be imported"),
         (["send", "frank"], "The catalogue letters.catalogue cannot be imported"),
-        (["mail", "unknown"], "letters is not the social network's"),
-        (["seed"], "letters is not the social network's"),
+        (["mail", "unknown"], "letters is not a stack of the social network"),
+        (["seed"], "letters is not a stack of the social network"),
     ],
 )
 def test_another_application_has_its_own_queues_and_tasks(

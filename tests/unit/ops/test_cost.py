@@ -232,7 +232,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["budget", "--runs", "1"], "Whose budget?"),
+        (["budget", "--runs", "1"], "Which task's budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
         (["budget", DIGEST, "--dollars", "-1"], "not a limit"),
         (["budget", DIGEST, "--runs", "many"], "not a limit"),

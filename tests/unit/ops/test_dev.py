@@ -41,7 +41,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dev", "--json"], "dev is for a terminal"),
+        (["dev", "--json"], "dev needs a terminal"),
         (["dev", "usres"], "Did you mean users?"),
         (["dev", "--from", "nexus-prod"], "Give --replay RUN too."),
         (["dev", "--functions", "/no/such/folder"], "--functions: /no/such/folder is not a folder"),
