@@ -27,7 +27,7 @@ now = time.time
 """This machine's clock; tests replace it."""
 
 type Walk = Callable[[float], tuple[str, list[Finding]]]
-"""Sends something through the stack, within so many seconds. Returns the outcome in a line, and findings."""
+"""Sends something through the stack, within this many seconds. Returns the outcome in a line, and findings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def ran(
     task: str, queue: str, ago: float = 60.0, spent: Spent | None = EACH, error: RunError | None = None, **args: Any
 ) -> str:
-    """A run that was sent so many seconds ago, and has ended."""
+    """A run that was sent this many seconds ago, and has ended."""
     at = time.time() - ago
     envelope = Envelope(id=new_id(), task=task, args=args, sent_at=datetime.fromtimestamp(at, UTC))
     store = backend().store
