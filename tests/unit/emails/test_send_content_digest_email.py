@@ -328,7 +328,7 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
         raise ReadTimeoutError(endpoint_url="https://email")
 
     ses.answers = silent
-    with pytest.raises(Retry, match="in a row without an answer"):
+    with pytest.raises(Retry, match="in a row without a response"):
         run()
     assert ses.asked == digest_task.LOST_IN_A_ROW
     ses.answers = lambda request, number: None
