@@ -294,9 +294,9 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	$(MAKE) lint && $(MAKE) types
+	for check in lint types; do $(MAKE) $$check; done
 	export NEXUS_COVERAGE="$(CURDIR)"
 	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
 	NEXUS_COVERAGE= $(MAKE) coverage
