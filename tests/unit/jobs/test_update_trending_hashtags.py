@@ -57,7 +57,7 @@ def stored() -> list[tuple[str, int, int]]:
 
 
 @settings(jobs, max_examples=4)
-@given(seeds, st.integers(2, 25))
+@given(seeds, st.integers(2, 12))
 def test_the_trending_tags_are_those_of_a_count_over_everything(filled: Filled, seed: int, people: int) -> None:
     network = filled(people, seed, NOW)
     report = run_task(job.update_trending_hashtags, {"at": NOW})
@@ -79,10 +79,10 @@ def test_hour_after_hour_it_agrees_and_reads_the_last_hours_alone(empty: Callabl
     assert BURST_TAG in [tag for tag, _, _ in stored()]
 
 
-@settings(jobs, max_examples=4)
+@settings(jobs, max_examples=2)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
-    network = filled(12, seed, NOW)
+    network = filled(6, seed, NOW)
     with small_pages(3):
         Queue.unreliable(seed, one_in=25).run(job.update_trending_hashtags, {"at": NOW})
     assert stored() == expected(network.posts, NOW)
@@ -116,7 +116,7 @@ def test_ways_to_write_a_tag_are_one_tag_and_private_posts_have_no_vote(empty: C
 def test_a_moment_that_has_not_come_is_refused(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Its hours would be kept as over, without the votes that are still to come in them."""
     monkeypatch.setattr("time.time", lambda: NOW)
-    with pytest.raises(Reject, match="has not come"):
+    with pytest.raises(Reject, match="is in the future"):
         run_task(job.update_trending_hashtags, {"at": NOW + 2 * HOUR})
     assert hashtag_counts.kept() == (set(), set())
 
