@@ -88,9 +88,9 @@ def test_a_content_hash_depends_on_the_file_and_on_the_recipes() -> None:
         ("tile:96,tile:97", "tile: the name is used twice"),
         ("tile:96,", "'': a name"),
         ("animated:480x480", "there are 0 recipes"),
-        ("tile:96,animated:480:jpeg", "animated: an animation is WebP"),
-        ("tile:96,animated:480:square", "animated: an animation is WebP"),
-        ("tile:96,animated:480:tallest=1", "animated: an animation is WebP"),
+        ("tile:96,animated:480:jpeg", "animated: an animation must be WebP"),
+        ("tile:96,animated:480:square", "animated: an animation must be WebP"),
+        ("tile:96,animated:480:tallest=1", "animated: an animation must be WebP"),
         (",".join(f"w{width}:{width}" for width in range(1, MOST + 2)), f"there are {MOST + 1} recipes"),
     ],
 )
