@@ -37,7 +37,7 @@ run: up ## Start the local cloud, deploy, upload the sample media and show the r
 	PYTHONPATH=shared $(DEV)/python -m dev.demo
 
 .PHONY: up
-up: setup ## Start the local cloud and deploy to it what has changed
+up: setup ## Start the local cloud and deploy what has changed to it
 	@$(CLOUD) start
 	$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/deployed
 
@@ -73,7 +73,7 @@ OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
 DJANGO := examples/django
 DJANGO_CONFIG := --config-env local --config-file "$(CURDIR)/$(DJANGO)/samconfig.toml"
 .PHONY: django-network
-django-network: up .local/postgresql # Deploy the Django example beside the network, with a PostgreSQL of its own
+django-network: up .local/postgresql # Deploy the Django example beside the network, with its own PostgreSQL
 	@PYTHONPATH=shared $(DEV)/python -m dev.postgres start
 	$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
 
@@ -93,7 +93,7 @@ example-django: django-network ## Serve a Django project whose @task functions r
 	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
 
 .PHONY: stop
-stop: ## End the local cloud and the example's PostgreSQL; their data go with them
+stop: ## Stop the local cloud and the example's PostgreSQL, and delete their data
 	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
 
 .PHONY: invoke
@@ -105,7 +105,7 @@ invoke: ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=
 # ---- Prerequisites of the commands ---------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: ## Make the three virtual environments: the project, the local cloud, the SAM CLI
+setup: ## Create the virtual environments of the project, the local cloud and the SAM CLI
 	@mkdir -p .local
 	$(IN_TURN) $(MAKE) -s -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
 
@@ -294,9 +294,9 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	$(MAKE) lint && $(MAKE) types
+	for check in lint types; do $(MAKE) $$check; done
 	export NEXUS_COVERAGE="$(CURDIR)"
 	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
 	NEXUS_COVERAGE= $(MAKE) coverage
@@ -388,7 +388,7 @@ second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a seco
 	$(PYTEST) tests/second
 
 .PHONY: e2e-aws
-e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
+e2e-aws: package ## The end-to-end tests on a real account, in a temporary stack: ENV=dev
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
 		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
 
@@ -420,7 +420,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in, with hashes; UPGRADE=1 takes the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
@@ -437,6 +437,6 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
 
 .PHONY: clean
-clean: stop ## Remove what was built; the virtual environments and the sample media stay
+clean: stop ## Remove what was built, except the virtual environments and the sample media
 	@rm -rf .aws-sam shared/build shared/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

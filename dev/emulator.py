@@ -40,7 +40,7 @@ def write_what_kills_functions() -> None:
     """Writes Lambda's log lines for a failed import, a missing handler, an exception and a killed sandbox."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(INIT_ANSWER) != 1:
-        raise RuntimeError("ministack's worker does not answer an import that fails as it did")
+        raise RuntimeError("ministack's worker reports a failed import in a different way than expected")
     lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(INIT_ANSWER, NAMED_INIT_ANSWER)
     execute = lambda_svc._execute_function_warm
 
@@ -192,7 +192,7 @@ def record_requests() -> None:
     """Makes every sandbox record its AWS requests (dev/recorder.py), if a variable names a file for them."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(IMPORTS) != 1:
-        raise RuntimeError("ministack's worker does not import its function as it did")
+        raise RuntimeError("ministack's worker imports its function in a different way than expected")
     recorder = f"    exec(compile({RECORDER.read_text()!r}, 'recorder.py', 'exec'), {{'__name__': 'recorder'}})\n"
     lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(IMPORTS, recorder + IMPORTS)
 
@@ -473,7 +473,7 @@ def put_drift_back() -> None:
         and table.get("ExecuteChangeSet") is execute
     ]
     if len(found) != 1:
-        raise RuntimeError("ministack does not dispatch change sets as it did")
+        raise RuntimeError("ministack dispatches change sets in a different way than expected")
     found[0].update(hooks)
     stacks._update_resource = update_resource
 

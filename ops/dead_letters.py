@@ -288,7 +288,7 @@ def _letter(queue: str, message: Any) -> Letter:
 def _as_the_rule_sends(event: str, rule: str) -> str:
     """Applies a rule's input transformer to its event, since the rule's dead letters hold the original event.
 
-    Returns the event itself if the rule is gone or has no transformer.
+    Returns the event itself if the rule no longer exists or has no transformer.
     """
     from ops.aws import client as operator_client
 
@@ -421,7 +421,8 @@ def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozen
 def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, Any]) -> Letter | None:
     """Resends one letter with other arguments and the same id, so that a fan-out that waits for it can succeed.
 
-    Returns None if the letter is gone. Raises InvalidMessage if the arguments are invalid, SendFailed if SQS fails.
+    Returns None if the letter no longer exists. Raises InvalidMessage if the arguments are invalid, SendFailed if SQS
+    fails.
     """
     from nexus.errors import SendFailed
 

@@ -477,7 +477,7 @@ def _of_budgets() -> list[Finding]:
         Finding(
             "warning",
             one.task,
-            f"it has spent today's budget ({one.words()}): its messages wait for 00:00 UTC, and none is lost",
+            f"it has spent today's budget ({one.words()}): its messages wait until 00:00 UTC, and none is lost",
             f"`nexus budget {one.task} --dollars N --runs N` changes it for new messages.",
         )
         for one in spent

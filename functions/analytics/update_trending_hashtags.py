@@ -62,7 +62,7 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     """Counts missing hours, here if they are few, else in segments, and ranks."""
     tally, at = Tally.resumed(run), args.at
     if at > clock.now() + CLOCKS_DIFFER:
-        raise Reject(f"at: {at} has not come: its hours would be kept as over")
+        raise Reject(f"at: {at} is in the future: its hours would be stored as final")
     present = at // HOUR_SECONDS
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)

@@ -2,7 +2,7 @@
 
 Tasks about one person get a temporary user, whose mail goes to SES's simulator and whose post gets a generated picture.
 The jobs do their nightly work, which may be repeated at any time; old posts are reviewed, not archived; the erased user
-never existed; the bounce is transient and marks no one; the digest is of a week before the network began, without
+never existed; the bounce is transient and suppresses no one; the digest is of a week before the network began, without
 posts. Everything is removed afterwards.
 """
 

@@ -1,7 +1,7 @@
 """Users' text in a mail: names that cannot be links, excerpts, words that every program can break.
 
-A mail carries other people's words under our name, and mail programs turn anything that looks like a link into one. So
-a name never looks like a link, and an excerpt of a stranger's post has no working one.
+A mail quotes users under the application's name, and mail programs turn anything that looks like a link into one. So a
+name must never look like a link, and an excerpt of a stranger's post has no working link.
 """
 
 import re
@@ -82,9 +82,10 @@ def _judged(text: str) -> str:
 def person_name(name: str | None) -> str:
     """A person's name for a heading or subject; empty if it cannot be shown: use the neutral name then.
 
-    Signing up a stranger's address under the name `win at evil.com` must not put that into our welcome mail. Text that
-    can only be a link is dropped. A name with dots is shown if it reads as one (Mr.Bean, J.R.R.Tolkien, will.i.am: an
-    initial, or a capital after the last dot), with a narrow space after each dot, so that it cannot be a link either.
+    Registering a stranger's address under the name `win at evil.com` must not put that link into a welcome mail. Text
+    that can only be a link is dropped. A name with dots is shown if it reads as one (Mr.Bean, J.R.R.Tolkien, will.i.am:
+    an initial, or a capital after the last dot), with a narrow space after each dot, so that it cannot be a link
+    either.
     """
     cleaned = one_line((name or "")[:_READ])
     if is_blank(cleaned):

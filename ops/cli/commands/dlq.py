@@ -108,7 +108,7 @@ def list_(
     from ops import dead_letters
 
     if queue and queue_option:
-        raise usage("Which queue?", f"{queue} and --queue {queue_option} exclude each other.", "Give one.")
+        raise usage("Which queue?", f"Both {queue} and --queue {queue_option} were given.", "Give one.")
     queue = queue or queue_option
     wanted = filters.read()
     common.connect()
@@ -217,7 +217,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
     if len({letter.id for letter in found}) > 1:
-        raise usage(f"{letter_id} fits {len(found)} dead letters", do="Give more of the id.")
+        raise usage(f"{letter_id} matches {len(found)} dead letters", do="Give more of the id.")
     return found[0]
 
 
@@ -333,7 +333,7 @@ def edit(
     if not options.json:
         output.line(f"was  {json.dumps(letter.shown_args, ensure_ascii=False)}", "red")
         output.line(f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}", "green")
-    common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
+    common.confirm(deployment, f"Send {letter.task} {letter.id} again with these arguments?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is no longer a dead letter", "Someone else handled it first.")
     told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}

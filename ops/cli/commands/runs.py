@@ -41,9 +41,7 @@ def runs(
         typer.Option(help="With this argument value, or a prefix followed by *.", metavar="NAME=VALUE"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")] = 50,
-    after: Annotated[
-        str | None, typer.Option(help="The next page: the `next` of the one before.", metavar="PLACE")
-    ] = None,
+    after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Runs of the history, the newest first; --json gives the page with its `next`."""
     from dataclasses import replace

@@ -67,7 +67,7 @@ def status() -> int:
 
 
 def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wrong.") -> None:
-    """One line for each: what, and what to do."""
+    """One line for each finding: what is wrong, and the remedy."""
     from ops.health import Finding
 
     for finding in findings:
@@ -141,7 +141,7 @@ def doctor(
 def _modules() -> str:
     from ops import catalogue
 
-    return ", ".join(catalogue.modules()) or "no catalogue that it names"
+    return ", ".join(catalogue.modules()) or "no named catalogue"
 
 
 def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
@@ -166,7 +166,7 @@ def repair(yes: common.Yes = False) -> int:
         repairing.roll_back(deployment)
         deployment = common.connect()
         if not options.json:
-            output.line("Rolled back to the deployment before.")
+            output.line("Rolled back to the previous deployment.")
     made = repairing.plan(deployment)
     told = [
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
@@ -183,7 +183,7 @@ def repair(yes: common.Yes = False) -> int:
                     "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
                 )
         try:
-            common.confirm(deployment, f"Put back {len(told)} parts of {deployment.stack}?", yes=yes)
+            common.confirm(deployment, f"Restore {len(told)} parts of {deployment.stack}?", yes=yes)
         except Problem:
             repairing.forget(deployment, made)
             raise
@@ -262,7 +262,7 @@ def rollback(
     deployment = common.connect()
     moves = versions.rollback_plan(deployment.queues, when or deployment.changed_at)
     shown = ", ".join(f"{moved.queue} {moved.before} -> {moved.after}" for moved in moves)
-    common.confirm(deployment, f"Put the functions of {deployment.stack} back ({shown})?", yes=yes)
+    common.confirm(deployment, f"Roll the functions of {deployment.stack} back ({shown})?", yes=yes)
     versions.move(moves)
     common.done({"moved": moves}, f"{shown}.")
     if not options.json:

@@ -46,7 +46,7 @@ class Backend(BaseTaskBackend):
             known = ", ".join(sorted(self.queues))
             raise InvalidTask(f"Queue '{task.queue_name}' is not valid for backend {self.alias}: QUEUES has {known}.")
         super().validate_task(task)
-        if not task.func.__qualname__.isidentifier():  # a lambda's or a class' function, which no path leads to
+        if not task.func.__qualname__.isidentifier():  # a lambda's or a class's function has no importable path
             raise InvalidTask("Task function must be defined at a module level.")
         if len(task.module_path) > 100:
             raise InvalidTask(f"{task.module_path} has over 100 characters.")
@@ -84,7 +84,7 @@ class Backend(BaseTaskBackend):
         """Sends the tasks in order, ten per request. A task with `run_after` is refused. Raises like `enqueue`."""
         given = [(self.runtime_task(task), args, kwargs) for task, args, kwargs in calls]
         if any(task.run_after is not None for task, _, _ in given):
-            raise InvalidTask("enqueue_many takes no run_after: enqueue such a task by itself.")
+            raise InvalidTask("enqueue_many does not accept run_after: enqueue such a task by itself.")
         handles = send_many([task.signature(args, kwargs) for task, args, kwargs in given])
         results = [
             self._enqueued(task, handle.id, args, kwargs)
@@ -109,12 +109,12 @@ class Backend(BaseTaskBackend):
         found: list[checks.CheckMessage] = []
         for queue in sorted(self.queues):
             if not queue or len(queue) > 40 or not all(c.isalnum() or c in "-_" for c in queue):
-                hint = "SQS takes letters, digits, hyphens and underscores; the stack's name comes before it."
-                fault = f"QUEUES of {self.alias}: {queue!r} is not a queue's name"
+                hint = "SQS allows letters, digits, hyphens and underscores. The stack's name is put in front."
+                fault = f"QUEUES of {self.alias}: {queue!r} is not a valid queue name"
                 found.append(checks.Error(fault, hint, id="nexus.E004"))
         if not self.queues:
             fault = f"QUEUES of {self.alias} is empty"
-            found.append(checks.Error(fault, "Name them: each is an SQS queue.", id="nexus.E005"))
+            found.append(checks.Error(fault, "List the queue names: each is an SQS queue.", id="nexus.E005"))
         if self.options:
             names = ", ".join(self.options)
             found.append(checks.Warning(f"OPTIONS of {self.alias}: {names} has no effect", id="nexus.W001"))
@@ -127,7 +127,7 @@ class Backend(BaseTaskBackend):
         self.validate_task(task)
         if isinstance(task, Task):
             return task
-        raise InvalidTask(f"{task.module_path} was made for another backend than {self.alias}.")
+        raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
 
     def _require_settings(self) -> None:
         if self._fault is not None:

@@ -205,7 +205,7 @@ def policy[T: AnyTask](
 def find(path: str) -> AnyTask:
     """The task at a dotted path. Raises LookupError if its module may not contain tasks, or it is not a task."""
     if not conf.allows(path):
-        raise LookupError(f"{path} is in none of the modules that may hold tasks: {', '.join(conf.modules())}")
+        raise LookupError(f"{path} is not in one of the modules that may contain tasks: {', '.join(conf.modules())}")
     try:
         found = import_string(path)
     except ImportError as error:
@@ -253,7 +253,7 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
 
 
 def error_of(error: RunError) -> TaskError:
-    """A run's error as Django's. An error that the runtime itself reports is its TaskFailed."""
+    """A run's error as Django's. Errors of the runtime itself become its TaskFailed."""
     path = error.path if "." in error.path else "nexus.errors.TaskFailed"
     return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
 

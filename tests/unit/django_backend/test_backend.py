@@ -106,7 +106,7 @@ def test_an_unknown_id_does_not_exist(result_id: str, sent: SentTasks) -> None:
 
 def test_a_run_of_another_kind_of_task_does_not_exist_for_django(sent: SentTasks) -> None:
     handle = send(ping.s(text="x"), queue="default")
-    with pytest.raises(TaskResultDoesNotExist, match="none of the modules"):
+    with pytest.raises(TaskResultDoesNotExist, match="not in one of the modules"):
         default_task_backend.get_result(handle.id)
 
 

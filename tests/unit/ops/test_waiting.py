@@ -160,7 +160,7 @@ def test_an_id_may_be_cut_to_eight_characters_where_no_history_is_kept(
     assert finding.run_id("01A203F2") == waits
     # And one that has started is in the index of live runs
     well["running"] = (live.LiveRun(RUN, "t", "users", "STARTED", 0.0),)
-    with pytest.raises(Problem, match="01a203f2 fits 2 runs") as caught:
+    with pytest.raises(Problem, match="01a203f2 matches 2 runs") as caught:
         finding.run_id("01a203f2")
     assert f"{RUN} t STARTED" in caught.value.why
     assert waits in caught.value.why

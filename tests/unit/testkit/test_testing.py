@@ -307,7 +307,7 @@ def test_tasks_without_end_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.M
 
     implement(monkeypatch, endless)
     send_notification.delay(user_id="7", kind="like", text="x")
-    with pytest.raises(AssertionError, match="tasks without end"):
+    with pytest.raises(AssertionError, match="the tasks send each other endlessly"):
         nexus_tasks.drain()
 
 
