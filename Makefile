@@ -287,8 +287,8 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-# Properties are tried on the same examples each time; `make unit SEED=7` tries others.
-PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
+# Properties are tried on the same examples each time; `make unit SEED=7` tries others. `make unit ORDER=7` shuffles the tests.
+PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0) $(if $(ORDER),-p pytest_randomly --randomly-seed=$(ORDER))
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own

@@ -1,6 +1,14 @@
 """For all tests: no property depends on how long an example takes."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int, config: pytest.Config) -> None:
+    """Says how to repeat the order of a run that failed, which pytest-randomly does not with -q."""
+    seed = config.getoption("randomly_seed", None)
+    if seed is not None and exitstatus == pytest.ExitCode.TESTS_FAILED:
+        terminalreporter.write_line(f"In this order again: --randomly-seed={seed}")
