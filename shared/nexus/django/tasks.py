@@ -21,6 +21,7 @@ from nexus.client import Signature
 from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
 from nexus.ids import made_at
+from nexus.registry import registry
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.tasks import Task as RuntimeTask
@@ -104,7 +105,10 @@ class Task(_Base):
 
     def signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature[Returned]:
         """The task with its arguments, checked. Raises TypeError if they are not JSON, InvalidMessage if too large."""
-        return Signature.of(self.definition, {"args": normalize_json(list(args)), "kwargs": normalize_json(kwargs)})
+        definition = self.definition
+        if registry.known(definition.name) is None:  # a web process has no catalogue, and must know what is secret
+            registry.declare(conf.CATALOGUE, [replace(definition, everywhere=True)])
+        return Signature.of(definition, {"args": normalize_json(list(args)), "kwargs": normalize_json(kwargs)})
 
     @property
     def due(self) -> datetime | None:
