@@ -145,6 +145,9 @@ endef
 .venv-check/ready: requirements/check.txt | .local/python
 	$(call venv,the checks of templates and workflows)
 
+.venv-mutation/ready: requirements/mutation.txt | .local/python
+	$(call venv,the mutation tester)
+
 .venv-second/ready: requirements/second.txt | .local/python
 	$(call venv,the second emulator)
 
@@ -288,14 +291,14 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	$(MAKE) lint && $(MAKE) types
+	for check in lint types; do $(MAKE) $$check; done
 	export NEXUS_COVERAGE="$(CURDIR)"
-	for check in unit simulation integration e2e rights; do $(MAKE) $$check; done
+	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
 	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
@@ -346,12 +349,17 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
-	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) -n 2 tests/unit/django_backend
+
+.PHONY: programs
+programs: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Tests of the mails in other programs: Chromium, SpamAssassin, axe
+	@echo "Running the tests with other programs"
+	$(PYTEST) -n 2 --dist loadfile tests/programs
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
@@ -383,6 +391,11 @@ second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a seco
 e2e-aws: package ## The end-to-end tests on a real account, in a temporary stack: ENV=dev
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
 		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
+
+.PHONY: mutate
+mutate: .venv/ready .venv-mutation/ready ## Change the rules one operator at a time: does a test notice? RULE=name for one
+	@echo "Mutating the rules"
+	PYTHONPATH=shared $(DEV)/python -m dev.mutate $(if $(RULE),"$(RULE)")
 
 .PHONY: rights
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
@@ -416,7 +429,7 @@ compile: | .local/python ## Pin requirements/*.in, with hashes; UPGRADE=1 takes 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud second sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud second sam check bench mutation; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt

@@ -36,6 +36,7 @@ def start() -> Callable[[], None]:
     _measure_children(root)
     deployed = _deployed()
     wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)
+    (root / FOLDER).mkdir(parents=True, exist_ok=True)
     name = root / FOLDER / f"{os.getpid()}-{os.urandom(4).hex()}.jsonl"
     opened = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     descriptor = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, LOWEST_DESCRIPTOR)

@@ -209,7 +209,7 @@ def upload(
     if media is None:
         raise Problem(
             f"{file.name} was not processed within {output.age(patience)}",
-            f"It is {sent.key}.",
+            f"Its key is {sent.key}.",
             "`nexus validate` checks that uploads start the function, `nexus inspect active media` shows its run, "
             "`nexus dlq list media` why it was given up.",
             ExitCode.STILL_RUNNING,

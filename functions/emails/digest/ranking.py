@@ -56,9 +56,7 @@ def rank(
     chosen: list[Candidate] = []
     by_author: Counter[str] = Counter()
     for post in best_first:
-        if len(chosen) == limit:
-            break
         if by_author[post.author_id] < per_author:
             by_author[post.author_id] += 1
             chosen.append(post)
-    return chosen
+    return chosen[:limit]

@@ -16,6 +16,9 @@ from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, res
 from nexus.errors import ConfigurationError
 from nexus.runs.record import RunRecord
 
+WORKER_PACKAGE = "aws_lambda_powertools"
+"""What running a task imports and sending one does not; it comes with the `worker` extra."""
+
 
 class Backend(BaseTaskBackend):
     """Tasks run on Lambda, from the SQS queue of their `queue_name`.
@@ -31,10 +34,17 @@ class Backend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, dict(params))
-        conf.apply()
+        self._fault: ConfigurationError | None = None
+        try:
+            conf.apply()
+        except ConfigurationError as error:
+            self._fault = error  # `manage.py check` makes this object too, and then reports the fault
 
     def validate_task(self, task: AnyTask) -> None:
         """Raises InvalidTask if the task cannot run here, by Django's own rules or the runtime's."""
+        if self.queues and task.queue_name not in self.queues:
+            known = ", ".join(sorted(self.queues))
+            raise InvalidTask(f"Queue '{task.queue_name}' is not valid for backend {self.alias}: QUEUES has {known}.")
         super().validate_task(task)
         if not task.func.__qualname__.isidentifier():  # a lambda's or a class's function has no importable path
             raise InvalidTask("Task function must be defined at a module level.")
@@ -55,7 +65,11 @@ class Backend(BaseTaskBackend):
             raise InvalidTask("secret must be a tuple of names of the task's parameters.")
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Sends the task. Raises SendFailed if AWS does not accept it in time, TypeError if arguments are not JSON."""
+        """Sends the task.
+
+        Raises SendFailed if AWS does not accept it in time, TypeError for arguments that the task does not take or that
+        are not JSON.
+        """
         result = self._send(task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
@@ -82,10 +96,12 @@ class Backend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult:
         """Raises TaskResultDoesNotExist if the run was never sent, has expired, or is not a task of this project."""
+        self._require_settings()
         return self._found(AsyncResult(str(result_id)).record())
 
     async def aget_result(self, result_id: str) -> TaskResult:
         """`get_result` for a coroutine."""
+        self._require_settings()
         return self._found(await AsyncResult(str(result_id)).arecord())
 
     def check(self, **_: Any) -> list[checks.CheckMessage]:
@@ -105,11 +121,17 @@ class Backend(BaseTaskBackend):
         return found
 
     def runtime_task(self, task: AnyTask) -> Task:
-        """The task with the runtime's policies. Raises InvalidTask if it cannot run here."""
+        """The task with the runtime's policies. Raises InvalidTask if it cannot run here, ConfigurationError if NEXUS
+        is invalid."""
+        self._require_settings()
         self.validate_task(task)
         if isinstance(task, Task):
             return task
         raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+
+    def _require_settings(self) -> None:
+        if self._fault is not None:
+            raise self._fault
 
     def _send(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         sent = self.runtime_task(task)
@@ -167,6 +189,9 @@ def faults_of_settings() -> Sequence[checks.CheckMessage]:
             'Name the stack, NEXUS = {"STACK": "myapp-prod", ...}, or set "EAGER": True to run tasks in this process.'
         )
         found.append(checks.Error("NEXUS has no STACK", hint, id="nexus.E002"))
+    if chosen.backend == conf.EAGER and find_spec(WORKER_PACKAGE) is None:
+        fault = f"NEXUS: EAGER runs tasks in this process, which needs {WORKER_PACKAGE}"
+        found.append(checks.Error(fault, 'pip install "./shared[worker]", or name a STACK.', id="nexus.E006"))
     for module in conf.modules():
         try:
             there = find_spec(module) is not None

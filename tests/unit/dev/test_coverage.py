@@ -30,7 +30,6 @@ def checkout(tmp_path: Path) -> Path:
         (file := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         file.write_text("if __name__ == 'never':\n    unreached = 1\nreached = 2\n")
     (tmp_path / "pyproject.toml").touch()
-    (tmp_path / measure.FOLDER).mkdir(parents=True)
     return tmp_path
 
 
@@ -85,6 +84,7 @@ def test_nothing_is_loaded_to_measure_when_nothing_is_measured() -> None:
 
 
 def note(checkout: Path, lines: dict[str, list[int]], rest: str = "") -> None:
+    (checkout / measure.FOLDER).mkdir(parents=True)
     (checkout / measure.FOLDER / "1.jsonl").write_text(f"{json.dumps(lines)}\n{rest}")
 
 

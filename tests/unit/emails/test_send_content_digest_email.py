@@ -406,7 +406,7 @@ def test_a_segment_that_is_sent_again_after_its_edition_has_expired_is_rejected(
 BEHAVIOURS = st.lists(
     st.sampled_from(["ok", "ok", "ok", "throttled", "quota", "silent", "dies", "silent after taking it", "refused"]),
     min_size=4,
-    max_size=16,
+    max_size=8,
 )
 
 
@@ -415,7 +415,7 @@ BEHAVIOURS = st.lists(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(BEHAVIOURS, st.integers(1, 6), st.randoms(use_true_random=False))
+@given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
 def test_whatever_ses_does_nobody_gets_two_and_nobody_is_lost(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random
 ) -> None:
