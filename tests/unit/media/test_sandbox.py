@@ -150,7 +150,7 @@ def test_the_server_goes_with_the_function(child: Run) -> None:
 def test_a_child_that_talks_nonsense_is_not_believed(said: str, child: Run) -> None:
     text = f"rest = memoryview({said!r}.encode() + b'\\n')\nwhile rest:\n    rest = rest[os.write(report._pipe, rest):]"
 
-    with pytest.raises(Unfinished, match="talk"):
+    with pytest.raises(Unfinished, match=r"invalid report|too many reports"):
         child(text)
 
 
