@@ -27,7 +27,7 @@ endef
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 # ---- See it run --------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ run: up ## Start the local cloud, deploy, upload the sample media and show the r
 	PYTHONPATH=shared $(DEV)/python -m dev.demo
 
 .PHONY: up
-up: setup ## Start the local cloud and deploy to it what has changed
+up: setup ## Start the local cloud and deploy what has changed to it
 	@$(CLOUD) start
 	$(IN_TURN) $(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/deployed
 
@@ -73,7 +73,7 @@ OWN_ARCHITECTURE := Architecture=$(subst aarch64,arm64,$(shell uname -m))
 DJANGO := examples/django
 DJANGO_CONFIG := --config-env local --config-file "$(CURDIR)/$(DJANGO)/samconfig.toml"
 .PHONY: django-network
-django-network: up .local/postgresql # Deploy the Django example beside the network, with a PostgreSQL of its own
+django-network: up .local/postgresql # Deploy the Django example beside the network, with its own PostgreSQL
 	@PYTHONPATH=shared $(DEV)/python -m dev.postgres start
 	$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/django-network
 
@@ -93,18 +93,19 @@ example-django: django-network ## Serve a Django project whose @task functions r
 	cd $(DJANGO) && SOCIAL_STACK=$$NEXUS_STACK DJANGO_DEBUG=1 PYTHONPATH=../../shared ../../$(DEV)/python manage.py runserver 127.0.0.1:8001
 
 .PHONY: stop
-stop: ## End the local cloud and the example's PostgreSQL; their data go with them
+stop: ## Stop the local cloud and the example's PostgreSQL, and delete their data
 	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
 
 .PHONY: invoke
-invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
+invoke: ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
+	$(MAKE) up
 	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
 
 # ---- Prerequisites of the commands ---------------------------------------------------------------------------------
 
 .PHONY: setup
-setup: ## Make the three virtual environments: the project, the local cloud, the SAM CLI
+setup: ## Create the virtual environments of the project, the local cloud and the SAM CLI
 	@mkdir -p .local
 	$(IN_TURN) $(MAKE) -s -j3 .venv/ready .venv-cloud/ready .venv-sam/ready
 
@@ -117,9 +118,10 @@ setup: ## Make the three virtual environments: the project, the local cloud, the
 	done
 	echo "Python 3.13 is missing: install it (pyenv install 3.13, or uv python install 3.13)" >&2; exit 1
 
+# A first installation that was interrupted may have left half a pip: without the file `ready`, it starts again from nothing.
 define venv
 	@echo "Installing $(1) into $(@D)"
-	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
+	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(if $(wildcard $@),,--clear) $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
 	touch $@
 endef
 
@@ -143,6 +145,9 @@ endef
 .venv-check/ready: requirements/check.txt | .local/python
 	$(call venv,the checks of templates and workflows)
 
+.venv-mutation/ready: requirements/mutation.txt | .local/python
+	$(call venv,the mutation tester)
+
 .venv-second/ready: requirements/second.txt | .local/python
 	$(call venv,the second emulator)
 
@@ -164,9 +169,18 @@ endef
 	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
 	touch $@
 
+# Installs npm if it is missing; $(1) says what needs it.
+define npm
+	@if ! command -v npm > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "$(1), and npm to install it: install Node with npm and run this again" >&2; exit 1; }
+		echo "Installing npm"
+		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
+	fi
+endef
+
 # Users may check their projects with pyright as well as mypy, so the tests run both.
 .local/pyright/ready:
-	@command -v npm > /dev/null || { echo "The tests need Node 20 and npm, for pyright: install them and run this again" >&2; exit 1; }
+	$(call npm,The tests need pyright)
 	echo "Installing pyright"
 	mkdir -p $(@D)
 	$(call quiet,pyright,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund pyright@1.1.414)
@@ -198,15 +212,6 @@ endef
 		$(call quiet,spamassassin,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends spamassassin)
 	fi
 	touch $@
-
-# Installs npm if it is missing; $(1) says what needs it.
-define npm
-	@if ! command -v npm > /dev/null; then
-		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "$(1), and npm to install it: install Node with npm and run this again" >&2; exit 1; }
-		echo "Installing npm"
-		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
-	fi
-endef
 
 .local/axe/ready:
 	$(call npm,The tests need axe-core)
@@ -264,10 +269,13 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	rm -rf .local/tmp
 	touch $@
 
+.PHONY: which-environment
+which-environment:
+	@case '$(ENV)' in dev|prod) ;; *) echo "Which environment? ENV=dev or ENV=prod" >&2; exit 2 ;; esac
+
 .PHONY: package
-package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: ENV=dev|prod
-	@case '$(ENV)' in dev|prod) ;; *) echo "For where? ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
-	echo "Building for $(ENV)"
+package: which-environment .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: ENV=dev|prod
+	@echo "Building for $(ENV)"
 	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV))
 
 .PHONY: deploy
@@ -283,12 +291,15 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" && mkdir -p "$$NEXUS_RIGHTS"
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
+	for check in lint types; do $(MAKE) $$check; done
+	export NEXUS_COVERAGE="$(CURDIR)"
+	for check in unit programs simulation integration e2e rights; do $(MAKE) $$check; done
+	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
@@ -338,12 +349,17 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
 	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
-	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) -n 2 tests/unit/django_backend
+
+.PHONY: programs
+programs: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Tests of the mails in other programs: Chromium, SpamAssassin, axe
+	@echo "Running the tests with other programs"
+	$(PYTEST) -n 2 --dist loadfile tests/programs
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
@@ -372,14 +388,24 @@ second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a seco
 	$(PYTEST) tests/second
 
 .PHONY: e2e-aws
-e2e-aws: package ## The end-to-end tests on a real account, in a stack of their own that is deleted again: ENV=dev
+e2e-aws: package ## The end-to-end tests on a real account, in a temporary stack: ENV=dev
 	@PYTHONPATH=shared $(DEV)/python -m dev.e2e_aws $(ENV) env TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" \
 		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
+
+.PHONY: mutate
+mutate: .venv/ready .venv-mutation/ready ## Change the rules one operator at a time: does a test notice? RULE=name for one
+	@echo "Mutating the rules"
+	PYTHONPATH=shared $(DEV)/python -m dev.mutate $(if $(RULE),"$(RULE)")
 
 .PHONY: rights
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
 	@echo "Comparing the rights that were used with those that are granted"
 	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
+
+.PHONY: coverage
+coverage: .venv/ready ## After `make test`: each package's share of executed lines; ALL=1 lists every line that was not
+	@echo "Comparing the executed lines with the floors"
+	$(DEV)/python -m dev.covered $(if $(ALL),--all)
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
@@ -394,7 +420,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in, with hashes; UPGRADE=1 takes the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements
@@ -403,7 +429,7 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 		../.venv-compile/bin/pip-compile -q $(if $(UPGRADE),--upgrade) --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host \
 			--strip-extras "$${@:3}" -o "$$2" "$$1" 2> >(grep -v WARNING >&2)
 	}
-	for set in dev cloud second sam check bench; do compile $$set.in $$set.txt --allow-unsafe; done
+	for set in dev cloud second sam check bench mutation; do compile $$set.in $$set.txt --allow-unsafe; done
 	compile layer.in ../shared/requirements.txt -c dev.txt
 	compile django-6.0.in django-6.0.txt
 	compile django.in ../$(DJANGO)/requirements.txt -c dev.txt
@@ -411,6 +437,6 @@ compile: | .local/python ## Pin requirements/*.in again, with hashes; UPGRADE=1 
 	compile emails.in ../functions/emails/requirements.txt -c dev.txt
 
 .PHONY: clean
-clean: stop ## Remove what was built; the virtual environments and the sample media stay
+clean: stop ## Remove what was built, except the virtual environments and the sample media
 	@rm -rf .aws-sam shared/build shared/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

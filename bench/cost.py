@@ -124,7 +124,7 @@ ROWS: dict[str, tuple[Callable[..., None], int, str]] = {
 
 
 def compare(row: str, messages: int, waits: float = 0.01) -> Compared:
-    """Sends and processes `messages` messages of a row, each of which waits for so many seconds."""
+    """Sends and processes `messages` messages of a row, each of which waits for this many seconds."""
     send, batch, how = ROWS[row]
     clouds = Attached(StandIn(runs=dynamodb.StandIn([dynamodb.tables()["task-runs"]])))
     clients = {service: _client(clouds, service) for service in ("dynamodb", "sqs")}

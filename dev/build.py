@@ -13,7 +13,7 @@ Builds are reproducible byte for byte on any machine, and start as fast as possi
   `nexus.aws.sdk` names in its overloads, and loses its documentation.
 
 Packages are cached in .aws-sam/packages under a hash of their inputs, so that a changed task builds within a second.
-Needs Python 3.13 with pip, and nothing else of the project's.
+Needs only Python 3.13 with pip, and nothing else from the project.
 """
 
 import gzip
@@ -115,7 +115,7 @@ def packages(requirements: Path, name: str) -> Path:
         try:
             root.rename(kept)
         except OSError:
-            if not kept.is_dir():  # a concurrent build was faster: its packages are the same
+            if not kept.is_dir():  # a concurrent build finished first, with the same packages
                 raise
     return kept
 
@@ -128,7 +128,7 @@ def _install(requirements: Path, root: Path, target: str) -> None:
         *("--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.13", *platforms),
     ]
     if subprocess.run(command, check=False).returncode:
-        raise BuildError(f"pip does not install {requirements}: see above")
+        raise BuildError(f"pip cannot install {requirements}: see above")
 
 
 def cut(root: Path) -> None:

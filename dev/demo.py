@@ -38,7 +38,7 @@ from social.data.posts import Media, Post
 FOLDER: Final = ROOT / ".local" / "demo"
 USER: Final = "demo"
 USERS: Final = {USER: "Demo", "demo-gone": "Whose Mailbox Is Gone"}
-"""Everything that events/ refer to."""
+"""The users that the sample events in events/ refer to."""
 
 SECONDS_TO_PROCESS: Final = 120
 # An event starts a function at once. On AWS all would run in parallel; here they share this machine's cores.
@@ -97,7 +97,7 @@ def main() -> int:
         return 1
     except (BotoCoreError, ClientError) as error:
         Console(stderr=True, highlight=False).print(
-            f"[red]The stack does not answer as it should: {error}[/]", soft_wrap=True
+            f"[red]The stack does not respond as expected: {error}[/]", soft_wrap=True
         )
         return 1
     ready = [upload for upload in done if upload.media and upload.media.status == "ready"]
@@ -177,7 +177,7 @@ def _settled(under_way: dict[str, Sample]) -> Iterator[Sample]:
         if now - sample.sent_at > SECONDS_TO_PROCESS:
             raise Problem(
                 f"{sample.name} was not processed within {SECONDS_TO_PROCESS} s: `nexus inspect active` shows its run, "
-                "or `nexus dlq list media` why it was given up; .local/cloud/cloud.log is what the function said"
+                "or `nexus dlq list media` why it was given up; .local/cloud/cloud.log has the function's log"
             )
 
 

@@ -28,18 +28,18 @@ def faults_of_name(stack: str) -> list[str]:
     """Why a stack may not have this name; empty if it may."""
     if re.fullmatch(STACK_NAME, stack) and not stack.endswith("-"):
         return []
-    rule = f"lower-case letters, digits and hyphens, at most {LONGEST_NAME} in all"
+    rule = f"lower-case letters, digits and hyphens, at most {LONGEST_NAME} in total"
     return [f"stack_name is {stack!r}: {rule}. Buckets, rules and functions are named after it"]
 
 
 def faults_of_concurrency(limit: int, at_once: int, reserved: int) -> list[str]:
-    """What an account's limit of concurrent executions is too small for; empty if it suffices.
+    """Why an account's limit of concurrent executions is too low; empty if it suffices.
 
     `at_once` is the sum of the queues' MaximumConcurrency, `reserved` is the media function's reserved concurrency.
     """
     if reserved and limit - reserved < KEPT_FREE:
         fault = f"MediaReservedConcurrency is {reserved} and the account's limit is {limit}"
-        return [f"{fault}: Lambda keeps {KEPT_FREE} for everybody. {RAISE}, or deploy with MediaReservedConcurrency=0"]
+        return [f"{fault}: Lambda keeps {KEPT_FREE} unreserved. {RAISE}, or deploy with MediaReservedConcurrency=0"]
     if limit < at_once:
         fault = f"the account's limit is {limit} concurrent executions and the queues may use {at_once}"
         do = "or continue with NEXUS_FEW_SANDBOXES=1 and lower each queue with `nexus concurrency`"
@@ -53,7 +53,7 @@ def faults_of_state(status: str | None, stack: str) -> list[str]:
         do = 'it has to be deleted first (docs/deploy.md, "When the first deployment fails")'
         return [f"the stack {stack} is {status}: {do}"]
     if status and status.endswith("_IN_PROGRESS"):
-        return [f"the stack {stack} is {status}: wait until that has ended"]
+        return [f"the stack {stack} is {status}: wait until the operation has ended"]
     return []
 
 

@@ -29,7 +29,7 @@ TESTS: Final = (
     "tests/e2e/test_versions.py",
 )
 MINUTES: Final = 45
-"""Seconds after which the tests are stopped and their resources deleted."""
+"""Minutes after which the tests are stopped and their resources deleted."""
 BOUND: Final = "0.50 USD"
 """Dollars, at list prices: 45 minutes of all 34 sandboxes would be 0.42 at 2 GB, and the tests keep few busy."""
 REPORT: Final = ROOT / ".local" / "e2e-aws.md"
@@ -216,7 +216,7 @@ def confirmed(account: str, environment: Mapping[str, str]) -> None:
     """Raises Refused unless the user has named the account."""
     if environment.get("E2E_ACCOUNT") != account:
         raise Refused(
-            f"your credentials are of the account {account}. If you want a stack made and deleted there, for less than"
+            f"your credentials belong to the account {account}. To create and delete a stack there, for less than"
             f" {BOUND}: E2E_ACCOUNT={account} make e2e-aws ENV=dev"
         )
 
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str]) -> int:
         confirmed(account, os.environ)
         run(session, account, stack, sam, report)
     except Refused as refused:
-        print(f"Nothing was made: {refused}", file=sys.stderr)
+        print(f"Nothing was created: {refused}", file=sys.stderr)
         return 2
     finally:
         if report.lines:

@@ -42,11 +42,9 @@ def invoke(task: str, event: Path | None = None) -> int:
         raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(registry.tasks()))}")
     event = event or ROOT / "events" / f"{task}.json"
     if not event.is_file():
-        raise InvokeError(f"There is no {event}: name another one with EVENT=")
+        raise InvokeError(f"There is no {event}: name an existing one with EVENT=")
     if _docker("info") is None:
-        raise InvokeError(
-            "This runs functions in Docker, and no Docker daemon answers here. `make up` does without Docker"
-        )
+        raise InvokeError("This runs functions in Docker, but no Docker daemon responds. `make up` needs no Docker")
     cloud = running()
     if cloud is None:
         raise InvokeError("The local cloud is not running: `make up` starts it")
@@ -144,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; its exit code."""
     parser = argparse.ArgumentParser(prog="python -m dev.invoke", description="Run one task in a Lambda container")
     parser.add_argument("task")
-    parser.add_argument("event", nargs="?", type=Path, help="a file; events/<task>.json when left out")
+    parser.add_argument("event", nargs="?", type=Path, help="a file (default: events/<task>.json)")
     given = parser.parse_args(arguments)
     try:
         return invoke(given.task, given.event)

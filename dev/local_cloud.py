@@ -61,8 +61,8 @@ class CloudError(Exception):
 def start(port: int | None = None) -> Cloud:
     """Starts the cloud and waits until it responds; returns the running one, if any.
 
-    Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port when that last one is taken.
-    Raises CloudError if it is not installed, does not come up, or a setting is invalid.
+    Listens on `port`, else NEXUS_CLOUD_PORT, else 4566, and on any free port if 4566 is taken. Raises CloudError if it
+    is not installed, does not come up, or a setting is invalid.
     """
     if cloud := running():
         return cloud
@@ -73,16 +73,16 @@ def start(port: int | None = None) -> Cloud:
         raise CloudError(f"NEXUS_CLOUD_PORT: {said!r} is not a port's number")
     chosen = port or int(said or 0) or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
     if not _is_free(chosen):
-        raise CloudError(f"port {chosen} is taken: give another one in NEXUS_CLOUD_PORT")
+        raise CloudError(f"port {chosen} is taken: set another one in NEXUS_CLOUD_PORT")
 
     folder = cloud_folder()
     log_file, scratch = folder / "cloud.log", folder / "tmp"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    (folder / "deployed").unlink(missing_ok=True)  # make's note of what was deployed: a new cloud is empty
+    (folder / "deployed").unlink(missing_ok=True)  # make's record of the last deployment: a new cloud is empty
     with lock_file().open("w+") as lock, log_file.open("wb") as log:
         if not take_lock(lock.fileno()):
-            raise CloudError("another start is under way")
+            raise CloudError("another start is in progress")
         process = subprocess.Popen(
             [INTERPRETER, "-P", ROOT / "dev" / "emulator.py"],
             env=_environment(chosen, folder),
@@ -99,10 +99,10 @@ def start(port: int | None = None) -> Cloud:
     deadline = time.monotonic() + SECONDS_TO_START
     while not _answers(cloud):
         if process.poll() is not None:
-            raise CloudError(f"it ended with exit code {process.returncode}: {log_file} says why")
+            raise CloudError(f"it ended with exit code {process.returncode}: see {log_file}")
         if time.monotonic() > deadline:
             stop()
-            raise CloudError(f"it did not answer within {SECONDS_TO_START} s: {log_file} says why")
+            raise CloudError(f"it did not respond within {SECONDS_TO_START} s: see {log_file}")
         time.sleep(0.1)
     return cloud
 
@@ -168,7 +168,7 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
         "IOT_MTLS_ENABLED": "0",
         "SFTP_ENABLED": "0",
         "LAMBDA_EXECUTOR": "local",
-        "LAMBDA_ACCOUNT_CONCURRENCY": "0",  # nothing is throttled: invocations wait in line for a sandbox
+        "LAMBDA_ACCOUNT_CONCURRENCY": "0",  # nothing is throttled: invocations wait for a sandbox
         "NEXUS_CLOUD_SANDBOXES": str(sandboxes()),
         "PERSIST_STATE": "0",
         "STATE_DIR": str(folder / "state"),

@@ -1,7 +1,7 @@
 """Lints the project's English: pages, comments, docstrings and messages. `make lint` runs it.
 
-proselint brings general checks, `dev/prose.toml` the project's own words. Of a Python file, comments and strings are
-read; of a page, everything but code. A finding names the line and what to write instead.
+proselint has the general checks, `dev/prose.toml` the project's own words. In a Python file it checks comments and
+strings, in a page everything except code. A finding names the line and what to write instead.
 """
 
 import re
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 WORDS = Path(__file__).with_suffix(".toml")
 
 MARK = "\N{MIDDLE DOT}"
-"""Replaces code, so that the words around it do not form a phrase."""
+"""Replaces code, so that the words before and after it do not form a phrase."""
 
 
 class Finding(NamedTuple):
@@ -88,14 +88,16 @@ def checks(settings: dict[str, Any]) -> list[Check]:
 
 
 def findings(texts: dict[str, str], rules: list[Check]) -> Iterator[Finding]:
-    """What the rules find, by path. The texts are joined: a rule's time depends on calls more than on length."""
+    """The findings of the rules in texts by path. The texts are joined: a rule's time depends on calls more than on
+    length.
+    """
     joined = "".join(f"\n{text}\n{MARK}" for text in texts.values())
     starts = [0, *accumulate(len(text) + 3 for text in texts.values())]
     for rule in rules:
         for result in rule.check_with_flags(joined):
             words = joined[slice(*result.span)]
             if re.search(r"\w$", words) and re.match(r"\w", joined[result.span[1] :][:1]):
-                continue  # proselint takes the beginning of a word for the whole: "for every"
+                continue  # proselint also matches the beginning of a longer word: "for every"
             start = result.span[0] + len(words) - len(words.lstrip())
             which = bisect(starts, start) - 1
             line = joined.count("\n", starts[which], start)

@@ -40,7 +40,7 @@ def observe(note: Note) -> Callable[[], None]:
 
     # No botocore event has both the parameters and the outcome.
     ends = [watch(BaseClient, "_make_api_call", lambda client: client.meta.service_model.service_name)]
-    with suppress(Exception):  # a function that cannot import it fails by itself, and says why
+    with suppress(Exception):  # if a function cannot import it, the function itself fails and reports why
         from nexus.aws.slim import Client
 
         ends.append(watch(Client, "call", lambda client: client.meta.service))

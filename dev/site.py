@@ -1,6 +1,6 @@
 """Builds the docs site into a folder: `python -m dev.site .local/site`. `make docs` runs it.
 
-Fails on Sphinx's warnings, on a link that leads nowhere, and on anything that a page would load from another host.
+Fails on Sphinx's warnings, on broken links, and on anything that a page would load from another host.
 """
 
 import re
@@ -44,7 +44,7 @@ class Page(HTMLParser):
 
 
 def faults(site: Path) -> Iterator[str]:
-    """The links that lead nowhere and the addresses that are loaded from another host, each with its page."""
+    """Broken links, and addresses that are loaded from another host, each with its page."""
     pages = {path: Page(path.read_text()) for path in site.rglob("*.html") if "_static" not in path.parts}
     for path, page in sorted(pages.items()):
         where = path.relative_to(site)

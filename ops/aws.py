@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _lock = threading.Lock()
 
 _patience = {"connect_timeout": 3, "read_timeout": 60, "attempts": 3}
-"""Someone waits at a terminal, so a wrong endpoint must fail within seconds."""
+"""A user waits at the terminal, so a wrong endpoint must fail within seconds."""
 
 
 def hurry(**patience: int) -> None:

@@ -1,7 +1,7 @@
 """This checkout and the local cloud that runs in it: where it is, and the variables that point any AWS tool at it.
 
-`dev.local_cloud` starts and stops it. A lock that its process holds tells whether it runs. The process id would not:
-another process may have taken it.
+`dev.local_cloud` starts and stops it. A lock that its process holds shows whether it is running. The process id would
+not: it may have been reused.
 """
 
 import fcntl

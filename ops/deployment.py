@@ -107,12 +107,12 @@ def _why_none(choice: Choice) -> str:
     """Why the local cloud is not used when no stack is named."""
     cloud = checkout.running()
     if cloud is None:
-        return "None is named, and no local cloud is running here."
+        return "No stack is named, and no local cloud is running here."
     if choice.profile:
-        return "None is named, and --profile means one in an account."
+        return "No stack is named, and --profile means one in an account."
     elsewhere = os.environ.get("AWS_ENDPOINT_URL", "")
     return (
-        f"None is named, and AWS_ENDPOINT_URL ({elsewhere}) is not the local cloud of this checkout ({cloud.endpoint})."
+        f"No stack is named, and AWS_ENDPOINT_URL ({elsewhere}) is not this checkout's local cloud ({cloud.endpoint})."
     )
 
 
@@ -148,7 +148,7 @@ def describe(stack: str, *, named: bool = False) -> Deployment:
         raise Problem(
             f"There is no stack {stack} in {region}",
             f"The stacks there: {', '.join(_stacks()) or 'none'}.",
-            "`make deploy ENV=dev` makes one; `make up` makes the local one. Is it another --region or --profile?",
+            "`make deploy ENV=dev` creates one, `make up` the local one. Is it under another --region or --profile?",
             ExitCode.UNREACHABLE,
         ) from None
     return Deployment(

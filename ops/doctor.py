@@ -27,7 +27,7 @@ now = time.time
 """This machine's clock; tests replace it."""
 
 type Walk = Callable[[float], tuple[str, list[Finding]]]
-"""Sends something through the stack, within so many seconds. Returns the outcome in a line, and findings."""
+"""Sends something through the stack, within this many seconds. Returns the outcome in a line, and findings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def alarms(deployment: Deployment) -> Iterator[Finding]:
     topic = deployment.outputs.get("AlarmTopicArn")
     if topic and not deployment.parameters.get("AlarmEmail"):
         do = "Set AlarmEmail in samconfig.toml and deploy, or subscribe to the topic."
-        yield Finding("unchecked", topic.rpartition(":")[2], "nobody is subscribed to the alarms", do)
+        yield Finding("unchecked", topic.rpartition(":")[2], "the alarms have no subscriber", do)
 
 
 def _dead(queue: str) -> int:

@@ -73,7 +73,7 @@ def run_id(text: str) -> str:
     if len(found) > 1:
         shown = "; ".join(f"{one.id} {one.task} {one.status}".rstrip() for one in found[:CANDIDATES])
         many = str(len(found)) if len(found) <= CANDIDATES else f"more than {CANDIDATES}"
-        raise usage(f"{text} fits {many} runs", f"{shown}.", "Give more of the id.")
+        raise usage(f"{text} matches {many} runs", f"{shown}.", "Give more of the id.")
     if not found:
         why = "Only the runs of the last day are searched, unless the id's first characters contain its time."
         do = f"`nexus runs id:{text} since:7d` searches further back; a complete id is found at any age."

@@ -17,7 +17,7 @@ class Picture:
     width: int
     height: int
     read: Callable[[], bytes]
-    """Returns its bytes. Raises LookupError if they are gone."""
+    """Returns its bytes. Raises LookupError if they no longer exist."""
 
 
 makers: "Final[dict[str, Callable[[RunRecord], Sequence[Picture]]]]" = {}

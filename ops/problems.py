@@ -43,7 +43,7 @@ def usage(what: str, why: str = "", do: str = "") -> Problem:
 
 
 def explained(error: BaseException) -> Problem | None:
-    """The Problem for an AWS or runtime exception that a user can cause; None for a bug of ours."""
+    """The Problem for an AWS or runtime exception that a user can cause; None for any other, which is a bug."""
     import sys
 
     if isinstance(error, Problem):
@@ -108,7 +108,7 @@ def _of_client_error(error: BaseException) -> Problem:
         return Problem(f"Permission denied: {operation} was denied", message, do, ExitCode.DENIED)
     if "NonExistentQueue" in code or code in ("QueueDoesNotExist", "ResourceNotFoundException", "NoSuchBucket"):
         do = "`nexus status` shows what is missing, `nexus repair` restores it."
-        return Problem(f"The stack lacks something: {operation} found nothing", message, do)
+        return Problem(f"A part of the stack is missing: {operation} found nothing", message, do)
     if "hrottl" in code or code in ("TooManyRequestsException", "RequestLimitExceeded", "SlowDown"):
         return Problem(f"AWS throttles {operation}", message, "Try again in a minute.")
     return Problem(f"{operation} failed: {code}", message)

@@ -136,7 +136,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("failed", name, "it was deleted by hand", REPAIR)
             continue
         changed = [
-            f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
+            f"{d['PropertyPath'].lstrip('/')} is {_cut(d['ActualValue'])} and not {_cut(d['ExpectedValue'])}"
             for d in drift.get("PropertyDifferences", [])
         ]
         do = "`nexus repair` undoes it. To keep it, change template.yaml or samconfig.toml and deploy."
@@ -149,6 +149,10 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if left_out := not_checked(resources):
         do = "CloudFormation compares no resources of these types here; the checks above look at some."
         yield Finding("unchecked", deployment.stack, f"not checked: {left_out}", do)
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:
@@ -178,7 +182,7 @@ def _queues(deployment: Deployment) -> Iterator[Finding]:
                 f"Messages may be redelivered while they run. {BY_HAND} VisibilityTimeout in template.yaml.",
             )
         if queue.time_limit is not None and queue.time_limit > queue.timeout:
-            what = f"a task's limit is {queue.time_limit:g} s and the function ends after {queue.timeout} s"
+            what = f"a task's limit is {queue.time_limit:g} s, but the function's timeout is {queue.timeout} s"
             do = f"{BY_HAND} Timeout in template.yaml, or time_limit in the catalogue."
             yield Finding("failed", name, what, do)
         dead = settings().dead_letter_queue_name(name)
@@ -200,7 +204,7 @@ def _sources(deployment: Deployment) -> Iterator[Finding]:
         if source.get("State") not in ("Enabled", "Enabling", "Updating", "Creating"):
             yield Finding("failed", queue, f"the event source is {source.get('State')}", f"`nexus resume {queue}`")
         if "ReportBatchItemFailures" not in source.get("FunctionResponseTypes", []):
-            yield Finding("failed", queue, "the event source does not take partial failures", REPAIR)
+            yield Finding("failed", queue, "the event source does not report partial failures", REPAIR)
         if source.get("FilterCriteria", {}).get("Filters"):
             yield Finding(
                 "failed", queue, "the event source has a filter: messages that do not match are deleted", REPAIR
@@ -232,7 +236,7 @@ def _schedules(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("warning", name, "its schedule is off", f"`nexus schedule enable {name}`")
         wanted = deployment.parameters.get(parameter(name))
         if wanted is not None and wanted != rule.expression:
-            what = f"it runs by {rule.expression}, deployed was {wanted}"
+            what = f"its schedule is {rule.expression}, but {wanted} was deployed"
             do = f"`nexus repair` undoes it. To keep it: {parameter(name)} in samconfig.toml, and deploy."
             yield Finding("warning", name, what, do)
         try:
@@ -371,4 +375,4 @@ def _sender(deployment: Deployment) -> Iterator[Finding]:
         do = "`aws sesv2 put-account-details --production-access-enabled ...` asks AWS to end the sandbox."
         yield Finding("failed", "emails", "SES is in the sandbox: mail reaches only verified addresses", do)
     if not account.get("SendingEnabled", True):
-        yield Finding("failed", "emails", "SES has stopped sending for this account", "Its console says why.")
+        yield Finding("failed", "emails", "SES has stopped sending for this account", "The SES console shows why.")

@@ -83,7 +83,7 @@ def rollback_plan(queues: Sequence[str], before: datetime) -> list[Moved]:
     if not moves:
         raise Problem(
             f"No function has another version from before {before:%Y-%m-%d %H:%M:%S} UTC",
-            do="`nexus versions` lists those there are; `--before TIME` names another time.",
+            do="`nexus versions` lists the existing ones; `--before TIME` names another time.",
         )
     return moves
 

@@ -104,7 +104,7 @@ def register() -> ResponseReturnValue:
     if len(given["email"]) > 254 or not _ADDRESS.fullmatch(given["email"]):
         faults["email"] = "Give an address such as ada@example.com."
     elif users.by_email(given["email"]):
-        faults["email"] = "Somebody has registered with this address already."
+        faults["email"] = "This address is already registered."
     if faults:
         return render_template("register.html", faults=faults, given=given, limits=_limits()), 422
     locale = request.accept_languages.best_match(LANGUAGES, default="en")

@@ -61,7 +61,7 @@ def total(work: str, parts: int, *, meter: Meter | None = None) -> DaySums:
     """The sums of all segments. Raises LookupError if one is missing."""
     found = [item for page in TABLE.query(_kind(work), consistent=True, meter=meter) for item in page.items]
     if len(found) != parts:
-        raise LookupError(f"{len(found)} of {parts} partial sums of run {work}")
+        raise LookupError(f"run {work}: found only {len(found)} of {parts} partial sums")
     whole = DaySums()
     for item in found:
         whole.add(DaySums.of(from_item(item)))

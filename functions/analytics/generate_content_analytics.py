@@ -5,10 +5,11 @@ leaves its sums as an item of the run; a last step adds them up, keeps the day's
 the report of the day to the archive bucket: as a self-contained page with charts, as JSON and as CSV. The popular
 posts are the public ones with the highest engagement score by their current counters: scoring runs later at night.
 
-The scan counts all users. update_user_statistics counted all posts and follows an hour before, or still does, and did
-the night before; if it has not for longer, they are counted here.
+The scan counts all users. The totals of posts and follows come from update_user_statistics, which starts an hour
+earlier; while it is still running, those of the night before are used. If there are none that recent, this job counts
+them.
 
-Active users are exact although people come back: each user keeps a bit for each of the last 36 days. A day may be
+Active users are exact even if users return later: each user keeps a bit for each of the last 36 days. A day may be
 counted again after late rows: the later count replaces the earlier one, except for the active users of a day that the
 bits no longer cover.
 """
@@ -33,7 +34,7 @@ from social.parts import CountBucket, CountRows, CountUsers, PublishDay, ScanPar
 from social.sweep import Tally, segments
 
 TOTALS_KEPT = 36 * 3_600
-"""Seconds: the night before counts while this night's count takes its hours."""
+"""Seconds for which totals are used: those of the night before count while this night's count is still running."""
 
 THREADS = 4
 ROWS = {"posts": (posts.TABLE, posts.BY_AUTHOR), "follows": (follows.TABLE, None)}
@@ -162,7 +163,9 @@ def _count_users(args: CountUsers, run: Run, tally: Tally) -> DaySums | Continua
 
 
 def _add_user(numbers: Counter[str], item: Row, day: str) -> None:
-    """Adds one user. Does not count one who registered after the day, but their posts and follows are in the totals."""
+    """Adds one user. Users who registered after the day are not counted, although their posts and follows are in the
+    totals.
+    """
     key = key_of(item, "user_id")
     created_at = read_count(item, "created_at", key)
     last, bits = read_text(item, "last_active_day", key), read_count(item, "active_days", key, default=1)
@@ -206,7 +209,7 @@ def publish(args: PublishDay, run: Run) -> AnalyticsReport:
     newest = analytics.put_day(content, meter=tally.meter)
     tally.written([newest])
     key = analytics.report_key(args.day)
-    if newest:  # only the latest count writes the report
+    if newest:  # an older count must not overwrite the report
         day_report.publish(content, meter=tally.meter)
     return AnalyticsReport(**tally.numbers(), day=args.day, report_key=key)
 

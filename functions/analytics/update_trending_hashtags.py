@@ -12,6 +12,9 @@ fades, without a jump at the window's edge. All arithmetic is in integers. The `
 An hour's posts are read once it is over and its counts stored (hashtag_counts); a full day is stored as one. A run
 reads the posts of the last hour or two, six days' sums and up to 47 hours' sums. It writes the tags that trend and
 clears those that no longer do.
+
+hashtag_counts.count decides which posts vote. A change of that rule applies to hours that are not stored yet, so the
+whole window follows it after seven days, or at once if hashtags/ in the archive bucket is emptied.
 """
 
 from collections import Counter
@@ -59,7 +62,7 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     """Counts missing hours, here if they are few, else in segments, and ranks."""
     tally, at = Tally.resumed(run), args.at
     if at > clock.now() + CLOCKS_DIFFER:
-        raise Reject(f"at: {at} has not come: its hours would be kept as over")
+        raise Reject(f"at: {at} is in the future: its hours would be stored as final")
     present = at // HOUR_SECONDS
     hours, days = hashtag_counts.kept()
     window = range(present - WINDOW + 1, present + 1)

@@ -156,7 +156,7 @@ def _stored(item: Row, tally: Tally) -> list[int] | None:
         if min(counts) >= 0:
             return counts
     except (KeyError, ValueError):
-        pass  # absent, or not an integer: the slow path says which
+        pass  # absent, or not an integer: the slow path finds out which
     key = item["user_id"]["S"]
     try:
         return [read_count(item, name, key, default=0) for name in users.COUNTS]

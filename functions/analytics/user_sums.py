@@ -24,10 +24,10 @@ type Sums = dict[str, dict[str, Any]]
 
 READS_AT_ONCE = 16
 BYTES_AT_ONCE = 32 * 1024 * 1024
-"""What is read before it is added up and the time is checked."""
+"""Bytes to read before adding them up and checking the time."""
 
 OBJECT_BYTES = 128 * 1024 * 1024
-"""The bytes at which a writer writes an object: more than the sums of most segments of a scan."""
+"""The size in bytes at which a writer writes an object: more than the sums of most segments of a scan."""
 
 
 def hash_of(user_id: str) -> int:
@@ -80,7 +80,7 @@ class Writer:
         self._written = [Stored.of(values) for values in written]
 
     def add(self, sums: Mapping[str, Mapping[str, Any]]) -> None:
-        """Adds sums, and writes an object once OBJECT_BYTES have come together."""
+        """Adds sums, and writes an object once they reach OBJECT_BYTES."""
         for texts, part in zip(self._texts, self._split(sums), strict=True):
             if part:
                 texts.append(orjson.dumps(part))

@@ -1,6 +1,6 @@
 """send_notification: an in-app notification to one user, shown once even if the message is delivered twice.
 
-Its id is the run's, so a repeat finds it there. Nothing is written for an actor whom the user has blocked.
+Its id is the run's, so a repeat finds the existing one. Nothing is written for an actor whom the user has blocked.
 """
 
 from nexus import clock

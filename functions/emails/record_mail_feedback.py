@@ -13,7 +13,7 @@ from pydantic.alias_generators import to_camel
 
 from mail.address import BadAddress, checked_address
 from nexus.errors import Reject
-from nexus.values import faults_of, told
+from nexus.values import described, faults_of
 from nexus.worker import Run, handler_for, implements
 from social import catalogue
 from social.catalogue import FeedbackReport, RecordMailFeedback
@@ -81,7 +81,7 @@ def read(notification: Mapping[str, Any]) -> Notification:
     try:
         return Notification.model_validate(notification)
     except ValidationError as error:
-        raise Reject(f"not a notification of SES: {told(faults_of(error))}") from None
+        raise Reject(f"not an SES notification: {described(faults_of(error))}") from None
 
 
 def verdict(notification: Notification) -> tuple[bool, str, Sequence[str]]:

@@ -5,7 +5,7 @@
    for the common rate, claims the mail in the ledger, sends, settles. If time runs out, a new invocation continues.
 
 Each user gets at most one mail per ISO week, even if runs are delivered twice, overlap or are redriven: the ledger's
-conditional write comes before SES. Throttling slows a segment down and loses no one.
+conditional write comes before SES. Throttling slows a segment down, but no user is skipped.
 """
 
 import random
@@ -63,7 +63,7 @@ TIME_TO_PUBLISH = 30.0
 READERS_AT_ONCE = 100
 TRIES = 5
 LOST_IN_A_ROW = 5
-"""This many consecutive mails without an answer are an outage: the segment stops before it loses more."""
+"""This many consecutive mails without a response count as an outage: the segment stops before it loses more."""
 
 OVERLAP = 3_600
 """Seconds of overlap between two weeks' digests that are ignored: schedules jitter."""
@@ -351,7 +351,7 @@ class Segment:
         )
 
     def _slowed(self, error: SlowDown, tried: int) -> None:
-        """Waits, longer each time, within the invocation. Stops the segment after TRIES or at the daily quota."""
+        """Waits within the invocation, longer each time. Stops the segment after TRIES or at the daily quota."""
         with self._lock:
             self._tally.throttled += 1
             if error.quota or tried == TRIES - 1:
@@ -364,7 +364,7 @@ class Segment:
         with self._lock:
             self._lost = self._lost + 1 if outcome.lost else 0 if outcome.outcome == "sent" else self._lost
             if self._lost >= LOST_IN_A_ROW:
-                self._trouble = SlowDown(f"{self._lost} mails in a row without an answer: {outcome.reason}")
+                self._trouble = SlowDown(f"{self._lost} mails in a row without a response: {outcome.reason}")
 
 
 def _collect(waiting: dict[Future[Outcome | None], int], outcomes: list[Outcome | None], until: str) -> None:

@@ -19,7 +19,7 @@ from social.data import mail_ledger, users
 @implements(catalogue.send_welcome_email)
 def send_welcome_email(args: SendWelcomeEmail, run: Run) -> WelcomeReport:
     """Sends the mail, or returns why not."""
-    # A consistent read: the web application sends this task just as it writes the user.
+    # A consistent read: the web application sends this task right after it writes the user.
     user = users.get(args.user_id, consistent=True)
     if user is None:
         return _skipped(args, "no such user")

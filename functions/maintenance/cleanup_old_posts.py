@@ -172,9 +172,9 @@ def _review(post_ids: Sequence[str], args: ReviewDays | ReviewShard, tally: Tall
         key = key_of(item, "post_id")
         try:
             if isinstance(args, ReviewShard) and _in_days(item, args):
-                continue  # found through its day
+                continue  # the day's segment finds it
             if posts.is_erased(item):
-                continue  # erase_user_data removes it
+                continue  # being erased: erase_user_data removes it
             if "archived_as" in item:
                 left_behind.append(item)
             elif posts.is_eligible(item, args.today):
@@ -203,7 +203,7 @@ def _in_days(item: Row, args: ReviewShard) -> bool:
 
 
 def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int:
-    """Archives and deletes these posts; returns how many are gone. Raises ArchiveError if a copy differs."""
+    """Archives and deletes these posts; returns how many were deleted. Raises ArchiveError if a copy differs."""
     items = [item for item in posts.in_full(post_ids, meter=tally.meter, threads=THREADS) if _still(item, today)]
     said = in_threads(lambda item: comments.items_of_post(item["post_id"]["S"], meter=tally.meter), items, THREADS)
     silent = [
@@ -230,7 +230,8 @@ def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int
 def _forget_erased(stayed: Sequence[ArchivedPost], tally: Tally) -> None:
     """Deletes the archive copy of a post that is being erased.
 
-    A post that is gone may also have been archived by another delivery: the second pass of its erasure handles that.
+    A post that no longer exists may have been archived by another delivery: the second pass of its erasure handles
+    that.
     """
     there = posts.for_review([one.post_id for one in stayed], consistent=True, meter=tally.meter)
     erased = {item["post_id"]["S"] for item in there if posts.is_erased(item)}
@@ -260,7 +261,7 @@ def _move_with_all(one: ArchivedPost, key: str, tally: Tally) -> bool:
 
 
 def finish_removal(marked: Iterable[Row], tally: Tally) -> int:
-    """Finishes removals that a dead sandbox began; returns how many posts are gone."""
+    """Finishes removals that a dead sandbox began; returns how many posts were deleted."""
     gone = 0
     for item in marked:
         key, post_id = item["archived_as"]["S"], item["post_id"]["S"]
@@ -315,7 +316,7 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
 
 
 def _bring_back(one: ArchivedPost, now: int, tally: Tally) -> bool:
-    """Restores comments and renditions, then the post, which makes them visible. False if the post was never gone."""
+    """Restores comments and renditions, then the post, which makes them visible. False if the post was not deleted."""
     standing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
     if standing is not None and "archived_as" not in standing:
         return "restored_at" in standing

@@ -133,7 +133,7 @@ def _look_again(user_id: str, post_id: str | None = None) -> None:
 
 
 def _posts_of(erasing: Erasing) -> list[str]:
-    """The author's posts, and those of which only an upload is left."""
+    """The author's posts, including those of which only an upload is left."""
     pages = posts.written_by(erasing.user_id, meter=erasing.tally.meter)
     written = [item["post_id"]["S"] for page in pages for item in page.items]
     uploaded = [key.split("/")[2] for key in objects.keys("uploads", f"uploads/{erasing.user_id}/")]
@@ -157,13 +157,13 @@ def erase_posts(erasing: Erasing) -> Step:
         erasing.tally.rows_read += len(found)
         others = {post_id for post_id, item in found.items() if item.get("author_id") != {"S": erasing.user_id}}
         if erasing.post_id in others:
-            raise Reject(f"post {erasing.post_id} is not of user {erasing.user_id}")
+            raise Reject(f"post {erasing.post_id} does not belong to user {erasing.user_id}")
         own = [post_id for post_id in some if post_id not in others]
         yield from sum(in_threads(partial(erase_post, erasing, found), own, THREADS), Counter[str]()).items()
 
 
 def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Counter[str]:
-    """Erases one post, or what is left of it if its item is gone."""
+    """Erases one post, or what is left of it if its item no longer exists."""
     meter, item = erasing.tally.meter, found.get(post_id)
     if item is not None:
         posts.hide(post_id, meter=meter)
@@ -216,7 +216,7 @@ def _erase_comment(erasing: Erasing, item: Row) -> int:
     ]
     if not transact(
         counted, meter=erasing.tally.meter
-    ):  # already deleted, only the placeholder is left; or its post is gone
+    ):  # already deleted, only the placeholder is left; or its post no longer exists
         comments.TABLE.delete(key, meter=erasing.tally.meter)
     return 1
 
@@ -256,7 +256,7 @@ def erase_reports(erasing: Erasing) -> Step:
         objects.erase("archive", f"{analytics.REPORTS}{content.day}")
         day_report.publish(replace(content, popular=kept), meter=erasing.tally.meter)
         if not analytics.set_popular(content, kept, meter=erasing.tally.meter):
-            raise Retry(f"the day {content.day} was counted again meanwhile", after=5)
+            raise Retry(f"the day {content.day} was counted again in the meantime", after=5)
         yield "reports", 1
 
 

@@ -51,9 +51,9 @@ MAX_KEY_BYTES = 1024
 
 CHUNK_BYTES = 1 << 20
 FOR_EVER = "public, max-age=31536000, immutable"
-LATER = "a later upload to this post came first"
+LATER = "a later upload to this post was processed first"
 PROGRESS_SECONDS = 1.0
-"""Seconds between two progress writes to a clip's post, as between those to the run's record."""
+"""Seconds between two progress writes to a clip's post; those to the run's record have the same interval."""
 THREADS = 6
 """The most requests at once: connections are opened as they are needed, and each costs a cold function a handshake."""
 RESERVE = 20.0
@@ -80,7 +80,7 @@ def media_settings() -> MediaSettings:
         texts = {limit: os.environ[name] for limit, name in names.items() if os.environ.get(name)}
         for limit, text in texts.items():
             if not text.isdecimal() or int(text) < 1:
-                raise ConfigurationError(f"{names[limit]} is {text!r}: a whole number, 1 or more")
+                raise ConfigurationError(f"{names[limit]} is {text!r}: it must be a whole number, 1 or more")
         return {limit: int(text) for limit, text in texts.items()}
 
     try:
@@ -149,12 +149,12 @@ def _process(args: ProcessMediaUpload, run: Run, threads: "Threads") -> MediaRep
             _quarantine(original)
             return report("rejected", str(refusal))
         if tell(media) is not MediaOutcome.WRITTEN:
-            return report("stale", "a later upload to this post came meanwhile, or the post is gone", media)
+            return report("stale", "a later upload to this post has arrived, or the post was deleted", media)
         return report("ready", made=media)
 
 
 class _Overtaken(Exception):
-    """The renditions are no longer wanted: the post has a later upload, or is gone."""
+    """The renditions are no longer needed: the post has a later upload, or was deleted."""
 
     def __init__(self, outcome: MediaOutcome) -> None:
         super().__init__(outcome)
@@ -180,7 +180,7 @@ class Threads:
 
 @contextmanager
 def _threads() -> Iterator[Threads]:
-    """After the block no request is under way; after an error in it, those that have not begun are dropped."""
+    """After the block no request is in progress; after an error in it, those that have not begun are dropped."""
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="media")
     try:
         yield Threads(pool)
@@ -193,7 +193,7 @@ def _threads() -> Iterator[Threads]:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The S3 object being read, pinned to its version whatever is put to its key meanwhile."""
+    """The S3 object being read, pinned to its version even if its key is overwritten in the meantime."""
 
     bucket: str
     key: str
@@ -204,7 +204,7 @@ class Original:
 
 
 def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
-    """The upload's owner and post; None if the key does not say. Raises Reject if it is not an upload."""
+    """The upload's owner and post; None if the key does not contain them. Raises Reject if it is not an upload."""
     if args.bucket != settings().bucket("uploads"):
         raise Reject(f"bucket: {args.bucket!r} is not the upload bucket, {settings().bucket('uploads')}")
     if not args.key.startswith(UPLOADS):
@@ -217,7 +217,7 @@ def _upload_key(args: ProcessMediaUpload) -> UploadKey | None:
 
 @contextmanager
 def _opened(args: ProcessMediaUpload, run: Run) -> Iterator[Original | None]:
-    """Opens the upload; None if it is gone."""
+    """Opens the upload; None if it no longer exists."""
     s3 = client("s3")
     version: Any = {"VersionId": args.version_id} if args.version_id else {}
     try:
@@ -226,7 +226,7 @@ def _opened(args: ProcessMediaUpload, run: Run) -> Iterator[Original | None]:
         if not is_no_object(error):
             raise
         if is_refused(error) and not run.last_attempt:
-            raise Retry("S3 says forbidden: the upload was removed, or this role has lost rights") from None
+            raise Retry("S3 returned 403: the upload was deleted, or this role lacks a permission") from None
         yield None
         return
     with closing(answer["Body"]) as body:
@@ -294,7 +294,7 @@ def quarantine_key(key: str) -> str:
 
 
 def _quarantine(original: Original) -> None:
-    """Moves the refused object to quarantine/. Does nothing if it is already gone."""
+    """Moves the refused object to quarantine/. Does nothing if it no longer exists."""
     s3 = client("s3")
     version: Any = {"VersionId": original.version} if original.version else {}
     try:
@@ -411,7 +411,7 @@ def _make_video(source: Path, folder: Path, run: Run, show: Show, store: "_Store
         on_known=shown.begin,
         on_progress=shown.go_on,
     )
-    # The poster is untrusted decoder output too, so a sandbox decodes it. Upload limits do not apply.
+    # The poster too is untrusted output of a decoder, so a sandbox decodes it. Upload limits do not apply.
     recipes = media_settings().recipes
     poster = pictures.render(made.poster, folder, seconds=run.remaining - RESERVE / 2, recipes=recipes)
     posters = {f"poster_{name}": rendition for name, rendition in poster.renditions.items()}
@@ -444,8 +444,8 @@ class _Store:
     """Puts renditions into the media bucket in the background: media/<post_id>/<content hash>/<rendition>.<ext>.
 
     Renditions with the same bytes are one object: a wide picture's JPEGs, several sizes of a small one. A put is the
-    dearest part of a picture. None is put before the post knows about the upload (`announce`). After the block no
-    write is under way, so that whatever is written to the post next is the last.
+    most expensive part of a picture. Nothing is put before `announce` has written the upload to the post. After the
+    block no write is in progress, so the next write to the post is the last.
     """
 
     def __init__(self, post_id: str, threads: Threads) -> None:
@@ -462,7 +462,7 @@ class _Store:
         wait([future for future in under_way if not future.cancel()])
 
     def announce(self, show: Show, known: Media) -> None:
-        """Writes what is known to the post. Its error stops whatever is called next."""
+        """Writes what is known to the post. If it fails, the next call raises its error."""
         if self._announced:
             self._announced.result()
         self._announced = self._threads(show, known)

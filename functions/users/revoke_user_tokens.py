@@ -1,7 +1,7 @@
 """revoke_user_tokens: every session and refresh token of one user, now.
 
-Deletes what was issued before `issued_before` (default: the task's start); later logins stay. The user is marked first
-(`tokens_valid_from`), so that the application can reject access tokens that are still in use.
+Deletes what was issued before `issued_before` (default: the task's start); later logins stay valid. The user is marked
+first (`tokens_valid_from`), so that the application can reject access tokens that are still in use.
 """
 
 from nexus import clock

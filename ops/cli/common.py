@@ -234,12 +234,14 @@ def complete_argument(ctx: typer.Context, incomplete: str) -> list[tuple[str, st
     ]
 
 
-Queue = Annotated[str, typer.Argument(help="One of the stack's.", metavar="QUEUE", autocompletion=complete_queue)]
+Queue = Annotated[
+    str, typer.Argument(help="One of the stack's queues.", metavar="QUEUE", autocompletion=complete_queue)
+]
 OptionalQueue = Annotated[
     str | None,
-    typer.Argument(help="One of the stack's; all if left out.", metavar="QUEUE", autocompletion=complete_queue),
+    typer.Argument(help="One of the stack's queues (default: all).", metavar="QUEUE", autocompletion=complete_queue),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod, only with --stack NAME typed.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. In prod this also needs --stack NAME.")]
 
 
 def closest(name: str, names: Sequence[str]) -> str:

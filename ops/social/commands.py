@@ -52,7 +52,7 @@ def run_all(
     timeout: Annotated[str, typer.Option(help="How long to wait for each task.")] = "2m",
     yes: common.Yes = False,
 ) -> int:
-    """Run every task once on safe arguments, against a user and a post made for it, and show each result."""
+    """Run every task once with safe arguments, for a temporary user and post, and show each result."""
     from ops.social import trial
 
     deployment = network.connect()
@@ -110,7 +110,7 @@ def backfill(
     file: Annotated[
         Path,
         typer.Argument(
-            help="The format: The format: CSV with a header, or JSON lines.",
+            help="The file: CSV with a header, or JSON lines.",
             metavar="FILE",
             exists=True,
             dir_okay=False,
@@ -166,7 +166,9 @@ def backfill(
     else:
         output.pairs({name: f"{number:,}" for name, number in output.plain(report).items()})
     if report.written and kind != "posts":
-        output.note("`nexus send update_user_statistics` counts followers and posts now; else the night's run does.")
+        output.note(
+            "`nexus send update_user_statistics` counts followers and posts now; otherwise the nightly run does."
+        )
     return ExitCode.WRONG if report.faulty else ExitCode.DONE
 
 
@@ -188,7 +190,7 @@ def upload(
     from ops.social import upload as uploading
 
     if save is not None and not wait:
-        raise usage("--save needs the renditions, and --no-wait does not wait for them", do="Leave one out.")
+        raise usage("--save needs the renditions, and cannot be combined with --no-wait", do="Omit one of them.")
     patience = spans.seconds(timeout)
     uploading.content_type(file)
     deployment = network.connect()
@@ -207,8 +209,9 @@ def upload(
     if media is None:
         raise Problem(
             f"{file.name} was not processed within {output.age(patience)}",
-            f"It is {sent.key}.",
-            "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
+            f"Its key is {sent.key}.",
+            "`nexus validate` checks that uploads start the function, `nexus inspect active media` shows its run, "
+            "`nexus dlq list media` why it was given up.",
             ExitCode.STILL_RUNNING,
         )
     files = uploading.save(media, save) if save is not None and media.renditions else {}
@@ -240,7 +243,9 @@ def report(
     save: Annotated[str | None, typer.Option("--save", help="Where to put it.", metavar="FILE")] = None,
     form: Annotated[
         Literal["html", "json", "csv", "popular"],
-        typer.Option("--as", help="The page, all of it as JSON, the month's figures or the popular posts as CSV."),
+        typer.Option(
+            "--as", help="html: the page; json: all of it; csv: the month's figures; popular: the popular posts as CSV."
+        ),
     ] = "html",
     browse: Annotated[bool, typer.Option("--open/--no-open", help="Open a page in the browser.")] = True,
 ) -> int:

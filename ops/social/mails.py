@@ -123,8 +123,8 @@ def decide(
     if verdict not in ("sent", "send"):
         raise usage(f"{verdict!r} is not a verdict", do="sent: it was sent, leave it. send: let a new run send it.")
     deployment = network.connect()
-    word = "for sent" if verdict == "sent" else "as not sent, so that a new run sends it"
-    common.confirm(deployment, f"Take the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
+    word = "as sent" if verdict == "sent" else "as not sent, so that a new run sends it"
+    common.confirm(deployment, f"Mark the {kind} mail of {user} in {deployment.stack} {word}?", yes=yes)
     mail.decide(wanted, user, verdict == "sent", week=week)
-    common.done({"kind": kind, "user": user, "verdict": verdict}, f"The {kind} mail of {user} is taken {word}.")
+    common.done({"kind": kind, "user": user, "verdict": verdict}, f"The {kind} mail of {user} is marked {word}.")
     return ExitCode.DONE

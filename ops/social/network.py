@@ -18,6 +18,6 @@ def connect() -> "Deployment":
     deployment = common.connect()
     if CATALOGUE not in catalogue.modules():
         serves = ", ".join(catalogue.modules()) or "a catalogue that it does not name"
-        what = f"{deployment.stack} is not the social network's"
+        what = f"{deployment.stack} is not a stack of the social network"
         raise usage(what, f"It serves {serves}; this command is about users, posts and mail.")
     return deployment

@@ -49,7 +49,7 @@ $name = Task(
 CODE: Final = Template('''\
 """$name: replace this with what the task is for.
 
-Replace this with how it goes about it, and what happens when it runs twice.
+Replace this with how the task works, and what happens when it runs twice.
 """
 
 from nexus.worker import Run, handler_for, implements
@@ -159,7 +159,7 @@ def _check(name: str, queue: str, model: str, known: _Known) -> None:
         why = f"It is a module and a function: lower-case words with underscores, at most {LONGEST} characters."
         raise usage(f"NAME: {name!r} cannot be a task's name", why, "Such as measure_media_storage.")
     if keyword.iskeyword(name) or keyword.issoftkeyword(name):
-        raise usage(f"NAME: {name!r} is a word of Python's own", do="Choose another name.")
+        raise usage(f"NAME: {name!r} is a Python keyword", do="Choose another name.")
     for taken in (name, model, f"{model}Done"):
         if taken in known.names or taken in vars(builtin):
             raise usage(f"NAME: {CATALOGUE} already has {taken}", do="Choose another name.")
@@ -184,6 +184,6 @@ def _with_row(text: str, queue: str, row: str) -> str:
     lines = text.splitlines(keepends=True)
     first = next((n for n, line in enumerate(lines) if re.match(rf"\| {queue}\b.*\| `", line)), None)
     if first is None:
-        raise Problem(f'{README} has no row of {queue} under "The tasks"', do="Add one.")
+        raise Problem(f'{README} has no row for {queue} under "The tasks"', do="Add one.")
     end = next(n for n in range(first + 1, len(lines)) if not lines[n].startswith("| | `"))
     return "".join([*lines[:end], row, *lines[end:]])

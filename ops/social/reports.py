@@ -43,7 +43,7 @@ def fetch(day: str, save: str | None, form: ReportFormat = "html") -> Report:
         there = {o["Key"].removeprefix(REPORTS)[:10] for o in found}
         days = sorted(day for day in there if any(o["Key"] == report_key(day, form) for o in found))
         why = f"There are reports of {', '.join(days[-5:])}." if days else "There are none yet."
-        do = f"`nexus send generate_content_analytics day={day} --wait` makes it."
+        do = f"`nexus send generate_content_analytics day={day} --wait` creates it."
         raise Problem(f"There is no report of {day}", why, do) from None
     path = Path(save) if save else FOLDER / key.removeprefix(REPORTS)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,7 @@
 
 Tasks about one person get a temporary user, whose mail goes to SES's simulator and whose post gets a generated picture.
 The jobs do their nightly work, which may be repeated at any time; old posts are reviewed, not archived; the erased user
-never existed; the bounce is transient and marks no one; the digest is of a week before the network began, without
+never existed; the bounce is transient and suppresses no one; the digest is of a week before the network began, without
 posts. Everything is removed afterwards.
 """
 
@@ -108,7 +108,8 @@ def walk(patience: float) -> tuple[str, list[Finding]]:
         took = time.monotonic() - began
     if media is None:
         what = f"an upload was not processed within {patience:g} s"
-        do = "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up."
+        do = "`nexus validate` checks that uploads start the function, `nexus inspect active media` shows its run, "
+        do += "`nexus dlq list media` why it was given up."
         return "", [Finding("failed", "media", what, do)]
     if media.status != "ready":
         return "", [

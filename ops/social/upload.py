@@ -46,7 +46,7 @@ def content_type(path: Path) -> str:
     """The content type from the file's name. Raises Problem if it is not a picture or clip."""
     found = mimetypes.guess_type(path.name)[0] or ""
     if not found.startswith(CONTENT_TYPES):
-        raise usage(f"{path.name} is neither a picture nor a clip, by its name")
+        raise usage(f"{path.name} is neither a picture nor a clip, judging by its name")
     return found
 
 
@@ -68,7 +68,9 @@ def send(path: Path, user_id: str, post_id: str | None = None) -> Upload:
     if post is None:
         application.new_post(user_id, path.name, post_id=post_id, visibility="private")
     elif post.author_id != user_id:
-        raise usage(f"The post {post_id} is {post.author_id}'s", do=f"Give --user {post.author_id}, or another post.")
+        raise usage(
+            f"The post {post_id} belongs to {post.author_id}", do=f"Give --user {post.author_id}, or another post."
+        )
     upload = Upload(user_id, post_id, form.key, posts.media_order(post_id))
     audit.begin()
     _submit(form, path)

@@ -307,7 +307,7 @@ def _plan_patch(site: Site, form: Form) -> Plan:
             fit += 1
             lines.append(f"{letter.id}  {json.dumps(task.without_secrets(changed.args), ensure_ascii=False)}")
     if not fit:
-        raise usage("None of these dead letters would be valid then", lines[0] if lines else "")
+        raise usage("None of these dead letters would be valid with these arguments", lines[0] if lines else "")
     shown = (*lines[:12], *([f"... and {len(lines) - 12} more"] if len(lines) > 12 else []))
     of = f"{fit:,} of " if fit < len(letters) else ""
     question = (

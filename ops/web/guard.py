@@ -80,7 +80,7 @@ class Guard:
 
     def _admit(self, path: str, query: dict[str, str]) -> Response:
         if not _same(query.pop("key"), self.key):
-            return PlainTextResponse("This key is another process's.", 403)
+            return PlainTextResponse("This key belongs to another process.", 403)
         # One slash: two would redirect to another host.
         to = "/" + path.lstrip("/") + (f"?{urlencode(query)}" if query else "")
         response = RedirectResponse(to, 303)

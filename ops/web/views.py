@@ -171,7 +171,7 @@ class Site:
             try:
                 ask()
             except Exception as error:  # noqa: BLE001 - the page that needs it shows the error
-                logging.getLogger("nexus.web").info("not known at the start: %r", error)
+                logging.getLogger("nexus.web").info("could not be loaded at the start: %r", error)
 
     # --- runs ---
 

@@ -26,7 +26,7 @@ ping = Task(
     queue="",
     arguments=Ping,
     result=Pong,
-    summary="Answers at once. Every queue serves it.",
+    summary="Replies at once. Every queue serves it.",
     time_limit=5,
     retry=RetryPolicy(max_retries=0),
     everywhere=True,

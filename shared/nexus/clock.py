@@ -77,7 +77,7 @@ def _clock() -> Clock:
 
 
 def is_machines() -> bool:
-    """Whether the machine's clock is in force."""
+    """Whether the current clock is the machine's."""
     return isinstance(_clock(), MachineClock)
 
 
@@ -108,7 +108,7 @@ def sleep(seconds: float) -> None:
 
 @contextmanager
 def use(clock: Clock) -> Iterator[None]:
-    """The clock in force within the block, in this thread."""
+    """Uses this clock within the block, in this thread."""
     before = _here.set(clock)
     try:
         yield
@@ -118,7 +118,7 @@ def use(clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def use_everywhere(clock: Clock) -> Iterator[None]:
-    """The clock in force within the block, in every thread that has not set its own."""
+    """Uses this clock within the block, in every thread that has not set its own."""
     _everywhere.append(clock)
     try:
         yield
@@ -128,7 +128,7 @@ def use_everywhere(clock: Clock) -> Iterator[None]:
 
 @contextmanager
 def not_before(moment: float) -> Iterator[None]:
-    """Within the block the time is that moment or later: runs what is due without waiting for it."""
+    """Within the block the time is `moment` or later, so that what is due by then runs without waiting."""
     clock = _clock()
     with use(Ahead(clock, max(0.0, moment - clock.now()))):
         yield

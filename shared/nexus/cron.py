@@ -94,10 +94,14 @@ def parse(expression: str) -> Cron | Rate:
     if found := re.fullmatch(r"rate\(\s*(\d+)\s+(minute|hour|day)(s?)\s*\)", text):
         return _rate(int(found[1]), found[2], plural=bool(found[3]))
     if not (found := re.fullmatch(r"cron\((.*)\)", text)):
-        raise BadSchedule(f"{expression!r} is neither cron(minutes hours day month weekday year) nor rate(5 minutes)")
+        raise BadSchedule(
+            f"{expression!r} is not of the form cron(minutes hours day month weekday year) or rate(5 minutes)"
+        )
     fields = found[1].upper().split()
     if len(fields) != 6:
-        raise BadSchedule(f"{expression!r} has {len(fields)} fields: minutes hours day month weekday year are six")
+        raise BadSchedule(
+            f"{expression!r} has {len(fields)} fields instead of six: minutes hours day month weekday year"
+        )
     minutes, hours, day_of_month, months, day_of_week, years = fields
     if (day_of_month == "?") == (day_of_week == "?"):
         raise BadSchedule(f"{expression!r}: exactly one of day-of-month and day-of-week is ?")
@@ -190,14 +194,14 @@ def _moment(text: str) -> datetime:
     try:
         return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
     except ValueError:
-        raise BadSchedule(f"at({text}): a time is written as in at(2030-01-31T09:00:00)") from None
+        raise BadSchedule(f"at({text}): write the time as in at(2030-01-31T09:00:00)") from None
 
 
 def _rate(value: int, unit: str, *, plural: bool) -> Rate:
     if value < 1:
-        raise BadSchedule("rate: the value is 1 or more")
+        raise BadSchedule("rate: the value must be 1 or more")
     if (value == 1) == plural:
-        raise BadSchedule(f"rate: {value} {unit}{'' if value == 1 else 's'}, as EventBridge wants it")
+        raise BadSchedule(f"rate: EventBridge requires {value} {unit}{'' if value == 1 else 's'}")
     return Rate(value * _UNITS[unit])
 
 

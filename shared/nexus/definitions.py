@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from nexus.errors import LONGEST_WAIT, InvalidMessage
-from nexus.values import compact, faults_of, kinds, plain, told
+from nexus.values import compact, described, faults_of, kinds, plain
 
 HIDDEN = "(secret)"
 """Replaces a secret argument's value."""
@@ -61,7 +61,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not (self.max_retries >= 0 and 0 <= self.base < math.inf and 0 <= self.cap <= LONGEST_WAIT):
-            raise ValueError(f"{self}: numbers from 0 on, and a cap of a year ({LONGEST_WAIT}) at most")
+            raise ValueError(f"{self}: numbers must be 0 or more, and the cap at most a year ({LONGEST_WAIT})")
 
     def retries(self, error: BaseException, attempt: int) -> bool:
         """Whether another attempt follows attempt number `attempt` (from 1), which ended in `error`."""
@@ -83,10 +83,10 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """One live run at a time per value of `key` (the argument fields that make two runs the same).
+    """One live run at a time per value of `key` (the argument fields by which two runs count as the same).
 
     `skip` ends the second run as REVOKED, naming the live one; `coalesce` lets one more run wait for the live one to
-    end and revokes the rest. A holder counts as gone `lease` seconds after its last sign of life.
+    end and revokes the rest. A holder counts as dead `lease` seconds after its last sign of life.
     """
 
     key: tuple[str, ...] = ()
@@ -102,7 +102,7 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         if not 0 < self.per_second < math.inf:
-            raise ValueError(f"{self}: a finite number over 0")
+            raise ValueError(f"{self}: it must be a finite number over 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ class Budget:
 
     def __post_init__(self) -> None:
         if not all(limit is None or 0 <= limit < math.inf for limit in (self.dollars, self.runs)):
-            raise ValueError(f"{self}: numbers from 0 on")
+            raise ValueError(f"{self}: numbers must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskDefinition[A: Arguments, R: Result]:
-    """A unit of background work. `time_limit` is in seconds; the end of the invocation cuts it shorter.
+    """A unit of background work. `time_limit` is in seconds; the end of the invocation may cut it shorter.
 
     `part` is the argument model (or a union of models) of the segments and phases that a fan-out of this task sends to
     itself; no other sender may send one. Without it, segments take `arguments`. `module` is the module whose import
@@ -144,11 +144,12 @@ class TaskDefinition[A: Arguments, R: Result]:
     part: Any = None
     module: str | None = None
     sends_to: tuple[str, ...] = ()
-    """Other queues that it sends to, itself or as the next link of a chain: its function's role needs them."""
+    """Other queues that it sends to, itself or as the next link of a chain: its function's role must allow them."""
 
     sends_later: bool = False
-    """It sends with a countdown over 15 minutes, or revokes such a run, so its function's role needs schedules. A task
-    with a budget needs them too, because its messages wait for the next day."""
+    """It sends with a countdown over 15 minutes, or revokes such a run, so its function's role must allow schedules. So
+    must that of a task with a budget, whose messages may wait for the next day.
+    """
 
     on_upload: bool = False
     """An S3 upload starts it: it takes `bucket`, `key`, `version_id` (None without versioning) and `event_order`."""
@@ -164,9 +165,13 @@ class TaskDefinition[A: Arguments, R: Result]:
 
     def __post_init__(self) -> None:
         if both := set(self.searchable) & set(self.secret):
-            raise ValueError(f"{self.name}: {min(both)} is searchable and secret: what is searched is kept")
+            raise ValueError(
+                f"{self.name}: {min(both)} is both searchable and secret, but searchable values are stored"
+            )
         if self.secret and (self.part is not None or (self.unique and self.unique.on_conflict == "coalesce")):
-            raise ValueError(f"{self.name}: parts and runs that wait for their turn are written down, secrets included")
+            raise ValueError(
+                f"{self.name}: a task with secrets cannot have parts or coalesce runs: both store the arguments"
+            )
 
     def without_secrets(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         """The arguments with secret values hidden, for storing and showing."""
@@ -204,11 +209,11 @@ class TaskDefinition[A: Arguments, R: Result]:
         except ValidationError as error:
             wrong = [fault for fault in faults_of(error) if fault["loc"][:1] != (missing,)]
             if wrong:
-                raise InvalidMessage(f"{self.name}: {told(wrong)}", kinds(wrong)) from None
+                raise InvalidMessage(f"{self.name}: {described(wrong)}", kinds(wrong)) from None
         return plain(_Given(**arguments), self.name)
 
     def result_to_keep(self, result: R) -> str:
-        """A result as JSON for its record. Raises InvalidMessage for one that could not be read again."""
+        """A result as JSON for its record. Raises InvalidMessage for a result that could not be read back."""
         kept = plain(result, "result")
         self._checked(self.result, kept)
         return compact(kept)
@@ -217,7 +222,7 @@ class TaskDefinition[A: Arguments, R: Result]:
         try:
             return _validator(model)(dict(arguments))
         except ValidationError as error:
-            raise InvalidMessage(f"{self.name}: {told(faults_of(error))}", kinds(faults_of(error))) from None
+            raise InvalidMessage(f"{self.name}: {described(faults_of(error))}", kinds(faults_of(error))) from None
 
     def __repr__(self) -> str:
         return f"<Task {self.name} on {self.queue or 'every queue'}>"

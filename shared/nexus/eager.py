@@ -25,7 +25,7 @@ from nexus.worker.entry import serve
 INVOCATION_SECONDS = 900.0
 
 MAX_RECEIVES = 20
-"""As in the deployed queues: how often a message that keeps coming back is received."""
+"""How often a message that keeps coming back is received, as in the deployed queues."""
 
 
 @dataclass(slots=True)
@@ -116,7 +116,7 @@ def find_functions() -> None:
         return
     queues = sorted(str(path) for path in Path(folder).glob("*") if path.is_dir())
     if not queues:
-        raise ConfigurationError(f"NEXUS_FUNCTIONS is {folder!r}: no folder of a queue in it")
+        raise ConfigurationError(f"NEXUS_FUNCTIONS is {folder!r}: it contains no queue's folder")
     if new := [path for path in queues if path not in sys.path]:
         sys.path += new
         importlib.invalidate_caches()

@@ -10,10 +10,11 @@ from pydantic_core import PydanticSerializationError
 from nexus import clock
 from nexus.errors import InvalidMessage
 from nexus.ids import derived_id, made_by_producer
-from nexus.values import faults_of, kinds, told
+from nexus.values import described, faults_of, kinds
 
 MAX_BYTES = 1_040_000
-"""SQS accepts 1 MiB, attributes included: the rest is room for a dead letter's reason. SQS bills each 64 KiB."""
+"""SQS accepts 1 MiB, attributes included; the difference leaves room for a dead letter's reason. SQS bills each 64 KiB.
+"""
 
 _REFUSED_BY_SQS = re.compile("[\ufffe\uffff]")
 
@@ -25,7 +26,7 @@ class TooLarge(InvalidMessage):
     """The arguments make a message larger than SQS accepts."""
 
     def __init__(self, task: str, size: int) -> None:
-        fault = f"args: {size:,} bytes as a message, over {MAX_BYTES:,}: pass a key, not the data"
+        fault = f"args: {size:,} bytes as a message, over the limit of {MAX_BYTES:,}: pass a key, not the data"
         super().__init__(f"{task}: {fault}", fault)
 
 
@@ -87,8 +88,8 @@ class Envelope(BaseModel):
 
     @property
     def recorded(self) -> bool:
-        """Whether a PENDING record was written when it was sent: a guess from the id's version, which only saves a
-        request.
+        """Whether a PENDING record was written when it was sent. This is a guess from the id's version, used only to
+        save a request.
 
         The client gives tracked runs UUIDv7 ids; segments, rules and untracked sends have other versions.
         """
@@ -99,7 +100,7 @@ class Envelope(BaseModel):
         try:
             body = self.model_dump_json(exclude_none=True)
         except (PydanticSerializationError, UnicodeError) as error:
-            fault = "args: no Unicode, or no JSON"
+            fault = "args: not valid Unicode, or not JSON"
             raise InvalidMessage(f"{self.task}: {fault}: {error}", fault) from None
         body = _REFUSED_BY_SQS.sub(lambda found: f"\\u{ord(found[0]):04x}", body)
         size = len(body.encode())
@@ -129,7 +130,7 @@ def decode(body: str | bytes) -> Envelope:
             return Envelope.of(**fired)
         raise _no_envelope(error) from None
     except UnicodeError as error:
-        raise InvalidMessage(f"not an envelope: {error}", "not an envelope: no Unicode") from None
+        raise InvalidMessage(f"not an envelope: {error}", "not an envelope: not valid Unicode") from None
 
 
 def _fired(body: str | bytes) -> dict[str, Any] | None:
@@ -146,4 +147,4 @@ def _fired(body: str | bytes) -> dict[str, Any] | None:
 
 def _no_envelope(error: ValidationError) -> InvalidMessage:
     faults = faults_of(error)
-    return InvalidMessage(f"not an envelope: {told(faults)}", f"not an envelope: {kinds(faults)}")
+    return InvalidMessage(f"not an envelope: {described(faults)}", f"not an envelope: {kinds(faults)}")

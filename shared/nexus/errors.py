@@ -23,19 +23,19 @@ class NexusError(Exception):
 
 
 class ConfigurationError(NexusError):
-    """The environment does not say which deployment to use, or says it wrongly.
+    """The configuration does not identify a usable deployment.
 
-    No such stack, no region, no credentials: a retry does not help.
+    For example, there is no such stack, no region or no credentials. A retry does not help.
     """
 
 
 class Retry(NexusError):
     """Raised by a task: retry later, `after` seconds from now (the policy's backoff if None)."""
 
-    def __init__(self, reason: str = "retry asked for", *, after: float | None = None) -> None:
+    def __init__(self, reason: str = "retry requested", *, after: float | None = None) -> None:
         super().__init__(reason)
         if after is not None and not 0 <= after <= LONGEST_WAIT:
-            raise ValueError(f"after is {after}: seconds, from 0 to {LONGEST_WAIT}")
+            raise ValueError(f"after is {after}: it must be seconds from 0 to {LONGEST_WAIT}")
         self.after = after
 
 
@@ -44,7 +44,7 @@ class Reject(NexusError):
 
 
 class Revoked(NexusError):
-    """Raised by a task that has learned from `run.revoked` that it is no longer wanted: the run ends as REVOKED."""
+    """Raised by a task that has seen `run.revoked`: the run ends as REVOKED."""
 
 
 class TimeLimitExceeded(NexusError):
@@ -78,9 +78,9 @@ class SendFailed(NexusError):
     """
 
     def __init__(self, failures: dict[str, str], reason: str = "") -> None:
-        told = [f"{run_id}: {why}" for run_id, why in failures.items()] or [reason]
-        more = [f"and {len(told) - 3} more"] if len(told) > 3 else []
-        super().__init__("not sent: " + "; ".join(told[:3] + more))
+        reasons = [f"{run_id}: {why}" for run_id, why in failures.items()] or [reason]
+        more = [f"and {len(reasons) - 3} more"] if len(reasons) > 3 else []
+        super().__init__("not sent: " + "; ".join(reasons[:3] + more))
         self.failures = failures
 
 

@@ -10,9 +10,9 @@ application likes (after a commit), sends the rows and deletes them:
 
     outbox.send_pending(connect)
 
-A row's id is its run's id, so a row that is sent twice, because the sender crashed before deleting it or because two
-senders met, is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): no row may wait for its second
-sending longer than that.
+A row's id is its run's id, so a row that is sent twice (the sender crashed before deleting it, or two senders ran at
+once) is one run. This holds while the run's record is kept (NEXUS_RUN_DAYS): a row must not wait longer than that for
+its second sending.
 
 Works with any DB-API connection, and an SQLAlchemy session or connection. `python -m nexus.outbox ddl` prints the
 table.
@@ -80,9 +80,11 @@ def add[R: Result](
     for conflicting options.
     """
     if not _is_bare(signature):
-        raise TypeError("the outbox takes task.s(...), with its options here: let a task send a canvas of several")
+        raise TypeError(
+            "the outbox takes one task.s(...), with the options given to add(): let that task send a canvas of several"
+        )
     if countdown is not None and eta is not None:
-        raise ValueError("countdown and eta exclude each other: give one")
+        raise ValueError("give countdown or eta, not both")
     now = clock.now()
     run_id = new_id()
     row = (
@@ -102,9 +104,9 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
     """Sends up to `limit` rows, the oldest first, and deletes each that was sent.
 
     `connect` returns a DB-API connection of the sender's own, which is closed at the end. A row that can never be sent
-    (its task is gone, its arguments no longer fit) gets the reason in `fault` and is skipped from then on. Raises
-    SendFailed if AWS does not accept them, ConfigurationError if AWS cannot be reached as configured: the rows that
-    were not sent stay for the next sender.
+    (its task no longer exists, its arguments are no longer valid) gets the reason in `fault` and is skipped from then
+    on. Raises SendFailed if AWS does not accept them, ConfigurationError if AWS cannot be reached as configured: the
+    rows that were not sent stay for the next sender.
     """
     sent = kept = 0
     with closing(connect()) as connection:
@@ -117,7 +119,7 @@ def send_pending(connect: Callable[[], Any], *, limit: int = 1000, page: int = 2
                     else:
                         kept += 1
             finally:
-                connection.commit()  # what was sent is deleted although a later row failed
+                connection.commit()  # delete what was sent even if a later row failed
             if not rows:
                 break
     return Sent(sent, kept)
@@ -159,7 +161,7 @@ def _send(connection: Any, row: Any) -> bool:
 def _moment(name: str, now: float, value: float | datetime | None) -> float | None:
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+            raise ValueError(f"{name} is {value!r}: it needs a time zone")
         return value.timestamp()
     return None if value is None else now + seconds(name, value)
 
@@ -217,9 +219,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nexus.outbox", description="The outbox's table and its sender.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("ddl", help="print the table's definition")
-    sender = commands.add_parser("send", help="send what is in the outbox")
-    sender.add_argument("connect", help="the function that gives a DB-API connection, e.g. myapp.db:connect")
-    sender.add_argument("--every", type=float, default=0.0, help="again after so many seconds; without it once")
+    sender = commands.add_parser("send", help="send the tasks in the outbox")
+    sender.add_argument("connect", help="the function that returns a DB-API connection, e.g. myapp.db:connect")
+    sender.add_argument("--every", type=float, default=0.0, help="repeat after this many seconds (default: send once)")
     chosen = parser.parse_args(arguments)
     if chosen.command == "ddl":
         print(DDL, end="")

@@ -198,7 +198,7 @@ def every() -> Iterator[PeriodicTask]:
 
 def _bare(signature: Signature[Any]) -> None:
     if names := ", ".join(signature.options.keys() - {"queue"}):
-        raise PeriodicTaskError(f"{signature.task.name}: {names} is of a single send: a periodic task takes none")
+        raise PeriodicTaskError(f"{signature.task.name}: {names} applies to a single send, not to a periodic task")
 
 
 def _call(operation: str, task: PeriodicTask) -> None:
@@ -207,6 +207,6 @@ def _call(operation: str, task: PeriodicTask) -> None:
     try:
         getattr(scheduler, operation)(**request)
     except scheduler.exceptions.ConflictException:
-        raise PeriodicTaskError(f"name: there is a periodic task {task.name!r} already") from None
+        raise PeriodicTaskError(f"name: a periodic task {task.name!r} already exists") from None
     except scheduler.exceptions.ValidationException as error:
         raise PeriodicTaskError(str(error.response["Error"].get("Message"))) from None

@@ -1,6 +1,6 @@
 """A pytest plugin: every test gets its own tasks, tables, buckets, mail and time, in memory. See `nexus.testing`.
 
-    def test_somebody_registers(nexus_tasks, client):
+    def test_a_new_user_registers(nexus_tasks, client):
         client.post("/register", data={"email": "ada@example.com"})
         nexus_tasks.assert_sent(send_welcome_email)
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Declares the marker."""
-    config.addinivalue_line("markers", "nexus_aws: the test uses a deployment, such as the local cloud, and not memory")
+    config.addinivalue_line(
+        "markers", "nexus_aws: the test uses a deployment, such as the local cloud, instead of memory"
+    )
 
 
 @pytest.fixture(autouse=True)
 def nexus_tasks(request: pytest.FixtureRequest) -> Iterator["Tasks | None"]:
-    """What this test sends, and the means to run it; None for a test marked `nexus_aws`."""
+    """The tasks that this test sends, with methods to run them; None for a test marked `nexus_aws`."""
     if request.node.get_closest_marker("nexus_aws"):
         yield None
         return

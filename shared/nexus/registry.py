@@ -3,7 +3,7 @@
 A catalogue is a module that declares tasks. It registers itself on its last line. A process that starts from names
 alone (a function, the operator's command) imports the catalogues that NEXUS_CATALOGUE lists:
 
-    QUEUES = {"reports": 5}                                   # priorities, the highest first in every list
+    QUEUES = {"reports": 5}                                   # priorities; lists show the highest first
     make_report = Task(name="make_report", queue="reports", arguments=..., result=..., summary=...)
     register(__name__)
 
@@ -45,7 +45,7 @@ class Implementation:
         return self.part if part and self.part is not None else self.function
 
     def reduced(self, parts: Sequence[Any]) -> Any:
-        """Combines the parts' results. Without a reducer, a model with an `add` method is summed by it."""
+        """Combines the parts' results: by the reducer, or else by the result model's `add` method."""
         if self.reduce is not None:
             return self.reduce(parts)
         return parts[0].add(*parts[1:])
@@ -145,7 +145,7 @@ class Registry:
     # --- implementations ---
 
     def implement(self, implementation: Implementation) -> None:
-        """Registers a task's function, keeping a part that was registered before."""
+        """Registers a task's function, and keeps the function of its parts if that is already registered."""
         self._implementations[implementation.task.name] = implementation
 
     def implement_part(self, task: TaskDefinition[Any, Any], function: Work) -> None:
@@ -181,7 +181,7 @@ class Registry:
 
 def _missing(name: str, module: str, absent: str, queue: str) -> str:
     if absent == module:
-        return f"{name} cannot run here: no module {module} is on the path; NEXUS_FUNCTIONS names the folder functions/"
+        return f"{name} cannot run here: no module {module} is on the path; set NEXUS_FUNCTIONS to functions/"
     return f"{name} needs {absent}, which is not installed: pip install -r functions/{queue}/requirements.txt"
 
 

@@ -22,7 +22,7 @@ PATIENCE = {
     "send_timeout": "NEXUS_SEND_TIMEOUT",
 }
 IN_MEMORY = {"NEXUS_STACK": "memory", "NEXUS_ACCOUNT_ID": "000000000000"}
-"""Parts of the resource names where tables and buckets are in memory."""
+"""The parts of resource names that are used when tables and buckets are in memory."""
 
 IN_A_FUNCTION = {"connect_timeout": 5.0, "read_timeout": 30.0, "attempts": 5, "send_timeout": 0.0}
 
@@ -65,11 +65,13 @@ class Settings:
         """Reads the settings from an environment. Raises ConfigurationError, naming the variable and its fault."""
         days = environment.get("NEXUS_RUN_DAYS", "7")
         if not days.isdecimal() or int(days) < 1:
-            raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: a whole number of days, 1 or more")
+            raise ConfigurationError(f"NEXUS_RUN_DAYS is {days!r}: it must be a whole number of days, 1 or more")
         modules = environment.get("NEXUS_CATALOGUE", "").split(",")
         client = environment.get("NEXUS_CLIENT", "")
         if client not in ("", "boto3"):
-            raise ConfigurationError(f"NEXUS_CLIENT is {client!r}: boto3, or nothing for the runtime's own client")
+            raise ConfigurationError(
+                f"NEXUS_CLIENT is {client!r}: set it to boto3, or leave it empty for the runtime's own client"
+            )
         memory = bool(environment.get("NEXUS_BACKEND")) and not environment.get("NEXUS_STACK")
         if memory:
             environment = {**environment, **IN_MEMORY}
@@ -117,7 +119,7 @@ class Settings:
 
     def bucket(self, purpose: str) -> str:
         if not self.account_id:
-            raise ConfigurationError("NEXUS_ACCOUNT_ID is not set: bucket names carry the account's twelve digits")
+            raise ConfigurationError("NEXUS_ACCOUNT_ID is not set: bucket names contain the account's twelve digits")
         return f"{self.deployment}-{purpose}-{self.account_id}"
 
 
@@ -159,7 +161,7 @@ def configure(variables: Mapping[str, str]) -> bool:
 
 class _Lookup:
     def __call__(self) -> Settings:
-        """The settings of this process, read once, on first use. Raises ConfigurationError."""
+        """The settings of this process, read on first use and then kept. Raises ConfigurationError."""
         return _elsewhere.get() or _own()
 
     def cache_clear(self) -> None:
@@ -200,7 +202,7 @@ _replaced: list[Mapping[str, str]] = []
 
 @contextmanager
 def use(environment: Mapping[str, str]) -> Iterator[None]:
-    """The variables in force within the block, replacing the process's own."""
+    """Uses these variables within the block, in place of the process's own."""
     _replaced.append(environment)
     settings.cache_clear()
     try:

@@ -147,7 +147,7 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
     def s(self, *positional: P.args, **arguments: P.kwargs) -> "Signature[R]":
         """A signature: the task with its arguments, checked and not yet sent; for send_many, group, chain and chord."""
         if positional:
-            raise self._by_name("got arguments without a name")
+            raise self._by_name("got positional arguments")
         return self._signature(arguments)
 
     def si(self, *positional: P.args, **arguments: P.kwargs) -> "Signature[R]":
@@ -172,5 +172,5 @@ class Task(TaskDefinition[A, R], Generic[A, R, P]):
         named = ", ".join(f"{name}=..." for name in names)
         mapping = ", ".join(f'"{name}": ...' for name in names)
         return TypeError(
-            f"{self.name}: {fault}; arguments go by name: delay({named}) or apply_async({{{mapping}}}, countdown=...)"
+            f"{self.name}: {fault}; pass arguments by name: delay({named}) or apply_async({{{mapping}}}, countdown=...)"
         )

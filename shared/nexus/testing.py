@@ -43,16 +43,16 @@ from nexus.runs.record import RunRecord
 from nexus.worker.run import Continued, FannedOut, Run
 
 DELIVERIES = 10_000
-"""More than a test needs: stops tasks that send each other endlessly."""
+"""The most that one call runs: stops tasks that send each other endlessly."""
 
 SAME = 0.001
 """Differences in seconds to ignore: sums of fractions are not exact."""
 
 TRACEBACK_LINES = 9
-"""The task's own frames, without the worker's."""
+"""How much of a traceback to show: the task's own frames, without the worker's."""
 
 _KEPT = ("NEXUS_CATALOGUE", "NEXUS_FUNCTIONS", "NEXUS_RUN_DAYS")
-"""The variables that say which tasks exist, not where a deployment is."""
+"""The variables that a test keeps: they say which tasks exist, not where a deployment is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Mail:
 
 
 class SandboxDied(BaseException):
-    """Out of memory, out of time, or a killed sandbox: a task cannot catch it."""
+    """Simulates a sandbox that ran out of memory or time, or was killed. A task cannot catch it."""
 
 
 class RecordingTransport(MemoryTransport):
@@ -198,7 +198,7 @@ class Tasks:
     def freeze(self, at: datetime) -> None:
         """Sets the time without running anything."""
         if at.tzinfo is None:
-            raise ValueError(f"{at!r}: without a time zone it could mean any hour")
+            raise ValueError(f"{at!r}: it needs a time zone")
         self.clock.moment = at.timestamp()
 
     def drain(self, *, raising: bool = True) -> int:
@@ -257,7 +257,7 @@ class Tasks:
         """
         starting = [one for one in registry.tasks().values() if one.on_upload] if task is None else [task]
         if len(starting) != 1:
-            raise ValueError(f"an upload starts {', '.join(one.name for one in starting) or 'no task'}: give task=")
+            raise ValueError(f"an upload starts {', '.join(one.name for one in starting) or 'no task'}: pass task=")
         bucket = variables.settings().bucket("uploads")
         sdk.client("s3").put_object(Bucket=bucket, Key=key, Body=body, ContentType=content_type)
         self._uploads += 1
@@ -288,7 +288,9 @@ class Tasks:
             self._deliver(place)
             count += 1
             if count > DELIVERIES:
-                raise AssertionError(f"{count} deliveries, and {len(waiting)} messages still wait: tasks without end")
+                raise AssertionError(
+                    f"{count} deliveries, and {len(waiting)} messages still wait: the tasks send each other endlessly"
+                )
         given_up = self.transport.dead[already:]
         if raising and given_up:
             raise AssertionError("\n".join(map(self._why, given_up)))
@@ -305,11 +307,11 @@ class Tasks:
                 run_next(self.transport, place)
         except SandboxDied:
             self._deaths[name] -= 1
-            sent.due = self.clock.moment + INVOCATION_SECONDS + 1  # its lease is over then
+            sent.due = self.clock.moment + INVOCATION_SECONDS + 1  # its lease has expired by then
             self.transport.sent.append(sent)
 
     def _firings(self, end: float) -> "list[Firing]":
-        """What schedules send until then, in order, except other deployments', whose tasks are only sent here."""
+        """What schedules send until then, in order, except for tasks that another deployment runs."""
         now, until = self.now, clock.date(end)
         found = []
         for task in registry.tasks().values():
@@ -324,13 +326,13 @@ class Tasks:
 
     def _why(self, given_up: tuple[str, DeadLetter]) -> str:
         _, letter = given_up
-        told = letter.attributes
-        item = self.store.items.get(told["RunId"], {})
+        about = letter.attributes
+        item = self.store.items.get(about["RunId"], {})
         error = RunRecord.of(item).error
         frames = error.traceback.splitlines()[-TRACEBACK_LINES:] if error else ()
-        times = "1 attempt" if told["Attempts"] == "1" else f"{told['Attempts']} attempts"
-        what = f"{told['Task'] or 'a message'} was given up after {times}"
-        return "\n".join((f"{what}: {told['ErrorType']}: {told['ErrorMessage']}", *frames))
+        times = "1 attempt" if about["Attempts"] == "1" else f"{about['Attempts']} attempts"
+        what = f"{about['Task'] or 'a message'} was given up after {times}"
+        return "\n".join((f"{what}: {about['ErrorType']}: {about['ErrorMessage']}", *frames))
 
 
 @contextmanager
@@ -428,12 +430,12 @@ def _dying(name: str) -> Iterator[None]:
         registry.implement(found)
 
 
-# --- parts of it, by themselves ---
+# --- smaller tools ---
 
 
 @dataclass(frozen=True, slots=True)
 class SentTasks:
-    """What was sent within `memory_backend()`, and the means to run it."""
+    """The tasks sent within `memory_backend()`, with methods to run them."""
 
     store: MemoryStore
     transport: MemoryTransport

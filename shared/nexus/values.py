@@ -1,7 +1,7 @@
 """Values that survive a round trip through JSON. Any other value is refused at sending, naming its field.
 
-JSON has no NaN or infinity, UTF-8 no lone surrogates, and JSON objects have only string keys. What pydantic makes of
-those (null, an error without a name, one entry of two) would reach the task as a different value, or not at all.
+JSON has no NaN or infinity, UTF-8 no lone surrogates, and JSON objects have only string keys. Pydantic turns those into
+null, an error that names no field, or one entry of two, so the task would get a different value or none.
 """
 
 import json
@@ -20,7 +20,7 @@ BITS = 14_000
 """Limit of a whole number's digits: Python reads 4,300."""
 
 _SMALL = 2**63
-_DIGITS = "a number of more digits than Python reads"
+_DIGITS = "a number with more digits than Python reads"
 
 
 compact = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
@@ -70,7 +70,7 @@ def unsendable(value: Any, source: Any = None, path: str = "", depth: int = 0) -
         case dict():
             pairs = source if isinstance(source, Mapping) else {}
             if pairs and len(pairs) != len(value):
-                fault = "two of its keys are the same as text"
+                fault = "two of its keys are equal as text"
             elif not all(map(_is_unicode, value)):
                 fault = "a key with a lone surrogate, which is not valid Unicode"
             else:
@@ -115,7 +115,7 @@ def _fault_of_fields(model: BaseModel) -> str:
             model.model_dump(mode="json", include={name}, warnings=False)
         except (ValueError, TypeError, RecursionError) as error:
             return f"{name}: {_why(error)}"
-    return "(whole): cannot be JSON"
+    return "(whole): not representable as JSON"
 
 
 def _why(error: Exception) -> str:
@@ -123,7 +123,7 @@ def _why(error: Exception) -> str:
         case UnicodeEncodeError():
             return "a lone surrogate, which is not valid Unicode"
         case UnicodeDecodeError():
-            return "bytes that are not UTF-8: encode them, as base64 for one"
+            return "bytes that are not UTF-8: encode them, for example as base64"
         case ValidationError():
             return kinds(faults_of(error))
     text = str(error).lower()
@@ -133,7 +133,7 @@ def _why(error: Exception) -> str:
         return "it contains itself"
     if "digits" in text:
         return _DIGITS
-    return "its type cannot be JSON, or is not the one declared"
+    return "its type is not representable as JSON, or is not the declared type"
 
 
 # --- what pydantic says ----------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def faults_of(error: ValidationError) -> Sequence[Any]:
     return error.errors(include_url=False, include_context=False)
 
 
-def told(faults: Sequence[Any]) -> str:
+def described(faults: Sequence[Any]) -> str:
     """The faults in one line: `user_id: Field required; days: Input should be ... (got 'x')`."""
     return "; ".join(map(_with_value, faults))
 

@@ -84,7 +84,8 @@ def delete_user(user_id: str) -> AsyncResult[ErasureReport] | None:
 
 
 def record_login(user_id: str, token_id: str, *, session_id: str | None = None, at: float | None = None) -> Session:
-    """Records a login: first the day of activity, so no cleanup takes the user for dormant, then session and token.
+    """Records a login: first the day of activity, so that no cleanup treats the user as inactive, then session and
+    token.
 
     Raises LookupError if the user does not exist.
     """
@@ -140,7 +141,7 @@ def rotate_token(user_id: str, old_token_id: str, new_token_id: str, *, at: floa
 
 
 def follow(follower_id: str, followed_id: str, *, at: float | None = None) -> bool:
-    """False if the user follows already, or would follow themselves. The nightly job updates the counts."""
+    """Creates a follow. False if it exists, or if both are the same user. The nightly job updates the counts."""
     if follower_id == followed_id:
         return False
     return follows.add(follower_id, followed_id, int(clock.now() if at is None else at))

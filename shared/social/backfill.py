@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from nexus import clock
 from nexus.aws.dynamodb import Value, Write
 from nexus.aws.table import Table
-from nexus.values import faults_of, told
+from nexus.values import described, faults_of
 from social import application
 from social.data import follows as edges
 from social.data import posts as articles
@@ -93,7 +93,7 @@ class FollowRow(Row):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Row counts by outcome: written, already `present`, or not writable (`faulty`)."""
+    """Row counts by outcome: written, already `present`, or invalid (`faulty`)."""
 
     rows: int = 0
     written: int = 0
@@ -152,7 +152,7 @@ def _fill(
                 values = values_of({name: value for name, value in row.items() if value != ""})
             except ValidationError as error:
                 faulty += 1
-                on_fault(number, told(faults_of(error)))
+                on_fault(number, described(faults_of(error)))
                 continue
             key = {name: str(values[name]) for name in table.key}
             present += tuple(key.values()) in writes

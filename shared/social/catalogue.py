@@ -106,7 +106,7 @@ send_welcome_email = Task(
     queue="emails",
     arguments=SendWelcomeEmail,
     result=WelcomeReport,
-    summary="A personal welcome mail to a newly registered user.",
+    summary="Sends a personal welcome mail to a newly registered user.",
     time_limit=30,
 )
 
@@ -145,7 +145,7 @@ class DigestReport(Summed):
         reasons = Counter(self.skipped) + Counter(self.failed)
         if self.sent or not reasons:
             return None
-        return f"nobody was sent it: {reasons.most_common(1)[0][0]}"
+        return f"sent to no one: {reasons.most_common(1)[0][0]}"
 
 
 send_content_digest_email = Task(
@@ -154,7 +154,7 @@ send_content_digest_email = Task(
     arguments=SendContentDigestEmail,
     part=parts.DigestSegment,
     result=DigestReport,
-    summary="To each user active in the last 7 days who wants it: the week's top posts, personalised for each reader.",
+    summary="Mails the week's top posts, personalised, to each user active in the last 7 days who wants them.",
     time_limit=100,
     retry=RetryPolicy(max_retries=6, base=60, cap=900),
     budget=Budget(dollars=100.0),  # a million mails; a Monday of a network of a million users takes half of it
@@ -185,7 +185,7 @@ record_mail_feedback = Task(
     queue="emails",
     arguments=RecordMailFeedback,
     result=FeedbackReport,
-    summary="A bounce or a complaint: marks the address, so that no mail goes there any more.",
+    summary="Suppresses an address after a bounce or a complaint, so that it gets no more mail.",
     time_limit=20,
 )
 
@@ -402,7 +402,7 @@ cleanup_old_posts = Task(
     arguments=CleanupOldPosts,
     part=parts.ReviewDays | parts.ReviewShard | parts.RaiseWatermark,
     result=OldPostsReport,
-    summary="Reviews posts older than a year that nobody engaged with; archives them and never loses one.",
+    summary="Reviews posts older than a year without engagement; archives them on request.",
     time_limit=840,
     schedule=Schedule("cron(0 1 ? * SUN *)", "Sunday 01:00"),
     unique=Unique(),
@@ -421,20 +421,20 @@ class EraseUserData(Arguments):
 
 
 KEPT_AFTER_ERASURE = (
-    "counters: likes, shares, views, hashtag votes and the days' figures are numbers that name nobody",
+    "counters: likes, shares, views, hashtag votes and the days' figures are numbers that identify no one",
     "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
-    "logs: expire (LogRetentionDays), and hold ids but no address and no text",
+    "logs: expire (LogRetentionDays), and contain ids but no address and no text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
     "editions of the digest: expire 15 days after their week",
-    "the mail ledger of others: names posts that are gone, and expires after 90 days",
-    "SES's suppression list: addresses that bounced or complained, so that nobody mails them again",
-    "backups: point-in-time recovery forgets after 35 days; erase again what is restored",
+    "the mail ledger of others: names deleted posts, and expires after 90 days",
+    "SES's suppression list: addresses that bounced or complained, so that they get no more mail",
+    "backups: point-in-time recovery keeps 35 days; after a restore, erase again",
 )
 """What erase_user_data keeps, and why."""
 
 
 class ErasureReport(SweepReport):
-    """`erased` counts rows and objects (each version counts) by kind; `kept` says what stays, and why."""
+    """`erased` counts rows and objects (each version separately) by kind; `kept` lists what remains, and why."""
 
     erased: Mapping[str, int] = Field(default_factory=dict)
     kept: tuple[str, ...] = ()
@@ -479,7 +479,7 @@ send_notification = Task(
     queue="default",
     arguments=SendNotification,
     result=NotificationSent,
-    summary="An in-app notification to one user.",
+    summary="Creates an in-app notification for one user.",
     time_limit=20,
 )
 

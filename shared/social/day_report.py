@@ -251,7 +251,7 @@ def _chart(month: _Month, name: str, value: _Value) -> str:
     lines = "".join(f'<line x1="0" x2="{places * 10}" y1="{y}" y2="{y}"/>' for y in (0, 50, 100))
     scale = "".join(f"<span>{_short(top * share)}</span>" for share in (1.0, 0.5, 0.0))
     first, last = month.days[0][0], month.days[-1][0]
-    # A short history does not fill the axis, so its last day is not at the axis' end.
+    # A short history does not fill the axis, so its last day is not at the end of the axis.
     dates = f"<span>{_day(first)}</span>" + (f"<span>{_day(last)}</span>" if len(month.days) >= 7 else "")
     label = f"{title}, {first} to {last}: {value(month.today):,} on {last}"
     return (
@@ -280,7 +280,7 @@ def _day(day: str) -> str:
 
 
 def _round_up(value: int) -> int:
-    """The axis' end: 2, 4 or 10 times a power of ten, so that the middle line is a round number too."""
+    """The end of the axis: 2, 4 or 10 times a power of ten, so that the middle line is a round number too."""
     scale = 1
     while True:
         for factor in (2, 4, 10):

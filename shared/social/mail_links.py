@@ -24,16 +24,16 @@ from nexus.errors import NexusError
 from nexus.settings import settings
 
 LIFETIME = 180 * 86_400
-"""Seconds for which a link works. CAN-SPAM requires 30 days; readers find mail again much later than that."""
+"""Seconds for which a link works. CAN-SPAM requires 30 days; readers may open a mail much later than that."""
 
 KEYS_KEPT = 300.0
-"""Seconds for which the keys are cached: how long a rotation takes to be noticed."""
+"""Seconds for which the keys are cached: the longest that a rotation takes to have an effect."""
 
 _PURPOSE = b"nexus unsubscribe v1"
 
 
 class InvalidToken(NexusError):
-    """The token is not one of ours, or has expired; the message says which. Nothing was changed."""
+    """The token is not valid here, or has expired; the message says which. Nothing was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,10 @@ def _encoded(data: bytes) -> str:
 
 def _decoded(text: str) -> bytes:
     if not text.isascii() or "=" in text:
-        raise ValueError("base64 without padding, in ASCII")
+        raise ValueError("not base64 without padding, in ASCII")
     data = base64.b64decode(text.encode() + b"=" * (-len(text) % 4), altchars=b"-_", validate=True)
     if _encoded(data) != text:
-        raise ValueError("a second spelling of the same bytes")
+        raise ValueError("not the canonical encoding of its bytes")
     return data
 
 
@@ -125,5 +125,5 @@ def _keys(stack: str, _period: int) -> Sequence[bytes]:
 
 
 def forget_keys() -> None:
-    """For tests that change the deployment."""
+    """Clears the cached keys: for tests that change the deployment."""
     _keys.cache_clear()

@@ -1,7 +1,7 @@
 """Messages that the jobs over all users or posts send to themselves: arguments of their segments and second phase.
 
-No one else can send these: a message that contains one runs only as a part of the job's own run. If a job has several,
-their required fields distinguish them.
+Other senders cannot use these: a message that contains one runs only as a part of the job's own run. If a job has
+several, their required fields distinguish them.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ class Code(StrEnum):
     HTML = "html"
     ARCHIVE = "archive"
     SOUND = "sound"
-    # Valid, and not supported
+    # Valid, but not supported
     TIFF = "tiff"
     RAW = "raw"
     BMP = "bmp"
@@ -66,7 +66,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
     "en": {
         Code.EMPTY: "The file is empty. Choose it and upload it again.",
         Code.GONE: "The file was removed before it could be processed. Upload it again.",
-        Code.UNKNOWN: "This is not a picture or a clip that we know. Upload a JPEG, PNG, GIF, WebP, AVIF or HEIC "
+        Code.UNKNOWN: "This is not a supported picture or clip. Upload a JPEG, PNG, GIF, WebP, AVIF or HEIC "
         "picture, or an MP4, MOV, WebM, AVI or WMV clip.",
         Code.HTML: "This is a web page, not a picture. Save the picture itself from the page and upload that.",
         Code.ARCHIVE: "This is a document or an archive, not a picture. Upload the pictures in it one by one.",
@@ -98,7 +98,7 @@ SENTENCES: Final[dict[str, dict[Code, str]]] = {
         Code.TOO_MANY_FRAMES: "The animation has too many frames for its size. Make it shorter or smaller, or upload "
         "it as a clip.",
         Code.TOO_MANY_SCANS: "This JPEG takes far too long to decode. Save it again as an ordinary JPEG.",
-        Code.TOO_MANY_STREAMS: "The clip holds too many tracks. Export it with one picture and one sound track.",
+        Code.TOO_MANY_STREAMS: "The clip has too many tracks. Export it with one picture and one sound track.",
         Code.TOO_SMALL: "The clip is smaller than {limit} pixels. Upload a larger version.",
         Code.TOO_LONG: "The clip is longer than {limit} seconds. Cut it and upload a shorter one.",
         Code.TOO_MUCH_WORK: "The clip is too long for its size. Make it shorter, or export it as 1080p.",

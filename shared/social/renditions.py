@@ -32,14 +32,15 @@ class Source:
         return self.renditions[-1]
 
     def srcset(self, url: Callable[[str], str]) -> str:
-        """The attribute's value. `url` makes a rendition's key into its address."""
+        """The attribute's value. `url` returns the address of a rendition's key."""
         return ", ".join(f"{url(one.key)} {one.width}w" for one in self.renditions)
 
 
 def sources(media: Media) -> tuple[Source, ...]:
-    """The sources of a post's picture or of a clip's poster, best first; the last is for the <img>. Empty if none.
+    """The sources of a post's picture or of a clip's poster, best first; the last is for the <img>. Empty if there are
+    none.
 
-    A width that was not made in a source's own type is there in the next best that was.
+    If a width was not made in a source's own type, the source has it in the next best type.
     """
     whole = [one for name, one in media.renditions.items() if name not in _MOVING and _is_whole(media, one)]
     made = [type_ for type_ in TYPES if any(one.content_type == type_ for one in whole)]

@@ -16,8 +16,9 @@ SEGMENT_BYTES = 256 * 1024 * 1024
 """The size of one segment of a scan: 256 requests, 10 to 20 seconds."""
 
 MAX_SEGMENTS = 3_000
-"""Of one scan. A job scans up to three tables, and a fan-out has at most 10,000 segments. Segments of larger tables are
-larger, and are continued."""
+"""The most segments of one scan. A job scans up to three tables, and a fan-out has at most 10,000 segments. Segments of
+larger tables are larger, and are continued.
+"""
 
 BAD_ROWS_LOGGED = 100
 

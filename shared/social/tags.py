@@ -32,7 +32,7 @@ VIRAMA = 9
 _ADDRESS = re.compile(
     r"""(?: (?<![a-z0-9+.-]) [a-z][a-z0-9+.-]*://           # a scheme
           | (?<!\w) www\.
-          | (?<![\w@.-]) (?:[\w-]+\.)+ [^\W\d_]{2,} (?::\d+)? [/?]   # a host, and something behind it
+          | (?<![\w@.-]) (?:[\w-]+\.)+ [^\W\d_]{2,} (?::\d+)? [/?]   # a host, followed by a path or query
         ) [^\s<>"\u3000-\u303f\uff01-\uff65]*""",
     re.IGNORECASE | re.VERBOSE,
 )
@@ -89,7 +89,7 @@ def normalise(text: str) -> str:
         tag = unicodedata.normalize("NFKC", tag).casefold()
     tag = unicodedata.normalize("NFKC", _joined(_IGNORABLE.sub("", tag))).strip("-" + MEDIAL)
     if not any(unicodedata.category(character)[0] in "LNS" and character != "+" for character in tag):
-        raise ValueError("a hashtag that shows nothing")
+        raise ValueError("a hashtag without visible characters")
     if len(tag) > MAX_LENGTH:
         raise ValueError(f"a hashtag of {len(tag)} characters")
     if _end(tag, 0) < len(tag):

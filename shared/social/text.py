@@ -14,7 +14,7 @@ JOINERS = "\u200c\u200d"
 """Zero width non-joiner and joiner: they spell words in Persian and Indic scripts, and combine emoji."""
 
 _MARKS_IN_A_ROW = 6
-"""More marks on one letter than any script uses; a pile of them covers the lines above and below."""
+"""More marks on one letter than any script uses; a stack of them covers the lines above and below."""
 
 _PREPENDED = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 """Format characters that are visible: signs that enclose a number."""
@@ -57,7 +57,7 @@ def one_line(text: str) -> str:
     """The text on one line, with single spaces, without invisible characters or direction changes.
 
     Removes control characters, format characters (bidirectional controls, soft hyphens, zero width spaces) except
-    joiners, flags and visible signs, private use, lone surrogates, and marks piled up higher than any script uses.
+    joiners, flags and visible signs, private use, lone surrogates, and more stacked marks than any script uses.
     """
     kept = _TAGS.sub(lambda match: match[1] or "", text.translate(_KEPT))
     return " ".join(_without_piles(kept).split())

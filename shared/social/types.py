@@ -32,14 +32,14 @@ Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_has_
 
 def _leads_to_a_page(link: str) -> str:
     if not link.isprintable() or re.search(r"[\s\\<>\"]", link):
-        raise ValueError("it holds a space, a backslash, a quotation mark or what is not printed")
+        raise ValueError("it contains a space, a backslash, a quotation mark or an unprintable character")
     if link.startswith("/") and not link.startswith("//"):
         return link
     found = urlsplit(link)
     if found.scheme not in ("https", "http") or not link[len(found.scheme) :].startswith("://") or not found.hostname:
-        raise ValueError("neither a path of the application (/posts/1) nor an http address")
+        raise ValueError("it must be a path of the application (/posts/1) or an http address")
     if found.username is not None:
-        raise ValueError("an address with a user's name in it looks like another one")
+        raise ValueError("it contains a user name, which makes it look like another address")
     return link
 
 

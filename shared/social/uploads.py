@@ -9,11 +9,11 @@ from nexus.errors import InvalidMessage
 from nexus.settings import settings
 
 MAX_BYTES = 200 * 1024 * 1024
-"""The limit for a video; the task refuses a picture over its own limit, with its reason."""
+"""The limit for a video, in bytes. Pictures have a lower one, which the task checks."""
 
 CONTENT_TYPES = ("image/", "video/")
 FILE_NAME_VARIABLE = "${filename}"
-"""S3 replaces it in a form's key by the name of the file that the browser sends."""
+"""S3 replaces this part of a form's key by the name of the uploaded file."""
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@=-]{0,127}")
 
@@ -68,15 +68,19 @@ def presigned_post(
     """
     for name, value in (("user_id", user_id), ("post_id", post_id)):
         if not _ID.fullmatch(value):
-            raise ValueError(f"{name} is {value!r}: 1 to 128 letters, digits and _.@=-, the first a letter or digit")
+            raise ValueError(
+                f"{name} is {value!r}: it must be 1 to 128 letters, digits and _.@=-, the first a letter or digit"
+            )
     if not file_name.isprintable() or not file_name or "/" in file_name or len(quote(file_name)) > 600:
-        raise ValueError(f"file_name is {file_name!r}: a printable name without a slash, at most 600 bytes encoded")
+        raise ValueError(
+            f"file_name is {file_name!r}: it must be a printable name without a slash, at most 600 bytes encoded"
+        )
     if FILE_NAME_VARIABLE in file_name:
-        raise ValueError(f"file_name is {file_name!r}: S3 puts another name in the place of {FILE_NAME_VARIABLE}")
+        raise ValueError(f"file_name is {file_name!r}: S3 replaces {FILE_NAME_VARIABLE} by another name")
     if not (content_type.startswith(CONTENT_TYPES) and content_type.isascii() and content_type.isprintable()):
-        raise ValueError(f"content_type is {content_type!r}: image/... or video/..., in printable ASCII")
+        raise ValueError(f"content_type is {content_type!r}: it must be image/... or video/..., in printable ASCII")
     if not 1 <= max_bytes <= MAX_BYTES:
-        raise ValueError(f"max_bytes is {max_bytes}: 1 to {MAX_BYTES}")
+        raise ValueError(f"max_bytes is {max_bytes}: it must be 1 to {MAX_BYTES}")
     key = str(UploadKey(user_id, post_id, file_name))
     whole = not content_type.endswith("/")
     answer = client("s3").generate_presigned_post(

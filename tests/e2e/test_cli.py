@@ -631,7 +631,7 @@ def test_schedules_are_listed_switched_changed_and_run(nexus: Nexus) -> None:
         changed = nexus("schedule", "set", name, "cron(30 2 ? * SUN *)", "--yes", "--json").json
         assert (changed["before"], len(changed["next"])) == ("cron(0 1 ? * SUN *)", 5)
         conf = nexus("inspect", "conf")
-        assert "cron(30 2 ? * SUN *) (deployed was cron(0 1 ? * SUN *))" in conf.out
+        assert "cron(30 2 ? * SUN *) (deployed: cron(0 1 ? * SUN *))" in conf.out
         rows = {row["task"]: row for row in nexus("schedule", "list", "--days", "0", "--json").json}
         assert rows[name]["expression"] == "cron(30 2 ? * SUN *)"
         assert not rows[name]["on"], "a change does not turn it on"

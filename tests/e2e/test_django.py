@@ -143,7 +143,7 @@ def test_a_file_that_is_no_picture_is_rejected_with_a_sentence(site: str, page: 
 
     def rejected() -> bool:
         page.open(site)
-        return "This file is not a picture that we can show." in page.text()
+        return "This file is not a supported picture." in page.text()
 
     eventually(rejected, every=1.0)
 

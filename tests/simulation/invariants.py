@@ -32,7 +32,7 @@ def watch(story: Story) -> None:
         due = float(before["eta"]["N"]) if before is not None and "eta" in before else 0.0
         if old == "RETRY" and new == "STARTED" and due > world.clock.now + 3.0:
             world.violation(f"{key} is claimed before its time")
-        if new == "FAILURE" and "while the results were reduced" in after["error"]["S"]:  # type: ignore[index]
+        if new == "FAILURE" and "while reducing the results" in after["error"]["S"]:  # type: ignore[index]
             world.violation(f"{key} is FAILURE: its members' results are not all there, and nothing is wrong with them")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")

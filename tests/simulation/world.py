@@ -315,7 +315,7 @@ class World:
     # --- what is running ---
 
     def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
-        """A program or an operator, to begin `after` so many seconds, or at the next event of a kind."""
+        """A program or an operator, to begin `after` this many seconds, or at the next event of a kind."""
         actor = Actor(name, body, float("inf") if at else self.clock.now + after)
         self.actors.append(actor)
         if at:

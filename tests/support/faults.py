@@ -339,7 +339,7 @@ def troubles() -> Sequence[Trouble]:
         Trouble(
             "another region is meant",
             "There is no stack nexus-local in us-east-1",
-            "Is it another --region or --profile?",
+            "Is it under another --region or --profile?",
             options=("--region", "us-east-1"),
         ),
         Trouble(
@@ -417,7 +417,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a function has a parameter that cannot be",
             variables("users", NEXUS_RUN_DAYS="soon"),
-            [("users", "ConfigurationError: NEXUS_RUN_DAYS is 'soon': a whole number of days, 1 or more")],
+            [("users", "ConfigurationError: NEXUS_RUN_DAYS is 'soon': it must be a whole number of days, 1 or more")],
             also=[(*PING, "users")],
         ),
         Fault(
@@ -443,7 +443,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a function ends before its tasks may",
             lambda: change_function("users", Timeout=3),
-            [("users", "a task's limit is 50 s and the function ends after 3 s")],
+            [("users", "a task's limit is 50 s, but the function's timeout is 3 s")],
             command=("validate", "--no-drift"),
         ),
         Fault(
@@ -473,7 +473,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a batch fails as a whole",
             change_source("users", FunctionResponseTypes=[]),
-            [("users", "the event source does not take partial failures")],
+            [("users", "the event source does not report partial failures")],
             command=("validate", "--no-drift"),
         ),
         Fault(
@@ -498,7 +498,7 @@ def faults() -> Sequence[Fault]:
         Fault(
             "a rule fires at another time",
             lambda: boto3.client("events").put_rule(Name=rule(scheduled), ScheduleExpression="rate(1 day)"),
-            [(scheduled, "it runs by rate(1 day), deployed was cron(0 1 ? * SUN *)")],
+            [(scheduled, "its schedule is rate(1 day), but cron(0 1 ? * SUN *) was deployed")],
             command=("validate", "--no-drift"),
         ),
         Fault(

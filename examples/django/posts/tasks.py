@@ -14,13 +14,13 @@ EDGE = 320
 @policy(max_attempts=4)
 @task(takes_context=True)
 def make_thumbnail(context: TaskContext, post_id: int) -> dict[str, int]:
-    """Makes the post's thumbnail, or notes why it cannot be made."""
+    """Makes the post's thumbnail, or stores why it cannot be made."""
     post = Post.objects.only("original").get(pk=post_id)
     try:
         with Image.open(io.BytesIO(bytes(post.original))) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError):
-        Post.objects.filter(pk=post_id).update(rejected="This file is not a picture that we can show.")
+        Post.objects.filter(pk=post_id).update(rejected="This file is not a supported picture.")
         return {"attempt": context.attempt, "bytes": 0}
     upright.thumbnail((EDGE, EDGE))
     file = io.BytesIO()

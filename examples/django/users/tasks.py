@@ -1,4 +1,4 @@
-"""The background tasks about users. Each is idempotent, so it may be tried again."""
+"""The background tasks about users. Each is idempotent, so it may be retried."""
 
 from django.contrib.auth import get_user_model
 from django.db.models import Count, OuterRef, Subquery

@@ -270,7 +270,7 @@ def _fill_authors(database: sqlite3.Connection, _since: int, _until: int, meter:
         yield
     with _written(database):
         gone = database.execute("DELETE FROM posts WHERE author_id NOT IN (SELECT author_id FROM authors)").rowcount
-        _leave_out(database, "their author is gone", gone)
+        _leave_out(database, "their author was deleted", gone)
 
 
 def _fill_blocks(database: sqlite3.Connection, _since: int, _until: int, meter: Meter | None) -> _Steps:

@@ -45,8 +45,8 @@ def rank(
     """The reader's digest, best first: posts of authors they follow, then the week's others, each by engagement.
 
     Ties go to the newer post, then to the smaller id, so the order does not depend on the order of `posts`. A post
-    given twice counts once. At most `per_author` posts by one author, so that no one fills a digest alone. Empty
-    if no post is left.
+    given twice counts once. At most `per_author` posts by one author, so that no single author fills a digest. Empty if
+    no post is left.
     """
     new = {post.post_id: post for post in posts if may_be_told(post, reader)}
     best_first = sorted(
@@ -56,9 +56,7 @@ def rank(
     chosen: list[Candidate] = []
     by_author: Counter[str] = Counter()
     for post in best_first:
-        if len(chosen) == limit:
-            break
         if by_author[post.author_id] < per_author:
             by_author[post.author_id] += 1
             chosen.append(post)
-    return chosen
+    return chosen[:limit]

@@ -6,7 +6,7 @@ throttled, daily quota        not accepted                             claim rel
 no connection                 not accepted                             claim released, SlowDown
 the address is refused,       never accepted                           claim released, Refused with the reason
   sandbox: not verified
-sender not verified, account  no mail of ours is accepted              claim released, CannotSend: the run is rejected
+sender not verified, account  no mail is accepted        claim released, CannotSend: the run is rejected
   paused, no permission, ...
 no answer, or an error of     may have been accepted                   the claim stays unknown, for a person to decide
   SES's own
@@ -49,8 +49,10 @@ LONGEST_SEND = 10.0
 """The most seconds for a claim, SES's timeout (nexus.aws) and settling together."""
 
 IDLE = 5.0
-"""Seconds of idleness after which a connection is closed. A sandbox freezes between invocations, and SES hangs up
-meanwhile; a mail sent on such a connection gets no answer, so its state would be unknown for no reason."""
+"""Seconds of idleness after which a connection is closed. A sandbox freezes between invocations, and SES closes the
+connection in the meantime; a mail sent on such a connection gets no response, so its state would be unknown for no good
+reason.
+"""
 
 _THROTTLED = frozenset({"TooManyRequestsException", "ThrottlingException", "Throttling", "LimitExceededException"})
 _OURS = {
@@ -74,12 +76,12 @@ class SlowDown(NexusError):
 
 
 class CannotSend(NexusError):
-    """SES accepts no mail from us until an operator changes something; the message says what."""
+    """SES accepts no mail until an operator changes something; the message says what."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of one mail, with the reason unless sent. `lost`: SES's answer to this attempt did not arrive."""
+    """The outcome of one mail, with the reason unless sent. `lost`: SES's response to this attempt did not arrive."""
 
     outcome: Literal["sent", "skipped", "unknown", "failed"]
     reason: str | None = None
@@ -189,7 +191,7 @@ def standing(entry: Entry, run_id: str) -> Outcome:
         return Outcome("sent", message_id=entry.message_id) if own else Outcome("skipped", "already sent")
     if not own and clock.now() - entry.claimed_at < UNKNOWN_AFTER:
         return Outcome("skipped", "being sent by another run")
-    return Outcome("unknown", "claimed before, and SES's answer was never recorded")
+    return Outcome("unknown", "claimed before, but SES's response was never recorded")
 
 
 def one_click(unsubscribe_url: str) -> Sequence[Mapping[str, str]]:
@@ -277,9 +279,9 @@ def _connected() -> Any:
     """The SES client, without connections that have been idle for IDLE seconds."""
     global _last_used  # noqa: PLW0603 - of the sandbox, as its connections are
     ses = client("sesv2")
-    with _connecting:  # one thread closes them, before another takes one
+    with _connecting:  # one thread closes them before another takes one
         if time.monotonic() - _last_used > IDLE:
-            ses.close()  # it reconnects
+            ses.close()  # the client reconnects
         _last_used = time.monotonic()
     return ses
 
@@ -304,7 +306,7 @@ def _send(request: Mapping[str, Any], address: str) -> str:
     except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError) as error:
         raise SlowDown(f"SES cannot be reached: {type(error).__name__}") from None
     except BotoCoreError as error:
-        raise _NoAnswer(f"no answer from SES: {type(error).__name__}") from None
+        raise _NoAnswer(f"no response from SES: {type(error).__name__}") from None
     return message_id
 
 

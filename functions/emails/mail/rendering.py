@@ -38,7 +38,7 @@ SHOWN_EVERYWHERE = ("image/jpeg", "image/png", "image/gif")
 
 
 class TemplateFault(Exception):
-    """A template or locale text that cannot be rendered: a bug of ours, the same for every attempt."""
+    """A template or locale text that cannot be rendered: a bug, so every attempt fails."""
 
 
 @dataclass(frozen=True, slots=True)

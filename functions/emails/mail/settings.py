@@ -87,7 +87,7 @@ def _address(environment: Mapping[str, str], variable: str) -> str:
     value = environment.get(variable, "").rstrip("/")
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
-        raise ConfigurationError(f"{variable} is {value!r}: an http(s) address without query or fragment")
+        raise ConfigurationError(f"{variable} is {value!r}: it must be an http(s) address without query or fragment")
     if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
-        raise ConfigurationError(f"{variable} is {value!r}: https, but on this machine")
+        raise ConfigurationError(f"{variable} is {value!r}: it must be https, except on this machine")
     return value

@@ -20,7 +20,7 @@ def opened(source: Source) -> Animation:
     for one in png.chunks(source.data):
         if one.name in (b"fcTL", b"fdAT"):
             if one.data[:4] != parts.to_bytes(4):
-                raise Rejected(Code.DAMAGED, f"part {parts} of the APNG does not stand where it should")
+                raise Rejected(Code.DAMAGED, f"part {parts} of the APNG is in the wrong place")
             parts += 1
         match one.name:
             case b"IHDR":
@@ -37,7 +37,7 @@ def opened(source: Source) -> Animation:
             case b"fdAT":
                 pixels[-1].append(png.chunk(b"IDAT", one.data[4:]))
     if len(controls) != count or not all(pixels):
-        raise Rejected(Code.TRUNCATED, f"the APNG says that it has {count} frames, and they are not there")
+        raise Rejected(Code.TRUNCATED, f"the APNG declares {count} frames, but some are missing")
     frames = [
         _frame(control, size, (png.SIGNATURE, png.chunk(b"IHDR", control[4:12] + ihdr[8:]), shared, *data, png.END))
         for control, data in zip(controls, pixels, strict=True)
@@ -50,5 +50,5 @@ def _frame(control: bytes, canvas: tuple[int, int], file: tuple[bytes, ...]) -> 
     width, height, left, top, numerator, denominator, disposal, blending = struct.unpack(">4IHHBB", control[4:])
     place = left, top, left + width, top + height
     if not width * height or place[2] > canvas[0] or place[3] > canvas[1] or disposal > PREVIOUS or blending > 1:
-        raise Rejected(Code.DAMAGED, "a frame of the APNG is not on its canvas")
+        raise Rejected(Code.DAMAGED, "a frame of the APNG extends beyond its canvas")
     return Frame(place, 1000 * numerator / (denominator or 100), disposal, blending == 1, file)

@@ -85,7 +85,7 @@ def _as(image: Image.Image, mode: str) -> Image.Image:
 
 def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
     if transform.input_mode == transform.output_mode == "RGB":
-        return transform.apply_in_place(image)  # the pixels are this picture's alone
+        return transform.apply_in_place(image)  # the pixels are not shared with another picture
     converted = transform.apply(image)
     assert converted is not None
     return converted
@@ -94,7 +94,7 @@ def _apply(transform: "ImageCmsTransform", image: Image.Image) -> Image.Image:
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str, output: str) -> "ImageCmsTransform | None":
     """The transform from a profile to sRGB; None if not needed or not possible. Cached: cameras use few profiles."""
-    from PIL import ImageCms  # loads Little CMS only for pictures that carry a profile
+    from PIL import ImageCms  # loads Little CMS, so only for pictures with a profile
 
     try:
         embedded = ImageCms.ImageCmsProfile(BytesIO(profile))

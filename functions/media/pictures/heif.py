@@ -1,8 +1,8 @@
 """AVIF and HEIC (ISO/IEC 14496-12, 23008-12, 23000-22): reads the boxes without decoding the picture.
 
-Their libraries leave three things to us: the real size of the coded pictures (`ispe` is only a claim), the clean
-aperture's crop (libavif only reports it and pi-heif rejects large ones, so we apply it), and an alpha plane without a
-stated size, which browsers show and libavif rejects.
+This module does three things that the libraries do not: it finds the real size of the coded pictures (`ispe` is only a
+claim), applies the clean aperture's crop (libavif only reports it, pi-heif rejects large ones), and accepts an alpha
+plane without a stated size, which browsers show and libavif rejects.
 """
 
 import struct
@@ -76,7 +76,7 @@ def read(source: bytes, kind: Format) -> Source:
     cut = bool(boxes) and boxes[-1].end > len(source)
     if found is None:
         if moov is not None and kind is Format.HEIF:
-            raise Rejected(Code.HEIF_SEQUENCE, "a HEIF file that holds only a sequence")
+            raise Rejected(Code.HEIF_SEQUENCE, "a HEIF file that contains only a sequence")
         if moov is None or cut:
             raise Rejected(Code.TRUNCATED if cut or len(boxes) < 2 else Code.DAMAGED, f"the {kind} file has no picture")
     if found is not None and found.end > len(source):
@@ -98,20 +98,23 @@ def _supported(meta: _Meta, kind: Format) -> None:
     codecs = {b"av01", b"grid"} if kind is Format.AVIF else {b"hvc1", b"grid", b"iovl", b"iden", b"tmap"}
     for item in meta.needed:
         if meta.kinds.get(item, b"") not in {*codecs, b""}:
-            raise Rejected(Code.HEIF_CODEC, f"an {kind} picture encoded as {meta.kinds[item]!r}")
+            raise Rejected(Code.HEIF_CODEC, f"a picture in {kind} encoded as {meta.kinds[item]!r}")
 
 
 def _shown(source: bytes, meta: _Meta, header: Header) -> Source:
-    """The file in a form that its library accepts, and what is left to do here."""
+    """The file in a form that its library accepts, and the transformations that remain to be applied here."""
     mine = {meta.properties[number - 1].name: meta.properties[number - 1] for number, _ in meta.owned[meta.primary]}
     data = _picture_alone(source, meta, header.format)
     crop = _crop(source, mine) if _CROP in mine else None
     orientation = 1
-    if crop or header.format is Format.AVIF:  # libheif rotates by itself, which would be before our crop
+    if crop or header.format is Format.AVIF:  # libheif rotates by itself, which would come before this crop
         turn = source[mine[_TURN].body] & 3 if _TURN in mine else 0
         mirror = source[mine[_MIRROR].body] & 1 if _MIRROR in mine else None
         order = [name for name in mine if name in (_TURN, _MIRROR)]
-        if header.format is Format.HEIF and order == [_MIRROR, _TURN]:  # as listed; libavif and browsers never look
+        if header.format is Format.HEIF and order == [
+            _MIRROR,
+            _TURN,
+        ]:  # libheif follows the listed order; libavif and browsers ignore it
             turn = -turn & 3
         orientation = ORIENTATION[turn, mirror]
     if _CROP in mine:
@@ -316,7 +319,7 @@ class _Bits:
         """Raises IndexError at the end."""
         self._left -= count
         if self._left < 0:
-            raise IndexError("the bits are over")
+            raise IndexError("no bits left")
         return self._value >> self._left & (1 << count) - 1
 
     def exp_golomb(self) -> int:
@@ -429,8 +432,9 @@ def _crop(source: bytes, mine: Mapping[bytes, _Box]) -> tuple[int, int, int, int
 
 
 def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
-    """The file with every unneeded item renamed to nothing: EXIF, XMP, thumbnails, gain and depth maps. If those are
-    broken or huge, the picture is still fine."""
+    """The file with the type of every unneeded item blanked: EXIF, XMP, thumbnails, gain and depth maps. If those are
+    broken or huge, the picture is still usable.
+    """
     data = bytearray(source)
     for item, at in meta.kind_at.items():
         if item not in meta.needed:
@@ -441,7 +445,7 @@ def _picture_alone(source: bytes, meta: _Meta, kind: Format) -> bytes:
 
 
 def _without(source: bytes, meta: _Meta, names: set[bytes]) -> bytes:
-    """The file with some properties renamed to nothing, so that its library does not act on them."""
+    """The file with the names of some properties blanked, so that its library does not act on them."""
     data = bytearray(source)
     for number, box in enumerate(meta.properties, start=1):
         if box.name in names:

@@ -51,7 +51,7 @@ def read(source: bytes) -> Source:
             # As in libjpeg: a decoder reads past the first scan only if that one is incomplete.
             many_scans = many_scans or source[at + 2] < components
             if not many_scans:
-                end = source.find(_EOI, at)  # nothing but entropy-coded data until there
+                end = source.find(_EOI, at)  # everything before it is entropy-coded data
                 break
         elif marker == 0xE1 and not exif and body.startswith(b"Exif\0\0"):
             exif = body[6:]
@@ -92,7 +92,7 @@ def _frame(marker: int, body: bytes) -> tuple[int, int, int]:
         raise Rejected(Code.JPEG_ARITHMETIC, "a JPEG with arithmetic coding")
     precision, height, width, components = unpack_from(">BHHB", body)
     if precision != 8:
-        raise Rejected(Code.JPEG_12_BIT, f"a JPEG of {precision} bits")
+        raise Rejected(Code.JPEG_12_BIT, f"a JPEG with {precision} bits a sample")
     return height, width, components
 
 

@@ -22,7 +22,7 @@ _WAVES_Y = [[cos(pi * j * (y + 0.5) / _SAMPLE[1]) for y in range(_SAMPLE[1])] fo
 def blurhash(picture: Image.Image) -> str:
     """The 28 characters of a 4 x 3 blurhash of an RGB picture of any size. Raises ValueError for another mode."""
     if picture.mode != "RGB":
-        raise ValueError(f"blurhash wants RGB and got {picture.mode}")
+        raise ValueError(f"blurhash needs RGB, not {picture.mode}")
     samples = picture.resize(_SAMPLE, Image.Resampling.BOX).tobytes()
     width, height = _SAMPLE
     channels = []

@@ -93,7 +93,7 @@ def _put_together(source: Source) -> Image.Image | None:
 
 def fault(source: Source, error: BaseException) -> Rejected:
     """The refusal for a decoder's exception."""
-    words = str(error).partition("<_io")[0].strip() or "it contradicts itself"
+    words = str(error).partition("<_io")[0].strip() or "it is inconsistent"
     cut = source.ends_early or any(word in words.lower() for word in ("truncated", "end of file", "insufficient data"))
     return Rejected(Code.TRUNCATED if cut else Code.DAMAGED, f"the {source.header.format} data: {words}")
 
@@ -113,7 +113,7 @@ def _has_all_scans(data: bytes) -> bool:
 @cache
 def register(kind: Format) -> None:
     """Imports the one plugin needed: Image.open would import all of Pillow's for a format not registered yet."""
-    # We have checked our own limits; Pillow's own is 179 megapixels.
+    # The limits of this package are already checked; Pillow's own is 179 megapixels.
     Image.MAX_IMAGE_PIXELS = None
     if kind is Format.HEIF:
         import pi_heif

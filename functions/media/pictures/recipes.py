@@ -46,7 +46,7 @@ class Recipe:
 
     @property
     def is_box(self) -> bool:
-        """Whether it limits both sides of the whole picture, so that no page counts on its exact size."""
+        """Whether it limits both sides of the whole picture. Pages do not rely on such a rendition's exact size."""
         return self.height < _WEBP_SIDE and not self.square and self.tallest is None
 
 
@@ -99,20 +99,20 @@ def read_recipes(text: str) -> Recipes:
     for part in text.split(","):
         recipe = _recipe(part)
         if recipe.name in made:
-            raise BadRecipe(f"{recipe.name}: it is there twice")
+            raise BadRecipe(f"{recipe.name}: the name is used twice")
         made[recipe.name] = recipe
     animated = made.pop(ANIMATED.name, ANIMATED)
     if animated.encoding != "WEBP" or animated.square or animated.tallest:
-        raise BadRecipe(f"{animated.name}: an animation is WebP, and is not cut")
+        raise BadRecipe(f"{animated.name}: an animation must be WebP, and cannot be cropped")
     if not 1 <= len(made) <= MOST:
-        raise BadRecipe(f"there are {len(made)} recipes for stills: 1 to {MOST}")
+        raise BadRecipe(f"there are {len(made)} recipes for stills: 1 to {MOST} are allowed")
     return Recipes(tuple(made.values()), animated)
 
 
 def _recipe(text: str) -> Recipe:
     name, *fields = text.split(":")
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", name):
-        raise BadRecipe(f"{name!r}: a name is up to 32 small letters, digits and _, with a letter first")
+        raise BadRecipe(f"{name!r}: a name must be up to 32 lower-case letters, digits and _, beginning with a letter")
     size, *options = fields or [""]
     width, _, height = size.partition("x")
     given: dict[str, Any] = {"width": _number(f"{name}: width", width, LARGEST_SIDE)}
@@ -121,10 +121,10 @@ def _recipe(text: str) -> Recipe:
     for option in options:
         field, value = _option(name, option)
         if field in given and field != "height":
-            raise BadRecipe(f"{name}: {field} is there twice")
+            raise BadRecipe(f"{name}: {field} is given twice")
         given[field] = value
     if given.get("square") and (given.setdefault("height", given["width"]) != given["width"] or "tallest" in given):
-        raise BadRecipe(f"{name}: a square has one side, and nothing else is cut off")
+        raise BadRecipe(f"{name}: a square has one side, and takes no tallest")
     usual = ANIMATED.quality if name == ANIMATED.name else _QUALITY[given.get("encoding", "WEBP")]
     return Recipe(name, **{"quality": usual, **given})
 
@@ -140,7 +140,7 @@ def _option(name: str, option: str) -> tuple[str, Any]:
             return "quality", _number(f"{name}: quality", value, 100)
         case "tallest":
             if not re.fullmatch(r"\d{1,2}(\.\d{1,3})?", value) or not 0.1 <= float(value) <= 10:
-                raise BadRecipe(f"{name}: tallest is {value!r}: a number from 0.1 to 10")
+                raise BadRecipe(f"{name}: tallest is {value!r}: it must be a number from 0.1 to 10")
             return "tallest", float(value)
     known = "square, tallest=..., webp, jpeg, avif, quality=..."
     raise BadRecipe(f"{name}: {option!r} is not an option: {known}")
@@ -148,7 +148,7 @@ def _option(name: str, option: str) -> tuple[str, Any]:
 
 def _number(field: str, text: str, most: int) -> int:
     if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= most:
-        raise BadRecipe(f"{field} is {text!r}: a whole number from 1 to {most}")
+        raise BadRecipe(f"{field} is {text!r}: it must be a whole number from 1 to {most}")
     return int(text)
 
 

@@ -37,8 +37,9 @@ Size = tuple[int, int]
 
 LIMITS: Final = Limits()
 NEARLY: Final = 0.95
-"""How small a rendition within a box may be, in units of its full size, if that spares decoding a JPEG at twice the
-scale: half of a 12-megapixel photo is 2016 pixels wide, and the resize from 4032 to 2048 would cost a third of all."""
+"""The smallest a rendition within a box may be, relative to its full size, if that avoids decoding a JPEG at twice the
+scale: half of a 12-megapixel photo is 2016 pixels wide, and the resize from 4032 to 2048 would cost a third of all.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ type OnMade = Callable[[int, Rendition], None]
 
 @dataclass(frozen=True, slots=True)
 class _Callbacks:
-    """What render() calls with what it knows, and with what it has made."""
+    """The functions that render() calls with the picture's properties and with each finished rendition."""
 
     known: OnKnown
     made: OnMade
@@ -226,7 +227,7 @@ def _shrink(view: _View, size: Size) -> Image.Image:
     image.load()
     pixels = resizable(image)
     if drafted and pixels.size == target:
-        pixels = pixels.copy()  # apart from its decoder
+        pixels = pixels.copy()  # detached from its decoder
     else:
         box = drafted or view.box
         # The gap lets a much larger picture be reduced by an integer factor first; 3 is indistinguishable from none.

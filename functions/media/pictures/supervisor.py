@@ -3,8 +3,8 @@
     pictures.render(Path("/tmp/upload"), Path("/tmp/out"), seconds=run.remaining - 20)
 
 returns the renditions, or raises `Rejected` (the picture is at fault, permanently) or `Unfinished` (retry). A sandbox's
-child decodes the bytes. Its output is trusted as little as the picture: names, types and keys are decided here, and a
-file that is not of its type is not published. What is published is a copy, which the child cannot write to.
+child decodes the bytes. Its output is trusted as little as the picture: names, types and keys are chosen here, and a
+file of the wrong type is not published. What is published is a copy, which the child cannot write to.
 """
 
 from collections.abc import Callable, Mapping
@@ -80,7 +80,7 @@ def render(
     def take(fields: dict[str, Any]) -> None:
         name, rendition = _believed(lambda said: _taken(said, wanted, drafts), fields)
         if name in renditions or not known:
-            raise Unfinished(f"the decoder talks nonsense: {name} is there twice, or before anything is known")
+            raise Unfinished(f"invalid report by the decoder: {name} comes twice, or before the picture's properties")
         renditions[name] = rendition
         if on_made:
             on_made(digest, name, rendition)
@@ -100,10 +100,10 @@ def render(
             on_part=take,
         )
     if not known:
-        raise Unfinished("the decoder says nothing of the picture that it has made")
+        raise Unfinished("the decoder did not report the picture's properties")
     names = [recipe.name for recipe in (wanted if known[-1].kind == "animation" else recipes.stills)]
     if set(names) != set(renditions):
-        raise Unfinished(f"the decoder talks nonsense: of {names} it has made {sorted(renditions)}")
+        raise Unfinished(f"invalid report by the decoder: of {names} it made {sorted(renditions)}")
     return Published(known[-1], {name: renditions[name] for name in names}, digest)
 
 
@@ -111,11 +111,11 @@ def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> 
     try:
         return check(said)
     except (KeyError, TypeError, ValueError) as error:
-        raise Unfinished(f"the decoder talks nonsense: {error}") from error
+        raise Unfinished(f"invalid report by the decoder: {error}") from error
 
 
 def _taken(said: dict[str, Any], wanted: tuple[Recipe, ...], drafts: list[Path]) -> tuple[str, Rendition]:
-    """A finished file's name and copy. Raises ValueError and the like if it is not what it should be."""
+    """A finished file's name and copy. Raises ValueError and the like if the report or the file is invalid."""
     number, width, height = said["number"], said["width"], said["height"]
     if type(number) is not int or not 0 <= number < len(wanted):
         raise ValueError(f"there is no file {number!r}")

@@ -39,7 +39,7 @@ def read(source: bytes) -> Source:
             notes.setdefault(name, data)
     (size,) = unpack_from("<I", source, 4)
     if animated and size + 8 > len(source):
-        raise Rejected(Code.TRUNCATED, f"the animated WebP file says {size + 8} bytes and has {len(source)}")
+        raise Rejected(Code.TRUNCATED, f"the animated WebP file declares {size + 8} bytes and has {len(source)}")
     if not kept or not width:
         raise Rejected(Code.TRUNCATED, "the WebP file ends before its pixels")
     body = b"WEBP" + b"".join(kept)

@@ -1,4 +1,4 @@
-"""Decodes untrusted bytes in a separate process, which has no secrets and no access to anything.
+"""Decodes untrusted bytes in a separate process that has no secrets and no access to files, network or AWS.
 
     made = sandbox.run("pictures.worker", job, files, memory=1 << 30, output_bytes=1 << 28, seconds=60)
 

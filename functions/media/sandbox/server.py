@@ -51,7 +51,7 @@ def main() -> None:
             _work(json.loads(message), descriptors, missing)
         for descriptor in descriptors:
             os.close(descriptor)
-        channel.recv(1)  # the function has read the whole report, has timed out, or is gone
+        channel.recv(1)  # until the function has read the whole report, has timed out or has ended
         status = _end(child)
         with suppress(BrokenPipeError):
             channel.send(json.dumps({"status": status}).encode())
@@ -61,7 +61,9 @@ def _end(child: int) -> int:
     """Kills a child with all its descendants, and returns its exit status."""
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
-    os.kill(child, signal.SIGKILL)  # before it had a group of its own; one that has ended keeps its own status
+    os.kill(
+        child, signal.SIGKILL
+    )  # it may not have its own process group yet; a child that has ended keeps its exit status
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     orphans = Path(f"/proc/self/task/{os.getpid()}/children")
     with suppress(ChildProcessError):
@@ -95,7 +97,7 @@ def _work(job: dict[str, Any], descriptors: list[int], missing: dict[str, int]) 
         except OSError as error:
             if error.errno != errno.EFBIG:
                 raise
-            made = f"it becomes more than {bounds.output_bytes >> 20} MiB"
+            made = f"its output exceeds {bounds.output_bytes >> 20} MiB"
             report.refuse(Rejected(Code.OUTPUT_TOO_LARGE, made))
         code = 0
     except BaseException:  # noqa: BLE001 - whatever it is, a fork of the server must not continue as a second server

@@ -34,7 +34,7 @@ MALLOC: Final = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
-"""glibc's settings: with the defaults, a picture would cost a tenth more in a child than in a warm process."""
+"""glibc's settings: with the defaults, a picture takes a tenth more CPU in a child than in a warm process."""
 PROGRESS_STEP: Final = 0.05
 """Each progress report may cost the caller a write, so a job has at most twenty."""
 
@@ -44,7 +44,7 @@ MOST_KNOWN: Final = 2
 MOST_PARTS: Final = 32
 """The most "part" reports, each a request of the caller: no job has more files."""
 
-# The signals of a crashing decoder. SIGKILL is not here: it means that memory ran out, or an operator.
+# The signals of a crashing decoder. SIGKILL is not included: it means that memory ran out, or that an operator sent it.
 _CRASHES: Final = {
     signal.SIGSEGV,
     signal.SIGBUS,
@@ -93,7 +93,7 @@ def run(
     Args:
         work: the module's name.
         job: its input, as JSON.
-        files: the open files to read and write. It has no others.
+        files: the open files to read and write. The child has no others.
         memory: the limit of private memory, in bytes.
         output_bytes: the limit of any one file, in bytes.
         seconds: wall time from now after which it is stopped.
@@ -127,13 +127,13 @@ def run(
                     case _Known():
                         known += 1
                         if known > MOST_KNOWN:
-                            raise Unfinished("the decoder does not stop talking")
+                            raise Unfinished("the decoder sends too many reports")
                         if on_known:
                             on_known(said.fields)
                     case _Part():
                         parts += 1
                         if parts > MOST_PARTS:
-                            raise Unfinished("the decoder does not stop talking")
+                            raise Unfinished("the decoder sends too many reports")
                         if on_part:
                             on_part(said.fields)
                     case _:
@@ -302,7 +302,7 @@ def _messages(pipe: int, deadline: float) -> Iterator[_Said]:
                 return
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _MESSAGE_LIMIT:
-                raise Unfinished("the decoder does not stop talking")
+                raise Unfinished("the decoder sends too many reports")
             yield from map(_understood, lines)
 
 
@@ -320,8 +320,8 @@ def _understood(line: bytes) -> _Said:
             case {"made": dict() as fields}:
                 return fields
     except ValueError as error:
-        raise Unfinished(f"the decoder talks nonsense: {error}") from error
-    raise Unfinished(f"the decoder talks nonsense: {line[:80]!r}")
+        raise Unfinished(f"invalid report by the decoder: {error}") from error
+    raise Unfinished(f"invalid report by the decoder: {line[:80]!r}")
 
 
 def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:

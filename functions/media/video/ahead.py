@@ -1,4 +1,4 @@
-"""Two threads that share a loop: one makes what the other uses."""
+"""Runs a loop in two threads: one produces what the other consumes."""
 
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,15 +7,15 @@ from queue import Queue, ShutDown
 
 
 def ahead[T](items: Iterable[T], most: int) -> Generator[T]:
-    """The items in their order, made in a thread that is at most `most` of them ahead of the caller.
+    """Yields the items in order. A thread produces them, at most `most` ahead of the caller.
 
-    An error of theirs is raised where it would be without the thread: behind the items before it. Close the generator:
-    then the thread ends with the item that it is at.
+    If producing an item raises, the caller gets the exception in that item's place. When the generator is closed, the
+    thread ends after its current item.
     """
     waiting: Queue[T] = Queue(most)
 
     def make() -> None:
-        with suppress(ShutDown):  # the caller wants no more
+        with suppress(ShutDown):  # the caller has closed the generator
             for item in items:
                 waiting.put(item)
 

@@ -223,7 +223,7 @@ class Film:
             "w",
             format="mp4",
             options={"movflags": "+faststart"},
-            # The muxer opens only its own file again, to move the index.
+            # The muxer reopens only its own file, to move the index.
             io_open=lambda _url, _flags, _options: Reader(files.mp4_again),
             buffer_size=1 << 18,
         )
@@ -272,7 +272,7 @@ class Film:
             return
         self._last = frame.pts
         frame.time_base = TICK
-        frame.pict_type = 0  # the source's key frames are not ours
+        frame.pict_type = 0  # the rendition chooses its own key frames
         self._mux_picture(self._picture.encode(frame))
 
     def hear(self, frame: AudioFrame) -> None:

@@ -23,7 +23,8 @@ class Limits:
     """Frames a second, as telephones record slow motion. Over 60, frames are left out of the rendition."""
     work: int = 64_000_000_000
     """Pixels that are decoded, and for each frame of the rendition Clip.frame_work: 225 s of 4K at 30 frames a second,
-    174 s where it is HDR. A clip under the limit of seconds can still be more than one Lambda can do."""
+    174 s where it is HDR. Even a clip within the limit of seconds can be more work than one invocation can do.
+    """
     streams: int = 16
     """Phones write up to eight (picture, sound, and sensors that are dropped)."""
     memory: int = 1 << 30

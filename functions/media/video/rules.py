@@ -177,7 +177,7 @@ def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[flo
 
 
 def matrix_of(colorspace: int, width: int, height: int) -> int:
-    """The colour matrix of a frame. If it is not given, we use BT.709 from 720 lines up, as players do."""
+    """The colour matrix of a frame. If the stream states none, this is BT.709 from 720 lines up, as in players."""
     if colorspace != UNSPECIFIED:
         return colorspace
     return BT709 if max(width, height) >= 1280 else BT601

@@ -189,7 +189,7 @@ def admit(source: FileIO, container_format: Container, limits: Limits) -> Clip:
 def check_size(width: int, height: int, limits: Limits) -> None:
     """Raises Rejected for a frame that is too large, or too small to see."""
     if not width * height:
-        raise Rejected(Code.TOO_MANY_PIXELS, "the size of its frames cannot be found out, or is far over the limit")
+        raise Rejected(Code.TOO_MANY_PIXELS, "the size of its frames cannot be determined, or is far over the limit")
     if width * height > limits.pixels:
         raise Rejected(
             Code.TOO_MANY_PIXELS, f"{width}x{height} is over the limit of {limits.pixels / 1e6:.1f} megapixels a frame"
@@ -218,7 +218,7 @@ def check_work(pixels: float, limits: Limits) -> None:
 
 def _open(source: FileIO, container_format: Container, limits: Limits) -> InputContainer:
     def refuse(url: str, _flags: int, _options: dict[str, str]) -> None:
-        raise Rejected(Code.DAMAGED, f"it asks for another file, {url!r}")
+        raise Rejected(Code.DAMAGED, f"it refers to another file, {url!r}")
 
     options = {
         "max_streams": str(limits.streams),
@@ -287,7 +287,7 @@ def _check_index(video: VideoStream, audio: AudioStream | None, source: FileIO) 
 def _copies(
     container: InputContainer, video: VideoStream, audio: AudioStream | None, rate: Fraction, declared: float | None
 ) -> bool:
-    """Whether every player accepts these streams in an MP4, at a bit rate fit for a phone's connection."""
+    """Whether every player accepts these streams in an MP4, at a bit rate suitable for a phone's connection."""
     picture = video.codec_context
     return (
         picture.name == "h264"

@@ -109,7 +109,7 @@ class Poster:
     def write(self, file: FileIO) -> None:
         """Writes a PNG for `pictures`. Raises Rejected if there was no frame."""
         if self._best is None:
-            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "none of its frames can be decoded")
         best = self._best
         rgb = best.reformat(
             format="rgb24",

@@ -100,7 +100,7 @@ def render(
 
     def go_on(fraction: float) -> None:
         if not heard:
-            raise Unfinished("the worker talks nonsense: it is on its way with a clip of which it has said nothing")
+            raise Unfinished("invalid report by the worker: progress before the clip's size")
         if on_progress:
             on_progress(fraction)
 
@@ -119,7 +119,7 @@ def render(
             on_progress=go_on,
         )
         if not heard:
-            raise Unfinished("the worker says nothing of the clip that it has made")
+            raise Unfinished("the worker did not report the clip's size")
         return _publish(_believed(Made.from_fields, said), source, partial, folder)
 
 
@@ -127,7 +127,7 @@ def _believed[T](check: Callable[[dict[str, Any]], T], said: dict[str, Any]) -> 
     try:
         return check(said)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise Unfinished(f"the worker talks nonsense: {error}") from error
+        raise Unfinished(f"invalid report by the worker: {error}") from error
 
 
 def _admit(source: Path, limits: Limits) -> Container:
@@ -145,7 +145,7 @@ def _admit(source: Path, limits: Limits) -> Container:
             raise Rejected(Code.UNKNOWN, "not an MP4, MOV, WebM, AVI or WMV file")
         promised = promised_bytes(file, container)
     if promised > size:
-        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that it says it has")
+        raise Rejected(Code.TRUNCATED, f"it has {size} of the {promised} bytes that its header declares")
     return container
 
 
@@ -157,7 +157,7 @@ def _publish(made: Made, source: Path, partial: Path, folder: Path) -> Video:
         written = partial / path.name
         with written.open("rb") as file:
             if not _SIGNATURES[path.suffix].match(file.read(16)):
-                raise Unfinished(f"the worker left no {path.name}")
+                raise Unfinished(f"the worker did not write {path.name}")
         sizes[path] = written.stat().st_size
     with source.open("rb") as content:
         digest = hashlib.file_digest(content, lambda: hashlib.sha256(_REVISION))

@@ -43,14 +43,14 @@ FRAMES_AHEAD: Final = 8
 """How many frames of the rendition, or of sound, wait for the encoder: 1.4 MB each at most."""
 
 type Step = Callable[[], None]
-"""What the outputs are to do next: to encode a frame, to copy a packet."""
+"""The next action of the outputs: to encode a frame, or to copy a packet."""
 
 
 class Pass:
     """One pass over the clip, which makes all outputs.
 
     The generators below run in the reading thread: they read, decode, scale, check and count. The steps that they yield
-    run in the other one, and touch only the outputs. A copied clip has one thread, since it has next to nothing to do.
+    run in the other one, and touch only the outputs. A copied clip needs so little work that it has one thread.
     """
 
     def __init__(self, clip: Clip, files: Files, limits: Limits, report: Report, *, copy: bool) -> None:
@@ -227,12 +227,12 @@ class Pass:
 
     def _check_end(self) -> None:
         if not self._frames:
-            raise Rejected(Code.DAMAGED, "not one frame of it can be decoded")
+            raise Rejected(Code.DAMAGED, "none of its frames can be decoded")
         if self._errors > max(2, 0.05 * self._packets):
             raise Rejected(Code.DAMAGED, f"{self._errors} of its {self._packets} packets cannot be decoded")
         declared = self._clip.declared
         if declared and self._end < 0.98 * declared - 0.25:
-            raise Rejected(Code.TRUNCATED, f"it says that it lasts {declared:.1f} seconds, and ends at {self._end:.1f}")
+            raise Rejected(Code.TRUNCATED, f"it declares {declared:.1f} seconds, but ends at {self._end:.1f}")
 
 
 def _packets(clip: Clip) -> Iterator[AnyPacket]:

@@ -22,15 +22,21 @@ def add_to(app: typer.Typer) -> None:
 def cost(
     *,
     by: Annotated[str, typer.Option(help="task, queue or day.")] = "task",
-    since: Annotated[str, typer.Option(help="Of the runs sent since: 24h, 7d, or a time (UTC).")] = "7d",
+    since: Annotated[str, typer.Option(help="Count the runs sent since: 24h, 7d, or a time (UTC).")] = "7d",
     plan: Annotated[
         bool, typer.Option("--plan", help="Estimate how long a backlog takes by MaximumConcurrency, without a stack.")
     ] = False,
-    seconds: Annotated[float | None, typer.Option(min=0.001, help="With --plan: of a message.")] = None,
-    memory: Annotated[int | None, typer.Option(min=128, max=10_240, help="With --plan: of the function, MB.")] = None,
-    markdown: Annotated[bool, typer.Option("--markdown", help="With --plan: as docs/deploy.md lists them.")] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.001, help="With --plan: the seconds that a message takes.")
+    ] = None,
+    memory: Annotated[
+        int | None, typer.Option(min=128, max=10_240, help="With --plan: the function's memory in MB.")
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="With --plan: print Markdown, as in docs/deploy.md.")
+    ] = False,
 ) -> int:
-    """Dollars by task, queue or day, from what the runs' records say, at list prices."""
+    """Dollars by task, queue or day, from the runs' records, at list prices."""
     if plan:
         return _plan(seconds, memory, markdown=markdown)
     from nexus import prices
@@ -106,9 +112,9 @@ def budget(
 
     limited = dollars is not None or runs is not None
     if task is None and (clear or limited):
-        raise usage("Whose budget?", do="`nexus budget TASK --dollars 5`.")
+        raise usage("Which task's budget?", do="`nexus budget TASK --dollars 5`.")
     if clear and limited:
-        raise usage("--clear takes away what --dollars and --runs set", do="Give one of them.")
+        raise usage("--clear removes what --dollars and --runs set", do="Give one of them.")
     deployment = common.connect()
     if task is not None:
         common.the_task(task)
@@ -126,7 +132,7 @@ def budget(
                 "task": one.task,
                 "today": one.words(),
                 "set by": "an operator" if one.operators else "the catalogue",
-                "now": "spent: it waits for 00:00 UTC" if one.spent else "",
+                "now": "spent: waits until 00:00 UTC" if one.spent else "",
             }
             for one in found
         ]

@@ -26,13 +26,13 @@ def dev(
     *,
     queues: Annotated[
         list[str] | None,
-        typer.Argument(help="Only these; all when left out.", metavar="QUEUE", autocompletion=common.complete_queue),
+        typer.Argument(help="Only these queues (default: all).", metavar="QUEUE", autocompletion=common.complete_queue),
     ] = None,
     replay: Annotated[str | None, typer.Option(help="First run the task of this run again.", metavar="RUN")] = None,
     of: Annotated[
         str | None,
         typer.Option(
-            "--from", help="The stack that has this run; --profile and --region are about it.", metavar="STACK"
+            "--from", help="The stack that has this run; --profile and --region then apply to it.", metavar="STACK"
         ),
     ] = None,
     functions: Annotated[
@@ -43,7 +43,7 @@ def dev(
     from ops.cli.loop import session
 
     if options.json:
-        raise usage("dev is for a terminal", "It has no JSON.")
+        raise usage("dev needs a terminal", "It has no JSON output.")
     if of is not None and replay is None:
         raise usage("--from names the stack of the run to replay", do="Give --replay RUN too.")
     code = _code(functions)
@@ -51,7 +51,7 @@ def dev(
     deployment = common.connect()
     if deployment.is_prod:
         do = "Replay one of its runs elsewhere: `nexus dev --replay RUN --from STACK`."
-        raise Problem(f"{deployment.stack} is production: its queues are not run here", do=do)
+        raise Problem(f"{deployment.stack} is production: nexus dev does not run its queues", do=do)
     wanted = list(dict.fromkeys(map(common.the_queue, queues or common.the_queues(None))))
     last = None if replay is None else _last(run or _here(replay), wanted)
     session.run(deployment, wanted, code, last)
@@ -111,5 +111,5 @@ def _last(run: "Mapping[str, Any]", queues: "Sequence[str]") -> "Mapping[str, An
         raise Problem(f"{what}: {task.name} does not take its arguments", str(error), do) from None
     queue = next((name for name in (run["queue"], task.queue) if name in queues), None)
     if queue is None:
-        raise usage(f"{what} is of the queue {task.queue or run['queue']}", do="Name that queue too.")
+        raise usage(f"{what} belongs to the queue {task.queue or run['queue']}", do="Name that queue too.")
     return {"queue": queue, "event": None, "runs": [{"task": task.name, "args": run["args"]}]}

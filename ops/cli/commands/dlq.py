@@ -85,10 +85,14 @@ class Meant(Filters):
 
 
 def _id(text: str) -> str:
-    from ops import history
+    from ops import catalogue, history
 
     if not history.is_part(text.lower()):
-        raise usage(f"{text!r} is not a run id", "An id is a UUID, or its first or last eight characters and more.")
+        if text in catalogue.queues():
+            what, why = f"{text} is a queue, not a run id", ""
+            raise usage(what, why, f"`nexus dlq list {text}` shows the ids of its dead letters.")
+        why = "An id is a UUID, or its first or last eight characters and more."
+        raise usage(f"{text!r} is neither a run id nor a queue", why, f"Queues: {', '.join(catalogue.queues())}.")
     return text.lower()
 
 
@@ -104,7 +108,7 @@ def list_(
     from ops import dead_letters
 
     if queue and queue_option:
-        raise usage("Which queue?", f"{queue} and --queue {queue_option} exclude each other.", "Give one.")
+        raise usage("Which queue?", f"Both {queue} and --queue {queue_option} were given.", "Give one.")
     queue = queue or queue_option
     wanted = filters.read()
     common.connect()
@@ -157,8 +161,8 @@ def show(
     from ops import dead_letters
     from ops.runs import error_as_plain
 
-    wanted = Filters().read([_id(letter_id)])
     common.connect()
+    wanted = Filters().read([_id(letter_id)])
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
@@ -185,6 +189,11 @@ def show(
         output.line(error.traceback.rstrip())
     plain = dead_letters.as_plain(letter)["body"]
     output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    if letter.error == dead_letters.REDRIVEN:
+        output.note(
+            "`nexus validate` checks the function's settings and rights, "
+            f"`nexus logs --queue {letter.queue} --since 1h` shows what it wrote."
+        )
     if letter.log:
         output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     return ExitCode.DONE
@@ -208,7 +217,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
             do = f"`nexus result {letter_id}` shows the run's state, `nexus dlq list` all dead letters."
         raise Problem(f"No dead letter {letter_id} in {', '.join(queues)}", do=do)
     if len({letter.id for letter in found}) > 1:
-        raise usage(f"{letter_id} fits {len(found)} dead letters", do="Give more of the id.")
+        raise usage(f"{letter_id} matches {len(found)} dead letters", do="Give more of the id.")
     return found[0]
 
 
@@ -306,8 +315,8 @@ def edit(
     """Change a dead letter's arguments, validate them, and send it again under the same id."""
     from ops import catalogue, dead_letters
 
-    wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
+    wanted = Filters().read([_id(letter_id)])
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
     envelope = letter.envelope
@@ -324,7 +333,7 @@ def edit(
     if not options.json:
         output.line(f"was  {json.dumps(letter.shown_args, ensure_ascii=False)}", "red")
         output.line(f"is   {json.dumps(task.without_secrets(checked), ensure_ascii=False)}", "green")
-    common.confirm(deployment, f"Send {letter.task} {letter.id} again so?", yes=yes)
+    common.confirm(deployment, f"Send {letter.task} {letter.id} again with these arguments?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is no longer a dead letter", "Someone else handled it first.")
     told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}

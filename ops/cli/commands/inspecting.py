@@ -188,7 +188,7 @@ def stats(
 
 @command(app, "conf")
 def conf(queue: common.OptionalQueue = None) -> int:
-    """The settings in force: of the stack, and of each queue with its function."""
+    """The current settings of the stack, and of each queue with its function."""
     from ops import configuration, health
     from ops.schedules import parameter
 
@@ -201,7 +201,7 @@ def conf(queue: common.OptionalQueue = None) -> int:
     for task, expression in in_force.items():
         deployed = parameters.get(parameter(task))
         if deployed is not None and deployed != expression:
-            parameters[parameter(task)] = f"{expression} (deployed was {deployed})"
+            parameters[parameter(task)] = f"{expression} (deployed: {deployed})"
     if options.json:
         output.emit({"stack": deployment.parameters, "queues": found, "schedules": in_force})
         return ExitCode.DONE

@@ -41,9 +41,7 @@ def runs(
         typer.Option(help="With this argument value, or a prefix followed by *.", metavar="NAME=VALUE"),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many.")] = 50,
-    after: Annotated[
-        str | None, typer.Option(help="The next page: the `next` of the one before.", metavar="PLACE")
-    ] = None,
+    after: Annotated[str | None, typer.Option(help="Continue after a page: its `next` value.", metavar="PLACE")] = None,
 ) -> int:
     """Runs of the history, the newest first; --json gives the page with its `next`."""
     from dataclasses import replace
@@ -72,7 +70,7 @@ def runs(
         output.line("No run matches.")
     elif found.after is not None:
         more = f"{found.looked_at} runs looked at." if len(found.runs) < limit else "There are more."
-        output.note(f"{more} `--after {found.after}`is resumed.")
+        output.note(f"{more} `--after {found.after}` continues there.")
     return ExitCode.DONE
 
 

@@ -83,7 +83,7 @@ def send(
         "expires": None if expires is None else spans.seconds(expires),
     }
     if countdown is not None and eta is not None:
-        raise usage("--countdown and --eta exclude each other", do="Give one.")
+        raise usage("--countdown and --eta cannot be combined", do="Give one.")
     if task_id is not None:
         finding.check_whole(task_id)
     common.connect()
@@ -119,7 +119,7 @@ def _arguments(task: Any, pairs: list[str], whole: str | None) -> dict[str, Any]
         except ValueError as error:
             raise usage("--args is not JSON", str(error)) from None
         if not isinstance(loaded, dict):
-            raise usage("--args is a JSON object", 'Such as {"user_id": "u-1"}.')
+            raise usage("--args must be a JSON object", 'Such as {"user_id": "u-1"}.')
         given = loaded
     return {**given, **arguments_of(task, pairs)}
 
@@ -316,7 +316,7 @@ def revoke(
         str | None, typer.Option(help="Only those that were due, or started, longer ago: 2h.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List them and revoke none.")] = False,
-    reason: Annotated[str, typer.Option(help="The reason that the runs' records give.")] = "revoked by an operator",
+    reason: Annotated[str, typer.Option(help="The reason to record.")] = "revoked by an operator",
     yes: common.Yes = False,
 ) -> int:
     """Stop runs from starting, and fan-outs from continuing. A run in progress is not killed, and not retried."""

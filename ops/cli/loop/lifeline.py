@@ -1,17 +1,17 @@
-"""What session, server and workers agree on: the signals, and the pipe that shows that the session lives."""
+"""What session, server and workers share: the signals, and the pipe that shows that the session is alive."""
 
 import select
 import signal
 from typing import Final
 
 AGAIN: Final = signal.SIGUSR1
-"""For the server: new workers, and the last message again. For a worker: end after your message."""
+"""Tells the server to replace the workers and run the last message again, and a worker to end after its message."""
 
 AFRESH: Final = signal.SIGUSR2
-"""For the server: new workers."""
+"""Tells the server to replace the workers."""
 
 SIGNALS: Final = (AGAIN, AFRESH, signal.SIGTERM, signal.SIGCHLD)
-"""What the server waits for, and blocks until then; its workers unblock them."""
+"""The signals that the server waits for, and blocks until then; its workers unblock them."""
 
 
 def ended(lifeline: int) -> bool:

@@ -6,7 +6,7 @@ FOLDER has `config.json` (`session.Config`). PIPE is the number of a pipe that t
 closed, the workers and this process end too. AGAIN replaces the workers, and one of them runs the last message again;
 AFRESH replaces them without that. SIGTERM ends them; a second SIGTERM kills them.
 
-Nothing of the project but `lifeline` is imported here: the workers would inherit it, and not see its changes.
+Of the project, only `lifeline` is imported here: the workers would inherit anything else, and not see its changes.
 """
 
 import importlib
@@ -28,7 +28,7 @@ PACKAGES: Final = (
     *("aws_lambda_powertools", "botocore.session", "jinja2", "orjson", "pydantic", "rich.console", "typer"),
 )
 LOOK: Final = 5.0
-"""Seconds between two looks at the lifeline."""
+"""Seconds between two checks of the lifeline."""
 
 
 class Server:
@@ -44,7 +44,7 @@ class Server:
         self._sqs = _sqs(self._config["region"])
 
     def run(self) -> None:
-        """Serves until stopped, or the session has ended."""
+        """Serves until it is stopped or the session ends."""
         self._fork(again=self._config["again"])
         while self._workers:
             received = signal.sigtimedwait(SIGNALS, LOOK)
@@ -98,7 +98,7 @@ class Server:
                     code = os.waitstatus_to_exitcode(status)
                     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
                     print(f"The worker of {queue} {how}. Its message comes back in an hour.", flush=True)
-                    time.sleep(1)  # one that cannot even start must not be started at full speed
+                    time.sleep(1)  # a worker that cannot start must not be restarted in a busy loop
                     self._fork([queue], again=False)
 
 
@@ -118,7 +118,7 @@ def _sqs(region: str) -> Any:
 
 
 def _first_model() -> None:
-    """Makes pydantic import the rest of itself, which it does for the first model of a process."""
+    """Makes pydantic finish its imports, which it delays until the first model of a process."""
     from pydantic import create_model
 
     create_model("First", text=(str, ""))()

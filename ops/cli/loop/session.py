@@ -27,15 +27,15 @@ from ops.deployment import Deployment
 from ops.problems import REPAIR, Problem
 
 LOOK: Final = 1000
-"""Milliseconds between two looks whether the server still runs."""
+"""Milliseconds between two checks that the server is still running."""
 
 PAUSE: Final = 50
-"""Milliseconds without a change that end a change: an editor writes a file in steps."""
+"""Milliseconds without another write after which a change counts as complete: editors write files in steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What a worker needs of its queue and function."""
+    """What a worker needs to know about its queue and function."""
 
     url: str
     arn: str
@@ -62,7 +62,7 @@ class Workers(Protocol):
 
 
 def run(where: Deployment, queues: Sequence[str], code: Path, replay: Mapping[str, Any] | None = None) -> None:
-    """Works on the queues until Ctrl-C. `code` is the folder functions/; `replay` is a run to begin with.
+    """Runs the queues' messages until Ctrl-C. `code` is the folder functions/; `replay` is a run to begin with.
 
     Raises Problem if another session has the stack, every queue is paused, or the server ends.
     """
@@ -105,9 +105,9 @@ def _taken(where: Deployment, queues: Sequence[str], note: Path) -> Iterator[Seq
     taken = [queue for queue in queues if states[queue] != "Disabled" or queue in left]
     for queue in queues:
         if queue not in taken:
-            output.note(f"{queue} is paused already, and stays as it is: `nexus resume {queue}`.")
+            output.note(f"{queue} is already paused and is left alone: `nexus resume {queue}`.")
     if not taken:
-        raise Problem("No queue is left to work on", "Each is paused.", "`nexus resume QUEUE` starts one again.")
+        raise Problem("There is no queue to run", "All are paused.", "`nexus resume QUEUE` starts one again.")
     note.write_text(json.dumps(sorted(left.union(taken))))
     _resume(where, sorted(left.difference(taken)))
     try:
@@ -210,11 +210,17 @@ def watch(
             if server.poll() is not None:
                 raise Problem("The workers' server has ended", f"Its exit code is {server.poll()}.")
             if changed:
-                names = sorted(_short(Path(path), paths) for _, path in changed)
+                names = _named(changed, paths)
                 output.note(f"{', '.join(names[:3])}{' ...' if names[3:] else ''} changed")
                 server.send_signal(AGAIN if _concerns(changed, last, code) else AFRESH)
     except KeyboardInterrupt:
-        output.note("Ending after the run that is under way, if any; Ctrl-C again kills it.")
+        output.note("Ending after the current run, if any; Ctrl-C again kills it.")
+
+
+def _named(changed: Iterable[tuple[Any, str]], paths: Sequence[Path]) -> list[str]:
+    """The changed files, without the temporary files of editors and sed, which have no suffix."""
+    names = sorted(_short(Path(path), paths) for _, path in changed)
+    return [name for name in names if Path(name).suffix] or names
 
 
 def _short(path: Path, within: Sequence[Path]) -> str:

@@ -33,22 +33,22 @@ if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
 
 HELD: Final = 3600
-"""Seconds that a message and its run are held: the time for thinking at a breakpoint."""
+"""Seconds for which a message and its run are held, for example at a breakpoint."""
 
 POLL: Final = 2
-"""Seconds of a receive. A worker that is to end waits for its receive, or the message in the response would be lost."""
+"""Seconds of a receive. A worker that should end waits for its receive: a message in the response would be lost."""
 
 BACK: Final = 60
-"""Seconds until a message comes back whose invocation failed: the catalogue has a fault, or AWS cannot be reached."""
+"""Seconds until redelivery after an invocation failed, because the catalogue has a fault or AWS cannot be reached."""
 
 NO_LIMIT: Final = 1e7
 
-SHOWN: Final = ("run started", "run ended", "the error of this attempt")
+SHOWN: Final = ("run started", "run ended", "attempt failed")
 """The runtime's log lines that the worker's own lines replace."""
 
 
 def work(queue: str, folder: Path, served: Mapping[str, Any], sqs: "SQSClient", pipe: int, *, again: bool) -> None:
-    """Works until it is replaced or stopped, or the session has ended."""
+    """Works until it is replaced or stopped, or the session ends."""
     Worker(queue, folder, served, sqs).work(pipe, again=again)
 
 
@@ -95,7 +95,7 @@ class Worker:
         signal.signal(AGAIN, self._end)
         signal.signal(signal.SIGTERM, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        # The runtime leaves an alarm of the application's own alone: no time limit interrupts a breakpoint.
+        # The runtime sets no time limit while an application's alarm is set, so none interrupts a breakpoint.
         signal.setitimer(signal.ITIMER_REAL, NO_LIMIT)
         os.environ.update(self._served["environment"])
         sys.path[:0] = self._served["path"]
@@ -135,7 +135,7 @@ class Worker:
                 MessageSystemAttributeNames=["All"],
                 MessageAttributeNames=["All"],
             )
-        except Exception as error:  # noqa: BLE001 - a network that is down for a while ends no session
+        except Exception as error:  # noqa: BLE001 - a network outage must not end the session
             output.note(f"{self._queue} cannot be read: {error}")
             time.sleep(POLL)
             return []
@@ -147,7 +147,7 @@ class Worker:
         )
 
     def _message(self, record: Mapping[str, Any]) -> None:
-        """One message through the handler: deleted, or left for later, as the handler says."""
+        """Passes one message to the handler, and deletes it or leaves it for later, as the response says."""
         event = {"Records": [record]}
         try:
             envelopes = self._envelopes(record)
@@ -185,14 +185,14 @@ class Worker:
         try:
             return getattr(importlib.import_module(module), name)(event, Context())
         finally:
-            # What a debugger leaves behind when it is continued: it would stop in the worker, or at Ctrl-C.
+            # A debugger that was continued leaves these set: it would stop in the worker's code, or at Ctrl-C.
             sys.settrace(None)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     # --- again ---
 
     def _keep(self, event: Mapping[str, Any], envelopes: "Sequence[Envelope]") -> None:
-        """Notes what a change runs again: a job, not the one of its segments that happens to be the last."""
+        """Saves what to run again after a change: the job itself, and not its last segment."""
         if any(envelope.is_part for envelope in envelopes):
             return
         runs = [envelope.model_dump(mode="json", exclude_none=True) for envelope in envelopes]
@@ -204,8 +204,8 @@ class Worker:
     def _again(self) -> None:
         """Runs what is in last.json, if it is this queue's.
 
-        A run that waits for its retry continues now, with its own message. One that has ended stays: its task is
-        run again, under another id, as an invocation that is not retried.
+        A run that waits for its retry continues now, with its own message. If the run has ended, its record stays and
+        its task runs under another id, as an invocation that is not retried.
         """
         file = self._folder / "last.json"
         last = json.loads(file.read_text()) if file.exists() else {}
@@ -218,7 +218,7 @@ class Worker:
             self._replay(run)
 
     def _open(self, runs: Sequence[Mapping[str, Any]]) -> bool:
-        """Whether the message still has a run to do; if it waits for a retry, it is due now."""
+        """Whether a run of the message has not ended. Makes its retry due now, if it waits for one."""
         from nexus.backend import backend
         from nexus.client import AsyncResult
 
@@ -256,7 +256,7 @@ class Worker:
         output.line(" ".join(part for part in parts if part))
 
     def _show(self, envelope: "Envelope") -> None:
-        """The run's result, or why it has none; then the same of the runs that waited for it and have ended."""
+        """Prints the run's result, or why it has none; then the same for the runs that waited for it and have ended."""
         from nexus.client import AsyncResult
 
         output.line(*_outcome(AsyncResult[Any](envelope.id).record()))
@@ -270,7 +270,7 @@ class Worker:
 
 
 def _outcome(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
-    """What has become of a run, and its style."""
+    """A run's outcome as text, and its style."""
     from nexus.runs import payloads
 
     words, frames = str(record.status), ""
@@ -293,7 +293,7 @@ def tasks_own(traceback: str) -> str:
 
 
 def due_now(run_id: str) -> "Write":
-    """A run that waits for its retry waits no longer."""
+    """Makes a run's retry due now."""
     from nexus import clock
     from nexus.aws.dynamodb import equals
     from nexus.backend.store import Write
@@ -325,8 +325,8 @@ def _now() -> str:
 
 
 class Readable:
-    """A stream that shows the runtime's JSON log lines as `nexus logs` does, without those that say what the worker
-    shows itself.
+    """A stream that shows the runtime's JSON log lines as `nexus logs` does, without those whose content the worker
+    prints itself.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -336,7 +336,7 @@ class Readable:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes a text; a line of JSON as a line for people."""
+        """Writes text, and a line of JSON in readable form."""
         from ops.logs import Line
 
         try:

@@ -1,7 +1,8 @@
 """HTTP over kept connections: one request, its complete response, or botocore's error.
 
-The parser is httptools (llhttp, the parser in Node): a third of the CPU of http.client, whose parser of headers is that
-of mail, and a twentieth of its import. It opens no socket and starts no thread, so a fork breaks nothing.
+Responses are parsed by httptools (llhttp, Node's parser), which takes a third of the CPU of http.client, whose headers
+go through the mail parser, and a twentieth of its import time. It opens no socket and starts no thread, so forking is
+safe.
 """
 
 import select
@@ -19,7 +20,7 @@ from nexus.aws.surroundings import CONNECTIONS
 from nexus.settings import Settings
 
 LOST = (OSError, HttpParserError, HttpParserUpgrade)
-"""What a response that cannot be read raises."""
+"""The errors of a response that cannot be read."""
 
 
 class Answer(NamedTuple):
@@ -38,7 +39,7 @@ class Connection:
         self._parser = HttpResponseParser(self)
 
     def exchange(self, request: bytes, go_on: Callable[[], object]) -> Answer:
-        """Sends a request and reads its response; `go_on` is asked before each read. Raises OSError, and LOST."""
+        """Sends a request and reads its response. Calls `go_on`, which may raise, before each read. Raises `LOST`."""
         self._headers, self._body, self._whole = dict[str, str](), list[bytes](), False
         self.stream.sendall(request)  # head and body at once: two sends cost a sixth more
         while not self._whole:
@@ -50,16 +51,17 @@ class Connection:
 
     @property
     def is_silent(self) -> bool:
-        """Whether nothing has come in: what comes in unasked is usually the server's close."""
+        """Whether no bytes have arrived: unsolicited bytes usually mean that the server has closed the connection."""
         unasked = select.poll()
         unasked.register(self.stream, select.POLLIN)
         return not unasked.poll(0)
 
-    # The parser calls these. What a signal's handler raises within them is the context of its HttpParserCallbackError.
+    # The parser calls these. If a signal handler raises in them, its exception is the context of the
+    # HttpParserCallbackError.
 
     def on_message_begin(self) -> None:
         if self._whole:
-            raise HttpParserError("more than the response to the request")
+            raise HttpParserError("bytes after the end of the response")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
@@ -68,7 +70,7 @@ class Connection:
         self._body.append(part)
 
     def on_message_complete(self) -> None:
-        self._whole = self._parser.get_status_code() >= 200  # "100 Continue" is not it
+        self._whole = self._parser.get_status_code() >= 200  # "100 Continue" is an interim response
         self.may_be_kept = self._parser.should_keep_alive()
 
 
@@ -94,7 +96,7 @@ class Connections:
         except LOST as error:
             reason = (error.__context__ or error) if isinstance(error, HttpParserCallbackError) else error
             if not isinstance(reason, LOST):
-                raise reason from None  # a time limit's, or a person's at the keyboard
+                raise reason from None  # TimeLimitExceeded or KeyboardInterrupt
             kind = aws.ReadTimeoutError if isinstance(reason, TimeoutError) else aws.ConnectionClosedError
             raise kind(endpoint_url=self._endpoint, error=reason) from error
         finally:
@@ -118,10 +120,10 @@ class Connections:
         return Connection(stream)
 
     def _kept(self) -> Connection | None:
-        """The last one used that has not ended."""
+        """The most recently used connection that is still open, or None."""
         while True:
             try:
-                connection = self._idle.pop()  # asking first would not do: another thread may take the last one
+                connection = self._idle.pop()  # checking first would race with other threads
             except IndexError:
                 return None
             if connection.is_silent:
@@ -138,5 +140,7 @@ def _head(headers: Mapping[str, str], length: int) -> bytes:
     lines = [f"{name}: {value}\r\n" for name, value in headers.items()]
     head = f"POST / HTTP/1.1\r\n{''.join(lines)}Content-Length: {length}\r\n\r\n"
     if not head.isascii() or head.count("\n") != len(lines) + 3:
-        raise aws.HTTPClientError(error="a header's value, such as a credential, holds the end of a line or no ASCII")
+        raise aws.HTTPClientError(
+            error="a header's value, such as a credential, contains a line break or a non-ASCII character"
+        )
     return head.encode()

@@ -289,7 +289,7 @@ def update_statement(table: str, key: Mapping[str, str], write: Write, *, return
     be tested without a cloud.
     """
     if write.add or write.discard:
-        raise ValueError("a statement neither adds nor changes sets here: use UpdateItem")
+        raise ValueError("statements here cannot add to numbers or change sets: use UpdateItem")
     tests = tuple((one.attribute, one.test) for one in write.when)
     parameters = [to_attribute(value) for value in write.set.values()]
     parameters += [{"S": value} for value in key.values()]
@@ -317,6 +317,6 @@ def _where(key: tuple[str, ...], tests: tuple[tuple[str, str], ...]) -> str:
     terms = [f'"{name}" = ?' for name in key]
     for attribute, test in tests:
         if test not in IN_PARTIQL:
-            raise ValueError(f"no statement has {test!r} here: use UpdateItem")
+            raise ValueError(f"statements here do not support {test!r}: use UpdateItem")
         terms.append(f'"{attribute}" {IN_PARTIQL[test]}')
     return "WHERE " + " AND ".join(terms)

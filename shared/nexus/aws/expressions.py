@@ -185,7 +185,7 @@ class _Reader:
     def must(self) -> str:
         token = self.take()
         if token is None:
-            raise ValidationError(f"an expression that ends too early: {self._text}")
+            raise ValidationError(f"the expression ends too early: {self._text}")
         return token
 
     def skip(self, word: str) -> bool:
@@ -200,7 +200,7 @@ class _Reader:
 
     def end(self) -> None:
         if self._at != len(self._tokens):
-            raise ValidationError(f"left over: {self._tokens[self._at :]} of {self._text}")
+            raise ValidationError(f"unexpected {self._tokens[self._at :]} at the end of {self._text}")
 
     def either(self) -> Test:
         tests = [self._both()]
@@ -255,7 +255,7 @@ class _Reader:
                 and _compare("<=", left(item, given), high(item, given))
             )
         if how not in _COMPARED:
-            raise ValidationError(f"not a comparison: {how} of {self._text}")
+            raise ValidationError(f"{how} is not a comparison, in {self._text}")
         right = self.operand()
         return lambda item, given: _compare(how, left(item, given), right(item, given))
 

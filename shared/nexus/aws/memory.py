@@ -1,7 +1,7 @@
 """DynamoDB, S3, SES, Scheduler and Secrets Manager in this process's memory: for applications' tests and eager mode.
 
-The clients are botocore's own, so presigned forms, paginators and exceptions work as usual; only the request is
-answered here. Tables have the keys that `nexus.aws.table.Table` declares. TTL never removes items. Operations that the
+The clients are botocore's own, so presigned forms, paginators and exceptions work as usual; only the response comes
+from here. Tables have the keys that `nexus.aws.table.Table` declares. TTL never removes items. Operations that the
 project does not use are not implemented, and raise an error that says so.
 """
 
@@ -33,7 +33,7 @@ NOWHERE = "https://aws.invalid"
 
 
 class Refusal(Exception):
-    """An error response of a service; `also` are further members of the response."""
+    """An error response of a service; `also` has the response's other members."""
 
     def __init__(self, code: str, message: str = "", **also: Any) -> None:
         super().__init__(f"{code}: {message}")
@@ -157,7 +157,7 @@ class DynamoDB:
 
     def _page(self, items: Sequence[Item], request: Mapping[str, Any]) -> Mapping[str, Any]:
         names = self.table(request["TableName"]).names(request)
-        if start := request.get("ExclusiveStartKey"):  # the item of that key may be gone
+        if start := request.get("ExclusiveStartKey"):  # the item of that key may have been deleted
             after, backwards = place(names, start), not request.get("ScanIndexForward", True)
             items = [
                 item for item in items if (place(names, item) < after if backwards else place(names, item) > after)
@@ -461,7 +461,7 @@ def _answer(model: Any, context: Mapping[str, Any], **_: Any) -> tuple[_Answered
 def _operation(here: Memory, service: str, name: str) -> Callable[..., Mapping[str, Any]]:
     found = getattr(getattr(here, service, None), _method(name), None)
     if found is None:
-        raise NotImplementedError(f"{service} in memory (nexus.aws.memory) has no {name}")
+        raise NotImplementedError(f"nexus.aws.memory does not implement {name} of {service}")
     method: Callable[..., Mapping[str, Any]] = found
     return method
 

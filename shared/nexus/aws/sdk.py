@@ -1,9 +1,9 @@
 """The AWS clients: low level, one Session, created on first use and kept for the life of the sandbox.
 
-DynamoDB and SQS use our own client (`nexus.aws.slim`) where the environment says plainly how to reach them, and
-botocore where it does not or where NEXUS_CLIENT is boto3. Methods, responses and errors are the same.
+DynamoDB and SQS use our own client (`nexus.aws.slim`) where the environment's variables alone say how to reach them.
+Otherwise, or if NEXUS_CLIENT is boto3, they use botocore. Methods, responses and errors are the same.
 
-Four Sessions would make start-up half as expensive again as one. Botocore does not validate parameters (validation
+Four Sessions would make start-up 50 % more expensive than one does. Botocore does not validate parameters (validation
 costs half of a BatchWriteItem): this package builds the requests, and the tests check them against the service's
 responses.
 """
@@ -36,7 +36,7 @@ _making = threading.Lock()
 
 @dataclass(slots=True)
 class Wait:
-    """A caller waiting for the requests made in this context. `over` once it has given up: no request follows."""
+    """A caller that waits for the requests made in this context. `over` is set when it gives up; no request follows."""
 
     over: bool = False
 
@@ -145,7 +145,7 @@ def _slim(service: str) -> Any:
 
 
 def announce(to: Callable[[str], None]) -> None:
-    """From now on calls a function with the name of each operation (`SendMessage`) before its request is sent.
+    """From now on, calls `to` with the name of each operation (`SendMessage`) before its request is sent.
 
     For botocore clients, this affects only those created later.
     """
@@ -271,7 +271,7 @@ _REFUSED = frozenset(
 
 
 def is_of_aws(error: BaseException) -> bool:
-    """Whether AWS raised it, by being unreachable or refusing, rather than the calling code."""
+    """Whether the error came from AWS, which was unreachable or refused, and not from the calling code."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     return isinstance(error, BotoCoreError | ClientError | Throttled)

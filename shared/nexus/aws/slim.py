@@ -4,7 +4,7 @@
 standard mode, and AWS's errors under botocore's names. To a caller the client behaves like botocore's: the same
 methods, responses and errors. Methods it does not have go to botocore's own client.
 
-A response that is lost, cut short or broken counts as none: the request is sent again, and `RetryAttempts` counts it.
+If a response is lost, truncated or malformed, the request is sent again, and `RetryAttempts` counts it.
 """
 
 import gzip
@@ -60,7 +60,7 @@ type Credentials = tuple[str, str, str | None]  # access key, secret key, sessio
 def signed(
     headers: Mapping[str, str], body: bytes, credentials: Credentials, where: tuple[str, str], at: str
 ) -> dict[str, str]:
-    """The headers of a POST to the root of a host, and those of its signature.
+    """The headers of a POST to the root of a host, including its signature.
 
     `where` is the region and service, as the signature has them; `at` is the time (20261127T204512Z).
     """
@@ -156,7 +156,7 @@ class Client:
         """One try: the operation's result, or an error in botocore's form."""
         headers = {**self._headers, "X-Amz-Target": f"{TARGETS[self.meta.service]}.{operation}"}
         trace = os.environ.get("_X_AMZN_TRACE_ID") if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else None
-        if trace:  # Lambda uses it to detect a function that calls itself endlessly
+        if trace:  # Lambda detects recursive loops by it
             headers["X-Amzn-Trace-Id"] = quote(trace, safe="-=;:+&[]{}\"',")
         where, at = (self.meta.region_name, self.meta.service), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         answer = self.send(signed(headers, body, self._credentials(), where, at), body)
@@ -192,7 +192,7 @@ def read(answer: Answer) -> dict[str, Any]:
 def _body(answer: Answer) -> dict[str, Any]:
     body, checksum = answer.body, answer.headers.get("x-amz-crc32")
     if checksum and int(checksum) != zlib.crc32(body):
-        raise ValueError("the body is not that of its checksum")
+        raise ValueError("the body does not match its checksum")
     if answer.headers.get("content-encoding") == "gzip":
         body = gzip.decompress(body)
     return dict(loads(body)) if body else {}

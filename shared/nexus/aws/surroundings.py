@@ -1,7 +1,7 @@
-"""AWS settings that the environment gives plainly: region, endpoint, credentials, TLS trust.
+"""AWS settings that environment variables give directly: region, endpoint, credentials, TLS trust.
 
-Elsewhere (a profile, a configuration file, a proxy, FIPS, another partition), and where a test answers in botocore's
-place, botocore's own client is used.
+With anything else (a profile, a configuration file, a proxy, FIPS, another partition), or if a test intercepts
+botocore's requests, botocore's own client is used.
 """
 
 import os
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECTIONS = 16
 USER_AGENT = "nexus-tasks/0.1"
-"""In place of botocore's own, which it builds twice for each request: an eighth of a request's CPU."""
+"""Replaces botocore's, which is built twice for each request, at an eighth of the request's CPU."""
 
 SERVICES = ("dynamodb", "sqs")
 BOTOCORES = (
@@ -98,7 +98,7 @@ def _usual_bundle() -> str:
 def credentials(session: "Callable[[], Session]") -> Callable[[], tuple[str, str, str | None]]:
     """Returns the provider of request credentials: from the variables, as in a function, else botocore's providers.
 
-    Botocore's are asked for each request, because they refresh themselves. Raises NoCredentialsError.
+    Botocore's are called for each request, because the credentials may have been refreshed. Raises NoCredentialsError.
     """
     key, secret = os.environ.get("AWS_ACCESS_KEY_ID"), os.environ.get("AWS_SECRET_ACCESS_KEY")
     if key and secret and not os.environ.get("AWS_CREDENTIAL_EXPIRATION"):

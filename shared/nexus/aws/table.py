@@ -49,7 +49,7 @@ from nexus.settings import settings
 
 ITEMS_PER_WRITE = 25
 
-# The SDK has already tried five times when one of these is raised here.
+# The SDK has already tried five times before one of these reaches this module.
 THROTTLES = frozenset(
     {
         "TransactionInProgressException",
@@ -161,7 +161,7 @@ class Table:
         meter: Meter | None = None,
         threads: int = 1,
     ) -> Iterator[Row]:
-        """The existing items among `keys` (all distinct), in no order; one request per 100."""
+        """The existing items among `keys` (all distinct), in no particular order; one request per 100."""
         pages = list(batched(keys, ITEMS_PER_READ))
         for items in in_threads(lambda page: self._get_page(page, attributes, consistent, meter), pages, threads):
             yield from items
@@ -453,7 +453,7 @@ def transact(actions: Sequence[Mapping[str, Any]], token: str | None = None, *, 
             wait()
         else:
             return True
-    raise Throttled("a transaction met others on the same items, again and again")
+    raise Throttled("a transaction kept conflicting with others on the same items")
 
 
 def call(operation: str, meter: Meter | None = None, **parameters: object) -> dict[str, Any]:

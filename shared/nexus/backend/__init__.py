@@ -27,7 +27,7 @@ _replaced: list[Backend] = []
 
 
 def backend() -> Backend:
-    """The pair in force: the one that a test has set, the one of the module that NEXUS_BACKEND names, else AWS.
+    """The current pair: the one that a test has set, else the one of the module that NEXUS_BACKEND names, else AWS.
 
     `NEXUS_BACKEND=nexus.eager` runs tasks in this process. Raises ConfigurationError if the module has no backend.
     """
@@ -42,13 +42,15 @@ def _from_environment() -> Backend:
     try:
         make: Callable[[], Backend] = importlib.import_module(name).make_backend
     except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"NEXUS_BACKEND is {name!r}, and no module with a make_backend(): {error}") from error
+        raise ConfigurationError(
+            f"NEXUS_BACKEND is {name!r}, which is not a module with a make_backend(): {error}"
+        ) from error
     return make()
 
 
 @contextmanager
 def use(replacement: Backend) -> Iterator[Backend]:
-    """Replaces the pair in force within the block, in every thread."""
+    """Replaces the current pair within the block, in every thread."""
     _replaced.append(replacement)
     try:
         yield replacement

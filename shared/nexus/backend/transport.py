@@ -1,4 +1,4 @@
-"""How messages travel: by SQS now, by EventBridge Scheduler later, to the dead-letter queue when given up."""
+"""How messages travel: by SQS at once, by EventBridge Scheduler later, and to the dead-letter queue when given up."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 MAX_DELAY = 900
 MAX_VISIBILITY = 42_000
-"""SQS counts its twelve hours from the receive: the rest is for the invocation that received the message."""
+"""Seconds. SQS's limit is twelve hours from the receive; the rest is left for the invocation that received the message.
+"""
 
 MESSAGES_PER_REQUEST = 10
 BYTES_PER_REQUEST = 1024 * 1024
@@ -28,7 +29,7 @@ SEND_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An envelope on its way.
+    """An envelope to send.
 
     `group` is SQS's MessageGroupId, by which fair queues share a queue between tasks or tenants; `trace` is an X-Ray
     trace header, which SQS passes to the function; `delay` is in seconds, at most MAX_DELAY.

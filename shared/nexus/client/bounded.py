@@ -92,9 +92,9 @@ def note(*run_ids: str) -> None:
 
 
 def _seconds() -> float:
-    """The time for a send that begins here; 0 for no limit: in a function, in memory, within another send.
+    """The time limit of a send that begins here; 0 (no limit) in a function, in memory, and within another send.
 
-    Under a test clock, seconds of real time bound nothing.
+    It is also 0 under a test's clock, which real seconds do not move.
     """
     within = sdk.wait.get() is not None or not clock.is_machines()
     if within or not isinstance(backend().transport, SqsTransport):
@@ -117,5 +117,5 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix="nexus-send")
 
 
-# A pre-forking web server's child has none of its parent's threads.
+# The child of a pre-forking web server does not inherit its parent's threads.
 os.register_at_fork(after_in_child=_threads.cache_clear)

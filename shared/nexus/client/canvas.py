@@ -160,7 +160,7 @@ class Signature[R: Result](Canvas[R]):
         countdown, eta = options.get("countdown"), options.get("eta")
         expires, retry = options.get("expires"), options.get("retry")
         if countdown is not None and eta is not None:
-            raise ValueError("countdown and eta exclude each other: give one")
+            raise ValueError("give countdown or eta, not both")
         return TaskStep(
             id=run_id,
             task=self.task.name,
@@ -205,7 +205,7 @@ class Group(Canvas[Any]):
         """The step of the group with this id."""
         total = len(self.members)
         if not 1 <= total <= tallies.LIMIT:
-            raise ValueError(f"a group of {total}: 1 to {tallies.LIMIT}")
+            raise ValueError(f"a group of {total} members: 1 to {tallies.LIMIT} are allowed")
         members = []
         for index, member in enumerate(self.members):
             own = {"parent": run_id, "segment": Segment(index=index, total=total, kind="group")}
@@ -275,7 +275,7 @@ def chord(members: "Canvas[Any] | Iterable[Canvas[Any]]", body: "Canvas[Any] | N
 def chunks(task: "Task[Any, Any]", items: Iterable[Mapping[str, Any]], size: int) -> Group:
     """A group with a subgroup for every `size` items; its result is a list of lists. Each item is a run of its own."""
     if size < 1:
-        raise ValueError(f"chunks of {size}: 1 or more")
+        raise ValueError(f"chunks of {size}: the size must be 1 or more")
     pages = batched((Signature.of(task, item) for item in items), size)
     return Group(tuple((Group(tuple(one.parts for one in page)),) for page in pages))
 
@@ -390,10 +390,12 @@ def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
     """The steps of a whole canvas, checked. Raises InvalidMessage, ValueError, UnknownTask."""
     for first in _starts(parts[:1]):
         if first.takes is not None:
-            raise InvalidMessage(f"{first.task.name}: {first.result_as}: nothing comes before it whose result it takes")
+            raise InvalidMessage(
+                f"{first.task.name}: {first.result_as}: there is no step before it whose result it could take"
+            )
     steps = _steps(parts, last) if parts else ()
     if not 1 <= _depth(parts) <= CHAIN_LIMIT:
-        raise ValueError(f"a chain of {_depth(parts)} links: 1 to {CHAIN_LIMIT}")
+        raise ValueError(f"a chain of {_depth(parts)} links: 1 to {CHAIN_LIMIT} are allowed")
     _check(parts)
     return steps
 
@@ -427,7 +429,7 @@ def _depth(parts: Parts) -> int:
 
 
 def _runs(parts: Iterable[Part]) -> "Iterator[Signature[Any]]":
-    """All its tasks."""
+    """All tasks of these parts."""
     yield from _tasks(parts, _runs)
 
 
@@ -477,9 +479,9 @@ def _check_callback(parts: Parts, failing: "Sequence[Signature[Any]]") -> None:
     _may_follow(failing, _starts(parts))
     for start in _starts(parts):
         if start.takes is not None and start.takes.what != "failure":
-            raise InvalidMessage(f"{start.task.name}: an error callback takes the_failure(), and no result")
+            raise InvalidMessage(f"{start.task.name}: an error callback can take the_failure(), but no result")
     if _depth(parts) > CALLBACK_LIMIT:
-        raise ValueError(f"an error callback of {_depth(parts)} links: 1 to {CALLBACK_LIMIT}")
+        raise ValueError(f"an error callback of {_depth(parts)} links: 1 to {CALLBACK_LIMIT} are allowed")
     _check(parts, failing)
 
 
@@ -488,34 +490,36 @@ def _gets_what_it_takes(before: Part, after: Signature[Any]) -> None:
     if takes is None:
         return
     if takes.what == "failure":
-        raise InvalidMessage(f"{after.task.name}: the_failure() is for error callbacks: {after.result_as}")
+        raise InvalidMessage(f"{after.task.name}: {after.result_as}: only an error callback can take the_failure()")
     names = {end.task.name for end in _ends([before])}
     if takes.task not in names:
         raise InvalidMessage(
-            f"{after.task.name}: {after.result_as}: it takes the result of {takes.task}, "
-            f"and what comes before it is {', '.join(sorted(names))}"
+            f"{after.task.name}: {after.result_as} takes the result of {takes.task}, "
+            f"but the step before it runs {', '.join(sorted(names))}"
         )
 
 
 def _may_follow(before: "Iterable[Signature[Any]]", after: "Iterable[Signature[Any]]") -> None:
-    """The function that ends a run sends the next, under its own role. Raises InvalidMessage if the role may not."""
+    """The function that ends a run sends the next one. Raises InvalidMessage if that function's role may not."""
     enders = {(one.task.name, one.queue): one for one in before}
     starters = {(one.task.name, one.queue, _waits_long(one)): one for one in after}
     for starter in starters.values():
         if starter.task.secret:
-            why = "what follows is written down until it is sent"
+            why = "the arguments of a later step are stored until it is sent"
             raise InvalidMessage(f"{starter.task.name} has secret arguments and cannot follow another run: {why}")
     for ender in enders.values():
         for starter in starters.values():
             if starter.queue not in (ender.queue, *ender.task.sends_to):
                 raise InvalidMessage(
                     f"{ender.task.name}: {starter.task.name} cannot follow it: the function of {ender.queue} may not "
-                    f"send to {starter.queue}. Name that in the task's sends_to, and let its role (template.yaml)"
+                    f"send to {starter.queue}. Add that to the task's sends_to, and allow it in the function's role "
+                    "(template.yaml)"
                 )
             if _waits_long(starter) and not ender.task.sends_later:
                 raise InvalidMessage(
                     f"{ender.task.name}: {starter.task.name} cannot follow it more than {MAX_DELAY} s later: the "
-                    f"function of {ender.queue} may not make schedules. Set the task's sends_later, and let its role"
+                    f"function of {ender.queue} may not make schedules. Set the task's sends_later, and allow it in "
+                    "the function's role"
                 )
 
 

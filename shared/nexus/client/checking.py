@@ -66,10 +66,10 @@ def _ask() -> None:
     except (BotoCoreError, ClientError, sdk.Throttled) as error:
         if sdk.is_missing(error):
             raise ConfigurationError(
-                f"there is no stack {where.stack} in {sdk.region()}, or not all of it: {error}"
+                f"the stack {where.stack} is missing or incomplete in {sdk.region()}: {error}"
             ) from error
         if sdk.is_misconfigured(error) or sdk.is_refused(error):
             raise ConfigurationError(f"AWS cannot be used: {error}") from error
         raise SendFailed({}, str(error)) from error
     if owners != {where.account_id}:
-        raise ConfigurationError(f"NEXUS_ACCOUNT_ID is {where.account_id}, but the queues are those of {owners}")
+        raise ConfigurationError(f"NEXUS_ACCOUNT_ID is {where.account_id}, but the queues belong to {owners}")

@@ -1,6 +1,7 @@
 """Starting the steps of a canvas: the client starts the first; the invocation that ends a run starts what follows.
 
-After a crash any sandbox may call every function here again: the ids are the same, and steps already taken are refused.
+Every function here is idempotent: after a crash, any sandbox may call it again. The ids are then the same, and steps
+that were already taken are refused.
 """
 
 import os
@@ -98,7 +99,7 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     if step.retry:
         record["retry"] = step.retry
     if due > now:
-        # A waiting run may be looked up: the sparse index lists it.
+        # The sparse index lists waiting runs, so that an operator can find them.
         since = round(due, 3)
         record |= {"eta": since, "live": transitions.live_key(step.queue, step.id), "since": since}
     try:
@@ -106,7 +107,7 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
     except TooLarge:
         if not step.result_as or pointers:
             raise
-        # The result fitted into its record, but does not fit beside the other arguments.
+        # The result fits into its record, but not into a message next to the other arguments.
         pointer = payloads.Pointer(payloads.dump(step.id, compact(result), inline=0))
         return _parcel(step, rest, parent, pointer)
     return Parcel(step, rest, envelope, message, due, record)

@@ -16,7 +16,7 @@ from nexus.runs import locks, payloads, tallies, transitions
 from nexus.runs.record import RunError, RunRecord
 
 FOLLOWED = frozenset({"then", "segment"})
-"""A record with one of these has others waiting for its run: its message must arrive, so that a worker ends them."""
+"""Attributes of a record whose run has others waiting for it: its message must arrive, so that a worker ends them."""
 
 SCHEDULED_WITHIN = 60.0
 """Seconds by which Scheduler may be late: until then a schedule may still exist."""
@@ -342,7 +342,7 @@ def _hint() -> str:
     """How to make progress where nothing runs by itself."""
     transport = backend().transport
     if isinstance(transport, MemoryTransport) and not transport.runs_by_itself:
-        return ": what a test has sent runs when it calls drain(), or run() of memory_backend(), so call that first"
+        return ": in a test, sent tasks run when it calls drain(), or run() of memory_backend(): call that first"
     return ""
 
 
@@ -352,7 +352,7 @@ def _result_type(task_name: str) -> type[Any] | None:
 
 
 def _release(record: RunRecord) -> None:
-    """Gives up the unique-task place that the run holds or waits for."""
+    """Gives up the unique task's place that the run holds or waits for."""
     if record.place:
         locks.release(record.place, record.id, record.started_at)
 

@@ -63,7 +63,7 @@ def known(options: Mapping[str, Any], where: str) -> None:
 
 
 def fixed(options: Options) -> Options:
-    """An expiry for the whole canvas is one moment, not a number of seconds from when each of its runs is sent."""
+    """Turns `expires` in seconds into a time, so that all runs of a canvas expire together, whenever each is sent."""
     expires = options.get("expires")
     if expires is None or isinstance(expires, datetime):
         return options
@@ -87,14 +87,14 @@ def given_id(task_id: str | uuid.UUID) -> str:
 def seconds(name: str, value: float) -> float:
     """A caller-supplied duration. Raises ValueError, naming it."""
     if not abs(value) <= LONGEST_DELAY:
-        raise ValueError(f"{name} is {value!r}: not a number of seconds, or more than a hundred years")
+        raise ValueError(f"{name} is {value!r}: it must be a number of seconds, at most a hundred years")
     return value
 
 
 def moment(name: str, value: datetime) -> float:
     """A caller-supplied time, in seconds since 1970. Raises ValueError, naming it."""
     if value.tzinfo is None:
-        raise ValueError(f"{name} is {value!r}: without a time zone it could mean any hour")
+        raise ValueError(f"{name} is {value!r}: it needs a time zone")
     return value.timestamp()
 
 

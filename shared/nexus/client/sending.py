@@ -106,10 +106,10 @@ def sending(*run_ids: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError, sdk.Throttled) as error:
         if sdk.is_misconfigured(error):
-            raise ConfigurationError(f"AWS cannot be asked: {error}") from error
+            raise ConfigurationError(f"AWS cannot be used: {error}") from error
         if sdk.is_missing(error):
             stack, region = settings().stack, sdk.client("sqs").meta.region_name
-            raise ConfigurationError(f"there is no stack {stack} in {region}, or not all of it: {error}") from error
+            raise ConfigurationError(f"the stack {stack} is missing or incomplete in {region}: {error}") from error
         raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
 
 

@@ -111,11 +111,11 @@ def dump(steps: Steps, beside: str = "") -> str:
     text = _json().dump_json(tuple(steps), exclude_defaults=True).decode()
     size = len(text.encode()) + len(beside.encode())
     if size > MAX_BYTES:
-        fault = f"{size:,} bytes of plan, over {MAX_BYTES:,}"
+        fault = f"{size:,} bytes, over {MAX_BYTES:,}"
         raise InvalidMessage(
-            f"what follows, with {steps[0].name}, is {fault}: pass keys, not data, and let a task fan out instead of a "
-            "large group after another step",
-            f"what follows: {fault}",
+            f"the steps from {steps[0].name} on take {fault}: pass keys, not data, and let a task fan out instead of a "
+            "large group that follows another step",
+            f"the steps that follow: {fault}",
         )
     return text
 

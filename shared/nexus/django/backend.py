@@ -16,6 +16,9 @@ from nexus.django.tasks import AnyTask, Task, TaskResult, enqueued_at, find, res
 from nexus.errors import ConfigurationError
 from nexus.runs.record import RunRecord
 
+WORKER_PACKAGE = "aws_lambda_powertools"
+"""What running a task imports and sending one does not; it comes with the `worker` extra."""
+
 
 class Backend(BaseTaskBackend):
     """Tasks run on Lambda, from the SQS queue of their `queue_name`.
@@ -31,12 +34,19 @@ class Backend(BaseTaskBackend):
 
     def __init__(self, alias: str, params: Mapping[str, Any]) -> None:
         super().__init__(alias, dict(params))
-        conf.apply()
+        self._fault: ConfigurationError | None = None
+        try:
+            conf.apply()
+        except ConfigurationError as error:
+            self._fault = error  # `manage.py check` makes this object too, and then reports the fault
 
     def validate_task(self, task: AnyTask) -> None:
         """Raises InvalidTask if the task cannot run here, by Django's own rules or the runtime's."""
+        if self.queues and task.queue_name not in self.queues:
+            known = ", ".join(sorted(self.queues))
+            raise InvalidTask(f"Queue '{task.queue_name}' is not valid for backend {self.alias}: QUEUES has {known}.")
         super().validate_task(task)
-        if not task.func.__qualname__.isidentifier():  # a lambda's or a class' function, which no path leads to
+        if not task.func.__qualname__.isidentifier():  # a lambda's or a class's function has no importable path
             raise InvalidTask("Task function must be defined at a module level.")
         if len(task.module_path) > 100:
             raise InvalidTask(f"{task.module_path} has over 100 characters.")
@@ -55,7 +65,11 @@ class Backend(BaseTaskBackend):
             raise InvalidTask("secret must be a tuple of names of the task's parameters.")
 
     def enqueue(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Sends the task. Raises SendFailed if AWS does not accept it in time, TypeError if arguments are not JSON."""
+        """Sends the task.
+
+        Raises SendFailed if AWS does not accept it in time, TypeError for arguments that the task does not take or that
+        are not JSON.
+        """
         result = self._send(task, args, kwargs)
         task_enqueued.send(type(self), task_result=result)
         return result
@@ -70,7 +84,7 @@ class Backend(BaseTaskBackend):
         """Sends the tasks in order, ten per request. A task with `run_after` is refused. Raises like `enqueue`."""
         given = [(self.runtime_task(task), args, kwargs) for task, args, kwargs in calls]
         if any(task.run_after is not None for task, _, _ in given):
-            raise InvalidTask("enqueue_many takes no run_after: enqueue such a task by itself.")
+            raise InvalidTask("enqueue_many does not accept run_after: enqueue such a task by itself.")
         handles = send_many([task.signature(args, kwargs) for task, args, kwargs in given])
         results = [
             self._enqueued(task, handle.id, args, kwargs)
@@ -82,10 +96,12 @@ class Backend(BaseTaskBackend):
 
     def get_result(self, result_id: str) -> TaskResult:
         """Raises TaskResultDoesNotExist if the run was never sent, has expired, or is not a task of this project."""
+        self._require_settings()
         return self._found(AsyncResult(str(result_id)).record())
 
     async def aget_result(self, result_id: str) -> TaskResult:
         """`get_result` for a coroutine."""
+        self._require_settings()
         return self._found(await AsyncResult(str(result_id)).arecord())
 
     def check(self, **_: Any) -> list[checks.CheckMessage]:
@@ -93,23 +109,29 @@ class Backend(BaseTaskBackend):
         found: list[checks.CheckMessage] = []
         for queue in sorted(self.queues):
             if not queue or len(queue) > 40 or not all(c.isalnum() or c in "-_" for c in queue):
-                hint = "SQS takes letters, digits, hyphens and underscores; the stack's name comes before it."
-                fault = f"QUEUES of {self.alias}: {queue!r} is not a queue's name"
+                hint = "SQS allows letters, digits, hyphens and underscores. The stack's name is put in front."
+                fault = f"QUEUES of {self.alias}: {queue!r} is not a valid queue name"
                 found.append(checks.Error(fault, hint, id="nexus.E004"))
         if not self.queues:
             fault = f"QUEUES of {self.alias} is empty"
-            found.append(checks.Error(fault, "Name them: each is an SQS queue.", id="nexus.E005"))
+            found.append(checks.Error(fault, "List the queue names: each is an SQS queue.", id="nexus.E005"))
         if self.options:
             names = ", ".join(self.options)
             found.append(checks.Warning(f"OPTIONS of {self.alias}: {names} has no effect", id="nexus.W001"))
         return found
 
     def runtime_task(self, task: AnyTask) -> Task:
-        """The task with the runtime's policies. Raises InvalidTask if it cannot run here."""
+        """The task with the runtime's policies. Raises InvalidTask if it cannot run here, ConfigurationError if NEXUS
+        is invalid."""
+        self._require_settings()
         self.validate_task(task)
         if isinstance(task, Task):
             return task
-        raise InvalidTask(f"{task.module_path} was made for another backend than {self.alias}.")
+        raise InvalidTask(f"{task.module_path} belongs to a backend other than {self.alias}.")
+
+    def _require_settings(self) -> None:
+        if self._fault is not None:
+            raise self._fault
 
     def _send(self, task: AnyTask, args: Sequence[Any], kwargs: Mapping[str, Any]) -> TaskResult:
         sent = self.runtime_task(task)
@@ -167,6 +189,9 @@ def faults_of_settings() -> Sequence[checks.CheckMessage]:
             'Name the stack, NEXUS = {"STACK": "myapp-prod", ...}, or set "EAGER": True to run tasks in this process.'
         )
         found.append(checks.Error("NEXUS has no STACK", hint, id="nexus.E002"))
+    if chosen.backend == conf.EAGER and find_spec(WORKER_PACKAGE) is None:
+        fault = f"NEXUS: EAGER runs tasks in this process, which needs {WORKER_PACKAGE}"
+        found.append(checks.Error(fault, 'pip install "./shared[worker]", or name a STACK.', id="nexus.E006"))
     for module in conf.modules():
         try:
             there = find_spec(module) is not None

@@ -29,7 +29,7 @@ def called(task: AnyTask, run: Run, args: Sequence[Any], kwargs: Mapping[str, An
             return _asynchronously(task, run, args, kwargs)
         return task.func(*args, **kwargs)
     except TimeLimitExceeded:
-        # A connection may still be in the middle of a query whose result nothing will read.
+        # A connection may still be running a query whose result nothing will read.
         for connection in connections.all(initialized_only=True):
             if not connection.in_atomic_block:
                 connection.close()

@@ -96,7 +96,7 @@ def perform(call: Call, run: Run) -> Returned:
 
 
 def _close_old_connections() -> None:
-    """Like Django's own, but never closes one in a transaction: in tests and eager mode, that is the caller's."""
+    """Like Django's own, but keeps a connection in a transaction open: in tests and eager mode it is the caller's."""
     from django.db import connections
 
     for connection in connections.all(initialized_only=True):

@@ -13,12 +13,15 @@ NEXUS = {
 An environment variable overrides the setting: a function's variables say which stack and queue it serves.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from nexus import backend
 from nexus import settings as runtime
@@ -37,6 +40,7 @@ VARIABLES = {
     "SEND_TIMEOUT": "NEXUS_SEND_TIMEOUT",
 }
 OTHERS = ("EAGER", "MODULES", "WEB")
+EAGER = "nexus.eager"
 
 
 def given() -> Mapping[str, Any]:
@@ -55,10 +59,19 @@ def apply() -> None:
     values = given()
     variables = {VARIABLES[name]: str(value) for name, value in values.items() if name in VARIABLES}
     if values.get("EAGER"):
-        variables |= {"NEXUS_BACKEND": "nexus.eager", "NEXUS_CATALOGUE": CATALOGUE}
+        if "AWS_LAMBDA_FUNCTION_NAME" in os.environ:
+            raise ConfigurationError("NEXUS has EAGER in a Lambda function: name the STACK instead, and deploy again")
+        variables |= {"NEXUS_BACKEND": EAGER, "NEXUS_CATALOGUE": CATALOGUE}
     if runtime.configure(variables):
         backend.reset()
         sdk.reset()
+
+
+@receiver(setting_changed)
+def _restore(*, setting: str, enter: bool, **_: Any) -> None:
+    """After a test's `override_settings(NEXUS=...)` the runtime has the project's own settings again."""
+    if setting == "NEXUS" and not enter:
+        apply()
 
 
 def modules() -> Sequence[str]:

@@ -55,7 +55,7 @@ class Outbox(models.Model):
 class Run(models.Model):
     """A run, stored in the run table instead of the database: for the admin's menu and permissions.
 
-    Changing one means retrying or revoking it.
+    The permission to change runs is needed to retry or revoke one.
     """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
@@ -71,7 +71,9 @@ class Run(models.Model):
 
 
 class DeadLetter(models.Model):
-    """A dead letter, stored in SQS: for the admin's menu and permissions. Changing one means sending it again."""
+    """A dead letter, stored in SQS: for the admin's menu and permissions. To send one again, a user needs the
+    permission to change dead letters.
+    """
 
     id: Any = models.CharField(primary_key=True, max_length=36)
 

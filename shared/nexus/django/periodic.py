@@ -68,7 +68,7 @@ class PeriodicTask(models.Model):
     def clean(self) -> None:
         """Raises ValidationError for values that Scheduler or the task would not accept."""
         if not isinstance(self.args, list) or not isinstance(self.kwargs, dict):
-            raise ValidationError("args are a list, and kwargs an object.")
+            raise ValidationError("args must be a list, and kwargs an object.")
         try:
             wanted = self.wanted()
             wanted.request()
@@ -83,7 +83,7 @@ class PeriodicTask(models.Model):
         """The schedule as Scheduler should have it. Raises one of `FAULTS`."""
         task = runtime_task(find(self.task).using(queue_name=self.queue or None))
         if task.secret:
-            raise TypeError(f"{self.task} has secret arguments, and this table would keep them in the open")
+            raise TypeError(f"{self.task} has secret arguments, which this table would store in plain text")
         return periodic.PeriodicTask(
             name=self.name,
             task=task.module_path,
@@ -177,5 +177,7 @@ def _in_step(row: PeriodicTask, there: periodic.PeriodicTask | None) -> bool:
         wanted = row.wanted()
     except FAULTS:
         return False
-    begun = wanted.start is not None and wanted.start.timestamp() <= clock.now()  # and Scheduler may not have it
+    begun = (
+        wanted.start is not None and wanted.start.timestamp() <= clock.now()
+    )  # Scheduler may no longer have its start
     return there is not None and (replace(there, start=wanted.start) if begun else there) == wanted

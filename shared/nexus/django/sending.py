@@ -1,4 +1,4 @@
-"""Enqueueing beyond Django's own way: after the transaction, and many at once."""
+"""Enqueueing in ways that Django lacks: after the transaction commits, and many tasks at once."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ def enqueue_many(calls: Iterable[tuple[AnyTask, Sequence[Any], Mapping[str, Any]
     if not given:
         return []
     if len(aliases) > 1:
-        raise TypeError(f"tasks of several backends at once: {', '.join(sorted(aliases))}")
+        raise TypeError(f"the tasks belong to several backends: {', '.join(sorted(aliases))}")
     backend = task_backends[aliases.pop()]
     if not isinstance(backend, Backend):
         raise TypeError(f"{type(backend).__name__} has no enqueue_many")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from inspect import Parameter, signature
+from inspect import Signature as Parameters
 from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from nexus.client import Signature
 from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
 from nexus.ids import made_at
+from nexus.registry import registry
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.tasks import Task as RuntimeTask
@@ -85,7 +87,7 @@ class Task(_Base):
     @property
     def parameters(self) -> Sequence[Parameter]:
         """The function's signature, without its context."""
-        return list(signature(self.func).parameters.values())[int(self.takes_context) :]
+        return list(_parameters(self.func, self.takes_context).parameters.values())
 
     @property
     def definition(self) -> Definition:
@@ -103,8 +105,27 @@ class Task(_Base):
         )
 
     def signature(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Signature[Returned]:
-        """The task with its arguments, checked. Raises TypeError if they are not JSON, InvalidMessage if too large."""
-        return Signature.of(self.definition, {"args": normalize_json(list(args)), "kwargs": normalize_json(kwargs)})
+        """The task with its arguments, checked.
+
+        Raises TypeError if the function does not take them or they are not JSON, InvalidMessage if they are too large.
+        """
+        try:
+            _parameters(self.func, self.takes_context).bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{self.module_path}: {error}") from None
+        checked = [self._json(f"argument {number}", value) for number, value in enumerate(args, start=1)]
+        named = {name: self._json(f"argument {name}", value) for name, value in kwargs.items()}
+        definition = self.definition
+        if registry.known(definition.name) is None:  # a web process has no catalogue, and must know what is secret
+            registry.declare(conf.CATALOGUE, [replace(definition, everywhere=True)])
+        return Signature.of(definition, {"args": checked, "kwargs": named})
+
+    def _json(self, what: str, value: Any) -> Any:
+        try:
+            return normalize_json(value)
+        except (TypeError, ValueError) as error:
+            fault = f"{what} is not JSON ({error}): pass an id, a number or a string in its place"
+            raise type(error)(f"{self.module_path}: {fault}") from None
 
     @property
     def due(self) -> datetime | None:
@@ -139,6 +160,13 @@ def _definition(  # noqa: PLR0917 - the parameters are the cache key
         hidden=hidden,
         positional=positional,
     )
+
+
+@cache
+def _parameters(func: Callable[..., Any], takes_context: bool) -> Parameters:
+    """What callers of a task pass: its function's signature, without its context."""
+    whole = signature(func)
+    return whole.replace(parameters=list(whole.parameters.values())[int(takes_context) :])
 
 
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.VAR_POSITIONAL)
@@ -177,7 +205,7 @@ def policy[T: AnyTask](
 def find(path: str) -> AnyTask:
     """The task at a dotted path. Raises LookupError if its module may not contain tasks, or it is not a task."""
     if not conf.allows(path):
-        raise LookupError(f"{path} is in none of the modules that may hold tasks: {', '.join(conf.modules())}")
+        raise LookupError(f"{path} is not in one of the modules that may contain tasks: {', '.join(conf.modules())}")
     try:
         found = import_string(path)
     except ImportError as error:
@@ -225,7 +253,7 @@ def result_of(task: AnyTask, record: RunRecord, backend: str) -> TaskResult:
 
 
 def error_of(error: RunError) -> TaskError:
-    """A run's error as Django's. An error that the runtime itself reports is its TaskFailed."""
+    """A run's error as Django's. Errors of the runtime itself become its TaskFailed."""
     path = error.path if "." in error.path else "nexus.errors.TaskFailed"
     return TaskError(exception_class_path=path, traceback=f"{error.traceback}{error}\n")
 

@@ -1,7 +1,7 @@
 """For a Django project's own tests: tasks in memory, next to the database's transaction.
 
 class RegisterTest(NexusTestCase):
-    def test_somebody_who_registers_is_welcomed(self):
+    def test_a_new_user_is_welcomed(self):
         with self.captureOnCommitCallbacks(execute=True):
             self.client.post("/register", {"username": "ada"})
         self.assertEnqueued(welcome, User.objects.get().pk)
@@ -42,7 +42,7 @@ class NexusTestCase(TasksMixin, TestCase):
                 return task.get_backend().get_result(one.id)
         given = "".join(f"\n    {one} to {one.queue}" for one in found) or " nothing"
         raise AssertionError(
-            f"{task.module_path} was not enqueued to {sent.queue_name} with {wanted}. Of it was enqueued:{given}"
+            f"{task.module_path} was not enqueued to {sent.queue_name} with {wanted}. Its enqueued calls:{given}"
         )
 
     def assertNotEnqueued(self, task: AnyTask) -> None:  # noqa: N802

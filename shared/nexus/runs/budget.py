@@ -3,8 +3,8 @@
 A sandbox books the attempts of a batch before it claims them, in one write that also reports the cost of its earlier
 attempts. The response has the total booked by all sandboxes: attempts beyond the limits do not run. So attempts never
 exceed their limit, not even by one. Dollars are estimated: the known costs, plus the mean cost of the day (or of the
-day before) for each attempt whose cost is not known yet; attempts that cost more than the mean at the end can exceed
-the limit. The bookings of a sandbox that dies are lost, and reduce the day's budget.
+day before) for each attempt whose cost is not known yet; if the last attempts cost more than the mean, dollars can
+exceed their limit. Attempts booked by a sandbox that dies stay booked, which reduces the day's budget.
 """
 
 import math
@@ -79,7 +79,8 @@ class Account:
         room = math.inf if limits.runs is None else limits.runs - self.runs
         if limits.dollars is not None:
             left = (limits.dollars - self.dollars) * NANO / self.each
-            # If one attempt may cost more than the budget, one a day runs: otherwise its cost would never be known.
+            # Even if one attempt may cost more than the budget, one runs each day: otherwise its cost would never be
+            # known.
             first = limits.dollars > 0 and self.runs <= 1
             room = min(room, max(1 - self.runs, math.floor(left)) if first else math.floor(left))
         return room if isinstance(room, int) else 1_000_000_000
@@ -136,7 +137,7 @@ class Purse:
         if not granted and not self._done and not self._spare:
             return 0
         self._account = after = self._book(account, granted)
-        # Attempts that others have booked meanwhile come first.
+        # Other sandboxes have booked attempts in the meantime; those come first.
         self._spare = min(granted, max(0, -after.room(self._limits(after))))
         return granted - self._spare
 
@@ -163,7 +164,7 @@ class Purse:
         """Adds this many attempts and the costs known since; begins the day if no sandbox has."""
         known = self._account or Account()
         while True:
-            if self._day != account.day:  # unwritten counts belong to another day, which is over
+            if self._day != account.day:  # the unwritten counts belong to a day that is over
                 self._spare = self._done = self._nano = 0
                 self._day = account.day
             # A repeat of a request whose response was lost finds its own nonce, and does not count twice.

@@ -1,5 +1,5 @@
-"""Where the run table's index `history` puts a run: in a partition of its task, or of its failed status, sorted by
-the time of sending.
+"""The partitions of the run table's index `history`: a run is in one of its task or, if it failed, of its status,
+sorted by the time of sending.
 
 The index's projection is written with the record, and neither a claim nor a success changes it: a run costs one index
 write, a failure two more. A run with a searchable argument is in the partition that the argument's value hashes to, so

@@ -1,11 +1,11 @@
-"""Unique tasks: one live run per key, in a place that is an item of the run table.
+"""Unique tasks: one live run per key. A key's place is an item of the run table.
 
 A run that finds the place taken either ends (`skip`) or becomes the one run that waits for it (`coalesce`). Waiting
 costs no receives: the run's message is due when the holder's lease ends, and the holder wakes it earlier when it gives
 up the place.
 
-A place names the attempt that took it by its start. An attempt that gives up the place late, after its run was started
-again, leaves it to the new attempt.
+A place names the attempt that took it by its start. If an attempt gives up the place late, after its run was started
+again, the new attempt keeps it.
 """
 
 from collections.abc import Mapping
@@ -97,7 +97,7 @@ def _wake(envelope: Envelope) -> None:
     """Sends the message of a waiting run again, now due. The message that it waited with later finds the run ended."""
     due = Write(envelope.id, {"eta": clock.moment()}, when=(equals("status", "RETRY"),))
     outcome = backend().store.apply(due)
-    if isinstance(outcome, Applied):  # otherwise it has come back by itself, or was revoked
+    if isinstance(outcome, Applied):  # otherwise the waiting run has already come back, or was revoked
         failures = backend().transport.send(str(outcome.item["queue"]), [Message.of(envelope)])
         if failures:
             raise SendFailed(dict(failures))

@@ -1,6 +1,6 @@
 """A result as its record stores it: JSON in the item, or an object in S3 if the item would grow too large.
 
-What follows the run then reads it from there too: its message carries the pointer.
+In the second case, the message of the next step carries the pointer, and the step reads the object.
 """
 
 import json
@@ -79,13 +79,13 @@ def load_text(text: str) -> str:
     objects = _in_memory()
     kept = _from_s3(key) if objects is None else objects.get(key)
     if kept is None:
-        raise ResultExpired(f"{key} is gone, or may not be read: results are kept as long as run records")
+        raise ResultExpired(f"{key} has been deleted, or may not be read: results are kept as long as run records")
     return kept
 
 
 def _in_memory() -> dict[str, str] | None:
     """The objects of a store in memory; None if they are in S3."""
-    from nexus.backend.memory import MemoryStore  # here: no function has one
+    from nexus.backend.memory import MemoryStore  # imported here: a function never has this store
 
     store = backend().store
     return store.objects if isinstance(store, MemoryStore) else None

@@ -1,7 +1,7 @@
-"""A rate limit across all sandboxes: a timetable in one item, in which each sandbox books stretches of time.
+"""A rate limit across all sandboxes: one item is a timetable, in which each sandbox books stretches of time.
 
-Everything before `next_at` is booked. Booking moves it on by n/rate seconds, and the n starts in between belong to the
-booker; so a sandbox makes one request per stretch (about a second's worth) instead of one per message.
+Everything before `next_at` is booked. A booking of n starts advances it by n/rate seconds, so a sandbox makes one
+request per stretch (about a second's worth) instead of one per message.
 """
 
 import uuid
@@ -13,9 +13,9 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Store, Value, Write, number
 
 STRETCH = 1.0
-"""Seconds of the rate that are booked at once: what a sandbox that dies may waste, and how late a start may be used.
+"""Seconds of the rate that are booked at once: the most that a sandbox that dies can waste.
 
-So a burst can make up for at most one second of unused rate; an idle sandbox saves up nothing.
+A burst can make up for at most one second of unused rate: an idle sandbox does not accumulate starts.
 """
 
 
@@ -79,7 +79,7 @@ class RateLimiter:
         while True:
             now = clock.now()
             begin = max(now, known or now)
-            # Two sandboxes that read the same time book the same stretch: the token decides whose it is.
+            # Two sandboxes that read the same time try to book the same stretch: the token decides which one has it.
             booked: dict[str, Value] = {"next_at": round(begin + length, 6), "by": uuid.uuid4().hex}
             booked["expires"] = int(begin + length) + 86_400
             outcome = store.apply(Write(key, booked, when=(equals("next_at", known),)))

@@ -1,4 +1,4 @@
-"""The run that sends tasks, as the worker says and the client asks: the parent of what is sent while it runs."""
+"""The run that sends tasks: the worker sets it, and the client records it as the parent of what is sent meanwhile."""
 
 from contextvars import ContextVar
 

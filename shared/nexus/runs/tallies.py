@@ -1,4 +1,4 @@
-"""Items that track who waits for whom: the ids of a waiting run's members, and the tallies that count them.
+"""The members that a run waits for: how their ids are derived, and the tally items that count them.
 
 `nexus.worker.fanout` describes how members end a run; this is the part that producers need.
 """

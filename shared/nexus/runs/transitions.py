@@ -2,12 +2,12 @@
 
 The rules are pure: each examines the known state of a record and returns the conditional write that makes the move,
 conditional on exactly that state. If the item has changed, DynamoDB refuses and returns it, and the rule is evaluated
-again. So no interleaving of duplicates, crashes and revocations can make a move that its rule would not.
+again. So no interleaving of duplicates, crashes and revocations can make a move that the rules do not allow.
 
     PENDING --claim--> STARTED --settle--> SUCCESS | FAILURE | RETRY | REVOKED
        RETRY --claim--> STARTED            FAILURE --send again--> PENDING
                                            FAILURE --claim (SQS's own redrive)--> STARTED
-       STARTED with a dead lease --claim--> STARTED, one attempt more
+       STARTED with an expired lease --claim--> STARTED, one attempt more
 """
 
 import json
@@ -45,7 +45,7 @@ class Claim(NamedTuple):
     """Others are claimed in the same request: if the sandbox dies, any of them may be the cause."""
 
     listed: bool = False
-    """List it among the live runs at once, because no message comes again if its sandbox dies."""
+    """List it among the live runs at once, because no message is redelivered if its sandbox dies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Early:
 
 @dataclass(frozen=True, slots=True)
 class Died:
-    """The lease ran out unsettled, and it was the last attempt."""
+    """The lease of the last attempt expired before it was settled."""
 
     record: RunRecord
 
@@ -131,7 +131,7 @@ def claim(
     the attempt is refunded, and the next claim is for this run only.
 
     A claim does not list the run among the live ones (`listed` does, once it takes long), except if a sandbox has died
-    with it. A run that waited for its time is listed already.
+    with it. A run that waited until it was due is listed already.
     """
     started: dict[str, Value] = {
         "status": "STARTED",
@@ -162,9 +162,9 @@ def claim(
             read = (status, equals("attempts", record.attempts), equals("eta", known.get("eta")))
             return Write(envelope.id, set={**started, "attempts": record.attempts + 1}, remove=left, when=read)
         case "FAILURE" if not record.waits and (redriven or "blocked" in known):
-            # A dead letter that SQS has redriven: its attempts start over. A mere duplicate has no such mark.
-            # Or a run that was blocked too late: its message exists, so its predecessor has succeeded after all.
-            # It may have run and failed again since it was read, with parts of its own.
+            # A dead letter that SQS has redriven: its attempts start over. A mere duplicate has no such mark. Or a run
+            # that was marked as blocked although its predecessor has succeeded: its message exists. It may have run and
+            # failed again since it was read, with other parts.
             read = (status, equals("ended_at", known.get("ended_at")), equals("waits", None))
             return Write(envelope.id, set={**started, "attempts": 1}, remove=LEFT_BY_FAILURE, when=read)
         case "STARTED" if not record.waits and record.lease_until is not None:
@@ -195,7 +195,9 @@ LEFT_BY_FAILURE = ("error", "why", "ended_at", "log", "cursor", "continued", "sh
 
 
 def send_again(run_id: str, **also: Value) -> Write:
-    """FAILURE to PENDING, before its dead letter is sent again: followers of the run see it wait, not fail."""
+    """FAILURE to PENDING, before its dead letter is sent again: a reader of its handle then sees it waiting, not
+    failed.
+    """
     when = (equals("status", "FAILURE"), equals("waits", None))
     values: dict[str, Value] = {"status": "PENDING", "attempts": 0, "restarted": True}
     return Write(run_id, set=values | also, remove=LEFT_BY_FAILURE, when=when)
@@ -297,7 +299,7 @@ def revoked(envelope: Envelope, queue: str, reason: str, now: float, keep_until:
 
 
 def revoke_unknown(run_id: str, reason: str, now: float) -> Write:
-    """The same for a run of which only the id is known."""
+    """Like `revoked`, for a run of which only the id is known."""
     return Write(run_id, set={"task": "", **_revocation(run_id, reason, now), "expires": keep_until()}, insert=True)
 
 
@@ -333,7 +335,9 @@ def progress(run_id: str, token: str, done: int, total: int, note: str, *, info:
     """The latest progress of a STARTED run. Raises ValueError or TypeError if `info` is too large or not JSON."""
     shown = clean(json.dumps([done, total, note, info], separators=(",", ":"), ensure_ascii=False, allow_nan=False))
     if len(shown.encode()) > PROGRESS_BYTES:
-        raise ValueError(f"progress: {len(shown.encode())} bytes, over {PROGRESS_BYTES}: show a key, not the data")
+        raise ValueError(
+            f"progress: {len(shown.encode())} bytes, over the limit of {PROGRESS_BYTES}: report a key, not the data"
+        )
     return Write(run_id, set={"progress": shown}, when=held(token))
 
 

@@ -1,4 +1,4 @@
-"""A delivery: one envelope on its way through a worker, with more known about it at each stage.
+"""A delivery: one envelope that passes through a worker. Each stage knows more about it.
 
 Received -> Readable -> Claimed
 """
@@ -25,7 +25,7 @@ class SqsMessage:
     body: str
     receives: int = 1
     redriven: bool = False
-    """Whether it is a dead letter that SQS has redriven: it still carries the reason why it was given up."""
+    """Whether it is a dead letter that SQS has redriven: it then still carries the reason why it was given up."""
 
     own: bool = True
     """Whether its body is an envelope, rather than the S3 event of a failed invocation."""
@@ -65,7 +65,9 @@ class Received:
         return self.message is not None and self.message.redriven
 
     def readable(self, task: TaskDefinition[Any, Any]) -> "Readable":
-        """With its arguments complete and validated by their model. Raises InvalidMessage, ResultExpired."""
+        """The next stage, with the arguments complete and validated by their model. Raises InvalidMessage,
+        ResultExpired.
+        """
         envelope = self.envelope
         if envelope.segment is not None and envelope.parent is not None and not tallies.is_member(envelope):
             raise InvalidMessage(f"id: not that of member {envelope.segment.index} of {envelope.parent}")
@@ -89,10 +91,10 @@ class Readable(Received):
     task: TaskDefinition[Any, Any]
     args: Any
     place: str | None
-    """The place that a unique task's run takes. A part takes none: the run that it belongs to does."""
+    """The place that a unique task's run takes. A part takes no place: the run that it belongs to has it."""
 
     def claimed(self, item: Item) -> "Claimed":
-        """With the record as the claim left it."""
+        """The next stage, with the record as the claim left it."""
         return Claimed(
             envelope=self.envelope,
             source=self.source,

@@ -1,8 +1,7 @@
 """The Lambda handlers: pass an event in any of its three forms to a worker, and return its response.
 
-SQS batch            -> the ids of the messages to redeliver
-S3's own event       -> nothing, or Retry: the function's on-failure destination is the queue, which retries
-{"task", "args"}     -> the settled run, to a waiting caller
+SQS batch            -> the ids of the messages to redeliver S3's own event       -> nothing, or Retry: Lambda then
+passes the event to the queue, which retries it {"task", "args"}     -> the settled run, to a waiting caller
 """
 
 import json
@@ -64,12 +63,12 @@ def handler_for(function: Callable[..., Any]) -> Callable[[Any, Any], Any]:
 def serve(queue: str, tasks: Mapping[str, TaskDefinition[Any, Any]], event: Any, context: Any) -> Any:
     """Handles one invocation, in any of the three forms."""
     if not isinstance(event, Mapping):
-        fault = f"an event is a JSON object, not {type(event).__name__}"
+        fault = f"an event must be a JSON object, not {type(event).__name__}"
         raise InvalidMessage(fault, fault)
     worker = Worker(queue, tasks, context)
     if "Records" in event:
         if not isinstance(event["Records"], list):
-            fault = f"Records: a list, not {type(event['Records']).__name__}"
+            fault = f"Records: it must be a list, not {type(event['Records']).__name__}"
             raise InvalidMessage(fault, fault)
         records = [record for record in event["Records"] if isinstance(record, Mapping)]
         if records and records[0].get("eventSource") == "aws:sqs":
@@ -102,7 +101,7 @@ def _messages(worker: Worker, records: Sequence[Mapping[str, Any]]) -> dict[str,
 
 
 def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
-    """Handles S3's own event, passed to the function without a queue between.
+    """Handles S3's own event, which reaches the function without a queue.
 
     Raises Retry if any upload is to be retried: the function's on-failure destination is the queue, whose retries then
     apply.
@@ -112,7 +111,7 @@ def _uploads(worker: Worker, records: Sequence[Mapping[str, Any]]) -> None:
     )
     if worker.later:
         runs = ", ".join(delivery.envelope.id for delivery, _ in worker.later)
-        raise Retry(f"to be tried again through the queue: {runs}")
+        raise Retry(f"will be retried through the queue: {runs}")
 
 
 def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,7 +127,7 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
     delivery.readable(worker.task_for(envelope))
     worker.deliver([delivery])
     for _, delay in worker.later:
-        # A direct invocation is not redelivered: the queue continues with what it left.
+        # A direct invocation is not redelivered: what remains goes to the queue.
         message = Message.of(envelope, delay=min(MAX_DELAY, round(delay)))
         failures = backend().transport.send(worker.queue, [message])
         if failures:

@@ -25,12 +25,12 @@ def received(message: SqsMessage, upload_task: str | None) -> list[Received]:
     except RecursionError:
         fault = "not an envelope: its JSON is nested too deeply"
     except UnicodeError:
-        fault = "not an envelope: no Unicode"
+        fault = "not an envelope: not valid Unicode"
     raise InvalidMessage(fault, fault)
 
 
 def _received(message: SqsMessage, upload_task: str | None) -> list[Received]:
-    with suppress(InvalidMessage):  # nearly every message is one: an event has no id and no task
+    with suppress(InvalidMessage):  # nearly every message is an envelope; an S3 event has no id and no task
         return [Received(envelope=decode(message.body), source="sqs", message=message)]
     try:
         value = json.loads(message.body)
@@ -74,7 +74,7 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
         if not str(record.get("eventName", "")).startswith(("ObjectCreated:", "s3:ObjectCreated:")):
             continue
         if task is None:
-            fault = "an S3 event, and no task of this queue starts on an upload"
+            fault = "an S3 event, but no task of this queue starts on an upload"
             raise InvalidMessage(fault, fault)
         s3 = mapping(record.get("s3"))
         bucket, thing = str(mapping(s3.get("bucket")).get("name", "")), mapping(s3.get("object"))
@@ -89,7 +89,7 @@ def upload_envelopes(records: Sequence[Mapping[str, Any]], task: str | None) -> 
 
 
 def _time(text: Any) -> datetime:
-    """S3's time of an event, the same for every attempt; now, if it has no readable time."""
+    """S3's time of an event, which is the same for every attempt; the current time if it cannot be read."""
     try:
         return datetime.fromisoformat(text).astimezone(UTC)
     except (TypeError, ValueError, OverflowError):

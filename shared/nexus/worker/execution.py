@@ -4,7 +4,8 @@ A batch is claimed in one request and settled in one. One bad message never fail
 for a later delivery, or sent to the dead-letter queue with its reason. Only an unreachable DynamoDB or SQS fails the
 invocation, and SQS redelivers the batch.
 
-A run that a dead sandbox left behind may have caused its death. So it is claimed alone, last, when all else is settled.
+A run that a dead sandbox left behind may have caused the crash. So it is claimed alone and last, after all others are
+settled.
 """
 
 import os
@@ -43,14 +44,16 @@ MARGIN = 2.0
 """Seconds of an invocation reserved for settling what it ran."""
 
 SETTLE_AFTER = 0.5
-"""Seconds that an outcome waits for others before it is written: the work that a crash may repeat."""
+"""Seconds that an outcome waits for others, to be written together; after a crash, that much work may be repeated."""
 
 LONGEST_HIDING = 11 * 3600.0
 """The longest time in seconds to hide a message: SQS's twelve hours, less a margin for the run itself."""
 
 AFTER_TROUBLE = 30.0
 UNSERVED_AFTER = 600.0
-"""Seconds until redelivery if a deployment lacks the message's task: SQS gives up after twenty, over three hours."""
+"""Seconds until redelivery if a deployment lacks the message's task: SQS gives up after twenty receives, over three
+hours.
+"""
 
 ATTRIBUTE_LIMIT = 1024
 LEASE_GRACE = 1.0
@@ -79,7 +82,7 @@ class Worker:
         self._purses: dict[str, Purse] = {}
         self._booked: dict[str, int] = {}
         self._unpaid = False
-        """Whether an attempt of a task with a budget has begun whose cost its account does not have yet."""
+        """Whether an attempt of a task with a budget has begun, and its cost is not yet in the task's account."""
 
     @property
     def upload_task(self) -> str | None:
@@ -89,12 +92,12 @@ class Worker:
     def task_for(self, envelope: Envelope) -> TaskDefinition[Any, Any]:
         """The envelope's task. Raises UnknownTask if this queue does not serve it."""
         if envelope.task not in self._tasks:
-            known = "served by another queue" if registry.known(envelope.task) else "not in the catalogue"
+            known = "served by another queue" if registry.known(envelope.task) else "not in the deployed catalogue"
             raise UnknownTask(f"task: {envelope.task!r} is {known}; {self.queue} serves {', '.join(self._tasks)}")
         return self._tasks[envelope.task]
 
     def deliver(self, deliveries: Sequence[Received]) -> None:
-        """Claims, runs and settles. Afterwards `later` has what is to be redelivered."""
+        """Claims, runs and settles the deliveries. Afterwards `later` has those to redeliver."""
         listing.watch(self._listing)
         readable = self._affordable(self._once(list(self._readable(deliveries))))
         claimed, refused = self._claim(readable)
@@ -118,7 +121,7 @@ class Worker:
                 yield received.readable(self.task_for(received.envelope))
             except (UnknownTask, InvalidMessage, payloads.ResultExpired) as error:
                 self._never_ran(received, RunError.of(error))
-            except Exception as error:  # noqa: BLE001 - S3 lacks what its message refers to: no other is affected
+            except Exception as error:  # noqa: BLE001 - S3 lacks what this message refers to: the others are not affected
                 self._leave_for_later(received, error)
 
     def _never_ran(self, received: Received, error: RunError) -> None:
@@ -127,7 +130,7 @@ class Worker:
             standing = store.get([envelope.id]).get(envelope.id)
             record = RunRecord.of(standing or {})
             if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
-                # A duplicate: a function of another version, which has the task, is running it.
+                # A duplicate: a function version that has the task is already running it.
                 self._come_back(received, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
                 return
             if standing is None or not record.ended:
@@ -140,11 +143,13 @@ class Worker:
                     return
                 standing = outcome.item
             elif record.status == "FAILURE" and received.redriven:
-                self.dead_letter(received.body, error, envelope, record.attempts)  # back to where it was sent from
+                self.dead_letter(
+                    received.body, error, envelope, record.attempts
+                )  # it came from the dead-letter queue, and returns there
             self._follow_up(envelope, standing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
-        """Each run once: DynamoDB takes one statement per item, and SQS may deliver a message twice in a batch."""
+        """Each run once: a batch may have a message twice, but DynamoDB accepts one statement per item."""
         first: dict[str, Readable] = {}
         for readable in deliveries:
             if first.setdefault(readable.envelope.id, readable) is not readable:
@@ -180,18 +185,18 @@ class Worker:
         and gives up those received too often.
         """
         if readable.source == "direct":
-            raise BudgetSpent(f"{readable.task.name} has spent its budget of the day")
+            raise BudgetSpent(f"{readable.task.name} has spent its budget for the day")
         due = budget.tomorrow(clock.now()) + 1.0
         delay, message = due - clock.now(), readable.message
         if delay > LONGEST_HIDING or message is None or message.receives > 1:
-            # A separate name: the schedule that has just delivered it may still exist under the run's.
+            # Not named after the run: the schedule that has just delivered it may still exist under that name.
             named = replace(Message.of(readable.envelope), id=f"{readable.envelope.id}.{budget.today(due)}")
             try:
-                if readable.redriven:  # the new message has no mark by which a failed run is claimed again
+                if readable.redriven:  # the new message lacks the mark that lets a failed run be claimed again
                     outcome = backend().store.apply(transitions.send_again(readable.envelope.id))
                     record = RunRecord.of(outcome.item or {})
                     if record.status == "STARTED" and record.lease_until is not None:
-                        # The attempt that gave it up has not been settled yet, so the mark is still needed.
+                        # The attempt that gave it up is not settled yet, so the mark is still needed.
                         self._come_back(readable, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
                         return
                 backend().transport.send_at(self.queue, named, clock.date(due))
@@ -237,7 +242,7 @@ class Worker:
             match transitions.claim(envelope, standing, by, attempts, readable.place, redriven=redriven):
                 case Write() as write:
                     if (standing or {}).get("status") == "STARTED":
-                        self._settle()  # what killed a sandbox may kill this one
+                        self._settle()  # the run that killed a sandbox may kill this one
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
                         return self._held(readable, outcome.item)
@@ -263,11 +268,11 @@ class Worker:
                 self._follow_up(readable.envelope, item)
 
     def _died(self, readable: Readable, record: RunRecord, item: Item) -> bool:
-        """The sandbox of the last attempt died without settling it."""
+        """Fails the run: the sandbox of its last attempt died without settling it."""
         error = RunError.own(
             "SandboxDied",
-            f"attempt {record.attempts} ended without a word: out of memory, out of time, or killed "
-            f"(its lease ran out {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
+            f"attempt {record.attempts} ended without a report: out of memory, out of time, or killed "
+            f"(its lease expired {max(0.0, clock.now() - (record.lease_until or 0)):.0f} s ago)",
         )
         self.dead_letter(readable.body, error, readable.envelope, record.attempts)
         failure = transitions.fail(record.id, str(item.get("claim", "")), error, clock.moment(), self._log)
@@ -313,7 +318,7 @@ class Worker:
     # --- run ---
 
     def _run_or_release(self, claimed: Claimed) -> None:
-        """Runs it if there is enough time for the task; the first run of an invocation gets all the time left."""
+        """Runs it if enough time remains for the task. The first run of an invocation gets whatever time remains."""
         if self._left < MARGIN + (claimed.task.time_limit if self._has_run else 0.0):
             self._release(claimed)
             return
@@ -327,7 +332,7 @@ class Worker:
         if not self._may_start(claimed):
             return
         if self._left <= 0:
-            self._release(claimed)  # frozen until its lease expired: the sandbox that has the run now knows better
+            self._release(claimed)  # this sandbox was frozen until the lease expired; another one has the run now
             return
         envelope, task, record = claimed.envelope, claimed.task, claimed.record
         limit = min(task.time_limit, self._left - MARGIN)
@@ -354,10 +359,11 @@ class Worker:
         error: RunError | None = None
         shortfall: str | None = None
         try:
-            # A run with a total was planned by a sandbox that died before all was sent.
+            # A run with a total was planned by a sandbox that died before it had sent all segments.
             answer = None if record.total else self._call(claimed, run, limit)
         except _tasks_own_errors() as raised:
-            # Any exception from a task is that run's failure, by its policy; only KeyboardInterrupt is a person's.
+            # Any exception from a task is that run's failure, by its policy, except KeyboardInterrupt, which comes from
+            # the terminal.
             outcome, error = self._failed(claimed, raised)
         else:
             if isinstance(answer, FannedOut):
@@ -376,7 +382,7 @@ class Worker:
         """Whether the claimed run may start now; if not, it has been revoked or released."""
         envelope, task = claimed.envelope, claimed.task
         if claimed.item.get("revoke"):
-            self._revoke(claimed, "revoked while an earlier attempt ran")
+            self._revoke(claimed, "revoked during an earlier attempt")
             return False
         if envelope.expires_at is not None and envelope.expires_at.timestamp() < clock.now():
             self._revoke(claimed, f"expired at {envelope.expires_at:%Y-%m-%dT%H:%M:%SZ} before it started")
@@ -440,7 +446,7 @@ class Worker:
             case Continued(cursor):
                 continued = int(str(claimed.item.get("continued", 0))) + 1
                 if continued > transitions.MAX_CONTINUED:
-                    raise Reject(f"continued {transitions.MAX_CONTINUED} times already: plan smaller segments")
+                    raise Reject(f"continued {transitions.MAX_CONTINUED} times: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
         result = claimed.task.result_to_keep(answer)
@@ -458,7 +464,7 @@ class Worker:
         return "dropped"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
-        """RETRY or FAILURE, by the error and the policy. Returns the outcome and its reason."""
+        """Ends the attempt as RETRY or FAILURE, by the error and the policy. Returns the outcome and its reason."""
         envelope, record = claimed.envelope, claimed.record
         reason = RunError.of(error)
         observe.attempt_failed(reason)
@@ -515,9 +521,9 @@ class Worker:
     # --- settle ---
 
     def _billed(self, claimed: Claimed, write: Write, index_writes: int) -> Write:
-        """The write that ends an attempt, with the run's usage; it changes this many index entries.
+        """The write that ends an attempt, with the run's usage. `index_writes` is how many index entries it changes.
 
-        One more if the run is listed among the live ones: its entry goes, or gets another time.
+        If the run is listed among the live ones, this adds one, because that entry is removed or gets another time.
         """
         spent = self._tab.of(claimed, write, index_writes + self._listing.has(claimed.envelope.id))
         if self._unpaid:
@@ -546,10 +552,10 @@ class Worker:
                 self._not_ours(claimed, outcome.item)
 
     def _not_ours(self, claimed: Claimed, standing: Item | None) -> None:
-        """Drops an outcome: the lease had expired, and another sandbox's outcome counts.
+        """Drops an outcome, because the lease expired and another sandbox's outcome counts.
 
-        The message is redelivered: it finds the run ended, or waits for the sandbox that has it. A place that was taken
-        for a run that has ended is given up.
+        The message is redelivered; by then the run has ended, or another sandbox holds it. If the run has ended, the
+        place that was taken for it is given up.
         """
         observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
@@ -567,7 +573,7 @@ class Worker:
 
     @contextmanager
     def _on_failure(self, received: Received) -> Iterator[None]:
-        """An error within the block fails only this message, which is redelivered."""
+        """Within the block, an error fails only this message, which is redelivered."""
         try:
             yield
         except Exception as error:
@@ -598,7 +604,7 @@ class Worker:
 
 def _tasks_own_errors() -> tuple[type[BaseException], ...]:
     """Exceptions that a task's code may raise without affecting others in its batch."""
-    import asyncio  # here: the import takes a tenth of a function's start, and few tasks need it
+    import asyncio  # imported here: it takes a tenth of a function's start, and few tasks need it
 
     return Exception, SystemExit, GeneratorExit, asyncio.CancelledError
 
@@ -607,7 +613,7 @@ def _check_answer(implementation: Implementation, answer: Any) -> None:
     task = implementation.task
     if isinstance(answer, FannedOut):
         if not implementation.reducible:
-            raise Reject(f"{task.name} fans out, and neither has a reducer nor a result with an add method")
+            raise Reject(f"{task.name} fans out, but has no reducer and no result model with an add method")
     elif not isinstance(answer, Continued | task.result):
         raise Reject(f"{task.name} returned {type(answer).__name__}, not {task.result.__name__}")
 

@@ -112,7 +112,7 @@ def settle_member(envelope: Envelope, succeeded: bool) -> None:
         outcome = store.apply(Write(key, add={"failed": one}, when=(*uncounted, Condition("failed", "lacks", index))))
     tally = outcome.item
     if tally is None:
-        return  # The waiting run's records have expired: nothing waits.
+        return  # The records of the run that waited have expired.
     done, failed = numbers(tally, "done"), numbers(tally, "failed")
     if len(done) + len(failed) < int(str(tally["size"])):
         return
@@ -138,7 +138,7 @@ def _end_if_complete(item: Item) -> None:
         if record.status == "SUCCESS":
             _after_success(item)
         else:
-            _release(record)  # the revoking process may have died before
+            _release(record)  # the process that revoked it may have died before doing this
             after_revoked(item)
         return
     if record.chunks_failed:
@@ -164,12 +164,12 @@ def _failures(record: RunRecord) -> RunError:
 
 def _fail(item: Item, error: RunError) -> None:
     record = RunRecord.of(item)
-    # `waits`: its planner may not have learned that all was sent, and only its members can repair it now.
+    # `waits`: its planner may have died after the last send, and only its members can complete it now.
     values = {**transitions.failure(record.id, error, clock.moment()), "waits": True}
     when = (equals("status", record.status), equals("phase", record.phase))
     outcome = backend().store.apply(Write(record.id, values, remove=LEFT_BY_CLAIM, when=when))
     if not isinstance(outcome, Applied):
-        # Meanwhile the failed part was sent again and has succeeded, or the run was revoked.
+        # In the meantime the failed part was sent again and succeeded, or the run was revoked.
         if outcome.item is not None:
             _end_if_complete(outcome.item)
         return
@@ -194,10 +194,10 @@ def _succeed(item: Item) -> None:
             raise  # the results could not be read or stored: the message is redelivered
         # Any other exception from a task's reducer is that run's failure, with its reason.
         reason = RunError.of(error)
-        _fail(item, replace(reason, message=f"while the results were reduced: {reason.message}"))
+        _fail(item, replace(reason, message=f"while reducing the results: {reason.message}"))
         return
     values: dict[str, Value] = {"status": "SUCCESS", "result": text, "ended_at": clock.moment()}
-    # It may have been a failure: a failed part that is sent again and succeeds repairs it.
+    # The run may have failed before: a failed part that is sent again and succeeds turns it into a success.
     values["history"] = history.of_task(record.task, record.id, item.get("argument"))
     if record.status == "FAILURE":
         values["restarted"] = True
@@ -208,7 +208,7 @@ def _succeed(item: Item) -> None:
         observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
     elif outcome.item is not None and RunRecord.of(outcome.item).status == "FAILURE" != record.status:
-        # Another sandbox has failed it, by what it read before the last part was repaired.
+        # Another sandbox has failed it, by a state that it read before the last part succeeded.
         _end_if_complete(outcome.item)
 
 
@@ -285,10 +285,10 @@ def _after_success(item: Item) -> None:
 
 
 def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
-    """Sends what the record says comes next, a chain's next link or a chord's body; or ends it unsent."""
+    """Sends the next step in the record, a chain's next link or a chord's body, or ends it unsent."""
     if "then" not in item and "on_error" not in item:
         return
-    # Here, since most runs have nothing after them: a function that needs no client starts without it.
+    # Imported here: most runs have no next step, and a function that needs no client starts without it.
     from nexus.client.following import fail_next, send_next
     from nexus.client.steps import Failure, load
 
@@ -297,7 +297,7 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
     ended: list[Envelope] = []
     if succeeded:
         if "on_error" in item and "restarted" in item:
-            _retract(load(str(item["on_error"]), run_id)[0].id, f"{record.task} {run_id} has succeeded after all")
+            _retract(load(str(item["on_error"]), run_id)[0].id, f"{record.task} {run_id} has succeeded")
         if steps:
             ended = send_next(run_id, steps, payloads.taken(str(item["result"])))
     else:
@@ -314,7 +314,7 @@ def follow_up(run_id: str, item: Item, *, succeeded: bool) -> None:
 
 
 def _retract(callback: str, reason: str) -> None:
-    """Revokes an error callback that has not begun: the process that was to send it may have died before."""
+    """Revokes an error callback that has not begun: the process that should have sent it may have died."""
     from nexus.client.handles import AsyncResult
 
     handle = AsyncResult[Any](callback)
@@ -323,7 +323,7 @@ def _retract(callback: str, reason: str) -> None:
 
 
 def after_revoked(item: Item) -> None:
-    """What follows from a waiting run that was revoked, if its members will not end it."""
+    """Performs what follows from the revocation of a waiting run, if its members will not end it."""
     follow_up(str(item["id"]), item, succeeded=False)
     if waiting := _waits_for(item):
         settle_member(waiting, succeeded=False)

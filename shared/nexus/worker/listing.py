@@ -1,7 +1,7 @@
 """Enters runs into the index of live runs once they have taken a while, so a short run costs no index writes.
 
-A thread looks once a second at the invocation in progress. What it writes is conditional on the invocation's claim, so
-it may come at any time: a run that has been settled, or is another sandbox's, stays as it is.
+A thread looks once a second at the invocation in progress. Its writes are conditional on the invocation's claim, so
+they may come at any time: a run that has been settled, or that another sandbox holds, is not changed.
 """
 
 import threading
@@ -21,7 +21,7 @@ LISTED_AFTER = 2.0
 """Seconds that a run takes before it is listed, together with the runs that wait behind it in its batch."""
 
 EVERY = 1.0
-"""Seconds between two looks of the thread."""
+"""Seconds between two checks by the thread."""
 
 
 class Listing:
@@ -34,14 +34,14 @@ class Listing:
         self._began: float | None = None
 
     def hold(self, claimed: Claimed) -> None:
-        """A run that has been claimed."""
+        """Adds a claimed run."""
         self._held[claimed.envelope.id] = claimed.record.started_at or clock.moment()
         if "live" in claimed.item:
             self._listed.add(claimed.envelope.id)
 
     @contextmanager
     def at_work_on(self, run_id: str) -> Iterator[None]:
-        """While the invocation works on a run. Afterwards the run is not listed any more."""
+        """Marks the run as in progress within the block. Afterwards the thread no longer lists it."""
         self._began = clock.monotonic()
         try:
             yield
@@ -54,7 +54,7 @@ class Listing:
         return run_id in self._listed
 
     def look(self) -> None:
-        """Lists the runs held, if the one at work has taken long enough. Raises the store's errors."""
+        """Lists the claimed runs if the one in progress has taken long enough. Raises the store's errors."""
         began = self._began
         if began is None or clock.monotonic() - began < LISTED_AFTER:
             return
@@ -70,7 +70,7 @@ class Listing:
 
 
 def attend(listing: Listing) -> None:
-    """Looks; a failure is logged, and the next look tries again."""
+    """Calls `look` and logs a failure; the next call tries again."""
     try:
         listing.look()
     except Exception as error:  # noqa: BLE001 - the runs themselves are not affected

@@ -1,9 +1,9 @@
-"""What is observable of a run: two structured log lines, and metrics in the second of them.
+"""What a run leaves in the log: two structured lines, with metrics in the second.
 
 The end line is a log line and a CloudWatch embedded-metric document at once, so metrics cost no request and no
 second line.
 
-No line contains the value of an argument or a result: they may be addresses, tokens, people's texts. An error's message
+No line contains the value of an argument or a result: they may be addresses, tokens or users' texts. An error's message
 often quotes them, so a line contains only `RunError.shown` of an error: its type, the fault if this package found it,
 and the place in the code. The message is in the run's record and in the dead letter. All of the package's lines are
 written here, so that a test can check every one.
@@ -41,7 +41,7 @@ def logger() -> "Logger":
     except ModuleNotFoundError as error:
         raise ConfigurationError(f'running tasks needs {error.name}: pip install "./shared[worker]"') from error
 
-    # Lambda reads standard output. Elsewhere it belongs to the program.
+    # Lambda reads standard output. Elsewhere standard output belongs to the program.
     stream = sys.stdout if "AWS_LAMBDA_FUNCTION_NAME" in os.environ else sys.stderr
     service = os.environ.get("POWERTOOLS_SERVICE_NAME", "nexus")
     formatter = LineFormatter(use_rfc3339=True, utc=True, json_serializer=encoding.line)
@@ -114,7 +114,7 @@ def dead_lettered(queue: str, error: "RunError", run_id: str | None, task: str |
 
 def attempt_failed(error: "RunError") -> None:
     """Where an attempt ended, frame by frame."""
-    logger().debug("the error of this attempt", reason=error.shown, traceback=error.traceback)
+    logger().debug("attempt failed", reason=error.shown, traceback=error.traceback)
 
 
 def invocation_failed(error: "RunError") -> None:
@@ -144,4 +144,4 @@ def run_revoked(envelope: "Envelope", reason: str) -> None:
 
 def outcome_dropped(run_id: str) -> None:
     """The lease had expired."""
-    logger().warning("outcome dropped: the run is another sandbox's", run_id=run_id)
+    logger().warning("outcome dropped: another sandbox holds the run", run_id=run_id)

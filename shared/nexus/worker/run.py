@@ -68,12 +68,14 @@ class Run:
 
     @property
     def short_of_time(self) -> bool:
-        """Whether to continue elsewhere or settle: a tenth of the limit is left, or 15 seconds of a long one."""
+        """Whether it is time to continue in another invocation or to end: a tenth of the limit is left, or 15 s of a
+        long one.
+        """
         return self.remaining < min(15.0, self.limit / 10)
 
     @property
     def logger(self) -> "Logger":
-        """Structured; every line has task, run_id, attempt and queue."""
+        """A structured logger: every line has task, run_id, attempt and queue."""
         return observe.logger()
 
     def progress(self, done: int = 0, total: int = 0, note: str = "", *, info: Any = None) -> None:
@@ -110,13 +112,13 @@ class Run:
         that may fan out again. 1 to 10,000 segments.
         """
         if not 1 <= len(segments) <= LIMIT:
-            raise Reject(f"a fan-out of {len(segments)} segments: 1 to {LIMIT}")
+            raise Reject(f"a fan-out of {len(segments)} segments: 1 to {LIMIT} are allowed")
         return FannedOut(segments, then)
 
     def continue_from(self, cursor: Mapping[str, Any]) -> Continued:
         """Stops here: `return run.continue_from({...})`. The same message comes again at once, with `run.cursor` set.
 
         The cursor is JSON, a few kilobytes at most, and carries the partial result. No attempt is spent. At most ten
-        times per run, since each is a receive of the same message.
+        times per run, because each counts as a receive of the same message.
         """
         return Continued(dict(cursor))

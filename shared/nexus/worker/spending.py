@@ -19,10 +19,10 @@ LINES = 825
 """Bytes of a run's start and end lines, including the 26 that CloudWatch Logs adds to each. Checked by a test."""
 
 GIVEN_UP = 440
-"""Bytes more if the run is given up: the reason, and the line of its dead letter."""
+"""Additional bytes if the run is given up: the reason, and the line of its dead letter."""
 
 INVOCATION_LINES = 500
-"""Of Lambda's own three lines."""
+"""Bytes of Lambda's own three lines."""
 
 MEMORY = "AWS_LAMBDA_FUNCTION_MEMORY_SIZE"
 
@@ -39,7 +39,7 @@ class Tab:
         self._claiming = 0.0
 
     def share_out(self, received: Sequence[Received], runs: int) -> None:
-        """Assigns the usage until now to the work that this many runs shared."""
+        """Divides the usage so far among this many runs."""
         messages = 2.0 if any(one.source == "sqs" for one in received) else 0.0  # Lambda's receive and delete
         batch = Spent(invocations=1.0, messages=messages, log_bytes=INVOCATION_LINES)
         claiming = self.lap()

@@ -56,7 +56,7 @@ def write(day: str, archived: Sequence[ArchivedPost], now: int, *, meter: Meter 
     LISTS.put_many([{"kind": _by(person), "period": key} for person in _people(ordered)], meter=meter, threads=THREADS)
     objects.put("archive", key, gzip.compress(text, mtime=0), "application/gzip")
     if read(key) != {one.post_id: one for one in ordered}:
-        raise ArchiveError(f"{key} reads back as something else")
+        raise ArchiveError(f"{key}: what was read back differs from what was written")
     listed: Sequence[Value] = [one.post_id for one in ordered]
     LISTS.put({"kind": _KIND, "period": key, "posts": listed, "written_at": now}, meter=meter)
     return key
@@ -102,7 +102,7 @@ def erase(user_id: str, post_id: str | None = None, *, last: bool, meter: Meter 
 
 
 def _rewrite(key: str, user_id: str, post_id: str | None, last: bool, meter: Meter | None) -> bool:
-    if not exists(key):  # its writer died, or is about to write it; or it has been replaced
+    if not exists(key):  # its writer died or has not written it yet, or it has been replaced
         if last:
             LISTS.delete({"kind": _by(user_id), "period": key}, meter=meter)
         return False

@@ -29,7 +29,9 @@ type Status = Literal["unknown", "sent"]
 
 @dataclass(frozen=True, slots=True)
 class Mailing:
-    """A mailing sent at most once to a user: a kind of mail and its period (an ISO week, or `-` for once ever)."""
+    """A mailing sent at most once to a user: a kind of mail and its period (an ISO week, or `-` for a mail sent once
+    per user).
+    """
 
     kind: Literal["welcome", "digest"]
     period: str = "-"

@@ -46,7 +46,8 @@ FEED_SECONDS = 45_000
 type Visibility = Literal["public", "followers", "private"]
 
 ERASED = "erased"
-"""The `archived_as` of a post that is being erased, in place of an archive object: no one sees or changes it again."""
+"""The `archived_as` of a post that is being erased, in place of an archive object: it can no longer be seen or changed.
+"""
 
 # --- media -----------------------------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class MediaOutcome(StrEnum):
 
     WRITTEN = "written"
     STALE = "stale"  # a later event has already written
-    NO_POST = "no post"  # or one being archived, which would lose the change
+    NO_POST = "no post"  # also for a post being archived, which would lose the change
 
 
 def set_media(post_id: str, media: Media, order: str, *, meter: Meter | None = None) -> MediaOutcome:
@@ -209,7 +210,7 @@ def get(post_id: str, *, consistent: bool = False, meter: Meter | None = None) -
 
 
 def get_many(post_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[Post | BadRow]:
-    """The existing posts among these, in no order; a row that cannot be read becomes its BadRow."""
+    """The existing posts among these, in no particular order; a row that cannot be read becomes its BadRow."""
     keys = [{"post_id": post_id} for post_id in dict.fromkeys(post_ids)]
     for item in TABLE.get_many(keys, meter=meter, threads=threads):
         if is_erased(item):
@@ -288,7 +289,7 @@ class Ranked:
 
 
 def ranked(since: int, until: int, *, meter: Meter | None = None) -> Iterator[Ranked]:
-    """Every public post created from `since` to before `until` (seconds since 1970), in no order, from the feed index.
+    """Every public post created from `since` to before `until` (seconds since 1970), unordered, from the feed index.
 
     A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so these posts are between two ranks; older posts
     with much engagement are read too, and left out. 85 bytes per post: a week of half a million posts is 5,400 read
@@ -516,7 +517,7 @@ def read_visibility(item: Row, key: str) -> Visibility:
         case ("public" | "followers" | "private") as visibility:
             return visibility
         case _:
-            raise BadRow(key, "visibility is none of public, followers, private")
+            raise BadRow(key, "visibility is not public, followers or private")
 
 
 def read_counters(item: Row, key: str) -> Counters:

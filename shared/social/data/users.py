@@ -1,7 +1,7 @@
 """Users: one item per person, with the profile, the counts that the nightly job writes, and the days of activity.
 
 Activity is stored by day: `last_active_day`, and `active_days`, a number whose bit i says "active i days before that".
-It is written once per user and day, fits in eleven digits, and tells exactly who was active on each of the last
+It is written once per user and day, fits in eleven digits, and shows exactly who was active on each of the last
 ACTIVITY_DAYS days, even after later visits. Scanning all users costs a fiftieth of keeping an index by day.
 """
 
@@ -62,7 +62,7 @@ def exists(user_id: str, *, meter: Meter | None = None) -> bool:
 
 
 def get_many(user_ids: Sequence[str], *, meter: Meter | None = None, threads: int = 1) -> Iterator[User | BadRow]:
-    """The existing users among these, in no order; a row that cannot be read becomes its BadRow."""
+    """The existing users among these, in no particular order; a row that cannot be read becomes its BadRow."""
     keys = [{"user_id": user_id} for user_id in dict.fromkeys(user_ids)]
     for item in TABLE.get_many(keys, attributes=(*PROFILE, *COUNTS), meter=meter, threads=threads):
         yield _read_or_bad(item)
@@ -142,7 +142,7 @@ def set_digest(user_id: str, wanted: bool, *, meter: Meter | None = None) -> boo
 def change(user_id: str, profile: Mapping[str, Value], *, meter: Meter | None = None) -> bool:
     """Sets attributes of the profile; one write, or two if the given address is the current one.
 
-    A new address may receive mail again, whatever happened to the old one's. False if the user does not exist.
+    A new address may receive mail even if the old one was suppressed. False if the user does not exist.
     """
     if "email" in profile:
         email = normal_email(str(profile["email"]))

@@ -47,9 +47,9 @@ def _check(**_: Any) -> Sequence[checks.CheckMessage]:
     for one in conf.read_backs():
         found += [checks.Error(fault, obj=one.model, id="social.E003") for fault in one.faults()]
     if not isinstance(task.get_backend(), Backend):
-        found.append(checks.Error("SOCIAL: BACKEND is not nexus.django.Backend", id="social.E004"))
+        found.append(checks.Error("SOCIAL: BACKEND must be a nexus.django.Backend", id="social.E004"))
     with suppress(ConfigurationError):  # reported by nexus.E001
         if not nexus_conf.allows(task.module_path):
             hint = 'Add "social.django.tasks" to MODULES.'
-            found.append(checks.Error("NEXUS: MODULES leaves social.django.tasks out", hint, id="social.E005"))
+            found.append(checks.Error("NEXUS: MODULES does not contain social.django.tasks", hint, id="social.E005"))
     return found

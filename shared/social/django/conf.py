@@ -44,7 +44,9 @@ def mirrors() -> "dict[str, Mirror[Any]]":
     listed: Sequence[Mirror[Any]] = import_module(given()["MIRRORS"]).MIRRORS
     found = {mirror.kind: mirror for mirror in listed}
     if len(found) < len(listed):
-        raise ImproperlyConfigured(f"{given()['MIRRORS']}: MIRRORS has two mirrors of one kind: their ids could meet")
+        raise ImproperlyConfigured(
+            f"{given()['MIRRORS']}: MIRRORS has two mirrors of the same kind, whose ids could collide"
+        )
     return found
 
 

@@ -10,7 +10,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from pydantic import ValidationError
 
 from nexus.errors import Reject, Retry
-from nexus.values import faults_of, told
+from nexus.values import described, faults_of
 from social.django import conf
 from social.django.mirror import Mirror
 from social.django.models import Progress
@@ -20,7 +20,7 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """Counts of rows written or already present, and of rows that the network cannot have."""
+    """Counts of rows written or already present, and of invalid rows."""
 
     rows: int = 0
     faulty: int = 0
@@ -36,8 +36,8 @@ def fill(
 ) -> Filled:
     """Writes every row that the network lacks, and compares each with its row afterwards, as `Mirror.sync` does.
 
-    Rows changed `since` then, or all rows with `again`, are updated instead, for changes made without signals: a few
-    requests per row. The end of each page is saved, and the next call continues after it.
+    With `since`, only rows changed since that time are updated, and with `again` all rows, to apply changes made
+    without signals: a few requests per row. The end of each page is saved, and the next call continues after it.
     """
     exact = again or since is not None
     name = f"{mirror.kind} {'again' if again else since.isoformat() if since else 'new'}"
@@ -65,7 +65,7 @@ def _write(mirror: Mirror[Any], page: Sequence[Mapping[str, Any]], *, exact: boo
         try:
             good[values["mirrored_pk"]] = values, mirror.row_of(values)
         except ValidationError as error:
-            yield f"{mirror.label} {values['mirrored_pk']}: {told(faults_of(error))}"
+            yield f"{mirror.label} {values['mirrored_pk']}: {described(faults_of(error))}"
     if not exact:
         mirror.put([row for _, row in good.values()])
         still = {values["mirrored_pk"]: values for values in mirror.query().filter(pk__in=list(good))}

@@ -34,7 +34,7 @@ class Users(Mirror[UserRow]):
         there = users.get(wanted.user_id, consistent=True)
         if there is None:
             if not users.create(backfill.user_of(wanted)):
-                raise Retry(f"user {wanted.user_id} was made at the same time", after=1.0)
+                raise Retry(f"user {wanted.user_id} was created at the same time", after=1.0)
             return
         given = wanted.model_dump(include={"name", "locale", "digest"} & wanted.model_fields_set)
         given["email"] = users.normal_email(wanted.email)
@@ -133,7 +133,7 @@ class Comments(OfPost[CommentRow]):
 
     def write(self, key: Key, wanted: tuple[CommentRow | None, int]) -> None:
         (post_id, comment_id), (row, number) = key, wanted
-        if row is None:  # first, or an erasure that removes it at the same time would subtract it again
+        if row is None:  # before counting: otherwise a concurrent erasure of the comment would subtract it again
             comments.hide(post_id, comment_id, int(clock.now()))
             counted(post_id, comments=number)
         elif self._written(row) or (self.bring_post(post_id) and self._written(row)):

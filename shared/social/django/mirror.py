@@ -14,7 +14,7 @@ from django.utils import timezone
 from pydantic import BaseModel, ValidationError
 
 from nexus.errors import Reject, Retry
-from nexus.values import faults_of, told
+from nexus.values import described, faults_of
 from social.data import posts
 
 type Key = tuple[str, ...]
@@ -66,7 +66,7 @@ class Mirror[R: BaseModel](ABC):
         if source == "pk":
             return "pk"
         if not isinstance(source, str):
-            raise FieldDoesNotExist(f"{self.label}: {source} is an expression, and keys are found by a field")
+            raise FieldDoesNotExist(f"{self.label}: {source} is an expression, but a key must be a field")
         return str(getattr(self.model._meta.get_field(source), "attname", source))
 
     def key_of(self, instance: Any) -> Key | None:
@@ -89,7 +89,7 @@ class Mirror[R: BaseModel](ABC):
             standing, wanted = wanted, self.read(key)
             if standing == wanted:
                 return
-        raise Retry(f"{self.kind} {key}: it changes all the time", after=30.0)
+        raise Retry(f"{self.kind} {key}: the row keeps changing", after=30.0)
 
     @abstractmethod
     def write(self, key: Key, wanted: Any) -> None:
@@ -106,12 +106,12 @@ class Mirror[R: BaseModel](ABC):
         return found.values(mirrored_pk=F("pk"), **named)
 
     def rows(self, found: Iterable[Mapping[str, Any]]) -> Iterator[tuple[Any, R]]:
-        """(primary key, row) of each. Raises Reject for a row that the network cannot have."""
+        """(primary key, row) of each. Raises Reject for a row that is invalid in the network."""
         for values in found:
             try:
                 yield values["mirrored_pk"], self.row_of(values)
             except ValidationError as error:
-                reason = told(faults_of(error))
+                reason = described(faults_of(error))
                 raise Reject(f"{self.label} {values['mirrored_pk']}: {reason}") from None
 
     def row_of(self, values: Mapping[str, Any]) -> R:

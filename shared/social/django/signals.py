@@ -1,4 +1,4 @@
-"""How a change of a row gets into the outbox: Django's signals, and a function to call for changes that send none."""
+"""Writes changes of rows into the outbox: by Django's signals, and by a function for changes that send no signals."""
 
 from collections.abc import Callable, Iterable
 from functools import partial, wraps

@@ -133,7 +133,7 @@ def give_up() -> None:
 @policy(max_attempts=4, backoff=(0.0, 0.0))
 @task(takes_context=True)
 def flaky(context: "TaskContext[..., Any]", failures: int) -> str:
-    """Fails so many times, and then succeeds."""
+    """Fails this many times, and then succeeds."""
     if context.attempt <= failures:
         raise Broken(f"attempt {context.attempt}")
     return "at last"

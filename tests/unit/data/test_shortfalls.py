@@ -17,7 +17,7 @@ from social.catalogue import DigestReport, FeedbackReport, MediaReport, Notifica
         (MediaReport(post_id="p", status="stale", reason="a later upload came"), "stale: a later upload came"),
         (DigestReport(sent=1, skipped={"already sent": 9}), None),
         (DigestReport(), None),
-        (DigestReport(skipped={"a": 1, "b": 2}, failed={"c": 1}), "nobody was sent it: b"),
+        (DigestReport(skipped={"a": 1, "b": 2}, failed={"c": 1}), "sent to no one: b"),
         (FeedbackReport(suppressed=1, reason="bounce"), None),
         (FeedbackReport(suppressed=0, reason="a soft bounce"), "a soft bounce"),
         (NotificationSent(notification_id="n"), None),

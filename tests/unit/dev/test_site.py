@@ -1,4 +1,4 @@
-"""The check of the docs site: no link leads nowhere, and nothing is loaded from another host."""
+"""The check of the docs site: no link is broken, and nothing is loaded from another host."""
 
 from pathlib import Path
 

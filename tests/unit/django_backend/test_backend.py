@@ -26,8 +26,10 @@ from nexus.client import AsyncResult, send
 from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
 from nexus.eager import run_next
 from nexus.envelope import Envelope
-from nexus.errors import SendFailed
-from nexus.testing import SentTasks
+from nexus.errors import ConfigurationError, SendFailed
+from nexus.registry import registry
+from nexus.settings import settings as runtime_settings
+from nexus.testing import SentTasks, memory_backend
 from tests.support.django_project import tasks as project
 
 
@@ -104,7 +106,7 @@ def test_an_unknown_id_does_not_exist(result_id: str, sent: SentTasks) -> None:
 
 def test_a_run_of_another_kind_of_task_does_not_exist_for_django(sent: SentTasks) -> None:
     handle = send(ping.s(text="x"), queue="default")
-    with pytest.raises(TaskResultDoesNotExist, match="none of the modules"):
+    with pytest.raises(TaskResultDoesNotExist, match="not in one of the modules"):
         default_task_backend.get_result(handle.id)
 
 
@@ -139,6 +141,30 @@ def test_run_after_must_be_aware_with_time_zones_and_may_be_naive_without(sent: 
 def test_what_is_not_json_is_refused_and_nothing_is_sent(value: Any, sent: SentTasks) -> None:
     with pytest.raises((TypeError, ValueError), match="Unsupported"):
         project.add.enqueue(value)
+    assert sent.calls == []
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "fault"),
+    [
+        ((), {}, r"tasks\.add: missing a required argument: 'a'"),
+        ((1, 2, 3), {}, r"tasks\.add: too many positional arguments"),
+        ((1,), {"colour": 2}, r"tasks\.add: got an unexpected keyword argument 'colour'"),
+        ((1, object()), {}, r"tasks\.add: argument 2 is not JSON .*object"),
+        ((1,), {"b": [object()]}, r"tasks\.add: argument b is not JSON .*object"),
+    ],
+)
+def test_a_call_that_cannot_run_is_refused_with_the_task_and_the_argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], fault: str, sent: SentTasks
+) -> None:
+    with pytest.raises(TypeError, match=fault):
+        project.add.enqueue(*args, **kwargs)
+    assert sent.calls == []
+
+
+def test_a_task_that_takes_its_context_is_called_without_it(sent: SentTasks) -> None:
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        project.attempt.enqueue(*range(9))
     assert sent.calls == []
 
 
@@ -363,6 +389,17 @@ def test_secret_arguments_reach_the_task_and_no_record(
     assert default_task_backend.get_result(result.id).args == shown["args"]
 
 
+def test_a_process_that_only_sends_hides_secret_arguments_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web process imports no catalogue."""
+    monkeypatch.delenv("NEXUS_CATALOGUE", raising=False)
+    monkeypatch.setattr(registry, "_declared", {})
+    monkeypatch.setattr(registry, "_loaded", set())
+    with memory_backend() as sent:
+        project.secretive.enqueue("ada", "xyzzy")
+        (record,) = sent.store.items.values()
+    assert record["args"] == '{"args":["ada","(secret)"],"kwargs":{}}'
+
+
 def test_secret_names_must_be_parameters() -> None:
     with pytest.raises(InvalidTask, match="secret"):
         policy(secret=("c",))(project.add)
@@ -404,7 +441,7 @@ def test_what_is_not_sent_is_not_signalled(
 
 
 def test_a_queue_that_the_backend_does_not_have_is_refused() -> None:
-    with pytest.raises(InvalidTask, match="Queue 'nowhere' is not valid"):
+    with pytest.raises(InvalidTask, match=r"Queue 'nowhere' is not valid for backend default: QUEUES has .*emails"):
         project.add.using(queue_name="nowhere")
 
 
@@ -489,6 +526,32 @@ def test_a_wrong_setting_is_found_at_start_up(
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(**settings):
         assert code in [found.id for found in checks.run_checks()]
+    assert runtime_settings().stack != "s", "the project's own settings are in force again"
+
+
+def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call() -> None:
+    tasks = {"default": {"BACKEND": "nexus.django.Backend", "QUEUES": ["default"]}}
+    with override_settings(NEXUS={"STAK": "s"}, TASKS=tasks):  # TASKS too, so that Django creates the backend again
+        assert [found.id for found in checks.run_checks()] == ["nexus.E001"]
+        with pytest.raises(ConfigurationError, match="NEXUS has no STAK"):
+            project.add.enqueue(1)
+        with pytest.raises(ConfigurationError, match="NEXUS has no STAK"):
+            default_task_backend.get_result("x")
+
+
+def test_eager_mode_is_refused_in_a_lambda_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "mysite-prod-default")
+    with override_settings(NEXUS={"EAGER": True}):
+        (found,) = [one for one in checks.run_checks() if one.id == "nexus.E001"]
+    assert "NEXUS has EAGER in a Lambda function" in found.msg
+
+
+def test_eager_mode_without_the_workers_packages_is_found_at_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus.django.backend.WORKER_PACKAGE", "no_such_package")
+    with override_settings(NEXUS={"EAGER": True}):
+        (found,) = [one for one in checks.run_checks() if one.id == "nexus.E006"]
+    assert "no_such_package" in found.msg
+    assert found.hint == 'pip install "./shared[worker]", or name a STACK.'
 
 
 def test_right_settings_have_no_fault() -> None:

@@ -82,3 +82,39 @@ def test_the_operators_command_has_the_projects_settings(
     assert ended.value.code == 0
     assert "nexus status" in capsys.readouterr().out
     assert os.environ["NEXUS_STACK"] == "test"
+
+
+def complaint_of(*words: str, capsys: pytest.CaptureFixture[str]) -> str:
+    """What `manage.py nexus` prints when it cannot run: one line, without a traceback."""
+    from django.core.management import ManagementUtility
+
+    with pytest.raises(SystemExit) as ended:
+        ManagementUtility(["manage.py", "nexus", *words]).execute()
+    assert ended.value.code == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("missing", "hint"),
+    [
+        ("ops.main", "needs ops: put a checkout of nexus-tasks on PYTHONPATH"),
+        ("yaml", "needs yaml: pip install pyyaml"),
+        ("typer", "needs typer: pip install typer"),
+    ],
+)
+def test_the_operators_command_says_what_it_needs(
+    missing: str, hint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setattr("nexus.django.management.commands.nexus.import_module", refuse)
+    assert hint in complaint_of("status", capsys=capsys)
+
+
+def test_the_operators_command_has_no_stack_in_eager_mode(capsys: pytest.CaptureFixture[str]) -> None:
+    from django.test.utils import override_settings
+
+    with override_settings(NEXUS={"EAGER": True}):
+        assert "NEXUS has EAGER" in complaint_of("status", capsys=capsys)

@@ -154,10 +154,10 @@ def test_it_runs_now_beside_its_schedule_and_its_firings_are_its_history() -> No
     ("changes", "fault"),
     [
         ({"expression": "cron(0 9 * * MON *)"}, "exactly one of day-of-month and day-of-week"),
-        ({"expression": "at(tomorrow)"}, "a time is written as in"),
-        ({"expression": "every day", "paused": "on"}, "is neither cron"),
+        ({"expression": "at(tomorrow)"}, "write the time as in"),
+        ({"expression": "every day", "paused": "on"}, "is not of the form cron"),
         ({"name": "a name"}, "letters, digits"),
-        ({"args": "{}"}, "args are a list"),
+        ({"args": "{}"}, "args must be a list"),
         ({"queue": "nowhere"}, "is not valid for backend"),
         ({"task": "os.system"}, "Select a valid choice"),
         ({"task": project.secretive.module_path}, "Select a valid choice"),
@@ -223,7 +223,7 @@ def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
     periodic.create("stranger", runtime_task(project.add).signature([1], {}), MONDAYS)
     out = StringIO()
     call_command("nexus_periodic", stdout=out)
-    assert out.getvalue() == "written: weekly\nin Scheduler, and not in the table: stranger\n"
+    assert out.getvalue() == "written: weekly\nin Scheduler, but not in the table: stranger\n"
     there = periodic.get("weekly")
     assert there is not None
     assert not there.paused

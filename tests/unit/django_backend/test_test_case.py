@@ -74,7 +74,7 @@ class Failures(NexusTestCase):
         self.assertEnqueued(project.add.using(queue_name="emails"), 1)
 
     def test_nothing(self) -> None:
-        self.assertEnqueued(project.add)
+        self.assertEnqueued(project.add, 1)
 
     def test_not(self) -> None:
         project.add.enqueue(1)

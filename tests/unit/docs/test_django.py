@@ -47,10 +47,10 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
 
     for block in PAGE:
         match block:
-            case Block("sh") if not session:
+            case Block("sh", ()) if not session:
                 for line in block.text.splitlines():
                     folder = command(line, folder)
-            case Block("sh"):  # what a process of its own would send, this one's memory would not hold
+            case Block("sh", ()):  # what a process of its own would send, this one's memory would not hold
                 words = [line.removeprefix("python manage.py ").split() for line in block.text.splitlines()]
                 session += [f"from django.core.management import call_command as c; c(*{line})" for line in words]
             case Block("python", ("settings",)):
@@ -69,6 +69,11 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     shell()
     assert said == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL", "sent 1, kept 0", "['3']"]
     run([sys.executable, "manage.py", "test", "-v0"], folder)
+
+
+def test_the_page_installs_what_running_a_task_needs() -> None:
+    (install,) = [block.text for block in PAGE if block.words == ("install",)]
+    assert install == "pip install './shared[django,worker]'"
 
 
 def test_the_periodic_tasks_of_the_page_are_python_and_its_names_exist() -> None:

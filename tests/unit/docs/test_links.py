@@ -1,4 +1,4 @@
-"""No page of the documentation leads nowhere."""
+"""No link in the documentation is broken."""
 
 import re
 from pathlib import Path

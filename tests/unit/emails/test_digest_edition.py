@@ -151,7 +151,7 @@ def test_an_author_whose_name_cannot_be_shown_keeps_his_posts_and_what_is_left_o
     assert set(names) < {f"busy-{number}" for number in range(5)}
     assert edition.left_out == {
         "their author has better ones": 5 - digest.edition.KEPT_OF_ONE_AUTHOR,
-        "their author is gone": 1,
+        "their author was deleted": 1,
         "no longer public": 1,
     }
 

@@ -123,7 +123,7 @@ def test_a_review_counts_and_touches_nothing(empty: Callable[[], None], seed: in
 
 
 @settings(jobs, max_examples=4)
-@given(seeds, st.integers(5, 25))
+@given(seeds, st.integers(5, 10))
 def test_archiving_takes_the_eligible_alone_and_restoring_brings_all_of_it_back(
     empty: Callable[[], None], seed: int, people: int
 ) -> None:
@@ -150,7 +150,7 @@ def test_archiving_takes_the_eligible_alone_and_restoring_brings_all_of_it_back(
 @given(seeds)
 def test_sandboxes_that_die_lose_nothing(empty: Callable[[], None], seed: int) -> None:
     empty()
-    network = fill(seed, 10)
+    network = fill(seed, 6)
     before = everything()
     queue = Queue.unreliable(seed, one_in=9)
     with small_pages(2):

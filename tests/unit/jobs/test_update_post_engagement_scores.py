@@ -13,7 +13,7 @@ from nexus.aws.dynamodb import Write, from_item
 from nexus.testing import run_task
 from ops.social.seed import Network
 from social import application
-from social.data import posts
+from social.data import days, posts
 from social.data.posts import Counters, Post
 from tests.support.sandboxes import Queue, requests, small_pages, throttled
 from tests.unit.jobs.conftest import NOW, Filled, jobs, seeds
@@ -142,3 +142,28 @@ def test_the_rank_falls_never_with_engagement_and_grows_with_time(score: int, mo
     assert posts.feed_rank(score, created_at + 45_000) == pytest.approx(rank + 1, abs=2e-6)
     exact = Fraction(created_at - 1_704_067_200, 45_000)
     assert abs(Fraction(rank) - exact - Fraction(math.log10(max(1, score)))) <= Fraction(1, 10**6)
+
+
+def test_the_formulas_by_example() -> None:
+    assert posts.engagement_score(Counters(likes=2, comments=10, shares=100, views=1000)) == 2 * 3 + 50 + 700 + 1000
+    assert posts.feed_rank(1000, posts.FEED_EPOCH) == 3
+    assert posts.feed_rank(2, posts.FEED_EPOCH) == 0.30103
+    assert posts.feed_rank(1, posts.FEED_EPOCH + 45_000) == posts.feed_rank(10, posts.FEED_EPOCH) == 1
+    assert posts.feed_rank(0, posts.FEED_EPOCH + 7) == posts.age_rank(posts.FEED_EPOCH + 7) == 0.000156
+
+
+def test_a_formulas_year_ends_with_the_anniversary() -> None:
+    assert posts.old_day("2026-11-28") == "2025-11-27"
+    assert posts.old_day("2024-02-29") == "2023-02-28"
+
+    def eligible(created: str, restored: str | None = None, views: int = 0) -> bool:
+        row = {"post_id": {"S": "p"}, "created_at": {"N": str(days.start_of(created))}}
+        row |= {name: {"N": "0"} for name in posts.COUNTERS} | {"views_count": {"N": str(views)}}
+        if restored:
+            row["restored_at"] = {"N": str(days.start_of(restored))}
+        return posts.is_eligible(row, "2026-11-28")
+
+    assert eligible("2025-11-27")
+    assert not eligible("2025-11-28")
+    assert not eligible("2024-11-27", restored="2026-01-01")
+    assert not eligible("2025-11-27", views=posts.QUIET_VIEWS)

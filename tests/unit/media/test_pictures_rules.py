@@ -1,5 +1,6 @@
 """The rules behind the renditions, for any size; the placeholder; and that a damaged file is refused at worst."""
 
+from dataclasses import replace
 from math import cos, isclose, pi
 
 import pytest
@@ -7,13 +8,109 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pictures.headers import Limits
+from pictures.formats import Format
+from pictures.headers import Header, Limits, check
 from pictures.placeholder import blurhash, dominant_colour
 from pictures.recipes import ANIMATED, RECIPES, Recipe
 from pictures.rendering import Pictures, fit, render, scaled
 from samples import files
 from social.refusals import Code, Rejected
 from tests.support.stills import ANIMATIONS, BLUE, COLOURS, GREEN, RED, STILLS, gradient, plain, quarters, reel, still
+
+# Limits
+
+ROOMY = Limits(memory=10**15, pixels=10**12, frames=10**6, frame_pixels=10**12, scans=10**6, scan_pixels=10**12)
+MILLION = Header(Format.GIF, 1000, 1000)
+PHOTO = Header(Format.JPEG, 1000, 1000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "allowed", "refused", "code", "reason"),
+    [
+        (
+            replace(ROOMY, pixels=12_000_000),
+            Header(Format.PNG, 4000, 3000),
+            Header(Format.PNG, 4001, 3000),
+            Code.TOO_MANY_PIXELS,
+            "4001 x 3000 is over the limit of 12 megapixels",
+        ),
+        (
+            replace(ROOMY, memory=9 << 20),
+            Header(Format.PNG, 1024, 1024),
+            Header(Format.PNG, 2048, 1024),
+            Code.TOO_MANY_PIXELS,
+            "2048 x 1024 PNG takes 18 MiB to decode, over the limit of 9",
+        ),
+        (
+            replace(ROOMY, frames=10),
+            replace(MILLION, frames=10),
+            replace(MILLION, frames=11),
+            Code.TOO_MANY_FRAMES,
+            "11 frames, the limit is 10",
+        ),
+        (
+            replace(ROOMY, frame_pixels=1_000_000),
+            replace(MILLION, frames=1),
+            replace(MILLION, frames=2),
+            Code.TOO_MANY_FRAMES,
+            "2 frames of 1000 x 1000 are 2 megapixels, the limit is 1",
+        ),
+        (
+            replace(ROOMY, scans=12),
+            replace(PHOTO, scans=12),
+            replace(PHOTO, scans=13),
+            Code.TOO_MANY_SCANS,
+            "13 scans over 1000 x 1000 pixels; 12 at most, and 1e+06 megapixels",
+        ),
+        (
+            replace(ROOMY, scan_pixels=10_000_000),
+            replace(PHOTO, scans=10),
+            replace(PHOTO, scans=11),
+            Code.TOO_MANY_SCANS,
+            "11 scans over 1000 x 1000 pixels; 1000000 at most, and 10 megapixels",
+        ),
+    ],
+    ids=["pixels", "memory", "frames", "pixels of all frames", "scans", "pixels of all scans"],
+)
+def test_a_limit_may_be_reached_and_not_exceeded(
+    limits: Limits, allowed: Header, refused: Header, code: Code, reason: str
+) -> None:
+    check(allowed, limits)
+    with pytest.raises(Rejected) as raised:
+        check(refused, limits)
+    assert (raised.value.code, raised.value.detail) == (code, reason)
+
+
+def test_a_still_has_no_limit_on_all_frames_pixels_and_ten_scans_have_none_on_theirs() -> None:
+    check(Header(Format.PNG, 2000, 2000), replace(ROOMY, frame_pixels=3_000_000))
+    check(Header(Format.GIF, 1000, 1000, frames=3), replace(ROOMY, frame_pixels=3_000_000))
+    check(Header(Format.JPEG, 1000, 1000, scans=11), replace(ROOMY, scan_pixels=11_000_000))
+    check(Header(Format.JPEG, 2000, 2000, scans=10), replace(ROOMY, scan_pixels=3_000_000))
+
+
+def test_a_picture_without_pixels_is_damaged() -> None:
+    with pytest.raises(Rejected, match="no pixels: 0 x 5") as raised:
+        check(Header(Format.PNG, 0, 5), ROOMY)
+    assert raised.value.code == Code.DAMAGED
+
+
+@pytest.mark.parametrize(
+    ("width", "a_pixel"),
+    [(4094, 8.0), (4095, 2.0), (8188, 2.0), (8189, 0.5), (16_376, 0.5), (16_377, 0.125), (60_000, 0.125)],
+)
+def test_a_jpeg_is_reckoned_at_the_scale_that_leaves_as_many_pixels_as_the_largest_rendition_has(
+    width: int, a_pixel: float
+) -> None:
+    for turned in (Header(Format.JPEG, width, 100), Header(Format.JPEG, 100, width)):
+        assert turned.memory(side=2048) == width * 100 * a_pixel
+    several_scans = Header(Format.JPEG, width, 100, bytes_a_pixel=6.0)
+    assert several_scans.memory(side=2048) == width * 100 * (6.0 + a_pixel)
+
+
+def test_other_formats_take_what_was_measured_for_each_pixel() -> None:
+    assert Header(Format.PNG, 100, 50).memory(side=2048) == 45_000
+    assert Header(Format.AVIF, 100, 50, bytes_a_pixel=20.0).memory(side=2048) == 100_000
+
 
 # Geometry
 

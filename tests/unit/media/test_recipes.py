@@ -1,12 +1,13 @@
 """The renditions that a deployment chooses: how they are written, what is wrong with them, and what is made."""
 
 import re
+from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pictures.recipes import ANIMATED, MOST, RECIPES, BadRecipe, Recipe, Recipes, read_recipes
+from pictures.recipes import ANIMATED, MOST, RECIPES, BadRecipe, Recipe, Recipes, content_hash, read_recipes
 from pictures.rendering import render
 from tests.support.stills import gradient, opened, still
 from tests.support.template import template
@@ -36,6 +37,37 @@ def test_a_recipe_has_a_size_a_format_a_quality_and_a_cut() -> None:
     assert found.animated == ANIMATED
 
 
+def test_a_limit_of_a_recipe_may_be_reached() -> None:
+    assert read_recipes("a:4096:tallest=0.1:quality=100,b:1:tallest=10:quality=1").stills == (
+        Recipe("a", 4096, tallest=0.1, quality=100),
+        Recipe("b", 1, tallest=10, quality=1),
+    )
+    assert len(read_recipes("a:1").stills) == 1
+    assert len(read_recipes(",".join(f"w{width}:{width}" for width in range(1, MOST + 1))).stills) == MOST
+
+
+def test_a_box_bounds_both_sides_of_a_whole_picture() -> None:
+    assert Recipe("full", 2048, 2048).is_box
+    assert not Recipe("wide", 2048).is_box
+    assert not Recipe("thumbnail", 150, 150, square=True).is_box
+    assert not Recipe("story", 1080, 1920, tallest=1.5).is_box
+
+
+def test_the_largest_side_is_the_largest_that_any_recipe_bounds() -> None:
+    assert Recipes((Recipe("a", 320), Recipe("b", 640), Recipe("c", 10, 480))).largest_side == 640
+    assert Recipes((Recipe("a", 320), Recipe("c", 10, 480))).largest_side == 480
+
+
+def test_a_content_hash_depends_on_the_file_and_on_the_recipes() -> None:
+    def hash_of(data: bytes, recipes: Recipes) -> str:
+        return content_hash(BytesIO(data), recipes.stills, recipes.animated)
+
+    assert re.fullmatch("[0-9a-f]{32}", hash_of(b"a", Recipes()))
+    chosen = [Recipes(), Recipes(stills=RECIPES[1:]), Recipes(animated=Recipe("animated", 480))]
+    assert len({hash_of(data, recipes) for data in (b"a", b"b") for recipes in chosen}) == 6
+    assert hash_of(b"a", Recipes()) == hash_of(b"a", read_recipes(""))
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -48,14 +80,17 @@ def test_a_recipe_has_a_size_a_format_a_quality_and_a_cut() -> None:
         ("tile:96:round", "tile: 'round' is not an option"),
         ("tile:96:quality=101", "tile: quality is '101'"),
         ("tile:96:tallest=tall", "tile: tallest is 'tall'"),
-        ("tile:96:tallest=11", "tile: tallest is '11'"),
-        ("tile:96:jpeg:webp", "tile: encoding is there twice"),
+        ("tile:96:tallest=10.001", "tile: tallest is '10.001'"),
+        ("tile:96:tallest=0.099", "tile: tallest is '0.099'"),
+        ("tile:96:jpeg:webp", "tile: encoding is given twice"),
         ("tile:96x90:square", "tile: a square has one side"),
         ("tile:96:square:tallest=1", "tile: a square has one side"),
-        ("tile:96,tile:97", "tile: it is there twice"),
+        ("tile:96,tile:97", "tile: the name is used twice"),
         ("tile:96,", "'': a name"),
         ("animated:480x480", "there are 0 recipes"),
         ("tile:96,animated:480:jpeg", "animated: an animation is WebP"),
+        ("tile:96,animated:480:square", "animated: an animation is WebP"),
+        ("tile:96,animated:480:tallest=1", "animated: an animation is WebP"),
         (",".join(f"w{width}:{width}" for width in range(1, MOST + 2)), f"there are {MOST + 1} recipes"),
     ],
 )

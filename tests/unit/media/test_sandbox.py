@@ -158,7 +158,7 @@ def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
     """Each report may cost a write."""
     heard: list[dict[str, Any]] = []
 
-    with pytest.raises(Unfinished, match="does not stop talking"):
+    with pytest.raises(Unfinished, match="sends too many reports"):
         child("for number in range(9):\n    report.known({'number': number})\nreturn {}", on_known=heard.append)
     assert heard == [{"number": 0}, {"number": 1}]
 
@@ -166,7 +166,7 @@ def test_a_child_that_repeats_what_it_knows_is_stopped(child: Run) -> None:
 def test_a_child_that_reports_more_files_than_it_has_is_stopped(child: Run) -> None:
     heard: list[dict[str, Any]] = []
 
-    with pytest.raises(Unfinished, match="does not stop talking"):
+    with pytest.raises(Unfinished, match="sends too many reports"):
         child("while True:\n    report.part({'number': 0})", on_part=heard.append)
     assert len(heard) == supervisor.MOST_PARTS
 

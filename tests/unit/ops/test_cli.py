@@ -88,7 +88,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["send", "ping", "--wait", "--timeout", "soon"], "not a duration"),
         (["schedule", "run", "cleanup_old_posts", "--timeout", "soon"], "not a duration"),
         (["send", "ping", "--eta", "tomorrow"], "not a time"),
-        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "exclude each other"),
+        (["send", "ping", "--countdown", "1s", "--eta", "2030-01-01"], "cannot be combined"),
         (["result", "42"], "not a run id"),
         (["revoke", "42", "--yes"], "not a run id"),
         (["revoke"], "Which runs?"),
@@ -99,11 +99,12 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["concurrency", "media", "1"], "2 to 1000"),
         (["inspect", "active", "all"], "There are: media"),
         (["schedule", "enable", "ping"], "has no schedule"),
-        (["schedule", "set", "cleanup_old_posts", "0 3 * * *"], "neither cron"),
+        (["schedule", "set", "cleanup_old_posts", "0 3 * * *"], "is not of the form cron"),
         (["schedule", "set", "cleanup_old_posts", "cron(0 3 * * * *)"], "exactly one"),
         (["events", "--status", "done"], "not an outcome"),
         (["dlq", "retry"], "Which dead letters?"),
-        (["dlq", "drop", "xyz"], "not a run id"),
+        (["dlq", "drop", "xyz"], "neither a run id nor a queue"),
+        (["dlq", "show", "media"], "`nexus dlq list media` shows the ids"),
         (["dlq", "list", "media", "--queue", "users"], "Give one."),
         (["report", "--day", "2026-13-01"], "is not a day"),
         (["report", "--day", "yesterday"], "is not a day"),
@@ -111,7 +112,7 @@ def test_help_names_every_command_and_imports_nothing_heavy() -> None:
         (["mail", "preview", "welcome", "--locale", "xx"], "There are: ar, de, en, fr, ja"),
         (["upload", "no-such-file.jpg"], "does not exist"),
         (["upload", __file__], "neither a picture nor a clip"),
-        (["upload", __file__, "--no-wait", "--save", "x"], "does not wait"),
+        (["upload", __file__, "--no-wait", "--save", "x"], "cannot be combined with --no-wait"),
     ],
 )
 def test_a_wrong_word_is_exit_code_2_with_the_right_one(
@@ -304,8 +305,8 @@ def letters(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         (["pause", "pots"], "Did you mean post?"),
         (["inspect", "registered"], "The catalogue letters.catalogue cannot be imported"),
         (["send", "frank"], "The catalogue letters.catalogue cannot be imported"),
-        (["mail", "unknown"], "letters is not the social network's"),
-        (["seed"], "letters is not the social network's"),
+        (["mail", "unknown"], "letters is not a stack of the social network"),
+        (["seed"], "letters is not a stack of the social network"),
     ],
 )
 def test_another_application_has_its_own_queues_and_tasks(
@@ -387,7 +388,7 @@ def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.M
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     with pytest.raises(Problem) as refusal:
         deployment.choose(deployment.Choice())
-    assert "is not the local cloud of this checkout (http://127.0.0.1:4999)" in refusal.value.why
+    assert "is not this checkout's local cloud (http://127.0.0.1:4999)" in refusal.value.why
 
 
 def _client_error(code: str, message: str = "m") -> Exception:

@@ -50,7 +50,7 @@ def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def ran(
     task: str, queue: str, ago: float = 60.0, spent: Spent | None = EACH, error: RunError | None = None, **args: Any
 ) -> str:
-    """A run that was sent so many seconds ago, and has ended."""
+    """A run that was sent this many seconds ago, and has ended."""
     at = time.time() - ago
     envelope = Envelope(id=new_id(), task=task, args=args, sent_at=datetime.fromtimestamp(at, UTC))
     store = backend().store
@@ -232,7 +232,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["budget", "--runs", "1"], "Whose budget?"),
+        (["budget", "--runs", "1"], "Which task's budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
         (["budget", DIGEST, "--dollars", "-1"], "not a limit"),
         (["budget", DIGEST, "--runs", "many"], "not a limit"),

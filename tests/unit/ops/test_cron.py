@@ -40,14 +40,14 @@ def test_the_next_two_times(expression: str, expected: list[str]) -> None:
 @pytest.mark.parametrize(
     ("expression", "fault"),
     [
-        ("0 9 * * *", "neither cron"),
+        ("0 9 * * *", "is not of the form cron"),
         ("cron(0 9 * * *)", "5 fields"),
         ("cron(0 9 * * * *)", "exactly one"),
         ("cron(0 9 ? * ? *)", "exactly one"),
         ("cron(60 9 * * ? *)", "minutes: '60'"),
         ("cron(0 9 32 * ? *)", "day-of-month: '32'"),
         ("cron(0 9 ? * FOO *)", "day-of-week: 'FOO'"),
-        ("rate(1 hours)", "1 hour,"),
+        ("rate(1 hours)", "requires 1 hour"),
         ("rate(5 minute)", "5 minutes"),
         ("rate(0 minutes)", "1 or more"),
     ],

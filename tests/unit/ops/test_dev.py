@@ -41,7 +41,7 @@ def connected(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["dev", "--json"], "dev is for a terminal"),
+        (["dev", "--json"], "dev needs a terminal"),
         (["dev", "usres"], "Did you mean users?"),
         (["dev", "--from", "nexus-prod"], "Give --replay RUN too."),
         (["dev", "--functions", "/no/such/folder"], "--functions: /no/such/folder is not a folder"),
@@ -93,7 +93,7 @@ def test_a_part_is_replayed_by_the_job_that_it_belongs_to() -> None:
 def test_a_run_is_replayed_on_its_own_queue_if_that_is_served() -> None:
     told = {"task": "send_welcome_email", "args": {"user_id": "u-1"}}
     assert developing._last(record(), ["users", "emails"]) == {"queue": "emails", "event": None, "runs": [told]}
-    with pytest.raises(Problem, match="of the queue emails"):
+    with pytest.raises(Problem, match="belongs to the queue emails"):
         developing._last(record(), ["users"])
 
 
@@ -161,7 +161,7 @@ def test_ctrl_c_while_it_pauses_resumes_too(sources: Sources, note: Path, monkey
 
 
 def test_with_every_queue_paused_there_is_nothing_to_work_on(sources: Sources, note: Path) -> None:
-    with pytest.raises(Problem, match="No queue is left"), session._taken(stack(), ["default"], note):
+    with pytest.raises(Problem, match="There is no queue to run"), session._taken(stack(), ["default"], note):
         pytest.fail("there is none")
     assert sources.states["default"] == "Disabled"
 
@@ -214,6 +214,13 @@ def test_a_change_runs_the_last_message_again_unless_it_is_in_another_queues_fol
 
     assert server.signals == sent
     assert capsys.readouterr().err == f"{changed} changed\n"
+
+
+def test_the_temporary_files_of_editors_are_not_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = {(1, str(tmp_path / "functions/users" / name)) for name in ("one.py", "sedRqycro", "4913")}
+    code = tmp_path / "functions"
+    session.watch([code], Server(), tmp_path / "last.json", code, iter([changed]))
+    assert capsys.readouterr().err == "functions/users/one.py changed\n"
 
 
 def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:

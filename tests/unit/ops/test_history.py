@@ -41,7 +41,7 @@ def stack(deployment: None, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def sent(task: str, at: float, queue: str = "users", parent: str | None = None, **args: Any) -> str:
-    """A run that was sent so many seconds after NOW, PENDING."""
+    """A run that was sent this many seconds after NOW, PENDING."""
     moment = datetime.fromtimestamp(NOW + at, UTC)
     envelope = Envelope(id=new_id(), task=task, args=args, parent=parent, sent_at=moment)
     backend().store.apply(transitions.pending(envelope, queue, KEEP))
@@ -178,7 +178,7 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     # Then its first characters find a run at any age, for they tell its time
     assert finding.run_id("01A3185C-1") == first
     assert ids(Query(id="01a3185c")) == [second, first]
-    with pytest.raises(Problem, match="fits 2 runs") as caught:
+    with pytest.raises(Problem, match="matches 2 runs") as caught:
         finding.run_id("01a3185c")
     assert f"{second} ping PENDING; {first} ping PENDING" in caught.value.why
     # And its last ones, which tell none, among the runs of a day, or as far back as is said

@@ -129,7 +129,7 @@ def test_nothing_that_was_there_is_lost(copy: Path) -> None:
         ("count__badges", "users", "NAME: 'count__badges' cannot be"),
         ("../badges", "users", "NAME: '../badges' cannot be"),
         ("c" * 61, "users", "at most 60 characters"),
-        ("class", "users", "a word of Python's own"),
+        ("class", "users", "a Python keyword"),
         ("json", "users", "there is a module json already"),
         ("ping", "users", "already has ping"),
         ("send_notification", "users", "already has send_notification"),
@@ -159,7 +159,7 @@ def test_a_queue_without_a_heading_or_a_row_is_named_and_nothing_is_written(
 
     assert main(["new", "task", "count_badges", "--queue", "users"]) == ExitCode.WRONG
 
-    assert 'no row of users under "The tasks"' in capsys.readouterr().err
+    assert 'no row for users under "The tasks"' in capsys.readouterr().err
     assert tree(copy) == before
 
 

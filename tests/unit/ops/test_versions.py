@@ -12,7 +12,7 @@ DEPLOYED = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
 
 def version(number: int, minutes: int, *, live: bool = False) -> Version:
-    """One that was published so many minutes after the deployment, or before it."""
+    """One that was published this many minutes after the deployment, or before it."""
     return Version(number, DEPLOYED + timedelta(minutes=minutes), live=live)
 
 

@@ -588,7 +588,7 @@ def test_the_letters_of_a_group_are_sent_again_with_an_argument_replaced(page: T
     group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
     ids = [failed("Timeout", user_id=f"u-{n}", greeting="x") for n in range(3)]
     refused = page.post("/do/edit-letters", data={**group, "args": "{}"}).text
-    assert "None of these dead letters would be valid then" in refused
+    assert "None of these dead letters would be valid with these arguments" in refused
     assert "greeting" in refused
     text = done(page, "edit-letters", {**group, "args": json.dumps({"greeting": None})})
     assert "3 dead letters sent again" in text

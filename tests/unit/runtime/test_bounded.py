@@ -255,14 +255,14 @@ def test_every_fault_of_the_settings_is_named_at_once(environment: None, monkeyp
 def test_a_stack_that_is_not_there_is_named(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_STACK", "nexus-prdo")
     settings.cache_clear()
-    with pytest.raises(ConfigurationError, match="no stack nexus-prdo in eu-west-1"):
+    with pytest.raises(ConfigurationError, match="the stack nexus-prdo is missing or incomplete in eu-west-1"):
         check()
 
 
 def test_another_account_is_named(queues: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_ACCOUNT_ID", "999999999999")
     settings.cache_clear()
-    with pytest.raises(ConfigurationError, match="NEXUS_ACCOUNT_ID is 999999999999, but the queues are those of"):
+    with pytest.raises(ConfigurationError, match="NEXUS_ACCOUNT_ID is 999999999999, but the queues belong to"):
         check()
 
 

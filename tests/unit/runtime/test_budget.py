@@ -179,7 +179,7 @@ def test_a_direct_call_beyond_the_budget_is_told_so(
     limited(monkeypatch, Budget(runs=1))
     event = {"task": "send_note", "args": dict(catalogue.NOTE)}
     assert serve("default", registry.served_by("default"), event, Context())["status"] == "SUCCESS"
-    with pytest.raises(BudgetSpent, match="send_note has spent its budget of the day"):
+    with pytest.raises(BudgetSpent, match="send_note has spent its budget for the day"):
         serve("default", registry.served_by("default"), event, Context())
 
 

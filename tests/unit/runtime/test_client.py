@@ -77,8 +77,8 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("send", "fault"),
     [
-        (lambda task: task.delay("u-1"), "got arguments without a name"),
-        (lambda task: task.s("u-1"), "got arguments without a name"),
+        (lambda task: task.delay("u-1"), "got positional arguments"),
+        (lambda task: task.s("u-1"), "got positional arguments"),
         (lambda task: task.apply_async(("u-1",)), "got a tuple"),
         (lambda task: task.apply_async(args=["u-1"]), "got a list"),
         (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
@@ -87,7 +87,7 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
 def test_who_writes_it_as_for_celery_is_told_what_to_write(
     tasks: SentTasks, send: Callable[[Any], object], fault: str
 ) -> None:
-    by_name = r'arguments go by name: delay\(user_id=...\) or apply_async\(\{"user_id": ...\}'
+    by_name = r'pass arguments by name: delay\(user_id=...\) or apply_async\(\{"user_id": ...\}'
     with pytest.raises(TypeError, match=f"^welcome: {fault}; {by_name}"):
         send(catalogue.welcome)
     assert tasks.store.items == {}
@@ -283,7 +283,7 @@ def test_a_stack_that_is_not_there_is_named(
 ) -> None:
     monkeypatch.setenv("NEXUS_STACK", "nexus-prdo")
     settings.cache_clear()
-    with pytest.raises(ConfigurationError, match="no stack nexus-prdo in eu-west-1"):
+    with pytest.raises(ConfigurationError, match="the stack nexus-prdo is missing or incomplete in eu-west-1"):
         send()
 
 
@@ -625,7 +625,7 @@ def test_a_chain_that_a_functions_role_could_not_go_on_with_is_refused_when_it_i
     """The function that ends a link sends the next one."""
     welcome = catalogue.send_note.s(**NOTE)
     elsewhere = replace(welcome, task=replace(welcome.task, name="elsewhere", queue="emails"))
-    with pytest.raises(InvalidMessage, match=r"may not send to emails\. Name that in the task's sends_to"):
+    with pytest.raises(InvalidMessage, match=r"may not send to emails\. Add that to the task's sends_to"):
         chain(welcome, elsewhere).delay()
     with pytest.raises(InvalidMessage, match="elsewhere cannot follow it"):
         chord([welcome], elsewhere).delay()

@@ -94,7 +94,7 @@ def test_when_it_fires(expression: str, zone: str, times: list[str]) -> None:
 
 def test_an_expression_without_a_time_is_refused() -> None:
     task = periodic.PeriodicTask(name="w", task="t", queue="q", args={}, expression="at(soon)")
-    with pytest.raises(BadSchedule, match="a time is written as in"):
+    with pytest.raises(BadSchedule, match="write the time as in"):
         next(task.times(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)))
 
 

@@ -109,7 +109,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "bytes that are not UTF-8": ({"data": b"\xff"}, "data: bytes that are not UTF-8"),
     "a secret": ({"secret": "hunter2"}, "secret: a secret"),
     "an object": ({"value": object()}, "value: its type"),
-    "more digits than Python reads": ({"value": 10**5000}, "value: a number of more digits"),
+    "more digits than Python reads": ({"value": 10**5000}, "value: a number with more digits"),
 }
 SENDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "delay": lambda args: keep.delay(**args),
@@ -357,7 +357,7 @@ def test_what_a_record_cannot_hold_of_a_chain_is_refused_when_it_is_sent(tasks: 
 
     again = keep.s(entries={"text": "y" * 150_000})
     for canvas in (first | later | again, chord([first], later) | again, first.set(link_error=failed) | later):
-        with pytest.raises(InvalidMessage, match=r"3\d\d,\d\d\d bytes of plan"):
+        with pytest.raises(InvalidMessage, match=r"3\d\d,\d\d\d bytes, over 262,144"):
             canvas.delay()
 
     assert tasks.store.items == {}

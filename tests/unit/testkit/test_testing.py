@@ -307,7 +307,7 @@ def test_tasks_without_end_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.M
 
     implement(monkeypatch, endless)
     send_notification.delay(user_id="7", kind="like", text="x")
-    with pytest.raises(AssertionError, match="tasks without end"):
+    with pytest.raises(AssertionError, match="the tasks send each other endlessly"):
         nexus_tasks.drain()
 
 
@@ -426,3 +426,9 @@ def test_an_account_is_erased(nexus_tasks: Tasks) -> None:
     assert users.get(user_id) is None
     assert posts.get(post.post_id) is None
     assert not nexus_tasks.services.s3.objects
+
+
+def test_the_projects_own_tests_do_not_load_the_plugin_that_an_install_may_have_left(
+    pytestconfig: pytest.Config,
+) -> None:
+    assert pytestconfig.pluginmanager.is_blocked("nexus")

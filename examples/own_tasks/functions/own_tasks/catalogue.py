@@ -33,7 +33,7 @@ is_prime = Task(
     queue="numbers",
     arguments=IsPrime,
     result=Answer,
-    summary="Tells whether a number is prime.",
+    summary="Checks whether a number is prime.",
     time_limit=20,
     retry=RetryPolicy(max_retries=2, base=5),
     module="own_tasks.work",

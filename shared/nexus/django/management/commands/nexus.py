@@ -4,12 +4,17 @@ import os
 import sys
 from argparse import ArgumentParser
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from django.core.management.base import BaseCommand, CommandError
 
 from nexus.django import conf
 from nexus.settings import settings
+
+HINTS: Final = {
+    "ops": "put a checkout of nexus-tasks on PYTHONPATH",
+    "yaml": "pip install pyyaml",
+}
 
 
 class Command(BaseCommand):
@@ -19,7 +24,11 @@ class Command(BaseCommand):
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Takes everything after `manage.py nexus`, options included, as the command's own."""
-        self.execute(words=argv[2:], no_color=False, force_color=False, skip_checks=True, stdout=None, stderr=None)
+        try:
+            self.execute(words=argv[2:], no_color=False, force_color=False, skip_checks=True, stdout=None, stderr=None)
+        except CommandError as error:
+            self.stderr.write(f"{type(error).__name__}: {error}")
+            sys.exit(error.returncode)
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The command's arguments."""
@@ -31,9 +40,13 @@ class Command(BaseCommand):
             # By name: the operator's command depends on the runtime, not the other way round.
             main = import_module("ops.main").main
         except ModuleNotFoundError as error:
-            raise CommandError(f"the operator's command is not installed here: {error}") from error
+            missing = (error.name or "").partition(".")[0]
+            hint = HINTS.get(missing, f"pip install {missing}")
+            raise CommandError(f"the operator's command needs {missing}: {hint}") from error
         conf.apply()
         given = settings()
+        if given.backend == conf.EAGER:
+            raise CommandError("NEXUS has EAGER: tasks run in this process, so there is no stack to operate")
         for name, value in (("NEXUS_STACK", given.stack), ("NEXUS_ACCOUNT_ID", given.account_id)):
             if value:
                 os.environ.setdefault(name, value)

@@ -21,7 +21,9 @@ class Command(BaseCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--database` and `--every`."""
         parser.add_argument("--database", default=DEFAULT_DB_ALIAS, help="the database that holds the outbox")
-        parser.add_argument("--every", type=float, default=0.0, help="again after so many seconds; without it, once")
+        parser.add_argument(
+            "--every", type=float, default=0.0, help="repeat after this many seconds (default: send once)"
+        )
 
     def handle(self, *_: Any, database: str, every: float, **__: Any) -> None:
         """Raises CommandError if AWS does not accept the tasks and `--every` is not given."""

@@ -12,7 +12,7 @@ from nexus.django.periodic import FAULTS, sync
 class Command(BaseCommand):
     """Run it after AWS was unreachable, after a schedule was changed by hand, and after bulk changes of rows."""
 
-    help = "Writes to EventBridge Scheduler what the rows of PeriodicTask say, where it has something else."
+    help = "Updates the schedules in EventBridge Scheduler that differ from the rows of PeriodicTask."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """`--database`."""
@@ -27,6 +27,6 @@ class Command(BaseCommand):
         for name in done.written:
             self.stdout.write(f"written: {name}")
         for name in done.strangers:
-            self.stdout.write(f"in Scheduler, and not in the table: {name}")
+            self.stdout.write(f"in Scheduler, but not in the table: {name}")
         if done.faults:
             raise CommandError("\n".join(f"{name}: {fault}" for name, fault in done.faults.items()))

@@ -10,7 +10,7 @@ from social.django import conf
 class Command(BaseCommand):
     """Runs the READ_BACKS of the mirrors' module."""
 
-    help = "Brings the models that READ_BACKS names up to date with what the network's tasks found out."
+    help = "Updates the models in READ_BACKS from the results of the network's tasks."
 
     def handle(self, *_: Any, **__: Any) -> None:
         """Prints one line for each."""

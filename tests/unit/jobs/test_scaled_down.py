@@ -1,7 +1,7 @@
-"""The nightly count of a hundred million users at a thousandth of the scale, on the benchmarks' stand-in.
+"""The nightly count of a hundred million users at a ten-thousandth of the scale, on the benchmarks' stand-in.
 
-Users, segments, pages, ranges and objects are a thousandth of those deployed, so the job takes every step that it takes
-there: objects that fill up, sums regrouped by range, invocations that run out of time in every phase.
+Users, segments, pages, ranges and objects are a ten-thousandth of those deployed, so the job takes every step that it
+takes there: objects that fill up, sums regrouped by range, invocations that run out of time in every phase.
 """
 
 import random
@@ -38,11 +38,11 @@ SCALED = {
 
 
 @pytest.fixture(autouse=True)
-def _a_thousandth(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _scaled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, name in SCALED:
-        monkeypatch.setattr(module, name, getattr(module, name) // 1_000)
-    # A page of a thousandth would be a handful of edges, and the test nothing but pages.
-    monkeypatch.setattr(stand_in, "PAGE_BYTES", 32 * 1024)
+        monkeypatch.setattr(module, name, getattr(module, name) // 10_000)
+    # A page of that scale would be one edge, and the test nothing but pages.
+    monkeypatch.setattr(stand_in, "PAGE_BYTES", 10 * 1024)
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")  # else the stand-in would store chunks
     sdk.reset()
     yield
@@ -99,7 +99,7 @@ def fill(tables: dict[str, Table], people: int) -> dict[str, tuple[int, int, int
 
 
 def test_a_hundred_million_users_are_counted_with_no_more_requests_a_user_than_ten_million() -> None:
-    ten, hundred = count(10_000), count(100_000)
+    ten, hundred = count(1_000), count(10_000)
     assert (ten.right, hundred.right) == (True, True), "what counting one by one gives"
     assert ten.ranges[1] == 1, "merged straight from the scans"
     assert min(hundred.ranges) > 10, "in two steps"
