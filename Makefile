@@ -27,7 +27,7 @@ endef
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 # ---- See it run --------------------------------------------------------------------------------------------------
 
@@ -97,8 +97,9 @@ stop: ## End the local cloud and the example's PostgreSQL; their data go with th
 	@test ! -x $(DEV)/python || { $(CLOUD) stop; PYTHONPATH=shared $(DEV)/python -m dev.postgres stop; }
 
 .PHONY: invoke
-invoke: up ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
+invoke: ## Run one task in a Lambda container: TASK=process_media_upload [EVENT=events/x.json]
 	@test -n '$(TASK)' || { echo "Which task? make invoke TASK=process_media_upload" >&2; exit 2; }
+	$(MAKE) up
 	PYTHONPATH=shared $(DEV)/python -m dev.invoke '$(TASK)' $(EVENT)
 
 # ---- Prerequisites of the commands ---------------------------------------------------------------------------------
@@ -117,9 +118,10 @@ setup: ## Make the three virtual environments: the project, the local cloud, the
 	done
 	echo "Python 3.13 is missing: install it (pyenv install 3.13, or uv python install 3.13)" >&2; exit 1
 
+# A first installation that was interrupted may have left half a pip: without the file `ready`, it starts again from nothing.
 define venv
 	@echo "Installing $(1) into $(@D)"
-	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
+	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(if $(wildcard $@),,--clear) $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
 	touch $@
 endef
 
@@ -164,9 +166,18 @@ endef
 	$(call quiet,sharp,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund sharp@0.35.5 blurhash@2.0.5)
 	touch $@
 
+# Installs npm if it is missing; $(1) says what needs it.
+define npm
+	@if ! command -v npm > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "$(1), and npm to install it: install Node with npm and run this again" >&2; exit 1; }
+		echo "Installing npm"
+		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
+	fi
+endef
+
 # Users may check their projects with pyright as well as mypy, so the tests run both.
 .local/pyright/ready:
-	@command -v npm > /dev/null || { echo "The tests need Node 20 and npm, for pyright: install them and run this again" >&2; exit 1; }
+	$(call npm,The tests need pyright)
 	echo "Installing pyright"
 	mkdir -p $(@D)
 	$(call quiet,pyright,npm install --prefix $(@D) --no-package-lock --no-audit --no-fund pyright@1.1.414)
@@ -198,15 +209,6 @@ endef
 		$(call quiet,spamassassin,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends spamassassin)
 	fi
 	touch $@
-
-# Installs npm if it is missing; $(1) says what needs it.
-define npm
-	@if ! command -v npm > /dev/null; then
-		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "$(1), and npm to install it: install Node with npm and run this again" >&2; exit 1; }
-		echo "Installing npm"
-		$(call quiet,npm,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends npm)
-	fi
-endef
 
 .local/axe/ready:
 	$(call npm,The tests need axe-core)
@@ -264,10 +266,13 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	rm -rf .local/tmp
 	touch $@
 
+.PHONY: which-environment
+which-environment:
+	@case '$(ENV)' in dev|prod) ;; *) echo "Which environment? ENV=dev or ENV=prod" >&2; exit 2 ;; esac
+
 .PHONY: package
-package: .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: ENV=dev|prod
-	@case '$(ENV)' in dev|prod) ;; *) echo "For where? ENV=dev, or ENV=prod" >&2; exit 2 ;; esac
-	echo "Building for $(ENV)"
+package: which-environment .venv/ready .venv-sam/ready ## Build for AWS, as `make deploy` does: ENV=dev|prod
+	@echo "Building for $(ENV)"
 	$(call quiet,build-$(ENV),$(SAM) build --config-env $(ENV))
 
 .PHONY: deploy
@@ -286,9 +291,12 @@ PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 test: setup ## Lint, types, unit tests, simulation, integration and end-to-end tests, on a local cloud of their own
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
-	rm -rf "$$NEXUS_RIGHTS" && mkdir -p "$$NEXUS_RIGHTS"
+	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS" .local/coverage
 	trap '$(MAKE) -s stop > /dev/null' EXIT
-	for check in lint types unit simulation integration e2e rights; do $(MAKE) $$check; done
+	$(MAKE) lint && $(MAKE) types
+	export NEXUS_COVERAGE="$(CURDIR)"
+	for check in unit simulation integration e2e rights; do $(MAKE) $$check; done
+	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
 lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
@@ -332,15 +340,16 @@ audit: .venv-check/ready ## Known vulnerabilities in the pinned packages
 	done
 
 .PHONY: types
-types: .venv/ready ## mypy --strict
+types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyright report about an application's code
 	@echo "Checking types"
 	$(DEV)/mypy
+	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/pyright/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
-	$(PYTEST) -n 2 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
+	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
 	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) tests/unit/django_backend
 
@@ -379,6 +388,11 @@ e2e-aws: package ## The end-to-end tests on a real account, in a stack of their 
 rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
 	@echo "Comparing the rights that were used with those that are granted"
 	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
+
+.PHONY: coverage
+coverage: .venv/ready ## After `make test`: each package's share of executed lines; ALL=1 lists every line that was not
+	@echo "Comparing the executed lines with the floors"
+	$(DEV)/python -m dev.covered $(if $(ALL),--all)
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready

@@ -1,4 +1,4 @@
-"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, one for the tests.
+"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, two for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
@@ -6,9 +6,9 @@ A dying function logs the reason in Lambda's own words; an asynchronous invocati
 configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
 change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
 limits the number of concurrent sandboxes, and a query over a time range parses its condition once, not for each item.
-With NEXUS_REQUESTS set, sandboxes write their requests to that file. The hooks need a pinned version
-(requirements/cloud.txt); the start fails if a hook does not find its target. This runs in the local cloud's own
-environment and imports nothing of this project.
+With NEXUS_REQUESTS set, sandboxes write their requests to that file; with NEXUS_COVERAGE they note the lines that they
+execute. The hooks need a pinned version (requirements/cloud.txt); the start fails if a hook does not find its target.
+This runs in the local cloud's own environment and imports nothing of this project.
 """
 
 import json
@@ -195,6 +195,24 @@ def record_requests() -> None:
         raise RuntimeError("ministack's worker does not import its function as it did")
     recorder = f"    exec(compile({RECORDER.read_text()!r}, 'recorder.py', 'exec'), {{'__name__': 'recorder'}})\n"
     lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(IMPORTS, recorder + IMPORTS)
+
+
+# --- the lines that sandboxes execute ---------------------------------------------------------------------------------
+
+MEASURE = Path(__file__).with_name("measure.py")
+NEXT_EVENT = "    while True:\n        line = sys.stdin.readline()\n"
+
+
+def measure_lines() -> None:
+    """Makes every sandbox note the lines that it executes (dev/measure.py), and save them after each event."""
+    script = lambda_runtime._PYTHON_WORKER_SCRIPT
+    if script.count(IMPORTS) != 1 or script.count(NEXT_EVENT) != 1:
+        raise RuntimeError("ministack's worker does not import its function or wait for events as it did")
+    begin = f"    measure = {{}}\n    exec(compile({MEASURE.read_text()!r}, 'measure.py', 'exec'), measure)\n"
+    begin += "    save_lines = measure['start']()\n"
+    script = script.replace(IMPORTS, begin + IMPORTS)
+    save = NEXT_EVENT.replace("        line", "        save_lines()\n        line")
+    lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(NEXT_EVENT, save)
 
 
 # --- asynchronous invocations through an alias ------------------------------------------------------------------------
@@ -469,5 +487,7 @@ if __name__ == "__main__":
     check_ranges_quickly()
     if os.environ.get("NEXUS_REQUESTS"):
         record_requests()
+    if os.environ.get("NEXUS_COVERAGE"):
+        measure_lines()
     put_drift_back()
     app.main()

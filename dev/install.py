@@ -11,6 +11,12 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 
+MEASURED: Final = (
+    'import os, sys; os.environ.get("NEXUS_COVERAGE") and "dev.measure" not in sys.modules and '
+    '__import__("dev.measure").measure.start()\n'
+)
+"""Python executes a path file's line that begins with `import` at each start, twice where lib64 is a link."""
+
 SCRIPT: Final = """\
 #!{python}
 import sys
@@ -22,7 +28,7 @@ sys.exit(main())
 def install() -> Path:
     """Writes both files; returns the command's path. Idempotent."""
     packages = Path(sysconfig.get_path("purelib"))
-    (packages / "nexus-tasks.pth").write_text(f"{ROOT}\n{ROOT / 'shared'}\n")
+    (packages / "nexus-tasks.pth").write_text(f"{ROOT}\n{ROOT / 'shared'}\n{MEASURED}")
     script = Path(sysconfig.get_path("scripts")) / "nexus"
     script.write_text(SCRIPT.format(python=sys.executable))
     script.chmod(0o755)

@@ -44,9 +44,7 @@ def invoke(task: str, event: Path | None = None) -> int:
     if not event.is_file():
         raise InvokeError(f"There is no {event}: name another one with EVENT=")
     if _docker("info") is None:
-        raise InvokeError(
-            "This runs functions in Docker, and no Docker daemon answers here. `make up` does without Docker"
-        )
+        raise InvokeError("This runs functions in Docker, but no Docker daemon responds. `make up` needs no Docker")
     cloud = running()
     if cloud is None:
         raise InvokeError("The local cloud is not running: `make up` starts it")

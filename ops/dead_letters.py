@@ -33,6 +33,8 @@ from ops.history import has_part
 
 THREADS = 8
 HIDDEN_FOR = 30
+REDRIVEN = "Redriven"
+"""The error of a letter that SQS itself moved."""
 LETTERS_A_SECOND = 200
 """Letters are hidden while they are read: half a minute, or as long as a slow read of the whole queue takes. If the
 process is killed, they stay hidden until then."""
@@ -269,10 +271,10 @@ def _letter(queue: str, message: Any) -> Letter:
         queue=queue,
         task=attributes.get("Task") or (envelope.task if envelope else ""),
         # EventBridge and Scheduler use their own attributes for what they could not deliver.
-        error=attributes.get("ErrorType") or attributes.get("ERROR_CODE") or "Redriven",
+        error=attributes.get("ErrorType") or attributes.get("ERROR_CODE") or REDRIVEN,
         message=attributes.get("ErrorMessage")
         or attributes.get("ERROR_MESSAGE")
-        or "moved by SQS after too many receives: no attempt was settled",
+        or "moved by SQS after too many receives: no attempt was settled; the function may time out or die",
         attempts=int(attempts) if attempts.isdecimal() else 0,
         log=attributes.get("Log", ""),
         failed_at=_seconds(attributes.get("FailedAt", "")) or taken_at,

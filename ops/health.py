@@ -13,6 +13,7 @@ from nexus.settings import settings
 from ops import catalogue, diagnosis, figures, versions
 from ops.aws import Threads, client, in_parallel
 from ops.deployment import Deployment
+from ops.finding import short
 from ops.problems import REPAIR
 
 if TYPE_CHECKING:
@@ -428,7 +429,7 @@ def _of_dying(one: diagnosis.Dying, queue: QueueState) -> Finding:
 
 def _of_failing(one: diagnosis.Failing) -> Finding:
     what = f"the last {one.times} attempts of {one.task} failed: {one.reason}"
-    do = f"`nexus logs {one.run_id[:8]}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
+    do = f"`nexus logs {short(one.run_id)}` shows the last. `nexus repair` undoes a manual change, `nexus rollback` "
     do += "a deployment; otherwise fix the code and deploy it. Runs in RETRY continue automatically."
     return Finding("failed", one.queue, what, do)
 

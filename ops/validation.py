@@ -136,7 +136,7 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
             yield Finding("failed", name, "it was deleted by hand", REPAIR)
             continue
         changed = [
-            f"{d['PropertyPath'].lstrip('/')} is {d['ActualValue'][:80]} and not {d['ExpectedValue'][:80]}"
+            f"{d['PropertyPath'].lstrip('/')} is {_cut(d['ActualValue'])} and not {_cut(d['ExpectedValue'])}"
             for d in drift.get("PropertyDifferences", [])
         ]
         do = "`nexus repair` undoes it. To keep it, change template.yaml or samconfig.toml and deploy."
@@ -149,6 +149,10 @@ def _drift(deployment: Deployment) -> Iterator[Finding]:
     if left_out := not_checked(resources):
         do = "CloudFormation compares no resources of these types here; the checks above look at some."
         yield Finding("unchecked", deployment.stack, f"not checked: {left_out}", do)
+
+
+def _cut(text: str, most: int = 80) -> str:
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def not_checked(resources: Iterable[Mapping[str, Any]]) -> str:

@@ -113,12 +113,18 @@ def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:
     # A sandbox claims its whole batch at once, and the lease lasts as long as the invocation.
     busy = len({run.lease_until for run in running if not run.lost})
     waiting = counts.waiting if counts else 0
+    dead = health.queue_counts(settings().dead_letter_queue_name(queue))
+    late = now - max(record.eta or 0, record.sent_at or 0) > LATE
     if most is not None and busy >= most:
         release = f"The end of one of them (`nexus inspect active {queue}`), or `nexus concurrency {queue} {most * 2}`."
         yield Wait(f"all {most} sandboxes of {queue} are busy, and {waiting} messages wait", release)
-    elif counts is not None and not counts.total and now - max(record.eta or 0, record.sent_at or 0) > LATE:
+    elif counts is not None and not counts.total and late and dead is not None and dead.total:
+        release = f"`nexus dlq show {record.id}` shows whether it is, `nexus validate` what is wrong with the function."
+        yield Wait(f"{queue} has no message for it: it may be a dead letter ({queue} has {dead.total})", release)
+    elif counts is not None and not counts.total and late:
         release = f"`nexus send {record.task} ... --id {record.id}` sends it again under its id."
         yield Wait(f"{queue} has no message for it: it was purged, or has expired", release)
     else:
         release = f"It starts automatically; `nexus status` shows how {queue} is."
-        yield Wait(f"{waiting} messages wait in {queue}", release)
+        flying = f", {counts.in_flight} in flight" if counts and counts.in_flight else ""
+        yield Wait(f"its turn: {waiting} waiting in {queue}{flying}", release)

@@ -10,6 +10,7 @@ from nexus.settings import settings
 from ops import catalogue, diagnosis, live, logs
 from ops.aws import in_parallel
 from ops.health import Counts, changed_at, event_source, queue_counts
+from ops.problems import REPAIR
 
 if TYPE_CHECKING:
     from nexus.runs.record import RunRecord
@@ -23,7 +24,10 @@ SPARK = 30
 
 @dataclass(frozen=True, slots=True)
 class QueueLine:
-    """A queue in the view: attempts per minute over the window; `history` has the count of each ten seconds."""
+    """A queue in the view: attempts per minute over the window; `history` has the count of each ten seconds.
+
+    `present` is whether the queue exists.
+    """
 
     name: str
     priority: int | None
@@ -36,6 +40,7 @@ class QueueLine:
     per_minute: float
     failed_per_minute: float
     history: tuple[int, ...]
+    present: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ class View:
     ended: tuple[logs.Event, ...]
     failures: tuple[logs.Event, ...]
     wrong: tuple[str, ...] = ()
-    """Functions that die before they start a run, each with its last log line."""
+    """Queues that are missing, and functions that die before they start a run, each with its last log line."""
 
 
 @dataclass(slots=True)
@@ -102,7 +107,14 @@ class Monitor:
             if count and count.in_flight > sum(run.queue == name for run in running)
         ]
         dying = in_parallel(lambda name: diagnosis.dying(name, now, changed_at(name)), suspects)
-        return tuple(f"{one.queue}: the function dies: {one.error}" for one in dying if one is not None)
+        return (
+            *(
+                f"{name}: the queue is missing. {REPAIR}"
+                for name, count in zip(names, counts, strict=True)
+                if count is None
+            ),
+            *(f"{one.queue}: the function dies: {one.error}" for one in dying if one is not None),
+        )
 
     def _read(self, names: list[str], now: float) -> None:
         start = max(now - WINDOW, self._read_until - logs.OVERLAP)
@@ -142,4 +154,5 @@ class Monitor:
             per_minute=len(ended) * 60 / WINDOW,
             failed_per_minute=sum(event.outcome == "failure" for event in ended) * 60 / WINDOW,
             history=tuple(history),
+            present=counted[0] is not None,
         )

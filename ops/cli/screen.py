@@ -363,7 +363,11 @@ def _queues(queues: Sequence[QueueLine], width: int) -> "list[Text]":
     top = max((max(_fitted(queue.history, rest)) for queue in queues if rest > 0), default=0) or 1
     for queue, cells in zip(queues, told, strict=True):
         spark = "".join(_BLOCKS[-(-count * 8 // top)] for count in _fitted(queue.history, rest)) if rest > 0 else ""
-        last = _cell(spark, "green", max(0, rest)) if queue.on else _cell("paused", "bold yellow", max(0, rest))
+        last = _cell(spark, "green", max(0, rest))
+        if not queue.present:
+            last = _cell("missing", "bold red", max(0, rest))
+        elif not queue.on:
+            last = _cell("paused", "bold yellow", max(0, rest))
         numbers = [
             _cell(text, "dim" if text == "0" else style, size, right=True)
             for text, style, size in zip(cells, styles, widths, strict=True)

@@ -208,7 +208,8 @@ def upload(
         raise Problem(
             f"{file.name} was not processed within {output.age(patience)}",
             f"It is {sent.key}.",
-            "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up.",
+            "`nexus validate` checks that uploads start the function, `nexus inspect active media` shows its run, "
+            "`nexus dlq list media` why it was given up.",
             ExitCode.STILL_RUNNING,
         )
     files = uploading.save(media, save) if save is not None and media.renditions else {}

@@ -108,7 +108,8 @@ def walk(patience: float) -> tuple[str, list[Finding]]:
         took = time.monotonic() - began
     if media is None:
         what = f"an upload was not processed within {patience:g} s"
-        do = "`nexus inspect active media` shows its run, `nexus dlq list media` why it was given up."
+        do = "`nexus validate` checks that uploads start the function, `nexus inspect active media` shows its run, "
+        do += "`nexus dlq list media` why it was given up."
         return "", [Finding("failed", "media", what, do)]
     if media.status != "ready":
         return "", [

@@ -334,7 +334,7 @@ def _when(chance: random.Random, event: str) -> dict[str, Any]:
 
 
 def redrives(story: Story, chance: random.Random, name: str) -> None:
-    """An operator sends all dead letters again while the restis resumed."""
+    """An operator sends all dead letters again while the rest continues."""
     by_sqs = chance.random() < 0.3
     story.program(f"redrives {name}", lambda: redrive(story.world, by_sqs=by_sqs), **_when(chance, "a dead letter"))
 

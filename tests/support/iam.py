@@ -157,8 +157,13 @@ def applies(statement: Mapping[str, Any], request: Request) -> bool:
 
 def matches(pattern: str, text: str) -> bool:
     """IAM's wildcards: * for any characters, ? for one."""
+    return _compiled(pattern).fullmatch(text) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
     translated = "".join({"*": ".*", "?": "."}.get(letter, re.escape(letter)) for letter in pattern)
-    return re.fullmatch(translated, text, re.DOTALL) is not None
+    return re.compile(translated, re.DOTALL)
 
 
 def _holds(operator: str, wanted: Any, found: Any) -> bool:

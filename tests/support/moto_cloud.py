@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import boto3
 import pytest
+from botocore.utils import parse_timestamp
 from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
@@ -22,6 +24,10 @@ UNHURRIED = {"NEXUS_SEND_TIMEOUT": "600"}
 """On a busy machine moto may be slower than a producer's AWS timeout."""
 
 _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", "GlobalSecondaryIndexes")
+
+
+_parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
+"""Many objects in a listing of S3 have one time, and botocore parses it for each."""
 
 
 @contextmanager
@@ -42,6 +48,7 @@ def deployment() -> Iterator[None]:
     """Creates all resources, with conditional PartiQL, and retries without delay."""
     with environment() as patch, mock_aws():
         moto_partiql.install(patch)
+        patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
         dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
         for properties in _resources("AWS::DynamoDB::Table"):

@@ -27,17 +27,18 @@ _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*\.{_LETTER}[\w-]*[^\W_]"
 
 _LINK = re.compile(
     rf"""
-      \b[a-z][a-z0-9+.-]*://\S* | \bwww\.\S+ | (?<![:\w])//{_DOMAIN}\S*   # a scheme or its replacement
+      \b[a-z][a-z0-9+.-]*://\S* | \bwww\.\S+                              # a scheme or its replacement
+    | (?<![:\w])//(?:\S*?\.|localhost)\S*                                # any host: //evil.com, //0.0, //+.+
     | \b(?:mailto|tel|sms|javascript|data|file):\S+
     | [^\s@]+@[^\s@]+                                                     # an address
     | \b[a-z]:\\\S* | \\\\\S+                                             # a path of Windows
     | \[[0-9a-f:.]*:[0-9a-f:.]*\]\S*                                      # an IPv6 address
-    | (?<![\w.])(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?![\w.]*\w)(?:[:/?\#]\S*)?  # an IPv4 address
+    | (?<!\w)(?<!\d\.)(?:\d{{1,3}}\.){{3}}\d{{1,3}}(?!\w|\.\d)(?:[:/?\#]\S*)?  # an IPv4 address
     | (?<![\w@]){_DOMAIN}\.?(?:[:/?\#][^\s.,;!?)]\S*|/)                   # a domain with a port, a path or a query
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""Text that can only be a link or an address. Matched against `_judged`, never against the shown text."""
+"""Text that can only be a link or an address. Matched against the shown text and against `_judged`."""
 
 _DOTTED = re.compile(rf"(?<![\w.@-]){_DOMAIN}")
 """Text that may be a domain (evil.com) or a name or a missing space (Mr.Bean, will.i.am, the end.Then)."""
@@ -55,9 +56,13 @@ _BREAKS_ANYWHERE = (
 """Scripts written without spaces, Hangul, and emoji."""
 
 _DOT = re.compile(
-    rf"(?<=\w)[.\uff0e\u2024\ufe52][{JOINERS}]*(?={_LETTER})|(?<=[0-9a-z])[\u3002\uff61](?=[a-z])", re.IGNORECASE
+    rf"(?<=[^\s!-#%-*,-/:;?@\[-\]{{}}])[.\uff0e\u2024\ufe52][{JOINERS}]*(?={_LETTER})"
+    r"|(?<=[0-9a-z])[\u3002\uff61](?=[a-z])",
+    re.IGNORECASE,
 )
-"""A dot within a word. Between ideographs the ideographic one ends a sentence."""
+"""A dot within a word, after anything but punctuation: domains of emoji and symbols exist.
+
+Between ideographs the ideographic one ends a sentence."""
 
 _WORD = re.compile(rf"[^\s\-\u2010\u2026{_BREAKS_ANYWHERE}]{{{WORD_LIMIT + 1},}}")
 """A word that is too long, in scripts that break only at spaces and hyphens."""
@@ -84,10 +89,10 @@ def person_name(name: str | None) -> str:
     cleaned = one_line((name or "")[:_READ])
     if is_blank(cleaned):
         return ""
-    judged = _judged(cleaned)
-    if _LINK.search(judged) or not all(_reads_as_a_name(dotted[0]) for dotted in _DOTTED.finditer(judged)):
+    shown = _fitted(cleaned, NAME_LIMIT)
+    if _has_link(cleaned) or _has_link(shown):
         return ""
-    return shortened(_words_cut(unlinked_dots(cleaned)), NAME_LIMIT)
+    return shown if all(_reads_as_a_name(dotted[0]) for dotted in _DOTTED.finditer(_judged(cleaned))) else ""
 
 
 def _reads_as_a_name(dotted: str) -> bool:
@@ -106,11 +111,26 @@ def excerpt(text: str, *, link: str) -> str:
 
     Text that may be a domain is changed so that it is not one.
     """
-    shown = one_line(text[:_READ])
-    if _LINK.search(_judged(shown)):
-        # NFKC changes full-width letters, ligatures and the like: a post with a link loses those.
-        shown = one_line(_LINK.sub(lambda match: _replaced(match[0], link), _judged(shown)))
-    return shortened(_words_cut(unlinked_dots(shown)), EXCERPT_LIMIT)
+    shown = _fitted(_without_links(one_line(text[:_READ]), link), EXCERPT_LIMIT)
+    if _has_link(shown):  # 1.2.3.4.5 is not an address, but a cut can make 1.2.3.4… of it
+        shown = _fitted(_without_links(shown, link), EXCERPT_LIMIT)
+    return shown
+
+
+def _has_link(text: str) -> bool:
+    return bool(_LINK.search(text) or _LINK.search(_judged(text)))
+
+
+def _without_links(text: str, link: str) -> str:
+    """The text as it is shown, and as a program may read it. The latter has no full-width letters or ligatures."""
+    for read in (str, _judged):
+        if _LINK.search(read(text)):
+            text = one_line(_LINK.sub(lambda match: _replaced(match[0], link), read(text)))
+    return text
+
+
+def _fitted(text: str, limit: int) -> str:
+    return shortened(_words_cut(unlinked_dots(text)), limit)
 
 
 @lru_cache(maxsize=_KEPT)

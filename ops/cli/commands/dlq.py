@@ -85,10 +85,14 @@ class Meant(Filters):
 
 
 def _id(text: str) -> str:
-    from ops import history
+    from ops import catalogue, history
 
     if not history.is_part(text.lower()):
-        raise usage(f"{text!r} is not a run id", "An id is a UUID, or its first or last eight characters and more.")
+        if text in catalogue.queues():
+            what, why = f"{text} is a queue, not a run id", ""
+            raise usage(what, why, f"`nexus dlq list {text}` shows the ids of its dead letters.")
+        why = "An id is a UUID, or its first or last eight characters and more."
+        raise usage(f"{text!r} is neither a run id nor a queue", why, f"Queues: {', '.join(catalogue.queues())}.")
     return text.lower()
 
 
@@ -157,8 +161,8 @@ def show(
     from ops import dead_letters
     from ops.runs import error_as_plain
 
-    wanted = Filters().read([_id(letter_id)])
     common.connect()
+    wanted = Filters().read([_id(letter_id)])
     queues = common.the_queues(queue)
     letter = _find(queues, wanted, letter_id)
     # The traceback does not fit into a message's attributes, so it is in the run's record.
@@ -185,6 +189,11 @@ def show(
         output.line(error.traceback.rstrip())
     plain = dead_letters.as_plain(letter)["body"]
     output.line(plain if isinstance(plain, str) else json.dumps(plain, indent=2, ensure_ascii=False))
+    if letter.error == dead_letters.REDRIVEN:
+        output.note(
+            "`nexus validate` checks the function's settings and rights, "
+            f"`nexus logs --queue {letter.queue} --since 1h` shows what it wrote."
+        )
     if letter.log:
         output.note(f"`nexus logs {letter.id}` shows what it wrote.")
     return ExitCode.DONE
@@ -306,8 +315,8 @@ def edit(
     """Change a dead letter's arguments, validate them, and send it again under the same id."""
     from ops import catalogue, dead_letters
 
-    wanted = Filters().read([_id(letter_id)])
     deployment = common.connect()
+    wanted = Filters().read([_id(letter_id)])
     letter = _find(common.the_queues(queue), wanted, letter_id)
     task = catalogue.tasks().get(letter.task)
     envelope = letter.envelope

@@ -38,7 +38,7 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
     deployment = common.connect()
     common.the_queue(queue)
     common.confirm(deployment, f"Resume {queue} of {deployment.stack}?", yes=yes, lasting=False)
-    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue}is resumed.")
+    return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue} is resumed.")
 
 
 def _switched(switched: "Switched", told: str) -> int:

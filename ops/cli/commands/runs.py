@@ -72,7 +72,7 @@ def runs(
         output.line("No run matches.")
     elif found.after is not None:
         more = f"{found.looked_at} runs looked at." if len(found.runs) < limit else "There are more."
-        output.note(f"{more} `--after {found.after}`is resumed.")
+        output.note(f"{more} `--after {found.after}` continues there.")
     return ExitCode.DONE
 
 

@@ -1,8 +1,9 @@
 """Commands about the stack as a whole: status, validate, repair."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,10 @@ from ops import audit, spans
 from ops.cli import common, output
 from ops.cli.common import command, options
 from ops.problems import ExitCode, Problem
+
+if TYPE_CHECKING:
+    from ops.deployment import Deployment
+    from ops.repair import Change
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,11 +44,11 @@ def status() -> int:
             {
                 "queue": queue.name,
                 "priority": queue.priority,
-                "waiting": queue.waiting,
-                "in flight": queue.in_flight,
-                "delayed": queue.delayed,
+                "waiting": queue.waiting if queue.present else "missing",
+                "in flight": queue.in_flight if queue.present else "-",
+                "delayed": queue.delayed if queue.present else "-",
                 "oldest": output.age(queue.oldest),
-                "dead": queue.dead,
+                "dead": queue.dead if queue.dead_present else "missing",
                 "source": {"Enabled": "on", "Disabled": "off"}.get(queue.source, queue.source),
                 "at once": "no limit" if queue.concurrency is None else queue.concurrency,
                 "function": queue.function,
@@ -128,7 +133,8 @@ def doctor(
     output.line()
     wrong = sum(finding.severity == "failed" for one in found for finding in one.findings)
     noted = sum(finding.severity == "warning" for one in found for finding in one.findings)
-    output.line("No faults." if well else f"{wrong} faults, {noted} notes.", "green" if well else "red")
+    found_wrong = f"{wrong} fault{'s' * (wrong != 1)}, {noted} note{'s' * (noted != 1)}."
+    output.line("No faults." if well else found_wrong, "green" if well else "red")
     return ExitCode.DONE if well else ExitCode.WRONG
 
 
@@ -166,12 +172,12 @@ def repair(yes: common.Yes = False) -> int:
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
     ]
     if made.changes:
+        lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
         if not options.json:
             for text in told:
                 output.line(text)
-            lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
             if lost:
-                output.line(f"What {', '.join(lost)} held cannot be restored: they are created empty.", "yellow")
+                output.line(f"Created empty, as their contents are lost: {', '.join(lost)}.", "yellow")
             if any(change.kind == "Lambda::Alias" for change in made.changes):
                 output.line(
                     "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
@@ -183,6 +189,8 @@ def repair(yes: common.Yes = False) -> int:
             raise
         repairing.execute(deployment, made)
         audit.tell("; ".join(told))
+        if lost:
+            made = replace(made, changes=(*made.changes, *_repair_dependents(deployment)))
     if options.json:
         output.emit({"repaired": made.changes})
     elif made.changes:
@@ -191,6 +199,20 @@ def repair(yes: common.Yes = False) -> int:
         output.line(f"Nothing of {deployment.stack} was deleted or changed by hand.")
         output.note("Faults of code or data are outside CloudFormation: see `nexus status`.")
     return ExitCode.DONE
+
+
+def _repair_dependents(deployment: "Deployment") -> "Sequence[Change]":
+    """Restores what was deleted with a part: a queue's policy, which CloudFormation misses once the queue is back."""
+    from ops import repair as repairing
+
+    made = repairing.plan(deployment)
+    if not made.changes:
+        return ()
+    repairing.execute(deployment, made)
+    if not options.json:
+        for change in made.changes:
+            output.line(f"{change.name} ({change.kind}) was deleted with it, and is restored too")
+    return made.changes
 
 
 def show_versions(

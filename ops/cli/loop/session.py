@@ -210,11 +210,17 @@ def watch(
             if server.poll() is not None:
                 raise Problem("The workers' server has ended", f"Its exit code is {server.poll()}.")
             if changed:
-                names = sorted(_short(Path(path), paths) for _, path in changed)
+                names = _named(changed, paths)
                 output.note(f"{', '.join(names[:3])}{' ...' if names[3:] else ''} changed")
                 server.send_signal(AGAIN if _concerns(changed, last, code) else AFRESH)
     except KeyboardInterrupt:
         output.note("Ending after the run that is under way, if any; Ctrl-C again kills it.")
+
+
+def _named(changed: Iterable[tuple[Any, str]], paths: Sequence[Path]) -> list[str]:
+    """The changed files, without the temporary files of editors and sed, which have no suffix."""
+    names = sorted(_short(Path(path), paths) for _, path in changed)
+    return [name for name in names if Path(name).suffix] or names
 
 
 def _short(path: Path, within: Sequence[Path]) -> str:

@@ -20,6 +20,8 @@ from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 
 from nexus import backend
 from nexus import settings as runtime
@@ -63,6 +65,13 @@ def apply() -> None:
     if runtime.configure(variables):
         backend.reset()
         sdk.reset()
+
+
+@receiver(setting_changed)
+def _restore(*, setting: str, enter: bool, **_: Any) -> None:
+    """After a test's `override_settings(NEXUS=...)` the runtime has the project's own settings again."""
+    if setting == "NEXUS" and not enter:
+        apply()
 
 
 def modules() -> Sequence[str]:

@@ -22,6 +22,7 @@ from nexus.client import Signature
 from nexus.definitions import HIDDEN, Arguments, RateLimit, Result, RetryPolicy, Unique
 from nexus.django import conf
 from nexus.ids import made_at
+from nexus.registry import registry
 from nexus.runs import payloads
 from nexus.runs.record import RunError, RunRecord
 from nexus.tasks import Task as RuntimeTask
@@ -114,7 +115,10 @@ class Task(_Base):
             raise TypeError(f"{self.module_path}: {error}") from None
         checked = [self._json(f"argument {number}", value) for number, value in enumerate(args, start=1)]
         named = {name: self._json(f"argument {name}", value) for name, value in kwargs.items()}
-        return Signature.of(self.definition, {"args": checked, "kwargs": named})
+        definition = self.definition
+        if registry.known(definition.name) is None:  # a web process has no catalogue, and must know what is secret
+            registry.declare(conf.CATALOGUE, [replace(definition, everywhere=True)])
+        return Signature.of(definition, {"args": checked, "kwargs": named})
 
     def _json(self, what: str, value: Any) -> Any:
         try:

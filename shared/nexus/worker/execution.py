@@ -89,7 +89,7 @@ class Worker:
     def task_for(self, envelope: Envelope) -> TaskDefinition[Any, Any]:
         """The envelope's task. Raises UnknownTask if this queue does not serve it."""
         if envelope.task not in self._tasks:
-            known = "served by another queue" if registry.known(envelope.task) else "not in the catalogue"
+            known = "served by another queue" if registry.known(envelope.task) else "not in the deployed catalogue"
             raise UnknownTask(f"task: {envelope.task!r} is {known}; {self.queue} serves {', '.join(self._tasks)}")
         return self._tasks[envelope.task]
 

@@ -5,7 +5,6 @@ it may come at any time: a run that has been settled, or is another sandbox's, s
 """
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -89,15 +88,18 @@ _watched: list[Listing] = []
 """The invocation in progress: a sandbox has one at a time."""
 
 
+_ended = threading.Event()
+"""Ends the thread. Only tests set it; they also replace `time.sleep`, without which the thread would never rest."""
+
+
 @cache
 def _thread() -> threading.Thread:
-    thread = threading.Thread(target=_attend_for_ever, name="nexus-listing", daemon=True)
+    thread = threading.Thread(target=_attend_until_ended, name="nexus-listing", daemon=True)
     thread.start()
     return thread
 
 
-def _attend_for_ever() -> None:
-    while True:
-        time.sleep(EVERY)
+def _attend_until_ended() -> None:
+    while not _ended.wait(EVERY):
         for listing in _watched[:]:
             attend(listing)

@@ -27,7 +27,9 @@ from nexus.django import Backend, enqueue_many, enqueue_on_commit, policy
 from nexus.eager import run_next
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
-from nexus.testing import SentTasks
+from nexus.registry import registry
+from nexus.settings import settings as runtime_settings
+from nexus.testing import SentTasks, memory_backend
 from tests.support.django_project import tasks as project
 
 
@@ -387,6 +389,17 @@ def test_secret_arguments_reach_the_task_and_no_record(
     assert default_task_backend.get_result(result.id).args == shown["args"]
 
 
+def test_a_process_that_only_sends_hides_secret_arguments_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A web process imports no catalogue."""
+    monkeypatch.delenv("NEXUS_CATALOGUE", raising=False)
+    monkeypatch.setattr(registry, "_declared", {})
+    monkeypatch.setattr(registry, "_loaded", set())
+    with memory_backend() as sent:
+        project.secretive.enqueue("ada", "xyzzy")
+        (record,) = sent.store.items.values()
+    assert record["args"] == '{"args":["ada","(secret)"],"kwargs":{}}'
+
+
 def test_secret_names_must_be_parameters() -> None:
     with pytest.raises(InvalidTask, match="secret"):
         policy(secret=("c",))(project.add)
@@ -513,6 +526,7 @@ def test_a_wrong_setting_is_found_at_start_up(
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(**settings):
         assert code in [found.id for found in checks.run_checks()]
+    assert runtime_settings().stack != "s", "the project's own settings are in force again"
 
 
 def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call() -> None:

@@ -9,6 +9,35 @@ from social.text import one_line
 from tests.support.links import live_links
 
 SOME_TEXT = st.text(max_size=300)
+PIECES = [
+    *(
+        "a",
+        "1",
+        "co",
+        "uk",
+        "com",
+        "evil.com",
+        "localhost",
+        "www",
+        "http",
+        "mailto",
+        "xn--a",
+        "1.2.3.4",
+        "12",
+        "a" * 20,
+    ),
+    *(".", ".", "..", "/", "//", ":", "é", "рф", "え", "💥", "¤", "²", "⒈", "㏂", "ﷺ", "ﬁ"),
+    *"@-_!?,()[]<>|+=~#…‥․。．\u202f\u200b\u200d\u00ad\u0301",
+]
+LINKISH = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
+"""Text of what links are made of, and of what programs and Unicode take for a dot, a digit or nothing."""
+
+UNUSUAL_LINKS = [
+    *("//0.0", "//+.+", "//\u200d.+", "//localhost", "💥.uk", "~.uk", "1¤.xn--a", "え.⒈\u200d.uk", "…1.2.3.4"),
+    *("1.2.3.43․é", "^。3b。．31.2.3.4．1.2.3.4^3", "1.2.3.41.2.3.4)1.2.3.41.2.3.4ﷺ"),
+]
+"""What a program takes for a link, or would take for one if it were only cut or normalised."""
+
 LINKS = [
     "https://evil.com",
     "HTTP://EVIL.COM/a?b#c",
@@ -126,12 +155,18 @@ def test_no_link_works_in_a_strangers_post(link: str, around: str) -> None:
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.one_of(SOME_TEXT, st.text(alphabet="ab.co/:@mw 。．1", max_size=60)))
+@given(st.one_of(SOME_TEXT, st.text(alphabet="ab.co/:@mw 。．1", max_size=60), LINKISH))
 def test_no_program_finds_a_link_in_a_strangers_excerpt(text: str) -> None:
     shown = excerpt(text, link="[link]")
     assert live_links(shown) == []
     assert len(shown) <= EXCERPT_LIMIT
     assert "\n" not in shown
+
+
+@pytest.mark.parametrize("text", UNUSUAL_LINKS)
+def test_an_unusual_link_does_not_work_either(text: str) -> None:
+    assert live_links(excerpt(text, link="[link]")) == []
+    assert live_links(person_name(text)) == []
 
 
 def test_a_strangers_post_keeps_what_is_no_link() -> None:

@@ -216,6 +216,13 @@ def test_a_change_runs_the_last_message_again_unless_it_is_in_another_queues_fol
     assert capsys.readouterr().err == f"{changed} changed\n"
 
 
+def test_the_temporary_files_of_editors_are_not_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = {(1, str(tmp_path / "functions/users" / name)) for name in ("one.py", "sedRqycro", "4913")}
+    code = tmp_path / "functions"
+    session.watch([code], Server(), tmp_path / "last.json", code, iter([changed]))
+    assert capsys.readouterr().err == "functions/users/one.py changed\n"
+
+
 def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:
     with pytest.raises(Problem, match="server has ended"):
         session.watch([], Server(1), tmp_path / "last.json", tmp_path, iter([set()]))

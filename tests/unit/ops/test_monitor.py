@@ -141,6 +141,13 @@ def test_a_queue_that_is_paused_says_so_where_its_rate_would_be() -> None:
     assert told.endswith("paused")
 
 
+def test_a_queue_that_is_missing_says_so() -> None:
+    shown = Screen(where())
+    shown.show(monitor.View(NOW, (queue(present=False),), (), (), (), ()), [])
+    (told,) = [line for line in drawn(shown, 80, 24) if line.startswith("maintenance")]
+    assert told.endswith("missing")
+
+
 def test_in_a_pipe_ids_are_whole_nothing_is_left_out_and_no_key_is_named() -> None:
     lines = drawn(screen_of(*(row(f"{n:08}{RUN_ID[8:]}") for n in range(300))), 140, typed=False)
     assert sum(RUN_ID[8:] in line for line in lines) == 300

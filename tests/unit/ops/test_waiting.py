@@ -25,12 +25,13 @@ def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     state: dict[str, Any] = {
         "source": {"State": "Enabled", "ScalingConfig": {"MaximumConcurrency": 2}},
         "counts": health.Counts(3, 0, 0),
+        "dead": health.Counts(0, 0, 0),
         "reserved": None,
         "dying": None,
         "running": (),
     }
     monkeypatch.setattr(health, "event_source", lambda _: state["source"])
-    monkeypatch.setattr(health, "queue_counts", lambda _: state["counts"])
+    monkeypatch.setattr(health, "queue_counts", lambda name: state["dead" if name.endswith("-dead") else "counts"])
     monkeypatch.setattr(health, "reserved_concurrency", lambda _: state["reserved"])
     monkeypatch.setattr(health, "changed_at", lambda _: 0.0)
     monkeypatch.setattr(diagnosis, "dying", lambda *_: state["dying"])
@@ -113,11 +114,24 @@ def test_a_function_that_dies_is_said(well: dict[str, Any]) -> None:
 
 def test_a_message_that_was_purged_by_hand_is_missed(well: dict[str, Any]) -> None:
     well["counts"] = health.Counts(0, 0, 0)
-    assert told(run())[0] == "0 messages wait in users", "it may be on its way"
+    assert told(run())[0] == "its turn: 0 waiting in users", "it may be on its way"
     late = RunRecord(RUN, "PENDING", task="t", queue="users", sent_at=time.time() - 300)
     why, release = told(late)
     assert why == "users has no message for it: it was purged, or has expired"
     assert f"--id {RUN}" in release
+
+
+def test_a_message_that_sqs_has_moved_is_looked_for_among_the_dead_letters(well: dict[str, Any]) -> None:
+    well["counts"], well["dead"] = health.Counts(0, 0, 0), health.Counts(2, 0, 0)
+    late = RunRecord(RUN, "RETRY", task="t", queue="users", sent_at=time.time() - 300)
+    why, release = told(late)
+    assert why == "users has no message for it: it may be a dead letter (users has 2)"
+    assert f"`nexus dlq show {RUN}`" in release
+
+
+def test_a_message_that_a_function_holds_is_counted(well: dict[str, Any]) -> None:
+    well["counts"] = health.Counts(0, 1, 0)
+    assert told(run("RETRY"))[0] == "its turn: 0 waiting in users, 1 in flight"
 
 
 # --- ids, clocks, versions ---

@@ -1,8 +1,9 @@
 """The index of live runs: what takes long is in it, what is short never was."""
 
 import json
-import time
+import threading
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -169,22 +170,45 @@ def test_what_is_another_sandboxs_by_now_is_left_alone(sandbox: Sandbox, monkeyp
     assert sandbox.listed(run_id) == set()
 
 
-@pytest.mark.usefixtures("deployment")
-def test_in_a_function_a_thread_lists_the_run_while_it_works(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    moto_cloud.clear()
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A thread of the test's own, which looks all the time and ends with the test; set once it has listed a run."""
     monkeypatch.setattr(listing, "EVERY", 0.01)
     monkeypatch.setattr(listing, "LISTED_AFTER", 0.0)
+    listed, look = threading.Event(), Listing.look
+
+    def notice(self: Listing) -> None:
+        look(self)
+        if self._listed:
+            listed.set()
+
+    monkeypatch.setattr(Listing, "look", notice)
+    _end_the_thread()
+    yield listed
+    _end_the_thread()
+
+
+def _end_the_thread() -> None:
+    if listing._thread.cache_info().currsize:
+        listing._ended.set()
+        listing._thread().join()
+        listing._ended.clear()
+        listing._thread.cache_clear()
+
+
+@pytest.mark.usefixtures("deployment")
+def test_in_a_function_a_thread_lists_the_run_while_it_works(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, watched: threading.Event
+) -> None:
+    moto_cloud.clear()
     run_id, found = str(uuid.uuid4()), []
 
     def work(args: Any, run: Run) -> catalogue.NoteSent:
-        until = time.monotonic() + 30
-        while not (listed := "live" in backend().store.get([run_id])[run_id]) and time.monotonic() < until:
-            time.sleep(0.01)
-        found.append(listed)
+        assert watched.wait(120)
+        found.append("live" in backend().store.get([run_id])[run_id])
         return catalogue.NoteSent(notification_id="n")
 
     monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, work))
-    listing._thread.cache_clear()
     with use(Backend(DynamoStore(), tasks.transport)):
         body = {"v": 1, "id": run_id, "task": "send_note", "args": NOTE}
         serve("default", registry.served_by("default"), event(body), Context())

@@ -13,7 +13,7 @@ import pytest
 
 from nexus.definitions import TaskDefinition
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 APPLICATION = ROOT / "tests/support/typed_application.txt"
 PYRIGHT = ROOT / ".local/pyright/node_modules/pyright/index.js"
 
