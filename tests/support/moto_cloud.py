@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
+from threading import Condition
 from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
@@ -29,6 +32,12 @@ _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", 
 _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
 """Many objects in a listing of S3 have one time, and botocore parses it for each."""
 
+_loader = lru_cache(create_loader)
+"""Each test has a Session of its own, which would read the services' models from their files again."""
+
+_made: list[dict[str, Any]] = []
+"""The state of moto's DynamoDB, SQS and S3 after the process's first deployment, to copy for the others."""
+
 
 @contextmanager
 def environment() -> Iterator[pytest.MonkeyPatch]:
@@ -38,6 +47,7 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
             patch.delenv(name, raising=False)
         for name, value in {**ENVIRONMENT, **UNHURRIED, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
             patch.setenv(name, value)
+        patch.setattr("botocore.session.create_loader", _loader)
         _forget()
         yield patch
     _forget()
@@ -50,19 +60,47 @@ def deployment() -> Iterator[None]:
         moto_partiql.install(patch)
         patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
-        dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
-        for properties in _resources("AWS::DynamoDB::Table"):
-            dynamodb.create_table(**{name: properties[name] for name in _OF_A_TABLE if name in properties})
-        for properties in _resources("AWS::SQS::Queue"):
-            attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
-            sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
-        for properties in _resources("AWS::S3::Bucket"):
-            where: Any = {"LocationConstraint": REGION}
-            s3.create_bucket(Bucket=properties["BucketName"], CreateBucketConfiguration=where)
-            if "VersioningConfiguration" in properties:
-                versioning = properties["VersioningConfiguration"]
-                s3.put_bucket_versioning(Bucket=properties["BucketName"], VersioningConfiguration=versioning)
+        if _made:
+            _restore()
+        else:
+            _create()
+            _made.extend(_copies([getattr(keeper, name) for keeper, name in _states()]))
         yield
+
+
+def _create() -> None:
+    dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
+    for properties in _resources("AWS::DynamoDB::Table"):
+        dynamodb.create_table(**{name: properties[name] for name in _OF_A_TABLE if name in properties})
+    for properties in _resources("AWS::SQS::Queue"):
+        attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
+        sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
+    for properties in _resources("AWS::S3::Bucket"):
+        where: Any = {"LocationConstraint": REGION}
+        s3.create_bucket(Bucket=properties["BucketName"], CreateBucketConfiguration=where)
+        if "VersioningConfiguration" in properties:
+            versioning = properties["VersioningConfiguration"]
+            s3.put_bucket_versioning(Bucket=properties["BucketName"], VersioningConfiguration=versioning)
+
+
+def _states() -> list[tuple[Any, str]]:
+    """Where moto keeps what `_create` makes."""
+    return [
+        (dynamodb_backends[ACCOUNT][REGION], "tables"),
+        (sqs_backends[ACCOUNT][REGION], "queues"),
+        (s3_backends[ACCOUNT]["aws"], "buckets"),
+        (s3_backends, "bucket_accounts"),
+    ]
+
+
+def _copies(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    locks = [queue._messages_lock for state in states for queue in state.values() if hasattr(queue, "_messages_lock")]
+    return deepcopy(states, {id(lock): Condition() for lock in locks})
+
+
+def _restore() -> None:
+    for (keeper, name), state in zip(_states(), _copies(_made), strict=True):
+        getattr(keeper, name).update(state)
 
 
 def clear() -> None:
