@@ -14,7 +14,7 @@ from botocore.utils import parse_timestamp
 from moto import mock_aws
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
-from moto.sqs.models import sqs_backends
+from moto.sqs.models import SQSBackend, sqs_backends
 
 from nexus import backend, settings
 from nexus.aws import sdk
@@ -34,6 +34,8 @@ _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
 
 _loader = lru_cache(create_loader)
 """Each test has a Session of its own, which would read the services' models from their files again."""
+
+_receive = SQSBackend.receive_message
 
 _made: list[dict[str, Any]] = []
 """The state of moto's DynamoDB, SQS and S3 after the process's first deployment, to copy for the others."""
@@ -60,6 +62,7 @@ def deployment() -> Iterator[None]:
         moto_partiql.install(patch)
         patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
+        patch.setattr(SQSBackend, "receive_message", _received)
         if _made:
             _restore()
         else:
@@ -101,6 +104,11 @@ def _copies(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _restore() -> None:
     for (keeper, name), state in zip(_states(), _copies(_made), strict=True):
         getattr(keeper, name).update(state)
+
+
+def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:
+    """Without waiting for a message: AWS waits in order to ask all its hosts, and moto is one."""
+    return _receive(self, queue_name, count, 0, *options)
 
 
 def clear() -> None:
