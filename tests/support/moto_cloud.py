@@ -12,6 +12,7 @@ import pytest
 from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from moto import mock_aws
+from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
 from moto.sqs.models import SQSBackend, sqs_backends
@@ -35,7 +36,8 @@ _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
 _loader = lru_cache(create_loader)
 """Each test has a Session of its own, which would read the services' models from their files again."""
 
-_receive = SQSBackend.receive_message
+_receive, _pick = SQSBackend.receive_message, ResponseSerializer.get_value
+_TYPES = frozenset({"S", "N", "B", "SS", "NS", "BS", "M", "L", "NULL", "BOOL"})
 
 _made: list[dict[str, Any]] = []
 """The state of moto's DynamoDB, SQS and S3 after the process's first deployment, to copy for the others."""
@@ -63,6 +65,7 @@ def deployment() -> Iterator[None]:
         patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
         patch.setattr(SQSBackend, "receive_message", _received)
+        patch.setattr(ResponseSerializer, "get_value", _picked)
         if _made:
             _restore()
         else:
@@ -109,6 +112,13 @@ def _restore() -> None:
 def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:
     """Without waiting for a message: AWS waits in order to ask all its hosts, and moto is one."""
     return _receive(self, queue_name, count, 0, *options)
+
+
+def _picked(self: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:
+    """At once for DynamoDB's values, in which moto looks for each of their ten types under four names."""
+    if key in _TYPES and type(value) is dict and len(value) == 1:
+        return value.get(key)
+    return _pick(self, value, key, shape)
 
 
 def clear() -> None:
