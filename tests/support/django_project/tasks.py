@@ -13,7 +13,7 @@ from nexus.errors import Reject
 
 calls: list[Any] = []
 held, over = threading.Event(), threading.Event()
-"""The test lets `blocking` go on; it has ended."""
+"""The test sets the first to release `blocking`; `blocking` sets the second when it ends."""
 
 
 @task
@@ -58,7 +58,7 @@ async def endless() -> None:
 @policy(time_limit=1.0)
 @task
 async def blocking() -> None:
-    """Holds its event loop until the test lets go, which no limit of the loop's own can end."""
+    """Holds its event loop until the test releases it; no limit of the loop's own can end that."""
     calls.append("on")
     try:
         held.wait(600)
