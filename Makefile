@@ -288,6 +288,10 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
 # Properties are tried on the same examples each time; `make unit SEED=7` tries others. `make unit ORDER=7` shuffles the tests.
+# Tests with the markers `simulation` and `programs` are beside the unit tests of the same code, and run in those two stages.
+IN_PROCESS := -m "not simulation and not programs"
+OUR_UNITS := tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
+OLDER_DJANGO := PYTHONPATH="$(CURDIR)/.local/django-6.0"
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0) $(if $(ORDER),-p pytest_randomly --randomly-seed=$(ORDER))
 
 .PHONY: test
@@ -349,22 +353,26 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready .local/chromium .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
+unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, no sockets, AWS by moto; two minutes on two cores
 	@echo "Running the unit tests"
-	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
-	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
+	$(PYTEST) -n 2 $(IN_PROCESS) --durations 10 $(OUR_UNITS)
+	$(PYTEST) -n 2 $(IN_PROCESS) --durations 10 -p tests.support.without_social tests/unit/runtime
 	$(PYTEST) -p nexus.pytest examples/photo_wall
-	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) -n 2 tests/unit/django_backend
+	$(OLDER_DJANGO) $(PYTEST) -n 2 $(IN_PROCESS) tests/unit/django_backend
 
 .PHONY: programs
-programs: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Tests of the mails in other programs: Chromium, SpamAssassin, axe
+programs: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Tests that start programs: Chromium, SpamAssassin, PostgreSQL, decoders, users' own projects
 	@echo "Running the tests with other programs"
 	$(PYTEST) -n 2 --dist loadfile tests/programs
+	$(PYTEST) -n 2 -m programs $(OUR_UNITS)
+	$(PYTEST) -n 2 -m programs -p tests.support.without_social tests/unit/runtime
+	$(OLDER_DJANGO) $(PYTEST) -m programs tests/unit/django_backend
 
 .PHONY: simulation
-simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
+simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults; the jobs at each request
 	@echo "Simulating the runtime under faults"
 	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
+	$(PYTEST) -n 2 -m simulation $(OUR_UNITS)
 
 .PHONY: simulate
 simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import lru_cache
+from threading import Condition
 from typing import Any
 
 import boto3
 import pytest
+from botocore.loaders import create_loader
 from botocore.utils import parse_timestamp
 from moto import mock_aws
+from moto.core.serialize import ResponseSerializer
 from moto.dynamodb.models import dynamodb_backends
 from moto.s3.models import s3_backends
-from moto.sqs.models import sqs_backends
+from moto.sqs.models import SQSBackend, sqs_backends
 
 from nexus import backend, settings
 from nexus.aws import sdk
@@ -29,6 +33,15 @@ _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", 
 _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
 """Many objects in a listing of S3 have one time, and botocore parses it for each."""
 
+_loader = lru_cache(create_loader)
+"""Each test has a Session of its own, which would read the services' models from their files again."""
+
+_receive, _pick = SQSBackend.receive_message, ResponseSerializer.get_value
+_TYPES = frozenset({"S", "N", "B", "SS", "NS", "BS", "M", "L", "NULL", "BOOL"})
+
+_made: list[dict[str, Any]] = []
+"""The state of moto's DynamoDB, SQS and S3 after the process's first deployment, to copy for the others."""
+
 
 @contextmanager
 def environment() -> Iterator[pytest.MonkeyPatch]:
@@ -38,6 +51,7 @@ def environment() -> Iterator[pytest.MonkeyPatch]:
             patch.delenv(name, raising=False)
         for name, value in {**ENVIRONMENT, **UNHURRIED, "POWERTOOLS_LOG_LEVEL": "CRITICAL"}.items():
             patch.setenv(name, value)
+        patch.setattr("botocore.session.create_loader", _loader)
         _forget()
         yield patch
     _forget()
@@ -50,19 +64,61 @@ def deployment() -> Iterator[None]:
         moto_partiql.install(patch)
         patch.setattr("botocore.parsers.DEFAULT_TIMESTAMP_PARSER", _parse_timestamp)
         sandboxes.no_sleep(patch)
-        dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
-        for properties in _resources("AWS::DynamoDB::Table"):
-            dynamodb.create_table(**{name: properties[name] for name in _OF_A_TABLE if name in properties})
-        for properties in _resources("AWS::SQS::Queue"):
-            attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
-            sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
-        for properties in _resources("AWS::S3::Bucket"):
-            where: Any = {"LocationConstraint": REGION}
-            s3.create_bucket(Bucket=properties["BucketName"], CreateBucketConfiguration=where)
-            if "VersioningConfiguration" in properties:
-                versioning = properties["VersioningConfiguration"]
-                s3.put_bucket_versioning(Bucket=properties["BucketName"], VersioningConfiguration=versioning)
+        patch.setattr(SQSBackend, "receive_message", _received)
+        patch.setattr(ResponseSerializer, "get_value", _picked)
+        if _made:
+            _restore()
+        else:
+            _create()
+            _made.extend(_copies([getattr(keeper, name) for keeper, name in _states()]))
         yield
+
+
+def _create() -> None:
+    dynamodb, sqs, s3 = boto3.client("dynamodb"), boto3.client("sqs"), boto3.client("s3")
+    for properties in _resources("AWS::DynamoDB::Table"):
+        dynamodb.create_table(**{name: properties[name] for name in _OF_A_TABLE if name in properties})
+    for properties in _resources("AWS::SQS::Queue"):
+        attributes: Any = {"VisibilityTimeout": str(properties.get("VisibilityTimeout", 30))}
+        sqs.create_queue(QueueName=properties["QueueName"], Attributes=attributes)
+    for properties in _resources("AWS::S3::Bucket"):
+        where: Any = {"LocationConstraint": REGION}
+        s3.create_bucket(Bucket=properties["BucketName"], CreateBucketConfiguration=where)
+        if "VersioningConfiguration" in properties:
+            versioning = properties["VersioningConfiguration"]
+            s3.put_bucket_versioning(Bucket=properties["BucketName"], VersioningConfiguration=versioning)
+
+
+def _states() -> list[tuple[Any, str]]:
+    """Where moto keeps what `_create` makes."""
+    return [
+        (dynamodb_backends[ACCOUNT][REGION], "tables"),
+        (sqs_backends[ACCOUNT][REGION], "queues"),
+        (s3_backends[ACCOUNT]["aws"], "buckets"),
+        (s3_backends, "bucket_accounts"),
+    ]
+
+
+def _copies(states: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    locks = [queue._messages_lock for state in states for queue in state.values() if hasattr(queue, "_messages_lock")]
+    return deepcopy(states, {id(lock): Condition() for lock in locks})
+
+
+def _restore() -> None:
+    for (keeper, name), state in zip(_states(), _copies(_made), strict=True):
+        getattr(keeper, name).update(state)
+
+
+def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:
+    """Without waiting for a message: AWS waits in order to ask all its hosts, and moto is one."""
+    return _receive(self, queue_name, count, 0, *options)
+
+
+def _picked(self: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:
+    """At once for DynamoDB's values, in which moto looks for each of their ten types under four names."""
+    if key in _TYPES and type(value) is dict and len(value) == 1:
+        return value.get(key)
+    return _pick(self, value, key, shape)
 
 
 def clear() -> None:

@@ -1,7 +1,7 @@
 """Tasks of the test project."""
 
 import asyncio
-import time
+import threading
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -12,6 +12,8 @@ from nexus.django import policy
 from nexus.errors import Reject
 
 calls: list[Any] = []
+held, over = threading.Event(), threading.Event()
+"""The test sets the first to release `blocking`; `blocking` sets the second when it ends."""
 
 
 @task
@@ -56,12 +58,15 @@ async def endless() -> None:
 @policy(time_limit=1.0)
 @task
 async def blocking() -> None:
-    """Holds its event loop, which no limit of the loop's own can end."""
+    """Holds its event loop until the test releases it; no limit of the loop's own can end that."""
     calls.append("on")
-    time.sleep(6)  # noqa: ASYNC251 - as a careless task would
-    calls.append("off")
-    await asyncio.sleep(0)
-    calls.append("never")
+    try:
+        held.wait(600)
+        calls.append("off")
+        await asyncio.sleep(0)
+        calls.append("never")
+    finally:
+        over.set()
 
 
 @policy(time_limit=1.0)

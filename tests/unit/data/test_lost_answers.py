@@ -485,6 +485,7 @@ def test_every_function_that_writes_conditionally_has_a_row() -> None:
     assert writers() - {writer for name in ROWS for writer in written_by(name)} == set()
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("name", ROWS)
 def test_a_write_whose_answer_is_lost_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row, calls = ROWS[name], set[str]()

@@ -49,7 +49,7 @@ def server() -> Iterator[Server]:
         yield found
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.programs)])
 def database(request: pytest.FixtureRequest) -> Iterator[None]:
     """The project's tables, empty."""
     before = connections.settings["default"].copy()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,12 +65,12 @@ def test_an_asynchronous_task_that_blocks_its_loop_is_given_up_and_goes_no_furth
     result = ended(sent, project.blocking)
     assert result.errors[0].exception_class is TimeLimitExceeded
     assert project.calls == ["on"], "the run has ended while the thread is still held"
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and "ThreadPoolExecutor" in thread.name:
-            thread.join(0.1 if thread.name.startswith("nexus") else 20)
-    assert "never" not in project.calls
+    project.held.set()
+    assert project.over.wait(60)
+    assert project.calls == ["on", "off"]
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("slow", [project.slow_query, project.slow_query_on_a_loop])
 def test_a_query_that_the_limit_cut_off_does_not_spoil_the_connection_for_the_next_task(
     slow: Any, sent: SentTasks, postgresql: Any
@@ -81,6 +80,7 @@ def test_a_query_that_the_limit_cut_off_does_not_spoil_the_connection_for_the_ne
     assert ended(sent, project.one_query).return_value == 42
 
 
+@pytest.mark.programs
 def test_a_connection_is_kept_from_task_to_task_on_a_loop_too(sent: SentTasks, postgresql: Any) -> None:
     assert ended(sent, project.one_query).return_value == 42
     first = postgresql.connection
@@ -90,6 +90,7 @@ def test_a_connection_is_kept_from_task_to_task_on_a_loop_too(sent: SentTasks, p
     assert postgresql.connection is first
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("task", [project.one_query, project.one_query_on_a_loop])
 def test_a_connection_that_the_database_ended_while_the_sandbox_was_frozen_is_replaced(
     task: Any, sent: SentTasks, postgresql: Any
@@ -102,6 +103,7 @@ def test_a_connection_that_the_database_ended_while_the_sandbox_was_frozen_is_re
     assert postgresql.connection is not first
 
 
+@pytest.mark.programs
 def test_nothing_pins_a_connection_to_rds_proxy(sent: SentTasks, postgresql: Any) -> None:
     """RDS Proxy pins what sets a variable or prepares a statement: in UTC, which RDS has, Django does neither."""
     with postgresql.cursor() as cursor:
@@ -116,6 +118,7 @@ def test_nothing_pins_a_connection_to_rds_proxy(sent: SentTasks, postgresql: Any
         assert cursor.fetchall() == []
 
 
+@pytest.mark.programs
 def test_the_functions_process_sets_django_up_once() -> None:
     """The catalogue alone, in a process of its own, as a function's cold start imports it."""
     script = (

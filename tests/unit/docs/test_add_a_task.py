@@ -45,6 +45,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[Any, Any]]:
     registry._declared.pop(NAME)
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     "name",
     [

@@ -14,6 +14,8 @@ from tests.support.pages import Block, blocks
 ROOT = Path(__file__).parents[3]
 PAGE = list(blocks("django.md"))
 
+pytestmark = pytest.mark.programs
+
 
 def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
     """A command in a process of its own, with no variable of the runtime; what it prints."""

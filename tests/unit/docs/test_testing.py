@@ -5,10 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.pages import blocks
 
 ROOT = Path(__file__).parents[3]
 PAGE = "testing.md"
+
+pytestmark = pytest.mark.programs
 
 
 def test_the_pages_tests_pass_with_no_variable_and_no_aws(tmp_path: Path) -> None:

@@ -233,6 +233,7 @@ def test_two_overlapping_digests_send_once(ses: Ses) -> None:
     assert first.considered + others[0].considered == 12
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("dies_at", [0, 3, 7])
 def test_a_sandbox_that_dies_in_the_middle_leaves_few_unknown_and_the_next_attempt_does_the_rest(
     ses: Ses, dies_at: int, monkeypatch: pytest.MonkeyPatch
@@ -410,6 +411,7 @@ BEHAVIOURS = st.lists(
 )
 
 
+@pytest.mark.simulation
 @settings(
     max_examples=6,
     deadline=None,

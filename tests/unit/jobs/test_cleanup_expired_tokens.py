@@ -59,6 +59,7 @@ def test_what_is_left_is_what_the_rule_leaves(filled: Filled, seed: int, people:
     assert report.failed == 0
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:

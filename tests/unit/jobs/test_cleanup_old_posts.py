@@ -146,6 +146,7 @@ def test_archiving_takes_the_eligible_alone_and_restoring_brings_all_of_it_back(
     assert again.archived == 0, "who has been brought back stays for a year"
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_lose_nothing(empty: Callable[[], None], seed: int) -> None:
@@ -169,6 +170,7 @@ def old_post(**also: Any) -> Post:
     return Post("p", "a", YEAR_AGO - 10 * DAY_SECONDS, "hello", **also)
 
 
+@pytest.mark.simulation
 @pytest.mark.usefixtures("_one_day")
 def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
     """One post with a rendition and a deleted comment, the longest way through."""
@@ -198,6 +200,7 @@ def _one_day(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "FIRST_DAY", day_of(YEAR_AGO - 10 * DAY_SECONDS))
 
 
+@pytest.mark.simulation
 @pytest.mark.usefixtures("_one_day")
 @pytest.mark.parametrize("moment", range(0, 60, 3))
 def test_a_like_at_any_moment_saves_the_post_or_comes_too_late(empty: Callable[[], None], moment: int) -> None:

@@ -190,6 +190,7 @@ def test_a_post_of_somebody_else_is_refused(sent: SentTasks) -> None:
     assert archive.find([f"old-{STAYS}"])
 
 
+@pytest.mark.simulation
 def test_sandboxes_that_die_and_messages_that_come_twice_leave_nothing(empty: Callable[[], None]) -> None:
     for seed in range(2):
         empty()
@@ -229,6 +230,7 @@ def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytes
     assert sent.calls == [("erase_user_data", {"user_id": GONE, "again": False})]
 
 
+@pytest.mark.simulation
 def test_what_comes_in_meanwhile_is_found_by_the_second_look(sent: SentTasks) -> None:
     """At every moment of the erasure once: what somebody else does, and what was on its way."""
     for moment in range(3, 400, 53):
@@ -296,6 +298,7 @@ def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
     assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2)]
 
 
+@pytest.mark.simulation
 def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: Callable[[], None]) -> None:
     """Erased at every moment of the archiving; the erasure's second look comes after both."""
     for moment in range(0, 120, 7):
@@ -328,6 +331,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
     pytest.fail("120 requests for two posts")
 
 
+@pytest.mark.simulation
 def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
     for fatal in range(4, 200, 8):
         empty()

@@ -78,6 +78,7 @@ def test_a_days_figures_are_those_of_counting_every_row(filled: Filled, seed: in
     assert (report.day, report.failed) == (day, 0)
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
@@ -362,6 +363,7 @@ def browsing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield opened
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize("days", [1, 30])
 @pytest.mark.parametrize(("width", "dark"), [(360, False), (360, True), (800, False), (1280, True)])
 def test_the_report_is_legible_on_any_screen(

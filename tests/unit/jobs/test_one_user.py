@@ -25,6 +25,7 @@ def counts(user_id: str) -> tuple[int, int, int]:
     return user.followers_count, user.following_count, user.posts_count
 
 
+@pytest.mark.simulation
 def test_a_refresh_finds_what_the_nightly_count_finds(empty: Callable[[], None]) -> None:
     network = generate(25, 8, NOW)
     write(network, NOW)

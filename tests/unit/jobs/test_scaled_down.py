@@ -21,7 +21,7 @@ from social import sweep
 from social.data import users
 from tests.support.sandboxes import Queue
 
-pytestmark = pytest.mark.usefixtures("environment")
+pytestmark = [pytest.mark.simulation, pytest.mark.usefixtures("environment")]
 
 FOLLOWS = 5
 """Edges a user: enough to fill a few objects a segment."""

@@ -50,6 +50,7 @@ def test_every_score_and_rank_is_the_formulas(filled: Filled, seed: int, people:
     assert run_task(job.update_post_engagement_scores).rows_read == 0
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:
@@ -60,6 +61,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert waiting() == set()
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(st.integers(0, 40), st.sampled_from(["BatchGetItem", "BatchExecuteStatement", "Query"]))
 def test_a_like_during_the_scoring_is_never_lost(filled: Filled, nth: int, operation: str) -> None:

@@ -56,6 +56,7 @@ def stored() -> list[tuple[str, int, int]]:
     return [(trend.tag, trend.uses, trend.score) for trend in hashtags.trending()]
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds, st.integers(2, 12))
 def test_the_trending_tags_are_those_of_a_count_over_everything(filled: Filled, seed: int, people: int) -> None:
@@ -79,6 +80,7 @@ def test_hour_after_hour_it_agrees_and_reads_the_last_hours_alone(empty: Callabl
     assert BURST_TAG in [tag for tag, _, _ in stored()]
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=2)
 @given(seeds)
 def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: Filled, seed: int) -> None:

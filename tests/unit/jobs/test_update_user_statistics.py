@@ -70,6 +70,7 @@ def test_every_count_is_what_counting_one_by_one_gives(filled: Filled, seed: int
     assert (report.skipped, report.failed) == (0, 0)
 
 
+@pytest.mark.simulation
 @settings(jobs, max_examples=4)
 @given(seeds)
 @pytest.mark.usefixtures("cut_small")
@@ -81,6 +82,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
     assert stored() == expected(network)
 
 
+@pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
 def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**6)
@@ -101,6 +103,7 @@ def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None], monke
     assert died > 15
 
 
+@pytest.mark.simulation
 @pytest.mark.usefixtures("cut_small")
 def test_every_invocation_is_short_of_time_and_gets_on(filled: Filled, monkeypatch: pytest.MonkeyPatch) -> None:
     began_with: dict[str, set[str]] = {"count": set(), "regroup": set(), "merge": set()}

@@ -390,6 +390,7 @@ print(made.width * made.height, int(status.partition("VmHWM:")[2].split()[0]))
 """
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(
     ("maker", "least"),
     [

@@ -447,5 +447,5 @@ def test_a_picture_that_lies_is_not_believed(
     assert pictures.render(tmp_path / "source", tmp_path, seconds=600).known.width == 2, "what is right is believed"
 
     said, finished, wrong = known, parts, files
-    with pytest.raises(Unfinished, match="invalid report|did not report"):
+    with pytest.raises(Unfinished, match=r"invalid report|did not report"):
         pictures.render(tmp_path / "source", tmp_path, seconds=600)

@@ -70,6 +70,7 @@ def dying_at(number: int) -> Iterator[list[str]]:
         yield made
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("number", range(REQUESTS))
 def test_a_sandbox_may_die_at_any_request(number: int) -> None:
     args = upload(picture(300, 200))

@@ -207,9 +207,9 @@ def test_the_forms_for_a_coroutine_tell_the_same(tasks: SentTasks, monkeypatch: 
 
 
 def test_waiting_for_what_runs_only_by_run_says_so_at_once(tasks: SentTasks) -> None:
-    with pytest.raises(StillRunning, match=r"is PENDING: what a test has sent runs when it calls drain\(\)"):
+    with pytest.raises(StillRunning, match=r"is PENDING: in a test, sent tasks run when it calls drain\(\)"):
         sent().get()
-    with pytest.raises(StillRunning, match=r"is PENDING: what a test has sent runs when it calls drain\(\)"):
+    with pytest.raises(StillRunning, match=r"is PENDING: in a test, sent tasks run when it calls drain\(\)"):
         asyncio.run(sent().aget())
 
 

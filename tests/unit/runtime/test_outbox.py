@@ -34,7 +34,7 @@ def postgres() -> Iterator[str]:
         yield server.address
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.programs)])
 def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]:
     """Connects to a database that has the outbox, and a table of the application's own.
 

@@ -168,7 +168,7 @@ def test_what_cannot_be_is_refused_with_its_field(options: dict[str, Any], fault
 
 def test_a_name_is_taken_once_and_must_be_there_to_be_changed(group: None) -> None:
     periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
-    with pytest.raises(periodic.PeriodicTaskError, match="there is a periodic task 'weekly' already"):
+    with pytest.raises(periodic.PeriodicTaskError, match="a periodic task 'weekly' already exists"):
         periodic.create("weekly", catalogue.send_note.s(**NOTE), MONDAYS)
     with pytest.raises(periodic.PeriodicTaskError, match="there is no periodic task 'daily'"):
         periodic.update("daily", paused=True)

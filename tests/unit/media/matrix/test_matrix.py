@@ -41,6 +41,7 @@ def without_loss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rendering._Reel, "save", lambda *given, **how: animated(*given, **{**how, "lossless": True}))
 
 
+@pytest.mark.programs
 @pytest.mark.parametrize(("feature", "case"), CASES)
 def test_what_comes_out(feature: Feature, case: str) -> None:
     made = feature.make(*feature.cases[case])
