@@ -213,6 +213,14 @@ endef
 	fi
 	touch $@
 
+.local/moved_clock.so: tests/support/moved_clock.c | .local/python
+	@if ! command -v cc > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "odd-times needs a C compiler: install it (gcc) and run this again" >&2; exit 1; }
+		echo "Installing a C compiler"
+		$(call quiet,gcc,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev)
+	fi
+	cc -Wall -Wextra -Werror -shared -fPIC -O2 -o $@ $<
+
 .local/axe/ready:
 	$(call npm,The tests need axe-core)
 	echo "Installing axe"
@@ -287,8 +295,14 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-# Properties are tried on the same examples each time; `make unit SEED=7` tries others. `make unit ORDER=7` shuffles the tests.
-PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0) $(if $(ORDER),-p pytest_randomly --randomly-seed=$(ORDER))
+# Properties are tried on the same examples each time; `make unit SEED=7` tries others. Tests run in an order that each run
+# draws and prints; `make unit ORDER=7` repeats one. Those of a deployed stack run in the order of their files: they share
+# the stack and its data, and deploying it for each test would take hours.
+ifndef ORDER
+ORDER := $(shell echo $$RANDOM)
+endif
+PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
+SHUFFLED := $(PYTEST) -p pytest_randomly --randomly-seed=$(ORDER)
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
@@ -350,21 +364,38 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 
 .PHONY: unit
 unit: .venv/ready .local/django-6.0/ready .local/chromium .local/axe/ready .local/postgresql ## Unit tests: in process, no sockets, AWS by moto
-	@echo "Running the unit tests"
-	$(PYTEST) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
-	$(PYTEST) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
-	$(PYTEST) -p nexus.pytest examples/photo_wall
-	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(PYTEST) -n 2 tests/unit/django_backend
+	@echo "Running the unit tests (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 --durations 10 tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
+	$(SHUFFLED) -n 2 --durations 10 -p tests.support.without_social tests/unit/runtime
+	$(SHUFFLED) -p nexus.pytest examples/photo_wall
+	PYTHONPATH="$(CURDIR)/.local/django-6.0" $(SHUFFLED) -n 2 tests/unit/django_backend
+
+.PHONY: odd-times
+odd-times: .venv/ready .local/moved_clock.so ## Tests of what deals with time, at midnight, on leap day, at New Year, in other time zones
+	@at() {
+		echo "Running the tests of what deals with time at $$2 in $$1 (ORDER=$(ORDER))"
+		export TZ=$$1 MOVED_SECONDS=$$(($$(TZ=$$1 date -d "$$2" +%s) - $$(date +%s)))
+		moved="env LD_PRELOAD=$(CURDIR)/.local/moved_clock.so"
+		$$moved $(SHUFFLED) -n 2 tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
+		$$moved $(SHUFFLED) -n 2 -p tests.support.without_social tests/unit/runtime
+	}
+	at UTC "2027-06-15 23:59:30"
+	at UTC "2027-04-30 23:59:30"
+	at UTC "2028-02-29 12:00:00"
+	at UTC "2026-12-31 12:00:00" # Thursday of ISO week 53
+	at UTC "2026-12-31 23:59:30"
+	at Pacific/Kiritimati "2027-01-01 00:30:00" # 14 hours ahead: still 31 December in UTC
+	at America/New_York "2027-11-07 01:30:00" # in the hour that comes twice
 
 .PHONY: programs
 programs: .venv/ready .local/chromium .local/spamassassin .local/axe/ready ## Tests of the mails in other programs: Chromium, SpamAssassin, axe
-	@echo "Running the tests with other programs"
-	$(PYTEST) -n 2 --dist loadfile tests/programs
+	@echo "Running the tests with other programs (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 --dist loadfile tests/programs
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults
-	@echo "Simulating the runtime under faults"
-	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
+	@echo "Simulating the runtime under faults (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 -p tests.support.without_social tests/simulation
 
 .PHONY: simulate
 simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on
