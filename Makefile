@@ -213,6 +213,14 @@ endef
 	fi
 	touch $@
 
+.local/moved_clock.so: tests/support/moved_clock.c | .local/python
+	@if ! command -v cc > /dev/null; then
+		command -v apt-get > /dev/null && test "$$(id -u)" = 0 || { echo "odd-times needs a C compiler: install it (gcc) and run this again" >&2; exit 1; }
+		echo "Installing a C compiler"
+		$(call quiet,gcc,apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends gcc libc6-dev)
+	fi
+	cc -Wall -Wextra -Werror -shared -fPIC -O2 -o $@ $<
+
 .local/axe/ready:
 	$(call npm,The tests need axe-core)
 	echo "Installing axe"
@@ -287,12 +295,18 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-# Properties are tried on the same examples each time; `make unit SEED=7` tries others. `make unit ORDER=7` shuffles the tests.
+# Properties are tried on the same examples each time; `make unit SEED=7` tries others. Tests run in an order that each run
+# draws and prints; `make unit ORDER=7` repeats one. Those of a deployed stack run in the order of their files: they share
+# the stack and its data, and deploying it for each test would take hours.
 # Tests with the markers `simulation` and `programs` are beside the unit tests of the same code, and run in those two stages.
+ifndef ORDER
+ORDER := $(shell echo $$RANDOM)
+endif
+PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
+SHUFFLED := $(PYTEST) -p pytest_randomly --randomly-seed=$(ORDER)
 IN_PROCESS := -m "not simulation and not programs"
 OUR_UNITS := tests/unit tests/security --ignore tests/unit/runtime --ignore tests/security/cloud
 OLDER_DJANGO := PYTHONPATH="$(CURDIR)/.local/django-6.0"
-PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0) $(if $(ORDER),-p pytest_randomly --randomly-seed=$(ORDER))
 
 .PHONY: test
 test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
@@ -354,25 +368,42 @@ types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyri
 
 .PHONY: unit
 unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, no sockets, AWS by moto; two minutes on two cores
-	@echo "Running the unit tests"
-	$(PYTEST) -n 2 $(IN_PROCESS) --durations 10 $(OUR_UNITS)
-	$(PYTEST) -n 2 $(IN_PROCESS) --durations 10 -p tests.support.without_social tests/unit/runtime
-	$(PYTEST) -p nexus.pytest examples/photo_wall
-	$(OLDER_DJANGO) $(PYTEST) -n 2 $(IN_PROCESS) tests/unit/django_backend
+	@echo "Running the unit tests (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 $(IN_PROCESS) --durations 10 $(OUR_UNITS)
+	$(SHUFFLED) -n 2 $(IN_PROCESS) --durations 10 -p tests.support.without_social tests/unit/runtime
+	$(SHUFFLED) -p nexus.pytest examples/photo_wall
+	$(OLDER_DJANGO) $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/django_backend
+
+.PHONY: odd-times
+odd-times: .venv/ready .local/moved_clock.so ## Tests of what deals with time, at midnight, on leap day, at New Year, in other time zones
+	@at() {
+		echo "Running the tests of what deals with time at $$2 in $$1 (ORDER=$(ORDER))"
+		export TZ=$$1 MOVED_SECONDS=$$(($$(TZ=$$1 date -d "$$2" +%s) - $$(date +%s)))
+		moved="env LD_PRELOAD=$(CURDIR)/.local/moved_clock.so"
+		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
+		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) -p tests.support.without_social tests/unit/runtime
+	}
+	at UTC "2027-06-15 23:59:30"
+	at UTC "2027-04-30 23:59:30"
+	at UTC "2028-02-29 12:00:00"
+	at UTC "2026-12-31 12:00:00" # Thursday of ISO week 53
+	at UTC "2026-12-31 23:59:30"
+	at Pacific/Kiritimati "2027-01-01 00:30:00" # 14 hours ahead: still 31 December in UTC
+	at America/New_York "2027-11-07 01:30:00" # in the hour that comes twice
 
 .PHONY: programs
 programs: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Tests that start programs: Chromium, SpamAssassin, PostgreSQL, decoders, users' own projects
-	@echo "Running the tests with other programs"
-	$(PYTEST) -n 2 --dist loadfile tests/programs
-	$(PYTEST) -n 2 -m programs $(OUR_UNITS)
-	$(PYTEST) -n 2 -m programs -p tests.support.without_social tests/unit/runtime
-	$(OLDER_DJANGO) $(PYTEST) -m programs tests/unit/django_backend
+	@echo "Running the tests with other programs (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 --dist loadfile tests/programs
+	$(SHUFFLED) -n 2 -m programs $(OUR_UNITS)
+	$(SHUFFLED) -n 2 -m programs -p tests.support.without_social tests/unit/runtime
+	$(OLDER_DJANGO) $(SHUFFLED) -m programs tests/unit/django_backend
 
 .PHONY: simulation
 simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults; the jobs at each request
-	@echo "Simulating the runtime under faults"
-	$(PYTEST) -n 2 -p tests.support.without_social tests/simulation
-	$(PYTEST) -n 2 -m simulation $(OUR_UNITS)
+	@echo "Simulating the runtime under faults (ORDER=$(ORDER))"
+	$(SHUFFLED) -n 2 -p tests.support.without_social tests/simulation
+	$(SHUFFLED) -n 2 -m simulation $(OUR_UNITS)
 
 .PHONY: simulate
 simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on

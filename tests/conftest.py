@@ -11,4 +11,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
     """Says how to repeat the order of a run that failed, which pytest-randomly does not with -q."""
     seed = config.getoption("randomly_seed", None)
     if seed is not None and exitstatus == pytest.ExitCode.TESTS_FAILED:
-        terminalreporter.write_line(f"In this order again: --randomly-seed={seed}")
+        again = f"make with ORDER={seed}, or -p pytest_randomly --randomly-seed={seed}"
+        terminalreporter.write_line(f"In this order again: {again}")

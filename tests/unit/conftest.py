@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 from pytest_socket import disable_socket
 
+from nexus import backend
 from tests.support import moto_cloud, rights
 
 
@@ -31,12 +32,13 @@ def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
 
 @pytest.fixture(autouse=True)
 def _own_variables() -> Iterator[None]:
-    """No test leaves a variable to the next one, whatever the code under test sets."""
+    """No test leaves a variable to the next one, nor the settings read from it, whatever the code under test sets."""
     before = dict(os.environ)
     yield
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+    backend.reset()
 
 
 @pytest.fixture
