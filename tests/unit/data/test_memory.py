@@ -88,5 +88,5 @@ def test_an_archived_post_reads_back(database: None) -> None:
 
 
 def test_what_is_not_kept_in_memory_says_so(database: None) -> None:
-    with pytest.raises(NotImplementedError, match="has no GetBucketAcl"):
+    with pytest.raises(NotImplementedError, match="does not implement GetBucketAcl"):
         client("s3").get_bucket_acl(Bucket=settings().bucket("media"))

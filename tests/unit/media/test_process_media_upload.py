@@ -193,7 +193,7 @@ def test_forbidden_may_mean_that_the_upload_is_gone_and_is_tried_again_first(
     if last:
         assert "removed" in str(process(args, last_attempt=last).reason)
     else:
-        with pytest.raises(Retry, match="forbidden"):
+        with pytest.raises(Retry, match="S3 returned 403"):
             process(args, last_attempt=last)
 
 
