@@ -23,6 +23,7 @@ _MONTHS: Final = {
 }
 _DAYS: Final = {name: n for n, name in enumerate(["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"], 1)}
 _UNITS: Final = {"minute": 60, "hour": 3600, "day": 86_400}
+_ANY_MONTH: Final = (2024, 1)
 YEARS: Final = range(1970, 2200)
 
 
@@ -59,17 +60,10 @@ class Cron:
     def before(self, moment: datetime) -> datetime | None:
         """The last time at or before `moment`, searched in the 400 days before it."""
         for days in (1, 8, 40, 400):
-            if found := self._last_until(moment - timedelta(days=days), moment):
+            recent = takewhile(lambda time: time <= moment, self.after(moment - timedelta(days=days)))
+            if found := max(recent, default=None):
                 return found
         return None
-
-    def _last_until(self, start: datetime, end: datetime) -> datetime | None:
-        last = None
-        for time in self.after(start):
-            if time > end:
-                break
-            last = time
-        return last
 
     def _in_month(self, year: int, month: int, start: datetime) -> Iterator[datetime]:
         for day in sorted(self.days(year, month)):
@@ -113,9 +107,9 @@ def parse(expression: str) -> Cron | Rate:
         day_of_week=day_of_week,
         years=_values("year", years, YEARS),
     )
-    # Parsing the day fields once for a month of 31 days finds their faults now instead of at the first firing.
-    _days_of_month(day_of_month, 2024, 1)
-    _days_of_week(day_of_week, 2024, 1)
+    # Parsing the day fields once, for any month, finds their faults now instead of at the first firing.
+    _days_of_month(day_of_month, *_ANY_MONTH)
+    _days_of_week(day_of_week, *_ANY_MONTH)
     return cron
 
 
@@ -159,12 +153,13 @@ def scheduler_times(
         start = end = None
         found = _instants(iter((_moment(once[1]),)), zone)
     else:
-        schedule = parse(_as_rules_have_it(text))
+        schedule, began = parse(_as_rules_have_it(text)), start or after
+        from_then = max(after, began)
         if isinstance(schedule, Rate):
-            step, began = timedelta(seconds=schedule.seconds), start or after
-            found = (began + step * n for n in count(max(0, (after - began) // step)))
+            step = timedelta(seconds=schedule.seconds)
+            found = (began + step * n for n in count((from_then - began) // step))
         else:
-            found = _instants(schedule.after(_on_the_wall(max(after, start or after), zone) - MARGIN), zone)
+            found = _instants(schedule.after(_on_the_wall(from_then, zone) - MARGIN), zone)
     for time in takewhile(lambda time: time <= until, found):
         if time > after and (start is None or time >= start) and (end is None or time <= end):
             yield time

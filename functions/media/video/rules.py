@@ -35,6 +35,8 @@ _UNBOUNDED: Final = {b"\x18\x53\x80\x67", b"\x1f\x43\xb6\x75"}
 _MOST_ELEMENTS: Final = 200_000
 """More than twice what 300 seconds of 240 frames and 50 packets of sound have."""
 _ASF_PROPERTIES: Final = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_ASF_HEAD: Final = 4096
+"""Bytes in which the properties are searched."""
 
 # Values of ITU-T H.273, which FFmpeg uses as they are.
 BT709: Final = 1
@@ -57,7 +59,7 @@ def container_of(head: bytes) -> Container | None:
         return None if head[8:12] in _PICTURE_BRANDS else "mov"
     if head[4:8] in _QUICKTIME_ATOMS:
         return "mov"
-    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[4:64]:
+    if head[:4] == b"\x1a\x45\xdf\xa3" and b"webm" in head[:64]:
         return "matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "avi"
@@ -77,7 +79,7 @@ def promised_bytes(file: BinaryIO, container: Container) -> int:
             size = int.from_bytes(_read_at(file, 0)[4:8], "little")
             return size + 8 if size < 0xFFFFFFFF else 0
         case "asf":
-            return _length_of_asf(_read_at(file, 0, 4096))
+            return _length_of_asf(_read_at(file, 0, _ASF_HEAD))
 
 
 def _length_of_asf(head: bytes) -> int:
@@ -111,7 +113,7 @@ def _end_of_elements(file: BinaryIO) -> int:
 
 
 def _ebml_length(head: bytes, at: int) -> int:
-    return 9 - head[at].bit_length() if at < len(head) and head[at] else 9
+    return 9 - head[at].bit_length() if at < len(head) else 9
 
 
 def _ebml_size(head: bytes, at: int) -> int:
@@ -125,7 +127,7 @@ def _end_of_boxes(file: BinaryIO) -> int:
     while len(head := _read_at(file, at)) >= 8:
         size = int.from_bytes(head[:4])
         if size == 1:
-            size = int.from_bytes(head[8:16])
+            size = int.from_bytes(head[8:])
         if size < 8 or not head[4:8].isalnum():
             return 0
         at += size

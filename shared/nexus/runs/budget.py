@@ -25,6 +25,9 @@ LOOK_AGAIN = 60.0
 UNKNOWN = 6_000
 """Estimated nanodollars of an attempt when none has run yet: the runtime's own cost."""
 
+UNLIMITED = 1_000_000_000
+"""Attempts that a task without a limit may book."""
+
 KEPT = 400 * 86_400
 NANO = 1_000_000_000
 
@@ -76,14 +79,14 @@ class Account:
 
     def room(self, limits: Budget) -> int:
         """How many more attempts the limits allow; negative if too many are booked."""
-        room = math.inf if limits.runs is None else limits.runs - self.runs
+        room = UNLIMITED if limits.runs is None else limits.runs - self.runs
         if limits.dollars is not None:
             left = (limits.dollars - self.dollars) * NANO / self.each
             # Even if one attempt may cost more than the budget, one runs each day: otherwise its cost would never be
             # known.
             first = limits.dollars > 0 and self.runs <= 1
             room = min(room, max(1 - self.runs, math.floor(left)) if first else math.floor(left))
-        return room if isinstance(room, int) else 1_000_000_000
+        return room
 
 
 def _whole(item: Item, name: str) -> int | None:

@@ -326,7 +326,7 @@ def unblocked(run_id: str, **also: Value) -> Write:
 
 def forget(run_id: str, *, counted: bool = False) -> Write:
     """Drops the result of a run that has ended, unless a follower needs it, or a group that has not `counted` it."""
-    needed = ("then", "member", "segment")[: 1 if counted else 3]
+    needed = ("then",) if counted else ("then", "member", "segment")
     when = (Condition("ended_at", "exists"), *(Condition(name, "missing") for name in needed))
     return Write(run_id, remove=("result", "progress"), when=when)
 

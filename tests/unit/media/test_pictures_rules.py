@@ -8,9 +8,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pictures import rendering
 from pictures.formats import Format
-from pictures.headers import Header, Limits, check
+from pictures.headers import Header, Limits, Source, check
 from pictures.placeholder import blurhash, dominant_colour
+from pictures.reading import admit, open_picture
 from pictures.recipes import ANIMATED, RECIPES, Recipe
 from pictures.rendering import Pictures, fit, render, scaled
 from samples import files
@@ -161,6 +163,79 @@ def test_every_rendition_can_be_encoded(width: int, height: int) -> None:
         if not recipe.square:
             across, down = scaled(width, height, fit(width, height, recipe))
             assert max(across, down) <= 16_383
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("crop", [None, (10, 20, 40, 30)])
+def test_an_upright_size_is_the_visible_one_turned_by_a_quarter_if_so_stored(
+    orientation: int, crop: tuple[int, int, int, int] | None
+) -> None:
+    header = Header(Format.JPEG, 60, 50)
+    view = rendering._View(Source(header, b"", orientation=orientation, crop=crop), header, plain(RED))
+    assert view.box == (crop or (0, 0, 60, 50))
+    width, height = (30, 10) if crop else (60, 50)
+    assert view.size == ((width, height) if orientation < 5 else (height, width))
+
+
+def numbered(width: int, height: int) -> Image.Image:
+    """A picture whose pixels all differ: each is its place, (x, y, 0)."""
+    picture = Image.new("RGB", (width, height))
+    picture.putdata([(x, y, 0) for y in range(height) for x in range(width)])
+    return picture
+
+
+def places(picture: Image.Image) -> list[tuple[int, int]]:
+    """Which pixels of a numbered picture these are: the first and the last."""
+    corners = picture.getpixel((0, 0)), picture.getpixel((picture.width - 1, picture.height - 1))
+    return [(int(corner[0]), int(corner[1])) for corner in corners if isinstance(corner, tuple)]
+
+
+def test_a_square_is_the_middle_of_the_picture() -> None:
+    assert places(rendering._centre(numbered(18, 4), 4)) == [(7, 0), (10, 3)]
+    assert places(rendering._centre(numbered(4, 18), 4)) == [(0, 7), (3, 10)]
+    assert places(rendering._centre(numbered(5, 5), 5)) == [(0, 0), (4, 4)]
+
+
+def test_a_picture_that_is_too_tall_is_cut_to_its_middle() -> None:
+    tall = numbered(4, 19)
+    assert places(rendering._cut(tall, 2.0)) == [(0, 5), (3, 12)]
+    assert places(rendering._cut(numbered(1, 5), 0.2)) == [(0, 2), (0, 2)]
+    assert rendering._cut(tall, None) is tall
+    assert rendering._cut(tall, 19 / 4) is tall
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "recipe", "master"),
+    [
+        # Half, a quarter and an eighth of a JPEG, rounded up, where that is 95% of what is wanted.
+        ("JPEG", (801, 401), Recipe("box", 420, 420), (401, 201)),
+        ("JPEG", (801, 401), Recipe("box", 424, 424), (424, 212)),
+        ("JPEG", (801, 401), Recipe("box", 210, 210), (201, 101)),
+        ("JPEG", (801, 401), Recipe("box", 105, 105), (101, 51)),
+        ("JPEG", (801, 401), Recipe("box", 600, 600), (600, 300)),
+        ("JPEG", (800, 400), Recipe("box", 400, 400), (400, 200)),
+        ("PNG", (801, 401), Recipe("box", 420, 420), (420, 210)),
+        # The side of a square, and a height or width that is given alone, are exact.
+        ("JPEG", (800, 400), Recipe("square", 204, 204, square=True), (408, 204)),
+        ("JPEG", (800, 400), Recipe("wide", 404), (404, 202)),
+    ],
+)
+def test_the_master_is_a_scale_of_the_jpeg_decoder_if_that_is_nearly_enough(
+    kind: str, size: tuple[int, int], recipe: Recipe, master: tuple[int, int]
+) -> None:
+    source = admit(still(kind, gradient(*size)), ROOMY)
+    header, image = open_picture(source, ROOMY)
+    assert rendering._master_size(rendering._View(source, header, image), (recipe,)) == master
+
+
+def test_the_master_is_enough_for_every_rendition() -> None:
+    source = admit(still("JPEG", gradient(800, 400)), ROOMY)
+    header, image = open_picture(source, ROOMY)
+    view = rendering._View(source, header, image)
+    wanted = (Recipe("box", 410, 410), Recipe("square", 201, 201, square=True))
+    assert rendering._master_size(view, wanted) == (410, 205)
+    wanted = (Recipe("box", 410, 410), Recipe("square", 200, 200, square=True))
+    assert rendering._master_size(view, wanted) == (400, 200)
 
 
 @settings(max_examples=25)

@@ -1,13 +1,25 @@
 """What is decided about a clip by arithmetic holds for every clip, not just for those at hand."""
 
 from fractions import Fraction
+from io import BytesIO
 from struct import pack
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video.rules import brightness, container_of, fit, score, square_pixels, turn_of
+from video import rules
+from video.rules import (
+    brightness,
+    container_of,
+    crop_of,
+    fit,
+    matrix_of,
+    promised_bytes,
+    score,
+    square_pixels,
+    turn_of,
+)
 
 ONE = 1 << 16
 
@@ -20,6 +32,7 @@ ONE = 1 << 16
         (b"\0\0\x10\0moov\0\0\0\x6cmvhd", "mov"),
         (b"\0\0\0\x08wide\0\0\0\0mdat", "mov"),
         (b"\x1a\x45\xdf\xa3\x9f\x42\x86\x81\1\x42\xf7\x81\1\x42\xf2\x81\4\x42\xf3\x81\x08\x42\x82\x84webm", "matroska"),
+        (b"\x1a\x45\xdf\xa3" + bytes(56) + b"webm", "matroska"),
         (b"RIFF\0\0\1\0AVI LIST", "avi"),
         (bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), "asf"),
     ],
@@ -39,7 +52,9 @@ def test_the_five_kinds_of_file_are_told_by_their_first_bytes(head: bytes, conta
         b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
         b"\0\0\0\x1cftypavif\0\0\0\0avifmif1",
         b"\x1a\x45\xdf\xa3\xa3\x42\x86\x81\1\x42\x82\x88matroska",
+        b"\x1a\x45\xdf\xa3" + bytes(57) + b"webm",
         b"RIFF\0\0\1\0WAVEfmt ",
+        b"LIST\0\0\1\0AVI ",
         b"RIFF\0\0\1\0WEBPVP8 ",
         b"ID3\4\0\0\0\0\0\0",
         b"\x47\x40\x11\x10\0\x42\xf0",
@@ -52,6 +67,96 @@ def test_playlists_pictures_sound_and_other_formats_are_not_video(head: bytes) -
 @given(st.binary(max_size=80))
 def test_any_bytes_have_an_answer(head: bytes) -> None:
     assert container_of(head) in {None, "mov", "matroska", "avi", "asf"}
+
+
+# The size that a header implies
+
+EBML = bytes.fromhex("1a45dfa3")
+SEGMENT = bytes.fromhex("18538067")
+CLUSTER = bytes.fromhex("1f43b675")
+UNKNOWN = bytes.fromhex("01ffffffffffffff")
+
+
+def test_an_avi_says_the_size_of_its_first_chunk() -> None:
+    def of(size: int) -> int:
+        return promised_bytes(BytesIO(b"RIFF" + pack("<I", size) + b"AVI LIST"), "avi")
+
+    assert [of(0), of(1000), of(0x7000_0000), of(0xFFFF_FFFE)] == [8, 1008, 0x7000_0008, 0x1_0000_0006]
+    assert of(0xFFFF_FFFF) == 0
+
+
+def asf(before: int, size: int, flags: int, guid: bytes = rules._ASF_PROPERTIES) -> BytesIO:
+    return BytesIO(bytes(before) + guid + b"\6" * 24 + pack("<Q", size) + b"\6" * 40 + pack("<I", flags) + b"\6" * 20)
+
+
+@pytest.mark.parametrize("before", [0, 30, 200])
+def test_a_wmv_says_its_size_unless_it_is_a_broadcast(before: int) -> None:
+    size = 0x0102_0304_0506_0708
+    assert promised_bytes(asf(before, size, flags=0b10), "asf") == size
+    assert promised_bytes(asf(before, size, flags=0b11), "asf") == 0
+    assert promised_bytes(asf(before, size, flags=0b10, guid=bytes(16)), "asf") == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "end"),
+    [
+        (b"", 0),
+        (EBML + b"\x84webm", 9),
+        (EBML + b"\x84webm" + SEGMENT + b"\x40\x05" + bytes(5), 20),
+        (EBML + b"\x84webm" + SEGMENT + b"\xe5" + bytes(101), 115),
+        # Recorded by a browser: the elements within have sizes, the last of which was not written in full.
+        (EBML + b"\x80" + SEGMENT + UNKNOWN + CLUSTER + b"\xff" + b"\xa3\x81x" + b"\xa3\x85x", 32),
+        (EBML + b"\x80" + SEGMENT + UNKNOWN, 17),
+        (b"\xa3\xfe" + bytes(126), 128),
+        (b"\xa3\x85", 7),
+        # Cut within an element's header: at least the rest of the longest header is missing.
+        (EBML + b"\x80\xa3", 15),
+        (EBML + b"\x80" + SEGMENT, 18),
+        (EBML + b"\x80" + SEGMENT + UNKNOWN[:4], 17),
+        # Not elements: no size is known for this one, and an id has at most four bytes.
+        (EBML + b"\x80\xa3\xff" + bytes(20), 0),
+        (EBML + b"\x80" + b"\x08aaaa\x81" + bytes(20), 0),
+        (EBML + b"\x80\x08aaaa\x81x", 0),
+        (EBML + b"\x80" + bytes(30), 0),
+    ],
+)
+def test_a_webm_ends_with_its_last_element(file: bytes, end: int) -> None:
+    assert promised_bytes(BytesIO(file), "matroska") == end
+
+
+def test_more_elements_than_a_clip_has_are_not_walked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "_MOST_ELEMENTS", 3)
+    assert promised_bytes(BytesIO(b"\xa3\x80" * 2), "matroska") == 4
+    assert promised_bytes(BytesIO(b"\xa3\x80" * 3), "matroska") == 0
+
+
+def box(size: int, kind: bytes) -> bytes:
+    return pack(">I", size) + kind + bytes(size - 8)
+
+
+@pytest.mark.parametrize(
+    ("file", "end"),
+    [
+        (b"", 0),
+        (box(16, b"ftyp") + box(8, b"free") + box(300, b"moov"), 324),
+        (box(16, b"ftyp") + box(8, b"free"), 24),
+        (box(16, b"ftyp") + pack(">I", 1 << 20) + b"mdat", 16 + (1 << 20)),
+        (pack(">I", 1) + b"mdat" + pack(">Q", 0x0102_0304_0506_0708) + bytes(8), 0x0102_0304_0506_0708),
+        (pack(">I", 0x0102_0304) + b"mdat" + bytes(8), 0x0102_0304),
+        # Less than a box's header at the end belongs to none.
+        (box(16, b"ftyp") + b"\0\0\0\x10fre", 16),
+        # A size of 0, "to the end", says nothing; less than 8 is too small for a box, and other data has no size.
+        (box(16, b"ftyp") + pack(">I", 0) + b"mdat" + b"\x01" * 8, 0),
+        (box(16, b"ftyp") + pack(">I", 7) + b"mdat", 0),
+        (box(16, b"ftyp") + box(16, b"\0ree"), 0),
+        (box(16, b"ftyp") + box(16, b"fre\0"), 0),
+    ],
+)
+def test_an_mp4_ends_with_its_last_box(file: bytes, end: int) -> None:
+    assert promised_bytes(BytesIO(file), "mov") == end
+
+
+# Geometry and colour
 
 
 @given(st.integers(16, 8192), st.integers(16, 8192))
@@ -77,12 +182,21 @@ def test_the_usual_sizes_become_720p_lying_or_standing(source: tuple[int, int], 
 
 
 @pytest.mark.parametrize(
+    ("source", "made"), [((1, 1), (2, 2)), ((2, 2), (2, 2)), ((3, 5), (2, 4)), ((101, 60), (100, 60))]
+)
+def test_the_smallest_clips_lose_a_pixel_at_most_and_have_two(source: tuple[int, int], made: tuple[int, int]) -> None:
+    assert fit(*source, 1280, 720) == made
+
+
+@pytest.mark.parametrize(
     ("abcd", "filters", "swapped"),
     [
         ((ONE, 0, 0, ONE), (), False),
         ((-ONE, 0, 0, ONE), (("hflip", ""),), False),
         ((-ONE, 0, 0, -ONE), (("hflip", ""), ("vflip", "")), False),
         ((ONE, 0, 0, -ONE), (("vflip", ""),), False),
+        ((-1, 0, 0, -1), (("hflip", ""), ("vflip", "")), False),
+        ((0, 0, 0, 0), (), False),
         ((0, ONE, -ONE, 0), (("transpose", "dir=clock"),), True),
         ((0, -ONE, ONE, 0), (("transpose", "dir=cclock"),), True),
         ((0, ONE, ONE, 0), (("transpose", "dir=cclock_flip"),), True),
@@ -118,6 +232,49 @@ def test_making_pixels_square_never_enlarges_a_side(width: int, height: int, asp
         assert (made_width, made_height) == (width, height)
 
 
+@pytest.mark.parametrize(
+    ("aspect", "made"),
+    [
+        (None, (800, 400)),
+        (Fraction(0), (800, 400)),
+        (Fraction(1, 9), (800, 400)),
+        (Fraction(1, 8), (100, 400)),
+        (Fraction(1), (800, 400)),
+        (Fraction(8, 5), (800, 250)),
+        (Fraction(8), (800, 50)),
+        (Fraction(17, 2), (800, 400)),
+    ],
+)
+def test_pixels_up_to_eight_times_as_long_as_wide_are_believed(
+    aspect: Fraction | None, made: tuple[float, float]
+) -> None:
+    assert square_pixels(800, 400, aspect) == made
+
+
+def test_a_crop_is_rounded_up_to_whole_chroma_samples() -> None:
+    assert crop_of(None) == (0, 0, 0, 0)
+    assert crop_of(pack("=5I", 1, 2, 3, 8, 9)) == (4, 2, 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("stated", "size", "matrix"),
+    [
+        (rules.UNSPECIFIED, (1280, 720), rules.BT709),
+        (rules.UNSPECIFIED, (720, 1280), rules.BT709),
+        (rules.UNSPECIFIED, (1279, 720), rules.BT601),
+        (9, (1920, 1080), 9),
+        (rules.BT709, (320, 240), rules.BT709),
+    ],
+)
+def test_the_colour_matrix_is_the_stated_one_or_the_usual_one_of_the_size(
+    stated: int, size: tuple[int, int], matrix: int
+) -> None:
+    assert matrix_of(stated, *size) == matrix
+
+
+# The best frame
+
+
 def _rows(values: list[list[int]]) -> list[bytes]:
     return [bytes(row) for row in values]
 
@@ -151,6 +308,25 @@ def test_blur_and_fading_lower_the_score() -> None:
     assert score(_rows(sharp)) > 2 * score(_rows(faded))
 
 
+SPOT = [[100, 100, 100], [100, 120, 100], [100, 100, 100]]
+
+
+def test_a_score_is_the_mean_square_of_the_second_differences() -> None:
+    # Around the spot, the slope changes by 40 from above to below, and as much from left to right.
+    assert score(_rows(SPOT)) == pytest.approx((40**2 + 40**2) / 9)
+    assert score(_rows([row[:2] for row in SPOT])) == 0
+    assert score(_rows(SPOT[:2])) == 0
+    assert score([]) == 0
+
+
+@pytest.mark.parametrize("light", [32, 40, 55, 195, 210, 218])
+def test_a_frame_counts_less_the_nearer_it_is_to_black_or_white(light: int) -> None:
+    rows = _rows([[light + value - 100 for value in row] for row in SPOT])
+    distance = min(brightness(rows) - 0.06, 0.94 - brightness(rows))
+    assert 0 < distance < 0.14
+    assert score(rows) == pytest.approx(score(_rows(SPOT)) * distance / 0.14)
+
+
 @given(st.lists(st.binary(min_size=12, max_size=12), min_size=1, max_size=12))
 def test_a_score_is_never_negative_and_does_not_depend_on_mirroring(rows: list[bytes]) -> None:
     assert score(rows) >= 0
@@ -161,3 +337,4 @@ def test_a_score_is_never_negative_and_does_not_depend_on_mirroring(rows: list[b
 def test_brightness_goes_from_black_to_white() -> None:
     assert brightness([bytes([16] * 8)]) == 0
     assert brightness([bytes([235] * 8)]) == 1
+    assert brightness([bytes([235])]) == 1

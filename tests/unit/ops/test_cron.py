@@ -50,11 +50,95 @@ def test_the_next_two_times(expression: str, expected: list[str]) -> None:
         ("rate(1 hours)", "requires 1 hour"),
         ("rate(5 minute)", "5 minutes"),
         ("rate(0 minutes)", "1 or more"),
+        ("cron(1-2-3 9 * * ? *)", "minutes: '2-3'"),
+        ("cron(0/0 9 * * ? *)", "minutes: '0'"),
+        ("cron(0/60 9 * * ? *)", "minutes: '60'"),
+        ("cron(0 9 0W * ? *)", "day-of-month: '0'"),
+        ("cron(0 9 32W * ? *)", "day-of-month: '32'"),
+        ("cron(0 9 ? * 0 *)", "day-of-week: '0'"),
+        ("cron(0 9 ? * 8 *)", "day-of-week: '8'"),
+        ("cron(0 9 ? * 0L *)", "day-of-week: '0'"),
+        ("cron(0 9 ? * 8L *)", "day-of-week: '8'"),
+        ("cron(0 9 ? * 0#1 *)", "day-of-week: '0'"),
+        ("cron(0 9 ? * 8#1 *)", "day-of-week: '8'"),
+        ("cron(0 9 ? * 1#0 *)", "#: '0'"),
+        ("cron(0 9 ? * 1#6 *)", "#: '6'"),
     ],
 )
 def test_what_eventbridge_refuses_is_refused_with_its_reason(expression: str, fault: str) -> None:
     with pytest.raises(cron.BadSchedule, match=fault.replace("(", r"\(")):
         cron.parse(expression)
+
+
+@pytest.mark.parametrize(
+    ("field", "year", "month", "days"),
+    [
+        ("1W", 2026, 8, [3]),  # a Saturday: the nearest weekday would be in July
+        ("1W", 2026, 11, [2]),  # a Sunday
+        ("2W", 2026, 5, [1]),  # a Saturday
+        ("15W", 2026, 8, [14]),  # a Saturday
+        ("15W", 2026, 11, [16]),  # a Sunday
+        ("15W", 2026, 7, [15]),
+        ("30W", 2026, 8, [31]),  # a Sunday
+        ("31W", 2026, 10, [30]),  # a Saturday
+        ("31W", 2026, 5, [29]),  # a Sunday: the nearest weekday would be in June
+        ("28W", 2026, 2, [27]),
+        ("29W", 2026, 2, []),
+        ("LW", 2026, 5, [29]),
+        ("LW", 2026, 11, [30]),
+    ],
+)
+def test_the_nearest_weekday_is_of_the_same_month(field: str, year: int, month: int, days: list[int]) -> None:
+    schedule = cron.parse(f"cron(0 0 {field} * ? *)")
+    assert isinstance(schedule, cron.Cron)
+    assert sorted(schedule.days(year, month)) == days
+
+
+@pytest.mark.parametrize(
+    ("field", "days"),
+    [
+        ("1", [1, 8, 15, 22, 29]),
+        ("2", [2, 9, 16, 23, 30]),
+        ("7", [7, 14, 21, 28]),
+        ("1L", [29]),
+        ("2L", [30]),
+        ("7L", [28]),
+        ("1#1", [1]),
+        ("2#5", [30]),
+        ("7#4", [28]),
+        ("7#5", []),
+    ],
+)
+def test_days_of_the_week_from_the_first_to_the_last_day_of_a_month(field: str, days: list[int]) -> None:
+    schedule = cron.parse(f"cron(0 0 ? * {field} *)")
+    assert isinstance(schedule, cron.Cron)
+    assert sorted(schedule.days(2026, 11)) == days
+
+
+def test_a_step_may_be_one_or_the_largest_value() -> None:
+    for step, count in ((1, 60), (59, 2)):
+        schedule = cron.parse(f"cron(0/{step} * * * ? *)")
+        assert isinstance(schedule, cron.Cron)
+        assert len(schedule.minutes) == count
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.5, 20.0, 59.9])
+def test_the_next_minute_is_the_first_that_begins_after_the_moment(seconds: float) -> None:
+    moment = NOW.replace(second=0) + timedelta(seconds=seconds)
+    assert [time.minute for time in cron.next_times("cron(* * * * ? *)", 2, moment)] == [31, 32]
+
+
+def test_times_are_up_to_and_including_the_end() -> None:
+    assert [time.hour for time in cron.times("rate(1 hour)", NOW, NOW + timedelta(hours=3))] == [16, 17, 18]
+
+
+def test_the_last_time_is_looked_for_in_400_days() -> None:
+    schedule, fired = cron.parse("cron(0 0 1 1 ? 2025)"), datetime(2025, 1, 1, tzinfo=UTC)
+    assert isinstance(schedule, cron.Cron)
+    assert schedule.before(fired) == fired
+    assert schedule.before(fired - timedelta(minutes=1)) is None
+    assert schedule.before(fired + timedelta(days=400, minutes=-1)) == fired
+    assert schedule.before(fired + timedelta(days=400)) is None
 
 
 _fields = st.tuples(

@@ -78,6 +78,71 @@ def operator(**limits: float) -> None:
     backend().store.apply(Write(budget.key("send_note"), {"limited": True, **limits}))
 
 
+# --- an account ---
+
+
+def test_an_account_is_read_from_its_item_and_starts_empty() -> None:
+    assert Account.of({}) == Account("", 0, 0, 0, 0.0, None)
+    counts: dict[str, Any] = {"day": "2026-11-27", "runs": 5, "done": 3, "nano": 1000, "mean": 2.5}
+    assert Account.of(counts) == Account("2026-11-27", 5, 3, 1000, 2.5)
+    of_operator = {**counts, "limited": True, "limit_dollars": 1.5, "limit_runs": 7}
+    assert Account.of(of_operator).limits == Budget(dollars=1.5, runs=7)
+    assert Account.of({"limited": True}).limits == Budget()
+    assert Account.of({"limit_runs": 7}).limits is None
+
+
+def test_the_next_day_starts_with_the_mean_and_the_limits_of_the_last() -> None:
+    account = Account("2026-11-27", runs=4, done=2, nano=300, mean=7.0, limits=Budget(runs=9))
+    assert account.on("2026-11-27") is account
+    assert account.on("2026-11-26") is account
+    assert account.on("2026-11-28") == Account("2026-11-28", mean=150.0, limits=Budget(runs=9))
+
+
+def test_an_attempt_is_estimated_by_the_day_else_by_the_day_before() -> None:
+    assert Account(done=1, nano=50, mean=7.0).each == 50
+    assert Account(done=4, nano=50, mean=7.0).each == 12.5
+    assert Account(mean=7.0).each == 7.0
+    assert Account().each == budget.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("runs", "done", "dollars"), [(10, 4, 10.0), (5, 4, 5.0), (4, 4, 4.0), (2, 4, 4.0), (10, 0, 20.0)]
+)
+def test_what_is_booked_is_estimated_and_what_is_known_is_not(runs: int, done: int, dollars: float) -> None:
+    assert Account(runs=runs, done=done, nano=done * budget.NANO, mean=2.0 * budget.NANO).dollars == dollars
+
+
+@pytest.mark.parametrize(
+    ("limits", "runs", "room"),
+    [
+        (Budget(), 7, budget.UNLIMITED),
+        (Budget(runs=10), 7, 3),
+        (Budget(runs=10), 12, -2),
+        # An attempt costs 2 dollars.
+        (Budget(dollars=25.0), 7, 5),
+        (Budget(dollars=25.0, runs=10), 7, 3),
+        (Budget(dollars=25.0, runs=20), 7, 5),
+        (Budget(dollars=5.0), 7, -5),
+        # Less than an attempt's cost: one a day; none for no dollars.
+        (Budget(dollars=0.5), 0, 1),
+        (Budget(dollars=0.5), 1, 0),
+        (Budget(dollars=0.5), 2, -2),
+        (Budget(dollars=0.5), 3, -3),
+        (Budget(dollars=0.5, runs=0), 0, 0),
+        (Budget(dollars=0.0), 0, 0),
+        (Budget(dollars=0.0), 1, -1),
+    ],
+)
+def test_room_is_what_both_limits_allow(limits: Budget, runs: int, room: int) -> None:
+    assert Account(runs=runs, mean=2.0 * budget.NANO).room(limits) == room
+
+
+def test_a_day_ends_at_midnight_utc() -> None:
+    for moment in (MORNING, MORNING + 61.5, MIDNIGHT - 0.5):
+        assert (budget.today(moment), budget.tomorrow(moment)) == ("2026-11-27", MIDNIGHT)
+    assert (budget.today(MIDNIGHT), budget.tomorrow(MIDNIGHT)) == ("2026-11-28", MIDNIGHT + 86_400)
+
+
 # --- a day at a time ---
 
 
@@ -326,6 +391,23 @@ def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, morning: 
     assert purse.take(1) == 1
     operator(limit_runs=2)
     assert purse.take(3) == 1
+
+
+def test_attempts_beyond_a_lowered_limit_are_given_back_and_no_more(tasks: SentTasks, morning: FrozenClock) -> None:
+    purse = Purse("send_note", Budget())
+    assert purse.take(3) == 3
+    operator(limit_runs=1)
+    assert purse.take(1) == 0
+    morning.sleep(budget.LOOK_AGAIN)
+    assert purse.take(1) == 0
+    assert account().runs == 3
+
+
+def test_a_day_begins_with_nothing_spent_and_its_account_is_kept(tasks: SentTasks, morning: FrozenClock) -> None:
+    Purse("send_note", Budget(runs=5)).take(2)
+    assert account() == Account("2026-11-27", runs=2, mean=budget.UNKNOWN)
+    item = tasks.store.get([budget.key("send_note")])[budget.key("send_note")]
+    assert item["expires"] == int(MORNING) + budget.KEPT
 
 
 # --- what it costs ---
