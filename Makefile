@@ -295,13 +295,11 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-# Properties are tried on the same examples each time; `make unit SEED=7` tries others. Tests run in an order that each run
-# draws and prints; `make unit ORDER=7` repeats one. Those of a deployed stack run in the order of their files: they share
-# the stack and its data, and deploying it for each test would take hours.
+# Properties are tried on the same examples each time; `make unit SEED=7` tries others. Tests are shuffled, in the same order
+# each time; `make unit ORDER=7` is another order, and the weekly workflow draws one. Tests of a deployed stack run in the
+# order of their files: they share the stack and its data, and deploying it for each test would take hours.
 # Tests with the markers `simulation` and `programs` are beside the unit tests of the same code, and run in those two stages.
-ifndef ORDER
-ORDER := $(shell echo $$RANDOM)
-endif
+ORDER ?= 1
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 SHUFFLED := $(PYTEST) -p pytest_randomly --randomly-seed=$(ORDER)
 IN_PROCESS := -m "not simulation and not programs"
