@@ -393,8 +393,8 @@ def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
             raise InvalidMessage(
                 f"{first.task.name}: {first.result_as}: there is no step before it whose result it could take"
             )
-    steps = _steps(parts, last) if parts else ()
-    if not 1 <= _depth(parts) <= CHAIN_LIMIT:
+    steps = _steps(parts, last)
+    if _depth(parts) > CHAIN_LIMIT:
         raise ValueError(f"a chain of {_depth(parts)} links: 1 to {CHAIN_LIMIT} are allowed")
     _check(parts)
     return steps
@@ -402,6 +402,8 @@ def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
 
 def _steps(parts: Parts, last: str, place: Mapping[str, Any] = NOWHERE) -> tuple[Step, ...]:
     """A sequence's steps. Their ids derive from the last step's, so that sending twice with that id is idempotent."""
+    if not parts:
+        raise ValueError(f"a chain of 0 links: 1 to {CHAIN_LIMIT} are allowed")
     *before, end = parts
     return (
         *(part.step(tallies.earlier_id(last, n)) for n, part in enumerate(before)),

@@ -541,6 +541,7 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a task": (lambda: chain(unchecked(say), s("a")), TypeError, r"write task\.s\("),
     "an empty group": (lambda: chain(group([]), s("a")).delay(), ValueError, "a group of 0 members: 1 to 10000"),
     "an empty chain": (lambda: chain().delay(), ValueError, "a chain of 0 links: 1 to 12 are allowed"),
+    "a group of an empty chain": (lambda: group(chain()).delay(), ValueError, "a chain of 0 links: 1 to 12"),
     "too long": (lambda: chain(*[s("a")] * 7, group(chain(*[s("b")] * 6), s("c"))).delay(), ValueError, "of 13 links"),
     "a result of nothing": (lambda: after("a").delay(), InvalidMessage, "before: there is no step before it"),
     "in a group": (lambda: group(after("a")).delay(), InvalidMessage, "before: there is no step before it"),
