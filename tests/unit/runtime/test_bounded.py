@@ -45,6 +45,8 @@ def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sile
     monkeypatch.setattr(URLLib3Session, "send", silent.send)
     yield silent
     silent.released.set()
+    bounded._threads().shutdown()  # no thread of this test uses the next one's credentials
+    bounded._threads.cache_clear()
 
 
 # --- in time ---
