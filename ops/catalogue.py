@@ -59,7 +59,10 @@ def missing() -> Problem | None:
 
 
 def tasks() -> "Mapping[str, Task[Any, Any]]":
-    """Every task by name, in order of declaration. Raises Problem if no catalogue is available."""
+    """The deployment's tasks by name, in order of declaration. Raises Problem if no catalogue is available.
+
+    This process may have imported other catalogues, such as the network's beside a Django project's.
+    """
     from nexus.errors import ConfigurationError
     from nexus.registry import registry
 
@@ -70,7 +73,7 @@ def tasks() -> "Mapping[str, Task[Any, Any]]":
             "Add it to the template, or export NEXUS_CATALOGUE=package.module.",
         )
     try:
-        return registry.tasks()
+        return {name: task for name, task in registry.tasks().items() if registry.serves(name)}
     except ConfigurationError as error:
         do = "Run nexus where the application is installed, or add its folder to PYTHONPATH."
         raise Problem(f"The catalogue {', '.join(modules())} cannot be imported", str(error), do) from None

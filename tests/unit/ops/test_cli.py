@@ -1,5 +1,6 @@
 """The command's manners, without a stack: help at once, wrong words answered with right ones, exit codes, questions."""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from nexus.errors import SendFailed
+from nexus.registry import registry
 from ops import catalogue, deployment, spans
 from ops.cli import common, output
 from ops.dead_letters import Outcome
@@ -314,6 +316,25 @@ def test_another_application_has_its_own_queues_and_tasks(
 ) -> None:
     assert nexus(*words) in (ExitCode.USAGE, ExitCode.WRONG)
     assert told in capsys.readouterr().err
+
+
+def test_only_the_deployments_tasks_count_whatever_else_is_imported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "parcels.py").write_text(
+        "from nexus.registry import register\n"
+        "from nexus.tasks import NoArguments, Result, Task\n"
+        "parcel = Task(name='parcel', queue='post', arguments=NoArguments, result=Result, summary='Sends one')\n"
+        "register(__name__)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "_declared", dict(registry._declared))
+    importlib.import_module("social.catalogue")
+    catalogue.use("parcels", ("post",))
+    try:
+        assert set(catalogue.tasks()) == {"parcel", "ping"}
+    finally:
+        catalogue.use("social.catalogue", tuple(QUEUES))
 
 
 def test_a_stack_s_queues_are_those_of_its_outputs() -> None:
