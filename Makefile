@@ -243,10 +243,9 @@ endef
 
 SOURCES := $(shell find functions shared/nexus shared/social shared/requirements.txt -type f -not -path '*/__pycache__/*' -not -name '*.pyc' 2> /dev/null)
 
-# `sam build` calls this for each function and the layer: compiled, and cut to what is used. It is not measured for `make
-# coverage`: compiled bytes depend on which constants the process shares with other modules.
+# `sam build` calls this for each function and the layer: compiled, and cut to what is used.
 build-%:
-	@NEXUS_COVERAGE= PYTHONPATH=shared "$(or $(wildcard $(DEV)/python),python3.13)" -m dev.build '$*' "$(ARTIFACTS_DIR)"
+	@PYTHONPATH=shared "$(or $(wildcard $(DEV)/python),python3.13)" -m dev.build '$*' "$(ARTIFACTS_DIR)"
 
 .PHONY: build
 build: .aws-sam/local/finished ## Build the functions and the layer for this machine, apart from what goes to AWS

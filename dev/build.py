@@ -144,11 +144,12 @@ def compile_all(root: Path, name: str, paths: Iterable[Path]) -> None:
     """Compiles files and folders under `root`, with the file names that they have in Lambda. Raises BuildError.
 
     Uses one process, a fixed order and a fixed hash seed: marshal's output depends on which objects are shared and on
-    the order of string sets, so on what the process did before.
+    the order of string sets, so on what the process did before. That includes the path files of a virtual environment,
+    so there is no `site`.
     """
     deployed = "/opt/python" if name == LAYER else "/var/task"
     command: list[str | Path] = [
-        *(sys.executable, "-s", "-P", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
+        *(sys.executable, "-S", "-P", "-m", "compileall", "-q", "--invalidation-mode", "unchecked-hash"),
         *("-s", root, "-p", deployed),
         *sorted(paths),
     ]
