@@ -519,6 +519,37 @@ def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: Se
     assert result(handle) == "d<[a - c]"
 
 
+def test_a_later_link_that_always_runs_is_not_the_body_of_a_group_that_failed(
+    tasks: SentTasks, speaker: Speaker
+) -> None:
+    speaker.bad = {"a"}
+    handle = (group(s("a"), s("b")) | body("c") | after("d").set(always=True)).delay()
+
+    tasks.run()
+
+    assert result(handle) == "d"
+    assert speaker.said == ["b", "d"]
+
+
+def test_an_error_callback_that_was_not_sent_is_revoked_when_the_failed_part_succeeds(
+    tasks: SentTasks, speaker: Speaker
+) -> None:
+    """The process that should have sent it died; whoever waits for its handle learns that nothing will come."""
+    speaker.bad = {"b"}
+    handle = group(s("a"), s("b")).on_error(chain(s("y"), s("z"))).delay()
+    run_next(tasks.transport)
+    run_next(tasks.transport)
+    (unsent,) = tasks.transport.sent
+    tasks.transport.sent.clear()
+
+    speaker.bad = set()
+    redrive(tasks)
+    tasks.run()
+
+    assert (handle.status, AsyncResult[Any](unsent.message.id).status) == ("SUCCESS", "REVOKED")
+    assert speaker.said == ["a", "b"]
+
+
 def test_a_link_that_always_runs_goes_on_after_links_that_will_not(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), after("b"), after("c").set(always=True), after("d")).delay()
