@@ -69,6 +69,7 @@ say = Task(
     retry=RetryPolicy(max_retries=0),
 )
 mutter = Task(name="mutter", queue="default", arguments=Word, result=Said, summary="Says it, and sends nowhere else.")
+whisper = Task(name="whisper", queue="default", arguments=Word, result=Said, summary="Says a secret.", secret=("word",))
 tell = Task(
     name="tell", queue="analytics", arguments=Word, result=Said, summary="Says it elsewhere.", retry=RetryPolicy(0)
 )
@@ -117,7 +118,7 @@ def speaker(monkeypatch: pytest.MonkeyPatch) -> Speaker:
 
 
 def install(speaker: Speaker, put: Callable[[Any, str, Any], None]) -> None:
-    for task in (say, mutter, tell, back):
+    for task in (say, mutter, whisper, tell, back):
         put(registry._declared, task.name, (task, "test"))
         put(registry._implementations, task.name, Implementation(task, speaker))
 
@@ -824,6 +825,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         lambda: s("a").on_error(after("b")).delay(),
         InvalidMessage,
         r"an error callback can take the_failure\(\)",
+    ),
+    "a secret that would be stored": (
+        lambda: chain(s("a"), whisper.s(word="b")).delay(),
+        InvalidMessage,
+        "whisper has secret arguments and cannot follow another run",
     ),
     "a queue out of reach": (lambda: chain(tell.s(), s("a")).delay(), InvalidMessage, "may not send to default"),
     "out of reach within": (

@@ -228,6 +228,21 @@ def test_a_reducer_gets_the_results_in_order_the_second_phases_last(
     assert reduced == [[1, 2, 3], [3, -1]]
 
 
+@pytest.mark.parametrize("faulty", [set(), {1}], ids=["succeeds", "fails"])
+def test_a_unique_jobs_place_is_free_as_soon_as_its_segments_have_ended(
+    tasks: SentTasks, job: Job, faulty: set[int]
+) -> None:
+    job.faulty = frozenset(faulty)
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    place = str(handle.record().place)
+    assert tasks.store.items[place]["holder"] == handle.id
+
+    tasks.run()
+
+    assert "holder" not in tasks.store.items[place]
+
+
 def test_a_reducer_that_raises_fails_the_run(tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     def reduce(_: object) -> Counted:
         raise ZeroDivisionError("no rows")
