@@ -371,7 +371,7 @@ def test_an_eta_alone_delays_a_run(
     assert send(s("a"), eta).record().eta == pytest.approx(eta.timestamp(), abs=0.001)
 
     (sent,) = tasks.transport.sent
-    assert sent.message.delay == pytest.approx(300, abs=60)
+    assert 0 < sent.message.delay <= 300
 
 
 def test_options_keep_those_that_were_set_before(tasks: SentTasks, speaker: Speaker) -> None:
