@@ -1,6 +1,5 @@
 """What `nexus status` finds wrong with a stack, a queue and its function, and the remedy that it names."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -84,7 +83,7 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         exceptions = type("exceptions", (), {"ResourceNotFoundException": KeyError})
 
     monkeypatch.setattr(health, "client", lambda _: Lambda())
-    monkeypatch.setattr(health.versions, "configuration", lambda _: configuration)
+    monkeypatch.setattr(versions, "configuration", lambda _: configuration)
     return configuration
 
 
@@ -99,9 +98,7 @@ def lambda_(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         ({"State": "Pending"}, "Pending"),
     ],
 )
-def test_the_state_of_a_function_says_why(
-    lambda_: dict[str, Any], configuration: Mapping[str, str], state: str
-) -> None:
+def test_the_state_of_a_function_says_why(lambda_: dict[str, Any], configuration: dict[str, str], state: str) -> None:
     lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00"}
     assert health._function("users") == (state, 4, 60.0)
     assert (health.reserved_concurrency("users"), health.changed_at("users")) == (4, 60.0)
