@@ -194,7 +194,7 @@ FAULTS = (
     Fault("a chain continues", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
-        following._parcel,
+        following._prepared_run,
         "id=step.id,",
         'id=step.id if parent is None else str(__import__("uuid").uuid4()),',
     ),
@@ -219,7 +219,7 @@ FAULTS = (
     Fault(
         "what follows a run is done although the catalogue lacks its task",
         Worker._never_ran,
-        "self._follow_up(envelope, standing)",
+        "self._follow_up(envelope, existing)",
         "fanout.settle_member(envelope, False)",
         first=2309,
     ),

@@ -300,7 +300,7 @@ def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeyp
     failed = failed_run()
     failed_run()
     person = browser()
-    assert "1 of them are looked at here" in text(person.get(LETTERS))
+    assert "This page reads 1 of them" in text(person.get(LETTERS))
     answer = person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}, follow=True)
     assert "too many for a page" in text(answer)
     assert dead_letters.counts(["default"]) == {"default": 2}

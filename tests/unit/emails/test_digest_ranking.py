@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digest.ranking import Candidate, Reader, may_be_told, rank
+from digest.ranking import Candidate, Reader, is_eligible, rank
 
 PEOPLE = [f"u{number}" for number in range(7)]
 READER = "u0"
@@ -64,7 +64,7 @@ def test_nothing_better_is_left_out(week: list[Candidate], reader: Reader, limit
         return post.author_id in reader.follows, post.engagement
 
     for post in week:
-        if post in chosen or not may_be_told(post, reader):
+        if post in chosen or not is_eligible(post, reader):
             continue
         full = by_author[post.author_id] == per_author
         if not full:
@@ -97,7 +97,7 @@ def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Rea
         assert not ids & seen
         seen |= ids
     assert not rank(week, replace(reader, already_sent=reader.already_sent | seen))
-    assert seen == {post.post_id for post in week if may_be_told(post, reader)}
+    assert seen == {post.post_id for post in week if is_eligible(post, reader)}
 
 
 def test_a_worked_example() -> None:

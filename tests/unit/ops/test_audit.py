@@ -301,9 +301,9 @@ def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest
 
     asked: list[str] = []
 
-    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Answer:
+    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Response:
         asked.append(headers["X-Amz-Target"].partition(".")[2])
-        return connections.Answer(200, {}, b"{}")
+        return connections.Response(200, {}, b"{}")
 
     monkeypatch.setattr(connections.Connections, "post", post)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)

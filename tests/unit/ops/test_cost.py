@@ -89,7 +89,7 @@ def test_every_run_counts_by_task_queue_and_day_whatever_became_of_it(
     ran("process_media_upload", "media", ago=9 * DAY)
     waits("update_trending_hashtags", "analytics")
 
-    slices = cost.look(time.time() - 7 * DAY)
+    slices = cost.read_slices(time.time() - 7 * DAY)
 
     each = EACH.dollars
     by_task = {line.name: (line.runs, line.cost.total) for line in cost.by(slices, "task")}
@@ -110,7 +110,7 @@ def test_of_a_busy_task_a_sample_is_read_and_counts_for_all(monkeypatch: pytest.
     for n in range(45):
         ran("send_welcome_email", "emails", user_id=f"u-{n}")
 
-    (one,) = cost.look(time.time() - 3600, sample=10)
+    (one,) = cost.read_slices(time.time() - 3600, sample=10)
 
     assert (one.runs, one.read) == (45, 10)
     assert one.cost.total == pytest.approx(45 * EACH.dollars)
@@ -121,7 +121,7 @@ def test_runs_from_before_the_measure_count_as_the_others_do() -> None:
     ran("send_welcome_email", "emails", spent=None, user_id="u-1")
     ran("send_welcome_email", "emails", user_id="u-2")
 
-    (one,) = cost.look(time.time() - 3600)
+    (one,) = cost.read_slices(time.time() - 3600)
 
     assert one.unmeasured == 1
     assert one.cost.total == pytest.approx(2 * EACH.dollars)

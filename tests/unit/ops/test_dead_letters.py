@@ -73,7 +73,7 @@ def dead() -> str:
 def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
     # Given 25 letters, when they are looked at
     sent = {give_up(number).id for number in range(25)}
-    letters = list(dead_letters.look("default", Filter()))
+    letters = list(dead_letters.read("default", Filter()))
     # Then each is there once, with its reason
     assert {letter.id for letter in letters} == sent
     assert len(letters) == 25
@@ -85,7 +85,7 @@ def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> 
 def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
     for number in range(25):
         give_up(number)
-    assert len(list(dead_letters.look("default", Filter(), limit=3))) == 3
+    assert len(list(dead_letters.read("default", Filter(), limit=3))) == 3
     assert len(waiting(dead)) == 25
 
 
@@ -98,7 +98,7 @@ def test_a_look_that_is_slower_than_letters_are_hidden_goes_on_until_it_has_been
     """Eight requests a round: twenty letters, then rounds of two of them again, then the other ten."""
     for number in range(30):
         give_up(number)
-    look = dead_letters._Look("default")
+    look = dead_letters._Scan("default")
     messages = waiting(dead)
     first, second, third = messages[:10], messages[10:20], messages[20:]
     answers = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
@@ -115,13 +115,13 @@ def test_filters_hold_together(dead: str) -> None:
     give_up(1, error="ValueError")
     give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
     give_up(3, task="send_notification", error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
-    found = dead_letters.look("default", Filter(task="ping", error="timelimit", older_than=86_400))
+    found = dead_letters.read("default", Filter(task="ping", error="timelimit", older_than=86_400))
     assert [letter.args for letter in found] == [{"text": "n2"}]
 
 
 def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None:
     boto3.client("sqs").send_message(QueueUrl=queue_url(dead), MessageBody="hello")
-    (letter,) = dead_letters.look("default", Filter())
+    (letter,) = dead_letters.read("default", Filter())
     assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
     assert letter.args is None
     assert letter.sent_at == letter.failed_at > 0
@@ -133,7 +133,7 @@ def test_a_letter_tells_when_its_run_was_sent_and_not_when_it_came_here(dead: st
     by_hand = json.dumps({"id": derived_id("letter", 2), "task": "ping"})
     for body in (envelope.encode(), by_hand):
         backend().transport.dead_letter("default", DeadLetter(body, {"FailedAt": "2026-11-22T10:00:00Z"}, "ping"))
-    letters = {letter.id: letter for letter in dead_letters.look("default", Filter())}
+    letters = {letter.id: letter for letter in dead_letters.read("default", Filter())}
     assert letters[envelope.id].sent_at == sent.timestamp()
     assert letters[envelope.id].failed_at == sent.timestamp() + 1800
     # Who wrote a message by hand gave no time: then it is SQS's
@@ -211,7 +211,7 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     envelope = give_up(1)
     with pytest.raises(InvalidMessage, match="at most 200"):
         dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
-    assert len(list(dead_letters.look("default", Filter()))) == 1
+    assert len(list(dead_letters.read("default", Filter()))) == 1
     assert dead_letters.edit("default", envelope.id, ping, {"text": "fixed"}) is not None
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) | {"args": {"text": "fixed"}} == json.loads(message["Body"])
@@ -312,7 +312,7 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     }
     backend().transport.dead_letter("default", DeadLetter(json.dumps(event), attributes, "record"))
 
-    (letter,) = dead_letters.look("default", Filter())
+    (letter,) = dead_letters.read("default", Filter())
 
     assert (letter.id, letter.task, letter.error) == (event["id"], "record", "NO_PERMISSIONS")
     assert letter.message == "the queue's policy does not allow it"

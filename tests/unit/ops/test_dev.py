@@ -12,7 +12,7 @@ import pytest
 from ops import checkout, control, deployment, health
 from ops.cli.commands import developing
 from ops.cli.loop import session, worker
-from ops.cli.loop.lifeline import AFRESH, AGAIN
+from ops.cli.loop.lifeline import RELOAD, RERUN
 from ops.deployment import Deployment
 from ops.main import main
 from ops.problems import ExitCode, Problem
@@ -203,10 +203,10 @@ class Server:
 @pytest.mark.parametrize(
     ("changed", "sent"),
     [
-        ("functions/users/one.py", [AGAIN]),
-        ("functions/users/templates/one.html", [AGAIN]),
-        ("shared/nexus/cron.py", [AGAIN]),
-        ("functions/media/one.py", [AFRESH]),
+        ("functions/users/one.py", [RERUN]),
+        ("functions/users/templates/one.html", [RERUN]),
+        ("shared/nexus/cron.py", [RERUN]),
+        ("functions/media/one.py", [RELOAD]),
     ],
 )
 def test_a_change_runs_the_last_message_again_unless_it_is_in_another_queues_folder(

@@ -221,16 +221,16 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
         asked.extend(ids)
         return [records[run_id] for run_id in ids]
 
-    looking = watch.Looking()
-    monkeypatch.setattr(monitor.Monitor, "look", lambda _: look())
-    looking._monitor._events.extend([end(job, "fanned_out"), end(segment)])
+    poller = watch.Poller()
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
+    poller._monitor._events.extend([end(job, "fanned_out"), end(segment)])
     monkeypatch.setattr(watch, "_records", read)
     monkeypatch.setattr(tallies, "progress", lambda _: (1, 4))
-    (found,) = looking.look()[1]
+    (found,) = poller.poll()[1]
     assert (found.id, found.state, found.progress) == (job, "running", (1, 4))
     # What is known of a segment is not asked for again
     asked.clear()
-    looking.look()
+    poller.poll()
     assert asked == [job]
 
 
@@ -446,7 +446,7 @@ from tests.unit.ops import test_monitor as t
 from ops.cli import watch
 
 found = [t.row("aaaa1111", "running", state="running"), t.row("bbbb2222", "failed", state="failure")]
-watch.Looking.look = lambda _: (t.look(), found)
+watch.Poller.poll = lambda _: (t.look(), found)
 watch.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
 watch.act = lambda action, run_id: f"did {action} {run_id}"
 {more}
@@ -488,7 +488,7 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
 
 
 def test_q_waits_for_no_look() -> None:
-    terminal = view("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal = view("watch.Poller.poll = lambda _: time.sleep(3600)")
     terminal.until("looking ...")
     terminal.press("q")
     assert terminal.wait() == 0

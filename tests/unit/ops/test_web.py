@@ -113,9 +113,9 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
     line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
     monkeypatch.setattr(deployment, "connect", made.connect)
-    monkeypatch.setattr(health, "look", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
-    monkeypatch.setattr(monitor.Monitor, "look", lambda _: view)
-    monkeypatch.setattr(functions, "look", lambda _: [function])
+    monkeypatch.setattr(health, "check", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: view)
+    monkeypatch.setattr(functions, "read_all", lambda _: [function])
     monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
     monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
@@ -344,7 +344,7 @@ def test_a_part_that_cannot_be_shown_says_why_and_the_page_stands(
     def broken(_: Any) -> Any:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(health, "look", broken)
+    monkeypatch.setattr(health, "check", broken)
     assert page.get("/").status_code == 200
     answer = page.get("/parts/health")
     assert answer.status_code == 200

@@ -207,7 +207,7 @@ def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         patch.setattr(transitions, "claim", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(SECRET)))
         logged += deliver(body())
     with monkeypatch.context() as patch:
-        patch.setattr(Listing, "look", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
+        patch.setattr(Listing, "check", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
         attend(Listing("default", "token"))
     assert len(logged) == 1
     return logged
