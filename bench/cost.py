@@ -49,7 +49,7 @@ WAITS = 0.05
 TRACE = "Root=1-6929e2a0-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=1"
 """What Lambda sets; each log line names it."""
 
-FEW = "thumbnail:150:square,w640:640,w1080:1080,w1080_jpeg:1080:jpeg"
+FEW = "thumbnail:150:square:jpeg,w640:640,w1080:1080,w1080_jpeg:1080:jpeg"
 """The parameter Renditions of a deployment that makes four renditions."""
 
 MEDIA_MEMORY = 2048

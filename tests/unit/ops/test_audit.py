@@ -308,6 +308,7 @@ def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest
     monkeypatch.setattr(connections.Connections, "post", post)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     sdk.reset()
     try:
         audit.watch()
