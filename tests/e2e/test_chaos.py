@@ -128,7 +128,7 @@ def steady(text: str) -> str:
 
 
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: re.sub(r"\W+", "_", fault.name))
-def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, nexus: Nexus) -> None:
+def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus: Nexus) -> None:
     command = tuple(fault.command)
 
     # Given the fault

@@ -121,7 +121,7 @@ def bad_ping(queue: str = "default", **also: Any) -> str:
 # --- status, ping, validate ---
 
 
-def test_status_tells_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: str) -> None:
+def test_status_lists_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: str) -> None:
     # Given a paused queue in which something waits
     handle = catalogue.refresh_user_statistics.delay(user_id="nobody")
     # Then status says so, what to do, and ends with 1
@@ -156,7 +156,7 @@ def test_ping_goes_through_every_queue_and_back(nexus: Nexus) -> None:
     assert all(pong["status"] == "SUCCESS" and pong["round_trip"] > 0 for pong in answer.json)
 
 
-def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) -> None:
+def test_a_queue_that_does_not_respond_to_a_ping_is_reported(nexus: Nexus, paused: str) -> None:
     answer = nexus("inspect", "ping", paused, "--json")
     assert answer.code == ExitCode.WRONG
     assert answer.json[0]["status"] == "not sent"
@@ -352,7 +352,7 @@ def test_a_delayed_run_is_scheduled_and_can_be_revoked(nexus: Nexus) -> None:
     assert not {soon, far} & left
 
 
-def test_revoke_tells_of_runs_that_had_ended_or_never_were(nexus: Nexus) -> None:
+def test_revoke_reports_runs_that_had_ended_or_never_existed(nexus: Nexus) -> None:
     ended = nexus("send", "ping", "--wait", "--json").json["id"]
     answer = nexus("revoke", ended, str(uuid.uuid4()), "--yes")
     assert answer.code == ExitCode.WRONG
@@ -440,7 +440,7 @@ def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str
     assert f"Nothing waits in {paused}" in empty.out
 
 
-def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:
+def test_a_paused_queue_keeps_its_messages_and_continues_when_resumed(nexus: Nexus, paused: str) -> None:
     handle = ping.apply_async({}, queue=paused)
     time.sleep(2)
     assert handle.status == "PENDING"
@@ -703,7 +703,7 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> None:
+def test_an_edited_member_repairs_the_group_that_waits_for_it(nexus: Nexus) -> None:
     # Given a group of two, of which one fails for its arguments
     from nexus.client import group
 
@@ -804,7 +804,7 @@ def test_a_mail_that_was_sent_can_be_read(nexus: Nexus) -> None:
     assert nexus("mail", "sent", "--user", "nobody").code == ExitCode.WRONG
 
 
-def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path: Path) -> None:
+def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: Path) -> None:
     # Given a picture, for a user and a post that are not there yet
     user, post = f"u-{uuid.uuid4().hex[:8]}", f"p-{uuid.uuid4().hex[:8]}"
     picture, page = tmp_path / "own picture.png", tmp_path / "page.jpg"

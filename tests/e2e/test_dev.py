@@ -191,7 +191,7 @@ def test_the_end_of_a_job_is_shown_when_its_last_part_ends(nexus_dev: Callable[.
     assert session.end() == 0
 
 
-def test_a_run_that_ctrl_c_interrupts_goes_on_in_the_deployed_function(
+def test_a_run_that_ctrl_c_interrupts_continues_in_the_deployed_function(
     nexus_dev: Callable[..., Session], edit: Callable[..., None]
 ) -> None:
     edit("import time", 'print("sleeping")', "time.sleep(600)")

@@ -132,7 +132,7 @@ def test_a_registration_is_welcomed_and_a_picture_gets_its_thumbnail(site: str, 
     assert page.errors == []
 
 
-def test_a_file_that_is_no_picture_is_rejected_with_a_sentence(site: str, page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_rejected_with_a_sentence(site: str, page: Page, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no picture")
     page.open(site)
@@ -161,7 +161,7 @@ def test_the_shell_of_the_project_enqueues_and_reads_the_result() -> None:
     assert said.split() == ["FAILED", "1", "Reject"]
 
 
-def test_the_operators_command_speaks_of_the_projects_stack() -> None:
+def test_the_operators_command_uses_the_projects_stack() -> None:
     listed = json.loads(manage("nexus", "inspect", "registered", "--json"))
     names = [task["task"] for task in listed]
     assert sorted(names) == sorted({*names})

@@ -144,7 +144,7 @@ def tile(status: str) -> str:
     return f"document.querySelector('.photo[data-status={status}]')"
 
 
-def test_somebody_registers_and_his_welcome_mail_is_sent(page: Page, user: str) -> None:
+def test_a_user_registers_and_their_welcome_mail_is_sent(page: Page, user: str) -> None:
     page.wait_for(f"document.querySelector('#welcome').innerText .includes('has been sent to {user}')")
     look_at(page, "empty")
 
@@ -213,7 +213,7 @@ def test_a_clip_is_shown_with_its_poster(page: Page, user: str, tmp_path: Path) 
     assert page.errors == []
 
 
-def test_what_is_no_picture_is_refused_with_its_reason(page: Page, user: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_with_its_reason(page: Page, user: str, tmp_path: Path) -> None:
     path = tmp_path / "page.jpg"
     path.write_text("<!doctype html><title>hello</title><script>alert(1)</script>")
 

@@ -120,7 +120,7 @@ def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None
     assert len(comments.items_of_post(post_id)) == 1
 
 
-def test_a_deleted_user_leaves_the_stores_by_a_role_that_may_do_no_more() -> None:
+def test_a_deleted_user_is_erased_by_a_role_with_only_those_rights() -> None:
     mark = uuid.uuid4().hex[:12]
     user, other = (application.register(f"{name}@example.com", name, user_id=f"{name}-{mark}") for name in ("u", "o"))
     now = int(time.time())

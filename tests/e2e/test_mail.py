@@ -138,7 +138,7 @@ def readers(stack: Settings) -> list[User]:
     return [ada, bea, silent, followed, blocked]
 
 
-def test_two_overlapping_digests_send_each_reader_one_and_his_own(stack: Settings, readers: list[User]) -> None:
+def test_two_overlapping_digests_send_each_reader_only_their_own(stack: Settings, readers: list[User]) -> None:
     ada, bea, silent, followed, blocked = readers
     before = {user.user_id: len(received(user.email)) for user in readers}
     week = _week()

@@ -146,7 +146,7 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     assert AsyncResult[Any](run_id).status == "SUCCESS"
 
 
-def test_a_queue_is_paused_and_the_overview_says_so_and_it_goes_on(page: Page, stack: Settings) -> None:
+def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stack: Settings) -> None:
     go(page, "/")
     form = "form[hx-post='/do/%s']:has(input[value=maintenance])"
     click(page, f"{form % 'pause'} button")

@@ -82,7 +82,7 @@ def test_a_batch_is_run_and_each_message_settled() -> None:
     assert {handle.record().attempts for handle in handles} == {1}
 
 
-def test_a_message_that_is_no_envelope_is_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
+def test_an_invalid_envelope_becomes_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
     mark = uuid.uuid4().hex
     sqs = boto3.client("sqs")
     sqs.send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=f"not json {mark}", MessageGroupId="g")

@@ -42,7 +42,7 @@ def test_a_copy_has_the_bytes_of_its_source() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_copy_of_nothing_is_none() -> None:
+def test_copying_a_missing_object_returns_false() -> None:
     assert not objects.copy("media", "archive", "media/p-1/abc/gone.webp")
 
 

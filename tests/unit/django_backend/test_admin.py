@@ -200,7 +200,7 @@ def test_several_are_revoked_at_once(world: World) -> None:
     assert {entry.object_id for entry in LogEntry.objects.all()} == set(ids)
 
 
-def test_what_cannot_be_done_is_said(world: World) -> None:
+def test_an_impossible_action_shows_its_reason(world: World) -> None:
     done = project.add.enqueue(1).id
     run_everything()
     answer = browser().post(f"{RUNS}do/revoke/", {"id": done, "confirmed": "1"}, follow=True)
@@ -384,7 +384,7 @@ def test_a_fault_of_ours_is_not_hidden(world: World, monkeypatch: pytest.MonkeyP
         browser().get(RUNS)
 
 
-def test_a_project_without_a_stack_is_told_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_a_stack_gets_a_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_BACKEND", "nexus.eager")
     settings.cache_clear()
     assert "Tasks run in this process" in text(browser().get(RUNS))

@@ -353,7 +353,7 @@ def test_revoked_is_failed(sent: SentTasks) -> None:
     assert project.calls == []
 
 
-def test_a_message_cannot_name_a_function_that_is_no_task(sent: SentTasks) -> None:
+def test_a_message_cannot_name_a_function_that_is_not_a_task(sent: SentTasks) -> None:
 
     for name in ("os.system", "tests.support.django_project.tasks.plain", "tests.support.django_project.tasks.nobody"):
         envelope = Envelope.of(id=str(uuid.uuid4()), task=name, args={"args": ["x"]})

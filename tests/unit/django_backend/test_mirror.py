@@ -456,7 +456,7 @@ def test_a_back_fill_brings_what_was_there_before_and_is_read_by_pages_without_t
         backfill("colours")
 
 
-def test_a_back_fill_that_was_killed_goes_on_after_its_last_page(
+def test_a_back_fill_that_was_killed_continues_after_its_last_page(
     unseen: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror, written = mirrors.conf.mirrors()["posts"], list[str]()

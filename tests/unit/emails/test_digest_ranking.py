@@ -32,7 +32,7 @@ many = settings(max_examples=150, deadline=None)
 
 @many
 @given(weeks, readers)
-def test_nothing_that_he_should_not_get(week: list[Candidate], reader: Reader) -> None:
+def test_a_reader_gets_no_excluded_post(week: list[Candidate], reader: Reader) -> None:
     for post in rank(week, reader):
         assert post in week
         assert post.author_id != reader.user_id
@@ -42,7 +42,9 @@ def test_nothing_that_he_should_not_get(week: list[Candidate], reader: Reader) -
 
 @many
 @given(weeks, readers)
-def test_those_he_follows_come_first_and_each_part_goes_by_engagement(week: list[Candidate], reader: Reader) -> None:
+def test_followed_authors_come_first_and_each_part_is_ordered_by_engagement(
+    week: list[Candidate], reader: Reader
+) -> None:
     chosen = rank(week, reader)
     followed = [post.author_id in reader.follows for post in chosen]
     assert followed == sorted(followed, reverse=True)
@@ -86,7 +88,7 @@ def test_the_order_in_which_posts_were_read_does_not_matter(
 
 @many
 @given(weeks, readers)
-def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Reader) -> None:
+def test_a_reader_gets_no_post_twice(week: list[Candidate], reader: Reader) -> None:
     """Digest after digest, the reader sees each post once, and in the end nothing is left."""
     seen: set[str] = set()
     for _ in range(60):

@@ -144,7 +144,7 @@ def test_a_translator_adds_a_language_with_one_file(tmp_path: object, monkeypatc
 
 
 @pytest.mark.parametrize("broken", ['direction = "sideways"', 'direction = "ltr"\nmonths = ["one"]'])
-def test_a_broken_file_is_told_of_when_it_is_read(broken: str) -> None:
+def test_a_broken_file_is_reported_when_it_is_read(broken: str) -> None:
     months = ", ".join(f'"{n}"' for n in range(1, 13))
     source = f'[language]\nplural = "n != 1"\nthousands = ","\n{broken.split(chr(10), maxsplit=1)[0]}\n[dates]\n'
     source += broken.split("\n")[1] if "\n" in broken else f"months = [{months}]"

@@ -83,7 +83,7 @@ def test_both_parts_have_what_the_law_and_the_reader_want(mail: Mail) -> None:
     assert all(len(line) <= 76 or "://" in line for line in mail.text.splitlines())
 
 
-def test_the_digest_tells_of_each_post_with_its_link_in_both_parts() -> None:
+def test_both_parts_of_the_digest_have_each_post_with_its_link() -> None:
     other = replace(STORY, post_id="p/2?x", author="Cleo", text="Second", followed=False, likes=1, comments=0)
     mail = digest(STORY, other)
     html = Parsed(mail.html)
@@ -132,7 +132,7 @@ def test_a_name_that_could_carry_a_message_is_left_out_and_its_owners_posts_are_
 
 
 @pytest.mark.parametrize("followed", [True, False])
-def test_no_link_stands_in_the_preheader_and_a_strangers_nowhere(followed: bool) -> None:
+def test_the_preheader_has_no_links_and_strangers_links_appear_nowhere(followed: bool) -> None:
     mail = digest(replace(STORY, text="Win: https://evil.com/x or evil.org now", followed=followed))
     preheader = mail.html.partition('data-part="preheader">')[2].partition("</div>")[0]
     assert "Win:" in preheader
@@ -183,7 +183,7 @@ def test_paddings_are_mirrored() -> None:
 
 
 @pytest.mark.parametrize("part", ["html", "text"])
-def test_no_word_of_the_mails_stands_in_a_template(part: str) -> None:
+def test_the_templates_contain_no_text(part: str) -> None:
     """In a language whose every text is the same sign, that sign and the readers' own words are all there is."""
     texts = {key: "※" if isinstance(text, str) else ["※"] for key, text in load("en").texts.items()}
     signs = Language("xx", "rtl", texts, lambda count: 0, ",", ["※"] * 12)
@@ -321,7 +321,7 @@ def test_a_post_without_a_finished_picture_has_none(without: Media | None) -> No
     assert choose_picture(without) is None
 
 
-def test_an_incomplete_deployment_is_told_what_is_missing() -> None:
+def test_an_incomplete_deployment_gets_an_error_that_names_what_is_missing() -> None:
     complete: dict[str, Any] = {
         "NEXUS_MAIL_SENDER": "no-reply@nexus.example",
         "NEXUS_MAIL_BASE_URL": "https://nexus.example/",

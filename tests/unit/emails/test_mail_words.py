@@ -85,7 +85,7 @@ def test_a_name_that_can_only_be_a_link_is_not_shown(link: str, around: str) -> 
     "blank",
     [None, "", "   ", "\u202e\u200b", "\u3164", "\u115f\u1160\uffa0", "\u2800\u2800", "\u200d", "\u00ad", "\ufe0f"],
 )
-def test_a_name_of_which_nothing_is_seen_is_none(blank: str | None) -> None:
+def test_an_invisible_name_counts_as_no_name(blank: str | None) -> None:
     assert person_name(blank) == ""
 
 
@@ -169,7 +169,7 @@ def test_an_unusual_link_does_not_work_either(text: str) -> None:
     assert live_links(person_name(text)) == []
 
 
-def test_a_strangers_post_keeps_what_is_no_link() -> None:
+def test_a_strangers_post_keeps_everything_except_links() -> None:
     text = "and/or 5/6 v1.2.3 #tag @ada 3.5 km e.g. this"
     assert excerpt(text, link="[link]").replace("\u202f", "") == text
     assert excerpt("They left.Then we", link="[link]") == "They left.\u202fThen we"

@@ -31,7 +31,7 @@ def ledger(user_id: str) -> mail_ledger.Entry | None:
     return mail_ledger.get(WELCOME, user_id)
 
 
-def test_a_new_user_is_welcomed_in_his_language(ses: Ses) -> None:
+def test_a_new_user_is_welcomed_in_their_language(ses: Ses) -> None:
     person("ada", name="Ada", locale="fr-CA")
 
     report = send("ada")
@@ -200,7 +200,7 @@ NOT_VERIFIED = "Email address is not verified. The following identities failed t
         (NoCredentialsError(), "no credentials"),
     ],
 )
-def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mended(
+def test_a_fault_that_only_a_person_can_fix_is_not_retried_and_the_mail_goes_out_once_fixed(
     ses: Ses, error: Exception, reason: str
 ) -> None:
     person("ada")

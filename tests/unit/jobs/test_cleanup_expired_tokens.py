@@ -78,7 +78,7 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_user_who_logs_in_during_the_cleanup_keeps_his_session(empty: Callable[[], None], moment: int) -> None:
+def test_a_user_who_logs_in_during_the_cleanup_keeps_their_session(empty: Callable[[], None], moment: int) -> None:
     """Whichever request of the job the login comes before."""
     application.register("a@example.com", "A", user_id="a", at=NOW - 100 * DAY_SECONDS)
     application.record_login("a", "old", session_id="old", at=NOW - 60 * DAY_SECONDS)
@@ -127,9 +127,7 @@ def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
     assert again.requests < first.requests / 2
 
 
-def test_while_ttl_keeps_up_it_reads_one_page_and_no_more(
-    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_ttl_keeps_up_it_reads_only_one_page(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**9)
     fresh = [Token("u", f"t{n:02}", NOW - DAY_SECONDS, NOW + DAY_SECONDS) for n in range(40)]
     just = [Token("u", f"x{n}", NOW - DAY_SECONDS, NOW - 60) for n in range(3)]

@@ -237,7 +237,7 @@ def test_nothing_is_removed_when_the_archive_reads_back_as_something_else(
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_a_post_with_a_comment_that_stands_is_kept_whatever_its_counter_says(empty: Callable[[], None]) -> None:
+def test_a_post_with_an_existing_comment_is_kept_whatever_its_counter_says(empty: Callable[[], None]) -> None:
     posts.put_many([old_post()], now=NOW)
     comments.put_many([Comment("p", "c", "x", NOW)])
     report = run_task(job.cleanup_old_posts, {"mode": "archive"})
@@ -245,7 +245,7 @@ def test_a_post_with_a_comment_that_stands_is_kept_whatever_its_counter_says(emp
     assert posts.get("p") is not None
 
 
-def test_the_next_run_goes_on_after_the_last_day_done(
+def test_the_next_run_continues_after_the_last_day_done(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = posts.old_day(TODAY)

@@ -332,7 +332,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
 
 
 @pytest.mark.simulation
-def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
+def test_an_archiving_that_died_is_resumed_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
     for fatal in range(4, 200, 8):
         empty()
         old = Post("p", STAYS, OLD, "stays", counters=Counters(views=1))

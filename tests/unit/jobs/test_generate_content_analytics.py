@@ -216,7 +216,7 @@ def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
         (add_days(day_of(NOW), 1), "the day has not begun, in UTC"),
     ],
 )
-def test_a_day_that_is_none_or_has_not_begun_is_refused_before_it_is_sent(day: str, fault: str) -> None:
+def test_an_invalid_or_future_day_is_refused_before_it_is_sent(day: str, fault: str) -> None:
     with pytest.raises(InvalidMessage, match=rf"day: .*{fault}.* \(got '{day}'\)"):
         catalogue.generate_content_analytics.s(day=day)
     with pytest.raises(InvalidMessage, match=f"since: .*{fault}"):
@@ -264,7 +264,7 @@ class _Balanced(HTMLParser):
 
 
 @pytest.mark.parametrize("days", [1, 2, 30])
-def test_the_report_stands_alone_and_takes_no_text_for_markup(days: int) -> None:
+def test_the_report_is_self_contained_and_escapes_text(days: int) -> None:
     page = day_report.as_html(history(days))
     parser = _Balanced()
     parser.feed(page)
@@ -353,7 +353,7 @@ def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
     assert (row["author"], row["author_id"], row["engagement_score"]) == ("'@ada", "'-1", "1234")
 
 
-def test_a_network_of_nobody_has_a_report_too() -> None:
+def test_an_empty_network_has_a_report_too() -> None:
     assert "No public posts" in day_report.as_html([ContentDay(DAY, NOW)])
 
 

@@ -77,7 +77,7 @@ def waits(task: str, queue: str) -> str:
 
 
 @pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
-def test_every_run_counts_by_task_queue_and_day_whatever_became_of_it(
+def test_every_run_counts_by_task_queue_and_day_whatever_its_outcome(
     pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGES", pages)
@@ -127,7 +127,7 @@ def test_runs_from_before_the_measure_count_as_the_others_do() -> None:
     assert one.cost.total == pytest.approx(2 * EACH.dollars)
 
 
-def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
+def test_a_month_is_projected_from_the_days_and_the_idle_costs() -> None:
     now = datetime.now(UTC)
     week = f"{datetime.fromtimestamp(now.timestamp() - 6.9 * DAY, UTC):%Y-%m-%d}"
     slices = [Slice("t", "q", day, 1, 1, 0, Cost(compute=3.5)) for day in (week, f"{now:%Y-%m-%d}")]
@@ -135,7 +135,7 @@ def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
     assert cost.month_ahead([], [Idle("a", 4.5)]) == 4.5
 
 
-def test_what_stands_idle_is_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
 
@@ -239,7 +239,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
         (["budget", "no_task"], "There is no task"),
     ],
 )
-def test_what_is_no_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert told in capsys.readouterr().err
 

@@ -92,7 +92,7 @@ def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
 @pytest.mark.parametrize(
     ("rounds", "seen"), [(1, 30), (4, 20)], ids=["some come again", "all have come again, and more than once"]
 )
-def test_a_look_that_is_slower_than_letters_are_hidden_goes_on_until_it_has_been_round(
+def test_a_read_slower_than_the_visibility_timeout_ends_when_letters_repeat(
     dead: str, monkeypatch: pytest.MonkeyPatch, rounds: int, seen: int
 ) -> None:
     """Eight requests a round: twenty letters, then rounds of two of them again, then the other ten."""
@@ -127,7 +127,7 @@ def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None
     assert letter.sent_at == letter.failed_at > 0
 
 
-def test_a_letter_tells_when_its_run_was_sent_and_not_when_it_came_here(dead: str) -> None:
+def test_a_letter_shows_when_its_run_was_sent_and_not_when_it_was_given_up(dead: str) -> None:
     sent = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
     envelope = Envelope(id=derived_id("letter", 1), task="ping", sent_at=sent)
     by_hand = json.dumps({"id": derived_id("letter", 2), "task": "ping"})
@@ -319,7 +319,7 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     assert letter.args == {"notification": {"eventType": "Bounce"}}
 
 
-def test_result_and_show_tell_the_exceptions_class_and_where_it_was_raised(
+def test_result_and_show_print_the_exceptions_class_and_where_it_was_raised(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A message's attributes have no room for a traceback: the run's record keeps it."""

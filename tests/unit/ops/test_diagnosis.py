@@ -102,7 +102,7 @@ def test_it_is_over_once_a_run_has_started_or_the_function_was_changed(log: Log)
     assert diagnosis.dying("users", NOW, 0.0) is None
 
 
-def test_a_death_in_the_middle_of_a_run_is_told_apart(log: Log) -> None:
+def test_a_death_in_the_middle_of_a_run_is_distinguished(log: Log) -> None:
     log.invocation(NOW - 5, {"message": "run started", "run_id": "r"}, "Runtime exited with error: signal: killed")
     found = diagnosis.dying("users", NOW, 0.0)
     assert found is not None

@@ -119,7 +119,7 @@ def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
-def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
+def test_a_page_begins_where_the_last_one_ended_with_no_run_twice_or_missing(
     pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGES", pages)
@@ -136,7 +136,7 @@ def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
     assert set(seen) == every
 
 
-def test_a_search_that_takes_too_long_gives_what_it_has_and_goes_on_from_there() -> None:
+def test_a_search_that_takes_too_long_returns_what_it_has_and_continues_from_there() -> None:
     wanted = sent("cleanup_old_posts", 0, "maintenance", mode="archive")
     for n in range(1, 30):
         sent("cleanup_old_posts", n, "maintenance", mode="review")

@@ -26,9 +26,7 @@ def started_with(free: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     return local_cloud.main(["start"]), capsys.readouterr().err
 
 
-def test_a_short_disk_is_said_and_a_large_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_short_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert started_with(4 * GIB, monkeypatch, capsys) == (0, "")
 
     code, said = started_with(2.5 * GIB, monkeypatch, capsys)

@@ -73,7 +73,7 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
-def test_a_run_that_waits_goes_on_until_now() -> None:
+def test_a_waiting_run_lasts_until_now() -> None:
     found = timeline.of(recorded(status="PENDING", sent_at=T), [])
     assert [(b.kind, b.end) for b in found.bars] == [("wait", None)]
     assert found.in_progress

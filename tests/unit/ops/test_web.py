@@ -338,7 +338,7 @@ def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> Non
     assert [one["id"] for one in page.get("/runs.json", params={"q": "task:-1"}).json()] == [run_id]
 
 
-def test_a_part_that_cannot_be_shown_says_why_and_the_page_stands(
+def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Any) -> Any:
@@ -517,7 +517,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
     assert audit.entries() == []
 
 
-def test_a_change_stands_where_its_note_cannot_be_written(
+def test_a_change_is_made_even_if_its_audit_entry_cannot_be_written(
     page: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied() -> str:
@@ -748,7 +748,7 @@ def measured() -> str:
     return run_id
 
 
-def test_the_cost_page_shows_dollars_by_task_and_queue_of_what_and_what_stands_idle(page: TestClient) -> None:
+def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page: TestClient) -> None:
     measured()
     run(user_id="u-2")
     shown = page.get("/parts/cost").text
@@ -787,7 +787,7 @@ def test_a_budget_is_set_and_taken_back_on_the_page(page: TestClient) -> None:
     assert "has no budget" in page.post("/do/budget", data={"task": "ping", "dollars": "1"}).text
 
 
-def test_a_spent_budget_is_said_with_what_becomes_of_its_messages(page: TestClient) -> None:
+def test_a_spent_budget_is_shown_with_what_happens_to_its_messages(page: TestClient) -> None:
     budgets.set_limits(DIGEST, Budget(runs=0))
     shown = page.get("/parts/budgets").text
     assert 'class="pill warning">spent' in shown

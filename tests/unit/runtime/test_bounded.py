@@ -122,7 +122,7 @@ def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, mo
         ("NEXUS_ATTEMPTS", "2.5"),
     ],
 )
-def test_a_patience_that_is_none_is_refused_by_name(variable: str, value: str) -> None:
+def test_an_invalid_timeout_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{variable} is '{value}'"):
         Settings.read({variable: value})
 
@@ -145,7 +145,7 @@ def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
     assert [sdk.client("sqs"), sdk.client("dynamodb")] == before, "the parent keeps its own"
 
 
-def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_lock_that_nobody_opens(cloud: None) -> None:
+def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_locked_lock(cloud: None) -> None:
     held, done = threading.Event(), threading.Event()
 
     def make() -> None:
@@ -177,7 +177,7 @@ def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_lock_tha
     ],
     ids=["adelay", "aapply_async", "asend_many", "group", "chain"],
 )
-def test_the_loop_goes_on_while_aws_is_silent(
+def test_the_event_loop_continues_while_aws_is_silent(
     silence: Silence, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Coroutine[Any, Any, object]]
 ) -> None:
     """The request is let go by the loop itself: a loop that was blocked would never come to it."""

@@ -238,7 +238,7 @@ def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
     assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
 
 
-def test_a_direct_call_beyond_the_budget_is_told_so(
+def test_a_direct_call_beyond_the_budget_gets_an_error(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=1))
@@ -327,7 +327,7 @@ def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTask
     assert account().dollars == pytest.approx(0.9)
 
 
-def test_the_day_before_tells_what_an_attempt_will_cost(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_an_attempts_cost_is_estimated_from_the_day_before(tasks: SentTasks, morning: FrozenClock) -> None:
     purse = Purse("send_note", Budget(dollars=1.0))
     purse.take(2)
     for _ in range(2):
@@ -393,7 +393,7 @@ def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, morning: 
     assert purse.take(3) == 1
 
 
-def test_attempts_beyond_a_lowered_limit_are_given_back_and_no_more(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_only_attempts_beyond_a_lowered_limit_are_given_back(tasks: SentTasks, morning: FrozenClock) -> None:
     purse = Purse("send_note", Budget())
     assert purse.take(3) == 3
     operator(limit_runs=1)

@@ -192,7 +192,7 @@ def test_a_form_gives_what_celery_gives(
 
 
 @EACH_FORM
-def test_nothing_is_said_twice_when_the_same_canvas_is_sent_twice_under_one_id(
+def test_a_canvas_sent_twice_under_one_id_runs_once(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     run_id = new_id()
@@ -424,7 +424,7 @@ def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: Se
     assert result(handle) == "d<[a - c]"
 
 
-def test_a_link_that_always_runs_goes_on_after_links_that_will_not(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_link_that_always_runs_follows_links_that_are_skipped(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), after("b"), after("c").set(always=True), after("d")).delay()
 
@@ -519,7 +519,7 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
     assert "pass a key, not the data" in handle.error.message
 
 
-def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_chain_that_an_earlier_version_sent_continues(tasks: SentTasks, speaker: Speaker) -> None:
     """Its record has only the links, whose ids follow from the run's."""
     handle = say.delay(word="a")
     links = [

@@ -122,7 +122,7 @@ def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tas
     assert (handle.result.rows_read, handle.result.changed) == (2 * total(3), 1)
 
 
-def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_again(
+def test_a_failed_segment_fails_the_parent_by_name_and_repairs_it_when_it_is_sent_again(
     tasks: SentTasks, job: Job
 ) -> None:
     job.faulty = frozenset({1})
@@ -146,7 +146,7 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
 
 @pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
 @pytest.mark.parametrize("kind", ["fan_out", "group"])
-def test_a_foreign_message_settles_nobodys_segment(
+def test_a_foreign_message_settles_no_segment(
     tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
 ) -> None:
     """Given a message that names another run's segment under an id of its own, it is given up and counts nowhere."""

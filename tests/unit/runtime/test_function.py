@@ -60,7 +60,7 @@ def loaded(folder: Path, program: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_worker_alone_imports_what_every_event_needs_and_no_more(tmp_path: Path) -> None:
+def test_the_worker_alone_imports_only_what_every_event_needs(tmp_path: Path) -> None:
     modules = set(loaded(tmp_path, "import nexus.worker")["modules"])
     assert not modules & (LATER | IN_INIT | {"http.client", "logging"})
 

@@ -39,7 +39,7 @@ def test_a_handle_is_its_run(tasks: SentTasks) -> None:
     assert handle != handle.id
 
 
-def test_it_tells_by_celerys_names_what_became_of_the_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_outcome_is_available_under_celerys_names(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(args: SendNote, run: Run) -> NoteSent:
         if args.text == "bad":
             raise Reject("as asked")
@@ -78,7 +78,7 @@ def test_a_task_shows_what_it_likes_besides_its_progress(tasks: SentTasks, monke
 
 
 @pytest.mark.parametrize("info", ["x" * 9000, float("nan"), object()])
-def test_what_cannot_be_shown_is_refused_where_it_is_said(info: object) -> None:
+def test_info_that_cannot_be_shown_is_refused_by_the_call(info: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         transitions.progress("run", "token", 0, 0, "", info=info)
 
@@ -181,7 +181,7 @@ def test_every_verb_has_its_form_for_a_coroutine() -> None:
     assert {f"a{name}" for name in plain} == verbs - at_once - plain
 
 
-def test_the_forms_for_a_coroutine_tell_the_same(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_asynchronous_forms_return_the_same(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, lambda args, run: NoteSent(notification_id="n"))
     together = group(catalogue.send_note.s(**NOTE) for _ in range(2)).delay()
     tasks.run()

@@ -229,7 +229,7 @@ def test_no_line_holds_a_value_whatever_goes_wrong_with_it(
     assert written.keys() == LINES, "a kind of line that no secret was tried on"
 
 
-def test_a_line_tells_the_fault_and_where_it_is(
+def test_a_log_line_has_the_fault_and_its_place(
     tasks: SentTasks, written: Counter[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     does(monkeypatch, raises(OSError(SECRET)))

@@ -218,7 +218,7 @@ def test_a_server_that_is_not_there_has_botocores_name(client: Make) -> None:
     assert sdk.is_outage(raised.value)
 
 
-def test_a_name_that_nobody_knows_has_botocores_name(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_raises_botocores_error(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -253,7 +253,7 @@ def test_a_connection_that_ends_under_a_request_costs_a_try_for_the_request_may_
     assert [request.connection for request in server.requests] == [1, 1, 2]
 
 
-def test_threads_use_connections_of_their_own_and_no_more_are_kept_than_may_be(client: Make) -> None:
+def test_threads_use_their_own_connections_and_only_a_limited_number_is_kept(client: Make) -> None:
     together = threading.Barrier(20)
 
     def say(connection: wire.Connection) -> None:
@@ -642,7 +642,7 @@ def test_every_method_is_one_of_botocores() -> None:
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "sqs"])
-def test_an_endpoint_is_botocores_or_nobodys(variables: Set, service: str) -> None:
+def test_an_endpoint_is_that_of_botocore_or_none(variables: Set, service: str) -> None:
     session: Any = get_session()
     resolver = session._get_internal_component("endpoint_resolver")
     ours: dict[str, str | None] = {}
@@ -812,7 +812,7 @@ def test_a_send_and_its_handle_are_the_same_by_either_client(variables: Set, cho
     assert json.loads(sent["MessageBody"])["args"] == {"user_id": "u-1", "kind": "k", "text": "t"}
 
 
-def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
+def test_an_aws_that_never_responds_blocks_no_one(client: Make) -> None:
     with serving(wire.silence) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
@@ -821,7 +821,7 @@ def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
     bounded._threads.cache_clear()
 
 
-def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread_that_sends(client: Make) -> None:
+def test_endless_slow_bytes_block_neither_the_caller_nor_the_sending_thread(client: Make) -> None:
     """Each byte is within the read timeout; only the caller's giving up ends such a response."""
     with serving(wire.endless) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")

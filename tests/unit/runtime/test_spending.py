@@ -90,7 +90,7 @@ def test_s3_and_ses_count_what_they_are_asked_for() -> None:
     assert {name: count for name, count in counted.items() if count} == {"puts": 1, "gets": 1, "mails": 1}
 
 
-def test_what_is_kept_is_read_again_and_what_was_never_kept_is_none() -> None:
+def test_a_stored_measure_is_read_back_and_a_missing_one_is_none() -> None:
     spent = Spent(seconds=0.1234567, gb_seconds=0.05, writes=6.0, puts=2)
     assert Spent.of({"spent": spent.text()}) == spent._replace(seconds=0.12346)
     assert spent.text() == "[0.12346,0.05,0,0,6,0,2]"

@@ -50,7 +50,7 @@ def test_dynamodb_and_memory_agree_on_every_write(story: list[list[Write]]) -> N
 
 
 @pytest.mark.usefixtures("deployment")
-def test_a_refused_write_tells_what_stands_there() -> None:
+def test_a_refused_write_returns_the_existing_item() -> None:
     moto_cloud.clear()
     store = DynamoStore()
     store.apply(Write("a", set={"status": "SUCCESS"}, insert=True))

@@ -163,9 +163,7 @@ def test_what_a_model_takes_in_python_and_not_from_a_message_is_refused_when_it_
 
 
 @pytest.mark.parametrize("what", [what for what, (args, _) in REFUSED.items() if "value" in args])
-def test_a_result_that_nobody_could_read_is_its_runs_failure_by_name(
-    tasks: SentTasks, returned: list[Any], what: str
-) -> None:
+def test_an_unreadable_result_fails_its_run_by_name(tasks: SentTasks, returned: list[Any], what: str) -> None:
     returned.append(REFUSED[what][0]["value"])
     handle = keep.delay()
 
