@@ -1,4 +1,4 @@
-"""What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from only its .pyc files."""
+"""The packages that `make build` makes: compiled, cut to what is used, able to start from their .pyc files only."""
 
 import filecmp
 import importlib.util

@@ -23,7 +23,7 @@ from nexus.worker import Continued, FannedOut, Run
 
 
 class SandboxDied(BaseException):
-    """Out of memory, out of time, or killed: nothing catches it."""
+    """The sandbox ran out of memory or time, or was killed. No code catches this."""
 
 
 @contextmanager
@@ -148,7 +148,9 @@ class Queue:
             segment=segment,
             cursor=cursor,
         )
-        run._shown = run._asked = time.monotonic() + 3600  # progress goes to the run's record, not looked at here
+        run._shown = run._asked = (
+            time.monotonic() + 3600
+        )  # progress goes to the run's record, which no job's test reads
         try:
             with requests(before):
                 return function(args, run)

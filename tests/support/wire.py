@@ -40,7 +40,7 @@ class Server:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def has_accepted(self, connections: int) -> None:
-        """Waits until that many connections are accepted: a client may give one up before. Raises if there are more."""
+        """Waits for this many accepted connections, since a client may close one before. Raises if there are more."""
         end = time.monotonic() + 30
         while self.connections < connections and time.monotonic() < end:
             time.sleep(0.01)

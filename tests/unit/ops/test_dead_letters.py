@@ -98,17 +98,17 @@ def test_a_read_slower_than_the_visibility_timeout_ends_when_letters_repeat(
     """Eight requests a round: twenty letters, then rounds of two of them again, then the other ten."""
     for number in range(30):
         give_up(number)
-    look = dead_letters._Scan("default")
+    scan = dead_letters._Scan("default")
     messages = waiting(dead)
     first, second, third = messages[:10], messages[10:20], messages[20:]
-    answers = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
+    responses = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
 
     class Slow:
         def receive_message(self, **_: Any) -> Any:
-            return {"Messages": answers.pop(0)}
+            return {"Messages": responses.pop(0)}
 
     monkeypatch.setattr(dead_letters, "client", lambda _: Slow())
-    assert len([letter.id for page in look.pages() for letter in page]) == seen
+    assert len([letter.id for page in scan.pages() for letter in page]) == seen
 
 
 def test_filters_hold_together(dead: str) -> None:
