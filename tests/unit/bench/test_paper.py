@@ -1,4 +1,4 @@
-"""What the benchmark says of sizes that it cannot measure."""
+"""The benchmark's extrapolation to sizes that it cannot measure."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ ROWS = {
 
 
 def measured(job: str, users: int, **given: object) -> Measured:
-    """A run of a job whose every figure is a small number a user."""
+    """A run of a job in which every figure is a small number per user."""
     tables = {"follows": 750, "posts/by-author": 150, "users": 210, "tokens": 120, "sessions": 60}
     plain = Measured(
         job=job,

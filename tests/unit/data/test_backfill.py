@@ -1,4 +1,4 @@
-"""Users, posts and follows come in from elsewhere: what is there stays, a cut is made up for, memory is bounded."""
+"""Importing users, posts and follows: existing rows stay, an interruption is resumed, memory is bounded."""
 
 import csv
 import itertools
@@ -98,7 +98,7 @@ def test_an_interrupted_backfill_continues_where_it_stopped(database: None, monk
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writes go nowhere here, which would hold them."""
+    """Discards the writes, so that they take no memory."""
     monkeypatch.setattr(Table, "update_many", lambda _self, writes, **_: [True] * len(writes))
 
     def peak(number: int) -> int:

@@ -1,4 +1,4 @@
-"""The tables in memory: whatever the application's functions do to moto's, they do to these."""
+"""The tables in memory: the application's functions have the same effect on them as on moto's."""
 
 import inspect
 import sys

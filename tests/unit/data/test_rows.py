@@ -1,4 +1,4 @@
-"""Attributes as a repository needs them, or the row's key and what is wrong with it."""
+"""A row's attributes as a repository needs them, or an error with the row's key and fault."""
 
 import pytest
 

@@ -69,7 +69,7 @@ WORDS = {
     "Ol Chiki": ("ᱥᱟᱱᱛᱟᱲᱤ", "ᱥᱟᱱᱛᱟᱲᱤ"),
     "Meetei Mayek": ("ꯃꯅꯤꯄꯨꯔ", "ꯃꯅꯤꯄꯨꯔ"),
 }
-"""By script: a word as it is typed, and the tag that it is."""
+"""By script: a word as it is typed, and its tag."""
 
 
 @pytest.mark.parametrize("script", WORDS)

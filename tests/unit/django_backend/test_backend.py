@@ -1,4 +1,4 @@
-"""The contract that Django specifies for a task backend, kept by this one; each task runs through the real worker."""
+"""This backend fulfils Django's contract for task backends; each task runs through the real worker."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What Django's own tests of its backends ask beyond `test_backend`, of this one: on Django 6.0 and 6.1 alike."""
+"""What Django's own tests of its backends check beyond `test_backend`, for this one, on Django 6.0 and 6.1."""
 
 import asyncio
 import pickle

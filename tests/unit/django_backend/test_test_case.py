@@ -14,7 +14,7 @@ from tests.support.django_project import tasks as project
 
 
 class Cases(NexusTestCase):
-    """What holds."""
+    """Assertions that pass."""
 
     __test__ = False  # for pytest, which would run it without a database
 
@@ -61,7 +61,7 @@ class Cases(NexusTestCase):
 
 
 class Failures(NexusTestCase):
-    """What does not hold, and what is then said."""
+    """Assertions that fail, and their messages."""
 
     __test__ = False
 

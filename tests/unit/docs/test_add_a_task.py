@@ -1,4 +1,4 @@
-"""docs/add-a-task.md: its example is a task. The code runs, its test passes, and template.yaml would take its lines."""
+"""docs/add-a-task.md: its example works. The code runs, its test passes, and its lines fit into template.yaml."""
 
 import json
 import re

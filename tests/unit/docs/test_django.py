@@ -1,4 +1,4 @@
-"""docs/django.md, walked: its files and commands, in turn, in a project fresh from `django-admin startproject`."""
+"""docs/django.md, step by step: its files and commands, in order, in a new project of `django-admin startproject`."""
 
 import os
 import re
@@ -43,7 +43,7 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     folder, session, said = tmp_path, list[str](), list[str]()
 
     def shell() -> None:
-        """Runs what was typed into the shell so far: what follows changes the settings."""
+        """Runs what was typed into the shell so far, because the next block changes the settings."""
         said.extend(run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder).splitlines())
         session.clear()
 

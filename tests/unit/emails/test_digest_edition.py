@@ -1,4 +1,4 @@
-"""The week's edition: what it keeps, and that it may be broken off anywhere and gone on with."""
+"""The week's edition: what it keeps, and that its build can be interrupted and resumed anywhere."""
 
 import random
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The digest's ranking, by its properties: whose posts, in which order, and what never."""
+"""The properties of the digest's ranking: whose posts it has, in which order, and which never."""
 
 from collections import Counter
 from dataclasses import replace

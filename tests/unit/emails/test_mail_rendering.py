@@ -1,4 +1,4 @@
-"""What the mails say: both parts whole, other people's words harmless, nothing but the locale's words."""
+"""The mails' text: both parts are complete, users' text is harmless, and all other text is from the locale."""
 
 import re
 from dataclasses import replace
@@ -148,7 +148,7 @@ def test_the_preheader_has_no_links_and_strangers_links_appear_nowhere(followed:
 
 
 def test_what_is_counted_is_kept_apart_by_more_than_a_margin() -> None:
-    """Gmail, Outlook and Yahoo know no margin-inline-end, and none of them styles the text part."""
+    """Gmail, Outlook and Yahoo do not support margin-inline-end, and no program styles the text part."""
     mail = digest(replace(STORY, likes=1284, comments=97, shares=41))
     for part in (" ".join(Parsed(mail.html).text.split()), mail.text):
         assert "1,284 likes · 97 comments · 41 shares" in part
@@ -184,7 +184,7 @@ def test_paddings_are_mirrored() -> None:
 
 @pytest.mark.parametrize("part", ["html", "text"])
 def test_the_templates_contain_no_text(part: str) -> None:
-    """In a language whose every text is the same sign, that sign and the readers' own words are all there is."""
+    """In a language in which every text is the same sign, a mail has only that sign and users' own text."""
     texts = {key: "※" if isinstance(text, str) else ["※"] for key, text in load("en").texts.items()}
     signs = Language("xx", "rtl", texts, lambda count: 0, ",", ["※"] * 12)
     story = replace(STORY, picture=PICTURE, author="李", text="你好")
@@ -214,7 +214,7 @@ def test_a_text_that_is_missing_is_a_fault_of_ours_and_says_which() -> None:
 
 
 class Asked(dict[str, Any]):
-    """The locale's texts, and which of them were asked for."""
+    """The locale's texts, and which of them were used."""
 
     def __init__(self, texts: Any) -> None:
         super().__init__(texts)

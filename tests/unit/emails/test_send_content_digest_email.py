@@ -1,4 +1,4 @@
-"""The weekly digest against moto and a SES that can refuse, throttle, go silent and take its time to say so.
+"""The weekly digest against moto and an SES that can refuse, throttle, stay silent and be slow.
 
 Whatever happens, nobody gets two mails of one week, and nobody is lost whose mail SES has certainly not taken.
 """
@@ -68,7 +68,7 @@ def post(post_id: str, author_id: str, *, likes: int = 1, hours: float = 24, **v
 
 
 def town(people: int) -> list[str]:
-    """So many readers, and one author whose post is news to all of them."""
+    """This many readers, and one author whose post is new to all of them."""
     person("author", last_active_day="2026-10-01")
     post("news", "author", likes=9, hours=48)
     return [person(f"r{number:02}").email for number in range(people)]
@@ -122,7 +122,7 @@ def test_each_active_reader_gets_their_own_digest(ses: Ses) -> None:
 
 
 def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a reader can sort it, and so that what is said of the one mailing is not said of the other."""
+    """So that readers can filter it, and complaints about one mailing do not count for the other."""
     town(1)
     run()
     (request,) = ses.sent
@@ -191,7 +191,7 @@ def test_a_week_without_posts_sends_nothing(ses: Ses) -> None:
 
 
 def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second digest goes out only a day later, in the next ISO week, so most of its days are the first's too."""
+    """The second digest goes out only a day later, in the next ISO week, so most of its days overlap the first's."""
     town(2)
     sunday = NOW - 86_400
     monkeypatch.setattr(digest_task, "_now", lambda: sunday)
@@ -215,7 +215,7 @@ def test_delivered_twice_it_is_sent_once_and_reports_the_same(ses: Ses) -> None:
 
 
 def test_two_overlapping_digests_send_once(ses: Ses) -> None:
-    """The second begins while the first waits for SES: in the middle of every other send."""
+    """The second begins while the first waits for SES, in the middle of every other send."""
     readers = town(6)
     others: list[catalogue.DigestReport] = []
 
@@ -421,7 +421,7 @@ BEHAVIOURS = st.lists(
 def test_whatever_ses_does_each_reader_gets_at_most_one_mail_and_none_is_lost(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random
 ) -> None:
-    """Attempt after attempt until one ends: at most one mail each, and who has none is known to be unknown."""
+    """Attempts until one succeeds: each reader gets at most one mail, and those without one are recorded as unknown."""
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         table.items.clear()
     for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():

@@ -1,4 +1,4 @@
-"""The unsubscribe link: works for its user until it expires, for nobody else, and cannot be made by others."""
+"""The unsubscribe link: it works only for its user, until it expires, and cannot be forged."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""cleanup_expired_tokens against the rule row by row; nothing that is still valid is ever deleted."""
+"""cleanup_expired_tokens, compared with the rule for each row; it never deletes anything that is still valid."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def stored() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 
 
 def expected(network: Network) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """What is left: what has not expired, of users seen in the last 30 days, or made by those since."""
+    """The rows that must stay: unexpired ones of users seen in the last 30 days, or created since."""
     inactive = {user.user_id for user in network.users if user.last_active_day < FIRST_DAY}
     before = start_of(FIRST_DAY)
     return (
@@ -79,7 +79,7 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
 
 @pytest.mark.parametrize("moment", range(12))
 def test_a_user_who_logs_in_during_the_cleanup_keeps_their_session(empty: Callable[[], None], moment: int) -> None:
-    """Whichever request of the job the login comes before."""
+    """Tries a login before each request of the job."""
     application.register("a@example.com", "A", user_id="a", at=NOW - 100 * DAY_SECONDS)
     application.record_login("a", "old", session_id="old", at=NOW - 60 * DAY_SECONDS)
     seen = [0]

@@ -207,7 +207,7 @@ def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) 
 
 
 def booked(runs: int, **also: Any) -> None:
-    """So many attempts of the digest have been booked today."""
+    """Books this many attempts of the digest for today."""
     values = {"day": budget.today(time.time()), "runs": runs, "done": 0, "nano": 0, **also}
     backend().store.apply(Write(budget.key(DIGEST), values))
 

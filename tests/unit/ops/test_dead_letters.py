@@ -1,4 +1,4 @@
-"""Dead letters are read without a trace, sent again before they are deleted, and never looked at twice in one pass."""
+"""Dead letters are read without side effects, sent again before they are deleted, and read once per pass."""
 
 import json
 import time
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("cloud")
 
 
 def give_up(number: int, task: str = "ping", error: str = "ValueError", at: str = "2026-11-22T10:00:00Z") -> Envelope:
-    """A run that failed and lies among the dead letters of `default`, as the worker leaves it."""
+    """A failed run with a dead letter in the queue of `default`, as the worker leaves it."""
     envelope = Envelope(id=derived_id("letter", number), task=task, args={"text": f"n{number}"})
     backend().store.apply(
         never_ran(envelope, "default", RunError(error, "no luck"), 1.0, 2_000_000_000, known=None, log="l")
@@ -71,14 +71,14 @@ def dead() -> str:
 
 
 def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
-    # Given 25 letters, when they are looked at
+    # Given 25 letters, when they are read
     sent = {give_up(number).id for number in range(25)}
     letters = list(dead_letters.read("default", Filter()))
     # Then each is there once, with its reason
     assert {letter.id for letter in letters} == sent
     assert len(letters) == 25
     assert (letters[0].error, letters[0].message, letters[0].attempts) == ("ValueError", "no luck", 4)
-    # And all can be received by the next one at once
+    # And the next reader can receive all of them at once
     assert len(waiting(dead)) == 25
 
 
@@ -136,7 +136,7 @@ def test_a_letter_shows_when_its_run_was_sent_and_not_when_it_was_given_up(dead:
     letters = {letter.id: letter for letter in dead_letters.read("default", Filter())}
     assert letters[envelope.id].sent_at == sent.timestamp()
     assert letters[envelope.id].failed_at == sent.timestamp() + 1800
-    # Who wrote a message by hand gave no time: then it is SQS's
+    # A message written by hand has no time, so SQS's is used
     assert time.time() - 60 < letters[derived_id("letter", 2)].sent_at < time.time() + 1
 
 
@@ -148,7 +148,7 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) == json.loads(envelope.encode())
     assert len(waiting(dead)) == 1
-    # Who follows the run sees it wait, and no more of the failure
+    # The run is shown as waiting, and no longer as failed
     assert record(envelope.id) == RunRecord(
         id=envelope.id,
         status="PENDING",
@@ -160,7 +160,7 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
 
 
 def test_a_run_that_did_well_meanwhile_is_not_made_to_wait(dead: str) -> None:
-    # Given a dead letter that SQS gave twice: the run has succeeded since
+    # Given a dead letter that SQS delivered twice: the run has succeeded since
     envelope = give_up(1)
     backend().store.apply(Write(envelope.id, {"status": "SUCCESS", "result": "null"}))
     assert dead_letters.retry("default", Filter()).done == 1
@@ -177,13 +177,13 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
 
     monkeypatch.setattr(dead_letters, "_send", refusing)
     outcome = dead_letters.retry("default", Filter())
-    # Then those that it took are gone from the dead letters, and the others are still there
+    # Then the accepted ones are no longer dead letters, and the others still are
     again = {json.loads(m["Body"])["id"] for m in waiting(settings().queue_name("default"))}
     left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
     assert again | left == letters
     assert not again & left
     assert set(outcome.failed) == left
-    # And their runs say so: the ones wait, the others have failed as before
+    # And the runs of the former wait, while those of the latter have failed as before
     assert {AsyncResult[Any](run_id).status for run_id in again} == {"PENDING"}
     assert {(r.status, r.error.type if r.error else "") for r in map(record, left)} == {("FAILURE", "ValueError")}
 
@@ -290,7 +290,7 @@ def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest
 def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_would_have_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its dead letter holds the event as it came, and AWS's own attributes."""
+    """The dead letter contains the original event, and AWS's own attributes."""
     transformer = {
         "InputPathsMap": {"id": "$.id", "time": "$.time", "notification": "$.detail"},
         "InputTemplate": '{"id":"<id>","task":"record","args":{"notification":<notification>},"sent_at":"<time>"}',

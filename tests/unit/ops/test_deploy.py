@@ -1,4 +1,4 @@
-"""What a deployment is asked before it begins."""
+"""The checks before a deployment begins."""
 
 import tomllib
 from typing import Any

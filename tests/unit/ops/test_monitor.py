@@ -80,7 +80,7 @@ def drawn(shown: Screen, width: int, height: int = 0, *, typed: bool = True) -> 
 
 
 def press(shown: Screen, *pressed: str) -> Order | str | None:
-    """What the last of the keys asks for."""
+    """The order that the last key gives."""
     order: Order | str | None = None
     for key in pressed:
         order = shown.press(key)
@@ -194,7 +194,7 @@ def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
     # A plan that is delivered again after the end changes no state
     (found,) = rows.rows(look(), [end(RUN_ID, "fanned_out", ago=0.5), *ends], parents)
     assert found.state == "success"
-    # And where one failed, that is what the row says, until its job has ended
+    # And if one failed, the row shows that until its job has ended
     bad = [end("s1", "failure", "Timeout: no"), *ends[2:]]
     (found,) = rows.rows(look(), bad, parents)
     assert (found.state, found.section, found.about) == ("failure", "failed", "2 segments, 1 failed: Timeout: no")
@@ -228,7 +228,7 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
     monkeypatch.setattr(tallies, "progress", lambda _: (1, 4))
     (found,) = poller.poll()[1]
     assert (found.id, found.state, found.progress) == (job, "running", (1, 4))
-    # What is known of a segment is not asked for again
+    # A known segment is not requested again
     asked.clear()
     poller.poll()
     assert asked == [job]

@@ -34,7 +34,7 @@ def recorded(run_id: str | None = None, **values: Value) -> RunRecord:
 
 
 def line(record: RunRecord, message: str, at: float, attempt: int, **fields: Any) -> logs.Line:
-    """A line of the log, which the log itself took in late."""
+    """A log line that reached the log late."""
     own = datetime.fromtimestamp(T + at, UTC).isoformat()
     told = {"run_id": record.id, "attempt": attempt, "timestamp": own, **fields}
     return logs.Line(new_id(), T + 1000, "default", message, "INFO", fields=told)

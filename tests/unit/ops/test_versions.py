@@ -1,4 +1,4 @@
-"""Which version each function goes back to."""
+"""The version that each function is rolled back to."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ DEPLOYED = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
 
 def version(number: int, minutes: int, *, live: bool = False) -> Version:
-    """One that was published this many minutes after the deployment, or before it."""
+    """A version that was published this many minutes after the deployment, or before it."""
     return Version(number, DEPLOYED + timedelta(minutes=minutes), live=live)
 
 

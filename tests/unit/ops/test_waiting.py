@@ -21,7 +21,7 @@ OTHER = "01a203f2-0000-7000-8000-000000000002"
 
 @pytest.fixture(autouse=True)
 def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A deployment whose queue is on and has nine sandboxes, as far as a test does not say otherwise."""
+    """A deployment whose queue is on and has nine sandboxes, unless a test changes it."""
     state: dict[str, Any] = {
         "source": {"State": "Enabled", "ScalingConfig": {"MaximumConcurrency": 2}},
         "counts": health.Counts(3, 0, 0),

@@ -70,7 +70,7 @@ def where(stage: str = "dev") -> Deployment:
 
 
 class World:
-    """What AWS tells, as far as moto does not; `stage` and `calls` are a test's to set and to look at."""
+    """AWS's responses that moto lacks; a test sets `stage` and reads `calls`."""
 
     stage = "dev"
 
@@ -177,7 +177,7 @@ def waiting_messages(queue: str) -> int:
 
 
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
-    """Asks, confirms, and gives what was done."""
+    """Requests an action, confirms it, and returns the outcome."""
     asked = page.post(f"/do/{action}", data=dict(form))
     assert 'name="confirmed"' in asked.text, asked.text
     assert asked.headers["HX-Retarget"] == "#dialog"
@@ -254,7 +254,7 @@ def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
     assert run_id in page.get("/parts/letters").text
     answer = page.post("/do/drop-letters", data={**form, "confirmed": "1", "stack": "nexus-test"})
     assert "1 dead letter dropped" in answer.text
-    # What can be taken back is only asked about
+    # Actions that can be undone only ask for confirmation
     assert 'name="stack"' not in page.post("/do/pause", data={"queue": "media"}).text
 
 
@@ -640,7 +640,7 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
 
 
 def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
-    """Fails unless an answer has the names that its schema has, and no others, all the way down."""
+    """Fails unless a response has exactly the names of its schema, at every level."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     for one in schema.get("anyOf", ()):
@@ -677,7 +677,7 @@ def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.Monk
     before = logs.Event(now - 3600, "emails", "send_welcome_email", "r-0", "success", 1, 1.0)
     monkeypatch.setattr(logs, "events", lambda *_: [before, *ended])
     page.get("/metrics")
-    answer = page.get("/metrics")  # what was counted once is not counted again
+    answer = page.get("/metrics")  # no attempt is counted twice
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     lines = answer.text.splitlines()
     of_task = 'task="send_welcome_email",queue="emails"'
@@ -742,7 +742,7 @@ SPENT = Spent(gb_seconds=0.1, invocations=1.0, writes=6.0, messages=3.0, puts=2.
 
 
 def measured() -> str:
-    """A run that has used what SPENT says."""
+    """A run with the usage of SPENT."""
     run_id = failed(user_id="u-1")
     backend().store.apply(Write(run_id, {"spent": SPENT.text()}))
     return run_id

@@ -1,4 +1,4 @@
-"""A task's budget: what is beyond it waits for the next day, unspent, and nothing is lost."""
+"""A task's budget: messages beyond it wait for the next day without using attempts, and none is lost."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ SENT = catalogue.NoteSent(notification_id="n")
 
 @pytest.fixture(autouse=True)
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows nothing yet."""
+    """A new sandbox's purse."""
     monkeypatch.setattr(execution, "_purses", {})
 
 
@@ -53,7 +53,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, limits: Budget | None, work: Any = 
 
 
 def deliver(tasks: SentTasks, receives: int = 1) -> dict[str, Any]:
-    """One invocation with everything that waits."""
+    """One invocation with all waiting messages."""
     records = [
         {
             "messageId": f"m{n}",
@@ -414,7 +414,7 @@ def test_a_day_begins_with_nothing_spent_and_its_account_is_kept(tasks: SentTask
 
 
 def requests(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys that are written or read beside the run records' own."""
+    """The keys that are written or read besides those of run records."""
     asked: list[str] = []
     apply, get = tasks.store.apply, tasks.store.get
 

@@ -1,4 +1,4 @@
-"""Groups, chains and chords in the forms that Celery's users write: what is sent, what each gets, and how it fails."""
+"""Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -52,7 +52,7 @@ class Word(Arguments):
 
 
 class Said(Result):
-    """All that was said."""
+    """Everything that was said."""
 
     text: str
 
@@ -74,7 +74,7 @@ back = Task(name="back", queue="analytics", arguments=Word, result=Said, summary
 
 
 def text_of(value: Any) -> str:
-    """A result as text: lists in brackets, what failed as a dash."""
+    """A result as text: lists in brackets, failures as a dash."""
     match value:
         case None:
             return "-"
@@ -120,7 +120,7 @@ def install(speaker: Speaker, put: Callable[[Any, str, Any], None]) -> None:
 
 
 def unchecked(value: Any) -> Any:
-    """What a type checker would refuse."""
+    """Code that a type checker would reject."""
     return value
 
 
@@ -240,7 +240,7 @@ def test_a_handle_ends_whatever_is_revoked_and_nothing_runs_after_it(
 
 
 def redrive(tasks: SentTasks) -> None:
-    """As `nexus dlq retry` does it."""
+    """Sends the dead letters again, like `nexus dlq retry`."""
     letters = list(tasks.transport.dead)
     tasks.transport.dead.clear()
     for queue, letter in letters:
@@ -252,7 +252,7 @@ def redrive(tasks: SentTasks) -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
-    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
     name = data.draw(st.sampled_from(sorted(FORMS)))
     make, expected = FORMS[name]
     fuse, inner, speaker = Fuse(), MemoryStore(), Speaker()

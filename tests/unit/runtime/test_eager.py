@@ -30,7 +30,7 @@ def eager() -> Iterator[EagerTransport]:
 
 @pytest.fixture
 def rings() -> Iterator[list[float]]:
-    """When the application's own alarm rang."""
+    """The times at which the application's own alarm went off."""
     rang: list[float] = []
 
     def ring(_signal: int, _frame: FrameType | None) -> None:

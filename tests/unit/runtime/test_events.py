@@ -1,4 +1,4 @@
-"""The forms in which an event reaches a function, and that none of them, however broken, loses or fails another."""
+"""The forms in which an event reaches a function; no event, however broken, affects another."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What Lambda imports: what init makes ready for the first event, and what it leaves for the events that need it."""
+"""The module that Lambda imports: what init prepares for the first event, and what is left for events that need it."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def start(folder: Path, program: str, **variables: str) -> subprocess.CompletedP
 
 
 def loaded(folder: Path, program: str) -> Any:
-    """What such a process has loaded."""
+    """The modules that such a process has loaded."""
     done = start(folder, program)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""What a handle tells, by Celery's names too, and what a task tells through it while it runs."""
+"""What a handle shows, under Celery's names too, and what a task reports through it while it runs."""
 
 import asyncio
 import inspect
@@ -174,7 +174,7 @@ def test_forgetting_drops_the_result_and_keeps_the_run(tasks: SentTasks, monkeyp
 
 
 def test_every_verb_has_its_form_for_a_coroutine() -> None:
-    """`a` and the verb; what is not asked of AWS has none."""
+    """`a` and the verb; methods without a request to AWS have no asynchronous form."""
     verbs = {name for name in vars(AsyncResult) if not name.startswith("_")}
     at_once = {"id", "task_id"}
     plain = {name for name in verbs - at_once if not inspect.iscoroutinefunction(vars(AsyncResult)[name])}

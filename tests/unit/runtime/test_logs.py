@@ -1,4 +1,4 @@
-"""No log line holds the value of an argument or a result, whichever way a secret takes."""
+"""No log line contains the value of an argument or a result, whatever path a secret takes."""
 
 import ast
 import json
@@ -187,7 +187,7 @@ def never_started(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 
 def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lease runs out; then nothing that follows goes well, and AWS takes no schedule."""
+    """The lease expires; everything after that fails, and AWS accepts no schedule."""
 
     def loses(args: Any, run: Run) -> catalogue.NoteSent:
         tasks.store.items[run.id]["claim"] = "another's"

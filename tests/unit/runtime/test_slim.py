@@ -1,4 +1,4 @@
-"""The runtime's own client of DynamoDB and SQS: over a real socket, and beside botocore's, whose like it must be."""
+"""The runtime's own client of DynamoDB and SQS: over a real socket, and compared with botocore's."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ RECORD = {"id": {"S": str(uuid.UUID(int=7))}, "status": {"S": "SUCCESS"}}
 
 @pytest.fixture(autouse=True)
 def slept(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sockets, the slim client although moto is imported, and no wait: what would have been waited."""
+    """Allows sockets, and the slim client although moto is imported; returns the waits, which take no time."""
     enable_socket()
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
@@ -101,7 +101,7 @@ def client(variables: Set) -> Callable[..., Any]:
 
 type Make = Callable[..., Any]
 
-# --- answers as they come ---
+# --- responses ---
 
 
 def test_a_request_is_answered_and_its_connection_serves_the_next(client: Make) -> None:
@@ -171,7 +171,7 @@ def test_a_broken_answer_is_a_lost_one_and_the_request_is_sent_again(
 
 
 def test_an_answer_that_is_longer_than_it_says_reaches_no_other_request(client: Make) -> None:
-    """What is left of it may not be taken for the answer to the next request."""
+    """The rest of a response must not be taken for the response to the next request."""
     with serving(response(ITEM) + response({"Item": {"id": {"S": "another"}}}), response(ITEM)) as server:
         dynamodb = client(server)
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
@@ -179,7 +179,7 @@ def test_an_answer_that_is_longer_than_it_says_reaches_no_other_request(client: 
 
 
 def test_headers_that_disagree_about_the_length_are_a_broken_answer(client: Make) -> None:
-    """A proxy that believed the one and a client that believes the other would mix up two requests' answers."""
+    """A proxy that believes one header and a client that believes the other would mix up two requests' responses."""
     smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
     with serving(smuggled, response(ITEM)) as server:
         assert client(server).get_item(**KEY)["ResponseMetadata"]["RetryAttempts"] == 1
@@ -236,7 +236,7 @@ def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: 
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         (kept,) = dynamodb.send.__self__._idle
-        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # its end has come
+        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # the server has closed it
         found = dynamodb.get_item(**KEY)
     assert found["ResponseMetadata"]["RetryAttempts"] == 0
     assert server.connections == 2
@@ -405,7 +405,7 @@ def test_a_handshake_that_is_not_answered_is_a_connection_that_was_not_made(
         silent.set()
 
 
-# --- beside botocore ---
+# --- compared with botocore ---
 
 
 @given(
@@ -416,7 +416,7 @@ def test_a_handshake_that_is_not_answered_is_a_connection_that_was_not_made(
     st.text("abcXYZ019+/=", min_size=1),
 )
 def test_a_signature_is_botocores(body: bytes, token: str | None, moment: datetime, service: str, secret: str) -> None:
-    """At any time, so with a clock that is wrong, too: what AWS says then is the same refusal."""
+    """At any time, including a wrong clock: AWS's refusal is then the same."""
     at = moment.strftime("%Y%m%dT%H%M%SZ")
     headers = {"Content-Type": "application/x-amz-json-1.0", "Host": "h:1", "User-Agent": "a", "X-Amz-Target": "T.Op"}
     headers |= {"X-Amzn-Trace-Id": "Root=1"} | ({"X-Amzn-Query-Mode": "true"} if service == "sqs" else {})
@@ -596,7 +596,7 @@ def test_a_wait_is_botocores(client: Make, monkeypatch: pytest.MonkeyPatch, serv
 
 
 def test_retries_have_a_quota_that_successes_give_back(client: Make, slept: list[float]) -> None:
-    """500 pays for 35 retries at 14: an outage is not answered with a storm."""
+    """A budget of 500 pays for 35 retries at 14, so that an outage does not cause a retry storm."""
     with serving(*[wire.then_close(b"")] * 40, response(ITEM)) as server:
         dynamodb = client(server, NEXUS_ATTEMPTS="10")
         for _ in range(4):
@@ -822,7 +822,7 @@ def test_an_aws_that_never_responds_blocks_no_one(client: Make) -> None:
 
 
 def test_endless_slow_bytes_block_neither_the_caller_nor_the_sending_thread(client: Make) -> None:
-    """Each byte is within the read timeout; only the caller's giving up ends such a response."""
+    """Each byte arrives within the read timeout; only the caller's own timeout ends such a response."""
     with serving(wire.endless) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
@@ -833,7 +833,7 @@ def test_endless_slow_bytes_block_neither_the_caller_nor_the_sending_thread(clie
 
 
 def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None:
-    """It is given up while its first try is under way; the answer is a throttle, after which it would try again."""
+    """The caller gives up during the first attempt; the response is a throttle, after which it would retry."""
     asked, given_up = threading.Event(), threading.Event()
 
     def throttle(connection: wire.Connection) -> None:
@@ -878,7 +878,7 @@ def _fresh() -> Iterator[None]:
     surroundings.tls.cache_clear()
 
 
-# --- beside it ---
+# --- other clients ---
 
 
 def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make) -> None:

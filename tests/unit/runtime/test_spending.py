@@ -1,4 +1,4 @@
-"""What a run says it has used: within a tenth of what is metered, over all its attempts, with no write of its own."""
+"""What a run records as used: within a tenth of the metered usage, over all attempts, without an extra write."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""The store of run records in DynamoDB and the one in memory: the same writes, one by one or batched, do the same."""
+"""The stores of run records in DynamoDB and in memory: the same writes, single or batched, have the same effect."""
 
 import pytest
 from hypothesis import given, settings

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 class Work:
-    """The work of send_note, as a test wants it to go: an exception to raise for each attempt, then success."""
+    """The work of send_note in a test: an exception to raise for each attempt, then success."""
 
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
