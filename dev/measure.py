@@ -25,7 +25,7 @@ PARTS: Final = ("shared/nexus", "shared/social", "functions", "ops")
 LAYER_PACKAGES: Final = ("nexus", "social")
 LAYER: Final = "/opt/python/"
 FUNCTION: Final = "/var/task/"
-"""Where Lambda has the layer and a function; a sandbox of the local cloud has them in a folder of its own."""
+"""Where Lambda has the layer and a function; each sandbox of the local cloud has them in its own folder."""
 LOWEST_DESCRIPTOR: Final = 300
 """Well above those that a program or a test uses."""
 

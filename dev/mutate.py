@@ -1,8 +1,8 @@
 """`make mutate`: are the rules' tests good enough to notice a change of the rules?
 
 `dev/mutation.toml` names each rule's file and the tests that are meant to guard it. Every mutant of the file (see
-`dev.mutants`) runs those tests in a process of its own, forked from this one, which has imported the libraries already;
-an import hook gives it the mutated source, so no file changes. A mutant that no test notices is a survivor, unless
+`dev.mutants`) runs those tests in its own process, forked from this one, which has already imported the libraries; an
+import hook gives it the mutated source, so no file changes. A mutant that no test notices is a survivor, unless
 `dev/mutation.toml` lists it as equivalent, with the reason. Survivors fail the command.
 
 With NEXUS_WRITE_TABLE=1 the scores are written into docs/mutation.md.

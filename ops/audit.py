@@ -6,7 +6,7 @@ with the outcome. So no change has to remember its entry, an interrupted change 
 has none. A change goes ahead even if its entry cannot be written: the audit trail must not block an operator who
 pauses a queue in an emergency. It then prints the entry, and the command exits with 1.
 
-The items are in the index `live`, in a partition of their own.
+The items are in the index `live`, in a separate partition.
 """
 
 import json

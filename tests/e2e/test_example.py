@@ -63,7 +63,7 @@ def credentials(stack: Settings, outputs: dict[str, str]) -> Iterator[dict[str, 
 
 @pytest.fixture(scope="module")
 def port(credentials: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The server's, in a process of its own."""
+    """The port of the server, which runs in its own process."""
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -119,10 +119,10 @@ def register(page: Page, origin: str = ORIGIN) -> str:
 
 
 def look_at(page: Page, name: str) -> None:
-    """Pictures of the page, wide and narrow, light and dark; nothing may stick out."""
+    """Screenshots of the page, wide and narrow, light and dark; nothing may overflow."""
     for width, dark in ((1200, False), (1200, True), (400, False)):
         page.look(width=width, dark=dark)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing sticks out at {width} px"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing overflows at {width} px"
         page.screenshot(PICTURES / f"example-{name}-{width}-{'dark' if dark else 'light'}.png")
 
 

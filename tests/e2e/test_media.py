@@ -1,4 +1,4 @@
-"""The main job, end to end: an S3 put becomes renditions, the post learns of them, and nothing that fails is lost."""
+"""The main job, end to end: an S3 put becomes renditions, the post is updated, and no failure is lost."""
 
 import io
 import urllib.request

@@ -201,5 +201,5 @@ def test_no_address_makes_the_server_fail(ada: FlaskClient, path: bytes, where: 
 
 
 def test_an_id_longer_than_any_key_is_not_found(ada: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posts, "get", lambda *_, **__: pytest.fail("DynamoDB refuses a key of so many bytes"))
+    monkeypatch.setattr(posts, "get", lambda *_, **__: pytest.fail("DynamoDB refuses a key of that size"))
     assert ada.get(f"/photos/{'x' * 4000}").status_code == 404

@@ -1,4 +1,4 @@
-"""SQS, DynamoDB, EventBridge Scheduler and S3 as AWS documents them, in memory and on a clock of their own.
+"""SQS, DynamoDB, EventBridge Scheduler and S3 as AWS documents them, in memory and with their own clock.
 
 Each takes the calls that botocore's low-level clients take, and raises what they raise, so the project's own stores and
 transports run on them unchanged.

@@ -59,7 +59,7 @@ class Server:
 
 @contextmanager
 def serving(*responses: Response, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serves each connection in a thread of its own until the block ends, which ends the connections too."""
+    """Serves each connection in its own thread until the block ends, which ends the connections too."""
     accepted: list[socket.socket] = []
     listener = socket.create_server(("127.0.0.1", 0))
     server = Server(responses, listener.getsockname()[1], tls)

@@ -23,7 +23,7 @@ def pytest_sessionfinish() -> None:
 @pytest.fixture(autouse=True)
 def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
     """Checks each request of the product against its role; records those that botocore did not make."""
-    if "runtime" in request.path.parts:  # a catalogue of its own, which no role of template.yaml serves
+    if "runtime" in request.path.parts:  # its own catalogue, which no role of template.yaml serves
         yield lambda *_: None
         return
     with rights.checked() as note:

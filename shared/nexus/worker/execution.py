@@ -555,7 +555,7 @@ class Worker:
         """Drops an outcome, because the lease expired and another sandbox's outcome counts.
 
         The message is redelivered; by then the run has ended, or another sandbox holds it. If the run has ended, the
-        place that was taken for it is given up.
+        place that it took is released.
         """
         observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):

@@ -78,7 +78,7 @@ def attend(listing: Listing) -> None:
 
 
 def watch(listing: Listing) -> None:
-    """Has the thread attend to this invocation from now on. Tests with a clock of their own call `attend`."""
+    """Has the thread attend to this invocation from now on. Tests with their own clock call `attend`."""
     if clock.is_machines() and isinstance(backend().store, DynamoStore):
         _watched[:] = [listing]
         _thread()

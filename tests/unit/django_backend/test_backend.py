@@ -526,7 +526,7 @@ def test_a_wrong_setting_is_found_at_start_up(
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(**settings):
         assert code in [found.id for found in checks.run_checks()]
-    assert runtime_settings().stack != "s", "the project's own settings are in force again"
+    assert runtime_settings().stack != "s", "the project's own settings apply again"
 
 
 def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call() -> None:

@@ -150,7 +150,7 @@ def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     assert report.kept == KEPT_AFTER_ERASURE
     counted = ("posts", "comments", "follows", "notifications", "sessions", "tokens", "archived", "reports")
     assert set(counted) <= set(report.erased)
-    assert {trace: len(left(trace)) for trace in others} == others, "and nothing of anybody else is gone"
+    assert {trace: len(left(trace)) for trace in others} == others, "and no one else's data is deleted"
     assert objects.get("media", f"media/new-{STAYS}/h/w320.webp") == b"second"
     assert application.delete_user(GONE) is None, "the second time there is nobody"
     assert run_task(job.erase_user_data, call[1]).erased == {}

@@ -455,7 +455,7 @@ watch.run(t.where(), 0.5)
 
 
 def view(more: str = "") -> Terminal:
-    """The view on a terminal of 80 columns, in a process of its own."""
+    """The view on a terminal of 80 columns, in its own process."""
     variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     return Terminal([sys.executable, "-c", PROGRAM.replace("{more}", more)], variables, ROOT)
 

@@ -297,7 +297,7 @@ def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) 
 def test_a_signal_that_comes_while_an_answer_is_parsed_is_no_broken_answer(
     client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parser turns whatever is raised in its callbacks into an error of its own."""
+    """The parser turns whatever is raised in its callbacks into its own error."""
 
     def alarmed(*_: bytes) -> None:
         raise TimeLimitExceeded("task has used its 1 s")
