@@ -1,4 +1,4 @@
-"""The lines that tests execute: which processes note them, and what is said of a package with too few."""
+"""The lines that tests execute: which processes record them, and the report about a package with too few."""
 
 import json
 import subprocess

@@ -21,7 +21,7 @@ from nexus.errors import NexusError
 from ops import checkout, control, deployment, health
 from ops.cli.commands import developing
 from ops.cli.loop import server, session, worker
-from ops.cli.loop.lifeline import AFRESH, AGAIN
+from ops.cli.loop.lifeline import RELOAD, RERUN
 from ops.deployment import Deployment
 from ops.main import main
 from ops.problems import ExitCode, Problem
@@ -218,10 +218,10 @@ class Server:
 @pytest.mark.parametrize(
     ("changed", "sent"),
     [
-        ("functions/users/one.py", [AGAIN]),
-        ("functions/users/templates/one.html", [AGAIN]),
-        ("shared/nexus/cron.py", [AGAIN]),
-        ("functions/media/one.py", [AFRESH]),
+        ("functions/users/one.py", [RERUN]),
+        ("functions/users/templates/one.html", [RERUN]),
+        ("shared/nexus/cron.py", [RERUN]),
+        ("functions/media/one.py", [RELOAD]),
     ],
 )
 def test_a_change_runs_the_last_message_again_unless_it_is_in_another_queues_folder(
@@ -253,7 +253,7 @@ def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:
 
 
 class Ending:
-    """A server's process with a run that goes on until a second Ctrl-C."""
+    """A server's process with a run that continues until a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.terminated = 0
@@ -458,7 +458,7 @@ def test_a_message_that_arrives_when_the_worker_should_end_is_given_back_at_once
     working: Callable[..., worker.Worker],
 ) -> None:
     def receive() -> Any:
-        replaced._end(AGAIN, None)
+        replaced._end(RERUN, None)
         return {"Messages": [message()]}
 
     queue = Queue(receive)
@@ -496,7 +496,7 @@ def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
 
     def receive() -> Any:
         received.append(1)
-        started._end(AGAIN, None)
+        started._end(RERUN, None)
         return {}
 
     replayed(tmp_path)

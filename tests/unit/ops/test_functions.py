@@ -1,4 +1,4 @@
-"""What CloudWatch and Lambda's own lines say of functions and their sandboxes."""
+"""What CloudWatch and Lambda's own log lines show about functions and their sandboxes."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -24,7 +24,7 @@ def test_cold_starts_memory_and_durations_are_in_the_reports() -> None:
     assert (found.durations[0], found.durations[-1]) == (0.001, 0.1205)
 
 
-def test_what_the_lines_do_not_tell_is_none() -> None:
+def test_figures_that_the_log_lacks_are_none() -> None:
     found = of_reports([WARM.format(7, 0)], 3600.0)
     assert (found.cold_starts, found.cold_start_median, found.memory_median, found.memory_p95) == (0, None, None, None)
     assert of_reports([], 3600.0).durations == ()
@@ -70,7 +70,7 @@ def watching(environment: None, monkeypatch: pytest.MonkeyPatch) -> CloudWatch:
 
 
 def reports(monkeypatch: pytest.MonkeyPatch, **ago: list[float]) -> None:
-    """Lambda's lines of invocations so many seconds ago, by queue."""
+    """Lambda's lines of invocations this many seconds ago, by queue."""
 
     def read(queue: str, phrases: Sequence[str], start: float) -> Iterator[logs.Line]:
         assert phrases == ["REPORT RequestId"]
@@ -89,7 +89,7 @@ def test_figures_are_cloudwatch_s_and_durations_the_log_s_where_it_has_none(
 ) -> None:
     reports(monkeypatch, users=[10.0] * 30)
 
-    media, users = functions.look(QUEUES)
+    media, users = functions.read_all(QUEUES)
 
     assert (media.invocations, media.errors, media.throttles, media.at_once) == (7, 1, None, 5)
     assert (media.p95, media.median) == (1.5, None)
@@ -103,6 +103,6 @@ def test_figures_are_cloudwatch_s_and_durations_the_log_s_where_it_has_none(
 @pytest.mark.usefixtures("watching")
 def test_a_function_that_ran_little_in_the_last_hour_is_read_back_to_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     reports(monkeypatch, media=[10.0] * 30 + [7200.0] * 5, users=[10.0] * 3 + [7200.0] * 5)
-    media, users = functions.look(QUEUES)
+    media, users = functions.read_all(QUEUES)
     assert (media.sandboxes.invocations, media.sandboxes.since) == (30, 3600.0)
     assert (users.sandboxes.invocations, users.sandboxes.since) == (8, 86_400.0)

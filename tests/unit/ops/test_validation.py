@@ -1,4 +1,4 @@
-"""What `nexus validate` and `nexus doctor` find, and what not; and that every task has a trial."""
+"""What `nexus validate` and `nexus doctor` report and what they do not; and that every task has a trial."""
 
 import itertools
 import json
@@ -55,7 +55,7 @@ def test_changed_missing_and_foreign_parts_are_named(template: Any) -> None:
     assert found == ["EmailsQueue (not deployed)", "Extra (only deployed)", "MediaQueue"]
 
 
-def test_the_template_tells_each_queue_s_concurrency(template: Any) -> None:
+def test_the_template_gives_each_queues_concurrency(template: Any) -> None:
     assert {queue: templates.concurrency(template, queue) for queue in QUEUES} == QUEUES
 
 

@@ -1,4 +1,4 @@
-"""Which version each function goes back to, and which are deleted."""
+"""The version that each function is rolled back to, and the versions that are deleted."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
@@ -16,7 +16,7 @@ DEPLOYED = datetime(2026, 11, 27, 9, 0, tzinfo=UTC)
 
 
 def version(number: int, minutes: int, *, live: bool = False) -> Version:
-    """One that was published this many minutes after the deployment, or before it."""
+    """A version that was published this many minutes after the deployment, or before it."""
     return Version(number, DEPLOYED + timedelta(minutes=minutes), live=live)
 
 
@@ -82,7 +82,7 @@ def test_the_command_rolls_back_after_a_yes(
     urls = {"UsersQueueUrl": "https://sqs/1/nexus-test-users"}
     where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, DEPLOYED, outputs=urls)
     monkeypatch.setattr(common, "connect", lambda: where)
-    monkeypatch.setattr(audit, "tell", lambda _: None)
+    monkeypatch.setattr(audit, "note_outcome", lambda _: None)
     monkeypatch.setattr(versions, "versions", lambda _: [version(1, -900), version(2, 1, live=True)])
 
     assert main(["rollback"]) == ExitCode.NOT_CONFIRMED
