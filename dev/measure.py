@@ -31,8 +31,8 @@ LOWEST_DESCRIPTOR: Final = 300
 
 
 def start() -> Callable[[], None]:
-    """Starts recording. Returns a function that saves; a fork, the process's end and `os._exit` save too."""
-    root = Path(os.environ.pop(VARIABLE))  # so that a program and its tests see their usual environment
+    """Notes lines from now on. Returns what saves them; a fork, the end of the process and `os._exit` save them too."""
+    root = Path(os.environ.pop(VARIABLE))  # a program and its tests see the environment that they would see otherwise
     _measure_children(root)
     deployed = _deployed()
     wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)

@@ -1,4 +1,4 @@
-"""What Lambda's own log lines show about sandboxes."""
+"""What Lambda's own lines say of sandboxes."""
 
 from ops.functions import of_reports
 

@@ -1,4 +1,4 @@
-"""Which differences between two templates `nexus validate` reports; and that every task has a trial."""
+"""What `nexus validate` calls a difference between two templates, and what not; and that every task has a trial."""
 
 from copy import deepcopy
 from typing import Any

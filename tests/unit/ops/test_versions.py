@@ -1,4 +1,4 @@
-"""The version that each function is rolled back to."""
+"""Which version each function goes back to."""
 
 from datetime import UTC, datetime, timedelta
 
