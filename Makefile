@@ -376,10 +376,13 @@ unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, without soc
 odd-times: .venv/ready .local/moved_clock.so ## Tests of code that depends on time: at midnight, on leap day, at New Year, in other time zones
 	@at() {
 		echo "Running the tests of code that depends on time at $$2 in $$1 (ORDER=$(ORDER))"
-		export TZ=$$1 MOVED_SECONDS=$$(($$(TZ=$$1 date -d "$$2" +%s) - $$(date +%s)))
-		moved="env LD_PRELOAD=$(CURDIR)/.local/moved_clock.so"
-		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
-		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) -p tests.support.without_social tests/unit/runtime
+		moved() {
+			TZ=$$zone MOVED_SECONDS=$$(($$(TZ=$$zone date -d "$$moment" +%s) - $$(date +%s))) \
+				LD_PRELOAD=$(CURDIR)/.local/moved_clock.so "$$@"
+		}
+		zone=$$1 moment=$$2
+		moved $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
+		moved $(SHUFFLED) -n 2 $(IN_PROCESS) -p tests.support.without_social tests/unit/runtime
 	}
 	at UTC "2027-06-15 23:59:30"
 	at UTC "2027-04-30 23:59:30"

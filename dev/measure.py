@@ -31,9 +31,9 @@ LOWEST_DESCRIPTOR: Final = 300
 
 
 def start() -> Callable[[], None]:
-    """Notes lines from now on. Returns what saves them; a fork, the end of the process and `os._exit` save them too."""
+    """Notes lines from now on. Returns what saves them; a fork, the end of the process, `os._exit`
+    and `os.execve` save them too."""
     root = Path(os.environ.pop(VARIABLE))  # a program and its tests see the environment that they would see otherwise
-    _measure_children(root)
     deployed = _deployed()
     wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -71,6 +71,7 @@ def start() -> Callable[[], None]:
     atexit.register(save)
     os.register_at_fork(before=save)
     _save_before_exit(save)
+    _measure_programs(root, save)
     return save
 
 
@@ -94,7 +95,8 @@ def _save_before_exit(save: Callable[[], None]) -> None:
     os._exit = save_and_exit  # type: ignore[assignment]
 
 
-def _measure_children(root: Path) -> None:
+def _measure_programs(root: Path, save: Callable[[], None]) -> None:
+    """Measures what this process starts, and what it is replaced by."""
     starting: Any = subprocess.Popen
     plain = starting.__init__
 
@@ -102,3 +104,10 @@ def _measure_children(root: Path) -> None:
         plain(self, *given, env={**(os.environ if env is None else env), VARIABLE: str(root)}, **named)
 
     starting.__init__ = begin
+    replace: Any = os.execve
+
+    def replace_process(path: Any, given: Any, env: Any) -> None:
+        save()
+        replace(path, given, {**env, VARIABLE: str(root)})
+
+    os.execve = replace_process  # type: ignore[assignment]

@@ -50,7 +50,7 @@ class Session(Terminal):
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    for name in ("functions", "shared", "ops"):
+    for name in ("functions", "shared"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nexus.errors import SendFailed
+from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
 from ops import catalogue, deployment, spans
 from ops.cli import common, output
@@ -440,9 +440,43 @@ def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
     assert (problem.what, problem.code) == ("AWS does not respond", ExitCode.UNREACHABLE)
 
 
+def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
+    """One of botocore's exceptions."""
+
+    def make() -> Exception:
+        made: Exception = getattr(importlib.import_module("botocore.exceptions"), name)(**given)
+        return made
+
+    return make
+
+
+def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
+    assert explained(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "what"),
+    [
+        (SendFailed({"r-1": "SQS took it twice"}), ExitCode.WRONG, "SQS took it twice"),
+        (ConfigurationError("NEXUS_STACK is not set"), ExitCode.UNREACHABLE, "NEXUS_STACK is not set"),
+    ],
+)
+def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, what: str) -> None:
+    problem = explained(error)
+    assert problem is not None
+    assert (problem.code, what in problem.what) == (code, True)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
+        (_botocore("TokenRetrievalError", provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
+        (_botocore("ProfileNotFound", profile="ada"), 3, "`aws configure list-profiles`"),
+        (_botocore("NoRegionError"), 3, "Give --region, or export AWS_REGION."),
+        (_botocore("DataNotFoundError", data_path="x"), 3, "The request to AWS failed"),
+        (lambda: _client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
+        (lambda: _client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
+        (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
         (_no_credentials, 3, "No AWS credentials"),
         (_no_connection, 3, "does not respond"),
         (lambda: _client_error("ExpiredToken"), 3, "rejects the credentials"),

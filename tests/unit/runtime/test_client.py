@@ -178,13 +178,13 @@ def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
 def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revocation_deletes_it(cloud: None) -> None:
     scheduler = boto3.client("scheduler")
     scheduler.create_schedule_group(Name=settings().stack)
-    eta = datetime.now(UTC) + timedelta(hours=3)
+    eta = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=3)
 
     handle = catalogue.send_note.apply_async(NOTE, eta=eta)
 
     schedule = scheduler.get_schedule(Name=handle.id, GroupName=settings().stack)
     assert schedule["ActionAfterCompletion"] == "DELETE"
-    assert schedule["ScheduleExpression"].startswith(f"at({eta:%Y-%m-%dT%H:%M:}")
+    assert schedule["ScheduleExpression"] == f"at({eta:%Y-%m-%dT%H:%M:%S})"
     target = schedule["Target"]
     assert json.loads(target["Input"])["id"] == handle.id
     assert "SqsParameters" not in target, "Scheduler documents a message group only for FIFO queues"
