@@ -31,9 +31,9 @@ LOWEST_DESCRIPTOR: Final = 300
 
 
 def start() -> Callable[[], None]:
-    """Notes lines from now on. Returns what saves them; a fork, the end of the process, `os._exit`
-    and `os.execve` save them too."""
-    root = Path(os.environ.pop(VARIABLE))  # a program and its tests see the environment that they would see otherwise
+    """Starts recording. Returns a function that saves; a fork, the end of the process, `os._exit`
+    and `os.execve` save too."""
+    root = Path(os.environ.pop(VARIABLE))  # so that a program and its tests see their usual environment
     deployed = _deployed()
     wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)

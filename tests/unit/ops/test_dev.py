@@ -253,7 +253,7 @@ def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:
 
 
 class Ending:
-    """A server's process with a run that goes on until a second Ctrl-C."""
+    """A server's process with a run that continues until a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.terminated = 0
@@ -485,7 +485,7 @@ def refused(*_: Any) -> Any:
 @pytest.mark.parametrize(
     ("handler", "said"), [(fault, "SyntaxError: a fault"), (refused, "\nNexusError: no such user\n")]
 )
-def test_a_fault_in_what_runs_again_is_shown_and_the_worker_continues(
+def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
     working: Callable[..., worker.Worker],
     tmp_path: Path,
     handler: Callable[..., Any],

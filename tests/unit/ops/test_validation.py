@@ -1,4 +1,4 @@
-"""What `nexus validate` and `nexus doctor` find, and what not; and that every task has a trial."""
+"""What `nexus validate` and `nexus doctor` report and what they do not; and that every task has a trial."""
 
 import itertools
 import json

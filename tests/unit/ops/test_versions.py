@@ -1,4 +1,4 @@
-"""Which version each function goes back to, and which are deleted."""
+"""The version that each function is rolled back to, and the versions that are deleted."""
 
 import itertools
 from datetime import UTC, datetime, timedelta
