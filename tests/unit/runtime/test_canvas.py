@@ -1,4 +1,4 @@
-"""Groups, chains and chords in the forms that Celery's users write: what is sent, what each gets, and how it fails."""
+"""Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -54,7 +54,7 @@ class Word(Arguments):
 
 
 class Said(Result):
-    """All that was said."""
+    """Everything that was said."""
 
     text: str
 
@@ -78,7 +78,7 @@ back = Task(name="back", queue="analytics", arguments=Word, result=Said, summary
 
 
 def text_of(value: Any) -> str:
-    """A result as text: lists in brackets, what failed as a dash."""
+    """A result as text: lists in brackets, failures as a dash."""
     match value:
         case None:
             return "-"
@@ -124,7 +124,7 @@ def install(speaker: Speaker, put: Callable[[Any, str, Any], None]) -> None:
 
 
 def unchecked(value: Any) -> Any:
-    """What a type checker would refuse."""
+    """Code that a type checker would reject."""
     return value
 
 
@@ -203,7 +203,7 @@ def test_a_form_gives_what_celery_gives(
 
 
 @EACH_FORM
-def test_nothing_is_said_twice_when_the_same_canvas_is_sent_twice_under_one_id(
+def test_a_canvas_sent_twice_under_one_id_runs_once(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     run_id = new_id()
@@ -251,7 +251,7 @@ def test_a_handle_ends_whatever_is_revoked_and_nothing_runs_after_it(
 
 
 def redrive(tasks: SentTasks) -> None:
-    """As `nexus dlq retry` does it."""
+    """Sends the dead letters again, like `nexus dlq retry`."""
     letters = list(tasks.transport.dead)
     tasks.transport.dead.clear()
     for queue, letter in letters:
@@ -263,7 +263,7 @@ def redrive(tasks: SentTasks) -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
-    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
     name = data.draw(st.sampled_from(sorted(FORMS)))
     make, expected = FORMS[name]
     fuse, inner, speaker = Fuse(), MemoryStore(), Speaker()
@@ -328,7 +328,7 @@ def test_only_a_tracked_run_has_an_id_that_says_that_it_is_recorded(tasks: SentT
 def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
 ) -> None:
-    """Whoever chose the id sends again with it; for anyone else the run is lost, and its record says so."""
+    """A caller that chose the id sends again with it; for any other the run is lost, and its record says so."""
 
     def refuse(_: object, __: str, messages: Sequence[Message]) -> dict[str, str]:
         return {message.id: "InternalError" for message in messages}
@@ -551,7 +551,7 @@ def test_an_error_callback_that_was_not_sent_is_revoked_when_the_failed_part_suc
     assert speaker.said == ["a", "b"]
 
 
-def test_a_link_that_always_runs_goes_on_after_links_that_will_not(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_link_that_always_runs_follows_links_that_are_skipped(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), after("b"), after("c").set(always=True), after("d")).delay()
 
@@ -646,7 +646,7 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
     assert "pass a key, not the data" in handle.error.message
 
 
-def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_chain_that_an_earlier_version_sent_continues(tasks: SentTasks, speaker: Speaker) -> None:
     """Its record has only the links, whose ids follow from the run's."""
     handle = say.delay(word="a")
     links = [

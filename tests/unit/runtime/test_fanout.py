@@ -132,7 +132,7 @@ def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tas
     assert (handle.result.rows_read, handle.result.changed) == (2 * total(3), 1)
 
 
-def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_again(
+def test_a_failed_segment_fails_the_parent_by_name_and_repairs_it_when_it_is_sent_again(
     tasks: SentTasks, job: Job
 ) -> None:
     job.faulty = frozenset({1})
@@ -402,10 +402,10 @@ def before_write(
 
 @pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
 @pytest.mark.parametrize("kind", ["fan_out", "group"])
-def test_a_foreign_message_settles_nobodys_segment(
+def test_a_foreign_message_settles_no_segment(
     tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
 ) -> None:
-    """Given a message that names another run's segment under an id of its own, it is given up and counts nowhere."""
+    """A message that names another run's segment under a different id is given up and not counted."""
     handle = TASK.delay()
     run_next(tasks.transport)
     place = Segment(index=1, total=3, kind=kind)
@@ -437,7 +437,7 @@ def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int, data: st.DataObject) -> None:
-    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
     segments = data.draw(st.sampled_from([1, 2, 5, 101]))
     fuse = Fuse()
     inner = MemoryStore()
