@@ -535,7 +535,7 @@ def test_a_later_link_that_always_runs_is_not_the_body_of_a_group_that_failed(
 def test_an_error_callback_that_was_not_sent_is_revoked_when_the_failed_part_succeeds(
     tasks: SentTasks, speaker: Speaker
 ) -> None:
-    """The process that should have sent it died; whoever waits for its handle learns that nothing will come."""
+    """The process that should have sent it died; a caller that waits for its handle learns that nothing will come."""
     speaker.bad = {"b"}
     handle = group(s("a"), s("b")).on_error(chain(s("y"), s("z"))).delay()
     run_next(tasks.transport)
