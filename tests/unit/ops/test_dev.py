@@ -253,7 +253,7 @@ def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:
 
 
 class Ending:
-    """A server's process with a run that goes on until a second Ctrl-C."""
+    """A server's process with a run that continues until a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.terminated = 0

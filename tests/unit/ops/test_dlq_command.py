@@ -62,7 +62,7 @@ def give_up(run_id: str = derived_id("letter", 1), task: str = "ping", **attribu
 
 
 def rubbish(body: str = "not a message") -> str:
-    """A dead letter that is no task message; its id."""
+    """A dead letter that is not a task message. Returns its id."""
     backend().transport.dead_letter("default", DeadLetter(body, {}, "x"))
     (letter,) = dead_letters.read("default", Filter())
     return letter.id

@@ -70,7 +70,7 @@ def watching(environment: None, monkeypatch: pytest.MonkeyPatch) -> CloudWatch:
 
 
 def reports(monkeypatch: pytest.MonkeyPatch, **ago: list[float]) -> None:
-    """Lambda's lines of invocations so many seconds ago, by queue."""
+    """Lambda's lines of invocations this many seconds ago, by queue."""
 
     def read(queue: str, phrases: Sequence[str], start: float) -> Iterator[logs.Line]:
         assert phrases == ["REPORT RequestId"]

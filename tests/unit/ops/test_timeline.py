@@ -136,3 +136,19 @@ def test_of_ten_thousand_parts_a_bounded_sample_has_those_that_failed() -> None:
     assert [one.index for one in shown] == sorted(one.index for one in shown)
     assert shown[-1].index > 9_900
     assert timeline.sample(members[:200]) == members[:200]
+
+
+def test_a_line_without_its_own_time_has_the_log_s() -> None:
+    assert timeline._written(logs.Line("i", T, "default", "said", fields={"timestamp": "soon"})) == T
+    assert timeline._written(logs.Line("i", T, "default", "said")) == T
+
+
+def test_a_job_in_its_second_phase_shows_the_parts_of_the_first_too() -> None:
+    record = recorded(status="STARTED", sent_at=T, started_at=T, total=1, phase=2, waits=True)
+    recorded(tallies.member(record.id, 1, 0), status="SUCCESS", started_at=T + 1, ended_at=T + 2)
+    recorded(tallies.member(record.id, 2, 0), status="STARTED", started_at=T + 3)
+    found = timeline.of(record, [])
+    assert [(bar.label, bar.start and bar.start - T) for bar in found.bars if bar.kind == "part"] == [
+        ("part of the first phase 0", 1),
+        ("part 0", 3),
+    ]

@@ -327,7 +327,7 @@ def test_only_a_tracked_run_has_an_id_that_says_that_it_is_recorded(tasks: SentT
 def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
 ) -> None:
-    """Whoever chose the id sends again with it; for anyone else the run is lost, and its record says so."""
+    """A caller that chose the id sends again with it; for any other the run is lost, and its record says so."""
 
     def refuse(_: object, __: str, messages: Sequence[Message]) -> dict[str, str]:
         return {message.id: "InternalError" for message in messages}
