@@ -78,9 +78,9 @@ def dying(queue: str, now: float, changed_at: float) -> Dying | None:
     found: dict[str, tuple[logs.Line, str]] = {}
     for phrase in LAST_WORDS:
         for line in logs.read(queue, [phrase], start):
-            words = None if line.fields else _LAST_WORDS.search(line.message.splitlines()[0])
-            if words is not None and line.at >= start:
-                found[line.id] = line, (words["error"] or words["other"]).strip()
+            match = None if line.fields else _LAST_WORDS.search(line.message.splitlines()[0])
+            if match is not None and line.at >= start:
+                found[line.id] = line, (match["error"] or match["other"]).strip()
     if not found:
         return None
     deaths = sorted(found.values(), key=lambda pair: pair[0].at)
@@ -123,7 +123,7 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
         for name in ("Invocations", "Errors")
     ]
     until = datetime.fromtimestamp(now, UTC)
-    answer = client("cloudwatch").get_metric_data(
+    response = client("cloudwatch").get_metric_data(
         MetricDataQueries=queries,
         StartTime=until - timedelta(seconds=BACK),
         EndTime=until + timedelta(minutes=1),
@@ -131,7 +131,7 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
     )
     minutes = {
         result["Id"]: {at.timestamp(): value for at, value in zip(result["Timestamps"], result["Values"], strict=True)}
-        for result in answer["MetricDataResults"]
+        for result in response["MetricDataResults"]
     }
     found = []
     for n, queue in enumerate(queues):

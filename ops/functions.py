@@ -66,7 +66,7 @@ class Function:
     sandboxes: Sandboxes
 
 
-def look(queues: Sequence[str]) -> list[Function]:
+def read_all(queues: Sequence[str]) -> list[Function]:
     """Every queue's function. Raises botocore's errors."""
     configurations = in_parallel(versions.configuration, queues)
     sandboxes = in_parallel(_sandboxes, queues)
@@ -152,11 +152,11 @@ def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:
         for name, (metric, statistic) in WANTED.items()
     ]
     now = datetime.now(UTC)
-    answer = client("cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=now - BACK, EndTime=now)
-    values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"] if result.get("Values")}
+    response = client("cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=now - BACK, EndTime=now)
+    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
     found = {}
     for n, queue in enumerate(queues):
         for name, (_, statistic) in WANTED.items():
-            if told := values.get(f"{name}{n}"):
-                found[queue, name] = sum(told) if statistic == "Sum" else max(told)
+            if series := values.get(f"{name}{n}"):
+                found[queue, name] = sum(series) if statistic == "Sum" else max(series)
     return found

@@ -6,6 +6,7 @@ In prod, irreversible actions are confirmed by typing the stack's name, as in th
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from nexus.client import AsyncResult, read_records
@@ -287,11 +288,11 @@ def _plan_letters(what: str) -> Callable[[Site, Form], Plan]:
 
 
 def _retry_letters(_: Site, form: Form) -> str:
-    return _told(dead_letters.retry(_queue(form), _filter(form)), "sent again")
+    return _outcome_text(dead_letters.retry(_queue(form), _filter(form)), "sent again")
 
 
 def _drop_letters(_: Site, form: Form) -> str:
-    return _told(dead_letters.drop(_queue(form), _filter(form)), "dropped")
+    return _outcome_text(dead_letters.drop(_queue(form), _filter(form)), "dropped")
 
 
 def _plan_patch(site: Site, form: Form) -> Plan:
@@ -318,10 +319,10 @@ def _plan_patch(site: Site, form: Form) -> Plan:
 
 def _patch(site: Site, form: Form) -> str:
     task = site.task(_text(form, "task"))
-    return _told(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
+    return _outcome_text(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
 
 
-def _told(outcome: dead_letters.Outcome, word: str) -> str:
+def _outcome_text(outcome: dead_letters.Outcome, word: str) -> str:
     failed = f" {len(outcome.failed)} were not: {next(iter(outcome.failed.values()))}" if outcome.failed else ""
     return f"{outcome.done:,} dead letter{'s' if outcome.done != 1 else ''} {word}.{failed}"
 
@@ -356,19 +357,24 @@ def _run_now(site: Site, form: Form) -> str:
     return f"Sent: {_scheduled(site, form).delay().id}"
 
 
-def _plan_change(site: Site, form: Form) -> Plan:
+def _new_schedule(site: Site, form: Form) -> tuple[Any, str, Sequence[datetime]]:
+    """(task, its new expression, when that fires next). Raises Problem if it never does."""
     task, expression = _scheduled(site, form), _text(form, "expression")
     times = site.next_times(expression)
     if not times:
         raise usage(f"{expression} never runs again")
+    return task, expression, times
+
+
+def _plan_change(site: Site, form: Form) -> Plan:
+    task, expression, times = _new_schedule(site, form)
     before = schedules.expression(task.name)
     shown = tuple(f"{moment:%a %Y-%m-%d %H:%M} UTC" for moment in times)
     return Plan(f"Change {task.name} in {site.deployment.stack} from {before} to {expression}?", shown)
 
 
 def _change(site: Site, form: Form) -> str:
-    task, expression = _scheduled(site, form), _text(form, "expression")
-    site.next_times(expression)
+    task, expression, _ = _new_schedule(site, form)
     schedules.change(task.name, expression)
     return f"Changed. To make it permanent: {schedules.parameter(task.name)} in samconfig.toml."
 
@@ -385,9 +391,9 @@ def _wanted(form: Form) -> tuple[str, Any]:
 
 def _plan_budget(site: Site, form: Form) -> Plan:
     task, wanted = _wanted(form)
-    standing = budgets.of(task)
-    limits = wanted or standing.declared
-    lines = (f"today  {standing.words()}", f"to be  {budgets.in_words(limits)}")
+    budget = budgets.of(task)
+    limits = wanted or budget.declared
+    lines = (f"today  {budget.summary()}", f"to be  {budgets.in_words(limits)}")
     return Plan(f"Change the budget of {task} in {site.deployment.stack}?", lines)
 
 

@@ -44,7 +44,7 @@ def _queues(site: Site) -> Iterator[str]:
 
 
 def _attempts(site: Site) -> Iterator[str]:
-    counted = site.attempts.look(catalogue.queues())
+    counted = site.attempts.update(catalogue.queues())
     created = site.attempts.start
     yield from _family("nexus_task_attempts", "counter", "Attempts that ended")
     for (task, queue), one in counted.items():
@@ -80,8 +80,8 @@ def _family(name: str, kind: str, about: str) -> tuple[str, ...]:
 
 def _sample(name: str, labels: Labels, value: float) -> str:
     shown = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
-    told = f"{value:.9f}".rstrip("0").rstrip(".")
-    return f"{name}{{{shown}}} {told}"
+    number = f"{value:.9f}".rstrip("0").rstrip(".")
+    return f"{name}{{{shown}}} {number}"
 
 
 def _label(text: str) -> str:

@@ -1,4 +1,4 @@
-"""`nexus web` in a browser: what an operator does with it from a failure to its success, without the mouse's luck.
+"""`nexus web` in a browser: what an operator does with it, from a failed run to its success.
 
 The policy refuses everything that does not come from the page's own host, so an error in the browser's console is also
 a request to elsewhere, or a script that another person's text has brought in.
@@ -91,7 +91,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
-    """A browser that has opened the address; at the end nothing may have gone wrong in it."""
+    """A browser that has opened the address. Fails at the end if the page had an error."""
     with browser(tmp_path / "profile") as opened:
         opened.look(width=1600, height=1000)
         opened.open(address)
@@ -112,14 +112,14 @@ def click(page: Page, selector: str) -> None:
 
 
 def confirm(page: Page) -> str:
-    """Says yes to the question, and gives what was done."""
+    """Confirms the question, and returns the outcome."""
     page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
     click(page, "#dialog button.primary")
     return str(page.wait_for("document.querySelector('#notices .notice')?.innerText"))
 
 
 def failed(stack: Settings, **args: Any) -> str:
-    """A run of send_welcome_email that cannot start, for it has an argument too many."""
+    """A run of send_welcome_email that cannot start, because it has an unknown argument."""
     envelope = Envelope(id=new_id(), task="send_welcome_email", args={**args, "greeting": EVIL})
     assert backend().transport.send("emails", [Message.of(envelope)]) == {}
     assert eventually(lambda: AsyncResult[Any](envelope.id).status == "FAILURE")
@@ -146,7 +146,7 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     assert AsyncResult[Any](run_id).status == "SUCCESS"
 
 
-def test_a_queue_is_paused_and_the_overview_says_so_and_it_goes_on(page: Page, stack: Settings) -> None:
+def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stack: Settings) -> None:
     go(page, "/")
     form = "form[hx-post='/do/%s']:has(input[value=maintenance])"
     click(page, f"{form % 'pause'} button")

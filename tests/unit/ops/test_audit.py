@@ -1,4 +1,4 @@
-"""The audit trail: whatever changes the deployment leaves who, what and when, and what only reads leaves nothing."""
+"""The audit trail: every change of the deployment leaves who, what and when; reading leaves nothing."""
 
 import ast
 import json
@@ -152,11 +152,11 @@ READING = {
     "Scan",
     "SimulatePrincipalPolicy",
 }
-"""Besides what AWS names Get, List, Describe or Head."""
+"""Operations that read, besides those that AWS names Get, List, Describe or Head."""
 
 
 def test_only_what_is_known_to_read_passes_unnoted() -> None:
-    """Of the operations that the operator's side and the runtime name, these read, and all others are a change."""
+    """Of the operations that the operator's side and the runtime use, these read; all others change something."""
     services = (
         "cloudformation", "cloudwatch", "dynamodb", "events", "iam", "lambda", "logs", "s3", "scheduler",
         "secretsmanager", "sesv2", "ses", "sqs", "sts",
@@ -233,7 +233,7 @@ def test_the_trail_is_shown_by_who_what_and_since_when(capsys: pytest.CaptureFix
     assert re.search(r"dlq retry +queue=media +done +arn:bob", capsys.readouterr().out)
 
 
-# --- what is cut short, fails, or cannot be written ---
+# --- interruptions, failures, and entries that cannot be written ---
 
 
 def stopped(what: str, error: BaseException, *, changed: bool) -> None:
@@ -296,18 +296,19 @@ def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypa
 
 
 def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """DynamoDB and SQS are asked by it wherever the environment says plainly how, as on the local cloud."""
+    """This client is used for DynamoDB and SQS wherever the environment is simple, as on the local cloud."""
     from nexus.aws import connections, slim, surroundings
 
     asked: list[str] = []
 
-    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Answer:
+    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Response:
         asked.append(headers["X-Amz-Target"].partition(".")[2])
-        return connections.Answer(200, {}, b"{}")
+        return connections.Response(200, {}, b"{}")
 
     monkeypatch.setattr(connections.Connections, "post", post)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     sdk.reset()
     try:
         audit.watch()
@@ -318,3 +319,36 @@ def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest
     finally:
         sdk.reset()
     assert asked == ["ReceiveMessage", "UpdateItem", "SendMessage", "UpdateItem"]
+
+
+def test_an_error_that_nobody_can_cause_is_not_taken_for_a_missing_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> str:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(audit, "_who", broken)
+    with pytest.raises(ValueError, match="a bug"), audit.changing(audit.Change("pause", {})):
+        message()
+
+
+def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the module's own _who
+
+    def unnamed() -> str:
+        raise KeyError("uid")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert audit._who().endswith(" (uid 1234)")
+
+
+def test_arguments_too_long_for_an_entry_are_shown_as_far_as_they_were_kept() -> None:
+    cut = {"since": 1, "who": "ada", "what": "send", "about": '{"args": "aaaa', "outcome": "done"}
+    assert audit._entry(cut).about == {"cut": '{"args": "aaaa'}
+
+
+def test_a_change_in_the_background_that_fails_raises_where_its_result_is_read() -> None:
+    def broken() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        aws.in_background(broken).result(timeout=60)

@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from rich.console import Console
 
 from nexus import clock
@@ -25,6 +27,7 @@ from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
 from ops.deployment import Deployment
+from ops.finding import short
 from ops.live import LiveRun
 from ops.logs import Event
 from ops.problems import Problem
@@ -80,7 +83,7 @@ def drawn(shown: Screen, width: int, height: int = 0, *, typed: bool = True) -> 
 
 
 def press(shown: Screen, *pressed: str) -> Order | str | None:
-    """What the last of the keys asks for."""
+    """The order that the last key gives."""
     order: Order | str | None = None
     for key in pressed:
         order = shown.press(key)
@@ -194,7 +197,7 @@ def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
     # A plan that is delivered again after the end changes no state
     (found,) = rows.rows(look(), [end(RUN_ID, "fanned_out", ago=0.5), *ends], parents)
     assert found.state == "success"
-    # And where one failed, that is what the row says, until its job has ended
+    # And if one failed, the row shows that until its job has ended
     bad = [end("s1", "failure", "Timeout: no"), *ends[2:]]
     (found,) = rows.rows(look(), bad, parents)
     assert (found.state, found.section, found.about) == ("failure", "failed", "2 segments, 1 failed: Timeout: no")
@@ -221,16 +224,16 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
         asked.extend(ids)
         return [records[run_id] for run_id in ids]
 
-    looking = watch.Looking()
-    monkeypatch.setattr(monitor.Monitor, "look", lambda _: look())
-    looking._monitor._events.extend([end(job, "fanned_out"), end(segment)])
+    poller = watch.Poller()
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
+    poller._monitor._events.extend([end(job, "fanned_out"), end(segment)])
     monkeypatch.setattr(watch, "_records", read)
     monkeypatch.setattr(tallies, "progress", lambda _: (1, 4))
-    (found,) = looking.look()[1]
+    (found,) = poller.poll()[1]
     assert (found.id, found.state, found.progress) == (job, "running", (1, 4))
-    # What is known of a segment is not asked for again
+    # A known segment is not requested again
     asked.clear()
-    looking.look()
+    poller.poll()
     assert asked == [job]
 
 
@@ -291,7 +294,7 @@ def test_a_filter_is_typed_narrows_at_once_and_is_taken_back() -> None:
     press(shown, "/", *"tiMeout fail")
     assert shown.listed == [found[1]]
     press(shown, "q", "backspace", "enter")
-    assert shown.words == "tiMeout fail"
+    assert shown.filter_text == "tiMeout fail"
     assert shown.selected is found[1]
     assert any("1 of 3" in line for line in drawn(shown, 80, 24))
     press(shown, "/", *" nothing", "enter")
@@ -438,6 +441,56 @@ def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> No
         watch.details(new_id())
 
 
+# --- what fails while it is shown ---
+
+
+def future(result: Any) -> Future[Any]:
+    """One that is done, with this result or error."""
+    made: Future[Any] = Future()
+    if isinstance(result, Exception):
+        made.set_exception(result)
+    else:
+        made.set_result(result)
+    return made
+
+
+def test_a_look_that_fails_is_said_below_what_was_seen_last() -> None:
+    shown = screen_of(row(RUN_ID))
+    watch._take(shown, future(EndpointConnectionError(endpoint_url="https://sqs")))
+    assert shown.error is not None
+    assert shown.error.startswith("AWS does not respond: ")
+    lines = "\n".join(drawn(shown, 80, 24))
+    assert "AWS does not respond" in lines
+    assert short(RUN_ID) in lines
+    # A bug ends it, and so does a first look that fails: there is nothing to show.
+    with pytest.raises(ValueError, match="a bug"):
+        watch._take(shown, future(ValueError("a bug")))
+    with pytest.raises(EndpointConnectionError):
+        watch._take(Screen(where()), future(EndpointConnectionError(endpoint_url="https://sqs")))
+
+
+def test_an_action_that_fails_is_said_and_a_bug_ends_it() -> None:
+    shown = screen_of(row(RUN_ID, "failed", state="failure"))
+    order = Order("retry", shown.all_rows[0])
+    watch._finish(shown, order, future(Problem("It was dropped", "Someone else was faster.")))
+    assert "It was dropped. Someone else was faster." in str(shown.message)
+    watch._finish(shown, order, future("1 sent again."))
+    assert "1 sent again." in str(shown.message)
+    with pytest.raises(ValueError, match="a bug"):
+        watch._finish(shown, order, future(ValueError("a bug")))
+
+
+def test_what_was_opened_is_shown_unless_another_run_was_opened_meanwhile() -> None:
+    shown = screen_of(row("aaaa1111"), row("bbbb2222"))
+    press(shown, "enter")
+    one, other = shown.all_rows
+    watch._finish(shown, Order("open", one), future([("id", "aaaa1111")]))
+    watch._finish(shown, Order("open", other), future([("id", "bbbb2222")]))
+    assert shown.details == [("id", "aaaa1111")]
+    press(shown, "?")
+    assert shown.helping
+
+
 # --- on a terminal ---
 
 PROGRAM = """
@@ -446,7 +499,7 @@ from tests.unit.ops import test_monitor as t
 from ops.cli import watch
 
 found = [t.row("aaaa1111", "running", state="running"), t.row("bbbb2222", "failed", state="failure")]
-watch.Looking.look = lambda _: (t.look(), found)
+watch.Poller.poll = lambda _: (t.look(), found)
 watch.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
 watch.act = lambda action, run_id: f"did {action} {run_id}"
 {more}
@@ -455,7 +508,7 @@ watch.run(t.where(), 0.5)
 
 
 def view(more: str = "") -> Terminal:
-    """The view on a terminal of 80 columns, in a process of its own."""
+    """The view on a terminal of 80 columns, in its own process."""
     variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     return Terminal([sys.executable, "-c", PROGRAM.replace("{more}", more)], variables, ROOT)
 
@@ -488,7 +541,7 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
 
 
 def test_q_waits_for_no_look() -> None:
-    terminal = view("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal = view("watch.Poller.poll = lambda _: time.sleep(3600)")
     terminal.until("looking ...")
     terminal.press("q")
     assert terminal.wait() == 0

@@ -34,7 +34,7 @@ def recorded(run_id: str | None = None, **values: Value) -> RunRecord:
 
 
 def line(record: RunRecord, message: str, at: float, attempt: int, **fields: Any) -> logs.Line:
-    """A line of the log, which the log itself took in late."""
+    """A log line that reached the log late."""
     own = datetime.fromtimestamp(T + at, UTC).isoformat()
     told = {"run_id": record.id, "attempt": attempt, "timestamp": own, **fields}
     return logs.Line(new_id(), T + 1000, "default", message, "INFO", fields=told)
@@ -59,7 +59,7 @@ def test_waits_and_attempts_follow_each_other() -> None:
         ("wait", "until the next attempt", 10, 40, ""),
         ("attempt", "attempt 2", 40, 42, "success"),
     ]
-    assert (found.start, found.end, found.goes_on) == (T, T + 42, False)
+    assert (found.start, found.end, found.in_progress) == (T, T + 42, False)
 
 
 def test_without_its_lines_the_record_has_the_last_attempt() -> None:
@@ -73,10 +73,10 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
-def test_a_run_that_waits_goes_on_until_now() -> None:
+def test_a_waiting_run_lasts_until_now() -> None:
     found = timeline.of(recorded(status="PENDING", sent_at=T), [])
     assert [(b.kind, b.end) for b in found.bars] == [("wait", None)]
-    assert found.goes_on
+    assert found.in_progress
     assert found.end > T
 
 
@@ -114,3 +114,19 @@ def test_of_ten_thousand_parts_a_bounded_sample_has_those_that_failed() -> None:
     assert [one.index for one in shown] == sorted(one.index for one in shown)
     assert shown[-1].index > 9_900
     assert timeline.sample(members[:200]) == members[:200]
+
+
+def test_a_line_without_its_own_time_has_the_log_s() -> None:
+    assert timeline._written(logs.Line("i", T, "default", "said", fields={"timestamp": "soon"})) == T
+    assert timeline._written(logs.Line("i", T, "default", "said")) == T
+
+
+def test_a_job_in_its_second_phase_shows_the_parts_of_the_first_too() -> None:
+    record = recorded(status="STARTED", sent_at=T, started_at=T, total=1, phase=2, waits=True)
+    recorded(tallies.member(record.id, 1, 0), status="SUCCESS", started_at=T + 1, ended_at=T + 2)
+    recorded(tallies.member(record.id, 2, 0), status="STARTED", started_at=T + 3)
+    found = timeline.of(record, [])
+    assert [(bar.label, bar.start and bar.start - T) for bar in found.bars if bar.kind == "part"] == [
+        ("part of the first phase 0", 1),
+        ("part 0", 3),
+    ]
