@@ -87,14 +87,14 @@ def source_of(name: str) -> Path:
 
 def architecture() -> str:
     """The architecture to build for, by Lambda's name. Raises BuildError if it is neither arm64 nor x86_64."""
-    said = os.environ.get("NEXUS_ARCHITECTURE")
-    if not said:
+    target = os.environ.get("NEXUS_ARCHITECTURE")
+    if not target:
         text = (ROOT / "template.yaml").read_text()
         found = re.search(r"^  Architecture:\n(?:    .*\n)*?    Default: (\S+)$", text, re.MULTILINE)
-        said = found[1] if found else "not to be found in template.yaml"
-    if said not in MACHINES:
-        raise BuildError(f"the architecture is {said}: it must be one of {', '.join(MACHINES)}")
-    return said
+        target = found[1] if found else "not to be found in template.yaml"
+    if target not in MACHINES:
+        raise BuildError(f"the architecture is {target}: it must be one of {', '.join(MACHINES)}")
+    return target
 
 
 def packages(requirements: Path, name: str) -> Path:

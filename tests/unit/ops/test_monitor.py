@@ -294,7 +294,7 @@ def test_a_filter_is_typed_narrows_at_once_and_is_taken_back() -> None:
     press(shown, "/", *"tiMeout fail")
     assert shown.listed == [found[1]]
     press(shown, "q", "backspace", "enter")
-    assert shown.words == "tiMeout fail"
+    assert shown.filter_text == "tiMeout fail"
     assert shown.selected is found[1]
     assert any("1 of 3" in line for line in drawn(shown, 80, 24))
     press(shown, "/", *" nothing", "enter")
