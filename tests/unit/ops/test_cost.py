@@ -107,7 +107,7 @@ def test_every_run_counts_by_task_queue_and_day_whatever_its_outcome(
 
 
 def test_a_run_that_was_revoked_without_ever_being_sent_costs_nothing() -> None:
-    """Its record has no task."""
+    """Its record has no task, and is in no history."""
     assert AsyncResult[Any](new_id()).revoke("by id") == "REVOKED"
     assert cost.read_slices(time.time() - 7 * DAY) == []
 
