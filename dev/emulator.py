@@ -1,14 +1,14 @@
-"""Runs ministack with hooks: five add AWS features that it lacks, two make it faster, two serve the tests.
+"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, two for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
-A function that dies logs the reason as Lambda does; an asynchronous invocation through an alias uses the alias's
-configuration; IAM policies can restrict the attributes of a DynamoDB write; a schedule's input contains its scheduled
-time; and a change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand.
-NEXUS_CLOUD_SANDBOXES limits the number of concurrent sandboxes, and a query over a time range parses its condition
-once, not for each item. With NEXUS_REQUESTS, sandboxes write their requests to that file; with NEXUS_COVERAGE they
-record the lines that they execute. The hooks need a pinned version (requirements/cloud.txt); startup fails if a hook
-does not find its target. This runs in the local cloud's own environment and imports nothing from this project.
+A dying function logs the reason in Lambda's own words; an asynchronous invocation through an alias follows the alias's
+configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
+change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
+limits the number of concurrent sandboxes, and a query over a time range parses its condition once, not for each item.
+With NEXUS_REQUESTS set, sandboxes write their requests to that file; with NEXUS_COVERAGE they note the lines that they
+execute. The hooks need a pinned version (requirements/cloud.txt); the start fails if a hook does not find its target.
+This runs in the local cloud's own environment and imports nothing of this project.
 """
 
 import json
@@ -289,7 +289,7 @@ def name_the_scheduled_time() -> None:
     eventbridge._invoke_target = invoke_at
 
 
-# --- detecting and reverting drift ------------------------------------------------------------------------------------
+# --- drift, and reverting it ------------------------------------------------------------------------------------------
 
 
 def _event_source(physical_id: str, _: Any) -> Any:

@@ -183,7 +183,7 @@ def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Troubl
     assert trouble.says in printed
     assert trouble.do in printed
     assert "Traceback" not in printed
-    # When the variables and options are removed, as the command advises
+    # When the variables and options are taken away, as is said
     assert fresh("status")[0] == 0
     command = " ".join((*(f"{name}={value}" for name, value in trouble.variables.items()), "nexus", *words))
     _seen[trouble.name] = Seen(trouble.name, command, trouble.says, seconds, trouble.do)

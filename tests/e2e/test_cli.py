@@ -100,10 +100,10 @@ def fresh(*words: str, **variables: str | None) -> Answer:
 
 @pytest.fixture
 def paused(nexus: Nexus) -> Iterator[str]:
-    """A queue that is paused for the test, and empty before and after."""
+    """A queue that is paused for the test, and nothing in it, before or after."""
     queue = "users"
     assert nexus("pause", queue).code == 0
-    # Including hidden messages of an earlier test, which the command cannot see.
+    # What an earlier test left hidden, too, which the command cannot see.
     boto3.client("sqs").purge_queue(QueueUrl=queue_url(settings().queue_name(queue)))
     yield queue
     nexus("purge", queue, "--yes")
@@ -206,7 +206,7 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     nexus: Nexus, stack: Settings
 ) -> None:
     assert nexus("validate", "--no-drift", "--json").json["passed"]
-    # Given a user who lowers a visibility timeout, sets a concurrency, and turns a schedule off
+    # Given somebody who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
     boto3.client("events").disable_rule(Name=f"{stack.stack}-cleanup_old_posts")
@@ -242,7 +242,7 @@ def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus
 def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
     answer = nexus("repair")
     assert (answer.code, answer.out) == (0, f"Nothing of {stack.stack} was deleted or changed by hand.\n")
-    # And if something was changed, it asks first, and discards its plan if it gets no answer
+    # And where something was, it asks before, and forgets its plan when nobody answers
     function = stack.function_name("users")
     boto3.client("lambda").update_function_configuration(FunctionName=function, MemorySize=1024)
     refused = nexus("repair")
@@ -374,7 +374,7 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
         assert isinstance(claim, Write)
         backend().store.apply(claim)
     backend().store.apply(transitions.retry(ids["waits"], "waits", "default", RunError("E", "m"), round(now + 60, 3)))
-    # Then each is listed where an operator of Celery expects it
+    # Then each is where Celery's operator looks for it
     active = {run["id"]: run for run in nexus("inspect", "active", "default", "--json").json["runs"]}
     assert {ids["works"], ids["lost"]} <= set(active)
     assert ids["waits"] not in active
@@ -440,7 +440,7 @@ def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str
     assert f"Nothing waits in {paused}" in empty.out
 
 
-def test_a_paused_queue_keeps_its_messages_and_continues_when_resumed(nexus: Nexus, paused: str) -> None:
+def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:
     handle = ping.apply_async({}, queue=paused)
     time.sleep(2)
     assert handle.status == "PENDING"
@@ -506,7 +506,7 @@ def test_events_follow_what_happens() -> None:
     )
     try:
         time.sleep(2)
-        # When a run ends, then the stream shows it
+        # When a run ends, then the stream tells it
         handle = ping.delay(text="seen")
         assert process.stdout is not None
         deadline = time.monotonic() + 60
@@ -584,7 +584,7 @@ def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, st
 
 
 def test_what_commands_change_is_in_the_audit_trail_by_whom() -> None:
-    # Given commands that change something through Lambda, EventBridge, SQS and DynamoDB, and some that only read
+    # Given commands that change something by way of Lambda, EventBridge, SQS and DynamoDB, and some that only look
     changing = (
         ("concurrency", "users", "7"),
         ("restart", "users"),

@@ -97,7 +97,7 @@ def part[R: Result](task: Task[Any, R, ...], args: Arguments) -> AsyncResult[R]:
 
 
 def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None:
-    """With only the function's rights, and on a separate day, so that the seeded posts stay."""
+    """With no rights but the function's own; a day of its own, so that the seeded posts stay."""
     day, post_id = "2024-01-02", f"p-{uuid.uuid4().hex[:12]}"
     key = f"media/{post_id}/hash/w320.webp"
     rendition = Rendition(key=key, width=320, height=200, bytes=7, content_type="image/webp")

@@ -22,7 +22,7 @@ from social.weeks import week_of
 
 
 def received(address: str) -> list[dict[str, Any]]:
-    """The mails that the emulator's SES accepted for this address, oldest first."""
+    """The mails that the emulator's SES took for this address, the oldest first."""
     with urllib.request.urlopen(f"{os.environ['AWS_ENDPOINT_URL']}/_ministack/ses/messages", timeout=10) as answer:
         accounts = json.load(answer)["messages"]
     return [message for kept in accounts.values() for message in kept if address in message["To"]]

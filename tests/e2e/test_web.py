@@ -91,7 +91,7 @@ def _answers(port: int) -> bool:
 
 @pytest.fixture
 def page(address: str, tmp_path: Path) -> Iterator[Page]:
-    """A browser that has opened the address. Fails at the end if the page had an error."""
+    """A browser that has opened the address; at the end nothing may have gone wrong in it."""
     with browser(tmp_path / "profile") as opened:
         opened.look(width=1600, height=1000)
         opened.open(address)

@@ -101,7 +101,7 @@ def test_a_rule_sends_the_envelope_and_the_run_has_the_events_id(
     assert float(record["sent_at"]["N"]) == pytest.approx(time(), abs=60)
 
 
-def test_an_upload_that_fails_at_first_is_retried_through_the_media_queue(eventually: Eventually) -> None:
+def test_an_upload_that_fails_at_first_goes_on_through_the_media_queue(eventually: Eventually) -> None:
     """Given no such post, the S3 event's invocation fails; its on-failure destination, the queue, tries again."""
     post_id = f"late-{uuid.uuid4()}"
     key = f"uploads/somebody/{post_id}/note.txt"

@@ -52,25 +52,25 @@ def post() -> str:
     return post_id
 
 
-def eventually[T](poll: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
-    """Calls `poll` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
+def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
+    """Polls `look` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
     end = time.monotonic() + within
     while True:
-        result = poll()
-        if result:
-            return result
-        assert time.monotonic() < end, f"not within {within} s: {poll.__name__}"
+        seen = look()
+        if seen:
+            return seen
+        assert time.monotonic() < end, f"not within {within} s: {look.__name__}"
         time.sleep(every)
 
 
 def dead_letters(url: str, run_id: str) -> list[Any]:
     """The dead letters of one run; the others become visible again at once."""
     sqs = boto3.client("sqs")
-    response = sqs.receive_message(
+    answer = sqs.receive_message(
         QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=1, WaitTimeSeconds=1
     )
     found = []
-    for message in response.get("Messages", []):
+    for message in answer.get("Messages", []):
         run = message["MessageAttributes"].get("RunId") if "MessageAttributes" in message else None
         if run is not None and run.get("StringValue") == run_id:
             sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])

@@ -31,7 +31,7 @@ class Terminal:
         self.read(words, lambda: words in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown[self._since :]))
 
     def read(self, words: str, enough: Callable[[], bool]) -> None:
-        """Reads until `enough`. On failure, `words` say what is missing."""
+        """Reads until it is enough. `words` name what is missing otherwise."""
         deadline = time.monotonic() + 60  # a guard against hangs
         while not enough():
             assert time.monotonic() < deadline, f"no {words!r} in {self.shown[-4000:]!r}"
@@ -39,7 +39,7 @@ class Terminal:
                 self._take()
 
     def wait(self) -> int:
-        """The exit code, once every process has closed the terminal."""
+        """The exit code, once the terminal is closed by all who have it."""
         while select.select([self._terminal], [], [], 60)[0]:
             try:
                 self._take()

@@ -13,13 +13,15 @@ import pytest
 
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
-from ops import catalogue, deployment, spans
+from ops import catalogue, deployment, spans, validation
 from ops.cli import common, output
 from ops.dead_letters import Outcome
+from ops.health import Finding, Severity
 from ops.live import LiveRun
 from ops.logs import Event
 from ops.main import main
 from ops.problems import ExitCode, Problem, explained
+from ops.validation import Check
 from social.catalogue import QUEUES
 
 ROOT = Path(__file__).parents[3]
@@ -221,6 +223,25 @@ def test_wrong_words_are_json_for_programs(
     assert what in error["what"]
     assert do in error["do"]
     assert (error["exit_code"], captured.out) == (2, "")
+
+
+@pytest.mark.usefixtures("network")
+@pytest.mark.parametrize(
+    ("severity", "code"),
+    [("failed", ExitCode.WRONG), ("warning", ExitCode.WRONG), ("unchecked", ExitCode.DONE), ("note", ExitCode.DONE)],
+)
+def test_validate_fails_where_status_and_doctor_do(
+    severity: Severity, code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A change by hand is a warning: tasks still run, but not as they were deployed."""
+    found = Finding(severity, "UsersQueue", "it was changed by hand: VisibilityTimeout is 30 and not 360", "Undo it.")
+    checks = [Check("the stack's state", ()), Check("nothing was changed by hand", (found,))]
+    monkeypatch.setattr(validation, "validate", lambda *_, **__: checks)
+
+    assert nexus("validate") == code
+    assert "UsersQueue: it was changed by hand" in capsys.readouterr().out
+    assert nexus("validate", "--json") == code
+    assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
 
 
 def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:

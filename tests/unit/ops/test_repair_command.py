@@ -39,7 +39,7 @@ def test_what_was_deleted_with_a_queue_is_restored_after_it(
 
 
 class CloudFormation:
-    """A stack that goes through these statuses, and a change set with this end; it notes what it is asked to do."""
+    """A stack that goes through these statuses, and a change set with this end; it records the calls."""
 
     def __init__(self, statuses: Iterable[str] = (), change_set: dict[str, Any] | None = None) -> None:
         self._statuses = iter(statuses)

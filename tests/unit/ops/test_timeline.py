@@ -73,6 +73,28 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
+def test_an_attempt_that_is_overtaken_has_a_bar_of_its_own() -> None:
+    """A sandbox that was frozen beyond its lease ends its attempt while, or after, another one works."""
+    record = recorded(status="SUCCESS", sent_at=T, started_at=T + 60, ended_at=T + 70, attempts=2)
+    started = [line(record, "run started", 5, 1), line(record, "run started", 60, 2)]
+    first = [line(record, "run ended", 65, 1, outcome="success"), line(record, "attempt overtaken", 66, 1)]
+    second = [line(record, "run ended", 70, 2, outcome="success")]
+    for lines in (started + first + second, started + second + first):
+        found = timeline.of(record, lines)
+        assert [(b.label, b.start and b.start - T, b.end and b.end - T, b.status) for b in found.bars] == [
+            ("in line", 0, 5, ""),
+            ("attempt 1", 5, 65, "overtaken"),
+            ("attempt 2", 60, 70, "success"),
+        ]
+        assert not found.in_progress
+
+    # One that failed says so in its last line; one that never ends was lost when the next attempt began
+    failed = line(record, "run ended", 65, 1, outcome="overtaken", reason="ValueError")
+    for own, end, status in (([failed], 65, "overtaken"), ([], 60, "lost")):
+        bar = timeline.of(record, started + own + second).bars[1]
+        assert (bar.label, bar.end, bar.status) == ("attempt 1", T + end, status)
+
+
 def test_a_waiting_run_lasts_until_now() -> None:
     found = timeline.of(recorded(status="PENDING", sent_at=T), [])
     assert [(b.kind, b.end) for b in found.bars] == [("wait", None)]

@@ -370,8 +370,8 @@ def test_a_query_that_cannot_be_read_exports_nothing(page: TestClient) -> None:
     assert "not a duration" in answer.text
 
 
-def test_a_bug_is_no_answer(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server logs it with its traceback, and returns 500."""
+def test_a_bug_is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server logs it with its traceback, and responds with 500."""
 
     def broken(*_: Any) -> Any:
         raise RuntimeError("a bug")
@@ -396,7 +396,7 @@ def test_what_cannot_be_loaded_at_the_start_stops_nothing(world: World, monkeypa
         monkeypatch.setattr(Site, name, lambda _, name=name: denied(name))
     started.warm()
     assert asked == ["health", "monitor", "newest"]
-    # And a page that is open sees no change at each look
+    # And an open page is not notified of a change at each check
     pages = app.Pages(started)
     assert pages._fingerprint() == pages._fingerprint()
 
