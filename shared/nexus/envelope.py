@@ -129,8 +129,6 @@ def decode(body: str | bytes) -> Envelope:
         if (fired := _fired(body)) is not None:
             return Envelope.of(**fired)
         raise _no_envelope(error) from None
-    except UnicodeError as error:
-        raise InvalidMessage(f"not an envelope: {error}", "not an envelope: not valid Unicode") from None
 
 
 def _fired(body: str | bytes) -> dict[str, Any] | None:

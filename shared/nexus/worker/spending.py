@@ -66,12 +66,6 @@ class Tab:
         return Spent(seconds, seconds * self._gigabytes)
 
 
-def worst(time_limit: float) -> float:
-    """The dollars that a run may cost at its full time limit: the estimate until one has ended."""
-    seconds = time_limit * int(os.environ.get(MEMORY, "0")) / 1024
-    return Spent(gb_seconds=seconds, invocations=1.0, writes=6.0, messages=3.0, log_bytes=LINES).dollars
-
-
 def _starting() -> float:
     """Billed seconds of this sandbox's start, at its first invocation: its CPU time, because the time between the start
     and the first event is not billed."""

@@ -3,7 +3,7 @@
 import json
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,8 +20,10 @@ from nexus.envelope import Envelope
 from nexus.errors import InvalidMessage, Retry
 from nexus.registry import Implementation, registry
 from nexus.runs import payloads
+from nexus.runs.payloads import ResultExpired
 from nexus.tasks import Arguments, RateLimit, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
+from nexus.values import plain, unsendable
 from nexus.worker import Continuation, Run
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, ReportPart
@@ -110,6 +112,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a secret": ({"secret": "hunter2"}, "secret: a secret"),
     "an object": ({"value": object()}, "value: its type"),
     "more digits than Python reads": ({"value": 10**5000}, "value: a number with more digits"),
+    "more such digits in a key": ({"entries": {10**5000: 1}}, "entries: a number with more digits"),
 }
 SENDS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "delay": lambda args: keep.delay(**args),
@@ -155,6 +158,36 @@ def test_what_is_refused_is_refused_by_its_field_before_anything_is_sent(
     assert "hunter2" not in refused.value.fault
     assert tasks.calls == []
     assert tasks.store.items == {}
+
+
+class Rows(Arguments):
+    """Rows that pydantic checks only when they are read, once."""
+
+    rows: Iterable[int]
+
+
+@pytest.mark.parametrize(
+    ("given_rows", "fault"),
+    [(["a", "b"], "rows: 1: int_parsing"), (["a"], "(whole): not representable as JSON")],
+)
+def test_rows_that_are_checked_when_they_are_read_are_refused_when_they_are_sent(given_rows: Any, fault: str) -> None:
+    with pytest.raises(InvalidMessage) as refused:
+        plain(Rows(rows=given_rows), "keep")
+    assert refused.value.fault == fault
+
+
+def test_a_key_with_a_lone_surrogate_is_named_where_it_is() -> None:
+    assert unsendable({"rows": {"\ud800": 1}}) == "rows: a key with a lone surrogate, which is not valid Unicode"
+
+
+def test_a_fault_of_a_value_that_cannot_be_shown_names_its_type() -> None:
+    with pytest.raises(InvalidMessage, match=r"user_id: Input should be a valid string \(got int\)"):
+        catalogue.send_note.check({**catalogue.NOTE, "user_id": 10**5000})
+
+
+def test_an_envelope_with_a_lone_surrogate_is_not_sent() -> None:
+    with pytest.raises(InvalidMessage, match=r"^keep: args: not valid Unicode"):
+        Envelope(id=str(uuid.UUID(int=7)), task="keep", args={"value": "\ud800"}).encode()
 
 
 def test_what_a_model_takes_in_python_and_not_from_a_message_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
@@ -304,6 +337,13 @@ def test_a_reference_that_has_expired_is_that_runs_failure_and_no_neighbours(tas
 
 
 @pytest.mark.usefixtures("cloud")
+def test_a_reference_to_anything_but_a_result_is_not_fetched(tasks: SentTasks) -> None:
+    """Otherwise the writer of a record would choose which object its reader fetches."""
+    tasks.store.objects["users/u-1"] = '"private"'
+    with pytest.raises(ResultExpired, match="users/u-1 is not a result"):
+        payloads.load(payloads._POINTER + "users/u-1")
+
+
 def test_a_reference_that_s3_does_not_give_now_is_had_later(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     handle = chain(catalogue.send_note.s(**catalogue.NOTE), then(keep, value=result_of(catalogue.send_note))).delay()
     with _notes(300_000):
