@@ -4,7 +4,7 @@ import re
 
 from nexus.aws import sdk
 from nexus.backend import backend
-from nexus.backend.transport import SqsTransport, Transport, queue_url
+from nexus.backend.transport import SqsTransport, queue_url
 from nexus.client.bounded import bounded
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
@@ -21,13 +21,7 @@ def check() -> None:
     and start anyway. With tasks in memory there is nothing to check.
     """
     queues = registry.queues()
-    try:
-        transport: Transport | None = backend().transport
-    except ConfigurationError:
-        if settings().backend:
-            raise
-        transport = None
-    if transport is not None and not isinstance(transport, SqsTransport):
+    if not isinstance(backend().transport, SqsTransport):
         return
     faults = _faults_of_settings()
     if not queues:

@@ -52,6 +52,20 @@ def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sile
 # --- in time ---
 
 
+def test_a_timeout_of_the_send_itself_is_passed_on(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not mean that the bound was exceeded."""
+
+    def times_out() -> None:
+        raise TimeoutError("the socket's own")
+
+    monkeypatch.setenv("NEXUS_SEND_TIMEOUT", "60")
+    settings.cache_clear()
+    with pytest.raises(TimeoutError, match="the socket's own"):
+        bounded.bounded(times_out)()
+    with pytest.raises(TimeoutError, match="the socket's own"):
+        asyncio.run(bounded.asynchronous(times_out)())
+
+
 @pytest.mark.parametrize(
     "send",
     [
@@ -252,6 +266,28 @@ def test_every_fault_of_the_settings_is_named_at_once(environment: None, monkeyp
         check()
     for fault in ("NEXUS_STACK is not set", "NEXUS_ACCOUNT_ID is '1234'", "no region", "no credentials"):
         assert fault in str(refused.value)
+
+
+def test_without_a_catalogue_there_is_nothing_to_send(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "queues", list)
+    with pytest.raises(ConfigurationError, match="no catalogue is loaded: import it, or name it in NEXUS_CATALOGUE"):
+        check()
+
+
+def test_a_profile_that_does_not_exist_is_a_fault(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    sdk.reset()
+    with pytest.raises(ConfigurationError, match="no-such-profile"):
+        check()
+    monkeypatch.delenv("AWS_PROFILE")
+    sdk.reset()
+
+
+def test_a_backend_that_cannot_be_made_is_a_fault_by_itself(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NEXUS_BACKEND", "no.such.backend")
+    settings.cache_clear()
+    with pytest.raises(ConfigurationError, match=r"no\.such\.backend"):
+        check()
 
 
 def test_a_stack_that_is_not_there_is_named(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 import sqlite3
 import sys
+import time
+import types
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from dev.postgres import temporary
 from nexus import outbox, ping
-from nexus.errors import SendFailed
+from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import Implementation, registry
 from nexus.testing import SentTasks
 from nexus.worker import Run
@@ -283,6 +285,44 @@ def test_an_sqlalchemy_session_and_its_connection_write_in_their_transaction(
     assert sorted(runs) == sorted([handle.id, second.id])
 
 
+def test_only_one_task_with_its_options_given_to_add_is_written(environment: None) -> None:
+    with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):
+        outbox.add(None, ping.s() | ping.s())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"the outbox takes one task.s\(...\)"):
+        outbox.add(None, ping.s().set(countdown=5))
+    with pytest.raises(ValueError, match="give countdown or eta, not both"):
+        outbox.add(None, ping.s(), countdown=5, eta=datetime.now(UTC))
+
+
+class Cursor:
+    """A cursor of a driver with numbered or named placeholders."""
+
+    executed: tuple[str, Any] | None = None
+
+    def execute(self, statement: str, values: Any) -> None:
+        Cursor.executed = statement, values
+
+
+@pytest.mark.parametrize(
+    ("style", "places", "values"),
+    [
+        ("numeric", ":1, :2, :3", tuple),
+        ("named", ":v1, :v2, :v3", lambda row: {f"v{n}": value for n, value in enumerate(row, 1)}),
+    ],
+)
+def test_placeholders_are_those_of_the_driver(
+    monkeypatch: pytest.MonkeyPatch, style: str, places: str, values: Callable[[Any], Any]
+) -> None:
+    driver = types.ModuleType("ownsql")
+    driver.paramstyle = style  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "ownsql", driver)
+    connection = type("Connection", (), {"__module__": "ownsql.connections", "cursor": lambda self: Cursor()})()
+
+    outbox._execute(connection, "INSERT INTO t VALUES (?, ?, ?)", ("a", 2, None))
+
+    assert Cursor.executed == (f"INSERT INTO t VALUES ({places})", values(("a", 2, None)))
+
+
 def test_the_command_prints_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert outbox.main(["ddl"]) == 0
     assert capsys.readouterr().out == outbox.DDL
@@ -303,3 +343,50 @@ def test_the_command_sends(
     assert capsys.readouterr().out == "sent 1, kept 0\n"
     assert len(tasks.calls) == 1
     sys.modules.pop("shop")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The module that the command gets its connection from."""
+    module = f"import sqlite3\n\ndef connect():\n    return sqlite3.connect({str(tmp_path / 'db')!r})\n"
+    (tmp_path / "shop.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("shop", None)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(SendFailed({"r": "AWS is away"}), 1), (ConfigurationError("NEXUS_STACK is not set"), 2)]
+)
+def test_the_command_says_why_it_could_not_send(
+    shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def refuse(connect: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(outbox, "send_pending", refuse)
+    assert outbox.main(["send", "shop:connect"]) == code
+    assert capsys.readouterr().err == f"{error}\n"
+
+
+def test_the_command_goes_on_after_a_failed_send_until_its_configuration_is_at_fault(
+    shop: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: list[Any] = [SendFailed({"r": "AWS is away"}), outbox.Sent(3, 1), ConfigurationError("no such stack")]
+    waits: list[float] = []
+
+    def send(connect: Any) -> Any:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr(time, "sleep", waits.append)
+
+    assert outbox.main(["send", "shop:connect", "--every", "7"]) == 2
+    assert waits == [7.0, 7.0]
+    printed = capsys.readouterr()
+    assert printed.out == "sent 3, kept 1\n"
+    assert "AWS is away" in printed.err
+    assert printed.err.endswith("no such stack\n")
