@@ -1,11 +1,12 @@
-"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, two for the tests.
+"""Runs ministack with hooks: five for AWS features that ministack lacks, three for speed, two for the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
 A dying function logs the reason in Lambda's own words; an asynchronous invocation through an alias follows the alias's
 configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
 change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
-limits the number of concurrent sandboxes, and a query over a time range parses its condition once, not for each item.
+limits the number of concurrent sandboxes, a query over a time range parses its condition once, not for each item, and
+schedules are looked at each second.
 With NEXUS_REQUESTS set, sandboxes write their requests to that file; with NEXUS_COVERAGE they note the lines that they
 execute. The hooks need a pinned version (requirements/cloud.txt); the start fails if a hook does not find its target.
 This runs in the local cloud's own environment and imports nothing of this project.
@@ -288,6 +289,18 @@ def name_the_scheduled_time() -> None:
     eventbridge._invoke_target = invoke_at
 
 
+TICK = 1.0
+"""Seconds between two looks at schedules and scheduled rules; ministack's are ten."""
+
+
+def look_often_for_what_is_due() -> None:
+    """Fires schedules and scheduled rules within a second of their time."""
+    for service, name in ((scheduler, "_SCHEDULE_TICK_INTERVAL"), (eventbridge, "_SCHEDULER_TICK_INTERVAL")):
+        if not hasattr(service, name):
+            raise RuntimeError(f"ministack has no {name}")
+        setattr(service, name, TICK)
+
+
 # --- drift, and reverting it ------------------------------------------------------------------------------------------
 
 
@@ -484,6 +497,7 @@ if __name__ == "__main__":
     name_the_attributes_of_writes()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
+    look_often_for_what_is_due()
     check_ranges_quickly()
     if os.environ.get("NEXUS_REQUESTS"):
         record_requests()

@@ -16,7 +16,10 @@ import pytest
 from nexus import backend, settings
 from nexus.aws import sdk
 from nexus.backend import transport
+from nexus.client import AsyncResult
+from nexus.tasks import Result
 from social import application
+from tests.support.patience import PATIENCE
 
 NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
 
@@ -52,7 +55,7 @@ def post() -> str:
     return post_id
 
 
-def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
+def eventually[T](look: Callable[[], T | None], *, within: float = PATIENCE, every: float = 0.2) -> T:
     """Polls `look` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
     end = time.monotonic() + within
     while True:
@@ -63,16 +66,38 @@ def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: 
         time.sleep(every)
 
 
-def dead_letters(url: str, run_id: str) -> list[Any]:
-    """The dead letters of one run; the others become visible again at once."""
+def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:
+    """Takes a test's own messages out of a queue that others use too; theirs become visible again at once."""
     sqs = boto3.client("sqs")
-    answer = sqs.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=1, WaitTimeSeconds=1
-    )
-    found = []
-    for message in answer.get("Messages", []):
-        run = message["MessageAttributes"].get("RunId") if "MessageAttributes" in message else None
-        if run is not None and run.get("StringValue") == run_id:
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            found.append(message)
+    found: list[Any] = []
+    others: list[Any] = []
+    request: Any = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 60}
+    while batch := sqs.receive_message(QueueUrl=url, **request).get("Messages", []):
+        for message in batch:
+            if mine(message):
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            (found if mine(message) else others).append(message)
+    for message in others:
+        sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
     return found
+
+
+def dead_letters(url: str, run_id: str) -> list[Any]:
+    """Takes the dead letters of one run."""
+
+    def of_the_run(message: Any) -> bool:
+        run = message.get("MessageAttributes", {}).get("RunId")
+        return run is not None and bool(run.get("StringValue") == run_id)
+
+    return take(url, of_the_run)
+
+
+def in_its_place[R: Result](send: Callable[[], AsyncResult[R]]) -> AsyncResult[R]:
+    """An ended run of a job that runs one at a time. Sent again if another run had the place: a rule's, say."""
+
+    def ended() -> AsyncResult[R] | None:
+        handle = send()
+        handle.get(timeout=PATIENCE, propagate=False)
+        return None if handle.status == "REVOKED" else handle
+
+    return eventually(ended)
