@@ -71,12 +71,14 @@ def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:
     sqs = boto3.client("sqs")
     found: list[Any] = []
     others: list[Any] = []
-    request: Any = {"MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 60}
+    request: Any = {
+        "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
+    }  # fmt: skip
     while batch := sqs.receive_message(QueueUrl=url, **request).get("Messages", []):
         for message in batch:
-            if mine(message):
-                sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             (found if mine(message) else others).append(message)
+    for message in found:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
     for message in others:
         sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
     return found
