@@ -17,7 +17,7 @@ ENV ?= local
 # SAM leaves empty folders among its temporary files, so they go to .local/tmp, which is deleted after a deployment.
 SAM := mkdir -p .local/tmp && TMPDIR="$(CURDIR)/.local/tmp" PATH="$(CURDIR)/.venv-sam/bin:$$PATH" .venv-sam/bin/sam
 
-# Two makes in one folder take turns at files that both would write.
+# A lock for files that two makes in one folder would both write.
 IN_TURN := $(if $(shell command -v flock),flock .local/turn,)
 
 # quiet(name, command): the command's output goes to a log; shows its progress, and the log's end if it fails.
@@ -26,7 +26,7 @@ define quiet
 endef
 
 .PHONY: help
-help: ## This list
+help: ## List these commands
 	@grep -hE '^[a-z][a-z0-9%-]*:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-17s %s\n", $$1, $$2}'
 
 # ---- See it run --------------------------------------------------------------------------------------------------
@@ -49,14 +49,14 @@ web: up ## Serve the deployment's pages, `nexus web`, for the local cloud
 .PHONY: example
 example: up ## Serve the example application on http://localhost:8000, on the local cloud
 	@if ! $(DEV)/python -c 'import socket; socket.create_server(("localhost", 8000))' 2> /dev/null; then
-		echo "Another program has port 8000: end it and run this again. Another port would not do: the upload bucket takes uploads" >&2
-		echo "only from pages of http://localhost:8000 (BaseUrl in samconfig.toml)." >&2; exit 1
+		echo "Another program has port 8000: end it and run this again. Another port does not work: the upload bucket accepts" >&2
+		echo "uploads only from pages of http://localhost:8000 (BaseUrl in samconfig.toml)." >&2; exit 1
 	fi
 	eval "$$($(CLOUD) env)"
 	PYTHONPATH=shared $(DEV)/flask --app examples.photo_wall.app run --host localhost --port 8000
 
 .PHONY: example-own-tasks
-example-own-tasks: up ## Deploy the example of another application's own tasks to the local cloud, beside the network
+example-own-tasks: up ## Deploy an example application with its own tasks to the local cloud, beside the network
 	@$(MAKE) -s .local/$(NEXUS_CLOUD_FOLDER)/own-tasks
 
 OWN := examples/own_tasks
@@ -118,7 +118,7 @@ setup: ## Create the virtual environments of the project, the local cloud and th
 	done
 	echo "Python 3.13 is missing: install it (pyenv install 3.13, or uv python install 3.13)" >&2; exit 1
 
-# A first installation that was interrupted may have left half a pip: without the file `ready`, it starts again from nothing.
+# An interrupted first installation may have left half a pip: without the file `ready`, it starts again from nothing.
 define venv
 	@echo "Installing $(1) into $(@D)"
 	$(call quiet,$(@D),"$$(cat .local/python)" -m venv $(if $(wildcard $@),,--clear) $(@D) && $(@D)/bin/pip install --require-hashes -r $<)
@@ -129,7 +129,7 @@ endef
 	$(call venv,the project's packages and tools)
 	$(DEV)/python dev/install.py
 
-# The older of the two versions of Django that nexus.django supports; .venv has the newer one.
+# The older of the two versions of Django that nexus.django supports. The newer one is in .venv.
 .local/django-6.0/ready: requirements/django-6.0.txt .venv/ready
 	@echo "Installing Django 6.0"
 	rm -rf $(@D)
@@ -248,7 +248,7 @@ build-%:
 	@PYTHONPATH=shared "$(or $(wildcard $(DEV)/python),python3.13)" -m dev.build '$*' "$(ARTIFACTS_DIR)"
 
 .PHONY: build
-build: .aws-sam/local/finished ## Build the functions and the layer for this machine, apart from what goes to AWS
+build: .aws-sam/local/finished ## Build the functions and the layer for this machine's local cloud
 
 LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_64)
 
@@ -259,7 +259,7 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	touch $@
 
 # Starting the cloud removes this file: a new cloud is empty. Changes that CloudFormation refuses to make in place (a
-# table's keys) fail here too, but there is nothing to lose: the second try uses an empty cloud.
+# table's keys) fail here too. The local cloud has no data to keep, so the second try uses an empty one.
 .local/$(NEXUS_CLOUD_FOLDER)/deployed: .aws-sam/local/finished dev/emulator_stack.yaml dev/emulator_stack.py
 	@echo "Deploying to the local cloud"
 	eval "$$($(CLOUD) env)"
@@ -269,7 +269,7 @@ LOCAL_ARCHITECTURE := $(if $(filter arm64 aarch64,$(shell uname -m)),arm64,x86_6
 	}
 	export -f deploy
 	if ! $(call quiet,deploy,deploy); then
-		echo "  The stack that is there does not take this change (.local/log/deploy.log): deploying to an empty cloud"
+		echo "  The existing stack cannot be updated with this change (.local/log/deploy.log): deploying to an empty cloud"
 		$(CLOUD) stop; $(CLOUD) start
 		eval "$$($(CLOUD) env)"
 		$(call quiet,deploy,deploy)
@@ -295,10 +295,10 @@ deploy: package ## Build and deploy to AWS with your own credentials, and delete
 
 # ---- Checks ----------------------------------------------------------------------------------------------------------
 
-# Properties are tried on the same examples each time; `make unit SEED=7` tries others. Tests are shuffled, in the same order
-# each time; `make unit ORDER=7` is another order, and the weekly workflow draws one. Tests of a deployed stack run in the
-# order of their files: they share the stack and its data, and deploying it for each test would take hours.
-# Tests with the markers `simulation` and `programs` are beside the unit tests of the same code, and run in those two stages.
+# Property-based tests try the same examples each time; `make unit SEED=7` tries others. Tests are shuffled into the same
+# order each time; `make unit ORDER=7` is another order, and the weekly workflow uses a random one. Tests of a deployed
+# stack run in the order of their files: they share the stack and its data, and deploying it for each test would take hours.
+# Tests with the markers `simulation` and `programs` are beside the unit tests of the same code, but run in those two stages.
 ORDER ?= 1
 PYTEST := $(DEV)/pytest -q -p no:cacheprovider --hypothesis-seed=$(or $(SEED),0)
 SHUFFLED := $(PYTEST) -p pytest_randomly --randomly-seed=$(ORDER)
@@ -307,7 +307,7 @@ OUR_UNITS := tests/unit tests/security --ignore tests/unit/runtime --ignore test
 OLDER_DJANGO := PYTHONPATH="$(CURDIR)/.local/django-6.0"
 
 .PHONY: test
-test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a local cloud of their own
+test: setup ## Lint, types, unit tests, tests with programs, simulation, integration and end-to-end tests, on a separate local cloud
 	@export NEXUS_CLOUD_FOLDER=test-cloud NEXUS_CLOUD_PORT= NEXUS_RIGHTS="$(CURDIR)/.local/rights"
 	export NEXUS_REQUESTS="$$NEXUS_RIGHTS/requests.jsonl"
 	rm -rf "$$NEXUS_RIGHTS" .local/coverage && mkdir -p "$$NEXUS_RIGHTS"
@@ -318,7 +318,7 @@ test: setup ## Lint, types, unit tests, tests with programs, simulation, integra
 	NEXUS_COVERAGE= $(MAKE) coverage
 
 .PHONY: lint
-lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Ruff, its formatter, imports, requirements, English, the docs site, templates, workflows
+lint: .venv/ready .venv-sam/ready .venv-check/ready docs ## Lint: code, formatting, imports, requirements, English, docs site, templates, workflows
 	@echo "Linting"
 	mkdir -p .local/log
 	$(DEV)/ruff check --quiet .
@@ -344,28 +344,28 @@ docs: .venv/ready .local/mermaid/ready ## Build the docs site into .local/site, 
 	@echo "Building the docs site"
 	PYTHONPATH=shared $(DEV)/python -m dev.site .local/site
 
-# Needs the network, so it is not part of `make test`; the workflow `audit` runs it weekly. Where the advisories cannot be
-# reached, as behind a mirror of the registry, it looks for releases that their authors have withdrawn.
+# Needs the network, so it is not part of `make test`; the workflow `audit` runs it weekly. If the advisories cannot be
+# reached, as behind a mirror of the registry, it only checks for releases that their authors have withdrawn.
 .PHONY: audit
-audit: .venv-check/ready ## Known vulnerabilities in the pinned packages
+audit: .venv-check/ready ## Check the pinned packages for known vulnerabilities
 	@mkdir -p .local/log
 	for file in shared/requirements.txt functions/*/requirements.txt requirements/dev.txt requirements/sam.txt; do
 		echo "Auditing $$file"
 		.venv-check/bin/pip-audit --progress-spinner off --disable-pip --require-hashes --strict -r $$file > .local/log/audit.log 2>&1 && continue
 		grep -qE "could not be audited|Connection" .local/log/audit.log || { cat .local/log/audit.log; exit 1; }
-		echo "   advisories cannot be reached from here: looking for withdrawn releases only"
+		echo "   advisories cannot be reached from here: checking only for withdrawn releases"
 		$(DEV)/pip install --dry-run --ignore-installed --no-deps --require-hashes -r $$file > .local/log/audit.log 2>&1
 		! grep -i yanked .local/log/audit.log
 	done
 
 .PHONY: types
-types: .venv/ready .local/pyright/ready ## mypy --strict, and what mypy and pyright report about an application's code
+types: .venv/ready .local/pyright/ready ## Check types: mypy --strict, and mypy and pyright on a sample application
 	@echo "Checking types"
 	$(DEV)/mypy
 	$(PYTEST) tests/types
 
 .PHONY: unit
-unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, no sockets, AWS by moto; two minutes on two cores
+unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, without sockets, AWS mocked by moto; two minutes on two cores
 	@echo "Running the unit tests (ORDER=$(ORDER))"
 	$(SHUFFLED) -n 2 $(IN_PROCESS) --durations 10 $(OUR_UNITS)
 	$(SHUFFLED) -n 2 $(IN_PROCESS) --durations 10 -p tests.support.without_social tests/unit/runtime
@@ -373,13 +373,16 @@ unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, no sockets,
 	$(OLDER_DJANGO) $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/django_backend
 
 .PHONY: odd-times
-odd-times: .venv/ready .local/moved_clock.so ## Tests of what deals with time, at midnight, on leap day, at New Year, in other time zones
+odd-times: .venv/ready .local/moved_clock.so ## Tests of code that depends on time: at midnight, on leap day, at New Year, in other time zones
 	@at() {
-		echo "Running the tests of what deals with time at $$2 in $$1 (ORDER=$(ORDER))"
-		export TZ=$$1 MOVED_SECONDS=$$(($$(TZ=$$1 date -d "$$2" +%s) - $$(date +%s)))
-		moved="env LD_PRELOAD=$(CURDIR)/.local/moved_clock.so"
-		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
-		$$moved $(SHUFFLED) -n 2 $(IN_PROCESS) -p tests.support.without_social tests/unit/runtime
+		echo "Running the tests of code that depends on time at $$2 in $$1 (ORDER=$(ORDER))"
+		moved() {
+			TZ=$$zone MOVED_SECONDS=$$(($$(TZ=$$zone date -d "$$moment" +%s) - $$(date +%s))) \
+				LD_PRELOAD=$(CURDIR)/.local/moved_clock.so "$$@"
+		}
+		zone=$$1 moment=$$2
+		moved $(SHUFFLED) -n 2 $(IN_PROCESS) tests/unit/jobs tests/unit/emails tests/unit/data tests/unit/ops tests/unit/testkit
+		moved $(SHUFFLED) -n 2 $(IN_PROCESS) -p tests.support.without_social tests/unit/runtime
 	}
 	at UTC "2027-06-15 23:59:30"
 	at UTC "2027-04-30 23:59:30"
@@ -390,7 +393,7 @@ odd-times: .venv/ready .local/moved_clock.so ## Tests of what deals with time, a
 	at America/New_York "2027-11-07 01:30:00" # in the hour that comes twice
 
 .PHONY: programs
-programs: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Tests that start programs: Chromium, SpamAssassin, PostgreSQL, decoders, users' own projects
+programs: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassin .local/axe/ready .local/postgresql ## Tests that start programs: Chromium, SpamAssassin, PostgreSQL, decoders, sample projects
 	@echo "Running the tests with other programs (ORDER=$(ORDER))"
 	$(SHUFFLED) -n 2 --dist loadfile tests/programs
 	$(SHUFFLED) -n 2 -m programs $(OUR_UNITS)
@@ -398,17 +401,17 @@ programs: .venv/ready .local/django-6.0/ready .local/chromium .local/spamassassi
 	$(OLDER_DJANGO) $(SHUFFLED) -m programs tests/unit/django_backend
 
 .PHONY: simulation
-simulation: .venv/ready ## The runtime under faults: 50,000 schedules (NEXUS_SCHEDULES), small worlds, planted faults; the jobs at each request
+simulation: .venv/ready ## Simulate faults: 50,000 schedules of the runtime (NEXUS_SCHEDULES), small worlds, planted faults, crashes of jobs
 	@echo "Simulating the runtime under faults (ORDER=$(ORDER))"
 	$(SHUFFLED) -n 2 -p tests.support.without_social tests/simulation
 	$(SHUFFLED) -n 2 -m simulation $(OUR_UNITS)
 
 .PHONY: simulate
-simulate: .venv/ready ## A million schedules: SCHEDULES=n, from SEED=n on
+simulate: .venv/ready ## Simulate a million schedules: SCHEDULES=n, starting at SEED=n
 	@PYTHONPATH=shared $(DEV)/python -m tests.simulation.simulate $(or $(SEED),0) --schedules $(or $(SCHEDULES),1000000)
 
 .PHONY: integration
-integration: up .local/chromium ## Tests of parts together, against the local cloud
+integration: up .local/chromium ## Integration tests against the local cloud
 	@echo "Running the integration tests"
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/integration
@@ -420,7 +423,7 @@ e2e: up example-own-tasks django-network .local/chromium ## Tests of the deploye
 	$(PYTEST) tests/e2e tests/security/cloud
 
 .PHONY: second
-second: .venv/ready .venv-second/ready ## What the local cloud cannot, on a second emulator: message moves, schedules that fire
+second: .venv/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire
 	@echo "Running the tests of the second emulator"
 	$(PYTEST) tests/second
 
@@ -430,24 +433,24 @@ e2e-aws: package ## The end-to-end tests on a real account, in a temporary stack
 		.venv-sam/bin/sam deploy --config-env $(ENV) --no-confirm-changeset $(OPTIONS)
 
 .PHONY: mutate
-mutate: .venv/ready .venv-mutation/ready ## Change the rules one operator at a time: does a test notice? RULE=name for one
+mutate: .venv/ready .venv-mutation/ready ## Mutation tests: change the rules one operator at a time and run their tests; RULE=name for one rule
 	@echo "Mutating the rules"
 	PYTHONPATH=shared $(DEV)/python -m dev.mutate $(if $(RULE),"$(RULE)")
 
 .PHONY: rights
-rights: .venv/ready ## After `make test`: requests that the roles of template.yaml deny, and rights that none used
+rights: .venv/ready ## After `make test`: list requests that the roles in template.yaml deny, and rights that no request used
 	@echo "Comparing the rights that were used with those that are granted"
 	PYTHONPATH=shared $(DEV)/python -m tests.rights .local/rights
 
 .PHONY: coverage
-coverage: .venv/ready ## After `make test`: each package's share of executed lines; ALL=1 lists every line that was not
+coverage: .venv/ready ## After `make test`: check each package's share of executed lines; ALL=1 lists all lines that were not
 	@echo "Comparing the executed lines with the floors"
 	$(DEV)/python -m dev.covered $(if $(ALL),--all)
 
 bench-runtime: .venv-bench/ready .local/redis
 bench-media: .venv-bench/ready .local/bench-node/ready
 bench-coldstart: .aws-sam/local/finished
-bench-%: .venv/ready ## Measure, with % one of: runtime, media, coldstart, jobs, cost, mail, web, dev
+bench-%: .venv/ready ## Run a benchmark, with % one of: runtime, media, coldstart, jobs, cost, mail, web, dev
 	@PYTHONPATH=shared $(DEV)/python -m bench.$*
 
 # ---- Upkeep ----------------------------------------------------------------------------------------------------------
@@ -457,7 +460,7 @@ format: .venv/ready ## Let ruff format the code and fix what it can
 	@$(DEV)/ruff check --quiet --fix-only . && $(DEV)/ruff format --quiet .
 
 .PHONY: compile
-compile: | .local/python ## Pin requirements/*.in, with hashes; UPGRADE=1 takes the newest versions
+compile: | .local/python ## Pin requirements/*.in with hashes; UPGRADE=1 upgrades to the newest versions
 	@test -x .venv-compile/bin/pip-compile || { "$$(cat .local/python)" -m venv .venv-compile && .venv-compile/bin/pip install -q pip-tools==7.6.2 2> /dev/null; }
 	export CUSTOM_COMPILE_COMMAND="make compile"
 	cd requirements

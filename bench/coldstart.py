@@ -2,19 +2,19 @@
 
     make bench-coldstart            (or: python -m bench.coldstart [--rounds 15] [--built DIR] [--before DIR])
 
-CPU milliseconds in a fresh process, median of the rounds, peak memory beside them; the rows take turns. The function's
-folder and the layer's are on the path as in Lambda, and nothing else is; the environment is that of template.yaml.
+Each row is measured in fresh processes: CPU milliseconds (the median of the rounds) and peak memory. The rows
+alternate. As in Lambda, only the folders of the function and of the layer are on the path, and the environment is that
+of template.yaml.
 
 init       import of the handler's module
-ping       init, and the first event to its end: claim, log lines, settling, and whatever is made on first use
-task       the same for an event of that task instead: its module is imported, and what that needs. The task itself
-           is not run.
+ping       init, then the first event until it is settled: claim, log lines, and everything created on first use
+task       the same, and the import of the task's module and its dependencies. The task itself is not run.
 worker     nexus.worker's modules alone: without a catalogue, a client and a logger
 floor      boto3's clients of DynamoDB and SQS, a pydantic model of four fields, Powertools' Logger and
-           BatchProcessor: what a handler of this kind cannot do without. On the packages as pip installs them,
-           compiled; and, second, on the layer that is deployed, which is cut to what is used.
+           BatchProcessor: the minimum for a handler of this kind. Measured twice: with the packages as pip installs
+           them, compiled, and with the deployed layer, which is cut to what is used.
 
-`--before` names the build of another commit. Its rows take turns with ours, for a table of both.
+`--before` names the build of another commit. Its rows alternate with ours, and a second table compares them.
 """
 
 import argparse
@@ -93,7 +93,7 @@ print(json.dumps(marks), file=sys.stderr)
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A kind of process: what it runs, on which path, for which task."""
+    """A kind of process: the program that it runs, its import path and its task."""
 
     name: str
     program: str
@@ -176,7 +176,7 @@ def stand_in() -> Iterator[str]:
 
 
 def against_floor(samples: Samples, rows: Sequence[Row]) -> str:
-    """The table of every row in units of the first one's init."""
+    """A table of all rows, relative to the first row's init."""
 
     def cells(row: Row) -> Iterator[str]:
         yield row.name
@@ -190,7 +190,7 @@ def against_floor(samples: Samples, rows: Sequence[Row]) -> str:
 
 
 def against_before(samples: Samples, pairs: Sequence[tuple[Row, Row]]) -> str:
-    """The table of every row and the same one of the other build: "now / before = ratio"."""
+    """A table of all rows and the same rows of the other build: "now / before = ratio"."""
 
     def cells(now: Row, before: Row) -> Iterator[str]:
         yield now.name
@@ -212,12 +212,12 @@ def _median(samples: Iterable[Mapping[str, float]], mark: str) -> float:
 def _ratio(
     mine: Iterable[Mapping[str, float]], mark: str, theirs: Iterable[Mapping[str, float]], their_mark: str
 ) -> float:
-    """The median over the rounds of one mark in units of another."""
+    """The ratio of one mark to another, as the median over the rounds."""
     return median(a[mark] / b[their_mark] for a, b in zip(mine, theirs, strict=True))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Init and first result of each function, beside the floor.")
+    parser = argparse.ArgumentParser(description="Measures each function's init and first result against the floor.")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--built", type=Path, default=BUILT)
     parser.add_argument("--before", type=Path, help="the build of another commit, to compare with")
@@ -241,7 +241,7 @@ def main() -> None:
             for row, found in samples.items():
                 found.append(measure(row, interpreter, endpoint))
 
-    print(f"CPU milliseconds, median of {options.rounds} fresh processes, and x the floor's init; peak MB")
+    print(f"CPU milliseconds, median of {options.rounds} fresh processes; ratios to the floor's init; peak MB")
     tables.show("coldstart", against_floor(samples, ours))
     if pairs:
         tables.show("coldstart-before", against_before(samples, pairs))

@@ -1,14 +1,14 @@
-"""What runs cost by part, and the costs that they record compared with the stand-in's meter.
+"""Measures what runs cost, by part, and compares the costs that they record with the stand-in's meter.
 
     python -m bench.cost [--messages 200] [--pictures 3]
 
-Messages are sent, worked off and, in one row, given up, by the real client and worker against the stand-in of
-bench.runtime with the run table of template.yaml. `metered` is what the stand-in counted of DynamoDB and SQS, the
-receives and deletes that Lambda makes for each batch, the time of each invocation, and the bytes that were logged, at
-the prices of `nexus.prices`; `recorded` the sum of the run records' own measures.
+The real client and worker send and process messages, and in one row give them up, against the stand-in of bench.runtime
+with the run table of template.yaml. `metered` is the cost of the requests that the stand-in counted, of the receives
+and deletes that Lambda makes for each batch, of each invocation's time, and of the logged bytes, at the prices of
+`nexus.prices`. `recorded` is the sum of the run records' own measures.
 
-Pictures are uploads of 12 megapixels that S3's event starts, on the stand-in of bench.jobs. Their time in Lambda is
-computed: the CPU time of the renditions at Lambda's share of a core, and the latencies of AWS.
+Pictures are 12-megapixel uploads that start from S3's event, on the stand-in of bench.jobs. Their time in Lambda is
+computed from the CPU time of the renditions at Lambda's share of a core, and from AWS's latencies.
 """
 
 import argparse
@@ -44,13 +44,13 @@ from nexus.worker.spending import INVOCATION_LINES, MEMORY
 from samples.make import landscape
 
 WAITS = 0.05
-"""Seconds that each message of the tables waits, as for a table."""
+"""Seconds that each message waits, as if for a request to DynamoDB."""
 
 TRACE = "Root=1-6929e2a0-0123456789abcdef01234567;Parent=0123456789abcdef;Sampled=1"
 """What Lambda sets; each log line names it."""
 
-FEW = "thumbnail:150:square,w640:640,w1080:1080,w1080_jpeg:1080:jpeg"
-"""The parameter Renditions of a deployment that makes four."""
+FEW = "thumbnail:150:square:jpeg,w640:640,w1080:1080,w1080_jpeg:1080:jpeg"
+"""The parameter Renditions of a deployment that makes four renditions."""
 
 MEDIA_MEMORY = 2048
 CORES = MEDIA_MEMORY / 1769
@@ -67,7 +67,7 @@ class Work(Arguments):
     """The outcome and duration of the work."""
 
     user_id: str
-    how: str = "well"
+    how: str = "succeed"
     seconds: float = 0.01
 
 
@@ -80,12 +80,12 @@ work = Task(name="work", queue="default", arguments=Work, result=Done, summary="
 
 @implements(work)
 def do_work(args: Work, run: Run) -> Done:
-    """Waits, as for a table, and ends as requested."""
+    """Waits as if for DynamoDB, and ends as requested."""
     time.sleep(args.seconds)
-    if args.how == "again" and run.attempt < 3:
-        raise Retry("again", after=0.0)
-    if args.how == "badly":
-        raise Reject("never")
+    if args.how == "retry" and run.attempt < 3:
+        raise Retry("as requested", after=0.0)
+    if args.how == "reject":
+        raise Reject("as requested")
     return Done()
 
 
@@ -108,7 +108,7 @@ class Compared:
     metered: Cost
     recorded: Cost
     used: Spent
-    """Metered, of one run."""
+    """What one run used, as metered."""
 
     @property
     def ratio(self) -> float:
@@ -116,10 +116,10 @@ class Compared:
 
 
 ROWS: dict[str, tuple[Callable[..., None], int, str]] = {
-    "sent one by one, one a batch": (singly, 1, "well"),
-    "sent and worked off in tens": (in_tens, 10, "well"),
-    "sent in tens, three attempts each": (in_tens, 10, "again"),
-    "sent one by one, given up": (singly, 10, "badly"),
+    "sent one by one, one a batch": (singly, 1, "succeed"),
+    "sent and processed in tens": (in_tens, 10, "succeed"),
+    "sent in tens, three attempts each": (in_tens, 10, "retry"),
+    "sent one by one, given up": (singly, 10, "reject"),
 }
 
 
@@ -161,7 +161,7 @@ def compare(row: str, messages: int, waits: float = 0.01) -> Compared:
 
 @contextmanager
 def _log() -> Iterator[io.StringIO]:
-    """Lambda's environment of an invocation, as far as the log lines have it; gives what they say."""
+    """Formats log lines as in Lambda. Yields their text."""
     from aws_lambda_powertools import Logger
 
     from nexus.worker.lines import LineFormatter
@@ -179,7 +179,10 @@ def _bytes(written: io.StringIO) -> int:
 
 
 def picture(count: int, renditions: str = "") -> Spent:
-    """What an upload uses from S3's event until its post has it, the mean of some; `renditions` is the parameter."""
+    """What an upload uses from S3's event until its post is ready: the mean of `count` uploads.
+
+    `renditions` is the stack's parameter Renditions.
+    """
     import pictures
     import process_media_upload  # noqa: F401 - implements the task
     from pictures.rendering import render
@@ -234,7 +237,7 @@ PARTS = ("DynamoDB writes", "reads", "SQS", "S3 puts", "gets", "Lambda's time", 
 
 
 def parts(used: Spent) -> list[str]:
-    """A table's cells: the dollars of a million runs by PARTS, with the number of writes, requests or bytes of one."""
+    """A row's cells: for each of PARTS, the dollars of a million runs and, in parentheses, the amount that one uses."""
     alone = [
         (used.writes, Spent(writes=used.writes)),
         (used.reads, Spent(reads=used.reads)),
@@ -250,10 +253,16 @@ def parts(used: Spent) -> list[str]:
 
 
 def _client(clouds: Attached, service: str) -> Any:
-    """The runtime's own client, with the stand-in behind it."""
+    """The runtime's own client, connected to the stand-in."""
     keys = ("key", "secret", None)
     made: Any = slim.Client(
-        service, "https://aws.invalid", settings(), tls=None, credentials=lambda: keys, go_on=lambda: None, other=int
+        service,
+        "https://aws.invalid",
+        settings(),
+        tls=None,
+        credentials=lambda: keys,
+        check_abandoned=lambda: None,
+        fallback=int,
     )
     clouds.attach(made)
     return made
@@ -267,21 +276,21 @@ def _invoke(bodies: list[str]) -> list[str]:
     ]
     event = json.loads(json.dumps({"Records": records}))
     tasks: dict[str, Any] = {**registry.served_by("default"), work.name: work}
-    answer = serve("default", tasks, event, Context())
-    return [bodies[int(failed["itemIdentifier"])] for failed in answer["batchItemFailures"]]
+    response = serve("default", tasks, event, Context())
+    return [bodies[int(failed["itemIdentifier"])] for failed in response["batchItemFailures"]]
 
 
 def main() -> None:
-    """Prints the rows; exits with 1 if a record is more than a tenth off."""
-    parser = argparse.ArgumentParser(description="What runs say they cost, beside the meter.")
+    """Prints the rows; exits with 1 if recorded costs differ from metered ones by more than a tenth."""
+    parser = argparse.ArgumentParser(description="Compares the costs that runs record with metered costs.")
     parser.add_argument("--messages", type=int, default=200)
     parser.add_argument("--pictures", type=int, default=3)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     deployment.enter("media")
-    found = {row: compare(row, asked.messages, WAITS) for row in ROWS}
+    found = {row: compare(row, options.messages, WAITS) for row in ROWS}
     used = {f"message, {row}": one.used for row, one in found.items()}
-    used["picture of 12 megapixels"] = picture(asked.pictures)
-    used["the same, four renditions"] = picture(asked.pictures, FEW)
+    used["picture of 12 megapixels"] = picture(options.pictures)
+    used["the same, four renditions"] = picture(options.pictures, FEW)
     tables.show("cost-parts", tables.markdown(["a million", *PARTS], [[row, *parts(one)] for row, one in used.items()]))
     compared = [
         [row, f"{one.metered.total:.2f}", f"{one.recorded.total:.2f}", f"{one.ratio:.3f}"] for row, one in found.items()
@@ -289,7 +298,7 @@ def main() -> None:
     head = ["runs", "metered", "recorded", "ratio, to be within a tenth"]
     tables.show("cost-recorded", tables.markdown(head, compared))
     if max(abs(one.ratio - 1) for one in found.values()) > 0.1:
-        sys.exit("more than a tenth off")
+        sys.exit("the recorded costs differ from the metered ones by more than a tenth")
 
 
 if __name__ == "__main__":

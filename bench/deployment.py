@@ -1,4 +1,4 @@
-"""Sets up the measurements' process like one of the deployment: variables and modules."""
+"""Sets up a measurement's process like one of the deployment: environment variables and importable modules."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def enter(*functions: str, **variables: str) -> None:
-    """Sets a deployment's variables and these, and makes the functions' modules importable."""
+    """Sets a deployment's variables and the given ones, and makes the functions' modules importable."""
     os.environ.pop("AWS_ENDPOINT_URL", None)
     # Otherwise botocore sends an object in chunks with checksums, which the stand-in would store.
     os.environ |= ENVIRONMENT | {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required"} | variables

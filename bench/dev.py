@@ -1,9 +1,10 @@
-"""How long after a file is saved `nexus dev` shows the result of the last message, on the local cloud.
+"""Measures the time from saving a file until `nexus dev` shows the last message's result, on the local cloud.
 
     make up; eval "$(nexus env)"; make bench-dev
 
-The task reads nothing and returns. The peer runs the same task in a new process for each change, as a worker that is
-restarted does; no time is counted for noticing the change. Wall time, since this is what a developer waits for.
+The task reads nothing and returns. The peer runs the same task in a new process for each change, as a restarted worker
+does; the time until it would notice the change is not counted. The figures are wall time, which is what a developer
+waits for.
 """
 
 import os
@@ -44,18 +45,18 @@ def session(code: Path, environment: dict[str, str]) -> Iterator[Iterator[str]]:
             process.wait()
 
 
-def until(words: str, lines: Iterator[str]) -> None:
-    """Reads until a line has the words."""
+def until(wanted: str, lines: Iterator[str]) -> None:
+    """Reads lines until one contains the wanted text."""
     seen = []
     for line in lines:
         seen.append(line)
-        if words in line:
+        if wanted in line:
             return
-    raise RuntimeError(f"nexus dev ended before it showed {words!r}: {''.join(seen)}")
+    raise RuntimeError(f"nexus dev ended before it showed {wanted!r}: {''.join(seen)}")
 
 
 def main() -> None:
-    """Measures both in turns and prints the table."""
+    """Measures both alternately and prints the table."""
     with tempfile.TemporaryDirectory() as name:
         code = Path(name)
         for folder in ("functions", "shared", "ops"):

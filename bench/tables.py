@@ -1,7 +1,7 @@
-"""The tables of docs/benchmarks.md, each written by the run that measured it.
+"""Writes the tables of docs/benchmarks.md from the run that measured them.
 
 A table is between two comments, `<!-- table NAME -->` and `<!-- end of NAME -->`. A benchmark prints its tables;
-with `NEXUS_WRITE_TABLE=1` it replaces those in the page too.
+with `NEXUS_WRITE_TABLE=1` it also replaces those in the page.
 """
 
 import os
@@ -21,10 +21,10 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def show(name: str, table: str, page: Path = PAGE) -> None:
-    """Prints a table, and writes it into its place on the page when `NEXUS_WRITE_TABLE` is set.
+    """Prints a table, and replaces it in the page if `NEXUS_WRITE_TABLE` is set.
 
     Raises:
-        ValueError: the page has no place of that name, or more than one.
+        ValueError: the page has no table of that name, or more than one.
     """
     print(f"\n{table}")
     if os.environ.get("NEXUS_WRITE_TABLE"):
@@ -32,7 +32,7 @@ def show(name: str, table: str, page: Path = PAGE) -> None:
 
 
 def replaced(text: str, name: str, table: str) -> str:
-    """The page's text with another table in the place called `name`; errors as `show`."""
+    """The page's text with the table `name` replaced; raises the errors of `show`."""
     begin, end = f"<!-- table {name} -->", f"<!-- end of {name} -->"
     place = re.compile(rf"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     new, count = place.subn(lambda _: f"{begin}\n\n{table}\n\n{end}", text)

@@ -1,8 +1,8 @@
-"""How much of each package the tests execute: `python -m dev.covered`, by `make coverage`.
+"""Reports how much of each package the tests execute: `python -m dev.covered`, by `make coverage`.
 
-Reads what the processes of the tests noted (dev/measure.py) and prints each package's share of executed lines. Fails if
-one is under its floor, and then lists the lines that no test executes. Which lines count, and which are left out
-(`[tool.coverage.report]` in pyproject.toml), is coverage.py's judgement.
+Reads what the tests' processes recorded (dev/measure.py) and prints each package's share of executed lines. If a share
+is under its floor, it fails and lists the lines that no test executes. coverage.py decides which lines count, with the
+exclusions of `[tool.coverage.report]` in pyproject.toml.
 """
 
 import json
@@ -20,14 +20,14 @@ from dev.measure import FOLDER, FUNCTION, LAYER
 ROOT: Final = Path(__file__).resolve().parent.parent
 
 FLOORS: Final = {"shared/nexus": 97, "shared/social": 95, "functions": 95, "ops": 90}
-"""The least percentage of lines that the tests execute; each folder of functions/ has the floor of its own."""
+"""The least percentage of lines that the tests must execute; each folder of functions/ must reach it by itself."""
 
 NOTED: Final = ROOT / FOLDER
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A module: its lines that count, and those that no test executed as text ("12-14, 30")."""
+    """A module: its number of lines that count, and those that no test executed, as text ("12-14, 30")."""
 
     name: str
     lines: int
@@ -36,7 +36,7 @@ class File:
 
 
 def packages() -> dict[str, int]:
-    """Each package with its floor, each function's folder by itself."""
+    """The floor of each package and of each function's folder."""
     functions = sorted(path for path in (ROOT / "functions").iterdir() if any(path.glob("*.py")))
     found = {name: floor for name, floor in FLOORS.items() if name != "functions"}
     return found | {f"functions/{path.name}": FLOORS["functions"] for path in functions}
@@ -66,7 +66,7 @@ def _sources(name: str) -> Iterator[Path]:
 
 
 def files(package: str, measured: Coverage) -> Iterator[File]:
-    """Every module of a package, also those that no process imported."""
+    """Every module of a package, including those that no process imported."""
     for path in sorted((ROOT / package).rglob("*.py")):
         _, statements, _, missing, text = measured.analysis2(str(path))
         yield File(str(path.relative_to(ROOT)), len(statements), len(missing), text)

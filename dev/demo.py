@@ -1,7 +1,7 @@
 """`make run`: uploads the sample media with plain S3 puts and shows the deployed stack's renditions.
 
 Each sample becomes a post of the user "demo". The upload's event invokes the media function; the post's `media` shows
-when it is done. Renditions and one contact sheet are saved for looking at. Running it again uploads everything again.
+when it is done. Renditions and one contact sheet are saved. Running it again uploads everything again.
 """
 
 import os

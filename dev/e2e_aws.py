@@ -49,9 +49,9 @@ class Report:
     lines: list[str] = field(default_factory=list)
     failed: bool = False
 
-    def step(self, what: str, well: bool, detail: str = "") -> None:
-        self.failed |= not well
-        self.lines.append(f"- {'ok' if well else '**FAILED**'}: {what}{f' ({detail})' if detail else ''}")
+    def step(self, what: str, passed: bool, detail: str = "") -> None:
+        self.failed |= not passed
+        self.lines.append(f"- {'ok' if passed else '**FAILED**'}: {what}{f' ({detail})' if detail else ''}")
         print(self.lines[-1], flush=True)
 
     def text(self, region: str) -> str:
@@ -158,10 +158,10 @@ def test(stack: str, account: str, region: str, report: Report) -> None:
     """Runs the tests, and the operator's own two checks."""
     own = {"NEXUS_STACK": stack, "NEXUS_ACCOUNT_ID": account, "AWS_REGION": region, "AWS_DEFAULT_REGION": region}
     environment = os.environ | own | {"NEXUS_ON_AWS": "1"}
-    for words in ("validate", "inspect ping"):
-        asked = [str(ROOT / ".venv/bin/nexus"), "--stack", stack, *words.split()]
+    for arguments in ("validate", "inspect ping"):
+        asked = [str(ROOT / ".venv/bin/nexus"), "--stack", stack, *arguments.split()]
         done = subprocess.run(asked, env=environment, cwd=ROOT, check=False, timeout=300)
-        report.step(f"`nexus {words}`", done.returncode == 0)
+        report.step(f"`nexus {arguments}`", done.returncode == 0)
     junit = ROOT / ".local" / "e2e-aws.xml"
     junit.unlink(missing_ok=True)
     command = [

@@ -1,15 +1,15 @@
-"""Runs ministack with hooks: five for AWS features that ministack lacks, three for speed, two for the tests.
+"""Runs ministack with hooks: five add AWS features that it lacks, three make it faster, two serve the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
-A dying function logs the reason in Lambda's own words; an asynchronous invocation through an alias follows the alias's
-configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
-change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
-limits the number of concurrent sandboxes, a query over a time range parses its condition once, not for each item, and
-schedules are looked at each second.
-With NEXUS_REQUESTS set, sandboxes write their requests to that file; with NEXUS_COVERAGE they note the lines that they
-execute. The hooks need a pinned version (requirements/cloud.txt); the start fails if a hook does not find its target.
-This runs in the local cloud's own environment and imports nothing of this project.
+A function that dies logs the reason as Lambda does; an asynchronous invocation through an alias uses the alias's
+configuration; IAM policies can restrict the attributes of a DynamoDB write; a schedule's input contains its scheduled
+time; and a change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand.
+NEXUS_CLOUD_SANDBOXES limits the number of concurrent sandboxes, a query over a time range parses its condition once,
+not for each item, and schedules fire within a second. With NEXUS_REQUESTS, sandboxes write their requests to that file;
+with NEXUS_COVERAGE they record the lines that they execute. The hooks need a pinned version (requirements/cloud.txt);
+startup fails if a hook does not find its target. This runs in the local cloud's own environment and imports nothing
+from this project.
 """
 
 import json
@@ -41,7 +41,7 @@ def write_what_kills_functions() -> None:
     """Writes Lambda's log lines for a failed import, a missing handler, an exception and a killed sandbox."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(INIT_ANSWER) != 1:
-        raise RuntimeError("ministack's worker reports a failed import in a different way than expected")
+        raise RuntimeError("ministack's worker does not report a failed import as expected")
     lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(INIT_ANSWER, NAMED_INIT_ANSWER)
     execute = lambda_svc._execute_function_warm
 
@@ -89,8 +89,8 @@ RANGE = re.compile(r"(\w+) = (:\w+) AND (\w+) BETWEEN (:\w+) AND (:\w+)")
 
 
 def check_ranges_quickly() -> None:
-    """Parses a key condition on a number range once: ministack parses it again for each item of the partition, so a
-    search of a hundred thousand runs takes a minute."""
+    """Parses a key condition on a number range once. ministack parses it for each item of the partition, so a search of
+    a hundred thousand runs would take a minute."""
     evaluate, parsed = dynamodb._evaluate_condition, lru_cache(RANGE.fullmatch)
 
     def evaluate_range(text: str, item: Any, values: Any, names: Any, slot: str = "ConditionExpression") -> Any:
@@ -105,7 +105,7 @@ def check_ranges_quickly() -> None:
     dynamodb._evaluate_condition = evaluate_range
 
 
-# --- a bound on sandboxes ---------------------------------------------------------------------------------------------
+# --- a limit on sandboxes ---------------------------------------------------------------------------------------------
 
 FOR_QUEUES = 4
 """Sandboxes that asynchronous invocations leave to queues and synchronous callers."""
@@ -116,8 +116,8 @@ _asynchronous: ContextVar[bool] = ContextVar("asynchronous", default=False)
 def bound_sandboxes(most: int) -> None:
     """Limits concurrent sandboxes, each of which unpacks its function's code; invocations wait for a free one.
 
-    AWS has a thousand and throttles above that. There, a throttled asynchronous invocation waits in Lambda's own queue
-    for hours; ministack would count it as a failure, so here none is throttled.
+    AWS throttles above a thousand, and a throttled asynchronous invocation waits in Lambda's own queue for up to hours.
+    ministack would count it as a failure, so no invocation is throttled here.
     """
     free, free_for_events = threading.BoundedSemaphore(most), threading.BoundedSemaphore(max(1, most - FOR_QUEUES))
     there: set[Any] = set()  # sandboxes with a folder, including those being killed
@@ -147,7 +147,7 @@ def bound_sandboxes(most: int) -> None:
         release(worker)
         with lambda_runtime._lock:
             pooled = worker is None or any(worker in pool for pool in lambda_runtime._workers.values())
-        if not pooled:  # its function was changed or deleted while it ran: nothing else would end it
+        if not pooled:  # its function was changed or deleted meanwhile, and nothing else would end it
             lambda_runtime.kill_workers([worker])
 
     def discard_and_note(worker: Any) -> None:
@@ -193,7 +193,7 @@ def record_requests() -> None:
     """Makes every sandbox record its AWS requests (dev/recorder.py), if a variable names a file for them."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(IMPORTS) != 1:
-        raise RuntimeError("ministack's worker imports its function in a different way than expected")
+        raise RuntimeError("ministack's worker does not import its function as expected")
     recorder = f"    exec(compile({RECORDER.read_text()!r}, 'recorder.py', 'exec'), {{'__name__': 'recorder'}})\n"
     lambda_runtime._PYTHON_WORKER_SCRIPT = script.replace(IMPORTS, recorder + IMPORTS)
 
@@ -205,10 +205,10 @@ NEXT_EVENT = "    while True:\n        line = sys.stdin.readline()\n"
 
 
 def measure_lines() -> None:
-    """Makes every sandbox note the lines that it executes (dev/measure.py), and save them after each event."""
+    """Makes every sandbox record the lines that it executes (dev/measure.py), and save them after each event."""
     script = lambda_runtime._PYTHON_WORKER_SCRIPT
     if script.count(IMPORTS) != 1 or script.count(NEXT_EVENT) != 1:
-        raise RuntimeError("ministack's worker does not import its function or wait for events as it did")
+        raise RuntimeError("ministack's worker does not import its function or wait for events as expected")
     begin = f"    measure = {{}}\n    exec(compile({MEASURE.read_text()!r}, 'measure.py', 'exec'), measure)\n"
     begin += "    save_lines = measure['start']()\n"
     script = script.replace(IMPORTS, begin + IMPORTS)
@@ -220,8 +220,9 @@ def measure_lines() -> None:
 
 
 def follow_the_aliases_configuration() -> None:
-    """Applies an alias's retries and on-failure destination, and its function's reserved concurrency; ministack only
-    reads $LATEST's, and loses the event. With a concurrency of 0 Lambda sends the event to the destination at once."""
+    """Applies an alias's retries and on-failure destination, and its function's reserved concurrency; ministack reads
+    only those of $LATEST. At a concurrency of 0, Lambda sends the event to the destination at once; ministack loses it.
+    """
     invoke = lambda_svc.invoke_async_with_retry
 
     def invoke_by_alias(func: Any, event: Any) -> None:
@@ -245,7 +246,7 @@ _WORDS = frozenset({"SET", "REMOVE", "ADD", "DELETE", "AND", "OR", "NOT", "BETWE
 
 
 def name_the_attributes_of_writes() -> None:
-    """Sets dynamodb:Attributes and dynamodb:ReturnValues for writes; ministack only reads attributes of projections."""
+    """Sets the condition keys dynamodb:Attributes and dynamodb:ReturnValues for writes, as ministack does for reads."""
     context = iam_actions.dynamodb_service_context
 
     def context_of_writes(body: bytes) -> dict[str, Any]:
@@ -276,7 +277,7 @@ SCHEDULED_TIME = "<aws.scheduler.scheduled-time>"
 
 
 def name_the_scheduled_time() -> None:
-    """Replaces Scheduler's context attribute in a target's input; ministack passes its name through."""
+    """Replaces Scheduler's context attribute in a target's input with the time; ministack passes the name on."""
     invoke = eventbridge._invoke_target
 
     def invoke_at(target: Any, event: Any, rule: Any, *rest: Any) -> Any:
@@ -290,10 +291,10 @@ def name_the_scheduled_time() -> None:
 
 
 TICK = 1.0
-"""Seconds between two looks at schedules and scheduled rules; ministack's are ten."""
+"""Seconds between two checks for due schedules and rules; ministack waits ten."""
 
 
-def look_often_for_what_is_due() -> None:
+def fire_schedules_promptly() -> None:
     """Fires schedules and scheduled rules within a second of their time."""
     for service, name in ((scheduler, "_SCHEDULE_TICK_INTERVAL"), (eventbridge, "_SCHEDULER_TICK_INTERVAL")):
         if not hasattr(service, name):
@@ -301,7 +302,7 @@ def look_often_for_what_is_due() -> None:
         setattr(service, name, TICK)
 
 
-# --- drift, and reverting it ------------------------------------------------------------------------------------------
+# --- detecting and reverting drift ------------------------------------------------------------------------------------
 
 
 def _event_source(physical_id: str, _: Any) -> Any:
@@ -429,9 +430,9 @@ def put_drift_back() -> None:
     create, execute, update = changesets._create_change_set, changesets._execute_change_set, stacks._update_resource
 
     def create_change_set(params: Any) -> Any:
-        answer = create(params)
+        response = create(params)
         if changesets._p(params, "DeploymentMode") != "REVERT_DRIFT":
-            return answer
+            return response
         made = next(
             (one for one in _change_sets.values() if one["ChangeSetName"] == changesets._p(params, "ChangeSetName")),
             None,
@@ -451,7 +452,7 @@ def put_drift_back() -> None:
                 }
                 for name, state in drifted.items()
             ]
-        return answer
+        return response
 
     def execute_change_set(params: Any) -> Any:
         _, found = changesets._find_change_set(
@@ -468,7 +469,7 @@ def put_drift_back() -> None:
             return update(*given)
         if state["StackResourceDriftStatus"] == "DELETED":
             made, attributes = provisioners._provision_resource(kind, name, new, stack)
-            # A queue policy's id is generated: with a new one, deletion of the old id would remove the policy again.
+            # A queue policy's id is generated. With a new id, deleting the old one would remove the policy again.
             return physical_id if kind == "AWS::SQS::QueuePolicy" else made, attributes
         # Drifted properties are treated as if the stack had not set them yet.
         changed = {one["PropertyPath"].split("/")[1] for one in state["PropertyDifferences"]}
@@ -486,7 +487,7 @@ def put_drift_back() -> None:
         and table.get("ExecuteChangeSet") is execute
     ]
     if len(found) != 1:
-        raise RuntimeError("ministack dispatches change sets in a different way than expected")
+        raise RuntimeError("ministack does not dispatch change sets as expected")
     found[0].update(hooks)
     stacks._update_resource = update_resource
 
@@ -497,7 +498,7 @@ if __name__ == "__main__":
     name_the_attributes_of_writes()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
-    look_often_for_what_is_due()
+    fire_schedules_promptly()
     check_ranges_quickly()
     if os.environ.get("NEXUS_REQUESTS"):
         record_requests()

@@ -39,7 +39,7 @@ class InvokeError(Exception):
 def invoke(task: str, event: Path | None = None) -> int:
     """Runs a task's function on an event and shows its response. Returns SAM's exit code. Raises InvokeError."""
     if registry.known(task) is None:
-        raise InvokeError(f"There is no task {task!r}. There are: {', '.join(sorted(registry.tasks()))}")
+        raise InvokeError(f"There is no task {task!r}. The tasks are {', '.join(sorted(registry.tasks()))}")
     event = event or ROOT / "events" / f"{task}.json"
     if not event.is_file():
         raise InvokeError(f"There is no {event}: name an existing one with EVENT=")
@@ -111,7 +111,7 @@ def _variables(cloud: Cloud, endpoint: str) -> Path:
 
 @contextmanager
 def _relay(port: int, address: str) -> Iterator[str]:
-    """Forwards connections to `address` to a port of the loopback interface. Yields the URL to use instead."""
+    """Forwards connections from `address` to a port of the loopback interface. Yields the URL to use instead."""
     with socket.create_server((address, 0)) as server:
 
         def accept() -> None:

@@ -68,10 +68,10 @@ def start(port: int | None = None) -> Cloud:
         return cloud
     if not INTERPRETER.exists():
         raise CloudError("the local cloud is not installed: run `make setup`")
-    said = os.environ.get("NEXUS_CLOUD_PORT", "")
-    if said and not said.isdecimal():
-        raise CloudError(f"NEXUS_CLOUD_PORT: {said!r} is not a port's number")
-    chosen = port or int(said or 0) or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
+    value = os.environ.get("NEXUS_CLOUD_PORT", "")
+    if value and not value.isdecimal():
+        raise CloudError(f"NEXUS_CLOUD_PORT: {value!r} is not a port's number")
+    chosen = port or int(value or 0) or (USUAL_PORT if _is_free(USUAL_PORT) else _free_port())
     if not _is_free(chosen):
         raise CloudError(f"port {chosen} is taken: set another one in NEXUS_CLOUD_PORT")
 
@@ -97,7 +97,7 @@ def start(port: int | None = None) -> Cloud:
         cloud = Cloud(process.pid, chosen)
         json.dump(asdict(cloud), lock)
     deadline = time.monotonic() + SECONDS_TO_START
-    while not _answers(cloud):
+    while not _is_up(cloud):
         if process.poll() is not None:
             raise CloudError(f"it ended with exit code {process.returncode}: see {log_file}")
         if time.monotonic() > deadline:
@@ -109,10 +109,10 @@ def start(port: int | None = None) -> Cloud:
 
 def sandboxes() -> int:
     """The maximum number of sandboxes: NEXUS_CLOUD_SANDBOXES, else 16. Raises CloudError if it is invalid."""
-    said = os.environ.get("NEXUS_CLOUD_SANDBOXES") or str(USUAL_SANDBOXES)
-    if not said.isdecimal() or int(said) < FEWEST_SANDBOXES:
-        raise CloudError(f"NEXUS_CLOUD_SANDBOXES: {said!r} is not a number, {FEWEST_SANDBOXES} or more")
-    return int(said)
+    value = os.environ.get("NEXUS_CLOUD_SANDBOXES") or str(USUAL_SANDBOXES)
+    if not value.isdecimal() or int(value) < FEWEST_SANDBOXES:
+        raise CloudError(f"NEXUS_CLOUD_SANDBOXES: {value!r} is not a number, {FEWEST_SANDBOXES} or more")
+    return int(value)
 
 
 def short_of_disk() -> str | None:
@@ -179,7 +179,7 @@ def _environment(port: int, folder: Path) -> dict[str, str]:
     }
 
 
-def _answers(cloud: Cloud) -> bool:
+def _is_up(cloud: Cloud) -> bool:
     try:
         with urllib.request.urlopen(f"{cloud.endpoint}/_ministack/health", timeout=2) as response:  # noqa: S310 - our own address
             return bool(response.status == 200)

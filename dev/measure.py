@@ -1,9 +1,9 @@
-"""Notes which lines of the project a process executes, for `make coverage`.
+"""Records which lines of the project a process executes, for `make coverage`.
 
 If NEXUS_COVERAGE names the checkout, every process of the project's environment calls `start` before anything else
-(dev/install.py), and so do the local cloud's sandboxes (dev/emulator.py). A line is noted the first time it is executed
-and costs nothing afterwards. New lines are appended to a file in .local/coverage, which stays open, since a decoder's
-process can open none. This imports nothing of the project; `dev.covered` reads the files.
+(dev/install.py), and so do the local cloud's sandboxes (dev/emulator.py). A line is recorded the first time it is
+executed and costs nothing afterwards. New lines are appended to a file in .local/coverage, which stays open, since a
+decoder's process cannot open files. This imports nothing from the project; `dev.covered` reads the files.
 """
 
 import atexit
@@ -25,15 +25,15 @@ PARTS: Final = ("shared/nexus", "shared/social", "functions", "ops")
 LAYER_PACKAGES: Final = ("nexus", "social")
 LAYER: Final = "/opt/python/"
 FUNCTION: Final = "/var/task/"
-"""Where Lambda has the layer and a function; a sandbox of the local cloud has them in a folder of its own."""
+"""Where Lambda has the layer and a function; each sandbox of the local cloud has them in its own folder."""
 LOWEST_DESCRIPTOR: Final = 300
 """Well above those that a program or a test uses."""
 
 
 def start() -> Callable[[], None]:
-    """Notes lines from now on. Returns what saves them; a fork, the end of the process and `os._exit` save them too."""
-    root = Path(os.environ.pop(VARIABLE))  # a program and its tests see the environment that they would see otherwise
-    _measure_children(root)
+    """Starts recording. Returns a function that saves; a fork, the end of the process, `os._exit`
+    and `os.execve` save too."""
+    root = Path(os.environ.pop(VARIABLE))  # so that a program and its tests see their usual environment
     deployed = _deployed()
     wanted = (*(f"{root / part}{os.sep}" for part in PARTS), *deployed)
     (root / FOLDER).mkdir(parents=True, exist_ok=True)
@@ -71,6 +71,7 @@ def start() -> Callable[[], None]:
     atexit.register(save)
     os.register_at_fork(before=save)
     _save_before_exit(save)
+    _measure_programs(root, save)
     return save
 
 
@@ -94,7 +95,8 @@ def _save_before_exit(save: Callable[[], None]) -> None:
     os._exit = save_and_exit  # type: ignore[assignment]
 
 
-def _measure_children(root: Path) -> None:
+def _measure_programs(root: Path, save: Callable[[], None]) -> None:
+    """Measures what this process starts, and what it is replaced by."""
     starting: Any = subprocess.Popen
     plain = starting.__init__
 
@@ -102,3 +104,10 @@ def _measure_children(root: Path) -> None:
         plain(self, *given, env={**(os.environ if env is None else env), VARIABLE: str(root)}, **named)
 
     starting.__init__ = begin
+    replace: Any = os.execve
+
+    def replace_process(path: Any, given: Any, env: Any) -> None:
+        save()
+        replace(path, given, {**env, VARIABLE: str(root)})
+
+    os.execve = replace_process  # type: ignore[assignment]

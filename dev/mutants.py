@@ -4,7 +4,7 @@
 
 Each line of the output is a JSON object: the line of the file (from 1), the text of that line before and after, and
 the whole mutated source. Only the bodies of functions are mutated, without f-strings: constants and defaults are
-settings, and a test that repeats a setting's value shows nothing; f-strings are messages.
+settings, which a test could only repeat, and f-strings are messages.
 """
 
 import ast
@@ -17,8 +17,8 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
 
-# A comparison moves its bound and is inverted; an arithmetic operator becomes its opposite. The others of Cosmic Ray's
-# 56 replacements of a comparison and 132 of an operator fail wherever these do.
+# A comparison's bound is moved or the comparison inverted; an arithmetic operator is replaced by its opposite. Tests
+# that notice these also notice the others of Cosmic Ray's 56 replacements of comparisons and 132 of operators.
 OPERATORS = (
     *("AddNot", "ExceptionReplacer", "NumberReplacer", "ZeroIterationForLoop"),
     *("ReplaceAndWithOr", "ReplaceOrWithAnd", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue"),

@@ -1,8 +1,8 @@
 """`make mutate`: are the rules' tests good enough to notice a change of the rules?
 
 `dev/mutation.toml` names each rule's file and the tests that are meant to guard it. Every mutant of the file (see
-`dev.mutants`) runs those tests in a process of its own, forked from this one, which has imported the libraries already;
-an import hook gives it the mutated source, so no file changes. A mutant that no test notices is a survivor, unless
+`dev.mutants`) runs those tests in its own process, forked from this one, which has already imported the libraries; an
+import hook gives it the mutated source, so no file changes. A mutant that no test notices is a survivor, unless
 `dev/mutation.toml` lists it as equivalent, with the reason. Survivors fail the command.
 
 With NEXUS_WRITE_TABLE=1 the scores are written into docs/mutation.md.
@@ -39,15 +39,15 @@ PAGE: Final = ROOT / "docs" / "mutation.md"
 MUTANTS: Final = (str(ROOT / ".venv-mutation" / "bin" / "python"), "-m", "dev.mutants")
 
 CPU_SECONDS = 4
-"""Processor time beside five times what the tests take: a mutant that needs more loops, and counts as killed."""
+"""CPU seconds that a mutant may use in addition to five times the tests' own; above that it is looping, and killed."""
 WALL_SECONDS = 300.0
-"""The same for a mutant that waits for something that never happens."""
+"""Seconds after which a mutant that waits forever is killed."""
 
 NOT_IMPORTED: Final = 77
 """The exit status for a mutant that does not import: mostly a type annotation. It is not counted."""
 
 LIBRARIES: Final = ("boto3", "hypothesis.strategies", "moto", "numpy", "PIL.Image", "pydantic", "pytest", "yaml")
-"""What most tests import: once here, and not once for each mutant."""
+"""What most tests import. It is imported once here instead of once for each mutant."""
 
 type Result = Literal["killed", "survived", "not imported"]
 
@@ -153,7 +153,7 @@ def score(rule: Rule, jobs: int) -> Score:
 
 
 def attempts(rule: Rule, sources: Sequence[str], jobs: int) -> Iterator[tuple[int, Result]]:
-    """What the tests say of each source, by its place, as they end. Raises RuntimeError if the original fails them."""
+    """Yields each source's index and result as its tests end. Raises RuntimeError if the original fails them."""
     context = multiprocessing.get_context("fork")
     original = (ROOT / rule.file).read_text()
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -190,7 +190,7 @@ def result(exit_code: int | None) -> Result:
 
 
 def attempt(rule: Rule, source: str, limit: int | None = None, log: str = os.devnull) -> None:
-    """Runs the tests on a source, in a process of its own; the exit code is the result."""
+    """Runs the tests on a source, in its own process; the exit code is the result."""
     import hypothesis
     import pytest
 
@@ -240,7 +240,7 @@ class _Mutated(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def report(scores: Iterable[Score]) -> Iterator[str]:
-    """What must be looked at: survivors, and entries of `equivalent` that are wrong."""
+    """Lines about what must be fixed: survivors, and entries of `equivalent` that are wrong."""
     for each in scores:
         for mutant in each.survivors:
             yield f"{each.rule.file}:{mutant.line}: survived\n    {mutant.before}\n    {mutant.after}"
@@ -256,7 +256,7 @@ def table(scores: Sequence[Score], page: str) -> str:
 
 
 def main() -> int:
-    """Runs the rules that are named, or all; the status is 1 if anything must be looked at."""
+    """Runs the named rules, or all; the exit code is 1 if there is anything to fix."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="names of rules in dev/mutation.toml; all if none is given")
     parser.add_argument("--jobs", type=int, default=os.process_cpu_count() or 1)

@@ -22,15 +22,15 @@ _UNSEEN: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[^\x20-\x7e\xa0-\U0010ffff]
 
 def run(log: Path, command: list[str]) -> int:
     """The command's exit code."""
-    shown, began, told = sys.stderr.isatty(), time.monotonic(), time.monotonic()
+    shown, began, printed = sys.stderr.isatty(), time.monotonic(), time.monotonic()
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
         while process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(EVERY)
-            if process.returncode is None and (shown or time.monotonic() - told >= EVERY_IN_A_PIPE):
-                told = time.monotonic()
-                line = f"  {told - began:3.0f} s  {last_words(log)}"
+            if process.returncode is None and (shown or time.monotonic() - printed >= EVERY_IN_A_PIPE):
+                printed = time.monotonic()
+                line = f"  {printed - began:3.0f} s  {last_words(log)}"
                 print(f"\r\x1b[K{line}" if shown else line, end="" if shown else "\n", file=sys.stderr, flush=True)
         code = process.returncode
     if shown:

@@ -78,12 +78,14 @@ def checks(settings: dict[str, Any]) -> list[Check]:
     kept = [check for check in general if not any(check.matches_partial(name) for name in settings["without"])]
     return kept + [
         Check(
-            check_type=PreferredForms({pattern.replace(" ", r"\s+"): advice for pattern, advice in words.items()}),
+            check_type=PreferredForms(
+                {pattern.replace(" ", r"\s+"): advice for pattern, advice in advice_by_pattern.items()}
+            ),
             engine=Fancy(),
             path=name,
             message="'{1}': write {0}",
         )
-        for name, words in settings["words"].items()
+        for name, advice_by_pattern in settings["words"].items()
     ]
 
 
@@ -95,10 +97,10 @@ def findings(texts: dict[str, str], rules: list[Check]) -> Iterator[Finding]:
     starts = [0, *accumulate(len(text) + 3 for text in texts.values())]
     for rule in rules:
         for result in rule.check_with_flags(joined):
-            words = joined[slice(*result.span)]
-            if re.search(r"\w$", words) and re.match(r"\w", joined[result.span[1] :][:1]):
+            match = joined[slice(*result.span)]
+            if re.search(r"\w$", match) and re.match(r"\w", joined[result.span[1] :][:1]):
                 continue  # proselint also matches the beginning of a longer word: "for every"
-            start = result.span[0] + len(words) - len(words.lstrip())
+            start = result.span[0] + len(match) - len(match.lstrip())
             which = bisect(starts, start) - 1
             line = joined.count("\n", starts[which], start)
             yield Finding(list(texts)[which], line, " ".join(result.message.split()))

@@ -1,8 +1,8 @@
-"""Calls a function for each request to AWS that this process makes, by botocore or the runtime's own client, once its
-outcome is known.
+"""Calls a function for each AWS request of this process, made by botocore or the runtime's own client, once its outcome
+is known.
 
-It imports nothing of this project but that client, from the layer that is there: tests use it in their own process, and
-the local cloud in its sandboxes (dev/emulator.py), where it writes the requests to the file that NEXUS_REQUESTS names.
+It imports only that client from this project. Tests use it in their own process. The local cloud uses it in its
+sandboxes (dev/emulator.py), where it writes the requests to the file that NEXUS_REQUESTS names.
 """
 
 import json
@@ -28,12 +28,12 @@ def observe(note: Note) -> Callable[[], None]:
         def called(client: Any, operation: str, parameters: Any) -> Any:
             service = service_of(client)
             try:
-                answer = call(client, operation, parameters)
+                response = call(client, operation, parameters)
             except ClientError as error:
                 note(service, operation, parameters, str(error.response["Error"]["Code"]))
                 raise
             note(service, operation, parameters, "")
-            return answer
+            return response
 
         setattr(kind, name, called)
         return lambda: setattr(kind, name, call)

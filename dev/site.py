@@ -23,7 +23,7 @@ LOADED = {"audio", "embed", "iframe", "img", "input", "link", "script", "source"
 
 
 class Page(HTMLParser):
-    """What a page links to, loads and can be linked at."""
+    """A page's links, the addresses that it loads, and the ids that links can point to."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ with the outcome. So no change has to remember its entry, an interrupted change 
 has none. A change goes ahead even if its entry cannot be written: the audit trail must not block an operator who
 pauses a queue in an emergency. It then prints the entry, and the command exits with 1.
 
-The items are in the index `live`, in a partition of their own.
+The items are in the index `live`, in a separate partition.
 """
 
 import json
@@ -148,7 +148,7 @@ def begin() -> None:
         made.begin()
 
 
-def tell(outcome: str) -> None:
+def note_outcome(outcome: str) -> None:
     """Records the outcome of the current change, for its entry."""
     made = _current.get()
     if made is not None:
@@ -161,7 +161,7 @@ def watch() -> None:
     from ops import aws
 
     sdk.announce(_announced)
-    aws.session().register("before-call", _of_botocore, unique_id="nexus.audit")
+    aws.session().register("before-call", _on_botocore_call, unique_id="nexus.audit")
 
 
 def _announced(operation: str) -> None:
@@ -169,8 +169,8 @@ def _announced(operation: str) -> None:
         begin()
 
 
-def _of_botocore(**said: Any) -> None:
-    _announced(said["model"].name)
+def _on_botocore_call(**event: Any) -> None:
+    _announced(event["model"].name)
 
 
 def _note(key: str, entry: Entry) -> "Write":

@@ -14,7 +14,7 @@ from ops.problems import Problem, usage
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class BudgetUse:
     """A task's budget today (UTC). `runs` counts attempts that have begun, `dollars` their cost, estimated where it is
     not yet known. `operators`, if set, overrides `declared`."""
 
@@ -30,7 +30,7 @@ class Standing:
     def limits(self) -> Budget:
         return self.operators or self.declared
 
-    def words(self) -> str:
+    def summary(self) -> str:
         """How much of the limits has been used: 20 of 20 attempts, $1.20 of $5.00."""
         from ops.cost import dollars
 
@@ -47,24 +47,24 @@ def in_words(limits: Budget) -> str:
     return " and ".join(money + ([] if limits.runs is None else [f"{limits.runs:,} attempts"])) or "without a limit"
 
 
-def look() -> list[Standing]:
+def read_all() -> list[BudgetUse]:
     """Returns the budget of every task that has one. Makes one request, or none if no task has a budget."""
     found = {name: task for name, task in catalogue.tasks().items() if task.budget is not None}
     items = backend().store.get([budget.key(name) for name in found]) if found else {}
-    day, standings = budget.today(time.time()), []
+    day, uses = budget.today(time.time()), []
     for name, task in found.items():
         account = Account.of(items.get(budget.key(name), {})).on(day)
         declared = task.budget or Budget()
         limits = account.limits or declared
         runs = account.runs if limits.runs is None else min(account.runs, limits.runs)
         spent = account.room(limits) <= 0
-        standings.append(Standing(name, task.queue, declared, account.limits, runs, account.dollars, spent))
-    return standings
+        uses.append(BudgetUse(name, task.queue, declared, account.limits, runs, account.dollars, spent))
+    return uses
 
 
-def of(task: str) -> Standing:
+def of(task: str) -> BudgetUse:
     """One task's budget. Raises Problem if it has none."""
-    known = {one.task: one for one in look()}
+    known = {one.task: one for one in read_all()}
     if task in known:
         return known[task]
     if task not in catalogue.tasks():

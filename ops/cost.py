@@ -73,7 +73,7 @@ class Idle:
     dollars: float
 
 
-def look(since: float, *, sample: int = SAMPLE) -> list[Slice]:
+def read_slices(since: float, *, sample: int = SAMPLE) -> list[Slice]:
     """The costs of runs sent since then (seconds since 1970). Raises Problem if no run history is kept."""
     days = max(1, round((time.time() - since) / 86_400 + 0.5))
     seen = _Seen(max(LEAST, sample // days))
@@ -126,12 +126,12 @@ def _slice(task: str, day: str, runs: int, items: Sequence[Mapping[str, Any]]) -
     measured = [Spent.of(item) for item in items]
     # A waiting run has used nothing yet. One that ended without a measure is older than the measure.
     old = sum(Spent.of(item) is None and _has_run(item) for item in items)
-    telling = len(items) - old
+    measurable = len(items) - old
     total = sum((prices.cost(spent) for spent in measured if spent is not None), Cost())
     known = catalogue.tasks().get(task)
     queues = Counter(str(item.get("queue", "")) for item in items)
     queue = known.queue if known is not None and known.queue else next(iter(queues), "")
-    return Slice(task, queue, day, runs, len(items), old, total.times(runs / telling) if telling else Cost())
+    return Slice(task, queue, day, runs, len(items), old, total.times(runs / measurable) if measurable else Cost())
 
 
 def _has_run(item: Mapping[str, Any]) -> bool:
@@ -160,9 +160,9 @@ def today(slices: Iterable[Slice]) -> list[Slice]:
     return [one for one in slices if one.day == day]
 
 
-def month_ahead(slices: Sequence[Slice], standing: Iterable[Idle]) -> float:
+def month_ahead(slices: Sequence[Slice], idle_costs: Iterable[Idle]) -> float:
     """Dollars for a month at the rate of these days, idle costs included."""
-    monthly = sum(one.dollars for one in standing)
+    monthly = sum(one.dollars for one in idle_costs)
     if not slices:
         return monthly
     first = datetime.fromisoformat(min(one.day for one in slices)).replace(tzinfo=UTC)
@@ -236,10 +236,10 @@ def _objects(buckets: Sequence[str]) -> float:
     if not queries:
         return 0.0
     now = datetime.now(UTC)
-    answer = client("cloudwatch").get_metric_data(
+    response = client("cloudwatch").get_metric_data(
         MetricDataQueries=queries, StartTime=now - timedelta(days=3), EndTime=now, ScanBy="TimestampDescending"
     )
-    return sum(result["Values"][0] for result in answer["MetricDataResults"] if result.get("Values"))
+    return sum(result["Values"][0] for result in response["MetricDataResults"] if result.get("Values"))
 
 
 # --- for programs, and in words ---

@@ -43,7 +43,7 @@ class Attempts:
         self._counted: dict[tuple[str, str], Counted] = {}
         self._lock = threading.Lock()
 
-    def look(self, queues: Sequence[str]) -> Mapping[tuple[str, str], Counted]:
+    def update(self, queues: Sequence[str]) -> Mapping[tuple[str, str], Counted]:
         """Counts by (task, queue). Raises botocore's errors; the next call reads what this one missed."""
         with self._lock:
             began = time.time()

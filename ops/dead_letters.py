@@ -155,13 +155,13 @@ def counts(queues: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def look(queue: str, wanted: Filter, limit: int | None = None) -> Iterator[Letter]:
+def read(queue: str, wanted: Filter, limit: int | None = None) -> Iterator[Letter]:
     """Yields the letters that match, as they arrive. All become visible again when the iteration ends or fails."""
-    with _Look(queue, enough=limit) as looking:
-        yield from looking.letters(wanted)
+    with _Scan(queue, enough=limit) as scan:
+        yield from scan.letters(wanted)
 
 
-class _Look:
+class _Scan:
     """One pass over a dead-letter queue in several threads: receives, and releases what is not settled."""
 
     def __init__(self, queue: str, enough: int | None = None) -> None:
@@ -210,7 +210,7 @@ class _Look:
 
     def _receive(self, wait: int) -> tuple[list[Letter], int]:
         """(the letters of one request that are new to this read, the number received)."""
-        answer = client("sqs").receive_message(
+        response = client("sqs").receive_message(
             QueueUrl=self.url,
             MaxNumberOfMessages=10,
             VisibilityTimeout=self._hidden_for,
@@ -219,7 +219,7 @@ class _Look:
             MessageSystemAttributeNames=["SentTimestamp", "MessageGroupId"],
         )
         found = []
-        messages = answer.get("Messages", [])
+        messages = response.get("Messages", [])
         with self._lock:
             for message in messages:
                 # Standard queues occasionally deliver a message twice: the newer receipt is the valid one.
@@ -234,11 +234,11 @@ class _Look:
         entries: list[Any] = [
             {"Id": str(n), "ReceiptHandle": self._held[letter.message_id]} for n, letter in enumerate(letters)
         ]
-        answer = client("sqs").delete_message_batch(QueueUrl=self.url, Entries=entries)
+        response = client("sqs").delete_message_batch(QueueUrl=self.url, Entries=entries)
         with self._lock:
-            for done in answer.get("Successful", []):
+            for done in response.get("Successful", []):
                 self._held.pop(letters[int(done["Id"])].message_id, None)
-        return {letters[int(f["Id"])].id: f.get("Message") or f["Code"] for f in answer.get("Failed", [])}
+        return {letters[int(f["Id"])].id: f.get("Message") or f["Code"] for f in response.get("Failed", [])}
 
     def _show_again(self) -> None:
         receipts = list(self._held.values())
@@ -356,7 +356,7 @@ def _each(
     def work(letters: Sequence[Letter]) -> None:
         refused = before(letters)
         taken = [letter for letter in letters if letter.id not in refused]
-        kept = looking.delete(taken) if taken else {}
+        kept = scan.delete(taken) if taken else {}
         with lock:
             outcome.failed |= refused | {i: f"sent, but not deleted: {reason}" for i, reason in kept.items()}
             for letter in taken:
@@ -364,8 +364,8 @@ def _each(
                     outcome.count(letter)
             told(outcome)
 
-    with _Look(queue) as looking, Threads(THREADS) as pool:
-        for page in looking.pages():
+    with _Scan(queue) as scan, Threads(THREADS) as pool:
+        for page in scan.pages():
             outcome.looked_at += len(page)
             meant = []
             for letter in page:
@@ -412,8 +412,8 @@ def _send(queue: str, letters: Sequence[Letter], marked: frozenset[str] = frozen
         size += length
     refused = {}
     for page in pages:
-        answer = client("sqs").send_message_batch(QueueUrl=queue_url(settings().queue_name(queue)), Entries=page)
-        for failed in answer.get("Failed", []):
+        response = client("sqs").send_message_batch(QueueUrl=queue_url(settings().queue_name(queue)), Entries=page)
+        for failed in response.get("Failed", []):
             refused[letters[int(failed["Id"])].id] = failed.get("Message") or failed["Code"]
     return refused
 
@@ -426,8 +426,8 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
     """
     from nexus.errors import SendFailed
 
-    with _Look(queue) as looking:
-        for letter in looking.letters(Filter(ids=frozenset({letter_id}))):
+    with _Scan(queue) as scan:
+        for letter in scan.letters(Filter(ids=frozenset({letter_id}))):
             envelope = letter.envelope
             if envelope is None:
                 raise InvalidMessage(f"{letter.id} is not a task message: it has no arguments to edit")
@@ -435,7 +435,7 @@ def edit(queue: str, letter_id: str, task: Task[Any, Any], args: Mapping[str, An
             refused = _send_again(queue, [replace(letter, body=changed.encode())], args=compact(changed.args))
             if refused:
                 raise SendFailed(refused)
-            looking.delete([letter])
+            scan.delete([letter])
             return letter
     return None
 
@@ -478,10 +478,10 @@ def edited(envelope: Envelope, task: Task[Any, Any], args: Mapping[str, Any]) ->
     return envelope.model_copy(update={"args": sent, "refs": refs or None})
 
 
-def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:
+def move_all(queue: str, on_progress: Callable[[int, int | None], None] = lambda _, __: None) -> int | None:
     """Has SQS move every letter back (StartMessageMoveTask). Returns how many, or None if SQS cannot.
 
-    `told` is called with (moved, to be moved) about once a second.
+    `on_progress` is called with (moved, to be moved) about once a second.
     """
     from botocore.exceptions import ClientError
 
@@ -499,7 +499,7 @@ def move_all(queue: str, told: Callable[[int, int | None], None] = lambda _, __:
     while True:
         latest = sqs.list_message_move_tasks(SourceArn=arn, MaxResults=1)["Results"][0]
         moved = latest.get("ApproximateNumberOfMessagesMoved", 0)
-        told(moved, latest.get("ApproximateNumberOfMessagesToMove"))
+        on_progress(moved, latest.get("ApproximateNumberOfMessagesToMove"))
         if latest.get("Status") not in ("RUNNING", "CANCELLING"):
             return moved
         time.sleep(1.0)

@@ -123,7 +123,7 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
         for name in ("Invocations", "Errors")
     ]
     until = datetime.fromtimestamp(now, UTC)
-    answer = client("cloudwatch").get_metric_data(
+    response = client("cloudwatch").get_metric_data(
         MetricDataQueries=queries,
         StartTime=until - timedelta(seconds=BACK),
         EndTime=until + timedelta(minutes=1),
@@ -131,7 +131,7 @@ def silent_deaths(queues: Sequence[str], now: float, changed_at: dict[str, float
     )
     minutes = {
         result["Id"]: {at.timestamp(): value for at, value in zip(result["Timestamps"], result["Values"], strict=True)}
-        for result in answer["MetricDataResults"]
+        for result in response["MetricDataResults"]
     }
     found = []
     for n, queue in enumerate(queues):

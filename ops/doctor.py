@@ -41,7 +41,7 @@ class Examined:
 
 def examine(deployment: Deployment, walks: dict[str, Walk], patience: float) -> list[Examined]:
     """Runs every check. Errors of AWS become findings."""
-    found = health.look(deployment)
+    found = health.check(deployment)
     looked = f"{len(found.queues)} queues, {len(found.rules)} rules, {len(found.alarms)} alarms"
     examined = [Examined("`nexus status` finds no fault", looked, found.findings)]
     examined += [Examined(check.name, "", check.findings) for check in validation.validate(deployment)]
@@ -62,22 +62,22 @@ def _as_examined(check: Check) -> Examined:
 
 
 def _walk(name: str, walk: Walk, patience: float) -> Examined:
-    told = ""
+    detail = ""
 
     def find(_: Deployment | None) -> Iterator[Finding]:
-        nonlocal told
-        told, findings = walk(patience)
+        nonlocal detail
+        detail, findings = walk(patience)
         yield from findings
 
     findings = checked(name, find, None)  # type: ignore[arg-type]
-    return Examined(name, told, findings)
+    return Examined(name, detail, findings)
 
 
 def ping(patience: float) -> tuple[str, list[Finding]]:
     """Sends one message through each queue."""
     pongs = pinging.ping(catalogue.queues(), patience)
-    told = ", ".join(f"{p.queue} {(p.round_trip or 0) * 1000:.0f} ms" for p in pongs if p.answered)
-    return told, [Finding("failed", p.queue, f"a ping has {p.status}", p.why) for p in pongs if not p.answered]
+    detail = ", ".join(f"{p.queue} {(p.round_trip or 0) * 1000:.0f} ms" for p in pongs if p.answered)
+    return detail, [Finding("failed", p.queue, f"a ping has {p.status}", p.why) for p in pongs if not p.answered]
 
 
 def alarms(deployment: Deployment) -> Iterator[Finding]:
@@ -136,9 +136,9 @@ def quotas(deployment: Deployment) -> Iterator[Finding]:
 def clock(deployment: Deployment) -> Iterator[Finding]:
     """Compares this machine's clock with AWS's, from the Date header of a response."""
     before = now()
-    answer = client("cloudformation").describe_stacks(StackName=deployment.stack)
+    response = client("cloudformation").describe_stacks(StackName=deployment.stack)
     here = (before + now()) / 2
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+    date = response["ResponseMetadata"]["HTTPHeaders"].get("date")
     if date is None:
         yield Finding("unchecked", "the clock", "AWS's response has no date", "Nothing to do: the emulator omits it.")
         return

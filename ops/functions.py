@@ -66,7 +66,7 @@ class Function:
     sandboxes: Sandboxes
 
 
-def look(queues: Sequence[str]) -> list[Function]:
+def read_all(queues: Sequence[str]) -> list[Function]:
     """Every queue's function. Raises botocore's errors."""
     configurations = in_parallel(versions.configuration, queues)
     sandboxes = in_parallel(_sandboxes, queues)
@@ -152,8 +152,8 @@ def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:
         for name, (metric, statistic) in WANTED.items()
     ]
     now = datetime.now(UTC)
-    answer = client("cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=now - BACK, EndTime=now)
-    values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"] if result.get("Values")}
+    response = client("cloudwatch").get_metric_data(MetricDataQueries=queries, StartTime=now - BACK, EndTime=now)
+    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
     found = {}
     for n, queue in enumerate(queues):
         for name, (_, statistic) in WANTED.items():

@@ -98,11 +98,11 @@ class Health:
     findings: tuple[Finding, ...]
 
     @property
-    def well(self) -> bool:
+    def is_well(self) -> bool:
         return not any(finding.is_wrong for finding in self.findings)
 
 
-def look(deployment: Deployment) -> Health:
+def check(deployment: Deployment) -> Health:
     """Sends all requests concurrently. Raises botocore's errors."""
     names = catalogue.queues()
     with Threads(THREADS) as pool:
@@ -229,10 +229,10 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
         }
         for n, queue in enumerate(queues)
     ]
-    answer = client("cloudwatch").get_metric_data(
+    response = client("cloudwatch").get_metric_data(
         MetricDataQueries=queries, StartTime=now - timedelta(minutes=15), EndTime=now, ScanBy="TimestampDescending"
     )
-    values = {result["Id"]: result["Values"] for result in answer["MetricDataResults"] if result.get("Values")}
+    values = {result["Id"]: result["Values"] for result in response["MetricDataResults"] if result.get("Values")}
     return {queue: values[f"q{n}"][0] for n, queue in enumerate(queues) if f"q{n}" in values}
 
 
@@ -398,11 +398,11 @@ def inside(queues: Mapping[str, QueueState]) -> list[Finding]:
     short. Raises botocore's errors."""
     now = time.time()
     there = [queue for queue in queues.values() if queue.function != "missing"]
-    looks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
-    looks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
-    looks += [lambda queue=queue: diagnosis.falling_short(queue.name, now, queue.changed_at) for queue in there]
-    looks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
-    *seen, silent = in_parallel(lambda look: look(), looks)
+    checks: list[Any] = [lambda queue=queue: diagnosis.dying(queue.name, now, queue.changed_at) for queue in there]
+    checks += [lambda queue=queue: diagnosis.failing(queue.name, now, queue.changed_at) for queue in there]
+    checks += [lambda queue=queue: diagnosis.falling_short(queue.name, now, queue.changed_at) for queue in there]
+    checks.append(lambda: diagnosis.silent_deaths([q.name for q in there], now, {q.name: q.changed_at for q in there}))
+    *seen, silent = in_parallel(lambda examine: examine(), checks)
     dying = {one.queue: one for one in seen[: len(there)] if one is not None}
     dying = {one.queue: one for one in silent if not diagnosis.started_since(one)} | dying
     failing = [one for found in seen[len(there) : 2 * len(there)] for one in found]
@@ -468,7 +468,7 @@ def _of_budgets() -> list[Finding]:
     from ops import budgets
 
     try:
-        spent = [] if catalogue.missing() else [one for one in budgets.look() if one.spent]
+        spent = [] if catalogue.missing() else [one for one in budgets.read_all() if one.spent]
     except ClientError as error:
         if not is_missing(error):
             raise
@@ -477,7 +477,7 @@ def _of_budgets() -> list[Finding]:
         Finding(
             "warning",
             one.task,
-            f"it has spent today's budget ({one.words()}): its messages wait until 00:00 UTC, and none is lost",
+            f"it has spent today's budget ({one.summary()}): its messages wait until 00:00 UTC, and none is lost",
             f"`nexus budget {one.task} --dollars N --runs N` changes it for new messages.",
         )
         for one in spent

@@ -185,8 +185,8 @@ def query(given: Mapping[str, str | None], args: Mapping[str, str]) -> Query:
 
 def both(one: Query, other: Query) -> Query:
     """Merges two queries; where both set a filter, the second wins."""
-    said = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
-    return replace(one, **{**said, "args": {**one.args, **other.args}})
+    override = {name: value for name in one.__slots__ if (value := getattr(other, name)) not in (None, {})}
+    return replace(one, **{**override, "args": {**one.args, **other.args}})
 
 
 # --- finding ---
@@ -206,7 +206,7 @@ def find(wanted: Query, limit: int = 50, after: str | None = None, patience: flo
             if record.status != "UNKNOWN" and wanted.holds(record):
                 found.append(record)
                 if len(found) == limit:
-                    return Found(tuple(found), _told(record), looked)
+                    return Found(tuple(found), _cursor(record), looked)
         if time.monotonic() > deadline:
             return Found(tuple(found), f"{page[-1][0]:.3f}/{page[-1][1]}", looked)
         size = min(1000, size * 4)
@@ -232,7 +232,7 @@ def over(wanted: Query, take: Callable[[Sequence[Row]], None]) -> None:
     in_parallel(lambda one: one.over(take), partitions, THREADS)
 
 
-def _told(record: RunRecord) -> str:
+def _cursor(record: RunRecord) -> str:
     return f"{record.sent_at or 0:.3f}/{record.id}"
 
 
@@ -404,11 +404,11 @@ class _Partition:
         while self.more and not self.items:
             # DynamoDB applies a page's limit before the filter.
             request = self._request if "FilterExpression" in self._request else {**self._request, "Limit": limit}
-            answer = _asked("query", request)
-            self.items = [from_item(item) for item in reversed(answer["Items"])]
-            self.more = "LastEvaluatedKey" in answer
+            response = _asked("query", request)
+            self.items = [from_item(item) for item in reversed(response["Items"])]
+            self.more = "LastEvaluatedKey" in response
             if self.more:
-                self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
     def over(self, take: Callable[[Sequence[Row]], None]) -> None:
         """Calls `take` with every page."""
@@ -416,11 +416,11 @@ class _Partition:
         self._request["ProjectionExpression"] = ", ".join(names)
         self._request["ExpressionAttributeNames"] = {**self._request.get("ExpressionAttributeNames", {}), **names}
         while self.more:
-            answer = _asked("query", self._request)
-            take(answer["Items"])
-            self.more = "LastEvaluatedKey" in answer
+            response = _asked("query", self._request)
+            take(response["Items"])
+            self.more = "LastEvaluatedKey" in response
             if self.more:
-                self._request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+                self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
 
 def _asked(operation: str, request: Mapping[str, Any]) -> Any:
@@ -444,11 +444,11 @@ def _first_pages(most: int) -> list[Sequence[Row]] | None:
     pages: list[Sequence[Row]] = []
     request: dict[str, Any] = {"TableName": settings().table("task-runs"), "IndexName": INDEX}
     for _ in range(most):
-        answer = _asked("scan", request)
-        pages.append(answer["Items"])
-        if "LastEvaluatedKey" not in answer:
+        response = _asked("scan", request)
+        pages.append(response["Items"])
+        if "LastEvaluatedKey" not in response:
             return pages
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
     return None
 
 

@@ -77,13 +77,13 @@ def _shard(key: str, status: str | None, limit: int) -> tuple[list[LiveRun], boo
         request["ExpressionAttributeValues"][":status"] = {"S": status}
     found: list[LiveRun] = []
     while True:
-        answer = dynamodb.query(**request)
-        found += [_run(from_item(item), key.partition("#")[0]) for item in answer["Items"]]
+        response = dynamodb.query(**request)
+        found += [_run(from_item(item), key.partition("#")[0]) for item in response["Items"]]
         if len(found) > limit:
             return found[:limit], True
-        if "LastEvaluatedKey" not in answer:
+        if "LastEvaluatedKey" not in response:
             return found, False
-        request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
+        request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
 
 def _run(item: Any, queue: str) -> LiveRun:

@@ -100,10 +100,10 @@ def read(
     seen: set[str] = set()
     while True:
         try:
-            answer = logs.filter_log_events(**request)
+            response = logs.filter_log_events(**request)
         except logs.exceptions.ResourceNotFoundException:
             return  # The function has not run yet, so its log group does not exist.
-        events = answer.get("events", [])
+        events = response.get("events", [])
         for event in events:
             line = _line(event, queue)
             if line.id not in seen and all(phrase in event["message"] for phrase in phrases):
@@ -111,7 +111,7 @@ def read(
                 yield line
         if time.monotonic() > deadline:
             return
-        if token := answer.get("nextToken"):
+        if token := response.get("nextToken"):
             request["nextToken"] = token
         elif len(events) >= 10_000 and events[-1]["timestamp"] > request["startTime"]:
             # A full response without a token: continue from its end.

@@ -57,7 +57,7 @@ MESSAGES: Final = Kind(
     seconds=0.05,
     memory=512,
     batch=10,
-    spent=Spent(writes=4.0, messages=0.3, log_bytes=873.0),  # bench.cost: sent and worked off in tens
+    spent=Spent(writes=4.0, messages=0.3, log_bytes=873.0),  # bench.cost: sent and processed in tens
     at_once=(2, 5, 10, 50, 100, 500, 1_000),
 )
 UPLOADS: Final = Kind(

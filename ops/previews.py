@@ -26,5 +26,5 @@ makers: "Final[dict[str, Callable[[RunRecord], Sequence[Picture]]]]" = {}
 
 def of(record: "RunRecord") -> Mapping[str, Picture]:
     """A run's pictures by name; empty for a task that makes none."""
-    look = makers.get(record.task)
-    return {one.name: one for one in look(record)} if look and record.status == "SUCCESS" else {}
+    make = makers.get(record.task)
+    return {one.name: one for one in make(record)} if make and record.status == "SUCCESS" else {}

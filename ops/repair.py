@@ -56,7 +56,7 @@ def plan(deployment: Deployment) -> Plan:
     )
     described = _until(
         lambda: cloudformation.describe_change_set(StackName=deployment.stack, ChangeSetName=name),
-        lambda answer: answer["Status"] in ("CREATE_COMPLETE", "FAILED"),
+        lambda response: response["Status"] in ("CREATE_COMPLETE", "FAILED"),
     )
     changes = [
         Change(
@@ -104,16 +104,16 @@ def _settled(deployment: Deployment) -> tuple[str, str]:
     cloudformation = client("cloudformation")
     stack = _until(
         lambda: cloudformation.describe_stacks(StackName=deployment.stack)["Stacks"][0],
-        lambda answer: not answer["StackStatus"].endswith("_IN_PROGRESS"),
+        lambda response: not response["StackStatus"].endswith("_IN_PROGRESS"),
     )
     return stack["StackStatus"], stack.get("StackStatusReason", "")
 
 
-def _until(look: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
+def _until(describe: Callable[[], Any], done: Callable[[Any], bool]) -> Any:
     deadline, pause = time.monotonic() + PATIENCE, 0.2
-    while not done(answer := look()):
+    while not done(response := describe()):
         if time.monotonic() > deadline:
             raise Problem("CloudFormation has not finished", do="`nexus status` shows the stack's state.")
         time.sleep(pause)
         pause = min(pause * 1.5, 5.0)
-    return answer
+    return response

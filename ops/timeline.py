@@ -58,7 +58,7 @@ class TimeLine:
     start: float
     end: float
     bars: tuple[Bar, ...]
-    goes_on: bool
+    in_progress: bool
     parts: int = 0
     shown: int = 0
 
@@ -76,9 +76,9 @@ def of(record: RunRecord, lines: Iterable[logs.Line]) -> TimeLine:
     bars += [_bar("next", f"{kind}: {name}", run) for name, kind, run in following(record)]
     times = [at for bar in bars for at in (bar.start, bar.end) if at is not None]
     start = record.sent_at or (min(times) if times else 0.0)
-    goes_on = not record.ended or any(bar.start is not None and bar.end is None for bar in bars)
-    end = max([*times, start, *([time.time()] if goes_on else [])])
-    return TimeLine(min([start, *times]), end, tuple(bars), goes_on, max(len(members), len(parts)), len(parts))
+    in_progress = not record.ended or any(bar.start is not None and bar.end is None for bar in bars)
+    end = max([*times, start, *([time.time()] if in_progress else [])])
+    return TimeLine(min([start, *times]), end, tuple(bars), in_progress, max(len(members), len(parts)), len(parts))
 
 
 def _part_bars(what: str, members: Sequence[Member]) -> list[Bar]:

@@ -282,10 +282,10 @@ def _rights(deployment: Deployment, queue: str) -> Iterator[Finding]:
         (["logs:PutLogEvents"], f"arn:{partition}:logs:{where}:log-group:/aws/lambda/{own}:log-stream:x"),
     )
     for actions, resource in needed:
-        answer = client("iam").simulate_principal_policy(
+        response = client("iam").simulate_principal_policy(
             PolicySourceArn=function["Role"], ActionNames=actions, ResourceArns=[resource]
         )
-        denied = [r["EvalActionName"] for r in answer["EvaluationResults"] if r["EvalDecision"] != "allowed"]
+        denied = [r["EvalActionName"] for r in response["EvaluationResults"] if r["EvalDecision"] != "allowed"]
         if denied:
             yield Finding("failed", queue, f"its role may not {', '.join(denied)} on {resource}", REPAIR)
 
@@ -299,10 +299,10 @@ def _rules_may_send(deployment: Deployment) -> Iterator[Finding]:
         if task.schedule:
             scheduled.setdefault(str(task.queue), []).append(name)
     for queue, tasks in scheduled.items():
-        answer = runtime_client("sqs").get_queue_attributes(
+        response = runtime_client("sqs").get_queue_attributes(
             QueueUrl=queue_url(settings().queue_name(queue)), AttributeNames=["Policy"]
         )
-        policy = answer.get("Attributes", {}).get("Policy", "{}")
+        policy = response.get("Attributes", {}).get("Policy", "{}")
         allowed = json.dumps([s for s in json.loads(policy).get("Statement", []) if s.get("Effect") == "Allow"])
         for scheduled_task in tasks:
             if f"rule/{deployment.stack}-{scheduled_task}" not in allowed:

@@ -96,7 +96,7 @@ def _budget(task: str) -> Iterator[Wait]:
     one = budgets.of(task)
     if one.spent:
         release = f"00:00 UTC; `nexus budget {task} --dollars N` releases new messages."
-        yield Wait(f"{task} has spent today's budget ({one.words()})", release)
+        yield Wait(f"{task} has spent today's budget ({one.summary()})", release)
 
 
 def _in_line(record: RunRecord, now: float) -> Iterator[Wait]:

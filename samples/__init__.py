@@ -1,1 +1,1 @@
-"""Sample media of our own making: for `make run`, the tests and the benchmarks."""
+"""Generates sample media for `make run`, the tests and the benchmarks."""

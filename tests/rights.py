@@ -1,4 +1,4 @@
-"""Denied requests and unused rights, over what all tests have asked for: `python -m tests.rights FOLDER`.
+"""Lists denied requests and unused rights, over the requests of all tests: `python -m tests.rights FOLDER`.
 
 `make test` ends with it. Each process of unit tests leaves a file *.json in the folder, and the sandboxes of the local
 cloud one called requests.jsonl. Fails if AWS would deny a request, or if template.yaml grants a right that no test used
@@ -25,7 +25,7 @@ BY_LAMBDA: Final = frozenset(
         ("Trace", "xray:PutTelemetryRecords"),
     }
 )
-"""Lambda itself asks for these under the function's role: it polls the queue, keeps the log and the trace."""
+"""Lambda itself uses these under the function's role: it polls the queue, and writes the log and the trace."""
 
 OWN_CODE: Final = frozenset(
     {
@@ -38,11 +38,11 @@ OWN_CODE: Final = frozenset(
         "ListPeriodicTasks",
     }
 )
-"""The application's own code does these: its pages read what they show, its people keep periodic tasks."""
+"""The application's own code uses these: its pages read data, and its users manage periodic tasks."""
 
 
 def unused(rights: Rights) -> list[Right]:
-    """What no test used, nor AWS itself, nor an application's own code. Any role's use of a shared policy counts."""
+    """Rights that no test, AWS itself or application used. Use by any role counts for a shared policy."""
     shared = {right[1:] for right in rights.used if right[0] != APPLICATION}
     return sorted(
         right

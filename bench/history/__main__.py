@@ -2,8 +2,8 @@
 
     python -m bench.history [--runs 1000000] [--latency 8]
 
-The runs are on the stand-in of bench.jobs, in this process; each request waits `--latency` milliseconds more, outside
-the stand-in. The stand-in answers one request at a time, and its own CPU time is taken off.
+The runs are on the stand-in of bench.jobs, in this process. It serves one request at a time; its own CPU time is
+subtracted, and each request additionally waits `--latency` milliseconds.
 """
 
 import argparse
@@ -36,18 +36,18 @@ NOW = 1_800_000_000.0
 def main() -> None:
     parser = argparse.ArgumentParser(description="What the run history costs, and how long searches take.")
     parser.add_argument("--runs", type=int, default=1_000_000)
-    parser.add_argument("--latency", type=float, default=8.0, help="milliseconds a request takes at least")
-    given = parser.parse_args()
+    parser.add_argument("--latency", type=float, default=8.0, help="milliseconds that each request waits")
+    options = parser.parse_args()
     deployment.enter(NEXUS_CLIENT="boto3")  # its events allow adding latency
     costs()
-    searches(given.runs, given.latency / 1000)
+    searches(options.runs, options.latency / 1000)
 
 
 # --- what a run costs ---
 
 
 def costs() -> None:
-    """Write units over a run's life, with and without the index."""
+    """Write units per run, with and without the index."""
     lives = {
         "sent, claimed, SUCCESS": ({"kind": "x"}, None),
         "the same, with a searchable argument": ({"user_id": "u-1"}, None),
@@ -104,21 +104,21 @@ def searches(count: int, latency: float) -> None:
     wanted = {
         "the newest": Query(),
         "a task": Query(task="process_media_upload"),
-        "a seldom task": Query(task="cleanup_old_posts"),
+        "a rare task": Query(task="cleanup_old_posts"),
         "a queue": Query(queue="emails"),
         "FAILURE": Query(status="FAILURE"),
-        "FAILURE of a seldom task": Query(task="cleanup_old_posts", status="FAILURE"),
+        "FAILURE of a rare task": Query(task="cleanup_old_posts", status="FAILURE"),
         "an error": Query(error="BucketGone"),
-        "an error that is not there": Query(error="no such error"),
+        "an error that never occurred": Query(error="no such error"),
         "the hour five days ago": Query(since=NOW - 5 * 86_400, until=NOW - 5 * 86_400 + 3600),
         "user_id": Query(args={"user_id": user}),
-        "user_id that is not there": Query(args={"user_id": "u-none"}),
+        "a user_id without runs": Query(args={"user_id": "u-none"}),
         "user_id and a task": Query(args={"user_id": user}, task="send_notification"),
         "the first 8 of an id, five days old": Query(id=ids[5 * 86_400][:8]),
         "the last 8 of an id, a minute old": Query(id=ids[60][-8:]),
         "the last 8 of an id, an hour old": Query(id=ids[3_600][-8:]),
         "the last 8 of an id, 22 hours old": Query(id=ids[80_000][-8:]),
-        "the last 8 of no id of the last day": Query(id=ids[5 * 86_400][-8:]),
+        "the last 8 of an id, older than a day": Query(id=ids[5 * 86_400][-8:]),
     }
     print(f"\n{count:,} runs of {DAYS} days, {latency * 1000:.0f} ms a request")
     rows = []

@@ -1,13 +1,12 @@
-"""What each job asks of DynamoDB and S3, and its CPU time and memory, at 1k, 10k and 100k users.
+"""Measures each job's requests to DynamoDB and S3, its CPU time and its memory, at 1k, 10k and 100k users.
 
     python -m bench.jobs [--users 1000,10000,100000] [--only JOB] [--figures FILE]
 
-Each job runs in a process of its own, on a stand-in inside the process (bench.jobs.stand_in), filled by
-bench.jobs.network once for each size (100,000 users take 2 GB). What was metered at the two largest sizes is then
-extended (bench.jobs.paper): to the reference of docs/data-model.md (1 million users, 100 million follows, 50 million
-posts), whose dollars a day are compared with the best design worked out on paper before, and to 10, 30 and 100 million
-users, with the limit that binds first. `--figures` keeps what is measured, a line a run, and does not measure again
-what is in the file.
+Each job runs in its own process, on a stand-in inside the process (bench.jobs.stand_in), filled by bench.jobs.network
+once for each size (100,000 users take 2 GB). bench.jobs.paper extrapolates from the two largest sizes: to the reference
+network of docs/data-model.md (1 million users, 100 million follows, 50 million posts), whose daily cost is compared
+with that of the best design, calculated beforehand; and to 10, 30 and 100 million users, with the limit that is reached
+first. `--figures` stores each measurement as a line of a file, and skips those that the file already has.
 """
 
 import argparse
@@ -38,7 +37,7 @@ from social.data.days import add_days, day_of
 
 REFERENCE_USERS = 1_000_000
 PAPER_USERS = (10_000_000, 30_000_000, 100_000_000)
-GOOD_WAY = {  # dollars a day
+BEST_DESIGN = {  # dollars a day
     "update_user_statistics": 0.42,
     "update_trending_hashtags": 0.003,
     "update_post_engagement_scores": 0.28,
@@ -75,44 +74,44 @@ class Measured:
 
     sampled_units: float
     sampled_deletes: int
-    """Of cleanup_expired_tokens: what the first page of each segment takes, whatever the table's size."""
+    """Of cleanup_expired_tokens: the cost of each segment's first page, which does not depend on the table's size."""
 
 
 def main() -> None:
-    """Measures, prints, and exits with 1 if a job costs more than LIMIT times the best design on paper."""
+    """Measures, prints, and exits with 1 if a job costs more than LIMIT times the best design."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", default="1000,10000,100000")
-    parser.add_argument("--only", choices=sorted(GOOD_WAY))
+    parser.add_argument("--only", choices=sorted(BEST_DESIGN))
     parser.add_argument("--figures", type=Path)
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
-        measure_all(int(asked.measure[0]), float(asked.measure[1]), asked.measure[2].split(","))
+    options = parser.parse_args()
+    if options.measure:
+        measure_all(int(options.measure[0]), float(options.measure[1]), options.measure[2].split(","))
         return
-    sizes = sorted(int(size) for size in asked.users.split(","))
+    sizes = sorted(int(size) for size in options.users.split(","))
     if len(sizes) < 2:
-        parser.error("--users needs two sizes: what a million users cost is the line through them")
-    jobs = [asked.only] if asked.only else list(GOOD_WAY)
-    found = _kept(asked.figures)
+        parser.error("--users needs two sizes: the cost at a million users is extrapolated from them")
+    jobs = [options.only] if options.only else list(BEST_DESIGN)
+    found = _kept(options.figures)
     for size, past in [*((size, 1.0) for size in sizes), (sizes[1], 4.0)]:
         if missing := [job for job in jobs if (job, size, past) not in found]:
-            for one in in_process_of_its_own(size, past, missing):
+            for one in in_own_process(size, past, missing):
                 found[one.job, size, past] = one
                 print(one, file=sys.stderr, flush=True)
-                if asked.figures:
-                    with asked.figures.open("a") as file:
+                if options.figures:
+                    with options.figures.open("a") as file:
                         file.write(json.dumps(asdict(one)) + "\n")
     deployment.enter("analytics", "maintenance")
     tables.show("jobs", measured_table([found[job, size, 1.0] for job in jobs for size in sizes]))
     tables.show("jobs-past", past_table([(found[job, sizes[1], 1.0], found[job, sizes[1], 4.0]) for job in jobs]))
     largest = {job: (found[job, sizes[-2], 1.0], found[job, sizes[-1], 1.0]) for job in jobs}
-    ratios = {job: a_day(on_paper(*two, REFERENCE_USERS)) / GOOD_WAY[job] for job, two in largest.items()}
+    ratios = {job: a_day(on_paper(*two, REFERENCE_USERS)) / BEST_DESIGN[job] for job, two in largest.items()}
     tables.show("jobs-day", day_table(largest))
     tables.show("jobs-paper", paper_table([on_paper(*two, users) for two in largest.values() for users in PAPER_USERS]))
     if "update_user_statistics" in jobs:
         tables.show("jobs-cpu", cpu_table([found["update_user_statistics", size, 1.0] for size in sizes]))
     if (worst := max(ratios.values())) > LIMIT:
-        sys.exit(f"{worst:.2f} x what was worked out on paper, at most {LIMIT}")
+        sys.exit(f"a job costs {worst:.2f} x the best design, more than {LIMIT}")
 
 
 def _kept(figures: Path | None) -> dict[tuple[str, int, float], Measured]:
@@ -125,7 +124,7 @@ def _kept(figures: Path | None) -> dict[tuple[str, int, float], Measured]:
 
 
 def measured_table(runs: Sequence[Measured]) -> str:
-    """What each run asked for."""
+    """A table of each run's requests."""
     header = ("job", "users", "rows", "changed", "requests", "read units", "write units", "S3", "CPU s", "peak MB")
     return tables.markdown(
         header,
@@ -143,7 +142,7 @@ def measured_table(runs: Sequence[Measured]) -> str:
 
 
 def past_table(pairs: Sequence[tuple[Measured, Measured]]) -> str:
-    """The same size with four times as many old posts."""
+    """A table that compares the same size with four times as many old posts."""
     rows = []
     for one, later in pairs:
         figures = ((one.requests, later.requests), (one.read_units, later.read_units))
@@ -157,16 +156,16 @@ def a_day(work: Work) -> float:
 
 
 def day_table(largest: Mapping[str, tuple[Measured, Measured]]) -> str:
-    """The reference network's dollars a day."""
+    """A table of the reference network's daily cost."""
     rows = []
     for job, two in largest.items():
         cost = a_day(on_paper(*two, REFERENCE_USERS))
-        rows.append((job, f"{cost:.4f}", f"{GOOD_WAY[job]:g}", f"{cost / GOOD_WAY[job]:.2f}"))
+        rows.append((job, f"{cost:.4f}", f"{BEST_DESIGN[job]:g}", f"{cost / BEST_DESIGN[job]:.2f}"))
     return tables.markdown(("job", "$ a day", "on paper", f"ratio, at most {LIMIT}"), rows)
 
 
 def paper_table(works: Sequence[Work]) -> str:
-    """One run of each job at sizes on paper, and the limit that binds first."""
+    """A table of one run of each job at extrapolated sizes, and the limit that is reached first."""
     header = (
         "job", "million users", "segments", "requests", "read units", "write units", "S3", "$", "minutes",
         "sandboxes for an hour", "used most of",
@@ -191,7 +190,7 @@ def paper_table(works: Sequence[Work]) -> str:
 
 
 def cpu_table(runs: Sequence[Measured]) -> str:
-    """The nightly count's CPU by kind of row."""
+    """A table of the nightly count's CPU time by kind of row."""
     names = list(runs[0].parts)
     rows = [(f"{one.users:,}", *(f"{one.parts[name]:.2f}" for name in names)) for one in runs]
     return tables.markdown(("users", *(f"us per {name}" for name in names)), rows)
@@ -200,7 +199,7 @@ def cpu_table(runs: Sequence[Measured]) -> str:
 # --- measuring -------------------------------------------------------------------------------------------------------
 
 
-def in_process_of_its_own(users: int, past: float, jobs: Sequence[str]) -> Iterator[Measured]:
+def in_own_process(users: int, past: float, jobs: Sequence[str]) -> Iterator[Measured]:
     """Runs `measure_all` in a fresh interpreter."""
     command = [sys.executable, "-m", "bench.jobs", "--measure", str(users), str(past), ",".join(jobs)]
     with subprocess.Popen(command, cwd=deployment.ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -212,13 +211,13 @@ def in_process_of_its_own(users: int, past: float, jobs: Sequence[str]) -> Itera
 
 
 def measure_all(users: int, past: float, jobs: Sequence[str]) -> None:
-    """Fills a network, and measures each job on a copy of it: in a child that is forked for it."""
+    """Fills a network, and measures each job on a copy of it, in a forked child process."""
     deployment.enter("analytics", "maintenance")
     logging.disable(logging.CRITICAL)
     data = stand_in.tables()
     network.fill(data, users, past=past)
     for table in data.values():
-        for index in (None, *table.indexes.values()):  # made here, so that no job's memory has them
+        for index in (None, *table.indexes.values()):  # built here, so that no job's memory includes them
             table.scan_order(index)
             table.partition(index, "")
     gc.collect()
@@ -285,7 +284,7 @@ def _agree(report: Any, spent: Spent) -> None:
 
 
 class Parts:
-    """What parts of a job take: the nightly count's CPU by kind of row, the token cleanup's samples."""
+    """Measures parts of a job: the nightly count's CPU time by kind of row, the token cleanup's samples."""
 
     def __init__(self, cloud: StandIn) -> None:
         self._cloud = cloud
@@ -342,12 +341,12 @@ def _run(module: Any, job: str, args: dict[str, Any] | None = None) -> Any:
 
 
 def _an_hour_before(module: Any, _tables: Mapping[str, Table]) -> None:
-    """The state of every hour but the first: the hours before the last are kept."""
+    """Counts the hours before, as in every run but the first."""
     _run(module, "update_trending_hashtags", {"at": network.NOW - 3_600})
 
 
 def _counted_an_hour_before(_module: Any, tables: Mapping[str, Table]) -> None:
-    """update_user_statistics has stored the totals at 03:00."""
+    """Stores the totals that update_user_statistics stores at 03:00."""
     analytics.put_totals(Totals(len(tables["posts"].items), len(tables["follows"].items), network.NOW - 3_600))
 
 

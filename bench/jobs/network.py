@@ -1,8 +1,9 @@
-"""The network that the jobs are measured on: a day in the life of so many users, as items of the stand-in's tables.
+"""The network that the jobs are measured on: one day's activity, as items of the stand-in's tables.
 
-A tenth of the reference network's follows (10 a user instead of 100), a day's other work in full: 0.075 posts and 0.1
-comments a user and day, counts changed for every fourth user, 0.15 posts a user whose counters moved, 0.3% of the users
-fallen dormant, a week of posts grown a year old, one in ten of them quiet. `past` adds posts that no job needs to see.
+It has a tenth of the reference network's follows (10 per user instead of 100) and the rest of a day's work in full: per
+user 0.075 new posts, 0.1 comments, and 0.15 posts whose counters have changed; changed counts for every fourth user;
+0.3% of the users newly dormant; and a week of posts that have become a year old, one in ten of them with hardly any
+views. `past` adds posts that no job needs to read.
 """
 
 import random
@@ -33,7 +34,7 @@ WORDS = "slow train through the mountains and snow again, first try at film phot
 
 
 def fill(tables: Mapping[str, Table], people: int, *, past: float = 1.0, seed: int = 1) -> None:
-    """Fills the tables."""
+    """Fills the tables with a network of `people` users."""
     chance = random.Random(seed)
     ids = [new_key(NOW - 10**7 + number, chance.getrandbits(40)) for number in range(people)]
     tables["posts"].load(to_item(values) for values in _posts(chance, ids, past))
@@ -92,7 +93,7 @@ def _comments(chance: random.Random, ids: list[str]) -> Iterator[Comment]:
 
 
 def _edges(chance: random.Random, ids: list[str]) -> Iterator[tuple[int, int]]:
-    """(follower, followed), each once; the followed by a power law."""
+    """Distinct (follower, followed) pairs; the followed users by a power law."""
     people = len(ids)
     for follower in range(people):
         wanted = min(people - 1, FOLLOWS)
@@ -141,7 +142,7 @@ def _users(
 
 
 def _idle(place: int, people: int) -> int:
-    """Days since the user was here: 0.3% fell dormant just now, 40% long ago, the others come daily or weekly."""
+    """Days since the user was active: 0.3% have just become dormant, 40% long ago; the others are active each week."""
     share = (place * 7919 % people) / people
     if share < DORMANT:
         return 31

@@ -1,9 +1,9 @@
-"""Each job at sizes that no machine here holds, computed from what was measured at two sizes.
+"""Extrapolates each job's cost to sizes that do not fit on one machine, from measurements at two sizes.
 
-The network is the reference of docs/data-model.md: 100 follows and 50 posts a user, and a day's work as bench.jobs
-measures it. What grows with users is extended along the line through the two sizes; scans of follows and of the posts'
-index by their own rows; the cleanup's samples, a page of each segment, by the segments. The sums that the nightly count
-stores are taken at their most: each follow in a sum of its own.
+The network is the reference of docs/data-model.md: 100 follows and 50 posts per user, and a day's work as bench.jobs
+measures it. Most costs grow linearly with the number of users; scans of follows and of the posts' index grow with their
+rows, and the cleanup's samples, a page per segment, with the segments. The nightly count is assumed to store as many
+sums as it can: one for each follow.
 """
 
 import math
@@ -32,7 +32,7 @@ PAGE_UNITS = 128
 """Read units of a page of 1 MiB, eventually consistent."""
 
 SECONDS_A_REQUEST = 0.005
-"""DynamoDB's response within the region; a batch takes four times as long, and four go at once."""
+"""DynamoDB's latency within the region; a batch takes four times as long, and four are sent at once."""
 
 SECONDS_A_PAGE = 0.040
 SECONDS_AN_OBJECT = 0.035
@@ -43,7 +43,7 @@ TIME_LIMIT = 840
 HOUR = 3_600
 ACCOUNT_SANDBOXES = 1_000
 TABLE_UNITS = 40_000
-"""Read and write units a second and table that an account gets on demand."""
+"""Read and write units per second that an on-demand table gets by default."""
 
 PARTITION_WRITES = 1_000
 PUBLIC = 0.85
@@ -71,7 +71,7 @@ class Work:
 
     @property
     def seconds(self) -> float:
-        """Of all segments, one after another."""
+        """The total of all segments."""
         waits = self.requests * SECONDS_A_REQUEST + self.read_units / PAGE_UNITS * SECONDS_A_PAGE
         waits += (self.puts + self.gets / 16) * SECONDS_AN_OBJECT + self.bytes / BYTES_A_SECOND
         return waits + self.cpu / core_share(self.queue)
@@ -93,7 +93,7 @@ class Work:
 
     @property
     def limits(self) -> Mapping[str, float]:
-        """How much of each limit is used if the run is to take an hour: at 1 it binds."""
+        """The share of each limit that the run uses if it takes an hour; at 1 the limit is reached."""
         segment = self.seconds / sum(self.phases)
         return {
             f"MaximumConcurrency {concurrency(self.queue)}": self.minutes * 60 / HOUR,
@@ -107,7 +107,7 @@ class Work:
 
 
 def on_paper(smaller: "Measured", larger: "Measured", users: int) -> Work:
-    """One run of the job for so many users."""
+    """One run of the job at this number of users."""
 
     def at(value: Callable[["Measured"], float]) -> float:
         slope = (value(larger) - value(smaller)) / (larger.users - smaller.users)
@@ -172,7 +172,7 @@ BY_AUTHOR = f"posts/{posts.BY_AUTHOR}"
 
 
 def _shuffled(work: Work, measured: "Measured", segments: Mapping[str, int]) -> None:
-    """Replaces the sums of the measured network by those of the reference's."""
+    """Replaces the measured network's sums with the reference network's."""
     import update_user_statistics as job
     import user_sums
 
@@ -189,7 +189,7 @@ def _shuffled(work: Work, measured: "Measured", segments: Mapping[str, int]) -> 
     work.cpu += (users * FOLLOWS - users * network.FOLLOWS) * cost["edge scanned"] * 1e-6
     work.cpu += (users * POSTS - users / measured.users * measured.posts) * cost["post in the index"] * 1e-6
     work.cpu += sum(sums.values()) * read
-    # an object and a list a segment; each list gathered, and each column of each object read
+    # each segment puts objects and a list; each list is read, and each column of each object
     work.puts, work.gets = stored + scans + 1, scans + merges + stored * bands
     work.phases, work.bytes = (scans, merges), 2.0 * size
     if ranges > 1:
@@ -203,7 +203,7 @@ def _shuffled(work: Work, measured: "Measured", segments: Mapping[str, int]) -> 
 
 
 def cost_of_sums(number: int = 300_000) -> tuple[float, float]:
-    """CPU seconds of reading one stored sum and adding it up, and of storing it again; measured here and now."""
+    """CPU seconds to read and add one stored sum, and to store it again; measured on this machine when called."""
     import user_sums
 
     part = {"followers": {f"{place:016x}": 1 for place in range(number)}}
@@ -229,7 +229,7 @@ def memory(queue: str) -> float:
 
 
 def core_share(queue: str) -> float:
-    """Lambda gives a whole core at 1,769 MB."""
+    """The share of a core; Lambda gives a whole one at 1,769 MB."""
     return min(1.0, memory(queue) * 1024 / 1769)
 
 

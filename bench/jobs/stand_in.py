@@ -3,7 +3,7 @@
 It hooks botocore's before-send, so requests are built, signed and parsed as usual and no byte leaves the process. Scans
 run at more than 100,000 items a second; capacity is metered by the documented rules (Amazon DynamoDB Developer Guide,
 "DynamoDB item sizes and formats", "Read and write capacity"), indexes included; requests can be throttled and batches
-left half done. What it knows of expressions is what social.data sends. Its own CPU time is kept apart from the job's.
+partly processed. It supports the expressions that social.data sends. Its own CPU time is measured separately.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ import orjson
 from botocore.awsrequest import AWSResponse
 
 from nexus.aws import sdk
-from nexus.aws.connections import Answer
+from nexus.aws.connections import Response
 from nexus.aws.slim import Client
 from tests.support import partiql
 from tests.support.partiql import Statement
@@ -39,7 +39,7 @@ PAGE_BYTES = 1_048_576
 
 
 def value_size(attribute: Mapping[str, Any]) -> int:
-    """Bytes of a value: text its UTF-8, a number about half its digits and one, a list or map 3 and 1 a member."""
+    """Bytes of a value: a text's UTF-8, about half a number's digits plus 1, a list or map 3 plus 1 per member."""
     ((kind, value),) = attribute.items()
     match kind:
         case "S":
@@ -62,12 +62,12 @@ def item_size(item: Mapping[str, Any]) -> int:
 
 
 def write_units(size: int) -> int:
-    """One for each KiB begun."""
+    """One per started KiB."""
     return max(1, -(-size // 1024))
 
 
 def read_units(size: int, consistent: bool) -> float:
-    """One for each 4 KiB begun, half when eventually consistent."""
+    """One per started 4 KiB, half of that if eventually consistent."""
     return max(1, -(-size // 4096)) * (1.0 if consistent else 0.5)
 
 
@@ -76,7 +76,7 @@ def read_units(size: int, consistent: bool) -> float:
 
 @dataclass(slots=True)
 class Index:
-    """A global secondary index: its key, and what it projects besides the keys."""
+    """A global secondary index: its key, and the attributes that it projects besides the keys."""
 
     name: str
     key: tuple[str, ...]
@@ -111,7 +111,7 @@ class Table:
         return tuple(item[name]["S"] for name in self.key)
 
     def load(self, items: Iterable[Item]) -> None:
-        """Fills the table; no units."""
+        """Fills the table without counting units."""
         for item in items:
             self.items[self.key_of(item)] = item
         self._order, self._partitions, self._built = None, None, set()
@@ -217,16 +217,16 @@ _CLAUSES = re.compile(r"\b(SET|REMOVE|ADD) ")
 
 
 def _holds(item: Item | None, name: str, operator: str, value: Any) -> bool:
-    standing = (item or {}).get(name)
+    existing = (item or {}).get(name)
     if operator == "missing":
-        return standing is None
+        return existing is None
     if operator == "exists":
-        return standing is not None
-    if standing is None or standing.keys() != value.keys():
+        return existing is not None
+    if existing is None or existing.keys() != value.keys():
         return False
     if operator == "=":
-        return standing == value or ("N" in value and float(standing["N"]) == float(value["N"]))
-    left, right = _sort_value(standing), _sort_value(value)
+        return existing == value or ("N" in value and float(existing["N"]) == float(value["N"]))
+    left, right = _sort_value(existing), _sort_value(value)
     return bool({"<": left < right, "<=": left <= right, ">": left > right, "<>": left != right}[operator])
 
 
@@ -247,7 +247,7 @@ def _condition(item: Item | None, text: str, names: Mapping[str, str], values: M
     return True
 
 
-def _lets_through(item: Item, body: Mapping[str, Any]) -> bool:
+def _matches_filter(item: Item, body: Mapping[str, Any]) -> bool:
     names, values = body["ExpressionAttributeNames"], body["ExpressionAttributeValues"]
     for conjunct in body["FilterExpression"].split(" AND "):
         contains = re.fullmatch(r"contains\((#\w+), (:\w+)\)", conjunct)
@@ -315,7 +315,7 @@ class Spent:
 
 
 class StandIn:
-    """DynamoDB's tables and S3's objects; `throttle` is the share of requests that are refused or half done."""
+    """DynamoDB's tables and S3's objects; `throttle` is the share of requests that are refused or partly processed."""
 
     def __init__(self, tables: Iterable[Table], *, throttle: float = 0.0, seed: int = 0) -> None:
         self.tables = {table.name: table for table in tables}
@@ -364,24 +364,26 @@ class StandIn:
 
     def _dynamodb(self, request: Any, **_: Any) -> AWSResponse:
         target = request.headers["X-Amz-Target"]
-        answer = self._posted({"X-Amz-Target": target.decode() if isinstance(target, bytes) else target}, request.body)
-        return AWSResponse(request.url, answer.status, dict(answer.headers), _Body(answer.body))  # type: ignore[arg-type]
+        response = self._posted(
+            {"X-Amz-Target": target.decode() if isinstance(target, bytes) else target}, request.body
+        )
+        return AWSResponse(request.url, response.status, dict(response.headers), _Body(response.body))  # type: ignore[arg-type]
 
-    def _posted(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _posted(self, headers: Mapping[str, str], body: bytes) -> Response:
         started = time.thread_time()
         operation = headers["X-Amz-Target"].split(".")[1]
         with self._lock:
             self.spent.requests[operation] += 1
             if self.throttle and self._chance.random() < self.throttle / 2:
-                answer: Mapping[str, Any] = _error("ProvisionedThroughputExceededException")
+                response: Mapping[str, Any] = _error("ProvisionedThroughputExceededException")
             else:
-                answer = self.answer(operation, orjson.loads(body))
-            status = 400 if "__type" in answer else 200
-            said = orjson.dumps(answer)
+                response = self.respond(operation, orjson.loads(body))
+            status = 400 if "__type" in response else 200
+            encoded = orjson.dumps(response)
             self.spent.own_seconds += time.thread_time() - started
-        return Answer(status, {"content-type": "application/x-amz-json-1.0"}, said)
+        return Response(status, {"content-type": "application/x-amz-json-1.0"}, encoded)
 
-    def answer(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    def respond(self, operation: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """DynamoDB's response to one request, or its error, which has a `__type`."""
         return self._operations[operation](body)
 
@@ -429,11 +431,11 @@ class StandIn:
             size += bytes_
             found.append(self._shown(table.items[key], names))
             place += 1
-        answer: dict[str, Any] = {"Items": found, "Count": len(found), "ScannedCount": len(found)}
+        response: dict[str, Any] = {"Items": found, "Count": len(found), "ScannedCount": len(found)}
         if found and place < len(order) and order[place][0] < high:
             last = order[place - 1]
-            answer["LastEvaluatedKey"] = self._key(table, index, table.items[last[1]])
-        return answer | {
+            response["LastEvaluatedKey"] = self._key(table, index, table.items[last[1]])
+        return response | {
             "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
         }
 
@@ -475,14 +477,14 @@ class StandIn:
             if size + bytes_ > PAGE_BYTES:
                 break
             size, count, place = size + bytes_, count + 1, place + 1
-            if not counting and ("FilterExpression" not in body or _lets_through(item, body)):
+            if not counting and ("FilterExpression" not in body or _matches_filter(item, body)):
                 found.append(self._shown(item, names))
-        answer: dict[str, Any] = {"Count": count if counting else len(found), "ScannedCount": count}
+        response: dict[str, Any] = {"Count": count if counting else len(found), "ScannedCount": count}
         if not counting:
-            answer["Items"] = found
+            response["Items"] = found
         if count and place < len(entries):
-            answer["LastEvaluatedKey"] = self._key(table, index, table.items[entries[place - 1][1]])
-        return answer | {
+            response["LastEvaluatedKey"] = self._key(table, index, table.items[entries[place - 1][1]])
+        return response | {
             "ConsumedCapacity": self._read(read_units(size, bool(body.get("ConsistentRead"))), table, index)
         }
 
@@ -490,10 +492,10 @@ class StandIn:
         table = self.tables[body["TableName"]]
         item = table.items.get(table.key_of(body["Key"]))
         units = read_units(item_size(item) if item else 0, bool(body.get("ConsistentRead")))
-        answer: dict[str, Any] = {"ConsumedCapacity": self._read(units, table)}
+        response: dict[str, Any] = {"ConsumedCapacity": self._read(units, table)}
         if item is not None:
-            answer["Item"] = self._shown(item, self._names(body, None))
-        return answer
+            response["Item"] = self._shown(item, self._names(body, None))
+        return response
 
     def _batch_get(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         ((name, request),) = body["RequestItems"].items()
@@ -508,9 +510,9 @@ class StandIn:
             units += read_units(item_size(item) if item else 0, bool(request.get("ConsistentRead")))
             if item is not None:
                 found.append(self._shown(item, names))
-        answer: dict[str, Any] = {"Responses": {name: found}, "ConsumedCapacity": [self._read(units, table)]}
-        answer["UnprocessedKeys"] = {name: {**request, "Keys": left}} if left else {}
-        return answer
+        response: dict[str, Any] = {"Responses": {name: found}, "ConsumedCapacity": [self._read(units, table)]}
+        response["UnprocessedKeys"] = {name: {**request, "Keys": left}} if left else {}
+        return response
 
     def _describe(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table = self.tables[body["TableName"]]
@@ -551,9 +553,9 @@ class StandIn:
         return table, full, text is None or _condition(table.items.get(full), text, names, values)
 
     def _refused(self, table: Table, key: tuple[str, ...], body: Mapping[str, Any]) -> Mapping[str, Any]:
-        standing = table.items.get(key)
-        self._wrote(write_units(item_size(standing) if standing else 0))
-        return {**_error("ConditionalCheckFailedException"), **_standing(standing, body)}
+        existing = table.items.get(key)
+        self._wrote(write_units(item_size(existing) if existing else 0))
+        return {**_error("ConditionalCheckFailedException"), **_conflicting(existing, body)}
 
     def _put(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, key, allowed = self._guarded(body, body["Item"])
@@ -567,8 +569,8 @@ class StandIn:
             return self._refused(table, key, body)
         names, values = body["ExpressionAttributeNames"], body.get("ExpressionAttributeValues", {})
         new = _updated(table.items.get(key, dict(body["Key"])), body["UpdateExpression"], names, values)
-        told = {"Attributes": new} if body.get("ReturnValues") == "ALL_NEW" else {}
-        return {"ConsumedCapacity": self._wrote(table.write(key, new)), **told}
+        attributes = {"Attributes": new} if body.get("ReturnValues") == "ALL_NEW" else {}
+        return {"ConsumedCapacity": self._wrote(table.write(key, new)), **attributes}
 
     def _delete(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         table, key, allowed = self._guarded(body, body["Key"])
@@ -576,17 +578,17 @@ class StandIn:
 
     def _statements(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         units = 0.0
-        answers: list[Mapping[str, Any]] = []
+        responses: list[Mapping[str, Any]] = []
         for statement in body["Statements"]:
             if self.throttle and self._chance.random() < self.throttle:
-                answers.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
+                responses.append({"Error": {"Code": "ProvisionedThroughputExceeded", "Message": "slow down"}})
                 continue
-            spent, answer = self._statement(
+            spent, response = self._statement(
                 partiql.read(statement["Statement"], statement["Parameters"], self._keys), statement
             )
             units += spent
-            answers.append(answer)
-        return {"Responses": answers, "ConsumedCapacity": [self._wrote(units)]}
+            responses.append(response)
+        return {"Responses": responses, "ConsumedCapacity": [self._wrote(units)]}
 
     def _statement(self, statement: Statement, asked: Mapping[str, Any]) -> tuple[float, Mapping[str, Any]]:
         table = self.tables[statement.table]
@@ -596,16 +598,16 @@ class StandIn:
                 return 1.0, {"Error": {"Code": "DuplicateItem", "Message": "Duplicate primary key exists in table"}}
             return table.write(full, statement.set), {}
         full = table.key_of(statement.key)
-        standing = table.items.get(full)
-        if standing is None and statement.verb == "DELETE":
+        existing = table.items.get(full)
+        if existing is None and statement.verb == "DELETE":
             return 1.0, {}
-        if standing is None or not all(_holds(standing, *test) for test in statement.when):
-            units = float(write_units(item_size(standing) if standing else 0))
+        if existing is None or not all(_holds(existing, *test) for test in statement.when):
+            units = float(write_units(item_size(existing) if existing else 0))
             error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-            return units, {"Error": error | _standing(standing, asked)}
+            return units, {"Error": error | _conflicting(existing, asked)}
         if statement.verb == "DELETE":
-            return table.write(full, None), {"Item": standing} if statement.returning else {}
-        new = {name: value for name, value in standing.items() if name not in statement.remove} | statement.set
+            return table.write(full, None), {"Item": existing} if statement.returning else {}
+        new = {name: value for name, value in existing.items() if name not in statement.remove} | statement.set
         return table.write(full, new), {"Item": new} if statement.returning else {}
 
     # S3
@@ -656,8 +658,8 @@ def _etag(content: bytes) -> str:
     return f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
 
 
-def _standing(item: Item | None, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The conflicting item, for callers that request it with the refusal."""
+def _conflicting(item: Item | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The conflicting item, if the request asks for it in a refusal."""
     return {"Item": item} if item and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" else {}
 
 
@@ -685,7 +687,7 @@ def tables() -> dict[str, Table]:
 
 
 def dollars(spent: Spent) -> float:
-    """On demand, us-east-1, 2026: a million read units 0.125, write units 0.625, S3 puts and lists 5, gets 0.4."""
+    """List prices on demand, us-east-1, 2026, per million: read units 0.125, write units 0.625, S3 puts 5, gets 0.4."""
     dynamodb = spent.read_units * 0.125 + spent.write_units * 0.625
     return (dynamodb + spent.objects_put * 5 + spent.objects_got * 0.4) / 1_000_000
 

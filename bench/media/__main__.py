@@ -1,10 +1,10 @@
-"""`make bench-media`: what a picture costs, what its sandbox adds, how long an upload takes, then what a clip costs."""
+"""`make bench-media`: the cost of a picture and of its sandbox, an upload's latency, and the cost of a clip."""
 
 import subprocess
 import sys
 
 for part in ("pictures", "sandbox_cost", "latency", "video"):
-    # Each in a separate process: one's memory would raise the other's peaks.
+    # Each runs in its own process, so that its memory does not count in another's peak.
     print(f"\n{part}\n", flush=True)
     done = subprocess.run([sys.executable, "-m", f"bench.media.{part}"], check=False)
     if done.returncode:

@@ -1,11 +1,11 @@
-"""From an upload's event to the post that says `ready`, with AWS's latencies simulated.
+"""Measures the time from an upload's event until its post is `ready`, with AWS's latencies simulated.
 
     python -m bench.media.latency [--before FOLDER] [--rounds 5] [--pictures 4]
 
-A warm function processes 12-megapixel JPEGs (bench/media/sources.py) with the deployed recipes. AWS is in this process,
-and each request waits first: 30 ms for a GET of S3, 40 for a PUT, 5 for DynamoDB. Measured is the wall time of the task
-up to its `ready`; the run's own claim (5 ms) comes before it. FOLDER is a checkout of an earlier commit: both then take
-each picture in turn, and the ratio is the median of the pairs.
+A warm function processes 12-megapixel JPEGs (bench/media/sources.py) with the deployed recipes. AWS is simulated in its
+process, and each request first waits: 30 ms for a GET of S3, 40 for a PUT, 5 for DynamoDB. The figures are the task's
+wall time; the run's claim (5 ms) comes before it. FOLDER is a checkout of an earlier commit: both then process each
+picture alternately, and the ratio is the median of the pairs.
 """
 
 import argparse
@@ -79,7 +79,7 @@ class Served:
         self._process.communicate()
 
     def process(self, picture: Path) -> tuple[float, float]:
-        """Milliseconds until the post says `processing`, and until it says `ready`."""
+        """Milliseconds until the post is `processing`, and until it is `ready`."""
         assert self._process.stdin
         assert self._process.stdout
         self._process.stdin.write(f"{picture}\n")
@@ -89,7 +89,7 @@ class Served:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="From an upload's event to the post that says `ready`.")
+    parser = argparse.ArgumentParser(description="Measures the time from an upload's event until its post is ready.")
     parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=4)

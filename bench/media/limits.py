@@ -1,11 +1,11 @@
-"""What the slowest and the largest accepted uploads cost: CPU seconds and peak memory, format by format.
+"""Measures the slowest and the largest accepted uploads: CPU seconds and peak memory, format by format.
 
     python -m bench.media.limits [--only WORD] [--clips 0.02]
 
-Each row is a file at a limit of its format, made here. It is rendered in a process of its own, under the decoders' own
-limit of memory; CPU is user and system time of that process, peak its resident memory, the upload included. Making the
-files takes longer than rendering them. Of a clip, a part of its limit is made (`--clips`), by repeating a dozen
-frames: its CPU grows with its length.
+Each row is a file at a limit of its format, made here. It is rendered in its own process, under the decoders' memory
+limit. CPU is the user and system time of that process, the peak its resident memory including the upload. Making the
+files takes longer than rendering them, so a clip is made at a fraction of its limit (`--clips`), by repeating a dozen
+frames, and its CPU time is scaled up.
 """
 
 import argparse
@@ -226,19 +226,21 @@ def cost(program: str, source: Path, folder: Path) -> tuple[float, float, str]:
     memory = MEMORY if program is PICTURE else Limits().memory
     environment = {**os.environ, **MALLOC, "PYTHONPATH": f"{ROOT / 'functions' / 'media'}{os.pathsep}{ROOT / 'shared'}"}
     command = ["prlimit", f"--data={memory}", sys.executable, "-c", program, str(source), str(folder)]
-    with (folder / "said").open("w+") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=subprocess.STDOUT)
+    with (folder / "said").open("w+") as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-        said.seek(0)
-        words = said.read().strip().splitlines() or [str(process.returncode)]
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, words[-1]
+        output.seek(0)
+        lines = output.read().strip().splitlines() or [str(process.returncode)]
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, lines[-1]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What the slowest and the largest accepted uploads cost.")
-    parser.add_argument("--only", default="", help="rows with this in their name")
-    parser.add_argument("--clips", type=float, default=0.02, help="how much of a clip's limit is made")
+    parser = argparse.ArgumentParser(description="Measures the slowest and the largest accepted uploads.")
+    parser.add_argument("--only", default="", help="only rows whose name contains this")
+    parser.add_argument(
+        "--clips", type=float, default=0.02, help="the fraction of a clip's longest duration that is made"
+    )
     options = parser.parse_args()
     print(f"{'upload':40}{'MiB':>6}{'CPU s':>8}{'peak MiB':>10}")
     with tempfile.TemporaryDirectory() as name:
@@ -251,10 +253,10 @@ def main() -> None:
             if not made(row, source):
                 print(f"{row.name:40} cannot be made here")
                 continue
-            cpu, peak, said = cost(row.program, source, Path(name))
+            cpu, peak, last_line = cost(row.program, source, Path(name))
             if row.program is CLIP:
                 cpu = start + (cpu - start) / options.clips
-            print(f"{row.name:40}{source.stat().st_size / 2**20:6.0f}{cpu:8.1f}{peak:10.0f}   {said}", flush=True)
+            print(f"{row.name:40}{source.stat().st_size / 2**20:6.0f}{cpu:8.1f}{peak:10.0f}   {last_line}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""The ways to make the deployed renditions that are measured in Python: ours, naive Pillow, and libvips by pyvips.
+"""The measured ways to make the deployed renditions in Python: ours, naive Pillow, and libvips with pyvips.
 
     python -m bench.media.picture_ways WAY
 
-Serves one way from standard input, so that every way has a process of its own and its imports are not measured: a line
-{"path": ..., "keep": folder or null, "shift": 0} is answered with a line of CPU and wall milliseconds, bytes out and
+Serves one way on standard input and output, so that each way has its own process and imports are not measured. For a
+line {"path": ..., "keep": folder or null, "shift": 0} it prints a line with CPU and wall milliseconds, output bytes and
 peak MB. `shift` is added to every recipe's quality.
 
-Each makes of one upload what `pictures.recipes.RECIPES` says, in the same formats, upright and in sRGB, with nothing
-attached, and a blurhash. libvips runs in .venv-bench, the others in .venv.
+Each way makes the renditions of `pictures.recipes.RECIPES` from an upload, in the same formats, upright, in sRGB and
+without metadata, and a blurhash. libvips runs in .venv-bench, the others in .venv.
 """
 
 import json
@@ -41,7 +41,7 @@ def ours(source: bytes, recipes: Recipes) -> Made:
 
 
 def naive(source: bytes, recipes: Recipes) -> Made:
-    """As in tutorials: everything at full size, each rendition from a copy of the whole picture, usual options."""
+    """As in tutorials: everything at full size, each rendition from a copy of the whole picture, default options."""
     from PIL import ImageOps
 
     picture = upright_srgb(Image.open(BytesIO(source)))
@@ -79,7 +79,7 @@ EFFORT: dict[str, dict[str, Any]] = {
     "AVIF": {"effort": 0},
     "JPEG": {"interlace": True, "optimize_coding": True},
 }
-"""libvips' names for what our encoders are set to."""
+"""The settings of our encoders, by libvips' names."""
 
 
 def vips_best(source: bytes, recipes: Recipes) -> Made:
@@ -92,7 +92,7 @@ def vips_best(source: bytes, recipes: Recipes) -> Made:
 
 
 def vips_half(source: bytes, recipes: Recipes) -> Made:
-    """The same with our rule for the decoder's scale: the half of a picture, if that is nearly enough."""
+    """The same with our rule for the decoder's scale: half the size, if that is nearly large enough."""
     import pyvips
 
     stored = pyvips.Image.new_from_buffer(source, "")

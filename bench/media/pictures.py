@@ -1,16 +1,16 @@
-"""What a picture costs: our pipeline beside naive Pillow, libvips (pyvips) and sharp, on the same pictures in one run.
+"""Compares the cost of a picture: our pipeline, naive Pillow, libvips (pyvips) and sharp, on the same pictures.
 
     make bench-media          (or: python -m bench.media.pictures [--pictures 4] [--rounds 3] [--only photographs])
 
-Every way makes the deployed renditions (pictures.recipes.RECIPES, in their formats) and a blurhash
-(bench/media/picture_ways.py, sharp.mjs), in a process of its own, warm, and a new one each round; libvips and sharp
-with one thread. There are painted pictures of 12 megapixels and real photographs (bench/media/photos). Every picture
-goes through all ways in turn, in a new order each time, so that what else the machine does hits them alike. CPU is user
-and system time of the process; ratios are medians of pairs, the same picture in the same round. Peak memory is the
-whole process's. SSIM is the mean over the renditions that show the whole picture.
+Each way makes the deployed renditions (pictures.recipes.RECIPES, in their formats) and a blurhash
+(bench/media/picture_ways.py, sharp.mjs) in its own process, which is warm and replaced each round; libvips and sharp
+use one thread. The pictures are painted ones of 12 megapixels and real photographs (bench/media/photos). All ways
+process a picture one after the other, in a new order each time, so that other load affects them equally. CPU is the
+process's user and system time; ratios are medians of pairs, the same picture in the same round. Peak memory is that of
+the whole process. SSIM is the mean over the renditions that show the whole picture.
 
-Ways differ in bytes and in SSIM at the same quality. So each is also run with all qualities lower and higher, and the
-bytes that it needs for our SSIM, and the SSIM that it has for our bytes, are interpolated.
+At the same quality the ways differ in bytes and in SSIM. So each also runs with all qualities lower and higher, and its
+bytes at our SSIM, and its SSIM at our bytes, are interpolated.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def python(way: str, interpreter: str = sys.executable) -> list[str]:
 PEERS_PYTHON = str(PEERS / "bin" / "python")
 
 
-# Ours as the decoders' server sets it: glibc would give each thread a heap of its own to keep.
+# Our process as the decoders' server sets it: otherwise glibc keeps a heap for each thread.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "VIPS_CONCURRENCY": "1"}
 
 
@@ -94,11 +94,11 @@ class Figures:
         return median(mine / theirs for mine, theirs in zip(self.cpu, other.cpu, strict=True))
 
     def kib_at(self, ssim: float) -> float:
-        """The KiB for an SSIM, by the two nearest shifts; beyond them along the same line."""
+        """The KiB for an SSIM, interpolated from the two nearest shifts, or extrapolated."""
         return exp(_line(ssim, [(mean(self.ssim[shift]), log(mean(self.bytes[shift]) / 1024)) for shift in SHIFTS]))
 
     def ssim_at(self, kib: float) -> float:
-        """The SSIM for as many KiB."""
+        """The SSIM at this size."""
         points = [(log(mean(self.bytes[shift]) / 1024), mean(self.ssim[shift])) for shift in SHIFTS]
         return _line(log(kib), points)
 
@@ -130,11 +130,11 @@ class Served:
         assert stdout
         stdin.write(json.dumps({"path": str(source), "keep": keep and str(keep), "shift": shift}) + "\n")
         stdin.flush()
-        answer = stdout.readline()
-        if not answer:
+        line = stdout.readline()
+        if not line:
             raise SystemExit(f"{self._way} has ended with {self._process.wait()}")
-        told: dict[str, float] = json.loads(answer)
-        return told
+        reply: dict[str, float] = json.loads(line)
+        return reply
 
 
 def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> dict[str, Figures]:
@@ -151,9 +151,9 @@ def measure(sources: list[Path], rounds: int, ways: Mapping[str, list[str]]) -> 
             for at, source in enumerate(sources):
                 random.Random(number * 100 + at).shuffle(order)
                 for way in order:
-                    told = served[way].ask(source)
-                    figures[way].cpu.append(told["cpu"])
-                    figures[way].peak = max(figures[way].peak, told["peak"])
+                    reply = served[way].ask(source)
+                    figures[way].cpu.append(reply["cpu"])
+                    figures[way].peak = max(figures[way].peak, reply["peak"])
     with ExitStack() as stack:
         kept = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         served = {way: stack.enter_context(Served(way, command)) for way, command in ways.items()}
@@ -178,12 +178,12 @@ def _compared(source: Path, kept: Path) -> dict[str, float]:
     files = [str(folder / name) for folder in folders for name in names]
     command = [sys.executable, "-m", "bench.media.ssim", str(source), *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    told = [float(figure) for figure in done.stdout.split()]
-    return {folder.name: mean(told[at * len(names) :][: len(names)]) for at, folder in enumerate(folders)}
+    scores = [float(figure) for figure in done.stdout.split()]
+    return {folder.name: mean(scores[at * len(names) :][: len(names)]) for at, folder in enumerate(folders)}
 
 
 def table(figures: Mapping[str, Figures]) -> str:
-    """Columns "at our SSIM" and "at our KiB": with qualities at which the way has the same as ours."""
+    """The columns "at our SSIM" and "at our KiB" are interpolated to the quality at which the way matches ours."""
     ours = figures[OURS]
     header = ("way", "CPU ms", "x ours", "peak MB", "KiB out", "SSIM", "KiB at our SSIM", "SSIM at our KiB")
     rows = []
@@ -205,7 +205,7 @@ def table(figures: Mapping[str, Figures]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What a picture costs, beside Pillow, libvips and sharp.")
+    parser = argparse.ArgumentParser(description="Compares the cost of a picture with Pillow, libvips and sharp.")
     parser.add_argument("--pictures", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", choices=("painted", "photographs"))
@@ -213,7 +213,7 @@ def main() -> None:
     ways = dict(WAYS)
     for missing, program in (("pyvips", PYVIPS), ("sharp", SHARP_MODULE)):
         if not program.exists():
-            print(f"{missing} is left out: `make bench-media` installs it")
+            print(f"{missing} is skipped: `make bench-media` installs it")
             ways = {way: command for way, command in ways.items() if not way.startswith(missing)}
     maker = [sys.executable, "-m", "bench.media.sources", str(PICTURES), str(options.pictures)]
     subprocess.run(maker, cwd=ROOT, check=True)

@@ -1,10 +1,10 @@
-"""What the sandbox costs a picture: its renditions made in this process, and in a sandbox's child, in turn.
+"""Measures what the sandbox adds to a picture's cost: renditions in this process and in a sandbox's child, alternately.
 
     python -m bench.media.sandbox_cost [--pictures 20] [--rounds 5]
 
 Both are warm, and both read the upload from a file and end with renditions in files. CPU is user and system time of all
 processes: this one, the sandbox's server and its children. The system counts it in ticks of 10 ms, so the figure is the
-sum over all pictures. Only the ratio travels to another machine.
+sum over all pictures. Only the ratio is comparable between machines.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def cpu(server: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="What the sandbox costs a picture.")
+    parser = argparse.ArgumentParser(description="Measures what the sandbox adds to a picture's cost.")
     parser.add_argument("--pictures", type=int, default=20)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
 // The same renditions by sharp on Node, as bench/media/picture_ways.py serves them:
 //     node sharp.mjs RECIPES, which are [{name, width, height, square, encoding, quality}]
-// Its packages stand in .local/bench-node (make .local/bench-node/ready).
+// Its packages are in .local/bench-node (make .local/bench-node/ready).
 import { readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url";
 const require = createRequire(fileURLToPath(new URL("../../.local/bench-node/", import.meta.url)));
 const sharp = require("sharp");
 const { encode } = require("blurhash");
-sharp.concurrency(1); // as for the others: the picture's CPU, not its threads'
+sharp.concurrency(1); // one thread, like the others
 sharp.cache(false);
 
 async function hash(picture) {

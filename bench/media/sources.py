@@ -1,10 +1,10 @@
-"""The pictures that are measured: twenty 12-megapixel JPEGs as phones write them, the same on every machine.
+"""Writes the measured pictures: twenty 12-megapixel JPEGs as phones write them, the same on every machine.
 
     python -m bench.media.sources FOLDER COUNT        writes what is missing
 
-Six painted scenes in several weathers. All carry a wide-gamut profile, as telephones' pictures do; every other one is
-stored lying, with an orientation in its EXIF. Each is there a second time under plain/, without the profile. Painting
-takes some seconds a picture, so they are kept.
+Variations of six painted scenes. All have a wide-gamut profile, as pictures of phones do; every other one is stored
+rotated, with the orientation in its EXIF. plain/ has a copy of each without the profile. Painting takes some seconds
+per picture, so they are kept.
 """
 
 import sys

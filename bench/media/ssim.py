@@ -1,9 +1,9 @@
-"""How alike a rendition is to its original: SSIM of the luma (Wang et al. 2004), 1 for the same picture.
+"""How similar a rendition is to its original: SSIM of the luma (Wang et al. 2004), 1 for the same picture.
 
     python -m bench.media.ssim ORIGINAL RENDITION...      prints one figure a rendition
 
-The reference is the original upright, in sRGB, and reduced to the rendition's size by LANCZOS from all its pixels,
-unencoded. Window, constants and weights are the paper's: a Gaussian of 11 pixels with sigma 1.5, K1 0.01, K2 0.03.
+The reference is the original: upright, in sRGB, and reduced from all its pixels to the rendition's size with LANCZOS.
+Window, constants and weights are the paper's: a Gaussian of 11 pixels with sigma 1.5, K1 0.01, K2 0.03.
 """
 
 import sys
@@ -23,7 +23,7 @@ _TAPS /= _TAPS.sum()
 
 
 def ssim(one: Plane, other: Plane) -> float:
-    """The SSIM of two planes of 0 to 255 and the same size."""
+    """The SSIM of two planes of the same size, with values from 0 to 255."""
     mean_one, mean_other = _blur(one), _blur(other)
     squares = mean_one**2, mean_other**2, mean_one * mean_other
     variance_one, variance_other = _blur(one * one) - squares[0], _blur(other * other) - squares[1]

@@ -1,13 +1,13 @@
-"""A clip should cost what the ffmpeg command line takes for the same three outputs, and no more.
+"""Compares the cost of a clip with that of the ffmpeg command line for the same three outputs: it should not be higher.
 
     python -m bench.media.video [rounds]
 
-Makes its clips, renders each with functions/media/video and with one ffmpeg command that does the same from one
-decoding (an MP4 of the same encoder settings, a poster by the `thumbnail` filter, a preview), with ffmpeg's own choice
-of threads. Both run in turns on two cores. Measured are wall time, CPU time and peak memory of the whole process, start
-included; of wall time the least of the rounds counts, since what else the machine does can only add to it. CPU ratios
-are medians of pairs. `video alone` is ffmpeg without poster and preview: a floor. Only the ratios travel to another
-machine.
+Makes its clips and renders each with functions/media/video, and with one ffmpeg command that makes the same from one
+decoding (an MP4 with the same encoder settings, a poster by the `thumbnail` filter, a preview), with ffmpeg's own
+choice of threads. Both run alternately on two cores. The figures are wall time, CPU time and peak memory of the whole
+process, startup included. The wall time is that of the fastest round, since other load can only add to it. CPU ratios
+are medians of pairs. `video alone` is ffmpeg without poster and preview: a floor. Only the ratios are comparable
+between machines.
 """
 
 import os
@@ -69,7 +69,7 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a process and its children: seconds, seconds, MB (of the largest process)."""
+    """The cost of a process and its children: seconds, and the MB of the largest process."""
 
     wall: float
     cpu: float
@@ -108,7 +108,7 @@ def ffmpeg_alone(clip: Path, out: Path) -> list[str]:
 
 
 def ffmpeg_copy(clip: Path, out: Path) -> list[str]:
-    """For a suitable clip: copied, and decoded only for the preview's three seconds and the poster."""
+    """For a clip whose stream can be copied: it is decoded only for the preview's three seconds and the poster."""
     graph = "[0:v]split=2[p][s];[p]fps=10,scale=320:180[w];[s]fps=2,thumbnail=6[t]"
     source = ["-i", str(clip), "-t", "3", "-i", str(clip)]
     return [
@@ -121,7 +121,7 @@ def ffmpeg_copy(clip: Path, out: Path) -> list[str]:
 
 def run(command: list[str]) -> Cost:
     began = time.perf_counter()
-    # In a session of its own, as our sandbox is: Linux shares a busy machine's cores among sessions.
+    # In its own session, like our sandbox: Linux divides a busy machine's cores among sessions.
     process = subprocess.Popen(
         command,
         env={**os.environ, "PYTHONPATH": str(FUNCTION)},

@@ -1,13 +1,13 @@
-"""What a no-op message costs the machine that processes it: our worker beside Celery's, in the same run.
+"""Compares what a no-op message costs the machine that processes it: our worker and Celery's, in the same run.
 
     make bench-runtime                                    (or: python -m bench.runtime [--rounds 5] [--messages 1000])
 
-CPU microseconds (user and system) and requests to AWS a message. Ours: the queue's handler from event to response,
-claim, start and end line, metrics and settling included, by the real client over loopback HTTP to a stand-in in another
-process. Celery's: worker and pool process (prefork, concurrency 1) on a Redis of its own, over loopback TCP; and once
-at its quickest, the solo pool with hiredis. What is not the worker's (Redis, DynamoDB) is not counted on either side,
-and log lines go to /dev/null. Each round runs every row once, in a new order; what is printed is the median of the
-rounds, and of the ratios within a round.
+The figures are CPU microseconds (user and system) and AWS requests per message. Our side is the queue's handler from
+event to response, including claim, start and end line, metrics and settling; it uses the real client over loopback HTTP
+to a stand-in in another process. Celery's side is the worker and its pool process (prefork, concurrency 1) on its own
+Redis, over loopback TCP, and once its fastest setup, the solo pool with hiredis. Redis and DynamoDB are not counted,
+and log lines go to /dev/null. Each round runs every row once, in a new order; the printed values are the medians of the
+rounds, and of the ratios within each round.
 """
 
 import argparse
@@ -77,7 +77,7 @@ class Rows:
 
 
 def ours(rows: Rows, row: str, messages: int) -> None:
-    """One run of our side: the worker's row, and the producer's beside it."""
+    """One run of our side: the worker's row, and the producer's."""
     kind, _, how = row.partition(", ")
     batch = "10" if kind == "batches of 10" else "1"
     environment = {**os.environ, "NEXUS_CLIENT": how.partition("=")[2]}
@@ -183,19 +183,19 @@ def _until(done: Callable[[], bool], what: str, patience: float = 120.0) -> None
     ends = time.monotonic() + patience
     while not done():
         if time.monotonic() > ends:
-            raise SystemExit(f"{what} did not come to its end in {patience:.0f} s")
+            raise SystemExit(f"{what} did not finish within {patience:.0f} s")
         time.sleep(0.05)
 
 
 def _cpu_of_tree(root: int) -> float:
-    """CPU seconds of a process and all below it, from /proc."""
+    """CPU seconds of a process and all its descendants, from /proc."""
     parents: dict[int, int] = {}
     seconds: dict[int, float] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
-            continue  # it has just ended
+            continue  # the process has just ended
         pid = int(stat.parent.name)
         parents[pid], seconds[pid] = int(fields[1]), (int(fields[11]) + int(fields[12])) / TICK
 
@@ -225,9 +225,9 @@ def _process(command: list[str], environment: Mapping[str, str] | None = None) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="CPU and AWS requests a no-op message: our worker beside Celery's.")
+    parser = argparse.ArgumentParser(description="Compares a no-op message's CPU time: our worker and Celery's.")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--messages", type=int, default=1000, help="a round and row (default: 1000)")
+    parser.add_argument("--messages", type=int, default=1000, help="per round and row (default: 1000)")
     options = parser.parse_args()
     rows = Rows()
     order = [*OURS, *CELERY]

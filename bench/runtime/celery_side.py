@@ -10,7 +10,7 @@ import sys
 import time
 
 if os.environ.get("HIREDIS") != "1":
-    sys.modules["hiredis"] = None  # type: ignore[assignment] # as where celery[redis] alone is installed
+    sys.modules["hiredis"] = None  # type: ignore[assignment] # as if only celery[redis] were installed
 
 from celery import Celery  # type: ignore[import-untyped,import-not-found,unused-ignore]
 

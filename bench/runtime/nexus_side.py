@@ -1,4 +1,4 @@
-"""The measured process of ours: sends no-op messages and processes them as the queue's Lambda function would.
+"""Our side of the comparison: sends no-op messages and processes them as the queue's Lambda function would.
 
     python -m bench.runtime.nexus_side PORT MESSAGES BATCH
 
@@ -101,15 +101,15 @@ def received(count: int) -> list[str]:
     """The bodies of `count` messages, received from the queue."""
     bodies: list[str] = []
     while len(bodies) < count:
-        answer = aws_client("sqs").receive_message(QueueUrl=queue_url(f"{STACK}-default"), MaxNumberOfMessages=10)
-        bodies += [message["Body"] for message in answer["Messages"]]
+        response = aws_client("sqs").receive_message(QueueUrl=queue_url(f"{STACK}-default"), MaxNumberOfMessages=10)
+        bodies += [message["Body"] for message in response["Messages"]]
     return bodies
 
 
-def work_off(events: Sequence[str]) -> None:
+def process_all(events: Sequence[str]) -> None:
     for event in events:
-        answer = json.dumps(handler(json.loads(event), Context()))
-        assert answer == '{"batchItemFailures": []}', answer
+        response = json.dumps(handler(json.loads(event), Context()))
+        assert response == '{"batchItemFailures": []}', response
 
 
 def send_many(count: int) -> None:
@@ -123,7 +123,7 @@ def send_single(count: int) -> None:
 
 
 def read(count: int) -> None:
-    """The smallest AWS request: the base cost of any request for the client."""
+    """The smallest AWS request, which shows the client's cost for any request."""
     for _ in range(count):
         aws_client("dynamodb").get_item(TableName=f"{STACK}-task-runs", Key={"id": {"S": "none"}})
 
@@ -140,15 +140,15 @@ def main(port: int, messages: int, batch: int) -> None:
     def requests() -> int:
         if not port:
             return sum(inside.stand_in.requests.values())
-        with urlopen(f"http://127.0.0.1:{port}/") as answer:
-            return sum(json.load(answer).values())
+        with urlopen(f"http://127.0.0.1:{port}/") as response:
+            return sum(json.load(response).values())
 
     def cost(action: Callable[[], None], count: int) -> dict[str, float]:
         gc.collect()
-        asked, own, began = requests(), inside.seconds, time.process_time()
+        requested, own, began = requests(), inside.seconds, time.process_time()
         action()
         seconds = time.process_time() - began - (inside.seconds - own)
-        return {"microseconds": seconds / count * 1e6, "requests": (requests() - asked) / count}
+        return {"microseconds": seconds / count * 1e6, "requests": (requests() - requested) / count}
 
     figures: dict[str, Any] = {}
     for name, send in (("send_many", send_many), ("send", send_single)):
@@ -157,8 +157,8 @@ def main(port: int, messages: int, batch: int) -> None:
     os.environ |= IN_LAMBDA  # from here on a function, whose log lines go to standard output
     events = [event_of(page) for page in batched(received(2 * (WARM_UP + messages // 2)), batch, strict=False)]
     warm = WARM_UP // batch * 2
-    work_off(events[:warm])
-    figures["work"] = cost(lambda: work_off(events[warm:]), messages)
+    process_all(events[:warm])
+    figures["work"] = cost(lambda: process_all(events[warm:]), messages)
     figures["read"] = cost(lambda: read(messages // 2), messages // 2)
     logging.shutdown()
     print(json.dumps(figures), file=sys.stderr)

@@ -1,8 +1,8 @@
-"""A run table and an SQS that respond at once, so that the caller is what is measured.
+"""A run table and SQS queues that respond at once, so that only the caller is measured.
 
 DynamoDB is that of `bench.jobs.stand_in`, which evaluates conditions, so a claim that should be refused is refused.
-`serve` responds over HTTP from a separate process; `attach` responds inside
-the caller's, in place of its client's connections, and counts its own CPU seconds.
+`serve` responds over HTTP from a separate process. `Attached` responds in the caller's process, in place of the
+client's connections, and counts its own CPU seconds.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from bench.jobs import stand_in as dynamodb
-from nexus.aws.connections import Answer
+from nexus.aws.connections import Response
 from tests.support.template import STACK
 
 
@@ -35,13 +35,13 @@ class StandIn:
     requests: Counter[str] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, target: str, body: bytes) -> tuple[int, bytes]:
+    def respond(self, target: str, body: bytes) -> tuple[int, bytes]:
         """Status and body for one request; `target` is its X-Amz-Target header."""
         service, _, operation = target.rpartition(".")
         with self.lock:
             self.requests[operation] += 1
             if service.startswith("DynamoDB"):
-                value = self.runs.answer(operation, json.loads(body))
+                value = self.runs.respond(operation, json.loads(body))
                 status = 400 if "__type" in value else 200
             else:
                 status, value = self.queue_operations[operation](json.loads(body))
@@ -95,7 +95,7 @@ def serve(stand_in: StandIn) -> None:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            self._reply(*stand_in.answer(self.headers["X-Amz-Target"], body))
+            self._reply(*stand_in.respond(self.headers["X-Amz-Target"], body))
 
         def do_GET(self) -> None:
             self._reply(200, json.dumps(stand_in.requests).encode())
@@ -134,13 +134,13 @@ class Attached:
     seconds: float = 0.0
 
     def attach(self, client: Any) -> None:
-        client.send = self._answer
+        client.send = self._respond
 
-    def _answer(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _respond(self, headers: Mapping[str, str], body: bytes) -> Response:
         began = time.thread_time()
-        status, answer = self.stand_in.answer(headers["X-Amz-Target"], body)
+        status, response = self.stand_in.respond(headers["X-Amz-Target"], body)
         self.seconds += time.thread_time() - began
-        return Answer(status, {name.lower(): value for name, value in _headers(answer).items()}, answer)
+        return Response(status, {name.lower(): value for name, value in _headers(response).items()}, response)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""How long the pages of `nexus web` take, over 100,000 runs on the local cloud."""
+"""How long the pages of `nexus web` take, with 100,000 runs on the local cloud."""

@@ -1,12 +1,12 @@
-"""How long each page of `nexus web` takes until its last part is there, over many runs on the local cloud.
+"""Measures how long each page of `nexus web` takes until its last part has loaded, with many runs on the local cloud.
 
     make up && eval "$(nexus env)" && make bench-web        (or python -m bench.web [--runs 100000] [--keep])
 
-The runs are those of bench.history, of the last seven days, written into the run table of the local cloud, with a line
-in the functions' logs for the start and the end of each run of the last day. They are removed afterwards. A page is
-asked for as a browser does: itself, then all of its parts at once. `first` is the first time, after the server has what
-it asks for when it starts; `again` is the median of five. Both are the time of one processor that `nexus web` and the
-local cloud take together, which other programs do not change: an idle machine with two is done sooner.
+The runs are those of bench.history, of the last seven days. They are written into the run table of the local cloud,
+with two lines in the functions' logs for each run of the last day, and removed afterwards. A page is requested as a
+browser does it: the page itself, then all of its parts at once. `first` is the first request, after the server has
+loaded its data at startup; `again` is the median of five. Both are the CPU seconds of `nexus web` and the local cloud
+together, which other programs do not change; an idle machine with two processors takes less time.
 """
 
 import argparse
@@ -46,20 +46,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="How long the pages of nexus web take.")
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--keep", action="store_true", help="leave the runs in the local cloud")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if deployment.connect(Choice("nexus-local", None, None)).stage != "local":
-        sys.exit("This writes made-up runs: only into the local cloud")
+        sys.exit("This writes made-up runs, so it needs the local cloud")
     now = time.time()
-    items = list(history.runs(given.runs, now))
+    items = list(history.runs(options.runs, now))
     began = time.monotonic()
     _write([{"PutRequest": {"Item": item}} for item in items])
     lines = _log(items, now)
-    print(f"\n{given.runs:,} runs and {lines:,} lines of log written in {time.monotonic() - began:.0f} s\n", flush=True)
+    print(
+        f"\n{options.runs:,} runs and {lines:,} lines of log written in {time.monotonic() - began:.0f} s\n", flush=True
+    )
     try:
         with _server() as server:
             slow = _measure(server, items)
     finally:
-        if not given.keep:
+        if not options.keep:
             _write([{"DeleteRequest": {"Key": {"id": item["id"]}}} for item in items])
             for group in {logs.group(item["queue"]["S"]) for item in items}:
                 aws_client("logs").delete_log_stream(logGroupName=group, logStreamName=STREAM)
@@ -109,8 +111,8 @@ class Server:
 
     def get(self, path: str) -> str:
         request = urllib.request.Request(self.address + path, headers={"Authorization": f"Bearer {self.key}"})
-        with urllib.request.urlopen(request, timeout=120) as answer:
-            return str(answer.read().decode())
+        with urllib.request.urlopen(request, timeout=120) as content:
+            return str(content.read().decode())
 
 
 @contextmanager
@@ -129,7 +131,7 @@ def _server() -> Iterator[Server]:
     cloud = int(json.loads((folder / "cloud.json").read_text())["pid"])
     try:
         assert process.stdout is not None
-        process.stdout.readline()  # its address, so the port is open
+        process.stdout.readline()  # the address: now the port is open
         yield Server(f"http://127.0.0.1:{port}", key, process.pid, cloud)
     finally:
         process.terminate()
@@ -185,12 +187,12 @@ def _page(server: Server, path: str) -> tuple[float, float, float, int]:
     query = path.partition("?")[2]
     parts += [f"/parts/runs?{query}"] if query else []
     with ThreadPoolExecutor(6) as pool:
-        answers = list(pool.map(server.get, parts))
+        contents = list(pool.map(server.get, parts))
         inner = [
-            part for answer in answers for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', answer)
+            part for content in contents for part in re.findall(r'hx-get="(/parts/[^"]+)" hx-trigger="load"', content)
         ]
         list(pool.map(server.get, inner))
-    if failed := next((answer for answer in answers if 'role="alert"' in answer), None):
+    if failed := next((content for content in contents if 'role="alert"' in content), None):
         raise RuntimeError(failed)
     cloud = _cpu(server.cloud) - before[1]
     return _cpu(server.pid) - before[0] + cloud, cloud, own, len(parts) + len(inner)

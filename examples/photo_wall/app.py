@@ -2,9 +2,9 @@
 
     make example        http://localhost:8000, on the local cloud
 
-Of the background jobs it uses only the catalogue and the upload form, and needs only the client
-(`pip install ./shared`) and Flask. The browser uploads straight to S3 and downloads straight from there: neither the
-bytes nor the work pass through this process.
+It uses the background jobs only through the catalogue and the upload form, and needs only the client
+(`pip install ./shared`) and Flask. The browser uploads to S3 and downloads from it directly, so this process handles no
+files.
 
 Signing in has no password: it is an example. Everything else (escaping, content security policy, ownership of photos)
 is as in a real application.
@@ -182,7 +182,7 @@ def _json() -> Any:
 
 
 def _is_text(text: str) -> bool:
-    """JSON can spell half of a character ("\\ud800"), which no UTF-8 has."""
+    """JSON can contain half of a surrogate pair ("\\ud800"), which UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -284,8 +284,8 @@ def _limits() -> dict[str, int]:
 
 @pages.before_app_request
 def _who() -> None:
-    """Loads the signed-in user while the cookie's session is valid. The first request of a UTC day records activity:
-    jobs treat other users as dormant.
+    """Loads the signed-in user if the cookie's session is valid. The first request of a UTC day records the user's
+    activity; jobs treat users without any as dormant.
 
     Refuses a form sent from another site's page, except for unsubscribing: there a token authorises it, and a
     webmail's page may send it.
@@ -321,8 +321,8 @@ def _guard(response: Response) -> Response:
 @pages.app_errorhandler(NotReached)
 @pages.app_errorhandler(HTTPClientError)
 def _no_cloud(_error: Exception) -> ResponseReturnValue:
-    """Returns HTML to a browser that asks for it by name; JSON to the wall's script, which accepts anything."""
-    title, remedy = "The local cloud does not answer", "`make up` starts it. Then try again."
+    """Returns HTML to a browser that asks for it explicitly, JSON to the wall's script, which accepts anything."""
+    title, remedy = "The local cloud does not respond", "`make up` starts it. Then try again."
     if request.accept_mimetypes.best_match(("application/json", "text/html")) == "text/html":
         return render_template("message.html", title=title, text=remedy), 503
     return jsonify(error=f"{title}. {remedy}"), 503

@@ -89,14 +89,14 @@ def count(args: CountBucket | CountUsers | CountRows, run: Run) -> AnalyticsRepo
     tally = Tally.resumed(run)
     match args:
         case CountBucket():
-            name, answer = args.bucket, _count_bucket(args.bucket, run, tally)
+            name, counted = args.bucket, _count_bucket(args.bucket, run, tally)
         case CountUsers():
-            name, answer = f"users#{args.users.segment}", _count_users(args, run, tally)
+            name, counted = f"users#{args.users.segment}", _count_users(args, run, tally)
         case _:
-            name, answer = f"{args.rows.table}#{args.rows.segment}", _count_rows(args.rows, run, tally)
-    if not isinstance(answer, DaySums):
-        return answer
-    day_sums.keep(args.work, name, answer, meter=tally.meter)
+            name, counted = f"{args.rows.table}#{args.rows.segment}", _count_rows(args.rows, run, tally)
+    if not isinstance(counted, DaySums):
+        return counted
+    day_sums.keep(args.work, name, counted, meter=tally.meter)
     return AnalyticsReport(**tally.numbers(), day=args.day)
 
 

@@ -71,9 +71,9 @@ def count_and_rank(args: Rank, run: Run) -> TrendingReport | Continuation:
     shares = hashtag_counts.stretches(missing)
     if len(shares) > STRETCHES_ALONE:
         return run.fan_out([CountHours(**dict(args), hours=share) for share in shares], then=args)
-    answer = count_hours(missing, run, tally)
-    if not isinstance(answer, TrendingReport):
-        return answer
+    outcome = count_hours(missing, run, tally)
+    if not isinstance(outcome, TrendingReport):
+        return outcome
     trends = rank(_counted(window, final, days, tally), present, args.top)
     write(trends, at, tally)
     return TrendingReport(**tally.numbers(), trending=tuple(trend.tag for trend in trends))

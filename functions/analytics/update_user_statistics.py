@@ -68,7 +68,7 @@ def update_user_statistics(_args: UpdateUserStatistics, run: Run) -> SweepReport
 
 
 def layout(people: int) -> tuple[int, int]:
-    """(bands, ranges a band) for so many users: no band has more ranges than there are bands."""
+    """(bands, ranges per band) for this many users: no band has more ranges than there are bands."""
     ranges = people // USERS_PER_RANGE + 1
     if ranges <= MOST_RANGES:
         return ranges, 1

@@ -114,9 +114,9 @@ def _sign_out(inactive: Sequence[tuple[str, str]], first_day: str, now: int, tal
     ids = [user_id for user_id, _ in inactive]
     held = in_threads(lambda user_id: _held(user_id, tally), ids, THREADS)
     session_keys, token_keys = [], []
-    for user_id, (his_sessions, his_tokens) in zip(ids, held, strict=True):
-        session_keys += [(user_id, session_id) for session_id in his_sessions]
-        token_keys += [(user_id, token_id) for token_id in his_tokens]
+    for user_id, (session_ids, token_ids) in zip(ids, held, strict=True):
+        session_keys += [(user_id, session_id) for session_id in session_ids]
+        token_keys += [(user_id, token_id) for token_id in token_ids]
     ended = sessions.end_sessions(session_keys, seen_before=before, meter=tally.meter)
     revoked = sessions.revoke_tokens(token_keys, issued_before=before, meter=tally.meter)
     tally.written([*ended, *revoked])

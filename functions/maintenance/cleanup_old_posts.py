@@ -205,25 +205,27 @@ def _in_days(item: Row, args: ReviewShard) -> bool:
 def move(post_ids: Sequence[str], today: str, tally: Tally, found: Found) -> int:
     """Archives and deletes these posts; returns how many were deleted. Raises ArchiveError if a copy differs."""
     items = [item for item in posts.in_full(post_ids, meter=tally.meter, threads=THREADS) if _still(item, today)]
-    said = in_threads(lambda item: comments.items_of_post(item["post_id"]["S"], meter=tally.meter), items, THREADS)
-    silent = [
+    comment_lists = in_threads(
+        lambda item: comments.items_of_post(item["post_id"]["S"], meter=tally.meter), items, THREADS
+    )
+    movable = [
         ArchivedPost(item, tuple(its_comments))
-        for item, its_comments in zip(items, said, strict=True)
+        for item, its_comments in zip(items, comment_lists, strict=True)
         if all("deleted_at" in comment for comment in its_comments)
     ]
-    if not silent:
+    if not movable:
         return 0
-    day = day_of(min(int(one.post["created_at"]["N"]) for one in silent))
-    key = archive.write(day, silent, int(clock.now()), meter=tally.meter)
+    day = day_of(min(int(one.post["created_at"]["N"]) for one in movable))
+    key = archive.write(day, movable, int(clock.now()), meter=tally.meter)
     found.objects.append(key)
     bare: list[ArchivedPost] = []
-    laden: list[ArchivedPost] = []
-    for one in silent:
-        (laden if one.comments or "media" in one.post else bare).append(one)
+    compound: list[ArchivedPost] = []
+    for one in movable:
+        (compound if one.comments or "media" in one.post else bare).append(one)
     removals = [Write(one.post_id, delete=True, when=posts.as_read(one.post)) for one in bare]
     removed = posts.TABLE.update_many(removals, meter=tally.meter)
-    removed += in_threads(lambda one: _move_with_all(one, key, tally), laden, THREADS)
-    _forget_erased([one for one, gone in zip([*bare, *laden], removed, strict=True) if not gone], tally)
+    removed += in_threads(lambda one: _move_with_all(one, key, tally), compound, THREADS)
+    _forget_erased([one for one, gone in zip([*bare, *compound], removed, strict=True) if not gone], tally)
     return sum(removed)
 
 
@@ -317,9 +319,9 @@ def restore(post_ids: Sequence[str], run: Run) -> OldPostsReport:
 
 def _bring_back(one: ArchivedPost, now: int, tally: Tally) -> bool:
     """Restores comments and renditions, then the post, which makes them visible. False if the post was not deleted."""
-    standing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
-    if standing is not None and "archived_as" not in standing:
-        return "restored_at" in standing
+    existing = posts.TABLE.get({"post_id": one.post_id}, consistent=True, meter=tally.meter)
+    if existing is not None and "archived_as" not in existing:
+        return "restored_at" in existing
     comments.TABLE.put_items(one.comments, meter=tally.meter)
     if not _copy(_renditions("archive", one.post_id), "archive", "media"):
         raise archive.ArchiveError(f"a rendition of {one.post_id} could not be copied back")

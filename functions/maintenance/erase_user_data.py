@@ -167,9 +167,9 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
     meter, item = erasing.tally.meter, found.get(post_id)
     if item is not None:
         posts.hide(post_id, meter=meter)
-    said = comments.items_of_post(post_id, meter=meter)
-    comments.delete_many([(post_id, one["comment_id"]["S"]) for one in said], meter=meter)
-    erased = Counter(comments=len(said), posts=item is not None)
+    rows = comments.items_of_post(post_id, meter=meter)
+    comments.delete_many([(post_id, one["comment_id"]["S"]) for one in rows], meter=meter)
+    erased = Counter(comments=len(rows), posts=item is not None)
     erased["renditions"] += objects.erase("media", f"media/{post_id}/")
     if item is not None or not erasing.again:  # an archived post with this id may be another user's
         erased["renditions"] += objects.erase("archive", f"media/{post_id}/")
@@ -209,9 +209,9 @@ def erase_comments(erasing: Erasing) -> Step:
 
 def _erase_comment(erasing: Erasing, item: Row) -> int:
     key = {name: item[name]["S"] for name in comments.TABLE.key}
-    stands = (Condition("bucket", "exists"),)
+    if_exists = (Condition("bucket", "exists"),)
     counted = [
-        {"Delete": comments.TABLE.delete_request(key, when=stands)},
+        {"Delete": comments.TABLE.delete_request(key, when=if_exists)},
         {"Update": posts.TABLE.update_request(posts.counted(key["post_id"], Counters(comments=-1)))},
     ]
     if not transact(

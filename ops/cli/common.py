@@ -41,8 +41,8 @@ def forget() -> None:
         setattr(options, one.name, one.default)
 
 
-def _keep(said: "Mapping[str, Any]") -> None:
-    for name, value in said.items():
+def _keep(kept: "Mapping[str, Any]") -> None:
+    for name, value in kept.items():
         if value:  # the last one wins
             setattr(options, name, value)
 
@@ -82,8 +82,8 @@ def _about(given: "Mapping[str, Any]", parameters: Sequence[inspect.Parameter]) 
     from ops.cli.output import plain
 
     defaults = {one.name: one.default for one in parameters}
-    said = {name: value for name, value in given.items() if name != "yes" and value != defaults[name]}
-    shown = {name: _names(value) if name in _VALUES else plain(value) for name, value in said.items()}
+    named = {name: value for name, value in given.items() if name != "yes" and value != defaults[name]}
+    shown = {name: _names(value) if name in _VALUES else plain(value) for name, value in named.items()}
     return {name.rstrip("_"): value for name, value in shown.items()}
 
 
@@ -331,7 +331,7 @@ def done(value: Any, text: str) -> None:
     """Reports the outcome of a change, as JSON or as a line, and records it in the audit trail."""
     from ops.cli import output
 
-    audit.tell(text)
+    audit.note_outcome(text)
     if options.json:
         output.emit(value)
     else:

@@ -70,7 +70,7 @@ class Monitor:
         """The attempts that ended within the window, latest first."""
         return tuple(reversed(self._events))
 
-    def look(self) -> View:
+    def poll(self) -> View:
         """Takes a new snapshot. Raises botocore's errors."""
         from nexus.runs import tallies
 

@@ -98,8 +98,10 @@ def bar(what: str, *, shown: bool = True) -> Iterator[Callable[[int, int, str], 
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(safe(what, lines=False), total=None)
 
-        def advance(done: int, total: int, words: str) -> None:
-            progress.update(task, completed=done, total=total, description=f"{safe(what, lines=False)}: {words}")
+        def advance(done: int, total: int, progress_text: str) -> None:
+            progress.update(
+                task, completed=done, total=total, description=f"{safe(what, lines=False)}: {progress_text}"
+            )
 
         yield advance
 
@@ -138,9 +140,9 @@ def _drawn(rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> Any:
 
 def pairs(values: Mapping[str, Any]) -> None:
     """Prints names and values, one pair a line; omits None and empty values."""
-    told = {name: value for name, value in values.items() if value not in (None, "")}
-    width = max((len(name) for name in told), default=0)
-    for name, value in told.items():
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    width = max((len(name) for name in given), default=0)
+    for name, value in given.items():
         text = safe(str(value))
         if fancy():
             from rich.text import Text

@@ -12,10 +12,10 @@ from ops.cost import dollars
 
 def described(record: RunRecord) -> tuple[dict[str, Any], str]:
     """A record as (fields, text below them): the text is its traceback and result."""
-    told, waits = runs.as_plain(record), waiting.reasons(record)
+    plain, waits = runs.as_plain(record), waiting.reasons(record)
     below = [record.error.traceback.rstrip()] if record.error and record.error.traceback else []
-    if told["result"] is not None:
-        below.append(json.dumps(output.rounded(told["result"]), indent=2, ensure_ascii=False))
+    if plain["result"] is not None:
+        below.append(json.dumps(output.rounded(plain["result"]), indent=2, ensure_ascii=False))
     fields = {
         "id": record.id,
         "task": record.task,
@@ -26,14 +26,14 @@ def described(record: RunRecord) -> tuple[dict[str, Any], str]:
         "due": output.time_of(record.eta) if record.status in ("PENDING", "RETRY") else None,
         "started": output.time_of(record.started_at),
         "ended": output.time_of(record.ended_at),
-        "took": told["took"] and f"{told['took']} s",
+        "took": plain["took"] and f"{plain['took']} s",
         "attempts": record.attempts or None,
-        "cost": dollars(told["cost"]["dollars"]) if told["cost"] else None,
+        "cost": dollars(plain["cost"]["dollars"]) if plain["cost"] else None,
         "waits for": "; ".join(wait.why for wait in waits),
         "until": " ".join(wait.release for wait in waits),
         "parent": record.parent,
         "segment": record.segment,
-        "progress": " of ".join(map(str, told["progress"])) if told["progress"] else None,
+        "progress": " of ".join(map(str, plain["progress"])) if plain["progress"] else None,
         "info": json.dumps(record.info, ensure_ascii=False) if record.info is not None else None,
         "error": str(record.error) if record.error else None,
         "exception": record.error.path or None if record.error else None,

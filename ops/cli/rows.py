@@ -31,10 +31,10 @@ class Row:
     about: str = ""
     progress: tuple[int, int] | None = None
 
-    def has(self, words: str) -> bool:
+    def has(self, typed: str) -> bool:
         """Whether the row contains every word, ignoring case."""
         text = f"{self.id} {self.task} {self.state} {self.section} {self.queue} {self.about}".lower()
-        return all(word in text for word in words.lower().split())
+        return all(word in text for word in typed.lower().split())
 
 
 def rows(view: View, events: Iterable[logs.Event], parents: Mapping[str, str]) -> list[Row]:
@@ -102,5 +102,5 @@ def _of_event(run_id: str, end: logs.Event, state: str, about: str) -> Row:
 
 def _segments(members: Sequence[logs.Event]) -> str:
     failed = sum(end.outcome in _BAD for end in members)
-    word = "segment" if len(members) == 1 else "segments"
-    return f"{len(members)} {word}" + (f", {failed} failed" if failed else "")
+    noun = "segment" if len(members) == 1 else "segments"
+    return f"{len(members)} {noun}" + (f", {failed} failed" if failed else "")

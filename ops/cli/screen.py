@@ -110,7 +110,7 @@ class Screen:
     def press(self, key: str) -> Order | Literal["quit"] | None:
         """Handles a key; returns what it requests. Most keys only change the screen."""
         if self.asked is not None:
-            return self._answer(key)
+            return self._take_answer(key)
         if self.typing:
             self._type(key)
             return None
@@ -184,7 +184,7 @@ class Screen:
         else:
             self.asked, self.typed = Order(action, row), ""
 
-    def _answer(self, key: str) -> Order | None:
+    def _take_answer(self, key: str) -> Order | None:
         """Handles the answer to a question: y or another key. In prod, irreversible actions need the stack's name."""
         order = self.asked
         if not self.deployment.is_prod:
@@ -207,10 +207,10 @@ class Screen:
         if self.asked is None:
             return ""
         row = self.asked.row
-        word = f"{self.asked.action.capitalize()} {row.task} {short(row.id)}?"
+        prompt = f"{self.asked.action.capitalize()} {row.task} {short(row.id)}?"
         if self.deployment.is_prod:
-            return f"{word} This is prod: type {self.deployment.stack} and Enter: {self.typed}"
-        return f"{word} y/N"
+            return f"{prompt} This is prod: type {self.deployment.stack} and Enter: {self.typed}"
+        return f"{prompt} y/N"
 
     # --- drawing ---
 
@@ -226,7 +226,7 @@ class Screen:
             above += [_line([(text, "bold red")], width) for text in self.view.wrong]
         self._room = max(3, height - len(above) - 3) if keys else len(self.all_rows)
         if self.helping:
-            body = [_line([("", ""), (name.ljust(14), "bold"), (told, "")], width) for name, told in HELP]
+            body = [_line([("", ""), (name.ljust(14), "bold"), (meaning, "")], width) for name, meaning in HELP]
         elif self.opened is not None:
             body = self._details(width)
         else:
@@ -290,8 +290,8 @@ class Screen:
         for name, value in self.details:
             # Traceback lines keep their indentation and get the full width.
             margin = indent if name else 0
-            told = Text(output.safe(value), style=output.STYLES.get(value, "")).wrap(console, width - margin)
-            for n, line in enumerate(told):
+            wrapped = Text(output.safe(value), style=output.STYLES.get(value, "")).wrap(console, width - margin)
+            for n, line in enumerate(wrapped):
                 lines.append(
                     Text.assemble((name.ljust(indent) if not n else " " * indent, "bold"), line) if name else line
                 )
@@ -304,7 +304,9 @@ class Screen:
         if self.message:
             return _line([(self.message, "bold")], width)
         hints = HINTS if self.opened is None else HINTS_OPEN
-        return _line([part for key, told in hints for part in ((f" {key}", "bold cyan"), (f" {told} ", "dim"))], width)
+        return _line(
+            [part for key, label in hints for part in ((f" {key}", "bold cyan"), (f" {label} ", "dim"))], width
+        )
 
 
 def shares(wanted: Mapping[Section, int], room: int) -> dict[Section, int]:
@@ -345,12 +347,12 @@ def _queues(queues: Sequence[QueueLine], width: int) -> "list[Text]":
     names = ("waiting", "in flight", "delayed", "running", "dead", "per min", "failed")
     headings = names if wide else ("wait", "flight", "later", "run", "dead", "/min", "fail")
     styles = ("bold", "cyan", "blue", "cyan", "bold red", "", "red")
-    told = [
+    texts = [
         [_count(q.waiting), _count(q.in_flight), _count(q.delayed), _count(q.running), _count(q.dead)]
         + [f"{rate:.1f}" if rate else "0" for rate in (q.per_minute, q.failed_per_minute)]
         for q in queues
     ]
-    widths = [max(len(heading), *(len(cells[n]) for cells in told)) for n, heading in enumerate(headings)]
+    widths = [max(len(heading), *(len(cells[n]) for cells in texts)) for n, heading in enumerate(headings)]
     first = max((len(queue.name) for queue in queues), default=0)
     rest = width - first - sum(widths) - 2 * (len(widths) + 1)
     lines = [
@@ -361,7 +363,7 @@ def _queues(queues: Sequence[QueueLine], width: int) -> "list[Text]":
         )
     ]
     top = max((max(_fitted(queue.history, rest)) for queue in queues if rest > 0), default=0) or 1
-    for queue, cells in zip(queues, told, strict=True):
+    for queue, cells in zip(queues, texts, strict=True):
         spark = "".join(_BLOCKS[-(-count * 8 // top)] for count in _fitted(queue.history, rest)) if rest > 0 else ""
         last = _cell(spark, "green", max(0, rest))
         if not queue.present:

@@ -88,16 +88,16 @@ def act(action: str, run_id: str) -> str:
 # --- the loop ---
 
 
-class Looking:
+class Poller:
     """Polls the deployment and tracks which runs are segments of which jobs."""
 
     def __init__(self) -> None:
         self._monitor = Monitor()
         self._parents: dict[str, str] = {}
 
-    def look(self) -> tuple[View, list[Row]]:
+    def poll(self) -> tuple[View, list[Row]]:
         """The view and its rows. Raises botocore's errors."""
-        view, events = self._monitor.look(), self._monitor.events
+        view, events = self._monitor.poll(), self._monitor.events
         # A derived id (UUIDv5) may be a segment's; its record is read once to find out. A segment may itself be a job.
         met = {event.run_id for event in events if _derived(event.run_id)}
         known: dict[str, str] = {}
@@ -137,7 +137,7 @@ def show_once(deployment: "Deployment") -> None:
 
     console = Console(width=None if output.fancy() else 140, no_color=not output.fancy(), highlight=False)
     screen = Screen(deployment)
-    screen.show(*Looking().look())
+    screen.show(*Poller().poll())
     console.print(screen.draw(console.width, 0, keys=False))
 
 
@@ -148,19 +148,19 @@ def run(deployment: "Deployment", every: float) -> None:
 
     from ops.aws import Threads, in_background
 
-    console, screen, looking = Console(), Screen(deployment), Looking()
+    console, screen, poller = Console(), Screen(deployment), Poller()
     size, drawn = console.size, False
     # A poll takes a while. Keys work meanwhile, and q does not wait for a poll, only for a change.
     with Keys() as keys, Threads(1) as pool, Live(console=console, screen=True, auto_refresh=False) as live:
-        look: Future[tuple[View, list[Row]]] | None = None
+        poll: Future[tuple[View, list[Row]]] | None = None
         doing: list[tuple[Order, Future[Any]]] = []
         due = 0.0
         while True:
-            if look is None and time.monotonic() >= due:
-                look, due = in_background(looking.look), time.monotonic() + every
-            if look is not None and look.done():
-                _take(screen, look)
-                look, drawn = None, False
+            if poll is None and time.monotonic() >= due:
+                poll, due = in_background(poller.poll), time.monotonic() + every
+            if poll is not None and poll.done():
+                _take(screen, poll)
+                poll, drawn = None, False
             for one in [one for one in doing if one[1].done()]:
                 doing.remove(one)
                 _finish(screen, *one)
@@ -182,9 +182,9 @@ def run(deployment: "Deployment", every: float) -> None:
                     doing.append((order, pool.submit(act, order.action, order.row.id)))
 
 
-def _take(screen: Screen, look: "Future[tuple[View, list[Row]]]") -> None:
+def _take(screen: Screen, poll: "Future[tuple[View, list[Row]]]") -> None:
     try:
-        screen.show(*look.result())
+        screen.show(*poll.result())
     except Exception as failure:
         problem = explained(failure)
         if problem is None or screen.view is None:

@@ -160,7 +160,7 @@ def backfill(
         report = getattr(filling, kind)(source, start=start, check=check, on_progress=done, on_fault=faulty)
     if not check:
         backfilling.forget(file)
-    audit.tell(f"{report.written:,} rows written")
+    audit.note_outcome(f"{report.written:,} rows written")
     if options.json:
         output.emit(report)
     else:
@@ -196,7 +196,7 @@ def upload(
     deployment = network.connect()
     common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)
     sent = uploading.send(file, user, post)
-    audit.tell(f"uploaded: {sent.key}")
+    audit.note_outcome(f"uploaded: {sent.key}")
     told: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
     if not wait:
         if options.json:

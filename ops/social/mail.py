@@ -80,8 +80,8 @@ class Sent:
 
 def sent(endpoint: str, user_id: str | None = None, *, last: int = 10, folder: Path = FOLDER) -> list[Sent]:
     """The mails that the local cloud at `endpoint` accepted, newest first, saved to `folder`; all or one user's."""
-    with urllib.request.urlopen(f"{endpoint}/_ministack/ses/messages", timeout=10) as answer:  # noqa: S310 - our own
-        outboxes = json.load(answer)["messages"].values()
+    with urllib.request.urlopen(f"{endpoint}/_ministack/ses/messages", timeout=10) as response:  # noqa: S310 - our own
+        outboxes = json.load(response)["messages"].values()
     messages = [message for outbox in outboxes for message in outbox]
     if user_id is not None:
         address = _user(user_id).email

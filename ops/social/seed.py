@@ -116,9 +116,9 @@ def generate(count: int, seed: int, now: int) -> Network:
     network = Network(users=[_user(chance, number, now) for number in range(count)])
     popularity = _popularity(chance, count)
     _edges(chance, network, popularity, now)
-    for user, fame in zip(network.users, popularity, strict=True):
+    for user, weight in zip(network.users, popularity, strict=True):
         for _ in range(min(200, int(chance.paretovariate(1.3)) - (chance.random() < 0.35))):
-            _post(chance, network, user, fame, now)
+            _post(chance, network, user, weight, now)
     _credentials(chance, network, now)
     _counts(chance, network)
     return network
@@ -172,7 +172,7 @@ def _edges(chance: random.Random, network: Network, popularity: Sequence[float],
                 network.blocks.append((user.user_id, blocked, now - DAY_SECONDS))
 
 
-def _post(chance: random.Random, network: Network, author: User, fame: float, now: int) -> None:
+def _post(chance: random.Random, network: Network, author: User, popularity: float, now: int) -> None:
     kind = chance.random()
     if kind < 0.12:
         age = chance.uniform(366, 700) * DAY_SECONDS
@@ -190,13 +190,15 @@ def _post(chance: random.Random, network: Network, author: User, fame: float, no
     visibility: Visibility = chance.choices(("public", "followers", "private"), (85, 10, 5))[0]
     words = " ".join(chance.choice(_WORDS) for _ in range(chance.randint(4, 30)))
     post_id = _key(chance, len(network.posts))
-    said = [_comment(chance, network, post_id, created, now) for _ in range(_how_many_comments(chance, fame))]
-    network.comments += said
+    made_comments = [
+        _comment(chance, network, post_id, created, now) for _ in range(_how_many_comments(chance, popularity))
+    ]
+    network.comments += made_comments
     silent = chance.random() < (0.7 if age > 366 * DAY_SECONDS else 0.2)
-    views = chance.randrange(10) if silent else int(chance.lognormvariate(2.5 + 4 * fame, 1.2))
+    views = chance.randrange(10) if silent else int(chance.lognormvariate(2.5 + 4 * popularity, 1.2))
     counters = Counters(
         likes=0 if silent else int(views * chance.betavariate(1.2, 8)),
-        comments=len(said),
+        comments=len(made_comments),
         shares=0 if silent else int(views * chance.betavariate(0.5, 30)),
         views=views,
     )
@@ -214,8 +216,8 @@ def _post(chance: random.Random, network: Network, author: User, fame: float, no
     network.posts.append(replace(post, engagement_score=scored))
 
 
-def _how_many_comments(chance: random.Random, fame: float) -> int:
-    return 0 if chance.random() < 0.5 else min(40, int(chance.expovariate(1.0) * (1 + 20 * fame)))
+def _how_many_comments(chance: random.Random, popularity: float) -> int:
+    return 0 if chance.random() < 0.5 else min(40, int(chance.expovariate(1.0) * (1 + 20 * popularity)))
 
 
 def _comment(chance: random.Random, network: Network, post_id: str, posted: int, now: int) -> Comment:

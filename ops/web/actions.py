@@ -287,11 +287,11 @@ def _plan_letters(what: str) -> Callable[[Site, Form], Plan]:
 
 
 def _retry_letters(_: Site, form: Form) -> str:
-    return _told(dead_letters.retry(_queue(form), _filter(form)), "sent again")
+    return _outcome_text(dead_letters.retry(_queue(form), _filter(form)), "sent again")
 
 
 def _drop_letters(_: Site, form: Form) -> str:
-    return _told(dead_letters.drop(_queue(form), _filter(form)), "dropped")
+    return _outcome_text(dead_letters.drop(_queue(form), _filter(form)), "dropped")
 
 
 def _plan_patch(site: Site, form: Form) -> Plan:
@@ -318,10 +318,10 @@ def _plan_patch(site: Site, form: Form) -> Plan:
 
 def _patch(site: Site, form: Form) -> str:
     task = site.task(_text(form, "task"))
-    return _told(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
+    return _outcome_text(dead_letters.edit_each(_queue(form), _filter(form), task, _arguments(form)), "sent again")
 
 
-def _told(outcome: dead_letters.Outcome, word: str) -> str:
+def _outcome_text(outcome: dead_letters.Outcome, word: str) -> str:
     failed = f" {len(outcome.failed)} were not: {next(iter(outcome.failed.values()))}" if outcome.failed else ""
     return f"{outcome.done:,} dead letter{'s' if outcome.done != 1 else ''} {word}.{failed}"
 
@@ -385,9 +385,9 @@ def _wanted(form: Form) -> tuple[str, Any]:
 
 def _plan_budget(site: Site, form: Form) -> Plan:
     task, wanted = _wanted(form)
-    standing = budgets.of(task)
-    limits = wanted or standing.declared
-    lines = (f"today  {standing.words()}", f"to be  {budgets.in_words(limits)}")
+    budget = budgets.of(task)
+    limits = wanted or budget.declared
+    lines = (f"today  {budget.summary()}", f"to be  {budgets.in_words(limits)}")
     return Plan(f"Change the budget of {task} in {site.deployment.stack}?", lines)
 
 

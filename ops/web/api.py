@@ -102,7 +102,7 @@ def routes(site: Site) -> list[Route]:
     """The API's routes."""
 
     def shown(view: Callable[[Request], Any]) -> Callable[[Request], Response]:
-        return lambda request: _answer(lambda: view(request))
+        return lambda request: _respond(lambda: view(request))
 
     async def act(request: Request) -> Response:
         def change(form: Mapping[str, Any]) -> Any:
@@ -115,7 +115,7 @@ def routes(site: Site) -> list[Route]:
             form = await read_form(request)
         except Problem as problem:
             return _refused(problem)
-        return await run_in_threadpool(lambda: _answer(lambda: change(form)))
+        return await run_in_threadpool(lambda: _respond(lambda: change(form)))
 
     def measured(_: Request) -> Response:
         try:
@@ -138,7 +138,7 @@ def routes(site: Site) -> list[Route]:
     ]
 
 
-def _answer(ask: Callable[[], Any]) -> Response:
+def _respond(ask: Callable[[], Any]) -> Response:
     try:
         return Response(output.json_text(ask()), media_type="application/json")
     except Exception as error:

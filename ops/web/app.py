@@ -130,7 +130,7 @@ class Pages:
 
     def run_timeline(self, request: Request) -> tuple[str, dict[str, Any]]:
         line = self.site.time_line(request.path_params["id"])
-        return "parts/timeline.html", {"line": line, "final": not line.goes_on}
+        return "parts/timeline.html", {"line": line, "final": not line.in_progress}
 
     def run_parts(self, request: Request) -> tuple[str, dict[str, Any]]:
         return "parts/members.html", {"members": self.site.members(request.path_params["id"])}

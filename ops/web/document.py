@@ -209,8 +209,8 @@ def _view(path: str, shape: Shape, schemas: dict[str, Any]) -> dict[str, Any]:
         for n in shape.asked
     ]
     operation = "get_" + re.sub(r"\W+", "_", path).strip("_")
-    answers = _answers("As the command's --json", schema)
-    return {"summary": shape.about, "operationId": operation, "parameters": parameters, "responses": answers}
+    responses = _responses("As the command's --json", schema)
+    return {"summary": shape.about, "operationId": operation, "parameters": parameters, "responses": responses}
 
 
 def _action(name: str) -> dict[str, Any]:
@@ -224,11 +224,11 @@ def _action(name: str) -> dict[str, Any]:
         "summary": f"{action.about}; without `confirmed`, what it would do",
         "operationId": name.replace("-", "_"),
         "requestBody": body,
-        "responses": _answers("What it would do, or did", {"$ref": "#/components/schemas/Outcome"}),
+        "responses": _responses("What it would do, or did", {"$ref": "#/components/schemas/Outcome"}),
     }
 
 
-def _answers(about: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+def _responses(about: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     problem = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         "200": {"description": about, "content": {"application/json": {"schema": schema}}},

@@ -44,7 +44,7 @@ def _queues(site: Site) -> Iterator[str]:
 
 
 def _attempts(site: Site) -> Iterator[str]:
-    counted = site.attempts.look(catalogue.queues())
+    counted = site.attempts.update(catalogue.queues())
     created = site.attempts.start
     yield from _family("nexus_task_attempts", "counter", "Attempts that ended")
     for (task, queue), one in counted.items():

@@ -48,11 +48,11 @@ def parts(site: Site) -> Mapping[str, Part]:
         return "parts/cost-task.html", {"line": lines.get(request.path_params["task"]), "parts": PARTS}
 
     def idle(_: Request) -> tuple[str, dict[str, Any]]:
-        standing = site.idle()
-        return "parts/idle.html", {"standing": standing, "total": sum(one.dollars for one in standing), "at": WHERE}
+        found = site.idle()
+        return "parts/idle.html", {"idle": found, "total": sum(one.dollars for one in found), "at": WHERE}
 
     def limits(_: Request) -> tuple[str, dict[str, Any]]:
-        return "parts/budgets.html", {"budgets": budgets.look()}
+        return "parts/budgets.html", {"budgets": budgets.read_all()}
 
     return {
         "money": money,
@@ -85,8 +85,8 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
     return {
         "cost": (Shape("Dollars by task, queue and day, a month ahead, and idle", Costs), lambda _: _plain(site)),
         "budgets": (
-            Shape("The tasks' daily budgets, and today's spending", list[budgets.Standing]),
-            lambda _: budgets.look(),
+            Shape("The tasks' daily budgets, and today's spending", list[budgets.BudgetUse]),
+            lambda _: budgets.read_all(),
         ),
     }
 
@@ -122,5 +122,5 @@ def gauges(site: Site) -> Iterator[tuple[str, str, list[tuple[Mapping[str, str],
         "A month at the rate of the last seven days",
         [({"stack": site.deployment.stack}, _sums(site)["month"])],
     )
-    spent = [({"task": one.task}, int(one.spent)) for one in budgets.look()]
+    spent = [({"task": one.task}, int(one.spent)) for one in budgets.read_all()]
     yield "nexus_task_budget_spent", "1 when a task has spent its daily budget", list(spent)

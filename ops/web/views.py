@@ -126,13 +126,13 @@ class Site:
     def __post_init__(self) -> None:
         monitor = Monitor()
         self._deployment = Kept(lambda: (self.connect or deployment.connect)(self.choice), 60.0)
-        self._health = Kept(lambda: health.look(self._deployment.get()), 5.0)
-        self._view = Kept(monitor.look, 1.5)
+        self._health = Kept(lambda: health.check(self._deployment.get()), 5.0)
+        self._view = Kept(monitor.poll, 1.5)
         self._letters = Kept(lambda: _all_letters(self.most_letters), LETTERS_KEPT)
         self._figures = Kept(lambda: {f.task: f for f in figures.by_task(catalogue.queues(), 86_400)}, 60.0)
         self._newest = Kept(lambda: history.find(history.Query(), PAGE), 0.0)
-        self._functions = Kept(lambda: functions.look(catalogue.queues()), 30.0)
-        self._costs = Kept(lambda: cost.look(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
+        self._functions = Kept(lambda: functions.read_all(catalogue.queues()), 30.0)
+        self._costs = Kept(lambda: cost.read_slices(time.time() - cost.WEEK, sample=COST_SAMPLE), COSTS_KEPT)
         self._idle = Kept(cost.idle, COSTS_KEPT)
 
     def forget(self) -> None:
@@ -273,7 +273,7 @@ class Site:
 def _all_letters(limit: int | None) -> tuple[Letter, ...]:
     queues = catalogue.queues()
     full = [queue for queue, count in dead_letters.counts(queues).items() if count]
-    found = [letter for queue in full for letter in dead_letters.look(queue, Filter(), limit)]
+    found = [letter for queue in full for letter in dead_letters.read(queue, Filter(), limit)]
     return tuple(sorted(found, key=lambda letter: -letter.failed_at))
 
 

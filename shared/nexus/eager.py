@@ -76,8 +76,8 @@ def run_next(transport: MemoryTransport, place: int = 0) -> bool:
         "eventSource": "aws:sqs",
     }
     with clock.not_before(sent.due):
-        answer = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
-        if answer["batchItemFailures"]:
+        response = serve(sent.queue, registry.served_by(sent.queue), {"Records": [record]}, Context())
+        if response["batchItemFailures"]:
             sent.due = transport.hidden.pop(sent.message.id, clock.now())
             if sent.receives < MAX_RECEIVES:
                 transport.sent.append(sent)

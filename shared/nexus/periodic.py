@@ -145,13 +145,13 @@ def update(name: str, signature: Signature[Any] | None = None, **changes: Any) -
 
     Raises PeriodicTaskError if no task has this name, or Scheduler does not accept it.
     """
-    standing = get(name)
-    if standing is None:
+    existing = get(name)
+    if existing is None:
         raise PeriodicTaskError(f"there is no periodic task {name!r}")
     if signature is not None:
         _bare(signature)
         changes |= {"task": signature.task.name, "queue": signature.queue, "args": dict(signature.args)}
-    changed = replace(standing, **changes)
+    changed = replace(existing, **changes)
     _call("update_schedule", changed)
     return changed
 

@@ -491,8 +491,8 @@ def _run(
             "segment": segment,
             "cursor": cursor,
         }
-        answer = joined.function_for(part=part)(args, Run(**fields | dict(overrides)))
-        match answer:
+        returned = joined.function_for(part=part)(args, Run(**fields | dict(overrides)))
+        match returned:
             case Continued(cursor):
                 continue
             case FannedOut(segments, then):
@@ -505,4 +505,4 @@ def _run(
                 if then is None:
                     return result
                 return joined.reduced([result, _run(name, then, seconds, None, overrides, part=True)])
-        return answer
+        return returned

@@ -83,7 +83,7 @@ def presigned_post(
         raise ValueError(f"max_bytes is {max_bytes}: it must be 1 to {MAX_BYTES}")
     key = str(UploadKey(user_id, post_id, file_name))
     whole = not content_type.endswith("/")
-    answer = client("s3").generate_presigned_post(
+    form = client("s3").generate_presigned_post(
         Bucket=settings().bucket("uploads"),
         Key=key,
         Fields={"Content-Type": content_type} if whole else {},
@@ -93,4 +93,4 @@ def presigned_post(
         ],
         ExpiresIn=expires_in,
     )
-    return PresignedPost(answer["url"], answer["fields"], key)
+    return PresignedPost(form["url"], form["fields"], key)

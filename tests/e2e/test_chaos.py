@@ -1,4 +1,4 @@
-"""Forty faults, each made on the deployed stack: the command names it, its remedy is followed, and all is well again.
+"""Forty faults, each caused on the deployed stack: the command names it, and following its remedy restores the stack.
 
 The table in docs/operations.md is made here: NEXUS_WRITE_TABLE=1 writes what was seen, otherwise it is compared.
 """
@@ -31,7 +31,7 @@ BEGIN, END = "<!-- the faults, as tests/e2e/test_chaos.py sees them -->", "<!-- 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """A row of the table: what was said and done about a fault, and after how many seconds."""
+    """A row of the table: a fault's report and remedy, and the seconds until it was reported."""
 
     fault: str
     command: str
@@ -57,7 +57,7 @@ class Nexus:
         return code, json.loads(captured.out or captured.err)
 
     def findings(self, command: tuple[str, ...]) -> list[dict[str, str]]:
-        """What status or validate finds wrong; what is only noted is left out."""
+        """The faults that status or validate finds, without mere remarks."""
         _, answer = self(*command)
         checks = answer.get("checks", answer.get("examined", ()))
         found = answer["findings"] if "findings" in answer else [f for check in checks for f in check["findings"]]
@@ -65,7 +65,7 @@ class Nexus:
 
 
 def fresh(*words: str, **variables: str) -> tuple[int, str]:
-    """The command in a process of its own: its exit code, and all that it printed."""
+    """Runs the command in its own process; its exit code and output."""
     path = f"{PAGE.parents[1]}:{PAGE.parents[1] / 'shared'}"
     done = subprocess.run(
         [sys.executable, "-c", "import sys; from ops.main import main; sys.exit(main())", *words],
@@ -86,7 +86,7 @@ def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_letters(stack: Settings) -> None:
-    """Drops the dead letters of earlier tests: no fault's remedy would, and none of them would be all well again."""
+    """Drops the dead letters of earlier tests: no fault's remedy removes them, so the stack would stay unhealthy."""
     sqs = boto3.client("sqs")
     for queue in QUEUES:
         sqs.purge_queue(QueueUrl=queue_url(stack.dead_letter_queue_name(queue)))
@@ -94,20 +94,20 @@ def no_letters(stack: Settings) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_run_outlasts_them(stack: Settings) -> Iterator[None]:
-    """No run of a fault goes on after these tests."""
+    """No run of a fault continues after these tests."""
     yield
     end_runs()
 
 
 @pytest.fixture(scope="module")
 def faults_over() -> None:
-    """No run of an earlier fault goes on."""
+    """No run of an earlier fault continues."""
     end_runs()
 
 
 @pytest.fixture(scope="module", autouse=True)
 def table(stack: Settings) -> Iterator[None]:
-    """Writes what was seen into the table, when it is asked for; the other rows stay."""
+    """Writes the observed rows into the table, if NEXUS_WRITE_TABLE is set; the other rows stay."""
     yield
     if not os.environ.get("NEXUS_WRITE_TABLE"):
         return
@@ -129,7 +129,7 @@ def drawn(rows: list[Seen]) -> str:
 
 
 def steady(text: str) -> str:
-    """What is said, without what differs from time to time: hours, ids, addresses, how often."""
+    """The report without what differs from run to run: times, ids, addresses, counts."""
     text = re.sub(r"\d\d:\d\d:\d\d", "hh:mm:ss", text)
     text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|`nexus logs [0-9a-f]{8}`", "ID", text)
     text = re.sub(r"once, at|\d+ times since", "n times since", text)
@@ -142,7 +142,7 @@ def steady(text: str) -> str:
 
 
 @pytest.mark.parametrize("fault", faults(), ids=lambda fault: re.sub(r"\W+", "_", fault.name))
-def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, nexus: Nexus) -> None:
+def test_a_fault_is_named_and_its_remedy_restores_the_stack(fault: Fault, nexus: Nexus) -> None:
     command = tuple(fault.command)
 
     # Given the fault
@@ -162,7 +162,7 @@ def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, n
     seen = Seen(fault.name, f"nexus {' '.join(command)}", "", round(time.monotonic() - began), steady(told[0]["do"]))
     seen = replace(seen, says=steady(f"{told[0]['where']}: {told[0]['what']}"))
 
-    # When its words are followed
+    # When its remedy is followed
     for words in fault.remedy:
         said = f"nexus {' '.join(word for word in words if word != '--yes')}"
         assert any(said in one["do"] for one in told), f"`{said}` is not what was said: {told[0]['do']}"
@@ -171,7 +171,7 @@ def test_a_fault_is_named_its_remedy_is_followed_and_all_is_well(fault: Fault, n
         assert code == 0, answer
     fault.then()
 
-    # Then all is well
+    # Then the stack is healthy again
     left: list[dict[str, str]] = []
 
     def well() -> bool:
@@ -198,7 +198,7 @@ def test_trouble_on_the_operators_side_is_named_and_ends_with_it(trouble: Troubl
     assert trouble.says in printed
     assert trouble.do in printed
     assert "Traceback" not in printed
-    # When the variables and options are taken away, as is said
+    # When the variables and options are removed, as the command advises
     code, answer = nexus("status")
     assert code == 0, answer
     command = " ".join((*(f"{name}={value}" for name, value in trouble.variables.items()), "nexus", *words))

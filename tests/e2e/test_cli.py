@@ -1,4 +1,4 @@
-"""The `nexus` command against the deployed stack: each row of the operator's dictionary, on the path and off it.
+"""The `nexus` command against the deployed stack: each row of the operator's dictionary, in normal and error cases.
 
 Most tests call the command in this process, as its script does, which saves each the start of a fresh one; what a fresh
 process shows (pipes, exit codes, tracebacks) is tested with fresh processes.
@@ -89,7 +89,7 @@ def nexus(capsys: pytest.CaptureFixture[str]) -> Nexus:
 
 
 def fresh(*words: str, **variables: str | None) -> Answer:
-    """The command in a process of its own, in a pipe; a variable of None is taken away."""
+    """Runs the command in its own process, in a pipe; a variable of None is removed."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", **variables}
     done = subprocess.run(
         [*SCRIPT, *words],
@@ -105,11 +105,11 @@ def fresh(*words: str, **variables: str | None) -> Answer:
 
 @pytest.fixture
 def paused(nexus: Nexus) -> Iterator[str]:
-    """A queue that is paused for the test, and nothing in it, before or after."""
+    """A queue that is paused for the test, and empty before and after."""
     queue = "users"
 
     def empty() -> bool:
-        """Whether nothing is in it. Runs of earlier tests that begin again are revoked, once they are visible."""
+        """Whether the queue is empty. Messages of earlier tests are purged once they become visible."""
         nexus("purge", queue, "--yes")
         counts = health.queue_counts(settings().queue_name(queue))
         assert counts is not None
@@ -125,7 +125,7 @@ def paused(nexus: Nexus) -> Iterator[str]:
 
 
 def bad_ping(queue: str = "default", **also: Any) -> str:
-    """A message that its function gives up at once: its text is too long. Its run's id."""
+    """The run id of a message that its function gives up at once, because its text is too long."""
     envelope = Envelope(id=str(uuid.uuid4()), task="ping", args={"text": "x" * 201}, **also)
     boto3.client("sqs").send_message(QueueUrl=queue_url(settings().queue_name(queue)), MessageBody=envelope.encode())
     eventually(lambda: AsyncResult[Any](envelope.id).status == "FAILURE")
@@ -135,8 +135,8 @@ def bad_ping(queue: str = "default", **also: Any) -> str:
 # --- status, ping, validate ---
 
 
-def test_status_tells_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: str) -> None:
-    # Given a paused queue in which something waits
+def test_status_lists_every_queue_and_names_what_is_wrong(nexus: Nexus, paused: str) -> None:
+    # Given a paused queue with a waiting message
     handle = catalogue.refresh_user_statistics.delay(user_id="nobody")
     # Then status says so, what to do, and ends with 1
     answer = nexus("status", "--json")
@@ -169,7 +169,7 @@ def test_ping_goes_through_every_queue_and_back(nexus: Nexus) -> None:
     assert all(pong["status"] == "SUCCESS" and pong["round_trip"] > 0 for pong in answer.json)
 
 
-def test_a_queue_that_does_not_answer_a_ping_is_told(nexus: Nexus, paused: str) -> None:
+def test_a_queue_that_does_not_respond_to_a_ping_is_reported(nexus: Nexus, paused: str) -> None:
     answer = nexus("inspect", "ping", paused, "--json")
     assert answer.code == ExitCode.WRONG
     assert answer.json[0]["status"] == "not sent"
@@ -191,7 +191,7 @@ def test_result_says_what_a_run_waits_for(nexus: Nexus, paused: str) -> None:
     both = {run["id"]: run["waits_for"] for run in nexus("result", held, later, "--json").json}
     assert both[later][0]["why"].startswith("it is due at ")
     assert both[later][0]["release"].endswith(f"`nexus revoke {later}` cancels it.")
-    # And they are revoked by what they are, after a look
+    # And they are revoked by filter, after a dry run
     looked = nexus("revoke", "--task", "ping", "--queue", paused, "--dry-run", "--json")
     assert held in looked.json
     assert nexus("revoke", "--queue", paused, "--yes").code == 0
@@ -219,7 +219,7 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     nexus: Nexus, stack: Settings
 ) -> None:
     eventually(lambda: nexus("validate", "--no-drift", "--json").json["passed"])
-    # Given somebody who lowers a visibility timeout, sets a concurrency, and turns a schedule off
+    # Given a user who lowers a visibility timeout, sets a concurrency, and turns a schedule off
     url = queue_url(stack.queue_name("users"))
     boto3.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"VisibilityTimeout": "30"})
     boto3.client("events").disable_rule(Name=f"{stack.stack}-cleanup_old_posts")
@@ -256,7 +256,7 @@ def test_the_doctor_sends_something_through_every_queue_and_finds_all_well(nexus
 def test_repair_has_nothing_to_do_where_nothing_was_changed(nexus: Nexus, stack: Settings) -> None:
     answer = nexus("repair")
     assert (answer.code, answer.out) == (0, f"Nothing of {stack.stack} was deleted or changed by hand.\n")
-    # And where something was, it asks before, and forgets its plan when nobody answers
+    # And if something was changed, it asks first, and discards its plan if it gets no answer
     before = plans(stack)
     function = stack.function_name("users")
     boto3.client("lambda").update_function_configuration(FunctionName=function, MemorySize=1024)
@@ -277,7 +277,7 @@ def test_test_runs_every_task_and_leaves_nothing_behind(nexus: Nexus) -> None:
     answer = nexus("test", "--json", *PATIENTLY)
     runs_ = {run["task"]: run for run in answer.json["runs"]}
     assert set(runs_) == set(registry.tasks())
-    # A job that another test has started holds its place: that is an answer too.
+    # A job that another test has started holds its place: that is a valid outcome too.
     wrong = {n: r["told"] for n, r in runs_.items() if r["status"] != "SUCCESS" and "is unique" not in r["told"]}
     assert not wrong
     assert runs_["process_media_upload"]["result"]["status"] == "ready"
@@ -365,7 +365,7 @@ def test_a_delayed_run_is_scheduled_and_can_be_revoked(nexus: Nexus) -> None:
     listed = {run["id"]: run for run in nexus("inspect", "scheduled", "--json", "--limit", "1000").json["runs"]}
     assert listed[soon]["scheduled_by"] == "SQS"
     assert listed[far]["scheduled_by"] == "Scheduler"
-    # When they are revoked, after a question that nobody answered
+    # When they are revoked, after an unanswered question
     assert nexus("revoke", soon, far).code == ExitCode.NOT_CONFIRMED
     answer = nexus("revoke", soon, far, "--yes", "--json")
     # Then they do not run and are not listed
@@ -375,7 +375,7 @@ def test_a_delayed_run_is_scheduled_and_can_be_revoked(nexus: Nexus) -> None:
     assert not {soon, far} & left
 
 
-def test_revoke_tells_of_runs_that_had_ended_or_never_were(nexus: Nexus) -> None:
+def test_revoke_reports_runs_that_had_ended_or_never_existed(nexus: Nexus) -> None:
     ended = nexus("send", "ping", "--wait", "--json").json["id"]
     answer = nexus("revoke", ended, str(uuid.uuid4()), "--yes")
     assert answer.code == ExitCode.WRONG
@@ -398,7 +398,7 @@ def test_active_and_reserved_list_live_runs_and_those_that_were_lost(nexus: Nexu
         backend().store.apply(claim)
     backend().store.apply(transitions.retry(ids["waits"], "waits", "default", RunError("E", "m"), round(now + 3600, 3)))
     try:
-        # Then each is where Celery's operator looks for it
+        # Then each is listed where an operator of Celery expects it
         words = ("default", "--limit", "1000")
         active = {run["id"]: run for run in nexus("inspect", "active", *words, "--json").json["runs"]}
         assert {ids["works"], ids["lost"]} <= set(active)
@@ -429,7 +429,7 @@ def test_a_task_that_does_nothing_is_named_with_its_reason(nexus: Nexus) -> None
         rows = nexus("inspect", "stats", "emails", "--json").json["tasks"]
         return next((row for row in rows if row["task"] == "send_welcome_email"), {"success": 0, "shortfalls": {}})
 
-    # Given an application most of whose welcomes are of people whom it has not written to the user table
+    # Given an application that mostly welcomes users whom it has not written to the user table
     enough = welcomes()["success"] + 1
     handles = send_many(
         [catalogue.send_welcome_email.s(user_id=f"nobody-{uuid.uuid4().hex[:8]}") for _ in range(enough)]
@@ -466,7 +466,7 @@ def test_purge_counts_asks_and_revokes_what_it_removes(nexus: Nexus, paused: str
     assert f"Nothing waits in {paused}" in empty.out
 
 
-def test_a_paused_queue_keeps_its_messages_and_goes_on_when_resumed(nexus: Nexus, paused: str) -> None:
+def test_a_paused_queue_keeps_its_messages_and_continues_when_resumed(nexus: Nexus, paused: str) -> None:
     handle = ping.apply_async({}, queue=paused)
     # A message that was sent after it to another queue has run
     ping.delay().get(timeout=PATIENCE)
@@ -525,7 +525,7 @@ def test_events_stream_settled_runs_by_task_and_status(nexus: Nexus) -> None:
 
 
 def test_events_follow_what_happens() -> None:
-    # Given a stream that is open: it has told of a run that had ended
+    # Given an open stream: it has shown a run that had ended before
     before = ping.delay(text="before")
     before.get(timeout=PATIENCE)
     process = subprocess.Popen(
@@ -541,7 +541,7 @@ def test_events_follow_what_happens() -> None:
     told = (json.loads(line)["run_id"] for line in process.stdout)
     try:
         assert before.id in told
-        # When a run ends, then the stream tells it
+        # When a run ends, then the stream shows it
         assert ping.delay(text="seen").id in told
     finally:
         guard.cancel()
@@ -614,7 +614,7 @@ def test_a_failed_run_is_found_opened_and_retried_at_80_columns(nexus: Nexus, st
 
 
 def test_what_commands_change_is_in_the_audit_trail_by_whom(nexus: Nexus) -> None:
-    # Given commands that change something by way of Lambda, EventBridge, SQS and DynamoDB, and some that only look
+    # Given commands that change something through Lambda, EventBridge, SQS and DynamoDB, and some that only read
     changing = (
         ("concurrency", "users", "7"),
         ("restart", "users"),
@@ -718,7 +718,7 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     assert nexus("dlq", "edit", run_id, f"text={'y' * 300}", "--yes").code == ExitCode.USAGE
     assert nexus("dlq", "edit", run_id, "text=fixed").code == ExitCode.NOT_CONFIRMED
     assert nexus("dlq", "edit", run_id, "text=fixed", "--yes").code == 0
-    # And who follows it from that moment on sees the new run, not the failure before
+    # And following it from that moment on shows the new attempt, not the earlier failure
     result = nexus("result", run_id, "--follow", "--json").json
     assert (result["status"], result["result"]["text"], result["args"]) == (
         "SUCCESS",
@@ -728,13 +728,13 @@ def test_a_dead_letter_is_shown_edited_and_runs_well(nexus: Nexus) -> None:
     gone = nexus("dlq", "show", run_id)
     assert gone.code == ExitCode.WRONG
     assert f"`nexus result {run_id}`" in gone.err
-    # Of a first part `nexus result` could tell nothing
+    # The first part alone would not identify the run to `nexus result`
     assert "nexus result" not in nexus("dlq", "show", run_id[:13]).err
 
 
 @pytest.mark.usefixtures("no_dead_letters")
-def test_an_edited_member_mends_the_group_that_waited_for_it(nexus: Nexus) -> None:
-    # Given a group of two, of which one fails for its arguments
+def test_an_edited_member_repairs_the_group_that_waits_for_it(nexus: Nexus) -> None:
+    # Given a group of two, one of which fails because of its arguments
     from nexus.client import group
 
     handle = group([catalogue.refresh_user_statistics.s(user_id="nobody"), ping.s(text="fine")]).delay()
@@ -797,7 +797,7 @@ def test_many_dead_letters(nexus: Nexus, stack: Settings) -> None:
     assert nexus("dlq", "list", "users").out == "users has no dead letters.\n"
 
 
-# --- what surrounds it ---
+# --- other commands ---
 
 
 def test_env_points_any_tool_at_the_stack(nexus: Nexus, stack: Settings) -> None:
@@ -834,8 +834,8 @@ def test_a_mail_that_was_sent_can_be_read(nexus: Nexus) -> None:
     assert nexus("mail", "sent", "--user", "nobody").code == ExitCode.WRONG
 
 
-def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path: Path) -> None:
-    # Given a picture, for a user and a post that are not there yet
+def test_upload_shows_a_files_renditions_and_saves_them(nexus: Nexus, tmp_path: Path) -> None:
+    # Given a picture, for a user and a post that do not exist yet
     user, post = f"u-{uuid.uuid4().hex[:8]}", f"p-{uuid.uuid4().hex[:8]}"
     picture, page = tmp_path / "own picture.png", tmp_path / "page.jpg"
     picture.write_bytes(trial.picture(600, 400))
@@ -846,7 +846,7 @@ def test_upload_shows_what_became_of_a_file_and_saves_it(nexus: Nexus, tmp_path:
     assert (ready.code, ready.json["status"], ready.json["width"]) == (0, "ready", 600)
     for name, path in ready.json["saved"].items():
         assert Path(path).stat().st_size == ready.json["renditions"][name]["bytes"]
-    # And the next upload to the post is waited for, whatever it has from the one before
+    # And it waits for the next upload to the post, whatever media the post has from the last one
     rejected = nexus("upload", str(page), *words)
     assert (rejected.code, rejected.json["status"]) == (ExitCode.WRONG, "rejected")
     assert "web page" in rejected.json["reason"]

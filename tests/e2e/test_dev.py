@@ -1,4 +1,4 @@
-"""`nexus dev` on a terminal of its own, with a copy of the code that the test changes as a developer does."""
+"""`nexus dev` on its own terminal, with a copy of the code that the test changes as a developer does."""
 
 import os
 import re
@@ -51,7 +51,7 @@ class Session(Terminal):
 
 @pytest.fixture
 def code(tmp_path: Path) -> Path:
-    for name in ("functions", "shared", "ops"):
+    for name in ("functions", "shared"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -123,7 +123,7 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     session.up_to('SUCCESS {"notification_id": null, "reason": "repaired"}')
     assert handle.get(timeout=PATIENCE).reason == "repaired"
 
-    # And the next change its task, as another run: what has ended stays
+    # And the next change runs its task as another run: the ended run stays
     edit(returns("better"))
     again = re.search(r" ([0-9a-f-]{36})\s+\d", session.up_to('"reason": "better"'))
     assert again is not None
@@ -192,7 +192,7 @@ def test_the_end_of_a_job_is_shown_when_its_last_part_ends(nexus_dev: Callable[.
     assert session.end() == 0
 
 
-def test_a_run_that_ctrl_c_interrupts_goes_on_in_the_deployed_function(
+def test_a_run_that_ctrl_c_interrupts_continues_in_the_deployed_function(
     nexus_dev: Callable[..., Session], edit: Callable[..., None]
 ) -> None:
     edit("import time", 'print("sleeping")', "time.sleep(600)")

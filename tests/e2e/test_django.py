@@ -27,7 +27,7 @@ PICTURES = Path(os.environ.get("NEXUS_SCREENSHOTS", ".local/screenshots"))
 
 
 def environment() -> dict[str, str]:
-    """The project's: where its database is, and the AWS credentials; its settings name the stack."""
+    """The project's environment: its database and the AWS credentials; its settings name the stack."""
     server = running()
     assert server is not None, "PostgreSQL does not run: `make django-network` starts it"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
@@ -37,7 +37,7 @@ def environment() -> dict[str, str]:
 
 
 def manage(*words: str, code: int = 0, **variables: str) -> str:
-    """`manage.py` in a process of its own; what it prints."""
+    """Runs `manage.py` in its own process; its output."""
     done = subprocess.run(
         [sys.executable, "manage.py", *words],
         env=environment() | variables, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=PATIENCE,
@@ -48,7 +48,7 @@ def manage(*words: str, code: int = 0, **variables: str) -> str:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the project's web server, in a process of its own."""
+    """The address of the project's web server, which runs in its own process."""
     log = tmp_path_factory.mktemp("django") / "log"
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_registration_is_welcomed_and_a_picture_gets_its_thumbnail(site: str, 
     assert page.errors == []
 
 
-def test_a_file_that_is_no_picture_is_rejected_with_a_sentence(site: str, page: Page, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_rejected_with_a_sentence(site: str, page: Page, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no picture")
     page.open(site)
@@ -177,7 +177,7 @@ def test_the_shell_of_the_project_enqueues_and_reads_the_result() -> None:
     assert said.split() == ["FAILED", "1", "Reject"]
 
 
-def test_the_operators_command_speaks_of_the_projects_stack() -> None:
+def test_the_operators_command_uses_the_projects_stack() -> None:
     listed = json.loads(manage("nexus", "inspect", "registered", "--json"))
     names = [task["task"] for task in listed]
     assert sorted(names) == sorted({*names})

@@ -23,7 +23,7 @@ SHARED = PROJECT.parents[1] / "shared"
 
 
 def manage(*words: str, mirrored: bool = True) -> str:
-    """`manage.py` in a process of its own; what it prints. Without `mirrored`, from before the network was there."""
+    """Runs `manage.py` in its own process; its output. Without `mirrored`, as before the network was deployed."""
     server = running()
     assert server is not None, "PostgreSQL does not run: `make django-network` starts it"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
@@ -40,7 +40,7 @@ def manage(*words: str, mirrored: bool = True) -> str:
 
 
 def shell(script: str, **options: Any) -> Any:
-    """What a script in `manage.py shell` leaves in `answer`."""
+    """The value that a script in `manage.py shell` assigns to `answer`."""
     given = "import json\nfrom django.contrib.auth import get_user_model\nfrom users.models import Follow, Profile\n"
     given += f"from posts.models import Post\nUser = get_user_model()\n{script}\nprint(json.dumps(answer))"
     return json.loads(manage("shell", "-v0", "-c", given, **options))

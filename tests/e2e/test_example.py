@@ -64,7 +64,7 @@ def credentials(stack: Settings, outputs: dict[str, str]) -> Iterator[dict[str, 
 
 @pytest.fixture(scope="module")
 def port(credentials: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The server's, in a process of its own."""
+    """The port of the server, which runs in its own process."""
     log = tmp_path_factory.mktemp("server") / "log"
     with log.open("wb") as out:
         server = subprocess.Popen(
@@ -120,10 +120,10 @@ def register(page: Page, origin: str = ORIGIN) -> str:
 
 
 def look_at(page: Page, name: str) -> None:
-    """Pictures of the page, wide and narrow, light and dark; nothing may stick out."""
+    """Screenshots of the page, wide and narrow, light and dark; nothing may overflow."""
     for width, dark in ((1200, False), (1200, True), (400, False)):
         page.look(width=width, dark=dark)
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing sticks out at {width} px"
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"nothing overflows at {width} px"
         page.screenshot(PICTURES / f"example-{name}-{width}-{'dark' if dark else 'light'}.png")
 
 
@@ -145,7 +145,7 @@ def tile(status: str) -> str:
     return f"document.querySelector('.photo[data-status={status}]')"
 
 
-def test_somebody_registers_and_his_welcome_mail_is_sent(page: Page, user: str) -> None:
+def test_a_user_registers_and_their_welcome_mail_is_sent(page: Page, user: str) -> None:
     page.wait_for(f"document.querySelector('#welcome').innerText .includes('has been sent to {user}')")
     look_at(page, "empty")
 
@@ -214,7 +214,7 @@ def test_a_clip_is_shown_with_its_poster(page: Page, user: str, tmp_path: Path) 
     assert page.errors == []
 
 
-def test_what_is_no_picture_is_refused_with_its_reason(page: Page, user: str, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_picture_is_refused_with_its_reason(page: Page, user: str, tmp_path: Path) -> None:
     path = tmp_path / "page.jpg"
     path.write_text("<!doctype html><title>hello</title><script>alert(1)</script>")
 

@@ -76,7 +76,7 @@ def test_a_rule_of_eventbridge_starts_its_task(stack: Settings) -> None:
 
 
 def _runs(task: str, stack: Settings, since: float) -> dict[str, Any] | None:
-    """A run of the task that began after `since`, ended, and was sent by nobody but the rule."""
+    """A run of the task that began after `since`, has ended, and was sent by the rule."""
     pages = boto3.client("dynamodb").get_paginator("scan").paginate(TableName=stack.table("task-runs"))
     for page in pages:
         for item in map(from_item, page["Items"]):
@@ -99,7 +99,7 @@ def part[R: Result](task: Task[Any, R, ...], args: Arguments) -> AsyncResult[R]:
 
 
 def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None:
-    """With no rights but the function's own; a day of its own, so that the seeded posts stay."""
+    """With only the function's rights, and on a separate day, so that the seeded posts stay."""
     day, post_id = day_of(86_400 * random.randrange(11_000, 18_000)), f"p-{uuid.uuid4().hex[:12]}"
     key = f"media/{post_id}/hash/w320.webp"
     rendition = Rendition(key=key, width=320, height=200, bytes=7, content_type="image/webp")
@@ -122,7 +122,7 @@ def test_an_old_post_is_archived_with_all_that_it_has_and_brought_back() -> None
     assert len(comments.items_of_post(post_id)) == 1
 
 
-def test_a_deleted_user_leaves_the_stores_by_a_role_that_may_do_no_more() -> None:
+def test_a_deleted_user_is_erased_by_a_role_with_only_those_rights() -> None:
     mark = uuid.uuid4().hex[:12]
     user, other = (application.register(f"{name}@example.com", name, user_id=f"{name}-{mark}") for name in ("u", "o"))
     now = int(time.time())

@@ -31,7 +31,7 @@ WITHIN = 300.0 + 3.0 * UPLOADS
 
 
 class Watch:
-    """The most that the cloud took while it was watched: sandboxes, bytes of their folders, bytes of memory."""
+    """The cloud's observed maximums: sandboxes, bytes of their folders, bytes of memory."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -45,7 +45,7 @@ class Watch:
 
 
 def size_of(folder: Path) -> int:
-    """What the files of a folder take, of which some may go meanwhile."""
+    """The bytes of a folder's files, some of which may be deleted meanwhile."""
     total = 0
     for name, _, files in os.walk(folder):
         for file in files:

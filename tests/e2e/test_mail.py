@@ -1,4 +1,4 @@
-"""Mail on the deployed stack: what SES (the emulator's) really received, with IAM enforced."""
+"""Mail on the deployed stack: what the emulator's SES received, with IAM enforced."""
 
 import json
 import os
@@ -23,7 +23,7 @@ from tests.support.patience import PATIENCE
 
 
 def received(address: str) -> list[dict[str, Any]]:
-    """The mails that the emulator's SES took for this address, the oldest first."""
+    """The mails that the emulator's SES accepted for this address, oldest first."""
     with urllib.request.urlopen(
         f"{os.environ['AWS_ENDPOINT_URL']}/_ministack/ses/messages", timeout=PATIENCE
     ) as answer:
@@ -84,7 +84,7 @@ def test_the_link_in_the_mail_unsubscribes(stack: Settings) -> None:
 
 
 def test_a_bounce_ends_the_mail_to_an_address(stack: Settings) -> None:
-    """As EventBridge would give it to the queue; the rule itself is held to SES's format by a unit test."""
+    """Sends what EventBridge would send to the queue; a unit test compares the rule with SES's format."""
     user = person()
     notification = {
         "eventType": "Bounce",
@@ -98,7 +98,7 @@ def test_a_bounce_ends_the_mail_to_an_address(stack: Settings) -> None:
 
 
 def test_the_deployed_rule_takes_this_stacks_bounces_and_complaints_alone(stack: Settings) -> None:
-    """EventBridge takes no event in SES's name from anybody else, so the rule is asked what it would do."""
+    """EventBridge accepts no event in SES's name from anyone else, so this asks the rule what it would match."""
     events = boto3.client("events")
     pattern = events.describe_rule(Name=f"{stack.stack}-record_mail_feedback")["EventPattern"]
 
@@ -126,7 +126,7 @@ def readers(stack: Settings) -> list[User]:
     ada, bea, silent = person(digest=True), person(digest=True, locale="fr"), person(digest=False)
     followed, blocked = person(name="Followed Author"), person(name="Blocked Author")
     now = int(time.time())
-    # More likes than any other post has, also those of earlier runs of this test: the digest has room for a few
+    # More likes than any other post, including those of earlier runs of this test: the digest shows only a few.
     for author, likes in ((followed, now), (blocked, now + 900)):
         post = Post(
             post_id=f"{author.user_id}-post",
@@ -142,7 +142,7 @@ def readers(stack: Settings) -> list[User]:
     return [ada, bea, silent, followed, blocked]
 
 
-def test_two_overlapping_digests_send_each_reader_one_and_his_own(stack: Settings, readers: list[User]) -> None:
+def test_two_overlapping_digests_send_each_reader_only_their_own(stack: Settings, readers: list[User]) -> None:
     ada, bea, silent, followed, blocked = readers
     before = {user.user_id: len(received(user.email)) for user in readers}
     week = _week()

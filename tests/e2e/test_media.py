@@ -1,4 +1,4 @@
-"""The main job, end to end: an S3 put becomes renditions, the post learns of them, and nothing that fails is lost."""
+"""The main job, end to end: an S3 put becomes renditions, the post is updated, and no failure is lost."""
 
 import io
 import urllib.request
@@ -81,7 +81,7 @@ def test_a_clip_becomes_a_video_with_posters_and_shows_its_progress(post: str, t
     assert AsyncResult(run["id"]).progress == (100, 100)
 
 
-def test_what_is_no_picture_is_rejected_with_its_reason_and_quarantined(post: str) -> None:
+def test_a_file_that_is_not_a_picture_is_rejected_with_its_reason_and_quarantined(post: str) -> None:
     key = f"uploads/u-e2e/{post}/page.jpg"
 
     put(key, b"<!doctype html><title>hello</title>")
@@ -157,7 +157,7 @@ def test_on_demand_through_the_queue(post: str) -> None:
     assert handle.result.status == "ready"
 
 
-def test_an_upload_to_no_post_goes_on_through_the_queue_and_ends_in_quarantine(outputs: dict[str, str]) -> None:
+def test_an_upload_without_a_post_is_retried_through_the_queue_and_ends_in_quarantine(outputs: dict[str, str]) -> None:
     """No such post: the direct invocation fails, its destination is the queue, and the last retry puts it aside.
 
     Anyone with an upload form can cause this, so it makes no dead letter.
@@ -200,7 +200,7 @@ def in_quarantine(key: str) -> bool:
 
 @pytest.mark.emulator  # on AWS nobody but Lambda may assume a function's role
 @pytest.mark.parametrize("action", ["scan", "delete_item"])
-def test_the_functions_role_allows_what_it_needs_and_no_more(action: str, stack: Any) -> None:
+def test_the_functions_role_allows_only_what_it_needs(action: str, stack: Any) -> None:
     """IAM is enforced: with the media function's own credentials the posts can be updated, and not scanned or
     deleted."""
     sts = boto3.client("sts")

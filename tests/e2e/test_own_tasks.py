@@ -19,7 +19,7 @@ STACK = "own-tasks"
 
 
 def environment() -> dict[str, str]:
-    """What the application's process and its operator have: the stack and where its catalogue is."""
+    """The environment of the application's process and its operator: the stack and its catalogue's location."""
     account = boto3.client("sts").get_caller_identity()["Account"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("NEXUS_")}
     mine = {"NEXUS_STACK": STACK, "NEXUS_ACCOUNT_ID": account, "NEXUS_CATALOGUE": "own_tasks.catalogue"}
@@ -27,7 +27,7 @@ def environment() -> dict[str, str]:
 
 
 def nexus(*arguments: str, code: int = 0) -> Any:
-    """The command on that stack, which alone says where its catalogue is; its JSON."""
+    """Runs the command on that stack, whose outputs name the catalogue; its JSON."""
     variables = {name: value for name, value in environment().items() if not name.startswith("NEXUS_")}
     command = [str(Path(sys.executable).parent / "nexus"), "--stack", STACK, *arguments, "--json"]
     done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -36,7 +36,7 @@ def nexus(*arguments: str, code: int = 0) -> Any:
 
 
 def application(program: str) -> str:
-    """What a process of that application prints."""
+    """The output of a process of that application."""
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, check=False, cwd="/"
     )

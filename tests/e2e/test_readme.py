@@ -1,4 +1,4 @@
-"""The README's commands, as they stand there, against the deployed stack."""
+"""The README's commands, unchanged, against the deployed stack."""
 
 import os
 import re

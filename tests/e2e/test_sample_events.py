@@ -1,4 +1,4 @@
-"""Every sample of events/ does on the deployed functions what it is for, once `make invoke` has laid the ground."""
+"""Every sample of events/ works on the deployed functions, with the users and the post that `make invoke` creates."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def ground() -> None:
 
 
 def invoke(event: str, outputs: dict[str, str]) -> Any:
-    """What the function of the sample's task answers."""
+    """The response of the function of the sample's task."""
     queue = network.tasks()[event.split(".", maxsplit=1)[0]].queue or "default"  # every queue serves ping
     answer = boto3.client("lambda").invoke(
         FunctionName=outputs[f"{queue.capitalize()}FunctionName"], Payload=(EVENTS / event).read_bytes()

@@ -1,4 +1,4 @@
-"""`nexus web` in a browser: what an operator does with it from a failure to its success, without the mouse's luck.
+"""`nexus web` in a browser: what an operator does with it, from a failed run to its success.
 
 The policy refuses everything that does not come from the page's own host, so an error in the browser's console is also
 a request to elsewhere, or a script that another person's text has brought in.
@@ -97,7 +97,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def page(address: str, chromium: Page) -> Iterator[Page]:
-    """A browser that has opened the address, and nothing before; at the end nothing may have gone wrong in it."""
+    """A browser without cookies that has opened the address. Fails at the end if the page had an error."""
     chromium.open("about:blank")
     chromium.send("Network.clearBrowserCookies")
     chromium.send("Storage.clearDataForOrigin", {"origin": address.partition("/?")[0], "storageTypes": "all"})
@@ -121,14 +121,14 @@ def click(page: Page, selector: str) -> None:
 
 
 def confirm(page: Page) -> str:
-    """Says yes to the question, and gives what was done."""
+    """Confirms the question, and returns the outcome."""
     page.wait_for("document.querySelector('#dialog[open] [data-confirm]')")
     click(page, "#dialog button.primary")
     return str(page.wait_for("document.querySelector('#notices .notice')?.innerText"))
 
 
 def failed(stack: Settings, **args: Any) -> str:
-    """A run of send_welcome_email that cannot start, for it has an argument too many."""
+    """A run of send_welcome_email that cannot start, because it has an unknown argument."""
     envelope = Envelope(id=new_id(), task="send_welcome_email", args={**args, "greeting": EVIL})
     assert backend().transport.send("emails", [Message.of(envelope)]) == {}
     assert eventually(lambda: AsyncResult[Any](envelope.id).status == "FAILURE")
@@ -155,7 +155,7 @@ def test_a_failed_run_is_found_by_its_argument_edited_and_sent_again(page: Page,
     assert AsyncResult[Any](run_id).status == "SUCCESS"
 
 
-def test_a_queue_is_paused_and_the_overview_says_so_and_it_goes_on(page: Page, stack: Settings) -> None:
+def test_a_queue_is_paused_as_the_overview_shows_and_is_resumed(page: Page, stack: Settings) -> None:
     go(page, "/")
     form = "form[hx-post='/do/%s']:has(input[value=maintenance])"
     click(page, f"{form % 'pause'} button")

@@ -94,7 +94,7 @@ def test_a_rule_sends_the_envelope_and_the_run_has_the_events_id(rule_on_demand:
     assert before - 1 <= float(record["sent_at"]["N"]) <= after, "in whole seconds"
 
 
-def test_an_upload_that_fails_at_first_goes_on_through_the_media_queue() -> None:
+def test_an_upload_that_fails_at_first_is_retried_through_the_media_queue() -> None:
     """Given no such post, the S3 event's invocation fails; its on-failure destination, the queue, tries again."""
     post_id = f"late-{uuid.uuid4()}"
     key = f"uploads/somebody/{post_id}/note.txt"
@@ -113,7 +113,7 @@ def test_an_upload_that_fails_at_first_goes_on_through_the_media_queue() -> None
     AsyncResult[Any](record["id"]["S"]).revoke()
 
 
-def test_a_function_may_do_what_its_role_says_and_no_more() -> None:
+def test_a_function_may_do_only_what_its_role_allows() -> None:
     """Given the role of the default queue's function without the runtime's policy, its run record cannot be written."""
     iam, functions = boto3.client("iam"), boto3.client("lambda")
     role = functions.get_function_configuration(FunctionName=NAMES.function_name("default"))["Role"].rsplit("/", 1)[-1]

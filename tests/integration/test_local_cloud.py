@@ -1,4 +1,4 @@
-"""The local cloud: only on the loopback interface, closed to strangers, and deleted when it is stopped."""
+"""The local cloud: only on the loopback interface, closed to unknown credentials, and deleted when it is stopped."""
 
 import socket
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What `make build` leaves for Lambda: compiled, cut to what is used, and able to start from only its .pyc files."""
+"""The packages that `make build` makes: compiled, cut to what is used, able to start from their .pyc files only."""
 
 import filecmp
 import importlib.util
@@ -56,7 +56,7 @@ def test_nothing_that_only_a_developer_needs_is_deployed() -> None:
 
 
 def test_a_function_starts_on_the_layer_alone_and_makes_every_client() -> None:
-    """Given a bare interpreter with nothing but the layer, as in Lambda, the worker loads, and from .pyc files."""
+    """Given a bare interpreter with only the layer, as in Lambda, the worker loads from .pyc files."""
     script = """
 import json, os, sys
 sys.dont_write_bytecode = True
@@ -94,7 +94,7 @@ def _different(one: Path, other: Path) -> list[str]:
 
 
 def test_sam_build_typed_by_hand_makes_what_make_deploy_makes(tmp_path: Path) -> None:
-    """Given a fresh clone that has nothing but SAM, `sam build` there is what `make deploy` ships, byte for byte."""
+    """Given a fresh clone that has only SAM, `sam build` makes what `make deploy` ships, byte for byte."""
     clone = tmp_path / "clone"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     names = subprocess.run(listed, cwd=build.ROOT, check=True, capture_output=True, text=True).stdout.split("\0")

@@ -21,31 +21,31 @@ from tests.support.stack import dead_letters, eventually, take
 
 
 def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:
-    store, absent, standing = DynamoStore(), new_id(), new_id()
-    store.apply(Write(standing, set={"status": "SUCCESS", "attempts": 2}, insert=True))
+    store, absent, existing = DynamoStore(), new_id(), new_id()
+    store.apply(Write(existing, set={"status": "SUCCESS", "attempts": 2}, insert=True))
 
     updated, refused, missing, inserted, duplicate = store.apply_all(
         [
             Write(
-                standing,
+                existing,
                 set={"seen": 1.5},
                 remove=("attempts",),
                 when=(equals("status", "SUCCESS"), equals("no", None)),
             ),
-            Write(standing + "x", set={"seen": 1}, when=(equals("status", "PENDING"),)),
+            Write(existing + "x", set={"seen": 1}, when=(equals("status", "PENDING"),)),
             Write(absent, set={"seen": 1}, when=(equals("status", "PENDING"),)),
             Write(absent + "y", set={"status": "STARTED"}, insert=True),
             Write(absent + "z", set={"status": "STARTED"}, insert=True),
         ]
     )
-    assert updated == Applied({"id": standing, "status": "SUCCESS", "seen": 1.5})
+    assert updated == Applied({"id": existing, "status": "SUCCESS", "seen": 1.5})
     assert refused == missing == Refused(None)
     assert isinstance(inserted, Applied)
     assert isinstance(duplicate, Applied)
 
     again = [
         Write(absent + "y", set={"status": "PENDING"}, insert=True),
-        Write(standing, set={"a": 1}, when=(equals("status", "X"),)),
+        Write(existing, set={"a": 1}, when=(equals("status", "X"),)),
     ]
     taken, other = store.apply_all(again)
     assert isinstance(taken, Refused)
@@ -83,7 +83,7 @@ def test_a_batch_is_run_and_each_message_settled() -> None:
     assert {handle.record().attempts for handle in handles} == {1}
 
 
-def test_a_message_that_is_no_envelope_is_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
+def test_an_invalid_envelope_becomes_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
     mark = uuid.uuid4().hex
     body = f"not json {mark}"
     boto3.client("sqs").send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=body, MessageGroupId="g")

@@ -25,7 +25,7 @@ APPLICATION = "tests.support.web_application"
 
 @pytest.fixture
 def _point_at_the_cloud() -> None:
-    """These tests have a cloud of their own, which never answers."""
+    """These tests have their own cloud, which never responds."""
 
 
 class Silence:

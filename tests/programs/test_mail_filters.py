@@ -1,4 +1,4 @@
-"""What judges a mail beside its reader: spam filters, the size at which Gmail cuts, accessibility."""
+"""What else decides about a mail besides its reader: spam filters, the size at which Gmail cuts, accessibility."""
 
 import mailbox
 import os

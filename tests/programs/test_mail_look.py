@@ -1,4 +1,4 @@
-"""How the mails look: rendered in Chromium at two widths, light and dark, and judged as a reader would.
+"""How the mails look: rendered in Chromium at two widths, light and dark, and checked as a reader would.
 
 The screenshots are left in .local/mail/screenshots, for looking at.
 """

@@ -1,1 +1,1 @@
-"""What the local cloud cannot: on a second emulator."""
+"""Tests of what the local cloud lacks, on a second emulator."""

@@ -87,7 +87,7 @@ def deployed(folder: Path, template: dict[str, Any], *options: str) -> "subproce
     )
 
 
-def test_a_first_deployment_that_stopped_goes_on_once_the_fault_is_put_right(cloud: Any, tmp_path: Path) -> None:
+def test_a_first_deployment_that_stopped_continues_once_the_fault_is_fixed(cloud: Any, tmp_path: Path) -> None:
     """localemu rolls back what sam deploys whatever it is asked, so the API makes the stack that stopped."""
     assert deploy.options(None) == ["--disable-rollback"]
     cloud.create_stack(

@@ -1,4 +1,4 @@
-"""Message moves, schedules that fire, and SES's events through their rule: on localemu, for ministack has none of them.
+"""Message moves, schedules that fire, and SES's events through their rule: on localemu, since ministack lacks them.
 
 `make second` installs it apart and runs these. What SES itself sends when a mail bounces, no emulator does.
 """

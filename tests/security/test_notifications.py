@@ -46,7 +46,7 @@ def link_of(link: str) -> str | None:
         "/" + "x" * 2000,
     ],
 )
-def test_what_is_no_page_is_refused_before_it_is_sent(link: str) -> None:
+def test_a_link_that_is_not_a_page_is_refused_before_it_is_sent(link: str) -> None:
     with pytest.raises(InvalidMessage, match="link: "):
         link_of(link)
 

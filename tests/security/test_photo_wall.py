@@ -102,7 +102,7 @@ def test_a_session_that_the_revocation_has_not_reached_yet_is_refused_by_its_tim
     assert not signed_in(client)
 
 
-def test_an_expired_session_and_one_of_a_deleted_user_are_none() -> None:
+def test_an_expired_session_and_one_of_a_deleted_user_are_invalid() -> None:
     client, user_id = register()
     (session_id,) = sessions.sessions_of(user_id)
     later = time.time() + (application.SESSION_DAYS + 1) * 86_400
@@ -115,7 +115,7 @@ def test_an_expired_session_and_one_of_a_deleted_user_are_none() -> None:
     assert not signed_in(client)
 
 
-def test_a_cookie_of_ones_own_making_is_nobodys() -> None:
+def test_a_forged_cookie_belongs_to_no_user() -> None:
     client, user_id = register()
     forger = create_app("another key")
     with forger.test_client() as forging, forging.session_transaction() as session:
@@ -200,6 +200,6 @@ def test_no_address_makes_the_server_fail(ada: FlaskClient, path: bytes, where: 
         assert ada.get(address).status_code < 500
 
 
-def test_an_id_longer_than_any_key_is_nobodys_photo(ada: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posts, "get", lambda *_, **__: pytest.fail("DynamoDB refuses a key of so many bytes"))
+def test_an_id_longer_than_any_key_is_not_found(ada: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posts, "get", lambda *_, **__: pytest.fail("DynamoDB refuses a key of that size"))
     assert ada.get(f"/photos/{'x' * 4000}").status_code == 404

@@ -1,4 +1,4 @@
-"""SQS, DynamoDB, EventBridge Scheduler and S3 as AWS documents them, in memory and on a clock of their own.
+"""SQS, DynamoDB, EventBridge Scheduler and S3 as AWS documents them, in memory and with their own clock.
 
 Each takes the calls that botocore's low-level clients take, and raises what they raise, so the project's own stores and
 transports run on them unchanged.
@@ -24,7 +24,7 @@ _REFUSED = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 class Clock:
-    """The time of a world: seconds since 1970."""
+    """The simulated time: seconds since 1970."""
 
     def __init__(self, now: float) -> None:
         self.now = now
@@ -78,7 +78,7 @@ class Stored:
 
 @dataclass(eq=False, slots=True)
 class Queue:
-    """A standard queue, and what it does with a message that was received too often."""
+    """A standard queue, and its rule for a message that was received too often."""
 
     name: str
     visibility: float
@@ -94,7 +94,7 @@ class Queue:
 
 
 class Sqs:
-    """Standard queues. Messages come in any order; a receipt is good until the message is received again."""
+    """Standard queues. Messages arrive in any order; a receipt is valid until the message is received again."""
 
     def __init__(self, clock: Clock, chance: random.Random) -> None:
         self.queues: dict[str, Queue] = {}
@@ -106,7 +106,7 @@ class Sqs:
         self.queues |= {name: Queue(name, visibility, dead=dead, max_receives=max_receives), dead.name: dead}
 
     def expire(self) -> list[Stored]:
-        """Drops what has been kept too long, and says what."""
+        """Deletes messages past their retention, and returns them."""
         gone = []
         for queue in self.queues.values():
             old = [message for message in queue.messages if message.sent + queue.retention <= self._clock.now]
@@ -132,18 +132,18 @@ class Sqs:
         if sum(map(_size, Entries)) > MIB:
             raise refusal("AWS.SimpleQueueService.BatchRequestTooLong", "over 1048576 bytes", "SendMessageBatch")
         unlucky = {entry["Id"] for entry in self._chance.sample(list(Entries), min(failing, len(Entries)))}
-        answer: dict[str, list[Any]] = {"Successful": [], "Failed": []}
+        response: dict[str, list[Any]] = {"Successful": [], "Failed": []}
         for entry in Entries:
             fault = _fault(entry)
             if fault:
                 failed = {"Code": fault[0], "Message": fault[1], "SenderFault": True}
-                answer["Failed"].append({"Id": entry["Id"], **failed})
+                response["Failed"].append({"Id": entry["Id"], **failed})
             elif entry["Id"] in unlucky:
-                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+                response["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
             else:
                 message_id = self._take(self.queues[QueueUrl], entry)
-                answer["Successful"].append({"Id": entry["Id"], "MessageId": message_id})
-        return {kind: entries for kind, entries in answer.items() if entries}
+                response["Successful"].append({"Id": entry["Id"], "MessageId": message_id})
+        return {kind: entries for kind, entries in response.items() if entries}
 
     def _take(self, queue: Queue, entry: Mapping[str, Any]) -> str:
         now, delay = self._clock.now, entry.get("DelaySeconds", 0)
@@ -152,29 +152,29 @@ class Sqs:
         return queue.messages[-1].id
 
     def _new_id(self, body: str) -> str:
-        """An id that does not tell in which order different messages were sent: so histories meet again."""
+        """An id that does not depend on the order in which messages were sent, so that different histories can meet."""
         mark = zlib.crc32(body.encode(errors="surrogatepass"))
         self._sent[mark] = self._sent.get(mark, 0) + 1
         return f"{mark:08x}.{self._sent[mark]}"
 
     def duplicate(self, queue: Queue, message: Stored) -> None:
-        """Another copy of a message, which can be received now: a server of SQS's had missed its receive."""
+        """Makes another copy of a message receivable, as when one of SQS's servers has missed its receive."""
         copies = 1 + max(one.copy for one in queue.messages if one.id == message.id)
         queue.messages.append(replace(message, visible=self._clock.now, receipt="", copy=copies))
 
     def move(self, letter: Stored, dead: Queue, to: Queue) -> None:
-        """A message move task's step: the message keeps its attributes, and counts as new."""
+        """One step of a message move task: the message keeps its attributes, and counts as new."""
         dead.messages.remove(letter)
         now = self._clock.now
         to.messages.append(Stored(self._new_id(letter.body), letter.body, letter.attributes, now, now))
 
     def receive(self, queue: Queue, most: int) -> list[Stored]:
-        """Some of the visible messages, at least one, hidden from now on; a worn-out one goes to the dead letters."""
+        """Receives at least one of the visible messages; one received too often moves to the dead letters."""
         visible = queue.visible(self._clock.now)
         return self.take(queue, self._chance.sample(visible, min(most, len(visible))))
 
     def take(self, queue: Queue, messages: Sequence[Stored]) -> list[Stored]:
-        """These messages, hidden from now on."""
+        """Receives these messages."""
         found = []
         now = self._clock.now
         for message in messages:
@@ -209,12 +209,12 @@ class Sqs:
     ) -> Mapping[str, Any]:
         """`failing` entries (by chance) fail for SQS's own reasons."""
         _check_batch(Entries)
-        answer: dict[str, list[Any]] = {"Successful": [], "Failed": []}
+        response: dict[str, list[Any]] = {"Successful": [], "Failed": []}
         now = self._clock.now
         unlucky = {entry["Id"] for entry in self._chance.sample(list(Entries), min(failing, len(Entries)))}
         for entry in Entries:
             if entry["Id"] in unlucky:
-                answer["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
+                response["Failed"].append({"Id": entry["Id"], "Code": "InternalError", "SenderFault": False})
                 continue
             held = [m for m in self.queues[QueueUrl].messages if m.receipt == entry["ReceiptHandle"]]
             seconds = entry["VisibilityTimeout"]
@@ -224,11 +224,11 @@ class Sqs:
             elif not 0 <= seconds <= TWELVE_HOURS or now - held[0].received + seconds > TWELVE_HOURS:
                 fault = "InvalidParameterValue"
             if fault:
-                answer["Failed"].append({"Id": entry["Id"], "Code": fault, "SenderFault": True})
+                response["Failed"].append({"Id": entry["Id"], "Code": fault, "SenderFault": True})
             else:
                 held[0].visible = now + seconds
-                answer["Successful"].append({"Id": entry["Id"]})
-        return {kind: entries for kind, entries in answer.items() if entries}
+                response["Successful"].append({"Id": entry["Id"]})
+        return {kind: entries for kind, entries in response.items() if entries}
 
     def get_queue_attributes(self, QueueUrl: str, **_: Any) -> Mapping[str, Any]:  # noqa: N803
         messages, now = self.queues[QueueUrl].messages, self._clock.now
@@ -270,7 +270,7 @@ def _fault(entry: Mapping[str, Any]) -> tuple[str, str] | None:
     attributes = entry.get("MessageAttributes", {})
     values = [attribute["StringValue"] for attribute in attributes.values()]
     if not entry["MessageBody"] or any(map(_REFUSED.search, (entry["MessageBody"], *values))):
-        return "InvalidMessageContents", "a character that XML 1.0 does not have, or none at all"
+        return "InvalidMessageContents", "an empty body, or a character that XML 1.0 does not allow"
     if not all(values) or len(attributes) > 10:
         return "InvalidParameterValue", "an attribute without a value, or more than ten"
     if _size(entry) > MIB:
@@ -296,7 +296,7 @@ class Dynamo:
         self._clock, self._chance, self._watch = clock, chance, watch
 
     def expire(self) -> None:
-        """Removes what its TTL allows to go."""
+        """Deletes items whose TTL has passed."""
         now = self._clock.now
         for key, item in list(self.items.items()):
             if "expires" in item and float(item["expires"]["N"]) <= now:
@@ -328,8 +328,8 @@ class Dynamo:
             raise refusal("ValidationException", "1 to 100 keys, each once")
         left = self._chance.sample(keys, min(failing, len(keys)))
         found = [self.items[key["id"]["S"]] for key in keys if key["id"]["S"] in self.items and key not in left]
-        answer: dict[str, Any] = {"Responses": {table: found}}
-        return answer | ({"UnprocessedKeys": {table: {**request, "Keys": left}}} if left else {})
+        response: dict[str, Any] = {"Responses": {table: found}}
+        return response | ({"UnprocessedKeys": {table: {**request, "Keys": left}}} if left else {})
 
     def update_item(self, **request: Any) -> Mapping[str, Any]:
         _encoded(request)
@@ -364,14 +364,14 @@ class Dynamo:
         if not 1 <= len(Statements) <= 25 or len(set(keys)) != len(keys):
             raise refusal("ValidationException", "1 to 25 statements, each of an item of its own")
         throttled = set(self._chance.sample(range(len(keys)), min(failing, len(keys))))
-        answers: list[Any] = []
+        responses: list[Any] = []
         for n, (key, one) in enumerate(zip(keys, Statements, strict=True)):
-            answers.append(_THROTTLED if n in throttled else self._execute(key, one))
-        return {"Responses": answers}
+            responses.append(_THROTTLED if n in throttled else self._execute(key, one))
+        return {"Responses": responses}
 
     @staticmethod
     def _key(one: Mapping[str, Any]) -> str:
-        """The value of the key attribute: an INSERT gives it first, and the others ask for it first."""
+        """The key attribute's value: the first parameter of an INSERT, the first condition of other statements."""
         text, parameters = one["Statement"], one["Parameters"]
         place = 0 if text.startswith("INSERT") else text[: text.index("WHERE")].count("?")
         return str(parameters[place]["S"])
@@ -403,7 +403,7 @@ def _tells_old(request: Mapping[str, Any]) -> bool:
 
 
 def _encoded(request: Any) -> None:
-    """As the project's client encodes it, which raises for values that are not JSON."""
+    """Encodes like the project's client, which raises for values that are not JSON."""
     orjson.dumps(request)
 
 
@@ -411,7 +411,7 @@ def _encoded(request: Any) -> None:
 
 
 class Scheduler:
-    """One-off schedules, each of which sends a message to a queue and is gone."""
+    """One-off schedules, each of which sends a message to a queue and is then deleted."""
 
     def __init__(self, clock: Clock, sqs: Sqs) -> None:
         self.schedules: dict[str, tuple[float, Mapping[str, Any]]] = {}
@@ -442,7 +442,7 @@ class Scheduler:
         return {"Name": Name}
 
     def due(self) -> float | None:
-        """When the next one is."""
+        """The time of the next schedule."""
         return min((when for when, _ in self.schedules.values()), default=None)
 
     def fire(self) -> None:
@@ -502,7 +502,7 @@ class Meta:
 
 
 class Client:
-    """As botocore's client of a service: every call is a request that the world lets through."""
+    """Behaves like botocore's client of a service: every call is a request that the world handles."""
 
     exceptions = Exceptions()
     meta = Meta()
@@ -513,7 +513,7 @@ class Client:
     def __getattr__(self, operation: str) -> Callable[..., Any]:
         method = getattr(self._model, operation)
         if operation == "get_queue_url":
-            return method  # type: ignore[no-any-return]  # asked for once a process, and never again
+            return method  # type: ignore[no-any-return]  # called once per process
 
         def call(**parameters: Any) -> Any:
             return self._request(self._service, operation, method, parameters)

@@ -1,4 +1,4 @@
-"""The tasks of the simulation. What each attempt does is written in its arguments; what it did, the world notes."""
+"""The tasks of the simulation. Their arguments say what each attempt does; the world records what it did."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Self
@@ -14,7 +14,7 @@ POLICY = RetryPolicy(max_retries=world.MAX_ATTEMPTS - 1, base=10.0, cap=60.0)
 
 
 class Step(Arguments):
-    """`does` says how each attempt goes, the last of them well; `takes` seconds; `given` is a chain's or chord's."""
+    """`does` says how each attempt ends (later ones succeed); `takes` is in seconds; `given` comes from a canvas."""
 
     name: str
     does: tuple[str, ...] = ()
@@ -23,13 +23,13 @@ class Step(Arguments):
 
 
 class Done(Result):
-    """Who did it, and on what."""
+    """The task, and what it was given."""
 
     text: str
 
 
 class Spread(Arguments):
-    """A fan-out of so many parts, whose attempts go as `does` says; with a second phase, or without."""
+    """A fan-out of `parts` parts, whose attempts end as `does` says; with or without a second phase."""
 
     name: str
     parts: int
@@ -99,14 +99,14 @@ SPREADS = (spread, single)
 
 
 class Unprintable(Exception):
-    """An error that cannot say what it is."""
+    """An error whose text cannot be read."""
 
     def __str__(self) -> str:
         raise ValueError("no text")
 
 
 def work(args: Step, run: Run) -> Any:
-    """Does what the arguments say of this attempt."""
+    """Does what the arguments say for this attempt."""
     key = args.name if run.task in ("only", "queued", "single") else None
     with world.current().at_work(run, key) as start:
         world.current().spend(args.takes)
@@ -149,7 +149,7 @@ _FAILURES: Mapping[str, Callable[[], BaseException]] = {
 
 
 def _misbehave(does: tuple[str, ...], start: int) -> None:
-    """How start number `start` of a run goes, from 0: after the last word, well."""
+    """What start number `start` of a run does, from 0; starts after the last word succeed."""
     how = does[start] if start < len(does) else "well"
     if how in _FAILURES:
         error = _FAILURES[how]()
@@ -161,7 +161,7 @@ def _misbehave(does: tuple[str, ...], start: int) -> None:
 
 
 def shown(value: Any) -> str:
-    """What a step was given, short: its text where it is a step's result."""
+    """A short form of what a step was given: the text, if it is a step's result."""
     if value is None:
         return ""
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The machinery of the simulation, once a module: the tests' own catalogue, the world's clock, no network."""
+"""Installs the simulation once per module: the tests' own catalogue, the world's clock, no network."""
 
 from collections.abc import Iterator
 

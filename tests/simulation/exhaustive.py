@@ -1,8 +1,9 @@
-"""Small worlds, explored to the end: every order of their requests, and every place for the few faults allowed.
+"""Explores small worlds exhaustively: every order of their requests, and every place for the few faults allowed.
 
-A world cannot be copied, so each way is taken from its beginning. A state that has been met is not gone on from: what
-the tables and queues hold, what each sandbox has seen so far (its history decides what it will do), and what the
-invariants remember. For histories to meet again, requests take no time and no name tells of an order.
+A world cannot be copied, so each path is run from the beginning. A state that was already visited is not explored
+again. A state consists of the contents of the tables and queues, what each sandbox has seen so far (which decides what
+it will do), and what the invariants remember. So that different histories can reach the same state, requests take no
+time and no name depends on the order.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ type Move = Callable[[], None]
 
 
 class SmallWorld(World):
-    """A world that takes given choices, and the first of each after them."""
+    """A world that follows a path of choices, and then always takes the first choice."""
 
     tick = 0.0
     repeats_late = False
@@ -48,7 +49,7 @@ class SmallWorld(World):
         self._draws: dict[str, int] = {}
 
     def draw(self, count: int) -> bytes:
-        """Drawn by each for itself, so that nobody's depend on the order."""
+        """Random bytes of each actor's own sequence, so that they do not depend on the order of actors."""
         name = self._now.name if self._now else ""
         self._draws[name] = self._draws.get(name, 0) + 1
         return hashlib.shake_128(f"{name}/{self._draws[name]}".encode()).digest(count)
@@ -100,12 +101,12 @@ class SmallWorld(World):
         self.left -= fate != "go"
         random.seed(zlib.crc32(actor.name.encode()) + self._draws.get(actor.name, 0))
         before = self._histories.get(actor, actor.name.encode())
-        self._answers = hashlib.blake2b(before + fate.encode() + repr(self.clock.now).encode(), digest_size=12)
+        self._responses = hashlib.blake2b(before + fate.encode() + repr(self.clock.now).encode(), digest_size=12)
         self._resume(actor, fate)
-        self._histories[actor] = self._answers.digest()
+        self._histories[actor] = self._responses.digest()
 
     def _stall(self, actor: Actor) -> None:
-        """Past its lease and its message's timeout; it continues as if nothing had happened."""
+        """Stalls past the lease and the message's visibility timeout, then continues as if nothing had happened."""
         self.left -= 1
         assert actor.queue is not None
         actor.outlives = True
@@ -123,11 +124,11 @@ class SmallWorld(World):
         self.left -= 1
         self.sqs.duplicate(self.sources[queue], message)
 
-    def _answered(self, answer: object) -> None:
-        self._answers.update(repr(answer).encode())
+    def _observe(self, response: object) -> None:
+        self._responses.update(repr(response).encode())
 
     def _state(self) -> bytes:
-        """All that decides what can come, and all that the invariants look at."""
+        """A digest of everything that decides what can happen next, or that the invariants check."""
         queues = [
             (name, sorted((m.id, m.copy, m.visible, m.receives, m.received) for m in queue.messages))
             for name, queue in self.sqs.queues.items()
@@ -151,7 +152,7 @@ class SmallWorld(World):
 
 @dataclass(slots=True)
 class Explored:
-    """What an exploration found: how many states and whole histories there are, and the ways that show a fault."""
+    """The result of an exploration: the numbers of states and complete histories, and the paths that show a fault."""
 
     states: int = 0
     histories: int = 0
@@ -168,7 +169,7 @@ def explore(
     budget: int = 20_000,
     until_found: bool = False,
 ) -> Explored:
-    """Every history of a story, with up to `at_most` faults of these kinds; `budget` bounds how many ways are taken."""
+    """Explores every history of a story with up to `at_most` faults of these kinds, and up to `budget` paths."""
     found, seen = Explored(), set[bytes]()
     todo: list[list[int]] = [[]]
     while todo:
@@ -190,7 +191,7 @@ def explore(
 
 
 def lived(world: SmallWorld, tell: Callable[[Story], None]) -> list[str]:
-    """What is wrong with one way through a world."""
+    """The violations of one path through a world."""
     from tests.simulation.world import in_force
 
     story = Story(world)

@@ -1,4 +1,4 @@
-"""What holds of every history, whatever went wrong in it."""
+"""The invariants: what holds for every history, whatever went wrong in it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,13 +12,13 @@ from tests.simulation.scenarios import Accepted, Story, envelope_of
 from tests.simulation.world import STACK, START, TIMEOUT, World
 
 LATE = 4.0
-"""Seconds by which a start may be made later than it was booked: a message comes back in whole seconds, and waits."""
+"""Seconds by which a start may be later than booked: a message is redelivered in whole seconds, and may wait."""
 
 ENDED = ("SUCCESS", "FAILURE", "REVOKED")
 
 
 def watch(story: Story) -> None:
-    """Looks at each write to a run record."""
+    """Checks each write to a run record."""
     world = story.world
 
     def written(key: str, before: Item | None, after: Item | None) -> None:
@@ -33,7 +33,7 @@ def watch(story: Story) -> None:
         if old == "RETRY" and new == "STARTED" and due > world.clock.now + 3.0:
             world.violation(f"{key} is claimed before its time")
         if new == "FAILURE" and "while reducing the results" in after["error"]["S"]:  # type: ignore[index]
-            world.violation(f"{key} is FAILURE: its members' results are not all there, and nothing is wrong with them")
+            world.violation(f"{key} is FAILURE: it lacks members' results, though every member has succeeded")
         if new in ENDED and after is not None and "live" in after:
             world.violation(f"{key} is {new} and still listed as live")
         if new in ENDED and after is not None and "task" in after:
@@ -49,7 +49,7 @@ def _status(item: Item | None) -> str | None:
 
 
 def at_rest(story: Story) -> Iterator[str]:
-    """What is wrong with a world in which nothing is left to happen."""
+    """The violations of a world that has come to rest."""
     world = story.world
     yield from world.violations
     letters = dead_letters(story)
@@ -64,7 +64,7 @@ def at_rest(story: Story) -> Iterator[str]:
     for run_id, actors in world.completions.items():
         sound = [actor for actor in actors if not actor.faulted]
         if len(sound) > 1:
-            yield f"{run_id} was done by {len(sound)} sandboxes that nothing befell"
+            yield f"{run_id} was done by {len(sound)} sandboxes without a fault"
     yield from _messages_at_rest(story)
     yield from _too_fast(story)
     yield from _over_budget(story)
@@ -73,7 +73,7 @@ def at_rest(story: Story) -> Iterator[str]:
 
 
 def _given_way(world: World, place: Item) -> bool:
-    """A place that a sandbox which is gone did not give up, of a run that has ended: the next run takes it over."""
+    """Whether a lost sandbox has left the place of a run that has ended: the next run takes it over."""
     holder = place["holder"]["S"] if "holder" in place else ""
     ended = _status(world.dynamo.items.get(holder)) in ENDED
     return ended and "waiter" not in place and any(claimant.faulted for claimant in world.claims[holder])
@@ -83,7 +83,7 @@ def _run_at_rest(story: Story, key: str, item: Item, letters: set[str]) -> Itera
     status, task = _status(item), item["task"]["S"]
     tidy = not story.broken_sends and not any(program.faulted for program in story.programs)
     if status not in ENDED and tidy and key not in letters:
-        yield f"{task} {key} stays {status}, and nobody will ever touch it"
+        yield f"{task} {key} stays {status} forever"
     if (
         status == "FAILURE"
         and "waits" not in item
@@ -92,7 +92,7 @@ def _run_at_rest(story: Story, key: str, item: Item, letters: set[str]) -> Itera
         and not _sender_gave_up(item)
     ):
         yield f"{task} {key} is FAILURE, and there is no dead letter: {item['error']['S'][:200]}"
-    # An operator who does not learn that a letter was sent again leaves it: a message too many, which harms nothing.
+    # An operator who does not learn that a letter was sent again leaves it: an extra message, which does no harm.
     if status == "SUCCESS" and tidy and key in letters and not any(key in body for body in story.world.lost):
         yield f"{key} is SUCCESS, and there is a dead letter of it"
 
@@ -106,11 +106,11 @@ def _messages_at_rest(story: Story) -> Iterator[str]:
     kept = [letter.body for queue in TIMEOUT for letter in world.sqs.queues[f"{STACK}-{queue}-dead"].messages]
     for body in story.garbage:
         if body not in kept:
-            yield f"garbage is not among the dead letters as it came: {body[:80]}"
+            yield f"an unreadable message is not unchanged among the dead letters: {body[:80]}"
 
 
 def _too_fast(story: Story) -> Iterator[str]:
-    """Starts beyond a task's rate, where no sandbox was lost or held up: a start that is made late may be used."""
+    """Finds starts beyond a task's rate, if no sandbox was lost or stalled: those may use a booked start late."""
     world = story.world
     if world.faults.at_most and not world.faults.kinds.keys() <= {"lost", "again", "partial", "twice", "refused"}:
         return
@@ -131,7 +131,7 @@ def _too_fast(story: Story) -> Iterator[str]:
 
 
 def _over_budget(story: Story) -> Iterator[str]:
-    """Starts beyond a task's budget: those up to any moment are at most the days' until then."""
+    """Finds starts beyond a task's budget: at any moment there are at most the limits of the days so far."""
     task = catalogue.rationed
     assert task.budget is not None
     assert task.budget.runs is not None
@@ -153,7 +153,7 @@ def _task(item: Item | None) -> str | None:
 
 
 def healed(story: Story) -> Iterator[str]:
-    """What is wrong once all dead letters have been sent again and nothing has failed since."""
+    """The violations after all dead letters were sent again and nothing has failed since."""
     for one, record in zip(story.accepted, _records(story), strict=True):
         if story.revoked:
             continue
@@ -178,7 +178,7 @@ def _records(story: Story) -> list[RunRecord]:
 
 
 def dead_letters(story: Story) -> set[str]:
-    """The runs of which there is a dead letter."""
+    """The runs that have a dead letter."""
     found = set()
     for queue in TIMEOUT:
         for letter in story.world.sqs.queues[f"{STACK}-{queue}-dead"].messages:

@@ -1,6 +1,6 @@
-"""Faults planted into the runtime, to see that the simulation finds them: one line of a function is changed.
+"""Plants faults in the runtime, to check that the simulation finds them: one line of a function is changed.
 
-The line is replaced in the function's source and its code is exchanged, so every importer has the fault.
+The line is replaced in the function's source and the function's code is exchanged, so every importer gets the fault.
 """
 
 import inspect
@@ -23,17 +23,17 @@ from ops import control, dead_letters
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`right` is what the function says, once; `wrong` is what it says instead."""
+    """`right` occurs once in the function's source; `wrong` replaces it."""
 
     promise: str
     function: Callable[..., Any]
     right: str
     wrong: str
     found_in: str = ""
-    """The small world that shows it, where schedules would seldom meet it."""
+    """The small world that shows the fault, if schedules rarely do."""
 
     first: int = 0
-    """Where the search begins, for a fault that few schedules show: the seed that was found first."""
+    """The seed where the search begins, for a fault that few schedules show."""
 
 
 FAULTS = (
@@ -171,7 +171,7 @@ FAULTS = (
         first=131_319,
     ),
     Fault("a start is booked once", RateLimiter._book, 'when=(equals("next_at", known),)', "when=()"),
-    # who waits for whom
+    # waiting runs
     Fault(
         "the last member ends the run, and no other",
         fanout.settle_member,
@@ -194,7 +194,7 @@ FAULTS = (
     Fault("a chain continues", fanout.follow_up, "if succeeded:", "if False:"),
     Fault(
         "what follows a run is one run, however often it is sent",
-        following._parcel,
+        following._prepared_run,
         "id=step.id,",
         'id=step.id if parent is None else str(__import__("uuid").uuid4()),',
     ),
@@ -215,11 +215,11 @@ FAULTS = (
         "pass",
         first=4097,
     ),
-    # what has no task here
+    # tasks that the deployment lacks
     Fault(
         "what follows a run is done although the catalogue lacks its task",
         Worker._never_ran,
-        "self._follow_up(envelope, standing)",
+        "self._follow_up(envelope, existing)",
         "fanout.settle_member(envelope, False)",
         first=2309,
     ),
@@ -229,17 +229,17 @@ FAULTS = (
         "refs = envelope.refs or {}",
         "refs = {}",
     ),
-    # lost answers
+    # lost responses
     Fault("a writer knows its own write", Table._refused, "if repeated:", "if False:"),
 )
 
 
 @contextmanager
 def planted(fault: Fault) -> Iterator[None]:
-    """The runtime with the fault in it, within the block."""
+    """Plants the fault for the duration of the block."""
     function = fault.function
     source = textwrap.dedent(inspect.getsource(function))
-    assert source.count(fault.right) == 1, f"{function.__qualname__} does not say once {fault.right!r}"
+    assert source.count(fault.right) == 1, f"{function.__qualname__} does not contain {fault.right!r} once"
     made: dict[str, Any] = {}
     exec(compile(source.replace(fault.right, fault.wrong), f"<{fault.promise}>", "exec"), function.__globals__, made)
     whole = function.__code__

@@ -1,4 +1,4 @@
-"""What programs send and operators do, drawn from a seed."""
+"""What programs send and what operators do, chosen by a seed."""
 
 import json
 import random
@@ -45,7 +45,7 @@ BAD: Sequence[tuple[str, ...]] = (
     ("later",),
 )
 BUDGETS_AT = 11
-"""Of twenty seeds the one whose story has a task with a budget besides: the others' stories stay what they were."""
+"""Seeds with this remainder by twenty also have a task with a budget; the stories of the others stay the same."""
 
 LARGE = "x" * 2 * INLINE_BYTES
 GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}', "x" * 3000, "null")
@@ -53,18 +53,18 @@ GARBAGE = ("no json", "{}", "[" * 20_000, '{"v":1,"id":"x","task":"step\\u0007"}
 
 @dataclass(eq=False, slots=True)
 class Accepted:
-    """A handle that a program was given, and what its result is once all is well."""
+    """The handle of an accepted send, and its expected result."""
 
     what: str
     handle: AsyncResult[Any]
     expected: Any = None
     revocable: bool = False
-    """Its end may be REVOKED: it expires, or another run of a unique task is live."""
+    """The run may end as REVOKED: it expires, or another run of a unique task is live."""
 
 
 @dataclass(eq=False, slots=True)
 class Story:
-    """Everything that was done to a world."""
+    """Everything that programs and operators do in a world."""
 
     world: World
     accepted: list[Accepted] = field(default_factory=list)
@@ -75,11 +75,11 @@ class Story:
     small: bool = False
 
     def count(self, chance: random.Random, least: int, most: int) -> int:
-        """How many: two at most in a small story."""
+        """A number, at most two in a small story."""
         return chance.randint(least, max(least, min(most, 2)) if self.small else most)
 
     def program(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> None:
-        """Adds a program, to begin after some seconds or at an event. Its sends may fail; then nothing was accepted."""
+        """Adds a program that begins after some seconds or at an event. If its sends fail, nothing was accepted."""
 
         def guarded() -> None:
             try:
@@ -113,7 +113,7 @@ def _says(name: str, *given: str) -> dict[str, Any]:
 
 
 def sends(story: Story, chance: random.Random, name: str) -> None:
-    """Some sends, with what apply_async takes."""
+    """Single sends, with options of apply_async."""
     signatures = [_step(chance, f"{name}{n}") for n in range(story.count(chance, 1, 4))]
     options: list[dict[str, Any]] = [
         chance.choice(({}, {}, {"countdown": 5}, {"countdown": 5000}, {"expires": 20}, {"task_id": new_id()}))
@@ -146,7 +146,7 @@ def sends_many(story: Story, chance: random.Random, name: str) -> None:
 
 
 def rules(story: Story, chance: random.Random, name: str) -> None:
-    """EventBridge fires a rule, and does it twice."""
+    """EventBridge fires a rule, and delivers the event twice."""
     signature = _step(chance, name)
     run_id = derived_id("rule", name, story.world.seed)
     sent_at = datetime.fromtimestamp(story.world.clock.now, UTC)
@@ -189,7 +189,7 @@ def chains(story: Story, chance: random.Random, name: str) -> None:
 
 
 def nested(chance: random.Random, name: str, before: str | None, depth: int) -> tuple[Any, str]:
-    """Canvases within each other, and what they say of what came `before`."""
+    """Nested canvases, and their result given that of what came `before`."""
     kind = chance.choice(("task", "chain", "group")) if depth else "task"
     if kind == "task":
         step = catalogue.step.s(name=name, does=_does(chance, 0.1))
@@ -205,7 +205,7 @@ def nested(chance: random.Random, name: str, before: str | None, depth: int) -> 
 
 
 def groups(story: Story, chance: random.Random, name: str) -> None:
-    """A group, a chord, or canvases within each other."""
+    """A group, a chord, or nested canvases."""
     own = random.Random(f"{story.world.seed} {name}")
     if not story.small and own.random() < 0.4:
         canvas, text = nested(own, f"{name}n", None, 2)
@@ -282,7 +282,7 @@ def rates(story: Story, chance: random.Random, name: str) -> None:
 
 
 def budgets(story: Story, chance: random.Random, name: str) -> None:
-    """More runs than a day's budget has room for."""
+    """More runs than a day's budget allows."""
     count = chance.randint(4, 8)
     signatures = [catalogue.rationed.s(name=f"{name}{n}", does=chance.choice(GOOD)) for n in range(count)]
 
@@ -312,13 +312,13 @@ SENDERS: Sequence[Scenario] = (
 
 
 def revokes(story: Story, chance: random.Random, name: str) -> None:
-    """Somebody revokes a run that has been accepted."""
+    """An operator revokes an accepted run."""
     nth = chance.random()
 
     def body() -> None:
         if story.accepted:
             one = story.accepted[int(nth * len(story.accepted))]
-            # The second one finds it revoked, and the schedule about to go.
+            # The second one finds it revoked, and its schedule not yet deleted.
             first = one.handle.id not in story.revoked
             story.revoked.add(one.handle.id)
             status = one.handle.revoke("not wanted")
@@ -329,7 +329,7 @@ def revokes(story: Story, chance: random.Random, name: str) -> None:
 
 
 def _when(chance: random.Random, event: str) -> dict[str, Any]:
-    """At some time, or in the middle of a delivery: at its claim, or when it gives a message up."""
+    """At some time, or in the middle of a delivery: at a claim, or when a message is given up."""
     return {"at": event} if chance.random() < 0.5 else {"after": chance.choice((0.0, 0.1, 1.0, 30.0, 600.0))}
 
 
@@ -340,12 +340,12 @@ def redrives(story: Story, chance: random.Random, name: str) -> None:
 
 
 def edits(story: Story, chance: random.Random, name: str) -> None:
-    """An operator edits dead letters, so that their runs do well, and sends them again."""
+    """An operator edits dead letters so that their runs succeed, and sends them again."""
     story.program(f"edits {name}", lambda: redrive(story.world, edit=True), **_when(chance, "a dead letter"))
 
 
 def purges(story: Story, chance: random.Random, name: str) -> None:
-    """An operator purges a queue of what can be received."""
+    """An operator purges the receivable messages of a queue."""
     queue = chance.choice(list(TIMEOUT))
 
     def body() -> None:
@@ -360,7 +360,7 @@ def purges(story: Story, chance: random.Random, name: str) -> None:
 
 
 def redrive(world: World, *, by_sqs: bool = False, edit: bool = False) -> None:
-    """As `nexus dlq retry` and `nexus dlq edit` do it, by their own code, or as SQS does."""
+    """Sends dead letters again with the code of `nexus dlq retry` and `nexus dlq edit`, or as SQS does."""
     for queue in TIMEOUT:
         letters = world.sqs.queues[f"{STACK}-{queue}-dead"]
         for stored in list(letters.messages):
@@ -372,7 +372,7 @@ def redrive(world: World, *, by_sqs: bool = False, edit: bool = False) -> None:
                 continue
             letter = dead_letters._letter(queue, aws.as_received(stored))
             if edit:
-                # What goes wrong is edited away, not what the run is to give.
+                # The edit removes the failures and keeps the expected result.
                 args = dict(envelope.args)
                 if "does" in args:
                     args["does"] = [what for what in args["does"] if what == "big"]
@@ -383,7 +383,7 @@ def redrive(world: World, *, by_sqs: bool = False, edit: bool = False) -> None:
 
 
 def envelope_of(body: str) -> Envelope | None:
-    """The envelope in a letter, where there is one that can run."""
+    """The envelope in a letter, if it has one that can run."""
     try:
         value = json.loads(body)
         return Envelope.model_validate(value) if value["task"] in registry.tasks() else None
@@ -430,7 +430,7 @@ def draw(seed: int, *, trace: bool = False) -> Story:
 
 
 def tell(story: Story, seed: int) -> None:
-    """Adds the programs and the operators of a seed. The world must be in force."""
+    """Adds the programs and the operators of a seed. The world must be the current one."""
     chance = random.Random(f"programs {seed}")
     story.small = chance.random() < 0.85
     for n in range(1 if story.small else chance.choice((1, 1, 2, 3))):

@@ -21,15 +21,15 @@ from tests.simulation.world import Endless, abandon, in_force, installed
 from tests.support.template import ENVIRONMENT
 
 BLOCK = 500
-"""Seeds that are run in one go."""
+"""Seeds that a worker runs at a time."""
 
 SAID_EVERY = 10_000
-"""Schedules after which a long run says how it goes."""
+"""Schedules after which a long run reports its progress."""
 
 
 @contextmanager
 def machinery() -> Iterator[None]:
-    """All that schedules need: the tests' catalogue alone, the real store and transport, the world's clock."""
+    """Sets up what schedules need: only the tests' catalogue, the real store and transport, the world's clock."""
     import pytest
 
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,7 @@ def machinery() -> Iterator[None]:
 
 
 def faults_of(seed: int, *, trace: bool = False) -> tuple[list[str], scenarios.Story]:
-    """What is wrong with the history of a seed, and the history. Only within `machinery()`."""
+    """The violations of a seed's history, and the history. Only within `machinery()`."""
     story = scenarios.draw(seed, trace=trace)
     world = story.world
     declared = dict(registry._declared)
@@ -81,7 +81,7 @@ def faults_of(seed: int, *, trace: bool = False) -> tuple[list[str], scenarios.S
 
 @dataclass(slots=True)
 class Survey:
-    """What many schedules came to. `examples` has a seed and a violation for each kind that was found."""
+    """The result of many schedules. `examples` has a seed and a violation for each kind that was found."""
 
     schedules: int = 0
     steps: int = 0
@@ -130,7 +130,7 @@ def survey(seeds: range) -> Survey:
 
 
 def _kind(text: str) -> str:
-    """A violation without what is particular to one run."""
+    """A violation without the details of one run."""
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|\d+", "_", text)[:160]
 
 
@@ -143,7 +143,7 @@ def main() -> int:
     """One seed with its history, or many."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("seed", type=int, help="the first seed")
-    parser.add_argument("--schedules", type=int, help="how many, from it on; without this, one with its history")
+    parser.add_argument("--schedules", type=int, help="how many seeds, from this one; without it, one with its history")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
     if options.schedules is None:

@@ -1,4 +1,4 @@
-"""The stories of small worlds, and which faults each is explored with."""
+"""The stories of small worlds, and the faults with which each is explored."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Each planted fault is found: by schedules that pass without it, or in a small world."""
+"""Each planted fault is found, in a small world or by schedules that pass without it."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_a_planted_fault_is_found(fault: Fault) -> None:
 
 
 def _shows(fault: Fault, seed: int) -> bool:
-    """Whether the seed shows the fault, and is sound without it."""
+    """Whether the seed shows the fault, and passes without it."""
     with planted(fault):
         found, _ = faults_of(seed)
     return bool(found) and not faults_of(seed)[0]

@@ -1,6 +1,7 @@
-"""Schedules from seeds: what goes wrong in them breaks none of the promises in `tests.simulation.invariants`.
+"""Schedules from seeds: whatever goes wrong in them, the invariants of `tests.simulation.invariants` hold.
 
-NEXUS_SCHEDULES says how many; `make simulate` runs a million. A failure says which line replays it, request by request.
+NEXUS_SCHEDULES sets their number; `make simulate` runs a million. A failure prints the command that replays it, request
+by request.
 """
 
 import os

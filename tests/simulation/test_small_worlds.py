@@ -1,4 +1,4 @@
-"""Small worlds, explored to the end: every order of the requests of two sandboxes, every place for a fault."""
+"""Explores small worlds exhaustively: every order of the requests of two sandboxes, every place for a fault."""
 
 import pytest
 

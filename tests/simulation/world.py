@@ -1,8 +1,8 @@
-"""A world of sandboxes, programs and operators over SQS and DynamoDB, one of them at work at a time.
+"""A world of sandboxes, programs and operators over SQS and DynamoDB, of which one runs at a time.
 
-Each is a greenlet that yields at every request to AWS, at every wait and within every task's work. A `Chooser` decides
-which one continues, the fate of the request, when the clock moves and which one dies: from a seed, or by going through
-all choices in order. Nothing else is random, so the same choices give the same history.
+Each is a greenlet that yields at every request to AWS, at every wait and within every task's work. The world decides
+which one continues, the fate of its request, when the clock moves and which one dies: from a seed, or by going through
+all choices in order (`exhaustive`). Nothing else is random, so the same choices give the same history.
 """
 
 import os
@@ -38,7 +38,7 @@ CONCURRENCY = 3
 STEPS_AT_MOST = 20_000
 MAX_ATTEMPTS = 3
 INLINE_BYTES = 1000
-"""A larger result is kept in S3: a two-hundredth of what the runtime keeps in a record, since text takes time."""
+"""Results above this are stored in S3: a two-hundredth of the runtime's limit, since large texts slow it down."""
 
 TICK = 0.01
 """Seconds that a request takes."""
@@ -47,13 +47,13 @@ _world: "World | None" = None
 
 
 def current() -> "World":
-    """The world in which this runs."""
+    """The current world."""
     assert _world is not None
     return _world
 
 
 class Killed(BaseException):
-    """A sandbox or a program is gone: nothing catches it."""
+    """A sandbox or a program was killed. No code catches this."""
 
 
 class Endless(Exception):
@@ -74,10 +74,10 @@ class Actor:
     green: Any = None
     dead: bool = False
     faulted: bool = False
-    """Something befell it by which an outcome may be lost: death, a stall past its lease, a request that failed."""
+    """It had a fault by which an outcome may be lost: death, a stall past its lease, a failed request."""
 
     outage: float = 0.0
-    """Until when DynamoDB refuses all that it asks."""
+    """The time until which DynamoDB refuses all its requests."""
 
     outlives: bool = False
     limit_at: float = float("inf")
@@ -85,15 +85,15 @@ class Actor:
     started: list[str] = field(default_factory=list)
     bodies: list[str] = field(default_factory=list)
     slot: int = 0
-    """Which of the queue's sandboxes: what it remembers between invocations is `World.memories` of it."""
+    """The number of the queue's sandbox; `World.memories` has what it remembers between invocations."""
 
     listing: Listing | None = None
-    """The runs that it has in hand, for the thread that lists those which take long."""
+    """Its claimed runs, for the thread that lists those that take long."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faults:
-    """What goes wrong in a world: kinds with their weights, one step in how many, how often in all."""
+    """What goes wrong in a world: kinds with their weights, a fault in one of `one_in` steps, `at_most` in all."""
 
     kinds: Mapping[str, float] = field(default_factory=dict)
     one_in: int = 25
@@ -107,7 +107,7 @@ AT_REQUEST = frozenset({"kill", "kill after", "lost", "again", "unanswered", "re
 
 
 class World:
-    """`seed` decides everything. `trace` keeps a line for each thing that happens."""
+    """`seed` decides everything. `trace` records a line for each event."""
 
     tick = TICK
     repeats_late = True
@@ -128,7 +128,7 @@ class World:
         self.clients = aws.clients(models, self._request)
         self.actors: list[Actor] = []
         self.trace: list[str] | None = [] if trace else None
-        self.lurking: list[tuple[str, Actor]] = []
+        self.awaiting: list[tuple[str, Actor]] = []
         self.paused: set[str] = set()
         self.left = faults.at_most
         self.steps = self.requests = self._count = 0
@@ -159,35 +159,35 @@ class World:
         if actor.dead:
             raise Killed
         self.requests += 1
-        fate = self._give_way(operation)
+        fate = self._yield(operation)
         if service == "dynamodb" and self.clock.now < actor.outage:
             fate = "refused"
         if fate in ("lost", "unanswered", "kill after"):
-            self._unseen(actor, operation, method, parameters)
-        self._befallen(actor, service, operation, fate)
+            self._execute_unseen(actor, operation, method, parameters)
+        self._raise_fault(actor, service, operation, fate)
         if fate == "partial" and operation in PARTIAL:
             parameters = {**parameters, "failing": 1}
         repeats = int(fate in ("lost", "again"))
         if repeats:
-            self._say(actor, f"{operation}: its answer is lost, or it was refused: the SDK repeats it")
+            self._log(actor, f"{operation}: its response is lost, or it was refused: the SDK repeats it")
             if self.repeats_late:
-                self._give_way(operation)
+                self._yield(operation)
         try:
-            answer = _carried_out(method, parameters, repeats)
+            response = _carried_out(method, parameters, repeats)
         except Exception as error:
-            self._answered(error)
+            self._observe(error)
             if self.trace is not None:
-                self._say(actor, f"{operation} {_brief(parameters)} -> {error}")
+                self._log(actor, f"{operation} {_brief(parameters)} -> {error}")
             raise
-        self._answered(answer)
+        self._observe(response)
         if operation == "send_message" and parameters["QueueUrl"].endswith("-dead"):
             self._happens("a dead letter")
         if self.trace is not None:
-            self._say(actor, f"{operation} {_brief(parameters)} -> {_brief(answer)}")
-        return answer
+            self._log(actor, f"{operation} {_brief(parameters)} -> {_brief(response)}")
+        return response
 
-    def _befallen(self, actor: Actor, service: str, operation: str, fate: str) -> None:
-        """Raises what a request without an answer ends in."""
+    def _raise_fault(self, actor: Actor, service: str, operation: str, fate: str) -> None:
+        """Raises the error of a request that gets no response."""
         match fate:
             case "unanswered":
                 actor.faulted = True
@@ -202,21 +202,23 @@ class World:
             actor.faulted = actor.faulted or service != "dynamodb"
             raise aws.refusal("ThrottlingException", "Rate exceeded", operation)
 
-    def _answered(self, answer: object) -> None:
-        """An actor sees an answer."""
+    def _observe(self, response: object) -> None:
+        """Called with each response that an actor sees."""
 
-    def _unseen(self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
-        """Carries a request out whose answer nobody gets."""
+    def _execute_unseen(
+        self, actor: Actor, operation: str, method: Callable[..., Any], parameters: Mapping[str, Any]
+    ) -> Any:
+        """Carries out a request whose response is lost."""
         try:
-            answer = method(**parameters)
-        except Exception as error:  # noqa: BLE001 - the answer is lost, whatever it is
-            answer = error
+            response = method(**parameters)
+        except Exception as error:  # noqa: BLE001 - the response is lost, whatever it is
+            response = error
         if self.trace is not None:
-            self._say(actor, f"{operation} {_brief(parameters)} -> (unseen) {_brief(answer)}")
-        return answer
+            self._log(actor, f"{operation} {_brief(parameters)} -> (unseen) {_brief(response)}")
+        return response
 
-    def _give_way(self, operation: str) -> str:
-        """Lets others continue; returns the fate of the request that this one is about to make."""
+    def _yield(self, operation: str) -> str:
+        """Lets other actors run; returns the fate of this actor's next request."""
         actor = self._now
         assert actor is not None
         fate: str = self._hub.switch(operation)
@@ -226,20 +228,20 @@ class World:
         return fate
 
     def draw(self, count: int) -> bytes:
-        """Random ones."""
+        """Random bytes."""
         return self.chance.randbytes(count)
 
     def sleep(self, seconds: float) -> None:
-        """time.sleep of the world."""
+        """The world's time.sleep."""
         actor = self._now
         if actor is None:
             self.clock.now += seconds
             return
         actor.wake = self.clock.now + seconds
-        self._give_way("")
+        self._yield("")
 
     def spend(self, seconds: float) -> None:
-        """A task's work: time that passes, within the time limit."""
+        """A task's work: time passes, within the time limit."""
         actor = self._now
         assert actor is not None
         left = actor.limit_at - self.clock.now
@@ -251,7 +253,7 @@ class World:
             raise TimeLimitExceeded("the task has used its time")
 
     def die(self) -> NoReturn:
-        """The task takes its sandbox down."""
+        """The task crashes its sandbox."""
         actor = self._now
         assert actor is not None
         actor.dead = actor.faulted = True
@@ -259,17 +261,17 @@ class World:
 
     @contextmanager
     def at_work(self, run: Any, key: str | None) -> Iterator[int]:
-        """Around a task's work; gives how often this run has started before. `key`: of a unique task's place."""
+        """Checks a task's start; yields the number of this run's earlier starts. `key` is that of a unique task."""
         actor = self._now
         assert actor is not None
-        self._say(actor, f"STARTS {run.task} {run.id[-6:]} attempt {run.attempt}")
+        self._log(actor, f"STARTS {run.task} {run.id[-6:]} attempt {run.attempt}")
         number = len(self.starts[run.id])
         self.starts[run.id].append((actor, self.clock.now))
         actor.started.append(run.id)
         if run.attempt > MAX_ATTEMPTS:
             self.violation(f"{run.task} {run.id} starts attempt {run.attempt} of {MAX_ATTEMPTS}")
         if run.id in self.unwanted:
-            self.violation(f"{run.task} {run.id} starts, and was revoked before it was claimed")
+            self.violation(f"{run.task} {run.id} starts although it was revoked before it was claimed")
         if self.clock.now > self.expires.get(run.id, float("inf")) + 1.0 and not actor.faulted:
             self.violation(f"{run.task} {run.id} starts after it has expired")
         earlier = self.attempts[run.id].get(run.attempt)
@@ -292,17 +294,17 @@ class World:
         finally:
             if place is not None and self.holding.get(place) is actor:
                 del self.holding[place]
-        self._say(actor, f"ENDS {run.task} {run.id[-6:]}")
+        self._log(actor, f"ENDS {run.task} {run.id[-6:]}")
 
     def done(self, run: Any) -> None:
-        """The task's effect has happened: it is about to return its result."""
+        """Records that the task has done its work and is about to return its result."""
         assert self._now is not None
         self.completions[run.id].append(self._now)
 
     def paid(self, run_id: str) -> int:
-        """How many attempts of this run are spent: its starts, and the sandboxes that were lost with it alone.
+        """The number of attempts that this run has used: its starts, and the sandboxes lost after they had claimed it.
 
-        A sandbox that was lost before it had started any of a batch, or while it ran another run, costs this one none.
+        A sandbox that was lost while it ran another run of the batch costs this one no attempt.
         """
         lost = 0
         for actor in self.claims[run_id]:
@@ -312,26 +314,26 @@ class World:
                 lost += 1
         return self.since_reset[run_id] + lost
 
-    # --- what is running ---
+    # --- actors and steps ---
 
     def add(self, name: str, body: Callable[[], None], *, after: float = 0.0, at: str = "") -> Actor:
-        """A program or an operator, to begin `after` this many seconds, or at the next event of a kind."""
+        """Adds a program or an operator that begins `after` this many seconds, or at the next event of a kind."""
         actor = Actor(name, body, float("inf") if at else self.clock.now + after)
         self.actors.append(actor)
         if at:
-            self.lurking.append((at, actor))
+            self.awaiting.append((at, actor))
         return actor
 
     def _happens(self, event: str) -> None:
-        """Lets one begin who waits for this."""
-        for one in self.lurking:
+        """Starts one actor that waits for this event."""
+        for one in self.awaiting:
             if one[0] == event:
-                self.lurking.remove(one)
+                self.awaiting.remove(one)
                 one[1].wake = self.clock.now
                 return
 
     def run(self) -> None:
-        """Until nothing is left to happen. Raises Endless."""
+        """Runs until nothing is left to do. Raises Endless."""
         while self._step():
             self.steps += 1
             if self.steps > STEPS_AT_MOST:
@@ -348,15 +350,15 @@ class World:
         kind = self._fault()
         if isinstance(one, str):
             if kind is not None and kind not in AT_REQUEST:
-                self._befall(kind, None)
+                self._inject(kind, None)
             self._receive(one)
         elif kind is None:
             self._resume(one, "go")
         elif kind in AT_REQUEST:
-            self._say(one, f"FAULT {kind}")
+            self._log(one, f"FAULT {kind}")
             self._resume(one, kind)
         else:
-            self._befall(kind, one)
+            self._inject(kind, one)
         return True
 
     def _fault(self) -> str | None:
@@ -366,9 +368,9 @@ class World:
         kinds = self.faults.kinds
         return self.chance.choices(list(kinds), list(kinds.values()))[0]
 
-    def _befall(self, kind: str, one: Actor | None) -> None:
-        """What happens apart from a request."""
-        self._say(one, f"FAULT {kind}")
+    def _inject(self, kind: str, one: Actor | None) -> None:
+        """Injects a fault that does not belong to a request."""
+        self._log(one, f"FAULT {kind}")
         match kind:
             case "stall" if one is not None and one.queue:
                 one.outlives = self.chance.random() < 0.5
@@ -381,7 +383,7 @@ class World:
                     self.sqs.duplicate(queue, self.chance.choice(queue.messages))
 
     def _move_clock(self) -> bool:
-        """To the next thing that is due; False when there is none."""
+        """Moves the clock to the next thing that is due; False if there is none."""
         times = [actor.wake for actor in self.actors]
         due = self.scheduler.due()
         if due is not None:
@@ -416,7 +418,7 @@ class World:
             self.invoke(queue, messages, f"sandbox {self._count}")
 
     def invoke(self, queue: str, messages: Sequence[aws.Stored], name: str) -> None:
-        """A sandbox with these messages, which it has yet to begin with."""
+        """Adds a sandbox that will process these messages."""
         source = self.sources[queue]
         actor = Actor(name, lambda: None, self.clock.now, queue, self.clock.now + TIMEOUT[queue])
         actor.bodies = [message.body for message in messages]
@@ -444,26 +446,26 @@ class World:
 
         def invoke() -> None:
             try:
-                answer = serve(queue, registry.served_by(queue), {"Records": records}, _Context(self, actor))
+                response = serve(queue, registry.served_by(queue), {"Records": records}, _Context(self, actor))
             except Killed:
                 raise
             except BaseException as error:
                 if not actor.faulted:
                     self.violation(f"the handler raised {type(error).__name__}: {str(error)[:200]}")
                 raise Killed from error
-            again = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+            again = {failure["itemIdentifier"] for failure in response["batchItemFailures"]}
             done = {receipt for message_id, receipt in receipts if message_id not in again}
             source.messages = [message for message in source.messages if message.receipt not in done]
 
         actor.body = invoke
-        self._say(actor, f"RECEIVES {len(messages)} of {queue}: {[message.id for message in messages]}")
+        self._log(actor, f"RECEIVES {len(messages)} of {queue}: {[message.id for message in messages]}")
         self.actors.append(actor)
 
     def _resume(self, actor: Actor, fate: str) -> None:
         if self.clock.now >= actor.deadline:
             actor.faulted = True
             if not actor.outlives:
-                self._say(actor, "Lambda ends it: out of time")
+                self._log(actor, "Lambda ends it: out of time")
                 actor.dead = True
                 fate = "kill"
         if actor.green is None:
@@ -486,15 +488,15 @@ class World:
             with clock.use(WorldClock(self)):
                 actor.body()
         except Killed:
-            self._say(actor, "is gone")
+            self._log(actor, "has died")
             actor.dead = True
         except Exception as error:  # noqa: BLE001 - a program's own: the world continues without it
-            self._say(actor, f"raised {type(error).__name__}: {error}")
+            self._log(actor, f"raised {type(error).__name__}: {error}")
             if not actor.faulted:
                 self.violation(f"{actor.name} raised {type(error).__name__}: {str(error)[:300]}")
 
     def close(self) -> None:
-        """Nobody looks at it any more: without its circles it is gone at once, and no collector has to find it."""
+        """Breaks the world's reference cycles, so that its memory is freed at once without the garbage collector."""
         abandon(self.actors)
         for client in self.clients.values():
             vars(client).clear()
@@ -508,7 +510,7 @@ class World:
         if actor.dead and actor.queue:
             self.memories.pop((actor.queue, actor.slot), None)
 
-    # --- what is seen of it ---
+    # --- observing the world ---
 
     def _written(self, key: str, before: Item | None, after: Item | None) -> None:
         if after is not None and "status" in after:
@@ -528,20 +530,20 @@ class World:
 
     def violation(self, text: str) -> None:
         self.violations.append(text)
-        self._say(None, f"VIOLATION {text}")
+        self._log(None, f"VIOLATION {text}")
 
-    def _say(self, actor: Actor | None, text: str) -> None:
+    def _log(self, actor: Actor | None, text: str) -> None:
         if self.trace is not None:
             name = actor.name if actor else "world"
             self.trace.append(f"{self.steps:5} {self.clock.now - START:11.2f} {name:12} {text}")
 
 
 def _nothing() -> None:
-    """What is left to do of what has ended."""
+    """The body of an actor that has ended."""
 
 
 def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repeats: int = 0) -> dict[str, Any]:
-    """The answer to a request, which tells, as the SDK's does, how often it was repeated."""
+    """The response to a request, with the number of retries, as the SDK returns it."""
     metadata = {"RetryAttempts": repeats, "HTTPStatusCode": 200}
     try:
         return {**(method(**parameters) or {}), "ResponseMetadata": metadata}
@@ -552,7 +554,7 @@ def _carried_out(method: Callable[..., Any], parameters: Mapping[str, Any], repe
 
 @dataclass(frozen=True, slots=True)
 class WorldClock:
-    """A world's time, as the runtime asks for it."""
+    """A world's time, with the runtime's interface."""
 
     world: World
 
@@ -567,7 +569,7 @@ class WorldClock:
 
 
 class _Context:
-    """As much of Lambda's context as the worker reads."""
+    """The fields of Lambda's context that the worker reads."""
 
     log_group_name = log_stream_name = ""
 
@@ -580,7 +582,7 @@ class _Context:
 
 
 def _brief(value: Any) -> str:
-    """A request or an answer in one line: its placeholders filled in, ids by their ends."""
+    """A request or a response in one line: with placeholders filled in and shortened ids."""
     if isinstance(value, Mapping) and "UpdateExpression" in value:
         names, values = value["ExpressionAttributeNames"], value.get("ExpressionAttributeValues", {})
         text = f"{value['Key']['id']['S']} {value['UpdateExpression']} WHEN {value.get('ConditionExpression')}"
@@ -597,7 +599,7 @@ def _brief(value: Any) -> str:
     return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{21}([0-9a-f]{6})", r"\1", text)[:700]
 
 
-# --- the world in place of the machine's -----------------------------------------------------------------------------
+# --- replacing the machine's clock, chance and clients ----------------------------------------------------------------
 
 
 class _Datetime(type):
@@ -606,7 +608,7 @@ class _Datetime(type):
 
 
 class WorldDatetime(real_datetime, metaclass=_Datetime):
-    """`datetime`, whose now is the world's."""
+    """`datetime` with the world's time."""
 
     @classmethod
     def now(cls, tz: Any = None) -> Any:
@@ -614,7 +616,7 @@ class WorldDatetime(real_datetime, metaclass=_Datetime):
 
 
 class Memory:
-    """A dictionary of a process, such as the rate limiters': each sandbox has its own, which dies with it."""
+    """A process-wide dictionary, such as the rate limiters': each sandbox has its own, which is lost with it."""
 
     @staticmethod
     def setdefault(name: str, value: Any) -> Any:
@@ -626,14 +628,14 @@ class Memory:
 
 
 def _watch(listing: Listing) -> None:
-    """Gives a sandbox's runs in hand to its thread."""
+    """Gives a sandbox's claimed runs to its thread."""
     actor = current()._now
     if actor is not None:
         actor.listing = listing
 
 
 class MachineTime:
-    """The module `time`, as the operator's code asks it."""
+    """The module `time`, as far as the operator's code uses it."""
 
     @staticmethod
     def time() -> float:
@@ -641,7 +643,7 @@ class MachineTime:
 
 
 class SilentLogger:
-    """A logger that drops its lines: what they say has tests of its own."""
+    """A logger that drops its lines, which other tests check."""
 
     def __getattr__(self, _name: str) -> Callable[..., Any]:
         return lambda *_args, **_fields: {}
@@ -661,7 +663,7 @@ def _limit(seconds: float, _message: str) -> Iterator[None]:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """The clock, chance, clients, logger and time limit of whichever world is in force, in place of the machine's."""
+    """Replaces clock, random numbers, clients, logger and time limit with those of the current world."""
     import sys
 
     import pytest
@@ -682,11 +684,11 @@ def installed() -> Iterator[None]:
         patch.setattr(os, "urandom", lambda count: current().draw(count))
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(bytes=current().draw(16), version=4))
         patch.setattr(observe, "logger", lambda: silent)
-        # A tenth of a schedule, and nothing that a schedule looks at.
+        # It takes a tenth of a schedule's time, and no check uses it.
         patch.setattr(traceback, "extract_tb", lambda _traceback: traceback.StackSummary())
         patch.setattr(payloads.dump, "__kwdefaults__", {"inline": INLINE_BYTES})
         patch.setattr(payloads, "INLINE_BYTES", INLINE_BYTES)
-        # What one sandbox was refused is nothing to the next.
+        # A sandbox's throttled requests must not affect the next sandbox.
         patch.setattr(table, "throttled_since", lambda _moment: None)
         patch.setattr(control, "time", MachineTime())
         patch.setattr(execution, "time_limit", _limit)
@@ -702,8 +704,8 @@ def installed() -> Iterator[None]:
 
 @contextmanager
 def in_force(world: World) -> Iterator[World]:
-    """This world is the current one within the block."""
-    global _world  # noqa: PLW0603 - the one world, which tasks and patches ask for
+    """Makes this world the current one within the block."""
+    global _world  # noqa: PLW0603 - tasks and patches use the current world
     _world = world
     random.seed(world.seed)
     try:
@@ -714,7 +716,7 @@ def in_force(world: World) -> Iterator[World]:
 
 
 def abandon(actors: Sequence[Actor]) -> None:
-    """Ends what still waits, so that nothing of one world continues in another."""
+    """Ends actors that still wait, so that nothing of one world continues in another."""
     for actor in actors:
         actor.dead = True
         if actor.green is not None and not actor.green.dead:

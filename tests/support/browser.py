@@ -44,7 +44,7 @@ class Page:
     """One tab. `errors` collects script exceptions and requests blocked by the security policy or the network."""
 
     _commands: int
-    _answers: int
+    _responses: int
     _session: str = ""
     _last: int = 0
     _rest: bytes = b""
@@ -69,8 +69,8 @@ class Page:
 
     def _next(self, end: float) -> dict[str, Any]:
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
-            chunk = os.read(self._answers, 1 << 20) if ready else b""
+            ready, _, _ = select.select([self._responses], [], [], max(0.0, end - time.monotonic()))
+            chunk = os.read(self._responses, 1 << 20) if ready else b""
             if not chunk:
                 raise PageError("Chromium does not answer")
             self._rest += chunk
@@ -98,10 +98,10 @@ class Page:
     def evaluate(self, expression: str) -> Any:
         """Evaluates an expression, awaits it, and returns its JSON value."""
         asked = {"expression": expression, "returnByValue": True, "awaitPromise": True}
-        answer = self.send("Runtime.evaluate", asked)
-        if "exceptionDetails" in answer:
-            raise PageError(f"{expression}: {answer['exceptionDetails']['exception'].get('description')}")
-        return answer["result"].get("value")
+        response = self.send("Runtime.evaluate", asked)
+        if "exceptionDetails" in response:
+            raise PageError(f"{expression}: {response['exceptionDetails']['exception'].get('description')}")
+        return response["result"].get("value")
 
     def wait_for(self, expression: str, *, within: float = PATIENCE) -> Any:
         """Waits until the expression is truthy and returns it (True for an element). Survives navigation."""
@@ -161,7 +161,7 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
     if program is None:
         raise PageError("the tests of pages need Chromium: `make .local/chromium` installs it")
     commands_out, commands = os.pipe()
-    answers, answers_in = os.pipe()
+    responses, answers_in = os.pipe()
 
     def descriptors() -> None:
         # Duplicate them first: one of the four may itself be 3 or 4.
@@ -182,7 +182,7 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
         )
     os.close(commands_out)
     os.close(answers_in)
-    page = Page(commands, answers)
+    page = Page(commands, responses)
     try:
         tabs = page.send("Target.getTargets")["targetInfos"]
         tab = next(target["targetId"] for target in tabs if target["type"] == "page")
@@ -197,4 +197,4 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-        os.close(answers)
+        os.close(responses)

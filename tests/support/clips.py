@@ -34,7 +34,7 @@ def plain(colour: tuple[int, int, int]) -> Paint:
 
 
 def quarters(number: int, width: int, height: int) -> bytes:
-    """Red, green over blue, white: any turn or mirroring shows."""
+    """Red, green over blue, white, so that any rotation or mirroring shows."""
     left, right = width // 2, width - width // 2
     top = bytes((255, 0, 0)) * left + bytes((0, 255, 0)) * right
     bottom = bytes((0, 0, 255)) * left + bytes((255, 255, 255)) * right

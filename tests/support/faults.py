@@ -63,7 +63,7 @@ def url_of(name: str) -> str:
 
 
 def each(make: Callable[[str], object], names: Sequence[str] = QUEUES) -> Callable[[], object]:
-    """The fault for each queue, or for each of other names."""
+    """The fault for each queue, or for each of the given names."""
     return lambda: [make(name) for name in names]
 
 
@@ -351,7 +351,7 @@ class Trouble:
 
 
 def troubles() -> Sequence[Trouble]:
-    """All troubles. The remedy is to remove the variables and options again."""
+    """All faults of that kind. The remedy is to remove the variables and options again."""
     return (
         Trouble(
             "nothing listens at the endpoint",

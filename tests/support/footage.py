@@ -1,4 +1,4 @@
-"""Clips of one exact picture in any layout of samples, with boxes put in afterwards; and what has become of a clip."""
+"""Makes clips of one exact picture in any sample layout, inserts boxes into them, and reads a clip's renditions."""
 
 import struct
 import tempfile
@@ -55,7 +55,7 @@ def coded(pixels: Pixels, matrix: int = 6, *, full_range: bool = False, bits: in
 
 
 def decoded(planes: Sequence[Pixels], matrix: int) -> Pixels:
-    """The 8-bit RGB of limited Y, Cb and Cr, of which the colours may be fewer."""
+    """The 8-bit RGB of limited-range Y, Cb and Cr; the colour planes may be subsampled."""
     red, blue = WEIGHTS[matrix]
     light = (planes[0].astype(float) - 16) / 219
     high, wide = light.shape
@@ -157,7 +157,7 @@ def with_box(clip: bytes, path: Sequence[bytes], new: bytes, at: int = 0) -> byt
 
 
 def with_elements(webm: bytes, *elements: tuple[bytes, int]) -> bytes:
-    """A WebM whose Video element has some more numbers, in the place of its track's name (RFC 9559)."""
+    """A WebM whose Video element has more numbers, in the space of its track's name (RFC 9559)."""
     more = b"".join(name + b"\x82" + value.to_bytes(2) for name, value in elements)
     named = webm.index(b"\x53\x6e", webm.index(b"\xae"))
     room = 3 + (webm[named + 2] & 0x7F)
@@ -170,7 +170,7 @@ def with_elements(webm: bytes, *elements: tuple[bytes, int]) -> bytes:
 
 
 def edited(clip: bytes, *edits: tuple[int, int]) -> bytes:
-    """With an edit list of (duration in ticks of the movie, first tick of the track, -1 for nothing)."""
+    """A clip with an edit list of (duration in ticks of the movie, first tick of the track or -1 for nothing)."""
     clip = clip.replace(b"edts", b"free")
     rows = b"".join(struct.pack(">IiI", *edit, 1 << 16) for edit in edits)
     elst = box(b"elst", bytes(4), struct.pack(">I", len(edits)), rows)
@@ -191,7 +191,7 @@ class Seen:
 
 
 def filmed(upload: bytes) -> Seen | Code:
-    """What the clips' pipeline makes of a file."""
+    """The renditions that the clips' pipeline makes from a file."""
     with tempfile.TemporaryDirectory() as name:
         folder, source = Path(name), Path(name) / "upload"
         source.write_bytes(upload)

@@ -23,7 +23,7 @@ ARNS = {
     "AWS::IAM::Role": ("RoleName", f"arn:aws:iam::{ACCOUNT}:role/{{}}"),
     "AWS::IAM::ManagedPolicy": ("ManagedPolicyName", f"arn:aws:iam::{ACCOUNT}:policy/{{}}"),
 }
-"""The ARN of what GetAtt or Ref names, by the property that holds its physical name."""
+"""The ARN of a resource that GetAtt or Ref names, by the property that holds its physical name."""
 
 
 @dataclass(frozen=True, slots=True)

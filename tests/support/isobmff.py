@@ -1,4 +1,4 @@
-"""HEIF files (ISO/IEC 14496-12 and 23008-12) put together around encoded pictures, box by box."""
+"""Builds HEIF files (ISO/IEC 14496-12 and 23008-12) around encoded pictures, box by box."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ class Item:
     refs: Mapping[bytes, Sequence[int]] = field(default_factory=dict)
     hidden: bool = False
     beyond: int = 0
-    """How many bytes more than there are the index says that it has."""
+    """The number of bytes by which the index overstates its size."""
 
 
 def heif(
@@ -141,12 +141,12 @@ def irot(quarter_turns_left: int) -> bytes:
 
 
 def imir(axis: int) -> bytes:
-    """0 exchanges top and bottom, 1 left and right."""
+    """0 mirrors top to bottom, 1 left to right."""
     return box(b"imir", bytes([axis]))
 
 
 def clap(wide: Fraction | int, high: Fraction | int, right: Fraction | int = 0, down: Fraction | int = 0) -> bytes:
-    """The size, and how far its middle lies from the picture's."""
+    """The size, and the offset of its centre from the picture's."""
     numbers = [part for value in (wide, high, right, down) for part in Fraction(value).as_integer_ratio()]
     return box(b"clap", struct.pack(">IIIIiIiI", *numbers))
 

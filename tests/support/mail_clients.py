@@ -11,7 +11,7 @@ from html import escape
 from html.parser import HTMLParser
 
 CHECKED = "2026-06-29"
-"""The date of the last change to caniemail's data that the table has been compared with."""
+"""The date of caniemail's data with which the table was last compared."""
 
 MARGIN_INLINE = frozenset({"margin-inline", "margin-inline-start", "margin-inline-end", "padding-inline"})
 WRAPPING = frozenset({"overflow-wrap", "word-wrap"})

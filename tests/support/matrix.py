@@ -1,4 +1,4 @@
-"""The matrix of formats and features: a file of each kind, what must come out of it, and the table that says so.
+"""The matrix of formats and features: a file of each kind, its expected result, and the table in the docs.
 
 A feature is one row of the table in docs/media.md. It names the function that makes its files, one for each of its
 cases, each with what an independent reference says of it: another library, or a computation of the specification's.
@@ -24,7 +24,7 @@ COMPUTED: Final = "computed"
 
 @dataclass(frozen=True, repr=False)
 class Feature:
-    """One row. `make` gives a file and what must come out; of a feature that is refused, `outcome` is the code.
+    """One row. `make` returns a file and its expected result; for a refused feature, `outcome` is the code.
 
     within: how far any channel may be off. edges: how many pixels beside an edge are not compared, where the format
     itself mixes neighbours.
@@ -39,7 +39,7 @@ class Feature:
     edges: int
     reference: str = COMPUTED
     told: str = ""
-    """The cases in words, where there are too many to name."""
+    """A description of the cases, if there are too many to name."""
 
     def row(self) -> str:
         refused = isinstance(self.outcome, Code)
@@ -52,7 +52,7 @@ class Feature:
 
 @dataclass
 class Matrix:
-    """The rows of one family of formats, with what most of them tolerate."""
+    """The rows of one family of formats, with the tolerance of most of them."""
 
     within: int = 2
     edges: int = 0
@@ -75,12 +75,12 @@ class Matrix:
 
 
 def each(*choices: Iterable[Any]) -> dict[str, tuple[Any, ...]]:
-    """Every combination of the choices, by its words."""
+    """Every combination of the choices, by name."""
     return {" ".join(map(str, picked)): picked for picked in product(*choices)}
 
 
 def pictured(upload: bytes) -> Pixels | Film | Code:
-    """What the pictures' pipeline makes of a file, when what it writes is encoded without loss."""
+    """The picture that the pipeline makes from a file, with lossless encoders."""
     try:
         made = render(upload, recipes=(Recipe("full", 2048, 2048),))
     except Rejected as refused:

@@ -31,10 +31,10 @@ _OF_A_TABLE = ("TableName", "AttributeDefinitions", "KeySchema", "BillingMode", 
 
 
 _parse_timestamp = lru_cache(maxsize=10_000)(parse_timestamp)
-"""Many objects in a listing of S3 have one time, and botocore parses it for each."""
+"""Many objects in an S3 listing have the same time, which botocore parses for each."""
 
 _loader = lru_cache(create_loader)
-"""Each test has a Session of its own, which would read the services' models from their files again."""
+"""Shared by tests: each test's own Session would read the services' models from their files again."""
 
 _receive, _pick = SQSBackend.receive_message, ResponseSerializer.get_value
 _TYPES = frozenset({"S", "N", "B", "SS", "NS", "BS", "M", "L", "NULL", "BOOL"})
@@ -45,7 +45,7 @@ _made: list[dict[str, Any]] = []
 
 @contextmanager
 def environment() -> Iterator[pytest.MonkeyPatch]:
-    """Sets only a deployment's variables, and fresh clients, for the duration of the block."""
+    """Sets only a deployment's variables, and creates new clients, for the duration of the block."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("AWS_PROFILE", "AWS_ENDPOINT_URL", "NEXUS_BACKEND", "NEXUS_CATALOGUE", "NEXUS_RUN_DAYS"):
             patch.delenv(name, raising=False)
@@ -90,7 +90,7 @@ def _create() -> None:
 
 
 def _states() -> list[tuple[Any, str]]:
-    """Where moto keeps what `_create` makes."""
+    """moto's state of the resources that `_create` makes."""
     return [
         (dynamodb_backends[ACCOUNT][REGION], "tables"),
         (sqs_backends[ACCOUNT][REGION], "queues"),
@@ -110,12 +110,12 @@ def _restore() -> None:
 
 
 def _received(self: SQSBackend, queue_name: str, count: int, _seconds: int, *options: Any) -> Any:
-    """Without waiting for a message: AWS waits in order to ask all its hosts, and moto is one."""
+    """Receives without waiting: AWS waits in order to query all its servers, and moto has only one."""
     return _receive(self, queue_name, count, 0, *options)
 
 
 def _picked(self: ResponseSerializer, value: Any, key: str, shape: Any) -> Any:
-    """At once for DynamoDB's values, in which moto looks for each of their ten types under four names."""
+    """Returns DynamoDB's values at once, in which moto would look for ten types under four names each."""
     if key in _TYPES and type(value) is dict and len(value) == 1:
         return value.get(key)
     return _pick(self, value, key, shape)

@@ -44,7 +44,7 @@ def _execute(backend: DynamoDBBackend, statement: Statement, asked: dict[str, An
             only = conditions(when)
             names, values = only["ExpressionAttributeNames"], only.get("ExpressionAttributeValues")
             backend.delete_item(table, statement.key, names, values, only["ConditionExpression"])
-            return _answer(statement, before)
+            return _respond(statement, before)
         key = from_item(statement.key)
         write = Write(key, from_item(statement.set), statement.remove, when=tuple(when))
         request = update_request(table, key, write)
@@ -57,13 +57,13 @@ def _execute(backend: DynamoDBBackend, statement: Statement, asked: dict[str, An
             condition_expression=request["ConditionExpression"],
         )
     except ConditionalCheckFailed:
-        standing = backend.get_item(table, statement.key)
+        existing = backend.get_item(table, statement.key)
         error = {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-        told = standing is not None and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
-        return {"Error": error | {"Item": standing.to_json()["Attributes"]} if told and standing else error}
-    return _answer(statement, item)
+        returns_old = existing is not None and asked.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD"
+        return {"Error": error | {"Item": existing.to_json()["Attributes"]} if returns_old and existing else error}
+    return _respond(statement, item)
 
 
-def _answer(statement: Statement, item: Item) -> dict[str, Any]:
-    told = {"Item": item.to_json()["Attributes"]} if statement.returning else {}
-    return {"TableName": statement.table, **told}
+def _respond(statement: Statement, item: Item) -> dict[str, Any]:
+    returns_old = {"Item": item.to_json()["Attributes"]} if statement.returning else {}
+    return {"TableName": statement.table, **returns_old}

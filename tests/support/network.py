@@ -1,4 +1,4 @@
-"""The network's own tasks: other tests declare tasks of their own in the same process."""
+"""The network's own tasks, without those that other tests declare in the same process."""
 
 from collections.abc import Mapping
 from typing import Any

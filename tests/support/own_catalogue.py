@@ -1,4 +1,4 @@
-"""A catalogue of the tests' own: the runtime's tests know no task of the network."""
+"""A catalogue for the runtime's tests, which do not use the network's tasks."""
 
 from collections.abc import Mapping
 from typing import Any, Self
@@ -101,7 +101,7 @@ count_rows = Task(
 
 
 class MakeReport(Arguments):
-    """Of which day."""
+    """The report's day."""
 
     day: str | None = None
 

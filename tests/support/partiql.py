@@ -1,4 +1,4 @@
-"""PartiQL as nexus.aws.dynamodb writes it, read back: for stand-ins of DynamoDB and moto, which knows no conditions."""
+"""Parses the PartiQL of nexus.aws.dynamodb: for stand-ins of DynamoDB, and for moto, which lacks conditions."""
 
 import re
 from collections.abc import Mapping, Sequence

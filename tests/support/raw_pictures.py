@@ -1,4 +1,4 @@
-"""PNG, GIF, WebP and JPEG files put together from their parts, for what no library writes on request."""
+"""Builds PNG, GIF, WebP and JPEG files from their parts, for features that no library writes on request."""
 
 import struct
 import zlib
@@ -40,7 +40,7 @@ def png(
 
 
 def scanlines(samples: Samples, depth: int = 8, *, interlaced: bool = False, line_filter: int = 0) -> bytes:
-    """The compressed pixels of a PNG, as IDAT and fdAT have them."""
+    """The compressed pixels of a PNG, as in IDAT and fdAT."""
     passes = [samples[y::down, x::right] for y, x, down, right in _ADAM7] if interlaced else [samples]
     raw = b""
     for part in passes:

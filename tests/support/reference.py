@@ -1,4 +1,4 @@
-"""What must come out, by other means than ours: libvips, and the specifications' formulas in numpy."""
+"""Computes expected pictures independently of our code: with libvips, and the specifications' formulas in numpy."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def by_vips(upload: bytes, **options: Any) -> Pixels:
 
 
 def film_by_vips(upload: bytes) -> Film:
-    """The animation by libvips: each frame as its canvas is to be seen."""
+    """The animation by libvips: each frame as a viewer sees it."""
     image = pyvips.Image.new_from_buffer(upload, "", n=-1)
     high = image.get("page-height")
     pixels = image.colourspace("srgb").numpy()
@@ -38,7 +38,7 @@ def film_by_vips(upload: bytes) -> Film:
 
 
 def turned(stored: Pixels, orientation: int) -> Pixels:
-    """What is seen of stored pixels (Exif 3.0, tag 274): where their first row and their first column stand."""
+    """Stored pixels as a viewer sees them (Exif 3.0, tag 274: the positions of the first row and column)."""
     across = stored.swapaxes(0, 1)
     return {
         1: stored,
@@ -53,7 +53,7 @@ def turned(stored: Pixels, orientation: int) -> Pixels:
 
 
 def quarters(wide: int = 32, high: int = 24) -> Pixels:
-    """Red and green over blue and yellow: every turn and mirroring of it differs."""
+    """Red and green over blue and yellow, so that every rotation and mirroring differs."""
     pixels = np.empty((high, wide, 3), np.uint8)
     pixels[: high // 2, : wide // 2], pixels[: high // 2, wide // 2 :] = (220, 30, 30), (30, 180, 60)
     pixels[high // 2 :, : wide // 2], pixels[high // 2 :, wide // 2 :] = (40, 60, 210), (230, 210, 40)
@@ -88,12 +88,12 @@ BT2020: Final = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290)
 
 
 def shown_as(codes: Pixels, primaries: Sequence[float], light: Callable[[Pixels], Pixels]) -> Pixels:
-    """8 bits under primaries and a curve, as sRGB."""
+    """8-bit pixels with these primaries and this curve, as sRGB."""
     return srgb(light(codes / 255.0) @ between(primaries).T)
 
 
 def played(frames: Iterable[tuple[Any, ...]], size: tuple[int, int]) -> list[Pixels]:
-    """Frames of (pixels, (left, top), ..., disposal, blending) on a canvas, as APNG and WebP have it.
+    """Composes frames of (pixels, (left, top), ..., disposal, blending) on a canvas, as APNG and WebP define it.
 
     disposal: 1 clears the place, 2 restores what was there before. blending: 1 puts the frame over it.
     """

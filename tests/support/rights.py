@@ -88,7 +88,8 @@ _EXPRESSIONS = (
 
 
 def _dynamodb(operation: str, asked: Mapping[str, Any]) -> Iterator[Request]:
-    """A transaction's parts need their operations' rights, a PartiQL statement its verb's, a batch its own."""
+    """The parts of a transaction need the rights of their operations, a PartiQL statement that of its verb, a batch its
+    own."""
     match operation:
         case "BatchGetItem" | "BatchWriteItem":
             for name in asked["RequestItems"]:
@@ -200,7 +201,7 @@ _APPLICATIONS = tuple(
     )
 )
 _submitted = threading.local()
-"""In a pool's thread: the caller that submitted its work."""
+"""For a pool's thread: the caller that submitted its work."""
 
 
 def caller(frame: FrameType | None) -> str | None:
@@ -232,7 +233,7 @@ def statements(principal: str) -> Sequence[Mapping[str, Any]]:
 # --- the record ---------------------------------------------------------------------------------------------------
 
 type Right = tuple[str, str, str, str]
-"""Who, the statement's Sid, an action and a resource of the statement, as they are written there."""
+"""The principal, the statement's Sid, and an action and a resource of the statement, as written there."""
 
 
 @dataclass
@@ -291,7 +292,7 @@ def granted() -> set[Right]:
 
 
 _OF_INDEXES = frozenset({"dynamodb:Query", "dynamodb:Scan", "dynamodb:PartiQLSelect"})
-"""An index has no other rights: a statement on a table and its indexes means these."""
+"""The only rights that apply to an index, when a statement names a table and its indexes."""
 
 
 def _each(statement: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

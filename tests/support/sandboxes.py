@@ -23,7 +23,7 @@ from nexus.worker import Continued, FannedOut, Run
 
 
 class SandboxDied(BaseException):
-    """Out of memory, out of time, or killed: nothing catches it."""
+    """The sandbox ran out of memory or time, or was killed. No code catches this."""
 
 
 @contextmanager
@@ -104,8 +104,8 @@ class Queue:
         cursor: Mapping[str, Any] | None = None
         again = False
         while True:
-            answer = self._invoke(work, args, segment=segment, cursor=cursor, run_id=run_id, name=name)
-            match answer:
+            returned = self._invoke(work, args, segment=segment, cursor=cursor, run_id=run_id, name=name)
+            match returned:
                 case None:
                     continue
                 case Continued(cursor):
@@ -127,7 +127,7 @@ class Queue:
             if not again and self.twice():
                 again, cursor = True, None
                 continue
-            return answer
+            return returned
 
     def _invoke(
         self, function: Callable[..., Any], args: Any, *, segment: Segment | None, cursor: Any, run_id: str, name: str
@@ -148,7 +148,9 @@ class Queue:
             segment=segment,
             cursor=cursor,
         )
-        run._shown = run._asked = time.monotonic() + 3600  # progress goes to the run's record, not looked at here
+        run._shown = run._asked = (
+            time.monotonic() + 3600
+        )  # progress goes to the run's record, which no job's test reads
         try:
             with requests(before):
                 return function(args, run)
@@ -221,8 +223,8 @@ def lost_answers(meanwhile: Callable[[], object] | None = None) -> Iterator[list
         tried.add(request.body)
         lost.append(operation)
         if meanwhile is None:
-            answer = botocore_stubber("before-send", request)
-            if token and answer is not None and answer.status_code == 200:
+            response = botocore_stubber("before-send", request)
+            if token and response is not None and response.status_code == 200:
                 transacted[token] = AWSResponse(request.url, 200, {}, _Body(b"{}"))  # type: ignore[arg-type]
         else:
             elsewhere = True

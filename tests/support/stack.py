@@ -55,19 +55,19 @@ def post() -> str:
     return post_id
 
 
-def eventually[T](look: Callable[[], T | None], *, within: float = PATIENCE, every: float = 0.2) -> T:
-    """Polls `look` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
+def eventually[T](poll: Callable[[], T | None], *, within: float = PATIENCE, every: float = 0.2) -> T:
+    """Calls `poll` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
     end = time.monotonic() + within
     while True:
-        seen = look()
-        if seen:
-            return seen
-        assert time.monotonic() < end, f"not within {within} s: {look.__name__}"
+        result = poll()
+        if result:
+            return result
+        assert time.monotonic() < end, f"not within {within} s: {poll.__name__}"
         time.sleep(every)
 
 
 def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:
-    """Takes a test's own messages out of a queue that others use too; theirs become visible again at once."""
+    """Removes a test's own messages from a shared queue and returns them. The others become visible again at once."""
     sqs = boto3.client("sqs")
     found: list[Any] = []
     others: list[Any] = []
@@ -85,7 +85,7 @@ def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:
 
 
 def dead_letters(url: str, run_id: str) -> list[Any]:
-    """Takes the dead letters of one run."""
+    """Removes the dead letters of one run from the queue and returns them."""
 
     def of_the_run(message: Any) -> bool:
         run = message.get("MessageAttributes", {}).get("RunId")
@@ -95,7 +95,7 @@ def dead_letters(url: str, run_id: str) -> list[Any]:
 
 
 def in_its_place[R: Result](send: Callable[[], AsyncResult[R]]) -> AsyncResult[R]:
-    """An ended run of a job that runs one at a time. Sent again if another run had the place: a rule's, say."""
+    """The ended run of a unique job. Sends it again if another run held the place, for example a scheduled one."""
 
     def ended() -> AsyncResult[R] | None:
         handle = send()

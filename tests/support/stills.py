@@ -17,7 +17,7 @@ def saved(picture: Image.Image, kind: str, **options: Any) -> bytes:
     out = BytesIO()
     if kind == "HEIF":
         heif = pillow_heif.from_pillow(picture)
-        if "exif" in options:  # set late, an orientation becomes the file's own way to say it
+        if "exif" in options:  # set at the end, so that an orientation is stored in the format's own way
             heif.info["exif"] = options.pop("exif").tobytes()
         heif.save(out, quality=90, enc_params={"preset": "ultrafast"}, **options)
     else:
@@ -32,14 +32,14 @@ def opened(data: bytes) -> Image.Image:
 
 
 def gradient(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """Light from left to right, green from top to bottom: smooth, and different everywhere."""
+    """Brighter to the right, greener to the bottom: smooth, and different everywhere."""
     across = Image.linear_gradient("L").rotate(90).resize((width, height))
     down = Image.linear_gradient("L").resize((width, height))
     return Image.merge("RGB", (across, down, Image.new("L", (width, height), 90))).convert(mode)
 
 
 def quarters(width: int, height: int) -> Image.Image:
-    """Red and green over blue and yellow: every turn and mirroring of it differs."""
+    """Red and green over blue and yellow, so that every rotation and mirroring differs."""
     picture = Image.new("RGB", (width, height), RED)
     picture.paste(GREEN, (width // 2, 0, width, height // 2))
     picture.paste(BLUE, (0, height // 2, width // 2, height))
@@ -78,11 +78,11 @@ def still(kind: str, picture: Image.Image, **options: Any) -> bytes:
     return saved(picture, kind, **options)
 
 
-# Files that lie, or that no library writes on request
+# Files with false headers, or that no library writes on request
 
 
 def webp_of_one_colour(width: int, height: int) -> bytes:
-    """A valid lossless WebP whose pixels take no bits at all: 32 bytes for anything up to 16,383 x 16,383.
+    """A valid lossless WebP whose pixels take no bits: 32 bytes for any size up to 16,383 x 16,383.
 
     Specification: https://developers.google.com/speed/webp/docs/webp_lossless_bitstream_specification
     """
@@ -112,7 +112,7 @@ def gif_of_tiny_frames(width: int, height: int, frames: int) -> bytes:
 
 
 def with_stated_size(heif: bytes, width: int, height: int) -> bytes:
-    """An AVIF or HEIC file that says another size: its `ispe` boxes are rewritten, its data are not."""
+    """An AVIF or HEIC file with a false size: its `ispe` boxes are rewritten, its data is not."""
     box = heif.index(b"ispe")
     size = heif[box + 8 : box + 16]
     return heif.replace(b"ispe\0\0\0\0" + size, b"ispe\0\0\0\0" + struct.pack(">II", width, height))

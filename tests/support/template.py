@@ -18,7 +18,7 @@ ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
 }
-"""What points a process at that stack."""
+"""The environment variables that point a process at that stack."""
 
 
 _PSEUDO = {

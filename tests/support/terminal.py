@@ -1,4 +1,4 @@
-"""A program on a terminal of its own, for tests of what a person sees and types."""
+"""Runs a program on its own terminal, for tests of what a person sees and types."""
 
 import os
 import pty
@@ -29,11 +29,11 @@ class Terminal:
         os.write(self._terminal, keys.encode())
 
     def until(self, words: str) -> None:
-        """Reads until the words were drawn since the last keys."""
+        """Reads until the words have been drawn since the last keys were pressed."""
         self.read(words, lambda: words in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown[self._since :]))
 
     def read(self, words: str, enough: Callable[[], bool]) -> None:
-        """Reads until it is enough. `words` name what is missing otherwise."""
+        """Reads until `enough`. On failure, `words` say what is missing."""
         deadline = time.monotonic() + PATIENCE
         while not enough():
             assert time.monotonic() < deadline, f"no {words!r} in {self.shown[-4000:]!r}"
@@ -41,7 +41,7 @@ class Terminal:
                 self._take()
 
     def wait(self) -> int:
-        """The exit code, once the terminal is closed by all who have it."""
+        """The exit code, once every process has closed the terminal."""
         while select.select([self._terminal], [], [], PATIENCE)[0]:
             try:
                 self._take()

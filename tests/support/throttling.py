@@ -17,17 +17,17 @@ def throttling(endpoint: str, table: str) -> ThreadingHTTPServer:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             if f'"{table}"'.encode() in body:
                 throttled = "com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException"
-                self._answer(400, json.dumps({"__type": throttled, "message": "the table is throttled"}).encode())
+                self._respond(400, json.dumps({"__type": throttled, "message": "the table is throttled"}).encode())
                 return
             headers = {name: value for name, value in self.headers.items() if name != "Content-Length"}
             request = urllib.request.Request(endpoint + self.path, body, headers, method="POST")
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    self._answer(answer.status, answer.read())
+                with urllib.request.urlopen(request, timeout=30) as response:
+                    self._respond(response.status, response.read())
             except urllib.error.HTTPError as error:
-                self._answer(error.code, error.read())
+                self._respond(error.code, error.read())
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _respond(self, status: int, body: bytes) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "application/x-amz-json-1.0")
             self.send_header("Content-Length", str(len(body)))

@@ -13,14 +13,14 @@ TEXT = [(b"content-type", b"text/plain")]
 
 def wsgi(environ: dict[str, Any], start_response: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
     """/send sends a task and returns the outcome; every other path responds at once."""
-    answer = "alive"
+    reply = "alive"
     if environ["PATH_INFO"] == "/send":
         try:
-            answer = ping.delay().id
+            reply = ping.delay().id
         except NexusError as error:
-            answer = f"{type(error).__name__}: {error}"
+            reply = f"{type(error).__name__}: {error}"
     start_response("200 OK", [("Content-Type", "text/plain")])
-    return [answer.encode()]
+    return [reply.encode()]
 
 
 async def asgi(
@@ -29,13 +29,13 @@ async def asgi(
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
     """The same; /get fetches a result."""
-    answer = "alive"
+    reply = "alive"
     try:
         if scope["path"] == "/send":
-            answer = (await ping.adelay()).id
+            reply = (await ping.adelay()).id
         elif scope["path"] == "/get":
-            answer = await AsyncResult[Pong]("0189d6b0-0000-7000-8000-000000000001").astatus()
+            reply = await AsyncResult[Pong]("0189d6b0-0000-7000-8000-000000000001").astatus()
     except (NexusError, BotoCoreError) as error:
-        answer = f"{type(error).__name__}: {error}"
+        reply = f"{type(error).__name__}: {error}"
     await send({"type": "http.response.start", "status": 200, "headers": TEXT})
-    await send({"type": "http.response.body", "body": answer.encode()})
+    await send({"type": "http.response.body", "body": reply.encode()})

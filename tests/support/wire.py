@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 type Connection = socket.socket | ssl.SSLSocket
-type Answer = bytes | Callable[[Connection], None]
+type Response = bytes | Callable[[Connection], None]
 """A response to a request, or an action on its connection."""
 
 
@@ -27,9 +27,9 @@ class Request:
 
 @dataclass(slots=True)
 class Server:
-    """`answers` are used in turn, then the last one repeats. `requests` are those received completely."""
+    """`responses` are used in turn, then the last one repeats. `requests` are those received completely."""
 
-    answers: Sequence[Answer]
+    responses: Sequence[Response]
     port: int = 0
     tls: ssl.SSLContext | None = None
     requests: list[Request] = field(default_factory=list)
@@ -40,7 +40,7 @@ class Server:
         return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def has_accepted(self, connections: int) -> None:
-        """Waits until that many connections are accepted: a client may give one up before. Raises if there are more."""
+        """Waits for this many accepted connections, since a client may close one before. Raises if there are more."""
         end = time.monotonic() + 30
         while self.connections < connections and time.monotonic() < end:
             time.sleep(0.01)
@@ -50,19 +50,19 @@ class Server:
         with connection:
             while (request := _request(connection, number)) is not None:
                 self.requests.append(request)
-                answer = self.answers[min(len(self.requests), len(self.answers)) - 1]
-                if callable(answer):
-                    answer(connection)
+                response = self.responses[min(len(self.requests), len(self.responses)) - 1]
+                if callable(response):
+                    response(connection)
                 else:
-                    connection.sendall(answer)
+                    connection.sendall(response)
 
 
 @contextmanager
-def serving(*answers: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
-    """Serves each connection in a thread of its own until the block ends, which ends the connections too."""
+def serving(*responses: Response, tls: ssl.SSLContext | None = None) -> Iterator[Server]:
+    """Serves each connection in its own thread until the block ends, which ends the connections too."""
     accepted: list[socket.socket] = []
     listener = socket.create_server(("127.0.0.1", 0))
-    server = Server(answers, listener.getsockname()[1], tls)
+    server = Server(responses, listener.getsockname()[1], tls)
 
     def serve(connection: socket.socket, number: int) -> None:
         with suppress(OSError):
@@ -105,24 +105,24 @@ def _request(connection: Connection, number: int) -> Request | None:
     return Request(number, headers, body)
 
 
-# --- answers ---
+# --- responses ---
 
 
-def answer(value: Any = None, status: int = 200, length: int | None = None, **headers: str) -> bytes:
+def response(value: Any = None, status: int = 200, length: int | None = None, **headers: str) -> bytes:
     """A response. A value other than bytes is sent as JSON; `length` overrides the true Content-Length."""
     body = value if isinstance(value, bytes) else json.dumps({} if value is None else value).encode()
     given = {"content-type": "application/x-amz-json-1.0", "x-amzn-requestid": "R-1"}
     given |= {name.replace("_", "-"): text for name, text in headers.items()}
     lines = "".join(f"{name}: {text}\r\n" for name, text in given.items())
-    said = len(body) if length is None else length
-    return f"HTTP/1.1 {status} Said\r\n{lines}content-length: {said}\r\n\r\n".encode() + body
+    stated = len(body) if length is None else length
+    return f"HTTP/1.1 {status} Said\r\n{lines}content-length: {stated}\r\n\r\n".encode() + body
 
 
 def refusal(
     code: str, message: str = "no", status: int = 400, *, headers: Mapping[str, Any] | None = None, **also: Any
 ) -> bytes:
     """An error response as AWS sends it."""
-    return answer({"__type": f"com.amazonaws#{code}", "message": message, **also}, status, **(headers or {}))
+    return response({"__type": f"com.amazonaws#{code}", "message": message, **also}, status, **(headers or {}))
 
 
 def reset(connection: Connection) -> None:
@@ -136,24 +136,24 @@ def silence(connection: Connection) -> None:
     connection.recv(1)
 
 
-def then_close(said: bytes) -> Callable[[Connection], None]:
+def then_close(content: bytes) -> Callable[[Connection], None]:
     """Sends this and closes the connection."""
 
-    def say(connection: Connection) -> None:
-        connection.sendall(said)
+    def send(connection: Connection) -> None:
+        connection.sendall(content)
         connection.shutdown(socket.SHUT_RDWR)
 
-    return say
+    return send
 
 
-def byte_by_byte(said: bytes) -> Callable[[Connection], None]:
+def byte_by_byte(content: bytes) -> Callable[[Connection], None]:
     """Sends it one byte at a time."""
 
-    def say(connection: Connection) -> None:
-        for place in range(len(said)):
-            connection.sendall(said[place : place + 1])
+    def send(connection: Connection) -> None:
+        for place in range(len(content)):
+            connection.sendall(content[place : place + 1])
 
-    return say
+    return send
 
 
 def endless(connection: Connection) -> None:
@@ -163,11 +163,11 @@ def endless(connection: Connection) -> None:
         connection.sendall(b"x")
 
 
-def then_silence(said: bytes) -> Callable[[Connection], None]:
+def then_silence(content: bytes) -> Callable[[Connection], None]:
     """Sends this, then nothing until the client disconnects."""
 
-    def say(connection: Connection) -> None:
-        connection.sendall(said)
+    def send(connection: Connection) -> None:
+        connection.sendall(content)
         silence(connection)
 
-    return say
+    return send

@@ -1,4 +1,4 @@
-"""What a type checker says of a user's application: each wrong line is an error, and no other line is."""
+"""What type checkers report for a user's application: each wrong line is an error, and no other line is."""
 
 import ast
 import json

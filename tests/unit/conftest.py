@@ -16,14 +16,14 @@ def _no_network() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """What was asked for, for `make rights` (tests/rights.py)."""
+    """The requests, for `make rights` (tests/rights.py)."""
     rights.save("unit")
 
 
 @pytest.fixture(autouse=True)
 def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
-    """Puts each request that the product makes to the role it would run under; notes one that botocore did not make."""
-    if "runtime" in request.path.parts:  # a catalogue of its own, which no role of template.yaml serves
+    """Checks each request of the product against its role; records those that botocore did not make."""
+    if "runtime" in request.path.parts:  # its own catalogue, which no role of template.yaml serves
         yield lambda *_: None
         return
     with rights.checked() as note:
@@ -32,7 +32,7 @@ def asked(request: pytest.FixtureRequest) -> Iterator[rights.Note]:
 
 @pytest.fixture(autouse=True)
 def _own_variables() -> Iterator[None]:
-    """No test leaves a variable to the next one, nor the settings read from it, whatever the code under test sets."""
+    """Restores environment variables and settings after each test, whatever the code under test sets."""
     before = dict(os.environ)
     yield
     if os.environ != before:

@@ -128,7 +128,7 @@ def test_a_role_sends_to_its_own_queue_and_to_those_that_its_tasks_name(queue: s
     assert later == any(task.sends_later or task.budget is not None for task in tasks)
 
 
-def test_nobody_lists_the_archive_or_writes_anothers_results() -> None:
+def test_no_role_lists_the_archive_or_writes_anothers_results() -> None:
     """A condition that a missing prefix satisfies lets everything be listed."""
     for queue in QUEUES:
         for one in statements_of(queue).values():
@@ -284,7 +284,7 @@ def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
     assert properties["LifecycleConfiguration"]["Rules"]
 
 
-def test_an_upload_invokes_the_media_function_and_what_fails_goes_on_in_its_queue(functions: dict[str, Any]) -> None:
+def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue(functions: dict[str, Any]) -> None:
     failed = functions["media"]["EventInvokeConfig"]
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name("media"))
     assert failed["DestinationConfig"]["OnFailure"] == {"Type": "SQS", "Destination": {"Fn::GetAtt": f"{own}.Arn"}}

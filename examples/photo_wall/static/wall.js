@@ -1,9 +1,9 @@
-// The wall: uploads each chosen file straight to S3, asks how it is doing, shows its placeholder and then its renditions.
+// The wall: uploads each chosen file straight to S3, polls its state, shows its placeholder and then its renditions.
 
 import { drawBlurhash } from "./blurhash.js";
 
-const PATIENCE = 180_000; // milliseconds until the page stops asking by itself
-const HOME = "http://localhost:8000"; // the upload bucket takes uploads from pages of this origin alone (BaseUrl in samconfig.toml)
+const PATIENCE = 180_000; // milliseconds until the page stops polling
+const HOME = "http://localhost:8000"; // the upload bucket accepts only uploads from this origin (BaseUrl in samconfig.toml)
 const find = (id) => document.getElementById(id);
 const wall = find("wall");
 const form = find("upload");
@@ -29,7 +29,7 @@ function say(text) {
 
 // ---- one tile ------------------------------------------------------------------------------------------------------
 
-/** A photo's place on the wall; it lives from the moment a file is chosen. */
+/** A photo's place on the wall, which exists from the moment a file is chosen. */
 class Tile {
   constructor(name) {
     this.name = name;
@@ -40,7 +40,7 @@ class Tile {
     this.element = make("li", { class: "photo" }, make("figure", {}, this.frame, make("figcaption", {}, this.caption, this.state, this.more)));
   }
 
-  /** What the server says of the photo: processing, ready or rejected. */
+  /** Shows a photo's state from the server: processing, ready or rejected. */
   show(photo) {
     this.element.dataset.status = photo.status;
     this.element.dataset.id = photo.id;
@@ -53,7 +53,7 @@ class Tile {
     }
   }
 
-  /** Shows what is known of a photo before its renditions: its shape, and the blurred picture behind the bar. */
+  /** Shows what is known before the renditions are ready: the photo's shape, and its blurred placeholder behind the bar. */
   hold(photo) {
     if (photo.width) this.frame.style.aspectRatio = `${photo.width} / ${photo.height}`;
     if (!photo.placeholder || this.frame.querySelector("canvas")) return;
@@ -78,7 +78,7 @@ class Tile {
     this.frame.replaceChildren(make("span", { class: "broken", "aria-hidden": "true" }, "✕"));
     this.state.replaceChildren(make("span", { class: "fault" }, text));
     if (again) {
-      const button = make("button", { type: "button" }, "Ask again");
+      const button = make("button", { type: "button" }, "Check again");
       button.addEventListener("click", again, { once: true });
       this.more.replaceChildren(button);
     }
@@ -98,7 +98,7 @@ class Tile {
       picture.addEventListener("load", () => {
         shown.classList.add("here");
         setTimeout(() => {
-          canvas.hidden = true; // it would show through a transparent picture
+          canvas.hidden = true; // otherwise it shows through a transparent picture
           this.frame.style.backgroundColor = "transparent";
         }, 600);
       });
@@ -119,7 +119,7 @@ class Tile {
 function view(photo, name) {
   const made = photo.renditions;
   const text = photo.caption || name;
-  // Best first, the last for browsers that know no other: social.renditions made them from what the deployment stores.
+  // From social.renditions, best format first; the last one is for browsers that support no other.
   const better = photo.sources.slice(0, -1);
   const last = photo.sources.at(-1) || { url: Object.values(made)[0]?.url, srcset: "" };
   if (photo.kind === "video") {
@@ -135,14 +135,14 @@ function view(photo, name) {
 // ---- uploading ---------------------------------------------------------------------------------------------------
 
 async function json(address, options) {
-  const answer = await fetch(address, options);
-  const body = answer.headers.get("content-type")?.includes("json") ? await answer.json() : {};
-  if (answer.status === 401) location.assign("/");
-  if (!answer.ok) throw new Error(body.error || `The server answered ${answer.status}.`);
+  const response = await fetch(address, options);
+  const body = response.headers.get("content-type")?.includes("json") ? await response.json() : {};
+  if (response.status === 401) location.assign("/");
+  if (!response.ok) throw new Error(body.error || `The server responded with ${response.status}.`);
   return body;
 }
 
-/** Sends the form to S3. fetch() tells no progress of an upload, so this is an XMLHttpRequest. */
+/** Sends the form to S3. fetch() does not report an upload's progress, so this is an XMLHttpRequest. */
 function post(upload, file, progress) {
   return new Promise((done, failed) => {
     const body = new FormData();
@@ -157,7 +157,7 @@ function post(upload, file, progress) {
       failed(new Error(`The upload was refused: ${reason?.textContent || request.status}`));
     });
     request.addEventListener("error", () => failed(new Error(
-      location.origin === HOME ? "The upload was cut off. Is the network there?"
+      location.origin === HOME ? "The upload was interrupted. Are you online?"
         : `The bucket takes uploads from ${HOME} alone (BaseUrl in samconfig.toml), and this page is at ${location.origin}.`,
     )));
     request.send(body);
@@ -194,7 +194,7 @@ async function upload(file, caption) {
     const about = JSON.stringify({ name: file.name, type: file.type, size: file.size, caption });
     const agreed = await json("/photos", { method: "POST", headers: { "Content-Type": "application/json" }, body: about });
     await post(agreed.upload, file, (part) => tile.wait("Uploading", part));
-    attempt(tile, () => follow(tile, agreed.photo.id)); // not awaited: the next file need not wait for the work on this one
+    attempt(tile, () => follow(tile, agreed.photo.id)); // not awaited: the next upload does not wait until this one is processed
     tile.wait("Being processed");
   });
 }

@@ -28,7 +28,7 @@ class Reader:
     already_sent: frozenset[str] = field(default_factory=frozenset)
 
 
-def may_be_told(post: Candidate, reader: Reader) -> bool:
+def is_eligible(post: Candidate, reader: Reader) -> bool:
     """Whether a post may appear in this reader's digest: not their own, not by a blocked author, not sent before."""
     return not (
         post.author_id == reader.user_id or post.author_id in reader.blocked or post.post_id in reader.already_sent
@@ -48,7 +48,7 @@ def rank(
     given twice counts once. At most `per_author` posts by one author, so that no single author fills a digest. Empty if
     no post is left.
     """
-    new = {post.post_id: post for post in posts if may_be_told(post, reader)}
+    new = {post.post_id: post for post in posts if is_eligible(post, reader)}
     best_first = sorted(
         new.values(),
         key=lambda post: (post.author_id not in reader.follows, -post.engagement, -post.created_at, post.post_id),

@@ -97,7 +97,7 @@ def send_rate() -> float:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        answer = client("sesv2").get_account()
+        account = client("sesv2").get_account()
     except ClientError as error:
         code = error.response["Error"]["Code"]
         if code in _OURS:
@@ -105,9 +105,9 @@ def send_rate() -> float:
         raise SlowDown(f"GetAccount: {code}") from None
     except BotoCoreError as error:
         raise SlowDown(f"GetAccount: {type(error).__name__}") from None
-    if not answer.get("SendingEnabled", True):
+    if not account.get("SendingEnabled", True):
         raise CannotSend(_OURS["SendingPausedException"])
-    return answer.get("SendQuota", {}).get("MaxSendRate") or DEFAULT_RATE
+    return account.get("SendQuota", {}).get("MaxSendRate") or DEFAULT_RATE
 
 
 def known_rate() -> float:
@@ -168,7 +168,7 @@ def deliver(
     """Sends the mail unless it is in the ledger. Raises SlowDown or CannotSend; neither has sent anything."""
     claim = mail_ledger.claim(mailing, user_id, run_id, int(clock.now()), posts, meter=meter)
     if isinstance(claim, Entry):
-        return standing(claim, run_id)
+        return earlier_outcome(claim, run_id)
     request = _request(mail, address, user_id, mailing, mail_settings=mail_settings, unsubscribe=unsubscribe_url)
     try:
         message_id = _send(request, address)
@@ -184,7 +184,7 @@ def deliver(
     return Outcome("sent", message_id=message_id)
 
 
-def standing(entry: Entry, run_id: str) -> Outcome:
+def earlier_outcome(entry: Entry, run_id: str) -> Outcome:
     """The outcome for a run whose mail already has an entry: its own mail of an earlier attempt counts as sent."""
     own = entry.run_id == run_id
     if entry.status == "sent":

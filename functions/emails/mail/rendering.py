@@ -185,7 +185,7 @@ def _render(
         source = language.source(key)
         return Markup() if source is language else Markup(' lang="{}" dir="{}"').format(source.code, source.direction)
 
-    def says(story: Story) -> str:
+    def excerpt_of(story: Story) -> str:
         if story.followed:
             return words.excerpt_of_friend(story.text)
         return words.excerpt(story.text, link=language.text("common.link"))
@@ -193,7 +193,7 @@ def _render(
     try:
         key, placeholders = subject
         heading = _subject(plain(key, **placeholders))
-        shared = {**values, "subject": heading, "plain": plain, "foreign": foreign, "says": says}
+        shared = {**values, "subject": heading, "plain": plain, "foreign": foreign, "excerpt_of": excerpt_of}
         shared |= {"language": language, "settings": settings, "start": "left", "end": "right"}
         if language.direction == "rtl":
             shared |= {"start": "right", "end": "left"}

@@ -46,20 +46,20 @@ def cost(
         raise usage(f"{by!r} is not a valid grouping", do=f"There are: {', '.join(costs.BY)}.")
     began = spans.since(since)
     common.connect()
-    slices, standing = costs.look(began), costs.idle()
+    slices, idle_costs = costs.read_slices(began), costs.idle()
     lines = costs.by(slices, by)
     today, whole = costs.total("today", costs.today(slices)), costs.total("all", slices)
-    ahead = costs.month_ahead(slices, standing)
+    ahead = costs.month_ahead(slices, idle_costs)
     if options.json:
-        told: dict[str, Any] = {"by": by, "lines": [costs.as_plain(one) for one in lines]}
-        told |= {"today": costs.as_plain(today), "all": costs.as_plain(whole)}
+        payload: dict[str, Any] = {"by": by, "lines": [costs.as_plain(one) for one in lines]}
+        payload |= {"today": costs.as_plain(today), "all": costs.as_plain(whole)}
         where = {"region": prices.REGION, "date": prices.DATE}
-        output.emit({**told, "idle": standing, "month_ahead": ahead, "prices": where})
+        output.emit({**payload, "idle": idle_costs, "month_ahead": ahead, "prices": where})
         return ExitCode.DONE
     output.table([_row(by, one) for one in lines], right=("runs", "dollars", *costs.PARTS.values(), "a million"))
     if not lines:
         output.line("No runs were sent.")
-    idle = sum(one.dollars for one in standing)
+    idle = sum(one.dollars for one in idle_costs)
     output.line()
     output.line(f"Today {costs.dollars(today.cost.total)}, all of these {costs.dollars(whole.cost.total)}.")
     output.line(f"A month at this rate: {costs.dollars(ahead)}, of which {costs.dollars(idle)} for idle resources.")
@@ -122,7 +122,7 @@ def budget(
         if clear or limited:
             common.confirm(deployment, f"Change the budget of {task} in {deployment.stack}?", yes=yes, lasting=False)
             budgets.set_limits(task, wanted)
-    found = [one for one in budgets.look() if task in (None, one.task)]
+    found = [one for one in budgets.read_all() if task in (None, one.task)]
     if options.json:
         output.emit(found)
         return ExitCode.DONE
@@ -130,7 +130,7 @@ def budget(
         [
             {
                 "task": one.task,
-                "today": one.words(),
+                "today": one.summary(),
                 "set by": "an operator" if one.operators else "the catalogue",
                 "now": "spent: waits until 00:00 UTC" if one.spent else "",
             }

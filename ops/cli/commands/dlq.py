@@ -117,7 +117,7 @@ def list_(
     rows: list[dict[str, object]] = []
     now, left = time.time(), limit
     for name in (name for name, count in counts.items() if count):
-        for letter in dead_letters.look(name, wanted, left):
+        for letter in dead_letters.read(name, wanted, left):
             left -= 1
             if options.json:
                 output.emit_line(dead_letters.as_plain(letter))
@@ -208,7 +208,7 @@ def _find(queues: list[str], wanted: "Filter", letter_id: str) -> "Letter":
     for name, count in dead_letters.counts(queues).items():
         if count:
             # A whole id matches one letter. A part may match several, so search on.
-            found += dead_letters.look(name, wanted, 1 if whole else None)
+            found += dead_letters.read(name, wanted, 1 if whole else None)
         if found and whole:
             break
     if not found:
@@ -240,7 +240,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
                 outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)
                 continue
         outcomes[name] = dead_letters.retry(name, wanted, _shows("sent again", count))
-    return _told("sent again", outcomes, wanted)
+    return _print_outcome("sent again", outcomes, wanted)
 
 
 @command(app, "drop")
@@ -256,7 +256,7 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
         where = "" if wanted.ids else f" of {', '.join(present)}"
         common.confirm(deployment, f"Delete {which}{where} in {deployment.stack} for good?", yes=yes)
     outcomes = {name: dead_letters.drop(name, wanted, _shows("dropped", count)) for name, count in present.items()}
-    return _told("dropped", outcomes, wanted)
+    return _print_outcome("dropped", outcomes, wanted)
 
 
 def _which(wanted: "Filter", count: int) -> str:
@@ -276,23 +276,23 @@ def _which(wanted: "Filter", count: int) -> str:
     return f"the dead letters {' and '.join(parts)} (of {count} in all)"
 
 
-def _progress(word: str, done: int, of: int | None) -> None:
+def _progress(verb: str, done: int, of: int | None) -> None:
     if output.fancy(sys.stderr) and not options.json:
-        print(f"\r{done} of {of or '?'} {word} ", end="", file=sys.stderr, flush=True)
+        print(f"\r{done} of {of or '?'} {verb} ", end="", file=sys.stderr, flush=True)
 
 
-def _shows(word: str, of: int) -> "Callable[[Outcome], None]":
-    return lambda outcome: _progress(word, outcome.done, of)
+def _shows(verb: str, of: int) -> "Callable[[Outcome], None]":
+    return lambda outcome: _progress(verb, outcome.done, of)
 
 
-def _told(word: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int:
+def _print_outcome(verb: str, outcomes: "Mapping[str, Outcome]", wanted: "Filter") -> int:
     if output.fancy(sys.stderr) and not options.json and outcomes:
         print("\r\033[K", end="", file=sys.stderr)
     done = sum(outcome.done for outcome in outcomes.values())
     failed = {letter: why for outcome in outcomes.values() for letter, why in outcome.failed.items()}
     by_queue = ", ".join(f"{name} {outcome.done}" for name, outcome in outcomes.items() if outcome.done)
-    told = f"{done} dead letter{'s' if done != 1 else ''} {word}" + (f": {by_queue}." if by_queue else ".")
-    common.done({"done": done, "failed": failed, "queues": outcomes}, told)
+    message = f"{done} dead letter{'s' if done != 1 else ''} {verb}" + (f": {by_queue}." if by_queue else ".")
+    common.done({"done": done, "failed": failed, "queues": outcomes}, message)
     if not options.json:
         for letter_id, why in failed.items():
             output.line(f"{letter_id}: {why}", "red")
@@ -336,8 +336,8 @@ def edit(
     common.confirm(deployment, f"Send {letter.task} {letter.id} again with these arguments?", yes=yes)
     if dead_letters.edit(letter.queue, letter.id, task, args) is None:
         raise Problem(f"{letter.id} is no longer a dead letter", "Someone else handled it first.")
-    told = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
-    common.done(told, f"{letter.id} sent again.")
+    result = {"id": letter.id, "task": letter.task, "was": letter.shown_args, "args": task.without_secrets(checked)}
+    common.done(result, f"{letter.id} sent again.")
     return ExitCode.DONE
 
 

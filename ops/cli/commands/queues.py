@@ -41,9 +41,9 @@ def resume(queue: common.Queue, yes: common.Yes = False) -> int:
     return _switched(control.resume(queue, deployment.reserved_for_uploads), f"{queue} is resumed.")
 
 
-def _switched(switched: "Switched", told: str) -> int:
+def _switched(switched: "Switched", message: str) -> int:
     common.done(
-        switched, told if switched.before != switched.state else f"{switched.queue} was {switched.state} already."
+        switched, message if switched.before != switched.state else f"{switched.queue} was {switched.state} already."
     )
     return ExitCode.DONE
 
@@ -98,7 +98,7 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
     if not counts.waiting:
         purged = control.Purged()
         kept = f" ({counts.in_flight} in flight, {counts.delayed} delayed)" if counts.total else ""
-        told = f"Nothing waits in {queue}{kept}."
+        message = f"Nothing waits in {queue}{kept}."
     else:
         beside = (
             f" {counts.in_flight} in flight and {counts.delayed} delayed stay." if counts.total > counts.waiting else ""
@@ -107,6 +107,6 @@ def purge(queue: common.Queue, yes: common.Yes = False) -> int:
         common.confirm(deployment, question, yes=yes)
         purged = control.purge(queue)
         jobs = f", {purged.jobs} jobs with them" if purged.jobs else ""
-        told = f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}."
-    common.done({"queue": queue, "counted": counts, "purged": purged}, told)
+        message = f"{purged.messages} messages removed, {purged.runs} runs revoked{jobs}."
+    common.done({"queue": queue, "counted": counts, "purged": purged}, message)
     return ExitCode.DONE

@@ -52,9 +52,9 @@ def runs(
     typed = history.parse(" ".join(words or ()))
     given = {"task": task, "queue": queue, "status": status, "since": since, "until": until, "error": error}
     pairs = dict(_pair(text) for text in arg or ())
-    said = history.query(given, pairs)
+    filters = history.query(given, pairs)
     common.connect()
-    wanted = history.both(typed, replace(said, parent=parent))
+    wanted = history.both(typed, replace(filters, parent=parent))
     if wanted.parent is not None:
         wanted = replace(wanted, parent=finding.run_id(wanted.parent))
     if wanted.queue is not None:
@@ -118,7 +118,7 @@ def audit(
             {
                 "when": output.time_of(entry.at),
                 "what": entry.what,
-                "about": output.cut(" ".join(f"{k}={_said(v)}" for k, v in entry.about.items()), 60),
+                "about": output.cut(" ".join(f"{k}={_shown(v)}" for k, v in entry.about.items()), 60),
                 "outcome": output.cut(entry.outcome, 60),
                 "who": entry.who,
             }
@@ -130,5 +130,5 @@ def audit(
     return ExitCode.DONE
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -84,12 +84,12 @@ def _switch(names: list[str], *, on: bool, yes: bool) -> int:
 
     deployment = common.connect()
     tasks = [_scheduled(name) for name in names]
-    word = "on" if on else "off"
-    common.confirm(deployment, f"Turn {word} {', '.join(names)} in {deployment.stack}?", yes=yes, lasting=False)
+    state = "on" if on else "off"
+    common.confirm(deployment, f"Turn {state} {', '.join(names)} in {deployment.stack}?", yes=yes, lasting=False)
     for task in tasks:
         schedules.switch(task.name, on=on)
-    told = "\n".join(f"{task.name} is {word}." for task in tasks)
-    common.done([{"task": task.name, "on": on} for task in tasks], told)
+    message = "\n".join(f"{task.name} is {state}." for task in tasks)
+    common.done([{"task": task.name, "on": on} for task in tasks], message)
     return ExitCode.DONE
 
 
@@ -100,7 +100,7 @@ def run(names: Names, *, waiting: Waiting, yes: common.Yes = False) -> int:
     tasks = [_scheduled(name) for name in names]
     common.confirm(deployment, f"Run {', '.join(names)} in {deployment.stack} now?", yes=yes, lasting=False)
     sent = [(task, task.delay()) for task in tasks]
-    audit.tell("sent: " + ", ".join(handle.id for _, handle in sent))
+    audit.note_outcome("sent: " + ", ".join(handle.id for _, handle in sent))
     return max(waiting.show(handle, task.name, task.queue) for task, handle in sent)
 
 
@@ -132,7 +132,7 @@ def set_(
             output.line(f"  {moment:%a %Y-%m-%d %H:%M}")
     common.confirm(deployment, f"Change it in {deployment.stack}?", yes=yes)
     schedules.change(task.name, expression)
-    audit.tell(f"{before} became {expression}")
+    audit.note_outcome(f"{before} became {expression}")
     if options.json:
         output.emit({"task": task.name, "before": before, "expression": expression, "next": times})
     else:

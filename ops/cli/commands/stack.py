@@ -32,10 +32,10 @@ def status() -> int:
     from ops import health
 
     deployment = common.connect()
-    found = health.look(deployment)
+    found = health.check(deployment)
     if options.json:
-        output.emit({"well": found.well, **output.plain(found)})
-        return ExitCode.DONE if found.well else ExitCode.WRONG
+        output.emit({"well": found.is_well, **output.plain(found)})
+        return ExitCode.DONE if found.is_well else ExitCode.WRONG
     where = deployment.endpoint or f"account {deployment.account_id}"
     output.line(f"{deployment.stack}  {deployment.status}  {deployment.stage}  {deployment.region}  {where}")
     output.line()
@@ -63,7 +63,7 @@ def status() -> int:
     output.line()
     output.line(f"Schedules: {on} of {len(scheduled)} on.  Alarms: {ringing} of {len(found.alarms)} ring.")
     print_findings(found.findings)
-    return ExitCode.DONE if found.well else ExitCode.WRONG
+    return ExitCode.DONE if found.is_well else ExitCode.WRONG
 
 
 def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wrong.") -> None:
@@ -79,7 +79,7 @@ def print_findings(findings: "tuple[object, ...]", nothing: str = "Nothing is wr
         output.line(nothing, "green")
 
 
-_WORDS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
+_LABELS = {"failed": "failed", "warning": "warning", "unchecked": "partly", "note": "note"}
 """The word for a check, by its worst finding."""
 
 
@@ -144,11 +144,11 @@ def _modules() -> str:
     return ", ".join(catalogue.modules()) or "no named catalogue"
 
 
-def print_check(name: str, findings: "tuple[Any, ...]", told: str = "") -> None:
+def print_check(name: str, findings: "tuple[Any, ...]", detail: str = "") -> None:
     """Prints a check's worst severity, then each finding with its remedy."""
     severities = {finding.severity for finding in findings}
-    word = next((word for severity, word in _WORDS.items() if severity in severities), "ok")
-    output.line(f"{word:<8}{name}" + (f" ({told})" if told else ""), output.STYLES[word])
+    label = next((label for severity, label in _LABELS.items() if severity in severities), "ok")
+    output.line(f"{label:<8}{name}" + (f" ({detail})" if detail else ""), output.STYLES[label])
     for finding in findings:
         output.line(f"        {finding.where}: {finding.what}. {finding.do}")
 
@@ -168,13 +168,13 @@ def repair(yes: common.Yes = False) -> int:
         if not options.json:
             output.line("Rolled back to the previous deployment.")
     made = repairing.plan(deployment)
-    told = [
+    changes = [
         f"{change.name} ({change.kind}) {'is missing' if change.missing else 'was changed'}" for change in made.changes
     ]
     if made.changes:
         lost = [change.name for change in made.changes if change.missing and change.kind in _HOLD_DATA]
         if not options.json:
-            for text in told:
+            for text in changes:
                 output.line(text)
             if lost:
                 output.line(f"Created empty, as their contents are lost: {', '.join(lost)}.", "yellow")
@@ -183,12 +183,12 @@ def repair(yes: common.Yes = False) -> int:
                     "It also undoes `nexus rollback`: functions return to the version of the last deployment.", "yellow"
                 )
         try:
-            common.confirm(deployment, f"Restore {len(told)} parts of {deployment.stack}?", yes=yes)
+            common.confirm(deployment, f"Restore {len(changes)} parts of {deployment.stack}?", yes=yes)
         except Problem:
             repairing.forget(deployment, made)
             raise
         repairing.execute(deployment, made)
-        audit.tell("; ".join(told))
+        audit.note_outcome("; ".join(changes))
         if lost:
             made = replace(made, changes=(*made.changes, *_repair_dependents(deployment)))
     if options.json:
@@ -224,7 +224,7 @@ def show_versions(
 
     queues = common.connect().queues
     pruned = versions.prune(queues, keep) if prune else {}
-    audit.tell(f"{sum(map(len, pruned.values()))} versions deleted")
+    audit.note_outcome(f"{sum(map(len, pruned.values()))} versions deleted")
     found = {queue: versions.versions(queue) for queue in queues}
     if options.json:
         output.emit({"versions": found, "pruned": pruned})

@@ -96,7 +96,7 @@ def send(
         handle = wanted.apply_async(given, queue=queue, task_id=task_id, **timing)
     except ConfigurationError as error:
         raise _not_sent(error, queue or wanted.queue or "default") from None
-    audit.tell(f"sent: {handle.id}")
+    audit.note_outcome(f"sent: {handle.id}")
     return waiting.show(handle, wanted.name, queue or str(wanted.queue))
 
 
@@ -342,9 +342,9 @@ def revoke(
             output.table([{"id": run_id} for run_id in ids])
         output.note(f"{len(ids)} runs would be revoked.")
         return ExitCode.DONE
-    word = "this run" if len(ids) == 1 else f"these {len(ids)} runs"
+    what = "this run" if len(ids) == 1 else f"these {len(ids)} runs"
     if ids:
-        common.confirm(deployment, f"Revoke {word} in {deployment.stack}?", yes=yes)
+        common.confirm(deployment, f"Revoke {what} in {deployment.stack}?", yes=yes)
 
     def stop(run_id: str) -> dict[str, Any]:
         handle: AsyncResult[Any] = AsyncResult(run_id)
@@ -352,14 +352,14 @@ def revoke(
         after = "UNKNOWN" if before == "UNKNOWN" else handle.revoke(reason)
         return {"id": run_id, "before": before, "status": after, "means": records.meaning(before, after)}
 
-    told = in_parallel(stop, ids)
-    after = Counter(t["status"] for t in told)
-    audit.tell(", ".join(f"{count} {status}" for status, count in after.items()))
+    outcomes = in_parallel(stop, ids)
+    after = Counter(t["status"] for t in outcomes)
+    audit.note_outcome(", ".join(f"{count} {status}" for status, count in after.items()))
     if options.json:
-        output.emit(told)
+        output.emit(outcomes)
     else:
-        output.table([{"id": t["id"], "was": t["before"], "is": t["status"], "": t["means"]} for t in told])
-    done = all(t["status"] == "REVOKED" or (t["before"] == t["status"] == "STARTED") for t in told)
+        output.table([{"id": t["id"], "was": t["before"], "is": t["status"], "": t["means"]} for t in outcomes])
+    done = all(t["status"] == "REVOKED" or (t["before"] == t["status"] == "STARTED") for t in outcomes)
     return ExitCode.DONE if done or not run_ids else ExitCode.WRONG
 
 

@@ -78,7 +78,7 @@ def monitor(
 
     if options.json:
         common.connect()
-        output.emit(Monitor().look())
+        output.emit(Monitor().poll())
         return ExitCode.DONE
     if not once and not output.fancy():
         raise usage("monitor needs a terminal", do="In a pipe: `nexus monitor --once`, or --json.")

@@ -4,13 +4,13 @@ import select
 import signal
 from typing import Final
 
-AGAIN: Final = signal.SIGUSR1
+RERUN: Final = signal.SIGUSR1
 """Tells the server to replace the workers and run the last message again, and a worker to end after its message."""
 
-AFRESH: Final = signal.SIGUSR2
+RELOAD: Final = signal.SIGUSR2
 """Tells the server to replace the workers."""
 
-SIGNALS: Final = (AGAIN, AFRESH, signal.SIGTERM, signal.SIGCHLD)
+SIGNALS: Final = (RERUN, RELOAD, signal.SIGTERM, signal.SIGCHLD)
 """The signals that the server waits for, and blocks until then; its workers unblock them."""
 
 

@@ -3,8 +3,8 @@
     python -m ops.cli.loop.server FOLDER PIPE
 
 FOLDER has `config.json` (`session.Config`). PIPE is the number of a pipe that the session holds open: when it is
-closed, the workers and this process end too. AGAIN replaces the workers, and one of them runs the last message again;
-AFRESH replaces them without that. SIGTERM ends them; a second SIGTERM kills them.
+closed, the workers and this process end too. RERUN replaces the workers, and one of them runs the last message again;
+RELOAD replaces them without that. SIGTERM ends them; a second SIGTERM kills them.
 
 Of the project, only `lifeline` is imported here: the workers would inherit anything else, and not see its changes.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ops.cli.loop import lifeline
-from ops.cli.loop.lifeline import AGAIN, SIGNALS, ended
+from ops.cli.loop.lifeline import RERUN, SIGNALS, ended
 
 PACKAGES: Final = (
     *("asyncio", "concurrent.futures.thread", "secrets", "zoneinfo"),
@@ -49,11 +49,11 @@ class Server:
         while self._workers:
             received = signal.sigtimedwait(SIGNALS, LOOK)
             match received.si_signo if received else None:
-                case lifeline.AGAIN | lifeline.AFRESH as number if not self._stops:
+                case lifeline.RERUN | lifeline.RELOAD as number if not self._stops:
                     before = list(self._workers)
-                    self._fork(again=number == AGAIN)
+                    self._fork(again=number == RERUN)
                     self._replaced.update(before)
-                    _send(before, AGAIN)
+                    _send(before, RERUN)
                 case signal.SIGTERM:
                     self._stop()
                 case None if not self._stops and ended(self._pipe):

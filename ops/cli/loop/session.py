@@ -22,7 +22,7 @@ from nexus.settings import settings
 from ops import checkout, control, health, versions
 from ops.aws import in_parallel
 from ops.cli import output
-from ops.cli.loop.lifeline import AFRESH, AGAIN
+from ops.cli.loop.lifeline import RELOAD, RERUN
 from ops.deployment import Deployment
 from ops.problems import REPAIR, Problem
 
@@ -212,7 +212,7 @@ def watch(
             if changed:
                 names = _named(changed, paths)
                 output.note(f"{', '.join(names[:3])}{' ...' if names[3:] else ''} changed")
-                server.send_signal(AGAIN if _concerns(changed, last, code) else AFRESH)
+                server.send_signal(RERUN if _concerns(changed, last, code) else RELOAD)
     except KeyboardInterrupt:
         output.note("Ending after the current run, if any; Ctrl-C again kills it.")
 

@@ -23,7 +23,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from ops.cli import output
-from ops.cli.loop.lifeline import AGAIN, SIGNALS, ended
+from ops.cli.loop.lifeline import RERUN, SIGNALS, ended
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs.client import SQSClient
@@ -92,7 +92,7 @@ class Worker:
 
     def _enter(self) -> None:
         """Makes this process the function's: its variables, its code's path, its log on the terminal."""
-        signal.signal(AGAIN, self._end)
+        signal.signal(RERUN, self._end)
         signal.signal(signal.SIGTERM, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         # The runtime sets no time limit while an application's alarm is set, so none interrupts a breakpoint.
@@ -127,7 +127,7 @@ class Worker:
 
     def _receive(self) -> Sequence[Any]:
         try:
-            answer = self._sqs.receive_message(
+            response = self._sqs.receive_message(
                 QueueUrl=self._served["url"],
                 MaxNumberOfMessages=1,
                 WaitTimeSeconds=POLL,
@@ -139,7 +139,7 @@ class Worker:
             output.note(f"{self._queue} cannot be read: {error}")
             time.sleep(POLL)
             return []
-        return answer.get("Messages", [])
+        return response.get("Messages", [])
 
     def _give_back(self, receipt: str, seconds: int) -> None:
         self._sqs.change_message_visibility(
@@ -154,14 +154,14 @@ class Worker:
             self._keep(event, envelopes)
             for envelope in envelopes:
                 self._announce(envelope)
-            answer = self._handler(event)
+            response = self._handler(event)
         except Exception:  # noqa: BLE001 - a file with a fault, or AWS cannot be reached
             self._keep(event, ())
             output.line(traceback.format_exc().rstrip(), "red")
             output.note(f"The message comes back in {BACK} s; a change runs it at once.")
             self._give_back(record["receiptHandle"], BACK)
             return
-        if not answer["batchItemFailures"]:
+        if not response["batchItemFailures"]:
             self._sqs.delete_message(QueueUrl=self._served["url"], ReceiptHandle=record["receiptHandle"])
         for envelope in envelopes:
             self._show(envelope)
@@ -250,9 +250,9 @@ class Worker:
 
         task = registry.known(envelope.task)
         args = task.without_secrets(envelope.args) if task else envelope.args
-        words = " ".join(f"{name}={output.json_text(value)}" for name, value in args.items())
+        arguments = " ".join(f"{name}={output.json_text(value)}" for name, value in args.items())
         mark = " again" if again else ""
-        parts = (f"{_now()} {self._queue}{mark}:", envelope.task, words, envelope.id)
+        parts = (f"{_now()} {self._queue}{mark}:", envelope.task, arguments, envelope.id)
         output.line(" ".join(part for part in parts if part))
 
     def _show(self, envelope: "Envelope") -> None:
@@ -273,17 +273,17 @@ def _outcome(record: "RunRecord", which: str = "") -> tuple[str, str | None]:
     """A run's outcome as text, and its style."""
     from nexus.runs import payloads
 
-    words, frames = str(record.status), ""
+    arguments, frames = str(record.status), ""
     if record.result is not None:
-        words += f" {output.json_text(payloads.load(record.result))}"
+        arguments += f" {output.json_text(payloads.load(record.result))}"
     elif record.waits and not record.ended:
-        words = f"waits for {record.total} run{'s' if record.total > 1 else ''}"
+        arguments = f"waits for {record.total} run{'s' if record.total > 1 else ''}"
     elif record.error is not None:
         frames = tasks_own(record.error.traceback)
-        words += f" {record.error}"
+        arguments += f" {record.error}"
     if record.status == "RETRY" and record.eta is not None:
-        words += f" (due at {output.time_of(record.eta)[11:]}, or at once after a change)"
-    return (f"{frames}\n" if frames else "") + f"{_now()} {which}{words}", output.STYLES.get(record.status)
+        arguments += f" (due at {output.time_of(record.eta)[11:]}, or at once after a change)"
+    return (f"{frames}\n" if frames else "") + f"{_now()} {which}{arguments}", output.STYLES.get(record.status)
 
 
 def tasks_own(traceback: str) -> str:

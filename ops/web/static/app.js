@@ -1,4 +1,4 @@
-// What the pages do without the server: keys, chosen rows, filters in the address, times that stay true.
+// What the pages do without the server: keys, selected rows, filters in the address, times that keep counting.
 "use strict";
 
 const one = (selector, within = document) => within.querySelector(selector);
@@ -16,12 +16,12 @@ one("#dialog").addEventListener("close", (event) => event.target.replaceChildren
 document.addEventListener("htmx:afterSettle", () => { order(); freshen(); chosen(); });
 document.addEventListener("htmx:beforeRequest", (event) => {
   const part = event.detail.elt;
-  // What changes by itself leaves alone what has ended, and what somebody writes in.
+  // Automatic refreshes skip parts whose content is final and parts with a form in use.
   const live = ["nexus:live", "every"].includes(event.detail.requestConfig.triggeringEvent?.type ?? "every");
   if (live && part.matches(".part") && one("*", part) && (one("[data-final]", part) || written(part))) event.preventDefault();
 });
 const written = (part) => all("textarea, input:not([type=hidden])", part).some((field) => field === document.activeElement || (field.type === "checkbox" ? field.checked !== field.defaultChecked : field.value !== field.defaultValue));
-document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not answer. Is it still running?"));
+document.addEventListener("htmx:sendError", (event) => failed(event, "nexus web does not respond. Is it still running?"));
 document.addEventListener("htmx:responseError", (event) => failed(event, event.detail.xhr.responseText.slice(0, 300)));
 
 function failed(event, text) {
@@ -45,7 +45,7 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// --- searching: the address says what is shown ---
+// --- searching: the address holds the filters ---
 
 function filter(word, away) {
   const field = one("#q");
@@ -80,7 +80,7 @@ document.addEventListener("change", (event) => {
   chosen();
 });
 
-// Of the rows that are shown: the history itself is ordered by when runs were sent.
+// Sorts only the rows that are shown: the history itself is ordered by when runs were sent.
 function order() {
   const sort = one("[name=sort]")?.value;
   const button = sort && one(`[data-sort="${CSS.escape(sort.replace("-", ""))}"]`);
@@ -124,7 +124,7 @@ function span(seconds) {
 }
 setInterval(freshen, 1000);
 
-// --- what changes by itself ---
+// --- automatic refreshes ---
 
 let stream = null;
 function follow() {

@@ -23,7 +23,7 @@ LOST = (OSError, HttpParserError, HttpParserUpgrade)
 """The errors of a response that cannot be read."""
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """A complete HTTP response. Header names are in lower case."""
 
     status: int
@@ -38,23 +38,26 @@ class Connection:
         self.stream, self.may_be_kept = stream, False
         self._parser = HttpResponseParser(self)
 
-    def exchange(self, request: bytes, go_on: Callable[[], object]) -> Answer:
-        """Sends a request and reads its response. Calls `go_on`, which may raise, before each read. Raises `LOST`."""
+    def exchange(self, request: bytes, check_abandoned: Callable[[], object]) -> Response:
+        """Sends a request and reads its response. Raises `LOST`.
+
+        Before each read it calls `check_abandoned`, which raises if the caller has stopped waiting.
+        """
         self._headers, self._body, self._whole = dict[str, str](), list[bytes](), False
         self.stream.sendall(request)  # head and body at once: two sends cost a sixth more
         while not self._whole:
-            go_on()
+            check_abandoned()
             if not (some := self.stream.recv(65536)):
                 raise ConnectionError("the response was cut short")
             self._parser.feed_data(some)
-        return Answer(self._parser.get_status_code(), self._headers, b"".join(self._body))
+        return Response(self._parser.get_status_code(), self._headers, b"".join(self._body))
 
     @property
     def is_silent(self) -> bool:
         """Whether no bytes have arrived: unsolicited bytes usually mean that the server has closed the connection."""
-        unasked = select.poll()
-        unasked.register(self.stream, select.POLLIN)
-        return not unasked.poll(0)
+        poller = select.poll()
+        poller.register(self.stream, select.POLLIN)
+        return not poller.poll(0)
 
     # The parser calls these. If a signal handler raises in them, its exception is the context of the
     # HttpParserCallbackError.
@@ -78,20 +81,20 @@ class Connections:
     """Connections to one host, kept between requests."""
 
     def __init__(
-        self, endpoint: str, patience: Settings, tls: ssl.SSLContext | None, go_on: Callable[[], object]
+        self, endpoint: str, settings: Settings, tls: ssl.SSLContext | None, check_abandoned: Callable[[], object]
     ) -> None:
         url = urlsplit(endpoint)
         self._host, self._port = str(url.hostname), url.port or (443 if tls else 80)
-        self._endpoint, self._patience, self._tls, self._go_on = endpoint, patience, tls, go_on
+        self._endpoint, self._settings, self._tls, self._check_abandoned = endpoint, settings, tls, check_abandoned
         self._idle: list[Connection] = []
         weakref.finalize(self, _close, self._idle)
 
-    def post(self, headers: Mapping[str, str], body: bytes) -> Answer:
+    def post(self, headers: Mapping[str, str], body: bytes) -> Response:
         """Makes one request. Raises botocore's HTTP errors; after any exception the connection is not reused."""
         request = _head(headers, len(body)) + body
         connection, keep = self._kept() or self._connected(), False
         try:
-            answer = connection.exchange(request, self._go_on)
+            response = connection.exchange(request, self._check_abandoned)
             keep = connection.may_be_kept and len(self._idle) < CONNECTIONS
         except LOST as error:
             reason = (error.__context__ or error) if isinstance(error, HttpParserCallbackError) else error
@@ -101,16 +104,16 @@ class Connections:
             raise kind(endpoint_url=self._endpoint, error=reason) from error
         finally:
             self._idle.append(connection) if keep else connection.stream.close()
-        return answer
+        return response
 
     def _connected(self) -> Connection:
         stream = None
         try:
-            stream = socket.create_connection((self._host, self._port), self._patience.connect_timeout)
+            stream = socket.create_connection((self._host, self._port), self._settings.connect_timeout)
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._tls:
                 stream = self._tls.wrap_socket(stream, server_hostname=self._host)
-            stream.settimeout(self._patience.read_timeout)
+            stream.settimeout(self._settings.read_timeout)
         except OSError as error:
             if stream is not None:
                 stream.close()

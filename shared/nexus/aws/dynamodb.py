@@ -82,7 +82,7 @@ class Write:
         makes_none = self.insert or self.delete or any(one.test != "missing" for one in self.when)
         return makes_none and not (self.add or self.discard) and all(one.test in IN_PARTIQL for one in self.when)
 
-    def is_result(self, standing: Row | None) -> bool:
+    def is_result(self, existing: Row | None) -> bool:
         """Whether the existing item is what this write leaves behind.
 
         A write that was sent more than once and then refused uses this rule to recognise its own first try: every value
@@ -92,19 +92,19 @@ class Write:
         count of the same second, an idempotent follow-up), the values suffice. An addition to a number cannot be
         recognised without a nonce.
         """
-        if self.delete or standing is None:
-            return self.delete and standing is None
+        if self.delete or existing is None:
+            return self.delete and existing is None
         nonce_or_set = bool(self.set) or not any(isinstance(amount, int) for amount in self.add.values())
         sets = ((name, amount) for name, amount in self.add.items() if isinstance(amount, frozenset))
         return (
             nonce_or_set
             and all(
-                name in standing and from_attribute(standing[name]) == from_attribute(to_attribute(value))
+                name in existing and from_attribute(existing[name]) == from_attribute(to_attribute(value))
                 for name, value in self.set.items()
             )
-            and not any(name in standing for name in self.remove)
-            and all(members <= _members(standing, name) for name, members in sets)
-            and all(not members & _members(standing, name) for name, members in self.discard.items())
+            and not any(name in existing for name in self.remove)
+            and all(members <= _members(existing, name) for name, members in sets)
+            and all(not members & _members(existing, name) for name, members in self.discard.items())
         )
 
 

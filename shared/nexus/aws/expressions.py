@@ -88,13 +88,13 @@ class Update:
         return changed
 
 
-def _added(standing: Attribute | None, value: Attribute) -> Attribute:
+def _added(existing: Attribute | None, value: Attribute) -> Attribute:
     kind, what = next(iter(value.items()))
-    if standing is None:
+    if existing is None:
         return value
     if kind == "N":
-        return {"N": number_text(str(float(standing["N"]) + float(what)))}
-    return {kind: sorted({*standing[kind], *what})}
+        return {"N": number_text(str(float(existing["N"]) + float(what)))}
+    return {kind: sorted({*existing[kind], *what})}
 
 
 def number_text(text: str) -> str:

@@ -37,7 +37,7 @@ class Refusal(Exception):
 
     def __init__(self, code: str, message: str = "", **also: Any) -> None:
         super().__init__(f"{code}: {message}")
-        self.answer = {"Error": {"Code": code, "Message": message or code}, **also}
+        self.response = {"Error": {"Code": code, "Message": message or code}, **also}
 
 
 # --- DynamoDB --------------------------------------------------------------------------------------------------------
@@ -54,12 +54,12 @@ class MemoryTable:
         """The key in an item, or in a request's Key."""
         return tuple(values[name]["S"] for name in self.schema.key)
 
-    def refuse_unless(self, request: Mapping[str, Any], standing: Item | None) -> None:
+    def refuse_unless(self, request: Mapping[str, Any], existing: Item | None) -> None:
         """Raises Refusal when the request's condition does not hold for the existing item."""
         text = request.get("ConditionExpression")
-        if text and not expressions.condition(text)(standing or {}, Given.of(request)):
-            tells = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and standing is not None
-            also = {"Item": standing} if tells else {}
+        if text and not expressions.condition(text)(existing or {}, Given.of(request)):
+            returns_old = request.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and existing is not None
+            also = {"Item": existing} if returns_old else {}
             raise Refusal("ConditionalCheckFailedException", "The conditional request failed", **also)
 
     def changed(self, request: Mapping[str, Any]) -> tuple[tuple[str, ...], Item | None, Item | None]:
@@ -165,12 +165,12 @@ class DynamoDB:
         page = items[: request.get("Limit", len(items))]
         filters = request.get("FilterExpression")
         kept = [item for item in page if not filters or expressions.condition(filters)(item, Given.of(request))]
-        answer: dict[str, Any] = {"Count": len(kept), "ScannedCount": len(page)}
+        response: dict[str, Any] = {"Count": len(kept), "ScannedCount": len(page)}
         if request.get("Select") != "COUNT":
-            answer["Items"] = [_projected(item, request) for item in kept]
+            response["Items"] = [_projected(item, request) for item in kept]
         if page and len(page) < len(items):
-            answer["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
-        return answer
+            response["LastEvaluatedKey"] = {name: page[-1][name] for name in names}
+        return response
 
     def put_item(self, **request: Any) -> Mapping[str, Any]:
         table = self.table(request["TableName"])
@@ -223,8 +223,8 @@ class DynamoDB:
         if before is None and wanted.delete:
             return {}
         if before is None or not wanted.when(before, given):
-            tells = one.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and before is not None
-            old = {"Item": before} if tells else {}
+            returns_old = one.get("ReturnValuesOnConditionCheckFailure") == "ALL_OLD" and before is not None
+            old = {"Item": before} if returns_old else {}
             return {"Error": {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", **old}}
         table.write(key, None if wanted.delete else wanted.applied(before, given))
         return {"Item": before if wanted.delete else table.items[key]} if wanted.returning else {}
@@ -431,7 +431,7 @@ def make_client(session: "Session", service: str, config: Any) -> Any:
         config=config,
     )
     client.meta.events.register("before-parameter-build", _note)
-    client.meta.events.register("before-call", _answer)
+    client.meta.events.register("before-call", _respond)
     return client
 
 
@@ -439,23 +439,23 @@ def _note(params: Mapping[str, Any], context: dict[str, Any], **_: Any) -> None:
     context["in_memory"] = params
 
 
-class _Answered:
+class _HttpResponse:
     def __init__(self, status_code: int) -> None:
         self.status_code = status_code
 
 
-def _answer(model: Any, context: Mapping[str, Any], **_: Any) -> tuple[_Answered, Mapping[str, Any]]:
+def _respond(model: Any, context: Mapping[str, Any], **_: Any) -> tuple[_HttpResponse, Mapping[str, Any]]:
     here, service = memory(), str(model.service_model.service_name)
     operation = _operation(here, service, model.name)
     parameters = {name: value for name, value in context["in_memory"].items() if name != "ReturnConsumedCapacity"}
     try:
         with here.lock:
-            status, answer = 200, dict(operation(**parameters))
+            status, response = 200, dict(operation(**parameters))
     except Refusal as refusal:
-        status, answer = 400, refusal.answer
+        status, response = 400, refusal.response
     except ValidationError as error:
-        status, answer = 400, {"Error": {"Code": "ValidationException", "Message": str(error)}}
-    return _Answered(status), {**answer, "ResponseMetadata": {"HTTPStatusCode": status, "RetryAttempts": 0}}
+        status, response = 400, {"Error": {"Code": "ValidationException", "Message": str(error)}}
+    return _HttpResponse(status), {**response, "ResponseMetadata": {"HTTPStatusCode": status, "RetryAttempts": 0}}
 
 
 def _operation(here: Memory, service: str, name: str) -> Callable[..., Mapping[str, Any]]:

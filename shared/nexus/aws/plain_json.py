@@ -32,9 +32,9 @@ class PlainParser(JSONParser):
     """Botocore's "json" parser without the walk."""
 
     def _do_parse(self, response: Mapping[str, Any], shape: object) -> dict[str, Any]:  # noqa: ARG002
-        answer: dict[str, Any] = loads(response["body"]) if response["body"] else {}
-        self._inject_response_metadata(answer, response["headers"])  # type: ignore[attr-defined]
-        return answer
+        parsed: dict[str, Any] = loads(response["body"]) if response["body"] else {}
+        self._inject_response_metadata(parsed, response["headers"])  # type: ignore[attr-defined]
+        return parsed
 
 
 class PlainAnswers(ResponseParserFactory):

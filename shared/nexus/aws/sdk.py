@@ -121,7 +121,7 @@ def _botocore(service: str) -> Any:
         plain_json.install(made)
     usage.watch(service, made)
     if patience.send_timeout:
-        made.meta.events.register("before-send", lambda **_: _unless_given_up())
+        made.meta.events.register("before-send", lambda **_: _check_abandoned())
     return made
 
 
@@ -138,8 +138,8 @@ def _slim(service: str) -> Any:
         settings(),
         tls=surroundings.tls() if endpoint.startswith("https:") else None,
         credentials=surroundings.credentials(_session),
-        go_on=_unless_given_up,
-        other=partial(_other, service),
+        check_abandoned=_check_abandoned,
+        fallback=partial(_other, service),
         announce=_announced,
     )
 
@@ -151,7 +151,7 @@ def announce(to: Callable[[str], None]) -> None:
     """
     if to not in _listeners:
         _listeners.append(to)
-    _session().register("before-call", _of_botocore, unique_id="nexus.announce")
+    _session().register("before-call", _on_botocore_call, unique_id="nexus.announce")
 
 
 _listeners: list[Callable[[str], None]] = []
@@ -162,8 +162,8 @@ def _announced(operation: str) -> None:
         listener(operation)
 
 
-def _of_botocore(**said: Any) -> None:
-    _announced(said["model"].name)
+def _on_botocore_call(**event: Any) -> None:
+    _announced(event["model"].name)
 
 
 def _other(service: str) -> Any:
@@ -171,7 +171,7 @@ def _other(service: str) -> Any:
         return _botocore(service)
 
 
-def _unless_given_up() -> None:
+def _check_abandoned() -> None:
     waiting = wait.get()
     if waiting is not None and waiting.over:
         from botocore.exceptions import BotoCoreError

@@ -25,7 +25,7 @@ from botocore import exceptions as aws
 from botocore.retries.quota import RetryQuota
 
 from nexus import clock
-from nexus.aws.connections import Answer, Connections
+from nexus.aws.connections import Connections, Response
 from nexus.aws.encoding import dumps, loads
 from nexus.aws.surroundings import USER_AGENT
 from nexus.settings import Settings
@@ -90,35 +90,42 @@ def _signing_key(secret: str, scope: str) -> bytes:
 class Client:
     """One service. `send(headers, body)` makes a request; a measurement can replace it.
 
-    `credentials` returns those of each request, `go_on` raises if no further request may be made, `other` returns
-    botocore's own client; `announce` is called with an operation before its first request.
+    `credentials` returns those of each request, `check_abandoned` raises if the caller has stopped waiting, `fallback`
+    returns botocore's own client; `announce` is called with an operation before its first request.
     """
 
     def __init__(
         self,
         service: str,
         endpoint: str,
-        patience: Settings,
+        settings: Settings,
         *,
         tls: "SSLContext | None",
         credentials: Callable[[], Credentials],
-        go_on: Callable[[], object],
-        other: Callable[[], Any],
+        check_abandoned: Callable[[], object],
+        fallback: Callable[[], Any],
         announce: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._credentials, self._go_on, self._other, self._announce = credentials, go_on, other, announce
-        partition, region = "aws-us-gov" if "-gov-" in patience.region else "aws", patience.region
+        self._credentials, self._check_abandoned, self._fallback, self._announce = (
+            credentials,
+            check_abandoned,
+            fallback,
+            announce,
+        )
+        partition, region = "aws-us-gov" if "-gov-" in settings.region else "aws", settings.region
         self.meta = SimpleNamespace(service=service, region_name=region, partition=partition, endpoint_url=endpoint)
-        self.send: Callable[[Mapping[str, str], bytes], Answer] = Connections(endpoint, patience, tls, go_on).post
+        self.send: Callable[[Mapping[str, str], bytes], Response] = Connections(
+            endpoint, settings, tls, check_abandoned
+        ).post
         host = urlsplit(endpoint).netloc.removesuffix(":443" if tls else ":80")
         self._headers = {"Content-Type": "application/x-amz-json-1.0", "Host": host, "User-Agent": USER_AGENT}
         if service == "sqs":
             self._headers["X-Amzn-Query-Mode"] = "true"  # errors keep their original codes
-        self._attempts, self._quota = patience.attempts, RetryQuota()
+        self._attempts, self._quota = settings.attempts, RetryQuota()
 
     def __getattr__(self, name: str) -> Any:
         if name not in METHODS[self.meta.service].split():
-            return getattr(self._other(), name)
+            return getattr(self._fallback(), name)
         operation = "".join(word.capitalize() for word in name.split("_"))
         self.__dict__[name] = lambda **parameters: self.call(operation, parameters)
         return self.__dict__[name]
@@ -128,18 +135,18 @@ class Client:
         body, cost, tries = dumps(parameters), 1, 0
         self._announce(operation)
         while True:
-            self._go_on()
-            lost, said = None, dict[Any, Any](ResponseMetadata={})
+            self._check_abandoned()
+            lost, result = None, dict[Any, Any](ResponseMetadata={})
             try:
-                said = self._once(operation, body)
+                result = self._once(operation, body)
             except (aws.ConnectionError, aws.HTTPClientError) as error:
                 lost = error
-            about = said["ResponseMetadata"]
+            about = result["ResponseMetadata"]
             about["RetryAttempts"], status = tries, about.get("HTTPStatusCode", 0)
             if 0 < status < 300:
                 self._quota.release(cost)
-                return said
-            code = said.get("Error", {}).get("Code")
+                return result
+            code = result.get("Error", {}).get("Code")
             throttled = code in THROTTLES.split() or status == 429
             again = bool(lost) or throttled or code in TRANSIENT.split() or status in TRANSIENT_STATUS
             ended = tries + 1 >= self._attempts
@@ -148,7 +155,7 @@ class Client:
                 if lost is not None:
                     raise lost
                 about["MaxAttemptsReached"] = again and ended
-                raise aws.ClientError(cast(Any, said), operation)
+                raise aws.ClientError(cast(Any, result), operation)
             clock.sleep(self._wait(tries, throttled, about.get("HTTPHeaders", {}).get("x-amz-retry-after", "")))
             tries += 1
 
@@ -159,10 +166,10 @@ class Client:
         if trace:  # Lambda detects recursive loops by it
             headers["X-Amzn-Trace-Id"] = quote(trace, safe="-=;:+&[]{}\"',")
         where, at = (self.meta.region_name, self.meta.service), time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        answer = self.send(signed(headers, body, self._credentials(), where, at), body)
-        request_id = answer.headers.get("x-amzn-requestid", "")
-        about = {"RequestId": request_id, "HTTPStatusCode": answer.status, "HTTPHeaders": answer.headers}
-        return {**read(answer), "ResponseMetadata": about}
+        response = self.send(signed(headers, body, self._credentials(), where, at), body)
+        request_id = response.headers.get("x-amzn-requestid", "")
+        about = {"RequestId": request_id, "HTTPStatusCode": response.status, "HTTPHeaders": response.headers}
+        return {**read(response), "ResponseMetadata": about}
 
     def _wait(self, tries: int, throttled: bool, asked: str) -> float:
         base = THROTTLE_WAIT if throttled else BASE_WAITS[self.meta.service]
@@ -170,29 +177,29 @@ class Client:
         return max(wait, min(int(asked) / 1000, wait + MORE_IF_ASKED)) if asked.isdecimal() else wait
 
 
-def read(answer: Answer) -> dict[str, Any]:
+def read(response: Response) -> dict[str, Any]:
     """The parsed response. Raises HTTPClientError for a success whose body is broken."""
     try:
-        said = _body(answer)
+        result = _body(response)
     except (ValueError, TypeError, EOFError, OSError, zlib.error) as error:
-        if answer.status < 300:
+        if response.status < 300:
             raise aws.HTTPClientError(error=error) from error
-        said = {"message": "" if answer.status >= 500 else answer.body.decode(errors="replace")}
-    if answer.status < 300:
-        return said
-    code = str(said.get("__type", answer.status)).partition(":")[0].rpartition("#")[2]
-    message = said.get("message", said.get("Message", ""))
-    if not message and answer.status >= 500:
-        message = HTTPStatus(answer.status).phrase if answer.status in set(HTTPStatus) else ""
+        result = {"message": "" if response.status >= 500 else response.body.decode(errors="replace")}
+    if response.status < 300:
+        return result
+    code = str(result.get("__type", response.status)).partition(":")[0].rpartition("#")[2]
+    message = result.get("message", result.get("Message", ""))
+    if not message and response.status >= 500:
+        message = HTTPStatus(response.status).phrase if response.status in set(HTTPStatus) else ""
     refusal: dict[str, Any] = {"Message": message, "Code": code}
-    known, _, kind = answer.headers.get("x-amzn-query-error", "").partition(";")
-    return {**said, "Error": {**refusal, "QueryErrorCode": code, "Type": kind, "Code": known} if known else refusal}
+    known, _, kind = response.headers.get("x-amzn-query-error", "").partition(";")
+    return {**result, "Error": {**refusal, "QueryErrorCode": code, "Type": kind, "Code": known} if known else refusal}
 
 
-def _body(answer: Answer) -> dict[str, Any]:
-    body, checksum = answer.body, answer.headers.get("x-amz-crc32")
+def _body(response: Response) -> dict[str, Any]:
+    body, checksum = response.body, response.headers.get("x-amz-crc32")
     if checksum and int(checksum) != zlib.crc32(body):
         raise ValueError("the body does not match its checksum")
-    if answer.headers.get("content-encoding") == "gzip":
+    if response.headers.get("content-encoding") == "gzip":
         body = gzip.decompress(body)
     return dict(loads(body)) if body else {}

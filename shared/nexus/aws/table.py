@@ -82,8 +82,8 @@ class Meter:
     write_units: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
-    def count(self, operation: str, answer: Mapping[str, Any]) -> None:
-        units = usage.units(answer)
+    def count(self, operation: str, response: Mapping[str, Any]) -> None:
+        units = usage.units(response)
         with self._lock:
             self.requests += 1
             if operation in _READS:
@@ -149,8 +149,10 @@ class Table:
     ) -> Row | None:
         """The item at `key`, or None."""
         parameters = _projected(attributes)
-        answer = call("get_item", meter, TableName=self.name, Key=to_item(key), ConsistentRead=consistent, **parameters)
-        return answer.get("Item")
+        response = call(
+            "get_item", meter, TableName=self.name, Key=to_item(key), ConsistentRead=consistent, **parameters
+        )
+        return response.get("Item")
 
     def get_many(
         self,
@@ -176,9 +178,9 @@ class Table:
             **_projected(attributes),
         }
         for wait in _waits(meter, self.name):
-            answer = call("batch_get_item", meter, RequestItems={self.name: request})
-            found += answer["Responses"].get(self.name, ())
-            left = (answer.get("UnprocessedKeys") or {}).get(self.name)
+            response = call("batch_get_item", meter, RequestItems={self.name: request})
+            found += response["Responses"].get(self.name, ())
+            left = (response.get("UnprocessedKeys") or {}).get(self.name)
             if not left:
                 return found
             request = left
@@ -315,7 +317,7 @@ class Table:
         from botocore.exceptions import ClientError
 
         try:
-            answer = call(operation, meter, **request, ReturnValuesOnConditionCheckFailure="ALL_OLD")
+            response = call(operation, meter, **request, ReturnValuesOnConditionCheckFailure="ALL_OLD")
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise
@@ -324,15 +326,15 @@ class Table:
             if meter is not None:
                 meter.count(operation, {})
             return self._refused(write, refusal.get("Item"), _repeated(refusal), meter)
-        return Applied(from_item(answer.get("Attributes", {})))
+        return Applied(from_item(response.get("Attributes", {})))
 
-    def _refused(self, write: Write, standing: Row | None, repeated: bool, meter: Meter | None) -> Outcome:
+    def _refused(self, write: Write, existing: Row | None, repeated: bool, meter: Meter | None) -> Outcome:
         if repeated:
-            if standing is None and write.insert:  # the refusal of an INSERT does not contain it
-                standing = self.get(self._key(write.key), consistent=True, meter=meter)
-            if write.is_result(standing):
-                return Applied(from_item(standing or {}))
-        return Refused(None if standing is None else from_item(standing))
+            if existing is None and write.insert:  # the refusal of an INSERT does not contain it
+                existing = self.get(self._key(write.key), consistent=True, meter=meter)
+            if write.is_result(existing):
+                return Applied(from_item(existing or {}))
+        return Refused(None if existing is None else from_item(existing))
 
     def _key(self, key: Key) -> Mapping[str, str]:
         return {self.key[0]: key} if isinstance(key, str) else key
@@ -353,8 +355,8 @@ class Table:
         def write(page: Sequence[Mapping[str, Any]]) -> int:
             left: Sequence[Mapping[str, Any]] = page
             for wait in _waits(meter, self.name):
-                answer = call("batch_write_item", meter, RequestItems={self.name: left})
-                left = (answer.get("UnprocessedItems") or {}).get(self.name, ())
+                response = call("batch_write_item", meter, RequestItems={self.name: left})
+                left = (response.get("UnprocessedItems") or {}).get(self.name, ())
                 if not left:
                     return len(page)
                 wait()
@@ -387,9 +389,9 @@ class Table:
         waiting, again = list(range(len(writes))), False
         for wait in _waits(meter, self.name):
             statements = [self._statement(writes[place], returning) for place in waiting]
-            answer = call("batch_execute_statement", meter, Statements=statements)
-            again = again or _repeated(answer)
-            for place, one in zip(waiting, answer["Responses"], strict=True):
+            response = call("batch_execute_statement", meter, Statements=statements)
+            again = again or _repeated(response)
+            for place, one in zip(waiting, response["Responses"], strict=True):
                 outcome = self._outcome(writes[place], one, again, meter)
                 if outcome is not None:
                     outcomes[place] = outcome
@@ -405,15 +407,17 @@ class Table:
             return insert_statement(self.name, {**self._key(write.key), **write.set})
         return update_statement(self.name, self._key(write.key), write, returning=returning)
 
-    def _outcome(self, write: Write, answer: Mapping[str, Any], repeated: bool, meter: Meter | None) -> Outcome | None:
+    def _outcome(
+        self, write: Write, response: Mapping[str, Any], repeated: bool, meter: Meter | None
+    ) -> Outcome | None:
         """The outcome of one statement of a batch; None if it was throttled. Raises ClientError."""
-        error = answer.get("Error")
+        error = response.get("Error")
         if error is None:
             if write.insert:
                 return Applied({**self._key(write.key), **write.set})
             if write.delete:
-                return Applied({}) if "Item" in answer else self._refused(write, None, repeated, meter)
-            return Applied(from_item(answer.get("Item", {})))
+                return Applied({}) if "Item" in response else self._refused(write, None, repeated, meter)
+            return Applied(from_item(response.get("Item", {})))
         code = error["Code"]
         if code in ("ConditionalCheckFailed", "DuplicateItem"):
             return self._refused(write, error.get("Item"), repeated, meter)
@@ -466,7 +470,7 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
     what = f"{operation} {parameters.get('TableName', '')}".strip()
     for tried, wait in enumerate(_waits(meter, what)):
         try:
-            answer: dict[str, Any] = method(**parameters)
+            response: dict[str, Any] = method(**parameters)
         except ClientError as error:
             if error.response["Error"]["Code"] not in THROTTLES:
                 error.response["ResponseMetadata"]["RetryAttempts"] += tried
@@ -474,26 +478,26 @@ def call(operation: str, meter: Meter | None = None, **parameters: object) -> di
             wait()
             continue
         if tried:
-            answer["ResponseMetadata"]["RetryAttempts"] += tried
-        usage.dynamodb(operation, answer)
+            response["ResponseMetadata"]["RetryAttempts"] += tried
+        usage.dynamodb(operation, response)
         if meter is not None:
-            meter.count(operation, answer)
-        return answer
+            meter.count(operation, response)
+        return response
     raise Throttled(what)
 
 
-def _repeated(answer: Mapping[str, Any]) -> bool:
+def _repeated(response: Mapping[str, Any]) -> bool:
     """Whether the request was sent more than once, so that an earlier try may have been carried out."""
-    return bool(answer["ResponseMetadata"]["RetryAttempts"])
+    return bool(response["ResponseMetadata"]["RetryAttempts"])
 
 
 def _pages(operation: str, parameters: dict[str, Any], start: Row | None, meter: Meter | None) -> Iterator[Page]:
     while True:
         if start:
             parameters["ExclusiveStartKey"] = start
-        answer = call(operation, meter, **parameters)
-        start = answer.get("LastEvaluatedKey")
-        yield Page(answer.get("Items", ()), answer.get("ScannedCount", answer.get("Count", 0)), start)
+        response = call(operation, meter, **parameters)
+        start = response.get("LastEvaluatedKey")
+        yield Page(response.get("Items", ()), response.get("ScannedCount", response.get("Count", 0)), start)
         if not start:
             return
 

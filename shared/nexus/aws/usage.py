@@ -28,16 +28,16 @@ def seen() -> dict[str, float]:
         return dict(_counted)
 
 
-def units(answer: Mapping[str, Any]) -> float:
+def units(response: Mapping[str, Any]) -> float:
     """The units that a DynamoDB response reports."""
-    capacity = answer.get("ConsumedCapacity") or ()
+    capacity = response.get("ConsumedCapacity") or ()
     each = [capacity] if isinstance(capacity, Mapping) else capacity
     return sum(float(one.get("CapacityUnits", 0.0)) for one in each)
 
 
-def dynamodb(operation: str, answer: Mapping[str, Any]) -> None:
+def dynamodb(operation: str, response: Mapping[str, Any]) -> None:
     """Counts a DynamoDB response."""
-    add("reads" if operation in _READS else "writes", units(answer))
+    add("reads" if operation in _READS else "writes", units(response))
 
 
 def watch(service: str, client: Any) -> None:

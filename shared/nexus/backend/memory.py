@@ -31,10 +31,10 @@ class MemoryStore:
     def apply(self, write: Write) -> Outcome:
         key = str(write.key)
         with self._lock:
-            standing = self.items.get(key)
-            if (write.insert and standing is not None) or not all(_holds(c, standing or {}) for c in write.when):
-                return Refused(None if standing is None else dict(standing))
-            item: dict[str, Value] = {**(standing or {"id": key}), **write.set}
+            existing = self.items.get(key)
+            if (write.insert and existing is not None) or not all(_holds(c, existing or {}) for c in write.when):
+                return Refused(None if existing is None else dict(existing))
+            item: dict[str, Value] = {**(existing or {"id": key}), **write.set}
             for name in write.remove:
                 item.pop(name, None)
             for name, added in write.add.items():

@@ -388,7 +388,7 @@ asend_many = asynchronous(send_many)
 
 def _plan(parts: Parts, last: str) -> tuple[Step, ...]:
     """The steps of a whole canvas, checked. Raises InvalidMessage, ValueError, UnknownTask."""
-    for first in _starts(parts[:1]):
+    for first in _starts(parts):
         if first.takes is not None:
             raise InvalidMessage(
                 f"{first.task.name}: {first.result_as}: there is no step before it whose result it could take"

@@ -24,7 +24,7 @@ from nexus.values import compact
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PreparedRun:
     """A run that is about to be sent. `record` has the record's fields beyond those that every record has."""
 
     step: TaskStep
@@ -42,43 +42,43 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class PreparedGroup:
     """A group that is about to begin."""
 
     step: GroupStep
     rest: Steps
     record: dict[str, Value]
-    members: "Beginning"
+    members: "PreparedSteps"
 
 
 @dataclass(frozen=True, slots=True)
-class Beginning:
+class PreparedSteps:
     """The first steps of some sequences, complete and checked; nothing is written or sent yet."""
 
-    parcels: Sequence[Parcel]
-    groups: Sequence[Opening]
+    runs: Sequence[PreparedRun]
+    groups: Sequence[PreparedGroup]
 
     @classmethod
-    def of(cls, sequences: Sequence[Steps], parent: str | None, result: Any = None) -> "Beginning":
+    def of(cls, sequences: Sequence[Steps], parent: str | None, result: Any = None) -> "PreparedSteps":
         """`parent` is the run that they follow, `result` its result. Raises InvalidMessage if a step cannot be sent."""
-        parcels, groups = [], []
+        runs, groups = [], []
         for steps in sequences:
             first, rest = steps[0], steps[1:]
             if isinstance(first, TaskStep):
-                parcels.append(_parcel(first, rest, parent, result))
+                runs.append(_prepared_run(first, rest, parent, result))
             else:
                 members = cls.of(first.members, first.id, result)
-                groups.append(Opening(first, rest, _record(first, rest), members))
-        return cls(parcels, groups)
+                groups.append(PreparedGroup(first, rest, _record(first, rest), members))
+        return cls(runs, groups)
 
-    def all_parcels(self) -> Iterator[Parcel]:
-        """All parcels, those of the groups included."""
-        yield from self.parcels
+    def all_runs(self) -> Iterator[PreparedRun]:
+        """All runs, those of the groups included."""
+        yield from self.runs
         for group in self.groups:
-            yield from group.members.all_parcels()
+            yield from group.members.all_runs()
 
 
-def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Parcel:
+def _prepared_run(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> PreparedRun:
     now = clock.now()
     due = now + step.countdown if step.eta is None else step.eta
     expires = step.expires_at if step.expires_in is None else now + step.expires_in
@@ -109,8 +109,8 @@ def _parcel(step: TaskStep, rest: Steps, parent: str | None, result: Any) -> Par
             raise
         # The result fits into its record, but not into a message next to the other arguments.
         pointer = payloads.Pointer(payloads.dump(step.id, compact(result), inline=0))
-        return _parcel(step, rest, parent, pointer)
-    return Parcel(step, rest, envelope, message, due, record)
+        return _prepared_run(step, rest, parent, pointer)
+    return PreparedRun(step, rest, envelope, message, due, record)
 
 
 def _record(step: Step, rest: Steps) -> dict[str, Value]:
@@ -137,47 +137,47 @@ def send_next(run_id: str, steps: Steps, result: Any) -> list[Envelope]:
     """
     first, rest = steps[0], steps[1:]
     try:
-        beginning = Beginning.of([steps], run_id, result)
+        prepared = PreparedSteps.of([steps], run_id, result)
     except InvalidMessage as error:
         reason = RunError.of(error)
         failure = Failure(id=first.id, task=first.name, type=reason.type, message=reason.message)
         return fail_next(run_id, [replace(first, always=False), *rest], reason, failure)
-    return begin(beginning)
+    return begin(prepared)
 
 
-def begin(beginning: Beginning) -> list[Envelope]:
+def begin(prepared: PreparedSteps) -> list[Envelope]:
     """Records and sends what follows a run, unless it has already been sent. Raises SendFailed."""
     ended: list[Envelope] = []
-    for group in beginning.groups:
+    for group in prepared.groups:
         status = open_group(group)
         if status == "STARTED":
             ended += begin(group.members)
         elif status == "REVOKED":
             ended += _after_revoked(group.step, group.rest)
-    due, writes = [], [parcel.pending for parcel in beginning.parcels]
+    due, writes = [], [run.pending for run in prepared.runs]
     store = backend().store
     # A refused single write returns the existing item; a batch write does not.
     outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
-    for parcel, outcome in zip(beginning.parcels, outcomes, strict=True):
-        status = _status(parcel, outcome)
+    for run, outcome in zip(prepared.runs, outcomes, strict=True):
+        status = _status(run, outcome)
         if status == "PENDING":
-            due.append(parcel)
+            due.append(run)
         elif status == "REVOKED":
-            ended += _after_revoked(parcel.step, parcel.rest)
+            ended += _after_revoked(run.step, run.rest)
     send_all(due)
     return ended
 
 
-def _status(parcel: Parcel, outcome: Outcome) -> str:
+def _status(run: PreparedRun, outcome: Outcome) -> str:
     """The status of a recorded run, made PENDING if it was waiting for its predecessor. Its message is sent then."""
-    run_id, store = parcel.envelope.id, backend().store
+    run_id, store = run.envelope.id, backend().store
     if isinstance(outcome, Applied):
         return "PENDING"
     status = RunRecord.of(outcome.item or store.get([run_id]).get(run_id, {})).status
     if status == "FAILURE":
-        outcome = store.apply(transitions.unblocked(run_id, **parcel.record))
-    elif status == "PENDING" and parcel.record:
-        outcome = store.apply(Write(run_id, set=parcel.record, when=(equals("status", "PENDING"),)))
+        outcome = store.apply(transitions.unblocked(run_id, **run.record))
+    elif status == "PENDING" and run.record:
+        outcome = store.apply(Write(run_id, set=run.record, when=(equals("status", "PENDING"),)))
     else:
         return status
     return RunRecord.of(outcome.item or {}).status
@@ -238,7 +238,7 @@ def group_values(step: GroupStep, parent: str | None = None) -> dict[str, Value]
     return values
 
 
-def open_group(group: Opening) -> str:
+def open_group(group: PreparedGroup) -> str:
     """Begins a group: its tallies, then its record. Returns its status; its members are sent while it is STARTED."""
     step, store, keep = group.step, backend().store, transitions.keep_until()
     tallies.put_all(tallies.new_tallies(step.id, 1, len(step.members), keep))
@@ -246,11 +246,11 @@ def open_group(group: Opening) -> str:
     values |= {"status": "STARTED", "started_at": clock.moment(), "waits": True, "expires": keep}
     values["history"] = history.of_task(GROUP, step.id, None)  # a PENDING or given-up group is in another partition
     outcome = store.apply(Write(step.id, set=values, insert=True))
-    standing = RunRecord.of(outcome.item or {})
-    if not isinstance(outcome, Applied) and standing.status in ("PENDING", "FAILURE"):
+    existing = RunRecord.of(outcome.item or {})
+    if not isinstance(outcome, Applied) and existing.status in ("PENDING", "FAILURE"):
         # Recorded when its canvas was sent, and possibly given up since.
-        waits = (Condition("blocked", "exists"),) if standing.status == "FAILURE" else ()
-        when = (equals("status", standing.status), *waits)
+        waits = (Condition("blocked", "exists"),) if existing.status == "FAILURE" else ()
+        when = (equals("status", existing.status), *waits)
         outcome = store.apply(Write(step.id, set=values, remove=transitions.LEFT_BY_FAILURE, when=when))
     return RunRecord.of(outcome.item or {}).status
 
@@ -258,25 +258,25 @@ def open_group(group: Opening) -> str:
 # --- messages --------------------------------------------------------------------------------------------------------
 
 
-def send_all(parcels: Sequence[Parcel]) -> None:
+def send_all(runs: Sequence[PreparedRun]) -> None:
     """Sends the messages of these runs. Raises SendFailed."""
-    failures = dispatch(parcels)
+    failures = dispatch(runs)
     if failures:
         raise SendFailed(failures)
 
 
-def dispatch(parcels: Sequence[Parcel]) -> dict[str, str]:
+def dispatch(runs: Sequence[PreparedRun]) -> dict[str, str]:
     """Sends the messages, each to arrive when due. Returns the reason for each run that was not accepted."""
     now, transport = clock.now(), backend().transport
     pages: dict[str, list[Message]] = {}
     failures: dict[str, str] = {}
-    for parcel in parcels:
-        delay = parcel.due - now
+    for run in runs:
+        delay = run.due - now
         if delay > MAX_DELAY:
-            transport.send_at(parcel.step.queue, parcel.message, clock.date(parcel.due))
+            transport.send_at(run.step.queue, run.message, clock.date(run.due))
         else:
-            message = replace(parcel.message, delay=round(delay)) if delay > 0 else parcel.message
-            pages.setdefault(parcel.step.queue, []).append(message)
+            message = replace(run.message, delay=round(delay)) if delay > 0 else run.message
+            pages.setdefault(run.step.queue, []).append(message)
     for queue, page in pages.items():
         failures |= transport.send(queue, page)
     return failures

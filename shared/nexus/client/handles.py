@@ -205,7 +205,7 @@ class AsyncResult[R: Result]:
                 if record.fanned_out or record.status == "RETRY":
                     _release(record)
                 if record.fanned_out:
-                    _revoke_members(record, reason)
+                    _revoke_members(RunRecord.of(outcome.item), reason)  # it may be in its second phase by now
                 elif (
                     record.eta is not None
                     and record.eta + SCHEDULED_WITHIN > clock.now()

@@ -11,7 +11,7 @@ from nexus.backend import backend
 from nexus.backend.store import Applied, Value, Write
 from nexus.backend.transport import MESSAGES_PER_REQUEST
 from nexus.client.bounded import bounded, note
-from nexus.client.following import Beginning, dispatch, group_values, open_group, send_all
+from nexus.client.following import PreparedSteps, dispatch, group_values, open_group, send_all
 from nexus.client.steps import GroupStep, Step, Steps, TaskStep
 from nexus.envelope import Envelope
 from nexus.errors import ConfigurationError, SendFailed
@@ -28,35 +28,35 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
     `given` says that the caller chose the id: the records may then exist already, and what has not run is sent
     again. Without `track` nothing is recorded.
     """
-    beginning = Beginning.of([steps], parent())
-    if not track and any(parcel.record.keys() - {"eta", "live", "since"} for parcel in beginning.parcels):
+    prepared = PreparedSteps.of([steps], parent())
+    if not track and any(run.record.keys() - {"eta", "live", "since"} for run in prepared.runs):
         raise ValueError("retry= and link_error= are kept in the run's record, so they need track=True")
     later = [_later(step, before.id) for before, step in pairwise(steps)]
-    run_ids = [parcel.envelope.id for parcel in beginning.all_parcels()]
+    run_ids = [run.envelope.id for run in prepared.all_runs()]
     with sending(*run_ids):
-        written = _record(beginning, later, track=track)
+        written = _record(prepared, later, track=track)
         try:
-            send_all(list(beginning.all_parcels()))
+            send_all(list(prepared.all_runs()))
         except Exception as error:
             # A caller that chose the id retries: settling late here would stop the message of the retry.
             if not given:
                 refused = error.failures if isinstance(error, SendFailed) else {}
-                sent = {p.envelope.id for group in beginning.groups for p in group.members.all_parcels()} - set(refused)
+                sent = {p.envelope.id for group in prepared.groups for p in group.members.all_runs()} - set(refused)
                 forget(run_id for run_id in written if run_id not in sent)
             raise
     note_child(steps[0].id)
 
 
-def _record(beginning: Beginning, later: Sequence[Write], *, track: bool) -> list[str]:
+def _record(prepared: PreparedSteps, later: Sequence[Write], *, track: bool) -> list[str]:
     """Records the runs that begin now and those that come later. Returns the ids that this made PENDING.
 
     A group member that is a single task has no record until it is claimed, unless there is something to store.
     """
-    for group in beginning.groups:
+    for group in prepared.groups:
         open_group(group)
         _record(group.members, (), track=track)
-    parcels = [p for p in beginning.parcels if track and (p.record or p.step.segment is None)]
-    writes = [*(parcel.pending for parcel in parcels), *later]
+    runs = [p for p in prepared.runs if track and (p.record or p.step.segment is None)]
+    writes = [*(run.pending for run in runs), *later]
     store = backend().store
     outcomes = [store.apply(write) for write in writes] if len(writes) == 1 else store.apply_all(writes)
     return [str(write.key) for write, outcome in zip(writes, outcomes, strict=True) if isinstance(outcome, Applied)]
@@ -79,14 +79,14 @@ def send_batch(steps: Sequence[TaskStep], *, track: bool = True) -> None:
     What SQS refuses is retried twice; SendFailed then lists the ids of the runs that were not accepted, and the others
     have been sent. If AWS cannot be reached, the rest is not tried.
     """
-    beginning = Beginning.of([[step] for step in steps], parent())
+    prepared = PreparedSteps.of([[step] for step in steps], parent())
     with sending(*(step.id for step in steps)):
         if track:
             # A run's cost includes its share of the requests that sent it (nexus.worker.spending).
             together = {"sent_with": min(len(steps), MESSAGES_PER_REQUEST)}
-            pending = (parcel.pending for parcel in beginning.parcels)
+            pending = (run.pending for run in prepared.runs)
             backend().store.apply_all([replace(write, set={**write.set, **together}) for write in pending])
-        failures = dispatch(beginning.parcels)
+        failures = dispatch(prepared.runs)
     for step in steps:
         if step.id not in failures:
             note_child(step.id)

@@ -94,9 +94,9 @@ def _in_memory() -> dict[str, str] | None:
 def _from_s3(key: str) -> str | None:
     s3 = client("s3")
     try:
-        answer = s3.get_object(Bucket=settings().bucket("archive"), Key=key)
+        response = s3.get_object(Bucket=settings().bucket("archive"), Key=key)
     except s3.exceptions.ClientError as error:
         if not is_no_object(error):
             raise
         return None
-    return answer["Body"].read().decode()
+    return response["Body"].read().decode()

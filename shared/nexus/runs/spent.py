@@ -1,6 +1,6 @@
 """A run's usage over all its attempts, in the units that AWS bills: the attribute `spent` of its record.
 
-It is written together with the outcome of an attempt, so it costs no write of its own.
+It is written together with the outcome of an attempt, so it costs no extra write.
 """
 
 from typing import NamedTuple, Self

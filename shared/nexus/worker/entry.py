@@ -133,9 +133,9 @@ def _invocation(worker: Worker, event: Mapping[str, Any]) -> dict[str, Any]:
         if failures:
             raise SendFailed(dict(failures))
     record = RunRecord.of(backend().store.get([envelope.id])[envelope.id])
-    answer: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
+    response: dict[str, Any] = {"id": record.id, "task": record.task, "status": record.status}
     if record.result is not None:
-        answer["result"] = payloads.load(record.result)
+        response["result"] = payloads.load(record.result)
     if record.error is not None:
-        answer["error"] = {"type": record.error.type, "message": record.error.message}
-    return answer
+        response["error"] = {"type": record.error.type, "message": record.error.message}
+    return response

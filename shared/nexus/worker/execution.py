@@ -105,8 +105,8 @@ class Worker:
         try:
             for held in claimed:
                 self._run_or_release(held)
-            for one, standing, known_absent in refused:
-                if late := self._claim_alone(one, standing, known_absent):
+            for one, existing, known_absent in refused:
+                if late := self._claim_alone(one, existing, known_absent):
                     self._run_or_release(late)
         finally:
             self._settle()
@@ -127,26 +127,26 @@ class Worker:
     def _never_ran(self, received: Received, error: RunError) -> None:
         envelope, store = received.envelope, backend().store
         with self._on_failure(received):
-            standing = store.get([envelope.id]).get(envelope.id)
-            record = RunRecord.of(standing or {})
+            existing = store.get([envelope.id]).get(envelope.id)
+            record = RunRecord.of(existing or {})
             if record.status == "STARTED" and record.lease_until is not None and record.lease_until > clock.now():
                 # A duplicate: a function version that has the task is already running it.
                 self._come_back(received, max(1.0, record.lease_until - clock.now() + LEASE_GRACE))
                 return
-            if standing is None or not record.ended:
+            if existing is None or not record.ended:
                 self.dead_letter(received.body, error, envelope, 0)
                 keep, now = transitions.keep_until(), clock.moment()
-                write = transitions.never_ran(envelope, self.queue, error, now, keep, known=standing, log=self._log)
+                write = transitions.never_ran(envelope, self.queue, error, now, keep, known=existing, log=self._log)
                 outcome = store.apply(write)
                 if not isinstance(outcome, Applied):
                     self.later.append((received, 1.0))
                     return
-                standing = outcome.item
+                existing = outcome.item
             elif record.status == "FAILURE" and received.redriven:
                 self.dead_letter(
                     received.body, error, envelope, record.attempts
                 )  # it came from the dead-letter queue, and returns there
-            self._follow_up(envelope, standing)
+            self._follow_up(envelope, existing)
 
     def _once(self, deliveries: Sequence[Readable]) -> list[Readable]:
         """Each run once: a batch may have a message twice, but DynamoDB accepts one statement per item."""
@@ -231,24 +231,24 @@ class Worker:
                 refused.append((readable, outcome.item, not write.insert))
         return claimed, refused
 
-    def _claim_alone(self, readable: Readable, standing: Item | None, known_absent: bool) -> Claimed | None:
+    def _claim_alone(self, readable: Readable, existing: Item | None, known_absent: bool) -> Claimed | None:
         """Claims one run by the state of its record; None if it may not run here now."""
         envelope, store = readable.envelope, backend().store
-        if standing is None and not known_absent:
-            standing = store.get([envelope.id]).get(envelope.id)
+        if existing is None and not known_absent:
+            existing = store.get([envelope.id]).get(envelope.id)
         while True:
-            attempts = readable.policy(standing or {}).max_retries + 1
+            attempts = readable.policy(existing or {}).max_retries + 1
             by, redriven = self._claimant(listed=readable.source == "direct"), readable.redriven
-            match transitions.claim(envelope, standing, by, attempts, readable.place, redriven=redriven):
+            match transitions.claim(envelope, existing, by, attempts, readable.place, redriven=redriven):
                 case Write() as write:
-                    if (standing or {}).get("status") == "STARTED":
+                    if (existing or {}).get("status") == "STARTED":
                         self._settle()  # the run that killed a sandbox may kill this one
                     outcome = store.apply(write)
                     if isinstance(outcome, Applied):
                         return self._held(readable, outcome.item)
-                    standing = outcome.item
+                    existing = outcome.item
                 case Acknowledge(record):
-                    self._already_ended(readable, record, standing or {})
+                    self._already_ended(readable, record, existing or {})
                     return None
                 case Busy(until):
                     self._come_back(readable, max(1.0, until - clock.now() + LEASE_GRACE))
@@ -257,9 +257,9 @@ class Worker:
                     self._come_back(readable, until - clock.now())
                     return None
                 case Died(record):
-                    if self._died(readable, record, standing or {}):
+                    if self._died(readable, record, existing or {}):
                         return None
-                    standing = store.get([envelope.id]).get(envelope.id)
+                    existing = store.get([envelope.id]).get(envelope.id)
 
     def _already_ended(self, readable: Readable, record: RunRecord, item: Item) -> None:
         """A duplicate of a run that has ended: completes the steps that its first delivery may have left undone."""
@@ -360,18 +360,18 @@ class Worker:
         shortfall: str | None = None
         try:
             # A run with a total was planned by a sandbox that died before it had sent all segments.
-            answer = None if record.total else self._call(claimed, run, limit)
+            returned = None if record.total else self._call(claimed, run, limit)
         except _tasks_own_errors() as raised:
             # Any exception from a task is that run's failure, by its policy, except KeyboardInterrupt, which comes from
             # the terminal.
             outcome, error = self._failed(claimed, raised)
         else:
-            if isinstance(answer, FannedOut):
+            if isinstance(returned, FannedOut):
                 self._settle()  # planning takes time; what fails here is not this run's failure
             try:
-                if isinstance(answer, Result) and not envelope.is_part:
-                    shortfall = answer.shortfall
-                outcome = self._answered(claimed, answer, tuple(sender.children))
+                if isinstance(returned, Result) and not envelope.is_part:
+                    shortfall = returned.shortfall
+                outcome = self._on_return(claimed, returned, tuple(sender.children))
             except _tasks_own_errors() as raised:  # a wrong result, or one that cannot be stored
                 outcome, error = self._failed(claimed, raised)
         finally:
@@ -423,17 +423,17 @@ class Worker:
         started = clock.monotonic()
         try:
             with time_limit(limit, f"{task.name} has used its {limit:.0f} s"):
-                answer = work(claimed.args, run)
+                returned = work(claimed.args, run)
         except TimeLimitExceeded as error:
             if what := table.throttled_since(started):
                 raise TimeLimitExceeded(f"{error}; DynamoDB throttled {what}") from error
             raise
-        _check_answer(implementation, answer)
-        return answer
+        _check_returned(implementation, returned)
+        return returned
 
-    def _answered(self, claimed: Claimed, answer: Any, children: tuple[str, ...]) -> str:
+    def _on_return(self, claimed: Claimed, returned: Any, children: tuple[str, ...]) -> str:
         envelope = claimed.envelope
-        match answer:
+        match returned:
             case None:
                 return self._fanned_out(claimed, self._send_plan(claimed, claimed.record.total))
             case FannedOut(segments, then):
@@ -449,7 +449,7 @@ class Worker:
                     raise Reject(f"continued {transitions.MAX_CONTINUED} times: plan smaller segments")
                 self._release(claimed, 0.0, cursor=compact(cursor), continued=continued)
                 return "continued"
-        result = claimed.task.result_to_keep(answer)
+        result = claimed.task.result_to_keep(returned)
         result = payloads.dump(envelope.id, result, inline=payloads.room(claimed.item))
         self._end(claimed, transitions.succeed(envelope.id, self._token, result, clock.moment(), children), 0)
         return "success"
@@ -551,15 +551,15 @@ class Worker:
             else:
                 self._not_ours(claimed, outcome.item)
 
-    def _not_ours(self, claimed: Claimed, standing: Item | None) -> None:
+    def _not_ours(self, claimed: Claimed, existing: Item | None) -> None:
         """Drops an outcome, because the lease expired and another sandbox's outcome counts.
 
         The message is redelivered; by then the run has ended, or another sandbox holds it. If the run has ended, the
-        place that was taken for it is given up.
+        place that it took is released.
         """
         observe.outcome_dropped(claimed.envelope.id)
         with self._on_failure(claimed):
-            if claimed.place and RunRecord.of(standing or {}).ended:
+            if claimed.place and RunRecord.of(existing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id, claimed.record.started_at)
         self.later.append((claimed, 1.0))
 
@@ -609,13 +609,13 @@ def _tasks_own_errors() -> tuple[type[BaseException], ...]:
     return Exception, SystemExit, GeneratorExit, asyncio.CancelledError
 
 
-def _check_answer(implementation: Implementation, answer: Any) -> None:
+def _check_returned(implementation: Implementation, returned: Any) -> None:
     task = implementation.task
-    if isinstance(answer, FannedOut):
+    if isinstance(returned, FannedOut):
         if not implementation.reducible:
             raise Reject(f"{task.name} fans out, but has no reducer and no result model with an add method")
-    elif not isinstance(answer, Continued | task.result):
-        raise Reject(f"{task.name} returned {type(answer).__name__}, not {task.result.__name__}")
+    elif not isinstance(returned, Continued | task.result):
+        raise Reject(f"{task.name} returned {type(returned).__name__}, not {task.result.__name__}")
 
 
 _limiters: dict[str, RateLimiter] = {}

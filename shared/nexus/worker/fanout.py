@@ -207,13 +207,14 @@ def _succeed(item: Item) -> None:
     if isinstance(outcome, Applied):
         observe.waiting_run_ended(record, "success", shortfall=shortfall)
         _after_success(outcome.item)
-    elif outcome.item is not None and RunRecord.of(outcome.item).status == "FAILURE" != record.status:
-        # Another sandbox has failed it, by a state that it read before the last part succeeded.
+    elif outcome.item is not None:
+        # Another sandbox has ended it, has failed it by a state that it read before the last part succeeded, or it was
+        # revoked.
         _end_if_complete(outcome.item)
 
 
 def _shortfall(record: RunRecord, reduced: Any) -> str | None:
-    if record.task == "group":
+    if record.task == tallies.GROUP:
         return None
     shortfall: str | None = registry.task(record.task).result.model_validate_json(reduced).shortfall
     return shortfall
@@ -256,8 +257,7 @@ def _advance(item: Item) -> None:
     outcome = backend().store.apply(Write(record.id, values, remove=removed, when=when))
     if outcome.item is None:
         return
-    now = RunRecord.of(outcome.item)
-    if now.status == "FAILURE" != record.status and now.phase == record.phase:
+    if RunRecord.of(outcome.item).phase == record.phase:
         _end_if_complete(outcome.item)  # as in `_succeed`
     else:
         _send_next_phase(outcome.item)

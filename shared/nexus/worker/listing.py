@@ -53,7 +53,7 @@ class Listing:
         """Whether the index has the run."""
         return run_id in self._listed
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Lists the claimed runs if the one in progress has taken long enough. Raises the store's errors."""
         began = self._began
         if began is None or clock.monotonic() - began < LISTED_AFTER:
@@ -70,15 +70,15 @@ class Listing:
 
 
 def attend(listing: Listing) -> None:
-    """Calls `look` and logs a failure; the next call tries again."""
+    """Calls `check` and logs a failure; the next call tries again."""
     try:
-        listing.look()
+        listing.check()
     except Exception as error:  # noqa: BLE001 - the runs themselves are not affected
         observe.not_listed(RunError.of(error))
 
 
 def watch(listing: Listing) -> None:
-    """Has the thread attend to this invocation from now on. Tests with a clock of their own call `attend`."""
+    """Has the thread attend to this invocation from now on. Tests with their own clock call `attend`."""
     if clock.is_machines() and isinstance(backend().store, DynamoStore):
         _watched[:] = [listing]
         _thread()

@@ -101,10 +101,12 @@ def waiting_run_ended(
     """The end of a fan-out or a group, logged by the invocation that settled its last member."""
     log = logger()
     # This line appears among those of the member that ended it: the member's keys are restored after it.
-    standing = log.get_current_keys()
+    member_keys = log.get_current_keys()
     log.append_keys(task=run.task, run_id=run.id, attempt=run.attempts, queue=run.queue)
     run_ended(outcome, clock.now() - (run.started_at or clock.now()), error, shortfall)
-    log.append_keys(**{name: standing[name] for name in ("task", "run_id", "attempt", "queue") if name in standing})
+    log.append_keys(
+        **{name: member_keys[name] for name in ("task", "run_id", "attempt", "queue") if name in member_keys}
+    )
 
 
 def dead_lettered(queue: str, error: "RunError", run_id: str | None, task: str | None) -> None:

@@ -104,8 +104,8 @@ def claim(
         "claimed_at": now,
         "posts": list(posts),
     }
-    standing = TABLE.insert(values, meter=meter)
-    return Claim(mailing, user_id, token) if standing is None else read(to_item(standing))
+    existing = TABLE.insert(values, meter=meter)
+    return Claim(mailing, user_id, token) if existing is None else read(to_item(existing))
 
 
 def get(mailing: Mailing, user_id: str, *, meter: Meter | None = None) -> Entry | None:

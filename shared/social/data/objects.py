@@ -20,14 +20,14 @@ def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = No
     s3 = client("s3")
     try:
         if first is None or end is None:
-            answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
+            response = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
         else:
-            answer = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
+            response = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
     except s3.exceptions.ClientError as error:
         if not is_no_object(error):
             raise
         raise LookupError(f"{bucket}: no object {key}") from None
-    return answer["Body"].read()
+    return response["Body"].read()
 
 
 def keys(bucket: Bucket, prefix: str) -> Iterator[str]:
@@ -75,8 +75,8 @@ def erase(bucket: Bucket, prefix: str) -> int:
         if not found:
             continue
         versions: Any = [{"Key": one["Key"], "VersionId": one["VersionId"]} for one in found]
-        answer = s3.delete_objects(Bucket=name, Delete={"Objects": versions, "Quiet": True})
-        if refused := answer.get("Errors"):
+        response = s3.delete_objects(Bucket=name, Delete={"Objects": versions, "Quiet": True})
+        if refused := response.get("Errors"):
             first = refused[0]
             raise OSError(f"{bucket}: {len(refused)} not removed, {first.get('Key')}: {first.get('Code')}")
         erased += len(versions)
@@ -94,14 +94,14 @@ def _head(bucket: Bucket, key: str) -> _Head | None:
     from botocore.exceptions import ClientError
 
     try:
-        answer = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key, ChecksumMode="ENABLED")
+        response = client("s3").head_object(Bucket=settings().bucket(bucket), Key=key, ChecksumMode="ENABLED")
     except ClientError as error:
         if not is_no_object(error):
             raise
         return None
-    whole = answer.get("ChecksumType") != "COMPOSITE"
-    checksums = {str(name): str(value) for name, value in answer.items() if name in _CHECKSUMS and whole}
-    return _Head(answer["ContentLength"], checksums)
+    whole = response.get("ChecksumType") != "COMPOSITE"
+    checksums = {str(name): str(value) for name, value in response.items() if name in _CHECKSUMS and whole}
+    return _Head(response["ContentLength"], checksums)
 
 
 _CHECKSUMS = frozenset({"ChecksumCRC32", "ChecksumCRC32C", "ChecksumCRC64NVME", "ChecksumSHA1", "ChecksumSHA256"})

@@ -86,8 +86,8 @@ class Mirror[R: BaseModel](ABC):
         wanted = self.read(key)
         for _ in range(TRIES):
             self.write(key, wanted)
-            standing, wanted = wanted, self.read(key)
-            if standing == wanted:
+            written, wanted = wanted, self.read(key)
+            if written == wanted:
                 return
         raise Retry(f"{self.kind} {key}: the row keeps changing", after=30.0)
 

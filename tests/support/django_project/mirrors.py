@@ -1,4 +1,4 @@
-"""The test project's models as the network knows them."""
+"""The mirrors of the test project's models in the network."""
 
 from django.db.models import Case, Q, Value, When
 from django.db.models.functions import Concat

@@ -1,4 +1,4 @@
-"""Models of the test project, of which tests/support/django_project/mirrors.py makes the network's rows."""
+"""Models of the test project, which tests/support/django_project/mirrors.py maps to the network's rows."""
 
 from typing import Any, ClassVar
 

@@ -50,7 +50,7 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": f"{_folder}/db.sqlite3",
-        # The data need not survive the machine.
+        # The data may be lost when the machine stops.
         "OPTIONS": {"init_command": "PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY"},
     }
 }

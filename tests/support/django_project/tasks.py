@@ -58,7 +58,7 @@ async def endless() -> None:
 @policy(time_limit=1.0)
 @task
 async def blocking() -> None:
-    """Holds its event loop until the test releases it; no limit of the loop's own can end that."""
+    """Blocks its event loop until the test releases it; no timeout of the loop itself can end that."""
     calls.append("on")
     try:
         held.wait(600)
@@ -72,7 +72,7 @@ async def blocking() -> None:
 @policy(time_limit=1.0)
 @task
 def slow_query() -> None:
-    """Asks the database for what takes an hour."""
+    """Runs a query that takes an hour."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_sleep(3600)")
 
@@ -86,7 +86,7 @@ async def slow_query_on_a_loop() -> None:
 
 @task
 def one_query() -> int:
-    """Asks the database."""
+    """Queries the database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT 42")
         return int(cursor.fetchone()[0])
@@ -120,7 +120,7 @@ def interrupted() -> None:
 
 @task
 def raise_unlike(module: str, name: str) -> None:
-    """Raises an exception whose class cannot be found where it says that it is."""
+    """Raises an exception whose class is not at the path that it names."""
     raise type(name, (Exception,), {"__module__": module})("it broke")
 
 

@@ -1,4 +1,4 @@
-"""What the benchmark says of sizes that it cannot measure."""
+"""The benchmark's extrapolation to sizes that it cannot measure."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ ROWS = {
 
 
 def measured(job: str, users: int, **given: object) -> Measured:
-    """A run of a job whose every figure is a small number a user."""
+    """A run of a job in which every figure is a small number per user."""
     tables = {"follows": 750, "posts/by-author": 150, "users": 210, "tokens": 120, "sessions": 60}
     plain = Measured(
         job=job,
@@ -67,7 +67,7 @@ def test_a_sample_of_each_segment_does_not_grow_with_a_table_of_one_segment() ->
     assert work.write_units == pytest.approx(0.01 * 1_000_000 + sampled * 0.5)
 
 
-def test_the_nightly_count_of_a_hundred_million_asks_s3_for_no_more_a_user_than_that_of_ten() -> None:
+def test_the_nightly_count_of_a_hundred_million_needs_no_more_s3_requests_per_user_than_that_of_ten() -> None:
     job = "update_user_statistics"
     reads = {"follows": 0.09, "posts/by-author": 0.02, "users": 0.026}
     smaller, larger = (

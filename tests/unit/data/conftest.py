@@ -1,4 +1,4 @@
-"""The repositories run against moto; for units, pages and throttling, where it is too kind, the bench's stand-in."""
+"""The repositories run against moto; for units, pages and throttling, which it lacks, against the bench's stand-in."""
 
 from collections.abc import Iterator
 
@@ -17,7 +17,7 @@ def database(deployment: None) -> None:
 
 @pytest.fixture
 def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """The deployment's tables in the stand-in, which meters, pages at 1 MB, throttles and leaves batches half done."""
+    """The deployment's tables in the stand-in, which meters, pages at 1 MB, throttles and partly processes batches."""
     sandboxes.no_sleep(monkeypatch)
     with moto_cloud.environment(), StandIn(stand_in.tables().values(), seed=1).installed() as cloud:
         yield cloud

@@ -298,7 +298,7 @@ def test_a_post_on_its_way_to_the_archive_takes_no_media_any_more(database: None
 
 
 @given(data=st.data())
-def test_the_log_of_the_engagement_can_be_told_from_the_rank(data: st.DataObject) -> None:
+def test_the_logarithm_of_the_engagement_follows_from_the_rank(data: st.DataObject) -> None:
     score = data.draw(st.integers(0, 10**9))
     created_at = data.draw(st.integers(posts.FEED_EPOCH, 2_000_000_000))
     ranked = posts.Ranked("p", "a", created_at, posts.feed_rank(score, created_at))

@@ -1,4 +1,4 @@
-"""Users, posts and follows come in from elsewhere: what is there stays, a cut is made up for, memory is bounded."""
+"""Importing users, posts and follows: existing rows stay, an interruption is resumed, memory is bounded."""
 
 import csv
 import itertools
@@ -77,7 +77,7 @@ class Cut(BaseException):
     """The process is killed."""
 
 
-def test_one_that_is_cut_short_goes_on_where_it_was(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_backfill_continues_where_it_stopped(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backfill, "AT_ONCE", 50)
     monkeypatch.setattr(backfill, "THREADS", 1)
     for fatal in range(0, 12, 3):
@@ -98,7 +98,7 @@ def test_one_that_is_cut_short_goes_on_where_it_was(database: None, monkeypatch:
 
 
 def test_memory_does_not_grow_with_the_number_of_rows(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The writes go nowhere here, which would hold them."""
+    """Discards the writes, so that they take no memory."""
     monkeypatch.setattr(Table, "update_many", lambda _self, writes, **_: [True] * len(writes))
 
     def peak(number: int) -> int:
@@ -174,7 +174,7 @@ def test_a_csv_file_and_one_of_json_lines_come_in(tmp_path: Path, capsys: pytest
 
 
 @pytest.mark.usefixtures("command")
-def test_the_command_goes_on_where_it_was_cut_short(
+def test_the_command_continues_where_it_was_interrupted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(backfill, "AT_ONCE", 10)

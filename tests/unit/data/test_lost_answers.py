@@ -1,4 +1,4 @@
-"""A write whose answer is lost is repeated by the SDK and refused; every conditional write recognises its own.
+"""A write whose response is lost is repeated by the SDK and refused; every conditional write recognises its own.
 
 Each row runs a writer twice, once undisturbed and once with the first answer to each of its writes lost. Both must come
 to the same. A function that writes conditionally and has no row fails the first test.
@@ -105,7 +105,7 @@ def _is_table(node: ast.expr) -> bool:
 
 
 def written_by(name: str) -> list[str]:
-    """The writers that a row's name begins with, before a colon and what is special about it."""
+    """The writers that a row's name lists before the colon."""
     return name.partition(":")[0].split(", ")
 
 
@@ -114,14 +114,14 @@ def written_by(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Row:
-    """`given` sets the scene; `when` writes, and gives what its caller goes by."""
+    """`given` prepares the data; `when` writes, and returns what its caller uses."""
 
     when: Callable[[], object]
     given: Callable[[], object] = lambda: None
 
 
 def by(token: str) -> Claim:
-    """What a sandbox claims with."""
+    """A sandbox's claim."""
     return Claim(token, "default", float(NOW), NOW + 60.0, NOW + 1000)
 
 
@@ -161,7 +161,7 @@ def rule(then: Write, *before: Write) -> Row:
 
 
 def in_runtime(story: Callable[[], Any]) -> Callable[[], object]:
-    """The story's handle once everything that it sent has run, retries unwaited."""
+    """The story's handle, once everything that it sent has run, without waiting for retries."""
 
     def told() -> object:
         transport = MemoryTransport()
@@ -439,7 +439,7 @@ def _same_each_time(database: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cleanup, "FIRST_DAY", day_of(NOW - 370 * DAY_SECONDS))
     monkeypatch.setattr(registry, "_implementations", dict(registry._implementations))
     sandboxes.no_sleep(monkeypatch)
-    # A client lends itself a hundred repeats; here every write is repeated.
+    # A client has a budget of a hundred retries, and here every write is repeated.
     monkeypatch.setattr("botocore.retries.quota.RetryQuota.acquire", lambda *_: True)
 
 
@@ -447,7 +447,7 @@ VARYING = ("by", "counted_by", "token", "log", "sent_at", "spent")
 
 
 def everything() -> dict[str, list[str]]:
-    """All items of all tables, less what no two runs have in common."""
+    """All items of all tables, without what differs between any two runs."""
     tables = dynamodb_backends[ACCOUNT][REGION].tables.values()
     return {
         table.name: sorted(
@@ -463,7 +463,7 @@ def everything() -> dict[str, list[str]]:
 
 
 def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = None) -> tuple[object, object]:
-    """What the writer came to, and what it left."""
+    """The writer's result, and the items that it left."""
     moto_cloud.clear()
     row.given()
     ids = (f"00000000-0000-7000-8000-{number:012}" for number in itertools.count())

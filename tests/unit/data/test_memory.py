@@ -1,4 +1,4 @@
-"""The tables in memory: whatever the application's functions do to moto's, they do to these."""
+"""The tables in memory: the application's functions have the same effect on them as on moto's."""
 
 import inspect
 import sys
@@ -52,7 +52,7 @@ def test_what_a_test_keeps_in_memory_is_gone_with_it() -> None:
         assert follows.followed_by("a") == ["b"]
 
 
-def test_pages_go_on_where_they_ended(database: None) -> None:
+def test_a_page_begins_where_the_last_one_ended(database: None) -> None:
     follows.put_many([("a", f"b{n:02}", n) for n in range(25)])
     pages = list(follows.TABLE.query("a", limit=10, newest_first=True))
     assert [len(page.items) for page in pages] == [10, 10, 5]
@@ -62,7 +62,7 @@ def test_pages_go_on_where_they_ended(database: None) -> None:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
-def test_pages_go_on_behind_an_item_that_is_gone(database: None, newest_first: bool) -> None:
+def test_a_page_begins_after_an_item_that_was_deleted(database: None, newest_first: bool) -> None:
     follows.put_many([("a", f"b{n}", n) for n in range(9)])
     seen = []
     for page in follows.TABLE.query("a", limit=2, newest_first=newest_first):

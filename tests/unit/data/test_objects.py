@@ -1,4 +1,4 @@
-"""Copies of objects, and what is believed of them."""
+"""Copies of objects, and how they are verified."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ KEY = "media/p-1/abc/w320.webp"
 
 @contextmanager
 def answers(operation: str, **values: Any) -> Iterator[None]:
-    """S3's answers to an operation say this as well: a # becomes another number each time; None is left out."""
+    """Adds these fields to S3's responses to an operation: a # becomes another number each time; None removes one."""
 
     def hook(parsed: dict[str, Any], **_: Any) -> None:
         for name, value in values.items():
@@ -42,7 +42,7 @@ def test_a_copy_has_the_bytes_of_its_source() -> None:
 
 
 @pytest.mark.usefixtures("database")
-def test_a_copy_of_nothing_is_none() -> None:
+def test_copying_a_missing_object_returns_false() -> None:
     assert not objects.copy("media", "archive", "media/p-1/abc/gone.webp")
 
 

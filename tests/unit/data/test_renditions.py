@@ -1,4 +1,4 @@
-"""The sources of a <picture> element, from what a post says of its renditions."""
+"""The sources of a <picture> element, from a post's renditions."""
 
 from pictures.rendering import render
 from social.data.posts import Media, Rendition

@@ -1,4 +1,4 @@
-"""Attributes as a repository needs them, or the row's key and what is wrong with it."""
+"""A row's attributes as a repository needs them, or an error with the row's key and fault."""
 
 import pytest
 
@@ -15,7 +15,7 @@ from nexus.aws.rows import BadRow, read_count
         ({"NULL": True}, "not a number"),
     ],
 )
-def test_a_count_that_is_none_is_named_with_its_key(attribute: dict[str, object] | None, fault: str) -> None:
+def test_an_invalid_count_is_named_with_its_key(attribute: dict[str, object] | None, fault: str) -> None:
     with pytest.raises(BadRow, match=f"^k: n .*{fault}"):
         read_count({} if attribute is None else {"n": attribute}, "n", "k")
 

@@ -36,7 +36,7 @@ def test_it_has_something_for_every_job() -> None:
     assert all(told[post.post_id] == post.counters.comments for post in network.posts), "counters tell the truth"
 
 
-def test_seeding_tells_how_far_it_is_and_twice_is_once(database: None) -> None:
+def test_seeding_reports_progress_and_is_idempotent(database: None) -> None:
     told: list[tuple[int, int, str]] = []
     report = seed(20, 3, lambda *progress: told.append(progress), now=NOW)
     assert told[-1][0] == told[-1][1] == report.total

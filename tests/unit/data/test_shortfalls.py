@@ -1,4 +1,4 @@
-"""Of each result: whether the run did what it was sent for, and in few words why not."""
+"""Whether each result says that the run did what it was sent for, and if not, briefly why."""
 
 import pytest
 

@@ -31,7 +31,7 @@ def test_what_a_batch_leaves_unprocessed_is_sent_again_until_all_is_done(strict:
     assert [item for page in USERS.scan() for item in page.items] == []
 
 
-def test_who_is_refused_again_and_again_is_told_and_nothing_is_half_done(strict: StandIn) -> None:
+def test_a_writer_that_is_always_refused_gets_an_error_and_nothing_is_half_done(strict: StandIn) -> None:
     before = clock.monotonic()
     strict.throttle = 2.0
     with pytest.raises(Throttled):
@@ -60,7 +60,7 @@ def test_a_scan_reads_every_item_once_in_any_number_of_segments(strict: StandIn)
     assert len(list(FOLLOWS.scan())) > 2, "pages end at 1 MB"
 
 
-def test_a_query_goes_on_where_a_page_ended_in_both_directions(strict: StandIn) -> None:
+def test_a_query_continues_where_a_page_ended_in_both_directions(strict: StandIn) -> None:
     FOLLOWS.put_many([{"follower_id": "f", "followed_id": f"t{n:04}", "pad": "x" * 900} for n in range(2500)])
     up = [item["followed_id"]["S"] for page in FOLLOWS.query("f") for item in page.items]
     down = [item["followed_id"]["S"] for page in FOLLOWS.query("f", newest_first=True) for item in page.items]
@@ -97,7 +97,7 @@ def test_an_update_makes_no_item_and_an_insertion_replaces_none(database: None) 
     assert from_item(item) == {"user_id": "b", "n": 1, "seen": 2}
 
 
-def test_each_of_a_batch_of_changes_stands_or_falls_by_itself(database: None) -> None:
+def test_each_change_of_a_batch_succeeds_or_fails_by_itself(database: None) -> None:
     USERS.put_many(people(30))
     changes = [
         Write(

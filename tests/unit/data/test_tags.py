@@ -69,7 +69,7 @@ WORDS = {
     "Ol Chiki": ("ᱥᱟᱱᱛᱟᱲᱤ", "ᱥᱟᱱᱛᱟᱲᱤ"),
     "Meetei Mayek": ("ꯃꯅꯤꯄꯨꯔ", "ꯃꯅꯤꯄꯨꯔ"),
 }
-"""By script: a word as it is typed, and the tag that it is."""
+"""By script: a word as it is typed, and its tag."""
 
 
 @pytest.mark.parametrize("script", WORDS)
@@ -152,7 +152,7 @@ def test_a_tag_found_is_found_again_and_normalising_it_changes_nothing(text: str
 
 @settings(deadline=None, max_examples=300)
 @given(TEXTS)
-def test_one_spelling_is_as_good_as_another(text: str) -> None:
+def test_spellings_of_a_tag_are_equivalent(text: str) -> None:
     found = found_in(text)
     assert found_in(unicodedata.normalize("NFD", text)) == found
     assert found_in(unicodedata.normalize("NFC", text)) == found

@@ -1,4 +1,4 @@
-"""Text of users, made fit to be quoted: held against the Unicode of another library (regex)."""
+"""Users' text, made safe to quote: compared with the Unicode data of another library (regex)."""
 
 import pytest
 import regex

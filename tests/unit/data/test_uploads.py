@@ -1,4 +1,4 @@
-"""What a browser is given to upload with: a form that S3 takes, for one key, one size and one kind of file."""
+"""A browser's upload form, which S3 accepts for one key, one size and one kind of file."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""The lines that tests execute: which processes note them, and what is said of a package with too few."""
+"""The lines that tests execute: which processes record them, and the report about a package with too few."""
 
 import json
 import subprocess
@@ -11,7 +11,6 @@ from dev import covered, measure
 
 PROGRAM = """
 import os, runpy, subprocess, sys
-runpy.run_path(sys.argv[1])
 if child := os.fork():
     os.waitpid(child, 0)
 else:
@@ -19,14 +18,22 @@ else:
     os._exit(0)
 program = "import runpy, sys; runpy.run_path(sys.argv[1])"
 subprocess.run([sys.executable, "-c", program, sys.argv[3]], env={}, check=True)
-print("NEXUS_COVERAGE" in os.environ)
+print("NEXUS_COVERAGE" in os.environ, flush=True)
+runpy.run_path(sys.argv[1])
+os.execve(sys.executable, [sys.executable, "-c", program, sys.argv[4]], {})
 """
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with three modules and a function."""
-    for name in ("shared/nexus/here.py", "shared/nexus/forked.py", "ops/started.py", "functions/media/work.py"):
+    """A checkout with four modules and a function."""
+    for name in (
+        "shared/nexus/here.py",
+        "shared/nexus/forked.py",
+        "ops/started.py",
+        "ops/replaced.py",
+        "functions/media/work.py",
+    ):
         (file := tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         file.write_text("if __name__ == 'never':\n    unreached = 1\nreached = 2\n")
     (tmp_path / "pyproject.toml").touch()
@@ -34,7 +41,8 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def execute(checkout: Path) -> str:
-    files = [checkout / name for name in ("shared/nexus/here.py", "shared/nexus/forked.py", "ops/started.py")]
+    names = ("shared/nexus/here.py", "shared/nexus/forked.py", "ops/started.py", "ops/replaced.py")
+    files = [checkout / name for name in names]
     done = subprocess.run(
         ["env", f"{measure.VARIABLE}={checkout}", sys.executable, "-c", PROGRAM, *files],  # `make test` sets another
         capture_output=True,
@@ -45,7 +53,7 @@ def execute(checkout: Path) -> str:
     return done.stdout.strip()
 
 
-def test_a_process_its_forks_and_what_it_starts_note_their_lines(checkout: Path) -> None:
+def test_a_process_its_forks_what_it_starts_and_what_replaces_it_note_their_lines(checkout: Path) -> None:
     sees_the_variable = execute(checkout)
 
     noted = covered.executed(checkout / measure.FOLDER)
@@ -54,6 +62,7 @@ def test_a_process_its_forks_and_what_it_starts_note_their_lines(checkout: Path)
         str(checkout / "shared/nexus/here.py"): [1, 3],
         str(checkout / "shared/nexus/forked.py"): [1, 3],
         str(checkout / "ops/started.py"): [1, 3],
+        str(checkout / "ops/replaced.py"): [1, 3],
     }
     assert sees_the_variable == "False"
 
@@ -112,7 +121,8 @@ def test_a_package_under_its_floor_fails_with_its_missed_lines(checkout: Path, m
 
     assert said == [
         ("  shared/nexus            66.7 % of 6 lines", False),
-        ("  ops                      0.0 % of 3 lines, less than 60 %", True),
+        ("  ops                      0.0 % of 6 lines, less than 60 %", True),
+        ("    ops/replaced.py: 1-3", False),
         ("    ops/started.py: 1-3", False),
         ("  functions/media          0.0 % of 3 lines, less than 60 %", True),
         ("    functions/media/work.py: 1-3", False),
@@ -127,7 +137,7 @@ def test_the_command_fails_if_a_package_is_under_its_floor(
     monkeypatch.setattr(covered, "NOTED", checkout / measure.FOLDER)
     monkeypatch.setattr(covered, "FLOORS", {"ops": 90})
     monkeypatch.setattr(covered, "packages", lambda: {"ops": 90})
-    note(checkout, {f"{checkout}/ops/started.py": lines})
+    note(checkout, {f"{checkout}/ops/{name}.py": lines for name in ("started", "replaced")})
 
     assert covered.main([]) == code
 

@@ -1,4 +1,4 @@
-"""`make mutate`: its rules are there, its results are what the tests say, and its page has a row for each rule."""
+"""`make mutate`: its rules exist, its results are those of the tests, and its page has a row for each rule."""
 
 import sys
 from pathlib import Path

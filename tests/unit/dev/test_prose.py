@@ -1,4 +1,4 @@
-"""The linter of the project's English: what it reads of a file, and what it reports."""
+"""The linter of the project's English: which parts of a file it reads, and what it reports."""
 
 import tomllib
 

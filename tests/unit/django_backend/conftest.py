@@ -19,7 +19,7 @@ from tests.support.django_project import tasks as project  # noqa: E402
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
-    """What the test enqueues, and the means to run it as the worker does."""
+    """The tasks that the test enqueues, which it can run as the worker does."""
     project.calls.clear()
     monkeypatch.setenv("NEXUS_CATALOGUE", conf.CATALOGUE)
     with memory_backend() as found:

@@ -41,7 +41,7 @@ def cloud() -> Iterator[None]:
 
 
 class World:
-    """The deployment as CloudFormation tells of it; `stage` and `error` are a test's to set."""
+    """The deployment as CloudFormation describes it; a test sets `stage` and `error`."""
 
     stage = "dev"
     error: Exception | None = None
@@ -70,7 +70,7 @@ def world(cloud: None, database: None, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 
 def browser(*permissions: str, **more: Any) -> Client:
-    """Somebody of the staff with these permissions; with none given, a superuser."""
+    """A staff user with these permissions, or a superuser if none are given."""
     name = f"user-{User.objects.count()}"
     user = User.objects.create_user(name, is_staff=True, is_superuser=not permissions)
     user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
@@ -80,7 +80,7 @@ def browser(*permissions: str, **more: Any) -> Client:
 
 
 def given(response: Any) -> Any:
-    """What a page's template was given."""
+    """The context of a page's template."""
     return response.context_data
 
 
@@ -90,7 +90,7 @@ def text(response: Any, status: int = 200) -> str:
 
 
 def run_everything(queue: str = "default") -> None:
-    """What waits in the queue, through the worker."""
+    """Runs the queue's messages with the worker."""
     registry.load((conf.CATALOGUE,))
     url = queue_url(settings().queue_name(queue))
     while messages := aws_client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=1).get("Messages"):
@@ -200,7 +200,7 @@ def test_several_are_revoked_at_once(world: World) -> None:
     assert {entry.object_id for entry in LogEntry.objects.all()} == set(ids)
 
 
-def test_what_cannot_be_done_is_said(world: World) -> None:
+def test_an_impossible_action_shows_its_reason(world: World) -> None:
     done = project.add.enqueue(1).id
     run_everything()
     answer = browser().post(f"{RUNS}do/revoke/", {"id": done, "confirmed": "1"}, follow=True)
@@ -219,7 +219,7 @@ def test_prod_wants_its_name_typed(world: World) -> None:
     assert AsyncResult[Any](failed).status == "PENDING"
 
 
-# --- who may ---
+# --- permissions ---
 
 
 def test_permissions_are_djangos(world: World) -> None:
@@ -300,7 +300,7 @@ def test_more_than_a_page_can_take_are_left_to_the_command(world: World, monkeyp
     failed = failed_run()
     failed_run()
     person = browser()
-    assert "1 of them are looked at here" in text(person.get(LETTERS))
+    assert "This page reads 1 of them" in text(person.get(LETTERS))
     answer = person.post(f"{RUNS}do/retry/", {"id": failed, "confirmed": "1"}, follow=True)
     assert "too many for a page" in text(answer)
     assert dead_letters.counts(["default"]) == {"default": 2}
@@ -365,7 +365,7 @@ def test_rules_are_listed_switched_run_and_changed(world: World, monkeypatch: py
     assert "Sent: " in done
 
 
-# --- AWS is away, and what the pages leave alone ---
+# --- AWS out of reach, and what the pages do not change ---
 
 
 def test_aws_that_is_away_is_a_sentence(world: World) -> None:
@@ -384,7 +384,7 @@ def test_a_fault_of_ours_is_not_hidden(world: World, monkeypatch: pytest.MonkeyP
         browser().get(RUNS)
 
 
-def test_a_project_without_a_stack_is_told_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_without_a_stack_gets_a_message(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_BACKEND", "nexus.eager")
     settings.cache_clear()
     assert "Tasks run in this process" in text(browser().get(RUNS))

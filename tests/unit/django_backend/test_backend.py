@@ -1,4 +1,4 @@
-"""The contract that Django specifies for a task backend, kept by this one; each task runs through the real worker."""
+"""This backend fulfils Django's contract for task backends; each task runs through the real worker."""
 
 import asyncio
 import json
@@ -353,7 +353,7 @@ def test_revoked_is_failed(sent: SentTasks) -> None:
     assert project.calls == []
 
 
-def test_a_message_cannot_name_a_function_that_is_no_task(sent: SentTasks) -> None:
+def test_a_message_cannot_name_a_function_that_is_not_a_task(sent: SentTasks) -> None:
 
     for name in ("os.system", "tests.support.django_project.tasks.plain", "tests.support.django_project.tasks.nobody"):
         envelope = Envelope.of(id=str(uuid.uuid4()), task=name, args={"args": ["x"]})
@@ -526,7 +526,7 @@ def test_a_wrong_setting_is_found_at_start_up(
     monkeypatch.delenv("NEXUS_STACK", raising=False)
     with override_settings(**settings):
         assert code in [found.id for found in checks.run_checks()]
-    assert runtime_settings().stack != "s", "the project's own settings are in force again"
+    assert runtime_settings().stack != "s", "the project's own settings apply again"
 
 
 def test_an_invalid_setting_is_a_message_of_the_check_and_an_error_of_the_call() -> None:

@@ -1,4 +1,4 @@
-"""What Django's own tests of its backends ask beyond `test_backend`, of this one: on Django 6.0 and 6.1 alike."""
+"""What Django's own tests of its backends check beyond `test_backend`, for this one, on Django 6.0 and 6.1."""
 
 import asyncio
 import pickle
@@ -295,7 +295,7 @@ def test_an_eager_task_has_run_when_it_is_enqueued(
         (project.fail_of_a_failure, ValueError, "ValueError: it broke\n"),
     ],
 )
-def test_an_eager_task_that_fails_or_exits_has_failed_and_its_caller_goes_on(
+def test_an_eager_task_that_fails_or_exits_has_failed_and_its_caller_continues(
     given: Any, error: type[BaseException], last: str, eager: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     result = given.enqueue()

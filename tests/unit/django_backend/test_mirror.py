@@ -87,7 +87,7 @@ def person(first: str, **fields: Any) -> Any:
 
 
 def differing() -> list[str]:
-    """Where the network is not what the rows say."""
+    """The differences between the network and the rows."""
     found = []
     people: dict[str, Any] = {str(one.pk): one for one in Person.objects.all()}
     articles = Post.objects.filter(draft=False).annotate(liked=Count("likers"))
@@ -212,7 +212,7 @@ def test_a_row_that_the_mirror_no_longer_takes_goes_and_comes_back(network: Task
 
 
 def change(chance: random.Random, people: list[Any], step: int) -> None:
-    """Somebody does something."""
+    """One random change by a user."""
     ada, bob = chance.sample(people, 2)
     there = list(Post.objects.order_by("pk"))
     post: Any = chance.choice(there) if there else Post.objects.create(author=ada, words=f"words #{step}")
@@ -397,7 +397,7 @@ def test_a_many_to_many_field_is_mirrored_from_both_ends(network: Tasks) -> None
     assert not blocks.has_blocked("2", "1")
 
 
-# --- what sends no signals, and what was there before ---
+# --- changes without signals, and existing rows ---
 
 
 def test_changes_without_signals_are_mirrored_when_they_are_named(network: Tasks) -> None:
@@ -456,7 +456,7 @@ def test_a_back_fill_brings_what_was_there_before_and_is_read_by_pages_without_t
         backfill("colours")
 
 
-def test_a_back_fill_that_was_killed_goes_on_after_its_last_page(
+def test_a_back_fill_that_was_killed_continues_after_its_last_page(
     unseen: Tasks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror, written = mirrors.conf.mirrors()["posts"], list[str]()

@@ -49,7 +49,7 @@ def none_left(world: World) -> None:
 
 
 def form(**changes: Any) -> dict[str, Any]:
-    """What the admin's form sends."""
+    """The fields of the admin's form."""
     usual = {"name": "weekly", "task": ADD, "queue": "", "args": "[1]", "kwargs": '{"b": 2}', "expression": MONDAYS}
     return {
         **usual,

@@ -14,11 +14,11 @@ from tests.support.django_project import tasks as project
 
 
 class Cases(NexusTestCase):
-    """What holds."""
+    """Assertions that pass."""
 
     __test__ = False  # for pytest, which would run it without a database
 
-    def test_what_was_enqueued_is_found_by_its_arguments_and_run_when_told(self) -> None:
+    def test_an_enqueued_task_is_found_by_its_arguments_and_run_on_request(self) -> None:
         project.calls.clear()
         project.add.enqueue(1, b=2)
         project.add.using(queue_name="emails").enqueue(3)
@@ -61,7 +61,7 @@ class Cases(NexusTestCase):
 
 
 class Failures(NexusTestCase):
-    """What does not hold, and what is then said."""
+    """Assertions that fail, and their messages."""
 
     __test__ = False
 

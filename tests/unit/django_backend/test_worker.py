@@ -105,7 +105,7 @@ def test_a_connection_that_the_database_ended_while_the_sandbox_was_frozen_is_re
 
 @pytest.mark.programs
 def test_nothing_pins_a_connection_to_rds_proxy(sent: SentTasks, postgresql: Any) -> None:
-    """RDS Proxy pins what sets a variable or prepares a statement: in UTC, which RDS has, Django does neither."""
+    """RDS Proxy pins a session that sets a variable or prepares a statement. In UTC, RDS's default, Django does not."""
     with postgresql.cursor() as cursor:
         cursor.execute("ALTER ROLE postgres SET timezone TO 'UTC'")
     postgresql.close()
@@ -120,7 +120,7 @@ def test_nothing_pins_a_connection_to_rds_proxy(sent: SentTasks, postgresql: Any
 
 @pytest.mark.programs
 def test_the_functions_process_sets_django_up_once() -> None:
-    """The catalogue alone, in a process of its own, as a function's cold start imports it."""
+    """Imports only the catalogue, in a new process, like a function's cold start."""
     script = (
         "import django, django.apps, logging\n"
         "count, setup = [], django.setup\n"

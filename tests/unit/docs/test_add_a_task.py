@@ -1,4 +1,4 @@
-"""docs/add-a-task.md: its example is a task. The code runs, its test passes, and template.yaml would take its lines."""
+"""docs/add-a-task.md: its example works. The code runs, its test passes, and its lines fit into template.yaml."""
 
 import json
 import re
@@ -50,7 +50,7 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Iterator[Task[Any, Any]]:
     "name",
     [
         "test_objects_and_bytes_under_the_prefix_are_counted",
-        "test_a_run_short_of_time_goes_on_where_it_stopped",
+        "test_a_run_short_of_time_continues_where_it_stopped",
     ],
 )
 def test_the_pages_own_tests_pass(task: Task[Any, Any], cloud: None, name: str) -> None:

@@ -1,4 +1,4 @@
-"""docs/django.md, walked: its files and commands, in turn, in a project fresh from `django-admin startproject`."""
+"""docs/django.md, step by step: its files and commands, in order, in a new project of `django-admin startproject`."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.programs
 
 
 def run(words: list[str], folder: Path, *, script: str | None = None) -> str:
-    """A command in a process of its own, with no variable of the runtime; what it prints."""
+    """Runs a command in its own process, without the runtime's variables; its output."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NEXUS_", "AWS_", "DJANGO_"))}
     done = subprocess.run(
         words,
@@ -43,7 +43,7 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     folder, session, said = tmp_path, list[str](), list[str]()
 
     def shell() -> None:
-        """Runs what was typed into the shell so far: what follows changes the settings."""
+        """Runs what was typed into the shell so far, because the next block changes the settings."""
         said.extend(run([sys.executable, "manage.py", "shell", "-v0", "-c", "\n".join(session)], folder).splitlines())
         session.clear()
 
@@ -52,7 +52,7 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
             case Block("sh", ()) if not session:
                 for line in block.text.splitlines():
                     folder = command(line, folder)
-            case Block("sh", ()):  # what a process of its own would send, this one's memory would not hold
+            case Block("sh", ()):  # a separate process's sends would not be in this one's memory
                 words = [line.removeprefix("python manage.py ").split() for line in block.text.splitlines()]
                 session += [f"from django.core.management import call_command as c; c(*{line})" for line in words]
             case Block("python", ("settings",)):

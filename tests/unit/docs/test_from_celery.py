@@ -66,7 +66,7 @@ def person(pk: int) -> SimpleNamespace:
 
 @pytest.fixture
 def django(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str, Any]]:
-    """As much of Django, and of an application on it, as the page's code names."""
+    """The parts of Django, and of an application, that the page's code uses."""
     database, auth = ModuleType("django.db"), ModuleType("django.contrib.auth")
     database.transaction = SimpleNamespace(on_commit=lambda then: then())  # type: ignore[attr-defined]
     auth.get_user_model = Users  # type: ignore[attr-defined]
@@ -101,7 +101,7 @@ def django(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[dict[str
 
 
 class Sending(EagerTransport):
-    """Runs what is sent at once, and remembers it."""
+    """Runs sent tasks at once, and records them."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""docs/testing.md: each of its tests is one that passes in an application's own test run."""
+"""docs/testing.md: each of its tests passes in an application's own test run."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""SES as these tests need it: it keeps what it took, answers as a test asks, and checks each request's form.
+"""SES for these tests: it keeps the mails, responds as a test requests, and checks each request's form.
 
 moto's SES v2 knows neither GetAccount nor configuration sets, and cannot refuse, throttle or go silent.
 """

@@ -1,4 +1,4 @@
-"""Readers, authors, posts and weeks as they are met: all scripts, hostile names, long words, much and nothing."""
+"""Varied readers, authors, posts and weeks: all scripts, hostile names, long words, much text and none."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta

@@ -1,4 +1,4 @@
-"""The week's edition: what it keeps, and that it may be broken off anywhere and gone on with."""
+"""The week's edition: what it keeps, and that its build can be interrupted and resumed anywhere."""
 
 import random
 from datetime import datetime
@@ -123,7 +123,7 @@ def test_a_week_without_posts_is_an_edition_too(ses: Ses, tmp_path: Path) -> Non
     edition.database.close()
 
 
-def test_an_author_whose_name_cannot_be_shown_keeps_his_posts_and_what_is_left_out_is_counted(
+def test_an_author_whose_name_cannot_be_shown_keeps_their_posts_and_omissions_are_counted(
     ses: Ses, tmp_path: Path
 ) -> None:
     person("spam", name="buy at evil.example")

@@ -1,4 +1,4 @@
-"""The digest's ranking, by its properties: whose posts, in which order, and what never."""
+"""The properties of the digest's ranking: whose posts it has, in which order, and which never."""
 
 from collections import Counter
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from digest.ranking import Candidate, Reader, may_be_told, rank
+from digest.ranking import Candidate, Reader, is_eligible, rank
 
 PEOPLE = [f"u{number}" for number in range(7)]
 READER = "u0"
@@ -32,7 +32,7 @@ many = settings(max_examples=150, deadline=None)
 
 @many
 @given(weeks, readers)
-def test_nothing_that_he_should_not_get(week: list[Candidate], reader: Reader) -> None:
+def test_a_reader_gets_no_excluded_post(week: list[Candidate], reader: Reader) -> None:
     for post in rank(week, reader):
         assert post in week
         assert post.author_id != reader.user_id
@@ -42,7 +42,9 @@ def test_nothing_that_he_should_not_get(week: list[Candidate], reader: Reader) -
 
 @many
 @given(weeks, readers)
-def test_those_he_follows_come_first_and_each_part_goes_by_engagement(week: list[Candidate], reader: Reader) -> None:
+def test_followed_authors_come_first_and_each_part_is_ordered_by_engagement(
+    week: list[Candidate], reader: Reader
+) -> None:
     chosen = rank(week, reader)
     followed = [post.author_id in reader.follows for post in chosen]
     assert followed == sorted(followed, reverse=True)
@@ -64,7 +66,7 @@ def test_nothing_better_is_left_out(week: list[Candidate], reader: Reader, limit
         return post.author_id in reader.follows, post.engagement
 
     for post in week:
-        if post in chosen or not may_be_told(post, reader):
+        if post in chosen or not is_eligible(post, reader):
             continue
         full = by_author[post.author_id] == per_author
         if not full:
@@ -86,7 +88,7 @@ def test_the_order_in_which_posts_were_read_does_not_matter(
 
 @many
 @given(weeks, readers)
-def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Reader) -> None:
+def test_a_reader_gets_no_post_twice(week: list[Candidate], reader: Reader) -> None:
     """Digest after digest, the reader sees each post once, and in the end nothing is left."""
     seen: set[str] = set()
     for _ in range(60):
@@ -97,7 +99,7 @@ def test_what_he_was_sent_does_not_come_again(week: list[Candidate], reader: Rea
         assert not ids & seen
         seen |= ids
     assert not rank(week, replace(reader, already_sent=reader.already_sent | seen))
-    assert seen == {post.post_id for post in week if may_be_told(post, reader)}
+    assert seen == {post.post_id for post in week if is_eligible(post, reader)}
 
 
 def test_a_worked_example() -> None:

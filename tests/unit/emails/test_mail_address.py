@@ -1,4 +1,4 @@
-"""An address is mailed in the form that SES takes, or refused with the reason: never passed on as it came."""
+"""An address is normalised to the form that SES accepts, or refused with the reason; never passed on unchecked."""
 
 import pytest
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Languages: each locale file is complete and sound, and a reader gets the nearest one there is."""
+"""Languages: each locale file is complete and valid, and a reader gets the nearest one."""
 
 import string
 import tomllib
@@ -25,7 +25,7 @@ def test_a_locale_says_all_that_english_says_with_the_same_placeholders(code: st
             continue
         counts = Counter(language.plural(count) for count in range(200))
         for place, form in enumerate(text):
-            # A form for one count alone need not name it: Arabic has a word for two likes.
+            # A form for a single count need not contain the number: Arabic has a word for two likes.
             missing = placeholders(english.texts[key]) - placeholders(form)
             assert missing <= ({"count"} if counts[place] == 1 else set()), (key, form)
             assert placeholders(form) <= placeholders(english.texts[key]), (key, form)
@@ -33,7 +33,7 @@ def test_a_locale_says_all_that_english_says_with_the_same_placeholders(code: st
 
 @pytest.mark.parametrize("code", available())
 def test_a_locale_has_no_text_that_english_lacks(code: str) -> None:
-    """A key with a typing error would silently stay English."""
+    """A key with a typo would silently stay English."""
     raw = tomllib.loads((LOCALES / f"{code}.toml").read_text())
     own = {f"{group}.{name}" for group, entries in raw.items() for name in entries if group != "language"}
     assert own - {"dates.months"} == set(load("en").texts)
@@ -113,14 +113,14 @@ def test_arabic_counts_in_its_six_forms_and_japanese_in_one() -> None:
 
 
 def test_a_name_that_runs_the_other_way_is_isolated() -> None:
-    """Or it would take the words and signs around it along."""
+    """Otherwise it would change the direction of the words and signs around it."""
     assert load("en").text("digest.title", name="عمر") == "Your week, \u2068عمر\u2069"
     assert load("ar").text("digest.title", name="عمر") == "أسبوعك يا عمر"
     assert load("ar").text("digest.title", name="Ada") == "أسبوعك يا \u2068Ada\u2069"
 
 
 def test_a_translator_adds_a_language_with_one_file(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Polish has three plural forms; what is not translated yet is English."""
+    """Polish has three plural forms; untranslated texts are English."""
     source = """
     [language]
     direction = "ltr"
@@ -144,7 +144,7 @@ def test_a_translator_adds_a_language_with_one_file(tmp_path: object, monkeypatc
 
 
 @pytest.mark.parametrize("broken", ['direction = "sideways"', 'direction = "ltr"\nmonths = ["one"]'])
-def test_a_broken_file_is_told_of_when_it_is_read(broken: str) -> None:
+def test_a_broken_file_is_reported_when_it_is_read(broken: str) -> None:
     months = ", ".join(f'"{n}"' for n in range(1, 13))
     source = f'[language]\nplural = "n != 1"\nthousands = ","\n{broken.split(chr(10), maxsplit=1)[0]}\n[dates]\n'
     source += broken.split("\n")[1] if "\n" in broken else f"months = [{months}]"

@@ -80,7 +80,7 @@ def test_unknown_mails_are_listed_oldest_first_until_somebody_decides(ses: Ses) 
 
 
 def test_a_settled_digest_expires_and_an_unknown_mail_does_not(ses: Ses) -> None:
-    """What nobody has decided must not vanish; what was sent expires."""
+    """An undecided entry must not expire; a sent one does."""
     mailing = mail_ledger.digest("2026-W48")
     claim = mail_ledger.claim(mailing, "ada", "run", 1)
     mail_ledger.claim(mailing, "bea", "run", 1)

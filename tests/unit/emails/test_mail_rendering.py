@@ -1,4 +1,4 @@
-"""What the mails say: both parts whole, other people's words harmless, nothing but the locale's words."""
+"""The mails' text: both parts are complete, users' text is harmless, and all other text is from the locale."""
 
 import re
 from dataclasses import replace
@@ -83,7 +83,7 @@ def test_both_parts_have_what_the_law_and_the_reader_want(mail: Mail) -> None:
     assert all(len(line) <= 76 or "://" in line for line in mail.text.splitlines())
 
 
-def test_the_digest_tells_of_each_post_with_its_link_in_both_parts() -> None:
+def test_both_parts_of_the_digest_have_each_post_with_its_link() -> None:
     other = replace(STORY, post_id="p/2?x", author="Cleo", text="Second", followed=False, likes=1, comments=0)
     mail = digest(STORY, other)
     html = Parsed(mail.html)
@@ -132,7 +132,7 @@ def test_a_name_that_could_carry_a_message_is_left_out_and_its_owners_posts_are_
 
 
 @pytest.mark.parametrize("followed", [True, False])
-def test_no_link_stands_in_the_preheader_and_a_strangers_nowhere(followed: bool) -> None:
+def test_the_preheader_has_no_links_and_strangers_links_appear_nowhere(followed: bool) -> None:
     mail = digest(replace(STORY, text="Win: https://evil.com/x or evil.org now", followed=followed))
     preheader = mail.html.partition('data-part="preheader">')[2].partition("</div>")[0]
     assert "Win:" in preheader
@@ -148,7 +148,7 @@ def test_no_link_stands_in_the_preheader_and_a_strangers_nowhere(followed: bool)
 
 
 def test_what_is_counted_is_kept_apart_by_more_than_a_margin() -> None:
-    """Gmail, Outlook and Yahoo know no margin-inline-end, and none of them styles the text part."""
+    """Gmail, Outlook and Yahoo do not support margin-inline-end, and no program styles the text part."""
     mail = digest(replace(STORY, likes=1284, comments=97, shares=41))
     for part in (" ".join(Parsed(mail.html).text.split()), mail.text):
         assert "1,284 likes · 97 comments · 41 shares" in part
@@ -183,8 +183,8 @@ def test_paddings_are_mirrored() -> None:
 
 
 @pytest.mark.parametrize("part", ["html", "text"])
-def test_no_word_of_the_mails_stands_in_a_template(part: str) -> None:
-    """In a language whose every text is the same sign, that sign and the readers' own words are all there is."""
+def test_the_templates_contain_no_text(part: str) -> None:
+    """In a language in which every text is the same sign, a mail has only that sign and users' own text."""
     texts = {key: "※" if isinstance(text, str) else ["※"] for key, text in load("en").texts.items()}
     signs = Language("xx", "rtl", texts, lambda count: 0, ",", ["※"] * 12)
     story = replace(STORY, picture=PICTURE, author="李", text="你好")
@@ -214,7 +214,7 @@ def test_a_text_that_is_missing_is_a_fault_of_ours_and_says_which() -> None:
 
 
 class Asked(dict[str, Any]):
-    """The locale's texts, and which of them were asked for."""
+    """The locale's texts, and which of them were used."""
 
     def __init__(self, texts: Any) -> None:
         super().__init__(texts)
@@ -321,7 +321,7 @@ def test_a_post_without_a_finished_picture_has_none(without: Media | None) -> No
     assert choose_picture(without) is None
 
 
-def test_an_incomplete_deployment_is_told_what_is_missing() -> None:
+def test_an_incomplete_deployment_gets_an_error_that_names_what_is_missing() -> None:
     complete: dict[str, Any] = {
         "NEXUS_MAIL_SENDER": "no-reply@nexus.example",
         "NEXUS_MAIL_BASE_URL": "https://nexus.example/",

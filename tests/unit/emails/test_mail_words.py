@@ -1,4 +1,4 @@
-"""Other people's words in a mail: a name is a name and never a link, a stranger's link never works, nothing is lost."""
+"""Users' text in a mail: a name is never a link, a stranger's link never works, and no other text is lost."""
 
 import pytest
 from hypothesis import given, settings
@@ -30,13 +30,13 @@ PIECES = [
     *"@-_!?,()[]<>|+=~#…‥․。．\u202f\u200b\u200d\u00ad\u0301",
 ]
 LINKISH = st.lists(st.sampled_from(PIECES), max_size=40).map("".join)
-"""Text of what links are made of, and of what programs and Unicode take for a dot, a digit or nothing."""
+"""Text made of the parts of links, and of characters that programs and Unicode treat as a dot, a digit or nothing."""
 
 UNUSUAL_LINKS = [
     *("//0.0", "//+.+", "//\u200d.+", "//localhost", "💥.uk", "~.uk", "1¤.xn--a", "え.⒈\u200d.uk", "…1.2.3.4"),
     *("1.2.3.43․é", "^。3b。．31.2.3.4．1.2.3.4^3", "1.2.3.41.2.3.4)1.2.3.41.2.3.4ﷺ"),
 ]
-"""What a program takes for a link, or would take for one if it were only cut or normalised."""
+"""Text that a program treats as a link, or would after it is cut or normalised."""
 
 LINKS = [
     "https://evil.com",
@@ -72,7 +72,7 @@ LINKS = [
     "\\\\evil\\share",
     "C:\\x",
 ]
-"""What somebody may mean as a link, and what a program may take for one."""
+"""Text that a user may mean as a link, and text that a program may treat as one."""
 
 
 @pytest.mark.parametrize("around", ["{}", "win at {}", "{} wins", "(see {})"])
@@ -85,7 +85,7 @@ def test_a_name_that_can_only_be_a_link_is_not_shown(link: str, around: str) -> 
     "blank",
     [None, "", "   ", "\u202e\u200b", "\u3164", "\u115f\u1160\uffa0", "\u2800\u2800", "\u200d", "\u00ad", "\ufe0f"],
 )
-def test_a_name_of_which_nothing_is_seen_is_none(blank: str | None) -> None:
+def test_an_invisible_name_counts_as_no_name(blank: str | None) -> None:
     assert person_name(blank) == ""
 
 
@@ -169,7 +169,7 @@ def test_an_unusual_link_does_not_work_either(text: str) -> None:
     assert live_links(person_name(text)) == []
 
 
-def test_a_strangers_post_keeps_what_is_no_link() -> None:
+def test_a_strangers_post_keeps_everything_except_links() -> None:
     text = "and/or 5/6 v1.2.3 #tag @ada 3.5 km e.g. this"
     assert excerpt(text, link="[link]").replace("\u202f", "") == text
     assert excerpt("They left.Then we", link="[link]") == "They left.\u202fThen we"

@@ -80,7 +80,7 @@ def test_a_second_notification_changes_nothing(ses: Ses) -> None:
 
 
 @pytest.mark.parametrize("kind", ["Transient", "Undetermined"])
-def test_a_passing_bounce_suppresses_nobody(ses: Ses, kind: str) -> None:
+def test_a_transient_bounce_suppresses_no_one(ses: Ses, kind: str) -> None:
     person("ada")
     report = record({**BOUNCE, "bounce": {**BOUNCE["bounce"], "bounceType": kind}})
     assert (report.suppressed, report.reason) == (0, f"{kind.lower()} bounce")
@@ -107,7 +107,7 @@ def test_a_user_whose_domain_was_mailed_in_its_ascii_form_is_found(ses: Ses) -> 
     assert record({**BOUNCE, "bounce": {**BOUNCE["bounce"], "bouncedRecipients": recipients}}).suppressed == 1
 
 
-def test_without_our_tag_the_address_tells_who_it_is(ses: Ses) -> None:
+def test_without_our_tag_the_user_is_found_by_address(ses: Ses) -> None:
     person("ada")
     person("bea")
     mail = {key: value for key, value in BOUNCE["mail"].items() if key != "tags"}
@@ -119,7 +119,7 @@ def test_without_our_tag_the_address_tells_who_it_is(ses: Ses) -> None:
 @pytest.mark.parametrize(
     "notification", [{}, {"eventType": "Open"}, {"eventType": "Bounce"}, {"eventType": "Bounce", "bounce": []}]
 )
-def test_what_is_no_notification_is_rejected(ses: Ses, notification: dict[str, Any]) -> None:
+def test_an_invalid_notification_is_rejected(ses: Ses, notification: dict[str, Any]) -> None:
     with pytest.raises(Reject):
         record(notification)
 

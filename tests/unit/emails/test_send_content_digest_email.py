@@ -1,4 +1,4 @@
-"""The weekly digest against moto and a SES that can refuse, throttle, go silent and take its time to say so.
+"""The weekly digest against moto and an SES that can refuse, throttle, stay silent and be slow.
 
 Whatever happens, nobody gets two mails of one week, and nobody is lost whose mail SES has certainly not taken.
 """
@@ -68,7 +68,7 @@ def post(post_id: str, author_id: str, *, likes: int = 1, hours: float = 24, **v
 
 
 def town(people: int) -> list[str]:
-    """So many readers, and one author whose post is news to all of them."""
+    """This many readers, and one author whose post is new to all of them."""
     person("author", last_active_day="2026-10-01")
     post("news", "author", likes=9, hours=48)
     return [person(f"r{number:02}").email for number in range(people)]
@@ -83,7 +83,7 @@ def text_to(ses: Ses, user_id: str) -> str:
 # --- who gets what ---------------------------------------------------------------------------------------------------
 
 
-def test_each_active_reader_gets_his_own_week(ses: Ses) -> None:
+def test_each_active_reader_gets_their_own_digest(ses: Ses) -> None:
     person("ada")
     person("bea", name="Bea Follows", locale="fr")
     person("cleo", last_active_day="2026-11-16")
@@ -122,7 +122,7 @@ def test_each_active_reader_gets_his_own_week(ses: Ses) -> None:
 
 
 def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that a reader can sort it, and so that what is said of the one mailing is not said of the other."""
+    """So that readers can filter it, and complaints about one mailing do not count for the other."""
     town(1)
     run()
     (request,) = ses.sent
@@ -134,7 +134,7 @@ def test_the_digest_has_a_sender_and_a_list_of_its_own(ses: Ses, monkeypatch: py
     assert (tags["ses:feedback-id-a"], tags["ses:feedback-id-b"]) == ("digest", STACK)
 
 
-def test_the_report_counts_the_posts_that_nobody_was_shown_once(ses: Ses) -> None:
+def test_the_report_counts_each_post_that_no_one_was_shown_once(ses: Ses) -> None:
     town(7)
     post("orphan", "nobody", likes=99)
     report = run()
@@ -177,7 +177,7 @@ def test_a_picture_comes_from_the_renditions(ses: Ses) -> None:
     assert 'src="https://media.nexus.example/media/p/h/w1080_jpeg.jpg"' in html
 
 
-def test_a_post_made_private_since_it_was_scored_is_not_told_of(ses: Ses) -> None:
+def test_a_post_made_private_since_it_was_scored_is_left_out(ses: Ses) -> None:
     person("author", last_active_day="2026-10-01")
     person("ada")
     post("gone", "author")
@@ -190,8 +190,8 @@ def test_a_week_without_posts_sends_nothing(ses: Ses) -> None:
     assert (run().sent, ses.asked) == (0, 0)
 
 
-def test_next_weeks_digest_does_not_repeat_what_this_weeks_told(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second digest goes out only a day later, in the next ISO week, so most of its days are the first's too."""
+def test_next_weeks_digest_repeats_no_post_of_this_weeks(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second digest goes out only a day later, in the next ISO week, so most of its days overlap the first's."""
     town(2)
     sunday = NOW - 86_400
     monkeypatch.setattr(digest_task, "_now", lambda: sunday)
@@ -215,7 +215,7 @@ def test_delivered_twice_it_is_sent_once_and_reports_the_same(ses: Ses) -> None:
 
 
 def test_two_overlapping_digests_send_once(ses: Ses) -> None:
-    """The second begins while the first waits for SES: in the middle of every other send."""
+    """The second begins while the first waits for SES, in the middle of every other send."""
     readers = town(6)
     others: list[catalogue.DigestReport] = []
 
@@ -274,7 +274,7 @@ def test_a_segment_that_is_handed_on_counts_everybody_once(ses: Ses, monkeypatch
 # --- trouble ---------------------------------------------------------------------------------------------------------
 
 
-def test_throttling_loses_nobody(ses: Ses) -> None:
+def test_throttling_loses_no_reader(ses: Ses) -> None:
     readers = town(12)
 
     def every_third(request: dict[str, Any], number: int) -> None:
@@ -288,7 +288,7 @@ def test_throttling_loses_nobody(ses: Ses) -> None:
     assert report.throttled >= 4
 
 
-def test_a_throttled_hour_ends_the_attempt_and_the_next_goes_on(ses: Ses) -> None:
+def test_a_throttled_hour_ends_the_attempt_and_the_next_one_continues(ses: Ses) -> None:
     readers = town(5)
 
     def throttle(request: dict[str, Any], number: int) -> None:
@@ -337,7 +337,7 @@ def test_an_outage_stops_a_segment_before_it_loses_many(ses: Ses, monkeypatch: p
     assert (report.sent, report.unknown) == (12 - digest_task.LOST_IN_A_ROW, digest_task.LOST_IN_A_ROW)
 
 
-def test_an_unverified_sender_stops_at_once_and_nobody_is_lost(ses: Ses) -> None:
+def test_an_unverified_sender_stops_at_once_and_no_reader_is_lost(ses: Ses) -> None:
     readers = town(12)
 
     def refuse(request: dict[str, Any], number: int) -> None:
@@ -418,10 +418,10 @@ BEHAVIOURS = st.lists(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(BEHAVIOURS, st.integers(1, 4), st.randoms(use_true_random=False))
-def test_whatever_ses_does_nobody_gets_two_and_nobody_is_lost(
+def test_whatever_ses_does_each_reader_gets_at_most_one_mail_and_none_is_lost(
     ses: Ses, behaviours: list[str], people: int, chance: random.Random
 ) -> None:
-    """Attempt after attempt until one ends: at most one mail each, and who has none is known to be unknown."""
+    """Attempts until one succeeds: each reader gets at most one mail, and those without one are recorded as unknown."""
     for table in dynamodb_backends[ACCOUNT][REGION].tables.values():
         table.items.clear()
     for bucket in s3_backends[ACCOUNT]["aws"].buckets.values():
@@ -498,7 +498,7 @@ def test_the_week_of_a_digest() -> None:
 
 
 @pytest.mark.parametrize("week", ["2026-W54", "2025-W53", "2026-W00"])
-def test_a_week_that_is_none_is_refused_before_it_is_sent(week: str) -> None:
+def test_an_invalid_week_is_refused_before_it_is_sent(week: str) -> None:
     with pytest.raises(InvalidMessage, match=rf"week: .* \(got '{week}'\)"):
         catalogue.send_content_digest_email.s(week=week)
 

@@ -1,4 +1,4 @@
-"""The welcome mail: sent once in a life, and every way in which it is not sent has an outcome and a reason."""
+"""The welcome mail: sent at most once per user; every way in which it is not sent has an outcome and a reason."""
 
 from email.header import decode_header, make_header
 from typing import Any
@@ -31,7 +31,7 @@ def ledger(user_id: str) -> mail_ledger.Entry | None:
     return mail_ledger.get(WELCOME, user_id)
 
 
-def test_a_new_user_is_welcomed_in_his_language(ses: Ses) -> None:
+def test_a_new_user_is_welcomed_in_their_language(ses: Ses) -> None:
     person("ada", name="Ada", locale="fr-CA")
 
     report = send("ada")
@@ -139,7 +139,7 @@ def test_a_crash_between_claim_and_answer_leaves_it_unknown_for_a_person_to_deci
     assert send("ada", OTHER).reason == "being sent by another run"
     assert ses.asked == 1
 
-    # The person decides that it was not sent; then, and only then, it goes out.
+    # Only after a person has decided that it was not sent does it go out.
     assert mail_ledger.decide(WELCOME, "ada", was_sent=False, now=1)
     assert send("ada", OTHER).outcome == "sent"
     assert not mail_ledger.decide(WELCOME, "ada", was_sent=False, now=1), "it is not unknown any more"
@@ -200,7 +200,7 @@ NOT_VERIFIED = "Email address is not verified. The following identities failed t
         (NoCredentialsError(), "no credentials"),
     ],
 )
-def test_what_only_a_person_can_mend_is_not_retried_and_goes_out_once_it_is_mended(
+def test_a_fault_that_only_a_person_can_fix_is_not_retried_and_the_mail_goes_out_once_fixed(
     ses: Ses, error: Exception, reason: str
 ) -> None:
     person("ada")
@@ -235,7 +235,7 @@ def test_paused_sending_is_known_before_anything_is_sent(ses: Ses) -> None:
 
 
 def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SES hangs up on a frozen sandbox, and a mail written to such a connection would be unknown for no reason."""
+    """SES closes the connections of a frozen sandbox; a mail sent on one would be unknown without need."""
     for user_id in ("ada", "bea"):
         person(user_id)
         send(user_id)
@@ -249,7 +249,7 @@ def test_a_connection_that_has_been_idle_is_not_used_again(ses: Ses, monkeypatch
 def test_a_long_foreign_name_of_the_product_is_encoded_in_words_that_fit(
     ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """RFC 2047, 2: 75 characters, and no character in two words."""
+    """RFC 2047, 2: at most 75 characters, and no character split over two words."""
     name = "Réseau d’amitié – 友達の輪 – сеть друзей и знакомых"
     monkeypatch.setenv("NEXUS_MAIL_SENDER_NAME", name)
     person("ada")

@@ -1,4 +1,4 @@
-"""The unsubscribe link: works for its user until it expires, for nobody else, and cannot be made by others."""
+"""The unsubscribe link: it works only for its user, until it expires, and cannot be forged."""
 
 import time
 
@@ -30,7 +30,7 @@ def test_the_link_turns_the_digest_off_and_a_second_click_changes_nothing() -> N
         assert not users.get("ada").digest  # type: ignore[union-attr]
 
 
-def test_a_user_who_is_gone_is_as_good_as_unsubscribed() -> None:
+def test_unsubscribing_a_deleted_user_succeeds() -> None:
     assert mail_links.unsubscribe(mail_links.token_for("nobody")).user_id == "nobody"
     assert users.get("nobody") is None
 

@@ -1,4 +1,4 @@
-"""The jobs over the data run against moto, filled by the demo data's generator and emptied between two examples."""
+"""The jobs run against moto, which the demo data's generator fills and which is emptied between examples."""
 
 from collections.abc import Callable
 
@@ -40,7 +40,7 @@ def empty(deployment: None, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Non
 
 @pytest.fixture
 def filled(empty: Callable[[], None]) -> Filled:
-    """Empties everything, and fills it with the network of so many people and a seed."""
+    """Empties everything, and fills it with the network of this many users and a seed."""
 
     def fill(people: int, seed: int, now: int = NOW) -> Network:
         empty()

@@ -1,4 +1,4 @@
-"""cleanup_expired_tokens against the rule row by row; nothing that is still valid is ever deleted."""
+"""cleanup_expired_tokens, compared with the rule for each row; it never deletes anything that is still valid."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def stored() -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
 
 
 def expected(network: Network) -> tuple[set[tuple[str, str]], set[tuple[str, str]]]:
-    """What is left: what has not expired, of users seen in the last 30 days, or made by those since."""
+    """The rows that must stay: unexpired ones of users seen in the last 30 days, or created since."""
     inactive = {user.user_id for user in network.users if user.last_active_day < FIRST_DAY}
     before = start_of(FIRST_DAY)
     return (
@@ -78,8 +78,8 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_a_user_who_logs_in_during_the_cleanup_keeps_his_session(empty: Callable[[], None], moment: int) -> None:
-    """Whichever request of the job the login comes before."""
+def test_a_user_who_logs_in_during_the_cleanup_keeps_their_session(empty: Callable[[], None], moment: int) -> None:
+    """Tries a login before each request of the job."""
     application.register("a@example.com", "A", user_id="a", at=NOW - 100 * DAY_SECONDS)
     application.record_login("a", "old", session_id="old", at=NOW - 60 * DAY_SECONDS)
     seen = [0]
@@ -127,9 +127,7 @@ def test_a_dormant_user_is_looked_at_once(filled: Filled) -> None:
     assert again.requests < first.requests / 2
 
 
-def test_while_ttl_keeps_up_it_reads_one_page_and_no_more(
-    empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_ttl_keeps_up_it_reads_only_one_page(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("social.sweep.SEGMENT_BYTES", 10**9)
     fresh = [Token("u", f"t{n:02}", NOW - DAY_SECONDS, NOW + DAY_SECONDS) for n in range(40)]
     just = [Token("u", f"x{n}", NOW - DAY_SECONDS, NOW - 60) for n in range(3)]

@@ -1,4 +1,4 @@
-"""cleanup_old_posts: what is eligible, that the archive holds all of it before anything goes, and the way back."""
+"""cleanup_old_posts: which posts are eligible, that they are archived before anything is deleted, and restoring."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -34,7 +34,7 @@ def _now(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def eligible(network: Network) -> set[str]:
-    """By the rule, one by one; a deleted comment no longer counts."""
+    """Applies the rule to each post; a deleted comment does not count."""
     return {
         post.post_id
         for post in network.posts
@@ -173,7 +173,7 @@ def old_post(**also: Any) -> Post:
 @pytest.mark.simulation
 @pytest.mark.usefixtures("_one_day")
 def test_it_dies_at_each_single_request_in_turn(empty: Callable[[], None]) -> None:
-    """One post with a rendition and a deleted comment, the longest way through."""
+    """One post with a rendition and a deleted comment, which takes the most steps."""
     for fatal in range(100):
         empty()
         rendition = Rendition(key="media/p/h/w320.webp", width=1, height=1, bytes=1, content_type="image/webp")
@@ -237,7 +237,7 @@ def test_nothing_is_removed_when_the_archive_reads_back_as_something_else(
 
 
 @pytest.mark.usefixtures("_one_day")
-def test_a_post_with_a_comment_that_stands_is_kept_whatever_its_counter_says(empty: Callable[[], None]) -> None:
+def test_a_post_with_an_existing_comment_is_kept_whatever_its_counter_says(empty: Callable[[], None]) -> None:
     posts.put_many([old_post()], now=NOW)
     comments.put_many([Comment("p", "c", "x", NOW)])
     report = run_task(job.cleanup_old_posts, {"mode": "archive"})
@@ -245,7 +245,7 @@ def test_a_post_with_a_comment_that_stands_is_kept_whatever_its_counter_says(emp
     assert posts.get("p") is not None
 
 
-def test_the_next_run_goes_on_after_the_last_day_done(
+def test_the_next_run_continues_after_the_last_day_done(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     last = posts.old_day(TODAY)
@@ -293,7 +293,7 @@ def test_a_post_that_fell_quiet_after_its_review_is_found_through_the_index(empt
 def test_a_page_is_archived_some_posts_at_a_time_and_handed_on_in_the_middle(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A page of the index names thousands of posts, and to move one with pictures takes most of a second."""
+    """A page of the index has thousands of posts, and moving one with pictures takes most of a second."""
     monkeypatch.setattr(job, "AT_ONCE", 2)
     by_day = [Post(f"p{n}", "a", YEAR_AGO - 10 * DAY_SECONDS + n) for n in range(20)]
     by_review = [Post(f"r{n}", "a", YEAR_AGO - 40 * DAY_SECONDS) for n in range(20)]

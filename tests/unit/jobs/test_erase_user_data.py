@@ -1,4 +1,4 @@
-"""erase_user_data: nothing of a user is left in any store but what the report says, and counts stay true."""
+"""erase_user_data: a user's data stays only where the report says, and counts stay correct."""
 
 import gzip
 import json
@@ -51,7 +51,7 @@ YESTERDAY = add_days(day_of(NOW), -1)
 
 @pytest.fixture(autouse=True)
 def sent(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[SentTasks]:
-    for module in (job, archive):  # moto's tables are not to be changed by one thread while another reads
+    for module in (job, archive):  # moto's tables must not be changed by one thread while another reads
         monkeypatch.setattr(module, "THREADS", 1)
     with memory_backend() as tasks:
         yield tasks
@@ -78,7 +78,7 @@ def stores() -> Iterator[tuple[str, str]]:
 
 
 def left(*traces: str) -> list[tuple[str, str]]:
-    """Where a trace is left, except in the partial sums that KEPT_AFTER_ERASURE names."""
+    """Where data is left, except in the partial sums that KEPT_AFTER_ERASURE names."""
     return [
         (where, text)
         for where, text in stores()
@@ -88,7 +88,7 @@ def left(*traces: str) -> list[tuple[str, str]]:
 
 
 def a_life() -> None:
-    """Two users who did everything that can be done, some of it long ago."""
+    """Two users who have done everything that a user can do, some of it long ago."""
     for user_id, email, name in ((GONE, ADDRESS, NAME), (STAYS, "ann@example.org", "Ann")):
         application.register(email, name, user_id=user_id, at=OLD)
         application.record_login(user_id, f"token-of-{user_id}", at=NOW - 100)
@@ -150,7 +150,7 @@ def test_of_a_deleted_user_no_store_has_anything_left(sent: SentTasks) -> None:
     assert report.kept == KEPT_AFTER_ERASURE
     counted = ("posts", "comments", "follows", "notifications", "sessions", "tokens", "archived", "reports")
     assert set(counted) <= set(report.erased)
-    assert {trace: len(left(trace)) for trace in others} == others, "and nothing of anybody else is gone"
+    assert {trace: len(left(trace)) for trace in others} == others, "and no one else's data is deleted"
     assert objects.get("media", f"media/new-{STAYS}/h/w320.webp") == b"second"
     assert application.delete_user(GONE) is None, "the second time there is nobody"
     assert run_task(job.erase_user_data, call[1]).erased == {}
@@ -232,7 +232,7 @@ def test_a_user_with_many_rows_is_shared_out(sent: SentTasks, monkeypatch: pytes
 
 @pytest.mark.simulation
 def test_what_comes_in_meanwhile_is_found_by_the_second_look(sent: SentTasks) -> None:
-    """At every moment of the erasure once: what somebody else does, and what was on its way."""
+    """Another user's action, or one in progress, before each request of the erasure."""
     for moment in range(3, 400, 53):
         a_life_again(sent)
         seen = [0]
@@ -269,7 +269,7 @@ def a_life_again(sent: SentTasks) -> None:
 
 
 def counts_are_true() -> None:
-    """After the night's jobs: of followers, posts, comments, votes."""
+    """The counts of followers, posts, comments and votes after the nightly jobs."""
     run_task(update_user_statistics.update_user_statistics)
     run_task(update_post_engagement_scores.update_post_engagement_scores)
     edges = [(item["follower_id"]["S"], item["followed_id"]["S"]) for item in rows(follows.TABLE)]
@@ -300,7 +300,7 @@ def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
 
 @pytest.mark.simulation
 def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: Callable[[], None]) -> None:
-    """Erased at every moment of the archiving; the erasure's second look comes after both."""
+    """An erasure before each request of the archiving; the erasure's second pass comes after both."""
     for moment in range(0, 120, 7):
         empty()
         old = Post("p", GONE, OLD, WORDS, counters=Counters(views=1))
@@ -319,7 +319,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
         with requests(erase):
             try:
                 run_task(cleanup_old_posts.cleanup_old_posts, archiving)
-            except (LookupError, ClientError):  # what it read back, or copied, was taken away: a retry's work
+            except (LookupError, ClientError):  # what it read back or copied was deleted: it is retried
                 run_task(cleanup_old_posts.cleanup_old_posts, archiving)
         for call in [{"user_id": GONE}, {"user_id": GONE, "post_id": "p"}]:
             run_task(job.erase_user_data, {**call, "again": False})
@@ -332,7 +332,7 @@ def test_a_post_that_is_erased_while_it_is_being_archived_leaves_no_copy(empty: 
 
 
 @pytest.mark.simulation
-def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
+def test_an_archiving_that_died_is_resumed_though_its_object_was_rewritten(empty: Callable[[], None]) -> None:
     for fatal in range(4, 200, 8):
         empty()
         old = Post("p", STAYS, OLD, "stays", counters=Counters(views=1))
@@ -362,7 +362,7 @@ def test_an_archiving_that_died_goes_on_though_its_object_was_rewritten(empty: C
 
 
 def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], None]) -> None:
-    """Each rewrites the object that the other is rewriting; the second looks find result."""
+    """Each rewrites the object that the other is rewriting; the second passes find the result."""
     for moment in range(0, 30, 3):
         empty()
         people = (GONE, "other-gone", STAYS)
@@ -387,7 +387,7 @@ def test_two_users_in_one_archive_object_are_erased_at_once(empty: Callable[[], 
 
 
 def test_every_store_of_the_template_is_walked() -> None:
-    """A table or bucket that is new, and not in the walk's life, is to be thought about here and in the task."""
+    """A new table or bucket must be considered here and in the task."""
     known = EVERYWHERE | {"hashtags", "task-runs"}
     named = {resolved(body["Properties"])["TableName"] for body in resources("AWS::DynamoDB::Table").values()}
     assert {name.removeprefix(f"{STACK}-") for name in named} == known

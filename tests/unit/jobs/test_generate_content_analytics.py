@@ -1,4 +1,4 @@
-"""generate_content_analytics against counting every row, and the report that a person opens."""
+"""generate_content_analytics, compared with counting every row, and its report."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ DAY = add_days(day_of(NOW), -1)
 
 
 def active(user: users.User, day: str) -> bool:
-    """By the meaning of the bits, worked out with dates and text."""
+    """The days that the bits mean, computed with dates and text."""
     age = (date.fromisoformat(user.last_active_day) - date.fromisoformat(day)).days
     return 0 <= age < 36 and f"{user.active_days:036b}"[::-1][age] == "1"
 
@@ -182,7 +182,7 @@ def test_late_rows_count_when_the_day_is_counted_again(
 def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A user's item covers the last 36 days: of a day before them it says nothing, which is not "inactive"."""
+    """A user's item covers the last 36 days: an earlier day is unknown, which is not "inactive"."""
     user = application.register("a@example.com", "A", user_id="a", at=start_of(DAY) + 60)
     run_task(job.generate_content_analytics, {"day": DAY})
     later = NOW + 40 * DAY_SECONDS
@@ -198,7 +198,7 @@ def test_a_day_counted_again_after_activity_is_forgotten_keeps_its_active_users(
 def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
     empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """DynamoDB answers a Query from a replica that may not have the write of a moment ago."""
+    """DynamoDB runs a Query on a replica that may lack the latest write."""
     read = analytics.content_days
     monkeypatch.setattr(
         analytics, "content_days", lambda *days, **meter: [day for day in read(*days, **meter) if day.day != DAY]
@@ -216,7 +216,7 @@ def test_the_report_has_the_day_that_was_just_written_whatever_a_replica_knows(
         (add_days(day_of(NOW), 1), "the day has not begun, in UTC"),
     ],
 )
-def test_a_day_that_is_none_or_has_not_begun_is_refused_before_it_is_sent(day: str, fault: str) -> None:
+def test_an_invalid_or_future_day_is_refused_before_it_is_sent(day: str, fault: str) -> None:
     with pytest.raises(InvalidMessage, match=rf"day: .*{fault}.* \(got '{day}'\)"):
         catalogue.generate_content_analytics.s(day=day)
     with pytest.raises(InvalidMessage, match=f"since: .*{fault}"):
@@ -244,7 +244,7 @@ def history(days: int) -> list[ContentDay]:
 
 
 class _Balanced(HTMLParser):
-    """Every tag that opens closes, in order."""
+    """Every tag is closed, in order."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class _Balanced(HTMLParser):
 
 
 @pytest.mark.parametrize("days", [1, 2, 30])
-def test_the_report_stands_alone_and_takes_no_text_for_markup(days: int) -> None:
+def test_the_report_is_self_contained_and_escapes_text(days: int) -> None:
     page = day_report.as_html(history(days))
     parser = _Balanced()
     parser.feed(page)
@@ -353,7 +353,7 @@ def test_the_same_report_is_there_for_programs_and_spreadsheets() -> None:
     assert (row["author"], row["author_id"], row["engagement_score"]) == ("'@ada", "'-1", "1234")
 
 
-def test_a_network_of_nobody_has_a_report_too() -> None:
+def test_an_empty_network_has_a_report_too() -> None:
     assert "No public posts" in day_report.as_html([ContentDay(DAY, NOW)])
 
 
@@ -369,7 +369,7 @@ def browsing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 def test_the_report_is_legible_on_any_screen(
     browsing: Page, tmp_path: Path, days: int, width: int, *, dark: bool
 ) -> None:
-    """No text under 12 px, no tile alone in its row, nothing outside, no finding of axe, opened tables and all."""
+    """No text under 12 px, no single tile in a row, nothing outside the page, no finding of axe; with tables opened."""
     month = history(days)
     long = PopularPost("p", "a", 1, "W" * 140, "صباح " * 20)
     month[-1] = replace(month[-1], active_users=12_345_678, popular=(*month[-1].popular, long))

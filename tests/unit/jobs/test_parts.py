@@ -1,4 +1,4 @@
-"""What a job sends to itself is what its catalogue lets it receive."""
+"""The messages that a job sends to itself match those that its catalogue entry accepts."""
 
 import typing
 

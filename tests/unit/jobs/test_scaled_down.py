@@ -41,7 +41,7 @@ SCALED = {
 def _scaled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for module, name in SCALED:
         monkeypatch.setattr(module, name, getattr(module, name) // 10_000)
-    # A page of that scale would be one edge, and the test nothing but pages.
+    # At that scale a page would be one edge, and most of the test would be paging.
     monkeypatch.setattr(stand_in, "PAGE_BYTES", 10 * 1024)
     monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")  # else the stand-in would store chunks
     sdk.reset()
@@ -51,7 +51,7 @@ def _scaled(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a night's count left, and what it asked for."""
+    """The result of a nightly count, and its requests."""
 
     right: bool
     objects: int
@@ -60,7 +60,7 @@ class Counted:
 
 
 def count(people: int) -> Counted:
-    """Counts a network of so many users, with one invocation in ten out of time after its first page or batch."""
+    """Counts a network of this many users; one invocation in ten runs out of time after its first page or batch."""
     tables = stand_in.tables()
     expected = fill(tables, people)
     invocations = iter(range(10**9))

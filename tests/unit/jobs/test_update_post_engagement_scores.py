@@ -1,4 +1,4 @@
-"""update_post_engagement_scores against the two formulas, with likes that arrive while it runs."""
+"""update_post_engagement_scores, compared with the two formulas, with likes that arrive while it runs."""
 
 import math
 from collections.abc import Callable
@@ -65,7 +65,7 @@ def test_sandboxes_that_die_and_messages_that_come_twice_change_nothing(filled: 
 @settings(jobs, max_examples=4)
 @given(st.integers(0, 40), st.sampled_from(["BatchGetItem", "BatchExecuteStatement", "Query"]))
 def test_a_like_during_the_scoring_is_never_lost(filled: Filled, nth: int, operation: str) -> None:
-    """Whenever the like comes, the score counts it, or the post waits for the next run, which does."""
+    """Whenever a like comes, the score includes it, or the post waits for the next run, whose score does."""
     network = filled(6, nth)
     loved = network.posts[0].post_id
     seen = [0]

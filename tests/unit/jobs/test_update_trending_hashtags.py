@@ -1,4 +1,4 @@
-"""update_trending_hashtags against a count over all posts of seven days, hour after hour."""
+"""update_trending_hashtags, compared with a count over all posts of seven days, hour by hour."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -116,7 +116,7 @@ def test_ways_to_write_a_tag_are_one_tag_and_private_posts_have_no_vote(empty: C
 
 
 def test_a_moment_that_has_not_come_is_refused(empty: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its hours would be kept as over, without the votes that are still to come in them."""
+    """Its hours would be stored as final, without votes that are still to come."""
     monkeypatch.setattr("time.time", lambda: NOW)
     with pytest.raises(Reject, match="is in the future"):
         run_task(job.update_trending_hashtags, {"at": NOW + 2 * HOUR})

@@ -150,7 +150,7 @@ def test_throttling_slows_it_and_loses_nothing(filled: Filled) -> None:
     assert stored() == expected(network)
 
 
-def test_a_user_whom_nobody_follows_any_more_is_reset_to_zero(empty: Callable[[], None]) -> None:
+def test_a_user_who_has_lost_all_followers_is_reset_to_zero(empty: Callable[[], None]) -> None:
     alone = generate(1, 5, NOW)
     alone.users[0] = users.User("u", "u@example.com", "U", NOW, "2026-01-01", followers_count=1_000_000, posts_count=7)
     users.put_many(alone.users[:1])
@@ -172,7 +172,7 @@ def test_a_later_refresh_of_one_user_is_not_overwritten(filled: Filled, monkeypa
     assert report.skipped == 1
 
 
-def test_rows_that_cannot_be_read_are_mended_or_left_out_and_never_stop_it(filled: Filled) -> None:
+def test_unreadable_rows_are_repaired_or_skipped_and_never_stop_it(filled: Filled) -> None:
     network = filled(5, 2)
     broken, negative = network.users[0].user_id, network.users[1].user_id
     users.TABLE.update(Write({"user_id": broken}, set={"followers_count": "many"}))

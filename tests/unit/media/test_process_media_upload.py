@@ -142,7 +142,7 @@ def test_a_refused_upload_is_told_to_the_post_and_moved_to_quarantine(body: byte
 
 
 def test_a_refused_object_whose_version_nobody_names_is_moved_too() -> None:
-    """As a task sent by hand has it: the bucket's version stays, and the key is gone."""
+    """As in a task sent by hand: the bucket's version stays, and the key is deleted."""
     args = upload(b"no picture").model_copy(update={"version_id": None})
     assert process(args).status == "rejected"
     assert keys("uploads") == [f"quarantine/{KEY}"]

@@ -1,4 +1,4 @@
-"""The audit trail: whatever changes the deployment leaves who, what and when, and what only reads leaves nothing."""
+"""The audit trail: every change of the deployment leaves who, what and when; reading leaves nothing."""
 
 import ast
 import json
@@ -152,11 +152,11 @@ READING = {
     "Scan",
     "SimulatePrincipalPolicy",
 }
-"""Besides what AWS names Get, List, Describe or Head."""
+"""Operations that read, besides those that AWS names Get, List, Describe or Head."""
 
 
 def test_only_what_is_known_to_read_passes_unnoted() -> None:
-    """Of the operations that the operator's side and the runtime name, these read, and all others are a change."""
+    """Of the operations that the operator's side and the runtime use, these read; all others change something."""
     services = (
         "cloudformation", "cloudwatch", "dynamodb", "events", "iam", "lambda", "logs", "s3", "scheduler",
         "secretsmanager", "sesv2", "ses", "sqs", "sts",
@@ -233,7 +233,7 @@ def test_the_trail_is_shown_by_who_what_and_since_when(capsys: pytest.CaptureFix
     assert re.search(r"dlq retry +queue=media +done +arn:bob", capsys.readouterr().out)
 
 
-# --- what is cut short, fails, or cannot be written ---
+# --- interruptions, failures, and entries that cannot be written ---
 
 
 def stopped(what: str, error: BaseException, *, changed: bool) -> None:
@@ -296,18 +296,19 @@ def test_an_entry_that_failed_at_first_is_whole_once_its_end_is_written(monkeypa
 
 
 def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """DynamoDB and SQS are asked by it wherever the environment says plainly how, as on the local cloud."""
+    """This client is used for DynamoDB and SQS wherever the environment is simple, as on the local cloud."""
     from nexus.aws import connections, slim, surroundings
 
     asked: list[str] = []
 
-    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Answer:
+    def post(_: connections.Connections, headers: Mapping[str, str], body: bytes) -> connections.Response:
         asked.append(headers["X-Amz-Target"].partition(".")[2])
-        return connections.Answer(200, {}, b"{}")
+        return connections.Response(200, {}, b"{}")
 
     monkeypatch.setattr(connections.Connections, "post", post)
     monkeypatch.setattr(surroundings, "_answered_in_botocore", lambda: False)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NEXUS_CLIENT", raising=False)
     sdk.reset()
     try:
         audit.watch()

@@ -1,4 +1,4 @@
-"""The finish of a build: what it drops, what it keeps, and that botocore still works on what is left."""
+"""The end of a build: what it removes, what it keeps, and that botocore still works with the rest."""
 
 import json
 import os
@@ -22,7 +22,7 @@ BOTOCORE_DATA = Path(botocore.__file__).parent / "data"
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """What pip leaves of a small package, and what it leaves beside it."""
+    """The files that pip installs for a small package."""
     root = tmp_path / "installed"
     for name, text in {
         "package/__init__.py": "",

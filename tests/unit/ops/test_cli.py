@@ -1,4 +1,4 @@
-"""The command's manners, without a stack: help at once, wrong words answered with right ones, exit codes, questions."""
+"""The command without a stack: quick help, suggestions for wrong words, exit codes, questions."""
 
 import importlib
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from nexus.errors import SendFailed
+from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
 from ops import catalogue, deployment, spans
 from ops.cli import common, output
@@ -46,7 +46,7 @@ def nexus(*words: str) -> int:
 
 @pytest.fixture
 def network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A deployment of the social network that answers, as far as a command asks which it is."""
+    """A deployment of the social network, as far as a command asks which one it is."""
 
     def connect(_: deployment.Choice) -> deployment.Deployment:
         catalogue.use("social.catalogue", tuple(QUEUES))
@@ -56,7 +56,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
-    """Nothing heavy is what keeps it under 0.3 s; how long it takes is a measurement, and machines are noisy."""
+    """Checks that no heavy module is imported, which keeps it under 0.3 s; measuring the time itself would be flaky."""
     program = (
         "import sys, ops.main; code = ops.main.main(['--help']);"
         "heavy = {'boto3', 'botocore', 'rich', 'social.catalogue', 'pydantic'} & set(sys.modules);"
@@ -186,11 +186,11 @@ def test_spans_of_time(text: str, expected: float) -> None:
     ("seconds", "expected"),
     [(0, "0s"), (59.4, "59s"), (200, "3m 20s"), (7500, "2h 5m"), (349_200, "4d 1h"), (None, "-")],
 )
-def test_ages_are_told_in_two_units(seconds: float | None, expected: str) -> None:
+def test_ages_are_shown_in_two_units(seconds: float | None, expected: str) -> None:
     assert output.age(seconds) == expected
 
 
-def test_times_in_json_are_rfc_3339_with_milliseconds_and_numbers_that_are_none_stay() -> None:
+def test_times_in_json_are_rfc_3339_with_milliseconds_and_other_numbers_stay() -> None:
     at, text = 1_795_374_101.0516906, "2026-11-22T19:01:41.051Z"
     event = output.plain(Event(at, "q", "t", "i", "success", 1, 0.5))
     assert (event["at"], event["seconds"]) == (text, 0.5)
@@ -383,7 +383,7 @@ def test_a_profile_on_the_command_line_goes_before_keys_in_the_environment(monke
     assert (os.environ["AWS_PROFILE"], os.environ["AWS_REGION"]) == ("work", "us-east-1")
 
 
-def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_local_cloud_is_the_default_when_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     from ops.checkout import Cloud
 
     for name in Cloud(1, 4999).exports():
@@ -396,7 +396,7 @@ def test_the_local_cloud_is_meant_when_it_runs_and_nothing_else_is_said(monkeypa
     assert os.environ["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4999"
 
 
-def test_a_local_cloud_that_runs_is_not_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_running_local_cloud_is_not_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     from ops.checkout import Cloud
 
     monkeypatch.setattr("ops.checkout.running", lambda: Cloud(1, 4999))
@@ -440,9 +440,43 @@ def test_a_send_that_did_not_reach_aws_is_explained_by_its_cause() -> None:
     assert (problem.what, problem.code) == ("AWS does not respond", ExitCode.UNREACHABLE)
 
 
+def _botocore(name: str, **given: Any) -> Callable[[], Exception]:
+    """One of botocore's exceptions."""
+
+    def make() -> Exception:
+        made: Exception = getattr(importlib.import_module("botocore.exceptions"), name)(**given)
+        return made
+
+    return make
+
+
+def test_what_nobody_can_cause_is_no_problem_but_a_bug() -> None:
+    assert explained(ValueError("a bug")) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "what"),
+    [
+        (SendFailed({"r-1": "SQS took it twice"}), ExitCode.WRONG, "SQS took it twice"),
+        (ConfigurationError("NEXUS_STACK is not set"), ExitCode.UNREACHABLE, "NEXUS_STACK is not set"),
+    ],
+)
+def test_what_the_runtime_raises_is_explained(error: Exception, code: ExitCode, what: str) -> None:
+    problem = explained(error)
+    assert problem is not None
+    assert (problem.code, what in problem.what) == (code, True)
+
+
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
+        (_botocore("TokenRetrievalError", provider="sso", error_msg="expired"), 3, "Run `aws sso login`."),
+        (_botocore("ProfileNotFound", profile="ada"), 3, "`aws configure list-profiles`"),
+        (_botocore("NoRegionError"), 3, "Give --region, or export AWS_REGION."),
+        (_botocore("DataNotFoundError", data_path="x"), 3, "The request to AWS failed"),
+        (lambda: _client_error("AWS.SimpleQueueService.NonExistentQueue"), 1, "A part of the stack is missing"),
+        (lambda: _client_error("ResourceNotFoundException"), 1, "`nexus repair` restores it"),
+        (lambda: _client_error("InternalFailure", "try later"), 1, "failed: InternalFailure"),
         (_no_credentials, 3, "No AWS credentials"),
         (_no_connection, 3, "does not respond"),
         (lambda: _client_error("ExpiredToken"), 3, "rejects the credentials"),

@@ -77,7 +77,7 @@ def waits(task: str, queue: str) -> str:
 
 
 @pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
-def test_every_run_counts_by_task_queue_and_day_whatever_became_of_it(
+def test_every_run_counts_by_task_queue_and_day_whatever_its_outcome(
     pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGES", pages)
@@ -89,7 +89,7 @@ def test_every_run_counts_by_task_queue_and_day_whatever_became_of_it(
     ran("process_media_upload", "media", ago=9 * DAY)
     waits("update_trending_hashtags", "analytics")
 
-    slices = cost.look(time.time() - 7 * DAY)
+    slices = cost.read_slices(time.time() - 7 * DAY)
 
     each = EACH.dollars
     by_task = {line.name: (line.runs, line.cost.total) for line in cost.by(slices, "task")}
@@ -110,7 +110,7 @@ def test_of_a_busy_task_a_sample_is_read_and_counts_for_all(monkeypatch: pytest.
     for n in range(45):
         ran("send_welcome_email", "emails", user_id=f"u-{n}")
 
-    (one,) = cost.look(time.time() - 3600, sample=10)
+    (one,) = cost.read_slices(time.time() - 3600, sample=10)
 
     assert (one.runs, one.read) == (45, 10)
     assert one.cost.total == pytest.approx(45 * EACH.dollars)
@@ -121,13 +121,13 @@ def test_runs_from_before_the_measure_count_as_the_others_do() -> None:
     ran("send_welcome_email", "emails", spent=None, user_id="u-1")
     ran("send_welcome_email", "emails", user_id="u-2")
 
-    (one,) = cost.look(time.time() - 3600)
+    (one,) = cost.read_slices(time.time() - 3600)
 
     assert one.unmeasured == 1
     assert one.cost.total == pytest.approx(2 * EACH.dollars)
 
 
-def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
+def test_a_month_is_projected_from_the_days_and_the_idle_costs() -> None:
     now = datetime.now(UTC)
     week = f"{datetime.fromtimestamp(now.timestamp() - 6.9 * DAY, UTC):%Y-%m-%d}"
     slices = [Slice("t", "q", day, 1, 1, 0, Cost(compute=3.5)) for day in (week, f"{now:%Y-%m-%d}")]
@@ -135,7 +135,7 @@ def test_a_month_goes_on_as_the_days_did_with_what_stands_there() -> None:
     assert cost.month_ahead([], [Idle("a", 4.5)]) == 4.5
 
 
-def test_what_stands_idle_is_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
 
@@ -207,7 +207,7 @@ def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) 
 
 
 def booked(runs: int, **also: Any) -> None:
-    """So many attempts of the digest have been booked today."""
+    """Books this many attempts of the digest for today."""
     values = {"day": budget.today(time.time()), "runs": runs, "done": 0, "nano": 0, **also}
     backend().store.apply(Write(budget.key(DIGEST), values))
 
@@ -239,7 +239,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
         (["budget", "no_task"], "There is no task"),
     ],
 )
-def test_what_is_no_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert told in capsys.readouterr().err
 

@@ -1,4 +1,4 @@
-"""Dead letters are read without a trace, sent again before they are deleted, and never looked at twice in one pass."""
+"""Dead letters are read without side effects, sent again before they are deleted, and read once per pass."""
 
 import json
 import time
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("cloud")
 
 
 def give_up(number: int, task: str = "ping", error: str = "ValueError", at: str = "2026-11-22T10:00:00Z") -> Envelope:
-    """A run that failed and lies among the dead letters of `default`, as the worker leaves it."""
+    """A failed run with a dead letter in the queue of `default`, as the worker leaves it."""
     envelope = Envelope(id=derived_id("letter", number), task=task, args={"text": f"n{number}"})
     backend().store.apply(
         never_ran(envelope, "default", RunError(error, "no luck"), 1.0, 2_000_000_000, known=None, log="l")
@@ -71,72 +71,72 @@ def dead() -> str:
 
 
 def test_a_look_shows_what_happened_and_leaves_everything_visible(dead: str) -> None:
-    # Given 25 letters, when they are looked at
+    # Given 25 letters, when they are read
     sent = {give_up(number).id for number in range(25)}
-    letters = list(dead_letters.look("default", Filter()))
+    letters = list(dead_letters.read("default", Filter()))
     # Then each is there once, with its reason
     assert {letter.id for letter in letters} == sent
     assert len(letters) == 25
     assert (letters[0].error, letters[0].message, letters[0].attempts) == ("ValueError", "no luck", 4)
-    # And all can be received by the next one at once
+    # And the next reader can receive all of them at once
     assert len(waiting(dead)) == 25
 
 
 def test_a_look_that_is_left_early_gives_back_what_it_held(dead: str) -> None:
     for number in range(25):
         give_up(number)
-    assert len(list(dead_letters.look("default", Filter(), limit=3))) == 3
+    assert len(list(dead_letters.read("default", Filter(), limit=3))) == 3
     assert len(waiting(dead)) == 25
 
 
 @pytest.mark.parametrize(
     ("rounds", "seen"), [(1, 30), (4, 20)], ids=["some come again", "all have come again, and more than once"]
 )
-def test_a_look_that_is_slower_than_letters_are_hidden_goes_on_until_it_has_been_round(
+def test_a_read_slower_than_the_visibility_timeout_ends_when_letters_repeat(
     dead: str, monkeypatch: pytest.MonkeyPatch, rounds: int, seen: int
 ) -> None:
     """Eight requests a round: twenty letters, then rounds of two of them again, then the other ten."""
     for number in range(30):
         give_up(number)
-    look = dead_letters._Look("default")
+    scan = dead_letters._Scan("default")
     messages = waiting(dead)
     first, second, third = messages[:10], messages[10:20], messages[20:]
-    answers = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
+    responses = [first, second, *[[]] * 6, *[first[:2]] * 8 * rounds, third, *[[]] * 40]
 
     class Slow:
         def receive_message(self, **_: Any) -> Any:
-            return {"Messages": answers.pop(0)}
+            return {"Messages": responses.pop(0)}
 
     monkeypatch.setattr(dead_letters, "client", lambda _: Slow())
-    assert len([letter.id for page in look.pages() for letter in page]) == seen
+    assert len([letter.id for page in scan.pages() for letter in page]) == seen
 
 
 def test_filters_hold_together(dead: str) -> None:
     give_up(1, error="ValueError")
     give_up(2, error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
     give_up(3, task="send_notification", error="TimeLimitExceeded", at="2020-01-01T00:00:00Z")
-    found = dead_letters.look("default", Filter(task="ping", error="timelimit", older_than=86_400))
+    found = dead_letters.read("default", Filter(task="ping", error="timelimit", older_than=86_400))
     assert [letter.args for letter in found] == [{"text": "n2"}]
 
 
 def test_letters_of_sqs_own_redrive_and_rubbish_are_shown_too(dead: str) -> None:
     boto3.client("sqs").send_message(QueueUrl=queue_url(dead), MessageBody="hello")
-    (letter,) = dead_letters.look("default", Filter())
+    (letter,) = dead_letters.read("default", Filter())
     assert (letter.id, letter.task, letter.error) == (letter.message_id, "", "Redriven")
     assert letter.args is None
     assert letter.sent_at == letter.failed_at > 0
 
 
-def test_a_letter_tells_when_its_run_was_sent_and_not_when_it_came_here(dead: str) -> None:
+def test_a_letter_shows_when_its_run_was_sent_and_not_when_it_was_given_up(dead: str) -> None:
     sent = datetime(2026, 11, 22, 9, 30, tzinfo=UTC)
     envelope = Envelope(id=derived_id("letter", 1), task="ping", sent_at=sent)
     by_hand = json.dumps({"id": derived_id("letter", 2), "task": "ping"})
     for body in (envelope.encode(), by_hand):
         backend().transport.dead_letter("default", DeadLetter(body, {"FailedAt": "2026-11-22T10:00:00Z"}, "ping"))
-    letters = {letter.id: letter for letter in dead_letters.look("default", Filter())}
+    letters = {letter.id: letter for letter in dead_letters.read("default", Filter())}
     assert letters[envelope.id].sent_at == sent.timestamp()
     assert letters[envelope.id].failed_at == sent.timestamp() + 1800
-    # Who wrote a message by hand gave no time: then it is SQS's
+    # A message written by hand has no time, so SQS's is used
     assert time.time() - 60 < letters[derived_id("letter", 2)].sent_at < time.time() + 1
 
 
@@ -148,7 +148,7 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) == json.loads(envelope.encode())
     assert len(waiting(dead)) == 1
-    # Who follows the run sees it wait, and no more of the failure
+    # The run is shown as waiting, and no longer as failed
     assert record(envelope.id) == RunRecord(
         id=envelope.id,
         status="PENDING",
@@ -160,7 +160,7 @@ def test_retry_sends_the_same_message_with_the_same_id_and_then_deletes(dead: st
 
 
 def test_a_run_that_did_well_meanwhile_is_not_made_to_wait(dead: str) -> None:
-    # Given a dead letter that SQS gave twice: the run has succeeded since
+    # Given a dead letter that SQS delivered twice: the run has succeeded since
     envelope = give_up(1)
     backend().store.apply(Write(envelope.id, {"status": "SUCCESS", "result": "null"}))
     assert dead_letters.retry("default", Filter()).done == 1
@@ -177,13 +177,13 @@ def test_nothing_is_deleted_when_its_successor_is_not_taken(dead: str, monkeypat
 
     monkeypatch.setattr(dead_letters, "_send", refusing)
     outcome = dead_letters.retry("default", Filter())
-    # Then those that it took are gone from the dead letters, and the others are still there
+    # Then the accepted ones are no longer dead letters, and the others still are
     again = {json.loads(m["Body"])["id"] for m in waiting(settings().queue_name("default"))}
     left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
     assert again | left == letters
     assert not again & left
     assert set(outcome.failed) == left
-    # And their runs say so: the ones wait, the others have failed as before
+    # And the runs of the former wait, while those of the latter have failed as before
     assert {AsyncResult[Any](run_id).status for run_id in again} == {"PENDING"}
     assert {(r.status, r.error.type if r.error else "") for r in map(record, left)} == {("FAILURE", "ValueError")}
 
@@ -211,7 +211,7 @@ def test_edited_arguments_are_checked_and_sent_under_the_same_id(dead: str) -> N
     envelope = give_up(1)
     with pytest.raises(InvalidMessage, match="at most 200"):
         dead_letters.edit("default", envelope.id, ping, {"text": "x" * 300})
-    assert len(list(dead_letters.look("default", Filter()))) == 1
+    assert len(list(dead_letters.read("default", Filter()))) == 1
     assert dead_letters.edit("default", envelope.id, ping, {"text": "fixed"}) is not None
     (message,) = waiting(settings().queue_name("default"))
     assert json.loads(message["Body"]) | {"args": {"text": "fixed"}} == json.loads(message["Body"])
@@ -290,7 +290,7 @@ def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest
 def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_would_have_sent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its dead letter holds the event as it came, and AWS's own attributes."""
+    """The dead letter contains the original event, and AWS's own attributes."""
     transformer = {
         "InputPathsMap": {"id": "$.id", "time": "$.time", "notification": "$.detail"},
         "InputTemplate": '{"id":"<id>","task":"record","args":{"notification":<notification>},"sent_at":"<time>"}',
@@ -312,14 +312,14 @@ def test_an_event_that_a_rule_could_not_deliver_is_the_message_that_the_rule_wou
     }
     backend().transport.dead_letter("default", DeadLetter(json.dumps(event), attributes, "record"))
 
-    (letter,) = dead_letters.look("default", Filter())
+    (letter,) = dead_letters.read("default", Filter())
 
     assert (letter.id, letter.task, letter.error) == (event["id"], "record", "NO_PERMISSIONS")
     assert letter.message == "the queue's policy does not allow it"
     assert letter.args == {"notification": {"eventType": "Bounce"}}
 
 
-def test_result_and_show_tell_the_exceptions_class_and_where_it_was_raised(
+def test_result_and_show_print_the_exceptions_class_and_where_it_was_raised(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A message's attributes have no room for a traceback: the run's record keeps it."""

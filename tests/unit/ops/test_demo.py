@@ -11,7 +11,7 @@ from social.data.posts import Media
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_seconds_are_said_to_be_those_until_an_upload_is_ready(tmp_path: Path) -> None:
+def test_the_seconds_are_labelled_as_those_until_an_upload_is_ready(tmp_path: Path) -> None:
     sample = tmp_path / "a.jpg"
     sample.touch()
     media = Media(status="ready", kind="image", width=1, height=1)

@@ -1,4 +1,4 @@
-"""What a deployment is asked before it begins."""
+"""The checks before a deployment begins."""
 
 import tomllib
 from typing import Any
@@ -36,7 +36,7 @@ def test_the_longest_name_is_the_longest_that_fits() -> None:
     assert len(f"{stack}-scheduler") <= 64
 
 
-def test_an_account_that_is_too_small_is_told_before_and_not_after() -> None:
+def test_an_account_that_is_too_small_is_reported_before_the_deployment() -> None:
     at_once = deploy.concurrency()
     assert at_once == sum(QUEUES.values())
     (few,) = deploy.faults_of_concurrency(10, at_once, 0)
@@ -59,7 +59,7 @@ def test_every_later_deployment_rolls_back(status: str) -> None:
 
 
 @pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED", "UPDATE_IN_PROGRESS"])
-def test_what_cloudformation_would_refuse_is_told(status: str) -> None:
+def test_what_cloudformation_would_refuse_is_reported(status: str) -> None:
     (fault,) = deploy.faults_of_state(status, "nexus-prod")
     assert status in fault
 

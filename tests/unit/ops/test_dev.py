@@ -2,17 +2,26 @@
 
 import io
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
 import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from nexus.envelope import Envelope
+from nexus.errors import NexusError
 from ops import checkout, control, deployment, health
 from ops.cli.commands import developing
-from ops.cli.loop import session, worker
-from ops.cli.loop.lifeline import AFRESH, AGAIN
+from ops.cli.loop import server, session, worker
+from ops.cli.loop.lifeline import RELOAD, RERUN
 from ops.deployment import Deployment
 from ops.main import main
 from ops.problems import ExitCode, Problem
@@ -172,6 +181,12 @@ def test_with_every_queue_paused_there_is_nothing_to_work_on(sources: Sources, n
     assert sources.states["default"] == "Disabled"
 
 
+def test_a_queue_without_an_event_source_is_not_taken(sources: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "event_source", lambda _: None)
+    with pytest.raises(Problem, match="users has no event source"):
+        session._state("users")
+
+
 def test_two_sessions_of_a_stack_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkout, "cloud_folder", lambda: tmp_path)
     with (
@@ -203,10 +218,10 @@ class Server:
 @pytest.mark.parametrize(
     ("changed", "sent"),
     [
-        ("functions/users/one.py", [AGAIN]),
-        ("functions/users/templates/one.html", [AGAIN]),
-        ("shared/nexus/cron.py", [AGAIN]),
-        ("functions/media/one.py", [AFRESH]),
+        ("functions/users/one.py", [RERUN]),
+        ("functions/users/templates/one.html", [RERUN]),
+        ("shared/nexus/cron.py", [RERUN]),
+        ("functions/media/one.py", [RELOAD]),
     ],
 )
 def test_a_change_runs_the_last_message_again_unless_it_is_in_another_queues_folder(
@@ -234,7 +249,275 @@ def test_a_server_that_has_ended_ends_the_session(tmp_path: Path) -> None:
         session.watch([], Server(1), tmp_path / "last.json", tmp_path, iter([set()]))
 
 
+# --- the end ---
+
+
+class Ending:
+    """A server's process with a run that continues until a second Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.terminated = 0
+
+    def poll(self) -> int | None:
+        return 0 if self.terminated == 2 else None
+
+    def terminate(self) -> None:
+        self.terminated += 1
+
+    def wait(self) -> None:
+        if self.terminated == 1:
+            raise KeyboardInterrupt
+
+
+def test_a_second_ctrl_c_kills_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    ending: Any = Ending()
+    session.end(ending)
+    assert ending.terminated == 2  # the second SIGTERM makes the server kill its workers
+    assert "Killed. The message that was running comes back in an hour." in capsys.readouterr().err
+
+
+@pytest.fixture
+def lifeline() -> Iterator[int]:
+    """The session's pipe, closed at its end."""
+    reading, writing = os.pipe()
+    os.close(writing)
+    yield reading
+    os.close(reading)
+
+
+def test_workers_that_are_busy_end_when_the_session_has_died(
+    tmp_path: Path, lifeline: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a server whose session has died, and which no signal reaches
+    (tmp_path / "config.json").write_text('{"region": "eu-west-1", "queues": {"users": {}}, "again": false}')
+    monkeypatch.setattr(server, "_sqs", lambda _: None)
+    serving, sent = server.Server(tmp_path, lifeline), []
+    monkeypatch.setattr(signal, "sigtimedwait", lambda *_: None)
+    monkeypatch.setattr(serving, "_fork", lambda *, again: serving._workers.update({4711: "users"}))
+
+    # And a worker that ends at SIGTERM
+    def kill(process: int, number: int) -> None:
+        sent.append((process, number))
+
+    def reap(_process: int, _options: int) -> tuple[int, int]:
+        return (4711, 0) if sent and serving._workers else (0, 0)
+
+    monkeypatch.setattr(os, "kill", kill)
+    monkeypatch.setattr(os, "waitpid", reap)
+
+    serving.run()
+
+    assert sent == [(4711, signal.SIGTERM)]
+
+
+SERVER = [sys.executable, "-P", "-m", "ops.cli.loop.server"]
+DIES = """
+import os, signal
+
+def handler(event, context):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({}, "The worker of users was killed by SIGKILL. Its message comes back in an hour."),
+        ({"NUMBER": 1}, "The worker of users ended with 1. Its message comes back in an hour."),
+    ],
+)
+def test_a_worker_that_dies_is_replaced(tmp_path: Path, variables: Mapping[str, Any], said: str) -> None:
+    # Given a run to begin with that kills its process, or a worker that cannot start
+    (tmp_path / "dies.py").write_text(DIES)
+    own = {"NEXUS_CATALOGUE": "social.catalogue", "NEXUS_BACKEND": "memory", **variables}
+    served = {"url": "u", "arn": "a", "handler": "dies.handler", "environment": own, "path": [str(tmp_path)]}
+    last = {"queue": "users", "event": None, "runs": [{"task": "refresh_user_statistics", "args": {"user_id": "u"}}]}
+    (tmp_path / "config.json").write_text(
+        json.dumps({"region": "eu-west-1", "queues": {"users": served}, "again": True})
+    )
+    (tmp_path / "last.json").write_text(json.dumps(last))
+    reading, writing = os.pipe()
+    nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x"}
+    command = [*SERVER, str(tmp_path), str(reading)]
+    with subprocess.Popen(
+        command, env={**os.environ, **nowhere}, pass_fds=[reading], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as started:
+        assert started.stdout is not None
+        os.close(reading)
+        try:
+            # When it dies, then the server says so, and its successor is at work: it finds no queue, or dies likewise
+            printed = iter(started.stdout.readline, b"")
+            assert any(said in line.decode() for line in printed)
+            assert any(b"cannot be read" in line or said in line.decode() for line in printed)
+        finally:
+            os.close(writing)
+            while started.poll() is None:  # from the second on, it kills a worker that waits for AWS
+                started.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    started.wait(0.2)
+    assert started.returncode == 0
+
+
 # --- what a worker passes on and shows ---
+
+
+class Queue:
+    """An SQS client that notes what a worker does with its messages."""
+
+    def __init__(self, receive: Callable[[], Any] = dict) -> None:
+        self.receive = receive
+        self.done: list[tuple[str, Any]] = []
+
+    def receive_message(self, **_: Any) -> Any:
+        return self.receive()
+
+    def change_message_visibility(self, **given: Any) -> None:
+        self.done.append((given["ReceiptHandle"], given["VisibilityTimeout"]))
+
+    def delete_message(self, **given: Any) -> None:
+        self.done.append((given["ReceiptHandle"], "deleted"))
+
+
+ARN = "arn:aws:sqs:eu-west-1:000000000000:nexus-x-users"
+
+
+@pytest.fixture
+def working(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., worker.Worker]:
+    """Makes the worker of `users`, whose handler is the given function, in this process."""
+    monkeypatch.setattr(worker.Worker, "_enter", lambda _: None)
+
+    def make(handler: Callable[[Any, Any], Any], queue: Any) -> worker.Worker:
+        monkeypatch.setitem(sys.modules, "of_a_test", SimpleNamespace(handler=handler))
+        served = {"url": "https://sqs/users", "arn": ARN, "handler": "of_a_test.handler"}
+        return worker.Worker("users", tmp_path, served, queue)
+
+    return make
+
+
+def message(body: str = "") -> dict[str, Any]:
+    envelope = Envelope(id=RUN, task="refresh_user_statistics", args={"user_id": "u-1"})
+    return {"MessageId": "m", "ReceiptHandle": "r", "Body": body or envelope.encode()}
+
+
+def fault(*_: Any) -> Any:
+    raise SyntaxError("a fault")
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_message_whose_handler_has_a_fault_comes_back_and_a_change_runs_it_at_once(
+    working: Callable[..., worker.Worker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue = Queue()
+    working(fault, queue)._message(worker._record(message(), ARN))
+
+    printed = capsys.readouterr()
+    assert "SyntaxError: a fault" in printed.out
+    assert "The message comes back in 60 s" in printed.err
+    assert queue.done == [("r", 60)]
+    kept = json.loads((tmp_path / "last.json").read_text())
+    assert kept["event"]["Records"][0]["receiptHandle"] == "r"
+    # Which runs it has may have been the fault, so that the message itself is passed on again.
+    assert kept["runs"] == []
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(("failures", "done"), [([], [("r", "deleted")]), ([{"itemIdentifier": "m"}], [])])
+def test_a_message_that_cannot_be_read_is_shown_and_the_handler_settles_it(
+    working: Callable[..., worker.Worker], failures: list[Any], done: list[Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    queue, passed = Queue(), []
+
+    def handler(event: Any, _: Any) -> Any:
+        passed.append(event["Records"][0]["body"])
+        return {"batchItemFailures": failures}
+
+    working(handler, queue)._message(worker._record(message("not JSON"), ARN))
+
+    assert passed == ["not JSON"]
+    assert capsys.readouterr().out.startswith("users: ")
+    assert queue.done == done
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_outage_does_not_end_the_worker(
+    working: Callable[..., worker.Worker], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreachable() -> Any:
+        raise ConnectionError("no route")
+
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    assert working(fault, Queue(unreachable))._receive() == []
+    assert waited == [worker.POLL]
+    assert "users cannot be read: no route" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("connected")
+def test_a_message_that_arrives_when_the_worker_should_end_is_given_back_at_once(
+    working: Callable[..., worker.Worker],
+) -> None:
+    def receive() -> Any:
+        replaced._end(RERUN, None)
+        return {"Messages": [message()]}
+
+    queue = Queue(receive)
+    replaced = working(fault, queue)
+    reading, writing = os.pipe()
+    try:
+        replaced.work(reading, again=False)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert queue.done == [("r", 0)]
+
+
+def replayed(folder: Path, queue: str = "users") -> None:
+    runs = [{"task": "refresh_user_statistics", "args": {"user_id": "u-1"}}]
+    (folder / "last.json").write_text(json.dumps({"queue": queue, "event": None, "runs": runs}))
+
+
+def refused(*_: Any) -> Any:
+    raise NexusError("no such user")
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize(
+    ("handler", "said"), [(fault, "SyntaxError: a fault"), (refused, "\nNexusError: no such user\n")]
+)
+def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
+    working: Callable[..., worker.Worker],
+    tmp_path: Path,
+    handler: Callable[..., Any],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    received: list[int] = []
+
+    def receive() -> Any:
+        received.append(1)
+        started._end(RERUN, None)
+        return {}
+
+    replayed(tmp_path)
+    started = working(handler, Queue(receive))
+    reading, writing = os.pipe()
+    try:
+        started.work(reading, again=True)
+    finally:
+        os.close(reading)
+        os.close(writing)
+    printed = capsys.readouterr().out
+    assert "users again: refresh_user_statistics" in printed
+    assert said in printed
+    assert ("Traceback" in printed) == (handler is fault)
+    assert received == [1]
+
+
+@pytest.mark.usefixtures("connected")
+def test_what_another_queue_ran_last_is_not_run_again(working: Callable[..., worker.Worker], tmp_path: Path) -> None:
+    replayed(tmp_path, "emails")
+    working(fault, Queue())._again()
 
 
 def test_a_message_is_passed_on_as_lambda_does() -> None:

@@ -1,4 +1,4 @@
-"""What the logs and metrics of a function say about how it dies, and when that is over."""
+"""What a function's logs and metrics show about how it dies, and when that has ended."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -102,7 +102,7 @@ def test_it_is_over_once_a_run_has_started_or_the_function_was_changed(log: Log)
     assert diagnosis.dying("users", NOW, 0.0) is None
 
 
-def test_a_death_in_the_middle_of_a_run_is_told_apart(log: Log) -> None:
+def test_a_death_in_the_middle_of_a_run_is_distinguished(log: Log) -> None:
     log.invocation(NOW - 5, {"message": "run started", "run_id": "r"}, "Runtime exited with error: signal: killed")
     found = diagnosis.dying("users", NOW, 0.0)
     assert found is not None
@@ -138,7 +138,7 @@ def test_a_task_whose_every_attempt_fails_is_named_with_its_error(log: Log, live
     (found,) = diagnosis.failing("users", NOW, 0.0)
     assert (found.task, found.times, found.since, found.run_id) == ("t", 4, NOW - 500, "r-5")
     assert found.reason == "ModuleNotFoundError: No module named 'x'"
-    # And it is over as soon as no run of it is tried any more
+    # And it is over as soon as none of its runs is retried
     live.update({f"r-{seconds}": True for seconds in (500, 90, 40, 5)})
     assert diagnosis.failing("users", NOW, 0.0) == []
 
@@ -172,7 +172,7 @@ def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
     monkeypatch: pytest.MonkeyPatch, environment: None
 ) -> None:
     minutes: dict[str, dict[float, float]] = {
-        # The first queue's function fails since three minutes, the second's went well again.
+        # The first queue's function has failed for three minutes, the second's has recovered.
         "invocations0": {9: 4, 3: 2, 1: 5},
         "errors0": {9: 1, 3: 2, 1: 5},
         "invocations1": {3: 2, 1: 2},
@@ -181,7 +181,7 @@ def test_a_function_that_dies_and_does_not_write_shows_in_lambda_s_errors(
     monkeypatch.setattr(diagnosis, "client", lambda _: CloudWatch(minutes))
     (found,) = diagnosis.silent_deaths(["users", "media"], NOW, {})
     assert (found.queue, found.since, found.times, found.error) == ("users", NOW - 180, 7, None)
-    # And what was before the last change is not held against the function
+    # And what happened before the last change does not count
     assert diagnosis.silent_deaths(["users", "media"], NOW, {"users": NOW - 30}) == []
 
 

@@ -1,4 +1,4 @@
-"""The end-to-end tests on a real account: what they ask before they begin, and that nothing is left."""
+"""The end-to-end tests on a real account: what they check before they begin, and that nothing is left."""
 
 from pathlib import Path
 from typing import Any
@@ -46,7 +46,7 @@ def session(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def cloudformation(session: Any, monkeypatch: pytest.MonkeyPatch) -> Mock:
-    """CloudFormation, which moto does only with all that it can do; there is no stack of SAM's packages."""
+    """A minimal CloudFormation, since moto's is too heavy; there is no stack of SAM's packages."""
     fake = Mock()
     fake.get_paginator("describe_stacks").paginate.return_value = [{"Stacks": []}]
     real = session.client

@@ -119,7 +119,7 @@ def test_a_failure_that_is_sent_again_leaves_the_failures() -> None:
 
 
 @pytest.mark.parametrize("pages", [0, 2], ids=["many runs", "few runs"])
-def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
+def test_a_page_begins_where_the_last_one_ended_with_no_run_twice_or_missing(
     pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGES", pages)
@@ -136,7 +136,7 @@ def test_pages_go_on_where_the_last_one_ended_with_no_run_twice_or_left_out(
     assert set(seen) == every
 
 
-def test_a_search_that_takes_too_long_gives_what_it_has_and_goes_on_from_there() -> None:
+def test_a_search_that_takes_too_long_returns_what_it_has_and_continues_from_there() -> None:
     wanted = sent("cleanup_old_posts", 0, "maintenance", mode="archive")
     for n in range(1, 30):
         sent("cleanup_old_posts", n, "maintenance", mode="review")
@@ -167,7 +167,7 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     pages: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "PAGES", pages)
-    if not pages:  # each look would be two hundred requests
+    if not pages:  # each search would make two hundred requests
         all_tasks = history._tasks
         few = {"ping", tallies.GROUP}
         monkeypatch.setattr(history, "_tasks", lambda wanted: {n: t for n, t in all_tasks(wanted).items() if n in few})
@@ -179,13 +179,13 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
         envelope = Envelope(id=run_id, task="ping", args={}, sent_at=datetime.fromtimestamp(NOW + at, UTC))
         backend().store.apply(transitions.pending(envelope, "users", KEEP))
     audit.Change("pause", {"queue": "users"}).begin()
-    # Then its first characters find a run at any age, for they tell its time
+    # Then its first characters find a run at any age, since they contain its time
     assert finding.run_id("01A3185C-1") == first
     assert ids(Query(id="01a3185c")) == [second, first]
     with pytest.raises(Problem, match="matches 2 runs") as caught:
         finding.run_id("01a3185c")
     assert f"{second} ping PENDING; {first} ping PENDING" in caught.value.why
-    # And its last ones, which tell none, among the runs of a day, or as far back as is said
+    # And its last ones, which do not, among the runs of a day, or of the given time
     assert finding.short(third) == "00022345"
     assert finding.run_id("00022345") == third
     assert ids(Query(id="00012345")) == []
@@ -193,13 +193,13 @@ def test_a_run_is_found_by_the_first_or_the_last_characters_of_its_id(
     assert ids(Query(id="00012345", since=NOW + 1)) == []
     with pytest.raises(Problem, match="begins or ends with 00012345"):
         finding.run_id("00012345")
-    # And neither has what is in the middle, nor a search with another filter that does not hold
+    # And neither finds characters from the middle, nor anything if another filter does not match
     assert ids(Query(id="0-7000-8000")) == ids(Query(id="01a3185c", status="FAILURE")) == []
     assert finding.run_id(first) == first
 
 
 def test_how_much_of_the_index_a_part_of_an_id_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its time alone bounds it: no partition is read from end to end."""
+    """The time in the id bounds the search: no partition is read completely."""
     monkeypatch.setattr(time, "time", lambda: NOW)
     month = NOW - 30 * 86_400
     assert list(history._spans(Query(id="01a3185c"))) == [

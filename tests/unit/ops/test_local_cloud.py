@@ -1,4 +1,4 @@
-"""What `make up` says of the machine before it starts the local cloud on it."""
+"""What `make up` reports about the machine before it starts the local cloud."""
 
 import shutil
 from collections import namedtuple
@@ -21,14 +21,12 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def started_with(free: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code, and what was said of trouble."""
+    """The exit code, and the warnings."""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(100 * GIB, 0, int(free)))
     return local_cloud.main(["start"]), capsys.readouterr().err
 
 
-def test_a_short_disk_is_said_and_a_large_one_is_not(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_a_short_disk_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert started_with(4 * GIB, monkeypatch, capsys) == (0, "")
 
     code, said = started_with(2.5 * GIB, monkeypatch, capsys)

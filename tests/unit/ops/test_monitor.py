@@ -80,7 +80,7 @@ def drawn(shown: Screen, width: int, height: int = 0, *, typed: bool = True) -> 
 
 
 def press(shown: Screen, *pressed: str) -> Order | str | None:
-    """What the last of the keys asks for."""
+    """The order that the last key gives."""
     order: Order | str | None = None
     for key in pressed:
         order = shown.press(key)
@@ -194,7 +194,7 @@ def test_segments_that_have_ended_are_one_row_with_their_job_s_end() -> None:
     # A plan that is delivered again after the end changes no state
     (found,) = rows.rows(look(), [end(RUN_ID, "fanned_out", ago=0.5), *ends], parents)
     assert found.state == "success"
-    # And where one failed, that is what the row says, until its job has ended
+    # And if one failed, the row shows that until its job has ended
     bad = [end("s1", "failure", "Timeout: no"), *ends[2:]]
     (found,) = rows.rows(look(), bad, parents)
     assert (found.state, found.section, found.about) == ("failure", "failed", "2 segments, 1 failed: Timeout: no")
@@ -221,16 +221,16 @@ def test_a_job_of_which_no_segment_runs_at_the_moment_is_shown_as_running(monkey
         asked.extend(ids)
         return [records[run_id] for run_id in ids]
 
-    looking = watch.Looking()
-    monkeypatch.setattr(monitor.Monitor, "look", lambda _: look())
-    looking._monitor._events.extend([end(job, "fanned_out"), end(segment)])
+    poller = watch.Poller()
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: look())
+    poller._monitor._events.extend([end(job, "fanned_out"), end(segment)])
     monkeypatch.setattr(watch, "_records", read)
     monkeypatch.setattr(tallies, "progress", lambda _: (1, 4))
-    (found,) = looking.look()[1]
+    (found,) = poller.poll()[1]
     assert (found.id, found.state, found.progress) == (job, "running", (1, 4))
-    # What is known of a segment is not asked for again
+    # A known segment is not requested again
     asked.clear()
-    looking.look()
+    poller.poll()
     assert asked == [job]
 
 
@@ -446,7 +446,7 @@ from tests.unit.ops import test_monitor as t
 from ops.cli import watch
 
 found = [t.row("aaaa1111", "running", state="running"), t.row("bbbb2222", "failed", state="failure")]
-watch.Looking.look = lambda _: (t.look(), found)
+watch.Poller.poll = lambda _: (t.look(), found)
 watch.details = lambda run_id: [("id", run_id), ("arguments", "user_id=u-1")]
 watch.act = lambda action, run_id: f"did {action} {run_id}"
 {more}
@@ -455,7 +455,7 @@ watch.run(t.where(), 0.5)
 
 
 def view(more: str = "") -> Terminal:
-    """The view on a terminal of 80 columns, in a process of its own."""
+    """The view on a terminal of 80 columns, in its own process."""
     variables = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
     return Terminal([sys.executable, "-c", PROGRAM.replace("{more}", more)], variables, ROOT)
 
@@ -488,7 +488,7 @@ def test_on_a_terminal_keys_select_filter_open_retry_revoke_and_quit() -> None:
 
 
 def test_q_waits_for_no_look() -> None:
-    terminal = view("watch.Looking.look = lambda _: time.sleep(3600)")
+    terminal = view("watch.Poller.poll = lambda _: time.sleep(3600)")
     terminal.until("looking ...")
     terminal.press("q")
     assert terminal.wait() == 0

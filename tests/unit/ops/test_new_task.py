@@ -1,4 +1,4 @@
-"""`nexus new task`: what it writes into a checkout is a task that passes the linters, the types and its own test."""
+"""`nexus new task` writes a task that passes the linters, the type checks and its own test."""
 
 import ast
 import shutil
@@ -16,10 +16,10 @@ from social.catalogue import QUEUES
 
 ROOT = Path(__file__).resolve().parents[3]
 WRITTEN = ("README.md", "shared/social/catalogue.py", "functions", "events", "tests/unit/jobs")
-"""What the command reads and writes."""
+"""The files that the command reads and writes."""
 
 LINKED = ("ops", "dev", "samples", "bench", "examples", "docs", "Makefile")
-"""What the checks of the whole checkout read besides; a linter would not look behind a link."""
+"""Other files that the checks of the whole checkout read; a linter does not follow links."""
 
 
 def copied(names: Iterable[str], to: Path) -> None:
@@ -33,7 +33,7 @@ def copied(names: Iterable[str], to: Path) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what the command reads and writes, in which it is run."""
+    """A copy of those files, in which the command runs."""
     copied(WRITTEN, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""What make shows of a command whose words go to a log."""
+"""What make shows of a command whose output goes to a log."""
 
 import sys
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_a_long_command_says_what_it_is_at(
 ) -> None:
     monkeypatch.setattr(progress, "EVERY", 0.01)
     monkeypatch.setattr(progress, "EVERY_IN_A_PIPE", 0.0)
-    # A command that ends once it was seen at its work, however slow the machine is.
+    # A command that ends once its progress was seen, however slow the machine is.
     gate = tmp_path / "gate"
     wait = f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)"
     program = f"import pathlib, time; print('at it', flush=True)\n{wait}"

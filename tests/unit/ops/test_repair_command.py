@@ -21,7 +21,7 @@ def test_what_was_deleted_with_a_queue_is_restored_after_it(
     executed: list[str] = []
     monkeypatch.setattr(deployment, "connect", lambda *_, **__: where)
     monkeypatch.setattr(common, "connect", lambda: where)
-    monkeypatch.setattr(audit, "tell", lambda _: None)
+    monkeypatch.setattr(audit, "note_outcome", lambda _: None)
     monkeypatch.setattr(repair, "plan", lambda _: next(plans))
     monkeypatch.setattr(repair, "execute", lambda _, made: executed.append(made.change_set))
 

@@ -1,4 +1,4 @@
-"""What comes from data reaches a terminal, a pipe and a program without a character that any of them obeys."""
+"""Data is printed to a terminal, a pipe or a program without control characters."""
 
 import io
 import json

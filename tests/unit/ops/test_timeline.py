@@ -34,7 +34,7 @@ def recorded(run_id: str | None = None, **values: Value) -> RunRecord:
 
 
 def line(record: RunRecord, message: str, at: float, attempt: int, **fields: Any) -> logs.Line:
-    """A line of the log, which the log itself took in late."""
+    """A log line that reached the log late."""
     own = datetime.fromtimestamp(T + at, UTC).isoformat()
     told = {"run_id": record.id, "attempt": attempt, "timestamp": own, **fields}
     return logs.Line(new_id(), T + 1000, "default", message, "INFO", fields=told)
@@ -59,7 +59,7 @@ def test_waits_and_attempts_follow_each_other() -> None:
         ("wait", "until the next attempt", 10, 40, ""),
         ("attempt", "attempt 2", 40, 42, "success"),
     ]
-    assert (found.start, found.end, found.goes_on) == (T, T + 42, False)
+    assert (found.start, found.end, found.in_progress) == (T, T + 42, False)
 
 
 def test_without_its_lines_the_record_has_the_last_attempt() -> None:
@@ -73,10 +73,10 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
-def test_a_run_that_waits_goes_on_until_now() -> None:
+def test_a_waiting_run_lasts_until_now() -> None:
     found = timeline.of(recorded(status="PENDING", sent_at=T), [])
     assert [(b.kind, b.end) for b in found.bars] == [("wait", None)]
-    assert found.goes_on
+    assert found.in_progress
     assert found.end > T
 
 

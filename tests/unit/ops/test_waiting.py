@@ -21,7 +21,7 @@ OTHER = "01a203f2-0000-7000-8000-000000000002"
 
 @pytest.fixture(autouse=True)
 def well(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
-    """A deployment whose queue is on and has nine sandboxes, as far as a test does not say otherwise."""
+    """A deployment whose queue is on and has nine sandboxes, unless a test changes it."""
     state: dict[str, Any] = {
         "source": {"State": "Enabled", "ScalingConfig": {"MaximumConcurrency": 2}},
         "counts": health.Counts(3, 0, 0),
@@ -54,7 +54,7 @@ def test_what_has_ended_waits_for_nothing(status: str) -> None:
     assert waiting.reasons(run(status)) == []
 
 
-def test_a_paused_queue_is_said_with_what_resumes_it(well: dict[str, Any]) -> None:
+def test_a_paused_queue_is_reported_with_the_command_that_resumes_it(well: dict[str, Any]) -> None:
     well["source"] = {"State": "Disabled"}
     assert told(run()) == ("the queue users is paused", "`nexus resume users`")
     # And a run that is due later waits for both
@@ -69,7 +69,7 @@ def test_a_paused_queue_is_said_with_what_resumes_it(well: dict[str, Any]) -> No
         ("reserved", 0, "the reserved concurrency of users's function is 0"),
     ],
 )
-def test_a_queue_that_lacks_a_part_is_said(well: dict[str, Any], what: str, value: Any, why: str) -> None:
+def test_a_queue_that_lacks_a_part_is_reported(well: dict[str, Any], what: str, value: Any, why: str) -> None:
     well[what] = value
     assert told(run())[0] == why
 
@@ -80,12 +80,12 @@ def test_a_run_before_its_time_says_when() -> None:
     assert f"`nexus revoke {RUN}`" in release
 
 
-def test_a_failed_attempt_is_said_with_its_error() -> None:
+def test_a_failed_attempt_is_reported_with_its_error() -> None:
     why, _ = told(run("RETRY", eta=4_102_444_800.0, attempts=2, error=RunError("ValueError", "no")))
     assert why == "attempt 2 failed (ValueError: no); the next comes at 2100-01-01 00:00:00 UTC"
 
 
-def test_a_rate_limit_is_said_with_the_booked_start() -> None:
+def test_a_rate_limit_is_reported_with_the_booked_start() -> None:
     backend().store.apply(Write(RUN, {"slot": True}))
     assert told(run("RETRY", eta=4_102_444_800.0))[0].startswith("t has a rate limit, and its start is booked for 2100")
 
@@ -97,7 +97,7 @@ def test_a_unique_task_names_the_run_that_it_waits_for() -> None:
     assert f"`nexus revoke {OTHER}`" in release
 
 
-def test_no_sandbox_left_is_said_with_how_many_are_busy(well: dict[str, Any]) -> None:
+def test_a_lack_of_sandboxes_is_reported_with_the_number_of_busy_ones(well: dict[str, Any]) -> None:
     until = time.time() + 60
     # Given three runs in two sandboxes: a batch's leases end together
     leases = (until, until, until + 5)
@@ -107,7 +107,7 @@ def test_no_sandbox_left_is_said_with_how_many_are_busy(well: dict[str, Any]) ->
     assert "`nexus concurrency users 4`" in release
 
 
-def test_a_function_that_dies_is_said(well: dict[str, Any]) -> None:
+def test_a_dying_function_is_reported(well: dict[str, Any]) -> None:
     well["dying"] = diagnosis.Dying("users", 0.0, 1, "Runtime.ImportModuleError: x")
     assert told(run())[0] == "the function dies: Runtime.ImportModuleError: x"
 
@@ -183,7 +183,7 @@ class CloudFormation:
 @pytest.mark.parametrize(
     ("off", "severity"), [(0.0, None), (4.0, None), (60.0, "warning"), (-60.0, "warning"), (900.0, "failed")]
 )
-def test_a_wrong_clock_is_said(off: float, severity: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_clock_is_reported(off: float, severity: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     right = 1_795_755_600.0
     monkeypatch.setattr(doctor, "client", lambda _: CloudFormation())
     monkeypatch.setattr(doctor, "now", lambda: right + off)

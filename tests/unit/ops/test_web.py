@@ -70,7 +70,7 @@ def where(stage: str = "dev") -> Deployment:
 
 
 class World:
-    """What AWS tells, as far as moto does not; `stage` and `calls` are a test's to set and to look at."""
+    """AWS's responses that moto lacks; a test sets `stage` and reads `calls`."""
 
     stage = "dev"
 
@@ -113,9 +113,9 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     rule = health.RuleState("cleanup_old_posts", "cron(0 1 ? * SUN *)", on=True)
     line = logs.Line("1", time.time(), "emails", f"run ended {EVIL}", "ERROR")
     monkeypatch.setattr(deployment, "connect", made.connect)
-    monkeypatch.setattr(health, "look", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
-    monkeypatch.setattr(monitor.Monitor, "look", lambda _: view)
-    monkeypatch.setattr(functions, "look", lambda _: [function])
+    monkeypatch.setattr(health, "check", lambda _: health.Health(where(), queues, (rule,), (), (finding,)))
+    monkeypatch.setattr(monitor.Monitor, "poll", lambda _: view)
+    monkeypatch.setattr(functions, "read_all", lambda _: [function])
     monkeypatch.setattr(figures, "by_task", lambda *_: [figure])
     monkeypatch.setattr(schedules, "rule_states", lambda: [rule])
     monkeypatch.setattr(schedules, "history", lambda task, *_: [(EVENT, 1.0)] if task.name == rule.task else [])
@@ -177,7 +177,7 @@ def waiting_messages(queue: str) -> int:
 
 
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
-    """Asks, confirms, and gives what was done."""
+    """Requests an action, confirms it, and returns the outcome."""
     asked = page.post(f"/do/{action}", data=dict(form))
     assert 'name="confirmed"' in asked.text, asked.text
     assert asked.headers["HX-Retarget"] == "#dialog"
@@ -254,7 +254,7 @@ def test_in_prod_the_stacks_name_is_typed_for_what_lasts(world: World) -> None:
     assert run_id in page.get("/parts/letters").text
     answer = page.post("/do/drop-letters", data={**form, "confirmed": "1", "stack": "nexus-test"})
     assert "1 dead letter dropped" in answer.text
-    # What can be taken back is only asked about
+    # Actions that can be undone only ask for confirmation
     assert 'name="stack"' not in page.post("/do/pause", data={"queue": "media"}).text
 
 
@@ -338,13 +338,13 @@ def test_the_runs_are_exported_and_no_cell_is_a_formula(page: TestClient) -> Non
     assert [one["id"] for one in page.get("/runs.json", params={"q": "task:-1"}).json()] == [run_id]
 
 
-def test_a_part_that_cannot_be_shown_says_why_and_the_page_stands(
+def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
     page: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_: Any) -> Any:
         raise RuntimeError("secret detail")
 
-    monkeypatch.setattr(health, "look", broken)
+    monkeypatch.setattr(health, "check", broken)
     assert page.get("/").status_code == 200
     answer = page.get("/parts/health")
     assert answer.status_code == 200
@@ -517,7 +517,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
     assert audit.entries() == []
 
 
-def test_a_change_stands_where_its_note_cannot_be_written(
+def test_a_change_is_made_even_if_its_audit_entry_cannot_be_written(
     page: TestClient, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def denied() -> str:
@@ -640,7 +640,7 @@ def test_the_api_gives_every_view_and_its_document_has_their_shapes(page: TestCl
 
 
 def fits(value: Any, schema: Mapping[str, Any], schemas: Mapping[str, Any], where: str) -> None:
-    """Fails unless an answer has the names that its schema has, and no others, all the way down."""
+    """Fails unless a response has exactly the names of its schema, at every level."""
     if "$ref" in schema:
         schema = schemas[schema["$ref"].rpartition("/")[2]]
     for one in schema.get("anyOf", ()):
@@ -677,7 +677,7 @@ def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.Monk
     before = logs.Event(now - 3600, "emails", "send_welcome_email", "r-0", "success", 1, 1.0)
     monkeypatch.setattr(logs, "events", lambda *_: [before, *ended])
     page.get("/metrics")
-    answer = page.get("/metrics")  # what was counted once is not counted again
+    answer = page.get("/metrics")  # no attempt is counted twice
     assert answer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     lines = answer.text.splitlines()
     of_task = 'task="send_welcome_email",queue="emails"'
@@ -742,13 +742,13 @@ SPENT = Spent(gb_seconds=0.1, invocations=1.0, writes=6.0, messages=3.0, puts=2.
 
 
 def measured() -> str:
-    """A run that has used what SPENT says."""
+    """A run with the usage of SPENT."""
     run_id = failed(user_id="u-1")
     backend().store.apply(Write(run_id, {"spent": SPENT.text()}))
     return run_id
 
 
-def test_the_cost_page_shows_dollars_by_task_and_queue_of_what_and_what_stands_idle(page: TestClient) -> None:
+def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page: TestClient) -> None:
     measured()
     run(user_id="u-2")
     shown = page.get("/parts/cost").text
@@ -787,7 +787,7 @@ def test_a_budget_is_set_and_taken_back_on_the_page(page: TestClient) -> None:
     assert "has no budget" in page.post("/do/budget", data={"task": "ping", "dollars": "1"}).text
 
 
-def test_a_spent_budget_is_said_with_what_becomes_of_its_messages(page: TestClient) -> None:
+def test_a_spent_budget_is_shown_with_what_happens_to_its_messages(page: TestClient) -> None:
     budgets.set_limits(DIGEST, Budget(runs=0))
     shown = page.get("/parts/budgets").text
     assert 'class="pill warning">spent' in shown

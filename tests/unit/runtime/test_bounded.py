@@ -25,7 +25,7 @@ NOTE: dict[str, Any] = {"user_id": "u-1", "kind": "like", "text": "hello"}
 
 
 class Silence:
-    """AWS that takes each request and never answers it, until the test lets it go."""
+    """An AWS that accepts each request and never responds, until the test releases it."""
 
     def __init__(self) -> None:
         self.requests: list[str] = []
@@ -45,7 +45,7 @@ def silence(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sile
     monkeypatch.setattr(URLLib3Session, "send", silent.send)
     yield silent
     silent.released.set()
-    bounded._threads().shutdown()  # no thread of this test uses the next one's credentials
+    bounded._threads().shutdown()  # so that no thread of this test uses the next test's credentials
     bounded._threads.cache_clear()
 
 
@@ -75,7 +75,7 @@ def test_a_send_that_was_given_up_names_its_run_and_begins_no_further_request(si
     bounded._threads().shutdown()  # waits for the thread that sends
     bounded._threads.cache_clear()
     assert len(refused.value.failures) == 1
-    assert len(silence.requests) <= 1  # none where the thread had not come so far; a second one would be the retry
+    assert len(silence.requests) <= 1  # none if the thread had not come so far; a second one would be a retry
 
 
 @pytest.mark.parametrize("track", [True, False])
@@ -122,7 +122,7 @@ def test_each_patience_is_a_setting_and_reaches_the_client(environment: None, mo
         ("NEXUS_ATTEMPTS", "2.5"),
     ],
 )
-def test_a_patience_that_is_none_is_refused_by_name(variable: str, value: str) -> None:
+def test_an_invalid_timeout_is_refused_by_name(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=f"^{variable} is '{value}'"):
         Settings.read({variable: value})
 
@@ -133,7 +133,7 @@ def test_a_send_after_a_fork_uses_threads_of_its_own(cloud: None) -> None:
 
 
 def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
-    """Two processes that write into one connection would read each other's answers."""
+    """Two processes that share a connection would read each other's responses."""
     catalogue.send_note.delay(**NOTE)
     before = [sdk.client("sqs"), sdk.client("dynamodb")]
 
@@ -145,7 +145,7 @@ def test_a_child_shares_no_connection_with_its_parent(cloud: None) -> None:
     assert [sdk.client("sqs"), sdk.client("dynamodb")] == before, "the parent keeps its own"
 
 
-def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_lock_that_nobody_opens(cloud: None) -> None:
+def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_locked_lock(cloud: None) -> None:
     held, done = threading.Event(), threading.Event()
 
     def make() -> None:
@@ -177,10 +177,10 @@ def test_a_fork_while_another_thread_makes_a_client_leaves_the_child_no_lock_tha
     ],
     ids=["adelay", "aapply_async", "asend_many", "group", "chain"],
 )
-def test_the_loop_goes_on_while_aws_is_silent(
+def test_the_event_loop_continues_while_aws_is_silent(
     silence: Silence, monkeypatch: pytest.MonkeyPatch, send: Callable[[], Coroutine[Any, Any, object]]
 ) -> None:
-    """The request is let go by the loop itself: a loop that was blocked would never come to it."""
+    """The loop itself releases the request: a blocked loop would never do so."""
     monkeypatch.setenv("NEXUS_SEND_TIMEOUT", "600")
     settings.cache_clear()
 

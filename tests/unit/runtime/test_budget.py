@@ -1,4 +1,4 @@
-"""A task's budget: what is beyond it waits for the next day, unspent, and nothing is lost."""
+"""A task's budget: messages beyond it wait for the next day without using attempts, and none is lost."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ SENT = catalogue.NoteSent(notification_id="n")
 
 @pytest.fixture(autouse=True)
 def sandbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that knows nothing yet."""
+    """A new sandbox's purse."""
     monkeypatch.setattr(execution, "_purses", {})
 
 
@@ -53,7 +53,7 @@ def limited(monkeypatch: pytest.MonkeyPatch, limits: Budget | None, work: Any = 
 
 
 def deliver(tasks: SentTasks, receives: int = 1) -> dict[str, Any]:
-    """One invocation with everything that waits."""
+    """One invocation with all waiting messages."""
     records = [
         {
             "messageId": f"m{n}",
@@ -238,7 +238,7 @@ def test_where_no_schedule_can_be_made_the_message_comes_back_in_steps(
     assert tasks.transport.hidden == {"m0": MORNING + execution.LONGEST_HIDING}
 
 
-def test_a_direct_call_beyond_the_budget_is_told_so(
+def test_a_direct_call_beyond_the_budget_gets_an_error(
     tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, morning: FrozenClock
 ) -> None:
     limited(monkeypatch, Budget(runs=1))
@@ -327,7 +327,7 @@ def test_dollars_are_reckoned_by_what_an_attempt_has_cost_so_far(tasks: SentTask
     assert account().dollars == pytest.approx(0.9)
 
 
-def test_the_day_before_tells_what_an_attempt_will_cost(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_an_attempts_cost_is_estimated_from_the_day_before(tasks: SentTasks, morning: FrozenClock) -> None:
     purse = Purse("send_note", Budget(dollars=1.0))
     purse.take(2)
     for _ in range(2):
@@ -393,7 +393,7 @@ def test_a_lower_limit_is_seen_with_the_next_booking(tasks: SentTasks, morning: 
     assert purse.take(3) == 1
 
 
-def test_attempts_beyond_a_lowered_limit_are_given_back_and_no_more(tasks: SentTasks, morning: FrozenClock) -> None:
+def test_only_attempts_beyond_a_lowered_limit_are_given_back(tasks: SentTasks, morning: FrozenClock) -> None:
     purse = Purse("send_note", Budget())
     assert purse.take(3) == 3
     operator(limit_runs=1)
@@ -414,7 +414,7 @@ def test_a_day_begins_with_nothing_spent_and_its_account_is_kept(tasks: SentTask
 
 
 def requests(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys that are written or read beside the run records' own."""
+    """The keys that are written or read besides those of run records."""
     asked: list[str] = []
     apply, get = tasks.store.apply, tasks.store.get
 

@@ -1,4 +1,4 @@
-"""Groups, chains and chords in the forms that Celery's users write: what is sent, what each gets, and how it fails."""
+"""Groups, chains and chords in the forms that Celery users write: what is sent, what each run gets, how it fails."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -29,15 +29,17 @@ from nexus.client import (
 )
 from nexus.eager import Context, run_next
 from nexus.envelope import decode
-from nexus.errors import InvalidMessage, Reject, TaskFailed, UnknownTask
-from nexus.ids import derived_id, new_id
+from nexus.errors import InvalidMessage, Reject, SendFailed, TaskFailed, UnknownTask
+from nexus.ids import derived_id, made_by_producer, new_id
 from nexus.registry import Implementation, registry
-from nexus.runs.transitions import send_again
+from nexus.runs.record import RunError
+from nexus.runs.transitions import failure, revoke_fan_out, send_again
 from nexus.tasks import Arguments, Result, RetryPolicy, Task
 from nexus.testing import SentTasks
 from nexus.worker import Run
 from nexus.worker.entry import serve
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
+from tests.unit.runtime.test_fanout import before_write
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -52,7 +54,7 @@ class Word(Arguments):
 
 
 class Said(Result):
-    """All that was said."""
+    """Everything that was said."""
 
     text: str
 
@@ -66,6 +68,7 @@ say = Task(
     sends_to=("analytics",),
     retry=RetryPolicy(max_retries=0),
 )
+mutter = Task(name="mutter", queue="default", arguments=Word, result=Said, summary="Says it, and sends nowhere else.")
 tell = Task(
     name="tell", queue="analytics", arguments=Word, result=Said, summary="Says it elsewhere.", retry=RetryPolicy(0)
 )
@@ -74,7 +77,7 @@ back = Task(name="back", queue="analytics", arguments=Word, result=Said, summary
 
 
 def text_of(value: Any) -> str:
-    """A result as text: lists in brackets, what failed as a dash."""
+    """A result as text: lists in brackets, failures as a dash."""
     match value:
         case None:
             return "-"
@@ -114,13 +117,13 @@ def speaker(monkeypatch: pytest.MonkeyPatch) -> Speaker:
 
 
 def install(speaker: Speaker, put: Callable[[Any, str, Any], None]) -> None:
-    for task in (say, tell, back):
+    for task in (say, mutter, tell, back):
         put(registry._declared, task.name, (task, "test"))
         put(registry._implementations, task.name, Implementation(task, speaker))
 
 
 def unchecked(value: Any) -> Any:
-    """What a type checker would refuse."""
+    """Code that a type checker would reject."""
     return value
 
 
@@ -145,6 +148,8 @@ def result(handle: AsyncResult[Any]) -> str:
 
 FORMS: dict[str, tuple[Callable[[], Canvas[Any]], str]] = {
     "a chain": (lambda: chain(s("a"), after("b")), "b<a"),
+    "a chain of one": (lambda: chain(s("a")), "a"),
+    "a chain of twelve": (lambda: chain([s("a"), *map(after, "bcdefghijkl")]), "l<k<j<i<h<g<f<e<d<c<b<a"),
     "bars": (lambda: s("a") | after("b") | after("c"), "c<b<a"),
     "a chain of a list": (lambda: chain([s("a"), after("b")]), "b<a"),
     "a chain in a chain": (lambda: chain(s("a"), chain(after("b"), after("c")), after("d")), "d<c<b<a"),
@@ -154,6 +159,10 @@ FORMS: dict[str, tuple[Callable[[], Canvas[Any]], str]] = {
     "a group of a generator": (lambda: group(s(word) for word in "abc"), "[a b c]"),
     "a group of one": (lambda: group(s("a")), "[a]"),
     "a group in a group": (lambda: group(s("a"), group(s("b"), s("c"))), "[a b c]"),
+    "a group with a callback in a group": (
+        lambda: group(s("a"), group(s("b"), s("c")).on_error(s("z"))),
+        "[a [b c]]",
+    ),
     "a group of chains": (lambda: group(chain(s("a"), after("b")), s("c"), s("d") | after("e")), "[b<a c e<d]"),
     "a chord": (lambda: chord([s("a"), s("b")], body("c")), "c<[a b]"),
     "a chord of a generator": (lambda: chord((s(word) for word in "ab"), body("c")), "c<[a b]"),
@@ -173,6 +182,7 @@ FORMS: dict[str, tuple[Callable[[], Canvas[Any]], str]] = {
     "a group that ends a group's member": (lambda: group(chain(s("a"), group(s("b"), s("c"))), s("d")), "[[b c] d]"),
     "another queue": (lambda: chain(s("a"), then(tell, before=result_of(say), word="b")), "b<a"),
     "chunks": (lambda: say.chunks([{"word": word} for word in "abcde"], 2), "[[a b] [c d] [e]]"),
+    "chunks of one": (lambda: say.chunks([{"word": word} for word in "ab"], 1), "[[a] [b]]"),
     "chunks and a body": (lambda: say.chunks([{"word": word} for word in "abc"], 2) | body("d"), "d<[[a b] [c]]"),
 }
 EACH_FORM = pytest.mark.parametrize(("make", "expected"), FORMS.values(), ids=FORMS)
@@ -192,7 +202,7 @@ def test_a_form_gives_what_celery_gives(
 
 
 @EACH_FORM
-def test_nothing_is_said_twice_when_the_same_canvas_is_sent_twice_under_one_id(
+def test_a_canvas_sent_twice_under_one_id_runs_once(
     tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]], expected: str
 ) -> None:
     run_id = new_id()
@@ -240,7 +250,7 @@ def test_a_handle_ends_whatever_is_revoked_and_nothing_runs_after_it(
 
 
 def redrive(tasks: SentTasks) -> None:
-    """As `nexus dlq retry` does it."""
+    """Sends the dead letters again, like `nexus dlq retry`."""
     letters = list(tasks.transport.dead)
     tasks.transport.dead.clear()
     for queue, letter in letters:
@@ -252,7 +262,7 @@ def redrive(tasks: SentTasks) -> None:
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(data: st.DataObject) -> None:
-    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
     name = data.draw(st.sampled_from(sorted(FORMS)))
     make, expected = FORMS[name]
     fuse, inner, speaker = Fuse(), MemoryStore(), Speaker()
@@ -293,7 +303,92 @@ def deliver(queue: Queue, fuse: Fuse, store: MemoryStore, pick: int, dies: int |
         del queue.messages[key]
 
 
+@pytest.mark.parametrize("second", [lambda: after("b"), lambda: group(after("b"))], ids=["a task", "a group"])
+def test_the_id_of_a_chains_first_run_says_that_it_is_recorded(
+    tasks: SentTasks, speaker: Speaker, second: Callable[[], Any]
+) -> None:
+    chain(s("a"), second()).delay()
+
+    (sent,) = tasks.transport.sent
+    assert made_by_producer(sent.message.id)
+
+
+def test_only_a_tracked_run_has_an_id_that_says_that_it_is_recorded(tasks: SentTasks, speaker: Speaker) -> None:
+    tracked, untracked = say.apply_async({}), say.apply_async({}, track=False)
+    (of_many,), (untracked_of_many,) = send_many([s("a")]), send_many([s("a")], track=False)
+
+    recorded = [handle.id for handle in (tracked, untracked, of_many, untracked_of_many) if handle.status == "PENDING"]
+    assert recorded == [tracked.id, of_many.id]
+    assert [made_by_producer(handle.id) for handle in (tracked, untracked)] == [True, False]
+    assert [made_by_producer(handle.id) for handle in (of_many, untracked_of_many)] == [True, False]
+
+
+@pytest.mark.parametrize("make", [lambda: s("a"), lambda: s("a") | after("b")], ids=["a task", "a chain"])
+def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, make: Callable[[], Any]
+) -> None:
+    """A caller that chose the id sends again with it; for any other the run is lost, and its record says so."""
+
+    def refuse(_: object, __: str, messages: Sequence[Message]) -> dict[str, str]:
+        return {message.id: "InternalError" for message in messages}
+
+    monkeypatch.setattr(type(tasks.transport), "send", refuse)
+    run_id = new_id()
+    with pytest.raises(SendFailed):
+        make().apply_async(task_id=run_id)
+    assert {item["status"] for item in tasks.store.items.values()} == {"PENDING"}
+    tasks.store.items.clear()
+
+    with pytest.raises(SendFailed):
+        make().apply_async()
+
+    assert {item["status"] for item in tasks.store.items.values()} == {"FAILURE"}
+
+
+def test_calling_a_canvas_sends_it_as_in_celery(tasks: SentTasks, speaker: Speaker) -> None:
+    handles = [
+        group(s("a"), s("b"))(),
+        chain(s("a"), after("b"))(),
+        chord([s("a"), s("b")])(body("c")),
+        group(s("a"), s("b"))(body("c"), countdown=5),
+    ]
+
+    tasks.run()
+
+    assert [result(handle) for handle in handles] == ["[a b]", "b<a", "c<[a b]", "c<[a b]"]
+
+
 # --- options ---
+
+
+@pytest.mark.parametrize("send", [lambda one, eta: one.set(eta=eta).delay(), lambda one, eta: one.apply_async(eta=eta)])
+def test_an_eta_alone_delays_a_run(
+    tasks: SentTasks, speaker: Speaker, send: Callable[[Any, datetime], AsyncResult[Any]]
+) -> None:
+    eta = datetime.now(UTC) + timedelta(minutes=5)
+
+    assert send(s("a"), eta).record().eta == pytest.approx(eta.timestamp(), abs=0.001)
+
+    (sent,) = tasks.transport.sent
+    assert sent.message.delay == pytest.approx(300, abs=60)
+
+
+def test_options_keep_those_that_were_set_before(tasks: SentTasks, speaker: Speaker) -> None:
+    one = s("a").set(countdown=60).set(group="tenant-7")
+    one.delay()
+    one.apply_async(group="tenant-8")
+    send_many([one], group="tenant-9")
+    group(one).on_error(s("z")).set(always=False).delay()
+
+    assert [(sent.message.delay, sent.message.group) for sent in tasks.transport.sent] == [
+        (60, "tenant-7"),
+        (60, "tenant-8"),
+        (60, "tenant-9"),
+        (60, "tenant-7"),
+    ]
+    speaker.bad = {"a"}
+    tasks.run()
+    assert speaker.said == ["z"], "the callback of the group, whose other option was set later"
 
 
 def test_options_of_a_signature_hold_for_its_run(tasks: SentTasks, speaker: Speaker) -> None:
@@ -424,7 +519,7 @@ def test_a_body_that_always_runs_gets_none_for_each_member_that_failed(tasks: Se
     assert result(handle) == "d<[a - c]"
 
 
-def test_a_link_that_always_runs_goes_on_after_links_that_will_not(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_link_that_always_runs_follows_links_that_are_skipped(tasks: SentTasks, speaker: Speaker) -> None:
     speaker.bad = {"a"}
     handle = chain(s("a"), after("b"), after("c").set(always=True), after("d")).delay()
 
@@ -519,7 +614,7 @@ def test_what_cannot_carry_its_result_fails_and_so_does_what_waits_for_it(
     assert "pass a key, not the data" in handle.error.message
 
 
-def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker: Speaker) -> None:
+def test_a_chain_that_an_earlier_version_sent_continues(tasks: SentTasks, speaker: Speaker) -> None:
     """Its record has only the links, whose ids follow from the run's."""
     handle = say.delay(word="a")
     links = [
@@ -534,7 +629,117 @@ def test_a_chain_that_an_earlier_version_sent_goes_on(tasks: SentTasks, speaker:
     assert result(AsyncResult(last, Said)) == "c<b<a"
 
 
-# --- what is refused, before anything is sent ---
+# --- what another sandbox leaves, or does at the same time ---
+
+
+def test_a_duplicate_of_the_last_member_sends_the_body_that_a_crash_left_unsent(
+    tasks: SentTasks, speaker: Speaker
+) -> None:
+    handle = chord([s("a"), s("b")], body("c")).delay()
+    run_next(tasks.transport)
+    (last,) = tasks.transport.sent
+    run_next(tasks.transport)
+    tasks.transport.sent.clear()
+
+    tasks.transport.send("default", [last.message])
+    tasks.run()
+
+    assert result(handle) == "c<[a b]"
+
+
+def test_a_group_that_has_succeeded_is_not_failed_by_a_stale_state(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given that the failed member was sent again and succeeded, and that this sandbox died before it sent the body."""
+    speaker.bad = {"b"}
+    handle = (group(s("a"), s("b")).on_error(s("z")) | body("c")).delay()
+    together = handle.parent
+    assert together is not None
+    said = {"status": "SUCCESS", "result": '[{"text":"a"},{"text":"b"}]'}
+    before_write(
+        monkeypatch, tasks, together.id, {"status": "FAILURE"}, lambda: tasks.store.apply(Write(together.id, said))
+    )
+
+    tasks.run()
+
+    assert result(handle) == "c<[a b]"
+    assert speaker.said == ["a", "c"]
+
+
+def test_a_group_that_a_stale_state_has_failed_succeeds(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handle = chord([s("a"), s("b")], body("c")).delay()
+    together = handle.parent
+    assert together is not None
+    failed = {**failure(together.id, RunError.own("SegmentsFailed", "1 of 2 failed: 1"), 1.0), "waits": True}
+    before_write(
+        monkeypatch, tasks, together.id, {"status": "SUCCESS"}, lambda: tasks.store.apply(Write(together.id, failed))
+    )
+
+    tasks.run()
+
+    assert together.status == "SUCCESS"
+    assert result(handle) == "c<[a b]"
+
+
+@pytest.mark.parametrize("bad", [set(), {"b"}], ids=["succeeds", "fails"])
+def test_what_waits_for_a_group_that_is_revoked_when_its_last_member_ends_is_ended_too(
+    tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch, bad: set[str]
+) -> None:
+    speaker.bad = bad
+    handle = chord([s("a"), s("b")], body("c")).delay()
+    together = handle.parent
+    assert together is not None
+    ending = {"status": "FAILURE" if bad else "SUCCESS"}
+    before_write(monkeypatch, tasks, together.id, ending, together.revoke)
+
+    tasks.run()
+
+    assert (together.status, handle.status) == ("REVOKED", "FAILURE")
+    assert handle.error is not None
+    assert handle.error.message == f"group {together.id} is REVOKED: Revoked: revoked"
+
+
+def test_a_group_revoked_by_a_process_that_died_ends_the_group_that_it_belongs_to(
+    tasks: SentTasks, speaker: Speaker
+) -> None:
+    handle = group(s("a"), group(s("b"), s("c")).on_error(s("z"))).delay()
+    inner = handle.results[1]
+    tasks.store.apply(revoke_fan_out(inner.id, "revoked", 1.0))
+
+    tasks.run()
+
+    assert handle.error is not None
+    assert handle.error.message == f"1 of 2 failed: 1 (group {inner.id} is REVOKED: Revoked: revoked)"
+
+
+# --- what is allowed and what is refused, before anything is sent ---
+
+ALLOWED: dict[str, Callable[[], Canvas[Any]]] = {
+    "an error callback of three links": lambda: s("a").on_error(chain([s("b")] * 3)),
+    "what may not send on, before the end of a member": lambda: group(mutter.s() | s("a")) | tell.s(),
+    "what may not send on, before the end of a long member": lambda: group(mutter.s() | mutter.s() | s("a")) | tell.s(),
+    "an error callback of a link before one that could not send it": lambda: chain(s("a").on_error(s("b")), tell.s()),
+    "a link as late as a message can be": lambda: chain(s("a"), s("b").set(countdown=900)),
+}
+
+
+@pytest.mark.parametrize("make", ALLOWED.values(), ids=ALLOWED)
+def test_what_can_be_sent_is_not_refused(tasks: SentTasks, speaker: Speaker, make: Callable[[], Canvas[Any]]) -> None:
+    handle = make().delay()
+
+    tasks.run()
+
+    assert handle.status == "SUCCESS"
+
+
+def test_a_group_has_up_to_ten_thousand_members(environment: None, speaker: Speaker) -> None:
+    members = [s("a")] * 10_001
+    assert len(group(members[1:]).step(new_id()).members) == 10_000
+    with pytest.raises(ValueError, match="a group of 10001 members: 1 to 10000 are allowed"):
+        group(members).delay()
+
 
 REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "a handle": (lambda: group([unchecked(say.delay)]), TypeError, r"write task\.s\(name=value\), without delay\(\)"),
@@ -543,12 +748,41 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
     "an empty chain": (lambda: chain().delay(), ValueError, "a chain of 0 links: 1 to 12 are allowed"),
     "a group of an empty chain": (lambda: group(chain()).delay(), ValueError, "a chain of 0 links: 1 to 12"),
     "too long": (lambda: chain(*[s("a")] * 7, group(chain(*[s("b")] * 6), s("c"))).delay(), ValueError, "of 13 links"),
+    "chunks of nothing": (lambda: say.chunks([{}], 0), ValueError, "chunks of 0: the size must be 1 or more"),
+    "two lists": (lambda: unchecked(group)([s("a")], [s("b")]), TypeError, r"is not a signature"),
+    "what cannot be a list": (lambda: group(unchecked(7)), TypeError, r"group: 7 is not a signature"),
+    "a long error callback": (
+        lambda: s("a").on_error(chain([s("b")] * 4)).delay(),
+        ValueError,
+        "an error callback of 4 links: 1 to 3 are allowed",
+    ),
+    "a link that takes nothing": (lambda: then(say, word="a"), TypeError, r"write then\(say, argument=result_of"),
+    "a link that takes two results": (
+        lambda: then(say, before=result_of(say), words=results_of(say)),
+        TypeError,
+        r"write then\(say, argument=result_of",
+    ),
+    "a link with an argument that has no name": (
+        lambda: unchecked(then)(say, "a", before=result_of(say)),
+        TypeError,
+        r"write then\(say, argument=result_of",
+    ),
+    "a link that takes a result as what it does not have": (
+        lambda: unchecked(then)(say, after=result_of(say)),
+        InvalidMessage,
+        "say: after: no such argument",
+    ),
     "a result of nothing": (lambda: after("a").delay(), InvalidMessage, "before: there is no step before it"),
     "in a group": (lambda: group(after("a")).delay(), InvalidMessage, "before: there is no step before it"),
     "a result of another": (
         lambda: chain(s("a"), then(say, before=result_of(tell))).delay(),
         InvalidMessage,
         "say: before takes the result of tell, but the step before it runs say",
+    ),
+    "a result of what is not the end of a member": (
+        lambda: chain(group(mutter.s() | s("a")), then(say, words=results_of(mutter))).delay(),
+        InvalidMessage,
+        "say: words takes the result of mutter, but the step before it runs say",
     ),
     "a failure in a chain": (
         lambda: chain(s("a"), then(say, failure=the_failure())).delay(),
@@ -566,6 +800,11 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         InvalidMessage,
         "may not send to default",
     ),
+    "an error callback of one task out of reach": (
+        lambda: tell.s().on_error(s("b")).delay(),
+        InvalidMessage,
+        "tell: say cannot follow it",
+    ),
     "an error callback out of reach": (
         lambda: chain(s("a"), tell.s()).on_error(s("b")).delay(),
         InvalidMessage,
@@ -581,10 +820,20 @@ REFUSED: dict[str, tuple[Callable[[], object], type[Exception], str]] = {
         InvalidMessage,
         "Set the task's sends_later",
     ),
+    "a time without the right": (
+        lambda: chain(s("a"), s("b").set(eta=datetime.now(UTC))).delay(),
+        InvalidMessage,
+        "Set the task's sends_later",
+    ),
     "a plan too large": (
         lambda: chain(s("a"), group(s("b" * 3000) for _ in range(100))).delay(),
         InvalidMessage,
         "let a task fan out",
+    ),
+    "a later member too large": (
+        lambda: chain(s("a"), group(s("b" * 1_100_000))).delay(),
+        InvalidMessage,
+        "pass a key",
     ),
     "a later link too large": (lambda: chain(s("a"), s("b" * 1_100_000)).delay(), InvalidMessage, "pass a key"),
     "an unknown option": (lambda: s("a").set(colour="red"), TypeError, r"set\(\) has no colour; it has countdown"),

@@ -84,7 +84,7 @@ def test_bad_arguments_are_refused_by_name_before_anything_is_sent(
         (lambda task: task.apply_async(kwargs={"user_id": "u-1"}), r"apply_async\(\) has no kwargs"),
     ],
 )
-def test_who_writes_it_as_for_celery_is_told_what_to_write(
+def test_celery_style_calls_get_an_error_that_says_what_to_write(
     tasks: SentTasks, send: Callable[[Any], object], fault: str
 ) -> None:
     by_name = r'pass arguments by name: delay\(user_id=...\) or apply_async\(\{"user_id": ...\}'
@@ -178,13 +178,13 @@ def test_sent_through_sqs_and_recorded_in_dynamodb(cloud: None) -> None:
 def test_beyond_fifteen_minutes_it_is_a_schedule_that_deletes_itself_and_a_revocation_deletes_it(cloud: None) -> None:
     scheduler = boto3.client("scheduler")
     scheduler.create_schedule_group(Name=settings().stack)
-    eta = datetime.now(UTC) + timedelta(hours=3)
+    eta = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=3)
 
     handle = catalogue.send_note.apply_async(NOTE, eta=eta)
 
     schedule = scheduler.get_schedule(Name=handle.id, GroupName=settings().stack)
     assert schedule["ActionAfterCompletion"] == "DELETE"
-    assert schedule["ScheduleExpression"].startswith(f"at({eta:%Y-%m-%dT%H:%M:}")
+    assert schedule["ScheduleExpression"] == f"at({eta:%Y-%m-%dT%H:%M:%S})"
     target = schedule["Target"]
     assert json.loads(target["Input"])["id"] == handle.id
     assert "SqsParameters" not in target, "Scheduler documents a message group only for FIFO queues"
@@ -496,7 +496,7 @@ def test_a_holder_that_has_ended_gives_way(tasks: SentTasks) -> None:
     assert locks.acquire(*at_place("next")) is None
 
 
-def test_an_attempt_that_is_late_leaves_the_place_to_the_one_that_followed_it(tasks: SentTasks) -> None:
+def test_a_late_attempt_leaves_the_lock_to_its_successor(tasks: SentTasks) -> None:
     run_id = derived_id("again")
     assert locks.acquire(*at_place("again", started_at=1.0)) is None
     assert locks.acquire(*at_place("again", started_at=2.0)) is None
@@ -602,7 +602,7 @@ def test_without_the_workers_packages_what_was_sent_can_be_seen_and_running_says
 
 
 @pytest.mark.parametrize("name", ["nexus.eagr", "nexus.errors"])
-def test_a_backend_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_backend_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_BACKEND", name)
     backends.reset()
     with pytest.raises(ConfigurationError, match=f"NEXUS_BACKEND is '{name}'"):
@@ -610,7 +610,7 @@ def test_a_backend_that_is_none_is_named(name: str, monkeypatch: pytest.MonkeyPa
     backends.reset()
 
 
-def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
+def test_the_client_needs_only_boto3_and_pydantic() -> None:
     program = (
         "import sys; import nexus.client, nexus.tasks, nexus.registry;"
         "print(sorted({name.split('.')[0] for name in sys.modules} & "
@@ -621,7 +621,7 @@ def test_the_client_needs_no_more_than_boto3_and_pydantic() -> None:
     assert done.stdout == "[]\n"
 
 
-def test_a_chain_that_a_functions_role_could_not_go_on_with_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
+def test_a_chain_that_a_functions_role_could_not_continue_is_refused_when_it_is_sent(tasks: SentTasks) -> None:
     """The function that ends a link sends the next one."""
     welcome = catalogue.send_note.s(**NOTE)
     elsewhere = replace(welcome, task=replace(welcome.task, name="elsewhere", queue="emails"))

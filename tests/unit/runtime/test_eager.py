@@ -30,7 +30,7 @@ def eager() -> Iterator[EagerTransport]:
 
 @pytest.fixture
 def rings() -> Iterator[list[float]]:
-    """When the application's own alarm rang."""
+    """The times at which the application's own alarm went off."""
     rang: list[float] = []
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
@@ -90,7 +90,7 @@ def test_a_task_within_a_task_leaves_the_outer_ones_limit(monkeypatch: pytest.Mo
     assert signal.getitimer(signal.ITIMER_REAL)[0] == 0
 
 
-def test_what_can_never_be_followed_up_is_given_up_and_does_not_go_round_for_ever(
+def test_a_follow_up_that_can_never_be_sent_is_given_up_and_not_repeated_forever(
     eager: EagerTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = []

@@ -1,4 +1,4 @@
-"""Every interleaving of duplicates, crashes, dead leases, revocations and redrives, walked by a state machine.
+"""A state machine tries interleavings of duplicates, crashes, dead leases, revocations and redrives.
 
 The world is one task's queue as SQS behaves (a message stays until it is acknowledged, and may come twice), the run
 table, and sandboxes that may die before any request to the table or to SQS. What must always hold:
@@ -37,7 +37,7 @@ from tests.support import own_catalogue as catalogue
 
 
 class SandboxDied(BaseException):
-    """No `except Exception` sees it: the process is gone."""
+    """The process died. No `except Exception` catches this."""
 
 
 @dataclass
@@ -149,7 +149,7 @@ class Effects(RuleBasedStateMachine):
         if self.outcome == "fails":
             raise OSError("for now")
         if self.overtaken is not None:
-            # It outlives its lease: meanwhile another sandbox is given the message, and may run it too.
+            # It outlives its lease: meanwhile another sandbox receives the message, and may run it too.
             record, self.overtaken = self.overtaken, None
             self.store.inner.apply(Write(run.id, set={"lease_until": 1.0}))
             done = self.effects[run.id]
@@ -165,7 +165,7 @@ class Effects(RuleBasedStateMachine):
     def status(self, run_id: str) -> str:
         return self.record(run_id).status
 
-    # --- what may happen ---
+    # --- rules ---
 
     @rule(target=runs, tracked=st.booleans())
     def send(self, tracked: bool) -> str:
@@ -181,7 +181,7 @@ class Effects(RuleBasedStateMachine):
         overtaken=st.booleans(),
     )
     def deliver(self, data: st.DataObject, outcome: str, dies: int | None, overtaken: bool) -> None:
-        """SQS gives some messages, one of them perhaps twice, to a sandbox, which may die at its n-th request."""
+        """SQS delivers some messages, perhaps one of them twice, to a sandbox that may die at its n-th request."""
         if not self.queue.messages:
             return
         keys = data.draw(st.lists(st.sampled_from(sorted(self.queue.messages)), min_size=1, max_size=4))
@@ -214,7 +214,7 @@ class Effects(RuleBasedStateMachine):
 
     @rule(data=st.data())
     def lease_runs_out(self, data: st.DataObject) -> None:
-        """Time passes for a run whose sandbox is gone (none is alive between two rules)."""
+        """Time passes for a run whose sandbox has died (none is alive between two rules)."""
         started = [run_id for run_id in self.ids if self.status(run_id) == "STARTED"]
         if started:
             run_id = data.draw(st.sampled_from(started))
@@ -248,7 +248,7 @@ class Effects(RuleBasedStateMachine):
                 self.queue.moved.add(key)
             del self.queue.dead[number]
 
-    # --- what must hold ---
+    # --- invariants ---
 
     @invariant()
     def nothing_is_lost(self) -> None:

@@ -1,4 +1,4 @@
-"""Two things out of the ordinary: a process speaks to another stack, and code keeps its time limit by itself."""
+"""Two special cases: a process uses another stack, and code enforces its own time limit."""
 
 import asyncio
 import signal

@@ -1,4 +1,4 @@
-"""The forms in which an event reaches a function, and that none of them, however broken, loses or fails another."""
+"""The forms in which an event reaches a function; no event, however broken, affects another."""
 
 import contextlib
 import json
@@ -158,7 +158,9 @@ def test_a_direct_invocation_that_fails_says_why_and_is_no_dead_letter(tasks: Se
         ([1], InvalidMessage),
     ],
 )
-def test_a_direct_invocation_that_cannot_run_is_told_so(tasks: SentTasks, event: Any, error: type[Exception]) -> None:
+def test_a_direct_invocation_that_cannot_run_gets_an_error(
+    tasks: SentTasks, event: Any, error: type[Exception]
+) -> None:
     with pytest.raises(error):
         handler(event, Context())
 

@@ -1,7 +1,8 @@
 """A fan-out ends exactly once with the sum of its segments, despite duplicate deliveries and crashes."""
 
 import json
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given, settings
@@ -10,24 +11,23 @@ from hypothesis import strategies as st
 from nexus import backend
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, Sent
-from nexus.backend.store import Write
-from nexus.backend.transport import Message
+from nexus.backend.store import Outcome, Write
+from nexus.backend.transport import DeadLetter, Message
 from nexus.builtin import Ping
+from nexus.client import AsyncResult
 from nexus.eager import Context, run_next
 from nexus.envelope import Envelope, Segment
 from nexus.errors import Reject
 from nexus.ids import new_id
 from nexus.registry import Implementation, registry
-from nexus.runs.transitions import send_again
+from nexus.runs.record import RunError
+from nexus.runs.transitions import failure, send_again
 from nexus.testing import SentTasks
 from nexus.worker import Continuation, Run
 from nexus.worker.entry import serve
 from tests.support import own_catalogue as catalogue
 from tests.support.own_catalogue import Counted, MakeReport, ReportPart
 from tests.unit.runtime.test_effects_once import Fuse, MortalStore, Queue, SandboxDied
-
-if TYPE_CHECKING:
-    from nexus.client import AsyncResult
 
 pytestmark = pytest.mark.usefixtures("environment")
 
@@ -122,7 +122,7 @@ def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tas
     assert (handle.result.rows_read, handle.result.changed) == (2 * total(3), 1)
 
 
-def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_again(
+def test_a_failed_segment_fails_the_parent_by_name_and_repairs_it_when_it_is_sent_again(
     tasks: SentTasks, job: Job
 ) -> None:
     job.faulty = frozenset({1})
@@ -135,8 +135,7 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
 
     job.faulty = frozenset()
     ((_, letter),) = tasks.dead_letters
-    tasks.store.apply(send_again(letter.attributes["RunId"]))
-    tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
+    redrive(tasks, letter)
     tasks.run()
 
     assert handle.status == "SUCCESS"
@@ -144,12 +143,170 @@ def test_a_failed_segment_fails_the_parent_by_name_and_mends_it_when_it_is_sent_
     assert handle.result.rows_read == total(3)
 
 
+def redrive(tasks: SentTasks, letter: DeadLetter) -> None:
+    """As `nexus dlq retry` does it."""
+    tasks.store.apply(send_again(letter.attributes["RunId"]))
+    tasks.transport.send("analytics", [Message(letter.attributes["RunId"], letter.body, "g")])
+
+
+def test_segments_are_counted_by_the_hundred(tasks: SentTasks, job: Job) -> None:
+    job.segments = 150
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.progress == (150, 150)
+    assert handle.result is not None
+    assert handle.result.rows_read == total(150)
+    assert {child.status for child in handle.children} == {"SUCCESS"}
+
+
+@pytest.mark.parametrize(
+    ("faulty", "named"),
+    [
+        (range(90, 110), f"20 of 150 failed: {', '.join(map(str, range(90, 110)))} ("),
+        (range(90, 111), f"21 of 150 failed: {', '.join(map(str, range(90, 110)))}, ... ("),
+    ],
+    ids=["twenty", "more"],
+)
+def test_twenty_failed_segments_are_named_and_the_first_ones_reason(
+    tasks: SentTasks, job: Job, faulty: range, named: str
+) -> None:
+    job.segments, job.faulty = 150, frozenset(faulty)
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.error is not None
+    reason = f"make_report {handle.children[90].id} is FAILURE: Reject: segment 90 cannot be done)"
+    assert handle.error.message == f"{named}{reason}"
+
+
+def test_a_fan_out_stays_failed_until_the_last_failed_segment_succeeds(tasks: SentTasks, job: Job) -> None:
+    job.segments, job.faulty = 150, frozenset({1, 120})
+    handle = TASK.delay()
+    tasks.run()
+    letters = {letter.attributes["RunId"]: letter for _, letter in tasks.dead_letters}
+
+    job.faulty = frozenset()
+    redrive(tasks, letters[handle.children[1].id])
+    tasks.run()
+    assert handle.error is not None
+    assert handle.error.message.startswith("1 of 150 failed: 120 (")
+
+    redrive(tasks, letters[handle.children[120].id])
+    tasks.run()
+    assert handle.result is not None
+    assert handle.result.rows_read == total(150)
+
+
+# --- what another sandbox leaves, or does at the same time ---
+
+
+def test_a_duplicate_of_the_last_segment_sends_the_second_phase_that_a_crash_left_unsent(
+    tasks: SentTasks, job: Job
+) -> None:
+    job.phases = 2
+    handle = TASK.delay()
+    for _ in range(3):
+        run_next(tasks.transport)
+    (last,) = tasks.transport.sent
+    run_next(tasks.transport)
+    tasks.transport.sent.clear()
+    assert handle.status == "STARTED"
+
+    tasks.transport.send("analytics", [last.message])
+    tasks.run()
+
+    assert handle.result is not None
+    assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+    tasks.transport.send("analytics", [last.message])
+    run_next(tasks.transport)
+    assert tasks.transport.sent == [], "the second phase has ended the run"
+
+
+def test_what_a_stale_failure_has_overwritten_goes_on_to_its_second_phase(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.phases = 2
+    handle = TASK.delay()
+    failed = {**failure(handle.id, RunError.own("SegmentsFailed", "1 of 3 failed: 1"), 1.0), "waits": True}
+    before_write(monkeypatch, tasks, handle.id, {"phase": 2}, lambda: tasks.store.apply(Write(handle.id, failed)))
+
+    tasks.run()
+
+    assert handle.result is not None
+    assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+
+
+def test_a_second_phase_does_not_begin_if_the_run_is_revoked_when_its_segments_end(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.phases = 2
+    handle = TASK.delay()
+    before_write(monkeypatch, tasks, handle.id, {"phase": 2}, handle.revoke)
+
+    for _ in range(4):
+        run_next(tasks.transport)
+
+    assert handle.status == "REVOKED"
+    assert tasks.transport.sent == []
+
+
+def test_a_second_phase_does_not_begin_if_it_was_sent_while_the_run_was_revoked(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job.phases = 2
+    handle = TASK.delay()
+    for _ in range(3):
+        run_next(tasks.transport)
+    before_write(monkeypatch, tasks, handle.id, {"status": "REVOKED"}, lambda: run_next(tasks.transport))
+
+    assert handle.revoke() == "REVOKED"
+    (second,) = tasks.transport.sent
+    tasks.run()
+
+    assert AsyncResult[Any](second.message.id).status == "REVOKED"
+    assert handle.status == "REVOKED"
+
+
+@pytest.mark.parametrize(("phases", "values"), [(1, {"status": "SUCCESS"}), (2, {"phase": 2})])
+def test_a_run_whose_record_expires_while_its_segments_end_is_forgotten(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch, phases: int, values: dict[str, Any]
+) -> None:
+    job.phases = phases
+    handle = TASK.delay()
+    before_write(monkeypatch, tasks, handle.id, values, lambda: tasks.store.items.pop(handle.id))
+
+    for _ in range(4):
+        run_next(tasks.transport)
+
+    assert tasks.transport.sent == []
+    assert handle.status == "UNKNOWN"
+
+
+def before_write(
+    monkeypatch: pytest.MonkeyPatch, tasks: SentTasks, run_id: str, values: dict[str, Any], act: Callable[[], object]
+) -> None:
+    """Lets another sandbox `act` once, right before a write that sets these values in the run's record."""
+    apply = tasks.store.apply
+    done: list[Write] = []
+
+    def delayed(write: Write) -> Outcome:
+        if write.key == run_id and values.items() <= write.set.items() and not done:
+            done.append(write)
+            act()
+        return apply(write)
+
+    monkeypatch.setattr(tasks.store, "apply", delayed)
+
+
 @pytest.mark.parametrize("args", [{"day": "2026-01-01"}, {"day": 7}], ids=["that would run", "that never runs"])
 @pytest.mark.parametrize("kind", ["fan_out", "group"])
-def test_a_foreign_message_settles_nobodys_segment(
+def test_a_foreign_message_settles_no_segment(
     tasks: SentTasks, job: Job, args: dict[str, Any], kind: Literal["fan_out", "group"]
 ) -> None:
-    """Given a message that names another run's segment under an id of its own, it is given up and counts nowhere."""
+    """A message that names another run's segment under a different id is given up and not counted."""
     handle = TASK.delay()
     run_next(tasks.transport)
     place = Segment(index=1, total=3, kind=kind)
@@ -181,7 +338,7 @@ def test_a_revoked_fan_out_runs_no_further_segment(tasks: SentTasks, job: Job) -
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_duplicates_and_deaths_at_any_request_leave_the_exact_result(phases: int, data: st.DataObject) -> None:
-    """Deliveries in any order, each perhaps twice, sandboxes dying at any request: then the rest in peace."""
+    """Delivers in any order, some messages twice, with sandboxes that die at any request; then the rest normally."""
     segments = data.draw(st.sampled_from([1, 2, 5, 101]))
     fuse = Fuse()
     inner = MemoryStore()

@@ -1,4 +1,4 @@
-"""What Lambda imports: what init makes ready for the first event, and what it leaves for the events that need it."""
+"""The module that Lambda imports: what init prepares for the first event, and what is left for events that need it."""
 
 import json
 import os
@@ -54,13 +54,13 @@ def start(folder: Path, program: str, **variables: str) -> subprocess.CompletedP
 
 
 def loaded(folder: Path, program: str) -> Any:
-    """What such a process has loaded."""
+    """The modules that such a process has loaded."""
     done = start(folder, program)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_the_worker_alone_imports_what_every_event_needs_and_no_more(tmp_path: Path) -> None:
+def test_the_worker_alone_imports_only_what_every_event_needs(tmp_path: Path) -> None:
     modules = set(loaded(tmp_path, "import nexus.worker")["modules"])
     assert not modules & (LATER | IN_INIT | {"http.client", "logging"})
 

@@ -1,4 +1,4 @@
-"""What a handle tells, by Celery's names too, and what a task tells through it while it runs."""
+"""What a handle shows, under Celery's names too, and what a task reports through it while it runs."""
 
 import asyncio
 import inspect
@@ -39,7 +39,7 @@ def test_a_handle_is_its_run(tasks: SentTasks) -> None:
     assert handle != handle.id
 
 
-def test_it_tells_by_celerys_names_what_became_of_the_run(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_outcome_is_available_under_celerys_names(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     def work(args: SendNote, run: Run) -> NoteSent:
         if args.text == "bad":
             raise Reject("as asked")
@@ -78,7 +78,7 @@ def test_a_task_shows_what_it_likes_besides_its_progress(tasks: SentTasks, monke
 
 
 @pytest.mark.parametrize("info", ["x" * 9000, float("nan"), object()])
-def test_what_cannot_be_shown_is_refused_where_it_is_said(info: object) -> None:
+def test_info_that_cannot_be_shown_is_refused_by_the_call(info: object) -> None:
     with pytest.raises((ValueError, TypeError)):
         transitions.progress("run", "token", 0, 0, "", info=info)
 
@@ -174,14 +174,14 @@ def test_forgetting_drops_the_result_and_keeps_the_run(tasks: SentTasks, monkeyp
 
 
 def test_every_verb_has_its_form_for_a_coroutine() -> None:
-    """`a` and the verb; what is not asked of AWS has none."""
+    """`a` and the verb; methods without a request to AWS have no asynchronous form."""
     verbs = {name for name in vars(AsyncResult) if not name.startswith("_")}
     at_once = {"id", "task_id"}
     plain = {name for name in verbs - at_once if not inspect.iscoroutinefunction(vars(AsyncResult)[name])}
     assert {f"a{name}" for name in plain} == verbs - at_once - plain
 
 
-def test_the_forms_for_a_coroutine_tell_the_same(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_asynchronous_forms_return_the_same(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> None:
     does(monkeypatch, lambda args, run: NoteSent(notification_id="n"))
     together = group(catalogue.send_note.s(**NOTE) for _ in range(2)).delay()
     tasks.run()

@@ -1,4 +1,4 @@
-"""What an application's tests stand on, with a catalogue of its own: groups, chains, expiry, rates and unique tasks."""
+"""The basis of an application's tests, with its own catalogue: groups, chains, expiry, rates and unique tasks."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta

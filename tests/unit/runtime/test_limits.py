@@ -1,4 +1,4 @@
-"""Time, rates and words: the soft limit, handing on, the global rate, and what a log line says and keeps to itself."""
+"""The soft time limit, handing messages back, the global rate limit, and what log lines contain and leave out."""
 
 import json
 import time
@@ -53,7 +53,7 @@ def does(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
 
 
 def deliver(tasks: SentTasks, *, seconds: float = 900.0) -> dict[str, Any]:
-    """One invocation with everything that waits, `seconds` before its end."""
+    """One invocation with all waiting messages, `seconds` before its end."""
     records = [
         {"messageId": f"m{n}", "receiptHandle": f"m{n}", "body": sent.message.body, "eventSource": "aws:sqs"}
         for n, sent in enumerate(tasks.transport.sent)
@@ -307,7 +307,7 @@ def test_a_fan_out_falls_short_as_a_whole_and_its_segments_do_not(
 def test_each_message_of_a_batch_that_is_to_be_retried_comes_again_in_its_own_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Given a batch in SQS: one run that does well, one to be tried again at once, one in an hour
+    # Given a batch in SQS: one run that succeeds, one to be retried at once, one in an hour
     def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
         if args.kind == "well":
             return SENT
@@ -323,7 +323,7 @@ def test_each_message_of_a_batch_that_is_to_be_retried_comes_again_in_its_own_ti
     ]
     # When it is run
     answer = serve("default", registry.served_by("default"), {"Records": records}, Context())
-    # Then two of the three are left to SQS, which gives one of them now
+    # Then two of the three stay in SQS, which delivers one of them now
     assert len(answer["batchItemFailures"]) == 2
     assert {kind: handle.status for kind, handle in handles.items()} == {
         "well": "SUCCESS",

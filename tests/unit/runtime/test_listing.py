@@ -1,4 +1,4 @@
-"""The index of live runs: what takes long is in it, what is short never was."""
+"""The index of live runs: long runs enter it, short runs never do."""
 
 import json
 import threading
@@ -39,7 +39,7 @@ class Sandbox:
         monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, self.work))
 
     def work(self, args: Any, run: Run) -> catalogue.NoteSent:
-        """Takes its time, lets the thread look, and notes the records as they are then."""
+        """Takes some time, lets the thread check, and notes the records at that point."""
         self.clock.sleep(self.takes.get(run.id, 0.0))
         assert self.listing is not None
         for _ in range(self.looks):
@@ -159,30 +159,30 @@ def test_the_thread_outlives_an_outage_and_lists_at_its_next_look(
 def test_what_is_another_sandboxs_by_now_is_left_alone(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     (run_id,) = ids(1)
     sandbox.takes = {run_id: LISTED_AFTER}
-    look = Listing.look
+    look = Listing.check
 
     def late(self: Listing) -> None:
         backend().store.apply(Write(run_id, set={"claim": "another's"}))
         look(self)
 
-    monkeypatch.setattr(Listing, "look", late)
+    monkeypatch.setattr(Listing, "check", late)
     sandbox.deliver(run_id)
     assert sandbox.listed(run_id) == set()
 
 
 @pytest.fixture
 def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """A thread of the test's own, which looks all the time and ends with the test; set once it has listed a run."""
+    """A thread of the test that checks continuously and ends with the test; set once it has listed a run."""
     monkeypatch.setattr(listing, "EVERY", 0.01)
     monkeypatch.setattr(listing, "LISTED_AFTER", 0.0)
-    listed, look = threading.Event(), Listing.look
+    listed, look = threading.Event(), Listing.check
 
     def notice(self: Listing) -> None:
         look(self)
         if self._listed:
             listed.set()
 
-    monkeypatch.setattr(Listing, "look", notice)
+    monkeypatch.setattr(Listing, "check", notice)
     _end_the_thread()
     yield listed
     _end_the_thread()

@@ -1,4 +1,4 @@
-"""No log line holds the value of an argument or a result, whichever way a secret takes."""
+"""No log line contains the value of an argument or a result, whatever path a secret takes."""
 
 import ast
 import json
@@ -187,7 +187,7 @@ def never_started(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str
 
 
 def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lease runs out; then nothing that follows goes well, and AWS takes no schedule."""
+    """The lease expires; everything after that fails, and AWS accepts no schedule."""
 
     def loses(args: Any, run: Run) -> catalogue.NoteSent:
         tasks.store.items[run.id]["claim"] = "another's"
@@ -207,7 +207,7 @@ def losing(tasks: SentTasks, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         patch.setattr(transitions, "claim", lambda *_, **__: (_ for _ in ()).throw(RuntimeError(SECRET)))
         logged += deliver(body())
     with monkeypatch.context() as patch:
-        patch.setattr(Listing, "look", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
+        patch.setattr(Listing, "check", lambda _: (_ for _ in ()).throw(KeyError(SECRET)))
         attend(Listing("default", "token"))
     assert len(logged) == 1
     return logged
@@ -229,7 +229,7 @@ def test_no_line_holds_a_value_whatever_goes_wrong_with_it(
     assert written.keys() == LINES, "a kind of line that no secret was tried on"
 
 
-def test_a_line_tells_the_fault_and_where_it_is(
+def test_a_log_line_has_the_fault_and_its_place(
     tasks: SentTasks, written: Counter[str], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     does(monkeypatch, raises(OSError(SECRET)))

@@ -1,4 +1,4 @@
-"""What is in the outbox is sent if and only if the application's transaction commits, whatever crashes in between."""
+"""Tasks in the outbox are sent if and only if the application's transaction commits, whatever crashes in between."""
 
 import sqlite3
 import sys
@@ -64,7 +64,7 @@ def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connect]
 
 @pytest.fixture
 def runs(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The run of each time that send_note was carried out."""
+    """The run id of each execution of send_note."""
     seen: list[str] = []
 
     def work(args: catalogue.SendNote, run: Run) -> catalogue.NoteSent:
@@ -138,7 +138,7 @@ def test_nothing_is_lost_while_aws_is_away(
 
 
 class Killed(BaseException):
-    """The process is gone."""
+    """The process died."""
 
 
 class Mortal:
@@ -212,7 +212,7 @@ def test_a_death_between_any_two_statements_loses_nothing_and_runs_nothing_twice
 
 
 def test_two_senders_at_once_are_one_run_a_row(connect: Connect, tasks: SentTasks, runs: list[str]) -> None:
-    """The second takes what the first has read and not yet deleted, where the database does not hide it."""
+    """The second sender takes what the first has read and not yet deleted, if the database does not hide it."""
     connection = connect()
     ids = [register(connection) for _ in range(3)]
     held = outbox._pending(connection, 2)

@@ -1,4 +1,4 @@
-"""Periodic tasks made at run time: what Scheduler is asked for, and the runs that its firings are."""
+"""Periodic tasks made at run time: the requests to Scheduler, and the runs of its firings."""
 
 import json
 from dataclasses import replace

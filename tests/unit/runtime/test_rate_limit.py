@@ -12,7 +12,7 @@ from nexus.testing import SentTasks, memory_backend
 
 
 class CountingClock(FrozenClock):
-    """One that notes how long it was asked to wait."""
+    """A limiter that notes how long it was asked to wait."""
 
     def __init__(self, moment: float) -> None:
         super().__init__(moment)

@@ -1,4 +1,4 @@
-"""The runtime's own client of DynamoDB and SQS: over a real socket, and beside botocore's, whose like it must be."""
+"""The runtime's own client of DynamoDB and SQS: over a real socket, and compared with botocore's."""
 
 import gzip
 import json
@@ -12,6 +12,7 @@ import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import IPv4Address
 from itertools import product
 from pathlib import Path
@@ -42,7 +43,7 @@ from nexus.settings import Settings, settings
 from tests.support import own_catalogue as catalogue
 from tests.support import wire
 from tests.support.forks import in_a_child
-from tests.support.wire import Server, answer, refusal, serving
+from tests.support.wire import Server, refusal, response, serving
 
 KEY = {"Key": {"id": {"S": "r-1"}}, "TableName": "runs"}
 ITEM = {"Item": {"id": {"S": "r-1"}}}
@@ -51,7 +52,7 @@ RECORD = {"id": {"S": str(uuid.UUID(int=7))}, "status": {"S": "SUCCESS"}}
 
 @pytest.fixture(autouse=True)
 def slept(environment: None, monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Sockets, the slim client although moto is imported, and no wait: what would have been waited."""
+    """Allows sockets, and the slim client although moto is imported; returns the waits, which take no time."""
     enable_socket()
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
@@ -101,15 +102,15 @@ def client(variables: Set) -> Callable[..., Any]:
 
 type Make = Callable[..., Any]
 
-# --- answers as they come ---
+# --- responses ---
 
 
 def test_a_request_is_answered_and_its_connection_serves_the_next(client: Make) -> None:
-    with serving(answer(ITEM)) as server:
+    with serving(response(ITEM)) as server:
         dynamodb = client(server)
-        answers = [dynamodb.get_item(**KEY) for _ in range(3)]
-    about = answers[0]["ResponseMetadata"]
-    assert answers[0]["Item"] == ITEM["Item"]
+        responses = [dynamodb.get_item(**KEY) for _ in range(3)]
+    about = responses[0]["ResponseMetadata"]
+    assert responses[0]["Item"] == ITEM["Item"]
     assert (about["HTTPStatusCode"], about["RequestId"], about["RetryAttempts"]) == (200, "R-1", 0)
     assert [request.connection for request in server.requests] == [1, 1, 1]
     assert json.loads(server.requests[0].body) == KEY
@@ -118,16 +119,16 @@ def test_a_request_is_answered_and_its_connection_serves_the_next(client: Make) 
 @pytest.mark.parametrize(
     "said",
     [
-        wire.byte_by_byte(answer(ITEM)),
-        b"HTTP/1.1 100 Continue\r\n\r\n" + answer(ITEM),
-        answer(gzip.compress(json.dumps(ITEM).encode()), content_encoding="gzip"),
-        answer(ITEM, x_amz_crc32=str(zlib.crc32(json.dumps(ITEM).encode()))),
+        wire.byte_by_byte(response(ITEM)),
+        b"HTTP/1.1 100 Continue\r\n\r\n" + response(ITEM),
+        response(gzip.compress(json.dumps(ITEM).encode()), content_encoding="gzip"),
+        response(ITEM, x_amz_crc32=str(zlib.crc32(json.dumps(ITEM).encode()))),
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\n" + json.dumps(ITEM).encode()[:4] + b"\r\n"
         b"%x\r\n" % (len(json.dumps(ITEM)) - 4) + json.dumps(ITEM).encode()[4:] + b"\r\n0\r\n\r\n",
     ],
     ids=["byte by byte", "100 first", "gzip", "checksum", "chunked"],
 )
-def test_a_whole_answer_is_read_however_it_comes(client: Make, said: wire.Answer) -> None:
+def test_a_whole_answer_is_read_however_it_comes(client: Make, said: wire.Response) -> None:
     with serving(said) as server:
         dynamodb = client(server)
         for _ in range(2):
@@ -143,27 +144,27 @@ def test_a_whole_answer_is_read_however_it_comes(client: Make, said: wire.Answer
         wire.then_close(b"HTTP/1.1 2"),
         wire.then_close(b"HTTP/1.1 200 OK\r\ncontent-le"),
         wire.then_close(b"HTTP/1.1 200 OK\r\n\r\n" + json.dumps(ITEM).encode()),
-        wire.then_close(answer(ITEM)[:-3]),
+        wire.then_close(response(ITEM)[:-3]),
         b"SSH-2.0-OpenSSH_9.2\r\n",
-        answer(ITEM, length=9),
-        answer(b"<html>It works</html>"),
-        answer(b"null"),
-        answer(ITEM, x_amz_crc32="7"),
-        answer(b"no gzip", content_encoding="gzip"),
-        answer(gzip.compress(json.dumps(ITEM).encode())[:-9], content_encoding="gzip"),
-        answer(status=500),
-        answer(b"<html>Bad Gateway</html>", status=502),
+        response(ITEM, length=9),
+        response(b"<html>It works</html>"),
+        response(b"null"),
+        response(ITEM, x_amz_crc32="7"),
+        response(b"no gzip", content_encoding="gzip"),
+        response(gzip.compress(json.dumps(ITEM).encode())[:-9], content_encoding="gzip"),
+        response(status=500),
+        response(b"<html>Bad Gateway</html>", status=502),
         refusal("ServiceUnavailable", status=503),
-        answer(status=504),
-        answer(status=429),
+        response(status=504),
+        response(status=429),
         refusal("ProvisionedThroughputExceededException"),
     ],
     ids=lambda case: case.decode(errors="replace").splitlines()[0] if isinstance(case, bytes) else "",
 )
 def test_a_broken_answer_is_a_lost_one_and_the_request_is_sent_again(
-    client: Make, slept: list[float], broken: wire.Answer
+    client: Make, slept: list[float], broken: wire.Response
 ) -> None:
-    with serving(broken, answer(ITEM)) as server:
+    with serving(broken, response(ITEM)) as server:
         found = client(server).get_item(**KEY)
     assert (found["Item"], found["ResponseMetadata"]["RetryAttempts"]) == (ITEM["Item"], 1)
     assert len(server.requests) == 2
@@ -171,17 +172,17 @@ def test_a_broken_answer_is_a_lost_one_and_the_request_is_sent_again(
 
 
 def test_an_answer_that_is_longer_than_it_says_reaches_no_other_request(client: Make) -> None:
-    """What is left of it may not be taken for the answer to the next request."""
-    with serving(answer(ITEM) + answer({"Item": {"id": {"S": "another"}}}), answer(ITEM)) as server:
+    """The rest of a response must not be taken for the response to the next request."""
+    with serving(response(ITEM) + response({"Item": {"id": {"S": "another"}}}), response(ITEM)) as server:
         dynamodb = client(server)
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
     assert server.connections == 2
 
 
 def test_headers_that_disagree_about_the_length_are_a_broken_answer(client: Make) -> None:
-    """A proxy that believed the one and a client that believes the other would mix up two requests' answers."""
+    """A proxy that believes one header and a client that believes the other would mix up two requests' responses."""
     smuggled = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
-    with serving(smuggled, answer(ITEM)) as server:
+    with serving(smuggled, response(ITEM)) as server:
         assert client(server).get_item(**KEY)["ResponseMetadata"]["RetryAttempts"] == 1
     assert server.connections == 2
 
@@ -190,16 +191,16 @@ def test_headers_that_disagree_about_the_length_are_a_broken_answer(client: Make
     ("said", "error"),
     [
         (wire.silence, aws.ReadTimeoutError),
-        (wire.then_silence(answer(ITEM)[:30]), aws.ReadTimeoutError),
-        (wire.then_silence(answer(ITEM)[:-1]), aws.ReadTimeoutError),
+        (wire.then_silence(response(ITEM)[:30]), aws.ReadTimeoutError),
+        (wire.then_silence(response(ITEM)[:-1]), aws.ReadTimeoutError),
         (wire.reset, aws.ConnectionClosedError),
         (wire.then_close(b""), aws.ConnectionClosedError),
-        (answer(b"]"), aws.HTTPClientError),
+        (response(b"]"), aws.HTTPClientError),
     ],
     ids=["silence", "half a head", "half a body", "reset", "closed", "no JSON"],
 )
 def test_an_outage_has_botocores_name_once_all_tries_are_spent(
-    client: Make, said: wire.Answer, error: type[Exception]
+    client: Make, said: wire.Response, error: type[Exception]
 ) -> None:
     with serving(said) as server:
         dynamodb = client(server, NEXUS_READ_TIMEOUT="0.05" if error is aws.ReadTimeoutError else "30")
@@ -211,14 +212,14 @@ def test_an_outage_has_botocores_name_once_all_tries_are_spent(
 
 
 def test_a_server_that_is_not_there_has_botocores_name(client: Make) -> None:
-    with serving(answer()) as server:
+    with serving(response()) as server:
         pass
     with pytest.raises(aws.EndpointConnectionError) as raised:
         client(server).get_item(**KEY)
     assert sdk.is_outage(raised.value)
 
 
-def test_a_name_that_nobody_knows_has_botocores_name(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_host_raises_botocores_error(variables: Set, monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(*_: Any, **__: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -232,11 +233,11 @@ def test_a_name_that_nobody_knows_has_botocores_name(variables: Set, monkeypatch
 
 
 def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: Make) -> None:
-    with serving(wire.then_close(answer(ITEM)), answer(ITEM)) as server:
+    with serving(wire.then_close(response(ITEM)), response(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         (kept,) = dynamodb.send.__self__._idle
-        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # its end has come
+        assert kept.stream.recv(1, socket.MSG_PEEK) == b""  # the server has closed it
         found = dynamodb.get_item(**KEY)
     assert found["ResponseMetadata"]["RetryAttempts"] == 0
     assert server.connections == 2
@@ -245,7 +246,7 @@ def test_a_connection_that_has_ended_is_not_used_again_and_costs_no_try(client: 
 def test_a_connection_that_ends_under_a_request_costs_a_try_for_the_request_may_have_been_carried_out(
     client: Make,
 ) -> None:
-    with serving(answer(ITEM), wire.reset, answer(ITEM)) as server:
+    with serving(response(ITEM), wire.reset, response(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         found = dynamodb.get_item(**KEY)
@@ -253,12 +254,12 @@ def test_a_connection_that_ends_under_a_request_costs_a_try_for_the_request_may_
     assert [request.connection for request in server.requests] == [1, 1, 2]
 
 
-def test_threads_use_connections_of_their_own_and_no_more_are_kept_than_may_be(client: Make) -> None:
+def test_threads_use_their_own_connections_and_only_a_limited_number_is_kept(client: Make) -> None:
     together = threading.Barrier(20)
 
     def say(connection: wire.Connection) -> None:
         together.wait(30)
-        connection.sendall(answer(ITEM))
+        connection.sendall(response(ITEM))
 
     with serving(say) as server:
         dynamodb = client(server)
@@ -273,7 +274,7 @@ def test_threads_use_connections_of_their_own_and_no_more_are_kept_than_may_be(c
 
 def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) -> None:
     """A time limit's signal interrupts any line; a response that arrives later is discarded."""
-    with serving(answer(ITEM)) as server:
+    with serving(response(ITEM)) as server:
         dynamodb = client(server)
         dynamodb.get_item(**KEY)
         (connection,) = dynamodb.send.__self__._idle
@@ -297,12 +298,12 @@ def test_a_request_that_is_broken_off_leaves_no_connection_behind(client: Make) 
 def test_a_signal_that_comes_while_an_answer_is_parsed_is_no_broken_answer(
     client: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parser turns whatever is raised in its callbacks into an error of its own."""
+    """The parser turns whatever is raised in its callbacks into its own error."""
 
     def alarmed(*_: bytes) -> None:
         raise TimeLimitExceeded("task has used its 1 s")
 
-    with serving(answer(ITEM)) as server:
+    with serving(response(ITEM)) as server:
         dynamodb = client(server)
         with monkeypatch.context() as patched:
             patched.setattr(connections.Connection, "on_header", alarmed)
@@ -314,7 +315,7 @@ def test_a_signal_that_comes_while_an_answer_is_parsed_is_no_broken_answer(
 
 
 def test_a_child_connects_for_itself(client: Make) -> None:
-    with serving(answer(ITEM)) as server:
+    with serving(response(ITEM)) as server:
         client(server).get_item(**KEY)
 
         def again() -> None:
@@ -371,7 +372,7 @@ def _tls(certificates: Path, name: str) -> ssl.SSLContext:
 
 @pytest.mark.parametrize("variable", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
 def test_a_server_is_verified_by_the_bundle_that_is_given(client: Make, certificates: Path, variable: str) -> None:
-    with serving(answer(ITEM), tls=_tls(certificates, "server")) as server:
+    with serving(response(ITEM), tls=_tls(certificates, "server")) as server:
         dynamodb = client(server, **{variable: str(certificates / "authority.pem")})
         assert [dynamodb.get_item(**KEY)["Item"] for _ in range(2)] == [ITEM["Item"]] * 2
     assert server.connections == 1
@@ -381,7 +382,7 @@ def test_a_server_is_verified_by_the_bundle_that_is_given(client: Make, certific
 def test_a_server_that_is_not_who_it_should_be_gets_no_request(
     client: Make, certificates: Path, name: str, bundle: str | None
 ) -> None:
-    with serving(answer(ITEM), tls=_tls(certificates, name)) as server:
+    with serving(response(ITEM), tls=_tls(certificates, name)) as server:
         given = {"AWS_CA_BUNDLE": str(certificates / bundle)} if bundle else {}
         with pytest.raises(aws.SSLError):
             client(server, **given).get_item(**KEY)
@@ -391,7 +392,7 @@ def test_a_server_that_is_not_who_it_should_be_gets_no_request(
 def test_a_handshake_that_is_not_answered_is_a_connection_that_was_not_made(
     client: Make, certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with serving(answer(ITEM)) as server:
+    with serving(response(ITEM)) as server:
         silent = threading.Event()
 
         def say_nothing(_: Server, connection: wire.Connection, _number: int) -> None:
@@ -405,7 +406,7 @@ def test_a_handshake_that_is_not_answered_is_a_connection_that_was_not_made(
         silent.set()
 
 
-# --- beside botocore ---
+# --- compared with botocore ---
 
 
 @given(
@@ -416,7 +417,7 @@ def test_a_handshake_that_is_not_answered_is_a_connection_that_was_not_made(
     st.text("abcXYZ019+/=", min_size=1),
 )
 def test_a_signature_is_botocores(body: bytes, token: str | None, moment: datetime, service: str, secret: str) -> None:
-    """At any time, so with a clock that is wrong, too: what AWS says then is the same refusal."""
+    """At any time, including a wrong clock: AWS's refusal is then the same."""
     at = moment.strftime("%Y%m%dT%H%M%SZ")
     headers = {"Content-Type": "application/x-amz-json-1.0", "Host": "h:1", "User-Agent": "a", "X-Amz-Target": "T.Op"}
     headers |= {"X-Amzn-Trace-Id": "Root=1"} | ({"X-Amzn-Query-Mode": "true"} if service == "sqs" else {})
@@ -470,7 +471,7 @@ def _both(server: Server, service: str, client: Make) -> tuple[Any, Any]:
 
 @pytest.mark.parametrize(("service", "method", "parameters"), REQUESTS, ids=[method for _, method, _ in REQUESTS])
 def test_a_request_is_botocores(client: Make, service: str, method: str, parameters: dict[str, Any]) -> None:
-    with serving(answer({})) as server:
+    with serving(response({})) as server:
         for one in _both(server, service, client):
             getattr(one, method)(**parameters)
     ours, theirs = server.requests
@@ -492,9 +493,12 @@ def test_a_request_is_botocores(client: Make, service: str, method: str, paramet
 
 
 ANSWERS: dict[str, tuple[str, bytes]] = {
-    "an item": ("dynamodb", answer({"Item": {"a": {"N": "1.5"}, "b": {"L": [{"NULL": True}]}}})),
-    "messages": ("sqs", answer({"Messages": [{"MessageId": "m", "Body": "b", "Attributes": {"SentTimestamp": "1"}}]})),
-    "nothing": ("sqs", answer(b"")),
+    "an item": ("dynamodb", response({"Item": {"a": {"N": "1.5"}, "b": {"L": [{"NULL": True}]}}})),
+    "messages": (
+        "sqs",
+        response({"Messages": [{"MessageId": "m", "Body": "b", "Attributes": {"SentTimestamp": "1"}}]}),
+    ),
+    "nothing": ("sqs", response(b"")),
     "a failed condition": (
         "dynamodb",
         refusal("ConditionalCheckFailedException", "The conditional request failed", Item={"id": {"S": "r-1"}}),
@@ -509,19 +513,22 @@ ANSWERS: dict[str, tuple[str, bytes]] = {
     "a refused statement": ("dynamodb", refusal("ValidationException")),
     "throttling": ("dynamodb", refusal("ThrottlingException")),
     "throughput": ("dynamodb", refusal("ProvisionedThroughputExceededException")),
-    "too many requests": ("dynamodb", answer(status=429)),
+    "too many requests": ("dynamodb", response(status=429)),
     "a replica's conflict": ("dynamodb", refusal("ReplicatedWriteConflictException")),
     "an error inside": ("dynamodb", refusal("InternalServerError", status=500)),
-    "an error with a link": ("dynamodb", answer({"__type": "AccessDeniedException:http://x/y#z", "Message": "M"}, 400)),
+    "an error with a link": (
+        "dynamodb",
+        response({"__type": "AccessDeniedException:http://x/y#z", "Message": "M"}, 400),
+    ),
     "an expired token": ("dynamodb", refusal("ExpiredTokenException")),
     "a clock that is wrong": (
         "dynamodb",
         refusal("InvalidSignatureException", "Signature expired: 2026 is now earlier"),
     ),
-    "no JSON": ("sqs", answer(b"<html>Bad Gateway</html>", 502)),
-    "no answer inside": ("dynamodb", answer(b"", 500)),
-    "nothing at all": ("sqs", answer(b"", 400)),
-    "a redirect": ("sqs", answer(b"", 307, location="http://elsewhere")),
+    "no JSON": ("sqs", response(b"<html>Bad Gateway</html>", 502)),
+    "no answer inside": ("dynamodb", response(b"", 500)),
+    "nothing at all": ("sqs", response(b"", 400)),
+    "a redirect": ("sqs", response(b"", 307, location="http://elsewhere")),
     "no queue": (
         "sqs",
         refusal("QueueDoesNotExist", headers={"x_amzn_query_error": "AWS.SimpleQueueService.NonExistentQueue;Sender"}),
@@ -581,17 +588,17 @@ def test_a_wait_is_botocores(client: Make, monkeypatch: pytest.MonkeyPatch, serv
     monkeypatch.setattr(random, "random", lambda: 0.4)
     detector: Any = SimpleNamespace(is_throttling_error_from_context=lambda _: throttled)
     backoff = standard.ExponentialBackoff(random=lambda: 0.4, service_name=service, throttling_detector=detector)
-    with serving(answer()) as server:
+    with serving(response()) as server:
         ours = client(server, service)
     for tries, asked in product([0, 1, 4, 9], ["", "1500", "60000", "-3", "soon"]):
-        response: Any = SimpleNamespace(headers={"x-amz-retry-after": asked} if asked else {})
-        context: Any = standard.RetryContext(attempt_number=tries + 1, http_response=response)
+        received: Any = SimpleNamespace(headers={"x-amz-retry-after": asked} if asked else {})
+        context: Any = standard.RetryContext(attempt_number=tries + 1, http_response=received)
         assert ours._wait(tries, throttled, asked) == pytest.approx(backoff.delay_amount(context)), (tries, asked)
 
 
 def test_retries_have_a_quota_that_successes_give_back(client: Make, slept: list[float]) -> None:
-    """500 pays for 35 retries at 14: an outage is not answered with a storm."""
-    with serving(*[wire.then_close(b"")] * 40, answer(ITEM)) as server:
+    """A budget of 500 pays for 35 retries at 14, so that an outage does not cause a retry storm."""
+    with serving(*[wire.then_close(b"")] * 40, response(ITEM)) as server:
         dynamodb = client(server, NEXUS_ATTEMPTS="10")
         for _ in range(4):
             with pytest.raises(aws.ConnectionClosedError):
@@ -602,7 +609,7 @@ def test_retries_have_a_quota_that_successes_give_back(client: Make, slept: list
         assert len(slept) == 35
         for _ in range(4):  # of the ten that were left, four more than fourteen
             dynamodb.get_item(**KEY)
-        server.answers = [wire.then_close(b""), answer(ITEM)]
+        server.responses = [wire.then_close(b""), response(ITEM)]
         server.requests.clear()
         assert dynamodb.get_item(**KEY)["ResponseMetadata"]["RetryAttempts"] == 1
 
@@ -610,7 +617,7 @@ def test_retries_have_a_quota_that_successes_give_back(client: Make, slept: list
 def test_a_lambda_that_calls_itself_can_be_noticed(client: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "f")
     monkeypatch.setenv("_X_AMZN_TRACE_ID", "Root=1-2;Parent=é;Sampled=1")
-    with serving(answer({})) as server:
+    with serving(response({})) as server:
         for one in _both(server, "sqs", client):
             one.get_queue_url(QueueName="q")
     ours, theirs = server.requests
@@ -618,7 +625,7 @@ def test_a_lambda_that_calls_itself_can_be_noticed(client: Make, monkeypatch: py
 
 
 def test_what_the_slim_client_has_no_method_for_botocores_does(client: Make) -> None:
-    with serving(answer({"Attributes": {"ApproximateNumberOfMessages": "3"}})) as server:
+    with serving(response({"Attributes": {"ApproximateNumberOfMessages": "3"}})) as server:
         sqs = client(server, "sqs")
         found = sqs.get_queue_attributes(QueueUrl="http://q/1/q", AttributeNames=["All"])
         assert found["Attributes"] == {"ApproximateNumberOfMessages": "3"}
@@ -636,7 +643,7 @@ def test_every_method_is_one_of_botocores() -> None:
 
 
 @pytest.mark.parametrize("service", ["dynamodb", "sqs"])
-def test_an_endpoint_is_botocores_or_nobodys(variables: Set, service: str) -> None:
+def test_an_endpoint_is_that_of_botocore_or_none(variables: Set, service: str) -> None:
     session: Any = get_session()
     resolver = session._get_internal_component("endpoint_resolver")
     ours: dict[str, str | None] = {}
@@ -725,7 +732,7 @@ def test_moto_answers_as_ever(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_functions_credentials_are_its_variables(client: Make) -> None:
-    with serving(answer()) as server:
+    with serving(response()) as server:
         client(server, AWS_ACCESS_KEY_ID="AK", AWS_SECRET_ACCESS_KEY="s", AWS_SESSION_TOKEN="the/token").get_item(**KEY)
     headers = server.requests[0].headers
     assert "Credential=AK/" in headers["authorization"]
@@ -747,7 +754,7 @@ def test_credentials_that_expire_are_refreshed_as_botocores_providers_do(
     monkeypatch.setattr("botocore.session.Session.get_credentials", lambda _: provided)
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name, raising=False)
-    with serving(answer()) as server:
+    with serving(response()) as server:
         dynamodb = client(server)
         for _ in range(2):
             dynamodb.get_item(**KEY)
@@ -767,7 +774,7 @@ def test_no_credentials_have_botocores_name(variables: Set) -> None:
 
 
 def test_a_credential_that_holds_a_lines_end_adds_no_header(client: Make) -> None:
-    with serving(answer()) as server:
+    with serving(response()) as server:
         dynamodb = client(server, AWS_SESSION_TOKEN="token\r\nX-Evil: 1")
         with pytest.raises(aws.HTTPClientError, match="contains a line break"):
             dynamodb.get_item(**KEY)
@@ -778,7 +785,7 @@ def test_a_credential_that_holds_a_lines_end_adds_no_header(client: Make) -> Non
 
 
 def test_a_send_is_two_requests_on_a_kept_connection_each(client: Make) -> None:
-    with serving(answer({"QueueUrl": "http://q/1/q"})) as server:
+    with serving(response({"QueueUrl": "http://q/1/q"})) as server:
         client(server)
         for _ in range(3):
             catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
@@ -789,7 +796,12 @@ def test_a_send_is_two_requests_on_a_kept_connection_each(client: Make) -> None:
 
 @pytest.mark.parametrize("chosen", ["", "boto3"])
 def test_a_send_and_its_handle_are_the_same_by_either_client(variables: Set, chosen: str) -> None:
-    said = [answer({}), answer({"QueueUrl": "http://q/1/q"}), answer({"MessageId": "m"}), answer({"Item": RECORD})]
+    said = [
+        response({}),
+        response({"QueueUrl": "http://q/1/q"}),
+        response({"MessageId": "m"}),
+        response({"Item": RECORD}),
+    ]
     with serving(*said) as server:
         variables(AWS_ENDPOINT_URL=server.url, NEXUS_CLIENT=chosen)
         assert isinstance(sdk.client("sqs"), slim.Client) is not bool(chosen)
@@ -801,7 +813,7 @@ def test_a_send_and_its_handle_are_the_same_by_either_client(variables: Set, cho
     assert json.loads(sent["MessageBody"])["args"] == {"user_id": "u-1", "kind": "k", "text": "t"}
 
 
-def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
+def test_an_aws_that_never_responds_blocks_no_one(client: Make) -> None:
     with serving(wire.silence) as server:
         client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
         with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
@@ -810,19 +822,26 @@ def test_aws_that_never_answers_holds_nobody_up(client: Make) -> None:
     bounded._threads.cache_clear()
 
 
-def test_bytes_that_come_slowly_for_ever_hold_up_neither_a_caller_nor_the_thread_that_sends(client: Make) -> None:
+def test_endless_slow_bytes_block_the_sending_thread_until_its_caller_gives_up(client: Make) -> None:
     """Each byte is within the read timeout; only the caller's giving up ends such a response."""
-    with serving(wire.endless) as server:
-        client(server, NEXUS_SEND_TIMEOUT="0.05", NEXUS_READ_TIMEOUT="30")
-        with pytest.raises(SendFailed, match=r"AWS has not answered within 0.05 s \(NEXUS_SEND_TIMEOUT\)"):
-            catalogue.send_note.delay(user_id="u-1", kind="like", text="hello")
-        bounded._threads().shutdown()  # waits for the thread, while the server continues
-        bounded._threads.cache_clear()
+    begun = threading.Event()
+
+    def endless(connection: wire.Connection) -> None:
+        begun.set()
+        wire.endless(connection)
+
+    with serving(endless) as server:
+        client(server, NEXUS_READ_TIMEOUT="30")
+        waiting, sending = bounded._start(partial(catalogue.send_note.delay, user_id="u-1", kind="like", text="hello"))
+        assert begun.wait(30)
+        assert not sending.done()
+        waiting.given_up(0.05)
+        assert isinstance(sending.exception(30), SendFailed)
     assert len(server.requests) == 1
 
 
 def test_a_send_that_was_given_up_makes_no_further_request(client: Make) -> None:
-    """It is given up while its first try is under way; the answer is a throttle, after which it would try again."""
+    """The caller gives up during the first attempt; the response is a throttle, after which it would retry."""
     asked, given_up = threading.Event(), threading.Event()
 
     def throttle(connection: wire.Connection) -> None:
@@ -867,12 +886,12 @@ def _fresh() -> Iterator[None]:
     surroundings.tls.cache_clear()
 
 
-# --- beside it ---
+# --- other clients ---
 
 
 def test_a_request_of_the_slim_clients_is_recorded_as_botocores_is(client: Make) -> None:
     noted: list[tuple[Any, ...]] = []
-    with serving(answer({}), refusal("ResourceNotFoundException")) as server:
+    with serving(response({}), refusal("ResourceNotFoundException")) as server:
         dynamodb = client(server)
         end = recorder.observe(lambda *asked: noted.append(asked))
         try:

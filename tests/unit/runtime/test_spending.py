@@ -1,4 +1,4 @@
-"""What a run says it has used: within a tenth of what is metered, over all its attempts, with no write of its own."""
+"""What a run records as used: within a tenth of the metered usage, over all attempts, without an extra write."""
 
 import os
 from typing import Any
@@ -28,7 +28,7 @@ def test_what_runs_record_is_within_a_tenth_of_what_is_metered(row: str) -> None
 
 
 def test_the_plan_reckons_with_what_is_measured() -> None:
-    found = bench.compare("sent and worked off in tens", 20)
+    found = bench.compare("sent and processed in tens", 20)
     reckoned = cost(plan.MESSAGES.spent).times(1_000_000)
     assert reckoned.requests == pytest.approx(found.metered.requests, rel=0.1)
     assert reckoned.logs == pytest.approx(found.metered.logs, rel=0.25)
@@ -90,7 +90,7 @@ def test_s3_and_ses_count_what_they_are_asked_for() -> None:
     assert {name: count for name, count in counted.items() if count} == {"puts": 1, "gets": 1, "mails": 1}
 
 
-def test_what_is_kept_is_read_again_and_what_was_never_kept_is_none() -> None:
+def test_a_stored_measure_is_read_back_and_a_missing_one_is_none() -> None:
     spent = Spent(seconds=0.1234567, gb_seconds=0.05, writes=6.0, puts=2)
     assert Spent.of({"spent": spent.text()}) == spent._replace(seconds=0.12346)
     assert spent.text() == "[0.12346,0.05,0,0,6,0,2]"

@@ -1,4 +1,4 @@
-"""The store of run records in DynamoDB and the one in memory: the same writes, one by one or batched, do the same."""
+"""The stores of run records in DynamoDB and in memory: the same writes, single or batched, have the same effect."""
 
 import pytest
 from hypothesis import given, settings
@@ -50,7 +50,7 @@ def test_dynamodb_and_memory_agree_on_every_write(story: list[list[Write]]) -> N
 
 
 @pytest.mark.usefixtures("deployment")
-def test_a_refused_write_tells_what_stands_there() -> None:
+def test_a_refused_write_returns_the_existing_item() -> None:
     moto_cloud.clear()
     store = DynamoStore()
     store.apply(Write("a", set={"status": "SUCCESS"}, insert=True))

@@ -1,4 +1,4 @@
-"""Each move of a run record as the write that makes it: what it sets, what it removes, and on which condition.
+"""Each transition of a run record as a write: what it sets, what it removes, and under which condition.
 
 The rules are pure, so no store is needed; that every interleaving of these writes is safe is shown elsewhere
 (test_effects_once.py).
@@ -266,7 +266,7 @@ def test_progress_has_a_limit_in_bytes() -> None:
         transitions.progress(RUN, "mine", 1, 2, fits + rest + "x")
 
 
-# --- what ends without a claim, and what begins again ---
+# --- ending without a claim, and starting again ---
 
 
 def test_a_failed_run_that_is_sent_again_is_pending_with_all_its_attempts() -> None:

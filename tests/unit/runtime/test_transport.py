@@ -24,7 +24,7 @@ def received(url: str) -> str:
 
 
 def test_a_wait_longer_than_sqs_allows_is_the_longest_that_it_does(url: str) -> None:
-    """SQS refuses what would end more than twelve hours after the receive, and the message would come again at once."""
+    """SQS refuses a timeout that ends more than twelve hours after the receive; the message would return at once."""
     receipt = received(url)
     asked: list[int] = []
     transport = SqsTransport()

@@ -1,4 +1,4 @@
-"""A value is taken, and arrives as it was sent, or refused by its field where it is sent; large ones by reference."""
+"""A value either arrives as it was sent, or is refused when it is sent, with its field; large ones go by reference."""
 
 import json
 import math
@@ -40,14 +40,14 @@ class Anything(Arguments):
 
 
 class Kept(Result):
-    """What came."""
+    """The received value."""
 
     value: Any = None
     number: float = 1.0
 
 
 class Strict(Arguments):
-    """Takes no text for a time."""
+    """Does not accept text as a time."""
 
     model_config = ConfigDict(strict=True)
     at: datetime
@@ -59,7 +59,7 @@ strict: Any = Task(name="strict", queue="default", arguments=Strict, result=Kept
 
 @pytest.fixture(autouse=True)
 def returned(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What `keep` is to return, where that is not what came."""
+    """The value that `keep` returns, if not the received one."""
     instead: list[Any] = []
 
     def work(args: Anything, run: Run) -> Kept:
@@ -163,9 +163,7 @@ def test_what_a_model_takes_in_python_and_not_from_a_message_is_refused_when_it_
 
 
 @pytest.mark.parametrize("what", [what for what, (args, _) in REFUSED.items() if "value" in args])
-def test_a_result_that_nobody_could_read_is_its_runs_failure_by_name(
-    tasks: SentTasks, returned: list[Any], what: str
-) -> None:
+def test_an_unreadable_result_fails_its_run_by_name(tasks: SentTasks, returned: list[Any], what: str) -> None:
     returned.append(REFUSED[what][0]["value"])
     handle = keep.delay()
 
@@ -198,7 +196,7 @@ def test_whatever_is_taken_is_read_by_the_worker_as_what_was_sent(value: Any) ->
     assert read == json.loads(json.dumps(value, allow_nan=False))
 
 
-# --- what is said beside the arguments ---
+# --- fields besides the arguments ---
 
 
 @pytest.mark.parametrize(
@@ -378,7 +376,7 @@ def _last() -> Any:
 
 
 def _notes(size: int) -> Any:
-    """Within it, send_note's results have so many bytes."""
+    """Within the block, send_note's results have this many bytes."""
     patch = pytest.MonkeyPatch()
 
     class Notes:

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("environment")
 
 
 class Work:
-    """The work of send_note, as a test wants it to go: an exception to raise for each attempt, then success."""
+    """The work of send_note in a test: an exception to raise for each attempt, then success."""
 
     def __init__(self, *faults: Exception) -> None:
         self.faults = list(faults)
@@ -97,7 +97,7 @@ def test_a_rejected_run_is_never_retried(tasks: SentTasks, work: Work) -> None:
     assert len(tasks.dead_letters) == 1
 
 
-def test_a_dead_letter_sent_again_runs_with_its_attempts_anew(tasks: SentTasks, work: Work) -> None:
+def test_a_dead_letter_sent_again_gets_all_its_attempts_again(tasks: SentTasks, work: Work) -> None:
     work.faults = [Reject("the mail server is gone")]
     handle = notify()
     message = tasks.transport.sent[0]

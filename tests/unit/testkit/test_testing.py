@@ -298,7 +298,7 @@ def test_a_message_that_comes_twice_is_one_run(nexus_tasks: Tasks) -> None:
     assert len(nexus_tasks.mails) == 1
 
 
-def test_tasks_without_end_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_tasks_are_stopped(nexus_tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nexus.testing.DELIVERIES", 20)
 
     def endless(_args: object, _run: object) -> NotificationSent:

@@ -71,7 +71,7 @@ def test_what_comes_out(feature: Feature, case: str) -> None:
 def test_the_page_has_the_matrix() -> None:
     before, _, rest = PAGE.read_text().partition(BEGIN)
     shown, _, after = rest.partition(END)
-    head = ["| format | feature | cases | what comes out | held against, within |", "| --- | --- | --- | --- | --- |"]
+    head = ["| format | feature | cases | result | compared with, within |", "| --- | --- | --- | --- | --- |"]
     table = "\n".join([*head, *(feature.row() for feature in FEATURES)])
     if os.environ.get("NEXUS_WRITE_TABLE"):
         PAGE.write_text(f"{before}{BEGIN}\n\n{table}\n\n{END}{after}")

@@ -1,0 +1,308 @@
+"""`nexus dlq`: dead letters edited in an editor, sent again and dropped, and what it says meanwhile."""
+
+import io
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from nexus.backend import backend
+from nexus.backend.transport import DeadLetter
+from nexus.builtin import ping
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope
+from nexus.errors import InvalidMessage, SendFailed
+from nexus.ids import derived_id
+from nexus.runs.record import RunError
+from nexus.runs.transitions import never_ran
+from nexus.settings import settings
+from ops import audit, catalogue, dead_letters, deployment
+from ops.cli import output
+from ops.cli.commands import dlq
+from ops.dead_letters import Filter, Letter
+from ops.deployment import Choice, Deployment
+from ops.main import main
+from ops.problems import ExitCode
+from social.catalogue import QUEUES
+
+pytestmark = pytest.mark.usefixtures("cloud", "network")
+
+
+class Terminal(io.StringIO):
+    """What a person types."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
+
+    def connect(_: Choice) -> Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where
+
+    monkeypatch.setattr(deployment, "connect", connect)
+    monkeypatch.setattr(audit, "_who", lambda: "ada")
+    monkeypatch.setattr("sys.stdin", Terminal("y\n" * 3))
+
+
+def give_up(run_id: str = derived_id("letter", 1), task: str = "ping", **attributes: str) -> str:
+    """A run of `default` that failed, and its dead letter."""
+    envelope = Envelope(id=run_id, task=task, args={"text": "wrong"})
+    error = RunError("ValueError", "no luck")
+    backend().store.apply(never_ran(envelope, "default", error, 1.0, 2_000_000_000, known=None, log="l"))
+    given = {"ErrorType": "ValueError", "Task": task, "RunId": run_id, "FailedAt": "2026-11-22T10:00:00Z", **attributes}
+    backend().transport.dead_letter("default", DeadLetter(envelope.encode(), given, task))
+    return run_id
+
+
+def rubbish(body: str = "not a message") -> str:
+    """A dead letter that is not a task message. Returns its id."""
+    backend().transport.dead_letter("default", DeadLetter(body, {}, "x"))
+    (letter,) = dead_letters.read("default", Filter())
+    return letter.id
+
+
+def letters() -> list[Letter]:
+    return list(dead_letters.read("default", Filter()))
+
+
+# --- edit ---
+
+
+def test_without_arguments_the_editor_opens_and_what_it_leaves_is_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = give_up()
+    monkeypatch.setenv("EDITOR", "sed -i s/wrong/right/")
+
+    assert main(["dlq", "edit", run_id]) == ExitCode.DONE
+
+    shown = capsys.readouterr()
+    assert 'was  {"text": "wrong"}' in shown.out
+    assert 'is   {"text": "right"}' in shown.out
+    assert "Send ping" in shown.err
+    assert AsyncResult[Any](run_id).record().args == {"text": "right"}
+    assert AsyncResult[Any](run_id).status == "PENDING"
+    assert letters() == []
+
+
+@pytest.mark.parametrize(
+    ("editor", "code", "said"),
+    [
+        ("", ExitCode.USAGE, "Give name=value, or --unset NAME, or set EDITOR."),
+        ("false", ExitCode.NOT_CONFIRMED, "The editor ended with an error."),
+        ("sed -i s/}//", ExitCode.USAGE, "The edited text is not JSON"),
+        ("sed -i -n s/{/[]/p", ExitCode.USAGE, "Arguments must be a JSON object"),
+        (f"sed -i s/wrong/{'x' * 201}/", ExitCode.USAGE, "at most 200"),
+    ],
+)
+def test_an_edit_that_cannot_be_sent_changes_nothing(
+    editor: str, code: ExitCode, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = give_up()
+    monkeypatch.delenv("VISUAL", raising=False)
+    monkeypatch.setenv("EDITOR", editor)
+
+    assert main(["dlq", "edit", run_id]) == code
+
+    assert said in capsys.readouterr().err
+    (letter,) = letters()
+    assert letter.args == {"text": "wrong"}
+    assert AsyncResult[Any](run_id).status == "FAILURE"
+
+
+def test_an_argument_is_removed() -> None:
+    run_id = give_up()
+    assert main(["dlq", "edit", run_id, "--unset", "text", "--yes"]) == ExitCode.DONE
+    assert AsyncResult[Any](run_id).record().args == {}
+
+
+def test_what_is_no_message_of_the_catalogue_cannot_be_edited(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["dlq", "edit", give_up(task="an_old_task"), "text=x"]) == ExitCode.WRONG
+    assert "'an_old_task' is not a task of this catalogue." in capsys.readouterr().err
+    assert main(["dlq", "drop", "--all", "--yes"]) == ExitCode.DONE
+
+    assert main(["dlq", "edit", rubbish(), "text=x"]) == ExitCode.WRONG
+    said = capsys.readouterr().err
+    assert "It is not a task message." in said
+    assert "nexus dlq retry" in said
+
+
+def test_a_letter_that_someone_else_handles_meanwhile_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = give_up()
+    edit = dead_letters.edit
+
+    def late(queue: str, letter_id: str, *given: Any) -> Letter | None:
+        dead_letters.drop(queue, Filter(ids=frozenset({letter_id})))
+        return edit(queue, letter_id, *given)
+
+    monkeypatch.setattr(dead_letters, "edit", late)
+    assert main(["dlq", "edit", run_id, "text=x", "--yes"]) == ExitCode.WRONG
+    assert "Someone else handled it first." in capsys.readouterr().err
+
+
+def test_a_letter_without_a_message_has_no_arguments_to_edit() -> None:
+    letter_id = rubbish()
+    (letter,) = letters()
+    with pytest.raises(InvalidMessage, match="it has no arguments to edit"):
+        dead_letters.edit("default", letter_id, ping, {})
+    with pytest.raises(InvalidMessage, match="it has no arguments to edit"):
+        dead_letters.patched(letter, ping, {})
+    assert [one.id for one in letters()] == [letter_id]
+
+
+class Refusing:
+    """SQS, which takes no message."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def send_message_batch(self, **given: Any) -> Any:
+        return {"Failed": [{"Id": entry["Id"], "Code": "InternalError"} for entry in given["Entries"]]}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real, name)
+
+
+def test_a_letter_that_sqs_does_not_take_stays(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = give_up()
+    monkeypatch.setattr(dead_letters, "client", lambda service: Refusing(boto3.client(service)))
+
+    with pytest.raises(SendFailed, match="InternalError"):
+        dead_letters.edit("default", run_id, ping, {"text": "right"})
+    assert main(["dlq", "retry", run_id]) == ExitCode.WRONG
+
+    assert f"{run_id}: InternalError" in capsys.readouterr().out
+    assert [letter.id for letter in letters()] == [run_id]
+
+
+# --- show ---
+
+
+def test_an_id_that_several_letters_begin_with_names_none(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = (f"01a203f2-0000-7000-8000-00000000000{n}" for n in (1, 2))
+    give_up(one)
+    give_up(other)
+    assert main(["dlq", "show", "01a203f2"]) == ExitCode.USAGE
+    assert "01a203f2 matches 2 dead letters" in capsys.readouterr().err
+    assert main(["dlq", "show", other]) == ExitCode.DONE
+
+
+def test_a_letter_that_sqs_itself_moved_shows_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    url = boto3.client("sqs").get_queue_url(QueueName=settings().dead_letter_queue_name("default"))["QueueUrl"]
+    envelope = Envelope(id=derived_id("letter", 1), task="ping", args={})
+    boto3.client("sqs").send_message(QueueUrl=url, MessageBody=envelope.encode())
+    assert main(["dlq", "show", envelope.id]) == ExitCode.DONE
+    assert "`nexus logs --queue default --since 1h`" in capsys.readouterr().err
+
+
+# --- retry and drop ---
+
+
+@pytest.mark.parametrize(
+    ("wanted", "count", "words"),
+    [
+        (Filter(), 1, "the one dead letter"),
+        (Filter(), 5, "all 5 dead letters"),
+        (Filter(ids=frozenset({"a", "b"})), 5, "these 2"),
+        (Filter(task="ping"), 5, "the dead letters of ping (of 5 in all)"),
+        (
+            Filter(error="Timeout", older_than=3600.0, younger_than=7200.0),
+            5,
+            "the dead letters with 'Timeout' and older than 1h and younger than 2h (of 5 in all)",
+        ),
+    ],
+)
+def test_a_question_names_what_it_is_about(wanted: Filter, count: int, words: str) -> None:
+    assert dlq._which(wanted, count) == words
+
+
+def test_a_person_sees_the_count_rise(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    give_up()
+    monkeypatch.setattr(output, "fancy", lambda *_: True)
+    assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert "1 of 1 sent again" in shown.err
+    assert shown.err.endswith("\r\033[K")
+    assert "1 dead letter sent again: default 1." in shown.out
+
+
+def test_many_are_moved_by_sqs_where_it_can(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    give_up()
+    monkeypatch.setattr(dead_letters, "ONE_BY_ONE", 0)
+    monkeypatch.setattr(dead_letters, "move_all", lambda _queue, _told: 3)
+    assert main(["dlq", "retry", "--all", "--yes", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["done"] == 3
+
+
+@pytest.mark.parametrize("code", ["UnsupportedOperation", "InvalidAction"])
+def test_where_sqs_cannot_move_letters_they_are_sent_one_by_one(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_id = give_up()
+
+    def unsupported(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": code}}, "StartMessageMoveTask")
+
+    moving = Refusing(boto3.client("sqs"))
+    monkeypatch.setattr(dead_letters, "ONE_BY_ONE", 0)
+    monkeypatch.setattr(moving, "start_message_move_task", unsupported, raising=False)
+    monkeypatch.setattr(moving, "send_message_batch", boto3.client("sqs").send_message_batch)
+    monkeypatch.setattr(dead_letters, "client", lambda _: moving)
+
+    assert main(["dlq", "retry", "--all", "--yes"]) == ExitCode.DONE
+
+    assert AsyncResult[Any](run_id).status == "PENDING"
+
+
+def test_a_move_that_runs_already_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def running(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "ConflictException"}}, "StartMessageMoveTask")
+
+    moving = Refusing(boto3.client("sqs"))
+    monkeypatch.setattr(moving, "start_message_move_task", running, raising=False)
+    monkeypatch.setattr(dead_letters, "client", lambda _: moving)
+    with pytest.raises(ClientError, match="ConflictException"):
+        dead_letters.move_all("default")
+
+
+def test_a_queue_that_was_purged_a_moment_ago_is_emptied_letter_by_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    give_up()
+    purging = Refusing(boto3.client("sqs"))
+
+    def too_soon(**_: Any) -> None:
+        raise purging.exceptions.PurgeQueueInProgress({"Error": {"Code": "PurgeQueueInProgress"}}, "PurgeQueue")
+
+    monkeypatch.setattr(purging, "purge_queue", too_soon, raising=False)
+    monkeypatch.setattr(dead_letters, "client", lambda _: purging)
+    assert dead_letters.drop("default", Filter()).done == 1
+    assert letters() == []
+
+
+# --- what EventBridge could not deliver ---
+
+
+@pytest.mark.parametrize("targets", [None, [], [{"Id": "queue", "Arn": "arn"}]])
+def test_an_event_whose_rule_was_deleted_or_changed_stays_as_it_came(
+    targets: list[Any] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Events:
+        exceptions = boto3.client("events").exceptions
+
+        def list_targets_by_rule(self, **_: Any) -> Any:
+            if targets is None:
+                raise self.exceptions.ResourceNotFoundException({}, "ListTargetsByRule")
+            return {"Targets": targets}
+
+    monkeypatch.setattr("ops.aws.client", lambda _: Events())
+    assert dead_letters._as_the_rule_sends('{"detail": 1}', "nexus-test-record") == '{"detail": 1}'

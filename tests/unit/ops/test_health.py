@@ -1,0 +1,188 @@
+"""What `nexus status` finds wrong with a stack, a queue and its function, and the remedy that it names."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from nexus.settings import settings
+from ops import catalogue, diagnosis, health, versions
+from ops.deployment import Deployment
+from ops.health import QueueState
+from ops.problems import REPAIR, Problem
+
+STACK = Deployment("nexus-x", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"})
+LOCAL = replace(STACK, parameters={"Stage": "local"})
+USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
+
+
+@pytest.mark.parametrize(
+    ("stack", "status", "severity", "remedy"),
+    [
+        (STACK, "UPDATE_IN_PROGRESS", "warning", "Wait for the deployment"),
+        (STACK, "UPDATE_ROLLBACK_COMPLETE", "warning", "The previous version is running."),
+        (STACK, "UPDATE_FAILED", "failed", "`nexus repair` returns to the previous deployment."),
+        (STACK, "UPDATE_ROLLBACK_FAILED", "failed", "continue-update-rollback --stack-name nexus-x"),
+        (STACK, "ROLLBACK_COMPLETE", "failed", "`sam delete --stack-name nexus-x`, then deploy"),
+        (LOCAL, "ROLLBACK_COMPLETE", "failed", "`nexus down --yes` deletes it"),
+    ],
+)
+def test_a_stack_that_a_deployment_left_halfway_is_a_finding(
+    stack: Deployment, status: str, severity: str, remedy: str
+) -> None:
+    (found,) = health.of_stack(replace(stack, status=status, status_reason="a quota"))
+    assert (found.severity, found.where) == (severity, "nexus-x")
+    assert remedy in found.do
+    assert ("(a quota)" in found.what) == (status != "UPDATE_IN_PROGRESS")
+
+
+@pytest.mark.parametrize("status", ["CREATE_COMPLETE", "UPDATE_COMPLETE", "IMPORT_COMPLETE"])
+def test_a_complete_stack_is_none(status: str) -> None:
+    assert health.of_stack(replace(STACK, status=status)) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "what", "do"),
+    [
+        (replace(USERS, present=False), "the queue is missing", REPAIR),
+        (replace(USERS, dead_present=False), "its dead-letter queue is missing", REPAIR),
+        (replace(USERS, function="missing"), "the function is missing", REPAIR),
+        (
+            replace(USERS, function="Failed: no image"),
+            "the function is Failed: no image",
+            "`nexus logs --queue users`.",
+        ),
+        (replace(USERS, source="missing"), "no event source feeds the function", REPAIR),
+        (replace(USERS, source="Disabled"), "the queue is paused", "`nexus resume users`"),
+        (replace(USERS, source="Disabled", waiting=3), "the queue is paused, 3 waiting", "`nexus resume users`"),
+        (replace(USERS, reserved=0), "the function's reserved concurrency is 0", "`nexus resume users`"),
+        (replace(USERS, dead=1), "1 dead letter", "`nexus dlq list users`"),
+    ],
+)
+def test_a_fault_of_a_queue_is_named_with_its_remedy(state: QueueState, what: str, do: str) -> None:
+    (found,) = health._of_queue(state)
+    assert found.where == "users"
+    assert what in found.what
+    assert do in found.do
+
+
+def test_a_queue_at_work_is_none() -> None:
+    assert health._of_queue(replace(USERS, function="Inactive", reserved=2)) == []
+
+
+@pytest.fixture
+def lambda_(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The configuration of the function, to be filled by a test."""
+    configuration: dict[str, Any] = {}
+
+    class Lambda:
+        def get_function_concurrency(self, **_: Any) -> dict[str, int]:
+            return {"ReservedConcurrentExecutions": 4}
+
+        exceptions = type("exceptions", (), {"ResourceNotFoundException": KeyError})
+
+    monkeypatch.setattr(health, "client", lambda _: Lambda())
+    monkeypatch.setattr(versions, "configuration", lambda _: configuration)
+    return configuration
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("configuration", "state"),
+    [
+        ({"State": "Active"}, "Active"),
+        ({"State": "Active", "LastUpdateStatus": "Failed"}, "Failed: its last update"),
+        ({"LastUpdateStatus": "Failed", "LastUpdateStatusReason": "no layer"}, "Failed: no layer"),
+        ({"State": "Pending", "StateReason": "being created"}, "Pending: being created"),
+        ({"State": "Pending"}, "Pending"),
+    ],
+)
+def test_the_state_of_a_function_says_why(lambda_: dict[str, Any], configuration: dict[str, str], state: str) -> None:
+    lambda_ |= configuration | {"LastModified": "1970-01-01T00:01:00+00:00"}
+    assert health._function("users") == (state, 4, 60.0)
+    assert (health.reserved_concurrency("users"), health.changed_at("users")) == (4, 60.0)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_function_that_was_deleted_has_no_event_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(**_: Any) -> None:
+        raise KeyError
+
+    class Lambda:
+        list_event_source_mappings = staticmethod(missing)
+        exceptions = type("exceptions", (), {"ResourceNotFoundException": KeyError})
+
+    monkeypatch.setattr(health, "client", lambda _: Lambda())
+    monkeypatch.setattr(versions, "configuration", missing)
+    assert health.event_source("users") is None
+
+
+def test_a_queue_that_may_not_be_read_is_no_missing_queue(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert health.queue_counts("no-such-queue") is None
+
+    def denied(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, "GetQueueAttributes")
+
+    class Sqs:
+        get_queue_attributes = staticmethod(denied)
+
+    monkeypatch.setattr("nexus.aws.sdk.client", lambda _: Sqs())
+    with pytest.raises(ClientError):
+        health.queue_counts(settings().queue_name("users"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "severity", "what"),
+    [
+        ("Table", "ResourceNotFoundException", "failed", "the table is missing"),
+        ("Bucket", "404", "failed", "the bucket is missing"),
+        ("ScheduleGroup", "ResourceNotFoundException", "failed", "the schedule group is missing"),
+        ("Bucket", "403", "warning", "it cannot be checked whether the bucket exists: 403"),
+    ],
+)
+def test_a_part_that_is_missing_is_told_from_one_that_may_not_be_seen(
+    kind: str, code: str, severity: str, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": code}}, "Describe")
+
+    class Client:
+        describe_table = head_bucket = get_schedule_group = staticmethod(fails)
+
+    monkeypatch.setattr("nexus.aws.sdk.client", lambda _: Client())
+    (found,) = health._of_parts(replace(STACK, outputs={f"Posts{kind}Name": "posts", "Version": "1"}))
+    assert (found.severity, found.where, found.what) == (severity, "posts", what)
+
+
+@pytest.mark.parametrize(
+    ("one", "what"),
+    [
+        (
+            diagnosis.Dying("users", 0.0, 1, "no module"),
+            "died before it starts a run once, at 00:00:00",
+        ),
+        (
+            diagnosis.Dying("users", 60.0, 3, "", in_a_run=True),
+            "in the middle of a run 3 times since 00:01:00 UTC: its",
+        ),
+    ],
+)
+def test_a_function_that_dies_is_a_finding(one: diagnosis.Dying, what: str) -> None:
+    assert what in health._of_dying(one, USERS).what
+
+
+def test_it_says_how_many_messages_a_dying_function_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnosis, "unclaimed", lambda _queue, in_flight: in_flight - 1)
+    one = diagnosis.Dying("users", 0.0, 1, "no module")
+    found = health._of_dying(one, replace(USERS, in_flight=2))
+    assert found.what.endswith("no module. 1 message in flight that no run has claimed")
+
+
+def test_without_its_catalogue_the_schedules_are_said_to_be_unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = Problem("The catalogue shop.tasks cannot be imported", "No module named 'shop'", "Install it.")
+    monkeypatch.setattr(catalogue, "missing", lambda: missing)
+    (unchecked, off) = health._of_rules([health.RuleState("tidy", "rate(1 day)", on=False)], STACK)
+    assert unchecked.severity == "warning"
+    assert "shop.tasks cannot be imported (No module named 'shop')" in unchecked.what
+    assert (off.where, off.what) == ("tidy", "its rule is off")

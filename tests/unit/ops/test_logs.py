@@ -1,0 +1,192 @@
+"""The functions' logs: how pages are read, what a stream remembers, and what `nexus logs` and `nexus events` show."""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from nexus.client import AsyncResult
+from nexus.runs.record import RunRecord
+from ops import catalogue, logs
+from ops.cli import common
+from ops.main import main
+from ops.problems import ExitCode
+from social.catalogue import QUEUES
+
+pytestmark = pytest.mark.usefixtures("environment")
+
+NOW = 1_800_000_000.0
+RUN = "01a203f2-0000-7000-8000-000000000001"
+
+
+class CloudWatch:
+    """FilterLogEvents, which returns these pages one after the other."""
+
+    exceptions = type("exceptions", (), {"ResourceNotFoundException": KeyError})
+
+    def __init__(self, *pages: dict[str, Any]) -> None:
+        self._pages = iter(pages)
+        self.requests: list[dict[str, Any]] = []
+
+    def filter_log_events(self, **request: Any) -> dict[str, Any]:
+        self.requests.append(request)
+        return next(self._pages)
+
+
+def line(number: int, text: str = "hello") -> dict[str, Any]:
+    return {"eventId": str(number), "timestamp": number, "message": text, "logStreamName": "s"}
+
+
+def reading(monkeypatch: pytest.MonkeyPatch, *pages: dict[str, Any]) -> CloudWatch:
+    made = CloudWatch(*pages)
+    monkeypatch.setattr(logs, "client", lambda _: made)
+    return made
+
+
+# --- pages ---
+
+
+def test_pages_are_followed_by_their_token_and_no_line_comes_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    cloud = reading(
+        monkeypatch, {"events": [line(1), line(2)], "nextToken": "t"}, {"events": [line(2), line(3)]}, {"events": []}
+    )
+    found = list(logs.read("users", [], 0.0, stream="s"))
+    assert [one.id for one in found] == ["1", "2", "3"]
+    assert [request.get("nextToken") for request in cloud.requests] == [None, "t"]
+    assert cloud.requests[0]["logStreamNames"] == ["s"]
+
+
+def test_a_full_page_without_a_token_is_continued_at_its_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = [line(n) for n in range(1, 10_001)]
+    cloud = reading(monkeypatch, {"events": full}, {"events": [line(10_000), line(10_001)]})
+    assert len(list(logs.read("users", [], 0.0))) == 10_001
+    assert [request["startTime"] for request in cloud.requests] == [0, 10_000]
+
+
+def test_a_reader_without_patience_asks_for_no_further_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = itertools.count(0.0, 10.0)
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    cloud = reading(monkeypatch, {"events": [line(1)], "nextToken": "t"}, {"events": [line(2)]})
+    assert [one.id for one in logs.read("users", [], 0.0, patience=5.0)] == ["1"]
+    assert len(cloud.requests) == 1
+
+
+def test_a_line_that_only_begins_like_json_is_text() -> None:
+    assert logs._line(line(1, "{cut"), "users").message == "{cut"
+    assert logs._line(line(1, '{"message": "said", "level": "INFO"}'), "users").message == "said"
+
+
+# --- streams ---
+
+
+class Growing:
+    """A log to which lines are added while it is followed. Each sleep is a second."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, later: Iterator[dict[str, Any]]) -> None:
+        self.lines: list[logs.Line] = []
+        self.now = NOW
+        self.starts: list[float] = []
+        self._later = later
+        monkeypatch.setattr("time.time", lambda: self.now)
+        monkeypatch.setattr("time.sleep", self._sleep)
+        monkeypatch.setattr(logs, "read", self._read)
+
+    def _sleep(self, seconds: float) -> None:
+        self.now += seconds
+        if (fields := next(self._later, None)) is None:
+            raise KeyboardInterrupt
+        self.write(fields)
+
+    def write(self, fields: dict[str, Any]) -> None:
+        message = str(fields["message"])
+        self.lines.append(logs.Line(str(len(self.lines)), self.now, "users", message, fields=fields))
+
+    def _read(self, _queue: str, phrases: Any, start: float, *_: Any, **__: Any) -> Iterator[logs.Line]:
+        self.starts.append(start)
+        yield from (one for one in self.lines if one.at >= start and all(p in one.message for p in phrases))
+
+
+def test_a_queue_s_log_is_followed_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Growing(monkeypatch, iter([{"message": "second"}, {"message": "third"}]))
+    log.write({"message": "first"})
+    found: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(one.message for one in logs.of_queue("users", 60.0, follow=True))
+    assert found == ["first", "second", "third"]
+    # Lines are ingested late, so that each look begins before the one before it.
+    assert log.starts == [NOW - 60.0, NOW - logs.OVERLAP, NOW + 1 - logs.OVERLAP]
+    assert [one.message for one in logs.of_queue("users", 60.0, follow=False)] == found
+
+
+def test_a_run_is_followed_until_it_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Growing(monkeypatch, iter([{"message": f"{RUN} ended"}]))
+    log.write({"message": f"{RUN} began"})
+    monkeypatch.setattr(AsyncResult, "record", lambda _: RunRecord.of({"id": RUN, "queue": "users", "sent_at": NOW}))
+    monkeypatch.setattr(AsyncResult, "ready", lambda _: log.now > NOW)
+    found = [one.message for one in logs.of_run(RUN, None, follow=True)]
+    assert found == [f"{RUN} began", f"{RUN} ended"]
+
+
+def ends(number: int, **also: Any) -> dict[str, Any]:
+    return {"message": "run ended", "task": "ping", "run_id": f"r-{number}", "outcome": "success", "attempt": 1, **also}
+
+
+def test_each_event_comes_once_however_long_it_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # More seconds than a poll looks back, twice: what is forgotten is older than any line that is read again.
+    Growing(monkeypatch, iter([ends(n) for n in range(100)]))
+    found: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        found.extend(event.run_id for event in logs.stream(["users"], NOW - 5.0))
+    assert found == [f"r-{n}" for n in range(100)]
+
+
+def test_a_run_that_is_revoked_at_the_end_of_an_attempt_is_one_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = Growing(monkeypatch, iter([]))
+    log.write(ends(1, outcome="revoked"))
+    log.write({"message": "run revoked", "task": "ping", "run_id": "r-1"})
+    log.write({"message": "run revoked", "task": "ping", "run_id": "r-2"})
+    assert [(e.run_id, e.outcome, e.attempt) for e in logs.events(["users"], NOW)] == [
+        ("r-1", "revoked", 1),
+        ("r-2", "revoked", 0),
+    ]
+
+
+# --- commands ---
+
+
+@pytest.fixture
+def connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue.use("social.catalogue", tuple(QUEUES))
+    monkeypatch.setattr(common, "connect", lambda: None)
+
+
+@pytest.mark.usefixtures("connected")
+def test_what_a_function_wrote_is_shown(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    log = Growing(monkeypatch, iter([]))
+    assert main(["logs", "--queue", "users"]) == ExitCode.DONE
+    assert "The log has no lines from that time." in capsys.readouterr().err
+    assert log.starts == [NOW - 3600]
+
+    log.write({"message": "said"})
+    assert main(["logs", "--queue", "users", "--since", "2h"]) == ExitCode.DONE
+    assert "said" in capsys.readouterr().out
+    assert log.starts[-1] == NOW - 7200
+    assert main(["logs", "--queue", "users", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["message"] == "said"
+    assert main(["logs", "--queue", "usres"]) == ExitCode.USAGE
+
+
+@pytest.mark.usefixtures("connected")
+def test_an_event_is_a_line_with_its_attempt_and_its_reason(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Growing(monkeypatch, iter([]))
+    log.write(ends(1, duration=1500))
+    log.write(ends(2, outcome="retry", attempt=3, reason="Timeout: too slow"))
+    assert main(["events", "--queue", "users", "--no-follow"]) == ExitCode.DONE
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.split() == ["08:00:00", "success", "ping", "r-1", "1.500s"]
+    assert second.split()[1:4] == ["retry", "ping", "r-2"]
+    assert second.endswith("(attempt 3)  Timeout: too slow")

@@ -1,0 +1,373 @@
+"""`nexus send`, `result`, `revoke` and `inspect` of a stack in moto: what a person is shown."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import boto3
+import pytest
+
+from nexus import clock
+from nexus.backend import backend
+from nexus.backend.store import Write
+from nexus.backend.transport import queue_url
+from nexus.client import AsyncResult
+from nexus.envelope import Envelope
+from nexus.ids import new_id
+from nexus.runs import tallies, transitions
+from nexus.runs.record import RunError
+from nexus.settings import settings
+from ops import audit, catalogue, control, deployment, finding, live, logs, pinging, waiting
+from ops.cli import output
+from ops.cli.commands import tasks
+from ops.deployment import Choice, Deployment
+from ops.live import Found, LiveRun
+from ops.main import main
+from ops.pinging import Pong
+from ops.problems import ExitCode, Problem
+from social.catalogue import QUEUES
+
+pytestmark = pytest.mark.usefixtures("cloud", "network")
+
+KEEP = 2_000_000_000
+
+
+@pytest.fixture
+def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {f"{queue.title()}QueueUrl": f"https://sqs/1/nexus-test-{queue}" for queue in QUEUES}
+    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, outputs=urls)
+
+    def connect(_: Choice) -> Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where
+
+    monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
+    settings.cache_clear()
+    monkeypatch.setattr(deployment, "connect", connect)
+    monkeypatch.setattr(audit, "_who", lambda: "ada")
+
+
+@pytest.fixture
+def a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output is a terminal's."""
+    monkeypatch.setattr(output, "fancy", lambda *_: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+def sent(task: str = "ping", queue: str = "users", **args: Any) -> Envelope:
+    envelope = Envelope(id=new_id(), task=task, args=args, sent_at=datetime.now(UTC))
+    backend().store.apply(transitions.pending(envelope, queue, KEEP))
+    return envelope
+
+
+def started(envelope: Envelope) -> str:
+    by = transitions.Claim("t", "users", clock.moment(), clock.moment() + 60, KEEP)
+    claim = transitions.claim(envelope, backend().store.get([envelope.id])[envelope.id], by, 4)
+    assert isinstance(claim, Write)
+    backend().store.apply(claim)
+    return envelope.id
+
+
+def failed() -> str:
+    run_id = started(sent())
+    backend().store.apply(transitions.fail(run_id, "t", RunError("Timeout", "too slow"), clock.moment()))
+    return run_id
+
+
+def waits_for_three(task: str, queue: str) -> dict[str, Any]:
+    """The record of a job with three parts."""
+    return {"status": "STARTED", "task": task, "queue": queue, "total": 3, "phase": 1, "waits": True}
+
+
+# --- send ---
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["ping", "--args", "{cut"], "--args is not JSON"),
+        (["update_user_statistics", "day=1"], "update_user_statistics takes no arguments."),
+    ],
+)
+def test_wrong_arguments_are_exit_code_2(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", *words]) == ExitCode.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_a_message_whose_queue_was_deleted_is_not_sent_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    sqs = boto3.client("sqs")
+    sqs.delete_queue(QueueUrl=queue_url(settings().queue_name("users")))
+    assert main(["send", "ping", "--queue", "users"]) == ExitCode.WRONG
+    said = capsys.readouterr().err
+    assert "nexus-test has no queue users: it was deleted" in said
+    assert "nexus repair" in said
+
+
+@pytest.mark.usefixtures("a_person")
+def test_a_person_is_told_how_to_see_the_result(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["send", "ping"]) == ExitCode.DONE
+    shown = capsys.readouterr()
+    assert f"`nexus result {shown.out.strip()} --follow`" in shown.err
+
+
+# --- result ---
+
+
+def test_several_runs_are_shown_one_below_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    one, other = sent(text="first").id, failed()
+    assert main(["result", one, other]) == ExitCode.WRONG
+    first, second = capsys.readouterr().out.split("\n\n", 1)
+    assert one in first
+    assert other in second
+    assert "Timeout: too slow" in second
+
+
+@pytest.mark.usefixtures("a_person")
+def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = failed()
+    assert main(["result", run_id]) == ExitCode.WRONG
+    assert f"`nexus dlq show {run_id}`" in capsys.readouterr().err.replace("\n", "")
+
+
+@pytest.mark.usefixtures("a_person")
+def test_a_run_that_is_followed_has_a_bar_with_its_progress(capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = started(sent())
+    backend().store.apply(Write(run_id, {"progress": '[3, 10, "halfway [red]"]'}))
+    handle: AsyncResult[Any] = AsyncResult(run_id)
+    bar = tasks._Bar()
+    bar.show(handle, handle.record())
+    bar.close()
+    shown = capsys.readouterr().err
+    assert "ping STARTED" in shown
+    assert "3/10" in shown
+    # After its end it is never drawn again
+    bar.show(handle, handle.record())
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("a_person")
+def test_it_is_followed_to_its_end(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id, slept = started(sent()), []
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        backend().store.apply(transitions.succeed(run_id, "t", '"done"', clock.moment()))
+
+    monkeypatch.setattr("time.sleep", sleep)
+    assert main(["result", run_id, "--follow"]) == ExitCode.DONE
+    assert slept == [0.2]
+    shown = capsys.readouterr()
+    assert "SUCCESS" in shown.out
+    assert "ping SUCCESS" in shown.err
+
+
+def test_a_revocation_of_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["revoke", "--queue", "users", "--yes"]) == ExitCode.DONE
+    assert "No live run matches." in capsys.readouterr().err
+
+
+# --- inspect ---
+
+
+def test_registered_tasks_have_their_arguments_and_schedules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "registered", "analytics"]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert "update_trending_hashtags" in shown
+    assert "hourly" in shown
+    assert "(every)" in shown  # ping
+    assert "send_welcome_email" not in shown
+
+
+def found(monkeypatch: pytest.MonkeyPatch, *runs: LiveRun, more: bool = False) -> None:
+    monkeypatch.setattr(live, "runs", lambda *_, **__: Found(runs, more))
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+
+
+def test_active_runs_have_their_progress_and_jobs_what_they_wait_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = new_id()
+    kept: dict[str, Any] = {
+        "status": "STARTED",
+        "task": "update_user_statistics",
+        "queue": "analytics",
+        "total": 3,
+        "phase": 1,
+    }
+    backend().store.apply(Write(job, kept | {"waits": True}))
+    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0})}))
+    found(
+        monkeypatch,
+        LiveRun("r-1", "ping", "users", "STARTED", 990.0, lease_until=1060.0, progress=(3, 10, "rows")),
+        LiveRun("r-2", "ping", "users", "STARTED", 900.0, lease_until=940.0, parent=job, segment=1),
+        more=True,
+    )
+    assert main(["inspect", "active"]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert "3/10 rows" in shown
+    assert "lost" in shown
+    assert "segment 1" in shown
+    assert "... and more: --limit shows more than 2." in shown
+    assert f"update_user_statistics {job} waits for its segments: 1 of 3 done" in shown
+
+
+def test_reserved_runs_have_their_next_attempt_and_queues_their_messages_in_flight(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found(
+        monkeypatch,
+        LiveRun("r-1", "ping", "users", "RETRY", 1030.0, attempts=1),
+        LiveRun("r-2", "ping", "users", "RETRY", 700.0, attempts=2),
+    )
+    assert main(["inspect", "reserved", "users"]) == ExitCode.DONE
+    shown = capsys.readouterr().out
+    assert "30s" in shown
+    assert "overdue 5m" in shown
+    assert "In flight: users 0" in shown
+
+
+def test_a_queue_without_an_answer_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pongs = [Pong("users", "r-1", "SUCCESS", 0.25, 0.1, 0.05), Pong("media", "r-2", "no answer", why="it is paused")]
+    monkeypatch.setattr(pinging, "ping", lambda *_: pongs)
+    assert main(["inspect", "ping"]) == ExitCode.WRONG
+    shown = capsys.readouterr().out
+    assert "250 ms" in shown
+    assert "media: it is paused" in shown
+
+
+def test_no_attempt_at_all_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(logs, "events", lambda *_: [])
+    assert main(["inspect", "stats"]) == ExitCode.DONE
+    assert "No attempt has ended in the last" in capsys.readouterr().out
+
+
+def test_runs_are_offered_that_are_live_or_ended_lately(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = logs.Event(1.0, "users", "ping", "r-1", "success", 1, 0.1)
+    monkeypatch.setattr(logs, "events", lambda *_: [event])
+    found(monkeypatch, LiveRun("r-2", "ping", "users", "STARTED", 990.0))
+    assert [(one.id, one.status) for one in finding.recent()] == [("r-2", "STARTED"), ("r-1", "success")]
+
+
+# --- runs that are live ---
+
+
+def test_live_runs_are_read_page_by_page_up_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
+
+    class Dynamodb:
+        def query(self, **request: Any) -> Any:
+            requests.append(request.get("ExclusiveStartKey"))
+            item = {"id": {"S": f"r-{len(requests)}"}, "status": {"S": "RETRY"}, "since": {"N": "1"}}
+            return {"Items": [item]} | ({"LastEvaluatedKey": {"id": item["id"]}} if len(requests) < 3 else {})
+
+    monkeypatch.setattr(live, "client", lambda _: Dynamodb())
+    runs, more = live._shard("users#0", None, 10)
+    assert ([run.id for run in runs], more) == (["r-1", "r-2", "r-3"], False)
+    assert requests == [None, {"id": {"S": "r-1"}}, {"id": {"S": "r-2"}}]
+    requests.clear()
+    runs, more = live._shard("users#0", None, 1)
+    assert ([run.id for run in runs], more) == (["r-1"], True)
+
+
+def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
+    scheduler, group = boto3.client("scheduler"), settings().stack
+    assert live.scheduled(["users"]) == Found((), more=False)  # a stack that has never scheduled anything
+    scheduler.create_schedule_group(Name=group)
+    envelope = Envelope(id=new_id(), task="refresh_user_statistics", args={"user_id": "u"})
+    due = datetime(2030, 1, 1, tzinfo=UTC)
+    target: Any = {"Arn": f"arn:aws:sqs:eu-west-1:1:{group}-users", "RoleArn": "arn:aws:iam::1:role/r"}
+    for name, body, at in (
+        (envelope.id, envelope.encode(), due),
+        ("rubbish", "not a message", due + timedelta(hours=1)),
+    ):
+        scheduler.create_schedule(
+            Name=name,
+            GroupName=group,
+            ScheduleExpression=f"at({at:%Y-%m-%dT%H:%M:%S})",
+            FlexibleTimeWindow={"Mode": "OFF"},
+            Target=target | {"Input": body},
+        )
+    (run,) = live.scheduled(["users"]).runs
+    assert (run.id, run.queue, run.since, run.args) == (envelope.id, "users", due.timestamp(), {"user_id": "u"})
+    assert run.scheduled_by == "Scheduler"
+    assert live.scheduled(["media"]).runs == ()
+    assert live._scheduled("sent-in-the-meantime") is None
+
+
+# --- what a run that has started waits for ---
+
+
+def test_a_job_waits_for_its_parts_and_a_lost_run_for_its_message() -> None:
+    job = new_id()
+    kept: dict[str, Any] = {
+        "status": "STARTED",
+        "task": "ping",
+        "queue": "users",
+        "total": 3,
+        "phase": 1,
+        "waits": True,
+    }
+    backend().store.apply(Write(job, kept))
+    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0, 2})}))
+    (wait,) = waiting.reasons(AsyncResult[Any](job).record())
+    assert wait.why == "2 of its 3 parts are done"
+
+    lost = started(sent())
+    assert waiting.reasons(AsyncResult[Any](lost).record()) == []
+    backend().store.apply(Write(lost, {"lease_until": clock.moment() - 1}))
+    (wait,) = waiting.reasons(AsyncResult[Any](lost).record())
+    assert wait.why == "its sandbox died"
+
+
+# --- switches ---
+
+
+class Lambda:
+    """The functions' settings."""
+
+    def __init__(self, reserved: int | None) -> None:
+        self.reserved = reserved
+        self.changes: list[Any] = []
+
+    def get_function_concurrency(self, **_: str) -> Any:
+        return {} if self.reserved is None else {"ReservedConcurrentExecutions": self.reserved}
+
+    def put_function_concurrency(self, **given: Any) -> None:
+        self.changes.append(given["ReservedConcurrentExecutions"])
+
+    def delete_function_concurrency(self, **_: str) -> None:
+        self.changes.append("deleted")
+
+
+@pytest.mark.parametrize(
+    ("queue", "reserved", "deployed", "changes"),
+    [
+        ("media", 0, 5, [5]),
+        ("media", 0, 0, ["deleted"]),
+        ("users", 0, 5, ["deleted"]),
+        ("users", None, 5, []),
+        ("media", 5, 5, []),
+    ],
+)
+def test_resume_gives_back_the_concurrency_that_was_deployed(
+    queue: str, reserved: int | None, deployed: int, changes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue.use("social.catalogue", tuple(QUEUES))
+    lambda_ = Lambda(reserved)
+    monkeypatch.setattr(control, "client", lambda _: lambda_)
+    monkeypatch.setattr(control, "event_source", lambda _: {"UUID": "u", "State": "Enabled"})
+    control.resume(queue, deployed)
+    assert lambda_.changes == changes
+
+
+def test_an_event_source_that_is_missing_or_does_not_change_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(range(100))
+    monkeypatch.setattr("time.monotonic", lambda: next(states) * control.PATIENCE / 2)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    monkeypatch.setattr(control, "event_source", lambda _: {"State": "Disabling"})
+    with pytest.raises(Problem, match="users's event source is still Disabling"):
+        control._settled("users", lambda source: bool(source["State"] == "Disabled"))
+    monkeypatch.setattr(control, "event_source", lambda _: None)
+    with pytest.raises(Problem, match="users has no event source"):
+        control.pause("users")
