@@ -98,7 +98,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 @pytest.fixture
 def page(address: str, chromium: Page) -> Iterator[Page]:
     """A browser without cookies that has opened the address. Fails at the end if the page had an error."""
-    chromium.open("about:blank")
+    chromium.send("Page.navigate", {"url": "about:blank"})
     chromium.send("Network.clearBrowserCookies")
     chromium.send("Storage.clearDataForOrigin", {"origin": address.partition("/?")[0], "storageTypes": "all"})
     chromium.errors.clear()
