@@ -112,10 +112,12 @@ setup: ## Create the virtual environments of the project, the local cloud and th
 .local/python: .python-version
 	@mkdir -p .local
 	for python in python3.13 "$$HOME"/.pyenv/versions/3.13*/bin/python3.13 "$$(uv python find 3.13 2>/dev/null || true)" python3; do
-		if "$$python" -c 'import sys, venv; assert sys.version_info[:2] == (3, 13)' 2> /dev/null; then
+		if "$$python" -c 'import sys; assert sys.version_info[:2] == (3, 13)' 2> /dev/null; then
+			"$$python" -c 'import ensurepip, venv' 2> /dev/null || { without="$$python"; continue; }
 			"$$python" -c 'import sys; print(sys.executable)' > $@; exit 0
 		fi
 	done
+	test -z "$${without:-}" || { echo "$$without cannot create virtual environments: install python3.13-venv, or another Python 3.13" >&2; exit 1; }
 	echo "Python 3.13 is missing: install it (pyenv install 3.13, or uv python install 3.13)" >&2; exit 1
 
 # An interrupted first installation may have left half a pip: without the file `ready`, it starts again from nothing.
@@ -374,7 +376,8 @@ unit: .venv/ready .local/django-6.0/ready ## Unit tests: in process, without soc
 
 .PHONY: odd-times
 odd-times: .venv/ready .local/moved_clock.so ## Tests of code that depends on time: at midnight, on leap day, at New Year, in other time zones
-	@at() {
+	@case "$(CURDIR)" in *" "*) echo "odd-times needs a checkout in a path without spaces: LD_PRELOAD allows none" >&2; exit 2 ;; esac
+	at() {
 		echo "Running the tests of code that depends on time at $$2 in $$1 (ORDER=$(ORDER))"
 		moved() {
 			TZ=$$zone MOVED_SECONDS=$$(($$(TZ=$$zone date -d "$$moment" +%s) - $$(date +%s))) \

@@ -69,8 +69,8 @@ class context:
 task = os.environ["BENCH_TASK"]
 body = '{"id":"c0ffee00-0000-5000-8000-%012x","task":"ping","args":{}}' % os.getpid()
 record = {"messageId": "m", "receiptHandle": "r", "body": body, "attributes": {}, "eventSource": "aws:sqs"}
-answer = handler({"Records": [record]}, context)
-assert answer == {"batchItemFailures": []}, answer
+response = handler({"Records": [record]}, context)
+assert response == {"batchItemFailures": []}, response
 mark("ping")
 marks["event"] = marks["ping"] - marks["init"]
 if task != "ping":

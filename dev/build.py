@@ -36,6 +36,12 @@ KEPT: Final = ROOT / ".aws-sam" / "packages"
 
 LAYER: Final = "NexusLayer"
 LAYER_PACKAGES: Final = ("nexus", "social")
+PARAMETERS: Final = "samconfig.sha256"
+"""A file of the layer that changes with the parameters in samconfig.toml.
+
+Functions read parameters as environment variables, and are called at a published version. SAM publishes one if the code
+or the template has changed, but not if only a parameter's value has. A changed layer publishes one of every function.
+"""
 
 MACHINES: Final = {"arm64": "aarch64", "x86_64": "x86_64"}
 WHEELS: Final = (*(f"manylinux_2_{minor}" for minor in (34, 28, 26, 24, 17)), "manylinux2014")
@@ -71,6 +77,8 @@ def build(name: str, folder: Path) -> None:
         shutil.copytree(source / part, root / part, ignore=_not_source, dirs_exist_ok=True)
     sources = (root / path.relative_to(source) for path in source.rglob("*.py"))
     compile_all(root, name, [path for path in sources if path.is_file()])
+    if name == LAYER and (configuration := ROOT / "samconfig.toml").is_file():
+        (folder / PARAMETERS).write_text(hashlib.sha256(configuration.read_bytes()).hexdigest())
 
 
 def _not_source(_: str, names: list[str]) -> set[str]:
@@ -87,14 +95,14 @@ def source_of(name: str) -> Path:
 
 def architecture() -> str:
     """The architecture to build for, by Lambda's name. Raises BuildError if it is neither arm64 nor x86_64."""
-    said = os.environ.get("NEXUS_ARCHITECTURE")
-    if not said:
+    target = os.environ.get("NEXUS_ARCHITECTURE")
+    if not target:
         text = (ROOT / "template.yaml").read_text()
         found = re.search(r"^  Architecture:\n(?:    .*\n)*?    Default: (\S+)$", text, re.MULTILINE)
-        said = found[1] if found else "not to be found in template.yaml"
-    if said not in MACHINES:
-        raise BuildError(f"the architecture is {said}: it must be one of {', '.join(MACHINES)}")
-    return said
+        target = found[1] if found else "not to be found in template.yaml"
+    if target not in MACHINES:
+        raise BuildError(f"the architecture is {target}: it must be one of {', '.join(MACHINES)}")
+    return target
 
 
 def packages(requirements: Path, name: str) -> Path:

@@ -66,11 +66,6 @@ class Change:
         self._entry: Entry | None = None
         self._lock = threading.Lock()
 
-    @property
-    def begun(self) -> bool:
-        """Whether something has changed, or is about to."""
-        return self._entry is not None
-
     def begin(self) -> None:
         """Writes the entry, once, before the first request that changes something."""
         from nexus import clock

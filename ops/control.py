@@ -129,7 +129,7 @@ class Purged:
     jobs: int = 0
 
 
-def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged:
+def purge(queue: str, on_progress: Callable[[Purged], None] = lambda _: None) -> Purged:
     """Receives every waiting message, marks its run REVOKED, then deletes the message.
 
     SQS's own PurgeQueue would leave the runs PENDING forever. In-flight and delayed messages stay. A fan-out or group
@@ -156,7 +156,7 @@ def purge(queue: str, told: Callable[[Purged], None] = lambda _: None) -> Purged
                 purged.messages += done.messages
                 purged.runs += done.runs
                 purged.jobs += done.jobs
-                told(purged)
+                on_progress(purged)
 
     with Threads(PURGE_THREADS) as pool:
         for done in [pool.submit(drain, n) for n in range(PURGE_THREADS)]:

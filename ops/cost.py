@@ -104,8 +104,6 @@ class _Seen:
     def take(self, page: Sequence[Row]) -> None:
         with self._lock:
             for item in page:
-                if "task" not in item:
-                    continue  # not a run
                 run_id = item["id"]["S"]
                 key = item["task"]["S"], _day(float(item["sent_at"]["N"]))
                 self.runs[key] += 1

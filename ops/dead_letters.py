@@ -321,12 +321,12 @@ def _seconds(text: str) -> float | None:
 # --- actions ---
 
 
-def retry(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+def retry(queue: str, wanted: Filter, on_progress: Callable[[Outcome], None] = lambda _: None) -> Outcome:
     """Resends the letters to their queue, with their ids. A failed run gets all its attempts again."""
-    return _each(queue, wanted, lambda letters: _send_again(queue, letters), told)
+    return _each(queue, wanted, lambda letters: _send_again(queue, letters), on_progress)
 
 
-def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _: None) -> Outcome:
+def drop(queue: str, wanted: Filter, on_progress: Callable[[Outcome], None] = lambda _: None) -> Outcome:
     """Deletes the letters. Their runs stay FAILURE until their records expire. SQS purges a whole queue."""
     if wanted.everything:
         sqs, name = client("sqs"), settings().dead_letter_queue_name(queue)
@@ -337,14 +337,14 @@ def drop(queue: str, wanted: Filter, told: Callable[[Outcome], None] = lambda _:
             pass  # SQS allows one purge a minute: delete the letters individually.
         else:
             return Outcome(done=there.total if there else 0)
-    return _each(queue, wanted, lambda _: {}, told)
+    return _each(queue, wanted, lambda _: {}, on_progress)
 
 
 def _each(
     queue: str,
     wanted: Filter,
     before: Callable[[Sequence[Letter]], dict[str, str]],
-    told: Callable[[Outcome], None],
+    on_progress: Callable[[Outcome], None],
 ) -> Outcome:
     """In batches of ten and several threads: calls `before`, then deletes the letters that it did not refuse.
 
@@ -362,7 +362,7 @@ def _each(
             for letter in taken:
                 if letter.id not in kept:
                     outcome.count(letter)
-            told(outcome)
+            on_progress(outcome)
 
     with _Scan(queue) as scan, Threads(THREADS) as pool:
         for page in scan.pages():

@@ -78,9 +78,9 @@ def dying(queue: str, now: float, changed_at: float) -> Dying | None:
     found: dict[str, tuple[logs.Line, str]] = {}
     for phrase in LAST_WORDS:
         for line in logs.read(queue, [phrase], start):
-            words = None if line.fields else _LAST_WORDS.search(line.message.splitlines()[0])
-            if words is not None and line.at >= start:
-                found[line.id] = line, (words["error"] or words["other"]).strip()
+            match = None if line.fields else _LAST_WORDS.search(line.message.splitlines()[0])
+            if match is not None and line.at >= start:
+                found[line.id] = line, (match["error"] or match["other"]).strip()
     if not found:
         return None
     deaths = sorted(found.values(), key=lambda pair: pair[0].at)

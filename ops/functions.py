@@ -157,6 +157,6 @@ def _counted(queues: Sequence[str]) -> dict[tuple[str, str], float]:
     found = {}
     for n, queue in enumerate(queues):
         for name, (_, statistic) in WANTED.items():
-            if told := values.get(f"{name}{n}"):
-                found[queue, name] = sum(told) if statistic == "Sum" else max(told)
+            if series := values.get(f"{name}{n}"):
+                found[queue, name] = sum(series) if statistic == "Sum" else max(series)
     return found

@@ -86,7 +86,7 @@ class Query:
             and all(_fits(wanted, (record.args or {}).get(name)) for name, wanted in self.args.items())
         )
 
-    def words(self) -> str:
+    def text(self) -> str:
         """The query as `parse` reads it."""
         named = {"id": self.id, "task": self.task, "queue": self.queue, "status": self.status, "error": self.error}
         times = {"since": _written(self.since), "until": _written(self.until), "parent": self.parent}

@@ -35,8 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The reader closed the pipe (`nexus events | head`), a normal end of a stream.
+    except (BrokenPipeError, SystemExit) as end:
+        # The reader closed the pipe (`nexus events | head`), a normal end of a stream. Typer exits with 1 for it.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.DONE
     except Exception as error:
@@ -48,8 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return int(error.exit_code)
         if type(error).__name__ == "Abort":
             return ExitCode.INTERRUPTED
-        if isinstance(error, SystemExit):
-            return int(error.code or 0)
         problem = explained(error)
         if problem is None or os.environ.get("NEXUS_DEBUG"):
             raise

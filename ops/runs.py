@@ -17,7 +17,7 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
         progress = tallies.progress(record)
     elif record.progress:
         progress = record.progress[:2]
-    told: dict[str, Any] = {
+    plain: dict[str, Any] = {
         "id": record.id,
         "task": record.task or None,
         "queue": record.queue or None,
@@ -38,12 +38,12 @@ def as_plain(record: RunRecord, *, waits: bool = False, result: bool = True) -> 
         "cost": cost_as_plain(record.spent),
     }
     if result:
-        told["result"] = payloads.load(record.result) if record.result is not None else None
+        plain["result"] = payloads.load(record.result) if record.result is not None else None
     if waits:
         from ops import waiting
 
-        told["waits_for"] = waiting.reasons(record)
-    return told
+        plain["waits_for"] = waiting.reasons(record)
+    return plain
 
 
 def cost_as_plain(spent: Spent | None) -> dict[str, Any] | None:

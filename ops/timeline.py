@@ -6,8 +6,9 @@ So a run whose log lines have expired shows only that one.
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 from nexus.backend import backend
@@ -103,19 +104,22 @@ def _own(record: RunRecord, lines: Iterable[logs.Line]) -> Iterable[Bar]:
 
 
 def _attempts(record: RunRecord, lines: Iterable[logs.Line]) -> list[Bar]:
-    found: dict[float, Bar] = {}
-    last: float | None = None
+    bars: list[Bar] = []
     for line in lines:
         if line.fields.get("run_id") != record.id:
             continue
-        number = int(line.fields.get("attempt", 0) or 0)
-        at = _written(line)
+        label, at = f"attempt {int(line.fields.get('attempt', 0) or 0)}", _written(line)
+        # An attempt that is overtaken may end after the start, or even the end, of the one that has overtaken it.
+        latest = next((n for n in reversed(range(len(bars))) if bars[n].label == label), None)
         if line.message == "run started":
-            last = at
-            found[last] = Bar("attempt", f"attempt {number}", at, None, "started")
-        elif line.message == "run ended" and last is not None and found[last].end is None:
-            found[last] = Bar("attempt", f"attempt {number}", last, at, str(line.fields.get("outcome", "")))
-    bars = list(found.values())
+            bars.append(Bar("attempt", label, at, None, "started"))
+        elif latest is not None and line.message == "run ended" and bars[latest].end is None:
+            bars[latest] = replace(bars[latest], end=at, status=str(line.fields.get("outcome", "")))
+        elif latest is not None and line.message == "attempt overtaken":
+            bars[latest] = replace(bars[latest], end=bars[latest].end or at, status="overtaken")
+    for n, (bar, later) in enumerate(pairwise(bars)):
+        if bar.end is None:
+            bars[n] = replace(bar, end=later.start, status="lost")  # or it still works, and is overtaken when it ends
     if record.started_at is None:
         return bars
     if not bars or (bars[-1].start or 0.0) < record.started_at - 5.0:

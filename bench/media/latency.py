@@ -32,7 +32,7 @@ from nexus.settings import settings
 
 WAITS = {"GetObject": 0.030, "PutObject": 0.040}
 
-def answer(model, **_):
+def wait(model, **_):
     time.sleep(WAITS.get(model.name, 0.005) if slow else 0)
 
 tell = posts.set_media
@@ -45,7 +45,7 @@ posts.set_media = noted
 with in_memory():
     from process_media_upload import process_media_upload
     for service in ("dynamodb", "s3"):
-        sdk.client(service).meta.events.register_first("before-call", answer)
+        sdk.client(service).meta.events.register_first("before-call", wait)
     for number, line in enumerate(sys.stdin):
         slow, times, post = False, {}, f"p-{number}"
         application.new_post("u-1", "look at this", post_id=post)

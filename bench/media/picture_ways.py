@@ -76,10 +76,11 @@ def upright_srgb(stored: Image.Image) -> Image.Image:
 
 EFFORT: dict[str, dict[str, Any]] = {
     "WEBP": {"effort": 2},
-    "AVIF": {"effort": 0},
+    "AVIF": {"effort": 0, "tune": "ssim"},
     "JPEG": {"interlace": True, "optimize_coding": True},
 }
-"""The settings of our encoders, by libvips' names."""
+"""The settings of our encoders, by libvips' names. Tuned for SSIM like ours, its AVIF is nearly ours byte for byte; its
+default takes more CPU time and has a lower SSIM."""
 
 
 def vips_best(source: bytes, recipes: Recipes) -> Made:

@@ -62,7 +62,7 @@ class Screen:
     view: View | None = None
     all_rows: list[Row] = field(default_factory=list)
     tab: int = 0
-    words: str = ""
+    filter_text: str = ""
     typing: bool = False
     asked: Order | None = None
     typed: str = ""
@@ -86,7 +86,7 @@ class Screen:
     def listed(self) -> list[Row]:
         """The rows of the current list that match the filter."""
         wanted = SECTIONS if self.tab == 0 else (SECTIONS[self.tab - 1],)
-        return [row for row in self.all_rows if row.section in wanted and row.has(self.words)]
+        return [row for row in self.all_rows if row.section in wanted and row.has(self.filter_text)]
 
     @property
     def shown(self) -> list[Row]:
@@ -136,7 +136,7 @@ class Screen:
             case "/":
                 self.typing = True
             case "escape":
-                self.words = ""
+                self.filter_text = ""
             case "tab":
                 self.tab = (self.tab + 1) % (len(SECTIONS) + 1)
             case "?":
@@ -166,11 +166,11 @@ class Screen:
             case "enter":
                 self.typing = False
             case "escape":
-                self.typing, self.words = False, ""
+                self.typing, self.filter_text = False, ""
             case "backspace":
-                self.words = self.words[:-1]
+                self.filter_text = self.filter_text[:-1]
             case _ if len(key) == 1:
-                self.words += key
+                self.filter_text += key
 
     def _ask(self, action: Action) -> None:
         row = self.opened or self.selected
@@ -254,7 +254,7 @@ class Screen:
         if not shown:
             nothing = (
                 "No run matches the filter."
-                if self.words
+                if self.filter_text
                 else "No run is active, and none has ended in the last 5 minutes."
             )
             return [*lines, _line([(nothing, "dim")], width)]
@@ -273,8 +273,8 @@ class Screen:
             )
             for n, (name, count) in enumerate(names)
         ]
-        if self.words or self.typing:
-            parts.append((f"  / {self.words}", "bold yellow"))
+        if self.filter_text or self.typing:
+            parts.append((f"  / {self.filter_text}", "bold yellow"))
             parts.append(("▏" if self.typing else f"  {len(self.listed)} of {len(self.all_rows)}", "yellow"))
         return _line(parts, width)
 

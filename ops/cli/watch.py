@@ -35,9 +35,9 @@ def details(run_id: str) -> list[tuple[str, str]]:
     if record.status == "UNKNOWN":
         raise Problem(f"{run_id} is unknown", "Its record has expired.")
     fields, below = described(record)
-    told = [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
-    told += [("", ""), ("", below)] if below else []
-    return [*told, ("", ""), ("", f"`nexus logs {short(run_id)}` shows what it wrote.")]
+    facts = [(name, str(value)) for name, value in fields.items() if value not in (None, "")]
+    facts += [("", ""), ("", below)] if below else []
+    return [*facts, ("", ""), ("", f"`nexus logs {short(run_id)}` shows what it wrote.")]
 
 
 def retry(run_id: str) -> str:

@@ -90,11 +90,11 @@ def seed(
         common.confirm(deployment, f"Write {users} made-up users to {deployment.stack}?", yes=yes)
     shown = output.fancy(sys.stderr) and not options.json
 
-    def told(done: int, total: int, table: str) -> None:
+    def show_progress(done: int, total: int, table: str) -> None:
         if shown:
             print(f"\r\033[K{done} of {total} rows ({table})", end="", file=sys.stderr, flush=True)
 
-    report = seeding.seed(users, number, told)
+    report = seeding.seed(users, number, show_progress)
     if shown:
         print("\r\033[K", end="", file=sys.stderr)
     rows = ", ".join(f"{count} {table}" for table, count in report.rows.items())
@@ -197,12 +197,12 @@ def upload(
     common.confirm(deployment, f"Upload {file.name} for {user} in {deployment.stack}?", yes=yes, lasting=False)
     sent = uploading.send(file, user, post)
     audit.note_outcome(f"uploaded: {sent.key}")
-    told: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
+    shown: dict[str, object] = {"user": sent.user_id, "post": sent.post_id, "key": sent.key}
     if not wait:
         if options.json:
-            output.emit(told)
+            output.emit(shown)
         else:
-            output.pairs(told)
+            output.pairs(shown)
             output.note("`nexus inspect active media` shows its run.")
         return ExitCode.DONE
     media = uploading.settled(sent, patience)
@@ -216,10 +216,10 @@ def upload(
         )
     files = uploading.save(media, save) if save is not None and media.renditions else {}
     if options.json:
-        output.emit({**told, **media.model_dump(mode="json", exclude={"source"}), "saved": files})
+        output.emit({**shown, **media.model_dump(mode="json", exclude={"source"}), "saved": files})
     else:
         size = f"{media.width} x {media.height}" if media.width else None
-        output.pairs(told | {"status": media.status, "reason": media.reason, "kind": media.kind, "size": size})
+        output.pairs(shown | {"status": media.status, "reason": media.reason, "kind": media.kind, "size": size})
         if media.renditions:
             output.line()
         output.table(

@@ -95,8 +95,8 @@ def run(tasks: Sequence[str], timeout: float) -> Iterator[Outcome]:
             time.sleep(POLL)
         for name in waiting:
             status = handles[name].status
-            told = f"not within {timeout:g} s; `nexus result {handles[name].id}`"
-            yield Outcome(name, handles[name].id, status, time.monotonic() - began, told)
+            reason = f"not within {timeout:g} s; `nexus result {handles[name].id}`"
+            yield Outcome(name, handles[name].id, status, time.monotonic() - began, reason)
 
 
 def walk(patience: float) -> tuple[str, list[Finding]]:
@@ -121,12 +121,12 @@ def walk(patience: float) -> tuple[str, list[Finding]]:
 def _outcome(name: str, handle: AsyncResult[Any], status: str, took: float) -> Outcome:
     error = handle.error
     if status != "SUCCESS":
-        told = f"{error.type}: {error.message}" if error else "no reason recorded"
-        return Outcome(name, handle.id, status, took, told)
+        reason = f"{error.type}: {error.message}" if error else "no reason recorded"
+        return Outcome(name, handle.id, status, took, reason)
     result = handle.result
     shown = {} if result is None else result.model_dump(mode="json", exclude_defaults=True)
-    told = " ".join(f"{key}={value}" for key, value in shown.items())
-    return Outcome(name, handle.id, status, took, told[:160] or "nothing to do", shown)
+    summary = " ".join(f"{key}={value}" for key, value in shown.items())
+    return Outcome(name, handle.id, status, took, summary[:160] or "nothing to do", shown)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ In prod, irreversible actions are confirmed by typing the stack's name, as in th
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from nexus.client import AsyncResult, read_records
@@ -356,19 +357,24 @@ def _run_now(site: Site, form: Form) -> str:
     return f"Sent: {_scheduled(site, form).delay().id}"
 
 
-def _plan_change(site: Site, form: Form) -> Plan:
+def _new_schedule(site: Site, form: Form) -> tuple[Any, str, Sequence[datetime]]:
+    """(task, its new expression, when that fires next). Raises Problem if it never does."""
     task, expression = _scheduled(site, form), _text(form, "expression")
     times = site.next_times(expression)
     if not times:
         raise usage(f"{expression} never runs again")
+    return task, expression, times
+
+
+def _plan_change(site: Site, form: Form) -> Plan:
+    task, expression, times = _new_schedule(site, form)
     before = schedules.expression(task.name)
     shown = tuple(f"{moment:%a %Y-%m-%d %H:%M} UTC" for moment in times)
     return Plan(f"Change {task.name} in {site.deployment.stack} from {before} to {expression}?", shown)
 
 
 def _change(site: Site, form: Form) -> str:
-    task, expression = _scheduled(site, form), _text(form, "expression")
-    site.next_times(expression)
+    task, expression, _ = _new_schedule(site, form)
     schedules.change(task.name, expression)
     return f"Changed. To make it permanent: {schedules.parameter(task.name)} in samconfig.toml."
 

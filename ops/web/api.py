@@ -45,7 +45,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
         ]
 
     def tasks(_: Request) -> Any:
-        told = site.figures()
+        recent = site.figures()
         return [
             {
                 "name": task.name,
@@ -55,7 +55,7 @@ def views(site: Site) -> Mapping[str, tuple[Shape, Callable[[Request], Any]]]:
                 "time_limit": task.time_limit,
                 "max_retries": task.retry.max_retries,
                 "schedule": task.schedule.expression if task.schedule else None,
-                "figures": told.get(task.name),
+                "figures": recent.get(task.name),
             }
             for task in catalogue.tasks().values()
         ]

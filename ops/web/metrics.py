@@ -80,8 +80,8 @@ def _family(name: str, kind: str, about: str) -> tuple[str, ...]:
 
 def _sample(name: str, labels: Labels, value: float) -> str:
     shown = ",".join(f'{key}="{_label(text)}"' for key, text in labels.items())
-    told = f"{value:.9f}".rstrip("0").rstrip(".")
-    return f"{name}{{{shown}}} {told}"
+    number = f"{value:.9f}".rstrip("0").rstrip(".")
+    return f"{name}{{{shown}}} {number}"
 
 
 def _label(text: str) -> str:

@@ -221,8 +221,8 @@ def _tile(month: _Month, name: str, value: _Value) -> str:
         _change(now, month.before(1), value, "the day before"),
         _change(now, month.before(7), value, "a week before"),
     )
-    told = "".join(f"<span>{note}</span>" for note in notes)
-    return f'<div class="card"><b>{now:,}</b>{escape(name)}{told}</div>'
+    notes_html = "".join(f"<span>{note}</span>" for note in notes)
+    return f'<div class="card"><b>{now:,}</b>{escape(name)}{notes_html}</div>'
 
 
 def _change(now: int, content: ContentDay | None, value: _Value, period: str) -> str:

@@ -226,6 +226,7 @@ def test_validate_passes_on_what_was_just_deployed_and_finds_what_was_changed_by
     nexus("concurrency", "users", "3")
     try:
         answer = nexus("validate", "--json")
+        assert answer.code == ExitCode.WRONG, "a change by hand is enough"
         told = {(f["where"], f["what"]): f["do"] for check in answer.json["checks"] for f in check["findings"]}
         assert any(where == "users" and "visibility timeout 30 s" in what for where, what in told)
         assert told["cleanup_old_posts", "its schedule is off"] == "`nexus schedule enable cleanup_old_posts`"

@@ -1,8 +1,11 @@
 """The server that forks a child for each upload: `python -m sandbox.server SOCKET MODULE...`.
 
-The function starts it, with an environment without credentials. It imports MODULES, so that forks are cheap,
-and answers on the socket: first with the missing layers of the confinement, then, for each job, with the child's exit
-status. A job is one message: JSON, and the descriptors of the report, the log and the work's files.
+The function starts it, with an environment without credentials. It answers on the socket: first with the missing layers
+of the confinement, then, for each job, with the child's exit status. A job is one message: JSON, and the descriptors of
+the report, the log and the work's files.
+
+It imports MODULES, so that forks are cheap, while it has nothing else to do: before the first job arrives, or while a
+first job runs that needs none of them.
 
 The server has one thread and never reads an upload. It ends with the function.
 """
@@ -12,10 +15,12 @@ import fcntl
 import gc
 import json
 import os
+import select
 import signal
 import socket
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from io import FileIO
@@ -35,26 +40,44 @@ def main() -> None:
     channel = socket.socket(fileno=int(sys.argv[1]))
     close_memory()
     adopt_orphans()
-    for name in sys.argv[2:]:
-        import_module(name)
-    gc.collect()
-    gc.freeze()  # a collection in a child would copy every page it touches
     missing = probe()
     channel.send(json.dumps(missing).encode())
+    preloaded = sys.argv[2:]
     while True:
+        if not _is_waiting(channel):
+            _load(preloaded)
         message, descriptors, _, _ = socket.recv_fds(channel, MESSAGE_BYTES, MOST_FILES)
         if not message:
             return
+        job = json.loads(message)
+        if job["work"] in preloaded:
+            _load(preloaded)
         child = os.fork()
         if child == 0:
             channel.close()
-            _work(json.loads(message), descriptors, missing)
+            _work(job, descriptors, missing)
         for descriptor in descriptors:
             os.close(descriptor)
+        _load(preloaded)  # while a child runs that does not need them
         channel.recv(1)  # until the function has read the whole report, has timed out or has ended
         status = _end(child)
         with suppress(BrokenPipeError):
             channel.send(json.dumps({"status": status}).encode())
+
+
+def _is_waiting(channel: socket.socket) -> bool:
+    """Whether a job is waiting, or the function has ended."""
+    return bool(select.select([channel], [], [], 0)[0])
+
+
+def _load(modules: Sequence[str]) -> None:
+    """Imports the modules, once."""
+    if all(name in sys.modules for name in modules):
+        return
+    for name in modules:
+        import_module(name)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page it touches
 
 
 def _end(child: int) -> int:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 SERVER: Final = "sandbox.server"
 PRELOADED: Final = ("pictures.worker",)
-"""What the server imports before it forks. Only a clip's child imports FFmpeg (131 MB of libraries)."""
+"""What the server imports for its children. Only a clip's child imports FFmpeg (131 MB of libraries)."""
 MALLOC: Final = {
     "MALLOC_ARENA_MAX": "1",  # no heap for every thread of an encoder
     # A child starts without memory of its own. It reuses what it frees, so the kernel need not clear pages twice.
@@ -186,12 +186,12 @@ class _Server:
     def child(self, message: bytes, descriptors: Sequence[int]) -> Iterator[_Child]:
         """A running child, which does not outlive the block. Raises Unfinished if the server has died."""
         child = _Child()
-        if not self._heard:
-            self._hear_what_is_missing()
         try:
             socket.send_fds(self._here, [message], descriptors)
         except OSError as error:
             raise self._gone(str(error)) from error
+        if not self._heard:
+            self._hear_what_is_missing()
         try:
             yield child
         finally:

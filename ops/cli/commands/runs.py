@@ -23,7 +23,7 @@ def add_to(app: typer.Typer) -> None:
 
 def runs(
     *,
-    words: Annotated[
+    typed_filters: Annotated[
         list[str] | None,
         typer.Argument(
             help="Search terms: task:NAME status:failure since:2h user_id=u-1 id:9752202a.", metavar="FILTER"
@@ -49,7 +49,7 @@ def runs(
     from ops import finding, history
     from ops import runs as showing
 
-    typed = history.parse(" ".join(words or ()))
+    typed = history.parse(" ".join(typed_filters or ()))
     given = {"task": task, "queue": queue, "status": status, "since": since, "until": until, "error": error}
     pairs = dict(_pair(text) for text in arg or ())
     filters = history.query(given, pairs)

@@ -291,7 +291,7 @@ def _print(record: "RunRecord") -> None:
     output.pairs(fields)
     if below:
         output.line(below)
-    if record.status == "FAILURE" and output.fancy():
+    if record.status == "FAILURE" and record.log and output.fancy():  # what never reached a function has neither
         output.note(f"`nexus dlq show {record.id}` shows its dead letter, `nexus logs {record.id}` what it wrote.")
 
 

@@ -282,8 +282,9 @@ def chunks(task: "Task[Any, Any]", items: Iterable[Mapping[str, Any]], size: int
 
 def _canvases(what: str, given: "Sequence[Any]") -> "Iterator[Canvas[Any]]":
     """The given canvases, passed individually or as one iterable."""
-    if len(given) == 1 and not isinstance(given[0], Canvas) and isinstance(given[0], Iterable):
-        given = tuple(given[0])
+    match given:
+        case [Iterable() as only]:
+            given = tuple(only)
     for one in given:
         if not isinstance(one, Canvas):
             raise TypeError(f"{what}: {one!r} is not a signature: write task.s(name=value), without delay()")
@@ -341,14 +342,14 @@ def then[R: Result, **P](task: "Task[Any, R, P]", /, *positional: P.args, **argu
     The given arguments are checked at once, and all of them together when it runs. Raises InvalidMessage like `delay`,
     TypeError unless exactly one argument is `result_of(...)`, `results_of(...)` or `the_failure()`.
     """
-    waiting = [name for name, value in arguments.items() if isinstance(value, ResultOf)]
+    waiting = {name: value for name, value in arguments.items() if isinstance(value, ResultOf)}
     if positional or len(waiting) != 1:
         raise TypeError(f"{task.name}: write then({task.name}, argument=result_of(the_task_before), ...)")
-    if waiting[0] not in task.arguments.model_fields:
-        raise InvalidMessage(f"{task.name}: {waiting[0]}: no such argument")
+    ((argument, takes),) = waiting.items()
+    if argument not in task.arguments.model_fields:
+        raise InvalidMessage(f"{task.name}: {argument}: no such argument")
     given = {name: value for name, value in arguments.items() if name not in waiting}
-    takes = cast(ResultOf, arguments[waiting[0]])
-    return Signature(task, task.some_to_send(given, missing=waiting[0]), waiting[0], takes)
+    return Signature(task, task.some_to_send(given, missing=argument), argument, takes)
 
 
 # --- sending ---------------------------------------------------------------------------------------------------------
@@ -427,7 +428,7 @@ def _callback_of(given: "Canvas[Any] | Sequence[Canvas[Any]]") -> "Canvas[Any]":
 
 def _depth(parts: Parts) -> int:
     """How many runs follow each other."""
-    return sum(max(map(_depth, part.members), default=0) if isinstance(part, Group) else 1 for part in parts)
+    return sum(max(map(_depth, part.members)) if isinstance(part, Group) else 1 for part in parts)
 
 
 def _runs(parts: Iterable[Part]) -> "Iterator[Signature[Any]]":

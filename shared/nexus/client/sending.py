@@ -1,6 +1,6 @@
 """Sending: the first steps of a canvas, or many single tasks, recorded and put into their queues."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
@@ -42,7 +42,8 @@ def launch(steps: Steps, *, given: bool = False, track: bool = True) -> None:
             if not given:
                 refused = error.failures if isinstance(error, SendFailed) else {}
                 sent = {p.envelope.id for group in prepared.groups for p in group.members.all_runs()} - set(refused)
-                forget(run_id for run_id in written if run_id not in sent)
+                first = next(iter(refused.values()), str(error))
+                forget({run_id: refused.get(run_id, first) for run_id in written if run_id not in sent})
             raise
     note_child(steps[0].id)
 
@@ -113,12 +114,13 @@ def sending(*run_ids: str) -> Iterator[None]:
         raise SendFailed(dict.fromkeys(run_ids, str(error))) from error
 
 
-def forget(run_ids: Iterable[str]) -> None:
-    """Settles the records of runs that were not sent. Those that AWS fails to settle stay PENDING."""
+def forget(reasons: Mapping[str, str]) -> None:
+    """Settles the records of runs that were not sent: the reason by id. Those that AWS fails to settle stay PENDING."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     sdk.wait.set(None)  # a caller that has given up on the send still needs its record settled
-    error, now = RunError("SendFailed", "the message was not sent"), clock.moment()
+    now = clock.moment()
     with suppress(BotoCoreError, ClientError, sdk.Throttled):
-        for run_id in run_ids:
+        for run_id, reason in reasons.items():
+            error = RunError.of(SendFailed({}, reason))
             backend().store.apply(transitions.not_sent(run_id, error, now))

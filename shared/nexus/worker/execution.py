@@ -461,7 +461,7 @@ class Worker:
         if isinstance(outcome, Applied):
             return "fanned_out"
         self._not_ours(claimed, outcome.item)
-        return "dropped"
+        return "overtaken"
 
     def _failed(self, claimed: Claimed, error: BaseException) -> tuple[str, RunError]:
         """Ends the attempt as RETRY or FAILURE, by the error and the policy. Returns the outcome and its reason."""
@@ -486,10 +486,10 @@ class Worker:
                 self._revoke(claimed, "revoked while it ran; its attempt failed")
                 return "revoked", reason
             self._not_ours(claimed, outcome.item)
-            return "dropped", reason
+            return "overtaken", reason
         if clock.now() > (record.lease_until or 0.0):
             self._not_ours(claimed, backend().store.get([envelope.id]).get(envelope.id))
-            return "dropped", reason
+            return "overtaken", reason
         if claimed.source != "direct":
             self.dead_letter(claimed.body, reason, envelope, record.attempts)
         self._end(claimed, transitions.fail(envelope.id, self._token, reason, clock.moment(), self._log), 2)
@@ -557,7 +557,7 @@ class Worker:
         The message is redelivered; by then the run has ended, or another sandbox holds it. If the run has ended, the
         place that it took is released.
         """
-        observe.outcome_dropped(claimed.envelope.id)
+        observe.overtaken(claimed.envelope.id, claimed.record.attempts)
         with self._on_failure(claimed):
             if claimed.place and RunRecord.of(existing or {}).ended:
                 locks.release(claimed.place, claimed.envelope.id, claimed.record.started_at)

@@ -229,7 +229,7 @@ def _reduced(item: Item) -> Any:
     joined = registry.implementation(record.task)
     parts = [joined.task.result.model_validate(value) for value in values]
     if "partial" in item:
-        parts.insert(0, joined.task.result.model_validate(payloads.load(str(item["partial"]))))
+        parts = [joined.task.result.model_validate(payloads.load(str(item["partial"]))), *parts]
     return joined.task.result_to_keep(joined.reduced(parts))
 
 

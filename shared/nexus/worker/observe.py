@@ -144,6 +144,6 @@ def run_revoked(envelope: "Envelope", reason: str) -> None:
     logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
 
 
-def outcome_dropped(run_id: str) -> None:
-    """The lease had expired."""
-    logger().warning("outcome dropped: another sandbox holds the run", run_id=run_id)
+def overtaken(run_id: str, attempt: int) -> None:
+    """The attempt's lease had expired, and the run has been claimed again or has ended: this outcome does not count."""
+    logger().warning("attempt overtaken", run_id=run_id, attempt=attempt)

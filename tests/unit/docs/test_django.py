@@ -1,5 +1,6 @@
 """docs/django.md, step by step: its files and commands, in order, in a new project of `django-admin startproject`."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from dev import postgres
 from nexus import periodic
+from ops import template
 from tests.support.pages import Block, blocks
 
 ROOT = Path(__file__).parents[3]
@@ -71,6 +74,33 @@ def test_the_page_makes_a_project_whose_tasks_run(tmp_path: Path) -> None:
     shell()
     assert said == ["SUCCESSFUL Welcome, ada!", "sent 1, kept 0", "SUCCESSFUL", "sent 1, kept 0", "['3']"]
     run([sys.executable, "manage.py", "test", "-v0"], folder)
+
+
+def test_the_page_s_project_runs_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tasks, and its tests in a database of their own."""
+    files = {block.words[0]: block.text for block in reversed(PAGE) if block.language == "python" and block.words}
+    run([sys.executable, "-m", "django", "startproject", "mysite", "."], tmp_path)
+    run([sys.executable, "manage.py", "startapp", "users"], tmp_path)
+    with (tmp_path / "mysite" / "settings.py").open("a") as file:
+        file.write(f"{files['settings']}\n{files['database']}\n")
+    (tmp_path / "users" / "tasks.py").write_text(files["tasks"])
+    (tests,) = [block.text for block in PAGE if block.language == "python" and not block.words]
+    (tmp_path / "users" / "tests.py").write_text(tests)
+    with postgres.temporary() as server:
+        monkeypatch.setenv("DATABASE_HOST", server.folder)
+        run([sys.executable, "manage.py", "migrate", "-v0"], tmp_path)
+        said = run([sys.executable, "manage.py", "shell", "-v0", "-c", files["shell"]], tmp_path)
+        run([sys.executable, "manage.py", "test", "-v0", "--buffer"], tmp_path)
+    assert said == "SUCCESSFUL Welcome, ada!\n"
+
+
+def test_a_new_value_of_a_parameter_reaches_the_examples_function() -> None:
+    """A deployment that changes nothing else publishes a version only if the version's description changes."""
+    resources = template.load((ROOT / "examples" / "django" / "template.yaml").read_text())
+    function = resources["Resources"]["DefaultFunction"]["Properties"]
+    read = set(re.findall(r"Database\w+|SocialStack", json.dumps(function["Environment"])))
+    assert len(read) == 6
+    assert set(re.findall(r"Database\w+|SocialStack", json.dumps(function["VersionDescription"]))) == read
 
 
 def test_the_page_installs_what_running_a_task_needs() -> None:

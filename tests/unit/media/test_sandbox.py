@@ -133,6 +133,49 @@ def test_the_server_goes_with_the_function(child: Run) -> None:
     supervisor._running.clear()
 
 
+SLOW = """
+import os, time
+
+IMPORTED_BY = os.getpid()
+deadline = time.monotonic() + 60
+while not os.path.exists({marker!r}):
+    if time.monotonic() > deadline:
+        raise TimeoutError("imported before the first child could report")
+    time.sleep(0.01)
+
+def work(job, files, report):
+    return {{"imported here": os.getpid() == IMPORTED_BY}}
+"""
+"""A preloaded module whose import lasts until `marker` exists."""
+
+
+@pytest.fixture
+def marker(modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A server that has its first job when it has started, and that preloads `slow`."""
+    marker = tmp_path / "marker"
+    (modules / "slow.py").write_text(SLOW.format(marker=str(marker)))
+    (modules / "busy_server.py").write_text(
+        "import select, sys\nfrom sandbox import server\nselect.select([int(sys.argv[1])], [], [])\nserver.main()\n"
+    )
+    monkeypatch.setattr(supervisor, "SERVER", "busy_server")
+    monkeypatch.setattr(supervisor, "PRELOADED", ("slow",))
+    return marker
+
+
+def test_a_first_child_does_not_wait_for_modules_that_it_does_not_need(child: Run, marker: Path) -> None:
+    made = child("report.known({})\nreturn {'first': 1}", on_known=lambda _: marker.touch())
+
+    assert made == {"first": 1}
+    # And the next child has them from the server.
+    assert child("import sys\nreturn {'there': 'slow' in sys.modules}") == {"there": True}
+
+
+def test_a_first_child_of_a_preloaded_module_has_it_from_the_server(child: Run, marker: Path) -> None:
+    marker.touch()
+
+    assert sandbox.run("slow", {}, [], memory=1 << 30, output_bytes=1, seconds=600) == {"imported here": False}
+
+
 @pytest.mark.parametrize(
     "said",
     [

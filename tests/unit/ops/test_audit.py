@@ -319,3 +319,36 @@ def test_the_runtime_s_own_client_announces_its_requests_too(monkeypatch: pytest
     finally:
         sdk.reset()
     assert asked == ["ReceiveMessage", "UpdateItem", "SendMessage", "UpdateItem"]
+
+
+def test_an_error_that_nobody_can_cause_is_not_taken_for_a_missing_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> str:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(audit, "_who", broken)
+    with pytest.raises(ValueError, match="a bug"), audit.changing(audit.Change("pause", {})):
+        message()
+
+
+def test_an_account_without_a_name_is_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the module's own _who
+
+    def unnamed() -> str:
+        raise KeyError("uid")
+
+    monkeypatch.setattr("getpass.getuser", unnamed)
+    monkeypatch.setattr("os.getuid", lambda: 1234)
+    assert audit._who().endswith(" (uid 1234)")
+
+
+def test_arguments_too_long_for_an_entry_are_shown_as_far_as_they_were_kept() -> None:
+    cut = {"since": 1, "who": "ada", "what": "send", "about": '{"args": "aaaa', "outcome": "done"}
+    assert audit._entry(cut).about == {"cut": '{"args": "aaaa'}
+
+
+def test_a_change_in_the_background_that_fails_raises_where_its_result_is_read() -> None:
+    def broken() -> None:
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        aws.in_background(broken).result(timeout=60)

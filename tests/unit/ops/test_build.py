@@ -76,6 +76,27 @@ def test_what_an_installation_of_the_client_leaves_is_no_source_and_make_clean_r
     assert names(tmp_path) == set(sources)
 
 
+def test_other_parameters_are_another_layer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new layer publishes a version of every function; SAM publishes none for a parameter's value alone."""
+    for name in ("shared/nexus/__init__.py", "shared/social/__init__.py"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+
+    def layer() -> dict[str, bytes]:
+        build.build("NexusLayer", tmp_path / "built")
+        return {name: (tmp_path / "built" / name).read_bytes() for name in names(tmp_path / "built")}
+
+    without = layer()
+    (tmp_path / "samconfig.toml").write_text('parameter_overrides = ["LogLevel=INFO"]')
+    first, again = layer(), layer()
+    (tmp_path / "samconfig.toml").write_text('parameter_overrides = ["LogLevel=DEBUG"]')
+    assert without.keys() < first.keys()
+    assert first == again
+    assert first.keys() == layer().keys()
+    assert first != layer()
+
+
 SOURCE = "NAMES = {'a', 'b', 'c', 'd'}\n\n\ndef is_known(name: str) -> bool:\n    return name in {'x', 'y', 'z'}\n"
 
 

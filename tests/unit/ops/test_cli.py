@@ -13,13 +13,15 @@ import pytest
 
 from nexus.errors import ConfigurationError, SendFailed
 from nexus.registry import registry
-from ops import catalogue, deployment, spans
+from ops import catalogue, deployment, spans, validation
 from ops.cli import common, output
 from ops.dead_letters import Outcome
+from ops.health import Finding, Severity
 from ops.live import LiveRun
 from ops.logs import Event
 from ops.main import main
 from ops.problems import ExitCode, Problem, explained
+from ops.validation import Check
 from social.catalogue import QUEUES
 
 ROOT = Path(__file__).parents[3]
@@ -126,6 +128,69 @@ def test_a_wrong_word_is_exit_code_2_with_the_right_one(
     assert "Traceback" not in captured.err
 
 
+ENDLESS = """
+import sys
+from ops import main
+from ops.cli import common, output
+
+def endless() -> int:
+    while True:
+        output.line("x" * 100)
+
+common.command(main.app, "endless")(endless)
+sys.exit(main.main(["endless"]))
+"""
+
+
+def test_a_reader_that_has_enough_ends_a_stream_well() -> None:
+    """As in `nexus events | head`."""
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'shared'}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", ENDLESS]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stderr is not None
+        assert started.stdout.readline() == b"x" * 100 + b"\n"
+        started.stdout.close()
+        assert started.stderr.read() == b""
+    assert started.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(KeyboardInterrupt(), ExitCode.INTERRUPTED), (EOFError(), ExitCode.INTERRUPTED)],
+)
+@pytest.mark.usefixtures("network")
+def test_a_command_that_is_interrupted_says_so_by_its_code(
+    error: BaseException, code: ExitCode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted() -> None:
+        raise error
+
+    monkeypatch.setattr(common, "connect", interrupted)
+    assert nexus("env") == code
+
+
+def test_ctrl_c_before_the_command_has_begun_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ops.main.app", interrupted)
+    assert nexus("status") == ExitCode.INTERRUPTED
+
+
+def test_a_bug_has_its_traceback_and_a_command_s_own_exit_is_kept(
+    network: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for error in (ValueError("a bug"), SystemExit(7)):
+
+        def broken(error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(common, "connect", broken)
+        with pytest.raises(type(error)):
+            nexus("env")
+
+
 def test_without_a_stack_it_says_how_to_have_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert nexus("status") == ExitCode.UNREACHABLE
     assert "nexus up" in capsys.readouterr().err
@@ -158,6 +223,25 @@ def test_wrong_words_are_json_for_programs(
     assert what in error["what"]
     assert do in error["do"]
     assert (error["exit_code"], captured.out) == (2, "")
+
+
+@pytest.mark.usefixtures("network")
+@pytest.mark.parametrize(
+    ("severity", "code"),
+    [("failed", ExitCode.WRONG), ("warning", ExitCode.WRONG), ("unchecked", ExitCode.DONE), ("note", ExitCode.DONE)],
+)
+def test_validate_fails_where_status_and_doctor_do(
+    severity: Severity, code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A change by hand is a warning: tasks still run, but not as they were deployed."""
+    found = Finding(severity, "UsersQueue", "it was changed by hand: VisibilityTimeout is 30 and not 360", "Undo it.")
+    checks = [Check("the stack's state", ()), Check("nothing was changed by hand", (found,))]
+    monkeypatch.setattr(validation, "validate", lambda *_, **__: checks)
+
+    assert nexus("validate") == code
+    assert "UsersQueue: it was changed by hand" in capsys.readouterr().out
+    assert nexus("validate", "--json") == code
+    assert json.loads(capsys.readouterr().out)["passed"] == (code == ExitCode.DONE)
 
 
 def test_common_options_may_stand_on_either_side(monkeypatch: pytest.MonkeyPatch) -> None:

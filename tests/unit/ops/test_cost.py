@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 from nexus import prices
 from nexus.backend import backend
 from nexus.backend.store import Write
+from nexus.client import AsyncResult
 from nexus.envelope import Envelope
 from nexus.ids import new_id
 from nexus.prices import Cost
@@ -103,6 +104,12 @@ def test_every_run_counts_by_task_queue_and_day_whatever_its_outcome(
     assert [line.runs for line in days] == [1, 6]
     assert cost.total("today", cost.today(slices)).cost.total == pytest.approx(14 * each)
     assert not any(line.estimated for line in days)
+
+
+def test_a_run_that_was_revoked_without_ever_being_sent_costs_nothing() -> None:
+    """Its record has no task, and is in no history."""
+    assert AsyncResult[Any](new_id()).revoke("by id") == "REVOKED"
+    assert cost.read_slices(time.time() - 7 * DAY) == []
 
 
 def test_of_a_busy_task_a_sample_is_read_and_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -203,6 +203,7 @@ def test_every_schedule_of_the_catalogue_fires() -> None:
         ("cron(0 10 ? * 6#3 *)", "On the third Friday of the month at 10:00"),
         ("cron(0 0 ? * 2/2 *)", "Monday, Wednesday and Friday at 00:00"),
         ("cron(0 0 ? * L *)", "Saturday at 00:00"),
+        ("cron(0 0 ? * * *)", "Every day at 00:00"),
         ("cron(0 0 * * ? *)", "Every day at 00:00"),
     ],
 )

@@ -243,7 +243,7 @@ def test_a_secret_argument_is_in_no_record(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_what_is_typed_is_a_query_and_a_query_is_what_is_typed(typed: str, means: Query) -> None:
     assert parse(typed) == means
-    assert parse(means.words()) == means
+    assert parse(means.text()) == means
 
 
 @pytest.mark.parametrize("typed", ["status:done", "colour:red", 'error:"open', "since:soon", "id:97522"])

@@ -1,7 +1,9 @@
 """`nexus up` and `nexus down`: the local cloud of this checkout, with make replaced."""
 
+import io
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,3 +61,41 @@ def test_down_asks_for_the_data_go_with_it(make: _Make, capsys: pytest.CaptureFi
 def test_down_without_a_cloud_is_no_fault(make: _Make, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["down"]) == 0
     assert capsys.readouterr().out == "No local cloud was running.\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "code"), [("y\n", ExitCode.DONE), ("\n", ExitCode.NOT_CONFIRMED)])
+def test_down_asks_a_person(
+    make: _Make, typed: str, code: ExitCode, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["up"])
+    monkeypatch.setattr("sys.stdin", _Terminal(typed))
+    assert main(["down"]) == code
+    assert "Stop the local cloud at http://127.0.0.1:4999 and delete its data?" in capsys.readouterr().err
+    assert (checkout.running() is None) == (code == ExitCode.DONE)
+
+
+def test_a_cloud_that_does_not_stop_is_said_and_one_that_did_in_json(
+    make: _Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["up"])
+    make.code = 2
+    assert main(["down", "--yes"]) == ExitCode.WRONG
+    assert "The local cloud did not stop" in capsys.readouterr().err
+    make.code = 0
+    assert main(["down", "--yes", "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out) == {"stopped": True}
+
+
+def test_a_lock_that_nobody_holds_is_no_running_cloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkout, "lock_file", lambda: tmp_path / "cloud.json")
+    assert checkout.running() is None
+    (tmp_path / "cloud.json").write_text('{"pid": 7, "port": 4999}')
+    assert checkout.running() is None
+    with (tmp_path / "cloud.json").open("r+") as held:
+        assert checkout.take_lock(held.fileno())
+        assert checkout.running() == Cloud(7, 4999)

@@ -3,11 +3,13 @@
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from rich.console import Console
 
 from nexus import clock
@@ -25,6 +27,7 @@ from ops.cli import keys, monitor, rows, screen, watch
 from ops.cli.rows import Row
 from ops.cli.screen import Order, Screen
 from ops.deployment import Deployment
+from ops.finding import short
 from ops.live import LiveRun
 from ops.logs import Event
 from ops.problems import Problem
@@ -291,7 +294,7 @@ def test_a_filter_is_typed_narrows_at_once_and_is_taken_back() -> None:
     press(shown, "/", *"tiMeout fail")
     assert shown.listed == [found[1]]
     press(shown, "q", "backspace", "enter")
-    assert shown.words == "tiMeout fail"
+    assert shown.filter_text == "tiMeout fail"
     assert shown.selected is found[1]
     assert any("1 of 3" in line for line in drawn(shown, 80, 24))
     press(shown, "/", *" nothing", "enter")
@@ -436,6 +439,56 @@ def test_what_is_opened_is_the_run_s_record_with_its_error_and_traceback() -> No
     assert told["error"] == "Timeout: too slow"
     with pytest.raises(Problem, match="unknown"):
         watch.details(new_id())
+
+
+# --- what fails while it is shown ---
+
+
+def future(result: Any) -> Future[Any]:
+    """One that is done, with this result or error."""
+    made: Future[Any] = Future()
+    if isinstance(result, Exception):
+        made.set_exception(result)
+    else:
+        made.set_result(result)
+    return made
+
+
+def test_a_look_that_fails_is_said_below_what_was_seen_last() -> None:
+    shown = screen_of(row(RUN_ID))
+    watch._take(shown, future(EndpointConnectionError(endpoint_url="https://sqs")))
+    assert shown.error is not None
+    assert shown.error.startswith("AWS does not respond: ")
+    lines = "\n".join(drawn(shown, 80, 24))
+    assert "AWS does not respond" in lines
+    assert short(RUN_ID) in lines
+    # A bug ends it, and so does a first look that fails: there is nothing to show.
+    with pytest.raises(ValueError, match="a bug"):
+        watch._take(shown, future(ValueError("a bug")))
+    with pytest.raises(EndpointConnectionError):
+        watch._take(Screen(where()), future(EndpointConnectionError(endpoint_url="https://sqs")))
+
+
+def test_an_action_that_fails_is_said_and_a_bug_ends_it() -> None:
+    shown = screen_of(row(RUN_ID, "failed", state="failure"))
+    order = Order("retry", shown.all_rows[0])
+    watch._finish(shown, order, future(Problem("It was dropped", "Someone else was faster.")))
+    assert "It was dropped. Someone else was faster." in str(shown.message)
+    watch._finish(shown, order, future("1 sent again."))
+    assert "1 sent again." in str(shown.message)
+    with pytest.raises(ValueError, match="a bug"):
+        watch._finish(shown, order, future(ValueError("a bug")))
+
+
+def test_what_was_opened_is_shown_unless_another_run_was_opened_meanwhile() -> None:
+    shown = screen_of(row("aaaa1111"), row("bbbb2222"))
+    press(shown, "enter")
+    one, other = shown.all_rows
+    watch._finish(shown, Order("open", one), future([("id", "aaaa1111")]))
+    watch._finish(shown, Order("open", other), future([("id", "bbbb2222")]))
+    assert shown.details == [("id", "aaaa1111")]
+    press(shown, "?")
+    assert shown.helping
 
 
 # --- on a terminal ---

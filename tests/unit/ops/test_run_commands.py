@@ -16,7 +16,7 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, finding, live, logs, pinging, waiting
+from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
 from ops.deployment import Choice, Deployment
@@ -125,7 +125,11 @@ def test_several_runs_are_shown_one_below_the_other(capsys: pytest.CaptureFixtur
 def test_a_failure_names_where_to_look(capsys: pytest.CaptureFixture[str]) -> None:
     run_id = failed()
     assert main(["result", run_id]) == ExitCode.WRONG
-    assert f"`nexus dlq show {run_id}`" in capsys.readouterr().err.replace("\n", "")
+    assert "nexus dlq show" not in capsys.readouterr().err  # no function had it
+
+    backend().store.apply(Write(run_id, {"log": "group stream request"}))
+    assert main(["result", run_id]) == ExitCode.WRONG
+    assert f"`nexus dlq show {run_id}`" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("a_person")
@@ -371,3 +375,20 @@ def test_an_event_source_that_is_missing_or_does_not_change_is_said(monkeypatch:
     monkeypatch.setattr(control, "event_source", lambda _: None)
     with pytest.raises(Problem, match="users has no event source"):
         control.pause("users")
+
+
+def test_a_ping_without_an_answer_is_revoked_and_says_what_it_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "stopped", lambda _: None)
+    monkeypatch.setattr(waiting, "reasons", lambda _: [waiting.Wait("it is in line", "Wait.")])
+    (pong,) = pinging.ping(["users"], 0.0)
+    assert (pong.status, pong.why) == ("no answer", "it is in line. Wait.")
+    assert AsyncResult[Any](pong.id).status == "REVOKED"
+
+
+@pytest.mark.parametrize(("in_flight", "unclaimed"), [(5, 3), (2, 0), (1, 0)])
+def test_messages_in_flight_are_unclaimed_unless_a_run_has_started_or_waits_for_its_retry(
+    in_flight: int, unclaimed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = ("STARTED", "RETRY", "PENDING")
+    found(monkeypatch, *(LiveRun(f"r-{status}", "ping", "users", status, 990.0) for status in states))
+    assert diagnosis.unclaimed("users", in_flight) == unclaimed

@@ -73,6 +73,28 @@ def test_an_attempt_whose_sandbox_died_ends_with_its_run() -> None:
     assert [(b.label, b.end, b.status) for b in bars if b.kind == "attempt"] == [("attempt 1", T + 65, "failure")]
 
 
+def test_an_attempt_that_is_overtaken_has_a_bar_of_its_own() -> None:
+    """A sandbox that was frozen beyond its lease ends its attempt while, or after, another one works."""
+    record = recorded(status="SUCCESS", sent_at=T, started_at=T + 60, ended_at=T + 70, attempts=2)
+    started = [line(record, "run started", 5, 1), line(record, "run started", 60, 2)]
+    first = [line(record, "run ended", 65, 1, outcome="success"), line(record, "attempt overtaken", 66, 1)]
+    second = [line(record, "run ended", 70, 2, outcome="success")]
+    for lines in (started + first + second, started + second + first):
+        found = timeline.of(record, lines)
+        assert [(b.label, b.start and b.start - T, b.end and b.end - T, b.status) for b in found.bars] == [
+            ("in line", 0, 5, ""),
+            ("attempt 1", 5, 65, "overtaken"),
+            ("attempt 2", 60, 70, "success"),
+        ]
+        assert not found.in_progress
+
+    # One that failed says so in its last line; one that never ends was lost when the next attempt began
+    failed = line(record, "run ended", 65, 1, outcome="overtaken", reason="ValueError")
+    for own, end, status in (([failed], 65, "overtaken"), ([], 60, "lost")):
+        bar = timeline.of(record, started + own + second).bars[1]
+        assert (bar.label, bar.end, bar.status) == ("attempt 1", T + end, status)
+
+
 def test_a_waiting_run_lasts_until_now() -> None:
     found = timeline.of(recorded(status="PENDING", sent_at=T), [])
     assert [(b.kind, b.end) for b in found.bars] == [("wait", None)]
@@ -114,3 +136,19 @@ def test_of_ten_thousand_parts_a_bounded_sample_has_those_that_failed() -> None:
     assert [one.index for one in shown] == sorted(one.index for one in shown)
     assert shown[-1].index > 9_900
     assert timeline.sample(members[:200]) == members[:200]
+
+
+def test_a_line_without_its_own_time_has_the_log_s() -> None:
+    assert timeline._written(logs.Line("i", T, "default", "said", fields={"timestamp": "soon"})) == T
+    assert timeline._written(logs.Line("i", T, "default", "said")) == T
+
+
+def test_a_job_in_its_second_phase_shows_the_parts_of_the_first_too() -> None:
+    record = recorded(status="STARTED", sent_at=T, started_at=T, total=1, phase=2, waits=True)
+    recorded(tallies.member(record.id, 1, 0), status="SUCCESS", started_at=T + 1, ended_at=T + 2)
+    recorded(tallies.member(record.id, 2, 0), status="STARTED", started_at=T + 3)
+    found = timeline.of(record, [])
+    assert [(bar.label, bar.start and bar.start - T) for bar in found.bars if bar.kind == "part"] == [
+        ("part of the first phase 0", 1),
+        ("part 0", 3),
+    ]

@@ -126,7 +126,7 @@ def missing(**_: Any) -> Any:
     raise KeyError
 
 
-def whats(findings: Any) -> list[str]:
+def texts(findings: Any) -> list[str]:
     return [f"{one.severity} {one.where}: {one.what}" for one in findings]
 
 
@@ -259,7 +259,7 @@ def test_settings_of_a_queue_and_its_function_that_do_not_fit(
     changed: dict[str, Any], found: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(configuration, "of_queues", lambda _: [replace(USERS, **changed)])
-    assert whats(validation._queues(STACK)) == found
+    assert texts(validation._queues(STACK)) == found
 
 
 SOURCE = {
@@ -288,7 +288,7 @@ def test_an_event_source_that_was_changed(
 ) -> None:
     monkeypatch.setattr(health, "event_source", lambda _: source)
     monkeypatch.setattr(validation, "_template_here", lambda _: template)
-    assert whats(validation._sources(STACK)) == found
+    assert texts(validation._sources(STACK)) == found
 
 
 TASK = "update_trending_hashtags"
@@ -342,7 +342,7 @@ def test_a_schedule_that_was_changed(
     monkeypatch.setattr(health, "rule_states", lambda: rules)
     aws(list_targets_by_rule={"Targets": targets})
     deployed = replace(STACK, parameters={parameter(TASK): "rate(1 hour)"})
-    assert whats(validation._schedules(deployed)) == found
+    assert texts(validation._schedules(deployed)) == found
 
 
 @pytest.mark.usefixtures("scheduled")
@@ -453,7 +453,7 @@ VERIFIED = {"VerifiedForSendingStatus": True}
 )
 def test_mail_that_may_not_be_sent(aws: Aws, stack: Deployment, identity: Any, account: Any, found: list[str]) -> None:
     aws(get_email_identity=identity, get_account=account)
-    assert whats(validation._sender(stack)) == found
+    assert texts(validation._sender(stack)) == found
 
 
 # --- what the doctor finds ---
@@ -480,7 +480,7 @@ def test_an_alarm_that_would_not_be_heard(
     pages = SimpleNamespace(paginate=lambda **_: [{"MetricAlarms": [whole]}])
     aws().get_paginator = lambda _: pages
     monkeypatch.setattr(health, "queue_counts", lambda _: Counts(1, 2, 3))
-    assert whats(doctor.alarms(stack)) == found
+    assert texts(doctor.alarms(stack)) == found
 
 
 def test_a_dead_letter_queue_that_is_missing_has_no_letters(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +515,7 @@ def test_a_quota_that_is_nearly_used(
 ) -> None:
     aws(get_account_settings={"AccountLimit": limits}, get_account={"SendQuota": quota})
     monkeypatch.setattr(health, "event_source", lambda _: {"ScalingConfig": {"MaximumConcurrency": 7}})
-    assert whats(doctor.quotas(STACK)) == found
+    assert texts(doctor.quotas(STACK)) == found
 
 
 def test_an_answer_without_a_date_leaves_the_clock_unchecked(aws: Aws) -> None:

@@ -45,7 +45,9 @@ from ops.cli import monitor
 from ops.dead_letters import Letter
 from ops.deployment import Choice, Deployment
 from ops.main import main
-from ops.web import views
+from ops.problems import ExitCode
+from ops.timeline import Bar, TimeLine
+from ops.web import actions, app, forms, show, views
 from ops.web.actions import ACTIONS
 from ops.web.app import make
 from ops.web.views import Site
@@ -198,6 +200,7 @@ def test_without_the_key_nothing_is_shown_but_that_it_lives() -> None:
     assert stranger.get("/", params={"key": "another"}).status_code == 403
     assert stranger.get("/healthz").text == "ok\n"
     assert stranger.get("/api/v1/runs", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+    assert stranger.get("/", headers={"Cookie": f"nexus-{PORT}=x; a[b]=\x00"}).status_code == 403
     admitted = stranger.get(f"http://127.0.0.1:{PORT}//evil.example/?q=a&key={KEY}", follow_redirects=False)
     assert admitted.headers["location"] == "/evil.example/?q=a"
     cookie = admitted.headers["set-cookie"]
@@ -354,6 +357,62 @@ def test_a_part_that_cannot_be_shown_says_why_and_the_page_is_shown(
     assert "There is no task" in page.get("/tasks/nothing").text
 
 
+def test_a_part_of_an_id_leads_to_its_run(page: TestClient) -> None:
+    run_id = run(user_id="u-1")
+    answer = page.get(f"/runs/{run_id[-8:]}", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{run_id}")
+    assert "No run&#39;s id" in page.get("/runs/ffffffff").text
+
+
+def test_a_query_that_cannot_be_read_exports_nothing(page: TestClient) -> None:
+    answer = page.get("/runs.csv", params={"q": "since:soon"})
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "not a duration" in answer.text
+
+
+def test_a_bug_is_a_server_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server logs it with its traceback, and responds with 500."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    browser = site()
+    monkeypatch.setattr(audit, "entries", broken)
+    monkeypatch.setattr(logs, "events", broken)
+    for path in ("/api/v1/audit", "/metrics"):
+        with pytest.raises(RuntimeError, match="a bug"):
+            browser.get(path)
+
+
+def test_what_cannot_be_loaded_at_the_start_stops_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def denied(name: str) -> Any:
+        asked.append(name)
+        raise ClientError({"Error": {"Code": "AccessDenied"}}, name)
+
+    started = Site(Choice())
+    for name in ("health", "monitor", "newest"):
+        monkeypatch.setattr(Site, name, lambda _, name=name: denied(name))
+    started.warm()
+    assert asked == ["health", "monitor", "newest"]
+    # And an open page is not notified of a change at each check
+    pages = app.Pages(started)
+    assert pages._fingerprint() == pages._fingerprint()
+
+
+def test_a_strip_has_the_bars_that_have_begun_and_leads_to_their_runs() -> None:
+    bars = (
+        Bar("part", "first", 0.0, 5.0, "success", run="r-1"),
+        Bar("part", "second", 2.0, None, "started"),
+        Bar("part", "third", None, None, "pending"),
+    )
+    drawn = str(show.strip(bars, TimeLine(0.0, 10.0, bars, in_progress=True)))
+    assert drawn.count("<rect") == 2
+    assert 'href="/runs/r-1"' in drawn
+    assert drawn.count("<a ") == 1
+
+
 def test_a_job_of_ten_thousand_parts_is_a_hundred_marks(page: TestClient) -> None:
     group = new_id()
     tallies.put_all(tallies.new_tallies(group, 1, 10_000, KEEP))
@@ -500,6 +559,9 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
         ("send", {"task": "send_welcome_email"}, "user_id: Field required"),
         ("send", {"task": "nothing"}, "There is no task"),
         ("send", {"task": "send_welcome_email", "args": "[]"}, "JSON object"),
+        ("send", {"task": "send_welcome_email", "args": "{cut"}, "The arguments are not JSON"),
+        ("send", {"task": "send_welcome_email", "arg:user_id": "[1"}, "looks like JSON but is not valid"),
+        ("change", {"task": "cleanup_old_posts", "expression": "cron(0 1 1 1 ? 2020)"}, "never runs again"),
         ("send", {"task": "send_welcome_email", "arg:user_id": "(secret)"}, "secret argument"),
         ("retry", {}, "Which runs?"),
         ("retry", {"id": "42"}, "not a run id"),
@@ -515,6 +577,33 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
         assert why in answer.text
     assert world.calls == []
     assert audit.entries() == []
+
+
+def test_what_concerns_no_run_or_too_many_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits, _ = run(user_id="u-1"), run(user_id="u-1")
+    assert "None of these runs has failed" in page.post("/do/retry", data={"id": waits}).text
+    monkeypatch.setattr(actions, "MOST", 1)
+    assert "These are more than 1 runs" in page.post("/do/revoke", data={"query": "user_id=u-1"}).text
+
+
+def test_a_name_that_is_sent_twice_counts_once(page: TestClient, world: World) -> None:
+    page.post("/do/pause", data={"queue": ["media", "emails"], "confirmed": "1"})
+    assert world.calls == [("media",)]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("{cut", "The body is not JSON"),
+        ("[]", "An action's body must be a JSON object"),
+        (" " * (forms.LIMIT + 1), "The body is too long"),
+    ],
+)
+def test_a_body_that_is_no_action_s_is_refused(page: TestClient, world: World, body: str, why: str) -> None:
+    answer = page.post("/api/v1/do/pause", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["what"] == why
+    assert world.calls == []
 
 
 def test_a_change_is_made_even_if_its_audit_entry_cannot_be_written(
@@ -548,6 +637,24 @@ def test_a_failed_run_is_sent_again_as_it_was_and_edited(page: TestClient) -> No
     assert (record.status, record.args) == ("PENDING", {"user_id": "u-3"})
     assert waiting_messages("emails") == before + 2
     assert "No dead letters" in page.get("/parts/groups").text
+
+
+def test_a_run_that_has_not_failed_is_edited_as_another_run(page: TestClient) -> None:
+    first = run(user_id="u-1")
+    text = done(page, "edit", {"id": first, "arg:user_id": "u-2"})
+    found = re.search(r'href="/runs/([^"]+)"', text)
+    assert found is not None
+    assert found[1] != first
+    assert AsyncResult[Any](found[1]).record().args == {"user_id": "u-2"}
+    assert AsyncResult[Any](first).record().args == {"user_id": "u-1"}
+
+
+def test_a_failed_run_whose_letter_was_dropped_is_not_sent(page: TestClient) -> None:
+    run_id = failed(user_id="u-1")
+    dead_letters.drop("emails", dead_letters.Filter(ids=frozenset({run_id})))
+    form = {"id": run_id, "arg:user_id": "u-2", "confirmed": "1"}
+    assert f"{run_id} is no longer a dead letter" in page.post("/do/edit", data=form).text
+    assert AsyncResult[Any](run_id).status == "FAILURE"
 
 
 def test_all_that_match_are_retried_or_revoked_after_a_look_at_them(page: TestClient) -> None:
@@ -733,6 +840,51 @@ def test_metrics_that_cannot_be_had_say_why(page: TestClient, monkeypatch: pytes
     answer = page.get("/metrics")
     assert answer.status_code == 503
     assert "FilterLogEvents" in answer.text
+
+
+# --- the command ---
+
+
+class Listener:
+    """A socket; `taken` if another program has the port."""
+
+    def __init__(self, *, taken: bool = False) -> None:
+        self.taken = taken
+
+    def setsockopt(self, *_: int) -> None: ...
+
+    def bind(self, address: tuple[str, int]) -> None:
+        if self.taken:
+            raise OSError("Address already in use")
+
+    def listen(self) -> None: ...
+
+
+@pytest.mark.usefixtures("world")
+def test_a_port_that_is_taken_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("socket.socket", lambda: Listener(taken=True))
+    assert main(["web", "--port", "8765"]) == ExitCode.USAGE
+    assert "Port 8765 is taken" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("words", [[], ["--no-open"], ["--no-open", "--read-only"]])
+def test_it_opens_in_the_browser_and_serves_until_it_is_ended(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened: list[str] = []
+    served: list[Any] = []
+    monkeypatch.setenv("NEXUS_WEB_KEY", KEY)
+    monkeypatch.setattr("socket.socket", Listener)
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("uvicorn.Server.run", lambda _, sockets: served.extend(sockets))
+
+    assert main(["web", "--port", "8765", *words]) == ExitCode.DONE
+
+    address = f"http://127.0.0.1:8765/?key={KEY}"
+    assert capsys.readouterr().out == f"nexus-test{' (read-only)' if '--read-only' in words else ''}: {address}\n"
+    assert opened == ([] if words else [address])
+    assert len(served) == 1
 
 
 # --- money ---

@@ -13,13 +13,14 @@ from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError
 from botocore.httpsession import URLLib3Session
 
 from nexus import backend as backends
 from nexus import client
 from nexus.aws import sdk
 from nexus.backend.store import Write
+from nexus.backend.transport import queue_url
 from nexus.builtin import Ping, Pong, ping
 from nexus.client import AsyncResult, chain, chord, group, result_of, send_many, then
 from nexus.eager import run_next
@@ -227,7 +228,46 @@ def test_what_sqs_refuses_is_reported_by_name_and_not_left_pending(
 
     ((run_id, reason),) = refused.value.failures.items()
     assert reason == "InternalError"
-    assert AsyncResult(run_id).status == "FAILURE"
+    record = AsyncResult(run_id).record()
+    assert (record.status, str(record.error)) == ("FAILURE", "SendFailed: not sent: InternalError")
+
+
+def test_the_record_of_a_run_that_was_not_sent_has_the_reason_of_aws(
+    cloud: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sqs, sent, pending = sdk.client("sqs"), list[str](), transitions.pending
+    message = "u-web is not authorized to perform sqs:SendMessage"
+
+    def noted(envelope: Envelope, *args: Any, **also: Any) -> Write:
+        sent.append(envelope.id)
+        return pending(envelope, *args, **also)
+
+    monkeypatch.setattr(transitions, "pending", noted)
+
+    def deny(**_: Any) -> None:
+        raise ClientError({"Error": {"Code": "AccessDenied", "Message": message}}, "SendMessage")
+
+    canvas = chain(catalogue.send_note.s(**NOTE), ping.s())
+    with monkeypatch.context() as refusing:
+        refusing.setattr(sqs, "send_message", deny)
+        with pytest.raises(SendFailed):
+            canvas.delay()
+    told = [AsyncResult(run_id).record() for run_id in sent]
+    assert [record.status for record in told] == ["FAILURE", "FAILURE"]  # the second step as well
+    for record in told:
+        assert record.error is not None
+        assert record.error.type == "SendFailed"
+        assert "(AccessDenied)" in record.error.message
+        assert message in record.error.message
+
+    # And where the queue is gone, which is a fault of the deployment for the caller
+    sqs.delete_queue(QueueUrl=sqs.get_queue_url(QueueName="nexus-test-default")["QueueUrl"])
+    queue_url.cache_clear()
+    with pytest.raises(ConfigurationError, match="missing or incomplete"):
+        catalogue.send_note.delay(**NOTE)
+    error = AsyncResult(sent[-1]).record().error
+    assert error is not None
+    assert "NonExistentQueue" in error.message or "QueueDoesNotExist" in error.message
 
 
 SENDERS: list[Callable[[], object]] = [

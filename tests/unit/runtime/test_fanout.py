@@ -1,7 +1,7 @@
 """A fan-out ends exactly once with the sum of its segments, despite duplicate deliveries and crashes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import pytest
@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus import backend
+from nexus.aws import sdk
 from nexus.backend import Backend
 from nexus.backend.memory import MemoryStore, Sent
-from nexus.backend.store import Outcome, Write
+from nexus.backend.store import Item, Outcome, Write
 from nexus.backend.transport import DeadLetter, Message
 from nexus.builtin import Ping
 from nexus.client import AsyncResult
@@ -47,12 +48,15 @@ class Job:
         self.segments = segments
         self.phases = phases
         self.faulty = faulty
+        self.places: list[Segment | None] = []
+        """The places of the parts, in the order in which they ran."""
 
     def __call__(self, args: MakeReport, run: Run) -> Counted | Continuation:
         part = ReportPart(day=args.day or "2026-01-01")
         return run.fan_out([part] * self.segments, then={1: None, 2: SECOND_PHASE, 3: FANNED_OUT}[self.phases])
 
     def part(self, args: ReportPart, run: Run) -> Counted | Continuation:
+        self.places.append(run.segment)
         if args == FANNED_OUT:
             return run.fan_out([ReportPart(day=args.day)] * self.segments, then=SECOND_PHASE)
         if args.last:
@@ -78,6 +82,7 @@ def test_the_parent_waits_shows_its_progress_and_ends_with_the_reduced_result(ta
     handle = TASK.delay()
     run_next(tasks.transport)
     assert handle.status == "STARTED"
+    assert handle.record().waits
     assert handle.progress == (0, 3)
     run_next(tasks.transport)
     assert handle.progress == (1, 3)
@@ -105,11 +110,16 @@ def test_ten_thousand_segments_end_exactly_and_no_item_grows_large(tasks: SentTa
 def test_a_second_phase_runs_after_all_segments_and_adds_its_report(tasks: SentTasks, job: Job) -> None:
     job.phases = 2
     handle = TASK.delay()
+    for _ in range(4):
+        run_next(tasks.transport)
+    assert handle.progress == (0, 1)
+    assert handle.record().waits
 
     tasks.run()
 
     assert handle.result is not None
     assert (handle.result.rows_read, handle.result.changed) == (total(3), 1)
+    assert job.places == [*(Segment(index=index, total=3) for index in range(3)), None]
 
 
 def test_a_second_phase_may_be_a_job_with_segments_and_a_second_phase_itself(tasks: SentTasks, job: Job) -> None:
@@ -198,6 +208,95 @@ def test_a_fan_out_stays_failed_until_the_last_failed_segment_succeeds(tasks: Se
     tasks.run()
     assert handle.result is not None
     assert handle.result.rows_read == total(150)
+
+
+def test_a_reducer_gets_the_results_in_order_the_second_phases_last(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reduced: list[list[int]] = []
+
+    def reduce(parts: Sequence[Counted]) -> Counted:
+        reduced.append([part.rows_read or -part.changed for part in parts])
+        return Counted(rows_read=len(parts))
+
+    monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part, reduce))
+    job.phases = 2
+    TASK.delay()
+
+    tasks.run()
+
+    assert reduced == [[1, 2, 3], [3, -1]]
+
+
+@pytest.mark.parametrize("faulty", [set(), {1}], ids=["succeeds", "fails"])
+def test_a_unique_jobs_place_is_free_as_soon_as_its_segments_have_ended(
+    tasks: SentTasks, job: Job, faulty: set[int]
+) -> None:
+    job.faulty = frozenset(faulty)
+    handle = TASK.delay()
+    run_next(tasks.transport)
+    place = str(handle.record().place)
+    assert tasks.store.items[place]["holder"] == handle.id
+
+    tasks.run()
+
+    assert "holder" not in tasks.store.items[place]
+
+
+def test_a_reducer_that_raises_fails_the_run(tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    def reduce(_: object) -> Counted:
+        raise ZeroDivisionError("no rows")
+
+    monkeypatch.setitem(registry._implementations, TASK.name, Implementation(TASK, job, job.part, reduce))
+    handle = TASK.delay()
+
+    tasks.run()
+
+    assert handle.error is not None
+    assert str(handle.error) == "ZeroDivisionError: while reducing the results: no rows"
+
+
+def test_results_that_cannot_be_read_now_are_read_when_the_last_segments_message_comes_back(
+    tasks: SentTasks, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get = tasks.store.get
+    refused: list[Sequence[str]] = []
+
+    def throttled(keys: Sequence[str]) -> Mapping[str, Item]:
+        if len(keys) == 3 and not refused:
+            refused.append(keys)
+            raise sdk.Throttled("GetItem")
+        return get(keys)
+
+    monkeypatch.setattr(tasks.store, "get", throttled)
+    handle = TASK.delay()
+    for _ in range(3):
+        run_next(tasks.transport)
+    (last,) = tasks.transport.sent
+    with pytest.raises(sdk.Throttled):
+        run_next(tasks.transport)
+    assert handle.status == "STARTED"
+
+    tasks.transport.send("analytics", [last.message])
+    tasks.run()
+
+    assert handle.result is not None
+    assert handle.result.rows_read == total(3)
+
+
+def test_the_message_of_a_run_whose_segments_have_failed_does_not_plan_it_again(tasks: SentTasks, job: Job) -> None:
+    """Its planner may have died after the last segment was sent, again and again: then its message is a dead letter."""
+    job.faulty = frozenset({1})
+    handle = TASK.delay()
+    (planning,) = tasks.transport.sent
+    tasks.run()
+
+    record = {"messageId": "m", "receiptHandle": "m", "body": planning.message.body, "eventSource": "aws:sqs"}
+    redriven = {**record, "messageAttributes": {"ErrorType": {"stringValue": "TimeLimitExceeded"}}}
+    serve("analytics", registry.served_by("analytics"), {"Records": [redriven]}, Context())
+
+    assert handle.status == "FAILURE"
+    assert tasks.transport.sent == []
 
 
 # --- what another sandbox leaves, or does at the same time ---

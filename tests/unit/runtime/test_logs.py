@@ -14,7 +14,8 @@ from aws_lambda_powertools.logging.formatter import LambdaPowertoolsFormatter
 
 from nexus import worker
 from nexus.aws import encoding
-from nexus.client import group, send
+from nexus.backend.store import Write
+from nexus.client import AsyncResult, group, send
 from nexus.eager import Context
 from nexus.envelope import Envelope
 from nexus.errors import Reject, Retry
@@ -41,6 +42,34 @@ LINES = {
     for name, value in vars(observe).items()
     if callable(value) and getattr(value, "__module__", "") == observe.__name__
 } - {"logger", "log_reference"}
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_attempt_whose_run_another_sandbox_has_says_that_it_was_overtaken(
+    fails: bool, tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`nexus logs` and the time line in `nexus web` show it by these lines."""
+    sent = body()
+
+    def work(args: Any, run: Run) -> catalogue.NoteSent:
+        tasks.store.apply(Write(run.id, {"claim": "another sandbox's", "attempts": 2}))
+        if fails:
+            raise OSError(SECRET)
+        return catalogue.NoteSent(notification_id="1")
+
+    does(monkeypatch, work)
+    monkeypatch.setenv("POWERTOOLS_LOG_LEVEL", "INFO")
+    monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"nexus-{uuid.uuid4()}")  # a logger of its own
+    observe.logger.cache_clear()
+    deliver(sent)
+
+    captured = capsys.readouterr()
+    lines = [json.loads(text) for text in (captured.out + captured.err).splitlines()]
+    (end,) = [one for one in lines if one["message"] == "run ended"]
+    (line,) = [one for one in lines if one["message"] == "attempt overtaken"]
+    assert (end["outcome"], end["attempt"]) == ("overtaken" if fails else "success", 1)
+    assert (line["run_id"], line["attempt"]) == (sent["id"], 1)
+    assert AsyncResult[Any](sent["id"]).record().attempts == 2
 
 
 @pytest.fixture
@@ -285,7 +314,7 @@ def test_a_run_s_lines_are_formatted_as_powertools_formats_them(
     try:
         observe.run_started("default", Envelope.of(id=new_id(), task="ping", args={}), 1, 0.5)
         observe.run_ended("success", 0.25, error)
-        observe.outcome_dropped("another line")
+        observe.overtaken("another line", 1)
     finally:
         logger.removeHandler(handler)
     assert [json.loads(line)["message"] for line in said][:2] == ["run started", "run ended"]

@@ -823,7 +823,7 @@ def test_an_aws_that_never_responds_blocks_no_one(client: Make) -> None:
 
 
 def test_endless_slow_bytes_block_the_sending_thread_until_its_caller_gives_up(client: Make) -> None:
-    """Each byte is within the read timeout; only the caller's giving up ends such a response."""
+    """Each byte arrives within the read timeout; only the caller's own timeout ends such a response."""
     begun = threading.Event()
 
     def endless(connection: wire.Connection) -> None:
