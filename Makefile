@@ -419,11 +419,20 @@ integration: up .local/chromium ## Integration tests against the local cloud
 	eval "$$($(CLOUD) env)"
 	$(PYTEST) tests/integration
 
+# The tests of the examples' own stacks run beside those of the network's stack, whose tests take turns.
+EXAMPLES := tests/e2e/test_django.py tests/e2e/test_own_tasks.py
+
 .PHONY: e2e
 e2e: up example-own-tasks django-network .local/chromium ## Tests of the deployed stack, from the outside
 	@echo "Running the end-to-end tests"
 	eval "$$($(CLOUD) env)"
-	$(PYTEST) tests/e2e tests/security/cloud
+	mkdir -p .local/log
+	$(PYTEST) $(EXAMPLES) > .local/log/e2e-examples.log 2>&1 &
+	examples=$$!
+	trap 'kill $$examples 2> /dev/null || true' EXIT
+	$(PYTEST) tests/e2e tests/security/cloud $(addprefix --ignore ,$(EXAMPLES))
+	wait $$examples || { cat .local/log/e2e-examples.log; exit 1; }
+	tail -n 1 .local/log/e2e-examples.log
 
 .PHONY: second
 second: .venv/ready .venv-second/ready ## Tests of what the local cloud lacks, on a second emulator: message moves, schedules that fire

@@ -1,14 +1,15 @@
-"""Runs ministack with hooks: five for AWS features that ministack lacks, two for speed, two for the tests.
+"""Runs ministack with hooks: five add AWS features that it lacks, three make it faster, two serve the tests.
 
     .venv-cloud/bin/python dev/emulator.py
 
-A dying function logs the reason in Lambda's own words; an asynchronous invocation through an alias follows the alias's
-configuration; IAM sees the attributes that a DynamoDB write names; a schedule's input has its scheduled time; and a
-change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand. NEXUS_CLOUD_SANDBOXES
-limits the number of concurrent sandboxes, and a query over a time range parses its condition once, not for each item.
-With NEXUS_REQUESTS set, sandboxes write their requests to that file; with NEXUS_COVERAGE they note the lines that they
-execute. The hooks need a pinned version (requirements/cloud.txt); the start fails if a hook does not find its target.
-This runs in the local cloud's own environment and imports nothing of this project.
+A function that dies logs the reason as Lambda does; an asynchronous invocation through an alias uses the alias's
+configuration; IAM policies can restrict the attributes of a DynamoDB write; a schedule's input contains its scheduled
+time; and a change set with the deployment mode REVERT_DRIFT restores what was deleted or changed by hand.
+NEXUS_CLOUD_SANDBOXES limits the number of concurrent sandboxes, a query over a time range parses its condition once,
+not for each item, and schedules fire within a second. With NEXUS_REQUESTS, sandboxes write their requests to that file;
+with NEXUS_COVERAGE they record the lines that they execute. The hooks need a pinned version (requirements/cloud.txt);
+startup fails if a hook does not find its target. This runs in the local cloud's own environment and imports nothing
+from this project.
 """
 
 import json
@@ -289,7 +290,19 @@ def name_the_scheduled_time() -> None:
     eventbridge._invoke_target = invoke_at
 
 
-# --- drift, and reverting it ------------------------------------------------------------------------------------------
+TICK = 1.0
+"""Seconds between two checks for due schedules and rules; ministack waits ten."""
+
+
+def fire_schedules_promptly() -> None:
+    """Fires schedules and scheduled rules within a second of their time."""
+    for service, name in ((scheduler, "_SCHEDULE_TICK_INTERVAL"), (eventbridge, "_SCHEDULER_TICK_INTERVAL")):
+        if not hasattr(service, name):
+            raise RuntimeError(f"ministack has no {name}")
+        setattr(service, name, TICK)
+
+
+# --- detecting and reverting drift ------------------------------------------------------------------------------------
 
 
 def _event_source(physical_id: str, _: Any) -> Any:
@@ -485,6 +498,7 @@ if __name__ == "__main__":
     name_the_attributes_of_writes()
     bound_sandboxes(int(os.environ.pop("NEXUS_CLOUD_SANDBOXES")))
     name_the_scheduled_time()
+    fire_schedules_promptly()
     check_ranges_quickly()
     if os.environ.get("NEXUS_REQUESTS"):
         record_requests()

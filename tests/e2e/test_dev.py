@@ -15,6 +15,7 @@ import pytest
 from nexus.settings import Settings
 from social import application
 from social.catalogue import send_notification, update_user_statistics
+from tests.support.patience import PATIENCE
 from tests.support.stack import eventually
 from tests.support.terminal import Terminal
 
@@ -120,7 +121,7 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     edit(returns("repaired"))
     session.up_to(handle.id)
     session.up_to('SUCCESS {"notification_id": null, "reason": "repaired"}')
-    assert handle.get(timeout=10).reason == "repaired"
+    assert handle.get(timeout=PATIENCE).reason == "repaired"
 
     # And the next change runs its task as another run: the ended run stays
     edit(returns("better"))
@@ -139,12 +140,12 @@ def test_a_change_runs_the_message_again_and_ctrl_c_gives_the_queue_back(
     assert session.end() == 0
     assert mapping(stack) == "Enabled"
     later = send_notification.delay(user_id=user(), kind="like", text="deployed")
-    assert later.get(timeout=60).notification_id == later.id
+    assert later.get(timeout=PATIENCE).notification_id == later.id
 
 
 def test_a_run_is_replayed_with_its_arguments(nexus_dev: Callable[..., Session], edit: Callable[..., None]) -> None:
     handle = send_notification.delay(user_id=user(), kind="like", text="again")
-    handle.get(timeout=60)
+    handle.get(timeout=PATIENCE)
     edit('return NotificationSent(reason=f"here: {args.text}")')
 
     for options in ((), ("--from", os.environ["NEXUS_STACK"])):
@@ -202,7 +203,7 @@ def test_a_run_that_ctrl_c_interrupts_continues_in_the_deployed_function(
 
     assert session.end() == 0
 
-    assert handle.get(timeout=60).notification_id == handle.id
+    assert handle.get(timeout=PATIENCE).notification_id == handle.id
 
 
 def test_what_a_killed_session_has_paused_the_next_one_gives_back(

@@ -15,6 +15,7 @@ from dev.postgres import running
 from social.catalogue import refresh_user_statistics
 from social.data import follows, posts, users
 from social.data.users import User
+from tests.support.patience import PATIENCE
 from tests.support.stack import eventually
 
 PROJECT = Path(__file__).resolve().parents[2] / "examples" / "django"
@@ -32,7 +33,7 @@ def manage(*words: str, mirrored: bool = True) -> str:
     done = subprocess.run(
         [sys.executable, "manage.py", *words],
         env={**kept, **patience, **database, **network},
-        cwd=PROJECT, capture_output=True, text=True, check=False, timeout=120,
+        cwd=PROJECT, capture_output=True, text=True, check=False, timeout=PATIENCE,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
@@ -60,7 +61,7 @@ def mirrored_as(ada: str, bob: str, post: str) -> User:
     def whole() -> User | None:
         return users.get(ada) if posts.get(post) and ada in follows.followed_by(bob) else None
 
-    return eventually(whole, within=240)
+    return eventually(whole)
 
 
 @pytest.mark.parametrize("mirrored", [True, False], ids=["mirrored", "filled in"])
@@ -79,12 +80,12 @@ def test_rows_are_the_networks_and_what_its_tasks_find_comes_back(mirrored: bool
     assert found is not None
     assert (found.author_id, found.hashtags) == (ada, ("train",))
 
-    refresh_user_statistics.delay(user_id=ada).get(timeout=120)
+    refresh_user_statistics.delay(user_id=ada).get(timeout=PATIENCE)
     assert "users.Profile: " in manage("social_read_back")
     profile = f"answer = list(Profile.objects.filter(user={ada}).values_list('followers_count', 'posts_count')[0])"
     assert shell(profile) == [1, 1]
 
     shell(f"User.objects.get(pk={ada}).delete()\nanswer = None")
     manage("nexus_outbox")
-    eventually(lambda: users.get(ada) is None and follows.followed_by(bob) == [], within=240)
-    eventually(lambda: posts.TABLE.get({"post_id": post}, consistent=True) is None, within=240)
+    eventually(lambda: users.get(ada) is None and follows.followed_by(bob) == [])
+    eventually(lambda: posts.TABLE.get({"post_id": post}, consistent=True) is None)

@@ -31,6 +31,7 @@ from social.data import posts, users
 from tests.e2e.test_mail import received
 from tests.support.browser import Page, browser
 from tests.support.clips import make_clip
+from tests.support.patience import PATIENCE
 from tests.support.stack import eventually
 
 ORIGIN = "http://localhost:8000"
@@ -89,7 +90,7 @@ def port(credentials: dict[str, str], tmp_path_factory: pytest.TempPathFactory) 
         assert "Traceback" not in log.read_text(), log.read_text()
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(PATIENCE)
 
 
 @pytest.fixture(scope="module")
@@ -162,7 +163,7 @@ def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(
 
     page.choose_files("#files", [picture])
 
-    page.wait_for(f"{tile('ready')}?.querySelector('canvas')", within=60)
+    page.wait_for(f"{tile('ready')}?.querySelector('canvas')")
     placeholder = f"{tile('ready')}.querySelector('canvas').getContext('2d').getImageData(0, 0, 32, 32).data"
     assert page.evaluate(f"new Set({placeholder}).size") > 20, "the placeholder is a picture and no plain colour"
     page.wait_for(f"{tile('ready')}.querySelector('.here')")
@@ -191,7 +192,7 @@ def test_a_picture_goes_straight_to_s3_and_its_renditions_come_from_there(
     assert page.errors == []
 
     made = post.media.renditions["w320"]
-    with urllib.request.urlopen(f"http://localhost:{port}/media/{made.key}", timeout=10) as in_a_mail:
+    with urllib.request.urlopen(f"http://localhost:{port}/media/{made.key}", timeout=PATIENCE) as in_a_mail:
         assert len(in_a_mail.read()) == made.bytes
 
     page.send("Page.reload")
@@ -205,7 +206,7 @@ def test_a_clip_is_shown_with_its_poster(page: Page, user: str, tmp_path: Path) 
 
     page.choose_files("#files", [path])
 
-    page.wait_for(f"{tile('ready')}?.querySelector('video')", within=120)
+    page.wait_for(f"{tile('ready')}?.querySelector('video')")
     assert "/media/" in page.evaluate(f"{tile('ready')}.querySelector('video').poster")
     page.evaluate(
         f"(async () => {{ const v = {tile('ready')}.querySelector('video'); v.muted = true; await v.play(); }})()"
@@ -219,7 +220,7 @@ def test_a_file_that_is_not_a_picture_is_refused_with_its_reason(page: Page, use
 
     page.choose_files("#files", [path])
 
-    page.wait_for(tile("rejected"), within=60)
+    page.wait_for(tile("rejected"))
     assert "web page" in page.evaluate(f"{tile('rejected')}.querySelector('.fault').innerText")
     look_at(page, "refused")
 
@@ -269,7 +270,11 @@ def test_make_example_says_why_another_port_would_not_do() -> None:
             other.listen()
 
         made = subprocess.run(
-            ["make", "--silent", "--old-file=up", "example"], capture_output=True, text=True, timeout=60, check=False
+            ["make", "--silent", "--old-file=up", "example"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
         )
 
     assert made.returncode != 0
@@ -282,7 +287,7 @@ def test_every_link_in_a_mail_leads_to_a_page(port: int, page: Page, user: str) 
     assert len(links) >= 5
 
     for link in {*links, f"{ORIGIN}/feed", f"{ORIGIN}/posts/p-1"}:
-        with urllib.request.urlopen(link.replace(ORIGIN, f"http://localhost:{port}"), timeout=10) as answer:
+        with urllib.request.urlopen(link.replace(ORIGIN, f"http://localhost:{port}"), timeout=PATIENCE) as answer:
             assert answer.status == 200, link
 
 

@@ -23,6 +23,7 @@ from social import catalogue
 from social.uploads import presigned_post
 from tests.support.clips import make_clip
 from tests.support.pages import blocks
+from tests.support.patience import PATIENCE
 from tests.support.stack import dead_letters, eventually
 
 
@@ -130,7 +131,7 @@ def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_rendition
     exec(block.compiled("web-application.md"), page)
 
     assert page["post"].hashtags == ("train",)
-    assert page["welcome"].get(timeout=60).outcome == "sent"
+    assert page["welcome"].get(timeout=PATIENCE).outcome == "sent"
     media = page["media"]
     assert (media.status, media.width, media.height) == ("ready", 1200, 800)
     for rendition in media.renditions.values():
@@ -140,7 +141,7 @@ def test_the_code_of_the_page_for_web_applications_goes_from_a_user_to_rendition
 def submit(url: str, fields: dict[str, str], body: bytes) -> int:
     data, kind = encode_multipart_formdata([*fields.items(), ("file", ("a.jpg", body, "image/jpeg"))])
     request = urllib.request.Request(url, data, {"Content-Type": kind})
-    with urllib.request.urlopen(request, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
         return int(answer.status)
 
 
@@ -151,7 +152,7 @@ def test_on_demand_through_the_queue(post: str) -> None:
 
     handle = catalogue.process_media_upload.delay(bucket=settings().bucket("uploads"), key=key)
 
-    assert handle.get(timeout=60) is not None
+    assert handle.get(timeout=PATIENCE) is not None
     assert handle.result is not None
     assert handle.result.status == "ready"
 
@@ -167,7 +168,7 @@ def test_an_upload_without_a_post_is_retried_through_the_queue_and_ends_in_quara
     run = eventually(lambda: next((run for run in runs_of(key) if int(run["attempts"]) >= 2), None))
     # Its policy would retry for minutes; this run must have no further retries.
     DynamoStore().apply(Write(run["id"], set={"retry": "[1,0,0,[]]"}))
-    report = AsyncResult(run["id"], catalogue.process_media_upload.result).get(timeout=120)
+    report = AsyncResult(run["id"], catalogue.process_media_upload.result).get(timeout=PATIENCE)
 
     assert report is not None
     assert report.status == "rejected"

@@ -11,6 +11,8 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.support.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 FUNCTIONS = ROOT / "examples" / "own_tasks" / "functions"
 STACK = "own-tasks"
@@ -54,7 +56,7 @@ def test_a_task_and_a_fan_out_run_and_return_their_results() -> None:
     said = application(
         "from own_tasks.catalogue import count_primes, is_prime\n"
         "few, many = is_prime.delay(number=91), count_primes.delay(below=250_000)\n"
-        "print(few.get(timeout=60).smallest_factor, many.get(timeout=60).primes, *many.progress)"
+        f"print(few.get(timeout={PATIENCE}).smallest_factor, many.get(timeout={PATIENCE}).primes, *many.progress)"
     )
     assert said == "7 22044 3 3"
 

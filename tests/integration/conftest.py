@@ -1,8 +1,6 @@
 """Integration tests: parts of the project together, on the local cloud that `make up` has started and deployed to."""
 
 import os
-from collections.abc import Callable
-from time import monotonic, sleep
 
 import pytest
 
@@ -29,17 +27,3 @@ def _point_at_the_cloud(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def eventually() -> Callable[..., object]:
-    """Calls a function until it gives something true. Fails after `seconds`: a bound for a hang, no measure."""
-
-    def wait(look: Callable[[], object], *, seconds: float = 90) -> object:
-        deadline = monotonic() + seconds
-        while not (found := look()):
-            assert monotonic() < deadline, f"not within {seconds} s"
-            sleep(0.1)
-        return found
-
-    return wait

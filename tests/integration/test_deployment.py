@@ -9,11 +9,12 @@ from typing import Any
 import boto3
 import pytest
 
+from nexus.client import AsyncResult
 from nexus.settings import Settings
 from ops.checkout import ACCOUNT_ID, STACK
+from tests.support.stack import eventually, take
 
 NAMES = Settings(stack=STACK, account_id=ACCOUNT_ID)
-Eventually = Callable[..., Any]
 
 
 def run_record(run_id: str) -> dict[str, Any] | None:
@@ -43,7 +44,7 @@ def envelope(task: str, **args: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("queue", ["media", "emails", "users", "analytics", "maintenance", "default"])
-def test_a_batch_in_any_queue_is_run_by_its_function_with_its_role(queue: str, eventually: Eventually) -> None:
+def test_a_batch_in_any_queue_is_run_by_its_function_with_its_role(queue: str) -> None:
     messages = [envelope("ping", text=queue) for _ in range(3)]
     send(queue, *messages)
 
@@ -53,23 +54,15 @@ def test_a_batch_in_any_queue_is_run_by_its_function_with_its_role(queue: str, e
     assert result == {"text": queue, "queue": queue, "function": NAMES.function_name(queue)}
 
 
-def test_a_message_that_cannot_be_run_is_a_dead_letter_and_its_neighbour_runs(eventually: Eventually) -> None:
+def test_a_message_that_cannot_be_run_is_a_dead_letter_and_its_neighbour_runs() -> None:
     good, bad = envelope("ping"), envelope("no_such_task")
     send("users", good, bad)
 
     eventually(lambda: (status_of(good["id"]), status_of(bad["id"])) == ("SUCCESS", "FAILURE"))
 
-    sqs, dead = boto3.client("sqs"), queue_url(NAMES.dead_letter_queue_name("users"))
-
-    def found() -> Any:
-        letters = sqs.receive_message(
-            QueueUrl=dead, MaxNumberOfMessages=10, VisibilityTimeout=1, MessageAttributeNames=["All"]
-        )
-        return next((letter for letter in letters.get("Messages", []) if bad["id"] in letter["Body"]), None)
-
-    letter = eventually(found)
+    dead = queue_url(NAMES.dead_letter_queue_name("users"))
+    (letter,) = eventually(lambda: take(dead, lambda letter: bad["id"] in letter["Body"]))
     assert any("no_such_task" in value.get("StringValue", "") for value in letter["MessageAttributes"].values())
-    sqs.delete_message(QueueUrl=dead, ReceiptHandle=letter["ReceiptHandle"])
 
 
 @pytest.fixture
@@ -90,18 +83,18 @@ def rule_on_demand() -> Iterator[Callable[[str], str]]:
         events.put_rule(Name=name, ScheduleExpression=schedule)
 
 
-def test_a_rule_sends_the_envelope_and_the_run_has_the_events_id(
-    rule_on_demand: Callable[[str], str], eventually: Eventually
-) -> None:
+def test_a_rule_sends_the_envelope_and_the_run_has_the_events_id(rule_on_demand: Callable[[str], str]) -> None:
+    before = time()
     event_id = rule_on_demand("update_trending_hashtags")
+    after = time()
 
     record = eventually(lambda: run_record(event_id))
 
     assert record["task"]["S"] == "update_trending_hashtags"
-    assert float(record["sent_at"]["N"]) == pytest.approx(time(), abs=60)
+    assert before - 1 <= float(record["sent_at"]["N"]) <= after, "in whole seconds"
 
 
-def test_an_upload_that_fails_at_first_goes_on_through_the_media_queue(eventually: Eventually) -> None:
+def test_an_upload_that_fails_at_first_is_retried_through_the_media_queue() -> None:
     """Given no such post, the S3 event's invocation fails; its on-failure destination, the queue, tries again."""
     post_id = f"late-{uuid.uuid4()}"
     key = f"uploads/somebody/{post_id}/note.txt"
@@ -116,7 +109,8 @@ def test_an_upload_that_fails_at_first_goes_on_through_the_media_queue(eventuall
 
     (record,) = eventually(tried_again)
     assert record["queue"]["S"] == "media"
-    assert record["status"]["S"] in ("RETRY", "STARTED")
+    assert record["status"]["S"] != "FAILURE"
+    AsyncResult[Any](record["id"]["S"]).revoke()
 
 
 def test_a_function_may_do_only_what_its_role_allows() -> None:

@@ -16,7 +16,8 @@ from nexus.errors import TaskFailed
 from nexus.ids import derived_id, new_id
 from nexus.settings import settings
 from social.catalogue import QUEUES
-from tests.support.stack import dead_letters, eventually
+from tests.support.patience import PATIENCE
+from tests.support.stack import dead_letters, eventually, take
 
 
 def test_conditional_writes_in_one_request_have_each_an_outcome() -> None:
@@ -70,7 +71,7 @@ def test_every_queues_function_answers_ping_through_its_queue() -> None:
 
     handles = {queue: ping.apply_async({"text": "hi"}, queue=queue) for queue in QUEUES}
     for queue, handle in handles.items():
-        pong = handle.get(timeout=90)
+        pong = handle.get(timeout=PATIENCE)
         assert pong is not None
         assert (pong.text, pong.queue) == ("hi", queue)
 
@@ -84,22 +85,11 @@ def test_a_batch_is_run_and_each_message_settled() -> None:
 
 def test_an_invalid_envelope_becomes_a_dead_letter_with_its_reason(outputs: dict[str, str]) -> None:
     mark = uuid.uuid4().hex
-    sqs = boto3.client("sqs")
-    sqs.send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=f"not json {mark}", MessageGroupId="g")
+    body = f"not json {mark}"
+    boto3.client("sqs").send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=body, MessageGroupId="g")
 
-    def letter() -> Any:
-        answer = sqs.receive_message(
-            QueueUrl=outputs["DefaultDeadLetterQueueUrl"],
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-            VisibilityTimeout=1,
-            WaitTimeSeconds=1,
-        )
-        return next((m for m in answer.get("Messages", []) if mark in m["Body"]), None)
-
-    found = eventually(letter)
-    assert found["MessageAttributes"]["ErrorType"]["StringValue"] == "InvalidMessage"
-    sqs.delete_message(QueueUrl=outputs["DefaultDeadLetterQueueUrl"], ReceiptHandle=found["ReceiptHandle"])
+    (letter,) = eventually(lambda: take(outputs["DefaultDeadLetterQueueUrl"], lambda letter: mark in letter["Body"]))
+    assert letter["MessageAttributes"]["ErrorType"]["StringValue"] == "InvalidMessage"
 
 
 def test_bad_arguments_are_a_dead_letter_that_names_the_field(outputs: dict[str, str]) -> None:
@@ -114,11 +104,15 @@ def test_bad_arguments_are_a_dead_letter_that_names_the_field(outputs: dict[str,
 
 
 def test_a_delayed_task_can_be_revoked_and_never_runs() -> None:
-    handle = ping.apply_async({"text": "late"}, countdown=3)
-    assert handle.revoke() == "REVOKED"
-    other = ping.apply_async({"text": "later"}, countdown=4)
-    other.get(timeout=60)
+    seconds = 3
+    handle = ping.apply_async({"text": "late"}, countdown=seconds)
+    while handle.revoke() != "REVOKED":  # it was due already, on a slow machine
+        seconds *= 4
+        handle = ping.apply_async({"text": "late"}, countdown=seconds)
+    other = ping.apply_async({"text": "later"}, countdown=seconds + 1)
+    other.get(timeout=PATIENCE)
     assert handle.status == "REVOKED"
+    assert handle.attempts == 0
 
 
 def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: dict[str, str]) -> None:
@@ -128,7 +122,7 @@ def test_a_rules_envelope_runs_without_a_record_and_twice_is_one_run(outputs: di
         boto3.client("sqs").send_message(QueueUrl=outputs["DefaultQueueUrl"], MessageBody=body, MessageGroupId="ping")
 
     handle: AsyncResult[Any] = AsyncResult(event_id)
-    assert handle.get(timeout=60) is not None
+    assert handle.get(timeout=PATIENCE) is not None
     assert handle.attempts == 1
 
 
@@ -136,8 +130,8 @@ def test_a_group_and_a_chain_over_real_queues() -> None:
     together = group([ping.s(text=str(n)) for n in range(12)]).delay()
     last = chain(ping.s(text="first"), ping.s(text="second")).delay()
 
-    assert [pong["text"] for pong in together.get(timeout=90) or []] == [str(n) for n in range(12)]
-    pong = last.get(timeout=90)
+    assert [pong["text"] for pong in together.get(timeout=PATIENCE) or []] == [str(n) for n in range(12)]
+    pong = last.get(timeout=PATIENCE)
     assert pong is not None
     assert pong.text == "second"
 
@@ -150,7 +144,7 @@ def test_canvases_within_each_other_over_real_queues() -> None:
     handle = nested.apply_async(countdown=1, expires=300, group="tenant-7")
 
     assert handle.status == "PENDING"
-    assert [pong["text"] for pong in handle.get(timeout=120) or []] == ["e", "g"]
+    assert [pong["text"] for pong in handle.get(timeout=PATIENCE) or []] == ["e", "g"]
     assert [member.status for member in handle.results] == ["SUCCESS", "SUCCESS"]
 
 
@@ -161,9 +155,9 @@ def test_an_error_callback_comes_through_the_failing_tasks_own_function(outputs:
     handle = chain(ping.s(), bad, ping.s()).on_error(ping.s(text="oops")).apply_async(task_id=task_id)
 
     with pytest.raises(TaskFailed, match=r"UpstreamFailed: ping .* is FAILURE: InvalidMessage"):
-        handle.get(90)
+        handle.get(PATIENCE)
     callback: AsyncResult[Any] = AsyncResult(derived_id(task_id, "error"))
-    assert callback.get(60).text == "oops"
+    assert callback.get(PATIENCE).text == "oops"
     failed = handle.record().parent
     assert failed is not None
     assert eventually(lambda: dead_letters(outputs["DefaultDeadLetterQueueUrl"], failed))

@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.patience import PATIENCE
+from tests.support.stack import eventually
+
 ROOT = Path(__file__).parents[2]
 GUNICORN = (sys.executable, "-m", "gunicorn", "--timeout", "30", "--graceful-timeout", "30", "--bind")
 APPLICATION = "tests.support.web_application"
@@ -68,7 +71,7 @@ class Connection(http.client.HTTPConnection):
     """HTTP over a socket in the file system, whose name nobody else can have taken."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=120)
+        super().__init__("localhost", timeout=PATIENCE)
         self.path = path
 
     def connect(self) -> None:
@@ -78,9 +81,7 @@ class Connection(http.client.HTTPConnection):
 
 
 @contextmanager
-def served(
-    command: tuple[str, ...], path: Path, cloud: str, eventually: Callable[..., object], **variables: str
-) -> Iterator[Callable[[str], str]]:
+def served(command: tuple[str, ...], path: Path, cloud: str, **variables: str) -> Iterator[Callable[[str], str]]:
     """A web server that listens on `path`; gives what asks it for a page."""
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "NEXUS_"))},
@@ -119,20 +120,18 @@ def served(
         finally:
             server.terminate()
             try:
-                server.wait(60)
+                server.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 server.kill()
                 raise
 
 
 @pytest.mark.parametrize("worker", ["sync", "gthread", "gevent"])
-def test_a_worker_of_gunicorn_outlives_a_silent_aws(
-    tmp_path: Path, silence: Silence, eventually: Callable[..., object], worker: str
-) -> None:
+def test_a_worker_of_gunicorn_outlives_a_silent_aws(tmp_path: Path, silence: Silence, worker: str) -> None:
     """Gunicorn kills a worker that is held up for 30 s, and the request would end without an answer."""
     path = tmp_path / "web.sock"
     command = (*GUNICORN, f"unix:{path}", "--worker-class", worker, f"{APPLICATION}:wsgi")
-    with served(command, path, silence.url, eventually) as ask, ThreadPoolExecutor() as users:
+    with served(command, path, silence.url) as ask, ThreadPoolExecutor() as users:
         sent = [users.submit(ask, "/send") for _ in range(3)]
         for answer in sent:
             assert re.match(r"SendFailed: not sent: .*(within 4.5 s|[Tt]imeout)", answer.result())
@@ -141,38 +140,32 @@ def test_a_worker_of_gunicorn_outlives_a_silent_aws(
 
 
 @pytest.mark.parametrize("worker", ["gthread", "gevent"])
-def test_other_requests_are_answered_while_one_waits_for_aws(
-    tmp_path: Path, silence: Silence, eventually: Callable[..., object], worker: str
-) -> None:
+def test_other_requests_are_answered_while_one_waits_for_aws(tmp_path: Path, silence: Silence, worker: str) -> None:
     path = tmp_path / "web.sock"
     command = (*GUNICORN, f"unix:{path}", "--worker-class", worker, "--threads", "4", f"{APPLICATION}:wsgi")
-    _others_are_answered(command, path, silence, eventually, "/send")
+    _others_are_answered(command, path, silence, "/send")
 
 
 @pytest.mark.parametrize("page", ["/send", "/get"])
-def test_the_loop_of_uvicorn_is_never_blocked(
-    tmp_path: Path, silence: Silence, eventually: Callable[..., object], page: str
-) -> None:
+def test_the_loop_of_uvicorn_is_never_blocked(tmp_path: Path, silence: Silence, page: str) -> None:
     path = tmp_path / "web.sock"
     command = (sys.executable, "-m", "uvicorn", "--uds", str(path), f"{APPLICATION}:asgi")
-    _others_are_answered(command, path, silence, eventually, page)
+    _others_are_answered(command, path, silence, page)
 
 
-def test_a_view_of_uvicorn_is_answered_although_aws_is_not(
-    tmp_path: Path, silence: Silence, eventually: Callable[..., object]
-) -> None:
+def test_a_view_of_uvicorn_is_answered_although_aws_is_not(tmp_path: Path, silence: Silence) -> None:
     path = tmp_path / "web.sock"
     command = (sys.executable, "-m", "uvicorn", "--uds", str(path), f"{APPLICATION}:asgi")
-    with served(command, path, silence.url, eventually) as ask:
+    with served(command, path, silence.url) as ask:
         assert ask("/send").startswith("SendFailed: not sent: ")
 
 
-def _others_are_answered(command: Any, path: Path, silence: Silence, eventually: Any, page: str) -> None:
+def _others_are_answered(command: Any, path: Path, silence: Silence, page: str) -> None:
     """The one that waits has all the time in the world: it ends because AWS closes, after the others were answered."""
     patient = {"NEXUS_SEND_TIMEOUT": "600", "NEXUS_READ_TIMEOUT": "600"}
-    with served(command, path, silence.url, eventually, **patient) as ask, ThreadPoolExecutor() as users:
+    with served(command, path, silence.url, **patient) as ask, ThreadPoolExecutor() as users:
         waiting = users.submit(ask, page)
-        assert silence.met.wait(60)
+        assert silence.met.wait(PATIENCE)
         assert [ask("/") for _ in range(5)] == ["alive"] * 5
         assert not waiting.done()
         silence.close()

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.patience import PATIENCE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
     "--headless=new",
@@ -48,14 +50,14 @@ class Page:
     _rest: bytes = b""
     errors: list[str] = field(default_factory=list)
 
-    def send(self, method: str, parameters: Mapping[str, Any] | None = None, *, within: float = 30.0) -> dict[str, Any]:
+    def send(self, method: str, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Sends one protocol command; returns its result."""
         self._last += 1
         command = {"id": self._last, "method": method, "params": dict(parameters or {})}
         if self._session:
             command["sessionId"] = self._session
         os.write(self._commands, json.dumps(command).encode() + b"\0")
-        end = time.monotonic() + within
+        end = time.monotonic() + PATIENCE
         while True:
             message = self._next(end)
             if message.get("id") == self._last:
@@ -101,7 +103,7 @@ class Page:
             raise PageError(f"{expression}: {response['exceptionDetails']['exception'].get('description')}")
         return response["result"].get("value")
 
-    def wait_for(self, expression: str, *, within: float = 30.0) -> Any:
+    def wait_for(self, expression: str, *, within: float = PATIENCE) -> Any:
         """Waits until the expression is truthy and returns it (True for an element). Survives navigation."""
         plain = f"(async (value) => (value instanceof Node ? true : value))({expression})"
         end = time.monotonic() + within
@@ -182,7 +184,7 @@ def browser(profile: Path, flags: Sequence[str] = ()) -> Iterator[Page]:
     os.close(answers_in)
     page = Page(commands, responses)
     try:
-        tabs = page.send("Target.getTargets", within=60.0)["targetInfos"]
+        tabs = page.send("Target.getTargets")["targetInfos"]
         tab = next(target["targetId"] for target in tabs if target["type"] == "page")
         page._session = page.send("Target.attachToTarget", {"targetId": tab, "flatten": True})["sessionId"]
         for domain in ("Page", "Runtime", "Log", "DOM"):

@@ -16,7 +16,10 @@ import pytest
 from nexus import backend, settings
 from nexus.aws import sdk
 from nexus.backend import transport
+from nexus.client import AsyncResult
+from nexus.tasks import Result
 from social import application
+from tests.support.patience import PATIENCE
 
 NEEDED = ("AWS_ENDPOINT_URL", "NEXUS_STACK", "NEXUS_ACCOUNT_ID")
 
@@ -52,27 +55,51 @@ def post() -> str:
     return post_id
 
 
-def eventually[T](look: Callable[[], T | None], *, within: float = 60.0, every: float = 0.2) -> T:
-    """Polls `look` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
+def eventually[T](poll: Callable[[], T | None], *, within: float = PATIENCE, every: float = 0.2) -> T:
+    """Calls `poll` until it returns something truthy. Fails after `within` seconds, a guard against hangs."""
     end = time.monotonic() + within
     while True:
-        seen = look()
-        if seen:
-            return seen
-        assert time.monotonic() < end, f"not within {within} s: {look.__name__}"
+        result = poll()
+        if result:
+            return result
+        assert time.monotonic() < end, f"not within {within} s: {poll.__name__}"
         time.sleep(every)
 
 
-def dead_letters(url: str, run_id: str) -> list[Any]:
-    """The dead letters of one run; the others become visible again at once."""
+def take(url: str, mine: Callable[[Any], bool]) -> list[Any]:
+    """Removes a test's own messages from a shared queue and returns them. The others become visible again at once."""
     sqs = boto3.client("sqs")
-    answer = sqs.receive_message(
-        QueueUrl=url, MaxNumberOfMessages=10, MessageAttributeNames=["All"], VisibilityTimeout=1, WaitTimeSeconds=1
-    )
-    found = []
-    for message in answer.get("Messages", []):
-        run = message["MessageAttributes"].get("RunId") if "MessageAttributes" in message else None
-        if run is not None and run.get("StringValue") == run_id:
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            found.append(message)
+    found: list[Any] = []
+    others: list[Any] = []
+    request: Any = {
+        "MaxNumberOfMessages": 10, "MessageAttributeNames": ["All"], "VisibilityTimeout": 60, "WaitTimeSeconds": 1,
+    }  # fmt: skip
+    while batch := sqs.receive_message(QueueUrl=url, **request).get("Messages", []):
+        for message in batch:
+            (found if mine(message) else others).append(message)
+    for message in found:
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    for message in others:
+        sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0)
     return found
+
+
+def dead_letters(url: str, run_id: str) -> list[Any]:
+    """Removes the dead letters of one run from the queue and returns them."""
+
+    def of_the_run(message: Any) -> bool:
+        run = message.get("MessageAttributes", {}).get("RunId")
+        return run is not None and bool(run.get("StringValue") == run_id)
+
+    return take(url, of_the_run)
+
+
+def in_its_place[R: Result](send: Callable[[], AsyncResult[R]]) -> AsyncResult[R]:
+    """The ended run of a unique job. Sends it again if another run held the place, for example a scheduled one."""
+
+    def ended() -> AsyncResult[R] | None:
+        handle = send()
+        handle.get(timeout=PATIENCE, propagate=False)
+        return None if handle.status == "REVOKED" else handle
+
+    return eventually(ended)

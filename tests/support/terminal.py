@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.support.patience import PATIENCE
+
 
 class Terminal:
     """`shown` is what the program has written, with its control sequences."""
@@ -31,16 +33,16 @@ class Terminal:
         self.read(words, lambda: words in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.shown[self._since :]))
 
     def read(self, words: str, enough: Callable[[], bool]) -> None:
-        """Reads until it is enough. `words` name what is missing otherwise."""
-        deadline = time.monotonic() + 60  # a guard against hangs
+        """Reads until `enough`. On failure, `words` say what is missing."""
+        deadline = time.monotonic() + PATIENCE
         while not enough():
             assert time.monotonic() < deadline, f"no {words!r} in {self.shown[-4000:]!r}"
             if select.select([self._terminal], [], [], 1)[0]:
                 self._take()
 
     def wait(self) -> int:
-        """The exit code, once the terminal is closed by all who have it."""
-        while select.select([self._terminal], [], [], 60)[0]:
+        """The exit code, once every process has closed the terminal."""
+        while select.select([self._terminal], [], [], PATIENCE)[0]:
             try:
                 self._take()
             except OSError:

@@ -187,3 +187,4 @@ def test_an_upload_that_is_gone_is_no_error_to_a_role_that_may_not_list(post: st
         bucket=settings().bucket("uploads"), key=f"uploads/u-e2e/{post}/never-there.jpg"
     )
     assert eventually(lambda: handle.status in ("RETRY", "SUCCESS"))
+    handle.revoke()
