@@ -377,7 +377,7 @@ def checked() -> Iterator[Note]:
     with watched(_asked) as note:
         yield note
     denied = sorted(set(_asked.denied[before:]))
-    assert not denied, "\n".join(["AWS would deny:", *denied])
+    assert not denied, "\n".join(["By the roles in template.yaml, AWS would deny:", *denied])
 
 
 def save(suite: str) -> None:

@@ -1,7 +1,10 @@
 """What the web application's helpers write, as the jobs will find it."""
 
+import inspect
+import re
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -204,10 +207,32 @@ def test_an_edited_post_has_its_new_text_and_hashtags_and_keeps_its_counters_and
     assert not application.set_visibility(post.post_id, "private")
 
 
+PAGE = "docs/web-application.md"
+CALLS = {
+    name
+    for name, value in vars(application).items()
+    if inspect.isfunction(value) and value.__module__ == application.__name__ and not name.startswith("_")
+} - {"hashtags_of", "hashtags_in", "count_request"}  # these make no request
+"""What a web application calls."""
+
+
+def requests_on_page() -> dict[str, set[int]]:
+    """The numbers of requests that the page gives for each call."""
+    text = (Path(__file__).resolve().parents[3] / PAGE).read_text()
+    found: dict[str, set[int]] = {}
+    for line in text.partition("| call | requests |\n")[2].partition("\n\n")[0].splitlines()[1:]:
+        names, numbers = line.strip("| ").split(" | ")
+        transaction = numbers.endswith("and a transaction")
+        for name in re.findall(r"\w+", names):
+            found[name] = {int(number) + transaction for number in re.findall(r"\d+", numbers)}
+    return found
+
+
 def test_each_call_costs_the_requests_that_its_page_names(database: None) -> None:
     application.register("a@example.com", "A", user_id="a", at=NOW)
     post = application.new_post("a", "one", post_id="p", at=NOW)
     asked: list[str] = []
+    called, on_page = set[str](), requests_on_page()
     calls: list[tuple[Any, int]] = [
         (lambda: application.change_user("a", name="Ada", email="b@example.com"), 1),
         (lambda: application.change_user("a", name="Ada", email="b@example.com"), 2),
@@ -218,11 +243,16 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         (lambda: application.record_activity("a", "s", at=NOW + 2 * DAY), 2),
         (lambda: application.rotate_token("a", "t", "u", at=NOW + 2 * DAY), 4),
         (lambda: application.rotate_token("a", "u", "v", at=NOW + 3 * DAY), 5),
+        (lambda: application.is_signed_in("a", "s", at=NOW + 3 * DAY), 2),
+        (lambda: application.sign_out("a", "s"), 3),
+        (lambda: application.sign_out("a", "s"), 2),
         (lambda: application.new_post("a", "one"), 1),
         (lambda: application.edit_post(post.post_id, "two"), 1),
+        (lambda: application.set_counters(post.post_id, likes=3), 1),
         (lambda: application.set_visibility(post.post_id, "private"), 1),
         (lambda: application.count(post.post_id, likes=1), 1),
         (lambda: application.comment(post.post_id, "b", "hm", comment_id="c"), 1),
+        (lambda: application.edit_comment(post.post_id, "c", "hmm"), 1),
         (lambda: application.delete_comment(post.post_id, "c"), 1),
         (lambda: application.follow("a", "b"), 1),
         (lambda: application.unfollow("a", "b"), 1),
@@ -237,8 +267,12 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         for call, wanted in calls:
             asked.clear()
             call()
-            assert len(asked) == wanted
+            name = call.__code__.co_names[1]
+            assert len(asked) == wanted, f"{name}: {asked}"
+            assert wanted in on_page.get(name, ()), f"{PAGE}, requests per call: {name} takes {wanted}"
+            called.add(name)
     assert [args for _, args in tasks.calls] == [{"user_id": "a", "post_id": "p"}, {"user_id": "a"}]
+    assert not (missing := CALLS - called), f"add to `calls` above, and to {PAGE}: {', '.join(sorted(missing))}"
 
 
 def test_a_deletion_whose_task_cannot_be_sent_changes_nothing(database: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
 """A write whose response is lost is repeated by the SDK and refused; every conditional write recognises its own.
 
 Each row runs a writer twice, once undisturbed and once with the first answer to each of its writes lost. Both must come
-to the same. A function that writes conditionally and has no row fails the first test.
+to the same, and docs/data-model.md lists the attributes that are written. A function that writes conditionally and has
+no row fails the first test.
 """
 
 import ast
 import itertools
 import random
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +58,7 @@ from social.sweep import Tally
 from tests.support import moto_cloud, own_catalogue, sandboxes
 from tests.support.own_catalogue import Counted, NoteSent, ReportPart
 from tests.support.sandboxes import lost_answers
-from tests.support.template import ACCOUNT, REGION
+from tests.support.template import ACCOUNT, REGION, STACK
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = 1_800_000_000
@@ -477,12 +480,34 @@ def told(row: Row, monkeypatch: pytest.MonkeyPatch, calls: set[str] | None = Non
         sys.setprofile(None)
 
 
+def stored() -> set[tuple[str, str]]:
+    """The table and name of each stored attribute of the network's data; docs/data-model.md describes these by kind."""
+    return {
+        (table.name.removeprefix(f"{STACK}-"), name)
+        for table in dynamodb_backends[ACCOUNT][REGION].tables.values()
+        for item in table.all_items()
+        for name in item.to_json()["Attributes"]
+        if not table.name.endswith(("-analytics", "-task-runs"))
+    }
+
+
+@cache
+def listed() -> set[tuple[str, str]]:
+    """The same as docs/data-model.md lists them: a table's key and attributes."""
+    tables = (ROOT / "docs" / "data-model.md").read_text().partition("\n## Tables\n")[2].partition("\n## ")[0]
+    cells = [line.strip("| ").split(" | ") for line in tables.splitlines() if line.startswith("| ")]
+    return {
+        (name, attribute) for name, key, others, *_ in cells for attribute in re.findall(r"\w+", f"{key}, {others}")
+    }
+
+
 def _name(frame: Any) -> str:
     return f"{frame.f_globals.get('__name__', '').rpartition('.')[2]}.{frame.f_code.co_qualname}"
 
 
 def test_every_function_that_writes_conditionally_has_a_row() -> None:
-    assert writers() - {writer for name in ROWS for writer in written_by(name)} == set()
+    missing = sorted(writers() - {writer for name in ROWS for writer in written_by(name)})
+    assert not missing, f"add a row to ROWS in {Path(__file__).relative_to(ROOT)} for {', '.join(missing)}"
 
 
 @pytest.mark.simulation
@@ -490,6 +515,8 @@ def test_every_function_that_writes_conditionally_has_a_row() -> None:
 def test_a_write_whose_answer_is_lost_comes_to_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     row, calls = ROWS[name], set[str]()
     undisturbed = told(row, monkeypatch, calls)
+    unlisted = [f"{attribute} of {table}" for table, attribute in sorted(stored() - listed())]
+    assert not unlisted, f"docs/data-model.md#tables does not list {', '.join(unlisted)}"
     # A rule of the run record makes a Write, which the row applies.
     assert {writer for writer in written_by(name) if not writer.startswith("transitions.")} <= calls
 
