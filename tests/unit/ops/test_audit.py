@@ -4,7 +4,6 @@ import ast
 import json
 import re
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +21,8 @@ from nexus.ids import new_id
 from nexus.runs import transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, aws, catalogue, deployment
+from ops import audit, aws, catalogue
 from ops.cli import common
-from ops.deployment import Choice, Deployment
 from ops.main import app, main
 from ops.problems import ExitCode
 from social.catalogue import QUEUES
@@ -42,20 +40,13 @@ def cloud() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def stack(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def stack(network: None, monkeypatch: pytest.MonkeyPatch) -> None:
     moto_cloud.clear()
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
     settings.cache_clear()
     catalogue.use("social.catalogue", tuple(QUEUES))
     audit.watch()
     monkeypatch.setattr(audit, "_who", lambda: ADA)
-    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
-
-    def connect(_: Choice) -> Deployment:
-        catalogue.use("social.catalogue", tuple(QUEUES))
-        return where
-
-    monkeypatch.setattr(deployment, "connect", connect)
 
 
 def commands(of: typer.Typer, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -463,13 +463,18 @@ def test_a_message_that_arrives_when_the_worker_should_end_is_given_back_at_once
 
     queue = Queue(receive)
     replaced = working(fault, queue)
+    work(replaced, again=False)
+    assert queue.done == [("r", 0)]
+
+
+def work(started: worker.Worker, *, again: bool) -> None:
+    """The worker's loop, until it ends."""
     reading, writing = os.pipe()
     try:
-        replaced.work(reading, again=False)
+        started.work(reading, again=again)
     finally:
         os.close(reading)
         os.close(writing)
-    assert queue.done == [("r", 0)]
 
 
 def replayed(folder: Path, queue: str = "users") -> None:
@@ -501,12 +506,7 @@ def test_a_fault_in_what_runs_again_is_shown_and_the_worker_goes_on(
 
     replayed(tmp_path)
     started = working(handler, Queue(receive))
-    reading, writing = os.pipe()
-    try:
-        started.work(reading, again=True)
-    finally:
-        os.close(reading)
-        os.close(writing)
+    work(started, again=True)
     printed = capsys.readouterr().out
     assert "users again: refresh_user_statistics" in printed
     assert said in printed

@@ -2,7 +2,6 @@
 
 import io
 import json
-from datetime import UTC, datetime
 from typing import Any
 
 import boto3
@@ -19,14 +18,12 @@ from nexus.ids import derived_id
 from nexus.runs.record import RunError
 from nexus.runs.transitions import never_ran
 from nexus.settings import settings
-from ops import audit, catalogue, dead_letters, deployment
+from ops import dead_letters
 from ops.cli import output
 from ops.cli.commands import dlq
 from ops.dead_letters import Filter, Letter
-from ops.deployment import Choice, Deployment
 from ops.main import main
 from ops.problems import ExitCode
-from social.catalogue import QUEUES
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
 
@@ -38,16 +35,9 @@ class Terminal(io.StringIO):
         return True
 
 
-@pytest.fixture
-def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
-
-    def connect(_: Choice) -> Deployment:
-        catalogue.use("social.catalogue", tuple(QUEUES))
-        return where
-
-    monkeypatch.setattr(deployment, "connect", connect)
-    monkeypatch.setattr(audit, "_who", lambda: "ada")
+@pytest.fixture(autouse=True)
+def person(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person at the terminal, who says yes."""
     monkeypatch.setattr("sys.stdin", Terminal("y\n" * 3))
 
 

@@ -2,7 +2,6 @@
 
 import json
 import time
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,30 +9,14 @@ from typing import Any
 import pytest
 
 from nexus.settings import settings
-from ops import audit, catalogue, deployment
 from ops.cli import output
-from ops.deployment import Choice, Deployment
 from ops.main import main
 from ops.problems import ExitCode, Problem
 from ops.social import mail
-from social.catalogue import QUEUES
 from social.data import mail_ledger
 from social.weeks import week_of
 
 pytestmark = pytest.mark.usefixtures("cloud", "network")
-
-
-@pytest.fixture
-def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stack of the network in an account, whose operator is known."""
-    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, datetime.now(UTC))
-
-    def connect(_: Choice) -> Deployment:
-        catalogue.use("social.catalogue", tuple(QUEUES))
-        return where
-
-    monkeypatch.setattr(deployment, "connect", connect)
-    monkeypatch.setattr(audit, "_who", lambda: "ada")
 
 
 @pytest.fixture

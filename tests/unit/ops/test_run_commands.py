@@ -16,10 +16,9 @@ from nexus.ids import new_id
 from nexus.runs import tallies, transitions
 from nexus.runs.record import RunError
 from nexus.settings import settings
-from ops import audit, catalogue, control, deployment, diagnosis, finding, live, logs, pinging, waiting
+from ops import catalogue, control, diagnosis, finding, live, logs, pinging, waiting
 from ops.cli import output
 from ops.cli.commands import tasks
-from ops.deployment import Choice, Deployment
 from ops.live import Found, LiveRun
 from ops.main import main
 from ops.pinging import Pong
@@ -31,19 +30,10 @@ pytestmark = pytest.mark.usefixtures("cloud", "network")
 KEEP = 2_000_000_000
 
 
-@pytest.fixture
-def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    urls = {f"{queue.title()}QueueUrl": f"https://sqs/1/nexus-test-{queue}" for queue in QUEUES}
-    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, {"Stage": "dev"}, outputs=urls)
-
-    def connect(_: Choice) -> Deployment:
-        catalogue.use("social.catalogue", tuple(QUEUES))
-        return where
-
+@pytest.fixture(autouse=True)
+def catalogue_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NEXUS_CATALOGUE", "social.catalogue")
     settings.cache_clear()
-    monkeypatch.setattr(deployment, "connect", connect)
-    monkeypatch.setattr(audit, "_who", lambda: "ada")
 
 
 @pytest.fixture
@@ -51,6 +41,15 @@ def a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     """The output is a terminal's."""
     monkeypatch.setattr(output, "fancy", lambda *_: True)
     monkeypatch.setenv("FORCE_COLOR", "1")
+
+
+def of_three_parts(task: str, queue: str, *, done: set[int]) -> str:
+    """A run that waits for its three parts, of which these have ended; its id."""
+    job = new_id()
+    kept: dict[str, Any] = {"status": "STARTED", "task": task, "queue": queue, "total": 3, "phase": 1, "waits": True}
+    backend().store.apply(Write(job, kept))
+    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset(done)}))
+    return job
 
 
 def sent(task: str = "ping", queue: str = "users", **args: Any) -> Envelope:
@@ -189,16 +188,7 @@ def found(monkeypatch: pytest.MonkeyPatch, *runs: LiveRun, more: bool = False) -
 def test_active_runs_have_their_progress_and_jobs_what_they_wait_for(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = new_id()
-    kept: dict[str, Any] = {
-        "status": "STARTED",
-        "task": "update_user_statistics",
-        "queue": "analytics",
-        "total": 3,
-        "phase": 1,
-    }
-    backend().store.apply(Write(job, kept | {"waits": True}))
-    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0})}))
+    job = of_three_parts("update_user_statistics", "analytics", done={0})
     found(
         monkeypatch,
         LiveRun("r-1", "ping", "users", "STARTED", 990.0, lease_until=1060.0, progress=(3, 10, "rows")),
@@ -303,17 +293,7 @@ def test_a_run_without_a_record_is_known_from_its_schedule() -> None:
 
 
 def test_a_job_waits_for_its_parts_and_a_lost_run_for_its_message() -> None:
-    job = new_id()
-    kept: dict[str, Any] = {
-        "status": "STARTED",
-        "task": "ping",
-        "queue": "users",
-        "total": 3,
-        "phase": 1,
-        "waits": True,
-    }
-    backend().store.apply(Write(job, kept))
-    backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0, 2})}))
+    job = of_three_parts("ping", "users", done={0, 2})
     (wait,) = waiting.reasons(AsyncResult[Any](job).record())
     assert wait.why == "2 of its 3 parts are done"
 

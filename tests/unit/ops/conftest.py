@@ -1,0 +1,24 @@
+"""What tests of the operator's commands share."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from ops import audit, catalogue, deployment
+from ops.deployment import Choice, Deployment
+from social.catalogue import QUEUES
+
+
+@pytest.fixture
+def network(cloud: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stack of the network in an account, to which each command connects; its operator is ada."""
+    urls = {f"{queue.title()}QueueUrl": f"https://sqs/1/nexus-test-{queue}" for queue in QUEUES}
+    tags, now = {"Stage": "dev"}, datetime.now(UTC)
+    where = Deployment("nexus-test", "UPDATE_COMPLETE", "eu-west-1", "1" * 12, tags, now, outputs=urls)
+
+    def connect(_: Choice) -> Deployment:
+        catalogue.use("social.catalogue", tuple(QUEUES))
+        return where
+
+    monkeypatch.setattr(deployment, "connect", connect)
+    monkeypatch.setattr(audit, "_who", lambda: "ada")
