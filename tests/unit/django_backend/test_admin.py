@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.test.utils import override_settings
 
+from nexus import clock
 from nexus.aws.sdk import client as aws_client
 from nexus.backend.transport import queue_url
 from nexus.client import AsyncResult
@@ -154,6 +156,20 @@ def test_a_run_shows_its_arguments_traceback_and_log(world: World) -> None:
     assert "it wrote" in page, "the log"
     assert "fail status" not in page
     assert EVIL not in page
+
+
+@pytest.mark.parametrize("use_tz", [True, False])
+def test_times_are_in_the_projects_zone(use_tz: bool, world: World) -> None:
+    now = datetime(2030, 7, 1, 20, 0, tzinfo=UTC)
+    with (
+        clock.use_everywhere(clock.FrozenClock(now.timestamp())),
+        override_settings(USE_TZ=use_tz, TIME_ZONE="Asia/Tokyo"),
+    ):
+        failed = failed_run()
+        person = browser()
+        assert "<time>07-02 05:00:00</time>" in text(person.get(RUNS))
+        assert "<time>07-02 05:00:00</time>" in text(person.get(LETTERS))
+        assert text(person.get(f"{RUNS}{failed}/change/")).count("2030-07-02 05:00:00") == 3
 
 
 def test_a_log_that_cannot_be_read_leaves_the_rest_of_the_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
