@@ -137,7 +137,7 @@ class Outcome:
 
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    looked_at: int = 0
+    examined: int = 0
     by_task: dict[str, int] = field(default_factory=dict)
 
     def count(self, letter: Letter) -> None:
@@ -366,7 +366,7 @@ def _each(
 
     with _Scan(queue) as scan, Threads(THREADS) as pool:
         for page in scan.pages():
-            outcome.looked_at += len(page)
+            outcome.examined += len(page)
             meant = []
             for letter in page:
                 known = (letter.id, "") if letter.id != letter.message_id else ("", letter.body)

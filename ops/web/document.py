@@ -139,11 +139,11 @@ class Run(Listed):
 
 
 class Runs(TypedDict):
-    """A page of runs; `next` is `after` of the next one, null at the end. `looked_at` counts the records read."""
+    """A page of runs; `next` is `after` of the next one, null at the end. `examined` counts the records read."""
 
     runs: list[Listed]
     next: str | None
-    looked_at: int
+    examined: int
 
 
 class DeadLetter(TypedDict):

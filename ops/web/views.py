@@ -215,7 +215,7 @@ class Site:
 
     # --- dead letters ---
 
-    def _looked_at(self) -> tuple[Letter, ...]:
+    def _read_letters(self) -> tuple[Letter, ...]:
         """All dead letters, read again if their number has changed."""
         counts = dead_letters.counts(catalogue.queues())
         if counts != self._counts:
@@ -227,14 +227,14 @@ class Site:
         """Dead letters, latest first."""
         return [
             letter
-            for letter in self._looked_at()
+            for letter in self._read_letters()
             if task in (None, letter.task) and error in (None, letter.error) and queue in (None, letter.queue)
         ]
 
     def groups(self) -> list[Group]:
         """Dead letters by task and error, largest group first."""
         by_kind: dict[tuple[str, str, str], list[Letter]] = {}
-        for letter in self._looked_at():
+        for letter in self._read_letters():
             by_kind.setdefault((letter.queue, letter.task, letter.error), []).append(letter)
         now = time.time()
         found = []

@@ -237,7 +237,7 @@ def retry(meant: Meant, *, yes: common.Yes = False) -> int:
         if wanted.everything and count > dead_letters.ONE_BY_ONE:
             moved = dead_letters.move_all(name, lambda done, of: _progress("moved", done, of))
             if moved is not None:
-                outcomes[name] = dead_letters.Outcome(done=moved, looked_at=moved)
+                outcomes[name] = dead_letters.Outcome(done=moved, examined=moved)
                 continue
         outcomes[name] = dead_letters.retry(name, wanted, _shows("sent again", count))
     return _print_outcome("sent again", outcomes, wanted)

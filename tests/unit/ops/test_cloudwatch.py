@@ -78,7 +78,7 @@ def is_published(namespace: str, name: str, dimensions: Iterable[str]) -> bool:
 
 
 class CloudWatch:
-    """Answers with a value for a metric that exists, and with none for any other, as CloudWatch does."""
+    """Returns a value for a metric that exists and none for any other, as CloudWatch does."""
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, Any]] = []

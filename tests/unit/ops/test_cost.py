@@ -197,8 +197,8 @@ def test_the_command_divides_by_the_span_that_is_asked_for(
         ran("send_welcome_email", "emails", ago=ago * DAY, user_id="u-1")
     for since, dollars in (("14d", 2 * EACH.dollars / 14), ("24h", EACH.dollars)):
         assert main(["cost", "--since", since, "--json"]) == 0
-        told = json.loads(capsys.readouterr().out)
-        assert told["month_ahead"] == pytest.approx(2.7 + dollars * prices.MONTH)
+        shown = json.loads(capsys.readouterr().out)
+        assert shown["month_ahead"] == pytest.approx(2.7 + dollars * prices.MONTH)
 
 
 def test_idle_costs_are_counted_from_the_stack(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,13 +253,13 @@ def test_dollars_are_shown_to_the_digit_that_says_something(amount: float, shown
 def test_the_command_adds_up_as_it_is_asked(capsys: pytest.CaptureFixture[str]) -> None:
     ran("send_welcome_email", "emails", user_id="u-1")
     assert main(["cost", "--by", "queue", "--since", "2h", "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (line,) = told["lines"]
+    reported = json.loads(capsys.readouterr().out)
+    (line,) = reported["lines"]
     assert (line["name"], line["runs"]) == ("emails", 1)
     assert line["dollars"] == pytest.approx(EACH.dollars, rel=1e-3)
     assert sum(line["of"].values()) == pytest.approx(line["dollars"], rel=1e-2)
-    assert told["month_ahead"] == pytest.approx(2.7 + EACH.dollars * prices.MONTH, rel=0.01)
-    assert told["prices"] == {"region": "us-east-1", "date": prices.DATE}
+    assert reported["month_ahead"] == pytest.approx(2.7 + EACH.dollars * prices.MONTH, rel=0.01)
+    assert reported["prices"] == {"region": "us-east-1", "date": prices.DATE}
     assert main(["cost"]) == 0
     captured = capsys.readouterr()
     assert "send_welcome_email" in captured.out
@@ -296,7 +296,7 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "reported"),
     [
         (["budget", "--runs", "1"], "Which task's budget?"),
         (["budget", DIGEST, "--clear", "--runs", "1"], "Give one"),
@@ -305,9 +305,9 @@ def test_a_budget_is_set_and_taken_back_without_a_deployment(capsys: pytest.Capt
         (["budget", "no_task"], "There is no task"),
     ],
 )
-def test_an_invalid_budget_is_refused(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_budget_is_refused(words: list[str], reported: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
-    assert told in capsys.readouterr().err
+    assert reported in capsys.readouterr().err
 
 
 def test_a_task_that_declares_none_cannot_be_given_one() -> None:

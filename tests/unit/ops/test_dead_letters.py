@@ -277,9 +277,9 @@ def test_all_of_a_queue_are_moved_by_sqs_itself_where_it_can(monkeypatch: pytest
     sqs = _MovingSqs()
     monkeypatch.setattr(dead_letters, "client", lambda service: sqs)
     monkeypatch.setattr("time.sleep", lambda _: None)
-    told: list[tuple[int, int | None]] = []
-    assert dead_letters.move_all("default", lambda *progress: told.append(progress)) == 30
-    assert told == [(10, 30), (30, None)]
+    reported: list[tuple[int, int | None]] = []
+    assert dead_letters.move_all("default", lambda *progress: reported.append(progress)) == 30
+    assert reported == [(10, 30), (30, None)]
     assert sqs.started[0]["SourceArn"].endswith("-default-dead")
     assert sqs.started[0]["DestinationArn"].endswith("-default")
 

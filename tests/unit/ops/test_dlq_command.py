@@ -124,7 +124,7 @@ def test_what_is_no_message_of_the_catalogue_cannot_be_edited(capsys: pytest.Cap
     assert "nexus dlq retry" in said
 
 
-def test_a_letter_that_someone_else_handles_meanwhile_is_said(
+def test_a_letter_that_someone_else_handled_meanwhile_is_reported(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_id = give_up()
@@ -255,7 +255,7 @@ def test_where_sqs_cannot_move_letters_they_are_sent_one_by_one(code: str, monke
     assert AsyncResult[Any](run_id).status == "PENDING"
 
 
-def test_a_move_that_runs_already_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_move_that_is_already_running_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def running(**_: Any) -> None:
         raise ClientError({"Error": {"Code": "ConflictException"}}, "StartMessageMoveTask")
 

@@ -320,9 +320,9 @@ def test_any_other_answer_about_the_index_is_what_it_says(
 
     assert main(["runs"]) == exit_code
 
-    told = capsys.readouterr().err
-    assert shown in told
-    assert "RunHistory" not in told
+    printed = capsys.readouterr().err
+    assert shown in printed
+    assert "RunHistory" not in printed
     # And a search by part of an id does not read the whole table instead.
     with pytest.raises(ClientError):
         finding.run_id("00022345")

@@ -510,10 +510,10 @@ def test_ten_thousand_letters_of_three_hundred_kinds_are_twenty_groups_that_are_
 def test_a_failed_run_shows_where_it_came_from_and_each_attempt(page: TestClient) -> None:
     run_id, parent = failed(user_id="u-1"), new_id()
     assert "a sender" in page.get(f"/parts/run/{run_id}").text
-    for own, told in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
+    for own, reported in ((EVENT, "its schedule"), (new_id(), f'href="/runs/{parent}"')):
         values: dict[str, Value] = {"task": "cleanup_old_posts", "queue": "maintenance", "status": "SUCCESS"}
         backend().store.apply(Write(own, values | ({"parent": parent} if own != EVENT else {}), insert=True))
-        assert told in page.get(f"/parts/run/{own}").text
+        assert reported in page.get(f"/parts/run/{own}").text
     line = page.get(f"/parts/run/{run_id}/timeline").text
     assert "in line" in line
     assert "<svg" in line
@@ -576,9 +576,9 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
     assert (entry.what, entry.about, entry.who) == (action, form, "arn:aws:iam::1:user/ada (ada)")
     assert action in page.get("/parts/audit").text
     assert main(["audit"]) == 0
-    told = capsys.readouterr().out
-    assert action in told
-    assert "ada" in told
+    reported = capsys.readouterr().out
+    assert action in reported
+    assert "ada" in reported
 
 
 @pytest.mark.parametrize(
@@ -894,7 +894,7 @@ class Listener:
 
 
 @pytest.mark.usefixtures("world")
-def test_a_port_that_is_taken_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_port_that_is_in_use_is_reported(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("socket.socket", lambda: Listener(taken=True))
     assert main(["web", "--port", "8765"]) == ExitCode.USAGE
     assert "Port 8765 is taken" in capsys.readouterr().err
@@ -952,9 +952,9 @@ def test_the_cost_page_shows_dollars_by_task_queue_and_part_and_idle_costs(page:
 def test_a_run_says_what_it_cost_on_its_page_and_in_the_api(page: TestClient) -> None:
     run_id = measured()
     assert cost.dollars(SPENT.dollars) in page.get(f"/parts/run/{run_id}").text
-    told = page.get(f"/api/v1/runs/{run_id}").json()["cost"]
-    assert told["dollars"] == pytest.approx(SPENT.dollars, abs=1e-6)
-    assert told["used"]["puts"] == 2
+    reported = page.get(f"/api/v1/runs/{run_id}").json()["cost"]
+    assert reported["dollars"] == pytest.approx(SPENT.dollars, abs=1e-6)
+    assert reported["used"]["puts"] == 2
     assert page.get(f"/api/v1/runs/{run(user_id='u-2')}").json()["cost"] is None
 
 
@@ -981,11 +981,11 @@ def test_a_spent_budget_is_shown_with_what_happens_to_its_messages(page: TestCli
 
 def test_costs_and_budgets_are_in_the_api_and_in_the_metrics(page: TestClient) -> None:
     measured()
-    told = page.get("/api/v1/cost").json()
-    assert told["by_task"][0]["name"] == "send_welcome_email"
-    assert told["today"]["dollars"] == pytest.approx(SPENT.dollars, rel=0.01)
-    assert told["month_ahead"] > 2.7
-    assert told["idle"] == [{"what": "27 alarms", "dollars": 2.7}]
+    reported = page.get("/api/v1/cost").json()
+    assert reported["by_task"][0]["name"] == "send_welcome_email"
+    assert reported["today"]["dollars"] == pytest.approx(SPENT.dollars, rel=0.01)
+    assert reported["month_ahead"] > 2.7
+    assert reported["idle"] == [{"what": "27 alarms", "dollars": 2.7}]
     (one,) = page.get("/api/v1/budgets").json()
     assert (one["task"], one["declared"]["dollars"], one["spent"]) == (DIGEST, 100.0, False)
     paths = page.get("/api/v1/openapi.json").json()["paths"]
