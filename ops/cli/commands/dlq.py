@@ -145,7 +145,8 @@ def list_(
     total = sum(counts.values())
     if options.json:
         if most is None and wanted.everything and shown < total:
-            output.note(f"{shown} of {total} dead letters were read. Another reader holds the others: try again later.")
+            why = f"another reader holds the others, or there are more than {dead_letters.SCAN_LIMIT:,}"
+            output.note(f"{shown} of {total} dead letters were read: {why}.")
         return ExitCode.DONE
     output.table(rows, right=("ago", "attempts"))
     where = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
