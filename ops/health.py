@@ -221,7 +221,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
                 "Metric": {
                     "Namespace": "AWS/SQS",
                     "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "str", "Value": settings().queue_name(queue)}],
+                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
                 },
                 "Period": 60,
                 "Stat": "Maximum",

@@ -423,13 +423,21 @@ class _Partition:
                 self._request["ExclusiveStartKey"] = response["LastEvaluatedKey"]
 
 
+_NO_INDEX = ("ValidationException", "ResourceNotFoundException")
+"""The codes for a read of an index that does not exist or is being filled: DynamoDB uses the first and documents the
+second, which is also that of a missing table."""
+
+
 def _asked(operation: str, request: Mapping[str, Any]) -> Any:
     from botocore.exceptions import ClientError
 
     try:
         return getattr(client("dynamodb"), operation)(**request)
     except ClientError as error:
-        if "index" not in error.response["Error"].get("Message", ""):
+        about = error.response["Error"]
+        # A denied or throttled read names the index too, and a stack may be called index.
+        message = about.get("Message", "").replace(request["TableName"], "")
+        if about["Code"] not in _NO_INDEX or "index" not in message:
             raise
         why = "The stack's parameter RunHistory is off, or the index is still being created."
         do = "Set RunHistory=on in samconfig.toml and deploy (docs/deploy.md)."

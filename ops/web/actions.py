@@ -13,7 +13,7 @@ from nexus.client import AsyncResult, read_records
 from nexus.definitions import HIDDEN
 from nexus.errors import InvalidMessage
 from nexus.runs.record import RunRecord
-from ops import audit, budgets, catalogue, control, dead_letters, finding, history, schedules
+from ops import audit, budgets, catalogue, control, dead_letters, finding, history, retrying, schedules
 from ops.aws import in_parallel
 from ops.dead_letters import Filter
 from ops.problems import ExitCode, Problem, usage
@@ -167,7 +167,7 @@ def _only(form: Form) -> RunRecord:
 
 
 def _chosen(form: Form, records: Sequence[RunRecord]) -> Mapping[str, Any]:
-    """What the confirmation of a plan adds: the ids of the runs, if a query found them."""
+    """What the confirmation of a plan adds: the ids of the runs that a query found for it."""
     return {} if form.get("id") else {"id": [record.id for record in records]}
 
 
@@ -180,29 +180,16 @@ def _count(records: Sequence[Any], word: str = "run") -> str:
     return f"{len(records):,} {word}{'s' if len(records) != 1 else ''}"
 
 
-def _failed(form: Form) -> list[RunRecord]:
-    return [record for record in _meant(form) if record.status == "FAILURE"]
-
-
 def _plan_retry(site: Site, form: Form) -> Plan:
-    records = _failed(form)
-    if not records:
-        raise usage("None of these runs has failed", "A failed run is sent again under its id.")
+    meant = _meant(form)
+    records = retrying.failed(one.id for one in meant).runs
     question = f"Send {_count(records)} of {site.deployment.stack} again, with all attempts?"
-    return Plan(question, _lines(records), _chosen(form, records))
+    asked_for = [one for one in meant if one.status == "FAILURE" or one.fanned_out]
+    return Plan(question, _lines(records), _chosen(form, asked_for))
 
 
 def _retry(_: Site, form: Form) -> str:
-    by_queue: dict[str, set[str]] = {}
-    for record in _failed(form):
-        by_queue.setdefault(record.queue, set()).add(record.id)
-    done, failed = 0, 0
-    for queue, ids in by_queue.items():
-        outcome = dead_letters.retry(queue, Filter(ids=frozenset(ids)))
-        done += outcome.done
-        failed += len(ids) - outcome.done
-    gone = f" {failed} no longer had a dead letter." if failed else ""
-    return f"{done} sent again.{gone}"
+    return retrying.retry(retrying.failed(record.id for record in _meant(form)))
 
 
 def _live(form: Form) -> list[RunRecord]:

@@ -66,7 +66,7 @@ class Kept[T]:
                 self._at = time.monotonic()
             return self._value[0]
 
-    def last(self, *, within: float) -> T | None:
+    def last(self, *, within: float = inf) -> T | None:
         """The cached value without a refresh, if it is at most `within` seconds old."""
         return self._value[0] if self._value and time.monotonic() - self._at < within else None
 
@@ -142,7 +142,13 @@ class Site:
 
     @property
     def deployment(self) -> Deployment:
+        """The deployment, described within the last minute. Raises like `deployment.connect`."""
         return self._deployment.get()
+
+    @property
+    def known_deployment(self) -> Deployment:
+        """The deployment as last described, however long ago: a page's frame needs no request to AWS."""
+        return self._deployment.last() or self.deployment
 
     def health(self) -> health.Health:
         return self._health.get()

@@ -402,7 +402,7 @@ def test_a_retry_and_a_revocation_are_done_and_noted() -> None:
     backend().store.apply(transitions.pending(waits, "emails", 2_000_000_000))
     assert watch.act("retry", failed.id) == "1 sent again."
     assert AsyncResult[Any](failed.id).status == "PENDING"
-    with pytest.raises(Problem, match="is PENDING"):
+    with pytest.raises(Problem, match="nothing to send again"):
         watch.act("retry", failed.id)
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it does not run.")
     assert watch.act("revoke", waits.id).endswith("is REVOKED: it had already ended.")
@@ -424,6 +424,9 @@ def test_of_a_job_its_failed_segments_are_sent_again() -> None:
     }
     backend().store.apply(Write(job, kept))
     backend().store.apply(Write(tallies.tally(job, 1, 0), add={"done": frozenset({0}), "failed": frozenset({1, 2})}))
+    dropped = sent(members[1])
+    backend().store.apply(transitions.pending(dropped, "emails", 2_000_000_000))
+    backend().store.apply(transitions.not_sent(dropped.id, RunError("Timeout", "too slow"), clock.moment()))
     dead(sent(members[2]))
     assert watch.act("retry", job) == "1 sent again. 1 no longer had a dead letter."
     assert AsyncResult[Any](members[2]).status == "PENDING"

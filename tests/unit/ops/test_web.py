@@ -135,9 +135,10 @@ def world(cloud: None, monkeypatch: pytest.MonkeyPatch) -> World:
     return made
 
 
-def site(*, read_only: bool = False) -> TestClient:
+def site(*, read_only: bool = False, of: Site | None = None) -> TestClient:
     """A browser that has opened the printed address."""
-    browser = TestClient(make(Site(Choice(), read_only), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
+    served = make(of or Site(Choice(), read_only), PORT, KEY)
+    browser = TestClient(served, base_url=f"http://127.0.0.1:{PORT}")
     assert browser.get("/", params={"key": KEY}).status_code == 200
     token = re.search(r'data-token="([^"]+)"', browser.get("/").text)
     assert token is not None
@@ -159,7 +160,11 @@ def run(task: str = "send_welcome_email", queue: str = "emails", **args: Any) ->
 
 def failed(error: str = "Timeout", **args: Any) -> str:
     """A run that has failed, with its dead letter."""
-    run_id = run(**args)
+    return fail(run(**args), error, **args)
+
+
+def fail(run_id: str, error: str = "Timeout", **args: Any) -> str:
+    """Makes a run fail, with its dead letter."""
     envelope = Envelope(id=run_id, task="send_welcome_email", args=args)
     message = f"too slow {EVIL}"
     known = backend().store.get([run_id])[run_id]
@@ -298,6 +303,38 @@ PARTS = tuple(
         "money", "cost", "cost/each", "cost/idle", "budgets", "tasks/send_welcome_email/cost",
     )
 )  # fmt: skip
+
+
+def test_when_the_credentials_expire_pages_open_and_their_parts_and_actions_say_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expired(*_: Any) -> Any:
+        why = "The security token included in the request is expired"
+        raise ClientError({"Error": {"Code": "ExpiredToken", "Message": why}}, "DescribeStacks")
+
+    served = Site(Choice())
+    page = site(of=served)
+    assert "it is &lt;script" in page.get("/parts/health").text
+    monkeypatch.setattr(deployment, "connect", expired)
+    monkeypatch.setattr("ops.finding.run_id", expired)
+    # While the deployment was described less than a minute ago, it is not asked again
+    assert "it is &lt;script" in page.get("/parts/health").text
+    for kept in (served._deployment, served._health):
+        kept._at -= 61.0
+    for path in (*PAGES, "/runs/018f0000"):
+        answer = page.get(path)
+        assert answer.status_code == 200, path
+        assert "<strong>nexus-test</strong>" in answer.text
+    assert "AWS rejects the credentials" in page.get("/runs/018f0000").text
+    for path in PARTS:
+        answer = page.get(path)
+        assert answer.status_code == 200, path
+        assert "AWS rejects the credentials" in answer.text, path
+    assert "AWS rejects the credentials" in page.post("/do/pause", data={"queue": "media"}).text
+    assert world.calls == []
+    # New credentials are used without a restart
+    monkeypatch.setattr(deployment, "connect", world.connect)
+    assert "it is &lt;script" in page.get("/parts/health").text
 
 
 @pytest.mark.parametrize("path", [*PAGES, *PARTS])
@@ -600,7 +637,7 @@ def test_what_makes_no_sense_is_refused_with_its_reason(
 
 def test_what_concerns_no_run_or_too_many_is_refused(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     waits, _ = run(user_id="u-1"), run(user_id="u-1")
-    assert "None of these runs has failed" in page.post("/do/retry", data={"id": waits}).text
+    assert "There is nothing to send again" in page.post("/do/retry", data={"id": waits}).text
     monkeypatch.setattr(actions, "MOST", 1)
     assert "These are more than 1 runs" in page.post("/do/revoke", data={"query": "user_id=u-1"}).text
 
@@ -718,19 +755,29 @@ def test_what_is_confirmed_is_no_more_than_the_question_listed(page: TestClient)
         assert [one.id for one in dead_letters.read("emails", dead_letters.Filter())] == [late]
 
 
-@pytest.mark.parametrize(("action", "outcome"), [("retry", "1 sent again"), ("revoke", "1 revoked")])
-def test_a_query_is_confirmed_for_the_runs_that_it_found(page: TestClient, action: str, outcome: str) -> None:
-    def one() -> str:
-        return failed(user_id="u-1") if action == "retry" else run(user_id="u-1")
-
-    first = one()
+@pytest.mark.parametrize(
+    ("action", "outcome", "after"),
+    [
+        ("retry", "1 sent again", ["PENDING", "FAILURE", "FAILURE"]),
+        ("revoke", "1 revoked", ["FAILURE", "REVOKED", "PENDING"]),
+    ],
+)
+def test_a_query_is_confirmed_for_the_runs_that_it_found(
+    page: TestClient, action: str, outcome: str, after: list[str]
+) -> None:
+    # Given a run that has failed and one that waits, when someone has asked about all that match
+    bad, waits = failed(user_id="u-1"), run(user_id="u-1")
     inputs = question(page, action, {"query": "user_id=u-1"})
-    assert inputs["id"] == [first]
-    late = one()
-    before = AsyncResult[Any](late).status
+    assert inputs["id"] == [bad if action == "retry" else waits]
+    # And meanwhile the other fails, and another comes that matches as well
+    if action == "retry":
+        fail(waits, user_id="u-1")
+        late = failed(user_id="u-1")
+    else:
+        late = run(user_id="u-1")
+    # Then the confirmation leaves both alone
     assert outcome in page.post(f"/do/{action}", data=inputs).text
-    assert AsyncResult[Any](first).status != before
-    assert AsyncResult[Any](late).status == before
+    assert [AsyncResult[Any](one).status for one in (bad, waits, late)] == after
     assert [(entry.what, dict(entry.about)) for entry in audit.entries()] == [(action, {"query": "user_id=u-1"})]
 
 
@@ -1058,3 +1105,17 @@ def test_where_no_history_is_kept_the_cost_page_says_so_and_the_rest_is_measured
     assert metrics.status_code == 200
     assert "nexus_queue_waiting_messages" in metrics.text
     assert "dollars" not in metrics.text
+
+
+def test_metrics_that_aws_denies_are_an_error_and_are_not_left_out(
+    page: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class DynamoDB:
+        def scan(self, **_: Any) -> None:
+            why = "not authorized to perform: dynamodb:Scan on resource: table/nexus-test-task-runs/index/history"
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": why}}, "Scan")
+
+    monkeypatch.setattr(history, "client", lambda _: DynamoDB())
+    metrics = page.get("/metrics")
+    assert metrics.status_code == 503
+    assert metrics.text.startswith("Permission denied: Scan was denied")
