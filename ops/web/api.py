@@ -108,7 +108,8 @@ def routes(site: Site) -> list[Route]:
         def change(form: Mapping[str, Any]) -> Any:
             outcome = perform(site, request.path_params["action"], form)
             if isinstance(outcome, Plan):
-                return {"question": outcome.question, "lines": outcome.lines, "confirmed": False}
+                asked = {"question": outcome.question, "lines": outcome.lines, "confirm_with": outcome.confirm_with}
+                return {**asked, "confirmed": False}
             return {"done": outcome, "confirmed": True}
 
         try:

@@ -1,5 +1,6 @@
 """`nexus web`: who may ask, what each page shows, what each button does."""
 
+import html
 import json
 import re
 import time
@@ -159,7 +160,11 @@ def run(task: str = "send_welcome_email", queue: str = "emails", **args: Any) ->
 
 def failed(error: str = "Timeout", **args: Any) -> str:
     """A run that has failed, with its dead letter."""
-    run_id = run(**args)
+    return fail(run(**args), error, **args)
+
+
+def fail(run_id: str, error: str = "Timeout", **args: Any) -> str:
+    """Makes a run fail, with its dead letter."""
     envelope = Envelope(id=run_id, task="send_welcome_email", args=args)
     message = f"too slow {EVIL}"
     known = backend().store.get([run_id])[run_id]
@@ -179,12 +184,27 @@ def waiting_messages(queue: str) -> int:
     return int(found["Attributes"]["ApproximateNumberOfMessages"])
 
 
+def question(page: TestClient, action: str, form: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Requests an action, and returns the inputs of the form that confirms it."""
+    asked = page.post(f"/do/{action}", data=dict(form))
+    assert asked.headers["HX-Retarget"] == "#dialog"
+    inputs: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text):
+        inputs.setdefault(html.unescape(name), []).append(html.unescape(value))
+    assert "confirmed" in inputs, asked.text
+    return inputs
+
+
+def next_millisecond() -> None:
+    """Waits until what is sent now is later than what was sent before: SQS gives times in milliseconds."""
+    now = int(time.time() * 1000)
+    while int(time.time() * 1000) <= now:
+        time.sleep(0.0005)
+
+
 def done(page: TestClient, action: str, form: Mapping[str, Any]) -> str:
     """Requests an action, confirms it, and returns the outcome."""
-    asked = page.post(f"/do/{action}", data=dict(form))
-    assert 'name="confirmed"' in asked.text, asked.text
-    assert asked.headers["HX-Retarget"] == "#dialog"
-    answer = page.post(f"/do/{action}", data={**form, "confirmed": "1"})
+    answer = page.post(f"/do/{action}", data=question(page, action, form))
     assert answer.headers["HX-Retarget"] == "#notices", answer.text
     assert answer.headers["HX-Trigger"] == "nexus:changed"
     return str(answer.text)
@@ -599,6 +619,9 @@ def test_a_switch_asks_then_acts_and_is_in_the_audit_trail(
         ("retry", {}, "Which runs?"),
         ("retry", {"id": "42"}, "not a run id"),
         ("drop-letters", {"queue": "emails"}, "Which dead letters?"),
+        ("drop-letters", {"queue": "emails", "id": "01a203f2"}, "not a run id"),
+        ("drop-letters", {"queue": "emails", "task": "ping", "until": "soon"}, "not a time"),
+        ("edit", {"id": EVENT}, f"{EVENT} is unknown"),
         ("explode", {}, "There is no action"),
     ],
 )
@@ -715,6 +738,74 @@ def test_a_group_of_dead_letters_is_retried_and_another_dropped(page: TestClient
     assert "No dead letters" in page.get("/parts/groups").text
 
 
+def test_what_is_confirmed_is_no_more_than_the_question_listed(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    for action, outcome in (
+        ("retry-letters", "2 dead letters sent again"),
+        ("edit-letters", "2 dead letters sent again"),
+        ("drop-letters", "2 dead letters dropped"),
+    ):
+        moto_cloud.clear()
+        for _ in range(2):
+            failed("Timeout", user_id="u-1")
+        inputs = question(page, action, {**group, "args": "{}"})
+        next_millisecond()
+        late = failed("Timeout", user_id="u-1")
+        assert outcome in page.post(f"/do/{action}", data=inputs).text
+        assert [one.id for one in dead_letters.read("emails", dead_letters.Filter())] == [late]
+
+
+@pytest.mark.parametrize(
+    ("action", "outcome", "after"),
+    [
+        ("retry", "1 sent again", ["PENDING", "FAILURE", "FAILURE"]),
+        ("revoke", "1 revoked", ["FAILURE", "REVOKED", "PENDING"]),
+    ],
+)
+def test_a_query_is_confirmed_for_the_runs_that_it_found(
+    page: TestClient, action: str, outcome: str, after: list[str]
+) -> None:
+    # Given a run that has failed and one that waits, when someone has asked about all that match
+    bad, waits = failed(user_id="u-1"), run(user_id="u-1")
+    inputs = question(page, action, {"query": "user_id=u-1"})
+    assert inputs["id"] == [bad if action == "retry" else waits]
+    # And meanwhile the other fails, and another comes that matches as well
+    if action == "retry":
+        fail(waits, user_id="u-1")
+        late = failed(user_id="u-1")
+    else:
+        late = run(user_id="u-1")
+    # Then the confirmation leaves both alone
+    assert outcome in page.post(f"/do/{action}", data=inputs).text
+    assert [AsyncResult[Any](one).status for one in (bad, waits, late)] == after
+    assert [(entry.what, dict(entry.about)) for entry in audit.entries()] == [(action, {"query": "user_id=u-1"})]
+
+
+def test_letters_that_someone_else_has_handled_are_not_asked_about(page: TestClient) -> None:
+    group = {"queue": "emails", "task": "send_welcome_email", "error": "Timeout"}
+    assert "emails has no such dead letters" in page.post("/do/drop-letters", data=group).text
+
+
+@pytest.mark.parametrize("ids", [[""], ["0"], "01a203f2", [None]])
+def test_the_api_takes_dead_letters_by_whole_ids_only(page: TestClient, ids: Any) -> None:
+    kept = {failed(user_id="u-1") for _ in range(2)}
+    for action in ("drop-letters", "retry-letters"):
+        answer = page.post(f"/api/v1/do/{action}", json={"queue": "emails", "id": ids, "confirmed": True})
+        assert answer.status_code == 400
+        assert "is not a run id" in answer.json()["error"]["what"]
+    assert {one.id for one in dead_letters.read("emails", dead_letters.Filter())} == kept
+
+
+def test_only_one_run_that_is_known_is_edited(page: TestClient) -> None:
+    both, gone = [failed(user_id="u-1") for _ in range(2)], new_id()
+    for ids, what in ((both, "These are 2 runs"), (gone, f"{gone} is unknown"), ([gone], f"{gone} is unknown")):
+        for confirmed in (False, True):
+            form = {"id": ids, "args": {"user_id": "u-2"}, "confirmed": confirmed}
+            answer = page.post("/api/v1/do/edit", json=form)
+            assert (answer.status_code, answer.json()["error"]["what"]) == (400, what)
+    assert {AsyncResult[Any](one).status for one in both} == {"FAILURE"}
+
+
 def test_an_action_on_a_group_leaves_a_group_with_a_longer_name_alone(page: TestClient) -> None:
     group = {"queue": "emails", "task": "send_welcome_email"}
     mine, other = failed("Timeout", user_id="u-1"), failed("ReadTimeout", user_id="u-2")
@@ -799,13 +890,23 @@ def test_an_action_of_the_api_says_what_it_would_do_and_does_it(world: World) ->
     program = TestClient(make(Site(Choice()), PORT, KEY), base_url=f"http://127.0.0.1:{PORT}")
     program.headers["Authorization"] = f"Bearer {KEY}"
     asked = program.post("/api/v1/do/pause", json={"queue": "media"}).json()
-    assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirmed": False}
+    assert asked == {"question": "Pause media of nexus-test?", "lines": [], "confirm_with": {}, "confirmed": False}
     assert world.calls == []
     assert program.post("/api/v1/do/pause", json={"queue": "media", "confirmed": True}).json()["confirmed"]
     assert world.calls == [("media",)]
     args = {"task": send_welcome_email.name, "args": {"user_id": "u-1"}, "confirmed": True}
     assert program.post("/api/v1/do/send", json=args).json()["done"].startswith("Sent: ")
     assert program.post("/api/v1/do/send", content="{").status_code == 400
+    # What the plan says to add limits a confirmation to what the plan was about
+    group = {"queue": "emails", "task": "send_welcome_email"}
+    failed(user_id="u-1")
+    asked = program.post("/api/v1/do/drop-letters", json=group).json()
+    next_millisecond()
+    late = failed(user_id="u-1")
+    confirmed = {**group, **asked["confirm_with"], "confirmed": True}
+    assert program.post("/api/v1/do/drop-letters", json=confirmed).json()["done"] == "1 dead letter dropped."
+    found = program.get("/api/v1/dead-letters").json()
+    assert [one["id"] for one in found] == [late]
 
 
 def test_the_metrics_are_open_metrics(page: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
