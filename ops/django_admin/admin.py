@@ -98,7 +98,7 @@ def _runs(request: HttpRequest, typed: str) -> dict[str, Any]:
         "hidden": [(name, value) for name, value in chosen.items() if value],
         "filters": filters,
         "runs": [{**runs.as_plain(record, result=False), "args": _short(record.args)} for record in found.runs],
-        "looked_at": found.looked_at,
+        "examined": found.examined,
         "next": link(after=found.after) if found.after else "",
     }
 

@@ -1,8 +1,10 @@
 """The admin's pages about runs, dead letters and schedules: on moto's tables and queues, with the real worker."""
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -306,7 +308,16 @@ def test_dead_letters_are_grouped_by_error_and_sent_again(world: World) -> None:
 def test_dead_letters_are_dropped(world: World) -> None:
     failed_run()
     group = {"queue": "default", "task": project.fail.module_path, "error": "Broken"}
-    browser().post(f"{LETTERS}do/drop-letters/", {**group, "confirmed": "1"})
+    person = browser()
+    asked = text(person.post(f"{LETTERS}do/drop-letters/", group))
+    (until,) = re.findall('name="until" value="([^"]+)"', asked)
+    asked_at = int(time.time() * 1000)
+    while int(time.time() * 1000) <= asked_at:  # SQS gives times in milliseconds
+        time.sleep(0.0005)
+    late = failed_run()
+    person.post(f"{LETTERS}do/drop-letters/", {**group, "until": until, "confirmed": "1"})
+    assert [letter.id for letter in dead_letters.read("default", dead_letters.Filter())] == [late]
+    person.post(f"{LETTERS}do/drop-letters/", {**group, "confirmed": "1"})
     assert dead_letters.counts(["default"]) == {"default": 0}
 
 
