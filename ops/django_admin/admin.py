@@ -299,11 +299,15 @@ class PeriodicTaskAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # it takes
 
     @admin.action(description="Write to Scheduler again", permissions=["change"])
     def write(self, request: HttpRequest, queryset: QuerySet[PeriodicTask]) -> None:
-        """Writes the rows to Scheduler again, after an AWS failure or a manual change."""
+        """Writes the rows to Scheduler again, after an AWS failure or a manual change; deletes those to be deleted."""
         self._set(request, queryset)
 
     def _set(self, request: HttpRequest, queryset: QuerySet[PeriodicTask], **values: Any) -> None:
         for row in queryset:
+            if row.state == PeriodicTask.State.DELETE:  # saving it would bring it back
+                row.delete()
+                self._report_after_commit(request, row)
+                continue
             for name, value in values.items():
                 setattr(row, name, value)
             row.save(update_fields=list(values))
@@ -357,7 +361,7 @@ def _fired(
     else:
         more, before = searched
         found |= {run.id: run for run in more}
-        if before is not None and _at_rate(wanted) and len(found) < MOST_FIRINGS:
+        if before is not None and _at_rate(wanted) and len(found) <= MOST_FIRINGS:
             at = _in_zone(wanted, clock.date(before))
             missing.append(f"The task has too many runs: those before {at:%Y-%m-%d %H:%M} were not searched.")
     if max(len(found), len(times)) > MOST_FIRINGS:

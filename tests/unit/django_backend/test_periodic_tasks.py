@@ -231,6 +231,21 @@ def test_a_deletion_waits_for_aws(away: pytest.MonkeyPatch) -> None:
     assert not PeriodicTask.objects.exists()
 
 
+@pytest.mark.parametrize("action", ["write", "enable", "disable"])
+def test_no_action_brings_a_deleted_row_back(action: str, away: pytest.MonkeyPatch) -> None:
+    away.setattr(periodic, "client", aws_client)
+    made = row()
+    away.setattr(periodic, "client", lambda _: Away())
+    made.delete()
+    person = browser()
+    (message,) = said(person.post(ROWS, {"action": action, "_selected_action": ["weekly"]}))
+    assert "weekly is to be deleted in Scheduler: EndpointConnectionError" in message
+    away.setattr(periodic, "client", aws_client)
+    assert said(browser().post(ROWS, {"action": action, "_selected_action": ["weekly"]})) == []
+    assert periodic.get("weekly") is None
+    assert not PeriodicTask.objects.exists()
+
+
 def test_a_change_by_hand_is_put_right_and_a_stranger_left_alone() -> None:
     row(start=timezone.now() - timedelta(days=30))
     row(name="same", expression="rate(1 day)")
