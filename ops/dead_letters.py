@@ -125,11 +125,16 @@ class Filter:
     kind: str | None = None
     until: float | None = None
 
+    def _names(self, letter: Letter) -> bool:
+        if len(self.ids) == 1:
+            return letter.has(*self.ids)
+        return not self.ids.isdisjoint((letter.id, letter.message_id))  # there may be thousands
+
     def holds(self, letter: Letter, now: float) -> bool:
-        """Whether the letter matches. `error` ignores case; an id may be a prefix or suffix."""
+        """Whether the letter matches. `error` ignores case; a single id may be a prefix or suffix."""
         age = now - letter.failed_at
         return (
-            (not self.ids or any(letter.has(part) for part in self.ids))
+            (not self.ids or self._names(letter))
             and self.task in (None, letter.task)
             and (self.error is None or self.error.lower() in f"{letter.error}: {letter.message}".lower())
             and (self.older_than is None or age >= self.older_than)

@@ -305,7 +305,7 @@ def drop(meant: Meant, *, yes: common.Yes = False) -> int:
         if done is None:
             outcomes[name] = dead_letters.drop(name, wanted, _shows("dropped", count))
         else:
-            outcomes[name] = dead_letters.Outcome(done=done, looked_at=done)
+            outcomes[name] = dead_letters.Outcome(done=done, examined=done)
     return _print_outcome("dropped", outcomes, wanted)
 
 

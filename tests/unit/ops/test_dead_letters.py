@@ -247,8 +247,8 @@ def test_a_letter_that_is_sent_again_before_its_run_is_failure_bears_a_mark(stat
 
 def test_drop_deletes_what_is_meant_and_nothing_else(dead: str) -> None:
     letters = [give_up(number) for number in range(12)]
-    outcome = dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, letters[7].id[:13]})))
-    assert outcome.done == 2
+    assert dead_letters.drop("default", Filter(ids=frozenset({letters[3].id, "unknown"}))).done == 1
+    assert dead_letters.drop("default", Filter(ids=frozenset({letters[7].id[-8:]}))).done == 1
     left = {json.loads(m["Body"])["id"] for m in waiting(dead)}
     assert left == {e.id for e in letters} - {letters[3].id, letters[7].id}
 
