@@ -104,7 +104,8 @@ def mirrored(rows: "QuerySet[Any] | Iterable[Model]", using: str | None = None) 
     """
     if isinstance(rows, QuerySet):
         model = rows.model
-        using = using or rows._db or router.db_for_write(model)
+        chosen: str | None = rows._db  # type: ignore[attr-defined]  # what `using` set; django-stubs leaves it out
+        using = using or chosen or router.db_for_write(model)
         rows = rows.using(using)
     else:
         rows = list(rows)
