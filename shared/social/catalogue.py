@@ -454,7 +454,10 @@ erase_user_data = Task(
 
 
 class SendNotification(Arguments):
-    """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it."""
+    """The recipient and the event; `kind` is the application's, `link` the page to open, `actor_id` who caused it.
+
+    An `actor_id` must be a user: nothing is written once that user is deleted.
+    """
 
     user_id: str = Field(min_length=1, max_length=128)
     kind: str = Field(min_length=1, max_length=40)
