@@ -16,7 +16,7 @@ import generate_content_analytics
 import update_post_engagement_scores
 import update_trending_hashtags
 import update_user_statistics
-from nexus.aws.dynamodb import Row, Write
+from nexus.aws.dynamodb import Row, Write, from_item
 from nexus.aws.table import Table
 from nexus.errors import Reject
 from nexus.settings import settings
@@ -24,6 +24,7 @@ from nexus.testing import SentTasks, memory_backend, run_task
 from social import application
 from social.catalogue import KEPT_AFTER_ERASURE
 from social.data import (
+    analytics,
     archive,
     comments,
     follows,
@@ -296,6 +297,18 @@ def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
     run_task(job.erase_user_data, sent.calls[0][1])
     run_task(update_trending_hashtags.update_trending_hashtags)
     assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2)]
+
+
+def test_a_day_that_was_counted_before_names_were_stored_is_erased_from(sent: SentTasks) -> None:
+    a_life()
+    key = {"kind": "content", "period": YESTERDAY}
+    item = analytics.TABLE.get(key)
+    assert item is not None
+    popular = [{name: post[name] for name in post if name != "author"} for post in from_item(item)["popular"]]
+    assert {post["author_id"] for post in popular} == {GONE, STAYS}
+    analytics.TABLE.update(Write(key, set={"popular": popular}))
+    assert run_task(job.erase_user_data, {"user_id": GONE}).erased["reports"] == 1
+    assert left(*TRACES) == []
 
 
 @pytest.mark.simulation
