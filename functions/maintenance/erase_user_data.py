@@ -7,7 +7,7 @@ and `delete_post`, which hide the user or post at once.
 Every step is idempotent, and no other progress is stored: a run that dies or continues looks for what is left. A post
 is hidden first, which blocks likes, comments, media and archiving; then its dependents are deleted, and last the item,
 through which they are found. A comment on another user's post is deleted in one transaction with that post's count.
-Hashtag votes are counted again without the post. The nightly job corrects counts of followers and posts.
+The nightly job corrects counts of followers and posts.
 
 A second pass 15 minutes later finds what was written meanwhile (an upload with an issued form, a comment in flight):
 no form and no sandbox lives longer. A user with many rows is split into segments, one for each kind of row.
@@ -15,14 +15,13 @@ no form and no sandbox lives longer. A user with many rows is split into segment
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import batched
 
 from nexus import clock
 from nexus.aws.dynamodb import Condition, Row
-from nexus.aws.rows import BadRow, read_count, read_texts
+from nexus.aws.rows import BadRow, read_count
 from nexus.aws.table import Page, Table, in_threads, transact
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
@@ -34,7 +33,6 @@ from social.data import (
     blocks,
     comments,
     follows,
-    hashtags,
     mail_ledger,
     notifications,
     objects,
@@ -178,9 +176,6 @@ def erase_post(erasing: Erasing, found: Mapping[str, Row], post_id: str) -> Coun
         erased["archived"] += archive.erase(erasing.user_id, post_id, last=not erasing.again, meter=meter)
         erased["reports"] += sum(number for _, number in erase_reports(erasing))
     if item is not None:
-        with suppress(BadRow):  # a row that cannot be read has cast no votes
-            if read_texts(item, "hashtags", post_id):
-                hashtags.count_again(read_count(item, "created_at", post_id), clock.now())
         posts.TABLE.delete(post_id, meter=meter)
         if erasing.again and erasing.post_id is None and _unsettled(item):
             _look_again(erasing.user_id, post_id)

@@ -288,15 +288,20 @@ def rows(table: Table) -> list[Row]:
     return [item for page in table.scan() for item in page.items]
 
 
-def test_the_votes_of_a_deleted_post_no_longer_count(sent: SentTasks) -> None:
-    for number in range(3):
-        application.new_post(f"author-{number}", "#tea", post_id=f"p{number}", at=NOW - 5 * HOUR_SECONDS)
+def test_deletions_cost_the_trending_job_nothing_and_leave_the_votes_of_counted_hours(sent: SentTasks) -> None:
+    hours = 30
+    for hour in range(hours):
+        for post_id in (f"goes-{hour}", f"stays-{hour}"):
+            application.new_post(f"author-of-{post_id}", "#tea", post_id=post_id, at=NOW - hour * HOUR_SECONDS)
     run_task(update_trending_hashtags.update_trending_hashtags)
-    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 3)]
-    application.delete_post("p1")
-    run_task(job.erase_user_data, sent.calls[0][1])
-    run_task(update_trending_hashtags.update_trending_hashtags)
-    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2)]
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2 * hours)]
+    for hour in range(hours):
+        application.delete_post(f"goes-{hour}")
+    for _, args in sent.calls[:hours]:
+        run_task(job.erase_user_data, args)
+    report = run_task(update_trending_hashtags.update_trending_hashtags)
+    assert report.rows_read == 2, "the posts that are left of the two hours that are not stored yet"
+    assert [(trend.tag, trend.uses) for trend in hashtags.trending()] == [("tea", 2 * hours - 2)]
 
 
 def test_a_day_that_was_counted_before_names_were_stored_is_erased_from(sent: SentTasks) -> None:
