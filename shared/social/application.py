@@ -238,7 +238,7 @@ def delete_post(post_id: str, *, author_id: str | None = None) -> AsyncResult[Er
     `delete_user`. Two requests and a message.
 
     An archived post is found only with its `author_id`: take it from your database, never from the request. Two
-    requests, one for each archive object with data of the author, and a message.
+    requests, up to one more for each archive object with data of the author, and a message.
     """
     post = posts.get(post_id, consistent=True)
     if post is None:
