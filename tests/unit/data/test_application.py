@@ -260,6 +260,7 @@ def test_each_call_costs_the_requests_that_its_page_names(database: None) -> Non
         (lambda: application.unblock("a", "b"), 1),
         (lambda: application.delete_post(post.post_id), 2),
         (lambda: application.delete_post(post.post_id), 1),
+        (lambda: application.delete_post(post.post_id, author_id="a"), 2),
         (lambda: application.delete_user("a"), 2),
         (lambda: application.delete_user("a"), 1),
     ]
