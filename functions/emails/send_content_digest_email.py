@@ -33,7 +33,7 @@ from nexus.aws.rows import BadRow
 from nexus.aws.table import Meter
 from nexus.errors import Reject, Retry
 from nexus.worker import Continuation, Run, handler_for, implements, implements_part
-from social import catalogue
+from social import catalogue, scratch
 from social.catalogue import DigestReport, SendContentDigestEmail
 from social.data import days, follows, mail_ledger, objects, users
 from social.data.users import User
@@ -384,7 +384,7 @@ def _pause(seconds: float) -> None:
 
 @lru_cache(maxsize=1)
 def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="nexus-digest-")
+    return scratch.folder()
 
 
 def _folder() -> Path:
