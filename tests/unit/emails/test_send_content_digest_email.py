@@ -506,7 +506,8 @@ def test_an_invalid_week_is_refused_before_it_is_sent(week: str) -> None:
 def test_the_plan_shares_one_edition(ses: Ses) -> None:
     town(2)
     run()
-    assert list(objects.keys("archive", "digest/")) == [f"digest/{WEEK}/{NOW}-{RUN}.gz"]
+    shards = [f"digest/{WEEK}/{NOW}-{RUN}.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
+    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.gz"]
 
 
 def test_reports_add_up() -> None:
