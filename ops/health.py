@@ -221,7 +221,7 @@ def _oldest(queues: Sequence[str]) -> dict[str, float]:
                 "Metric": {
                     "Namespace": "AWS/SQS",
                     "MetricName": "ApproximateAgeOfOldestMessage",
-                    "Dimensions": [{"Name": "str", "Value": settings().queue_name(queue)}],
+                    "Dimensions": [{"Name": "QueueName", "Value": settings().queue_name(queue)}],
                 },
                 "Period": 60,
                 "Stat": "Maximum",
@@ -486,9 +486,9 @@ def _of_budgets() -> list[Finding]:
 
 def _of_alarms(alarms: list[AlarmState], queues: tuple[QueueState, ...]) -> list[Finding]:
     """Alarms in ALARM, except those for dead letters that are already reported."""
-    told = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
+    reported = {f"{settings().dead_letter_queue_name(queue.name)}" for queue in queues if queue.dead}
     return [
         Finding("failed", alarm.name, "the alarm is in ALARM", alarm.description)
         for alarm in alarms
-        if alarm.state == "ALARM" and alarm.name not in told
+        if alarm.state == "ALARM" and alarm.name not in reported
     ]
