@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
-from functools import partial, partialmethod
+from functools import partial
 from itertools import batched
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,8 +23,9 @@ import digest.edition
 import send_content_digest_email as digest_task
 from digest.edition import build, days_named, fetch, held, open_edition, publish, rank_shard
 from mail.rendering import Image
+from nexus.aws import table
 from nexus.aws.dynamodb import Write
-from nexus.aws.table import Meter, Table
+from nexus.aws.table import Meter, Page
 from nexus.testing import run_task
 from send_content_digest_email import send_content_digest_email
 from social.data import blocks, objects, posts, users
@@ -57,6 +58,16 @@ def week(ses: Ses, monkeypatch: pytest.MonkeyPatch) -> list[Post]:
     ]
     posts.put_many(found, now=NOW)
     return found
+
+
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB's pages have two items each."""
+
+    def two(operation: str, parameters: dict[str, Any], *rest: Any) -> Iterator[Page]:
+        return pages(operation, {**parameters, "Limit": 2}, *rest)
+
+    pages = table._pages
+    monkeypatch.setattr(table, "_pages", two)
 
 
 def content(path: Path) -> object:
@@ -118,8 +129,7 @@ def test_broken_off_after_every_page_it_comes_out_the_same(
 ) -> None:
     monkeypatch.setattr(digest.edition, "KEPT_POSTS", kept)
     monkeypatch.setattr(digest.edition, "KEPT_BLOCKS", blocks_kept)
-    monkeypatch.setattr(Table, "query", partialmethod(Table.query, limit=2))
-    monkeypatch.setattr(Table, "scan", partialmethod(Table.scan, limit=2))
+    small_pages(monkeypatch)
     whole = made(tmp_path / "whole.sqlite")
     path, parts = tmp_path / "part.sqlite", [f"digest/w/1-x.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
     stops: list[int] = []
@@ -227,18 +237,18 @@ def test_an_edition_of_the_most_and_largest_rows_fits_into_tmp(tmp_path: Path) -
     story = json.dumps({**text, "picture": {"lead": (key, 1080, 1350), "thumb": (key, 150, 150), "is_video": False}})
     story = json.dumps(json.loads(story), ensure_ascii=False)
     size = {}
-    for table, most, row in (
+    for name, most, row in (
         ("posts", digest.edition.KEPT_POSTS, lambda a, b: (a, b, NOW, 10**7, story)),
         ("authors", digest.edition.KEPT_POSTS, lambda a, b: (a, "山" * 24)),
         ("blocks", digest.edition.KEPT_BLOCKS, lambda a, b: (a, b)),
         ("ranked", 2 * digest.edition.KEPT_POSTS, lambda a, b: (a, b, 6.123456, NOW)),
     ):
-        path = tmp_path / table
+        path = tmp_path / name
         with digest.edition._open(path) as database:
             empty = path.stat().st_size
             rows = [row(a, b) for a, b in zip(ids, reversed(ids), strict=True)]
-            database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * len(rows[0]))})", rows)
-        size[table] = (path.stat().st_size - empty) / len(ids) * most
+            database.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+        size[name] = (path.stat().st_size - empty) / len(ids) * most
     storage = resources("AWS::Serverless::Function")["EmailsFunction"]["Properties"]["EphemeralStorage"]["Size"]
     assert 2 * sum(size.values()) < storage << 20, size
 
@@ -264,7 +274,7 @@ def test_a_plan_that_is_short_of_time_hands_on_and_sends_all_the_same(
     week: list[Post], ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(digest_task, "TIME_TO_PUBLISH", 1_000.0)  # at every step there is too little left
-    monkeypatch.setattr(Table, "query", partialmethod(Table.query, limit=2))
+    small_pages(monkeypatch)
     report = run_task(send_content_digest_email, {}, seconds=100, id="run")
     assert report.sent == 6
     assert len(ses.sent) == 6
