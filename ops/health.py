@@ -306,6 +306,8 @@ def of_stack(deployment: Deployment) -> list[Finding]:
         do = "`nexus repair` returns to the previous deployment. Then fix the template and deploy."
     elif status == "UPDATE_ROLLBACK_FAILED":
         do = f"`aws cloudformation continue-update-rollback --stack-name {stack}` ends the rollback; then deploy."
+    elif status == "CREATE_FAILED":
+        do = "Fix the cause and deploy again: a first deployment continues where it stopped."
     elif deployment.stage == "local":
         do = "`nexus down --yes` deletes it, `nexus up` makes a new one."
     else:

@@ -24,6 +24,7 @@ USERS = QueueState("users", 7, 0, 0, 0, None, 0, "Enabled", 7, "Active", None)
         (STACK, "UPDATE_ROLLBACK_COMPLETE", "warning", "The previous version is running."),
         (STACK, "UPDATE_FAILED", "failed", "`nexus repair` returns to the previous deployment."),
         (STACK, "UPDATE_ROLLBACK_FAILED", "failed", "continue-update-rollback --stack-name nexus-x"),
+        (STACK, "CREATE_FAILED", "failed", "Fix the cause and deploy again"),
         (STACK, "ROLLBACK_COMPLETE", "failed", "`sam delete --stack-name nexus-x`, then deploy"),
         (LOCAL, "ROLLBACK_COMPLETE", "failed", "`nexus down --yes` deletes it"),
     ],
