@@ -26,7 +26,8 @@ def _own() -> Path:
     """This process's folder, locked until the process ends. A folder that nobody has locked is a leftover."""
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if (lock := _lock(left)) is not None:
-            shutil.rmtree(left)
+            # What cannot be deleted is left to the next process: it takes space, but blocks no task.
+            shutil.rmtree(left, ignore_errors=True)
             os.close(lock)
     while True:
         made = Path(tempfile.mkdtemp(prefix=PREFIX))

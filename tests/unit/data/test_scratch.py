@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,6 +74,24 @@ def test_a_folder_from_before_the_sandbox_was_restarted_and_other_files(place: P
         assert {path.name for path in place.iterdir()} == {"another-programs", Path(first).parent.name}
         assert first != second
     assert list(Path(first).parent.iterdir()) == []
+
+
+def test_a_leftover_that_cannot_be_deleted_blocks_no_task(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unlink, stuck, gone = os.unlink, place / f"{scratch.PREFIX}a" / "stuck", place / f"{scratch.PREFIX}b"
+    for path in (stuck.parent, gone):
+        path.mkdir()
+    stuck.write_bytes(b"x")
+
+    def refusing(path: Any, **also: Any) -> None:
+        if Path(path).name == stuck.name:
+            raise PermissionError(path)
+        unlink(path, **also)
+
+    monkeypatch.setattr(os, "unlink", refusing)
+    with scratch.folder() as name:
+        assert Path(name).is_dir()
+    assert stuck.exists()
+    assert not gone.exists()
 
 
 def test_a_folder_that_was_taken_for_a_leftover_is_not_used(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
