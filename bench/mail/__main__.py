@@ -5,7 +5,7 @@
 Runs the task itself, on the stand-in of bench.jobs, with an SES that accepts every mail at once. Each user follows a
 hundred others and blocks two. The second table scales the measurements to the reference network (1 million users, half
 of them active subscribers of the digest; 525,000 posts a week) and to a million mails; the third, on paper, to ten,
-thirty and a hundred million users.
+thirty and a hundred million users. The last one is of the largest edition (largest.py).
 """
 
 import argparse
@@ -30,6 +30,7 @@ import orjson
 from bench import deployment, tables
 from bench.jobs import network, paper, stand_in
 from bench.jobs.stand_in import StandIn, dollars
+from bench.mail import largest
 from nexus import prices
 from nexus.aws import sdk
 from nexus.aws.dynamodb import to_item
@@ -87,6 +88,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--users", type=int, default=4_000)
     one = measure(parser.parse_args().users)
+    import digest.edition
+
     print(f"{one.users:,} users, {one.considered:,} active, {one.sent:,} mails, {one.week:,} public posts in the week")
     size = one.edition_bytes / one.held
     print(f"edition: {one.held:,} posts of {one.authors:,} authors, {size:.0f} bytes a post")
@@ -94,7 +97,7 @@ def main() -> None:
     print(f"requests a mail: {sum(one.requests.values()) / one.sent:.2f}  {dict(one.requests)}")
     print(f"write units a mail: {one.write_units / one.sent:.2f}\n")
 
-    held = min(300_000.0, POSTS_A_WEEK * 0.85 * one.held / one.week)
+    held = min(float(digest.edition.KEPT_POSTS), POSTS_A_WEEK * 0.85 * one.held / one.week)
     scale = {
         "follows": (one.considered, float(ACTIVE)),
         "posts/feed": (one.week, POSTS_A_WEEK * 0.85),
@@ -124,6 +127,7 @@ def main() -> None:
             + ", ".join(f"{mails / rate / 60:,.0f} min at {rate}/s" for rate in (14, 50, 200, 500))
         )
     at_scale(one)
+    largest.show()
     if total > 1.35 * BEST_DESIGN:
         sys.exit("reading costs more than 1.35 times the best design")
 
@@ -265,15 +269,15 @@ def measure(people: int) -> Measured:
         patch("digest.edition.build", timed(digest.edition.build)),
         patch("digest.edition.publish", measured),
     ):
-        cloud.reset()
+        week = network.NOW - 7 * 86_400, network.NOW
+        feed = sum(len(page.posts) for shard in range(posts.FEED_SHARDS) for page in posts.ranked(shard, *week))
+        cloud.reset()  # the above is not part of the digest
         gc.collect()
         gc.freeze()
         started = time.process_time()
         report = run_task(task.send_content_digest_email, {})
         cpu = time.process_time() - started - cloud.spent.own_seconds
-        spent = cloud.spent
-        week = network.NOW - 7 * 86_400, network.NOW
-        feed = sum(len(page.posts) for shard in range(posts.FEED_SHARDS) for page in posts.ranked(shard, *week))
+    spent = cloud.spent
     task.close_editions()
     assert report.unknown == 0
     assert not report.failed

@@ -59,12 +59,17 @@ SEGMENT_SECONDS = 400.0
 MAX_SEGMENTS = 2_000
 
 TIME_TO_PUBLISH = 30.0
-"""Seconds reserved in an invocation that makes the edition for its longest step, and for saving a file of 700 MB."""
+"""Seconds reserved in an invocation that makes the edition: its longest step takes 9, and uploading 900 MB takes 13
+(bench/mail/largest.py)."""
 
 READERS_AT_ONCE = 100
 TRIES = 5
 LOST_IN_A_ROW = 5
 """This many consecutive mails without a response count as an outage: the segment stops before it loses more."""
+
+LATEST = 3 * 86_400
+"""Seconds after its planning within which an edition is still made: a shard that is redriven later must not mail last
+week's posts to everybody."""
 
 OVERLAP = 3_600
 """Seconds of overlap between two weeks' digests that are ignored: schedules jitter."""
@@ -83,8 +88,8 @@ def send_content_digest_email(args: SendContentDigestEmail, run: Run) -> DigestR
         raise Reject(str(error)) from error
     except SlowDown as error:
         raise Retry(str(error)) from error
-    edition = f"{digest.edition.FOLDER}/{week}/{until}-{run.id}.gz"
-    then = DigestEdition(week=week, edition=edition, since=since, until=until, per_second=per_second)
+    edition = f"{digest.edition.FOLDER}/{week}/{until}-{run.id}.sqlite"
+    then = DigestEdition(week=week, edition=edition, since=since, until=until, per_second=per_second, planned_at=now)
     shards = [DigestShard(**dict(then), shard=shard) for shard in range(posts.FEED_SHARDS)]
     return run.fan_out(shards, then=then)
 
@@ -102,7 +107,8 @@ def part(args: DigestShard | DigestEdition | DigestSegment, run: Run) -> DigestR
 
 
 def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
-    """Publishes one shard's posts that may be in the edition."""
+    """Publishes one shard's posts that may be in the edition. Raises Reject if that is too late."""
+    _check_in_time(args)
     path, key = _in_progress(run), _shard(args.edition, args.shard)
     complete = digest.edition.rank_shard(path, args.shard, args.since, args.until, stop=_ends_soon(run))
     digest.edition.publish(path, key)
@@ -110,7 +116,8 @@ def rank_shard(args: DigestShard, run: Run) -> DigestReport | Continuation:
 
 
 def make_edition(args: DigestEdition, run: Run) -> Continuation:
-    """Makes and publishes the edition, and splits the users into segments."""
+    """Makes and publishes the edition, and splits the users into segments. Raises Reject if that is too late."""
+    _check_in_time(args)
     path, key = _in_progress(run), args.edition
     shards = [_shard(key, shard) for shard in range(posts.FEED_SHARDS)]
     complete = digest.edition.build(path, shards, stop=_ends_soon(run))
@@ -133,8 +140,14 @@ def make_edition(args: DigestEdition, run: Run) -> Continuation:
     return run.fan_out([DigestSegment(week=args.week, part=one) for one in parts])
 
 
+def _check_in_time(args: DigestEdition) -> None:
+    if _now() - args.planned_at > LATEST:
+        planned = clock.date(args.planned_at).isoformat(timespec="minutes")
+        raise Reject(f"planned on {planned}, too long ago: send the task again for {args.week}")
+
+
 def _shard(edition: str, shard: int) -> str:
-    return f"{edition.removesuffix('.gz')}.{shard}.gz"
+    return f"{edition.removesuffix('.sqlite')}.{shard}.sqlite"
 
 
 def _ends_soon(run: Run) -> Callable[[], bool]:
@@ -436,10 +449,7 @@ def _edition(key: str) -> "Edition":
     """The edition, downloaded once per sandbox; replaces the previous one."""
     if key not in _opened:
         close_editions()
-        try:
-            digest.edition.fetch(key, _path())
-        except LookupError as error:
-            raise Reject(f"the week's posts have expired: {error}") from error
+        digest.edition.fetch(key, _path())
         _opened[key] = digest.edition.open_edition(_path())
     return _opened[key]
 

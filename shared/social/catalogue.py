@@ -426,7 +426,7 @@ KEPT_AFTER_ERASURE = (
     "run records, queues, dead letters: expire (RunRetentionDays, 4 days, 14 days) and show what was done",
     "logs: expire (LogRetentionDays), and contain ids but no address and no text",
     "partial sums of jobs: ids and numbers, which expire after 2 and 3 days",
-    "editions of the digest: expire 15 days after their week",
+    "editions of the digest: expire 17 days after their week",
     "the mail ledger of others: names deleted posts, and expires after 90 days",
     "SES's suppression list: addresses that bounced or complained, so that they get no more mail",
     "backups: point-in-time recovery keeps 35 days; after a restore, erase again",

@@ -24,17 +24,23 @@ class ScanPart(Arguments):
 # --- send_content_digest_email -----------------------------------------------------------------------------------
 
 
-class DigestEdition(Arguments):
-    """The second phase: makes `edition` (a key in the archive bucket), and splits the users into segments.
+class _Edition(Arguments):
+    """`edition` (a key in the archive bucket) has the posts from `since` to before `until`.
 
-    It has the posts from `since` to before `until`; `per_second` is SES's rate.
+    `per_second` is SES's rate.
     """
 
-    week: Week
     edition: str
     since: int
     until: int
     per_second: float = Field(gt=0)
+
+
+class DigestEdition(_Edition):
+    """The second phase: makes the edition, and splits the users into segments. `planned_at`: when the run began."""
+
+    week: Week
+    planned_at: int
 
 
 class DigestShard(DigestEdition):
@@ -43,20 +49,12 @@ class DigestShard(DigestEdition):
     shard: int = Field(ge=0)
 
 
-class DigestPart(Arguments):
-    """One segment of the users, and its parameters.
+class DigestPart(_Edition):
+    """One segment of the users. `overlaps` is the week whose mails may have shown the same posts."""
 
-    `edition` has the posts from `since` to before `until` (a key in the archive bucket); `overlaps` is the week whose
-    mails may have shown the same posts; `per_second` is SES's rate.
-    """
-
-    edition: str
-    since: int
-    until: int
     overlaps: str | None = None
     segment: int = Field(ge=0)
     total: int = Field(ge=1)
-    per_second: float = Field(gt=0)
 
 
 class DigestSegment(Arguments):

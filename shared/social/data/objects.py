@@ -1,7 +1,9 @@
 """Objects in the deployment's buckets, by the bucket's purpose: whole, in ranges, and listed by prefix."""
 
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from nexus.aws.sdk import client, is_no_object
@@ -17,17 +19,32 @@ def put(bucket: Bucket, key: str, body: bytes, content_type: str = "application/
 
 def get(bucket: Bucket, key: str, first: int | None = None, end: int | None = None) -> bytes:
     """The object's bytes, or those from `first` to before `end`. Raises LookupError if the object does not exist."""
+    part = {} if first is None or end is None else {"Range": f"bytes={first}-{end - 1}"}
+    content: bytes = _body(bucket, key, **part).read()
+    return content
+
+
+def _body(bucket: Bucket, key: str, **part: Any) -> Any:
     s3 = client("s3")
     try:
-        if first is None or end is None:
-            response = s3.get_object(Bucket=settings().bucket(bucket), Key=key)
-        else:
-            response = s3.get_object(Bucket=settings().bucket(bucket), Key=key, Range=f"bytes={first}-{end - 1}")
+        return s3.get_object(Bucket=settings().bucket(bucket), Key=key, **part)["Body"]
     except s3.exceptions.ClientError as error:
         if not is_no_object(error):
             raise
         raise LookupError(f"{bucket}: no object {key}") from None
-    return response["Body"].read()
+
+
+def upload(bucket: Bucket, key: str, path: Path, content_type: str) -> None:
+    """Writes the object from a file of up to 5 GB, in constant memory."""
+    with path.open("rb") as content:
+        client("s3").put_object(Bucket=settings().bucket(bucket), Key=key, Body=content, ContentType=content_type)
+
+
+def download(bucket: Bucket, key: str, path: Path) -> None:
+    """Writes the object to a file, in constant memory. Raises LookupError if the object does not exist."""
+    body = _body(bucket, key)
+    with path.open("wb") as content:
+        shutil.copyfileobj(body, content, 1 << 20)
 
 
 def keys(bucket: Bucket, prefix: str) -> Iterator[str]:

@@ -297,18 +297,20 @@ class RankedPage(NamedTuple):
 def ranked(
     shard: int, since: int, until: int, *, start: Row | None = None, meter: Meter | None = None
 ) -> Iterator[RankedPage]:
-    """One shard's public posts created from `since` to before `until` (seconds since 1970), by feed_rank from the top.
+    """One shard's public posts created from `since` to before `until` (seconds since 1970), by ascending feed_rank.
 
     A post's rank is its age's part plus at most MAX_LOG_ENGAGEMENT, so these posts are between two ranks; older posts
     with much engagement are read too, and left out. 85 bytes per post: a week of half a million posts is 5,400 read
     units, under a tenth of a cent. Rows that lack an attribute are left out.
+
+    Ranks mostly rise, so the order is upwards: a post whose rank rises while this reads is on a later page as well, or
+    only there. One whose rank falls (likes taken back) past the place read last is on no page.
     """
     pages = TABLE.query(
         feed_shard(shard),
         index=FEED,
         between=(age_rank(since), age_rank(until) + MAX_LOG_ENGAGEMENT),
         attributes=("post_id", "author_id", "created_at", "feed_rank"),
-        newest_first=True,
         start=start,
         meter=meter,
     )

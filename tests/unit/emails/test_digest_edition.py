@@ -1,8 +1,10 @@
 """The week's edition: what it keeps, and that its build can be interrupted and resumed anywhere."""
 
+import io
 import json
 import random
 import sqlite3
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -23,13 +25,15 @@ import digest.edition
 import send_content_digest_email as digest_task
 from digest.edition import build, days_named, fetch, held, open_edition, publish, rank_shard
 from mail.rendering import Image
-from nexus.aws import table
+from nexus.aws import sdk, table
 from nexus.aws.dynamodb import Write
-from nexus.aws.table import Meter, Page
+from nexus.aws.table import Meter, Page, Table
+from nexus.errors import Reject
 from nexus.testing import run_task
 from send_content_digest_email import send_content_digest_email
 from social.data import blocks, objects, posts, users
 from social.data.posts import Counters, Media, Post, Ranked, RankedPage, Rendition
+from social.parts import DigestEdition, DigestShard
 from tests.support.template import resources
 from tests.unit.emails.conftest import NOW, Ses, person
 
@@ -131,7 +135,7 @@ def test_broken_off_after_every_page_it_comes_out_the_same(
     monkeypatch.setattr(digest.edition, "KEPT_BLOCKS", blocks_kept)
     small_pages(monkeypatch)
     whole = made(tmp_path / "whole.sqlite")
-    path, parts = tmp_path / "part.sqlite", [f"digest/w/1-x.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
+    path, parts = tmp_path / "part.sqlite", [f"digest/w/1-x.{shard}.sqlite" for shard in range(posts.FEED_SHARDS)]
     stops: list[int] = []
 
     def in_pieces(key: str, work: Callable[[], bool]) -> None:
@@ -148,7 +152,7 @@ def test_broken_off_after_every_page_it_comes_out_the_same(
     for shard, key in enumerate(parts):
         in_pieces(key, partial(rank_shard, path, shard, SINCE, NOW, stop=lambda: True))
     ranking = len(stops)
-    in_pieces("digest/w/1-x.gz", partial(build, path, parts, stop=lambda: True))
+    in_pieces("digest/w/1-x.sqlite", partial(build, path, parts, stop=lambda: True))
     assert content(path) == content(whole)
     assert ranking > len(week) / 2 - posts.FEED_SHARDS, "after each page of two posts but a shard's last"
     assert set(stops) == {0, 1, 2, 3, 4}, "within and after each stage"
@@ -229,8 +233,39 @@ def test_a_post_whose_rank_falls_while_the_index_is_read_is_in_the_edition_once(
     assert content(path) == content(whole)
 
 
+def test_a_post_whose_rank_rises_while_the_index_is_read_is_in_the_edition_once(
+    week: list[Post], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mirror image, in the index itself: once its first page is read, each post of a shard rises by six places."""
+    real = posts.ranked
+
+    def rising(shard: int, *args: Any, **also: Any) -> Iterator[RankedPage]:
+        there = [one for page in real(shard, *args) for one in page.posts]
+        for page in real(shard, *args, **also):
+            yield page
+            while there:
+                one = there.pop()
+                posts.TABLE.update(Write({"post_id": one.post_id}, set={"feed_rank": one.feed_rank + 0.5}))
+
+    small_pages(monkeypatch)
+    monkeypatch.setattr(digest.edition, "KEPT_OF_ONE_AUTHOR", len(week))
+    before = {one.post_id: one.feed_rank for shard in range(posts.FEED_SHARDS) for one in of_shard(shard)}
+    with monkeypatch.context() as patched:
+        patched.setattr(posts, "ranked", rising)
+        path = made(tmp_path / "edition.sqlite")
+    after = {one.post_id: one.feed_rank for shard in range(posts.FEED_SHARDS) for one in of_shard(shard)}
+    assert all(after[post_id] == pytest.approx(rank + 0.5) for post_id, rank in before.items())
+    with closing(sqlite3.connect(path)) as database:
+        found = [post_id for (post_id,) in database.execute("SELECT post_id FROM posts ORDER BY post_id")]
+    assert found == [post.post_id for post in week]
+
+
+def of_shard(shard: int) -> list[Ranked]:
+    return [one for page in posts.ranked(shard, SINCE, NOW) for one in page.posts]
+
+
 def test_an_edition_of_the_most_and_largest_rows_fits_into_tmp(tmp_path: Path) -> None:
-    """The database and its compressed copy, at worst as large; ids are UUIDs, and every text is in Japanese."""
+    """With a shard beside it, and what its statements sort; ids are UUIDs, and every text is in Japanese."""
     ids = [str(uuid4()) for _ in range(4_000)]
     text = {"text": "山" * digest.edition.TEXT_KEPT, "likes": 10**6, "comments": 10**5, "shares": 10**5}
     key = f"media/{ids[0]}/{'f' * 32}/w1080_jpeg.jpg"
@@ -250,7 +285,7 @@ def test_an_edition_of_the_most_and_largest_rows_fits_into_tmp(tmp_path: Path) -
             database.executemany(f"INSERT INTO {name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
         size[name] = (path.stat().st_size - empty) / len(ids) * most
     storage = resources("AWS::Serverless::Function")["EmailsFunction"]["Properties"]["EphemeralStorage"]["Size"]
-    assert 2 * sum(size.values()) < storage << 20, size
+    assert sum(size.values()) + 2 * size["ranked"] < storage << 20, size
 
 
 def test_beyond_the_blocks_that_an_edition_holds_a_readers_own_are_read(
@@ -270,6 +305,67 @@ def test_beyond_the_blocks_that_an_edition_holds_a_readers_own_are_read(
     assert not set(told[0]) & {post.post_id for post in week if post.author_id == "a1"}
 
 
+@pytest.mark.parametrize("counted", [True, False], ids=["by DynamoDB's count", "which is out of date"])
+def test_too_many_blocks_take_no_space_in_the_file_if_dynamodbs_count_shows_them(
+    week: list[Post], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: bool
+) -> None:
+    blocks.put_many([(f"{number:0500}", f"{number:0500}", NOW) for number in range(600)])
+    monkeypatch.setattr(digest.edition, "KEPT_BLOCKS", 500)
+    size = blocks.TABLE.size()
+    monkeypatch.setattr(Table, "size", lambda *_, **__: size if counted else (0, 0))
+    small_pages(monkeypatch)
+    path = made(tmp_path / "edition.sqlite")
+    edition = open_edition(path)
+    edition.database.close()
+    assert not edition.has_blocks
+    assert (path.stat().st_size < 300_000) is counted
+
+
+def test_an_edition_travels_in_constant_memory(ses: Ses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, size, most = tmp_path / "edition.sqlite", 40 << 20, 0
+    with path.open("wb") as file:
+        file.truncate(size)
+
+    class Zeros(io.RawIOBase):
+        left = size
+
+        def read(self, amount: int = -1) -> bytes:
+            taken = self.left if amount < 0 else min(amount, self.left)
+            self.left -= taken
+            return bytes(taken)
+
+    class S3:
+        exceptions = sdk.client("s3").exceptions
+
+        def put_object(self, Body: Any, **_: Any) -> None:  # noqa: N803
+            while Body.read(1 << 16):
+                pass
+
+        def get_object(self, **_: Any) -> dict[str, Any]:
+            return {"Body": Zeros()}
+
+    monkeypatch.setattr(objects, "client", lambda _: S3())
+    tracemalloc.start()
+    try:
+        publish(path, "digest/w/1-x.sqlite")
+        fetch("digest/w/1-x.sqlite", path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert path.stat().st_size == size
+    assert most < size / 8
+
+
+def test_a_shard_or_a_file_that_has_expired_is_not_waited_for(week: list[Post], tmp_path: Path) -> None:
+    with pytest.raises(Reject, match=r"expired: archive: no object digest/w/1-x\.3\.sqlite"):
+        build(tmp_path / "edition.sqlite", ["digest/w/1-x.3.sqlite"])
+    args = {"week": "2026-W48", "edition": "e", "since": SINCE, "until": NOW, "per_second": 1, "planned_at": NOW}
+    for part in (DigestEdition(**args), DigestShard(**args, shard=0)):
+        with pytest.raises(Reject, match="expired"):
+            run_task(send_content_digest_email, part, cursor={"file": "digest/w/1-x.sqlite"})
+    assert not list(tmp_path.glob("*.shard"))
+
+
 def test_a_plan_that_is_short_of_time_hands_on_and_sends_all_the_same(
     week: list[Post], ses: Ses, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,8 +374,8 @@ def test_a_plan_that_is_short_of_time_hands_on_and_sends_all_the_same(
     report = run_task(send_content_digest_email, {}, seconds=100, id="run")
     assert report.sent == 6
     assert len(ses.sent) == 6
-    shards = [f"digest/2026-W48/{NOW}-run.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
-    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/2026-W48/{NOW}-run.gz"]
+    shards = [f"digest/2026-W48/{NOW}-run.{shard}.sqlite" for shard in range(posts.FEED_SHARDS)]
+    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/2026-W48/{NOW}-run.sqlite"]
 
 
 def test_a_week_without_posts_is_an_edition_too(ses: Ses, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from nexus.tasks import Task
 from nexus.testing import Tasks, in_memory
 from nexus.worker.execution import LONGEST_HIDING
 from social import application
-from social.catalogue import send_content_digest_email, send_welcome_email
+from social.catalogue import KEPT_AFTER_ERASURE, send_content_digest_email, send_welcome_email
 from tests.support import network
 from tests.support.template import resources
 from tests.unit.emails.conftest import forget, refusal
@@ -67,6 +67,18 @@ def test_the_retries_outlast_the_quotas_day_and_sqs_outlasts_the_retries(task: T
     queue = resources("AWS::SQS::Queue")["EmailsQueue"]["Properties"]
     assert waits + DAY < queue["MessageRetentionPeriod"], "with a day for the work itself"
     assert 1 + task.retry.max_retries + MAX_CONTINUED < queue["RedrivePolicy"]["maxReceiveCount"]
+
+
+def test_an_edition_is_kept_as_long_as_a_segment_waits_and_may_be_redriven() -> None:
+    (kept,) = (
+        rule["ExpirationInDays"]
+        for rule in resources("AWS::S3::Bucket")["ArchiveBucket"]["Properties"]["LifecycleConfiguration"]["Rules"]
+        if rule.get("Prefix") == "digest/"
+    )
+    waits = send_content_digest_email.retry.max_retries * QUOTA_WAIT
+    dead = resources("AWS::SQS::Queue")["EmailsDeadLetterQueue"]["Properties"]["MessageRetentionPeriod"]
+    assert kept * DAY > waits + dead
+    assert any(f"digest: expire {kept} days" in line for line in KEPT_AFTER_ERASURE)
 
 
 def test_a_welcome_waits_until_a_quota_that_was_used_up_just_before_it_recovers(tasks: Tasks) -> None:

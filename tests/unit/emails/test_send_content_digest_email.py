@@ -393,7 +393,7 @@ def test_paused_sending_rejects_the_run_before_it_plans(ses: Ses) -> None:
 def test_a_segment_that_is_sent_again_after_its_edition_has_expired_is_rejected(ses: Ses) -> None:
     town(1)
     part: dict[str, Any] = {
-        "edition": "digest/2026-W48/1-x.gz",
+        "edition": "digest/2026-W48/1-x.sqlite",
         "since": 1,
         "until": 2,
         "segment": 0,
@@ -506,8 +506,8 @@ def test_an_invalid_week_is_refused_before_it_is_sent(week: str) -> None:
 def test_the_plan_shares_one_edition(ses: Ses) -> None:
     town(2)
     run()
-    shards = [f"digest/{WEEK}/{NOW}-{RUN}.{shard}.gz" for shard in range(posts.FEED_SHARDS)]
-    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.gz"]
+    shards = [f"digest/{WEEK}/{NOW}-{RUN}.{shard}.sqlite" for shard in range(posts.FEED_SHARDS)]
+    assert list(objects.keys("archive", "digest/")) == [*shards, f"digest/{WEEK}/{NOW}-{RUN}.sqlite"]
 
 
 def test_reports_add_up() -> None:
