@@ -9,7 +9,9 @@ a clip's progress, and with the outcome. A picture's renditions are stored while
 waits for no write before the last: `ready` follows all others.
 
 A refused upload is a result, not an error: the post says `rejected` and why, the object moves to quarantine/, and
-nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy.
+nothing is retried. Temporary failures (the clip took too long, AWS failed) are retried by the task's policy. After the
+last attempt a clip that took too long is refused; any other failure is a dead letter, which leaves the post and the
+object as they are, so that a retry of it can succeed.
 """
 
 import os
@@ -349,10 +351,10 @@ def _make(upload: UploadKey, original: Original, run: Run, show: Show, threads: 
         try:
             with _Store(upload.post_id, threads) as store:
                 return make(source, folder, run, show, store)
-        except sandbox.Unfinished as unfinished:
+        except sandbox.OutOfTime as stopped:
             if not run.last_attempt:
-                raise Retry(str(unfinished)) from unfinished
-            raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {unfinished}") from unfinished
+                raise Retry(str(stopped)) from stopped
+            raise Rejected(Code.TOO_SLOW, f"{run.attempt} attempts did not finish it: {stopped}") from stopped
 
 
 def _make_picture(source: Path, folder: Path, run: Run, show: Show, store: "_Store") -> Media:

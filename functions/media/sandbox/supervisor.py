@@ -65,6 +65,13 @@ class Unfinished(Exception):
     """The work could not be finished, through no known fault of the upload: a retry may succeed."""
 
 
+class OutOfTime(Unfinished):
+    """It was stopped: the deadline passed, or the system killed the child. After many attempts the upload is at fault.
+
+    Any other Unfinished is a fault of this function, however often it occurs.
+    """
+
+
 @dataclass(frozen=True, slots=True)
 class Rendition:
     """A finished file. Width and height in pixels, as displayed."""
@@ -105,7 +112,8 @@ def run(
 
     Raises:
         Rejected: the bytes are at fault, permanently.
-        Unfinished: the deadline passed, or the child was killed or failed without a verdict on the bytes.
+        OutOfTime: the deadline passed, or the system killed the child.
+        Unfinished: the child or the server failed without a verdict on the bytes.
     """
     deadline = time.monotonic() + seconds
     bounds = Bounds(memory, output_bytes, max(1.0, seconds) * (os.process_cpu_count() or 1))
@@ -225,6 +233,10 @@ class _Server:
         stop()
         return Unfinished(f"the decoders' server has ended with {self._process.returncode}: {why}")
 
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
+
     def close(self) -> None:
         """Ends the server, and any running child with it."""
         self._here.close()
@@ -240,6 +252,8 @@ _running: list[_Server] = []
 def start() -> _Server:
     """Returns the server, starting it if necessary. Called early, it is ready when the upload has been downloaded."""
     with _turn:
+        if _running and _running[0].ended:  # between two invocations: that costs no attempt
+            stop()
         if not _running:
             _running.append(_Server())
             atexit.register(stop)
@@ -337,6 +351,6 @@ def _failure(status: int, log: IO[bytes], seconds: float) -> Exception:
     if -status in _CRASHES:
         return Rejected(Code.DECODER_CRASHED, f"the file crashes the decoder ({signal.Signals(-status).name})")
     if -status in (signal.SIGKILL, signal.SIGXCPU):
-        return Unfinished(f"stopped: over {seconds:.0f} seconds, or killed by the system")
+        return OutOfTime(f"stopped: over {seconds:.0f} seconds, or killed by the system")
     log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL))
     return Unfinished(f"the decoder ended with {status}: {log.read().decode(errors='replace').strip()}")

@@ -83,7 +83,7 @@ def render(
 
     Raises:
         Rejected: the clip is at fault, permanently.
-        Unfinished: the deadline passed, or the worker was killed or failed without a verdict on the clip.
+        Unfinished: as for sandbox.run.
 
     After an exception `folder` is unchanged.
     """
