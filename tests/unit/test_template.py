@@ -284,6 +284,17 @@ def test_buckets_are_private_encrypted_and_tidied(bucket: str) -> None:
     assert properties["LifecycleConfiguration"]["Rules"]
 
 
+@pytest.mark.parametrize("bucket", ["uploads", "media", "archive"])
+def test_what_expires_in_a_versioned_bucket_is_gone_a_day_later(bucket: str) -> None:
+    """Expiration leaves the version behind a delete marker: it stays until a rule expires noncurrent versions."""
+    properties = named("AWS::S3::Bucket", "BucketName")[NAMES.bucket(bucket)]
+    rules = [rule for rule in properties["LifecycleConfiguration"]["Rules"] if "ExpirationInDays" in rule]
+    assert (bucket == "media") == (rules == [])
+    for rule in rules:
+        assert "VersioningConfiguration" in properties
+        assert rule.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1}, rule["Id"]
+
+
 def test_an_upload_invokes_the_media_function_and_failures_continue_in_its_queue(functions: dict[str, Any]) -> None:
     failed = functions["media"]["EventInvokeConfig"]
     own = logical("AWS::SQS::Queue", "QueueName", NAMES.queue_name("media"))
