@@ -31,6 +31,7 @@ from tests.support.clips import WEBM, Kind, make_clip
 
 pytestmark = pytest.mark.usefixtures("cloud")
 
+SOUNDS = (b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B ")
 KEY = "uploads/u-1/p-1/holiday photo.jpg"
 
 
@@ -126,6 +127,18 @@ def test_on_demand_it_replaces_what_is_there() -> None:
     report = process(upload(picture(300, 300), order=""))
     assert report.status == "ready"
     assert media()["width"] == 300
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"\0\0\0\x18ftypcrx \0\0\0\1crx isom" + bytes(64), "raw"),
+        *((b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0mp42isom" + bytes(64), "sound") for brand in SOUNDS),
+    ],
+)
+def test_what_begins_as_a_clip_does_and_is_none_is_called_what_it_is(body: bytes, code: str) -> None:
+    assert process(upload(body)).status == "rejected"
+    assert media()["code"] == code
 
 
 @pytest.mark.parametrize(
