@@ -223,6 +223,7 @@ def test_a_rule_sends_the_envelope_of_its_task_to_the_tasks_queue(task: Task[Any
 
     envelope = decode(text)
     assert (envelope.id, envelope.task, envelope.args) == (event["id"], task.name, {})
+    assert envelope.origin == "rule", "the firings of the schedule are found by it"
     task.check(envelope.args)
 
 
