@@ -274,16 +274,16 @@ NEEDED: Mapping[str, tuple[str, str]] = {
     "AWS::IAM::Role": (
         ROLE,
         (
-            "CreateRole GetRole GetRolePolicy PutRolePolicy AttachRolePolicy ListAttachedRolePolicies ListRolePolicies "
-            "UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy PutRolePermissionsBoundary DetachRolePolicy "
-            "DeleteRolePolicy TagRole UntagRole DeleteRole"
+            "CreateRole GetRole GetRolePolicy PutRolePolicy AttachRolePolicy ListAttachedRolePolicies "
+            "ListRolePolicies UpdateRole UpdateRoleDescription UpdateAssumeRolePolicy PutRolePermissionsBoundary "
+            "DetachRolePolicy DeleteRolePolicy TagRole UntagRole DeleteRole"
         ),
     ),
     "AWS::Lambda::Alias": (
         FUNCTION,
         (
-            "CreateAlias GetAlias UpdateAlias DeleteAlias GetProvisionedConcurrencyConfig PutProvisionedConcurrencyConfig "
-            "DeleteProvisionedConcurrencyConfig"
+            "CreateAlias GetAlias UpdateAlias DeleteAlias GetProvisionedConcurrencyConfig "
+            "PutProvisionedConcurrencyConfig DeleteProvisionedConcurrencyConfig"
         ),
     ),
     "AWS::Lambda::EventInvokeConfig": (
@@ -296,17 +296,17 @@ NEEDED: Mapping[str, tuple[str, str]] = {
     "AWS::Lambda::EventSourceMapping": (
         arn("lambda", "event-source-mapping:f04bcde6-2961-8b24-8015-5f0c51b2b9c1"),
         (
-            "CreateEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping DeleteEventSourceMapping ListTags "
-            "TagResource UntagResource"
+            "CreateEventSourceMapping GetEventSourceMapping UpdateEventSourceMapping DeleteEventSourceMapping "
+            "ListTags TagResource UntagResource"
         ),
     ),
     "AWS::Lambda::Function": (
         FUNCTION,
         (
-            "CreateFunction GetFunction GetFunctionCodeSigningConfig GetFunctionRecursionConfig GetFunctionScalingConfig "
-            "GetRuntimeManagementConfig PutFunctionConcurrency DeleteFunctionConcurrency PutFunctionRecursionConfig "
-            "PutRuntimeManagementConfig UpdateFunctionCode UpdateFunctionConfiguration TagResource UntagResource "
-            "DeleteFunction"
+            "CreateFunction GetFunction GetFunctionCodeSigningConfig GetFunctionRecursionConfig "
+            "GetFunctionScalingConfig GetRuntimeManagementConfig PutFunctionConcurrency DeleteFunctionConcurrency "
+            "PutFunctionRecursionConfig PutRuntimeManagementConfig UpdateFunctionCode UpdateFunctionConfiguration "
+            "TagResource UntagResource DeleteFunction"
         ),
     ),
     "AWS::Lambda::LayerVersion": (
@@ -324,30 +324,33 @@ NEEDED: Mapping[str, tuple[str, str]] = {
     "AWS::Logs::LogGroup": (
         arn("logs", f"log-group:/aws/lambda/{STACK}-media"),
         (
-            "CreateLogGroup DescribeLogGroups DescribeIndexPolicies DescribeResourcePolicies GetDataProtectionPolicy "
-            "PutRetentionPolicy DeleteRetentionPolicy AssociateKmsKey DisassociateKmsKey ListTagsForResource TagResource "
-            "UntagResource DeleteLogGroup"
+            "CreateLogGroup DescribeLogGroups DescribeIndexPolicies DescribeResourcePolicies "
+            "GetDataProtectionPolicy PutRetentionPolicy DeleteRetentionPolicy AssociateKmsKey DisassociateKmsKey "
+            "ListTagsForResource TagResource UntagResource DeleteLogGroup"
         ),
     ),
     "AWS::S3::Bucket": (
         BUCKET,
         (
-            "CreateBucket ListBucket PutBucketCORS PutBucketLogging PutBucketNotification PutBucketOwnershipControls "
-            "PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning PutEncryptionConfiguration "
-            "PutLifecycleConfiguration GetAccelerateConfiguration GetAnalyticsConfiguration GetBucketCORS "
-            "GetBucketLogging GetBucketNotification GetBucketObjectLockConfiguration GetBucketOwnershipControls "
-            "GetBucketPublicAccessBlock GetBucketTagging GetBucketVersioning GetBucketWebsite GetEncryptionConfiguration "
+            "CreateBucket ListBucket PutBucketCORS PutBucketLogging PutBucketNotification "
+            "PutBucketOwnershipControls PutBucketPublicAccessBlock PutBucketTagging PutBucketVersioning "
+            "PutEncryptionConfiguration PutLifecycleConfiguration GetAccelerateConfiguration "
+            "GetAnalyticsConfiguration GetBucketCORS GetBucketLogging GetBucketNotification "
+            "GetBucketObjectLockConfiguration GetBucketOwnershipControls GetBucketPublicAccessBlock "
+            "GetBucketTagging GetBucketVersioning GetBucketWebsite GetEncryptionConfiguration "
             "GetIntelligentTieringConfiguration GetInventoryConfiguration GetLifecycleConfiguration "
-            "GetMetricsConfiguration GetReplicationConfiguration ListTagsForResource TagResource UntagResource DeleteBucket"
+            "GetMetricsConfiguration GetReplicationConfiguration ListTagsForResource TagResource UntagResource "
+            "DeleteBucket"
         ),
     ),
     "AWS::S3::BucketPolicy": (BUCKET, "GetBucketPolicy PutBucketPolicy DeleteBucketPolicy"),
     "AWS::SES::ConfigurationSet": (
         MAIL,
         (
-            "CreateConfigurationSet DescribeConfigurationSet GetConfigurationSet PutConfigurationSetDeliveryOptions "
-            "PutConfigurationSetReputationOptions PutConfigurationSetSendingOptions "
-            "PutConfigurationSetSuppressionOptions TagResource UntagResource DeleteConfigurationSet"
+            "CreateConfigurationSet DescribeConfigurationSet GetConfigurationSet "
+            "PutConfigurationSetDeliveryOptions PutConfigurationSetReputationOptions "
+            "PutConfigurationSetSendingOptions PutConfigurationSetSuppressionOptions TagResource UntagResource "
+            "DeleteConfigurationSet"
         ),
     ),
     "AWS::SES::ConfigurationSetEventDestination": (
