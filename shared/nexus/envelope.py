@@ -48,16 +48,11 @@ class Segment(BaseModel):
 class Envelope(BaseModel):
     """What SQS carries, as JSON.
 
-        `id` is the run's; `parent` the run that sent it or waits for it; `segment` its place in that run; `expires_at` the
-    <<<<<<< HEAD
-        time after which it must not start; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
-        by default the task's own; `origin` what sent it, if not the client (`rule`: an EventBridge rule, whose event has
-        the same id); `refs` the arguments that are too large for the message, by name: where each is stored
-    =======
-        time after which no attempt starts; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
-        by default the task's own; `refs` the arguments that are too large for the message, by name: where each is stored
-    >>>>>>> main
-        (`nexus.runs.payloads`).
+    `id` is the run's; `parent` the run that sent it or waits for it; `segment` its place in that run; `expires_at` the
+    time after which no attempt starts; `trace` an X-Ray trace header; `group` the fair-queue group (a tenant, a user),
+    by default the task's own; `origin` what sent it, if not the client (`rule`: an EventBridge rule, whose event has
+    the same id); `refs` the arguments that are too large for the message, by name: where each is stored
+    (`nexus.runs.payloads`).
     """
 
     model_config = ConfigDict(frozen=True)
