@@ -160,7 +160,12 @@ def test_the_deploy_role_may_make_every_request_with_which_old_versions_are_dele
     written: list[Any] = []
     with memory_backend() as memory:
         apply = memory.store.apply
-        monkeypatch.setattr(memory.store, "apply", lambda write: (written.append(write), apply(write))[1])
+
+        def noted(write: Any) -> Any:
+            written.append(write)
+            return apply(write)
+
+        monkeypatch.setattr(memory.store, "apply", noted)
         with audit.changing(audit.Change("versions", {"prune": True})):
             assert versions.prune(list(QUEUES), 5) == {queue: [1] for queue in QUEUES}
 
