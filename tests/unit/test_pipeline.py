@@ -2,16 +2,15 @@
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from nexus.testing import memory_backend
+from nexus.aws.table import Table
+from nexus.backend.store import Applied, Write
 from ops import audit, versions
-from ops.versions import Version
 from social.catalogue import QUEUES
 from tests.support import iam, rights
 from tests.support.iam import Request, Templates, allowed, applies
@@ -139,45 +138,56 @@ def test_the_deploy_role_hands_over_and_does_nothing_itself(
 
 
 class Lambda:
-    """One old version of each function. Notes the rights that the requests need."""
+    """Six versions of each function. Notes the rights that the requests need."""
 
     def __init__(self) -> None:
         self.needed: list[Request] = []
 
-    def delete_function(self, FunctionName: str, Qualifier: str) -> None:  # noqa: N803 - boto3's names
+    def _note(self, action: str, function: str) -> None:
+        self.needed.append(Request(f"lambda:{action}", arn("lambda", f"function:{function}")))
+
+    def get_alias(self, FunctionName: str, Name: str) -> dict[str, str]:  # noqa: N803 - boto3's names
+        self._note("GetAlias", f"{FunctionName}:{Name}")
+        return {"FunctionVersion": "6"}
+
+    def get_paginator(self, operation: str) -> Any:
+        assert operation == "list_versions_by_function"
+        return self
+
+    def paginate(self, FunctionName: str) -> list[dict[str, Any]]:  # noqa: N803
+        self._note("ListVersionsByFunction", FunctionName)
+        changed = "2026-11-28T09:00:00.000+0000"
+        return [{"Versions": [{"Version": str(number), "LastModified": changed} for number in range(1, 7)]}]
+
+    def delete_function(self, FunctionName: str, Qualifier: str) -> None:  # noqa: N803
         audit.begin()  # as every client of the commands does before a request that changes something
-        self.needed.append(Request("lambda:DeleteFunction", arn("lambda", f"function:{FunctionName}:{Qualifier}")))
+        self._note("DeleteFunction", f"{FunctionName}:{Qualifier}")
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_deploy_role_may_make_every_request_with_which_old_versions_are_deleted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lambda_, now = Lambda(), datetime.now(UTC)
+    lambda_ = Lambda()
+    written: list[Request] = []
+
+    def asked(table: Table, operation: str, write: Write, request: Any, meter: Any) -> Applied:
+        name = "".join(part.capitalize() for part in operation.split("_"))
+        (needed,) = rights.requests("dynamodb", name, request)
+        context = {**needed.context, "dynamodb:LeadingKeys": [write.key]}
+        written.append(Request(needed.action, needed.resource, context))
+        return Applied({})
+
     monkeypatch.setattr(versions, "client", lambda _: lambda_)
-    monkeypatch.setattr(versions, "versions", lambda _: [Version(n, now, live=n == 6) for n in range(1, 7)])
     monkeypatch.setattr(audit, "_who", lambda: "the pipeline")
-    written: list[Any] = []
-    with memory_backend() as memory:
-        apply = memory.store.apply
+    monkeypatch.setattr(Table, "_apply", asked)
+    with audit.changing(audit.Change("versions", {"prune": True})):
+        assert versions.prune(list(QUEUES), 5) == {queue: [1] for queue in QUEUES}
 
-        def noted(write: Any) -> Any:
-            written.append(write)
-            return apply(write)
-
-        monkeypatch.setattr(memory.store, "apply", noted)
-        with audit.changing(audit.Change("versions", {"prune": True})):
-            assert versions.prune(list(QUEUES), 5) == {queue: [1] for queue in QUEUES}
-
+    assert len(lambda_.needed) == 3 * len(QUEUES)
     assert len(written) == 2, "the entry of the audit trail, and its end"
-    for write in written:
-        asked = {"TableName": f"{STACK}-task-runs", "Key": {"id": {"S": write.key}}}
-        (needed,) = rights.requests("dynamodb", "UpdateItem", asked)
-        key = {"dynamodb:LeadingKeys": [write.key]}
-        lambda_.needed.append(Request(needed.action, needed.resource, {**needed.context, **key}))
-    assert len(lambda_.needed) == len(QUEUES) + 2
     deploy_role = PIPELINE.of_role("DeployRole")
-    assert [str(one) for one in lambda_.needed if not allowed(deploy_role, one)] == []
+    assert [str(one) for one in (*lambda_.needed, *written) if not allowed(deploy_role, one)] == []
 
 
 MADE_BY = {
