@@ -57,11 +57,11 @@ def log_reference(context: Any) -> str:
 def run_started(queue: str, envelope: "Envelope", attempt: int, waited: float) -> None:
     """Every line from here to `run_ended` has task, id, attempt and queue; `waited` is seconds since sending.
 
-    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own.
+    `sent_trace` is the sender's X-Ray trace; the logger adds this invocation's own. `origin` is the envelope's.
     """
     log = logger()
     log.append_keys(task=envelope.task, run_id=envelope.id, attempt=attempt, queue=queue)
-    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace)
+    log.info("run started", waited_ms=round(waited * 1000), sent_trace=envelope.trace, origin=envelope.origin)
 
 
 def run_ended(outcome: str, seconds: float, error: "RunError | None" = None, shortfall: str | None = None) -> None:
@@ -134,14 +134,14 @@ def not_listed(error: "RunError") -> None:
     logger().warning("live runs not listed", reason=error.shown)
 
 
-def no_schedule(run_id: str, error: "RunError") -> None:
-    """A long wait is split into steps, because no schedule could be created."""
-    logger().warning("no schedule for a long wait", run_id=run_id, reason=error.shown)
+def not_sent_again(run_id: str, error: "RunError") -> None:
+    """AWS accepted no other message of a run, or no schedule for one: the message received comes back in its place."""
+    logger().warning("not sent again", run_id=run_id, reason=error.shown)
 
 
 def run_revoked(envelope: "Envelope", reason: str) -> None:
     """A run was not started, or not retried; `reason` is this package's own text."""
-    logger().info("run revoked", run_id=envelope.id, task=envelope.task, reason=reason)
+    logger().info("run revoked", run_id=envelope.id, task=envelope.task, origin=envelope.origin, reason=reason)
 
 
 def overtaken(run_id: str, attempt: int) -> None:

@@ -1,12 +1,22 @@
 """The worker's promises, one test each, on the in-memory backend: the same rules, no AWS."""
 
 import json
+from collections.abc import Iterator
+from math import inf
+from typing import Any, Literal
 
 import pytest
 
+from nexus import clock
+from nexus.backend.memory import MemoryTransport
+from nexus.backend.transport import Message
 from nexus.builtin import Pong, ping
 from nexus.client import AsyncResult
+from nexus.clock import FrozenClock
+from nexus.eager import run_next
+from nexus.envelope import Envelope
 from nexus.errors import Reject, Retry
+from nexus.ids import made_at, new_id
 from nexus.registry import Implementation, registry
 from nexus.runs.transitions import send_again
 from nexus.testing import SentTasks
@@ -145,9 +155,99 @@ def test_an_expired_task_does_not_start(tasks: SentTasks, work: Work) -> None:
     assert handle.status == "REVOKED"
 
 
+EXPIRY = 1_795_770_000.0
+
+
+@pytest.fixture
+def now() -> Iterator[FrozenClock]:
+    frozen = FrozenClock(EXPIRY - 100)
+    with clock.use(frozen):
+        yield frozen
+
+
+def test_a_retry_after_the_expiry_does_not_start_and_the_reason_names_the_attempt(
+    tasks: SentTasks, work: Work, now: FrozenClock
+) -> None:
+    """As in Celery, whose worker checks `expires` at each delivery, and whose retries keep it."""
+    work.faults = [Retry("not yet", after=60), Retry("not yet", after=60), OSError("it ran")]
+    handle = catalogue.send_note.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=100)
+
+    tasks.run()
+
+    assert work.attempts == [1, 2]
+    assert handle.status == "REVOKED"
+    assert handle.error is not None
+    assert handle.error.message == "expired at 2026-11-27T09:00:00Z, before attempt 3 started"
+
+
+def test_a_run_that_has_begun_and_continues_does_not_expire(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    def begins(args: catalogue.SendNote, run: Run) -> Any:
+        now.sleep(60)
+        pages = run.cursor["pages"] if run.cursor else 0
+        return run.continue_from({"pages": pages + 1}) if pages < 3 else catalogue.NoteSent(notification_id="n")
+
+    monkeypatch.setitem(registry._implementations, "send_note", Implementation(catalogue.send_note, begins))
+    handle = catalogue.send_note.apply_async({"user_id": "u", "kind": "k", "text": "t"}, expires=100)
+
+    tasks.run()
+
+    assert (handle.status, handle.attempts) == ("SUCCESS", 1)
+    assert now.moment == EXPIRY + 140
+
+
+def test_a_plan_that_was_begun_before_the_expiry_is_sent_after_it(
+    tasks: SentTasks, monkeypatch: pytest.MonkeyPatch, now: FrozenClock
+) -> None:
+    def plan(args: catalogue.MakeReport, run: Run) -> Any:
+        return run.fan_out([catalogue.ReportPart(day="2026-01-01")] * 2)
+
+    joined = Implementation(catalogue.make_report, plan, lambda args, run: catalogue.Counted(rows_read=1))
+    monkeypatch.setitem(registry._implementations, "make_report", joined)
+    handle = catalogue.make_report.apply_async({}, expires=100)
+    with monkeypatch.context() as meanwhile:
+        refused = {"any": "refused"}
+        meanwhile.setattr(MemoryTransport, "send", lambda *_: refused)
+        run_next(tasks.transport)
+    assert handle.status == "RETRY"
+    now.sleep(200)
+
+    tasks.run()
+
+    assert handle.result == catalogue.Counted(rows_read=2)
+
+
 def test_every_queue_answers_ping(tasks: SentTasks) -> None:
     handle = ping.apply_async({"text": "hello"}, queue="uploads")
 
     tasks.run()
 
     assert handle.get(timeout=1) == Pong(text="hello", queue="uploads", function="this process")
+
+
+@pytest.mark.parametrize("origin", ["rule", None])
+@pytest.mark.parametrize("digit", "0123456789abcdef")
+def test_a_rules_message_runs_once_whatever_version_its_id_seems_to_have(
+    tasks: SentTasks, work: Work, digit: str, origin: Literal["rule"] | None
+) -> None:
+    # Given a message with an EventBridge event's id; a template deployed earlier does not name the origin
+    event_id = f"f04bcde6-2961-{digit}b24-8015-1a2b3c4d5e6f"
+    args = {"user_id": "u-1", "kind": "like", "text": "A likes your post"}
+    firing = Message.of(Envelope(id=event_id, task="send_note", args=args, origin=origin))
+    tasks.transport.send("default", [firing, firing])
+
+    tasks.run()
+
+    assert work.attempts == [1]
+    record = AsyncResult(event_id).record()
+    assert (record.status, record.task, record.queue, record.args) == ("SUCCESS", "send_note", "default", args)
+    assert record.origin == origin
+    assert tasks.dead_letters == []
+
+
+def test_an_events_id_names_no_time_of_the_future() -> None:
+    """Its first twelve digits can be a year that no `datetime` holds."""
+    assert made_at("f04bcde6-2961-7b24-8015-1a2b3c4d5e6f") is None
+    assert made_at("f04bcde6-2961-4b24-8015-1a2b3c4d5e6f") is None
+    assert (made_at(new_id()) or inf) == pytest.approx(clock.now(), abs=60)
