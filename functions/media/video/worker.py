@@ -44,6 +44,8 @@ FRAMES_AHEAD: Final = 8
 """How many frames of the rendition, or of sound, wait for the encoder: 1.4 MB each at most."""
 SOUND_SAMPLED: Final = 100
 """The first packets of sound, by which it is dropped or kept. Later, dropping it would mean to encode all twice."""
+PRIMING: Final = 3
+"""How many packets of sound before its start a decoder may need: encoders of AAC add 1,024 to 2,112 samples."""
 
 type Step = Callable[[], None]
 """The next action of the outputs: to encode a frame, or to copy a packet."""
@@ -139,8 +141,10 @@ class Pass:
             if packet.pts is None:
                 raise CopyFailed
             tick = float(packet.time_base)
-            start = packet.pts * tick - clip.origin
-            self._end = max(self._end, start + (packet.duration or 0) * tick)
+            start, length = packet.pts * tick - clip.origin, (packet.duration or 0) * tick
+            if packet.is_discard and not -PRIMING * length <= start < 0:
+                return  # sound that an edit list cuts away
+            self._end = max(self._end, start + length)
             check_length(self._end, self._limits)
             if is_picture:
                 self._count(start, clip.width * clip.height)

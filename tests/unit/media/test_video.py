@@ -2,6 +2,7 @@
 
 import math
 import random
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -280,6 +281,25 @@ def test_the_last_frame_is_shown_as_long_as_in_the_source(bf: int, tmp_path: Pat
     assert made.duration == pytest.approx(9.16)
     with av.open(str(made.renditions["video"].path)) as container:
         assert container.duration == pytest.approx(1_000_000 * made.duration, abs=1000)
+
+
+@pytest.mark.parametrize("kind", [MP4, CODED], ids=["copied", "encoded"])
+@pytest.mark.parametrize("start", [0.0, 1.0], ids=["cut at the end", "cut at the start"])
+def test_sound_that_was_cut_away_is_not_published(start: float, kind: Kind, tmp_path: Path, out: Path) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", kind, frames=72, options={"g": "1", "bf": "0"})
+    content = bytearray(clip.read_bytes())
+    at = content.index(b"mvhd") + 16
+    second = int.from_bytes(content[at : at + 4])
+    for track, ticks in ((content.index(b"elst"), 12_288), (content.rindex(b"elst"), 48_000)):
+        content[track + 12 : track + 20] = struct.pack(">Ii", second, round(start * ticks))
+    clip.write_bytes(content)
+
+    made = render(clip, out)
+
+    assert made.remuxed == (kind is MP4)
+    assert made.duration == pytest.approx(1, abs=0.05)
+    with av.open(str(made.renditions["video"].path), options={"ignore_editlist": "1"}) as container:
+        assert sum(frame.samples for frame in container.decode(audio=0)) / 48_000 == pytest.approx(1, abs=0.1)
 
 
 def test_slow_motion_of_120_frames_a_second_is_shown_at_60(tmp_path: Path, out: Path) -> None:
