@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from colours.light import BT709, BT2020, PRIMARIES, cube, is_wide, screen_code
 from video.files import Files, Reader, Writer
-from video.rules import FULL_RANGE, TV_RANGE
+from video.rules import FULL_RANGE, KNOWN_CURVES, KNOWN_PRIMARIES, TV_RANGE, UNSPECIFIED
 from video.source import MAX_FRAME_RATE, Clip
 
 CLOCK: Final = 90_000
@@ -265,7 +265,9 @@ class Film:
         if is_wide(source.color_trc, source.color_primaries):
             context.color_primaries = context.color_trc = BT709
         else:
-            context.color_primaries, context.color_trc = source.color_primaries, source.color_trc
+            primaries, curve = source.color_primaries, source.color_trc
+            context.color_primaries = primaries if primaries in KNOWN_PRIMARIES else UNSPECIFIED
+            context.color_trc = curve if curve in KNOWN_CURVES else UNSPECIFIED
         return stream
 
     def wants(self, ticks: int) -> bool:

@@ -54,8 +54,10 @@ RGB: Final = 0
 BT709: Final = 1
 UNSPECIFIED: Final = 2
 BT601: Final = 5
-MATRICES: Final = frozenset({BT709, 4, BT601, 6, 7, 9})
-"""Those that FFmpeg converts. Some phones state YCgCo, and mean one of these."""
+KNOWN_MATRICES: Final = frozenset({BT709, 4, BT601, 6, 7, 9})
+KNOWN_PRIMARIES: Final = frozenset({BT709, *range(4, 13), 22})
+KNOWN_CURVES: Final = frozenset({BT709, *range(4, 9), *range(11, 19)})
+"""What FFmpeg's filters accept. They fail at others: reserved numbers, YCgCo, logarithmic curves."""
 TV_RANGE: Final = 1
 FULL_RANGE: Final = 2
 
@@ -193,8 +195,8 @@ def square_pixels(width: int, height: int, aspect: Fraction | None) -> tuple[flo
 
 
 def matrix_of(colorspace: int, lines: int) -> int:
-    """The colour matrix of a frame. If it states none of MATRICES, this is BT.709 from 720 lines up, as in browsers."""
-    if colorspace in MATRICES:
+    """The colour matrix of a frame. If it states no known one, this is BT.709 from 720 lines up, as in browsers."""
+    if colorspace in KNOWN_MATRICES:
         return colorspace
     return BT709 if lines >= 720 else BT601
 

@@ -34,7 +34,7 @@ from video.ahead import ahead
 from video.files import Files
 from video.film import CLOCK, TICK, AnyPacket, CopyFailed, Film, Upright
 from video.job import Limits
-from video.rules import BT601, MATRICES, RGB, TV_RANGE
+from video.rules import BT601, KNOWN_CURVES, KNOWN_MATRICES, KNOWN_PRIMARIES, RGB, TV_RANGE, UNSPECIFIED
 from video.source import DEINTERLACING_WORK, Clip, admit, check_length, check_size, check_work
 from video.stills import Poster, Preview, luma_of
 
@@ -172,8 +172,7 @@ class Pass:
         clip = self._clip
         seconds = self._end if frame.pts is None else frame.time - clip.origin
         check_size(frame.width, frame.height, self._limits)
-        if frame.colorspace not in MATRICES:
-            frame.colorspace = RGB if frame.format.is_rgb else clip.matrix
+        _state_colours(frame, clip.matrix)
         if self._copy:
             if frame.interlaced_frame:
                 raise CopyFailed
@@ -266,6 +265,16 @@ class Pass:
             raise SoundFailed
         if errors and self._copy:
             raise CopyFailed  # a browser stops at such a packet; encoded again, it is silence
+
+
+def _state_colours(frame: VideoFrame, matrix: int) -> None:
+    """Replaces what the frame states of its colours where FFmpeg cannot follow it."""
+    if frame.colorspace not in KNOWN_MATRICES:
+        frame.colorspace = RGB if frame.format.is_rgb else matrix
+    if frame.color_primaries not in KNOWN_PRIMARIES:
+        frame.color_primaries = UNSPECIFIED
+    if frame.color_trc not in KNOWN_CURVES:
+        frame.color_trc = UNSPECIFIED
 
 
 def _packets(clip: Clip) -> Iterator[AnyPacket]:

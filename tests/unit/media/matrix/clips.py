@@ -163,6 +163,19 @@ def primaries(number: int, transfer: int, points: Any) -> File:
     return shot(H265, coded(SOFT, 1), colorspace=1, color_primaries=number, color_trc=transfer), Wanted(wanted)
 
 
+_UNKNOWN: Final = {
+    **{f"primaries {number}": (number, 1) for number in (0, 3, 99)},
+    **{f"curve {number}": (1, number) for number in (0, 3, 9, 10, 99)},
+}
+
+
+@feature("MOV", "reserved primaries and curves, and logarithmic curves", "as if there were none", _UNKNOWN)
+def unknown_colours(primaries: int, curve: int) -> File:
+    clip = shot(made("mov mpeg4 aac"), coded(SOFT, 1), colorspace=1, color_primaries=1, color_trc=1)
+    at = clip.index(b"nclc") + 4
+    return clip[:at] + struct.pack(">HH", primaries, curve) + clip[at + 4 :], Wanted(SOFT, matrix=1)
+
+
 @feature(
     "MP4",
     "other curves: gamma 2.2 and 2.8, linear",
