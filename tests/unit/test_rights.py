@@ -155,7 +155,7 @@ def test_an_application_may_do_all_that_a_handle_does(
             for name in (*(VERBS.keys() - CHANGING), "forget", "revoke", "forget"):
                 with suppress(StillRunning):
                     verb = VERBS[name]
-                    _ = verb.fget(one) if isinstance(verb, property) else verb(one, **GIVEN.get(name, {}))
+                    _ = getattr(one, name) if isinstance(verb, property) else verb(one, **GIVEN.get(name, {}))
         assert handle.status == ("SUCCESS" if ended else "REVOKED")
 
 

@@ -130,7 +130,7 @@ def left_for_later(run_id: str, error: "RunError") -> None:
 
 
 def not_counted(parent: str, segment: "Segment") -> None:
-    """A member has ended, but the record of the run that waited for it has expired: what was to follow is lost."""
+    """A member has ended, but the run that waited has no record any more: what was to follow it is lost."""
     logger().error("member not counted", parent=parent, segment=segment.index)
 
 

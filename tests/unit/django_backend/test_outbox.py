@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import OperationalError, transaction
 
 from nexus import outbox
 from nexus.backend.transport import Message
@@ -59,6 +59,27 @@ def test_rows_stay_while_aws_takes_none(sent: SentTasks, database: None, monkeyp
             sender()
     assert Outbox.objects.count() == 1
     assert sender() == "sent 1, kept 0\n"
+
+
+def test_the_sender_goes_on_after_the_database_was_out_of_reach(
+    sent: SentTasks, database: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results: list[Any] = [OperationalError("the database is restarting"), outbox.Sent(1, 0), ValueError("a fault")]
+
+    def send(_: Any) -> Any:
+        result = results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    monkeypatch.setattr(outbox, "send_pending", send)
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    out, err = StringIO(), StringIO()
+    with pytest.raises(ValueError, match="a fault"):
+        call_command("nexus_outbox", "--every=5", stdout=out, stderr=err)
+
+    assert out.getvalue() == "sent 1, kept 0\n"
+    assert err.getvalue() == "the database: OperationalError: the database is restarting\n"
 
 
 def test_the_model_and_the_table_of_the_outbox_have_the_same_columns() -> None:

@@ -352,7 +352,7 @@ def test_what_was_not_sent_fails_at_once_unless_its_sender_can_send_it_again(
 def test_members_that_were_not_sent_fail_at_once_if_they_have_a_record(
     tasks: SentTasks, speaker: Speaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A member that is due at once has none, and a write for each of thousands would be in vain."""
+    """A member that is due at once has none, so a write for each of thousands would change nothing."""
 
     def refuse(_: object, __: str, messages: Sequence[Message]) -> dict[str, str]:
         return {message.id: "InternalError" for message in messages}
